@@ -1,0 +1,50 @@
+"""The contract of a benchmark: where rows come from, what is asked, how an answer is scored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stic_eval.types import Generation, Record, Sample, Score, Summary
+
+
+@dataclass(frozen=True)
+class HubData:
+    """A data set on the Hugging Face hub, pinned."""
+
+    path: str
+    split: str
+    name: str | None = None
+    revision: str = "main"
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One benchmark. Pure: nothing here reads the network, the environment or a file.
+
+    Attributes:
+        name: Registry name, e.g. `textvqa`.
+        title: As printed in tables, e.g. `TextVQA`.
+        version: Bumped whenever prompt, data or scoring changes.
+        source: Where the real rows live; pocket rows come in the same schema under `name`.
+        to_sample: A row of the real schema -> a `Sample` (images as `ImageRef`s).
+        generation: Decoding of the answer.
+        score: (sample, response text) -> `Score`. Pure and deterministic.
+        aggregate: Records -> `Summary`.
+        protocol: One line naming prompt and metric, printed under tables.
+        judged: Whether the official metric needs a judge model.
+        paper_column: Column name in the paper's table 1.
+    """
+
+    name: str
+    title: str
+    version: int
+    source: HubData
+    to_sample: Callable[[Mapping[str, Any]], Sample]
+    generation: Generation
+    score: Callable[[Sample, str], Score]
+    aggregate: Callable[[Sequence[Record]], Summary]
+    protocol: str
+    judged: bool = False
+    paper_column: str = ""

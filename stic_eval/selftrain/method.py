@@ -1,0 +1,108 @@
+"""The contract of a method: a plan of content-addressed stages, then a solver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel
+
+if TYPE_CHECKING:
+    from stic_eval.models.hf import HFModel
+
+SolverName = Literal["direct", "describe_and_respond"]
+
+
+@dataclass(frozen=True)
+class Data:
+    """The inputs of self-training, by content.
+
+    Attributes:
+        images: Unlabeled images in a fixed order, skipped files already left out.
+        sft_items: The model's own instruction data (only items with an image), fixed order.
+        images_key: Content key of `images`.
+        sft_key: Content key of `sft_items`.
+    """
+
+    images: tuple[Any, ...]  # ImageRef
+    sft_items: tuple[Any, ...]  # SFTItem of stic_eval.train.sft
+    images_key: str
+    sft_key: str
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """What a stage's `run` may touch.
+
+    Attributes:
+        out: Folder to write into; renamed into the cache when `run` returns. Survives a kill, so
+            trainers leave their checkpoints here and resume from them.
+        needs: Stage name -> finished folder, one for each stage in `Stage.needs`.
+        model: Gives the model with an adapter folder attached (or the base for None).
+        data: The self-training inputs.
+        seed: The run's seed.
+        device_batch_size: Rows that fit in one training micro-batch (does not change results).
+        log: Writes a line to the run's log and, with -v, to the terminal.
+    """
+
+    out: Path
+    needs: Mapping[str, Path]
+    model: Callable[[Path | None], HFModel]
+    data: Data
+    seed: int
+    log: Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step with content-addressed output: same inputs, same key, computed once.
+
+    Attributes:
+        name: e.g. `pairs`, `preference`, `descriptions`, `infused_sft`.
+        version: Bumped when the code changes what comes out.
+        run: Does the work; writes into `ctx.out`.
+        params: Everything that changes the output (JSON values), nothing that does not.
+        needs: Stages whose output this one reads.
+        reads: Which inputs enter the key: any of `images`, `sft`.
+        generations: How many responses it asks the model for (for the plan).
+        steps: How many optimiser steps it takes (for the plan).
+    """
+
+    name: str
+    version: int
+    run: Callable[[StageContext], None]
+    params: Mapping[str, Any]
+    needs: tuple[Stage, ...] = ()
+    reads: tuple[Literal["images", "sft"], ...] = ()
+    generations: int = 0
+    steps: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a method amounts to: an adapter (a stage whose folder holds `adapter/`) or none, and a solver."""
+
+    adapter: Stage | None
+    solver: SolverName = "direct"
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method.
+
+    Attributes:
+        name: Registry name, e.g. `stic`.
+        title: As printed in tables, e.g. `STIC`.
+        plan: (config, data) -> `Plan`. Pure.
+        config: Pydantic model of its constants; unknown keys are errors.
+        paper: Citation.
+    """
+
+    name: str
+    title: str
+    plan: Callable[[Any, Data], Plan]
+    config: type[BaseModel]
+    paper: str = ""
+    notes: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,164 @@
+"""The values that flow through the program: frozen, typed, without behaviour.
+
+A benchmark row becomes a `Sample`; a solver turns it into `Request`s for a model; the model
+answers with `Response`s; the benchmark turns an answer into a `Score`; the runner keeps a
+`Record` of all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRef:
+    """An image by content, decoded only when somebody needs the pixels.
+
+    Attributes:
+        sha256: Content hash (of the encoded file, or of mode, size and raw pixels for an image
+            that never was a file). Two references with one hash are the same image.
+        source: Where it came from, for people: a path or `pocket:<split>/<seed>`.
+        load: Decodes the image to RGB.
+    """
+
+    sha256: str
+    source: str
+    load: Callable[[], Image] = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation. Images of a request stand before the first user turn's text."""
+
+    role: Role
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """How an answer is decoded.
+
+    Attributes:
+        max_new_tokens: Upper bound on generated tokens.
+        temperature: 0 is greedy.
+        top_p: Nucleus mass; 1.0 is off.
+        seed: Seeds this request's own sampling; has no effect (and is 0) when greedy.
+    """
+
+    max_new_tokens: int = 1024
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a model is asked. Its content key is `stic_eval.store.request_key`."""
+
+    messages: tuple[Message, ...]
+    images: tuple[ImageRef, ...]
+    generation: Generation
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a model answered.
+
+    Attributes:
+        text: The decoded answer without special tokens. Untrusted wherever it is rendered.
+        n_tokens: Generated tokens, the end token included.
+        finish_reason: `stop` (end token) or `length` (ran into max_new_tokens).
+        seconds: Wall time of the batch divided by its size; measured once, kept by the cache.
+    """
+
+    text: str
+    n_tokens: int
+    finish_reason: Literal["stop", "length"]
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One benchmark item, ready to be asked.
+
+    Attributes:
+        id: Unique within the benchmark.
+        images: Usually one; empty for text-only items.
+        question: The whole prompt text that follows the image, options and suffix included.
+        target: What is right, in the benchmark's own shape (a letter, ten answers, key facts).
+        choices: Option texts of a multiple-choice item, in order.
+        group: Labels to break results down by, e.g. `{"subject": "natural science"}`.
+        meta: Whatever else scoring needs (answer type, precision, circular group).
+    """
+
+    id: str
+    images: tuple[ImageRef, ...]
+    question: str
+    target: Any
+    choices: tuple[str, ...] = ()
+    group: Mapping[str, str] = field(default_factory=dict)
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """The verdict on one answer.
+
+    Attributes:
+        value: 0 to 1 (a judge's points divided by their maximum), or None: unscored, never 0.
+        answer: The answer as it was read out of the response, if it could be read.
+        why: Why it is unscored, or how it was decided when that is not obvious.
+        weight: Denominator of this item in a ratio metric (LLaVA-Bench divides by the
+            reference answer's points); 1 elsewhere.
+    """
+
+    value: float | None
+    answer: str | None = None
+    why: str | None = None
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One evaluated sample, as written to `records/<method>/<benchmark>.jsonl`."""
+
+    id: str
+    question: str
+    images: tuple[str, ...]
+    target: Any
+    group: Mapping[str, str]
+    description: str | None
+    response: str
+    answer: str | None
+    score: float | None
+    weight: float
+    why: str | None
+    seconds: float
+    n_tokens: int
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A benchmark's result.
+
+    Attributes:
+        score: Percent: `100 * sum(value) / sum(weight)` over `units`; None if nothing is scored.
+        n: Units in the benchmark (samples, or groups of rotations under circular evaluation).
+        unscored: How many of the n have no verdict and are left out.
+        units: Unit id -> (value, weight). What paired statistics resample.
+        breakdown: Label -> percent, e.g. `{"subject/natural science": 61.0}`.
+    """
+
+    score: float | None
+    n: int
+    unscored: int
+    units: Mapping[str, tuple[float, float]]
+    breakdown: Mapping[str, float]
