@@ -1,0 +1,385 @@
+"""RunConfig: everything a run depends on, validated once, saved with the run.
+
+Layers, the later the stronger: preset file, config file, flags, `-o key=value`.
+An unknown key anywhere is an error that suggests the closest known one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from stic_eval import registry
+from stic_eval.errors import UserError
+
+Limit = int | float
+
+
+class DarConfig(BaseModel):
+    """Describe-and-respond, the two-pass solver.
+
+    Attributes:
+        use: True shows every method with and without it, False none, None as the method says.
+        prompt: The plain prompt of the first pass; None takes the first plain one of the prompt set.
+        separator: Between description and question. The paper has one newline, its code two.
+        sees_image: Whether the first pass is given the image. The released MMBench script gives none.
+        max_new_tokens: Bound on the description's tokens.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    use: bool | None = None
+    prompt: str | None = None
+    separator: str = "\n"
+    sees_image: bool = True
+    max_new_tokens: int = Field(default=1024, ge=1)
+
+
+class RunConfig(BaseModel):
+    """One run.
+
+    Attributes:
+        model: `pocket`, a folder, or a Hugging Face hub id.
+        revision: Hub revision of the model.
+        preset: Name of the preset that was applied, if any.
+        methods: Registry names. The baseline is always evaluated, named or not.
+        benchmarks: Registry names; `all` stands for every one.
+        images: Folder, or a file that lists images: stage 1's unlabeled images.
+        sft_data: LLaVA-format JSON or a data set on disk: stage 2's instruction data.
+        image_root: Where relative image paths of `sft_data` start; default: its folder.
+        prompts: Prompt-set file; None: the built-in one.
+        limit: Rows of each benchmark: a count, a fraction below 1, or None for all.
+        seeds: Training seeds. Test rows do not depend on them.
+        dar: Describe-and-respond; `true`, `false` and `null` are short for its `use`.
+        device: `auto`, `cpu`, `cuda`, `mps`.
+        dtype: `auto`, `float32`, `bfloat16`, `float16`.
+        batch_size: Requests in a generation batch, or `auto`. Does not change results.
+        output: The run's folder; None: `results/<run name>`.
+        trust_remote_code: Lets transformers execute code from the model's repository.
+        method_options: Method name -> its constants, complete after `load`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    model: str = "pocket"
+    revision: str | None = None
+    preset: str | None = None
+    methods: tuple[str, ...] = ("stic",)
+    benchmarks: tuple[str, ...] = ("all",)
+    images: Path | None = None
+    sft_data: str | None = None
+    image_root: Path | None = None
+    prompts: Path | None = None
+    limit: Limit | None = None
+    seeds: tuple[int, ...] = (0,)
+    dar: DarConfig = DarConfig()
+    device: str = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    batch_size: int | Literal["auto"] = "auto"
+    output: Path | None = None
+    trust_remote_code: bool = False
+    method_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    @field_validator("methods", "benchmarks", mode="before")
+    @classmethod
+    def _names(cls, value: object) -> object:
+        """Accepts `a,b` as well as a list, and drops repetitions."""
+        parts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(parts, Sequence):
+            return value
+        names = [part.strip() for item in parts for part in str(item).split(",")]
+        return tuple(dict.fromkeys(name for name in names if name))
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _seeds(cls, value: object) -> object:
+        return (value,) if isinstance(value, int) else value
+
+    @field_validator("seeds")
+    @classmethod
+    def _some_seed(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not value or min(value) < 0:
+            raise ValueError("give at least one seed, 0 or larger")
+        return tuple(dict.fromkeys(value))
+
+    @field_validator("dar", mode="before")
+    @classmethod
+    def _dar(cls, value: object) -> object:
+        return {"use": value} if value is None or isinstance(value, bool) else value
+
+    @field_validator("batch_size")
+    @classmethod
+    def _batch_size(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < 1:
+            raise ValueError("give a number of requests, 1 or more, or auto")
+        return value
+
+    @field_validator("limit", mode="before")
+    @classmethod
+    def _limit(cls, value: object) -> Limit | None:
+        if value is None:
+            return None
+        advice = f"{value!s} is neither a number of rows (1 or more) nor a fraction between 0 and 1"
+        try:
+            number = float(str(value))
+        except ValueError:
+            raise ValueError(advice) from None
+        if isinstance(value, float) or (isinstance(value, str) and not value.strip().isdecimal()):
+            if not 0 < number <= 1:
+                raise ValueError(advice)
+            return None if number == 1 else number
+        if isinstance(value, bool) or number < 1:
+            raise ValueError(advice)
+        return int(number)
+
+    @property
+    def key(self) -> str:
+        """Content key of what decides the run's numbers: paths of output and hardware stay out."""
+        content = self.model_dump(mode="json", exclude={"output", "device", "batch_size", "preset"})
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def name(self) -> str:
+        """The run's name: model, methods and the first digits of the key."""
+        model = re.sub(r"[^\w.-]+", "_", self.model.rstrip("/").split("/")[-1]) or "model"
+        return f"{model}-{'+'.join(self.methods) or 'baseline'}-{self.key[:8]}"[-120:]
+
+    @property
+    def folder(self) -> Path:
+        """Where the run keeps its records and tables."""
+        return self.output or Path("results") / self.name
+
+    def to_yaml(self) -> str:
+        """The configuration as a file that `--config` reads back."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def preset_names() -> list[str]:
+    """Presets that are shipped, by file name."""
+    folder = files("stic_eval.methods") / "presets"
+    return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
+
+
+def read_preset(name: str) -> dict[str, Any]:
+    """Reads a shipped preset: a partial RunConfig.
+
+    Raises:
+        UserError: No such preset.
+    """
+    known = preset_names()
+    if name not in known:
+        raise UserError(
+            f'--preset: no preset is called "{name}"{registry.suggest(name, known)} '
+            "(`stic-eval ls presets` lists them)"
+        )
+    text = (files("stic_eval.methods") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
+    return _mapping(text, f"preset {name}")
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """Reads a `--config` file: a partial RunConfig in YAML (or JSON, which is YAML).
+
+    Raises:
+        UserError: The file is missing or is no mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--config {path}: {error.strerror if isinstance(error, OSError) else 'is not text'}") from error
+    return _mapping(text, f"--config {path}")
+
+
+def _mapping(text: str, where: str) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise UserError(f"{where}: is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise UserError(f"{where}: expected `key: value` lines, found a {type(data).__name__}")
+    return data
+
+
+def load(
+    *,
+    preset: str | None = None,
+    file: Path | None = None,
+    flags: Mapping[str, Any] | None = None,
+    overrides: Sequence[str] = (),
+) -> RunConfig:
+    """Builds the one validated configuration of a run.
+
+    Args:
+        preset: Name of a shipped preset; without one, the model `pocket` brings its own.
+        file: A partial RunConfig in YAML.
+        flags: RunConfig fields given on the command line (None values are left out).
+        overrides: `path=value` items: a RunConfig path, `<method>.<path>`, or a bare method path,
+            which applies to every selected method that has it. Values are YAML.
+
+    Raises:
+        UserError: An unknown key, name or preset, or a value that does not fit.
+    """
+    given = {key: value for key, value in (flags or {}).items() if value is not None}
+    from_file = read_file(file) if file else {}
+    pairs = [_split(item) for item in overrides]
+    direct = {path: value for path, value in pairs if path.split(".")[0] in RunConfig.model_fields}
+    model = direct.get("model", given.get("model", from_file.get("model", "pocket")))
+    preset = preset or from_file.get("preset") or ("pocket" if model == "pocket" else None)
+    layers: dict[str, Any] = {}
+    if preset:
+        layers = _merge(layers, _checked(read_preset(preset), f"preset {preset}"))
+        layers["preset"] = preset
+    layers = _merge(layers, _checked(from_file, f"--config {file}"))
+    layers = _merge(layers, given)
+    for path, value in direct.items():
+        _require(path, RunConfig, f"-o {path}")
+        _set(layers, path, value)
+    config = _validate(RunConfig, layers, "")
+    config = config.model_copy(update={"benchmarks": _all_benchmarks(config.benchmarks)})
+    for name in config.benchmarks:
+        registry.benchmarks().get(name)
+    options = {name: dict(config.method_options.get(name, {})) for name in config.methods}
+    classes = {name: registry.methods().get(name).config for name in config.methods}
+    for path, value in pairs:
+        if path not in direct:
+            _set_method_option(path, value, classes, options)
+    complete = {
+        name: _validate(classes[name], options[name], f"{name}.").model_dump(mode="json") for name in config.methods
+    }
+    return config.model_copy(update={"method_options": complete})
+
+
+def _all_benchmarks(names: Sequence[str]) -> tuple[str, ...]:
+    if "all" in names or not names:
+        return tuple(registry.benchmarks().names())
+    return tuple(names)
+
+
+def _split(item: str) -> tuple[str, Any]:
+    path, equals, text = item.partition("=")
+    if not equals or not path.strip():
+        raise UserError(f"-o {item}: expected key.sub=value")
+    try:
+        return path.strip(), yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"-o {item}: the value is not valid YAML") from error
+
+
+def _checked(layer: dict[str, Any], where: str) -> dict[str, Any]:
+    """Checks a layer's own keys, those of unselected methods included, so that a typo never hides."""
+    for key in layer:
+        _require(key, RunConfig, where)
+    options = layer.get("method_options") or {}
+    if not isinstance(options, dict):
+        raise UserError(f"{where}: method_options maps a method's name to its options")
+    for name, values in options.items():
+        config = registry.methods().get(name).config
+        for path in _leaves(values or {}):
+            _require(path, config, f"{where}: method_options.{name}")
+    return layer
+
+
+def _leaves(data: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
+    for key, value in data.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def _merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in top.items():
+        if key == "dar" and (value is None or isinstance(value, bool)):
+            value = {"use": value}
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _set(data: dict[str, Any], path: str, value: Any) -> None:
+    *parents, last = path.split(".")
+    for parent in parents:
+        inner = data.get(parent)
+        data[parent] = inner = dict(inner) if isinstance(inner, dict) else {}
+        data = inner
+    if last == "dar" and (value is None or isinstance(value, bool)):
+        value = {**data.get("dar", {}), "use": value}
+    data[last] = value
+
+
+def _set_method_option(
+    path: str, value: Any, classes: Mapping[str, type[BaseModel]], options: dict[str, dict[str, Any]]
+) -> None:
+    head, _, rest = path.partition(".")
+    if head in registry.methods().names() and rest:
+        if head not in classes:
+            raise UserError(f"-o {path}: method {head} is not part of this run (add --method {head})")
+        _require(rest, classes[head], f"-o {path}")
+        _set(options[head], rest, value)
+        return
+    having = [name for name, config in classes.items() if _has(path, config)]
+    if not having:
+        known = [*_paths(RunConfig), *(p for config in classes.values() for p in _paths(config))]
+        raise UserError(f'-o {path}: no selected method has the option "{path}"{registry.suggest(path, known)}')
+    for name in having:
+        _set(options[name], path, value)
+
+
+def _inner(annotation: Any) -> type[BaseModel] | None:
+    """The pydantic model inside an annotation such as `Stage1 | None`, if there is one."""
+    candidates = [annotation, *get_args(annotation)]
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+
+
+def _has(path: str, config: type[BaseModel]) -> bool:
+    head, _, rest = path.partition(".")
+    if head not in config.model_fields:
+        return False
+    inner = _inner(config.model_fields[head].annotation)
+    if not rest:
+        return True
+    return _has(rest, inner) if inner else "dict" in str(config.model_fields[head].annotation)
+
+
+def _paths(config: type[BaseModel], prefix: str = "") -> list[str]:
+    found = []
+    for name, field in config.model_fields.items():
+        inner = _inner(field.annotation)
+        found += [prefix + name] + (_paths(inner, f"{prefix}{name}.") if inner else [])
+    return found
+
+
+def _require(path: str, config: type[BaseModel], where: str) -> None:
+    if not _has(path, config):
+        raise UserError(f'{where}: unknown option "{path}"{registry.suggest(path, _paths(config))}')
+
+
+_FLAGS: Mapping[str, str] = {
+    "methods": "--method", "seeds": "--seed", "dar": "--dar", "method_options": "method_options",
+}  # fmt: skip
+
+
+def _flag(path: str) -> str:
+    head, dot, rest = path.partition(".")
+    flag = _FLAGS.get(head, "--" + head.replace("_", "-"))
+    return f"-o {path}" if dot else flag
+
+
+def _validate(config: type[BaseModel], data: Mapping[str, Any], prefix: str) -> Any:
+    try:
+        return config.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        path = ".".join(str(part) for part in first["loc"] if not str(part).startswith("function-"))
+        path = re.sub(r"\.(int|float|str|literal\[.*\])$", "", path)
+        name = f"-o {prefix}{path}" if prefix else _flag(path)
+        message = first["msg"].removeprefix("Value error, ")
+        raise UserError(f"{name} {first['input']!r}: {message[:1].lower()}{message[1:]}") from error
+
+
