@@ -18,8 +18,8 @@ from stic_eval.report.tables import AVERAGE, Cell, Table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table as RichTable
 
-WIDE = 118  # columns from which intervals fit into every cell of seven benchmarks and the average
 _TEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
     "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "†": r"$\dagger$", "±": r"$\pm$",
@@ -53,45 +53,63 @@ def to_rich(table: Table, width: int) -> RenderableType:
     """The table for a terminal of `width` columns.
 
     Where it is too narrow for an interval in every cell, intervals of the average follow below;
-    where it is too narrow for all columns, the table is turned on its side.
+    where it is too narrow for the columns, benchmarks become rows.
     """
-    from rich import box
-    from rich.console import Group
-    from rich.table import Table as RichTable
+    from rich.console import Console, Group
+    from rich.measure import Measurement
     from rich.text import Text
 
-    wide = width >= min(WIDE, 24 + 13 * (len(table.columns) + 1))
-    grid = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=True)
-    grid.add_column("", no_wrap=False, min_width=8)
-    for name, title in _columns(table):
-        # Long names are broken where a reader would: at a hyphen, a blank or a capital.
-        broken = title if wide else re.sub(r"(?<=[a-z])(?=[A-Z]{2})|[\s]|(?<=-)(?=[A-Z][a-z]{3})", "\n", title)
-        grid.add_column(Text(broken, style="bold"), justify="right", no_wrap=True, vertical="top")
-        del name
-    for row in table.rows:
-        cells: list[Text] = []
-        for name, _ in _columns(table):
-            cell = row.cells[name]
-            score = score_text(cell) if wide else score_text(cell).split(" ")[0]
-            text = Text(score, style="bold")
-            if cell.difference:
-                style = "green" if cell.difference.low > 0 else "red" if cell.difference.high < 0 else "dim"
-                text.append("\n" + delta_text(cell), style=style)
-                if wide:
-                    text.append("\n" + interval_text(cell), style="dim")
-            cells.append(text)
-        grid.add_row(Text(row.variant.label), *cells)
+    console = Console(width=10_000)
+    layouts = [(True, False), (False, False), (False, True)]  # (intervals, on its side)
+    for intervals, sideways in layouts:
+        grid = _grid(table, intervals, sideways)
+        if Measurement.get(console, console.options, grid).minimum <= width:
+            break
     lines: list[RenderableType] = [grid]
-    if not wide:
+    if not intervals:
         for row in table.rows:
             cell = row.cells[AVERAGE]
             if cell.difference:
                 spread = f", seeds ±{cell.sd:.1f}" if cell.sd is not None else ""
-                lines.append(
-                    Text(f"{row.variant.label}: average {delta_text(cell)} {interval_text(cell)}{spread}")
-                )
+                text = f"{row.variant.label}: average {delta_text(cell)} {interval_text(cell)}{spread}"
+                lines.append(Text(text))
+        lines.append(Text(""))
     lines += [Text(note, style="dim") for note in table.notes]
     return Group(*lines)
+
+
+def _grid(table: Table, intervals: bool, sideways: bool) -> RichTable:
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    def cell_text(cell: Cell) -> Text:
+        score = score_text(cell) if intervals else score_text(cell).split(" ")[0]
+        text = Text(score, style="bold")
+        if cell.difference:
+            style = "green" if cell.difference.low > 0 else "red" if cell.difference.high < 0 else "dim"
+            text.append("\n" + delta_text(cell), style=style)
+            if intervals:
+                text.append("\n" + interval_text(cell).replace(" ", ""), style="dim")
+        return text
+
+    def head(title: str) -> Text:
+        # Long names are broken where a reader would: at a blank, a hyphen or a capital.
+        broken = re.sub(r"\s|(?<=-)(?=[A-Z][a-z]{3})|(?<=[a-z]{3})(?=[A-Z])", "\n", title)
+        return Text(title if intervals else broken, style="bold")
+
+    grid = RichTable(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
+    grid.add_column("", min_width=8)
+    cells = [[cell_text(row.cells[name]) for name, _ in _columns(table)] for row in table.rows]
+    across = [title for _, title in _columns(table)]
+    down = [row.variant.label for row in table.rows]
+    if sideways:
+        across, down, cells = down, across, [list(column) for column in zip(*cells, strict=True)]
+    for title in across:
+        grid.add_column(head(title), justify="right", no_wrap=True)
+    for label, line in zip(down, cells, strict=True):
+        grid.add_row(Text(label), *line)
+    return grid
 
 
 def to_markdown(table: Table) -> str:

@@ -1,0 +1,83 @@
+"""The command `stic-eval`: parses, delegates, and turns every error into one line and an exit code.
+
+Exit codes: 0 done, 1 failed, 2 wrong input, 3 done but rows are unscored or files were skipped,
+130 interrupted. Nothing here, or imported here, imports torch.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from stic_eval.cli import doctor, evaluate, ls, run, show, table, train
+from stic_eval.errors import RunError, UserError
+
+app = typer.Typer(
+    name="stic-eval",
+    help="Evaluate vision-language models, self-train them (STIC), and compare both side by side.",
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+app.command("run")(run.run)
+app.command("train")(train.train)
+app.command("eval")(evaluate.eval_)
+app.command("ls")(ls.ls)
+app.command("show")(show.show)
+app.command("table")(table.table)
+app.command("doctor")(doctor.doctor)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        print(f"stic-eval {version('stic-eval')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def fail(message: str) -> None:
+    """Prints one line on stderr, whatever the message holds."""
+    print("stic-eval: " + " ".join(str(message).split()), file=sys.stderr)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs the command and exits."""
+    sys.exit(invoke(sys.argv[1:] if argv is None else argv))
+
+
+def invoke(argv: list[str]) -> int:
+    """Runs the command and returns its exit code."""
+    try:
+        result = app(argv or ["--help"], prog_name="stic-eval", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except UserError as error:
+        fail(str(error))
+        return 2
+    except RunError as error:
+        fail(str(error))
+        return 1
+    except typer.TyperException as error:
+        fail(f"{error.format_message()} (`stic-eval --help` lists commands and options)")
+        return error.exit_code
+    except typer.Abort:
+        return 130
+    except BrokenPipeError:
+        # The reader of the table went away (`| head`): not an error, and nothing more can be written.
+        sys.stdout = open("/dev/null", "w")  # noqa: SIM115
+        return 0
+
+
+if __name__ == "__main__":
+    main()

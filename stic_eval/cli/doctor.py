@@ -1,0 +1,138 @@
+"""`stic-eval doctor`: what this machine has, and what to do about each problem."""
+
+from __future__ import annotations
+
+import typer
+
+
+def doctor() -> None:
+    """Check versions, device, memory, cache and optional extras."""
+    problems = 0
+    for name, value, advice in _checks():
+        mark = "ok  " if not advice else "warn" if advice.startswith("optional") else "FAIL"
+        problems += mark == "FAIL"
+        print(f"{mark}  {name}: {value}" + (f"\n      -> {advice}" if advice else ""))
+    if problems:
+        raise typer.Exit(1)
+
+
+def _checks() -> list[tuple[str, str, str]]:
+    """(what, what was found, what to do or empty) for everything that matters."""
+    return [*_versions(), _device(), _memory(), _cache(), *_disk(), *_extras(), _pocket(), *_plugins()]
+
+
+def _versions() -> list[tuple[str, str, str]]:
+    import sys
+    from importlib.metadata import PackageNotFoundError, requires, version
+
+    from packaging.requirements import Requirement
+
+    found = [("python", sys.version.split()[0], "" if sys.version_info >= (3, 11) else "install Python 3.11 or newer")]
+    for line in requires("stic-eval") or ():
+        requirement = Requirement(line)
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            have = version(requirement.name)
+        except PackageNotFoundError:
+            found.append((requirement.name, "missing", f'pip install "{requirement}"'))
+            continue
+        fits = requirement.specifier.contains(have, prereleases=True)
+        found.append((requirement.name, have, "" if fits else f'pip install "{requirement}"'))
+    return found
+
+
+def _device() -> tuple[str, str, str]:
+    try:
+        import torch
+    except Exception as error:  # a broken install can raise OSError as well as ImportError
+        return "device", f"torch cannot be imported: {error}", "reinstall torch for this machine"
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        name = torch.cuda.get_device_name()
+        return "device", f"cuda: {name}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free", ""
+    if torch.backends.mps.is_available():
+        return "device", "mps (Apple GPU)", ""
+    return "device", f"cpu, {torch.get_num_threads()} threads", "optional: models of billions of parameters need a GPU"
+
+
+def _memory() -> tuple[str, str, str]:
+    import psutil
+
+    memory = psutil.virtual_memory()
+    text = f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB available"
+    return "memory", text, "" if memory.available > 3 * 2**30 else "free some: the pocket run needs up to 3 GiB"
+
+
+def _cache() -> tuple[str, str, str]:
+    from stic_eval.store import cache_dir
+
+    folder = cache_dir()
+    reason = unwritable(folder)
+    return "cache", str(folder), f"{reason}: set STIC_EVAL_CACHE to a folder you can write to" if reason else ""
+
+
+def _disk() -> list[tuple[str, str, str]]:
+    import shutil
+
+    from stic_eval.store import cache_dir
+
+    folder = cache_dir()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    return [("disk", f"{free / 2**30:.1f} GiB free", "" if free > 2**30 else "free at least 1 GiB, or move STIC_EVAL_CACHE")]
+
+
+def _extras() -> list[tuple[str, str, str]]:
+    from importlib.util import find_spec
+
+    uses = {
+        "lmms_eval": ("lmms", "the official judge prompts"),
+        "pytest": ("test", "running the tests"),
+        "bitsandbytes": ("", "loading models in 4 and 8 bit"),
+    }
+    found = []
+    for module, (extra, use) in uses.items():
+        install = f'pip install "stic-eval[{extra}]"' if extra else f"pip install {module}"
+        have = find_spec(module) is not None
+        found.append((module, "installed" if have else "not installed", "" if have else f"optional, for {use}: {install}"))
+    return found
+
+
+def _pocket() -> tuple[str, str, str]:
+    from importlib.resources import files
+
+    folder = files("stic_eval.pocket") / "model"
+    present = folder.is_dir() and any(item.name.endswith(".safetensors") for item in folder.iterdir())
+    return "pocket model", "present" if present else "missing", "" if present else "reinstall stic-eval"
+
+
+def _plugins() -> list[tuple[str, str, str]]:
+    from stic_eval import registry
+    from stic_eval.errors import UserError
+
+    found = []
+    for reg in (registry.benchmarks(), registry.methods()):
+        broken = []
+        for name in reg.names():
+            try:
+                reg.get(name)
+            except UserError as error:
+                broken.append(str(error))
+        found.append((f"{reg.kind}s", f"{len(reg.names()) - len(broken)} of {len(reg.names())} load", "; ".join(broken)))
+    return found
+
+
+def unwritable(folder: object) -> str:
+    """Why nothing can be written into a folder (made if missing); empty if it can."""
+    import tempfile
+    from pathlib import Path
+
+    path = Path(str(folder))
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return ""
+    except OSError as error:
+        return f"{path} is not writable ({error.strerror})"

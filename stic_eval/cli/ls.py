@@ -1,0 +1,98 @@
+"""`stic-eval ls`: what there is to choose from, and what has been run."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+
+class What(StrEnum):
+    """What can be listed."""
+
+    benchmarks = "benchmarks"
+    methods = "methods"
+    presets = "presets"
+    runs = "runs"
+
+
+def ls(what: Annotated[What, typer.Argument(help="benchmarks, methods, presets or runs.")]) -> None:
+    """List benchmarks, methods, presets or runs."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    head, rows = {
+        What.benchmarks: _benchmarks, What.methods: _methods, What.presets: _presets, What.runs: _runs,
+    }[what]()  # fmt: skip
+    if not rows:
+        print(f"no {what}")
+        return
+    grid = Table(*head, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        grid.add_row(*(Text(cell) for cell in row))
+    Console(highlight=False).print(grid)
+
+
+Listing = tuple[tuple[str, ...], list[tuple[str, ...]]]
+
+
+def _benchmarks() -> Listing:
+    from stic_eval import registry
+    from stic_eval.errors import UserError
+
+    rows = []
+    for name in registry.benchmarks().names():
+        try:
+            benchmark = registry.benchmarks().get(name)
+        except UserError as error:
+            rows.append((name, "broken", "", str(error)))
+            continue
+        source = benchmark.source
+        where = "/".join(part for part in (source.path, source.name, source.split) if part)
+        rows.append((name, benchmark.title, where, benchmark.protocol))
+    return ("name", "title", "data", "protocol"), rows
+
+
+def _methods() -> Listing:
+    from stic_eval import registry
+    from stic_eval.errors import UserError
+
+    rows = []
+    for name in registry.methods().names():
+        try:
+            method = registry.methods().get(name)
+        except UserError as error:
+            rows.append((name, "broken", str(error)))
+            continue
+        rows.append((name, method.title, method.paper))
+    return ("name", "title", "paper"), rows
+
+
+def _presets() -> Listing:
+    from stic_eval import config
+
+    rows = []
+    for name in config.preset_names():
+        content = config.read_preset(name)
+        rows.append((name, str(content.get("model", "any model")), ", ".join(content.get("method_options", {}))))
+    return ("name", "model", "sets options of"), rows
+
+
+def _runs() -> Listing:
+    from stic_eval.cli import results
+    from stic_eval.errors import UserError
+    from stic_eval.report.tables import AVERAGE
+
+    rows = []
+    for folder in results.runs():
+        try:
+            table = results.load(folder).table()
+        except UserError:
+            rows.append((folder.name, "unfinished: `stic-eval run` with the same options resumes it", ""))
+            continue
+        averages = [(row.variant.label, row.cells[AVERAGE].score) for row in table.rows]
+        text = ", ".join(f"{label} {score:.1f}" for label, score in averages if score is not None)
+        rows.append((folder.name, text, ", ".join(column.name for column in table.columns)))
+    return ("run", "average", "benchmarks"), rows

@@ -1,0 +1,130 @@
+"""The options that `run`, `train` and `eval` share, and the configuration they amount to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from stic_eval.config import RunConfig
+
+_MODEL, _DATA, _CONFIG = "Model", "Data", "Configuration"
+_METHOD, _OUTPUT, _MACHINE = "Method and evaluation", "Output", "Machine"
+
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="`pocket` (embedded), a folder, or a Hugging Face hub id.",
+        show_default="pocket", rich_help_panel=_MODEL,
+    ),
+]  # fmt: skip
+Revision = Annotated[str | None, typer.Option(help="Hub revision of the model.", rich_help_panel=_MODEL)]
+TrustRemoteCode = Annotated[
+    bool | None,
+    typer.Option("--trust-remote-code", help="Execute code from the model's repository.", rich_help_panel=_MODEL),
+]
+Methods = Annotated[
+    list[str] | None,
+    typer.Option("--method", help="Method to train and compare; repeatable.", show_default="stic",
+                 rich_help_panel=_METHOD),
+]  # fmt: skip
+Benchmarks = Annotated[
+    str | None,
+    typer.Option(help="Comma-separated names, or `all`.", show_default="all", rich_help_panel=_METHOD),
+]
+Dar = Annotated[
+    bool | None,
+    typer.Option("--dar/--no-dar", help="Show every method with and without describe-and-respond, or none with it.",
+                 show_default="as the method says", rich_help_panel=_METHOD),
+]  # fmt: skip
+Seeds = Annotated[
+    list[int] | None,
+    typer.Option("--seed", help="Training seed; repeatable.", show_default="0", rich_help_panel=_METHOD),
+]
+Limit = Annotated[
+    str | None,
+    typer.Option(help="Rows of each benchmark: a number, or a fraction such as 0.1.", show_default="all rows",
+                 rich_help_panel=_METHOD),
+]  # fmt: skip
+Images = Annotated[
+    Path | None,
+    typer.Option(help="Unlabeled images for stage 1: a folder, or a file that lists images.",
+                 rich_help_panel=_DATA),
+]  # fmt: skip
+SftData = Annotated[
+    str | None,
+    typer.Option(help="Instruction data for stage 2: LLaVA-format JSON or a data set.", rich_help_panel=_DATA),
+]
+ImageRoot = Annotated[
+    Path | None,
+    typer.Option(help="Where relative image paths of --sft-data start.", show_default="the folder of --sft-data",
+                 rich_help_panel=_DATA),
+]  # fmt: skip
+Prompts = Annotated[
+    Path | None, typer.Option(help="Prompt-set file instead of the built-in one.", rich_help_panel=_DATA)
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(help="Shipped settings (`stic-eval ls presets`).", show_default="pocket for the model pocket",
+                 rich_help_panel=_CONFIG),
+]  # fmt: skip
+Config = Annotated[
+    Path | None, typer.Option(help="Settings in YAML, e.g. config.yaml of another run.", rich_help_panel=_CONFIG)
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--option", "-o", metavar="KEY.SUB=VALUE", help="One setting, e.g. `-o stage1.beta=0.05`; repeatable.",
+                 rich_help_panel=_CONFIG),
+]  # fmt: skip
+Output = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the run.", show_default="results/<model>-<methods>-<key>", rich_help_panel=_OUTPUT),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print the plan and an estimate; do nothing.", rich_help_panel=_OUTPUT)
+]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume/--fresh", help="Reuse what is cached, or compute this run anew.", rich_help_panel=_OUTPUT),
+]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log lines too.", rich_help_panel=_OUTPUT)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Result and errors only.", rich_help_panel=_OUTPUT)]
+Device = Annotated[
+    str | None, typer.Option(help="auto, cpu, cuda or mps.", show_default="auto", rich_help_panel=_MACHINE)
+]
+Dtype = Annotated[
+    str | None,
+    typer.Option(help="auto, float32, bfloat16 or float16.", show_default="auto", rich_help_panel=_MACHINE),
+]
+BatchSize = Annotated[
+    str | None,
+    typer.Option(help="Requests in a batch, or `auto`. Does not change results.", show_default="auto",
+                 rich_help_panel=_MACHINE),
+]  # fmt: skip
+
+
+def configure(
+    preset: str | None, file: Path | None, overrides: list[str] | None, flags: Mapping[str, Any]
+) -> RunConfig:
+    """Turns command-line values into a validated RunConfig.
+
+    Raises:
+        UserError: A value does not fit, or names something that does not exist.
+    """
+    from stic_eval import config
+
+    given = dict(flags)
+    if given.get("batch_size") not in (None, "auto"):
+        given["batch_size"] = _integer("--batch-size", given["batch_size"])
+    return config.load(preset=preset, file=file, flags=given, overrides=overrides or ())
+
+
+def _integer(flag: str, text: str) -> int:
+    from stic_eval.errors import UserError
+
+    if not text.strip().isdecimal():
+        raise UserError(f"{flag} {text}: give a number, 1 or more, or auto")
+    return int(text)

@@ -1,0 +1,157 @@
+"""What a person sees of long work: a live line with rate and ETA, plain lines in a pipe, and run.log."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+_LOGGER = "stic_eval.run"
+_PLAIN_SECONDS = 15.0  # time between two plain lines about one piece of work
+
+
+class Step:
+    """One piece of work with a known or unknown number of items."""
+
+    def __init__(self, report: Reporter, name: str, total: int | None) -> None:
+        self._report, self.name, self.total, self.done = report, name, total, 0
+        self._start = self._said = time.monotonic()
+        self._task = report.live.add_task(name, total=total) if report.live else None
+
+    def advance(self, n: int = 1) -> None:
+        """Counts n more items as done."""
+        self.update(self.done + n, self.total)
+
+    def update(self, done: int, total: int | None = None) -> None:
+        """Sets the number of items done, and their total if it has become known."""
+        self.done, self.total = done, total if total is not None else self.total
+        if self._report.live and self._task is not None:
+            self._report.live.update(self._task, completed=done, total=self.total)
+        elif time.monotonic() - self._said >= _PLAIN_SECONDS:
+            self._said = time.monotonic()
+            self._report.plain(self._line())
+
+    def finish(self) -> None:
+        """Ends the step: the live line goes, a plain line stays."""
+        if self._report.live and self._task is not None:
+            self._report.live.remove_task(self._task)
+        elapsed = time.monotonic() - self._start
+        count = f"{self.done} in " if self.done else ""
+        self._report.line(f"{self.name}: {count}{elapsed:.1f} s")
+
+    def _line(self) -> str:
+        elapsed = time.monotonic() - self._start
+        rate = self.done / elapsed if elapsed else 0.0
+        of = f"/{self.total}" if self.total else ""
+        eta = f", {(self.total - self.done) / rate:.0f} s left" if self.total and rate else ""
+        return f"{self.name}: {self.done}{of}, {rate:.1f}/s{eta}"
+
+
+class Reporter:
+    """Progress on stderr and a log file. A context manager; one at a time.
+
+    Args:
+        log_file: Every line with its time; None for no file.
+        verbose: Log lines go to the terminal too.
+        quiet: Nothing but warnings and errors goes to the terminal.
+        stream: Where progress goes; stderr.
+    """
+
+    def __init__(
+        self, log_file: Path | None, *, verbose: bool = False, quiet: bool = False, stream: TextIO | None = None
+    ) -> None:
+        self.verbose, self.quiet = verbose, quiet
+        self.live: Progress | None = None
+        self.log_file = log_file
+        self._stream = stream or sys.stderr
+        self._handler: logging.Handler | None = None
+        self._logger = logging.getLogger(_LOGGER)
+
+    def __enter__(self) -> Reporter:
+        root = logging.getLogger()
+        if self.log_file:
+            self._handler = logging.FileHandler(self.log_file, encoding="utf-8")
+            self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+            root.addHandler(self._handler)
+            logging.captureWarnings(True)
+        else:
+            warnings.simplefilter("ignore")
+        self._logger.setLevel(logging.INFO)
+        if self._stream.isatty() and not self.quiet:
+            self.live = _live(self._stream)
+            self.live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.live:
+            self.live.stop()
+            self.live = None
+        if self._handler:
+            if error is not None and not isinstance(error, KeyboardInterrupt):
+                self._logger.error("failed", exc_info=error)
+            logging.captureWarnings(False)
+            logging.getLogger().removeHandler(self._handler)
+            self._handler.close()
+
+    @contextmanager
+    def step(self, name: str, total: int | None = None) -> Iterator[Step]:
+        """Shows a piece of work while the block runs."""
+        step = Step(self, name, total)
+        yield step
+        step.finish()
+
+    def log(self, line: str) -> None:
+        """A line for the log file, and for the terminal with -v."""
+        self._logger.info(line)
+        if self.verbose and not self.quiet:
+            self._print(line)
+
+    def line(self, line: str) -> None:
+        """A line for the log file and the terminal."""
+        self._logger.info(line)
+        self.plain(line)
+
+    def plain(self, line: str) -> None:
+        """A line for the terminal alone."""
+        if not self.quiet:
+            self._print(line)
+
+    def _print(self, line: str) -> None:
+        if self.live:
+            self.live.console.print(line, markup=False, highlight=False, style="dim")
+        else:
+            print(line, file=self._stream, flush=True)
+
+
+def _live(stream: TextIO) -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Task as RichTask
+    from rich.text import Text
+
+    class Rate(TextColumn):
+        def render(self, task: RichTask) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text(f"{speed:.1f}/s" if speed else "", style="dim")
+
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        Rate(""),
+        TimeRemainingColumn(),
+        console=Console(file=stream),
+        transient=True,
+    )

@@ -1,0 +1,139 @@
+"""A run's folder: scores.json, from which tables are rebuilt, and the records beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stic_eval.errors import UserError
+from stic_eval.report import tables
+from stic_eval.types import Summary
+
+SCHEMA = 1
+ROOT = Path("results")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One evaluated variant, trained with one seed (None: not trained).
+
+    Attributes:
+        folder: Its folder under `records/`, e.g. `stic+dar@seed1`.
+        method: Registry name.
+        title: Printed name.
+        dar: Whether it answers by describe-and-respond.
+        seed: Training seed.
+        keys: Benchmark -> content key of the evaluation.
+        summaries: Benchmark -> result.
+    """
+
+    folder: str
+    method: str
+    title: str
+    dar: bool
+    seed: int | None
+    keys: dict[str, str] = field(default_factory=dict)
+    summaries: dict[str, Summary] = field(default_factory=dict)
+
+
+@dataclass
+class Scores:
+    """What scores.json holds: the columns, a line per variant and seed, and notes for the table."""
+
+    run: str
+    columns: list[tables.Column]
+    entries: list[Entry]
+    notes: list[str] = field(default_factory=list)
+
+    def known(self) -> Mapping[tuple[str, str], tuple[str, Summary]]:
+        """(folder, benchmark) -> (key, summary) of everything evaluated so far."""
+        return {(e.folder, b): (e.keys.get(b, ""), s) for e in self.entries for b, s in e.summaries.items()}
+
+    def table(self) -> tables.Table:
+        """Builds the side-by-side table."""
+        groups: dict[tuple[str, bool], list[Entry]] = {}
+        for entry in self.entries:
+            groups.setdefault((entry.method, entry.dar), []).append(entry)
+        variants = []
+        for (method, dar), entries in groups.items():
+            seeds = tuple(entry.seed for entry in entries if entry.seed is not None)
+            summaries = {
+                column.name: [e.summaries[column.name] for e in entries if column.name in e.summaries]
+                for column in self.columns
+            }
+            variants.append(tables.Variant(method, entries[0].title, dar, seeds, summaries))
+        return tables.build(self.columns, variants, self.notes)
+
+
+def save(scores: Scores, folder: Path) -> None:
+    """Writes scores.json atomically."""
+    from stic_eval.store import atomic_write
+
+    data = {
+        "schema": SCHEMA,
+        "run": scores.run,
+        "columns": [asdict(column) for column in scores.columns],
+        "variants": [asdict(entry) for entry in scores.entries],
+        "notes": scores.notes,
+    }
+    atomic_write(folder / "scores.json", json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+
+
+def load(folder: Path) -> Scores:
+    """Reads scores.json.
+
+    Raises:
+        UserError: The folder is no finished run, or its file was written by another version.
+    """
+    path = folder / "scores.json"
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{folder}: holds no scores.json; is it the folder of a run that has finished?") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); run it again") from error
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+        raise UserError(f"{path}: was not written by this version; run it again")
+    try:
+        return Scores(
+            run=data["run"],
+            columns=[tables.Column(**column) for column in data["columns"]],
+            entries=[_entry(entry) for entry in data["variants"]],
+            notes=list(data["notes"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: is damaged ({error}); run it again") from error
+
+
+def _entry(data: dict[str, Any]) -> Entry:
+    summaries = {
+        name: Summary(**{**s, "units": {unit: (float(v), float(w)) for unit, (v, w) in s["units"].items()}})
+        for name, s in data["summaries"].items()
+    }
+    return Entry(**{**data, "summaries": summaries})
+
+
+def find(run: str) -> Path:
+    """The folder of a run given by path or by its name under `results/`.
+
+    Raises:
+        UserError: There is none; the closest name is suggested.
+    """
+    from stic_eval.registry import suggest
+
+    for folder in (Path(run), ROOT / run):
+        if (folder / "config.yaml").is_file() or (folder / "scores.json").is_file():
+            return folder
+    known = [folder.name for folder in runs()]
+    raise UserError(f'no run is called "{run}"{suggest(run, known)} (`stic-eval ls runs` lists them)')
+
+
+def runs() -> list[Path]:
+    """Run folders under `results/`, the newest last."""
+    if not ROOT.is_dir():
+        return []
+    found = [path.parent for path in ROOT.glob("*/config.yaml")]
+    return sorted(found, key=lambda folder: (folder / "config.yaml").stat().st_mtime)

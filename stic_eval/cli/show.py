@@ -1,0 +1,126 @@
+"""`stic-eval show`: the details of a run, a benchmark, a method or a preset."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def show(
+    name: Annotated[str, typer.Argument(help="A run (folder or name), a benchmark, a method or a preset.")],
+    benchmark: Annotated[str | None, typer.Option(help="Of a run: answers to this benchmark.")] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help="Of a run: only these, e.g. baseline, stic+dar; repeatable.")
+    ] = None,
+    sample: Annotated[str | None, typer.Option("--id", help="Of a run: this sample only.")] = None,
+    wrong: Annotated[bool, typer.Option("--wrong", help="Of a run: only samples that somebody got wrong.")] = False,
+    number: Annotated[int, typer.Option("-n", min=1, help="Of a run: how many samples.")] = 5,
+) -> None:
+    """Show a run (configuration, answers side by side), a benchmark, a method or a preset."""
+    from stic_eval import config, registry
+    from stic_eval.cli import results
+    from stic_eval.errors import UserError
+
+    if name in registry.benchmarks().names():
+        _print(registry.benchmarks().get(name), ("title", "version", "protocol", "source", "generation", "judged"))
+    elif name in registry.methods().names():
+        found = registry.methods().get(name)
+        _print(found, ("title", "paper", "notes"))
+        print(_yaml({"options": found.config().model_dump(mode="json")}), end="")
+    elif name in config.preset_names():
+        print(_yaml(config.read_preset(name)), end="")
+    else:
+        try:
+            folder = results.find(name)
+        except UserError:
+            known = [*registry.benchmarks().names(), *registry.methods().names(), *config.preset_names()]
+            known += [path.name for path in results.runs()]
+            raise UserError(
+                f'"{name}" is no run, benchmark, method or preset{registry.suggest(name, known)}'
+            ) from None
+        if benchmark is None and sample is None and not wrong:
+            _run(folder)
+        else:
+            _answers(folder, benchmark, method, sample, wrong, number)
+
+
+def printable(text: str) -> str:
+    """Model output for a terminal: control characters, which could drive it, become visible."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", text)
+
+
+def _yaml(data: Any) -> str:
+    import yaml
+
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
+
+
+def _print(thing: object, names: tuple[str, ...]) -> None:
+    for name in names:
+        value = getattr(thing, name)
+        if value not in ("", None, {}):
+            print(f"{name}: {value}")
+
+
+def _run(folder: Path) -> None:
+    config = folder / "config.yaml"
+    print(f"# {folder}")
+    if config.is_file():
+        print(config.read_text(encoding="utf-8"), end="")
+    manifest = folder / "manifest.json"
+    if manifest.is_file():
+        import json
+
+        print(_yaml({"manifest": json.loads(manifest.read_text(encoding="utf-8"))}), end="")
+    for path in sorted(folder.glob("records/*/*.jsonl")):
+        print(f"# {path}")
+
+
+def _answers(
+    folder: Path, benchmark: str | None, methods: list[str] | None, sample: str | None, wrong: bool, number: int
+) -> None:
+    from stic_eval.errors import UserError
+    from stic_eval.registry import suggest
+    from stic_eval.store import read_jsonl
+
+    by_sample: dict[tuple[str, str], dict[str, Any]] = {}
+    paths = sorted(folder.glob("records/*/*.jsonl"))
+    variants = sorted({path.parent.name for path in paths})
+    benchmarks = sorted({path.stem for path in paths})
+    for flag, word, known in (("--benchmark", benchmark, benchmarks), *(("--method", m, variants) for m in methods or ())):
+        if word is not None and word not in known:
+            raise UserError(f'{flag}: {folder} has no "{word}"{suggest(word, known)}')
+    for path in paths:
+        if (benchmark and path.stem != benchmark) or (methods and path.parent.name not in methods):
+            continue
+        for record in read_jsonl(path):
+            by_sample.setdefault((path.stem, str(record["id"])), {})[path.parent.name] = record
+    shown = 0
+    for (name, identity), records in by_sample.items():
+        if (sample and identity != sample) or shown >= number:
+            continue
+        if wrong and all((record["score"] or 0) >= 1 for record in records.values()):
+            continue
+        shown += 1
+        print("\n".join(_side_by_side(name, identity, records)))
+    if not shown:
+        print("no sample fits")
+
+
+def _side_by_side(benchmark: str, identity: str, records: dict[str, Any]) -> Iterator[str]:
+    first = next(iter(records.values()))
+    yield f"== {benchmark} {printable(identity)}"
+    yield f"question: {printable(first['question'])}"
+    yield f"target: {printable(str(first['target']))}"
+    for variant, record in records.items():
+        score = "unscored" if record["score"] is None else f"{record['score']:.2f}"
+        why = f" ({printable(record['why'])})" if record.get("why") else ""
+        yield f"-- {variant}: {score}{why}"
+        if record.get("description"):
+            yield f"   description: {printable(record['description'])}"
+        yield f"   response: {printable(record['response'])}"
+    yield ""
