@@ -39,13 +39,11 @@ $(TEST_STAMP): $(INPUTS) | $(BIN)/python
 run: $(RUN_STAMP)
 	$(BIN)/stic-eval run --method stic $(ARGS)
 
-# The tests share two cores well: without xdist's workers they would wait for each other's imports.
 test: $(TEST_STAMP)
 	$(BIN)/python -m pytest -n auto $(ARGS)
 
 check: $(TEST_STAMP)
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

@@ -191,7 +191,9 @@ def read_file(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--config {path}: {error.strerror if isinstance(error, OSError) else 'is not text'}") from error
+        raise UserError(
+            f"--config {path}: {error.strerror if isinstance(error, OSError) else 'is not text'}"
+        ) from error
     return _mapping(text, f"--config {path}")
 
 
@@ -249,7 +251,8 @@ def load(
         if path not in direct:
             _set_method_option(path, value, classes, options)
     complete = {
-        name: _validate(classes[name], options[name], f"{name}.").model_dump(mode="json") for name in config.methods
+        name: _validate(classes[name], options[name], f"{name}.").model_dump(mode="json")
+        for name in config.methods
     }
     return config.model_copy(update={"method_options": complete})
 
@@ -326,7 +329,9 @@ def _set_method_option(
     having = [name for name, config in classes.items() if _has(path, config)]
     if not having:
         known = [*_paths(RunConfig), *(p for config in classes.values() for p in _paths(config))]
-        raise UserError(f'-o {path}: no selected method has the option "{path}"{registry.suggest(path, known)}')
+        raise UserError(
+            f'-o {path}: no selected method has the option "{path}"{registry.suggest(path, known)}'
+        )
     for name in having:
         _set(options[name], path, value)
 
@@ -381,5 +386,3 @@ def _validate(config: type[BaseModel], data: Mapping[str, Any], prefix: str) -> 
         name = f"-o {prefix}{path}" if prefix else _flag(path)
         message = first["msg"].removeprefix("Value error, ")
         raise UserError(f"{name} {first['input']!r}: {message[:1].lower()}{message[1:]}") from error
-
-

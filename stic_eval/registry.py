@@ -76,7 +76,9 @@ class Registry(Generic[T]):
                 f'{self.kind} "{name}" ({point.value}) cannot be loaded: {type(error).__name__}: {error}'
             ) from error
         if getattr(loaded, "name", None) != name:
-            raise UserError(f'{self.kind} "{name}" ({point.value}) calls itself "{getattr(loaded, "name", None)}"')
+            raise UserError(
+                f'{self.kind} "{name}" ({point.value}) calls itself "{getattr(loaded, "name", None)}"'
+            )
         self._loaded[name] = loaded
         return self._loaded[name]
 

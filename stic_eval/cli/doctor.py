@@ -27,7 +27,13 @@ def _versions() -> list[tuple[str, str, str]]:
 
     from packaging.requirements import Requirement
 
-    found = [("python", sys.version.split()[0], "" if sys.version_info >= (3, 11) else "install Python 3.11 or newer")]
+    found = [
+        (
+            "python",
+            sys.version.split()[0],
+            "" if sys.version_info >= (3, 11) else "install Python 3.11 or newer",
+        )
+    ]
     for line in requires("stic-eval") or ():
         requirement = Requirement(line)
         if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
@@ -53,7 +59,11 @@ def _device() -> tuple[str, str, str]:
         return "device", f"cuda: {name}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free", ""
     if torch.backends.mps.is_available():
         return "device", "mps (Apple GPU)", ""
-    return "device", f"cpu, {torch.get_num_threads()} threads", "optional: models of billions of parameters need a GPU"
+    return (
+        "device",
+        f"cpu, {torch.get_num_threads()} threads",
+        "optional: models of billions of parameters need a GPU",
+    )
 
 
 def _memory() -> tuple[str, str, str]:
@@ -61,7 +71,11 @@ def _memory() -> tuple[str, str, str]:
 
     memory = psutil.virtual_memory()
     text = f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB available"
-    return "memory", text, "" if memory.available > 3 * 2**30 else "free some: the pocket run needs up to 3 GiB"
+    return (
+        "memory",
+        text,
+        "" if memory.available > 3 * 2**30 else "free some: the pocket run needs up to 3 GiB",
+    )
 
 
 def _cache() -> tuple[str, str, str]:
@@ -69,7 +83,11 @@ def _cache() -> tuple[str, str, str]:
 
     folder = cache_dir()
     reason = unwritable(folder)
-    return "cache", str(folder), f"{reason}: set STIC_EVAL_CACHE to a folder you can write to" if reason else ""
+    return (
+        "cache",
+        str(folder),
+        f"{reason}: set STIC_EVAL_CACHE to a folder you can write to" if reason else "",
+    )
 
 
 def _disk() -> list[tuple[str, str, str]]:
@@ -81,7 +99,13 @@ def _disk() -> list[tuple[str, str, str]]:
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
-    return [("disk", f"{free / 2**30:.1f} GiB free", "" if free > 2**30 else "free at least 1 GiB, or move STIC_EVAL_CACHE")]
+    return [
+        (
+            "disk",
+            f"{free / 2**30:.1f} GiB free",
+            "" if free > 2**30 else "free at least 1 GiB, or move STIC_EVAL_CACHE",
+        )
+    ]
 
 
 def _extras() -> list[tuple[str, str, str]]:
@@ -96,7 +120,13 @@ def _extras() -> list[tuple[str, str, str]]:
     for module, (extra, use) in uses.items():
         install = f'pip install "stic-eval[{extra}]"' if extra else f"pip install {module}"
         have = find_spec(module) is not None
-        found.append((module, "installed" if have else "not installed", "" if have else f"optional, for {use}: {install}"))
+        found.append(
+            (
+                module,
+                "installed" if have else "not installed",
+                "" if have else f"optional, for {use}: {install}",
+            )
+        )
     return found
 
 
@@ -120,7 +150,13 @@ def _plugins() -> list[tuple[str, str, str]]:
                 reg.get(name)
             except UserError as error:
                 broken.append(str(error))
-        found.append((f"{reg.kind}s", f"{len(reg.names()) - len(broken)} of {len(reg.names())} load", "; ".join(broken)))
+        found.append(
+            (
+                f"{reg.kind}s",
+                f"{len(reg.names()) - len(broken)} of {len(reg.names())} load",
+                "; ".join(broken),
+            )
+        )
     return found
 
 

@@ -76,7 +76,9 @@ def _presets() -> Listing:
     rows = []
     for name in config.preset_names():
         content = config.read_preset(name)
-        rows.append((name, str(content.get("model", "any model")), ", ".join(content.get("method_options", {}))))
+        rows.append(
+            (name, str(content.get("model", "any model")), ", ".join(content.get("method_options", {})))
+        )
     return ("name", "model", "sets options of"), rows
 
 

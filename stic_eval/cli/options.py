@@ -24,7 +24,9 @@ Model = Annotated[
 Revision = Annotated[str | None, typer.Option(help="Hub revision of the model.", rich_help_panel=_MODEL)]
 TrustRemoteCode = Annotated[
     bool | None,
-    typer.Option("--trust-remote-code", help="Execute code from the model's repository.", rich_help_panel=_MODEL),
+    typer.Option(
+        "--trust-remote-code", help="Execute code from the model's repository.", rich_help_panel=_MODEL
+    ),
 ]
 Methods = Annotated[
     list[str] | None,
@@ -56,7 +58,9 @@ Images = Annotated[
 ]  # fmt: skip
 SftData = Annotated[
     str | None,
-    typer.Option(help="Instruction data for stage 2: LLaVA-format JSON or a data set.", rich_help_panel=_DATA),
+    typer.Option(
+        help="Instruction data for stage 2: LLaVA-format JSON or a data set.", rich_help_panel=_DATA
+    ),
 ]
 ImageRoot = Annotated[
     Path | None,
@@ -72,7 +76,8 @@ Preset = Annotated[
                  rich_help_panel=_CONFIG),
 ]  # fmt: skip
 Config = Annotated[
-    Path | None, typer.Option(help="Settings in YAML, e.g. config.yaml of another run.", rich_help_panel=_CONFIG)
+    Path | None,
+    typer.Option(help="Settings in YAML, e.g. config.yaml of another run.", rich_help_panel=_CONFIG),
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -81,17 +86,24 @@ Overrides = Annotated[
 ]  # fmt: skip
 Output = Annotated[
     Path | None,
-    typer.Option(help="Folder of the run.", show_default="results/<model>-<methods>-<key>", rich_help_panel=_OUTPUT),
+    typer.Option(
+        help="Folder of the run.", show_default="results/<model>-<methods>-<key>", rich_help_panel=_OUTPUT
+    ),
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Print the plan and an estimate; do nothing.", rich_help_panel=_OUTPUT)
+    bool,
+    typer.Option("--dry-run", help="Print the plan and an estimate; do nothing.", rich_help_panel=_OUTPUT),
 ]
 Resume = Annotated[
     bool,
-    typer.Option("--resume/--fresh", help="Reuse what is cached, or compute this run anew.", rich_help_panel=_OUTPUT),
+    typer.Option(
+        "--resume/--fresh", help="Reuse what is cached, or compute this run anew.", rich_help_panel=_OUTPUT
+    ),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log lines too.", rich_help_panel=_OUTPUT)]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Result and errors only.", rich_help_panel=_OUTPUT)]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Result and errors only.", rich_help_panel=_OUTPUT)
+]
 Device = Annotated[
     str | None, typer.Option(help="auto, cpu, cuda or mps.", show_default="auto", rich_help_panel=_MACHINE)
 ]

@@ -67,7 +67,12 @@ class Reporter:
     """
 
     def __init__(
-        self, log_file: Path | None, *, verbose: bool = False, quiet: bool = False, stream: TextIO | None = None
+        self,
+        log_file: Path | None,
+        *,
+        verbose: bool = False,
+        quiet: bool = False,
+        stream: TextIO | None = None,
     ) -> None:
         self.verbose, self.quiet = verbose, quiet
         self.live: Progress | None = None
@@ -136,7 +141,14 @@ class Reporter:
 
 def _live(stream: TextIO) -> Progress:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
     from rich.progress import Task as RichTask
     from rich.text import Text
 

@@ -92,7 +92,9 @@ def load(folder: Path) -> Scores:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{folder}: holds no scores.json; is it the folder of a run that has finished?") from None
+        raise UserError(
+            f"{folder}: holds no scores.json; is it the folder of a run that has finished?"
+        ) from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}); run it again") from error
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:

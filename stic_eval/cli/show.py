@@ -17,7 +17,9 @@ def show(
         list[str] | None, typer.Option(help="Of a run: only these, e.g. baseline, stic+dar; repeatable.")
     ] = None,
     sample: Annotated[str | None, typer.Option("--id", help="Of a run: this sample only.")] = None,
-    wrong: Annotated[bool, typer.Option("--wrong", help="Of a run: only samples that somebody got wrong.")] = False,
+    wrong: Annotated[
+        bool, typer.Option("--wrong", help="Of a run: only samples that somebody got wrong.")
+    ] = False,
     number: Annotated[int, typer.Option("-n", min=1, help="Of a run: how many samples.")] = 5,
 ) -> None:
     """Show a run (configuration, answers side by side), a benchmark, a method or a preset."""
@@ -26,7 +28,10 @@ def show(
     from stic_eval.errors import UserError
 
     if name in registry.benchmarks().names():
-        _print(registry.benchmarks().get(name), ("title", "version", "protocol", "source", "generation", "judged"))
+        _print(
+            registry.benchmarks().get(name),
+            ("title", "version", "protocol", "source", "generation", "judged"),
+        )
     elif name in registry.methods().names():
         found = registry.methods().get(name)
         _print(found, ("title", "paper", "notes"))
@@ -81,7 +86,12 @@ def _run(folder: Path) -> None:
 
 
 def _answers(
-    folder: Path, benchmark: str | None, methods: list[str] | None, sample: str | None, wrong: bool, number: int
+    folder: Path,
+    benchmark: str | None,
+    methods: list[str] | None,
+    sample: str | None,
+    wrong: bool,
+    number: int,
 ) -> None:
     from stic_eval.errors import UserError
     from stic_eval.registry import suggest
@@ -91,7 +101,10 @@ def _answers(
     paths = sorted(folder.glob("records/*/*.jsonl"))
     variants = sorted({path.parent.name for path in paths})
     benchmarks = sorted({path.stem for path in paths})
-    for flag, word, known in (("--benchmark", benchmark, benchmarks), *(("--method", m, variants) for m in methods or ())):
+    for flag, word, known in (
+        ("--benchmark", benchmark, benchmarks),
+        *(("--method", m, variants) for m in methods or ()),
+    ):
         if word is not None and word not in known:
             raise UserError(f'{flag}: {folder} has no "{word}"{suggest(word, known)}')
     for path in paths:

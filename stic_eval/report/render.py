@@ -73,7 +73,7 @@ def to_rich(table: Table, width: int) -> RenderableType:
                 spread = f", seeds ±{cell.sd:.1f}" if cell.sd is not None else ""
                 text = f"{row.variant.label}: average {delta_text(cell)} {interval_text(cell)}{spread}"
                 lines.append(Text(text))
-        lines.append(Text(""))
+    lines.append(Text(""))
     lines += [Text(note, style="dim") for note in table.notes]
     return Group(*lines)
 
@@ -147,7 +147,9 @@ def to_latex(table: Table) -> str:
     ]
     for row in table.rows:
         cells = [row.cells[name] for name, _ in columns]
-        lines.append(" & ".join([tex_escape(row.variant.label), *(tex_escape(score_text(c)) for c in cells)]) + r" \\")
+        lines.append(
+            " & ".join([tex_escape(row.variant.label), *(tex_escape(score_text(c)) for c in cells)]) + r" \\"
+        )
         if any(c.difference for c in cells):
             deltas = [tex_escape(f"{delta_text(c)} {interval_text(c)}".strip()) for c in cells]
             small = [rf"{{\scriptsize {delta}}}" if delta else "" for delta in deltas]

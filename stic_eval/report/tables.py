@@ -112,8 +112,10 @@ def _row(variant: Variant, base: Variant | None, columns: Sequence[Column], aver
     differences: dict[str, Difference] = {}
     average_difference = None
     if base is not None and variant is not base:
-        differences, _ = _compare(base, variant, [column.name for column in columns])
-        _, average_difference = _compare(base, variant, averaged)
+        names = [column.name for column in columns]
+        differences, average_difference = _compare(base, variant, names)
+        if list(averaged) != names:
+            average_difference = _compare(base, variant, averaged)[1]
     cells: dict[str, Cell] = {}
     for column in columns:
         runs = variant.summaries.get(column.name, ())
@@ -171,7 +173,9 @@ def _notes(
         notes.append(f"One training seed ({seeds[0]}): intervals cover test rows, not training luck.")
     left_out = [column.title for column in columns if column.name not in averaged]
     average = f"Average: mean of the {len(averaged)} benchmarks' percentages"
-    notes.append(average + (f", without {', '.join(left_out)} (not scored in every row)." if left_out else "."))
+    notes.append(
+        average + (f", without {', '.join(left_out)} (not scored in every row)." if left_out else ".")
+    )
     if any(not cell.complete for row in rows for cell in row.cells.values()):
         notes.append("† incomplete: unscored rows or columns are left out, never counted as 0.")
     for column in columns:

@@ -40,7 +40,11 @@ def test_interval_agrees_with_scipy() -> None:
     method = np.where(rng.random(200) < 0.2, 1.0, base)
     ours = compare({"b": units(list(base))}, {"b": [units(list(method))]})[0]["b"]
     theirs = stats.bootstrap(
-        (100 * (method - base),), np.mean, method="percentile", n_resamples=10_000, rng=np.random.default_rng(0)
+        (100 * (method - base),),
+        np.mean,
+        method="percentile",
+        n_resamples=10_000,
+        rng=np.random.default_rng(0),
     ).confidence_interval
     assert ours.low == pytest.approx(theirs.low, abs=0.6)
     assert ours.high == pytest.approx(theirs.high, abs=0.6)

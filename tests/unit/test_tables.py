@@ -27,7 +27,9 @@ def full(title: str = "STIC") -> Table:
 
     def row(method: str, name: str, dar: bool, seeds: tuple[int, ...], right: int) -> Variant:
         runs = max(1, len(seeds))
-        return Variant(method, name, dar, seeds, {c.name: [summary(right + k) for k in range(runs)] for c in columns})
+        return Variant(
+            method, name, dar, seeds, {c.name: [summary(right + k) for k in range(runs)] for c in columns}
+        )
 
     return build(
         columns,
@@ -75,7 +77,8 @@ def test_markup_in_a_title_is_printed_not_obeyed() -> None:
 def test_many_benchmarks_turn_the_table_on_its_side() -> None:
     columns = [Column(f"b{i}", f"Benchmark{i:02d}") for i in range(20)]
     rows = [
-        Variant(name, name, False, (), {c.name: [summary(100)] for c in columns}) for name in ("baseline", "other")
+        Variant(name, name, False, (), {c.name: [summary(100)] for c in columns})
+        for name in ("baseline", "other")
     ]
     console = Console(width=80, file=io.StringIO(), record=True)
     console.print(render.to_rich(build(columns, rows), 80))
@@ -131,7 +134,9 @@ def test_latex_is_escaped_and_balanced() -> None:
 def test_csv_is_one_line_a_cell_and_no_formula() -> None:
     table = full()
     evil = Variant("=cmd()", "E", False, (0,), table.rows[2].variant.summaries)
-    rows = list(csv.DictReader(io.StringIO(render.to_csv(build(table.columns, [table.rows[0].variant, evil])))))
+    rows = list(
+        csv.DictReader(io.StringIO(render.to_csv(build(table.columns, [table.rows[0].variant, evil]))))
+    )
     assert len(rows) == 2 * 8
     assert {row["method"] for row in rows} == {"baseline", "'=cmd()"}
     assert float(rows[-1]["delta"]) == pytest.approx(10.5)
