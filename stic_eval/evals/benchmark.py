@@ -28,13 +28,16 @@ class Benchmark:
         title: As printed in tables, e.g. `TextVQA`.
         version: Bumped whenever prompt, data or scoring changes.
         source: Where the real rows live; pocket rows come in the same schema under `name`.
-        to_sample: A row of the real schema -> a `Sample` (images as `ImageRef`s).
+        to_sample: A row of the real schema -> a `Sample` (images as `ImageRef`s). An empty id
+            stands for the row's number.
         generation: Decoding of the answer.
         score: (sample, response text) -> `Score`. Pure and deterministic.
         aggregate: Records -> `Summary`.
         protocol: One line naming prompt and metric, printed under tables.
         judged: Whether the official metric needs a judge model.
         paper_column: Column name in the paper's table 1.
+        unit: Row -> name of the unit that it is scored in, for rows that only count together
+            (MMBench's rotations); a limit never splits a unit. None: each row is its own.
     """
 
     name: str
@@ -48,3 +51,4 @@ class Benchmark:
     protocol: str
     judged: bool = False
     paper_column: str = ""
+    unit: Callable[[Mapping[str, Any]], str] | None = None

@@ -1,0 +1,42 @@
+"""Grading of open answers.
+
+LLaVA-Bench and MM-Vet are graded by a judge model. Without one, the embedded pocket rows are graded
+by an exact rule on their key facts, which every verdict and the tables name `rule`; any other row
+stays unscored, because no rule can stand in for the judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from stic_eval.evals.scoring.keyfacts import Facts, named_facts
+from stic_eval.types import Record, Sample, Score
+
+_RULE = "rule: "
+
+
+def is_pocket(sample: Sample) -> bool:
+    """Whether the sample is one of the embedded rows, for which rules are the last word."""
+    return sample.meta.get("rows") == "pocket"
+
+
+def rule_score(response: str, facts: Facts) -> Score:
+    """The share of key facts that the answer names, as a whole word or phrase and not negated."""
+    found = named_facts(response, facts)
+    return Score(
+        value=len(found) / len(facts),
+        answer=", ".join(found) or None,
+        why=f"{_RULE}{len(found)} of {len(facts)} key facts named",
+    )
+
+
+def unjudged() -> Score:
+    """The verdict on an answer that only a judge could grade, when none is configured."""
+    return Score(value=None, why="no judge configured")
+
+
+def grading_note(records: Iterable[Record]) -> str | None:
+    """One line for under a table if records were graded by rule instead of by the judge, else None."""
+    if any((record.why or "").startswith(_RULE) for record in records):
+        return "graded by exact rule on key facts, no judge"
+    return None

@@ -1,0 +1,83 @@
+"""From records to a benchmark's summary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+
+from stic_eval.types import Record, Summary
+
+_Pair = tuple[float, float]  # value, weight
+
+
+def percent(pairs: Iterable[_Pair]) -> float | None:
+    """`100 * sum(value) / sum(weight)`; None without any weight."""
+    value = weight = 0.0
+    for v, w in pairs:
+        value += v
+        weight += w
+    return 100 * value / weight if weight else None
+
+
+def _labels(record: Record, several: Collection[str]) -> Iterable[str]:
+    for name, value in record.group.items():
+        for part in value.split(",") if name in several else (value,):
+            if part:
+                yield f"{name}/{part}"
+
+
+def _breakdown(pairs: Iterable[tuple[Record, _Pair]], several: Collection[str]) -> dict[str, float]:
+    by_label: dict[str, list[_Pair]] = {}
+    for record, pair in pairs:
+        for label in _labels(record, several):
+            by_label.setdefault(label, []).append(pair)
+    results = {label: percent(by_label[label]) for label in sorted(by_label)}
+    return {label: value for label, value in results.items() if value is not None}
+
+
+def summarize(records: Sequence[Record], several: Collection[str] = ()) -> Summary:
+    """Every record is a unit: accuracy, a mean of points, or a ratio where weights differ from 1.
+
+    Args:
+        records: All records of a benchmark.
+        several: Names of group labels that hold several values, separated by commas; such a record
+            counts under each of them.
+    """
+    scored = [(r, (r.score, r.weight)) for r in records if r.score is not None]
+    return Summary(
+        score=percent(pair for _, pair in scored),
+        n=len(records),
+        unscored=len(records) - len(scored),
+        units={record.id: pair for record, pair in scored},
+        breakdown=_breakdown(scored, several),
+    )
+
+
+def all_right(records: Sequence[Record], unit: Callable[[Record], str]) -> Summary:
+    """A unit is a group of records and right only if each of them is (circular evaluation).
+
+    One wrong record decides its group even if others are unscored; a group without a wrong one and
+    with an unscored one is unscored. The breakdown also has `vanilla`, the accuracy of all records.
+
+    Args:
+        records: All records of a benchmark.
+        unit: Names the group of a record.
+    """
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(unit(record), []).append(record)
+    verdicts: dict[str, tuple[Record, _Pair]] = {}
+    for name, members in groups.items():
+        wrong = any(r.score is not None and r.score < 1 for r in members)
+        if wrong or all(r.score is not None for r in members):
+            verdicts[name] = members[0], (0.0 if wrong else 1.0, 1.0)
+    breakdown = _breakdown(verdicts.values(), ())
+    vanilla = percent((r.score, r.weight) for r in records if r.score is not None)
+    if vanilla is not None:
+        breakdown["vanilla"] = vanilla
+    return Summary(
+        score=percent(pair for _, pair in verdicts.values()),
+        n=len(groups),
+        unscored=len(groups) - len(verdicts),
+        units={name: pair for name, (_, pair) in verdicts.items()},
+        breakdown=breakdown,
+    )
