@@ -55,6 +55,8 @@ class RunConfig(BaseModel):
         sft_data: LLaVA-format JSON or a data set on disk: stage 2's instruction data.
         image_root: Where relative image paths of `sft_data` start; default: its folder.
         prompts: Prompt-set file; None: the built-in one.
+        rows: Benchmark -> where its rows come from: `pocket`, `hub` (its own data set), or a path. A
+            single value holds for all; `auto` is `pocket` for the model pocket and `hub` otherwise.
         limit: Rows of each benchmark: a count, a fraction below 1, or None for all.
         seeds: Training seeds. Test rows do not depend on them.
         dar: Describe-and-respond; `true`, `false` and `null` are short for its `use`.
@@ -76,6 +78,7 @@ class RunConfig(BaseModel):
     sft_data: str | None = None
     image_root: Path | None = None
     prompts: Path | None = None
+    rows: dict[str, str] = Field(default_factory=lambda: {"all": "auto"})
     limit: Limit | None = None
     seeds: tuple[int, ...] = (0,)
     dar: DarConfig = DarConfig()
@@ -113,6 +116,11 @@ class RunConfig(BaseModel):
     def _dar(cls, value: object) -> object:
         return {"use": value} if value is None or isinstance(value, bool) else value
 
+    @field_validator("rows", mode="before")
+    @classmethod
+    def _rows(cls, value: object) -> object:
+        return {"all": value} if isinstance(value, str) else value
+
     @field_validator("batch_size")
     @classmethod
     def _batch_size(cls, value: int | str) -> int | str:
@@ -137,6 +145,11 @@ class RunConfig(BaseModel):
         if isinstance(value, bool) or number < 1:
             raise ValueError(advice)
         return int(number)
+
+    def rows_of(self, benchmark: str) -> str:
+        """Where a benchmark's rows come from: `pocket`, `hub` or a path."""
+        where = self.rows.get(benchmark, self.rows.get("all", "auto"))
+        return where if where != "auto" else "pocket" if self.model == "pocket" else "hub"
 
     @property
     def key(self) -> str:
@@ -297,12 +310,17 @@ def _leaves(data: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
 
 def _merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
-    for key, value in top.items():
-        if key == "dar" and (value is None or isinstance(value, bool)):
-            value = {"use": value}
-        old = merged.get(key)
+    for key, short in top.items():
+        value, old = _long(key, short), merged.get(key)
         merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
     return merged
+
+
+def _long(key: str, value: Any) -> Any:
+    """The mapping that a short form of a RunConfig field stands for, so that layers merge."""
+    if key == "dar" and (value is None or isinstance(value, bool)):
+        return {"use": value}
+    return {"all": value} if key == "rows" and isinstance(value, str) else value
 
 
 def _set(data: dict[str, Any], path: str, value: Any) -> None:
@@ -311,9 +329,8 @@ def _set(data: dict[str, Any], path: str, value: Any) -> None:
         inner = data.get(parent)
         data[parent] = inner = dict(inner) if isinstance(inner, dict) else {}
         data = inner
-    if last == "dar" and (value is None or isinstance(value, bool)):
-        value = {**data.get("dar", {}), "use": value}
-    data[last] = value
+    old, new = data.get(last), _long(last, value) if not parents else value
+    data[last] = {**old, **new} if isinstance(old, dict) and isinstance(new, dict) else new
 
 
 def _set_method_option(
@@ -371,7 +388,7 @@ _FLAGS: Mapping[str, str] = {
 
 
 def _flag(path: str) -> str:
-    head, dot, rest = path.partition(".")
+    head, dot, _ = path.partition(".")
     flag = _FLAGS.get(head, "--" + head.replace("_", "-"))
     return f"-o {path}" if dot else flag
 
