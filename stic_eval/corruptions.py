@@ -1,0 +1,132 @@
+"""Images spoilt on purpose: STIC's `h` (low resolution, colour jitter) and the others of its ablation.
+
+Only Pillow and NumPy. Callers import `corrupt` from `stic_eval.images`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageEnhance, ImageFilter
+
+from stic_eval.store import content_key
+from stic_eval.types import ImageRef
+
+# Kind -> its parameters and their defaults. low_res and jitter are the paper's.
+CORRUPTIONS: Mapping[str, Mapping[str, float]] = MappingProxyType(
+    {
+        "low_res": {"short_side": 20, "restore_size": False},
+        "jitter": {"brightness": 0.5, "hue": 0.3},
+        "blur": {"radius": 0.05},
+        "noise": {"std": 0.4},
+        "blank": {"level": 128},
+        "crop": {"fraction": 0.4},
+    }
+)
+_RANDOM = frozenset({"jitter", "noise", "crop"})
+
+
+def corrupt(ref: ImageRef, kind: str, seed: int = 0, **params: float) -> ImageRef:
+    """The same image, spoilt. Lazy: pixels are touched when the result is loaded.
+
+    Kinds and parameters (defaults in `CORRUPTIONS`):
+        low_res: Down-scaled (bicubic) until the shorter side has `short_side` px, never up-scaled;
+            `restore_size` scales back up to the original size.
+        jitter: Brightness factor from [1 - brightness, 1 + brightness] and hue shift from
+            [-hue, hue] of the colour circle, in random order, as torchvision's `ColorJitter`.
+        blur: Gaussian, `radius` as a share of the shorter side.
+        noise: Gaussian noise on every value, `std` as a share of the value range.
+        blank: A plain grey of `level` (0 to 255).
+        crop: A random window with `fraction` of each side.
+
+    Args:
+        ref: The clean image.
+        kind: One of `CORRUPTIONS`.
+        seed: Seeds the random kinds, together with the image's hash.
+        **params: Override the kind's defaults.
+
+    Returns:
+        A reference whose hash is a hash of the source hash, the kind, all its parameters and, for
+        the random kinds, the seed.
+
+    Raises:
+        ValueError: Unknown kind or parameter.
+    """
+    if kind not in CORRUPTIONS:
+        raise ValueError(f"unknown corruption {kind!r}: one of {', '.join(CORRUPTIONS)}")
+    unknown = sorted(set(params) - set(CORRUPTIONS[kind]))
+    if unknown:
+        raise ValueError(f"corruption {kind} has no parameter {', '.join(unknown)}")
+    settings = {**CORRUPTIONS[kind], **params}
+    key = content_key([ref.sha256, kind, settings, seed if kind in _RANDOM else 0])
+
+    def load() -> Image.Image:
+        draw = np.random.default_rng(int(key[:32], 16))
+        return _SPOIL[kind](ref.load(), draw, settings)
+
+    return ImageRef(key, f"{ref.source}#{kind}", load)
+
+
+_Settings = Mapping[str, Any]
+
+
+def _low_res(image: Image.Image, draw: np.random.Generator, settings: _Settings) -> Image.Image:
+    scale = settings["short_side"] / min(image.size)
+    if scale >= 1:
+        return image
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    small = image.resize((width, height), Image.Resampling.BICUBIC)
+    return small.resize(image.size, Image.Resampling.BICUBIC) if settings["restore_size"] else small
+
+
+def _jitter(image: Image.Image, draw: np.random.Generator, settings: _Settings) -> Image.Image:
+    brightness = draw.uniform(max(0.0, 1 - settings["brightness"]), 1 + settings["brightness"])
+    hue = draw.uniform(-settings["hue"], settings["hue"])
+    steps: list[Callable[[Image.Image], Image.Image]] = [
+        lambda picture: ImageEnhance.Brightness(picture).enhance(brightness),
+        lambda picture: _shift_hue(picture, hue),
+    ]
+    for index in draw.permutation(2):
+        image = steps[index](image)
+    return image
+
+
+def _shift_hue(image: Image.Image, shift: float) -> Image.Image:
+    """Turns the hue by `shift` of the circle, in 8-bit HSV as torchvision does."""
+    hue, saturation, value = image.convert("HSV").split()
+    turned = (np.asarray(hue).astype(np.int32) + int(shift * 255)) % 256
+    return Image.merge("HSV", (Image.fromarray(turned.astype(np.uint8)), saturation, value)).convert("RGB")
+
+
+def _blur(image: Image.Image, draw: np.random.Generator, settings: _Settings) -> Image.Image:
+    return image.filter(ImageFilter.GaussianBlur(settings["radius"] * min(image.size)))
+
+
+def _noise(image: Image.Image, draw: np.random.Generator, settings: _Settings) -> Image.Image:
+    values = np.asarray(image, dtype=np.float32)
+    noisy = values + draw.standard_normal(values.shape, dtype=np.float32) * (255 * settings["std"])
+    return Image.fromarray(np.round(noisy).clip(0, 255).astype(np.uint8))
+
+
+def _blank(image: Image.Image, draw: np.random.Generator, settings: _Settings) -> Image.Image:
+    return Image.new("RGB", image.size, (int(settings["level"]),) * 3)
+
+
+def _crop(image: Image.Image, draw: np.random.Generator, settings: _Settings) -> Image.Image:
+    width, height = (max(1, round(side * settings["fraction"])) for side in image.size)
+    left = int(draw.integers(0, image.width - width + 1))
+    top = int(draw.integers(0, image.height - height + 1))
+    return image.crop((left, top, left + width, top + height))
+
+
+_SPOIL: Mapping[str, Callable[[Image.Image, np.random.Generator, _Settings], Image.Image]] = {
+    "low_res": _low_res,
+    "jitter": _jitter,
+    "blur": _blur,
+    "noise": _noise,
+    "blank": _blank,
+    "crop": _crop,
+}

@@ -1,0 +1,297 @@
+"""Images from outside: decoded safely, named by content, found in folders. Only Pillow and NumPy."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from stic_eval.corruptions import CORRUPTIONS, corrupt
+from stic_eval.errors import UserError
+from stic_eval.store import file_sha256
+from stic_eval.types import ImageRef
+
+__all__ = [
+    "CORRUPTIONS", "FORMATS", "MAX_PIXELS", "ImageError", "Skipped", "corrupt", "image_ref", "load_image",
+    "ref_from_pil", "scan_images", "to_rgb",
+]  # fmt: skip
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+# Pillow's own warning limit; a picture of this size takes 270 MB as RGB.
+MAX_PIXELS = 89_478_485
+# Nothing that starts another program (EPS) or is rarely fuzzed (PSD, FLI, ...).
+FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF")
+
+
+class ImageError(UserError):
+    """An image that cannot be used.
+
+    Attributes:
+        source: The file.
+        reason: Why, in a few words.
+    """
+
+    def __init__(self, source: str, reason: str):
+        super().__init__(f"image {source}: {reason}")
+        self.source = source
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file that a scan left out, and why."""
+
+    source: str
+    reason: str
+
+
+# ---------------------------------------------------------------- loading
+
+
+def load_image(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decodes an image file to upright 8-bit RGB.
+
+    The first frame of an animation is used, EXIF orientation is applied, transparency is put on
+    white, 16-bit values are scaled to 8.
+
+    Args:
+        path: The file.
+        max_pixels: Larger images are refused before they are decoded.
+
+    Raises:
+        ImageError: The file is missing, empty, too large, damaged, or no image of a known format.
+    """
+    with _opened(path, max_pixels) as image:
+        return _decoded(str(path), image, to_rgb)
+
+
+def _opened(path: Path | str, max_pixels: int) -> Image.Image:
+    try:
+        if os.path.getsize(path) == 0:
+            raise ImageError(str(path), "empty file")
+        image = Image.open(path, formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(str(path), f"larger than {max_pixels:,} pixels") from error
+    except UnidentifiedImageError as error:
+        raise ImageError(str(path), "not an image of a known format") from error
+    except ImageError:
+        raise
+    except OSError as error:
+        raise ImageError(str(path), error.strerror or str(error)) from error
+    except Exception as error:  # decoders raise anything on hostile headers
+        raise ImageError(str(path), f"damaged: {_first_line(error)}") from error
+    width, height = image.size
+    if width * height > max_pixels:
+        image.close()
+        raise ImageError(str(path), f"{width} x {height} is larger than {max_pixels:,} pixels")
+    return image
+
+
+def _decoded(source: str, image: Image.Image, read: Callable[[Image.Image], T]) -> T:
+    try:
+        return read(image)
+    except Exception as error:  # decoders raise anything on damaged data (SyntaxError, struct.error, ...)
+        raise ImageError(source, f"damaged: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """A decoded image as upright 8-bit RGB: see `load_image`."""
+    image.load()
+    with contextlib.suppress(Exception):  # broken EXIF is common and no reason to lose a picture
+        image = ImageOps.exif_transpose(image)
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image.copy() if hasattr(image, "fp") else image
+    if image.mode.startswith("I") or image.mode == "F":
+        image = _to_8_bit(image)
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _to_8_bit(image: Image.Image) -> Image.Image:
+    """`I;16`, `I` and `F` images as `L`: by their type's range, not their own, so that black stays black."""
+    values = np.asarray(image).astype(np.float64)
+    if image.mode == "F":
+        top = 1.0 if np.nanmax(values, initial=0.0) <= 1.0 else 255.0
+    else:
+        top = 255.0 if image.mode == "I" and values.max(initial=0.0) <= 255 else 65535.0
+    scaled = np.nan_to_num(values * (255.0 / top)).clip(0, 255)
+    return Image.fromarray(np.round(scaled).astype(np.uint8))
+
+
+# ---------------------------------------------------------------- references
+
+
+def image_ref(path: Path | str, root: Path | str | None = None) -> ImageRef:
+    """A reference to an image file by its content; decoded only when it is used.
+
+    Args:
+        path: The file; relative to `root` if that is given.
+        root: Folder that the file must lie in, links resolved. `source` is then relative to it.
+
+    Raises:
+        ImageError: The file is missing or lies outside of `root`.
+    """
+    path = Path(path)
+    if root is None:
+        return _file_ref(path, str(path))
+    root = Path(root)
+    full = root / path
+    if not full.resolve().is_relative_to(root.resolve()):
+        raise ImageError(str(path), f"lies outside of {root}")
+    return _file_ref(full, Path(os.path.relpath(full, root)).as_posix())
+
+
+def _file_ref(path: Path, source: str) -> ImageRef:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ImageError(source, "not a file")
+        return ImageRef(file_sha256(path), source, partial(load_image, path))
+    except OSError as error:
+        raise ImageError(source, error.strerror or str(error)) from error
+
+
+def ref_from_pil(image: Image.Image, source: str) -> ImageRef:
+    """A reference to an image in memory, by its pixels as RGB.
+
+    Raises:
+        ImageError: The image cannot be decoded.
+    """
+    rgb = _decoded(source, image, to_rgb)
+    digest = hashlib.sha256(f"RGB {rgb.width} {rgb.height} ".encode())
+    digest.update(rgb.tobytes())
+    return ImageRef(digest.hexdigest(), source, lambda: rgb)
+
+
+# ---------------------------------------------------------------- scanning
+
+
+def scan_images(
+    path: Path | str, *, progress: Callable[[int, int], None] | None = None
+) -> tuple[list[ImageRef], list[Skipped]]:
+    """Finds the usable images of a folder, or of a text file that lists images.
+
+    A folder is read recursively, sorted by relative path; links that leave it are not followed. A
+    list has one path a line, relative to the list's own folder, and keeps its order; blank lines and
+    lines that start with `#` are ignored. Every file is decoded once, so that a damaged one is
+    found now and not in the middle of training. Of files with the same content the first counts.
+
+    Args:
+        path: Folder, list, or a single image.
+        progress: Called with (files looked at, files in all).
+
+    Returns:
+        The images, and each file left out with the reason.
+
+    Raises:
+        UserError: There is no such file or folder, or it is neither a folder, nor a list, nor an image.
+    """
+    path = Path(path)
+    if path.is_dir():
+        candidates = list(_walk(path))
+    elif path.is_file():
+        candidates = list(_listed(path))
+    else:
+        raise UserError(f"images: {path}: no such file or folder")
+
+    images: list[ImageRef] = []
+    skipped: list[Skipped] = []
+    first: dict[str, str] = {}
+    # Hashing and decoding release the interpreter lock. Results come in order, a window at a time.
+    with ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1)) as pool, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's remarks on damaged files: they end up in `skipped`
+        for number, result in enumerate(_in_order(pool, _inspect, candidates), start=1):
+            if isinstance(result, Skipped):
+                skipped.append(result)
+            elif result.sha256 in first:
+                skipped.append(Skipped(result.source, f"same content as {first[result.sha256]}"))
+            else:
+                first[result.sha256] = result.source
+                images.append(result)
+            if progress is not None:
+                progress(number, len(candidates))
+    return images, skipped
+
+
+_Candidate = tuple[str, Path, str | None]  # source, file, reason to skip it unseen
+
+
+def _walk(root: Path) -> Iterator[_Candidate]:
+    inside = root.resolve()
+    found: list[_Candidate] = []
+    for folder, subfolders, files in os.walk(root):
+        for name in subfolders + files:
+            file = Path(folder, name)
+            source = file.relative_to(root).as_posix()
+            if name in subfolders:
+                if file.is_symlink():
+                    found.append((source, file, "link to a folder, not followed"))
+            elif file.is_symlink() and not file.exists():
+                found.append((source, file, "broken link"))
+            elif not file.resolve().is_relative_to(inside):
+                found.append((source, file, "link out of the folder"))
+            else:
+                found.append((source, file, None))
+    yield from sorted(found, key=lambda candidate: candidate[0])
+
+
+def _listed(path: Path) -> Iterator[_Candidate]:
+    data = path.read_bytes()
+    try:
+        text = data.decode("utf-8-sig")
+        if "\0" in text:
+            raise ValueError
+    except ValueError:
+        try:
+            load_image(path)
+        except ImageError as error:
+            raise UserError(
+                f"images: {path}: neither a folder, nor a text file listing images, nor an image"
+            ) from error
+        yield path.name, path, None
+        return
+    for line in text.splitlines():
+        entry = line.strip()
+        if entry and not entry.startswith("#"):
+            yield entry, path.parent / entry, None
+
+
+def _inspect(candidate: _Candidate) -> ImageRef | Skipped:
+    source, file, reason = candidate
+    if reason is not None:
+        return Skipped(source, reason)
+    try:
+        ref = _file_ref(file, source)
+        with _opened(file, MAX_PIXELS) as image:
+            # An eighth of the resolution is decoded far faster, and reads the whole file all the same.
+            image.draft(None, (max(1, image.width // 8), max(1, image.height // 8)))
+            _decoded(source, image, lambda opened: opened.load())
+    except ImageError as error:
+        return Skipped(source, error.reason)
+    return ref
+
+
+def _in_order(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    remaining = iter(items)
+    while window := list(islice(remaining, 256)):
+        yield from pool.map(work, window)

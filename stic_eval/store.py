@@ -1,0 +1,343 @@
+"""Everything on disk that outlives a process: content keys, atomic files, cached responses and stages.
+
+Whatever is written here survives `kill -9` at any point: files appear whole or not at all, a torn
+last JSONL line is dropped, a response batch is one SQLite commit, a stage folder is one rename.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import sqlite3
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from filelock import FileLock
+
+from stic_eval.errors import UserError
+from stic_eval.types import Request, Response
+
+# Bumped when the way a request becomes model input changes, so that old answers are not reused.
+REQUEST_VERSION = 1
+
+_CHUNK = 1 << 20
+
+
+def cache_dir() -> Path:
+    """The folder of cached responses and stages: `$STIC_EVAL_CACHE`, else the platform's cache folder."""
+    chosen = os.environ.get("STIC_EVAL_CACHE")
+    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("stic-eval", False))
+
+
+# ---------------------------------------------------------------- content keys
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.compare}
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted((_plain(v) for v in value), key=repr)
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return int(value)  # 1 and 1.0 are the same parameter
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(
+        f"{type(value).__name__} has no content key: use JSON values, dataclasses or sets of them"
+    )
+
+
+def content_key(obj: Any) -> str:
+    """The sha256 (64 hex digits) of `obj` as canonical JSON.
+
+    Key order, tuple or list, `1` or `1.0` make no difference. Dataclasses count by their compared fields.
+
+    Raises:
+        TypeError: `obj` holds something that is neither JSON nor a dataclass (a path, for one: keys
+            never depend on where a file lies).
+        ValueError: `obj` holds NaN or infinity.
+    """
+    text = json.dumps(_plain(obj), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def request_key(request: Request) -> str:
+    """The content key of a request: its turns, its images by hash, and whatever of its decoding matters."""
+    generation = request.generation
+    decoding: dict[str, Any] = {"max_new_tokens": generation.max_new_tokens}
+    if generation.temperature > 0:
+        decoding |= {
+            "temperature": generation.temperature,
+            "top_p": generation.top_p,
+            "seed": generation.seed,
+        }
+    return content_key(
+        {
+            "version": REQUEST_VERSION,
+            "messages": [[m.role, m.text] for m in request.messages],
+            "images": [image.sha256 for image in request.images],
+            "decoding": decoding,
+        }
+    )
+
+
+def file_sha256(path: Path | str) -> str:
+    """The sha256 (hex) of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# ---------------------------------------------------------------- files
+
+
+def atomic_write(path: Path | str, data: bytes | str) -> None:
+    """Writes a file so that it is there whole or as it was before, whatever happens meanwhile.
+
+    Raises:
+        UserError: The folder cannot be written to.
+    """
+    path = Path(path)
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        with open(handle, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp files are private; give the result the usual permissions instead.
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    # The mask cannot be read without setting it.
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def append_jsonl(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Appends rows to a JSONL file in one write and flushes it to disk.
+
+    A torn last line, left by a kill, is cut off first.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+    with open(path, "ab+") as file:
+        _cut_torn_line(file)
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _cut_torn_line(file: Any) -> None:
+    end = file.seek(0, os.SEEK_END)
+    position, tail = end, b""
+    while position > 0 and b"\n" not in tail:
+        step = min(_CHUNK, position)
+        position -= step
+        file.seek(position)
+        tail = file.read(step)
+    keep = position + tail.rfind(b"\n") + 1
+    if keep < end:
+        file.truncate(keep)
+    file.seek(0, os.SEEK_END)
+
+
+def read_jsonl(path: Path | str) -> Iterator[dict[str, Any]]:
+    """Yields the rows of a JSONL file; a missing file has none, a torn last line is dropped.
+
+    Raises:
+        UserError: A line in the middle is not a JSON object.
+    """
+    path = Path(path)
+    if not path.exists():
+        return
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return  # torn: the newline is the last byte of a write
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise UserError(f"{path}, line {number}: not JSON ({error})") from error
+            if not isinstance(row, dict):
+                raise UserError(f"{path}, line {number}: not a JSON object")
+            yield row
+
+
+# ---------------------------------------------------------------- responses
+
+
+class ResponseStore:
+    """Answers by content key, in one SQLite file that several processes may share.
+
+    The first answer stored under a key stays: whoever computes it again gets the stored one.
+    """
+
+    def __init__(self, path: Path | str):
+        """Opens or creates the file.
+
+        Raises:
+            UserError: The file cannot be written, or is no SQLite database.
+        """
+        self.path = Path(path)
+        self._lock = threading.Lock()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(self.path, timeout=120, isolation_level=None, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            # In WAL mode NORMAL loses nothing when a process dies, only (perhaps) on a power cut.
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.execute(
+                "CREATE TABLE IF NOT EXISTS responses (key TEXT PRIMARY KEY, text TEXT NOT NULL,"
+                " n_tokens INTEGER NOT NULL, finish_reason TEXT NOT NULL, seconds REAL NOT NULL) WITHOUT ROWID"
+            )
+        except (OSError, sqlite3.Error) as error:
+            raise UserError(
+                f"cannot use the response cache {self.path}: {error}; delete that file or set STIC_EVAL_CACHE"
+            ) from error
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, Response]:
+        """The stored responses among `keys`."""
+        keys = list(dict.fromkeys(keys))
+        found: dict[str, Response] = {}
+        with self._lock:
+            for start in range(0, len(keys), 500):
+                part = keys[start : start + 500]
+                marks = ",".join("?" * len(part))
+                for key, *fields in self._db.execute(
+                    f"SELECT key, text, n_tokens, finish_reason, seconds FROM responses WHERE key IN ({marks})",
+                    part,
+                ):
+                    found[key] = Response(*fields)
+        return found
+
+    def put_many(self, responses: Mapping[str, Response]) -> None:
+        """Stores responses in one commit; keys that are there already keep their first response."""
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                self._db.executemany(
+                    "INSERT OR IGNORE INTO responses VALUES (?, ?, ?, ?, ?)",
+                    [(k, r.text, r.n_tokens, r.finish_reason, r.seconds) for k, r in responses.items()],
+                )
+                self._db.execute("COMMIT")
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+
+    def __len__(self) -> int:
+        with self._lock:
+            (count,) = self._db.execute("SELECT COUNT(*) FROM responses").fetchone()
+        return int(count)
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+
+# ---------------------------------------------------------------- stages
+
+
+class StageStore:
+    """Finished stages by content key, each a folder `<name>-<first 16 digits of its key>`.
+
+    A stage is made in a work folder that survives a kill, so that it can be resumed; `finish` gives
+    it a manifest and renames it into place. Take `lock` around looking, working and finishing, so
+    that two processes do not run one stage at once.
+    """
+
+    def __init__(self, root: Path | str):
+        self.root = Path(root)
+
+    def folder(self, name: str, key: str) -> Path:
+        """Where the finished stage lies (or will lie)."""
+        return self.root / f"{name}-{key[:16]}"
+
+    def done(self, name: str, key: str) -> Path | None:
+        """The finished folder, or None if there is none or files of it are missing or cut short."""
+        folder = self.folder(name, key)
+        try:
+            manifest = json.loads((folder / "manifest.json").read_bytes())
+            sizes = {file: (folder / file).stat().st_size for file in manifest["files"]}
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return folder if manifest.get("key") == key and sizes == manifest["files"] else None
+
+    def work_dir(self, name: str, key: str) -> Path:
+        """The folder to work in, with whatever an earlier, killed attempt left there.
+
+        Raises:
+            UserError: It cannot be created.
+        """
+        folder = self.root / f"{name}-{key[:16]}.work"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot write the stage cache {folder}: {error.strerror or error}") from error
+        return folder
+
+    def finish(self, name: str, key: str, manifest: Mapping[str, Any] | None = None) -> Path:
+        """Turns the work folder into the finished one and returns it.
+
+        Args:
+            name: The stage's name.
+            key: Its content key.
+            manifest: Whatever should be kept beside the name, the key and the list of files.
+        """
+        work, folder = self.work_dir(name, key), self.folder(name, key)
+        files = {
+            path.relative_to(work).as_posix(): path.stat().st_size
+            for path in sorted(work.rglob("*"))
+            if path.is_file() and path.name != "manifest.json"
+        }
+        atomic_write(
+            work / "manifest.json",
+            json.dumps(
+                {**(manifest or {}), "name": name, "key": key, "files": files}, indent=2, sort_keys=True
+            ),
+        )
+        if folder.exists():  # damaged, or `done` would have returned it
+            shutil.rmtree(folder)
+        os.replace(work, folder)
+        return folder
+
+    def discard(self, name: str, key: str) -> None:
+        """Forgets a stage, finished or not."""
+        for folder in (self.folder(name, key), self.root / f"{name}-{key[:16]}.work"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    @contextmanager
+    def lock(self, name: str, key: str, timeout: float = -1) -> Iterator[None]:
+        """Holds a stage for this process; waits for another one (`timeout` seconds, -1: for ever).
+
+        The operating system releases the lock of a killed process.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot write the stage cache {self.root}: {error.strerror or error}") from error
+        with FileLock(str(self.root / f"{name}-{key[:16]}.lock"), timeout=timeout):
+            yield
