@@ -68,8 +68,8 @@ def _letter_rules(n: int) -> tuple[re.Pattern[str], ...]:
     letter = f"([A-{ascii_uppercase[n - 1]}])"
     return (
         re.compile(rf"^\(?{letter}\)?[.:]?$"),
-        re.compile(rf"^\(?{letter}[).:]\s"),
-        re.compile(rf"(?:answer|option|choice)(?: is|:)+ *(?:option )?\**\(?{letter}(?:\)|\.|,|$| *\()"),
+        re.compile(rf"^\(?{letter}[).:]\s(?!(?s:.*)\([A-Z]\))"),  # `(A) or (B)` says neither
+        re.compile(rf"(?i:answer|option|choice)(?: is|:)+ *(?:option )?\**\(?{letter}(?:\)|\.|,|$| *\()"),
         re.compile(rf"\({letter}\)"),
     )
 
