@@ -1,0 +1,290 @@
+"""Rows from every source give the same samples."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from stic_eval import registry
+from stic_eval.errors import UserError
+from stic_eval.evals.benchmark import Benchmark
+from stic_eval.evals.sources import images_of, samples
+from stic_eval.images import ImageError
+
+
+def encoded(level: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (4, 3), (level, 9, 9)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def chart_rows(n: int = 3) -> list[dict[str, Any]]:
+    return [
+        {"type": "human_test", "question": f"How many {i}?", "answer": str(i), "image": encoded(i)}
+        for i in range(n)
+    ]
+
+
+def chartqa() -> Benchmark:
+    return registry.benchmarks().get("chartqa")
+
+
+def mmbench() -> Benchmark:
+    return registry.benchmarks().get("mmbench")
+
+
+def save_jsonl(folder: Path, rows: list[dict[str, Any]], name: str = "test.jsonl") -> Path:
+    (folder / "images").mkdir(exist_ok=True)
+    with (folder / name).open("w", encoding="utf-8") as file:
+        for i, row in enumerate(rows):
+            (folder / "images" / f"{i}.png").write_bytes(row["image"])
+            file.write(json.dumps({**row, "image": f"images/{i}.png"}) + "\n")
+    return folder / name
+
+
+def dataset(rows: list[dict[str, Any]]) -> Any:
+    from datasets import Dataset, Features, Value
+    from datasets import Image as ImageFeature
+
+    features = Features(
+        {name: Value("string") for name in ("type", "question", "answer")} | {"image": ImageFeature()}
+    )
+    cells = [{**row, "image": {"bytes": row["image"], "path": None}} for row in rows]
+    return Dataset.from_list(cells, features=features)
+
+
+@pytest.fixture(params=["jsonl", "json", "parquet", "hub layout", "saved", "saved with splits", "arrow"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    rows = chart_rows()
+    other = [{**row, "question": "another split"} for row in rows]
+    match request.param:
+        case "jsonl":
+            save_jsonl(tmp_path, rows)
+        case "json":
+            save_jsonl(tmp_path, rows)
+            lines = (tmp_path / "test.jsonl").read_text().splitlines()
+            (tmp_path / "test.jsonl").unlink()
+            (tmp_path / "test.json").write_text("[" + ",".join(lines) + "]")
+        case "parquet":
+            dataset(rows).to_parquet(tmp_path / "rows.parquet")
+        case "hub layout":
+            (tmp_path / "data").mkdir()
+            dataset(rows[:2]).to_parquet(tmp_path / "data" / "test-00000-of-00002.parquet")
+            dataset(rows[2:]).to_parquet(tmp_path / "data" / "test-00001-of-00002.parquet")
+            dataset(other).to_parquet(tmp_path / "data" / "train-00000-of-00001.parquet")
+        case "saved":
+            dataset(rows).save_to_disk(tmp_path)
+        case "saved with splits":
+            from datasets import DatasetDict
+
+            DatasetDict({"train": dataset(other), "test": dataset(rows)}).save_to_disk(tmp_path)
+        case "arrow":
+            dataset(rows).save_to_disk(tmp_path / "x")
+            (tmp_path / "x" / "state.json").rename(tmp_path / "x" / "state.txt")
+    return tmp_path
+
+
+def test_every_format_gives_the_same_samples(folder: Path) -> None:
+    found = samples(chartqa(), folder)
+    assert [(s.id, s.question.split("\n")[0], s.target) for s in found] == [
+        (str(i), f"How many {i}?", str(i)) for i in range(3)
+    ]
+    assert [s.images[0].load().getpixel((0, 0)) for s in found] == [(i, 9, 9) for i in range(3)]
+    assert len({s.images[0].sha256 for s in found}) == 3
+
+
+def test_encoded_images_have_one_hash_in_every_format(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    save_jsonl(tmp_path / "a", chart_rows())
+    dataset(chart_rows()).to_parquet(tmp_path / "test.parquet")
+    hashes = [
+        [s.images[0].sha256 for s in samples(chartqa(), path)]
+        for path in (tmp_path / "a", tmp_path / "test.parquet")
+    ]
+    assert hashes[0] == hashes[1]
+
+
+def test_the_hub_is_asked_for_the_pinned_split_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    (tmp_path / "data").mkdir()
+    dataset(chart_rows()).to_parquet(tmp_path / "data" / "test-00000-of-00001.parquet")
+    asked: dict[str, Any] = {}
+
+    def download(repo: str, **options: Any) -> str:
+        asked.update(options, repo=repo)
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)  # the hub cannot be reached in tests
+    assert len(samples(chartqa())) == 3
+    assert asked["repo"] == "lmms-lab/ChartQA"
+    assert asked["revision"] == chartqa().source.revision != "main"
+    assert asked["allow_patterns"] == ["data/test-*.parquet"]
+
+
+def test_no_hub_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    def fail(*args: Any, **options: Any) -> str:
+        raise OSError("no route to host\nmore")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+    with pytest.raises(
+        UserError, match=r"^chartqa: cannot get lmms-lab/ChartQA, .* no route to host \(a local copy"
+    ):
+        samples(chartqa())
+
+
+# ---------------------------------------------------------------- TSV
+
+
+def save_tsv(path: Path, rows: list[dict[str, str]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), delimiter="\t")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def tsv_row(index: int, image: str, **changes: str) -> dict[str, str]:
+    row = {
+        "index": str(index), "question": 'Which "colour"?', "hint": "", "A": "red", "B": "blue", "C": "",
+        "D": "", "answer": "A", "category": "x", "l2-category": "coarse_perception", "image": image,
+    }  # fmt: skip
+    return row | changes
+
+
+def test_tsv_rotations_share_an_image_by_index(tmp_path: Path) -> None:
+    path = save_tsv(
+        tmp_path / "a.tsv", [tsv_row(7, base64.b64encode(encoded(5)).decode()), tsv_row(1_000_007, "7")]
+    )
+    first, second = samples(mmbench(), path)
+    assert first.images == second.images
+    assert first.images[0].load().getpixel((0, 0)) == (5, 9, 9)
+    assert first.question.startswith('Which "colour"?\nA. red\nB. blue\nAnswer')
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([tsv_row(7, "8")], "line 2: column image names row 8"),
+        ([tsv_row(7, "!" * 100)], "line 2: column image is not base64"),
+        ([tsv_row(7, "", answer="C")], "row 1: column answer is 'C'"),
+        ([tsv_row(7, ""), tsv_row(7, "")], "rows 1 and 2 have the same id 7"),
+        ([{"question": "x"}], 'column "index" is missing'),
+    ],
+)
+def test_a_bad_tsv_row_is_named(tmp_path: Path, rows: list[dict[str, str]], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        samples(mmbench(), save_tsv(tmp_path / "a.tsv", rows))
+
+
+# ---------------------------------------------------------------- bad files
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "has no rows"),
+        ('{"question": "x"}\n{"question"', "line 2: is not valid JSON"),
+        ("[1]", "expected one JSON object per row"),
+        ('{"question": "x", "answer": "1", "type": "human_test"}', 'row 1: column "image" is missing'),
+        (
+            '{"question": "x", "answer": "1", "type": "human_test", "image": "no.png"}',
+            "row 1: image no.png: ",
+        ),
+        ('{"question": "x", "answer": "1", "type": "human_test", "image": "../x.png"}', "lies outside of"),
+        (
+            '{"question": "x", "answer": "1", "type": "human_test", "image": 5}',
+            "an image was expected, not 5",
+        ),
+    ],
+)
+def test_a_bad_jsonl_row_is_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "x.png").write_bytes(encoded(1))
+    (tmp_path / "a" / "test.jsonl").write_text(text)
+    with pytest.raises(UserError, match=message) as caught:
+        samples(chartqa(), tmp_path / "a" / "test.jsonl")
+    assert "\n" not in str(caught.value)
+
+
+def test_wrong_places_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file or folder"):
+        samples(chartqa(), tmp_path / "nothing")
+    with pytest.raises(UserError, match="holds no parquet"):
+        samples(chartqa(), tmp_path)
+    (tmp_path / "test.parquet").write_text("this is no parquet")
+    with pytest.raises(UserError, match="cannot be read"):
+        samples(chartqa(), tmp_path)
+    (tmp_path / "test.parquet").rename(tmp_path / "train.parquet")
+    with pytest.raises(UserError, match='no file of split "test"'):
+        samples(chartqa(), tmp_path)
+
+
+def test_a_damaged_image_is_reported_when_it_is_used(tmp_path: Path) -> None:
+    rows = chart_rows(1)
+    rows[0]["image"] = rows[0]["image"][:40]
+    dataset(rows).to_parquet(tmp_path / "test.parquet")
+    (found,) = samples(chartqa(), tmp_path)
+    with pytest.raises(ImageError, match="damaged"):
+        found.images[0].load()
+
+
+def test_images_of_takes_what_datasets_gives() -> None:
+    assert images_of(None, "x") == ()
+    (ref,) = images_of(Image.new("L", (2, 2)), "x")
+    assert images_of(ref, "y") == (ref,)
+    with pytest.raises(ValueError, match=r"not 'images/1\.jpg'"):
+        images_of("images/1.jpg", "x")
+
+
+# ---------------------------------------------------------------- limit
+
+
+@pytest.fixture(scope="module")
+def rotations(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("rotations") / "a.tsv"
+    sizes = [1 + i % 4 for i in range(20)]
+    return save_tsv(
+        path, [tsv_row(i + r * 1_000_000, "") for r in range(4) for i, n in enumerate(sizes) if r < n]
+    )
+
+
+@given(small=st.integers(1, 60), more=st.integers(0, 60))
+def test_a_limit_keeps_units_whole_and_grows(rotations: Path, small: int, more: int) -> None:
+    everything = [s.id for s in samples(mmbench(), rotations)]
+    few = [s.id for s in samples(mmbench(), rotations, limit=small)]
+    many = [s.id for s in samples(mmbench(), rotations, limit=small + more)]
+    units = {str(int(name) % 1_000_000) for name in few}
+    assert few == [name for name in everything if str(int(name) % 1_000_000) in units]
+    assert 0 < len(few) <= max(small, 4)
+    assert set(few) <= set(many)
+
+
+def test_a_fraction_is_that_share_and_all_is_all(tmp_path: Path) -> None:
+    save_jsonl(tmp_path, chart_rows(40))
+    assert len(samples(chartqa(), tmp_path, limit=0.25)) == 10
+    assert len(samples(chartqa(), tmp_path, limit=0.001)) == 1
+    assert len(samples(chartqa(), tmp_path, limit=500)) == 40
+    picked = [int(s.id) for s in samples(chartqa(), tmp_path, limit=10)]
+    assert picked == sorted(picked) != list(range(10))
+    assert [s.question for s in samples(chartqa(), tmp_path) if int(s.id) in picked] == [
+        s.question for s in samples(chartqa(), tmp_path, limit=10)
+    ]
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1.5])
+def test_a_limit_that_means_nothing_is_refused(tmp_path: Path, limit: float) -> None:
+    save_jsonl(tmp_path, chart_rows())
+    with pytest.raises(UserError, match="--limit"):
+        samples(chartqa(), tmp_path, limit=limit)
