@@ -11,7 +11,8 @@ from typing import Annotated
 
 import typer
 
-from stic_eval.cli import doctor, evaluate, ls, run, show, table, train
+from stic_eval.cli import doctor, ls, run, show, table, train
+from stic_eval.cli import eval as evaluate
 from stic_eval.errors import RunError, UserError
 
 app = typer.Typer(

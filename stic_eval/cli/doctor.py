@@ -79,6 +79,7 @@ def _memory() -> tuple[str, str, str]:
 
 
 def _cache() -> tuple[str, str, str]:
+    from stic_eval.cli.inputs import unwritable
     from stic_eval.store import cache_dir
 
     folder = cache_dir()
@@ -158,17 +159,3 @@ def _plugins() -> list[tuple[str, str, str]]:
             )
         )
     return found
-
-
-def unwritable(folder: object) -> str:
-    """Why nothing can be written into a folder (made if missing); empty if it can."""
-    import tempfile
-    from pathlib import Path
-
-    path = Path(str(folder))
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            return ""
-    except OSError as error:
-        return f"{path} is not writable ({error.strerror})"

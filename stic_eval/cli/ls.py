@@ -29,7 +29,9 @@ def ls(what: Annotated[What, typer.Argument(help="benchmarks, methods, presets o
     if not rows:
         print(f"no {what}")
         return
-    grid = Table(*head, box=None, pad_edge=False, header_style="bold")
+    grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for index, title in enumerate(head):
+        grid.add_column(title, no_wrap=index == 0, overflow="fold")
     for row in rows:
         grid.add_row(*(Text(cell) for cell in row))
     Console(highlight=False).print(grid)

@@ -39,7 +39,7 @@ Benchmarks = Annotated[
 ]
 Dar = Annotated[
     bool | None,
-    typer.Option("--dar/--no-dar", help="Show every method with and without describe-and-respond, or none with it.",
+    typer.Option("--dar/--no-dar", help="Methods with and without describe-and-respond, or all without.",
                  show_default="as the method says", rich_help_panel=_METHOD),
 ]  # fmt: skip
 Seeds = Annotated[
@@ -64,16 +64,16 @@ SftData = Annotated[
 ]
 ImageRoot = Annotated[
     Path | None,
-    typer.Option(help="Where relative image paths of --sft-data start.", show_default="the folder of --sft-data",
-                 rich_help_panel=_DATA),
+    typer.Option(help="Where relative image paths of --sft-data start.",
+                 show_default="the folder of --sft-data", rich_help_panel=_DATA),
 ]  # fmt: skip
 Prompts = Annotated[
     Path | None, typer.Option(help="Prompt-set file instead of the built-in one.", rich_help_panel=_DATA)
 ]
 Preset = Annotated[
     str | None,
-    typer.Option(help="Shipped settings (`stic-eval ls presets`).", show_default="pocket for the model pocket",
-                 rich_help_panel=_CONFIG),
+    typer.Option(help="Shipped settings (`stic-eval ls presets`).",
+                 show_default="pocket for the model pocket", rich_help_panel=_CONFIG),
 ]  # fmt: skip
 Config = Annotated[
     Path | None,
@@ -81,7 +81,8 @@ Config = Annotated[
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--option", "-o", metavar="KEY.SUB=VALUE", help="One setting, e.g. `-o stage1.beta=0.05`; repeatable.",
+    typer.Option("--option", "-o", metavar="KEY.SUB=VALUE",
+                 help="One setting, e.g. `-o stage1.beta=0.05`; repeatable.",
                  rich_help_panel=_CONFIG),
 ]  # fmt: skip
 Output = Annotated[

@@ -169,16 +169,16 @@ def to_csv(table: Table) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(
-        ["method", "dar", "seeds", "benchmark", "n", "unscored", "score", "sd_seeds", "delta", "low95", "high95",
-         "mark", "paired_n", "complete"]
+        ["method", "dar", "seeds", "benchmark", "n", "unscored", "score", "sd_seeds", "delta", "low95",
+         "high95", "mark", "paired_n", "complete"]
     )  # fmt: skip
     for row in table.rows:
         for name, _ in _columns(table):
             cell, d = row.cells[name], row.cells[name].difference
             numbers = [d.delta, d.low, d.high] if d else [None] * 3
             writer.writerow(
-                [text(row.variant.method), int(row.variant.dar), " ".join(map(str, row.variant.seeds)), text(name),
-                 cell.n, cell.unscored, cell.score, cell.sd, *numbers, d.mark if d else "", d.n if d else "",
+                [text(row.variant.method), int(row.variant.dar), " ".join(map(str, row.variant.seeds)),
+                 text(name), cell.n, cell.unscored, cell.score, cell.sd, *numbers, d.mark if d else "", d.n if d else "",
                  int(cell.complete)]
             )  # fmt: skip
     return out.getvalue()

@@ -1,0 +1,50 @@
+"""Regenerates the blocks of README.md that show output, by running the commands that they show.
+
+A block is everything between `<!-- output: COMMAND -->` and `<!-- /output -->`. `--check` fails if a
+block is empty instead of running anything.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+README = Path(__file__).parent.parent / "README.md"
+BLOCK = re.compile(r"(<!-- output: (?P<command>.+?) -->\n)(?P<body>.*?)(<!-- /output -->)", re.DOTALL)
+COLUMNS = 120
+
+
+def output_of(command: str) -> str:
+    """Standard output of a command line of this environment, as a code block.
+
+    Raises:
+        subprocess.CalledProcessError: The command failed; 3, unscored or skipped rows, is no failure.
+    """
+    argv = shlex.split(command)
+    argv[0] = str(Path(sys.executable).parent / argv[0])
+    environment = {**os.environ, "COLUMNS": str(COLUMNS), "NO_COLOR": "1"}
+    done = subprocess.run(
+        argv, env=environment, cwd=README.parent, stdout=subprocess.PIPE, text=True, check=False
+    )
+    if done.returncode not in (0, 3):
+        raise subprocess.CalledProcessError(done.returncode, argv)
+    lines = [line.rstrip() for line in done.stdout.strip("\n").splitlines()]
+    return "```text\n" + "\n".join([f"$ {command}", *lines]) + "\n```\n"
+
+
+def main() -> None:
+    """Rewrites README.md, or checks that it has been written."""
+    text = README.read_text(encoding="utf-8")
+    if "--check" in sys.argv[1:]:
+        empty = [match["command"] for match in BLOCK.finditer(text) if "```text" not in match["body"]]
+        sys.exit(f"README.md: no output yet for: {', '.join(empty)}" if empty else 0)
+    new = BLOCK.sub(lambda match: match[1] + output_of(match["command"]) + match[4], text)
+    README.write_text(new, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,213 @@
+"""What a run amounts to before anything is done: which rows of the table, which stages, how long."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stic_eval import registry
+
+if TYPE_CHECKING:
+    from stic_eval.config import RunConfig
+    from stic_eval.evals.benchmark import Benchmark
+    from stic_eval.selftrain.method import Data, Method, Plan, Stage
+
+# Sustained throughput assumed for estimates, in FLOP/s: a laptop core's, and a current GPU's at
+# the batch sizes that fit beside a 7B model. Estimates are good to a factor of about three.
+_CPU_CORE_FLOPS, _GPU_FLOPS = 2.0e10, 1.0e14
+_TOKENS_PER_GENERATION, _TOKENS_PER_ROW = 200, 400
+_ROWS_PER_STEP = 8
+_PROCESS_BYTES = 1.2e9  # Python with torch and transformers
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One thing that is evaluated: a method, with or without DaR, trained with one seed.
+
+    Attributes:
+        folder: Its folder under `records/`: `stic`, `stic+dar`, with several seeds `stic+dar@seed1`.
+        method: The method.
+        dar: Whether it answers by describe-and-respond.
+        seed: Training seed; None if nothing is trained.
+        plan: What the method amounts to.
+        adapter: Folder of an adapter that was trained elsewhere.
+    """
+
+    folder: str
+    method: Method
+    dar: bool
+    seed: int | None
+    plan: Plan
+    adapter: Path | None = None
+
+    @property
+    def label(self) -> str:
+        """For progress lines, e.g. `STIC + DaR, seed 1`."""
+        dar = " + DaR" if self.dar else ""
+        return f"{self.method.title}{dar}" + ("" if self.seed is None else f", seed {self.seed}")
+
+
+def variants(config: RunConfig, data: Data) -> list[Variant]:
+    """Everything that is evaluated, the baseline first.
+
+    Raises:
+        UserError: A method cannot work with this data.
+    """
+    names = ["baseline", *(name for name in config.methods if name != "baseline")]
+    methods = [registry.methods().get(name) for name in names]
+    plans = [m.plan(m.config.model_validate(config.method_options.get(m.name, {})), data) for m in methods]
+    describing = any(plan.solver == "describe_and_respond" for plan in plans)
+    found = []
+    for method, plan in zip(methods, plans, strict=True):
+        own = plan.solver == "describe_and_respond" or (method.name == "baseline" and describing)
+        with_dar = own if config.dar.use is None else config.dar.use
+        for dar in (False, True) if with_dar else (False,):
+            for seed in config.seeds if plan.adapter else (None,):
+                suffix = "+dar" if dar else ""
+                suffix += f"@seed{seed}" if seed is not None and len(config.seeds) > 1 else ""
+                found.append(Variant(method.name + suffix, method, dar, seed, plan))
+    return found
+
+
+def with_adapter(baselines: Sequence[Variant], adapter: Path) -> list[Variant]:
+    """The baseline's variants once more, with an adapter that was trained elsewhere."""
+    found = []
+    for variant in baselines:
+        method = replace(variant.method, name="adapter", title=f"Adapter {adapter.name}")
+        folder = "adapter+dar" if variant.dar else "adapter"
+        found.append(replace(variant, folder=folder, method=method, adapter=adapter))
+    return found
+
+
+def stages(stage: Stage | None) -> Iterator[Stage]:
+    """A stage and all that it needs, the needs first, each once."""
+    seen: list[Stage] = []
+
+    def visit(current: Stage) -> None:
+        for need in current.needs:
+            visit(need)
+        if current not in seen:
+            seen.append(current)
+
+    if stage is not None:
+        visit(stage)
+    yield from seen
+
+
+@cache
+def _code_hash(files: tuple[Path, ...]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def evaluation_key(
+    config: RunConfig, benchmark: Benchmark, variant: Variant, model: str, adapter: str | None, prompt: str
+) -> str:
+    """Content key of one evaluation: whatever changes its records, the scoring code included.
+
+    Args:
+        config: The run's configuration.
+        benchmark: What is asked.
+        variant: Who answers, and how.
+        model: Fingerprint of the base model.
+        adapter: Key of the stage that makes the adapter.
+        prompt: What describe-and-respond asks first.
+    """
+    from stic_eval.evals import benchmark as contract
+    from stic_eval.store import content_key
+
+    machinery = sorted(Path(contract.__file__).parent.rglob("*.py"))
+    source = inspect.getsourcefile(benchmark.to_sample)
+    code = [*machinery, *([Path(source)] if source else [])]
+    return content_key(
+        {
+            "benchmark": [benchmark.name, benchmark.version],
+            "code": _code_hash(tuple(code)),
+            "rows": _rows_key(config.rows_of(benchmark.name), benchmark),
+            "limit": config.limit,
+            "share": isinstance(config.limit, float),
+            "model": model,
+            "adapter": adapter,
+            "dtype": config.dtype,
+            "dar": [prompt, config.dar.model_dump(exclude={"use", "prompt"})] if variant.dar else None,
+        }
+    )
+
+
+def _rows_key(where: str, benchmark: Benchmark) -> Any:
+    if where == "hub":
+        source = benchmark.source
+        return ["hub", source.path, source.name, source.split, source.revision]
+    if where == "pocket":
+        from stic_eval import pocket
+
+        folder = Path(pocket.__file__).parent
+        return ["pocket", _code_hash(tuple(folder / name for name in ("world.py", "rows.py")))]
+    # Content would mean reading every image of a local data set; size and time tell a change well enough.
+    path = Path(where)
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    return ["local", [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files if f.is_file()]]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One step of a plan as `--dry-run` prints it."""
+
+    what: str
+    key: str
+    cached: bool
+    generations: int
+    steps: int
+
+
+def estimate(lines: Sequence[Line], parameters: int, dtype: str, device: str) -> tuple[float, float]:
+    """Seconds and bytes of memory that the uncached lines will take, roughly.
+
+    Two FLOPs a parameter and token for generation, six for training (Kaplan et al. 2020, section
+    2.1), over an assumed throughput.
+    """
+    import os
+
+    flops = _GPU_FLOPS if device in ("cuda", "mps") else _CPU_CORE_FLOPS * (os.cpu_count() or 1)
+    work = 0.0
+    trains = False
+    for line in lines:
+        if not line.cached:
+            work += 2.0 * parameters * _TOKENS_PER_GENERATION * line.generations
+            work += 6.0 * parameters * _TOKENS_PER_ROW * _ROWS_PER_STEP * line.steps
+            trains = trains or line.steps > 0
+    width = 4 if dtype == "float32" or (dtype == "auto" and device == "cpu") else 2
+    return work / flops, _PROCESS_BYTES + parameters * width * (2.0 if trains else 1.3)
+
+
+def parameters(model: Path | None) -> int:
+    """Parameters of a local model by the headers of its safetensors files; 7e9 for one on the hub."""
+    if model is None or not model.is_dir():
+        return 7_000_000_000
+    total = 0
+    for path in sorted(model.glob("*.safetensors")):
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(min(size, 100_000_000)))
+        for name, tensor in header.items():
+            if name != "__metadata__":
+                count = 1
+                for side in tensor["shape"]:
+                    count *= side
+                total += count
+    return total
+
+
+def duration(seconds: float) -> str:
+    """A duration for people: `40 s`, `6 min`, `2.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,115 @@
+"""`stic-eval run`: the whole experiment, from configuration to side-by-side table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import typer
+
+from stic_eval.cli import options as o
+
+if TYPE_CHECKING:
+    from stic_eval.cli.session import Session
+    from stic_eval.config import RunConfig
+
+
+def run(
+    model: o.Model = None,
+    revision: o.Revision = None,
+    trust_remote_code: o.TrustRemoteCode = None,
+    method: o.Methods = None,
+    benchmarks: o.Benchmarks = None,
+    dar: o.Dar = None,
+    limit: o.Limit = None,
+    seed: o.Seeds = None,
+    images: o.Images = None,
+    sft_data: o.SftData = None,
+    image_root: o.ImageRoot = None,
+    prompts: o.Prompts = None,
+    preset: o.Preset = None,
+    config: o.Config = None,
+    option: o.Overrides = None,
+    device: o.Device = None,
+    dtype: o.Dtype = None,
+    batch_size: o.BatchSize = None,
+    output: o.Output = None,
+    dry_run: o.DryRun = False,
+    resume: o.Resume = True,
+    verbose: o.Verbose = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Train what the methods need, evaluate them and the baseline, print and save the table."""
+    flags = {
+        "model": model,
+        "revision": revision,
+        "trust_remote_code": trust_remote_code,
+        "methods": method or None,
+        "benchmarks": benchmarks,
+        "dar": dar,
+        "limit": limit,
+        "seeds": seed or None,
+        "images": images,
+        "sft_data": sft_data,
+        "image_root": image_root,
+        "prompts": prompts,
+        "device": device,
+        "dtype": dtype,
+        "batch_size": batch_size,
+        "output": output,
+    }
+    built = o.configure(preset, config, option, flags)
+    if dry_run:
+        from stic_eval.cli.dryrun import print_plan
+
+        print_plan(built)
+        return
+    with session(built, fresh=not resume, verbose=verbose, quiet=quiet) as current:
+        table = current.run()
+        skipped = current.skipped()
+    from stic_eval.cli.table import print_table
+
+    print_table(table)
+    typer.echo(f"\n{current.folder}/table.md, .tex, .csv, .json; records/; run.log")
+    if skipped or table.unscored:
+        raise typer.Exit(3)
+
+
+@contextmanager
+def session(built: RunConfig, *, fresh: bool, verbose: bool, quiet: bool) -> Iterator[Session]:
+    """A run's folder, log and progress around the work, and one line for whatever ends it early.
+
+    Raises:
+        UserError: The input is wrong.
+        RunError: Anything else failed; the message names the log.
+        typer.Exit: Interrupted (130).
+    """
+    from stic_eval.cli import inputs
+    from stic_eval.cli.progress import Reporter
+    from stic_eval.cli.session import Session
+    from stic_eval.errors import RunError, UserError
+
+    inputs.check_model(built.model)
+    reason = inputs.unwritable(built.folder)
+    if reason:
+        raise UserError(f"--output: {reason}; give a folder that can be")
+    log = built.folder / "run.log"
+    try:
+        with Reporter(log, verbose=verbose, quiet=quiet) as report:
+            current = Session(built, report, fresh=fresh)
+            current.begin()
+            yield current
+            current.end()
+    except KeyboardInterrupt:
+        typer.echo(
+            f"stic-eval: interrupted; finished stages, answers and scores are kept ({built.folder}): "
+            "the same command resumes" + (" (without --fresh)" if fresh else ""),
+            err=True,
+        )
+        raise typer.Exit(130) from None
+    except (UserError, RunError, typer.Exit):
+        raise
+    except Exception as error:  # whatever a model, a data set or a plug-in raises
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise RunError(f"failed: {type(error).__name__}: {first} (see {log})") from error

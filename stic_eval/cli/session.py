@@ -1,0 +1,271 @@
+"""One run from configuration to table: train what the methods need, evaluate, compare."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stic_eval import registry
+from stic_eval.cli import inputs, plan, results
+from stic_eval.errors import UserError
+from stic_eval.report import render, tables
+from stic_eval.store import (
+    ResponseStore,
+    StageStore,
+    append_jsonl,
+    atomic_write,
+    cache_dir,
+    content_key,
+    file_sha256,
+)
+
+if TYPE_CHECKING:
+    from stic_eval.cli.plan import Variant
+    from stic_eval.cli.progress import Reporter
+    from stic_eval.config import RunConfig
+    from stic_eval.evals.benchmark import Benchmark
+    from stic_eval.models.hf import HFModel
+    from stic_eval.types import Sample, Summary
+
+
+class Session:
+    """A run in progress. Loads the model, the rows and the data when they are first needed, once.
+
+    Args:
+        config: What to run.
+        report: Where progress goes.
+        fresh: Start over with a cache of the run's own.
+
+    Attributes:
+        adapter: Folder of an adapter to evaluate beside the model (`stic-eval eval --adapter`).
+    """
+
+    def __init__(self, config: RunConfig, report: Reporter, fresh: bool = False) -> None:
+        self.config, self.report, self.folder = config, report, config.folder
+        self.adapter: Path | None = None
+        self.benchmarks = [registry.benchmarks().get(name) for name in config.benchmarks]
+        own = self.folder / "cache"
+        if fresh:
+            shutil.rmtree(own, ignore_errors=True)
+            own.mkdir(parents=True)
+            (self.folder / "scores.json").unlink(missing_ok=True)
+        # A run that was started with --fresh keeps its own cache when it is resumed.
+        self.cache = own if own.is_dir() else cache_dir()
+        self.stages = StageStore(self.cache / "stages")
+        self._samples: dict[str, list[Sample]] = {}
+        self._seconds: dict[str, float] = {}
+        self._started = time.time()
+
+    # ------------------------------------------------------------ what is loaded on demand
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The base model's content."""
+        from stic_eval.models.hf import model_fingerprint
+
+        return model_fingerprint(self.config.model, self.config.revision)
+
+    @cached_property
+    def base(self) -> HFModel:
+        """The base model, in memory."""
+        from stic_eval.models.hf import HFModel
+
+        config = self.config
+        with self.report.step(f"load {config.model}"):
+            return HFModel.load(
+                config.model,
+                revision=config.revision,
+                device=config.device,
+                dtype=config.dtype,
+                batch_size=config.batch_size,
+                trust_remote_code=config.trust_remote_code,
+            )
+
+    @cached_property
+    def responses(self) -> ResponseStore:
+        """Answers of this base model, with any adapter."""
+        return ResponseStore(self.cache / "responses" / f"{self.fingerprint[:16]}.sqlite")
+
+    @cached_property
+    def inputs(self) -> inputs.Inputs:
+        """Unlabeled images and instruction data."""
+        return inputs.load(self.config, self.report)
+
+    @cached_property
+    def variants(self) -> list[Variant]:
+        """What is evaluated, the baseline first."""
+        found = plan.variants(self.config, self.inputs.data)
+        return found + plan.with_adapter(found, self.adapter) if self.adapter else found
+
+    def samples(self, benchmark: Benchmark) -> list[Sample]:
+        """The rows of a benchmark, as the limit has them."""
+        from stic_eval.evals.sources import samples
+
+        if benchmark.name not in self._samples:
+            source = self.config.rows_of(benchmark.name)
+            self._samples[benchmark.name] = samples(benchmark, source, limit=self.config.limit)
+        return self._samples[benchmark.name]
+
+    def skipped(self) -> Sequence[Any]:
+        """Input files that were left out; nothing is read to find out."""
+        return self.inputs.skipped if "inputs" in self.__dict__ else ()
+
+    # ------------------------------------------------------------ the work
+
+    def run(self) -> tables.Table:
+        """Evaluates every variant, training first what is not trained yet, and writes the table.
+
+        What an earlier run of the same configuration has finished is read, not computed: with all
+        of it there, neither the model nor torch is loaded.
+        """
+        known = self.known()
+        entries: list[results.Entry] = []
+        for variant in self.variants:
+            method = variant.method
+            entry = results.Entry(variant.folder, method.name, method.title, variant.dar, variant.seed)
+            entries.append(entry)
+            for benchmark in self.benchmarks:
+                key = self.evaluation_key(benchmark, variant)
+                old_key, summary = known.get((variant.folder, benchmark.name), ("", None))
+                fresh = summary is None or old_key != key
+                if summary is None or fresh:
+                    summary = self.evaluate(benchmark, variant)
+                entry.keys[benchmark.name] = key
+                entry.summaries[benchmark.name] = summary
+                if fresh:
+                    # After each benchmark: a kill costs the one in flight, whose answers are cached.
+                    self._save(entries)
+        table = self._save(entries).table()
+        render.write(table, self.folder)
+        return table
+
+    def train(self, variant: Variant) -> Path | None:
+        """Runs what stages of a variant are not done; returns the adapter's folder, None for no adapter."""
+        from stic_eval.selftrain.execute import run_stage
+
+        if variant.plan.adapter is None:
+            return variant.adapter
+        done = run_stage(
+            variant.plan.adapter,
+            data=self.inputs.data,
+            seed=variant.seed or 0,
+            fingerprint=self.fingerprint,
+            model=self.base_with,
+            store=self.stages,
+            report=self.report,
+        )
+        return done / "adapter"
+
+    def base_with(self, adapter: Path | None) -> HFModel:
+        """The base model with an adapter attached, or as it is."""
+        return self.base.with_adapter(adapter)
+
+    def evaluate(self, benchmark: Benchmark, variant: Variant) -> Summary:
+        """Asks, scores and records one benchmark."""
+        from stic_eval.evals import runner
+        from stic_eval.models.cached import CachedVLM
+        from stic_eval.types import Generation
+
+        adapter = self.train(variant)
+        rows = self.samples(benchmark)
+        model = CachedVLM(lambda: self.base_with(adapter), self._adapted(adapter), self.responses)
+        start = time.monotonic()
+        with self.report.step(f"{variant.label}: {benchmark.title}", len(rows)) as step:
+            _, summary = runner.evaluate(
+                benchmark,
+                rows,
+                model,
+                "describe_and_respond" if variant.dar else "direct",
+                describe_prompt=inputs.describe_prompt(self.config),
+                describe_generation=Generation(max_new_tokens=self.config.dar.max_new_tokens),
+                out=self.folder / "records" / variant.folder / f"{benchmark.name}.jsonl",
+                progress=step.update,
+            )
+        self._seconds[f"evaluate {variant.folder}/{benchmark.name}"] = time.monotonic() - start
+        return summary
+
+    def evaluation_key(self, benchmark: Benchmark, variant: Variant) -> str:
+        """Content key of one evaluation."""
+        from stic_eval.selftrain.execute import stage_key
+
+        adapter: str | None = None
+        if variant.adapter is not None:
+            adapter = self._adapted(variant.adapter)
+        elif variant.plan.adapter is not None:
+            adapter = stage_key(variant.plan.adapter, self.inputs.data, self.fingerprint, variant.seed or 0)
+        prompt = inputs.describe_prompt(self.config)
+        return plan.evaluation_key(self.config, benchmark, variant, self.fingerprint, adapter, prompt)
+
+    def _adapted(self, adapter: Path | None) -> str:
+        if adapter is None:
+            return self.fingerprint
+        files = sorted(adapter.glob("adapter_*"))
+        return content_key([self.fingerprint, *([path.name, file_sha256(path)] for path in files)])
+
+    # ------------------------------------------------------------ the run's folder
+
+    def begin(self) -> None:
+        """Writes what is known before the work."""
+        atomic_write(self.folder / "config.yaml", self.config.to_yaml())
+
+    def end(self) -> None:
+        """Writes what is known after it: the list of what was skipped, and the manifest.
+
+        A run that only read what another had computed leaves that one's manifest: it tells where
+        the numbers come from.
+        """
+        path = self.folder / "skipped.jsonl"
+        path.unlink(missing_ok=True)
+        if self.skipped():
+            append_jsonl(path, [{"source": item.source, "reason": item.reason} for item in self.skipped()])
+        if self._seconds or not (self.folder / "manifest.json").is_file():
+            self._manifest()
+
+    def known(self) -> Mapping[tuple[str, str], tuple[str, Summary]]:
+        """(variant folder, benchmark) -> (key, result) of what is finished."""
+        if not (self.folder / "scores.json").is_file():
+            return {}
+        try:
+            return results.load(self.folder).known()
+        except UserError as error:
+            self.report.line(f"{error} (computed anew)")
+            return {}
+
+    def _save(self, entries: Sequence[results.Entry]) -> results.Scores:
+        columns = [tables.Column(b.name, b.title, b.protocol, self._grader(b)) for b in self.benchmarks]
+        scores = results.Scores(self.config.name, columns, list(entries))
+        results.save(scores, self.folder)
+        return scores
+
+    def _grader(self, benchmark: Benchmark) -> str:
+        if not benchmark.judged:
+            return ""
+        pocket = self.config.rows_of(benchmark.name) == "pocket"
+        return "graded by exact rule on key facts, no judge" if pocket else "no judge configured"
+
+    def _manifest(self) -> None:
+        import platform
+        import sys
+        from importlib.metadata import version
+
+        packages = ("stic-eval", "torch", "transformers", "trl", "peft", "numpy", "pillow")
+        data = {
+            "run": self.config.name,
+            "key": self.config.key,
+            "started": datetime.fromtimestamp(self._started, UTC).isoformat(timespec="seconds"),
+            "seconds": round(time.time() - self._started, 1),
+            "command": sys.argv[1:],
+            "model": {"name": self.config.model, "fingerprint": self.__dict__.get("fingerprint")},
+            "skipped": len(self.skipped()),
+            "seconds_of": {name: round(value, 2) for name, value in self._seconds.items()},
+            "platform": platform.platform(),
+            "python": platform.python_version(),
+            "versions": {name: version(name) for name in packages},
+        }
+        atomic_write(self.folder / "manifest.json", json.dumps(data, indent=1) + "\n")

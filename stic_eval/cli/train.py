@@ -1,0 +1,63 @@
+"""`stic-eval train`: the adapters of one or more methods, without evaluating them."""
+
+from __future__ import annotations
+
+import typer
+
+from stic_eval.cli import options as o
+from stic_eval.cli.run import session
+
+
+def train(
+    model: o.Model = None,
+    revision: o.Revision = None,
+    trust_remote_code: o.TrustRemoteCode = None,
+    method: o.Methods = None,
+    seed: o.Seeds = None,
+    images: o.Images = None,
+    sft_data: o.SftData = None,
+    image_root: o.ImageRoot = None,
+    prompts: o.Prompts = None,
+    preset: o.Preset = None,
+    config: o.Config = None,
+    option: o.Overrides = None,
+    device: o.Device = None,
+    dtype: o.Dtype = None,
+    batch_size: o.BatchSize = None,
+    output: o.Output = None,
+    dry_run: o.DryRun = False,
+    resume: o.Resume = True,
+    verbose: o.Verbose = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Train what the methods need and print where the adapters lie (PEFT folders)."""
+    flags = {
+        "model": model,
+        "revision": revision,
+        "trust_remote_code": trust_remote_code,
+        "methods": method or None,
+        "seeds": seed or None,
+        "images": images,
+        "sft_data": sft_data,
+        "image_root": image_root,
+        "prompts": prompts,
+        "device": device,
+        "dtype": dtype,
+        "batch_size": batch_size,
+        "output": output,
+    }
+    built = o.configure(preset, config, option, flags)
+    if dry_run:
+        from stic_eval.cli.dryrun import print_plan
+
+        print_plan(built, evaluate=False)
+        return
+    with session(built, fresh=not resume, verbose=verbose, quiet=quiet) as current:
+        adapters = {v.label: current.train(v) for v in current.variants if v.plan.adapter and not v.dar}
+        skipped = current.skipped()
+    for label, folder in adapters.items():
+        typer.echo(f"{label}: {folder}")
+    if not adapters:
+        typer.echo("nothing to train: the methods of this run have no adapter")
+    if skipped:
+        raise typer.Exit(3)
