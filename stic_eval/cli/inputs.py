@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stic_eval import registry
 from stic_eval.errors import UserError
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from stic_eval.config import RunConfig
     from stic_eval.images import Skipped
     from stic_eval.selftrain.method import Data
+    from stic_eval.types import ImageRef
 
 # Any of these in config.json says that a model takes images.
 _VISION_KEYS = {
@@ -27,6 +28,10 @@ _VISION_KEYS = {
     "image_token_id",
     "image_token_index",
 }
+
+# The embedded world draws as much as is asked for; methods take what they need from the front.
+_POCKET_IMAGES, _POCKET_ITEMS = 2_000, 1_000
+_SHOWN = 5
 
 
 def unwritable(folder: Path) -> str:
@@ -118,13 +123,56 @@ def load(config: RunConfig, report: Reporter) -> Inputs:
     Raises:
         UserError: A method needs images or instruction data and none are given or usable.
     """
-    from stic_eval.images import ImageRef, scan_images
+    from stic_eval.images import scan_images
     from stic_eval.selftrain.method import Data
     from stic_eval.store import content_key
 
     wanted = needs(config)
+    pocket = config.model == "pocket"
     images: Sequence[ImageRef] = ()
+    items: Sequence[Any] = ()
+    skipped: list[Skipped] = []
     if "images" in wanted and config.images is not None:
         with report.step(f"scan {config.images}") as step:
             images, skipped = scan_images(config.images, progress=step.update)
-    return Inputs(Data(tuple(images), (), content_key([i.sha256 for i in images]), ""), ())
+        if not images:
+            raise UserError(f"--images {config.images}: holds no usable image ({_first(skipped)})")
+    elif "images" in wanted and pocket:
+        from stic_eval.pocket.rows import unlabeled_images
+
+        images = unlabeled_images(_POCKET_IMAGES)
+    elif "images" in wanted:
+        raise UserError(
+            "--images: the selected method learns from unlabeled images; give a folder or a list of some"
+        )
+    if "sft" in wanted and config.sft_data is not None:
+        from stic_eval.train.sft import read_items
+
+        with report.step(f"read {config.sft_data}"):
+            items, left_out = read_items(config.sft_data, config.image_root)
+        skipped = [*skipped, *left_out]
+        if not items:
+            raise UserError(f"--sft-data {config.sft_data}: no item has a usable image ({_first(left_out)})")
+    elif "sft" in wanted and pocket:
+        from stic_eval.pocket.rows import sft_items
+        from stic_eval.train.sft import items_of
+
+        items = items_of(sft_items(_POCKET_ITEMS))
+    elif "sft" in wanted:
+        raise UserError(
+            "--sft-data: the selected method is tuned on instruction data; give LLaVA-format JSON"
+        )
+    if skipped:
+        report.line(f"{len(skipped)} input files skipped, listed in skipped.jsonl:")
+        for item in skipped[:_SHOWN]:
+            report.line(f"  {item.source}: {item.reason}")
+    keys = content_key([image.sha256 for image in images]), content_key(list(items))
+    return Inputs(Data(tuple(images), tuple(items), *keys), tuple(skipped))
+
+
+def _first(skipped: Sequence[Skipped]) -> str:
+    """The commonest question about files that were left out, answered: why."""
+    if not skipped:
+        return "no file there"
+    more = f" and {len(skipped) - 1} more" if len(skipped) > 1 else ""
+    return f"{skipped[0].source}: {skipped[0].reason}{more}"
