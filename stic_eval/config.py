@@ -9,15 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from stic_eval import registry
+from stic_eval import layers, registry
 from stic_eval.errors import UserError
 
 Limit = int | float
@@ -245,16 +245,16 @@ def load(
     direct = {path: value for path, value in pairs if path.split(".")[0] in RunConfig.model_fields}
     model = direct.get("model", given.get("model", from_file.get("model", "pocket")))
     preset = preset or from_file.get("preset") or ("pocket" if model == "pocket" else None)
-    layers: dict[str, Any] = {}
+    merged: dict[str, Any] = {}
     if preset:
-        layers = _merge(layers, _checked(read_preset(preset), f"preset {preset}"))
-        layers["preset"] = preset
-    layers = _merge(layers, _checked(from_file, f"--config {file}"))
-    layers = _merge(layers, given)
+        merged = layers.merge(merged, _checked(read_preset(preset), f"preset {preset}"))
+        merged["preset"] = preset
+    merged = layers.merge(merged, _checked(from_file, f"--config {file}"))
+    merged = layers.merge(merged, _long_all(given))
     for path, value in direct.items():
-        _require(path, RunConfig, f"-o {path}")
-        _set(layers, path, value)
-    config = _validate(RunConfig, layers, "")
+        layers.require(path, RunConfig, f"-o {path}")
+        layers.put(merged, path, _long(path, value))
+    config = _validate(RunConfig, merged, "")
     config = config.model_copy(update={"benchmarks": _all_benchmarks(config.benchmarks)})
     for name in config.benchmarks:
         registry.benchmarks().get(name)
@@ -289,31 +289,19 @@ def _split(item: str) -> tuple[str, Any]:
 def _checked(layer: dict[str, Any], where: str) -> dict[str, Any]:
     """Checks a layer's own keys, those of unselected methods included, so that a typo never hides."""
     for key in layer:
-        _require(key, RunConfig, where)
+        layers.require(key, RunConfig, where)
     options = layer.get("method_options") or {}
     if not isinstance(options, dict):
         raise UserError(f"{where}: method_options maps a method's name to its options")
     for name, values in options.items():
         config = registry.methods().get(name).config
-        for path in _leaves(values or {}):
-            _require(path, config, f"{where}: method_options.{name}")
-    return layer
+        for path in layers.leaves(values or {}):
+            layers.require(path, config, f"{where}: method_options.{name}")
+    return _long_all(layer)
 
 
-def _leaves(data: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
-    for key, value in data.items():
-        if isinstance(value, dict) and value:
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}"
-
-
-def _merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, short in top.items():
-        value, old = _long(key, short), merged.get(key)
-        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return merged
+def _long_all(layer: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _long(key, value) for key, value in layer.items()}
 
 
 def _long(key: str, value: Any) -> Any:
@@ -323,16 +311,6 @@ def _long(key: str, value: Any) -> Any:
     return {"all": value} if key == "rows" and isinstance(value, str) else value
 
 
-def _set(data: dict[str, Any], path: str, value: Any) -> None:
-    *parents, last = path.split(".")
-    for parent in parents:
-        inner = data.get(parent)
-        data[parent] = inner = dict(inner) if isinstance(inner, dict) else {}
-        data = inner
-    old, new = data.get(last), _long(last, value) if not parents else value
-    data[last] = {**old, **new} if isinstance(old, dict) and isinstance(new, dict) else new
-
-
 def _set_method_option(
     path: str, value: Any, classes: Mapping[str, type[BaseModel]], options: dict[str, dict[str, Any]]
 ) -> None:
@@ -340,46 +318,17 @@ def _set_method_option(
     if head in registry.methods().names() and rest:
         if head not in classes:
             raise UserError(f"-o {path}: method {head} is not part of this run (add --method {head})")
-        _require(rest, classes[head], f"-o {path}")
-        _set(options[head], rest, value)
+        layers.require(rest, classes[head], f"-o {path}")
+        layers.put(options[head], rest, value)
         return
-    having = [name for name, config in classes.items() if _has(path, config)]
+    having = [name for name, config in classes.items() if layers.has(path, config)]
     if not having:
-        known = [*_paths(RunConfig), *(p for config in classes.values() for p in _paths(config))]
+        known = [*layers.paths(RunConfig), *(p for config in classes.values() for p in layers.paths(config))]
         raise UserError(
             f'-o {path}: no selected method has the option "{path}"{registry.suggest(path, known)}'
         )
     for name in having:
-        _set(options[name], path, value)
-
-
-def _inner(annotation: Any) -> type[BaseModel] | None:
-    """The pydantic model inside an annotation such as `Stage1 | None`, if there is one."""
-    candidates = [annotation, *get_args(annotation)]
-    return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
-
-
-def _has(path: str, config: type[BaseModel]) -> bool:
-    head, _, rest = path.partition(".")
-    if head not in config.model_fields:
-        return False
-    inner = _inner(config.model_fields[head].annotation)
-    if not rest:
-        return True
-    return _has(rest, inner) if inner else "dict" in str(config.model_fields[head].annotation)
-
-
-def _paths(config: type[BaseModel], prefix: str = "") -> list[str]:
-    found = []
-    for name, field in config.model_fields.items():
-        inner = _inner(field.annotation)
-        found += [prefix + name] + (_paths(inner, f"{prefix}{name}.") if inner else [])
-    return found
-
-
-def _require(path: str, config: type[BaseModel], where: str) -> None:
-    if not _has(path, config):
-        raise UserError(f'{where}: unknown option "{path}"{registry.suggest(path, _paths(config))}')
+        layers.put(options[name], path, value)
 
 
 _FLAGS: Mapping[str, str] = {

@@ -44,7 +44,7 @@ def _benchmarks() -> Listing:
     from stic_eval import registry
     from stic_eval.errors import UserError
 
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name in registry.benchmarks().names():
         try:
             benchmark = registry.benchmarks().get(name)
@@ -61,7 +61,7 @@ def _methods() -> Listing:
     from stic_eval import registry
     from stic_eval.errors import UserError
 
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name in registry.methods().names():
         try:
             method = registry.methods().get(name)
@@ -75,7 +75,7 @@ def _methods() -> Listing:
 def _presets() -> Listing:
     from stic_eval import config
 
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name in config.preset_names():
         content = config.read_preset(name)
         rows.append(
@@ -89,7 +89,7 @@ def _runs() -> Listing:
     from stic_eval.errors import UserError
     from stic_eval.report.tables import AVERAGE
 
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for folder in results.runs():
         try:
             table = results.load(folder).table()

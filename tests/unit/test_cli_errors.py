@@ -65,7 +65,7 @@ def model_folder(
     return folder
 
 
-@pytest.fixture()
+@pytest.fixture
 def vlm(tmp_path: Path) -> str:
     return str(model_folder(tmp_path / "vlm", {"model_type": "llava", "vision_config": {}}))
 
