@@ -178,8 +178,8 @@ def to_csv(table: Table) -> str:
             numbers = [d.delta, d.low, d.high] if d else [None] * 3
             writer.writerow(
                 [text(row.variant.method), int(row.variant.dar), " ".join(map(str, row.variant.seeds)),
-                 text(name), cell.n, cell.unscored, cell.score, cell.sd, *numbers, d.mark if d else "", d.n if d else "",
-                 int(cell.complete)]
+                 text(name), cell.n, cell.unscored, cell.score, cell.sd, *numbers,
+                 d.mark if d else "", d.n if d else "", int(cell.complete)]
             )  # fmt: skip
     return out.getvalue()
 

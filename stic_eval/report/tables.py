@@ -159,8 +159,8 @@ def _notes(
     notes = ["Scores in percent."]
     if base is not None and len(rows) > 1:
         notes.append(
-            f"Below a score: difference to {base.label} in points, and its 95 % interval (paired bootstrap over "
-            f"test rows, {N_RESAMPLES:,} resamples, stratified by benchmark for the average); "
+            f"Below a score: difference to {base.label} in points, and its 95 % interval (paired bootstrap "
+            f"over test rows, {N_RESAMPLES:,} resamples, stratified by benchmark for the average); "
             "* the 95 % interval leaves out zero, ** the 99 % interval does."
         )
     seeds = sorted({seed for row in rows for seed in row.variant.seeds})

@@ -117,8 +117,8 @@ class World:
         for sample in rows:
             verdict = benchmark.score(sample, self.answer(out.parent.name, sample))
             records.append(
-                Record(sample.id, sample.question, (), sample.target, {}, None, "", verdict.answer, verdict.value, 1.0,
-                       None, 0.0, 1)
+                Record(sample.id, sample.question, (), sample.target, {}, None, "", verdict.answer,
+                       verdict.value, 1.0, None, 0.0, 1)
             )  # fmt: skip
         return records, benchmark.aggregate(records)
 
