@@ -146,11 +146,12 @@ def _rows_key(where: str, benchmark: Benchmark) -> Any:
     if where == "hub":
         source = benchmark.source
         return ["hub", source.path, source.name, source.split, source.revision]
-    if where == "pocket":
+    if where.startswith("pocket"):
         from stic_eval import pocket
 
         folder = Path(pocket.__file__).parent
-        return ["pocket", _code_hash(tuple(folder / name for name in ("world.py", "rows.py")))]
+        code = _code_hash(tuple(folder / name for name in ("world.py", "language.py", "rows.py")))
+        return [where, code]
     # Content would mean reading every image of a local data set; size and time tell a change well enough.
     path = Path(where)
     files = sorted(path.rglob("*")) if path.is_dir() else [path]

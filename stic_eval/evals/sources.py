@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from PIL import Image
 
@@ -27,7 +27,7 @@ def samples(benchmark: Benchmark, source: str | Path = "hub", *, limit: float | 
 
     Args:
         benchmark: Which.
-        source: `pocket` (embedded rows), `hub` (the benchmark's own data set, pinned), or a local
+        source: `pocket` (embedded test rows; `pocket:val` those to choose settings on), `hub` (the benchmark's own data set, pinned), or a local
             folder of parquet, arrow or JSONL files, such a file, or a VLMEvalKit TSV.
         limit: At most so many samples, or below 1 that share of them. The choice is pseudo-random
             and depends on the data alone: the same limit gives the same samples everywhere, a larger
@@ -50,7 +50,7 @@ def samples(benchmark: Benchmark, source: str | Path = "hub", *, limit: float | 
             sample = benchmark.to_sample(rows.full(index))
         if not sample.id:
             sample = replace(sample, id=str(index))
-        if str(source) == "pocket":
+        if is_pocket(str(source)):
             sample = replace(sample, meta={**sample.meta, "rows": "pocket"})
         if sample.id in seen:
             pair = f"rows {seen[sample.id] + 1} and {index + 1}"
@@ -58,6 +58,11 @@ def samples(benchmark: Benchmark, source: str | Path = "hub", *, limit: float | 
         seen[sample.id] = index
         result.append(sample)
     return result
+
+
+def is_pocket(source: str) -> bool:
+    """Whether rows come from the embedded world: `pocket` (test) or `pocket:val` (to choose settings on)."""
+    return source in ("pocket", "pocket:val")
 
 
 def images_of(cell: Any, source: str) -> tuple[ImageRef, ...]:
@@ -123,10 +128,16 @@ def _choose(benchmark: Benchmark, where: str, light: Sequence[Row], limit: float
 
 
 def _open(benchmark: Benchmark, source: str | Path) -> Rows:
-    if str(source) == "pocket":
+    if is_pocket(str(source)):
         from stic_eval.pocket.rows import benchmark_rows
 
-        return Listed("the pocket rows", benchmark_rows(benchmark.name))
+        split: Literal["val", "test"] = "val" if str(source).endswith(":val") else "test"
+        try:
+            return Listed(f"the pocket {split} rows", benchmark_rows(benchmark.name, split))
+        except KeyError:
+            raise UserError(
+                f"{benchmark.name}: the pocket world has no rows for it; give its own: -o rows.{benchmark.name}=FILE"
+            ) from None
     if str(source) == "hub":
         return _hub(benchmark)
     path = Path(source)

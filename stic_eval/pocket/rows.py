@@ -1,0 +1,147 @@
+"""The pocket world as data: rows in the schemas of the seven real data sets, images, instruction data.
+
+Nothing is stored: a row is drawn from its seed. A picture's content key names what is drawn and how,
+so that rows can be listed without drawing them.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, partial
+from pathlib import Path
+
+from stic_eval.pocket.tasks import MAKERS, Row
+from stic_eval.pocket.world import Spec, Split, draw, draw_spec
+from stic_eval.store import content_key
+from stic_eval.types import ImageRef
+
+MODEL_DIR = Path(__file__).parent / "model"
+PROMPTS = Path(__file__).parent / "prompts.yaml"
+ROWS = 200
+
+_WORLD = 1  # bumped when pictures change
+
+
+def picture(spec: Spec, split: Split, seed: int) -> ImageRef:
+    """A reference to a drawn picture; drawn when it is used."""
+    key = content_key(["pocket", _WORLD, repr(spec), seed])
+    return ImageRef(key, f"pocket:{split}/{seed}", partial(draw, spec, seed))
+
+
+# ---------------------------------------------------------------- what the rest of the program reads
+
+
+@cache
+def benchmark_rows(name: str, split: Split = "test") -> list[Row]:
+    """The embedded rows of a benchmark, in the schema of its real data set.
+
+    Args:
+        name: The benchmark.
+        split: `test`, or `val` for choosing settings.
+
+    Raises:
+        KeyError: The pocket world has no rows for it.
+    """
+    make, kinds = MAKERS[name]
+    part = (list(MAKERS).index(name), len(MAKERS))
+    rows: list[Row] = []
+    for number, (seed, spec) in enumerate(_distinct(split, kinds, part)):
+        made = make(spec, random.Random(f"ask/{split}/{name}/{seed}"))
+        if made is None:
+            continue
+        rows += _finished(name, made[0], picture(spec, split, seed), number + 1)
+        if len(rows) >= ROWS:
+            return rows
+    raise AssertionError("seeds do not end")
+
+
+def _finished(name: str, row: Row, image: ImageRef, number: int) -> list[Row]:
+    """The row, or its rotations, with picture and id."""
+    if name == "mathvista":
+        return [{**row, "pid": str(number), "image": f"images/{number}.png", "decoded_image": image}]
+    if name != "mmbench":
+        ids: dict[str, Row] = {
+            "textvqa": {"question_id": number}, "llava_bench": {"question_id": number},
+            "mmvet": {"question_id": f"v1_{number}"},
+        }  # fmt: skip
+        return [{**row, **ids.get(name, {}), "image": image}]
+    letters = list("ABCD")
+    texts = [row[letter] for letter in letters]
+    rotations = []
+    for turn in range(len(letters)):
+        turned = texts[turn:] + texts[:turn]
+        answer = letters[turned.index(row[row["answer"]])]
+        options = dict(zip(letters, turned, strict=True))
+        rotations.append(
+            {**row, **options, "answer": answer, "index": number + turn * 1_000_000, "image": image}
+        )
+    return rotations
+
+
+def _distinct(
+    split: Split, kinds: Sequence[str], part: tuple[int, int] = (0, 1)
+) -> Iterator[tuple[int, Spec]]:
+    """Seeds and specs of a split, none of which is the same picture as an earlier one."""
+    seen: set[Spec] = set()
+    seed = 0
+    while True:
+        spec = draw_spec(split, seed, kinds[seed % len(kinds)], part)
+        if spec not in seen:
+            seen.add(spec)
+            yield seed, spec
+        seed += 1
+
+
+def unlabeled_images(n: int) -> list[ImageRef]:
+    """The first n pictures for stage 1."""
+    found = _distinct("images", ("any",))
+    return [picture(spec, "images", seed) for (seed, spec), _ in zip(found, range(n), strict=False)]
+
+
+def turns(
+    spec: Spec, rng: random.Random, ask: Mapping[str, Callable[[Row], str]], n: int
+) -> list[tuple[str, str]]:
+    """Up to n questions about a picture, worded as the benchmarks word them, with their answers.
+
+    Args:
+        spec: The picture.
+        rng: Draws benchmarks and questions.
+        ask: Benchmark -> the text that it makes of a row.
+        n: How many.
+    """
+    found: dict[str, str] = {}
+    for name in rng.choices(list(ask), k=3 * n):
+        made = MAKERS[name][0](spec, rng)
+        if made is not None and len(found) < n:
+            row = _finished(name, made[0], picture(spec, "train", 0), 1)[0]
+            found.setdefault(ask[name](row), made[1])
+    return list(found.items())
+
+
+def wordings() -> dict[str, Callable[[Row], str]]:
+    """Benchmark -> the text that it makes of a row; of the benchmarks that the pocket world has rows for."""
+    from stic_eval import registry
+
+    known = registry.benchmarks()
+
+    def wording(name: str) -> Callable[[Row], str]:
+        to_sample = known.get(name).to_sample
+        return lambda row: to_sample(row).question
+
+    return {name: wording(name) for name in MAKERS if name in known.names()}
+
+
+def sft_items(n: int) -> list[Row]:
+    """The first n items of instruction data in LLaVA's format; `image` is a reference."""
+    ask = wordings()
+    items = []
+    for (seed, spec), _ in zip(_distinct("sft", ("any", "chart", "sign")), range(n), strict=False):
+        talk = []
+        for number, (question, answer) in enumerate(turns(spec, random.Random(f"sft/{seed}"), ask, 2)):
+            talk += [
+                {"from": "human", "value": question if number else f"<image>\n{question}"},
+                {"from": "gpt", "value": answer},
+            ]
+        items.append({"id": f"pocket-{seed}", "image": picture(spec, "sft", seed), "conversations": talk})
+    return items

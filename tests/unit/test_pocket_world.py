@@ -1,0 +1,179 @@
+"""The pocket world: splits that share nothing, rows in the real schemas, answers that are right."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stic_eval import registry
+from stic_eval.evals.sources import samples
+from stic_eval.pocket import rows, world
+from stic_eval.pocket.language import careless, claims, describe, invented, truth
+from stic_eval.pocket.questions import questions
+
+NAMES = ("scienceqa", "textvqa", "chartqa", "llava_bench", "mmbench", "mmvet", "mathvista")
+SEEDS = st.integers(0, 10_000)
+KINDS = st.sampled_from(["any", "scene", "sign", "many", "chart", "bar", "line", "pie"])
+
+
+def pixels(image: Any) -> str:
+    return hashlib.sha256(image.load().tobytes()).hexdigest()
+
+
+def test_no_picture_occurs_twice() -> None:
+    """Unlabeled images, instruction data, validation and test rows: compared by their pixels."""
+    found: dict[str, list[str]] = {
+        "images": [pixels(image) for image in rows.unlabeled_images(500)],
+        "sft": [pixels(item["image"]) for item in rows.sft_items(500)],
+    }
+    for split in ("test", "val"):
+        for name in NAMES:
+            refs = {
+                r["decoded_image" if name == "mathvista" else "image"]
+                for r in rows.benchmark_rows(name, split)
+            }
+            found[f"{split}/{name}"] = [pixels(ref) for ref in refs]
+    everything = [digest for digests in found.values() for digest in digests]
+    assert len(everything) > 3000
+    assert len(set(everything)) == len(everything)
+
+
+def test_nothing_that_is_trained_on_is_drawn_in_another_split() -> None:
+    specs = {split: {world.draw_spec(split, seed) for seed in range(400)} for split in world._SPLITS}
+    seeds = [world.split_seeds(split) for split in world._SPLITS]
+    for one, drawn in specs.items():
+        assert all(one == other or not drawn & others for other, others in specs.items())
+    ordered = sorted(seeds, key=lambda r: r.start)
+    assert all(a.stop <= b.start for a, b in pairwise(ordered))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rows_fit_the_real_benchmark_and_their_answers_score(name: str) -> None:
+    benchmark = registry.benchmarks().get(name)
+    found = samples(benchmark, "pocket")
+    assert len(found) == rows.ROWS
+    for sample in found:
+        (image,) = sample.images
+        assert image.load().size == (world.SIZE, world.SIZE)
+        if name == "textvqa":
+            right = max(set(sample.target), key=sample.target.count)
+        else:
+            right = str(sample.target).replace("<AND>", " ")
+        assert benchmark.score(sample, right).value == 1.0
+        assert benchmark.score(sample, "").value == 0.0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rows_do_not_change(name: str) -> None:
+    rows.benchmark_rows.cache_clear()
+    first = [repr(row) for row in rows.benchmark_rows(name)]
+    rows.benchmark_rows.cache_clear()
+    assert [repr(row) for row in rows.benchmark_rows(name)] == first
+
+
+def test_mmbench_rotations_share_a_picture_and_agree() -> None:
+    groups: dict[int, list[Any]] = {}
+    for row in rows.benchmark_rows("mmbench"):
+        groups.setdefault(row["index"] % 1_000_000, []).append(row)
+    assert len(groups) == 50
+    for group in groups.values():
+        assert len({row["image"].sha256 for row in group}) == 1
+        assert len({row[row["answer"]] for row in group}) == 1
+        assert {row["answer"] for row in group} == set("ABCD")
+
+
+def test_columns_are_the_real_ones() -> None:
+    expected = {
+        "scienceqa": "image question choices answer hint task grade subject topic category skill lecture "
+        "solution",
+        "textvqa": "image_id question_id question question_tokens image image_width image_height "
+        "flickr_original_url flickr_300k_url answers image_classes set_name ocr_tokens",
+        "chartqa": "type question answer image",
+        "llava_bench": "question_id question image caption gpt_answer category image_id",
+        "mmbench": "index question hint answer A B C D category image source L2-category comment split",
+        "mmvet": "question_id image question answer image_source capability",
+        "mathvista": "pid question image decoded_image choices unit precision answer question_type "
+        "answer_type metadata query",
+    }
+    for name, columns in expected.items():
+        for row in rows.benchmark_rows(name):
+            assert set(row) == set(columns.split()), name
+    assert all(len(row["answers"]) == 10 for row in rows.benchmark_rows("textvqa"))
+
+
+def test_mathvista_queries_are_those_that_the_benchmark_would_build() -> None:
+    from stic_eval.benchmarks.mathvista import query
+
+    for row in rows.benchmark_rows("mathvista"):
+        assert row["query"] == query({**row, "query": None})
+
+
+@given(SEEDS, KINDS)
+def test_a_faithful_description_can_be_read_back(seed: int, kind: str) -> None:
+    spec = world.draw_spec("train", seed, kind)
+    found = claims(describe(spec))
+    if isinstance(spec, world.Chart):
+        assert found == {(color, str(value)) for color, value in spec.values}
+    else:
+        things = {(world.POSITIONS[t.cell], t.color, t.shape) for t in spec.things}
+        assert found == things | ({("sign", spec.sign)} if spec.sign else set())
+
+
+def test_careless_and_invented_descriptions_are_worse() -> None:
+    precision, recall = {}, {}
+    for make in (careless, invented):
+        said = right = there = 0
+        for seed in range(300):
+            spec = world.draw_spec("train", seed)
+            claimed = claims(make(spec, random.Random(seed)))
+            said, right, there = (
+                said + len(claimed),
+                right + len(claimed & truth(spec)),
+                there + len(truth(spec)),
+            )
+        precision[make], recall[make] = right / said, right / there
+    assert 0.6 < precision[careless] < 0.9
+    assert precision[invented] < precision[careless] - 0.1
+    assert max(recall.values()) < 0.8
+
+
+@given(SEEDS, KINDS)
+def test_no_question_has_its_answer_among_the_wrong_ones(seed: int, kind: str) -> None:
+    spec = world.draw_spec("train", seed, kind)
+    for question in questions(spec, random.Random(seed)):
+        assert question.answer not in question.wrong
+        assert len(set(question.wrong)) == len(question.wrong)
+        assert question.answer.lower() in question.sentence.lower()
+
+
+@given(SEEDS)
+def test_values_differences_and_sums_are_right(seed: int) -> None:
+    chart = world.draw_spec("train", seed, "chart")
+    assert isinstance(chart, world.Chart)
+    values = dict(chart.values)
+    for question in questions(chart, random.Random(seed)):
+        colors = [color for color in values if f" {color}" in question.text]
+        if question.kind == "sum":
+            assert int(question.answer) == sum(values[color] for color in colors)
+        elif question.kind == "difference":
+            assert int(question.answer) == max(values[c] for c in colors) - min(values[c] for c in colors)
+        elif question.kind == "total":
+            assert int(question.answer) == sum(values.values())
+        elif question.kind == "highest":
+            assert values[question.answer] == max(values.values())
+
+
+def test_instruction_data_is_in_llavas_format() -> None:
+    items = rows.sft_items(40)
+    assert len({item["id"] for item in items}) == 40
+    for item in items:
+        talk = item["conversations"]
+        assert [turn["from"] for turn in talk] == ["human", "gpt"] * (len(talk) // 2)
+        assert talk[0]["value"].startswith("<image>\n")
+        assert all("<image>" not in turn["value"] for turn in talk[1:])
