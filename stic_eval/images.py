@@ -33,8 +33,8 @@ R = TypeVar("R")
 
 # Pillow's own warning limit; a picture of this size takes 270 MB as RGB.
 MAX_PIXELS = 89_478_485
-# Nothing that starts another program (EPS) or is rarely fuzzed (PSD, FLI, ...).
-FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF")
+# Nothing that starts another program (EPS) or is rarely fuzzed (PSD, FLI, ...). Pillow opens MPO as JPEG.
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF")
 
 
 class ImageError(UserError):
