@@ -21,8 +21,6 @@ from stic_eval.store import (
     append_jsonl,
     atomic_write,
     cache_dir,
-    content_key,
-    file_sha256,
 )
 
 if TYPE_CHECKING:
@@ -157,6 +155,7 @@ class Session:
             seed=variant.seed or 0,
             fingerprint=self.fingerprint,
             model=self.base_with,
+            responses=lambda: self.responses,
             store=self.stages,
             report=self.report,
         )
@@ -186,6 +185,8 @@ class Session:
                 describe_generation=Generation(max_new_tokens=self.config.dar.max_new_tokens),
                 out=self.folder / "records" / variant.folder / f"{benchmark.name}.jsonl",
                 progress=step.update,
+                separator=self.config.dar.separator,
+                sees_image=self.config.dar.sees_image,
             )
         self._seconds[f"evaluate {variant.folder}/{benchmark.name}"] = time.monotonic() - start
         return summary
@@ -203,10 +204,9 @@ class Session:
         return plan.evaluation_key(self.config, benchmark, variant, self.fingerprint, adapter, prompt)
 
     def _adapted(self, adapter: Path | None) -> str:
-        if adapter is None:
-            return self.fingerprint
-        files = sorted(adapter.glob("adapter_*"))
-        return content_key([self.fingerprint, *([path.name, file_sha256(path)] for path in files)])
+        from stic_eval.models.fingerprint import adapter_fingerprint
+
+        return adapter_fingerprint(self.fingerprint, adapter)
 
     # ------------------------------------------------------------ the run's folder
 
@@ -246,7 +246,7 @@ class Session:
     def _grader(self, benchmark: Benchmark) -> str:
         if not benchmark.judged:
             return ""
-        pocket = self.config.rows_of(benchmark.name) == "pocket"
+        pocket = self.config.rows_of(benchmark.name).startswith("pocket")
         return "graded by exact rule on key facts, no judge" if pocket else "no judge configured"
 
     def _manifest(self) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import BaseModel
 
+from stic_eval.train.prompts import PromptSet, load_prompts
+
 if TYPE_CHECKING:
+    from stic_eval.models.base import VLM
     from stic_eval.models.hf import HFModel
 
 SolverName = Literal["direct", "describe_and_respond"]
@@ -24,12 +28,39 @@ class Data:
         sft_items: The model's own instruction data (only items with an image), fixed order.
         images_key: Content key of `images`.
         sft_key: Content key of `sft_items`.
+        prompts: The prompt set. A method puts what it uses of it into its stages' parameters, so that
+            keys depend on the wording; `plan` stays pure, for the file was read before.
     """
 
     images: tuple[Any, ...]  # ImageRef
     sft_items: tuple[Any, ...]  # SFTItem of stic_eval.train.sft
     images_key: str
     sft_key: str
+    prompts: PromptSet = field(default_factory=load_prompts)
+
+
+class Progress(Protocol):
+    """One piece of work whose progress is shown."""
+
+    def update(self, done: int, total: int | None = None) -> None:
+        """Sets the number of items done, and their total if it has become known."""
+        ...
+
+
+class Report(Protocol):
+    """Where a running plan tells what it does (`stic_eval.cli.progress.Reporter`, for one)."""
+
+    def step(self, name: str, total: int | None = None) -> AbstractContextManager[Progress]:
+        """Shows a piece of work while the block runs."""
+        ...
+
+    def log(self, line: str) -> None:
+        """A line for the log file."""
+        ...
+
+    def line(self, line: str) -> None:
+        """A line for the log file and the terminal."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -40,19 +71,25 @@ class StageContext:
         out: Folder to write into; renamed into the cache when `run` returns. Survives a kill, so
             trainers leave their checkpoints here and resume from them.
         needs: Stage name -> finished folder, one for each stage in `Stage.needs`.
-        model: Gives the model with an adapter folder attached (or the base for None).
+        model: Gives the model in memory with an adapter folder attached (or the base for None): for
+            training. Loads it if it is not loaded yet.
+        vlm: Gives a model that answers requests, with an adapter folder or as it is: for generation.
+            Answers are kept as they come and never computed twice, so a stage that is started again
+            just asks everything again. The model is loaded only for what was never asked before.
         data: The self-training inputs.
         seed: The run's seed.
-        device_batch_size: Rows that fit in one training micro-batch (does not change results).
         log: Writes a line to the run's log and, with -v, to the terminal.
+        progress: (name, total or None) -> a context manager that gives the `Progress` to update.
     """
 
     out: Path
     needs: Mapping[str, Path]
     model: Callable[[Path | None], HFModel]
+    vlm: Callable[[Path | None], VLM]
     data: Data
     seed: int
     log: Callable[[str], None]
+    progress: Callable[[str, int | None], AbstractContextManager[Progress]]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,119 @@
+"""Models and adapters by content: what answers and trained stages are filed under. Never imports torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.resources import files
+from pathlib import Path
+
+from stic_eval.errors import UserError
+from stic_eval.store import atomic_write, cache_dir, content_key, file_sha256
+
+# What decides a local model's answers: configuration, weights, tokenizer, processor, template, own code.
+_PATTERNS = (
+    "config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*",
+    "vocab*", "merges.txt", "added_tokens.json", "special_tokens_map.json", "*.model", "*processor*.json",
+    "chat_template*", "additional_chat_templates/*", "*.py",
+)  # fmt: skip
+# Files from this size on are hashed once and remembered; a 7B model takes half a minute.
+_LARGE = 32 << 20
+
+
+def local_model(model: str) -> Path | None:
+    """The folder that a `--model` stands for; None for one on the hub."""
+    if model == "pocket":
+        # As package data, because models know nothing of the pocket world's code.
+        return Path(str(files("stic_eval.pocket"))) / "model"
+    path = Path(model).expanduser()
+    return path if path.is_dir() else None
+
+
+def model_fingerprint(model: str, revision: str | None) -> str:
+    """A model by content (64 hex digits): of its files, or of the commit that a hub id comes to.
+
+    Args:
+        model: `pocket`, a folder, or a hub id.
+        revision: Branch, tag or commit on the hub; means nothing for a folder.
+
+    Raises:
+        UserError: The folder holds no model, or the hub (or its local cache) does not know the id.
+    """
+    folder = local_model(model)
+    if folder is None:
+        return content_key(["hub", model, _commit(model, revision)])
+    found = sorted({path for pattern in _PATTERNS for path in folder.glob(pattern) if path.is_file()})
+    if not (folder / "config.json").is_file() or not any(p.suffix == ".safetensors" for p in found):
+        raise UserError(f"--model {model}: {folder} holds no config.json with weights in safetensors")
+    digests = _digests(found)
+    return content_key(
+        [[path.relative_to(folder).as_posix(), digest] for path, digest in zip(found, digests, strict=True)]
+    )
+
+
+def adapter_fingerprint(base: str, adapter: Path | None) -> str:
+    """The fingerprint of a base model with an adapter: the base's own without one.
+
+    Args:
+        base: The base model's fingerprint.
+        adapter: PEFT folder; its `adapter_*` files count.
+
+    Raises:
+        UserError: The folder holds no adapter.
+    """
+    if adapter is None:
+        return base
+    found = sorted(adapter.glob("adapter_*"))
+    if not found:
+        raise UserError(f"adapter {adapter}: holds no adapter_config.json; give a PEFT adapter folder")
+    return content_key([base, *([path.name, file_sha256(path)] for path in found)])
+
+
+def _commit(model: str, revision: str | None) -> str:
+    """The commit of a hub id's revision: the hub's, or the local cache's when offline or unreachable."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        config = hf_hub_download(model, "config.json", revision=revision)
+    except Exception as error:  # the hub's client raises a dozen kinds
+        at = f" (revision {revision})" if revision else ""
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise UserError(
+            f"--model {model}{at}: neither a folder nor found on the hub or in its local cache: "
+            f"{type(error).__name__}: {first}"
+        ) from error
+    return Path(config).parent.name  # <cache>/models--x--y/snapshots/<commit>/config.json
+
+
+# ---------------------------------------------------------------- hashes of large files, remembered
+
+
+def _digests(paths: Iterable[Path]) -> list[str]:
+    memory = cache_dir() / "hashes.json"
+    known = _remembered(memory)
+    fresh: dict[str, str] = {}
+
+    def digest(path: Path) -> str:
+        stat = path.stat()
+        if stat.st_size < _LARGE:
+            return file_sha256(path)
+        name = f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
+        if name not in known:
+            fresh[name] = file_sha256(path)
+        return known.get(name) or fresh[name]
+
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        result = list(pool.map(digest, paths))
+    if fresh:
+        # Read again: another process may have added some. What gets lost is hashed once more.
+        atomic_write(memory, json.dumps({**_remembered(memory), **fresh}, indent=1))
+    return result
+
+
+def _remembered(path: Path) -> dict[str, str]:
+    try:
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return {str(k): str(v) for k, v in data.items()} if isinstance(data, dict) else {}

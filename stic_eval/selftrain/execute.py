@@ -1,0 +1,143 @@
+"""Executes a plan's stages: each once, whoever asks for it, and what was killed goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stic_eval.errors import RunError
+from stic_eval.models.cached import CachedVLM
+from stic_eval.models.fingerprint import adapter_fingerprint
+from stic_eval.selftrain.method import Data, Report, Stage, StageContext
+from stic_eval.store import ResponseStore, StageStore, content_key
+
+if TYPE_CHECKING:
+    from stic_eval.models.base import VLM
+    from stic_eval.models.hf import HFModel
+
+_PACKAGES = ("stic-eval", "torch", "transformers", "trl", "peft")
+
+
+def stage_key(stage: Stage, data: Data, fingerprint: str, seed: int) -> str:
+    """The content key (64 hex digits) of what a stage puts out.
+
+    Args:
+        stage: The stage. Its name, version, parameters and the keys of its needs count.
+        data: The inputs. Those count that the stage reads, directly.
+        fingerprint: Of the base model.
+        seed: The run's.
+
+    Raises:
+        TypeError: A parameter has no content key (it is no JSON value).
+    """
+    inputs = {"images": data.images_key, "sft": data.sft_key}
+    return content_key(
+        {
+            "name": stage.name,
+            "version": stage.version,
+            "params": stage.params,
+            "needs": [stage_key(need, data, fingerprint, seed) for need in stage.needs],
+            "reads": {name: inputs[name] for name in stage.reads},
+            "model": fingerprint,
+            "seed": seed,
+        }
+    )
+
+
+def run_stage(
+    stage: Stage,
+    *,
+    data: Data,
+    seed: int,
+    fingerprint: str,
+    model: Callable[[Path | None], HFModel],
+    responses: Callable[[], ResponseStore],
+    store: StageStore,
+    report: Report,
+) -> Path:
+    """Gives the folder of a stage's output; computes it, and what it needs, if it is not there.
+
+    A stage that fails or is killed leaves its work folder, where its next attempt goes on.
+
+    Args:
+        stage: What to run.
+        data: The inputs of self-training.
+        seed: The run's.
+        fingerprint: Of the base model.
+        model: Gives the base model with an adapter folder attached, or as it is for None.
+        responses: Opens the store of the base model's answers.
+        store: Where finished stages lie.
+        report: Where progress goes.
+
+    Raises:
+        RunError: Two needs of the stage share a name.
+    """
+    key = stage_key(stage, data, fingerprint, seed)
+    # Before its needs: they may have been cleared away since it was made of them.
+    if done := store.done(stage.name, key):
+        return done
+    names = [need.name for need in stage.needs]
+    if len(set(names)) < len(names):
+        raise RunError(f"stage {stage.name}: two of its needs have the same name ({', '.join(names)})")
+    needs = {
+        need.name: run_stage(
+            need,
+            data=data,
+            seed=seed,
+            fingerprint=fingerprint,
+            model=model,
+            responses=responses,
+            store=store,
+            report=report,
+        )
+        for need in stage.needs
+    }
+
+    def vlm(adapter: Path | None) -> VLM:
+        return CachedVLM(lambda: model(adapter), adapter_fingerprint(fingerprint, adapter), responses())
+
+    with store.lock(stage.name, key):
+        if done := store.done(stage.name, key):  # by another process, meanwhile
+            return done
+        out = store.work_dir(stage.name, key)
+        report.log(f"stage {stage.name}: begins in {out}" + (" (resumed)" if any(out.iterdir()) else ""))
+        start = time.monotonic()
+        stage.run(
+            StageContext(
+                out=out,
+                needs=needs,
+                model=model,
+                vlm=vlm,
+                data=data,
+                seed=seed,
+                log=report.log,
+                progress=report.step,
+            )
+        )
+        seconds = time.monotonic() - start
+        folder = store.finish(stage.name, key, _manifest(stage, data, fingerprint, seed, seconds))
+    report.log(f"stage {stage.name}: done in {seconds:.1f} s, {folder}")
+    return folder
+
+
+def _manifest(stage: Stage, data: Data, fingerprint: str, seed: int, seconds: float) -> dict[str, Any]:
+    """Where the output came from. Nothing of it is in the key that is not in `stage_key`."""
+    return {
+        "version": stage.version,
+        "params": dict(stage.params),
+        "needs": {need.name: stage_key(need, data, fingerprint, seed) for need in stage.needs},
+        "model": fingerprint,
+        "seed": seed,
+        "seconds": round(seconds, 2),
+        "versions": {name: _version(name) for name in _PACKAGES},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

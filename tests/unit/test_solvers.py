@@ -1,0 +1,129 @@
+"""What a solver asks, and whose answer is whose."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+from stic_eval.evals.solvers import describe_and_respond, direct
+from stic_eval.images import scan_images
+from stic_eval.models.fake import FakeVLM
+from stic_eval.models.hf import HFModel
+from stic_eval.types import Generation, ImageRef, Message, Request, Response, Sample
+
+SHORT, LONG = Generation(5), Generation(50)
+
+
+@pytest.fixture
+def images(photos: Path) -> list[ImageRef]:
+    return scan_images(photos)[0]
+
+
+def sample(number: int, image: ImageRef | None, question: str = "") -> Sample:
+    return Sample(str(number), (image,) if image else (), question or f"question {number}", "x")
+
+
+def echo(request: Request) -> str:
+    names = ",".join(image.source for image in request.images)
+    return f"[{names}|{request.messages[0].text}]"
+
+
+class Shuffled(FakeVLM):
+    """Answers in another order, as batches sorted by length do."""
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Response]]:
+        answers = list(super().generate(requests))
+        random.Random(1).shuffle(answers)
+        yield from answers
+
+
+def test_direct_asks_the_question_as_it_is(images: list[ImageRef]) -> None:
+    samples = [*(sample(i, image) for i, image in enumerate(images)), sample(99, None)]
+    model = Shuffled(echo)
+    for found, description, response in direct(samples, model, SHORT):
+        name = found.images[0].source if found.images else ""
+        assert response.text == f"[{name}|{found.question}]"
+        assert description is None
+    assert {r.generation for r in model.asked} == {SHORT}
+    assert {len(r.messages) for r in model.asked} == {1}
+
+
+def test_samples_that_ask_the_same_are_each_answered(images: list[ImageRef]) -> None:
+    samples = [sample(i, images[0], "same") for i in range(4)]
+    for solve in (
+        direct(samples, Shuffled(echo), SHORT),
+        describe_and_respond(samples, Shuffled(echo), SHORT, describe_prompt="D", describe_generation=LONG),
+    ):
+        assert sorted(found.id for found, _, _ in solve) == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize("separator", ["\n", "\n\n"])
+def test_describing_comes_first_and_in_a_conversation_of_its_own(
+    images: list[ImageRef], separator: str
+) -> None:
+    samples = [sample(i, images[i // 2]) for i in range(2 * len(images))]
+    model = Shuffled(echo)
+    solved = describe_and_respond(
+        samples, model, SHORT, describe_prompt="Describe.", describe_generation=LONG, separator=separator
+    )
+    for found, description, response in solved:
+        name = found.images[0].source
+        assert description == f"[{name}|Describe.]"
+        assert response.text == f"[{name}|Image description:\n{description}{separator}{found.question}]"
+    descriptions, questions = model.asked[: len(images)], model.asked[len(images) :]
+    assert {r.generation for r in descriptions} == {LONG}  # each image is described once
+    assert {r.generation for r in questions} == {SHORT}
+    assert all(r.messages == (Message("user", "Describe."),) for r in descriptions)
+
+
+def test_a_description_may_be_made_without_the_image(images: list[ImageRef]) -> None:
+    model = FakeVLM(echo)
+    samples = [sample(i, image) for i, image in enumerate(images)]
+    solved = list(
+        describe_and_respond(
+            samples, model, SHORT, describe_prompt="D", describe_generation=LONG, sees_image=False
+        )
+    )
+    assert {description for _, description, _ in solved} == {"[|D]"}
+    assert [r.images for r in model.asked] == [(), *(s.images for s in samples)]
+
+
+def test_without_an_image_nothing_is_described() -> None:
+    model = FakeVLM(echo)
+    ((_, description, response),) = describe_and_respond(
+        [sample(1, None)], model, SHORT, describe_prompt="D", describe_generation=LONG
+    )
+    assert (description, response.text) == (None, "[|question 1]")
+    assert len(model.asked) == 1
+
+
+def test_an_answer_costs_what_its_description_cost_too(images: list[ImageRef]) -> None:
+    class Timed(FakeVLM):
+        def generate(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Response]]:
+            for request, response in super().generate(requests):
+                seconds = 4.0 if request.generation == LONG else 1.0
+                yield request, Response(response.text, 10 if seconds > 1 else 3, "length", seconds)
+
+    samples = [sample(0, images[0]), sample(1, images[0]), sample(2, None)]
+    solved = describe_and_respond(samples, Timed(echo), SHORT, describe_prompt="D", describe_generation=LONG)
+    assert [(r.n_tokens, r.seconds, r.finish_reason) for _, _, r in solved] == [
+        (13, 5.0, "length"), (13, 5.0, "length"), (3, 1.0, "length"),
+    ]  # fmt: skip
+
+
+def test_a_real_model_reads_the_description(tiny_vlm: Path, images: list[ImageRef]) -> None:
+    model = HFModel.load(str(tiny_vlm), device="cpu")
+    samples = [sample(i, image, "What is it?") for i, image in enumerate(images)]
+    plain = {s.id: r.text for s, _, r in direct(samples, model, SHORT)}
+    described = list(
+        describe_and_respond(samples, model, SHORT, describe_prompt="D?", describe_generation=Generation(9))
+    )
+    assert {s.id for s, _, _ in described} == set(plain)
+    assert any(r.text != plain[s.id] for s, _, r in described)
+    for found, description, response in described:
+        text = f"Image description:\n{description}\nWhat is it?"
+        ((_, again),) = model.generate([Request((Message("user", text),), found.images, SHORT)])
+        assert again.text == response.text
