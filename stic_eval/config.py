@@ -54,7 +54,7 @@ class RunConfig(BaseModel):
         images: Folder, or a file that lists images: stage 1's unlabeled images.
         sft_data: LLaVA-format JSON or a data set on disk: stage 2's instruction data.
         image_root: Where relative image paths of `sft_data` start; default: its folder.
-        prompts: Prompt-set file; None: the built-in one.
+        prompts: Prompt set: name of a shipped one, or a file; None: `stic`.
         rows: Benchmark -> where its rows come from: `pocket`, `hub` (its own data set), or a path. A
             single value holds for all; `auto` is `pocket` for the model pocket and `hub` otherwise.
         limit: Rows of each benchmark: a count, a fraction below 1, or None for all.
@@ -254,7 +254,7 @@ def load(
     for path, value in direct.items():
         layers.require(path, RunConfig, f"-o {path}")
         layers.put(merged, path, _long(path, value))
-    config = _validate(RunConfig, merged, "")
+    config: RunConfig = _validate(RunConfig, merged, "")
     config = config.model_copy(update={"benchmarks": _all_benchmarks(config.benchmarks)})
     for name in config.benchmarks:
         registry.benchmarks().get(name)

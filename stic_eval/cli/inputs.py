@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from stic_eval.config import RunConfig
     from stic_eval.images import Skipped
     from stic_eval.selftrain.method import Data
+    from stic_eval.train.prompts import PromptSet
     from stic_eval.types import ImageRef
 
 # Any of these in config.json says that a model takes images.
@@ -29,7 +30,8 @@ _VISION_KEYS = {
     "image_token_index",
 }
 
-# The embedded world draws as much as is asked for; methods take what they need from the front.
+# The embedded world draws at least so much, whatever is asked for, so that runs with other counts share
+# stages; methods take what they need from the front.
 _POCKET_IMAGES, _POCKET_ITEMS = 2_000, 1_000
 _SHOWN = 5
 
@@ -96,25 +98,43 @@ class Inputs:
     skipped: tuple[Skipped, ...]
 
 
-def needs(config: RunConfig) -> set[str]:
-    """Which inputs the selected methods read: any of `images`, `sft`."""
+def needs(config: RunConfig) -> dict[str, int | None]:
+    """Which inputs the selected methods read, any of `images` and `sft`, and how many of each.
+
+    A stage says by a parameter, `images` or `items`, how many it takes; None stands for all.
+    """
     from stic_eval.cli.plan import stages
     from stic_eval.selftrain.method import Data
 
-    found: set[str] = set()
+    found: dict[str, int | None] = {}
     for name in config.methods:
         method = registry.methods().get(name)
         plan = method.plan(
-            method.config.model_validate(config.method_options.get(name, {})), Data((), (), "", "")
+            method.config.model_validate(config.method_options.get(name, {})),
+            Data((), (), "", "", prompt_set(config)),
         )
         for stage in stages(plan.adapter):
-            found.update(stage.reads)
+            for kind in stage.reads:
+                count = stage.params.get("images" if kind == "images" else "items")
+                known = found.get(kind, 0)
+                found[kind] = None if count is None or known is None else max(known, count)
     return found
 
 
+def prompt_set(config: RunConfig) -> PromptSet:
+    """The run's prompt set: shipped, or of a file.
+
+    Raises:
+        UserError: There is no such set, or it does not fit.
+    """
+    from stic_eval.train.prompts import load_prompts
+
+    return load_prompts(config.prompts)
+
+
 def describe_prompt(config: RunConfig) -> str:
-    """What describe-and-respond asks first."""
-    return config.dar.prompt or "Describe the image."
+    """What describe-and-respond asks first: `dar.prompt`, or the first plain prompt of the set."""
+    return config.dar.prompt or prompt_set(config).plain[0]
 
 
 def load(config: RunConfig, report: Reporter) -> Inputs:
@@ -126,6 +146,7 @@ def load(config: RunConfig, report: Reporter) -> Inputs:
     from stic_eval.images import scan_images
     from stic_eval.selftrain.method import Data
     from stic_eval.store import content_key
+    from stic_eval.train.items import items_key, items_of, read_items
 
     wanted = needs(config)
     pocket = config.model == "pocket"
@@ -137,27 +158,28 @@ def load(config: RunConfig, report: Reporter) -> Inputs:
             images, skipped = scan_images(config.images, progress=step.update)
         if not images:
             raise UserError(f"--images {config.images}: holds no usable image ({_first(skipped)})")
+        if config.images.is_dir():
+            # Methods take images from the front, and names are often sorted by time or subject: the
+            # order of content hashes is a shuffle that does not depend on names. A list keeps its own.
+            images = sorted(images, key=lambda image: image.sha256)
     elif "images" in wanted and pocket:
         from stic_eval.pocket.rows import unlabeled_images
 
-        images = unlabeled_images(_POCKET_IMAGES)
+        images = unlabeled_images(max(_POCKET_IMAGES, wanted["images"] or 0))
     elif "images" in wanted:
         raise UserError(
             "--images: the selected method learns from unlabeled images; give a folder or a list of some"
         )
     if "sft" in wanted and config.sft_data is not None:
-        from stic_eval.train.sft import read_items
-
         with report.step(f"read {config.sft_data}"):
-            items, left_out = read_items(config.sft_data, config.image_root)
+            items, left_out = read_items(config.sft_data, config.image_root, limit=wanted["sft"])
         skipped = [*skipped, *left_out]
         if not items:
             raise UserError(f"--sft-data {config.sft_data}: no item has a usable image ({_first(left_out)})")
     elif "sft" in wanted and pocket:
         from stic_eval.pocket.rows import sft_items
-        from stic_eval.train.sft import items_of
 
-        items = items_of(sft_items(_POCKET_ITEMS))
+        items = items_of(sft_items(max(_POCKET_ITEMS, wanted["sft"] or 0)))
     elif "sft" in wanted:
         raise UserError(
             "--sft-data: the selected method is tuned on instruction data; give LLaVA-format JSON"
@@ -166,8 +188,8 @@ def load(config: RunConfig, report: Reporter) -> Inputs:
         report.line(f"{len(skipped)} input files skipped, listed in skipped.jsonl:")
         for item in skipped[:_SHOWN]:
             report.line(f"  {item.source}: {item.reason}")
-    keys = content_key([image.sha256 for image in images]), content_key(list(items))
-    return Inputs(Data(tuple(images), tuple(items), *keys), tuple(skipped))
+    keys = content_key([image.sha256 for image in images]), items_key(items)
+    return Inputs(Data(tuple(images), tuple(items), *keys, prompt_set(config)), tuple(skipped))
 
 
 def _first(skipped: Sequence[Skipped]) -> str:

@@ -68,7 +68,8 @@ ImageRoot = Annotated[
                  show_default="the folder of --sft-data", rich_help_panel=_DATA),
 ]  # fmt: skip
 Prompts = Annotated[
-    Path | None, typer.Option(help="Prompt-set file instead of the built-in one.", rich_help_panel=_DATA)
+    Path | None,
+    typer.Option(help="Prompt set: a file, or a shipped one (`stic`, `pocket`).", rich_help_panel=_DATA),
 ]
 Preset = Annotated[
     str | None,

@@ -1,0 +1,61 @@
+"""STIC without negatives: stage 1 fine-tunes on the preferred descriptions instead of comparing.
+
+Source: the control in table 3 of Deng et al. 2024. Pairs, stage 2 and inference are STIC's own; the pairs
+are the same files. The paper gives no hyperparameters for it: fine-tuning takes those of stage 2, for
+the rate of preference training would leave a fine-tuned model where it was.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from stic_eval.selftrain import stages
+from stic_eval.selftrain.method import Data, Method, Plan
+from stic_eval.train.lora import LoraSettings
+from stic_eval.train.settings import PairSettings, Training
+
+
+class Stage1(PairSettings, Training):
+    """Pairs as STIC makes them; fine-tuning on their preferred side."""
+
+    learning_rate: float = Field(default=2e-5, gt=0)
+    batch_size: int = Field(default=64, ge=1)
+
+
+class Stage2(Training):
+    """As STIC's stage 2."""
+
+    items: int = Field(default=5000, ge=1)
+    temperature: float = Field(default=0.2, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_new_tokens: int = Field(default=1024, ge=1)
+    learning_rate: float = Field(default=2e-5, gt=0)
+    batch_size: int = Field(default=64, ge=1)
+    max_length: int | None = Field(default=2048, ge=1)
+
+
+class PositiveOnlyConfig(BaseModel):
+    """STIC's values where the two do the same."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    stage1: Stage1 = Stage1()
+    stage2: Stage2 = Stage2()
+    lora: LoraSettings = LoraSettings()
+
+
+def plan(config: PositiveOnlyConfig, data: Data) -> Plan:
+    """Pairs, fine-tuning on the preferred ones, descriptions, infused fine-tuning."""
+    one, two = config.stage1, config.stage2
+    adapter = stages.positive_sft(stages.pairs(one, data), training=one, lora=config.lora)
+    described = stages.descriptions(
+        adapter, data, items=two.items,
+        temperature=two.temperature, top_p=two.top_p, max_new_tokens=two.max_new_tokens,
+    )  # fmt: skip
+    tuned = stages.infused_sft(
+        data, items=two.items, training=two, lora=config.lora, max_length=two.max_length,
+        described=described, start=adapter,
+    )  # fmt: skip
+    return Plan(tuned, "describe_and_respond")
+
+
+method = Method("positive_only", "Positive only", plan, PositiveOnlyConfig)

@@ -1,0 +1,97 @@
+"""STIC: Self-Training on Image Comprehension (Deng et al., NeurIPS 2024, arXiv 2405.19716).
+
+Algorithm 1, stage 1. For each unlabeled image v:
+    x ~ P, a plain prompt
+    y_g ~ model(v, x_g), x_g the step-by-step prompt                    preferred
+    y_b ~ model(h(v), x), h a corruption, or model(v, x_hallu)          dispreferred
+    keep (v, x, y_g, y_b): the plain prompt and the clean image
+  and train an adapter on the loss
+    -log sigmoid(beta * (log p(y_g)/p_ref(y_g) - log p(y_b)/p_ref(y_b))) - alpha * log p(y_g)
+
+Algorithm 2, stage 2. For each item (v, instruction, answer) of the model's own instruction data:
+    x_des ~ P; y_des ~ stage-1 model(v, x_des)
+  and fine-tune the same adapter on
+    (v, "Image description: {y_des}" + instruction) -> answer
+
+Inference. The model describes the image, then answers with the description in front of the question.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from stic_eval.selftrain import stages
+from stic_eval.selftrain.method import Data, Method, Plan
+from stic_eval.train.lora import LoraSettings
+from stic_eval.train.settings import PairSettings, Training
+
+
+class Stage1(PairSettings, Training):
+    """Image comprehension. `PairSettings` holds how pairs are made: 6,000 images, p_corrupt 0.5, ..."""
+
+    use: bool = True
+    beta: float = Field(default=0.1, gt=0)  # the trainer's default in the released code; not in the paper
+    alpha: float = Field(default=1 / 1024, ge=0)  # paper and released code
+    learning_rate: float = Field(default=1e-7, gt=0)  # paper and released code
+    batch_size: int = Field(default=4, ge=1)  # paper; 8 in the released code
+
+
+class Stage2(Training):
+    """Description-infused fine-tuning."""
+
+    use: bool = True
+    items: int = Field(default=5000, ge=1)  # paper and released code
+    infusion: Literal["own", "none", "shuffled"] = "own"  # paper: own; the others are controls
+    temperature: float = Field(default=0.2, ge=0)  # as in stage 1
+    top_p: float = Field(default=1.0, gt=0, le=1)  # off
+    max_new_tokens: int = Field(default=1024, ge=1)  # as in stage 1
+    learning_rate: float = Field(default=2e-5, gt=0)  # paper and released code
+    batch_size: int = Field(default=64, ge=1)  # paper; 32 in the released code
+    max_length: int | None = Field(default=2048, ge=1)  # paper and released code
+
+
+class SticConfig(BaseModel):
+    """The paper's hyperparameters."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    stage1: Stage1 = Stage1()
+    stage2: Stage2 = Stage2()
+    lora: LoraSettings = LoraSettings()  # rank 128, alpha 256, dropout 0.05: paper and released code
+
+
+def plan(config: SticConfig, data: Data) -> Plan:
+    """Pairs, preference training, descriptions, infused fine-tuning."""
+    one, two = config.stage1, config.stage2
+    adapter = None
+    if one.use:
+        pairs = stages.pairs(one, data)
+        adapter = stages.preference(pairs, beta=one.beta, alpha=one.alpha, training=one, lora=config.lora)
+    if two.use:
+        described = stages.descriptions(
+            adapter, data, items=two.items,
+            temperature=two.temperature, top_p=two.top_p, max_new_tokens=two.max_new_tokens,
+        )  # fmt: skip
+        adapter = stages.infused_sft(
+            data, items=two.items, training=two, lora=config.lora, max_length=two.max_length,
+            described=None if two.infusion == "none" else described, infusion=two.infusion, start=adapter,
+        )  # fmt: skip
+    return Plan(adapter, "describe_and_respond")
+
+
+class NoStage2(Stage2):
+    """Stage 2, switched off."""
+
+    use: bool = False
+
+
+class Stage1OnlyConfig(SticConfig):
+    """STIC's configuration with stage 2 switched off."""
+
+    stage2: NoStage2 = NoStage2()
+
+
+PAPER = "Deng et al., Enhancing Large Vision Language Models with Self-Training on Image Comprehension, 2024"
+method = Method("stic", "STIC", plan, SticConfig, PAPER)
+stage1 = Method("stic_stage1", "STIC, stage 1 only", plan, Stage1OnlyConfig, PAPER)

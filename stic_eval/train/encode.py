@@ -1,0 +1,181 @@
+"""Conversations about an image as model input, with a mask of the tokens that are answers.
+
+What a model is trained on is tokenized as it is when the model generates: the prompt by the processor,
+exactly as in `stic_eval.models.hf`, and then the answer. Only tokens of answers and of the token that
+ends them are marked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from stic_eval.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+Turns = Sequence[tuple[str, str]]  # (role, text)
+Span = tuple[int, int]
+
+# Inputs of shape (rows, tokens) beside ids and attention, which go on as zeros after the prompt.
+_PER_TOKEN = ("token_type_ids", "mm_token_type_ids")
+
+
+def encode(
+    processor: Any, images: Sequence[Image], rows: Sequence[Turns], max_length: int | None = None
+) -> dict[str, Tensor]:
+    """Model input of conversations, padded on the right.
+
+    Args:
+        processor: The model's.
+        images: One for each row; with k times as many rows as images, row i is about image
+            `i % len(images)` and must begin with the same prompt as row `i % len(images)`.
+        rows: Conversations, each with a user's turn first and at least one assistant's.
+        max_length: Longer rows lose their end, but never their prompt, which holds the image.
+
+    Returns:
+        `input_ids` and `attention_mask` of shape (rows, tokens), `answer_mask` of the same shape with 1
+        on answers, and whatever the processor makes of the images.
+
+    Raises:
+        UserError: The tokenizer cannot tell where tokens lie in a text, or a template hides an answer.
+    """
+    import torch
+
+    end = turn_end(processor)
+    rendered = [render(processor, turns, end) for turns in rows]
+    tokenizer = processor.tokenizer
+    prompts = [text[: spans[0][0]] for text, spans in rendered[: len(images)]]
+    # A template that writes the start token itself must not get a second one.
+    starts = bool(tokenizer.bos_token) and prompts[0].startswith(tokenizer.bos_token)
+    output = dict(
+        processor(
+            text=prompts,
+            images=[[image] for image in images],
+            padding=True,
+            padding_side="right",
+            return_tensors="pt",
+            add_special_tokens=not starts,
+        )
+    )
+    lengths = output.pop("attention_mask").sum(dim=1).tolist()
+    heads = [ids[:length] for ids, length in zip(output.pop("input_ids"), lengths, strict=True)]
+    kinds = {name: output.pop(name) for name in _PER_TOKEN if name in output}
+    ids: list[Tensor] = []
+    masks: list[Tensor] = []
+    for number, (text, spans) in enumerate(rendered):
+        head = heads[number % len(images)]
+        tail, marks = _tail(tokenizer, text, spans)
+        room = len(tail) if max_length is None else max(0, max_length - len(head))
+        ids.append(torch.cat([head, torch.tensor(tail[:room], dtype=head.dtype)]))
+        masks.append(torch.cat([torch.zeros_like(head), torch.tensor(marks[:room], dtype=head.dtype)]))
+    repeat = len(rows) // len(images)
+    pixels = {name: torch.cat([value] * repeat) for name, value in output.items()}
+    extra = {
+        name: _padded([value[n % len(images)][: lengths[n % len(images)]] for n in range(len(rows))], ids)
+        for name, value in kinds.items()
+    }
+    return {
+        "input_ids": _padded(ids, ids, tokenizer.pad_token_id),
+        "attention_mask": _padded([torch.ones_like(row) for row in ids], ids),
+        "answer_mask": _padded(masks, ids),
+        **pixels,
+        **extra,
+    }
+
+
+def _padded(rows: Sequence[Tensor], like: Sequence[Tensor], value: int = 0) -> Tensor:
+    width = max(len(row) for row in like)
+    padded = rows[0].new_full((len(rows), width), value)
+    for number, row in enumerate(rows):
+        padded[number, : len(row)] = row
+    return padded
+
+
+def render(processor: Any, turns: Turns, end: str) -> tuple[str, list[Span]]:
+    """A conversation as the template writes it, and where in that text the answers lie.
+
+    Args:
+        processor: The model's.
+        turns: (role, text) with roles `system`, `user` and `assistant`.
+        end: Put behind each answer: see `turn_end`.
+
+    Raises:
+        UserError: The template does not write an answer where it has said that answers begin.
+    """
+    messages: list[dict[str, Any]] = []
+    image = [{"type": "image"}]
+    for role, text in turns:
+        body = plain(processor, text) + (end if role == "assistant" else "")
+        parts = image if role == "user" else []
+        messages.append({"role": role, "content": [*parts, {"type": "text", "text": body}]})
+        image = [] if role == "user" else image
+    whole = processor.apply_chat_template(messages, tokenize=False)
+    spans: list[Span] = []
+    for number, message in enumerate(messages):
+        if message["role"] == "assistant":
+            before = processor.apply_chat_template(
+                messages[:number], tokenize=False, add_generation_prompt=True
+            )
+            through = processor.apply_chat_template(messages[: number + 1], tokenize=False)
+            start = _common(before, whole)
+            stop = len(whole[: _common(through, whole)].rstrip())
+            if stop <= start:
+                raise UserError("the model's chat template changes earlier turns, so answers cannot be found")
+            spans.append((start, stop))
+    return whole, spans
+
+
+def _common(left: str, right: str) -> int:
+    """How many characters two texts begin with alike."""
+    pairs = enumerate(zip(left, right, strict=False))
+    return next((index for index, (a, b) in pairs if a != b), min(len(left), len(right)))
+
+
+def turn_end(processor: Any) -> str:
+    """What has to follow an answer so that a model learns to stop: nothing if the template writes it."""
+    messages = [
+        {"role": "user", "content": [{"type": "text", "text": "x"}]},
+        {"role": "assistant", "content": [{"type": "text", "text": "qzx"}]},
+    ]
+    after = processor.apply_chat_template(messages, tokenize=False).rpartition("qzx")[2]
+    return "" if any(token in after for token in control_tokens(processor)) else processor.tokenizer.eos_token
+
+
+def control_tokens(processor: Any) -> list[str]:
+    """Texts that the tokenizer reads as control tokens, the longest first."""
+    known = {str(token) for token in processor.tokenizer.added_tokens_decoder.values() if token.special}
+    known |= {str(token) for token in (getattr(processor, "image_token", None),) if token}
+    return sorted(known, key=lambda token: (-len(token), token))
+
+
+def plain(processor: Any, text: str) -> str:
+    """Text in which nothing is read as a control token, as generation has it."""
+    for token in control_tokens(processor):
+        text = text.replace(token, f"{token[0]} {token[1:]}")
+    return text.encode("utf-8", "replace").decode()
+
+
+def _tail(tokenizer: Any, text: str, spans: Sequence[Span]) -> tuple[list[int], list[int]]:
+    """Token ids of all that follows the prompt, and 1 for each that belongs to an answer."""
+    if not tokenizer.is_fast:
+        raise UserError("training needs a fast tokenizer, which says where tokens lie; this model has none")
+    start = spans[0][0]
+    whole = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    head = tokenizer(text[:start], add_special_tokens=False)["input_ids"]
+    if whole["input_ids"][: len(head)] == head:
+        ids, offsets = whole["input_ids"][len(head) :], whole["offset_mapping"][len(head) :]
+    else:
+        # A token reaches from the prompt into the answer, which it cannot do when a model generates.
+        rest = tokenizer(text[start:], add_special_tokens=False, return_offsets_mapping=True)
+        ids = rest["input_ids"]
+        offsets = [(left + start, right + start) for left, right in rest["offset_mapping"]]
+    return ids, [int(_inside(offset, spans)) for offset in offsets]
+
+
+def _inside(offset: Span, spans: Sequence[Span]) -> bool:
+    left, right = offset
+    # A token of white space alone may have no width.
+    return any(left < stop and max(right, left + 1) > start for start, stop in spans)

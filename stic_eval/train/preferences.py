@@ -1,0 +1,258 @@
+"""Preference pairs: what is asked to get them, and the file that holds them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import random
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stic_eval.errors import UserError
+from stic_eval.images import corrupt, load_image
+from stic_eval.store import content_key, request_key
+from stic_eval.train.items import SFTItem
+from stic_eval.train.prompts import PromptSet
+from stic_eval.train.settings import PairSettings
+from stic_eval.types import Generation, ImageRef, Message, Request
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from PIL.Image import Image
+
+_ROW_GROUP = 64  # pairs held in memory while the file is written
+_ORIENTATION = 0x0112  # EXIF
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What is asked about one image.
+
+    Attributes:
+        image: The clean image: what is trained on.
+        prompt: x, the plain prompt: what is trained on.
+        chosen: Asks for y_g.
+        rejected: Asks for y_b.
+        negative: How y_b is spoilt: `misleading`, or a kind of corruption.
+        seed: Of this image's draws.
+    """
+
+    image: ImageRef
+    prompt: str
+    chosen: Request
+    rejected: Request
+    negative: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class PairReport:
+    """What was written.
+
+    Attributes:
+        pairs: Rows of the file.
+        dropped: Pairs that the filter left out.
+        identical: Pairs whose two answers are the same, dropped or not.
+        negatives: Kind of negative -> rows.
+    """
+
+    pairs: int
+    dropped: int
+    identical: int
+    negatives: Mapping[str, int] = field(default_factory=dict)
+
+
+def local_random(*parts: Any) -> random.Random:
+    """A generator seeded by content: what it gives does not depend on order, batches or restarts."""
+    return random.Random(int(content_key(list(parts))[:16], 16))
+
+
+def pair_requests(
+    images: Iterable[ImageRef], prompts: PromptSet, settings: PairSettings, seed: int
+) -> Iterator[Pair]:
+    """Algorithm 1 of the paper, up to the model's answers.
+
+    For each image: a plain prompt x from P. y_g is asked for by the step-by-step prompt. y_b is asked
+    for by x on the corrupted image with probability `p_corrupt`, by a misleading prompt otherwise.
+
+    Args:
+        images: Unlabeled images.
+        prompts: The prompt set.
+        settings: Probabilities and decoding.
+        seed: The run's; an image's draws depend on it and on the image's content alone.
+    """
+    kinds = sorted(settings.corruptions)
+    weights = [settings.corruptions[kind] for kind in kinds]
+    for image in images:
+        draw = local_random("pair", seed, image.sha256)
+        # All draws are made for every image, so that one setting changes what it means and no more.
+        plain, misleading = draw.choice(prompts.plain), draw.choice(prompts.misleading)
+        kind = draw.choices(kinds, weights)[0]
+        corrupted = draw.random() < settings.p_corrupt
+        own, good, bad = (draw.getrandbits(31) for _ in range(3))
+        rejected = (
+            _ask(plain, corrupt(image, kind, own), settings, bad)
+            if corrupted
+            else _ask(misleading, image, settings, bad)
+        )
+        chosen = _ask(prompts.step_by_step, image, settings, good)
+        yield Pair(image, plain, chosen, rejected, kind if corrupted else "misleading", own)
+
+
+def _ask(prompt: str, image: ImageRef, settings: PairSettings, seed: int) -> Request:
+    generation = Generation(
+        max_new_tokens=settings.max_new_tokens,
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        seed=seed if settings.temperature > 0 else 0,
+    )
+    return Request((Message("user", prompt),), (image,), generation)
+
+
+def write_pairs(
+    pairs: Sequence[Pair], answers: Mapping[str, str], path: Path, settings: PairSettings
+) -> PairReport:
+    """Writes pairs in TRL's conversational preference format, images included; whole or not at all.
+
+    Columns: `prompt`, `chosen`, `rejected` (lists of role and content), `images` (one encoded image), and
+    beside them `image_sha256`, `source`, `negative`, `seed`.
+
+    Args:
+        pairs: What was asked.
+        answers: Content key of a request -> the model's answer.
+        path: The parquet file.
+        settings: Holds the filter.
+
+    Raises:
+        UserError: An image file has changed since it was found, or has become unreadable.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from datasets import Features, Image, List, Value
+
+    turns = List({"role": Value("string"), "content": Value("string")})
+    text = Value("string")
+    features = Features(
+        {"prompt": turns, "chosen": turns, "rejected": turns, "images": List(Image()),
+         "image_sha256": text, "source": text, "negative": text, "seed": Value("int64")}
+    )  # fmt: skip
+    schema = features.arrow_schema
+    negatives: Counter[str] = Counter()
+    identical = dropped = 0
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    with pq.ParquetWriter(temporary, schema) as writer:
+        rows: list[dict[str, Any]] = []
+        for pair in pairs:
+            good, bad = answers[request_key(pair.chosen)], answers[request_key(pair.rejected)]
+            identical += good == bad
+            if good == bad and settings.filter == "identical":
+                dropped += 1
+                continue
+            negatives[pair.negative] += 1
+            rows.append(
+                {
+                    "prompt": [{"role": "user", "content": pair.prompt}],
+                    "chosen": [{"role": "assistant", "content": good}],
+                    "rejected": [{"role": "assistant", "content": bad}],
+                    "images": [{"bytes": encoded(pair.image), "path": None}],
+                    "image_sha256": pair.image.sha256,
+                    "source": pair.image.source,
+                    "negative": pair.negative,
+                    "seed": pair.seed,
+                }
+            )
+            if len(rows) == _ROW_GROUP:
+                writer.write_table(pa.Table.from_pylist(rows, schema))
+                rows = []
+        if rows:
+            writer.write_table(pa.Table.from_pylist(rows, schema))
+    os.replace(temporary, path)
+    return PairReport(sum(negatives.values()), dropped, identical, dict(sorted(negatives.items())))
+
+
+def encoded(image: ImageRef) -> bytes:
+    """An image as a file's bytes that any reader decodes to the pixels the model has seen.
+
+    A plain upright RGB JPEG is kept as it is; everything else (other colours, transparency, turned by
+    EXIF, animated, drawn) becomes a PNG of what it was decoded to.
+
+    Raises:
+        UserError: The file has changed since it was found, or has become unreadable.
+    """
+    from PIL import Image
+
+    if isinstance(image.load, partial) and image.load.func is load_image:
+        try:
+            data = Path(image.load.args[0]).read_bytes()
+        except OSError as error:
+            raise UserError(f"image {image.source}: {error.strerror or error}") from error
+        if hashlib.sha256(data).hexdigest() != image.sha256:
+            raise UserError(f"image {image.source}: has changed since it was found; start again")
+        with Image.open(io.BytesIO(data)) as opened:
+            if (
+                opened.format == "JPEG"
+                and opened.mode == "RGB"
+                and opened.getexif().get(_ORIENTATION, 1) == 1
+            ):
+                return data
+    buffer = io.BytesIO()
+    image.load().save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def open_pairs(path: Path, cache: Path) -> Dataset:
+    """The rows of a pairs file, mapped into memory rather than read.
+
+    Args:
+        path: The parquet file.
+        cache: Where the mapped copy goes; the caller deletes it.
+
+    Raises:
+        UserError: There are none.
+    """
+    import datasets
+    import pyarrow.parquet as pq
+    from datasets import Dataset
+
+    if pq.ParquetFile(path).metadata.num_rows == 0:
+        raise UserError(f"{path.name}: no pair is left to train on; give more --images or filter=none")
+    shown = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        return Dataset.from_parquet(str(path), cache_dir=str(cache))
+    finally:
+        if not shown:
+            datasets.enable_progress_bars()
+
+
+@contextmanager
+def positives(path: Path, cache: Path) -> Iterator[list[SFTItem]]:
+    """The preferred answers of a pairs file as items to fine-tune on: image, plain prompt, y_g.
+
+    Args:
+        path: The parquet file.
+        cache: Where the mapped copy goes; deleted afterwards.
+    """
+    dataset = open_pairs(path, cache)
+    light = dataset.select_columns(["prompt", "chosen", "image_sha256", "source"])
+    pictures = dataset.select_columns(["images"])
+
+    def picture(index: int) -> Image:
+        images: list[Image] = pictures[index]["images"]
+        return images[0].convert("RGB")
+
+    items: list[SFTItem] = []
+    for index, row in enumerate(light):
+        turns = tuple((turn["role"], turn["content"]) for turn in [*row["prompt"], *row["chosen"]])
+        ref = ImageRef(row["image_sha256"], row["source"], partial(picture, index))
+        items.append(SFTItem(str(index), ref, turns))
+    yield items
+    shutil.rmtree(cache, ignore_errors=True)

@@ -1,0 +1,105 @@
+"""Stage 2: supervised fine-tuning with TRL's SFT trainer; the loss is on answers alone, as in LLaVA."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stic_eval.errors import UserError
+from stic_eval.train.items import SFTItem, infuse, items_key, items_of, read_items
+from stic_eval.train.lora import LoraSettings
+from stic_eval.train.settings import Training
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from stic_eval.models.hf import HFModel
+
+__all__ = ["SFTItem", "infuse", "items_key", "items_of", "read_items", "sft_collator", "train_sft"]
+
+
+def sft_collator(
+    processor: Any, items: Sequence[SFTItem], max_length: int | None
+) -> Callable[[Sequence[dict[str, int]]], dict[str, Tensor]]:
+    """A collator of rows `{"row": index into items}`; images are decoded when their batch is made.
+
+    TRL's own collator masks by a template's generation markers, which most templates lack, and leaves out
+    the start token that generation adds; `stic_eval.train.encode` does neither.
+
+    Args:
+        processor: The model's.
+        items: What is trained on.
+        max_length: Tokens of a row; what goes beyond is cut, images and prompts excepted.
+    """
+
+    def collate(rows: Sequence[dict[str, int]]) -> dict[str, Tensor]:
+        from stic_eval.train.encode import encode
+
+        chosen = [items[row["row"]] for row in rows]
+        images = [item.image.load() for item in chosen]
+        batch = encode(processor, images, [item.turns for item in chosen], max_length)
+        batch["labels"] = batch["input_ids"].masked_fill(batch.pop("answer_mask") == 0, -100)
+        return batch
+
+    return collate
+
+
+def train_sft(
+    hf: HFModel,
+    items: Sequence[SFTItem],
+    out: Path,
+    *,
+    training: Training,
+    lora: LoraSettings,
+    seed: int,
+    max_length: int | None = 2048,
+    start: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Fine-tunes an adapter; writes `adapter/` and `log.jsonl` into `out`, resuming what is there.
+
+    The loss of a step is the mean over the answer tokens of its whole batch.
+
+    Args:
+        hf: The model; it is left as it was.
+        items: What is trained on.
+        out: Folder to write into and to resume from.
+        training: Steps, rates and batches.
+        lora: Size of a new adapter; one that is gone on from keeps its own.
+        seed: Of the order of rows, dropout and a new adapter's weights.
+        max_length: Tokens of a row.
+        start: Adapter to go on from; None: a new one on the base.
+        progress: Told (steps done, steps in all).
+
+    Raises:
+        UserError: There is nothing to train on.
+        RunError: Training diverged.
+    """
+    from datasets import Dataset
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
+
+    from stic_eval.train import loop
+    from stic_eval.train.lora import lora_config
+
+    class Trainer(loop.Durable, SFTTrainer):
+        """TRL's trainer with checkpoints that can be relied on."""
+
+    if loop.trained(out):
+        return
+    if not items:
+        raise UserError("no item to fine-tune on; give --sft-data with images, or more of it")
+    with loop.lent_model(hf) as model:
+        settings = loop.arguments(hf, out, training, seed, model.num_parameters())
+        # Rows are looked up and encoded by the collator, batch by batch.
+        settings["dataset_kwargs"] = {"skip_prepare_dataset": True}
+        trainer = Trainer(
+            model=loop.adapted(model, start),
+            args=loop.single_gpu(SFTConfig(**settings)),
+            train_dataset=Dataset.from_dict({"row": list(range(len(items)))}),
+            processing_class=hf.processor,
+            data_collator=sft_collator(hf.processor, items, max_length),
+            peft_config=lora_config(model, lora) if start is None else None,
+        )
+        loop.run(trainer, out, progress, loop.public_name(model))
