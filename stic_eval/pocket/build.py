@@ -59,7 +59,7 @@ class Phase:
 
 PHASES = {
     "tower": Phase("tower", 5_000, 128, 1e-3, 0.4, 1),
-    "reading": Phase("reading", 350, 64, 1.5e-3, 0.1, 1),
+    "reading": Phase("reading", 400, 64, 1.5e-3, 0.1, 1),
     "joint": Phase("joint", 8_000, 64, 1e-3, 0.3, 2),
 }
 TOWER_SHARE = 0.1  # the tower's learning rate in the joint training, as a share of the others'
