@@ -212,7 +212,8 @@ class ResponseStore:
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.execute(
                 "CREATE TABLE IF NOT EXISTS responses (key TEXT PRIMARY KEY, text TEXT NOT NULL,"
-                " n_tokens INTEGER NOT NULL, finish_reason TEXT NOT NULL, seconds REAL NOT NULL) WITHOUT ROWID"
+                " n_tokens INTEGER NOT NULL, finish_reason TEXT NOT NULL, seconds REAL NOT NULL)"
+                " WITHOUT ROWID"
             )
         except (OSError, sqlite3.Error) as error:
             raise UserError(
@@ -228,7 +229,8 @@ class ResponseStore:
                 part = keys[start : start + 500]
                 marks = ",".join("?" * len(part))
                 for key, *fields in self._db.execute(
-                    f"SELECT key, text, n_tokens, finish_reason, seconds FROM responses WHERE key IN ({marks})",
+                    "SELECT key, text, n_tokens, finish_reason, seconds FROM responses"
+                    f" WHERE key IN ({marks})",
                     part,
                 ):
                     found[key] = Response(*fields)

@@ -21,6 +21,7 @@ from stic_eval.store import (
     append_jsonl,
     atomic_write,
     cache_dir,
+    content_key,
 )
 
 if TYPE_CHECKING:
@@ -64,10 +65,11 @@ class Session:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The base model's content."""
+        """The base model's content, and its weights' type if it was chosen: answers depend on both."""
         from stic_eval.models.hf import model_fingerprint
 
-        return model_fingerprint(self.config.model, self.config.revision)
+        found = model_fingerprint(self.config.model, self.config.revision)
+        return found if self.config.dtype == "auto" else content_key([found, self.config.dtype])
 
     @cached_property
     def base(self) -> HFModel:

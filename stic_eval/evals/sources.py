@@ -27,8 +27,9 @@ def samples(benchmark: Benchmark, source: str | Path = "hub", *, limit: float | 
 
     Args:
         benchmark: Which.
-        source: `pocket` (embedded test rows; `pocket:val` those to choose settings on), `hub` (the benchmark's own data set, pinned), or a local
-            folder of parquet, arrow or JSONL files, such a file, or a VLMEvalKit TSV.
+        source: `pocket` (embedded test rows; `pocket:val`: rows to choose settings on), `hub`
+            (the benchmark's own data set, pinned), or a local folder of parquet, arrow or JSONL files,
+            such a file, or a VLMEvalKit TSV.
         limit: At most so many samples, or below 1 that share of them. The choice is pseudo-random
             and depends on the data alone: the same limit gives the same samples everywhere, a larger
             one contains a smaller one's, and units (MMBench's rotations) stay whole. At least one
@@ -136,7 +137,8 @@ def _open(benchmark: Benchmark, source: str | Path) -> Rows:
             return Listed(f"the pocket {split} rows", benchmark_rows(benchmark.name, split))
         except KeyError:
             raise UserError(
-                f"{benchmark.name}: the pocket world has no rows for it; give its own: -o rows.{benchmark.name}=FILE"
+                f"{benchmark.name}: the pocket world has no rows for it; give its own: "
+                f"-o rows.{benchmark.name}=FILE"
             ) from None
     if str(source) == "hub":
         return _hub(benchmark)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stic_eval.models import loading
 from stic_eval.models.fingerprint import adapter_fingerprint, model_fingerprint
+from stic_eval.models.text import plain
 from stic_eval.types import Generation, Request, Response
 
 if TYPE_CHECKING:
@@ -156,19 +157,13 @@ class HFModel:
         turns: list[dict[str, Any]] = []
         images = len(request.images)
         for message in request.messages:
-            parts: list[dict[str, str]] = [{"type": "text", "text": self._plain(message.text)}]
+            text = plain(message.text, self._loaded.control)
+            parts = [{"type": "text", "text": text}]
             if message.role == "user" and images:
                 parts = [{"type": "image"}] * images + parts
                 images = 0
             turns.append({"role": message.role, "content": parts})
         return turns
-
-    def _plain(self, text: str) -> str:
-        """Text in which nothing is read as a control token, such as an image's place or a turn's end."""
-        for token in self._loaded.special:
-            if token in text:
-                text = text.replace(token, f"{token[0]} {token[1:]}")
-        return text.encode("utf-8", "replace").decode()  # lone surrogates cannot be tokenized
 
     def _prepare(self, batch: Sequence[_Asked]) -> dict[str, torch.Tensor]:
         """Model inputs on the CPU: token ids of shape (rows, tokens), padded on the left, and pixels."""

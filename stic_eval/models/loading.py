@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stic_eval.errors import UserError
 from stic_eval.models.fingerprint import local_model, model_fingerprint
+from stic_eval.models.text import control_tokens
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +31,7 @@ class Loaded:
     fingerprint: str
     batch_size: int
     ends: frozenset[int]
-    special: tuple[str, ...]
+    control: tuple[str, ...]
     adapter: Path | None = None
     peft: Any = None  # PeftModel
     # Padding is a setting of the one tokenizer: changing it while another thread uses it is an error.
@@ -97,8 +98,6 @@ def load(
     ends = sorted({int(end) for end in (ends if isinstance(ends, list) else [ends])})
     # Decoding is what a request says, not the penalties and temperatures that a checkpoint brings.
     base.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=tokenizer.pad_token_id)
-    special = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
-    special |= {str(token) for token in (getattr(processor, "image_token", None),) if token}
     return Loaded(
         base=base.eval(),
         processor=processor,
@@ -107,7 +106,7 @@ def load(
         fingerprint=model_fingerprint(model, revision),
         batch_size=_batch_size(where) if batch_size == "auto" else batch_size,
         ends=frozenset(ends),
-        special=tuple(sorted(special, key=len, reverse=True)),
+        control=control_tokens(processor),
     )
 
 
@@ -119,13 +118,13 @@ def _adapted(base: Any, adapter: Path) -> Any:
     try:
         return PeftModel.from_pretrained(base, str(adapter), is_trainable=False).eval()
     except Exception as error:  # PEFT and safetensors raise a dozen kinds
-        _strip(base)
+        strip(base)
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"adapter {adapter}: does not fit this model: {first}") from error
 
 
-def _strip(base: Any) -> None:
-    """Puts a model's own layers back where a failed attempt has left an adapter's around them."""
+def strip(base: Any) -> None:
+    """Puts a model's own layers back where an adapter's have been left around them."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     for name, layer in list(base.named_modules()):

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from stic_eval.errors import UserError
+from stic_eval.models.text import control_tokens, plain
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -108,7 +109,7 @@ def render(processor: Any, turns: Turns, end: str) -> tuple[str, list[Span]]:
     messages: list[dict[str, Any]] = []
     image = [{"type": "image"}]
     for role, text in turns:
-        body = plain(processor, text) + (end if role == "assistant" else "")
+        body = plain(text, control_tokens(processor)) + (end if role == "assistant" else "")
         parts = image if role == "user" else []
         messages.append({"role": role, "content": [*parts, {"type": "text", "text": body}]})
         image = [] if role == "user" else image
@@ -142,20 +143,6 @@ def turn_end(processor: Any) -> str:
     ]
     after = processor.apply_chat_template(messages, tokenize=False).rpartition("qzx")[2]
     return "" if any(token in after for token in control_tokens(processor)) else processor.tokenizer.eos_token
-
-
-def control_tokens(processor: Any) -> list[str]:
-    """Texts that the tokenizer reads as control tokens, the longest first."""
-    known = {str(token) for token in processor.tokenizer.added_tokens_decoder.values() if token.special}
-    known |= {str(token) for token in (getattr(processor, "image_token", None),) if token}
-    return sorted(known, key=lambda token: (-len(token), token))
-
-
-def plain(processor: Any, text: str) -> str:
-    """Text in which nothing is read as a control token, as generation has it."""
-    for token in control_tokens(processor):
-        text = text.replace(token, f"{token[0]} {token[1:]}")
-    return text.encode("utf-8", "replace").decode()
 
 
 def _tail(tokenizer: Any, text: str, spans: Sequence[Span]) -> tuple[list[int], list[int]]:

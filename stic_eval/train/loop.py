@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from stic_eval.errors import RunError
+from stic_eval.models.loading import strip
 from stic_eval.store import atomic_write
 from stic_eval.train.settings import Training
 
@@ -67,9 +68,7 @@ def lent_model(hf: HFModel) -> Iterator[Any]:
             yield model
     finally:
         logging.set_verbosity(verbosity)
-        _strip(model)
-        if hasattr(model, "peft_config"):
-            del model.peft_config
+        strip(model)
         if forward is None:
             model.__dict__.pop("forward", None)
         else:
@@ -88,16 +87,6 @@ def lent_model(hf: HFModel) -> Iterator[Any]:
             parameter.requires_grad_(wanted)
             parameter.grad = None
         model.train(training)
-
-
-def _strip(model: Any) -> None:
-    """Puts the model's own layers back where PEFT's are."""
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    for name, module in list(model.named_modules()):
-        if isinstance(module, BaseTunerLayer):
-            parent, _, leaf = name.rpartition(".")
-            setattr(model.get_submodule(parent), leaf, module.get_base_layer())
 
 
 def adapted(model: Any, start: Path | None) -> Any:
