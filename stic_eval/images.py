@@ -154,12 +154,21 @@ def image_ref(path: Path | str, root: Path | str | None = None) -> ImageRef:
     """
     path = Path(path)
     if root is None:
-        return _file_ref(path, str(path))
+        return _file_ref(path, _text(str(path)))
     root = Path(root)
     full = root / path
-    if not full.resolve().is_relative_to(root.resolve()):
+    try:
+        inside = full.resolve().is_relative_to(root.resolve())
+    except ValueError as error:  # a NUL, or what is no text
+        raise ImageError(_text(str(path)), "is no name of a file") from error
+    if not inside:
         raise ImageError(str(path), f"lies outside of {root}")
-    return _file_ref(full, Path(os.path.relpath(full, root)).as_posix())
+    return _file_ref(full, _text(Path(os.path.relpath(full, root)).as_posix()))
+
+
+def _text(name: str) -> str:
+    """A file's name as text that can be written: names in other encodings than the system's are not."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _file_ref(path: Path, source: str) -> ImageRef:
@@ -242,7 +251,7 @@ def _walk(root: Path) -> Iterator[_Candidate]:
     for folder, subfolders, files in os.walk(root):
         for name in subfolders + files:
             file = Path(folder, name)
-            source = file.relative_to(root).as_posix()
+            source = _text(file.relative_to(root).as_posix())
             if name in subfolders:
                 if file.is_symlink():
                     found.append((source, file, "link to a folder, not followed"))

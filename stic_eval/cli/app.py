@@ -14,6 +14,7 @@ import typer
 from stic_eval.cli import doctor, ls, run, show, table, train
 from stic_eval.cli import eval as evaluate
 from stic_eval.errors import RunError, UserError
+from stic_eval.printable import printable
 
 app = typer.Typer(
     name="stic-eval",
@@ -50,7 +51,7 @@ def _options(
 
 def fail(message: str) -> None:
     """Prints one line on stderr, whatever the message holds."""
-    print("stic-eval: " + " ".join(str(message).split()), file=sys.stderr)
+    print("stic-eval: " + printable(" ".join(str(message).split())), file=sys.stderr)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
+from stic_eval.printable import printable
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -118,13 +120,13 @@ class Reporter:
 
     def log(self, line: str) -> None:
         """A line for the log file, and for the terminal with -v."""
-        self._logger.info(line)
+        self._logger.info(printable(line))
         if self.verbose and not self.quiet:
             self._print(line)
 
     def line(self, line: str) -> None:
         """A line for the log file and the terminal."""
-        self._logger.info(line)
+        self._logger.info(printable(line))
         self.plain(line)
 
     def plain(self, line: str) -> None:
@@ -133,6 +135,7 @@ class Reporter:
             self._print(line)
 
     def _print(self, line: str) -> None:
+        line = " ".join(printable(line).split("\n"))  # names of files may hold anything
         if self.live:
             self.live.console.print(line, markup=False, highlight=False, style="dim")
         else:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -91,6 +92,7 @@ def session(built: RunConfig, *, fresh: bool, verbose: bool, quiet: bool) -> Ite
     from stic_eval.errors import RunError, UserError
 
     inputs.check_model(built.model)
+    made = [folder for folder in (built.folder, *built.folder.parents) if not folder.exists()]
     reason = inputs.unwritable(built.folder)
     if reason:
         raise UserError(f"--output: {reason}; give a folder that can be")
@@ -108,8 +110,21 @@ def session(built: RunConfig, *, fresh: bool, verbose: bool, quiet: bool) -> Ite
             err=True,
         )
         raise typer.Exit(130) from None
-    except (UserError, RunError, typer.Exit):
+    except UserError:
+        _remove(made, log)
+        raise
+    except (RunError, typer.Exit):
         raise
     except Exception as error:  # whatever a model, a data set or a plug-in raises
         first = (str(error).strip().splitlines() or [""])[0]
         raise RunError(f"failed: {type(error).__name__}: {first} (see {log})") from error
+
+
+def _remove(made: Sequence[Path], log: Path) -> None:
+    """Takes the folders away that wrong input has had made, unless something was computed meanwhile."""
+    if made and {path.name for path in made[0].iterdir()} <= {log.name, "config.yaml"}:
+        for path in (log, made[0] / "config.yaml"):
+            path.unlink(missing_ok=True)
+        with suppress(OSError):  # others may have put something beside it
+            for folder in made:
+                folder.rmdir()

@@ -50,12 +50,9 @@ class Session:
         self.adapter: Path | None = None
         self.benchmarks = [registry.benchmarks().get(name) for name in config.benchmarks]
         own = self.folder / "cache"
-        if fresh:
-            shutil.rmtree(own, ignore_errors=True)
-            own.mkdir(parents=True)
-            (self.folder / "scores.json").unlink(missing_ok=True)
+        self._fresh = fresh
         # A run that was started with --fresh keeps its own cache when it is resumed.
-        self.cache = own if own.is_dir() else cache_dir()
+        self.cache = own if fresh or own.is_dir() else cache_dir()
         self.stages = StageStore(self.cache / "stages")
         self._samples: dict[str, list[Sample]] = {}
         self._seconds: dict[str, float] = {}
@@ -213,7 +210,18 @@ class Session:
     # ------------------------------------------------------------ the run's folder
 
     def begin(self) -> None:
-        """Writes what is known before the work."""
+        """Reads the inputs; with those in order, makes room if the run starts over, and writes its settings.
+
+        In this order, for wrong input must cost nothing of what an earlier run has left here.
+
+        Raises:
+            UserError: The inputs are wrong.
+        """
+        _ = self.inputs
+        if self._fresh:
+            shutil.rmtree(self.cache, ignore_errors=True)
+            self.cache.mkdir(parents=True)
+            (self.folder / "scores.json").unlink(missing_ok=True)
         atomic_write(self.folder / "config.yaml", self.config.to_yaml())
 
     def end(self) -> None:

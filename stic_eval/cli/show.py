@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from stic_eval.printable import printable
 
 
 def show(
@@ -53,11 +54,6 @@ def show(
             _answers(folder, benchmark, method, sample, wrong, number)
 
 
-def printable(text: str) -> str:
-    """Model output for a terminal: control characters, which could drive it, become visible."""
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", text)
-
-
 def _yaml(data: Any) -> str:
     import yaml
 
@@ -75,14 +71,14 @@ def _run(folder: Path) -> None:
     config = folder / "config.yaml"
     print(f"# {folder}")
     if config.is_file():
-        print(config.read_text(encoding="utf-8"), end="")
+        print(printable(config.read_text(encoding="utf-8")), end="")
     manifest = folder / "manifest.json"
     if manifest.is_file():
         import json
 
         print(_yaml({"manifest": json.loads(manifest.read_text(encoding="utf-8"))}), end="")
     for path in sorted(folder.glob("records/*/*.jsonl")):
-        print(f"# {path}")
+        print(f"# {printable(str(path))}")
 
 
 def _answers(
@@ -126,13 +122,13 @@ def _answers(
 
 def _side_by_side(benchmark: str, identity: str, records: dict[str, Any]) -> Iterator[str]:
     first = next(iter(records.values()))
-    yield f"== {benchmark} {printable(identity)}"
+    yield f"== {printable(benchmark)} {printable(identity)}"
     yield f"question: {printable(first['question'])}"
     yield f"target: {printable(str(first['target']))}"
     for variant, record in records.items():
         score = "unscored" if record["score"] is None else f"{record['score']:.2f}"
         why = f" ({printable(record['why'])})" if record.get("why") else ""
-        yield f"-- {variant}: {score}{why}"
+        yield f"-- {printable(variant)}: {score}{why}"
         if record.get("description"):
             yield f"   description: {printable(record['description'])}"
         yield f"   response: {printable(record['response'])}"

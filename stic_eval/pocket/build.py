@@ -60,7 +60,7 @@ class Phase:
 PHASES = {
     "tower": Phase("tower", 5_000, 128, 1e-3, 0.4, 1),
     "reading": Phase("reading", 400, 64, 1.5e-3, 0.1, 1),
-    "joint": Phase("joint", 8_000, 64, 1e-3, 0.3, 2),
+    "joint": Phase("joint", 6_000, 64, 1e-3, 0.3, 2),
 }
 TOWER_SHARE = 0.1  # the tower's learning rate in the joint training, as a share of the others'
 
@@ -234,6 +234,8 @@ def train(phase: Phase, work: Path) -> None:
             work,
         )
         return
+    for layer in model.model.language_model.layers:
+        layer.forward = torch.compile(layer.forward, dynamic=True)  # a third less time
     language = nn.ModuleList([model.model.language_model, model.lm_head])
     if phase.name == "reading":
         groups = [{"params": list(language.parameters()), "lr": phase.lr}]

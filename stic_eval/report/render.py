@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stic_eval.printable import printable
 from stic_eval.report.tables import AVERAGE, Cell, Table
 
 if TYPE_CHECKING:
@@ -45,8 +46,13 @@ def interval_text(cell: Cell) -> str:
     return f"[{cell.difference.low:.1f}, {cell.difference.high:.1f}]" if cell.difference else ""
 
 
+def _line(text: str) -> str:
+    """A title or note as one line without control characters."""
+    return printable(" ".join(text.split()))
+
+
 def _columns(table: Table) -> list[tuple[str, str]]:
-    return [(column.name, column.title) for column in table.columns] + [(AVERAGE, "Average")]
+    return [(column.name, _line(column.title)) for column in table.columns] + [(AVERAGE, "Average")]
 
 
 def to_rich(table: Table, width: int) -> RenderableType:
@@ -71,10 +77,10 @@ def to_rich(table: Table, width: int) -> RenderableType:
             cell = row.cells[AVERAGE]
             if cell.difference:
                 spread = f", seeds ±{cell.sd:.1f}" if cell.sd is not None else ""
-                text = f"{row.variant.label}: average {delta_text(cell)} {interval_text(cell)}{spread}"
+                text = f"{_line(row.variant.label)}: average {delta_text(cell)} {interval_text(cell)}{spread}"
                 lines.append(Text(text))
     lines.append(Text(""))
-    lines += [Text(note, style="dim") for note in table.notes]
+    lines += [Text(_line(note), style="dim") for note in table.notes]
     return Group(*lines)
 
 
@@ -102,7 +108,7 @@ def _grid(table: Table, intervals: bool, sideways: bool) -> RichTable:
     grid.add_column("", min_width=8)
     cells = [[cell_text(row.cells[name]) for name, _ in _columns(table)] for row in table.rows]
     across = [title for _, title in _columns(table)]
-    down = [row.variant.label for row in table.rows]
+    down = [_line(row.variant.label) for row in table.rows]
     if sideways:
         across, down, cells = down, across, [list(column) for column in zip(*cells, strict=True)]
     for title in across:
@@ -116,7 +122,7 @@ def to_markdown(table: Table) -> str:
     """The table as GitHub Markdown, notes as a list below."""
 
     def escape(text: str) -> str:
-        return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", " ".join(text.split()))
+        return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", _line(text))
 
     head = ["Method", *(escape(title) for _, title in _columns(table))]
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" + " ---: |" * (len(head) - 1)]
@@ -148,14 +154,15 @@ def to_latex(table: Table) -> str:
     for row in table.rows:
         cells = [row.cells[name] for name, _ in columns]
         lines.append(
-            " & ".join([tex_escape(row.variant.label), *(tex_escape(score_text(c)) for c in cells)]) + r" \\"
+            " & ".join([tex_escape(_line(row.variant.label)), *(tex_escape(score_text(c)) for c in cells)])
+            + r" \\"
         )
         if any(c.difference for c in cells):
             deltas = [tex_escape(f"{delta_text(c)} {interval_text(c)}".strip()) for c in cells]
             small = [rf"{{\scriptsize {delta}}}" if delta else "" for delta in deltas]
             lines.append(" & ".join(["", *small]) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}"]
-    lines += ["% " + " ".join(note.split()) for note in table.notes]
+    lines += ["% " + _line(note) for note in table.notes]
     return "\n".join(lines) + "\n"
 
 
@@ -163,8 +170,9 @@ def to_csv(table: Table) -> str:
     """One line per method and benchmark, for spreadsheets and data frames."""
 
     def text(value: str) -> str:
+        value = _line(value)
         # A spreadsheet runs a cell that starts like a formula.
-        return "'" + value if value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+        return "'" + value if value[:1] in ("=", "+", "-", "@") else value
 
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
