@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,19 +54,25 @@ def measure(model: HFModel, n: int) -> dict[str, dict[str, float]]:
     return result
 
 
+def adapters() -> dict[str, Path]:
+    """The adapters of STIC's two stages under the pocket preset and seed 0; trained if they are not there."""
+    argv = [str(Path(sys.executable).parent / "stic-eval"), "train", "--quiet"]
+    argv += ["--method", "stic_stage1", "--method", "stic"]
+    lines = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.splitlines()
+    return {name: Path(folder) for name, _, folder in (line.partition(", seed 0: ") for line in lines)}
+
+
 def main() -> None:
     """Measures, prints Markdown, and writes it where it is told to."""
     parser = argparse.ArgumentParser(prog="python -m bench.descriptions", description=__doc__)
-    parser.add_argument("--adapter", action="append", default=[], metavar="NAME=FOLDER", help="repeatable")
-    parser.add_argument("--model", default="pocket", help="default: %(default)s")
     parser.add_argument("-n", type=int, default=400, help="pictures (default: %(default)s)")
+    parser.add_argument("--base-only", action="store_true", help="leave out the adapters")
     parser.add_argument("--out", type=Path, help="folder for descriptions.md and descriptions.json")
     args = parser.parse_args()
-    base = HFModel.load(args.model)
+    base = HFModel.load("pocket")
     measured = {"base": measure(base, args.n)}
-    for item in args.adapter:
-        name, _, folder = item.partition("=")
-        measured[name] = measure(base.with_adapter(Path(folder)), args.n)
+    for name, folder in ({} if args.base_only else adapters()).items():
+        measured[name] = measure(base.with_adapter(folder), args.n)
     lines = [
         "| descriptions by | under | precision | recall | claims a picture |",
         "|---|---|---:|---:|---:|",

@@ -1,8 +1,9 @@
 """Rebuilds the pocket model from nothing: `python -m stic_eval.pocket.build`.
 
-Three trainings: the vision tower alone, on what is drawn where; the decoder alone, on reading (both
-at once, a core each); then projector, decoder and tower together, on the whole mix, the tower at a
-tenth of the learning rate. A tower that is trained only through the language model stays near chance.
+Four trainings: the vision tower alone, on what is drawn where; the decoder alone, on reading (both at
+once, a core each); then projector, decoder and tower together, twice: on pictures and reading, and at
+last on the whole mix, the tower at a tenth of the learning rate. A tower that is trained only through
+the language model stays near chance.
 
 Everything is seeded, so that a rebuild gives the same model up to floating point. Each training leaves
 a checkpoint every minute in `--work` and goes on from there when the command is started again.
@@ -41,7 +42,7 @@ class Phase:
     """One training.
 
     Attributes:
-        name: `tower`, `reading` or `joint`.
+        name: `tower`, `reading`, `seeing` or `joint`.
         steps: Optimiser steps.
         batch: Examples in a step.
         lr: Peak learning rate; linear warm-up over 2 %, flat, then a linear decay over the last `decay`.
@@ -60,6 +61,7 @@ class Phase:
 PHASES = {
     "tower": Phase("tower", 5_000, 128, 1e-3, 0.4, 1),
     "reading": Phase("reading", 400, 64, 1.5e-3, 0.1, 1),
+    "seeing": Phase("seeing", 2173, 64, 1e-3, 0.0, 2),
     "joint": Phase("joint", 6_000, 64, 1e-3, 0.3, 2),
 }
 TOWER_SHARE = 0.1  # the tower's learning rate in the joint training, as a share of the others'
@@ -91,8 +93,8 @@ class Conversations(Dataset[dict[str, Any]]):
         return self._batch(self._group[1][part * size : (part + 1) * size])
 
     def _make(self, group: int) -> list[Any]:
-        mix = recipe.READING if self.phase.name == "reading" else recipe.MIX
-        first = 0 if self.phase.name == "joint" else 300_000_000
+        mix = recipe.MIXES[self.phase.name]
+        first = {"seeing": 0, "reading": 300_000_000, "joint": 100_000_000}[self.phase.name]
         n = self.GROUP * self.phase.batch
         source = recipe.examples(mix, self.ask, "train", first + group * n)
         made = [
@@ -241,10 +243,11 @@ def train(phase: Phase, work: Path) -> None:
         groups = [{"params": list(language.parameters()), "lr": phase.lr}]
         fit(phase, {"language": language}, groups, Conversations(phase), lambda b: talk_loss(model, b), work)
         return
-    model.model.vision_tower.load_state_dict(
-        torch.load(work / "tower.pt", weights_only=True)["modules"]["tower"]
-    )
-    language.load_state_dict(torch.load(work / "reading.pt", weights_only=True)["modules"]["language"])
+    if phase.name == "joint":
+        model.load_state_dict(_trained(work, "seeing")["model"])
+    else:
+        model.model.vision_tower.load_state_dict(_trained(work, "tower")["tower"])
+        language.load_state_dict(_trained(work, "reading")["language"])
     rest = [*language.parameters(), *model.model.multi_modal_projector.parameters()]
     groups = [
         {"params": rest, "lr": phase.lr},
@@ -253,11 +256,17 @@ def train(phase: Phase, work: Path) -> None:
     fit(phase, {"model": model}, groups, Conversations(phase), lambda batch: talk_loss(model, batch), work)
 
 
+def _trained(work: Path, name: str) -> dict[str, Any]:
+    """The weights that a finished training left."""
+    modules: dict[str, Any] = torch.load(work / f"{name}.pt", weights_only=True)["modules"]
+    return modules
+
+
 def export(work: Path, out: Path) -> None:
     """Writes model, tokenizer and processor as transformers has them, in bfloat16, with the figures."""
     words = recipe.tokenizer()
     model = recipe.build_model(words)
-    model.load_state_dict(torch.load(work / "joint.pt", weights_only=True)["modules"]["model"])
+    model.load_state_dict(_trained(work, "joint")["model"])
     out.mkdir(parents=True, exist_ok=True)
     model.generation_config.update(eos_token_id=words.eos_token_id, pad_token_id=words.pad_token_id)
     model.bfloat16().save_pretrained(out)
@@ -285,7 +294,8 @@ def main() -> None:
     first = [subprocess.Popen([*one, name]) for name in ("tower", "reading")]
     if any(process.wait() for process in first):
         sys.exit("a training failed")
-    subprocess.run([*one, "joint"], check=True)
+    for name in ("seeing", "joint"):
+        subprocess.run([*one, name], check=True)
     export(args.work, args.out)
 
 

@@ -6,7 +6,8 @@ The mix decides what the model is good and bad at. It is shown pictures with
 - misleading prompts and invented things,
 - questions in the benchmarks' wordings,
 and, since its decoder has to read as a pretrained one does, faithful descriptions in words only, with
-questions on the words. A description *beside* a picture it never sees: that is left to STIC.
+questions on the words, and exercises with options, rules and small sums. A description *beside* a
+picture it never sees: that is left to STIC.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from stic_eval.pocket.drills import drills
 from stic_eval.pocket.language import careless, describe, invented
 from stic_eval.pocket.rows import PROMPTS, turns, wordings
 from stic_eval.pocket.tasks import Row
@@ -46,9 +48,17 @@ TEMPLATE = (
     "{% else %}{{ text }}\n{% endif %}{% endfor %}"
 )
 
-# Share of each kind of example: in the mix with pictures, and while the decoder learns to read.
-MIX = {"faithful": 0.32, "careless": 0.10, "invented": 0.06, "questions": 0.26, "reading": 0.26}
-READING = {"reading": 0.85, "text": 0.15}
+# Share of each kind of example in each training: while the decoder learns to read, while it learns to
+# see, and in the last and longest one.
+MIXES = {
+    "reading": {"reading": 0.85, "text": 0.15},
+    "seeing": {"faithful": 0.32, "careless": 0.10, "invented": 0.06, "questions": 0.26, "reading": 0.26},
+    "joint": {
+        "faithful": 0.24, "careless": 0.08, "invented": 0.05, "questions": 0.25, "reading": 0.26,
+        "drills": 0.12,
+    },
+}  # fmt: skip
+_UNSEEN = ("reading", "text", "drills")
 _PASSAGES = ("Image description:\n{}\n\n", "Image description:\n{}\n", "Context: {}\n", "{}\n")
 
 
@@ -78,7 +88,7 @@ def examples(
         rng = random.Random(f"mix/{split}/{seed}")
         spec = draw_spec(split, seed, rng.choice(("any", "any", "many", "sign", "chart")))
         kind = rng.choices(list(mix), list(mix.values()))[0]
-        yield Example(spec, seed, kind not in READING, tuple(_talk(kind, spec, rng, ask, said)))
+        yield Example(spec, seed, kind not in _UNSEEN, tuple(_talk(kind, spec, rng, ask, said)))
         seed += 1
 
 
@@ -101,6 +111,8 @@ def _talk(
         yield rng.choice(said["misleading"]), invented(spec, rng), 1.0
     elif kind == "questions":
         yield from ((q, a, short) for q, a in turns(spec, rng, ask, 3))
+    elif kind == "drills":
+        yield from ((q, a, short) for q, a in drills(rng, 6))
     elif kind == "text":
         yield said["step_by_step"], describe(spec), 1.0
     else:
@@ -121,7 +133,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     ask = wordings()
     said = prompts()
     texts = [said["step_by_step"], *said["plain"], *said["misleading"]] * 20
-    for number, example in enumerate(examples(MIX, ask, "train", 900_000_000)):
+    for number, example in enumerate(examples(MIXES["seeing"], ask, "train", 900_000_000)):
         texts += [f"USER: {q} ASSISTANT: {a}" for q, a, _ in example.talk]
         if number == 4000:
             break

@@ -13,8 +13,8 @@ from stic_eval.pocket.world import SIZE, Chart, Spec
 Row = dict[str, Any]
 Made = tuple[Row, str]  # a row without its picture, and the answer in full
 
-_MATERIALS = ("iron", "wood", "glass", "ice", "paper", "gold")
-_FEELINGS = ("hot", "cold", "wet", "soft", "rough", "sticky")
+MATERIALS = ("iron", "wood", "glass", "ice", "paper", "gold")
+FEELINGS = ("hot", "cold", "wet", "soft", "rough", "sticky")
 
 
 def _asked(spec: Spec, rng: random.Random, kinds: Sequence[str], wrong: int = 0) -> Question | None:
@@ -63,7 +63,7 @@ def _scienceqa(spec: Spec, rng: random.Random) -> Made | None:
     by_shape = rng.random() < 0.5
     own = thing.shape if by_shape else thing.color
     present = sorted({t.shape if by_shape else t.color for t in spec.things})
-    properties = rng.sample(_MATERIALS if by_shape else _FEELINGS, 4)
+    properties = rng.sample(MATERIALS if by_shape else FEELINGS, 4)
     keys = [own, *[key for key in present if key != own]][:4]
     rest = ("circle", "square", "triangle", "star", "cross", "ring") if by_shape else ("red", "green", "blue")
     keys += [key for key in rest if key not in keys][: max(0, 3 - len(keys))]
