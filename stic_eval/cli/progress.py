@@ -120,13 +120,13 @@ class Reporter:
 
     def log(self, line: str) -> None:
         """A line for the log file, and for the terminal with -v."""
-        self._logger.info(printable(line))
+        self._logger.info(_shown(line))
         if self.verbose and not self.quiet:
             self._print(line)
 
     def line(self, line: str) -> None:
         """A line for the log file and the terminal."""
-        self._logger.info(printable(line))
+        self._logger.info(_shown(line))
         self.plain(line)
 
     def plain(self, line: str) -> None:
@@ -135,11 +135,16 @@ class Reporter:
             self._print(line)
 
     def _print(self, line: str) -> None:
-        line = " ".join(printable(line).split("\n"))  # names of files may hold anything
+        line = _shown(line)
         if self.live:
             self.live.console.print(line, markup=False, highlight=False, style="dim")
         else:
             print(line, file=self._stream, flush=True)
+
+
+def _shown(line: str) -> str:
+    """A line as one: names of files may hold anything."""
+    return " ".join(printable(line).split("\n"))
 
 
 def _live(stream: TextIO) -> Progress:

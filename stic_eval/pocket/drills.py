@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from stic_eval.pocket.language import describe
 from stic_eval.pocket.tasks import FEELINGS, MATERIALS
-from stic_eval.pocket.world import COLORS, POSITIONS, SHAPES
+from stic_eval.pocket.world import COLORS, POSITIONS, SHAPES, WORDS, sample_scene
 
 _LETTER = "Answer with the option's letter from the given choices directly."
 _NUMBERS = tuple(str(n) for n in range(28))
@@ -55,9 +56,60 @@ def _sum(rng: random.Random) -> tuple[str, str]:
     )
 
 
+# ---------------------------------------------------------------- dense ones: many answers in one turn
+
+
+def _copy(rng: random.Random) -> tuple[str, str]:
+    words = rng.sample(WORDS + MATERIALS + FEELINGS + SHAPES + tuple(COLORS), rng.randint(4, 14))
+    return f"Repeat: {' '.join(words)}", " ".join(words)
+
+
+def _values(rng: random.Random) -> tuple[str, str]:
+    keys = rng.sample(rng.choice((list(COLORS), SHAPES, WORDS)), rng.randint(3, 6))
+    values = {key: str(rng.randint(1, 9)) for key in keys}
+    listed = ", ".join(f"{key} is {value}" for key, value in values.items())
+    rng.shuffle(keys)
+    answer = ", ".join(f"{key} is {values[key]}" for key in keys)
+    return f"Context: {listed}.\nSay the value of {', '.join(keys)}.", f"{answer}."
+
+
+def _letters(rng: random.Random) -> tuple[str, str]:
+    names = tuple(f"{color} {shape}" for color in COLORS for shape in SHAPES)
+    pool = rng.choice((tuple(COLORS), SHAPES, POSITIONS, names, MATERIALS, FEELINGS, _NUMBERS))
+    found = rng.sample(pool, 4)
+    lines = "\n".join(f"{letter}. {text}" for letter, text in zip("ABCD", found, strict=True))
+    asked = dict(zip(found, "ABCD", strict=True))
+    rng.shuffle(found)
+    answer = ", ".join(f"{text} is {asked[text]}" for text in found)
+    return f"Say the letter of {', '.join(found)}.\n{lines}", f"{answer}."
+
+
+def _places(rng: random.Random) -> tuple[str, str]:
+    spec = sample_scene(rng, sign=False, n_things=rng.choice((3, 4)))
+    things = list(spec.things)
+    rng.shuffle(things)
+    by = rng.randrange(3)
+    if by == 0:
+        ask = f"Say where the {', the '.join(t.name for t in things)} are."
+        answer = ", ".join(f"the {t.name} is at the {POSITIONS[t.cell]}" for t in things)
+    elif by == 1:
+        ask = f"Say what is at the {', the '.join(POSITIONS[t.cell] for t in things)}."
+        answer = ", ".join(f"at the {POSITIONS[t.cell]} is a {t.size} {t.name}" for t in things)
+    else:
+        ask = f"Say the size of the {', the '.join(t.name for t in things)}."
+        answer = ", ".join(f"the {t.name} is {t.size}" for t in things)
+    return f"{describe(spec)}\n{ask}", f"{answer[:1].upper()}{answer[1:]}."
+
+
+_DENSE: tuple[Callable[[random.Random], tuple[str, str]], ...] = (_copy, _values, _letters, _places)
 _DRILLS: tuple[Callable[[random.Random], tuple[str, str]], ...] = (_pick, _pick, _rule, _rule, _sum)
 
 
 def drills(rng: random.Random, n: int) -> list[tuple[str, str]]:
     """Exercises with their answers, n of them."""
     return [rng.choice(_DRILLS)(rng) for _ in range(n)]
+
+
+def dense_drills(rng: random.Random, n: int) -> list[tuple[str, str]]:
+    """The same with many answers in each: looking things up is learned from these."""
+    return [rng.choice(_DENSE)(rng) for _ in range(n)]

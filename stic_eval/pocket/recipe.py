@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from stic_eval.pocket.drills import drills
+from stic_eval.pocket.drills import dense_drills, drills
 from stic_eval.pocket.language import careless, describe, invented
 from stic_eval.pocket.rows import PROMPTS, turns, wordings
 from stic_eval.pocket.tasks import Row
@@ -53,12 +53,13 @@ TEMPLATE = (
 MIXES = {
     "reading": {"reading": 0.85, "text": 0.15},
     "seeing": {"faithful": 0.32, "careless": 0.10, "invented": 0.06, "questions": 0.26, "reading": 0.26},
+    "school": {"dense": 0.6, "drills": 0.25, "reading": 0.15},
     "joint": {
-        "faithful": 0.24, "careless": 0.08, "invented": 0.05, "questions": 0.25, "reading": 0.26,
-        "drills": 0.12,
+        "faithful": 0.22, "careless": 0.07, "invented": 0.04, "questions": 0.25, "reading": 0.22,
+        "drills": 0.10, "dense": 0.10,
     },
 }  # fmt: skip
-_UNSEEN = ("reading", "text", "drills")
+_UNSEEN = ("reading", "text", "drills", "dense")
 _PASSAGES = ("Image description:\n{}\n\n", "Image description:\n{}\n", "Context: {}\n", "{}\n")
 
 
@@ -112,7 +113,9 @@ def _talk(
     elif kind == "questions":
         yield from ((q, a, short) for q, a in turns(spec, rng, ask, 3))
     elif kind == "drills":
-        yield from ((q, a, short) for q, a in drills(rng, 6))
+        yield from ((q, a, short) for q, a in drills(rng, 4))
+    elif kind == "dense":
+        yield from ((q, a, 1.0) for q, a in dense_drills(rng, 2))
     elif kind == "text":
         yield said["step_by_step"], describe(spec), 1.0
     else:

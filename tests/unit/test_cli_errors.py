@@ -169,7 +169,7 @@ def test_what_fails_names_its_log(
         raise RuntimeError("the device\nis on fire")
 
     monkeypatch.setattr(Session, "run", broken)
-    assert invoke(["run", "--model", vlm, "--output", "here"]) == 1
+    assert invoke(["run", "--model", vlm, "--method", "baseline", "--output", "here"]) == 1
     line = said(capsys)
     assert "RuntimeError: the device" in line
     assert "here/run.log" in line
@@ -184,7 +184,7 @@ def test_ctrl_c_says_what_is_kept_and_how_to_go_on(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Session, "run", interrupted)
-    assert invoke(["run", "--model", vlm]) == 130
+    assert invoke(["run", "--model", vlm, "--method", "baseline"]) == 130
     line = said(capsys)
     assert "are kept" in line
     assert "same command resumes" in line
