@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import NoneType
 from typing import Annotated, Any
 
 import typer
 
 from stic_eval.printable import printable
+
+# What is shown of a record; a file without them was written by something else.
+_RECORD = {"id", "question", "target", "response", "score"}
 
 
 def show(
@@ -106,7 +110,9 @@ def _answers(
     for path in paths:
         if (benchmark and path.stem != benchmark) or (methods and path.parent.name not in methods):
             continue
-        for record in read_jsonl(path):
+        for number, record in enumerate(read_jsonl(path), start=1):
+            if not set(record) >= _RECORD or not isinstance(record["score"], (int, float, NoneType)):
+                raise UserError(f"{path}, line {number}: is no record of this program; run it again")
             by_sample.setdefault((path.stem, str(record["id"])), {})[path.parent.name] = record
     shown = 0
     for (name, identity), records in by_sample.items():

@@ -66,8 +66,8 @@ PHASES = {
     "tower": Phase("tower", 5_000, 128, 1e-3, 0.4, 1),
     "reading": Phase("reading", 400, 64, 1.5e-3, 0.1, 1),
     "seeing": Phase("seeing", 2173, 64, 1e-3, 0.0, 2),
-    "school": Phase("school", 600, 64, 1e-3, 0.0, 2, muon=0.02),
-    "joint": Phase("joint", 3_600, 64, 1e-3, 0.35, 2, muon=0.02),
+    "school": Phase("school", 1_000, 64, 1e-3, 0.0, 2, muon=0.02),
+    "joint": Phase("joint", 4_200, 64, 1e-3, 0.35, 2, muon=0.02),
 }
 TOWER_SHARE = 0.1  # the tower's learning rate in the joint training, as a share of the others'
 

@@ -55,8 +55,8 @@ MIXES = {
     "seeing": {"faithful": 0.32, "careless": 0.10, "invented": 0.06, "questions": 0.26, "reading": 0.26},
     "school": {"dense": 0.6, "drills": 0.25, "reading": 0.15},
     "joint": {
-        "faithful": 0.22, "careless": 0.07, "invented": 0.04, "questions": 0.25, "reading": 0.22,
-        "drills": 0.10, "dense": 0.10,
+        "faithful": 0.16, "careless": 0.06, "invented": 0.04, "questions": 0.22, "reading": 0.20,
+        "drills": 0.14, "dense": 0.18,
     },
 }  # fmt: skip
 _UNSEEN = ("reading", "text", "drills", "dense")

@@ -222,3 +222,17 @@ def test_help_groups_the_options(capsys: pytest.CaptureFixture[str]) -> None:
     )
     flags += "--verbose --quiet --prompts --trust-remote-code"
     assert [flag for flag in flags.split() if flag not in text] == []
+
+
+@pytest.mark.parametrize(
+    "line", ['{"id": 1}', '{"id": 1, "question": "", "target": 0, "response": "", "score": "x"}']
+)
+def test_a_record_of_something_else_is_named(
+    line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "foreign"
+    (folder / "records" / "baseline").mkdir(parents=True)
+    (folder / "config.yaml").write_text("model: x\n")
+    (folder / "records" / "baseline" / "chartqa.jsonl").write_text(line + "\n")
+    assert invoke(["show", str(folder), "--benchmark", "chartqa"]) == 2
+    assert "chartqa.jsonl, line 1" in said(capsys)
