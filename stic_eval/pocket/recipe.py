@@ -53,10 +53,13 @@ TEMPLATE = (
 MIXES = {
     "reading": {"reading": 0.85, "text": 0.15},
     "seeing": {"faithful": 0.32, "careless": 0.10, "invented": 0.06, "questions": 0.26, "reading": 0.26},
-    "school": {"dense": 0.6, "drills": 0.25, "reading": 0.15},
+    "words": {
+        "faithful": 0.24, "careless": 0.08, "invented": 0.05, "questions": 0.25, "reading": 0.26,
+        "drills": 0.12,
+    },
     "joint": {
-        "faithful": 0.16, "careless": 0.06, "invented": 0.04, "questions": 0.22, "reading": 0.20,
-        "drills": 0.14, "dense": 0.18,
+        "faithful": 0.18, "careless": 0.06, "invented": 0.04, "questions": 0.33, "reading": 0.21,
+        "drills": 0.06, "dense": 0.12,
     },
 }  # fmt: skip
 _UNSEEN = ("reading", "text", "drills", "dense")
@@ -113,9 +116,9 @@ def _talk(
     elif kind == "questions":
         yield from ((q, a, short) for q, a in turns(spec, rng, ask, 3))
     elif kind == "drills":
-        yield from ((q, a, short) for q, a in drills(rng, 4))
+        yield from ((q, a, short) for q, a in drills(rng, 6))
     elif kind == "dense":
-        yield from ((q, a, 1.0) for q, a in dense_drills(rng, 2))
+        yield from ((q, a, 1.0) for q, a in dense_drills(rng, 1))
     elif kind == "text":
         yield said["step_by_step"], describe(spec), 1.0
     else:

@@ -127,6 +127,11 @@ _OPEN = (
 )  # fmt: skip
 
 
+def _fact(question: Question) -> str:
+    """What an open answer has to name; a place up to the full stop, for the top is not the top left."""
+    return f"at the {question.answer}." if question.kind == "place" else question.answer
+
+
 def _detail(spec: Spec, rng: random.Random) -> tuple[str, str, list[str]]:
     question = rng.choice(
         ("Describe everything that can be seen.", "Write a detailed description of the picture.")
@@ -148,7 +153,7 @@ def _llava_bench(spec: Spec, rng: random.Random) -> Made | None:
             found[:1] if category == "conv" else [found[0], next(q for q in found if q.kind != found[0].kind)]
         )
         question = " ".join(q.text for q in two)
-        answer, facts = " ".join(q.sentence for q in two), [q.answer for q in two]
+        answer, facts = " ".join(q.sentence for q in two), [_fact(q) for q in two]
     row = {
         "question": question, "caption": "key facts: " + "<AND>".join(facts), "gpt_answer": answer,
         "category": f"llava_bench_{category}", "image_id": "",
@@ -172,7 +177,7 @@ def _mmvet(spec: Spec, rng: random.Random) -> Made | None:
         found = _asked(spec, rng, tuple(_CAPABILITIES))
         if found is None:
             return None
-        question, answer, facts = found.text, found.sentence, [found.answer]
+        question, answer, facts = found.text, found.sentence, [_fact(found)]
         capability = _CAPABILITIES[found.kind]
     row = {
         "question": question, "image_source": "pocket", "answer": "<AND>".join(facts),

@@ -177,3 +177,14 @@ def test_instruction_data_is_in_llavas_format() -> None:
         assert [turn["from"] for turn in talk] == ["human", "gpt"] * (len(talk) // 2)
         assert talk[0]["value"].startswith("<image>\n")
         assert all("<image>" not in turn["value"] for turn in talk[1:])
+
+
+def test_a_wrong_place_is_not_graded_as_right() -> None:
+    benchmark = registry.benchmarks().get("llava_bench")
+    asked = [s for s in samples(benchmark, "pocket") if "at the top.<AND>" in f"{s.meta['caption']}<AND>"]
+    assert asked
+    for sample in asked:
+        wrong = sample.target.replace("at the top.", "at the top left.")
+        assert wrong != sample.target
+        assert benchmark.score(sample, sample.target).value == 1.0
+        assert benchmark.score(sample, wrong).value < 1.0
