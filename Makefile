@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+VENV_STAMP := $(VENV)/.stamp-venv
 RUN_STAMP := $(VENV)/.stamp-run
 TEST_STAMP := $(VENV)/.stamp-dev
 INPUTS := pyproject.toml constraints.txt
@@ -13,26 +14,34 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -
 help:
 	@echo 'make run     set up, then compare the pocket model before and after STIC on seven benchmarks'
 	@echo 'make test    set up, then run the tests'
-	@echo 'make check   ruff, mypy --strict, import-linter'
+	@echo 'make check   ruff, mypy --strict, import-linter, no empty block in README.md'
 	@echo 'make format  let ruff put the code in order'
-	@echo 'make bench   measure this program against its rivals'
+	@echo 'make bench   measure this program: against its rivals, and make run against its promises (about 10 minutes)'
 	@echo 'make readme  regenerate the output shown in README.md'
 	@echo 'make results regenerate results/pocket (three seeds, every control; about 15 minutes)'
 	@echo 'make clean   remove .venv'
 
-# A venv without pip (Debian's python3 without ensurepip) is made usable through the system's pip.
-$(BIN)/python:
+# A .venv that works is kept. One that was never finished, or whose python is gone, is made anew.
+# Debian's and Ubuntu's python3 has no ensurepip: there the system's pip puts pip into the new .venv, and
+# nothing else, which an externally managed python (PEP 668) allows.
+$(BIN)/python: ;
+
+$(VENV_STAMP): $(BIN)/python
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo 'python 3.11 or newer is needed: make run PYTHON=/path/to/python3.11' >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); $(PYTHON) -m pip install --quiet --user virtualenv \
-	  && $(PYTHON) -m virtualenv --quiet $(VENV); }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 \
+	  || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV) >/dev/null 2>&1; } \
+	  || { rm -rf $(VENV); $(PYTHON) -m venv --without-pip $(VENV) \
+	    && $(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check pip; } \
+	  || { echo 'no .venv could be made: is pip installed (apt install python3-pip)?' >&2; exit 1; }
+	@touch $@
 
-$(RUN_STAMP): $(INPUTS) | $(BIN)/python
+$(RUN_STAMP): $(INPUTS) $(VENV_STAMP)
 	@echo 'installing into $(VENV) (once; a few minutes)'
 	$(PIP_INSTALL) --editable .
 	@touch $@
 
-$(TEST_STAMP): $(INPUTS) | $(BIN)/python
+$(TEST_STAMP): $(INPUTS) $(VENV_STAMP)
 	@echo 'installing into $(VENV), with what the tests need (once; a few minutes)'
 	$(PIP_INSTALL) --editable '.[dev]'
 	@touch $@ $(RUN_STAMP)
@@ -47,6 +56,7 @@ check: $(TEST_STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m bench.readme --check
 
 format: $(TEST_STAMP)
 	$(BIN)/ruff check --fix .

@@ -1,20 +1,25 @@
-"""`make bench`: runs every benchmark of this program, prints the ratios, writes bench/results/*.json."""
+"""`make bench`: measures this program, prints what came out, writes bench/results/*.json.
+
+`python -m bench NAME` runs only the benches that are named.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from bench import startup
+from bench import pocket, startup
 from bench.ratio import Ratio
 
 RESULTS = Path(__file__).parent / "results"
 BENCHES: dict[str, Callable[[], Sequence[Ratio]]] = {"startup": startup.measure}
+NAMES = (*BENCHES, "pocket")
 
 
 def machine() -> dict[str, object]:
@@ -32,27 +37,41 @@ def machine() -> dict[str, object]:
     }
 
 
-def main() -> None:
-    """Runs all benches in turn; each line is a ratio measured in this very run."""
+def write(name: str, facts: Mapping[str, object], measured: Mapping[str, object]) -> None:
+    """Writes bench/results/<name>.json."""
+    RESULTS.mkdir(exist_ok=True)
+    data = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "machine": facts, **measured}
+    (RESULTS / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+
+
+def main(names: Sequence[str]) -> None:
+    """Runs benches in turn: ratios to rivals measured in this very run, then figures under ceilings."""
     from rich.console import Console
     from rich.table import Table
 
-    RESULTS.mkdir(exist_ok=True)
+    unknown = sorted(set(names) - set(NAMES))
+    if unknown:
+        sys.exit(f"no bench {', '.join(unknown)}: there are {', '.join(NAMES)}")
+    chosen = names or NAMES
     table = Table("work", "rival", "rival s", "ours s", "ratio", "goal")
-    for name, measure in BENCHES.items():
+    for name in filter(BENCHES.__contains__, chosen):
         facts = machine()
-        ratios = measure()
-        data = {
-            "when": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": facts,
-            "ratios": [ratio.as_dict() for ratio in ratios],
-        }
-        (RESULTS / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+        ratios = BENCHES[name]()
+        write(name, facts, {"ratios": [ratio.as_dict() for ratio in ratios]})
         for ratio in ratios:
             row = (f"{ratio.rival_seconds:.2f}", f"{ratio.our_seconds:.2f}", f"{ratio.value:.1f}x")
             table.add_row(ratio.work, ratio.rival, *row, f">= {ratio.goal:g}x")
-    Console().print(table)
+    if table.rows:
+        Console().print(table)
+    if "pocket" in chosen:
+        facts = machine()
+        figures = pocket.measure()
+        write("pocket", facts, {"figures": [figure.as_dict() for figure in figures]})
+        table = Table("work", "measured", "ceiling")
+        for f in figures:
+            table.add_row(f.work, f"{f.value:.1f} {f.unit}", f"< {f.ceiling:g} {f.unit}")
+        Console().print(table)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -40,7 +40,9 @@ benchmark = Benchmark(
     name="chartqa",
     title="ChartQA",
     version=1,
-    source=HubData("lmms-lab/ChartQA", "test", revision="9e63b7df1592a1c2158e735cc1725454aef0d6d9"),
+    source=HubData(
+        "lmms-lab/ChartQA", "test", revision="9e63b7df1592a1c2158e735cc1725454aef0d6d9", rows=2500
+    ),
     to_sample=to_sample,
     generation=Generation(max_new_tokens=128),
     score=score,

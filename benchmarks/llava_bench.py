@@ -49,7 +49,7 @@ benchmark = Benchmark(
     name="llava_bench",
     title="LLaVA-Bench",
     version=1,
-    source=HubData("lmms-lab/llava-bench-in-the-wild", "train"),
+    source=HubData("lmms-lab/llava-bench-in-the-wild", "train", rows=60),
     to_sample=to_sample,
     generation=Generation(max_new_tokens=1024),
     score=score,

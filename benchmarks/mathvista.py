@@ -79,7 +79,7 @@ def score(sample: Sample, response: str) -> Score:
     if found is None:
         if is_pocket(sample):
             return Score(0.0, None, "no answer read by rule")
-        return Score(None, None, "no answer read by rule, no judge configured")
+        return Score(None, None, "no answer read by rule, and this version has no judge client")
     right = is_correct(
         found, sample.target, meta["question_type"], meta["answer_type"], sample.choices, meta["precision"]
     )
@@ -95,7 +95,9 @@ benchmark = Benchmark(
     name="mathvista",
     title="MathVista",
     version=1,
-    source=HubData("AI4Math/MathVista", "testmini", revision="2b6ad69445fbb5695c9b165475e8decdbeb97747"),
+    source=HubData(
+        "AI4Math/MathVista", "testmini", revision="2b6ad69445fbb5695c9b165475e8decdbeb97747", rows=1000
+    ),
     to_sample=to_sample,
     generation=Generation(max_new_tokens=1024),
     score=score,

@@ -87,7 +87,7 @@ benchmark = Benchmark(
     name="mmbench",
     title="MMBench",
     version=1,
-    source=HubData("lmms-lab/MMBench", "dev", name="en"),
+    source=HubData("lmms-lab/MMBench", "dev", name="en", rows=4329),
     to_sample=to_sample,
     generation=Generation(max_new_tokens=1024),
     score=score,

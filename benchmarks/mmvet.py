@@ -50,7 +50,7 @@ benchmark = Benchmark(
     name="mmvet",
     title="MM-Vet",
     version=1,
-    source=HubData("lmms-lab/MMVet", "test", revision="b310d12d0d9e765db953da28a7ef7ff43620dc83"),
+    source=HubData("lmms-lab/MMVet", "test", revision="b310d12d0d9e765db953da28a7ef7ff43620dc83", rows=218),
     to_sample=to_sample,
     generation=Generation(max_new_tokens=1024),
     score=score,

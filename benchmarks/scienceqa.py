@@ -64,7 +64,7 @@ benchmark = Benchmark(
     name="scienceqa",
     title="ScienceQA",
     version=1,
-    source=HubData("lmms-lab/ScienceQA", "test", name="ScienceQA-IMG"),
+    source=HubData("lmms-lab/ScienceQA", "test", name="ScienceQA-IMG", rows=2017),
     to_sample=to_sample,
     generation=Generation(max_new_tokens=1024),
     score=score,

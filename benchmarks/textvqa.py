@@ -44,7 +44,9 @@ benchmark = Benchmark(
     name="textvqa",
     title="TextVQA",
     version=1,
-    source=HubData("lmms-lab/textvqa", "validation", revision="9c0699cd19768ac5ab97568f6b3cbac4c0062884"),
+    source=HubData(
+        "lmms-lab/textvqa", "validation", revision="9c0699cd19768ac5ab97568f6b3cbac4c0062884", rows=5000
+    ),
     to_sample=to_sample,
     generation=Generation(max_new_tokens=128),
     score=score,

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
-from collections.abc import Mapping, Sequence
-from importlib.resources import files
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from stic_eval import layers, registry
 from stic_eval.errors import UserError
+from stic_eval.layers import preset_names, read_file, read_preset
+
+__all__ = ["DarConfig", "Limit", "RunConfig", "load", "preset_names", "read_file", "read_preset"]
 
 Limit = int | float
 
@@ -121,6 +124,17 @@ class RunConfig(BaseModel):
     def _rows(cls, value: object) -> object:
         return {"all": value} if isinstance(value, str) else value
 
+    @field_validator("images", "image_root", "output")
+    @classmethod
+    def _home(cls, value: Path | None) -> Path | None:
+        """Expands `~`, which a shell leaves as it is behind `=` and in files."""
+        return None if value is None else Path(os.path.expanduser(value))
+
+    @field_validator("rows")
+    @classmethod
+    def _rows_home(cls, value: dict[str, str]) -> dict[str, str]:
+        return {name: os.path.expanduser(where) for name, where in value.items()}
+
     @field_validator("batch_size")
     @classmethod
     def _batch_size(cls, value: int | str) -> int | str:
@@ -173,53 +187,6 @@ class RunConfig(BaseModel):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def preset_names() -> list[str]:
-    """Presets that are shipped, by file name."""
-    folder = files("stic_eval.methods") / "presets"
-    return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
-
-
-def read_preset(name: str) -> dict[str, Any]:
-    """Reads a shipped preset: a partial RunConfig.
-
-    Raises:
-        UserError: No such preset.
-    """
-    known = preset_names()
-    if name not in known:
-        raise UserError(
-            f'--preset: no preset is called "{name}"{registry.suggest(name, known)} '
-            "(`stic-eval ls presets` lists them)"
-        )
-    text = (files("stic_eval.methods") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
-    return _mapping(text, f"preset {name}")
-
-
-def read_file(path: Path) -> dict[str, Any]:
-    """Reads a `--config` file: a partial RunConfig in YAML (or JSON, which is YAML).
-
-    Raises:
-        UserError: The file is missing or is no mapping.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"--config {path}: {error.strerror if isinstance(error, OSError) else 'is not text'}"
-        ) from error
-    return _mapping(text, f"--config {path}")
-
-
-def _mapping(text: str, where: str) -> dict[str, Any]:
-    try:
-        data = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise UserError(f"{where}: is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(data, dict):
-        raise UserError(f"{where}: expected `key: value` lines, found a {type(data).__name__}")
-    return data
-
-
 def load(
     *,
     preset: str | None = None,
@@ -241,7 +208,7 @@ def load(
     """
     given = {key: value for key, value in (flags or {}).items() if value is not None}
     from_file = read_file(file) if file else {}
-    pairs = [_split(item) for item in overrides]
+    pairs = [pair for item in overrides for pair in _split(item)]
     direct = {path: value for path, value in pairs if path.split(".")[0] in RunConfig.model_fields}
     model = direct.get("model", given.get("model", from_file.get("model", "pocket")))
     preset = preset or from_file.get("preset") or ("pocket" if model == "pocket" else None)
@@ -254,6 +221,7 @@ def load(
     for path, value in direct.items():
         layers.require(path, RunConfig, f"-o {path}")
         layers.put(merged, path, _long(path, value))
+        _known_rows(merged.get("rows"), f"-o {path}")
     config: RunConfig = _validate(RunConfig, merged, "")
     config = config.model_copy(update={"benchmarks": _all_benchmarks(config.benchmarks)})
     for name in config.benchmarks:
@@ -276,28 +244,51 @@ def _all_benchmarks(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _split(item: str) -> tuple[str, Any]:
-    path, equals, text = item.partition("=")
-    if not equals or not path.strip():
+def _split(item: str) -> Iterator[tuple[str, Any]]:
+    """An `-o` item as path and value; of `method_options`, the values in it by their method's paths."""
+    path, equals, text = (part.strip() for part in item.partition("="))
+    if not equals or not path:
         raise UserError(f"-o {item}: expected key.sub=value")
     try:
-        return path.strip(), yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"-o {item}: the value is not valid YAML") from error
+    head, _, rest = path.partition(".")
+    if head != "method_options" or not (rest or isinstance(value, dict)):
+        yield path, value
+    elif isinstance(value, dict):
+        yield from layers.leaves(value, f"{rest}." if rest else "")
+    else:
+        yield rest, value
 
 
 def _checked(layer: dict[str, Any], where: str) -> dict[str, Any]:
     """Checks a layer's own keys, those of unselected methods included, so that a typo never hides."""
     for key in layer:
-        layers.require(key, RunConfig, where)
+        layers.require(str(key), RunConfig, where)
+    _known_rows(layer.get("rows"), where)
     options = layer.get("method_options") or {}
     if not isinstance(options, dict):
         raise UserError(f"{where}: method_options maps a method's name to its options")
+    known = registry.methods().names()
     for name, values in options.items():
+        if name not in known:
+            advice = registry.suggest(str(name), known)
+            raise UserError(f'{where}: method_options: no method is called "{name}"{advice}')
         config = registry.methods().get(name).config
-        for path in layers.leaves(values or {}):
+        if not isinstance(values or {}, dict):
+            raise UserError(f"{where}: method_options.{name} {values!r}: expected `option: value` lines")
+        for path, _ in layers.leaves(values or {}):
             layers.require(path, config, f"{where}: method_options.{name}")
     return _long_all(layer)
+
+
+def _known_rows(rows: Any, where: str) -> None:
+    """Refuses rows of a benchmark that does not exist, which would never be looked at."""
+    known = ["all", *registry.benchmarks().names()]
+    for name in rows if isinstance(rows, dict) else ():
+        if name not in known:
+            raise UserError(f'{where}: no benchmark is called "{name}"{registry.suggest(str(name), known)}')
 
 
 def _long_all(layer: Mapping[str, Any]) -> dict[str, Any]:

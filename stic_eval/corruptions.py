@@ -22,11 +22,14 @@ CORRUPTIONS: Mapping[str, Mapping[str, float]] = MappingProxyType(
         "jitter": {"brightness": 0.5, "hue": 0.3},
         "blur": {"radius": 0.05},
         "noise": {"std": 0.4},
+        "diffusion": {"step": 500},
         "blank": {"level": 128},
         "crop": {"fraction": 0.4},
     }
 )
-_RANDOM = frozenset({"jitter", "noise", "crop"})
+_RANDOM = frozenset({"jitter", "noise", "diffusion", "crop"})
+# The variances of the forward diffusion process: linear, 1,000 steps (Ho et al., 2020, section 4).
+_BETAS = np.linspace(1e-4, 0.02, 1000)
 
 
 def corrupt(ref: ImageRef, kind: str, seed: int = 0, **params: float) -> ImageRef:
@@ -39,6 +42,9 @@ def corrupt(ref: ImageRef, kind: str, seed: int = 0, **params: float) -> ImageRe
             [-hue, hue] of the colour circle, in random order, as torchvision's `ColorJitter`.
         blur: Gaussian, `radius` as a share of the shorter side.
         noise: Gaussian noise on every value, `std` as a share of the value range.
+        diffusion: Diffusion noise up to `step` (1 to 1000): sqrt(a) x + sqrt(1 - a) noise, with x in
+            [-1, 1], standard normal noise, and a the product of 1 - beta over the first `step` steps,
+            beta linear from 1e-4 to 0.02 over 1,000 steps (Ho et al., 2020, arXiv 2006.11239, eq. 4).
         blank: A plain grey of `level` (0 to 255).
         crop: A random window with `fraction` of each side.
 
@@ -111,6 +117,14 @@ def _noise(image: Image.Image, draw: np.random.Generator, settings: _Settings) -
     return Image.fromarray(np.round(noisy).clip(0, 255).astype(np.uint8))
 
 
+def _diffusion(image: Image.Image, draw: np.random.Generator, settings: _Settings) -> Image.Image:
+    kept = np.prod(1 - _BETAS[: int(settings["step"])])
+    values = np.asarray(image, dtype=np.float32) / 127.5 - 1
+    noise = draw.standard_normal(values.shape, dtype=np.float32)
+    noisy = np.sqrt(kept) * values + np.sqrt(1 - kept) * noise
+    return Image.fromarray(np.round((noisy + 1) * 127.5).clip(0, 255).astype(np.uint8))
+
+
 def _blank(image: Image.Image, draw: np.random.Generator, settings: _Settings) -> Image.Image:
     return Image.new("RGB", image.size, (int(settings["level"]),) * 3)
 
@@ -127,6 +141,7 @@ _SPOIL: Mapping[str, Callable[[Image.Image, np.random.Generator, _Settings], Ima
     "jitter": _jitter,
     "blur": _blur,
     "noise": _noise,
+    "diffusion": _diffusion,
     "blank": _blank,
     "crop": _crop,
 }

@@ -24,8 +24,8 @@ from stic_eval.store import file_sha256
 from stic_eval.types import ImageRef
 
 __all__ = [
-    "CORRUPTIONS", "FORMATS", "MAX_PIXELS", "ImageError", "Skipped", "corrupt", "image_ref", "load_image",
-    "ref_from_pil", "scan_images", "to_rgb",
+    "CORRUPTIONS", "FORMATS", "MAX_ASPECT", "MAX_PIXELS", "ImageError", "Skipped", "corrupt", "image_ref",
+    "load_image", "ref_from_pil", "scan_images", "to_rgb",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -33,6 +33,8 @@ R = TypeVar("R")
 
 # Pillow's own warning limit; a picture of this size takes 270 MB as RGB.
 MAX_PIXELS = 89_478_485
+# Image processors of common models refuse longer strips (Qwen2-VL's `smart_resize` raises above 200).
+MAX_ASPECT = 200
 # Nothing that starts another program (EPS) or is rarely fuzzed (PSD, FLI, ...). Pillow opens MPO as JPEG.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF")
 
@@ -292,8 +294,11 @@ def _inspect(candidate: _Candidate) -> ImageRef | Skipped:
     try:
         ref = _file_ref(file, source)
         with _opened(file, MAX_PIXELS) as image:
+            width, height = image.size
+            if max(width, height) > MAX_ASPECT * min(width, height):
+                return Skipped(source, f"{width} x {height}: sides differ by more than {MAX_ASPECT} times")
             # An eighth of the resolution is decoded far faster, and reads the whole file all the same.
-            image.draft(None, (max(1, image.width // 8), max(1, image.height // 8)))
+            image.draft(None, (max(1, width // 8), max(1, height // 8)))
             _decoded(source, image, lambda opened: opened.load())
     except ImageError as error:
         return Skipped(source, error.reason)

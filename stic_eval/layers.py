@@ -1,23 +1,73 @@
-"""Partial configurations: merging layers, and dotted paths into nested pydantic models."""
+"""Partial configurations: reading and merging layers, and dotted paths into nested pydantic models."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from pathlib import Path
 from typing import Any, get_args
 
+import yaml
 from pydantic import BaseModel
 
 from stic_eval.errors import UserError
 from stic_eval.registry import suggest
 
 
-def leaves(data: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
-    """Dotted paths of all values in nested mappings."""
+def preset_names() -> list[str]:
+    """Presets that are shipped, by file name."""
+    folder = files("stic_eval.methods") / "presets"
+    return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
+
+
+def read_preset(name: str) -> dict[str, Any]:
+    """Reads a shipped preset: a partial RunConfig.
+
+    Raises:
+        UserError: No such preset.
+    """
+    known = preset_names()
+    if name not in known:
+        raise UserError(
+            f'--preset: no preset is called "{name}"{suggest(name, known)} '
+            "(`stic-eval ls presets` lists them)"
+        )
+    text = (files("stic_eval.methods") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
+    return _mapping(text, f"preset {name}")
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """Reads a `--config` file: a partial RunConfig in YAML (or JSON, which is YAML).
+
+    Raises:
+        UserError: The file is missing or is no mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"--config {path}: {error.strerror if isinstance(error, OSError) else 'is not text'}"
+        ) from error
+    return _mapping(text, f"--config {path}")
+
+
+def _mapping(text: str, where: str) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(text) or {}
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: 2020-13-45 looks like a date and is none
+        raise UserError(f"{where}: is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise UserError(f"{where}: expected `key: value` lines, found a {type(data).__name__}")
+    return data
+
+
+def leaves(data: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """Dotted paths of all values in nested mappings, and the values."""
     for key, value in data.items():
         if isinstance(value, dict) and value:
             yield from leaves(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}"
+            yield f"{prefix}{key}", value
 
 
 def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:

@@ -193,7 +193,7 @@ def read_jsonl(path: Path | str) -> Iterator[dict[str, Any]]:
 class ResponseStore:
     """Answers by content key, in one SQLite file that several processes may share.
 
-    The first answer stored under a key stays: whoever computes it again gets the stored one.
+    The first answer stored under a key stays; another one under the same key is dropped.
     """
 
     def __init__(self, path: Path | str):

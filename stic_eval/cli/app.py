@@ -7,6 +7,7 @@ Exit codes: 0 done, 1 failed, 2 wrong input, 3 done but rows are unscored or fil
 from __future__ import annotations
 
 import sys
+import traceback
 from typing import Annotated
 
 import typer
@@ -73,12 +74,20 @@ def invoke(argv: list[str]) -> int:
     except typer.TyperException as error:
         fail(f"{error.format_message()} (`stic-eval --help` lists commands and options)")
         return error.exit_code
-    except typer.Abort:
+    except (KeyboardInterrupt, typer.Abort):
         return 130
     except BrokenPipeError:
         # The reader of the table went away (`| head`): not an error, and nothing more can be written.
         sys.stdout = open("/dev/null", "w")  # noqa: SIM115
         return 0
+    except Exception as error:  # a mistake in this program: still one line, and the rest on request
+        verbose = {"-v", "--verbose"} & set(argv)
+        if verbose:
+            traceback.print_exc()
+        first = (str(error).strip().splitlines() or [""])[0]
+        hint = "" if verbose or argv[:1] not in (["run"], ["train"], ["eval"]) else " (-v shows where)"
+        fail(f"failed unexpectedly: {type(error).__name__}: {first}{hint}")
+        return 1
 
 
 if __name__ == "__main__":

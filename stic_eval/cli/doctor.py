@@ -18,7 +18,17 @@ def doctor() -> None:
 
 def _checks() -> list[tuple[str, str, str]]:
     """(what, what was found, what to do or empty) for everything that matters."""
-    return [*_versions(), _device(), _memory(), _cache(), *_disk(), *_extras(), _pocket(), *_plugins()]
+    return [
+        *_versions(),
+        _device(),
+        _memory(),
+        _cache(),
+        *_disk(),
+        *_extras(),
+        _judge(),
+        _pocket(),
+        *_plugins(),
+    ]
 
 
 def _versions() -> list[tuple[str, str, str]]:
@@ -113,22 +123,28 @@ def _extras() -> list[tuple[str, str, str]]:
     from importlib.util import find_spec
 
     uses = {
-        "lmms_eval": ("lmms", "the official judge prompts"),
+        "lmms_eval": ("lmms", "the comparison of `make bench` and nothing else"),
         "pytest": ("test", "running the tests"),
-        "bitsandbytes": ("", "loading models in 4 and 8 bit"),
     }
     found = []
     for module, (extra, use) in uses.items():
-        install = f'pip install "stic-eval[{extra}]"' if extra else f"pip install {module}"
         have = find_spec(module) is not None
         found.append(
             (
                 module,
                 "installed" if have else "not installed",
-                "" if have else f"optional, for {use}: {install}",
+                "" if have else f'optional, for {use}: pip install "stic-eval[{extra}]"',
             )
         )
     return found
+
+
+def _judge() -> tuple[str, str, str]:
+    return (
+        "judge",
+        "this version has no judge client",
+        "optional: LLaVA-Bench and MM-Vet need one, so their real rows stay unscored (pocket rows do not)",
+    )
 
 
 def _pocket() -> tuple[str, str, str]:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stic_eval.cli import inputs, plan
+from stic_eval.cli import inputs, machine, plan
 
 if TYPE_CHECKING:
     from stic_eval.cli.session import Session
     from stic_eval.config import RunConfig
+    from stic_eval.evals.benchmark import Benchmark
 
 
-def print_plan(config: RunConfig, *, evaluate: bool = True) -> None:
+def print_plan(config: RunConfig, *, evaluate: bool = True, fresh: bool = False) -> None:
     """Prints stages and evaluations with key, whether they are cached, and their size; does nothing.
+
+    Args:
+        config: The run.
+        evaluate: Whether it evaluates or trains only.
+        fresh: Whether it would start over, with nothing cached.
 
     Raises:
         UserError: The input is wrong, as it would be for the run itself.
@@ -24,11 +29,13 @@ def print_plan(config: RunConfig, *, evaluate: bool = True) -> None:
 
     from stic_eval.cli.progress import Reporter
     from stic_eval.cli.session import Session
+    from stic_eval.models.fingerprint import local_model
 
     inputs.check_model(config.model)
     with Reporter(None, quiet=True) as report:
-        current = Session(config, report)
-        lines = _lines(current, evaluate)
+        current = Session(config, report, fresh=fresh)
+        current.check()
+        lines = _lines(current, evaluate, fresh)
         skipped = len(current.skipped())
     grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     grid.add_column("step")
@@ -44,9 +51,9 @@ def print_plan(config: RunConfig, *, evaluate: bool = True) -> None:
     grid.add_row(Text("to do in all", style="bold"), "", "", f"{total[0]:,}", f"{total[1]:,}")
     console = Console(highlight=False)
     console.print(grid)
-    device = device_of(config.device)
-    size = plan.parameters(model_folder(config.model))
-    seconds, memory = plan.estimate(lines, size, config.dtype, device)
+    device = machine.device_of(config.device)
+    size = plan.parameters(local_model(config.model))
+    seconds, memory = plan.estimate(lines, size, current.dtype, device)
     console.print(
         f"\nestimate on {device}, {size / 1e6:,.1f} M parameters: about {plan.duration(seconds)} "
         f"and {memory / 2**30:.1f} GiB of memory (to a factor of about three)",
@@ -57,24 +64,7 @@ def print_plan(config: RunConfig, *, evaluate: bool = True) -> None:
     console.print(f"output: {config.folder}", markup=False, soft_wrap=True)
 
 
-def device_of(device: str) -> str:
-    """What `auto` will come to, without importing torch."""
-    if device != "auto":
-        return device
-    return "cuda" if Path("/dev/nvidiactl").exists() else "cpu"
-
-
-def model_folder(model: str) -> Path | None:
-    """Where a model's files lie; None for one on the hub."""
-    if model == "pocket":
-        from stic_eval.pocket.rows import MODEL_DIR
-
-        return MODEL_DIR
-    path = Path(model).expanduser()
-    return path if path.is_dir() else None
-
-
-def _lines(current: Session, evaluate: bool) -> list[plan.Line]:
+def _lines(current: Session, evaluate: bool, fresh: bool) -> list[plan.Line]:
     from stic_eval.selftrain.execute import stage_key
 
     lines: list[plan.Line] = []
@@ -84,16 +74,28 @@ def _lines(current: Session, evaluate: bool) -> list[plan.Line]:
             key = stage_key(stage, current.inputs.data, current.fingerprint, variant.seed or 0)
             if key not in seen:
                 seen.add(key)
-                cached = current.stages.done(stage.name, key) is not None
+                cached = not fresh and current.stages.done(stage.name, key) is not None
                 seed = f", seed {variant.seed}"
                 lines.append(plan.Line(f"{stage.name}{seed}", key, cached, stage.generations, stage.steps))
     if not evaluate:
         return lines
-    known = current.known()
+    known = {} if fresh else current.known()
     for variant in current.variants:
         for benchmark in current.benchmarks:
             key = current.evaluation_key(benchmark, variant)
             cached = known.get((variant.folder, benchmark.name), ("", None))[0] == key
-            rows = len(current.samples(benchmark)) * (2 if variant.dar else 1)
-            lines.append(plan.Line(f"evaluate {variant.folder} {benchmark.name}", key, cached, rows, 0))
+            rows = _rows(current, benchmark)
+            what = f"evaluate {variant.folder} {benchmark.name}" + (" (rows unknown)" if rows is None else "")
+            lines.append(plan.Line(what, key, cached, (rows or 0) * (2 if variant.dar else 1), 0))
     return lines
+
+
+def _rows(current: Session, benchmark: Benchmark) -> int | None:
+    """How many rows a benchmark has under the run's limit; nothing is downloaded to find out."""
+    limit = current.config.limit
+    if current.config.rows_of(benchmark.name) != "hub":
+        return len(current.samples(benchmark))
+    rows = benchmark.source.rows
+    if rows is None or limit is None:
+        return rows
+    return max(1, round(limit * rows)) if limit < 1 else min(int(limit), rows)

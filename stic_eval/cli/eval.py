@@ -36,7 +36,9 @@ def eval_(
 ) -> None:
     """Evaluate a model, optionally with an adapter, without training anything."""
     from stic_eval.cli import inputs
+    from stic_eval.cli.plan import adapter_name
     from stic_eval.cli.table import print_table
+    from stic_eval.models.fingerprint import adapter_fingerprint
 
     flags = {
         "model": model,
@@ -54,10 +56,12 @@ def eval_(
     }
     built = o.configure(preset, config, option, flags)
     if adapter is not None:
+        adapter = adapter.expanduser()
         inputs.check_adapter(adapter)
         if built.output is None:
-            folder = built.folder.with_name(f"{built.folder.name}-{adapter.resolve().parent.name}")
-            built = built.model_copy(update={"output": folder})
+            # By content: many adapters lie in folders of one name.
+            name = f"{built.folder.name}-{adapter_name(adapter)}-{adapter_fingerprint('', adapter)[:8]}"
+            built = built.model_copy(update={"output": built.folder.with_name(name)})
     with session(built, fresh=not resume, verbose=verbose, quiet=quiet) as current:
         current.adapter = adapter
         table = current.run()

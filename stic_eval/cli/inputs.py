@@ -30,10 +30,10 @@ _VISION_KEYS = {
     "image_token_index",
 }
 
-# The embedded world draws at least so much, whatever is asked for, so that runs with other counts share
-# stages; methods take what they need from the front.
+# What the embedded world draws for a method that takes all there is.
 _POCKET_IMAGES, _POCKET_ITEMS = 2_000, 1_000
 _SHOWN = 5
+_LFS = b"version https://git-lfs"
 
 
 def unwritable(folder: Path) -> str:
@@ -68,6 +68,15 @@ def check_model(model: str) -> None:
         ) from None
     except (OSError, ValueError) as error:
         raise UserError(f"--model {model}: config.json cannot be read: {error}") from error
+    if not isinstance(config, dict):
+        raise UserError(f"--model {model}: config.json holds a {type(config).__name__}, not an object")
+    for weights in path.glob("*.safetensors"):
+        with weights.open("rb") as file:
+            if file.read(len(_LFS)) == _LFS:
+                raise UserError(
+                    f"--model {model}: {weights.name} is a pointer of git-LFS, not the weights: "
+                    "run `git lfs pull` in that folder"
+                )
     if not any(path.glob("*.safetensors")):
         other = next((p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in path.glob(pattern)), None)
         found = f" ({other} is not loaded: convert it to safetensors)" if other else ""
@@ -88,6 +97,20 @@ def check_adapter(folder: Path) -> None:
     ]
     if missing:
         raise UserError(f"--adapter {folder}: holds no {missing}; give a PEFT adapter folder")
+
+
+def check_rows(config: RunConfig) -> None:
+    """Refuses rows of a path that is not there, before anything is computed.
+
+    Raises:
+        UserError: Names the benchmark and the path.
+    """
+    from stic_eval.evals.sources import is_pocket
+
+    for name in config.benchmarks:
+        where = config.rows_of(name)
+        if where != "hub" and not is_pocket(where) and not Path(where).exists():
+            raise UserError(f"{name}: {where}: no such file or folder (nor is it `pocket` or `hub`)")
 
 
 @dataclass(frozen=True)
@@ -115,8 +138,7 @@ def needs(config: RunConfig) -> dict[str, int | None]:
         )
         for stage in stages(plan.adapter):
             for kind in stage.reads:
-                count = stage.params.get("images" if kind == "images" else "items")
-                known = found.get(kind, 0)
+                count, known = stage.takes(kind), found.get(kind, 0)
                 found[kind] = None if count is None or known is None else max(known, count)
     return found
 
@@ -165,7 +187,7 @@ def load(config: RunConfig, report: Reporter) -> Inputs:
     elif "images" in wanted and pocket:
         from stic_eval.pocket.rows import unlabeled_images
 
-        images = unlabeled_images(max(_POCKET_IMAGES, wanted["images"] or 0))
+        images = unlabeled_images(wanted["images"] or _POCKET_IMAGES)
     elif "images" in wanted:
         raise UserError(
             "--images: the selected method learns from unlabeled images; give a folder or a list of some"
@@ -179,7 +201,7 @@ def load(config: RunConfig, report: Reporter) -> Inputs:
     elif "sft" in wanted and pocket:
         from stic_eval.pocket.rows import sft_items
 
-        items = items_of(sft_items(max(_POCKET_ITEMS, wanted["sft"] or 0)))
+        items = items_of(sft_items(wanted["sft"] or _POCKET_ITEMS))
     elif "sft" in wanted:
         raise UserError(
             "--sft-data: the selected method is tuned on instruction data; give LLaVA-format JSON"

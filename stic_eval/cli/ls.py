@@ -23,6 +23,8 @@ def ls(what: Annotated[What, typer.Argument(help="benchmarks, methods, presets o
     from rich.table import Table
     from rich.text import Text
 
+    from stic_eval.printable import printable
+
     head, rows = {
         What.benchmarks: _benchmarks, What.methods: _methods, What.presets: _presets, What.runs: _runs,
     }[what]()  # fmt: skip
@@ -33,7 +35,7 @@ def ls(what: Annotated[What, typer.Argument(help="benchmarks, methods, presets o
     for index, title in enumerate(head):
         grid.add_column(title, no_wrap=index == 0, overflow="fold")
     for row in rows:
-        grid.add_row(*(Text(cell) for cell in row))
+        grid.add_row(*(Text(printable(cell)) for cell in row))
     Console(highlight=False).print(grid)
 
 

@@ -8,10 +8,12 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stic_eval import registry
+from stic_eval.errors import UserError
 
 if TYPE_CHECKING:
     from stic_eval.config import RunConfig
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 _CPU_CORE_FLOPS, _GPU_FLOPS = 2.0e10, 1.0e14
 _TOKENS_PER_GENERATION, _TOKENS_PER_ROW = 200, 400
 _ROWS_PER_STEP = 8
+# What of the pocket world writes rows; the rest of it trains its model, which has a fingerprint.
+_ROW_MAKERS = ("language", "questions", "rows", "tasks", "world")
 _PROCESS_BYTES = 1.2e9  # Python with torch and transformers
 
 
@@ -79,10 +83,16 @@ def with_adapter(baselines: Sequence[Variant], adapter: Path) -> list[Variant]:
     """The baseline's variants once more, with an adapter that was trained elsewhere."""
     found = []
     for variant in baselines:
-        method = replace(variant.method, name="adapter", title=f"Adapter {adapter.name}")
+        method = replace(variant.method, name="adapter", title=f"Adapter {adapter_name(adapter)}")
         folder = "adapter+dar" if variant.dar else "adapter"
         found.append(replace(variant, folder=folder, method=method, adapter=adapter))
     return found
+
+
+def adapter_name(adapter: Path) -> str:
+    """What an adapter is called: by its folder, or by the one above if that is just `adapter`."""
+    folder = adapter.resolve()
+    return folder.parent.name if folder.name == "adapter" else folder.name
 
 
 def stages(stage: Stage | None) -> Iterator[Stage]:
@@ -117,12 +127,12 @@ def evaluation_key(
         config: The run's configuration.
         benchmark: What is asked.
         variant: Who answers, and how.
-        model: Fingerprint of the base model.
+        model: Fingerprint of the base model and its weights' type.
         adapter: Key of the stage that makes the adapter.
         prompt: What describe-and-respond asks first.
     """
     from stic_eval.evals import benchmark as contract
-    from stic_eval.store import content_key
+    from stic_eval.store import REQUEST_VERSION, content_key
 
     machinery = sorted(Path(contract.__file__).parent.rglob("*.py"))
     source = inspect.getsourcefile(benchmark.to_sample)
@@ -131,27 +141,28 @@ def evaluation_key(
         {
             "benchmark": [benchmark.name, benchmark.version],
             "code": _code_hash(tuple(code)),
+            "requests": REQUEST_VERSION,
             "rows": _rows_key(config.rows_of(benchmark.name), benchmark),
             "limit": config.limit,
             "share": isinstance(config.limit, float),
             "model": model,
             "adapter": adapter,
-            "dtype": config.dtype,
             "dar": [prompt, config.dar.model_dump(exclude={"use", "prompt"})] if variant.dar else None,
         }
     )
 
 
 def _rows_key(where: str, benchmark: Benchmark) -> Any:
+    from stic_eval.evals.sources import is_pocket
+
     if where == "hub":
         source = benchmark.source
         return ["hub", source.path, source.name, source.split, source.revision]
-    if where.startswith("pocket"):
+    if is_pocket(where):
         from stic_eval import pocket
 
         folder = Path(pocket.__file__).parent
-        code = _code_hash(tuple(folder / name for name in ("world.py", "language.py", "rows.py")))
-        return [where, code]
+        return [where, _code_hash(tuple(folder / f"{name}.py" for name in _ROW_MAKERS))]
     # Content would mean reading every image of a local data set; size and time tell a change well enough.
     path = Path(where)
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
@@ -172,6 +183,12 @@ class Line:
 def estimate(lines: Sequence[Line], parameters: int, dtype: str, device: str) -> tuple[float, float]:
     """Seconds and bytes of memory that the uncached lines will take, roughly.
 
+    Args:
+        lines: The plan.
+        parameters: Of the model.
+        dtype: Of its weights, not `auto`.
+        device: `cpu`, `cuda` or `mps`.
+
     Two FLOPs a parameter and token for generation, six for training (Kaplan et al. 2020, section
     2.1), over an assumed throughput.
     """
@@ -185,25 +202,27 @@ def estimate(lines: Sequence[Line], parameters: int, dtype: str, device: str) ->
             work += 2.0 * parameters * _TOKENS_PER_GENERATION * line.generations
             work += 6.0 * parameters * _TOKENS_PER_ROW * _ROWS_PER_STEP * line.steps
             trains = trains or line.steps > 0
-    width = 4 if dtype == "float32" or (dtype == "auto" and device == "cpu") else 2
+    width = 4 if dtype == "float32" else 2
     return work / flops, _PROCESS_BYTES + parameters * width * (2.0 if trains else 1.3)
 
 
 def parameters(model: Path | None) -> int:
-    """Parameters of a local model by the headers of its safetensors files; 7e9 for one on the hub."""
+    """Parameters of a local model by the headers of its safetensors files; 7e9 for one on the hub.
+
+    Raises:
+        UserError: A file is no safetensors file.
+    """
     if model is None or not model.is_dir():
         return 7_000_000_000
     total = 0
     for path in sorted(model.glob("*.safetensors")):
-        with path.open("rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(min(size, 100_000_000)))
-        for name, tensor in header.items():
-            if name != "__metadata__":
-                count = 1
-                for side in tensor["shape"]:
-                    count *= side
-                total += count
+        try:
+            with path.open("rb") as file:
+                size = int.from_bytes(file.read(8), "little")
+                header = json.loads(file.read(min(size, 100_000_000)))
+            total += sum(prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"--model {model}: {path.name} is no safetensors file") from error
     return total
 
 

@@ -6,11 +6,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from stic_eval.errors import UserError
 from stic_eval.report import tables
 from stic_eval.types import Summary
+
+if TYPE_CHECKING:
+    from stic_eval.config import RunConfig
 
 SCHEMA = 1
 ROOT = Path("results")
@@ -53,19 +56,40 @@ class Scores:
         return {(e.folder, b): (e.keys.get(b, ""), s) for e in self.entries for b, s in e.summaries.items()}
 
     def table(self) -> tables.Table:
-        """Builds the side-by-side table."""
+        """Builds the side-by-side table.
+
+        Of a run that is under way, a row shows the seeds that have all benchmarks, or if none has, the
+        seed with most of them; a note names what is left out.
+        """
         groups: dict[tuple[str, bool], list[Entry]] = {}
         for entry in self.entries:
             groups.setdefault((entry.method, entry.dar), []).append(entry)
         variants = []
         for (method, dar), entries in groups.items():
-            seeds = tuple(entry.seed for entry in entries if entry.seed is not None)
+            shown = [entry for entry in entries if not self._missing(entry)]
+            shown = shown or [min(entries, key=self._missing)]
+            if not shown[0].summaries:
+                continue
+            seeds = tuple(entry.seed for entry in shown if entry.seed is not None)
             summaries = {
-                column.name: [e.summaries[column.name] for e in entries if column.name in e.summaries]
+                column.name: [e.summaries[column.name] for e in shown if column.name in e.summaries]
                 for column in self.columns
             }
             variants.append(tables.Variant(method, entries[0].title, dar, seeds, summaries))
-        return tables.build(self.columns, variants, self.notes)
+        return tables.build(self.columns, variants, [*self.unfinished(), *self.notes])
+
+    def unfinished(self) -> list[str]:
+        """A note on what has not been evaluated yet; none if all has."""
+        total = len(self.columns)
+        parts = [
+            f"{e.folder} ({total - self._missing(e)} of {total} benchmarks)"
+            for e in self.entries
+            if self._missing(e)
+        ]
+        return [f"unfinished: {', '.join(parts)}."] if parts else []
+
+    def _missing(self, entry: Entry) -> int:
+        return sum(column.name not in entry.summaries for column in self.columns)
 
 
 def save(scores: Scores, folder: Path) -> None:
@@ -99,23 +123,32 @@ def load(folder: Path) -> Scores:
         raise UserError(f"{path}: cannot be read ({error}); run it again") from error
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         raise UserError(f"{path}: was not written by this version; run it again")
+    from pydantic import TypeAdapter, ValidationError
+
     try:
-        return Scores(
-            run=data["run"],
-            columns=[tables.Column(**column) for column in data["columns"]],
-            entries=[_entry(entry) for entry in data["variants"]],
-            notes=list(data["notes"]),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: is damaged ({error}); run it again") from error
+        # Each field by its type: whoever wrote the file, what is printed is text, and numbers are numbers.
+        return TypeAdapter(Scores).validate_python({**data, "entries": data.get("variants")})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UserError(f"{path}: is damaged ({where}: {first['msg']}); run it again") from error
 
 
-def _entry(data: dict[str, Any]) -> Entry:
-    summaries = {
-        name: Summary(**{**s, "units": {unit: (float(v), float(w)) for unit, (v, w) in s["units"].items()}})
-        for name, s in data["summaries"].items()
-    }
-    return Entry(**{**data, "summaries": summaries})
+def of_another(folder: Path, config: RunConfig) -> bool:
+    """Whether a folder holds results of a run with other settings than these.
+
+    Both keys are computed now, from the settings that were saved: what a key is made of may change. A
+    folder with settings alone holds nothing that could be lost.
+    """
+    from stic_eval.config import RunConfig, read_file
+
+    path = folder / "config.yaml"
+    if not path.is_file() or not ((folder / "scores.json").exists() or (folder / "records").exists()):
+        return False
+    try:
+        return RunConfig.model_validate(read_file(path)).key != config.key
+    except (UserError, ValueError):  # of another version, or of something else
+        return True
 
 
 def find(run: str) -> Path:

@@ -64,7 +64,7 @@ def run(
     if dry_run:
         from stic_eval.cli.dryrun import print_plan
 
-        print_plan(built)
+        print_plan(built, fresh=not resume)
         return
     with session(built, fresh=not resume, verbose=verbose, quiet=quiet) as current:
         table = current.run()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stic_eval import registry
-from stic_eval.cli import inputs, plan, results
+from stic_eval.cli import inputs, machine, plan, results
 from stic_eval.errors import UserError
 from stic_eval.report import render, tables
 from stic_eval.store import (
@@ -61,12 +61,21 @@ class Session:
     # ------------------------------------------------------------ what is loaded on demand
 
     @cached_property
-    def fingerprint(self) -> str:
-        """The base model's content, and its weights' type if it was chosen: answers depend on both."""
+    def model_fingerprint(self) -> str:
+        """The base model's content."""
         from stic_eval.models.hf import model_fingerprint
 
-        found = model_fingerprint(self.config.model, self.config.revision)
-        return found if self.config.dtype == "auto" else content_key([found, self.config.dtype])
+        return model_fingerprint(self.config.model, self.config.revision)
+
+    @cached_property
+    def dtype(self) -> str:
+        """The type of its weights in memory."""
+        return machine.dtype_of(self.config)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The base model's content and its weights' type: answers depend on both."""
+        return content_key([self.model_fingerprint, self.dtype])
 
     @cached_property
     def base(self) -> HFModel:
@@ -75,11 +84,12 @@ class Session:
 
         config = self.config
         with self.report.step(f"load {config.model}"):
+            # The type by name, so that answers are never filed under another than they were given in.
             return HFModel.load(
                 config.model,
                 revision=config.revision,
                 device=config.device,
-                dtype=config.dtype,
+                dtype=self.dtype,
                 batch_size=config.batch_size,
                 trust_remote_code=config.trust_remote_code,
             )
@@ -123,6 +133,7 @@ class Session:
         """
         known = self.known()
         entries: list[results.Entry] = []
+        todo: list[tuple[results.Entry, Variant, Benchmark, str]] = []
         for variant in self.variants:
             method = variant.method
             entry = results.Entry(variant.folder, method.name, method.title, variant.dar, variant.seed)
@@ -130,14 +141,16 @@ class Session:
             for benchmark in self.benchmarks:
                 key = self.evaluation_key(benchmark, variant)
                 old_key, summary = known.get((variant.folder, benchmark.name), ("", None))
-                fresh = summary is None or old_key != key
-                if summary is None or fresh:
-                    summary = self.evaluate(benchmark, variant)
-                entry.keys[benchmark.name] = key
-                entry.summaries[benchmark.name] = summary
-                if fresh:
-                    # After each benchmark: a kill costs the one in flight, whose answers are cached.
-                    self._save(entries)
+                if summary is None or old_key != key:
+                    todo.append((entry, variant, benchmark, key))
+                else:
+                    entry.keys[benchmark.name], entry.summaries[benchmark.name] = key, summary
+        for entry, variant, benchmark, key in todo:
+            entry.summaries[benchmark.name] = self.evaluate(benchmark, variant)
+            entry.keys[benchmark.name] = key
+            # After each benchmark, and with all that was known before: a kill costs the one in flight,
+            # whose answers are cached.
+            self._save(entries)
         table = self._save(entries).table()
         render.write(table, self.folder)
         return table
@@ -209,17 +222,33 @@ class Session:
 
     # ------------------------------------------------------------ the run's folder
 
+    def check(self) -> None:
+        """Looks at what is given, without computing or writing anything.
+
+        Raises:
+            UserError: Device, rows or inputs are wrong, or the folder holds another run's results.
+        """
+        machine.check_device(self.config.device)
+        inputs.check_rows(self.config)
+        if not self._fresh and results.of_another(self.folder, self.config):
+            raise UserError(
+                f"--output {self.folder}: holds the results of a run with other settings; give another "
+                "folder, or --fresh to start over in this one"
+            )
+        _ = self.inputs
+
     def begin(self) -> None:
-        """Reads the inputs; with those in order, makes room if the run starts over, and writes its settings.
+        """Checks what is given, then makes room if the run starts over, and writes its settings.
 
         In this order, for wrong input must cost nothing of what an earlier run has left here.
 
         Raises:
-            UserError: The inputs are wrong.
+            UserError: As `check`.
         """
-        _ = self.inputs
+        self.check()
         if self._fresh:
-            shutil.rmtree(self.cache, ignore_errors=True)
+            for folder in (self.cache, self.folder / "records"):
+                shutil.rmtree(folder, ignore_errors=True)
             self.cache.mkdir(parents=True)
             (self.folder / "scores.json").unlink(missing_ok=True)
         atomic_write(self.folder / "config.yaml", self.config.to_yaml())
@@ -256,8 +285,10 @@ class Session:
     def _grader(self, benchmark: Benchmark) -> str:
         if not benchmark.judged:
             return ""
-        pocket = self.config.rows_of(benchmark.name).startswith("pocket")
-        return "graded by exact rule on key facts, no judge" if pocket else "no judge configured"
+        from stic_eval.evals.sources import is_pocket
+
+        pocket = is_pocket(self.config.rows_of(benchmark.name))
+        return "graded by exact rule on key facts, no judge" if pocket else "this version has no judge client"
 
     def _manifest(self) -> None:
         import platform
@@ -271,7 +302,12 @@ class Session:
             "started": datetime.fromtimestamp(self._started, UTC).isoformat(timespec="seconds"),
             "seconds": round(time.time() - self._started, 1),
             "command": sys.argv[1:],
-            "model": {"name": self.config.model, "fingerprint": self.__dict__.get("fingerprint")},
+            "model": {
+                "name": self.config.model,
+                # None where nothing asked for it: no method of `train` had an adapter.
+                "fingerprint": self.__dict__.get("model_fingerprint"),
+                "dtype": self.__dict__.get("dtype"),
+            },
             "skipped": len(self.skipped()),
             "seconds_of": {name: round(value, 2) for name, value in self._seconds.items()},
             "platform": platform.platform(),

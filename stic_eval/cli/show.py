@@ -11,8 +11,12 @@ import typer
 
 from stic_eval.printable import printable
 
-# What is shown of a record; a file without them was written by something else.
-_RECORD = {"id", "question", "target", "response", "score"}
+# What is shown of a record, by type; a file without them was written by something else.
+_RECORD: dict[str, tuple[type, ...]] = {
+    "id": (str, int), "question": (str,), "target": (object,), "response": (str,),
+    "score": (int, float, NoneType),
+}  # fmt: skip
+_OPTIONAL = ("description", "why")
 
 
 def show(
@@ -72,15 +76,21 @@ def _print(thing: object, names: tuple[str, ...]) -> None:
 
 
 def _run(folder: Path) -> None:
+    from stic_eval.errors import UserError
+
     config = folder / "config.yaml"
     print(f"# {folder}")
     if config.is_file():
-        print(printable(config.read_text(encoding="utf-8")), end="")
+        print(printable(config.read_text(encoding="utf-8", errors="replace")), end="")
     manifest = folder / "manifest.json"
     if manifest.is_file():
         import json
 
-        print(_yaml({"manifest": json.loads(manifest.read_text(encoding="utf-8"))}), end="")
+        try:
+            data = json.loads(manifest.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{manifest}: is damaged ({error}); run it again") from error
+        print(_yaml({"manifest": data}), end="")
     for path in sorted(folder.glob("records/*/*.jsonl")):
         print(f"# {printable(str(path))}")
 
@@ -110,9 +120,9 @@ def _answers(
     for path in paths:
         if (benchmark and path.stem != benchmark) or (methods and path.parent.name not in methods):
             continue
-        for number, record in enumerate(read_jsonl(path), start=1):
-            if not set(record) >= _RECORD or not isinstance(record["score"], (int, float, NoneType)):
-                raise UserError(f"{path}, line {number}: is no record of this program; run it again")
+        for line, record in enumerate(read_jsonl(path), start=1):
+            if not _is_record(record):
+                raise UserError(f"{path}, line {line}: is no record of this program; run it again")
             by_sample.setdefault((path.stem, str(record["id"])), {})[path.parent.name] = record
     shown = 0
     for (name, identity), records in by_sample.items():
@@ -124,6 +134,12 @@ def _answers(
         print("\n".join(_side_by_side(name, identity, records)))
     if not shown:
         print("no sample fits")
+
+
+def _is_record(row: dict[str, Any]) -> bool:
+    return all(name in row and isinstance(row[name], kinds) for name, kinds in _RECORD.items()) and all(
+        isinstance(row.get(name), (str, NoneType)) for name in _OPTIONAL
+    )
 
 
 def _side_by_side(benchmark: str, identity: str, records: dict[str, Any]) -> Iterator[str]:

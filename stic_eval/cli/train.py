@@ -50,7 +50,7 @@ def train(
     if dry_run:
         from stic_eval.cli.dryrun import print_plan
 
-        print_plan(built, evaluate=False)
+        print_plan(built, evaluate=False, fresh=not resume)
         return
     with session(built, fresh=not resume, verbose=verbose, quiet=quiet) as current:
         adapters = {v.label: current.train(v) for v in current.variants if v.plan.adapter and not v.dar}

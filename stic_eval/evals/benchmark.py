@@ -11,12 +11,21 @@ from stic_eval.types import Generation, Record, Sample, Score, Summary
 
 @dataclass(frozen=True)
 class HubData:
-    """A data set on the Hugging Face hub, pinned."""
+    """A data set on the Hugging Face hub, pinned.
+
+    Attributes:
+        path: Its id.
+        split: The split that is asked.
+        name: Its configuration, if it has several.
+        revision: Branch, tag or commit.
+        rows: How many rows the split has, for plans; None: not known before it is downloaded.
+    """
 
     path: str
     split: str
     name: str | None = None
     revision: str = "main"
+    rows: int | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from stic_eval.errors import RunError
 from stic_eval.models.cached import CachedVLM
 from stic_eval.models.fingerprint import adapter_fingerprint
 from stic_eval.selftrain.method import Data, Report, Stage, StageContext
-from stic_eval.store import ResponseStore, StageStore, content_key
+from stic_eval.store import REQUEST_VERSION, ResponseStore, StageStore, content_key
 
 if TYPE_CHECKING:
     from stic_eval.models.base import VLM
@@ -26,21 +26,21 @@ def stage_key(stage: Stage, data: Data, fingerprint: str, seed: int) -> str:
 
     Args:
         stage: The stage. Its name, version, parameters and the keys of its needs count.
-        data: The inputs. Those count that the stage reads, directly.
+        data: The inputs. Those count that the stage reads, directly, and as many of them as it takes.
         fingerprint: Of the base model.
         seed: The run's.
 
     Raises:
         TypeError: A parameter has no content key (it is no JSON value).
     """
-    inputs = {"images": data.images_key, "sft": data.sft_key}
     return content_key(
         {
             "name": stage.name,
             "version": stage.version,
             "params": stage.params,
             "needs": [stage_key(need, data, fingerprint, seed) for need in stage.needs],
-            "reads": {name: inputs[name] for name in stage.reads},
+            "reads": {kind: data.key(kind, stage.takes(kind)) for kind in stage.reads},
+            "requests": REQUEST_VERSION,
             "model": fingerprint,
             "seed": seed,
         }

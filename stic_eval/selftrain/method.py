@@ -26,8 +26,8 @@ class Data:
     Attributes:
         images: Unlabeled images in a fixed order, skipped files already left out.
         sft_items: The model's own instruction data (only items with an image), fixed order.
-        images_key: Content key of `images`.
-        sft_key: Content key of `sft_items`.
+        images_key: Content key of `images`: of the list of their hashes.
+        sft_key: Content key of `sft_items`, by `stic_eval.train.items.items_key`.
         prompts: The prompt set. A method puts what it uses of it into its stages' parameters, so that
             keys depend on the wording; `plan` stays pure, for the file was read before.
     """
@@ -37,6 +37,26 @@ class Data:
     images_key: str
     sft_key: str
     prompts: PromptSet = field(default_factory=load_prompts)
+    _keys: dict[tuple[str, int], str] = field(default_factory=dict, init=False, compare=False, repr=False)
+
+    def key(self, kind: Literal["images", "sft"], count: int | None = None) -> str:
+        """Content key of the first so many images or items (None, or more than there are: of all).
+
+        What lies behind them, because another method reads more, makes no difference.
+        """
+        whole = self.images_key if kind == "images" else self.sft_key
+        if count is None or count >= len(self.images if kind == "images" else self.sft_items):
+            return whole
+        if (kind, count) not in self._keys:
+            from stic_eval.store import content_key
+            from stic_eval.train.items import items_key
+
+            self._keys[kind, count] = (
+                content_key([image.sha256 for image in self.images[:count]])
+                if kind == "images"
+                else items_key(self.sft_items[:count])
+            )
+        return self._keys[kind, count]
 
 
 class Progress(Protocol):
@@ -102,7 +122,9 @@ class Stage:
         run: Does the work; writes into `ctx.out`.
         params: Everything that changes the output (JSON values), nothing that does not.
         needs: Stages whose output this one reads.
-        reads: Which inputs enter the key: any of `images`, `sft`.
+        reads: Which inputs enter the key: any of `images`, `sft`. A stage that takes only so many of
+            them, from the front, says so by an integer parameter, `images` or `items`: the key then
+            depends on these alone. Otherwise it depends on all.
         generations: How many responses it asks the model for (for the plan).
         steps: How many optimiser steps it takes (for the plan).
     """
@@ -115,6 +137,11 @@ class Stage:
     reads: tuple[Literal["images", "sft"], ...] = ()
     generations: int = 0
     steps: int = 0
+
+    def takes(self, kind: Literal["images", "sft"]) -> int | None:
+        """How many images or items the stage takes, from the front; None: all."""
+        count = self.params.get("images" if kind == "images" else "items")
+        return count if isinstance(count, int) and not isinstance(count, bool) else None
 
 
 @dataclass(frozen=True)

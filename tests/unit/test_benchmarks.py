@@ -172,7 +172,7 @@ def test_llava_bench_is_a_ratio_and_unscored_without_a_judge() -> None:
     benchmark, made = get("llava_bench"), sample("llava_bench")
     assert benchmark.judged
     assert made.target == "It is the Ritz."
-    assert benchmark.score(made, "It is the Ritz.") == Score(None, why="no judge configured")
+    assert benchmark.score(made, "It is the Ritz.") == Score(None, why="this version has no judge client")
     items = [(made, Score(0.8, weight=0.9)), (replace(made, id="4"), Score(0.4, weight=0.7))]
     assert benchmark.aggregate(records(benchmark, items)).score == pytest.approx(75)
 

@@ -207,6 +207,107 @@ def test_help_and_lists_import_no_torch(argv: list[str]) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("extra", [[], ["--dry-run"]])
+def test_weights_that_are_a_pointer_of_git_lfs(
+    extra: list[str], vlm: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n"
+    Path(vlm, "model.safetensors").write_text(pointer)
+    assert invoke(["run", "--model", vlm, "--method", "baseline", *extra]) == 2
+    assert "git lfs pull" in said(capsys)
+
+
+def test_weights_that_are_something_else_cannot_be_planned_with(
+    vlm: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(vlm, "model.safetensors").write_bytes(b"PK\x03\x04 no weights")
+    assert invoke(["run", "--model", vlm, "--method", "baseline", "--dry-run"]) == 2
+    assert "model.safetensors is no safetensors file" in said(capsys)
+
+
+def test_a_configuration_that_is_no_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = model_folder(tmp_path / "m")
+    (folder / "config.json").write_text("[1]")
+    assert invoke(["run", "--model", str(folder)]) == 2
+    assert "config.json holds a list" in said(capsys)
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda:x", "cuda:99", "cuda 1"])
+def test_a_device_that_is_not_there_is_refused_before_anything(
+    device: str, vlm: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert invoke(["run", "--model", vlm, "--method", "baseline", "--device", device]) == 2
+    assert f"--device {device}" in said(capsys)
+    assert not (tmp_path / "results").exists()
+
+
+def test_what_nobody_thought_of_is_one_line_too(
+    vlm: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(**_: Any) -> None:
+        raise ZeroDivisionError("by\nzero")
+
+    monkeypatch.setattr("stic_eval.config.load", broken)
+    assert invoke(["run", "--model", vlm]) == 1
+    assert said(capsys) == "stic-eval: failed unexpectedly: ZeroDivisionError: by (-v shows where)"
+    assert invoke(["run", "--model", vlm, "-v"]) == 1
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert err.strip().splitlines()[-1] == "stic-eval: failed unexpectedly: ZeroDivisionError: by"
+
+
+def a_run(folder: Path, records: int = 0) -> Path:
+    (folder / "records" / "baseline").mkdir(parents=True)
+    (folder / "config.yaml").write_text("model: x\n")
+    rows = ({"id": n, "question": "?", "target": 0, "response": "", "score": 1.0} for n in range(records))
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "records" / "baseline" / "chartqa.jsonl").write_text(text)
+    return folder
+
+
+def test_n_samples_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["show", str(a_run(tmp_path / "run", 9)), "--benchmark", "chartqa"]
+    for extra, count in (([], 5), (["-n", "2"], 2), (["-n", "50"], 9)):
+        assert invoke([*argv, *extra]) == 0
+        assert capsys.readouterr().out.count("== chartqa") == count
+
+
+def test_a_damaged_manifest_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = a_run(tmp_path / "run")
+    (folder / "manifest.json").write_bytes(b'{"run": "\xff')
+    assert invoke(["show", str(folder)]) == 2
+    assert "manifest.json: is damaged" in said(capsys)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"summaries": {"chartqa": {"score": 1, "n": 1, "unscored": 0, "units": [[1, 2]], "breakdown": {}}}},
+        {"summaries": {"chartqa": {"score": "x", "n": 1, "unscored": 0, "units": {}, "breakdown": {}}}},
+        {"summaries": 5},
+        {"title": 5},
+    ],
+)
+def test_damaged_scores_are_named(
+    change: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = a_run(tmp_path / "run")
+    entry = {
+        "folder": "a",
+        "method": "a",
+        "title": "A",
+        "dar": False,
+        "seed": None,
+        "keys": {},
+        "summaries": {},
+    }
+    columns = [{"name": "chartqa", "title": "ChartQA", "protocol": "", "grader": ""}]
+    data = {"schema": 1, "run": "x", "columns": columns, "variants": [entry | change], "notes": []}
+    (folder / "scores.json").write_text(json.dumps(data))
+    assert invoke(["table", str(folder)]) == 2
+    assert "scores.json: is damaged" in said(capsys)
+
+
 def test_help_groups_the_options(capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["run", "--help"]) == 0
     text = capsys.readouterr().out
@@ -225,7 +326,14 @@ def test_help_groups_the_options(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ['{"id": 1}', '{"id": 1, "question": "", "target": 0, "response": "", "score": "x"}']
+    "line",
+    [
+        '{"id": 1}',
+        '{"id": 1, "question": "", "target": 0, "response": "", "score": "x"}',
+        '{"id": 1, "question": 5, "target": 0, "response": "", "score": 1}',
+        '{"id": 1, "question": "", "target": 0, "response": null, "score": 1}',
+        '{"id": 1, "question": "", "target": 0, "response": "", "score": 1, "description": [1]}',
+    ],
 )
 def test_a_record_of_something_else_is_named(
     line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -100,6 +100,21 @@ def test_run_paths_are_reached_with_dots() -> None:
     assert load("rows=pocket", model="a/b").rows_of("textvqa") == "pocket"
 
 
+def test_options_below_method_options_are_those_of_the_method() -> None:
+    short, long = load("stic.stage1.beta=0.05"), load("method_options.stic.stage1.beta=0.05")
+    assert short == long == load("method_options={stic: {stage1: {beta: 0.05}}}")
+    assert short.method_options["stic"]["stage1"]["beta"] == 0.05
+
+
+def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    built = load(
+        "rows.mmbench=~/rows.tsv", images=Path("~/photos"), image_root=Path("~"), output=Path("~/run")
+    )
+    assert (built.images, built.image_root, built.folder) == (tmp_path / "photos", tmp_path, tmp_path / "run")
+    assert built.rows_of("mmbench") == str(tmp_path / "rows.tsv")
+
+
 def test_names_split_at_commas_and_all_means_all() -> None:
     assert load(benchmarks="mmbench, textvqa").benchmarks == ("mmbench", "textvqa")
     assert load().benchmarks == ("scienceqa", "textvqa", "mmbench")
@@ -136,6 +151,14 @@ def test_the_name_depends_on_what_decides_the_numbers_alone() -> None:
         (["stage1.beta"], {}, ["key.sub=value"]),
         (["stage1.beta=high"], {}, ["stic.stage1.beta", "high", "number"]),
         (["stage1.beta={"], {}, ["not valid YAML"]),
+        (["stage1.beta=2020-13-45"], {}, ["-o stage1.beta=2020-13-45", "not valid YAML"]),
+        (["rows.mmbnch=pocket"], {}, ["-o rows.mmbnch", 'did you mean "mmbench"?']),
+        (["rows={textvq: hub}"], {}, ["-o rows", 'did you mean "textvqa"?']),
+        (["method_options.stic.stage1.bta=1"], {}, ["stic.stage1.bta", "stage1.beta"]),
+        (["method_options={stic: {stage1: {bta: 1}}}"], {}, ["stic.stage1.bta", "stage1.beta"]),
+        (["method_options.stik.stage1.beta=1"], {}, ["stik.stage1.beta"]),
+        (["method_options.sft.epochs=2"], {}, ["sft", "--method sft"]),
+        (["method_options=5"], {}, ["method_options", "dictionary"]),
         ([], {"limit": "0"}, ["--limit", "0"]),
         ([], {"limit": "-3"}, ["--limit", "-3"]),
         ([], {"limit": "1.5"}, ["--limit", "1.5"]),
@@ -160,6 +183,11 @@ def test_what_does_not_fit_is_named(overrides: list[str], flags: dict[str, Any],
         ("limt: 3", 'did you mean "limit"?'),
         ("method_options: {stic: {stage1: {bta: 1}}}", "stage1.bta"),
         ("method_options: {sft: {epoch: 1}}", "epochs"),
+        ("method_options: {stic: 5}", "method_options.stic 5"),
+        ("rows: {mmbnch: hub}", 'did you mean "mmbench"?'),
+        ("1: 2", 'unknown option "1"'),
+        ("method_options: {1: {a: 2}}", '"1"'),
+        ("limit: 2020-13-45", "not valid YAML"),
         ("- a", "key: value"),
         ("a: [", "not valid YAML"),
     ],

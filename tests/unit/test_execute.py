@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -17,9 +17,11 @@ from stic_eval.errors import RunError
 from stic_eval.images import scan_images
 from stic_eval.models.fingerprint import adapter_fingerprint
 from stic_eval.models.hf import HFModel
+from stic_eval.selftrain import execute
 from stic_eval.selftrain.execute import run_stage, stage_key
 from stic_eval.selftrain.method import Data, Progress, Stage, StageContext
 from stic_eval.store import ResponseStore, StageStore, content_key
+from stic_eval.train.items import SFTItem, items_key
 from stic_eval.types import Generation, Message, Request
 
 DATA = Data((), (), "images", "sft")
@@ -122,6 +124,30 @@ def test_a_key_holds_nothing_else() -> None:
     ]
     assert set(same) == {key(base)}
     assert key(stage(reads=("sft",)), replace(DATA, images_key="others")) == key(stage(reads=("sft",)))
+
+
+def test_a_key_depends_on_the_inputs_that_a_stage_takes_alone(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = scan_images(photos)[0]
+    items = [
+        SFTItem(str(n), image, (("user", f"{n}?"), ("assistant", "."))) for n, image in enumerate(images)
+    ]
+
+    def data(n: int, m: int) -> Data:
+        hashes = content_key([image.sha256 for image in images[:n]])
+        return Data(tuple(images[:n]), tuple(items[:m]), hashes, items_key(items[:m]))
+
+    both: tuple[Literal["images", "sft"], ...] = ("images", "sft")
+    some = stage(params={"images": 3, "items": 4}, reads=both)
+    everything = stage(params={"images": 8, "items": 8}, reads=both)
+    assert key(some, data(3, 4)) == key(some, data(8, 8)) == key(some, data(5, 7))
+    assert key(some, data(2, 4)) != key(some, data(3, 4)) != key(some, data(3, 3))
+    assert key(everything, data(8, 7)) != key(everything, data(8, 8)) != key(everything, data(7, 8))
+    assert key(stage(reads=both), data(8, 8)) != key(stage(reads=both), data(8, 7))
+    before = key(some, data(8, 8))
+    monkeypatch.setattr(execute, "REQUEST_VERSION", 99)  # model input is made another way
+    assert key(some, data(8, 8)) != before
 
 
 def test_params_without_a_key_are_refused() -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from bench import readme
 from stic_eval.evals.benchmark import Benchmark
 from stic_eval.evals.sources import samples
 from stic_eval.selftrain.method import Data, Method
@@ -55,3 +58,23 @@ def test_the_method_plans_and_refuses_options_it_does_not_have() -> None:
     assert plan.solver == "describe_and_respond"
     with pytest.raises(ValueError, match="beta"):
         method.config.model_validate({"beta": 1})
+
+
+def test_of_make_only_the_last_line_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "Makefile").write_text("test:\n\t@echo much; echo 7 passed\nbroken:\n\t@exit 3\n")
+    monkeypatch.setattr(readme, "README", tmp_path / "README.md")
+    monkeypatch.setenv("MAKELEVEL", "1")  # as under `make readme`
+    assert readme.output_of("make test") == "```text\n$ make test\n...\n7 passed\n```\n"
+    with pytest.raises(subprocess.CalledProcessError):
+        readme.output_of("make broken")
+
+
+def test_an_empty_block_fails_the_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readme, "README", tmp_path / "README.md")
+    monkeypatch.setattr(sys, "argv", ["readme", "--check"])
+    text = "<!-- output: make test -->\n{}<!-- /output -->\n"
+    for body, code in (("", "README.md: no output yet for: make test"), ("```text\n$ make test\n```\n", 0)):
+        readme.README.write_text(text.format(body))
+        with pytest.raises(SystemExit) as done:
+            readme.main()
+        assert done.value.code == code

@@ -1,0 +1,32 @@
+"""`ls` and `doctor`: what others named cannot drive the terminal, and what is not there is not promised."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stic_eval.cli.app import invoke
+
+
+def test_a_run_folder_cannot_drive_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "results" / "run\x1b[2J\x9b2J"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").touch()
+    assert invoke(["ls", "runs"]) == 0
+    out = capsys.readouterr().out
+    assert "run\\x1b[2J\\x9b2J" in out
+    assert not {"\x1b", "\x9b"} & set(out)
+
+
+def test_doctor_says_that_there_is_no_judge_and_offers_nothing_unused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STIC_EVAL_CACHE", str(tmp_path))
+    invoke(["doctor"])
+    out = capsys.readouterr().out
+    assert "warn  judge: this version has no judge client" in out
+    assert "bitsandbytes" not in out
