@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 
-from stic_eval.pocket.tasks import MAKERS, Row
+import yaml
+
+from stic_eval.pocket.tasks import DETAIL, MAKERS, Row
 from stic_eval.pocket.world import Spec, Split, draw, draw_spec
 from stic_eval.store import content_key
 from stic_eval.types import ImageRef
@@ -45,9 +47,10 @@ def benchmark_rows(name: str, split: Split = "test") -> list[Row]:
     """
     make, kinds = MAKERS[name]
     part = (list(MAKERS).index(name), len(MAKERS))
+    plain = yaml.safe_load(PROMPTS.read_text(encoding="utf-8"))["plain"]
     rows: list[Row] = []
     for number, (seed, spec) in enumerate(_distinct(split, kinds, part)):
-        made = make(spec, random.Random(f"ask/{split}/{name}/{seed}"))
+        made = make(spec, random.Random(f"ask/{split}/{name}/{seed}"), plain)
         if made is None:
             continue
         rows += _finished(name, made[0], picture(spec, split, seed), number + 1)
@@ -115,7 +118,7 @@ def turns(
     while (name := next(names, None)) is not None or not found:
         # Not every benchmark can ask about every picture; in the end one has to.
         name = name or rng.choice(list(ask))
-        made = MAKERS[name][0](spec, rng)
+        made = MAKERS[name][0](spec, rng, DETAIL)
         if made is not None and len(found) < n:
             row = _finished(name, made[0], picture(spec, "train", 0), 1)[0]
             found.setdefault(ask[name](row), made[1])

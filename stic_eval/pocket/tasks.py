@@ -12,6 +12,11 @@ from stic_eval.pocket.world import SIZE, Chart, Spec
 
 Row = dict[str, Any]
 Made = tuple[Row, str]  # a row without its picture, and the answer in full
+Maker = Callable[[Spec, random.Random, Sequence[str]], Made | None]
+
+# How a full description is asked for where the model is taught to give one. The test rows of LLaVA-Bench
+# and MM-Vet ask by the plain prompts instead, as the real ones do ("Describe this photo in detail").
+DETAIL = ("Describe everything that can be seen.", "Write a detailed description of the picture.")
 
 MATERIALS = ("iron", "wood", "glass", "ice", "paper", "gold")
 FEELINGS = ("hot", "cold", "wet", "soft", "rough", "sticky")
@@ -26,7 +31,7 @@ def _asked(spec: Spec, rng: random.Random, kinds: Sequence[str], wrong: int = 0)
     return next(q for q in found if q.kind == kind)
 
 
-def _textvqa(spec: Spec, rng: random.Random) -> Made | None:
+def _textvqa(spec: Spec, rng: random.Random, detail: Sequence[str]) -> Made | None:
     found = _asked(spec, rng, ("sign",))
     if found is None:
         return None
@@ -45,7 +50,7 @@ def _textvqa(spec: Spec, rng: random.Random) -> Made | None:
 _HUMAN = ("difference", "sum", "total", "highest", "lowest", "higher")
 
 
-def _chartqa(spec: Spec, rng: random.Random) -> Made | None:
+def _chartqa(spec: Spec, rng: random.Random, detail: Sequence[str]) -> Made | None:
     human = rng.random() < 0.5
     found = _asked(spec, rng, _HUMAN if human else ("value", "chart"))
     if found is None or not isinstance(spec, Chart):
@@ -56,7 +61,7 @@ def _chartqa(spec: Spec, rng: random.Random) -> Made | None:
     return row, found.answer
 
 
-def _scienceqa(spec: Spec, rng: random.Random) -> Made | None:
+def _scienceqa(spec: Spec, rng: random.Random, detail: Sequence[str]) -> Made | None:
     if isinstance(spec, Chart):
         return None
     thing = rng.choice(spec.things)
@@ -106,7 +111,7 @@ _ABILITIES = {
 }
 
 
-def _mmbench(spec: Spec, rng: random.Random) -> Made | None:
+def _mmbench(spec: Spec, rng: random.Random, detail: Sequence[str]) -> Made | None:
     found = _asked(spec, rng, tuple(_ABILITIES), wrong=3)
     if found is None:
         return None
@@ -132,10 +137,8 @@ def _fact(question: Question) -> str:
     return f"at the {question.answer}." if question.kind == "place" else question.answer
 
 
-def _detail(spec: Spec, rng: random.Random) -> tuple[str, str, list[str]]:
-    question = rng.choice(
-        ("Describe everything that can be seen.", "Write a detailed description of the picture.")
-    )
+def _detail(spec: Spec, rng: random.Random, wordings: Sequence[str]) -> tuple[str, str, list[str]]:
+    question = rng.choice(wordings)
     facts = [
         f"{c[1]} {c[2]}" if len(c) == 3 else " is ".join(c) if c[0] != "sign" else c[1]
         for c in sorted(truth(spec))
@@ -143,10 +146,10 @@ def _detail(spec: Spec, rng: random.Random) -> tuple[str, str, list[str]]:
     return question, describe(spec), facts
 
 
-def _llava_bench(spec: Spec, rng: random.Random) -> Made | None:
+def _llava_bench(spec: Spec, rng: random.Random, detail: Sequence[str]) -> Made | None:
     category = rng.choice(("conv", "conv", "detail", "complex"))
     if category == "detail":
-        question, answer, facts = _detail(spec, rng)
+        question, answer, facts = _detail(spec, rng, detail)
     else:
         found = [q for q in questions(spec, rng) if q.kind in _OPEN]
         two = (
@@ -169,9 +172,9 @@ _CAPABILITIES = {
 }  # fmt: skip
 
 
-def _mmvet(spec: Spec, rng: random.Random) -> Made | None:
+def _mmvet(spec: Spec, rng: random.Random, detail: Sequence[str]) -> Made | None:
     if rng.random() < 0.15:
-        question, answer, facts = _detail(spec, rng)
+        question, answer, facts = _detail(spec, rng, detail)
         capability = "gen,ocr" if isinstance(spec, Chart) else "rec,gen"
     else:
         found = _asked(spec, rng, tuple(_CAPABILITIES))
@@ -200,7 +203,7 @@ _HINTS = {
 }
 
 
-def _mathvista(spec: Spec, rng: random.Random) -> Made | None:
+def _mathvista(spec: Spec, rng: random.Random, detail: Sequence[str]) -> Made | None:
     found = _asked(spec, rng, _PROBLEMS)
     if found is None:
         return None
@@ -236,7 +239,7 @@ def _mathvista(spec: Spec, rng: random.Random) -> Made | None:
 
 
 # Benchmark -> (maker, kinds of picture in turn).
-MAKERS: Mapping[str, tuple[Callable[[Spec, random.Random], Made | None], tuple[str, ...]]] = {
+MAKERS: Mapping[str, tuple[Maker, tuple[str, ...]]] = {
     "scienceqa": (_scienceqa, ("scene",)),
     "textvqa": (_textvqa, ("sign",)),
     "chartqa": (_chartqa, ("chart",)),
