@@ -50,7 +50,7 @@ run: $(RUN_STAMP)
 	$(BIN)/stic-eval run --method stic $(ARGS)
 
 test: $(TEST_STAMP)
-	$(BIN)/python -m pytest -n auto $(ARGS)
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n auto $(ARGS)  # a thread for each worker
 
 check: $(TEST_STAMP)
 	$(BIN)/ruff check .
