@@ -49,7 +49,7 @@ class Phase:
         decay: Share of the steps over which the learning rate falls to zero.
         threads: Cores.
         muon: Peak learning rate of Muon (Jordan 2024) for the matrices of decoder and projector; 0 leaves
-            them to AdamW, which needs several times as many steps.
+            them to AdamW.
     """
 
     name: str

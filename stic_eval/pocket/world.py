@@ -11,7 +11,6 @@ which split it may appear in, and every split draws from its own range of seeds 
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 import random
 from dataclasses import dataclass
@@ -262,10 +261,3 @@ def draw(spec: Spec, seed: int) -> Image.Image:
     if spec.sign is not None:
         _draw_sign(img, spec.sign, spec.sign_row, rng)
     return img
-
-
-def png(img: Image.Image) -> bytes:
-    """Encodes a picture as PNG."""
-    buffer = io.BytesIO()
-    img.save(buffer, format="PNG")
-    return buffer.getvalue()
