@@ -17,7 +17,7 @@ help:
 	@echo 'make check   ruff, mypy --strict, import-linter, no empty block in README.md'
 	@echo 'make format  let ruff put the code in order'
 	@echo 'make bench   measure this program: against its rivals, and make run against its promises (about 10 minutes)'
-	@echo 'make readme  regenerate the output shown in README.md'
+	@echo 'make readme  regenerate docs/benchmarks.md and the output shown in README.md'
 	@echo 'make results regenerate results/pocket (three seeds, every control; about 15 minutes)'
 	@echo 'make clean   remove .venv'
 
@@ -44,6 +44,7 @@ $(RUN_STAMP): $(INPUTS) $(VENV_STAMP)
 $(TEST_STAMP): $(INPUTS) $(VENV_STAMP)
 	@echo 'installing into $(VENV), with what the tests need (once; a few minutes)'
 	$(PIP_INSTALL) --editable '.[dev]'
+	$(PIP_INSTALL) --no-deps lmms-eval
 	@touch $@ $(RUN_STAMP)
 
 run: $(RUN_STAMP)
@@ -66,6 +67,7 @@ bench: $(TEST_STAMP)
 	$(BIN)/python -m bench
 
 readme: $(TEST_STAMP)
+	$(BIN)/python -m bench.benchmarks_md
 	$(BIN)/python -m bench.readme
 
 # Three training seeds of STIC and its controls on the test rows, and what each stage's adapter sees.

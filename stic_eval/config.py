@@ -6,185 +6,23 @@ An unknown key anywhere is an error that suggests the closest known one.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ValidationError
 
 from stic_eval import layers, registry
 from stic_eval.errors import UserError
 from stic_eval.layers import preset_names, read_file, read_preset
+from stic_eval.settings import DarConfig, JudgeConfig, Limit, RunConfig
+from stic_eval.variants import protocols, with_options
 
-__all__ = ["DarConfig", "Limit", "RunConfig", "load", "preset_names", "read_file", "read_preset"]
-
-Limit = int | float
-
-
-class DarConfig(BaseModel):
-    """Describe-and-respond, the two-pass solver.
-
-    Attributes:
-        use: True shows every method with and without it, False none, None as the method says.
-        prompt: The plain prompt of the first pass; None takes the first plain one of the prompt set.
-        separator: Between description and question. The paper has one newline, its code two.
-        sees_image: Whether the first pass is given the image. The released MMBench script gives none.
-        max_new_tokens: Bound on the description's tokens.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    use: bool | None = None
-    prompt: str | None = None
-    separator: str = "\n"
-    sees_image: bool = True
-    max_new_tokens: int = Field(default=1024, ge=1)
-
-
-class RunConfig(BaseModel):
-    """One run.
-
-    Attributes:
-        model: `pocket`, a folder, or a Hugging Face hub id.
-        revision: Hub revision of the model.
-        preset: Name of the preset that was applied, if any.
-        methods: Registry names. The baseline is always evaluated, named or not.
-        benchmarks: Registry names; `all` stands for every one.
-        images: Folder, or a file that lists images: stage 1's unlabeled images.
-        sft_data: LLaVA-format JSON or a data set on disk: stage 2's instruction data.
-        image_root: Where relative image paths of `sft_data` start; default: its folder.
-        prompts: Prompt set: name of a shipped one, or a file; None: `stic`.
-        rows: Benchmark -> where its rows come from: `pocket`, `hub` (its own data set), or a path. A
-            single value holds for all; `auto` is `pocket` for the model pocket and `hub` otherwise.
-        limit: Rows of each benchmark: a count, a fraction below 1, or None for all.
-        seeds: Training seeds. Test rows do not depend on them.
-        dar: Describe-and-respond; `true`, `false` and `null` are short for its `use`.
-        device: `auto`, `cpu`, `cuda`, `mps`.
-        dtype: `auto`, `float32`, `bfloat16`, `float16`.
-        batch_size: Requests in a generation batch, or `auto`. Does not change results.
-        output: The run's folder; None: `results/<run name>`.
-        trust_remote_code: Lets transformers execute code from the model's repository.
-        method_options: Method name -> its constants, complete after `load`.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    model: str = "pocket"
-    revision: str | None = None
-    preset: str | None = None
-    methods: tuple[str, ...] = ("stic",)
-    benchmarks: tuple[str, ...] = ("all",)
-    images: Path | None = None
-    sft_data: str | None = None
-    image_root: Path | None = None
-    prompts: Path | None = None
-    rows: dict[str, str] = Field(default_factory=lambda: {"all": "auto"})
-    limit: Limit | None = None
-    seeds: tuple[int, ...] = (0,)
-    dar: DarConfig = DarConfig()
-    device: str = "auto"
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    batch_size: int | Literal["auto"] = "auto"
-    output: Path | None = None
-    trust_remote_code: bool = False
-    method_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
-
-    @field_validator("methods", "benchmarks", mode="before")
-    @classmethod
-    def _names(cls, value: object) -> object:
-        """Accepts `a,b` as well as a list, and drops repetitions."""
-        parts = value.split(",") if isinstance(value, str) else value
-        if not isinstance(parts, Sequence):
-            return value
-        names = [part.strip() for item in parts for part in str(item).split(",")]
-        return tuple(dict.fromkeys(name for name in names if name))
-
-    @field_validator("seeds", mode="before")
-    @classmethod
-    def _seeds(cls, value: object) -> object:
-        return (value,) if isinstance(value, int) else value
-
-    @field_validator("seeds")
-    @classmethod
-    def _some_seed(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if not value or min(value) < 0:
-            raise ValueError("give at least one seed, 0 or larger")
-        return tuple(dict.fromkeys(value))
-
-    @field_validator("dar", mode="before")
-    @classmethod
-    def _dar(cls, value: object) -> object:
-        return {"use": value} if value is None or isinstance(value, bool) else value
-
-    @field_validator("rows", mode="before")
-    @classmethod
-    def _rows(cls, value: object) -> object:
-        return {"all": value} if isinstance(value, str) else value
-
-    @field_validator("images", "image_root", "output")
-    @classmethod
-    def _home(cls, value: Path | None) -> Path | None:
-        """Expands `~`, which a shell leaves as it is behind `=` and in files."""
-        return None if value is None else Path(os.path.expanduser(value))
-
-    @field_validator("rows")
-    @classmethod
-    def _rows_home(cls, value: dict[str, str]) -> dict[str, str]:
-        return {name: os.path.expanduser(where) for name, where in value.items()}
-
-    @field_validator("batch_size")
-    @classmethod
-    def _batch_size(cls, value: int | str) -> int | str:
-        if isinstance(value, int) and value < 1:
-            raise ValueError("give a number of requests, 1 or more, or auto")
-        return value
-
-    @field_validator("limit", mode="before")
-    @classmethod
-    def _limit(cls, value: object) -> Limit | None:
-        if value is None:
-            return None
-        advice = f"{value!s} is neither a number of rows (1 or more) nor a fraction between 0 and 1"
-        try:
-            number = float(str(value))
-        except ValueError:
-            raise ValueError(advice) from None
-        if isinstance(value, float) or (isinstance(value, str) and not value.strip().isdecimal()):
-            if not 0 < number <= 1:
-                raise ValueError(advice)
-            return None if number == 1 else number
-        if isinstance(value, bool) or number < 1:
-            raise ValueError(advice)
-        return int(number)
-
-    def rows_of(self, benchmark: str) -> str:
-        """Where a benchmark's rows come from: `pocket`, `hub` or a path."""
-        where = self.rows.get(benchmark, self.rows.get("all", "auto"))
-        return where if where != "auto" else "pocket" if self.model == "pocket" else "hub"
-
-    @property
-    def key(self) -> str:
-        """Content key of what decides the run's numbers: paths of output and hardware stay out."""
-        content = self.model_dump(mode="json", exclude={"output", "device", "batch_size", "preset"})
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-    @property
-    def name(self) -> str:
-        """The run's name: model, methods and the first digits of the key."""
-        model = re.sub(r"[^\w.-]+", "_", self.model.rstrip("/").split("/")[-1]) or "model"
-        return f"{model}-{'+'.join(self.methods) or 'baseline'}-{self.key[:8]}"[-120:]
-
-    @property
-    def folder(self) -> Path:
-        """Where the run keeps its records and tables."""
-        return self.output or Path("results") / self.name
-
-    def to_yaml(self) -> str:
-        """The configuration as a file that `--config` reads back."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+__all__ = [
+    "DarConfig", "JudgeConfig", "Limit", "RunConfig", "load", "preset_names", "read_file", "read_preset",
+]  # fmt: skip
 
 
 def load(
@@ -221,11 +59,14 @@ def load(
     for path, value in direct.items():
         layers.require(path, RunConfig, f"-o {path}")
         layers.put(merged, path, _long(path, value))
-        _known_rows(merged.get("rows"), f"-o {path}")
+        _known_benchmarks(merged, f"-o {path}")
     config: RunConfig = _validate(RunConfig, merged, "")
     config = config.model_copy(update={"benchmarks": _all_benchmarks(config.benchmarks)})
-    for name in config.benchmarks:
-        registry.benchmarks().get(name)
+    for path in direct:
+        head, _, name = path.partition(".")
+        if head == "benchmark_options" and name.partition(".")[0] not in config.benchmarks:
+            raise UserError(f"-o benchmarks.{name}: not part of this run (--benchmarks names what is)")
+    chosen = benchmarks(config)
     options = {name: dict(config.method_options.get(name, {})) for name in config.methods}
     classes = {name: registry.methods().get(name).config for name in config.methods}
     for path, value in pairs:
@@ -235,7 +76,30 @@ def load(
         name: _validate(classes[name], options[name], f"{name}.").model_dump(mode="json")
         for name in config.methods
     }
-    return config.model_copy(update={"method_options": complete})
+    return config.model_copy(update={"method_options": complete, "benchmark_options": chosen})
+
+
+def benchmarks(config: RunConfig) -> dict[str, dict[str, Any]]:
+    """Complete options of the benchmarks of a run, by name; `--protocol` where they do not say themselves.
+
+    Raises:
+        UserError: An option or value that a benchmark does not have, or a protocol that none of them has.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    known: set[str] = set()
+    for name in config.benchmarks:
+        benchmark = registry.benchmarks().get(name)
+        options = dict(config.benchmark_options.get(name, {}))
+        known |= set(protocols(benchmark))
+        if config.protocol in protocols(benchmark):
+            options.setdefault("protocol", config.protocol)
+        with_options(benchmark, options)
+        if benchmark.options is not None:
+            found[name] = benchmark.options.model_validate(options).model_dump(mode="json")
+    if config.protocol is not None and config.protocol not in known:
+        names = ", ".join(sorted(known)) or "none"
+        raise UserError(f"--protocol {config.protocol}: none of the benchmarks has it (there is {names})")
+    return found
 
 
 def _all_benchmarks(names: Sequence[str]) -> tuple[str, ...]:
@@ -245,7 +109,10 @@ def _all_benchmarks(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _split(item: str) -> Iterator[tuple[str, Any]]:
-    """An `-o` item as path and value; of `method_options`, the values in it by their method's paths."""
+    """An `-o` item as path and value; of `method_options`, the values in it by their method's paths.
+
+    `benchmarks.<name>.<option>` is the short form of what lies in `benchmark_options`.
+    """
     path, equals, text = (part.strip() for part in item.partition("="))
     if not equals or not path:
         raise UserError(f"-o {item}: expected key.sub=value")
@@ -254,7 +121,9 @@ def _split(item: str) -> Iterator[tuple[str, Any]]:
     except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"-o {item}: the value is not valid YAML") from error
     head, _, rest = path.partition(".")
-    if head != "method_options" or not (rest or isinstance(value, dict)):
+    if head in ("benchmarks", "benchmark_options") and rest:
+        yield f"benchmark_options.{rest}", value
+    elif head != "method_options" or not (rest or isinstance(value, dict)):
         yield path, value
     elif isinstance(value, dict):
         yield from layers.leaves(value, f"{rest}." if rest else "")
@@ -266,7 +135,7 @@ def _checked(layer: dict[str, Any], where: str) -> dict[str, Any]:
     """Checks a layer's own keys, those of unselected methods included, so that a typo never hides."""
     for key in layer:
         layers.require(str(key), RunConfig, where)
-    _known_rows(layer.get("rows"), where)
+    _known_benchmarks(layer, where)
     options = layer.get("method_options") or {}
     if not isinstance(options, dict):
         raise UserError(f"{where}: method_options maps a method's name to its options")
@@ -283,12 +152,15 @@ def _checked(layer: dict[str, Any], where: str) -> dict[str, Any]:
     return _long_all(layer)
 
 
-def _known_rows(rows: Any, where: str) -> None:
-    """Refuses rows of a benchmark that does not exist, which would never be looked at."""
-    known = ["all", *registry.benchmarks().names()]
-    for name in rows if isinstance(rows, dict) else ():
-        if name not in known:
-            raise UserError(f'{where}: no benchmark is called "{name}"{registry.suggest(str(name), known)}')
+def _known_benchmarks(layer: Mapping[str, Any], where: str) -> None:
+    """Refuses rows and options of a benchmark that does not exist, which would never be looked at."""
+    known = registry.benchmarks().names()
+    for key, more in (("rows", ["all"]), ("benchmark_options", [])):
+        values = layer.get(key)
+        for name in values if isinstance(values, dict) else ():
+            if name not in [*more, *known]:
+                advice = registry.suggest(str(name), known)
+                raise UserError(f'{where}: no benchmark is called "{name}"{advice}')
 
 
 def _long_all(layer: Mapping[str, Any]) -> dict[str, Any]:

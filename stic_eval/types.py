@@ -117,17 +117,24 @@ class Score:
         why: Why it is unscored, or how it was decided when that is not obvious.
         weight: Denominator of this item in a ratio metric (LLaVA-Bench divides by the
             reference answer's points); 1 elsewhere.
+        open: The rules left this answer to a judge: where one is configured it has the last word,
+            and `value` is only the verdict without one.
     """
 
     value: float | None
     answer: str | None = None
     why: str | None = None
     weight: float = 1.0
+    open: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One evaluated sample, as written to `records/<method>/<benchmark>.jsonl`."""
+    """One evaluated sample, as written to `records/<method>/<benchmark>.jsonl`.
+
+    `judge` is None where rules decided; else it holds the judge's `model` and `protocol`, its
+    `replies`, and what was noticed about them.
+    """
 
     id: str
     question: str
@@ -143,6 +150,7 @@ class Record:
     seconds: float
     n_tokens: int
     meta: Mapping[str, Any] = field(default_factory=dict)
+    judge: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +163,8 @@ class Summary:
         unscored: How many of the n have no verdict and are left out.
         units: Unit id -> (value, weight). What paired statistics resample.
         breakdown: Label -> percent, e.g. `{"subject/natural science": 61.0}`.
+        answers: Answers behind the units (MMBench has several a unit); the runner counts them.
+        judged: How many of them a judge decided.
     """
 
     score: float | None
@@ -162,3 +172,5 @@ class Summary:
     unscored: int
     units: Mapping[str, tuple[float, float]]
     breakdown: Mapping[str, float]
+    answers: int = 0
+    judged: int = 0

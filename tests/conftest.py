@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFile
 
 # Vicuna's wording, as LLaVA-1.5 has it; content is a string or a list of parts, as transformers allows.
 CHAT_TEMPLATE = (
@@ -21,6 +21,12 @@ CHAT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
 )
+
+
+@pytest.fixture(autouse=True)
+def damaged_images_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Pillow has it by default: importing lmms-eval, as the parity tests do, lets damaged images pass."""
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", False)
 
 
 def build_vlm(folder: Path, seed: int = 0) -> Path:

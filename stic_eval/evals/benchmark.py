@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import BaseModel
+
 from stic_eval.types import Generation, Record, Sample, Score, Summary
+from stic_eval.variants import protocols, with_options
+
+__all__ = [
+    "Benchmark", "Departure", "Grader", "HubData", "Judging", "Layout", "Unreadable", "protocols",
+    "with_options",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -29,8 +37,77 @@ class HubData:
 
 
 @dataclass(frozen=True)
+class Layout:
+    """Files in which the benchmark's authors, or LLaVA's scripts, hand it out.
+
+    Attributes:
+        name: For people: `LLaVA's eval layout`.
+        files: Role -> pattern of a JSON or JSONL file below the folder, e.g. `{"questions":
+            "questions.jsonl"}`. A folder has the layout if every pattern finds exactly one file.
+        images: Folder of images below it.
+        join: Role -> rows, in: rows of the benchmark's own schema, out. `image` is then a path
+            below `images`. An object of objects comes as rows with the key under `id`.
+    """
+
+    name: str
+    files: Mapping[str, str]
+    images: str
+    join: Callable[[Mapping[str, Sequence[Mapping[str, Any]]]], Iterable[Mapping[str, Any]]]
+
+
+class Unreadable(ValueError):
+    """A judge's reply from which no verdict can be read: the sample stays unscored, never 0."""
+
+
+@dataclass(frozen=True)
+class Grader:
+    """One wording in which a judge is asked.
+
+    Attributes:
+        prompt: (sample, response) -> what the judge is asked.
+        read: (sample, reply) -> the verdict, `open` False. Strict: raises `Unreadable` with the reason.
+        max_tokens: Bound on the reply.
+        verdict_first: Whether the verdict stands on the first line, so that a reply which was cut at
+            its bound can be read if that line is whole.
+    """
+
+    prompt: Callable[[Sample, str], str]
+    read: Callable[[Sample, str], Score]
+    max_tokens: int = 512
+    verdict_first: bool = False
+
+
+@dataclass(frozen=True)
+class Judging:
+    """How a judge decides what rules leave open.
+
+    Attributes:
+        own: This project's wording, protocol `stic-eval-1`.
+        official: The benchmark's published wording, taken from the installed lmms-eval when it is used.
+    """
+
+    own: Grader
+    official: Grader
+
+
+@dataclass(frozen=True)
+class Departure:
+    """Where scoring differs, on purpose, from lmms-eval's functions.
+
+    Attributes:
+        what: What differs.
+        why: Why it is right.
+        example: One answer that shows it, with both verdicts.
+    """
+
+    what: str
+    why: str
+    example: str
+
+
+@dataclass(frozen=True)
 class Benchmark:
-    """One benchmark. Pure: nothing here reads the network, the environment or a file.
+    """One benchmark under one protocol. Pure: nothing here reads the network, the environment or a file.
 
     Attributes:
         name: Registry name, e.g. `textvqa`.
@@ -38,15 +115,31 @@ class Benchmark:
         version: Bumped whenever prompt, data or scoring changes.
         source: Where the real rows live; pocket rows come in the same schema under `name`.
         to_sample: A row of the real schema -> a `Sample` (images as `ImageRef`s). An empty id
-            stands for the row's number.
+            stands for the row's number. Raises pydantic's `ValidationError`, `KeyError`,
+            `ValueError` or `TypeError` on a row that does not fit.
         generation: Decoding of the answer.
         score: (sample, response text) -> `Score`. Pure and deterministic.
         aggregate: Records -> `Summary`.
         protocol: One line naming prompt and metric, printed under tables.
+        variant: Short name of the protocol and of what was changed in it, e.g. `lmms, ocr`.
+        options: What may be chosen (a frozen pydantic model that forbids extra keys); None: nothing.
+            A field `protocol` is what `--protocol` sets.
+        vary: Options -> the benchmark under them; given with `options`.
         judged: Whether the official metric needs a judge model.
-        paper_column: Column name in the paper's table 1.
+        judging: How a judge decides what `score` leaves open; None: no judge is ever asked.
+        extraction: (sample, extracted answer) -> `Score`, for answers that somebody else extracted;
+            None: `score` reads them like a response.
+        images: Whether every row has an image.
+        keep: Row -> whether it belongs to the variant (ScienceQA's part with images); None: all do.
+            Of image columns it may only ask whether they are None.
         unit: Row -> name of the unit that it is scored in, for rows that only count together
             (MMBench's rotations); a limit never splits a unit. None: each row is its own.
+        layouts: Other layouts than the hub's that it is handed out in.
+        vlmeval: File name of VLMEvalKit's TSV, looked for in the folder `LMUData`.
+        paper_column: Column name in the paper's table 1.
+        metric: The metric in a few words, for the documentation.
+        sources: Papers and code that protocol and metric come from.
+        departures: Differences to lmms-eval's scoring.
     """
 
     name: str
@@ -58,6 +151,18 @@ class Benchmark:
     score: Callable[[Sample, str], Score]
     aggregate: Callable[[Sequence[Record]], Summary]
     protocol: str
+    variant: str = ""
+    options: type[BaseModel] | None = None
+    vary: Callable[[Any], Benchmark] | None = None
     judged: bool = False
-    paper_column: str = ""
+    judging: Judging | None = None
+    extraction: Callable[[Sample, str], Score] | None = None
+    images: bool = True
+    keep: Callable[[Mapping[str, Any]], bool] | None = None
     unit: Callable[[Mapping[str, Any]], str] | None = None
+    layouts: tuple[Layout, ...] = ()
+    vlmeval: str = ""
+    paper_column: str = ""
+    metric: str = ""
+    sources: tuple[str, ...] = ()
+    departures: tuple[Departure, ...] = ()

@@ -4,17 +4,42 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from stic_eval.errors import RunError
 from stic_eval.evals import solvers
 from stic_eval.evals.benchmark import Benchmark
 from stic_eval.models.base import VLM
 from stic_eval.store import atomic_write
-from stic_eval.types import Generation, Record, Response, Sample, Summary
+from stic_eval.types import Generation, Record, Response, Sample, Score, Summary
+
+Progress = Callable[[int, int | None], None]
+# Opens a piece of work with so many items: what to call as they get done.
+Step = Callable[[str, int], AbstractContextManager[Progress]]
+
+
+class Judge(Protocol):
+    """Who decides what rules leave open."""
+
+    def grade(
+        self, benchmark: Benchmark, cases: Sequence[tuple[Sample, str]], progress: Progress
+    ) -> Iterator[tuple[int, Score, Mapping[str, Any]]]:
+        """Yields for every case (sample, response) once its number, verdict, and what a record keeps."""
+        ...
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A sample with its answer and the verdict of the rules."""
+
+    sample: Sample
+    response: Response
+    verdict: Score
+    description: str | None = None
 
 
 def evaluate(
@@ -26,9 +51,11 @@ def evaluate(
     describe_prompt: str,
     describe_generation: Generation,
     out: Path,
-    progress: Callable[[int, int | None], None],
+    progress: Progress,
     separator: str = "\n",
     sees_image: bool = True,
+    judge: Judge | None = None,
+    step: Step | None = None,
 ) -> tuple[list[Record], Summary]:
     """Asks, scores and records every sample, and sums up.
 
@@ -44,6 +71,8 @@ def evaluate(
         progress: Called with (samples finished, samples in all).
         separator: See `solvers.describe_and_respond`.
         sees_image: See `solvers.describe_and_respond`.
+        judge: Decides what rules leave open; None: then the rules have the last word.
+        step: Shows the judge's progress.
 
     Returns:
         The records in the samples' order, and their summary.
@@ -51,7 +80,7 @@ def evaluate(
     Raises:
         RunError: The benchmark's scoring fails on a sample, which is named.
     """
-    records: dict[str, Record] = {}
+    answered: dict[str, Answered] = {}
     progress(0, len(rows))
     stream: Iterator[solvers.Solved]
     if solver == "direct":
@@ -67,48 +96,89 @@ def evaluate(
             sees_image=sees_image,
         )
     for sample, description, response in stream:
-        records[sample.id] = _record(benchmark, sample, description, response)
-        progress(len(records), len(rows))
-    missing = [sample.id for sample in rows if sample.id not in records]
+        verdict = verdict_of(benchmark, sample, response.text)
+        answered[sample.id] = Answered(sample, response, verdict, description)
+        progress(len(answered), len(rows))
+    missing = [sample.id for sample in rows if sample.id not in answered]
     if missing:
         raise RunError(f"benchmark {benchmark.name}: {len(missing)} samples got no answer, e.g. {missing[0]}")
-    ordered = [records[sample.id] for sample in rows]
+    records, summary = conclude(benchmark, [answered[sample.id] for sample in rows], judge, step)
+    write_records(records, out)
+    return records, summary
+
+
+def conclude(
+    benchmark: Benchmark, answered: Sequence[Answered], judge: Judge | None = None, step: Step | None = None
+) -> tuple[list[Record], Summary]:
+    """Has a judge decide what is open, and sums up.
+
+    Raises:
+        RunError: The benchmark's aggregation fails.
+    """
+    records = [_record(item) for item in answered]
+    cases = [number for number, item in enumerate(answered) if item.verdict.open]
+    if judge is not None and benchmark.judging is not None and cases:
+        open_step = step or (lambda name, total: nullcontext(lambda done, total: None))
+        asked = [(answered[number].sample, answered[number].response.text) for number in cases]
+        with open_step(f"judge {benchmark.title}", len(asked)) as progress:
+            for index, verdict, info in judge.grade(benchmark, asked, progress):
+                number = cases[index]
+                records[number] = _record(replace(answered[number], verdict=verdict), info)
     try:
-        summary = benchmark.aggregate(ordered)
+        summary = benchmark.aggregate(records)
     except Exception as error:  # a benchmark is a user's own code
         raise RunError(
-            f"benchmark {benchmark.name}: aggregating {len(ordered)} records failed: {_told(error)}"
+            f"benchmark {benchmark.name}: aggregating {len(records)} records failed: {_told(error)}"
         ) from error
-    atomic_write(out, "".join(_line(record) for record in ordered).encode("utf-8", "replace"))
-    return ordered, summary
+    decided = sum(record.judge is not None and record.score is not None for record in records)
+    return records, replace(summary, answers=len(records), judged=decided)
 
 
-def _record(benchmark: Benchmark, sample: Sample, description: str | None, response: Response) -> Record:
+def verdict_of(benchmark: Benchmark, sample: Sample, response: str, extraction: str | None = None) -> Score:
+    """The rules' verdict on a response, or on the answer that somebody extracted from it.
+
+    Raises:
+        RunError: The benchmark's scoring fails, or gives what is no score.
+    """
     where = f"benchmark {benchmark.name}, sample {sample.id}"
     try:
-        verdict = benchmark.score(sample, response.text)
+        if extraction is None:
+            verdict = benchmark.score(sample, response)
+        else:
+            verdict = (benchmark.extraction or benchmark.score)(sample, extraction)
         value, weight = verdict.value, float(verdict.weight)
         value = None if value is None else float(value)
     except Exception as error:  # a benchmark is a user's own code
         raise RunError(f"{where}: scoring failed: {_told(error)}") from error
     if not math.isfinite(weight) or (value is not None and not math.isfinite(value)):
         raise RunError(f"{where}: scored {value} of {weight}; a score is finite, or None for unscored")
+    return replace(verdict, value=value, weight=weight)
+
+
+def _record(item: Answered, judge: Mapping[str, Any] | None = None) -> Record:
+    sample, verdict, response = item.sample, item.verdict, item.response
     return Record(
         id=sample.id,
         question=sample.question,
         images=tuple(image.sha256 for image in sample.images),
         target=sample.target,
         group=sample.group,
-        description=description,
+        description=item.description,
         response=response.text,
         answer=verdict.answer,
-        score=value,
-        weight=weight,
+        score=verdict.value,
+        weight=verdict.weight,
         why=verdict.why,
         seconds=response.seconds,
         n_tokens=response.n_tokens,
         meta=sample.meta,
+        judge=judge,
     )
+
+
+def write_records(records: Sequence[Record], out: Path) -> None:
+    """Writes records as JSONL, all of them or none."""
+    atomic_write(out, "".join(_line(record) for record in records).encode("utf-8", "replace"))
 
 
 def _line(record: Record) -> str:

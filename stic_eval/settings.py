@@ -1,0 +1,225 @@
+"""The settings of a run as one frozen, validated value. How they are put together: `stic_eval.config`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+Limit = int | float
+
+
+class DarConfig(BaseModel):
+    """Describe-and-respond, the two-pass solver.
+
+    Attributes:
+        use: True shows every method with and without it, False none, None as the method says.
+        prompt: The plain prompt of the first pass; None takes the first plain one of the prompt set.
+        separator: Between description and question. The paper has one newline, its code two.
+        sees_image: Whether the first pass is given the image. The released MMBench script gives none.
+        max_new_tokens: Bound on the description's tokens.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    use: bool | None = None
+    prompt: str | None = None
+    separator: str = "\n"
+    sees_image: bool = True
+    max_new_tokens: int = Field(default=1024, ge=1)
+
+
+class JudgeConfig(BaseModel):
+    """Who grades what rules leave open, and how it is reached.
+
+    Attributes:
+        model: Its name at the server; None: no judge.
+        base_url: Of an OpenAI-compatible server, up to and without `/chat/completions`.
+        api_key_env: Environment variable that holds the key; it is read when a request is sent and
+            never written anywhere.
+        protocol: `official` asks in the benchmarks' published words, which the installed lmms-eval
+            brings; `stic-eval-1` in this project's; `auto` is official where lmms-eval is installed.
+        samples: Replies a sample: their mean counts, their spread is recorded.
+        temperature: Of the judge.
+        max_requests: Cap on requests that are sent in a run, repetitions included; None: none.
+        concurrency: Requests in flight.
+        timeout: Seconds for one request, from sending to the end of its reply.
+        attempts: Times that a request is sent before it counts as failed.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    model: str | None = None
+    base_url: str = "https://api.openai.com/v1"
+    api_key_env: str = "OPENAI_API_KEY"
+    protocol: Literal["auto", "official", "stic-eval-1"] = "auto"
+    samples: int = Field(default=1, ge=1)
+    temperature: float = Field(default=0.0, ge=0)
+    max_requests: int | None = Field(default=None, ge=0)
+    concurrency: int = Field(default=8, ge=1, le=512)
+    timeout: float = Field(default=60.0, gt=0)
+    attempts: int = Field(default=6, ge=1)
+
+    @property
+    def grading(self) -> dict[str, Any]:
+        """What of it decides verdicts; empty without a judge."""
+        names = ("model", "protocol", "samples", "temperature")
+        return {name: getattr(self, name) for name in names} if self.model else {}
+
+
+class RunConfig(BaseModel):
+    """One run.
+
+    Attributes:
+        model: `pocket`, a folder, or a Hugging Face hub id.
+        revision: Hub revision of the model.
+        preset: Name of the preset that was applied, if any.
+        methods: Registry names. The baseline is always evaluated, named or not.
+        benchmarks: Registry names; `all` stands for every one.
+        protocol: What every benchmark that knows it is asked and read by, e.g. `lmms`; None: the default.
+        benchmark_options: Benchmark name -> its options, complete after `load`.
+        judge: Who grades what rules leave open.
+        images: Folder, or a file that lists images: stage 1's unlabeled images.
+        sft_data: LLaVA-format JSON or a data set on disk: stage 2's instruction data.
+        image_root: Where relative image paths of `sft_data` start; default: its folder.
+        prompts: Prompt set: name of a shipped one, or a file; None: `stic`.
+        rows: Benchmark -> where its rows come from: `pocket`, `hub` (its own data set), or a path. A
+            single value holds for all; `auto` is `pocket` for the model pocket and `hub` otherwise.
+        limit: Rows of each benchmark: a count, a fraction below 1, or None for all.
+        seeds: Training seeds. Test rows do not depend on them.
+        dar: Describe-and-respond; `true`, `false` and `null` are short for its `use`.
+        device: `auto`, `cpu`, `cuda`, `mps`.
+        dtype: `auto`, `float32`, `bfloat16`, `float16`.
+        batch_size: Requests in a generation batch, or `auto`. Does not change results.
+        output: The run's folder; None: `results/<run name>`.
+        trust_remote_code: Lets transformers execute code from the model's repository.
+        allow_remote_images: Lets rows name images by http(s) address; they are fetched once.
+        offline: Takes models and data sets from the local cache of the hub alone.
+        method_options: Method name -> its constants, complete after `load`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    model: str = "pocket"
+    revision: str | None = None
+    preset: str | None = None
+    methods: tuple[str, ...] = ("stic",)
+    benchmarks: tuple[str, ...] = ("all",)
+    protocol: str | None = None
+    benchmark_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    judge: JudgeConfig = JudgeConfig()
+    images: Path | None = None
+    sft_data: str | None = None
+    image_root: Path | None = None
+    prompts: Path | None = None
+    rows: dict[str, str] = Field(default_factory=lambda: {"all": "auto"})
+    limit: Limit | None = None
+    seeds: tuple[int, ...] = (0,)
+    dar: DarConfig = DarConfig()
+    device: str = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    batch_size: int | Literal["auto"] = "auto"
+    output: Path | None = None
+    trust_remote_code: bool = False
+    allow_remote_images: bool = False
+    offline: bool = False
+    method_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    @field_validator("methods", "benchmarks", mode="before")
+    @classmethod
+    def _names(cls, value: object) -> object:
+        """Accepts `a,b` as well as a list, and drops repetitions."""
+        parts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(parts, Sequence):
+            return value
+        names = [part.strip() for item in parts for part in str(item).split(",")]
+        return tuple(dict.fromkeys(name for name in names if name))
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _seeds(cls, value: object) -> object:
+        return (value,) if isinstance(value, int) else value
+
+    @field_validator("seeds")
+    @classmethod
+    def _some_seed(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not value or min(value) < 0:
+            raise ValueError("give at least one seed, 0 or larger")
+        return tuple(dict.fromkeys(value))
+
+    @field_validator("dar", mode="before")
+    @classmethod
+    def _dar(cls, value: object) -> object:
+        return {"use": value} if value is None or isinstance(value, bool) else value
+
+    @field_validator("rows", mode="before")
+    @classmethod
+    def _rows(cls, value: object) -> object:
+        return {"all": value} if isinstance(value, str) else value
+
+    @field_validator("images", "image_root", "output")
+    @classmethod
+    def _home(cls, value: Path | None) -> Path | None:
+        """Expands `~`, which a shell leaves as it is behind `=` and in files."""
+        return None if value is None else Path(os.path.expanduser(value))
+
+    @field_validator("rows")
+    @classmethod
+    def _rows_home(cls, value: dict[str, str]) -> dict[str, str]:
+        return {name: os.path.expanduser(where) for name, where in value.items()}
+
+    @field_validator("batch_size")
+    @classmethod
+    def _batch_size(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < 1:
+            raise ValueError("give a number of requests, 1 or more, or auto")
+        return value
+
+    @field_validator("limit", mode="before")
+    @classmethod
+    def _limit(cls, value: object) -> Limit | None:
+        if value is None:
+            return None
+        advice = f"{value!s} is neither a number of rows (1 or more) nor a fraction between 0 and 1"
+        try:
+            number = float(str(value))
+        except ValueError:
+            raise ValueError(advice) from None
+        if isinstance(value, float) or (isinstance(value, str) and not value.strip().isdecimal()):
+            if not 0 < number <= 1:
+                raise ValueError(advice)
+            return None if number == 1 else number
+        if isinstance(value, bool) or number < 1:
+            raise ValueError(advice)
+        return int(number)
+
+    def rows_of(self, benchmark: str) -> str:
+        """Where a benchmark's rows come from: `pocket`, `hub` or a path."""
+        where = self.rows.get(benchmark, self.rows.get("all", "auto"))
+        return where if where != "auto" else "pocket" if self.model == "pocket" else "hub"
+
+    @property
+    def key(self) -> str:
+        """Content key of what decides the run's numbers: paths of output, hardware and ways stay out."""
+        aside = {"output", "device", "batch_size", "preset", "allow_remote_images", "offline", "judge"}
+        content = {**self.model_dump(mode="json", exclude=aside), "judge": self.judge.grading}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def name(self) -> str:
+        """The run's name: model, methods and the first digits of the key."""
+        model = re.sub(r"[^\w.-]+", "_", self.model.rstrip("/").split("/")[-1]) or "model"
+        return f"{model}-{'+'.join(self.methods) or 'baseline'}-{self.key[:8]}"[-120:]
+
+    @property
+    def folder(self) -> Path:
+        """Where the run keeps its records and tables."""
+        return self.output or Path("results") / self.name
+
+    def to_yaml(self) -> str:
+        """The configuration as a file that `--config` reads back."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
