@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
 import stat
 import warnings
@@ -24,8 +25,9 @@ from stic_eval.store import file_sha256
 from stic_eval.types import ImageRef
 
 __all__ = [
-    "CORRUPTIONS", "FORMATS", "MAX_ASPECT", "MAX_PIXELS", "ImageError", "Skipped", "corrupt", "image_ref",
-    "load_image", "ref_from_pil", "scan_images", "to_rgb",
+    "CORRUPTIONS", "FORMATS", "MAX_ASPECT", "MAX_PIXELS", "ImageError", "Skipped", "bytes_ref", "corrupt",
+    "encoded_bytes", "image_ref", "in_order", "load_bytes", "load_image", "ref_from_pil", "scan_images",
+    "to_rgb",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -77,29 +79,45 @@ def load_image(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Image.Image
     Raises:
         ImageError: The file is missing, empty, too large, damaged, or no image of a known format.
     """
-    with _opened(path, max_pixels) as image:
+    with _opened(path, str(path), max_pixels) as image:
         return _decoded(str(path), image, to_rgb)
 
 
-def _opened(path: Path | str, max_pixels: int) -> Image.Image:
+def load_bytes(data: bytes, source: str, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decodes an encoded image in memory as `load_image` does a file.
+
+    Args:
+        data: The encoded image.
+        source: Where it came from, for messages.
+        max_pixels: Larger images are refused before they are decoded.
+
+    Raises:
+        ImageError: It is empty, too large, damaged, or no image of a known format.
+    """
+    with _opened(io.BytesIO(data), source, max_pixels) as image:
+        return _decoded(source, image, to_rgb)
+
+
+def _opened(file: Path | str | io.BytesIO, source: str, max_pixels: int) -> Image.Image:
     try:
-        if os.path.getsize(path) == 0:
-            raise ImageError(str(path), "empty file")
-        image = Image.open(path, formats=FORMATS)
+        size = file.getbuffer().nbytes if isinstance(file, io.BytesIO) else os.path.getsize(file)
+        if size == 0:
+            raise ImageError(source, "empty file")
+        image = Image.open(file, formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(str(path), f"larger than {max_pixels:,} pixels") from error
+        raise ImageError(source, f"larger than {max_pixels:,} pixels") from error
     except UnidentifiedImageError as error:
-        raise ImageError(str(path), "not an image of a known format") from error
+        raise ImageError(source, "not an image of a known format") from error
     except ImageError:
         raise
     except OSError as error:
-        raise ImageError(str(path), error.strerror or str(error)) from error
+        raise ImageError(source, error.strerror or f"damaged: {_first_line(error)}") from error
     except Exception as error:  # decoders raise anything on hostile headers
-        raise ImageError(str(path), f"damaged: {_first_line(error)}") from error
+        raise ImageError(source, f"damaged: {_first_line(error)}") from error
     width, height = image.size
     if width * height > max_pixels:
         image.close()
-        raise ImageError(str(path), f"{width} x {height} is larger than {max_pixels:,} pixels")
+        raise ImageError(source, f"{width} x {height} is larger than {max_pixels:,} pixels")
     return image
 
 
@@ -182,6 +200,41 @@ def _file_ref(path: Path, source: str) -> ImageRef:
         raise ImageError(source, error.strerror or str(error)) from error
 
 
+def bytes_ref(read: Callable[[], bytes], source: str, data: bytes | None = None) -> ImageRef:
+    """A reference to an encoded image; its bytes are read now for their hash, and again when it is used.
+
+    Args:
+        read: Gives the bytes.
+        source: Where they come from, for people.
+        data: The bytes, where they are at hand.
+    """
+    digest = hashlib.sha256(read() if data is None else data).hexdigest()
+    return ImageRef(digest, source, partial(_load_read, read, source))
+
+
+def _load_read(read: Callable[[], bytes], source: str) -> Image.Image:
+    return load_bytes(read(), source)
+
+
+def encoded_bytes(ref: ImageRef) -> bytes:
+    """An image as it was encoded; as PNG where it never was a file.
+
+    Raises:
+        ImageError: Its file is gone, or it cannot be decoded.
+    """
+    load = ref.load
+    try:
+        if isinstance(load, partial) and load.func is load_image:
+            return Path(load.args[0]).read_bytes()
+    except OSError as error:
+        raise ImageError(ref.source, error.strerror or str(error)) from error
+    if isinstance(load, partial) and load.func is _load_read:
+        return bytes(load.args[0]())
+    buffer = io.BytesIO()
+    load().save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def ref_from_pil(image: Image.Image, source: str) -> ImageRef:
     """A reference to an image in memory, by its pixels as RGB.
 
@@ -231,7 +284,7 @@ def scan_images(
     # Hashing and decoding release the interpreter lock. Results come in order, a window at a time.
     with ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1)) as pool, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's remarks on damaged files: they end up in `skipped`
-        for number, result in enumerate(_in_order(pool, _inspect, candidates), start=1):
+        for number, result in enumerate(in_order(pool, _inspect, candidates), start=1):
             if isinstance(result, Skipped):
                 skipped.append(result)
             elif result.sha256 in first:
@@ -293,7 +346,7 @@ def _inspect(candidate: _Candidate) -> ImageRef | Skipped:
         return Skipped(source, reason)
     try:
         ref = _file_ref(file, source)
-        with _opened(file, MAX_PIXELS) as image:
+        with _opened(file, str(file), MAX_PIXELS) as image:
             width, height = image.size
             if max(width, height) > MAX_ASPECT * min(width, height):
                 return Skipped(source, f"{width} x {height}: sides differ by more than {MAX_ASPECT} times")
@@ -305,7 +358,8 @@ def _inspect(candidate: _Candidate) -> ImageRef | Skipped:
     return ref
 
 
-def _in_order(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+def in_order(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """Results of work in a pool in the items' order, 256 of them at a time so that memory is bounded."""
     remaining = iter(items)
     while window := list(islice(remaining, 256)):
         yield from pool.map(work, window)

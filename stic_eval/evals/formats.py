@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import csv
-import hashlib
-import io
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from PIL import Image
-
 from stic_eval.errors import UserError
 from stic_eval.evals.benchmark import HubData
-from stic_eval.images import FORMATS, MAX_PIXELS, ImageError, image_ref, to_rgb
-from stic_eval.types import ImageRef
+from stic_eval.evals.cells import (
+    IMAGE_COLUMNS,
+    PLACEHOLDER,
+    Cells,
+    base64_ref,
+    listed,
+    names_kept,
+    without_images,
+)
+from stic_eval.images import ImageError
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -30,35 +32,61 @@ Row = Mapping[str, Any]
 _SHARED_IMAGE = 64
 
 
+class Broken(dict[str, Any]):
+    """A line of a file that is no row: without columns, but counted, so that it can be named."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__()
+        self.why = why
+
+
 class Rows(Protocol):
-    """Rows of a data set: cheap ones without images to choose from, full ones on demand."""
+    """Rows of a data set: all of them without images, and each image on demand."""
 
     @property
     def where(self) -> str:
         """Names the data in messages."""
         ...
 
-    def light(self) -> Iterable[Row]:
-        """All rows in order; image columns may be missing."""
+    def light(self) -> list[dict[str, Any]]:
+        """All rows in order, with `PLACEHOLDER` for every image that is there."""
         ...
 
-    def full(self, index: int) -> Row:
-        """One row with its images."""
+    def image(self, index: int, column: str) -> Any:
+        """The image of a row's cell, as a reference; a cell that is no image, as it is.
+
+        Raises:
+            ImageError: It is missing, or may not be used.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Listed:
-    """Rows in memory."""
+    """Rows in memory.
+
+    Attributes:
+        where: Names them in messages.
+        rows: The rows.
+        cells: How the images of each row are read; empty if they are references already.
+    """
 
     where: str
     rows: Sequence[Row]
+    cells: Sequence[Cells] = ()
 
-    def light(self) -> Iterable[Row]:
-        return self.rows
+    def light(self) -> list[dict[str, Any]]:
+        return [row if isinstance(row, Broken) else without_images(row) for row in self.rows]
 
-    def full(self, index: int) -> Row:
-        return self.rows[index]
+    def image(self, index: int, column: str) -> Any:
+        if not self.cells:
+            return self.rows[index][column]
+        get = partial(_cell, self.rows, index, column)
+        return self.cells[index].read(get, f"{self.where}#{index + 1}")
+
+
+def _cell(rows: Sequence[Row], index: int, column: str) -> Any:
+    return rows[index][column]
 
 
 class Table:
@@ -67,51 +95,77 @@ class Table:
     Args:
         where: Names it in messages.
         dataset: The rows.
-        root: Folder that images given by path must lie in; None trusts the paths.
+        cells: How image cells are read.
     """
 
-    def __init__(self, where: str, dataset: Dataset, root: Path | None = None) -> None:
+    def __init__(self, where: str, dataset: Dataset, cells: Cells) -> None:
         from datasets import Image as ImageFeature
 
-        self.where = where
-        self.root = root
-        self.images = [name for name, feature in dataset.features.items() if _holds_images(feature)]
-        for name in self.images:
-            dataset = dataset.cast_column(name, ImageFeature(decode=False))
+        self.where, self.cells = where, cells
+        self.columns = []
+        for name, feature in dataset.features.items():
+            if isinstance(feature, ImageFeature):
+                dataset = dataset.cast_column(name, ImageFeature(decode=False))
+                self.columns.append(name)
+            elif _encoded(feature) or (name in IMAGE_COLUMNS and _plain(feature)):
+                self.columns.append(name)
         self.dataset = dataset
+        self.pictures = dataset.select_columns(self.columns)
 
-    def light(self) -> Iterable[Row]:
-        rows: Iterable[Row] = self.dataset.remove_columns(self.images)
-        return rows
+    def light(self) -> list[dict[str, Any]]:
+        # Which images are there, without reading one of them.
+        there = {name: _present(self.dataset, name) for name in self.columns}
+        named = {"image", "decoded_image"} <= set(self.columns) and _plain(self.dataset.features["image"])
+        names = self.pictures.select_columns(["image"]) if named else None
+        others = [name for name in self.dataset.column_names if name not in self.columns]
+        rows = self.dataset.select_columns(others) if others else [{} for _ in range(len(self.dataset))]
+        light = []
+        for index, other in enumerate(rows):
+            row = {**other, **{name: PLACEHOLDER if there[name][index] else None for name in self.columns}}
+            light.append(row if names is None else names_kept(row, names[index]))
+        return light
 
-    def full(self, index: int) -> Row:
-        row = dict(self.dataset[index])
-        for name in self.images:
-            cell = row[name]
-            if cell is None:
-                continue
-            source = f"{self.where}#{index + 1}"
-            if cell["bytes"] is None:
-                row[name] = image_ref(cell["path"], self.root)
-            else:
-                digest = hashlib.sha256(cell["bytes"]).hexdigest()
-                row[name] = ImageRef(digest, source, partial(self._decode, index, name, source))
-        return row
+    def image(self, index: int, column: str) -> Any:
+        return self.cells.read(partial(self._read, index, column), f"{self.where}#{index + 1}")
 
-    def _decode(self, index: int, name: str, source: str) -> Image.Image:
-        return _decoded(self.dataset[index][name]["bytes"], source)
+    def _read(self, index: int, column: str) -> Any:
+        return self.pictures[index][column]
 
 
-def _holds_images(feature: Any) -> bool:
-    from datasets import Image as ImageFeature
+def _encoded(feature: Any) -> bool:
+    return isinstance(feature, dict) and set(feature) == {"bytes", "path"}
 
-    return isinstance(feature, ImageFeature) or (
-        isinstance(feature, dict) and set(feature) == {"bytes", "path"}
-    )
+
+def _plain(feature: Any) -> bool:
+    return getattr(feature, "dtype", None) in ("string", "large_string", "binary", "large_binary")
+
+
+def _present(dataset: Dataset, name: str) -> list[bool]:
+    """Which cells of an image column are not empty, by lengths alone."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    column = dataset.data.column(name)
+    parts = [column]
+    if pa.types.is_struct(column.type):
+        parts = [pc.struct_field(column, [part]) for part in ("bytes", "path")]
+    there = [False] * len(column)
+    for part in parts:
+        if not pa.types.is_null(part.type):
+            filled = pc.fill_null(pc.greater(pc.binary_length(part), 0), False).to_pylist()
+            there = [one or other for one, other in zip(there, filled, strict=True)]
+    return there
+
+
+# ---------------------------------------------------------------- which files
 
 
 def split_files(hub: HubData, folder: Path) -> list[Path]:
-    """The files of the benchmark's configuration and split; all files where names tell no split."""
+    """The files of the benchmark's configuration and split; all files where names tell no split.
+
+    Raises:
+        UserError: The files are of other splits, or one of several parts is not there.
+    """
     for suffix in (".parquet", ".arrow", ".jsonl", ".json", ".tsv"):
         files = sorted(folder.rglob(f"*{suffix}"))
         files = [file for file in files if not file.name.startswith(("dataset_info", "state", "."))]
@@ -122,127 +176,178 @@ def split_files(hub: HubData, folder: Path) -> list[Path]:
         split = re.compile(rf"(?:^|[-_]){re.escape(hub.split)}(?:[-_.]|$)")
         named = [file for file in files if split.search(file.name)]
         if named:
-            return named
+            return _whole(folder, named)
         other = {"train", "validation", "val", "test", "dev"} - {hub.split}
         rest = [file for file in files if not other & set(re.split(r"[-_.]", file.name))]
         if rest:
-            return rest
+            return _whole(folder, rest)
         names = ", ".join(file.name for file in files[:3])
         raise UserError(f'{folder}: no file of split "{hub.split}" (there is {names})')
     return []
 
 
+_PART = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.\w+\Z")
+
+
+def _whole(folder: Path, files: list[Path]) -> list[Path]:
+    """The files, unless they are some parts of more: a download that was cut short."""
+    parts: dict[tuple[Path, str, int], set[int]] = {}
+    for file in files:
+        if match := _PART.match(file.name):
+            parts.setdefault((file.parent, match[1], int(match[3])), set()).add(int(match[2]))
+    for (_, stem, total), there in parts.items():
+        if missing := sorted(set(range(total)) - there):
+            raise UserError(
+                f"{folder}: {stem}-{missing[0]:05}-of-{total:05} is missing: copy all {total} files"
+            )
+    return files
+
+
+# ---------------------------------------------------------------- JSON
+
+
+def json_rows(where: str, files: Sequence[Path], remote: bool = False) -> Listed:
+    """Rows of JSONL files, JSON lists or JSON objects of rows; image paths start at a file's folder."""
+    rows: list[dict[str, Any]] = []
+    cells: list[Cells] = []
+    for path in files:
+        found = json_file(path)
+        rows += found
+        cells += [Cells(path.parent, remote)] * len(found)
+    return Listed(where, rows, cells)
+
+
+def json_file(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSONL file or of a JSON list; of a JSON object, see below.
+
+    An object with a list under `data` (TextVQA) is that list; any other is an object of rows, which
+    get their key under `id` unless they have one. What is no row is `Broken`.
+
+    Raises:
+        UserError: The file cannot be read, or is no such JSON.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        if path.suffix != ".json":
+            # Not splitlines(): JSON strings may hold Unicode line separators.
+            return [
+                _json_line(f"{path.name}, line {number}", line)
+                for number, line in enumerate(text.split("\n"), 1)
+                if line.strip()
+            ]
+        data = json.loads(text)
+    except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: cannot be read as JSON: {error}") from error
+    if isinstance(data, dict):
+        inner = data.get("data")
+        data = (
+            inner
+            if isinstance(inner, list)
+            else [{"id": key, **row} if isinstance(row, dict) else row for key, row in data.items()]
+        )
+    if not isinstance(data, list):
+        raise UserError(f"{path}: expected a list or an object of rows")
+    return [_object(row) for row in data]
+
+
+def _json_line(where: str, line: str) -> dict[str, Any]:
+    try:
+        return _object(json.loads(line))
+    except (ValueError, RecursionError) as error:
+        return Broken(f"{where}: is not valid JSON: {getattr(error, 'msg', error)}")
+
+
+def _object(row: Any) -> dict[str, Any]:
+    return row if isinstance(row, dict) else Broken("expected one JSON object per row")
+
+
+# ---------------------------------------------------------------- TSV
+
+
 @dataclass(frozen=True)
-class JsonRows:
-    """Rows of JSON files; the images that they name are looked up for the rows that are used."""
+class Tsv:
+    """Rows of VLMEvalKit's TSV.
+
+    An image is base64, or the index of the row that holds it; without a column `image` it is the
+    file that `image_path` names.
+
+    Attributes:
+        where: Names them in messages.
+        rows: The rows as they are, all text.
+        cells: How images given by path are read.
+        holders: Index cell -> number of the row that holds an image under it.
+    """
 
     where: str
     rows: Sequence[dict[str, Any]]
-    origins: Sequence[tuple[Path, int]]
+    cells: Cells
+    holders: Mapping[str, int] = field(default_factory=dict)
 
-    def light(self) -> Iterable[Row]:
-        return self.rows
+    def light(self) -> list[dict[str, Any]]:
+        light: list[dict[str, Any]] = []
+        for row in self.rows:
+            if isinstance(row, Broken):
+                light.append(row)
+            elif "image" in row or "image_path" in row:
+                cell = row.get("image") or row.get("image_path")
+                light.append({**row, "image": PLACEHOLDER if cell else None})
+            else:
+                light.append(row)
+        return light
 
-    def full(self, index: int) -> Row:
-        return _with_image(self.rows[index], *self.origins[index])
+    def image(self, index: int, column: str) -> Any:
+        cell = self.rows[index].get("image")
+        if not cell:
+            paths = listed(self.rows[index]["image_path"])
+            if len(paths) != 1:
+                raise ImageError("column image_path", f"names {len(paths)} images; one is expected")
+            return self.cells.read(lambda: paths[0], self.where)
+        holder = index if len(cell) > _SHARED_IMAGE else self.holders.get(cell)
+        if holder is None:
+            raise ImageError(f"of row {cell}", "there is no such row, or it has no image")
+        get = partial(_cell, self.rows, holder, "image")
+        source = f"{self.where}#{self.rows[holder]['index']}"
+        # Text is never a path here, however it begins.
+        return base64_ref(get, source)
 
 
-def json_rows(where: str, files: Sequence[Path]) -> JsonRows:
-    """Rows of JSONL files, JSON lists or JSON objects of rows; image paths start at a file's folder."""
+def tsv_rows(where: str, files: Sequence[Path], remote: bool = False) -> Tsv:
+    """Rows of VLMEvalKit's TSVs.
+
+    Raises:
+        UserError: A file is no TSV, or has no column `index`.
+    """
     rows: list[dict[str, Any]] = []
-    origins: list[tuple[Path, int]] = []
     for path in files:
-        found = _json_file(path)
-        rows += found
-        origins += [(path, number) for number in range(1, len(found) + 1)]
-    return JsonRows(where, rows, origins)
+        rows += _tsv_file(path)
+    holders: dict[str, int] = {}
+    for number, row in enumerate(rows):
+        if len(row.get("image") or "") > _SHARED_IMAGE:
+            holders.setdefault(row["index"], number)
+    return Tsv(where, rows, Cells(files[0].parent, remote), holders)
 
 
-def _json_file(path: Path) -> list[dict[str, Any]]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        if path.suffix == ".json":
-            data = json.loads(text)
-            rows = list(data.values()) if isinstance(data, dict) else data
-        else:
-            # Not splitlines(): JSON strings may hold Unicode line separators.
-            lines = enumerate(text.split("\n"), 1)
-            rows = [_json_line(path, number, line) for number, line in lines if line.strip()]
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as JSON: {error}") from error
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise UserError(f"{path}: expected one JSON object per row")
-    return rows
-
-
-def _json_line(path: Path, number: int, line: str) -> Any:
-    try:
-        return json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}, line {number}: is not valid JSON: {error.msg}") from error
-
-
-def _with_image(row: dict[str, Any], path: Path, number: int) -> Row:
-    cell = row.get("image")
-    if not isinstance(cell, str) or not cell:
-        return row
-    try:
-        if len(cell) > 1024 or cell.startswith("data:"):
-            return {**row, "image": _encoded_ref(cell.split(",")[-1], f"{path}#{number}")}
-        return {**row, "image": image_ref(cell, root=path.parent)}
-    except (ImageError, binascii.Error) as error:
-        raise UserError(f"{path}: row {number}: {error}") from error
-
-
-def tsv_rows(path: Path) -> list[Row]:
-    """Rows of VLMEvalKit's TSV: an image is base64, or the index of the row that holds it."""
-    with path.open(newline="", encoding="utf-8") as file:
+def _tsv_file(path: Path) -> list[dict[str, Any]]:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         old = csv.field_size_limit(1 << 30)  # a cell holds a whole image
         try:
-            rows: list[dict[str, Any]] = list(csv.DictReader(file, delimiter="\t"))
+            reader = csv.DictReader(file, delimiter="\t")
+            rows: list[dict[Any, Any]] = list(reader)
         except (csv.Error, UnicodeDecodeError) as error:
             raise UserError(f"{path}: is no TSV: {error}") from error
         finally:
             csv.field_size_limit(old)
     if rows and "index" not in rows[0]:
         raise UserError(f'{path}: column "index" is missing')
-    refs: dict[str, ImageRef] = {}
-    for number, row in enumerate(rows, 2):
-        cell = row.get("image") or ""
-        if len(cell) > _SHARED_IMAGE:
-            try:
-                refs[row["index"]] = _encoded_ref(cell, f"{path}#{row['index']}")
-            except binascii.Error as error:
-                raise UserError(f"{path}: line {number}: column image is not base64: {error}") from error
-    for number, row in enumerate(rows, 2):
-        cell = row.get("image") or ""
-        if "image" in row:
-            key = row["index"] if len(cell) > _SHARED_IMAGE else cell
-            if cell and key not in refs:
-                raise UserError(f"{path}: line {number}: column image names row {key}, which has no image")
-            row["image"] = refs[key] if cell else None
-    return list(rows)
+    columns = len(reader.fieldnames or ())
+    return [_whole_row(row, columns) for row in rows]
 
 
-# ---------------------------------------------------------------- encoded images
-
-
-def _encoded_ref(text: str, source: str) -> ImageRef:
-    data = base64.b64decode(text, validate=True)
-    return ImageRef(hashlib.sha256(data).hexdigest(), source, partial(_decoded, data, source))
-
-
-def _decoded(data: bytes, source: str) -> Image.Image:
-    """Encoded bytes as upright 8-bit RGB, with the same limits as image files."""
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ImageError(
-                    source, f"{image.width} x {image.height} is larger than {MAX_PIXELS:,} pixels"
-                )
-            return to_rgb(image)
-    except ImageError:
-        raise
-    except Exception as error:  # decoders raise anything on damaged data
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ImageError(source, f"damaged: {reason}") from error
+def _whole_row(row: dict[Any, Any], columns: int) -> dict[str, Any]:
+    """A row, unless it has more or fewer cells than columns: its cells would be taken for other columns'."""
+    if None in row:
+        return Broken(f"has {columns + len(row[None])} cells, but there are {columns} columns")
+    if None in row.values():
+        there = sum(cell is not None for cell in row.values())
+        return Broken(f"has {there} cells, but there are {columns} columns")
+    return row

@@ -1,4 +1,4 @@
-"""Where a benchmark's rows come from: the pocket world, the hub, or a local copy.
+"""Where a benchmark's rows come from: the pocket world, the hub, VLMEvalKit's folder, or a local copy.
 
 All give rows in the schema of the real data set. Images become references by content that decode
 only when somebody needs the pixels, so that a data set larger than memory can be listed.
@@ -7,9 +7,9 @@ only when somebody needs the pixels, so that a data set larger than memory can b
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,48 +17,78 @@ from PIL import Image
 
 from stic_eval.errors import UserError
 from stic_eval.evals.benchmark import Benchmark
-from stic_eval.evals.formats import Listed, Row, Rows, Table, json_rows, split_files, tsv_rows
+from stic_eval.evals.cells import IMAGE_COLUMNS, PLACEHOLDER, Cells
+from stic_eval.evals.faults import RAISED, Fault, faults, naming, shortened
+from stic_eval.evals.formats import Broken, Listed, Row, Rows, Table, json_rows, split_files, tsv_rows
+from stic_eval.evals.layouts import described, layout_rows
 from stic_eval.images import ImageError, ref_from_pil
 from stic_eval.types import ImageRef, Sample
 
+# Sources that are no path. `vlmeval` is the benchmark's own file in VLMEvalKit's folder.
+NAMED = ("hub", "vlmeval", "pocket", "pocket:val")
 
-def samples(benchmark: Benchmark, source: str | Path = "hub", *, limit: float | None = None) -> list[Sample]:
+
+def samples(
+    benchmark: Benchmark,
+    source: str | Path | Rows = "hub",
+    *,
+    limit: float | None = None,
+    images: bool = True,
+    remote: bool = False,
+) -> list[Sample]:
     """The benchmark's samples, in the order of the data set.
 
     Args:
         benchmark: Which.
         source: `pocket` (embedded test rows; `pocket:val`: rows to choose settings on), `hub`
-            (the benchmark's own data set, pinned), or a local folder of parquet, arrow or JSONL files,
-            such a file, or a VLMEvalKit TSV.
+            (the benchmark's own data set, pinned), `vlmeval` (its TSV in `$LMUData`), or a local
+            folder of parquet, arrow or JSONL files or in one of the benchmark's layouts, such a
+            file, or a VLMEvalKit TSV. Or rows that `listed` made.
         limit: At most so many samples, or below 1 that share of them. The choice is pseudo-random
             and depends on the data alone: the same limit gives the same samples everywhere, a larger
             one contains a smaller one's, and units (MMBench's rotations) stay whole. At least one
             unit is kept.
+        images: Whether images are read. Without, nothing is looked for or decoded, rows may lack
+            the column, and an image that a row does have is a reference that cannot be loaded.
+        remote: Whether images may be fetched from the web.
 
     Raises:
-        UserError: No such data, a row that does not fit the schema (named with its column), or ids
-            that occur twice.
+        UserError: No such data, a row that does not fit the schema (named with its column), a row
+            without image, or ids that occur twice.
     """
-    rows = _open(benchmark, source)
-    light = list(rows.light())
-    if not light:
-        raise UserError(f"{benchmark.name}: {rows.where} has no rows")
-    chosen = range(len(light)) if limit is None else _choose(benchmark, rows.where, light, limit)
+    opened = open_rows(benchmark, source, remote=remote)
+    for index in opened.kept:
+        if isinstance(row := opened.light[index], Broken):
+            raise UserError(f"{opened.name(index)}: {row.why}")
+    chosen = opened.kept if limit is None else _choose(opened, limit)
     result: list[Sample] = []
     seen: dict[str, int] = {}
     for index in chosen:
-        with _naming(f"{benchmark.name}: {rows.where}: row {index + 1}"):
-            sample = benchmark.to_sample(rows.full(index))
-        if not sample.id:
-            sample = replace(sample, id=str(index))
-        if is_pocket(str(source)):
-            sample = replace(sample, meta={**sample.meta, "rows": "pocket"})
+        row = opened.light[index]
+        if images:
+            row, missing = with_images(opened, index)
+            if missing:
+                raise UserError(f"{opened.name(index)}: {missing[0]}")
+        with naming(opened.name(index)):
+            sample = to_sample(opened, index, row)
+        if images and (absent := no_image(benchmark, sample, row)):
+            raise UserError(f"{opened.name(index)}: {absent}")
         if sample.id in seen:
             pair = f"rows {seen[sample.id] + 1} and {index + 1}"
-            raise UserError(f"{benchmark.name}: {rows.where}: {pair} have the same id {sample.id}")
+            raise UserError(f"{benchmark.name}: {opened.rows.where}: {pair} have the same id {sample.id}")
         seen[sample.id] = index
         result.append(sample)
     return result
+
+
+def listed(where: str, rows: Sequence[Row]) -> Rows:
+    """Rows in memory as a source for `samples`; their images, if any, are references already.
+
+    Args:
+        where: Names them in messages.
+        rows: In the benchmark's schema.
+    """
+    return Listed(where, rows)
 
 
 def is_pocket(source: str) -> bool:
@@ -82,7 +112,7 @@ def images_of(cell: Any, source: str) -> tuple[ImageRef, ...]:
         return (cell,)
     if isinstance(cell, Image.Image):
         return (ref_from_pil(cell, source),)
-    raise ValueError(f"an image was expected, not {_shortened(cell)}")
+    raise ValueError(f"an image was expected, not {shortened(cell)}")
 
 
 def row_id(row: Row, *columns: str) -> str:
@@ -93,27 +123,111 @@ def row_id(row: Row, *columns: str) -> str:
     return next((str(row[column]) for column in columns if row.get(column) is not None), "")
 
 
-@contextmanager
-def _naming(where: str) -> Iterator[None]:
-    """Turns what a row that does not fit raises into one line that names the row."""
-    try:
-        yield
-    except ImageError as error:
-        raise UserError(f"{where}: {error}") from error
-    except KeyError as error:
-        raise UserError(f'{where}: column "{error.args[0]}" is missing') from error
-    except (TypeError, ValueError, IndexError, AttributeError) as error:
-        raise UserError(f"{where}: {error}") from error
+# ---------------------------------------------------------------- from rows to samples
 
 
-def _choose(benchmark: Benchmark, where: str, light: Sequence[Row], limit: float) -> list[int]:
+@dataclass(frozen=True)
+class Opened:
+    """A benchmark's rows, listed but not read.
+
+    Attributes:
+        benchmark: Whose.
+        source: Where they were asked for.
+        rows: They.
+        light: All of them without images; what is no row is `Broken`.
+        kept: Numbers, from 0, of those that belong to the benchmark's variant.
+    """
+
+    benchmark: Benchmark
+    source: str
+    rows: Rows
+    light: Sequence[dict[str, Any]]
+    kept: Sequence[int]
+
+    def name(self, index: int) -> str:
+        """A row in messages; people count from 1."""
+        return f"{self.benchmark.name}: {self.rows.where}: row {index + 1}"
+
+
+def open_rows(benchmark: Benchmark, source: str | Path | Rows, *, remote: bool = False) -> Opened:
+    """Finds and lists a benchmark's rows; see `samples`.
+
+    Raises:
+        UserError: No such data, no rows, or none of the benchmark's variant.
+    """
+    rows = _open(benchmark, source, remote) if isinstance(source, (str, Path)) else source
+    light = rows.light()
+    if not light:
+        raise UserError(f"{benchmark.name}: {rows.where} has no rows")
+    named = str(source) if isinstance(source, (str, Path)) else ""
+    opened = Opened(benchmark, named, rows, light, range(len(light)))
+    if benchmark.keep is None:
+        return opened
+    kept = []
+    for index, row in enumerate(light):
+        try:
+            if isinstance(row, Broken) or benchmark.keep(_Row(row)):
+                kept.append(index)
+        except RAISED as error:
+            light[index] = Broken(str(faults(error)[0]))
+            kept.append(index)
+    if not kept:
+        variant = f' of its variant "{benchmark.variant}"' if benchmark.variant else ""
+        raise UserError(f"{benchmark.name}: {rows.where}: none of the {len(light)} rows is one{variant}")
+    return replace(opened, kept=kept)
+
+
+def with_images(opened: Opened, index: int) -> tuple[dict[str, Any], list[Fault]]:
+    """A row with its images, and what is wrong with those that stay placeholders."""
+    row = dict(opened.light[index])
+    found: list[Fault] = []
+    for column in [name for name, cell in row.items() if cell is PLACEHOLDER]:
+        try:
+            row[column] = opened.rows.image(index, column)
+        except ImageError as error:
+            found.append(replace(faults(error)[0], column=column))
+    return row, found
+
+
+def to_sample(opened: Opened, index: int, row: Row) -> Sample:
+    """The sample of a row.
+
+    Raises:
+        Exception: One of `faults.RAISED` if the row does not fit.
+    """
+    sample = opened.benchmark.to_sample(_Row(row))
+    if not sample.id:
+        sample = replace(sample, id=str(index))
+    if is_pocket(opened.source):
+        sample = replace(sample, meta={**sample.meta, "rows": "pocket"})
+    return sample
+
+
+def no_image(benchmark: Benchmark, sample: Sample, row: Row) -> Fault | None:
+    """What is wrong with a sample without image in a benchmark whose every row has one."""
+    if sample.images or not benchmark.images:
+        return None
+    column = next((name for name in IMAGE_COLUMNS if name in row), None)
+    return Fault(column, "is empty") if column else Fault(IMAGE_COLUMNS[0], "is missing")
+
+
+class _Row(dict[str, Any]):
+    """A row that gives None for an image that there is no column of; `in` and `get` tell the truth."""
+
+    def __missing__(self, column: str) -> None:
+        if column != "image":
+            raise KeyError(column)
+
+
+def _choose(opened: Opened, limit: float) -> list[int]:
     if limit <= 0 or (limit > 1 and limit != int(limit)):
         raise UserError(f"--limit {limit}: give a number of rows (1 or more) or a fraction between 0 and 1")
-    budget = max(1, round(limit * len(light))) if limit < 1 else int(limit)
+    benchmark = opened.benchmark
+    budget = max(1, round(limit * len(opened.kept))) if limit < 1 else int(limit)
     units: dict[str, list[int]] = {}
-    for index, row in enumerate(light):
-        with _naming(f"{benchmark.name}: {where}: row {index + 1}"):
-            unit = str(index) if benchmark.unit is None else benchmark.unit(row)
+    for index in opened.kept:
+        with naming(opened.name(index)):
+            unit = str(index) if benchmark.unit is None else benchmark.unit(opened.light[index])
         units.setdefault(unit, []).append(index)
     # The first rows of a data set are no sample of it: ChartQA begins with all human questions.
     shuffled = sorted(units, key=lambda unit: hashlib.sha256(f"{benchmark.name}/{unit}".encode()).digest())
@@ -128,7 +242,7 @@ def _choose(benchmark: Benchmark, where: str, light: Sequence[Row], limit: float
 # ---------------------------------------------------------------- the sources
 
 
-def _open(benchmark: Benchmark, source: str | Path) -> Rows:
+def _open(benchmark: Benchmark, source: str | Path, remote: bool) -> Rows:
     if is_pocket(str(source)):
         from stic_eval.pocket.rows import benchmark_rows
 
@@ -141,14 +255,42 @@ def _open(benchmark: Benchmark, source: str | Path) -> Rows:
                 f"-o rows.{benchmark.name}=FILE"
             ) from None
     if str(source) == "hub":
-        return _hub(benchmark)
+        return _hub(benchmark, remote)
+    path = local_path(benchmark, source)
+    assert path is not None
+    return _local(benchmark, path, remote)
+
+
+def local_path(benchmark: Benchmark, source: str | Path) -> Path | None:
+    """The file or folder that a source names; None for the hub and the pocket world.
+
+    Raises:
+        UserError: It is not there.
+    """
+    if str(source) == "hub" or is_pocket(str(source)):
+        return None
+    if str(source) == "vlmeval":
+        return _vlmeval(benchmark)
     path = Path(source)
     if not path.exists():
-        raise UserError(f"{benchmark.name}: {path}: no such file or folder (nor is it `pocket` or `hub`)")
-    return _local(benchmark, path)
+        names = ", ".join(f"`{name}`" for name in NAMED[:3])
+        raise UserError(f"{benchmark.name}: {path}: no such file or folder (nor is it one of {names})")
+    return path
 
 
-def _hub(benchmark: Benchmark) -> Rows:
+def _vlmeval(benchmark: Benchmark) -> Path:
+    if not benchmark.vlmeval:
+        raise UserError(f"{benchmark.name}: VLMEvalKit has no file for it that could be read here")
+    folder = Path(os.environ.get("LMUData") or "~/LMUData").expanduser()  # noqa: SIM112
+    if not (folder / benchmark.vlmeval).is_file():
+        raise UserError(
+            f"{benchmark.name}: {folder} holds no {benchmark.vlmeval}: put VLMEvalKit's file there, "
+            "or set LMUData to the folder that it is in"
+        )
+    return folder / benchmark.vlmeval
+
+
+def _hub(benchmark: Benchmark, remote: bool) -> Rows:
     hub = benchmark.source
     where = f"{hub.path}{f' ({hub.name})' if hub.name else ''}, split {hub.split}"
     try:
@@ -159,54 +301,66 @@ def _hub(benchmark: Benchmark) -> Rows:
         folder = snapshot_download(
             hub.path, repo_type="dataset", revision=hub.revision, allow_patterns=[pattern]
         )
-        if any(Path(folder).rglob("*.parquet")):
-            return _local(benchmark, Path(folder), where)
+        # Of this split: without network, a snapshot that holds another one is found as well.
+        if any(Path(folder).glob(pattern)):
+            return _local(benchmark, Path(folder), remote, where)
         from datasets import load_dataset
 
-        return Table(where, load_dataset(hub.path, hub.name, split=hub.split, revision=hub.revision))
+        loaded = load_dataset(hub.path, hub.name, split=hub.split, revision=hub.revision)
+        return Table(where, loaded, Cells(None, remote))
     except UserError:
         raise
     except Exception as error:  # the hub's client raises a dozen kinds
-        raise UserError(
-            f"{benchmark.name}: cannot get {where}, revision {hub.revision}, from the hub: "
-            f"{type(error).__name__}: {_first_line(error)} (a local copy of the data set works as well)"
-        ) from error
+        raise UserError(f"{benchmark.name}: {_not_there(where, hub.revision, error)}") from error
 
 
-def _local(benchmark: Benchmark, path: Path, where: str | None = None) -> Rows:
+def _not_there(where: str, revision: str, error: Exception) -> str:
+    from huggingface_hub import is_offline_mode
+
+    advice = "a local copy of the data set works as well"
+    if is_offline_mode():
+        return (
+            f"{where}, revision {revision}, is not in the local cache; "
+            f"without --offline it would be downloaded ({advice})"
+        )
+    reason = f"{type(error).__name__}: {_first_line(error)}"
+    return f"cannot get {where}, revision {revision}, from the hub: {reason} ({advice})"
+
+
+def _local(benchmark: Benchmark, path: Path, remote: bool, where: str | None = None) -> Rows:
     from datasets import Dataset, concatenate_datasets, load_from_disk
 
     where = where or str(path)
     split = benchmark.source.split
+    cells = Cells(path if path.is_dir() else path.parent, remote)
     try:
         if path.is_dir() and ((path / "state.json").exists() or (path / "dataset_dict.json").exists()):
             loaded = load_from_disk(str(path))
             if not isinstance(loaded, Dataset) and split not in loaded:
                 raise UserError(f'{benchmark.name}: {path}: no split "{split}" in {", ".join(loaded)}')
-            return Table(where, loaded if isinstance(loaded, Dataset) else loaded[split], path)
+            return Table(where, loaded if isinstance(loaded, Dataset) else loaded[split], cells)
+        if path.is_dir() and (rows := layout_rows(benchmark, path, remote)) is not None:
+            return rows
         files = split_files(benchmark.source, path) if path.is_dir() else [path]
         kind = files[0].suffix if files else ""
-        root = path if path.is_dir() else path.parent
         if kind == ".parquet":
-            return Table(where, Dataset.from_parquet([str(file) for file in files]), root)
+            return Table(where, Dataset.from_parquet([str(file) for file in files]), cells)
         if kind == ".arrow":
             parts = [Dataset.from_file(str(file)) for file in files]
-            return Table(where, concatenate_datasets(parts), root)
+            return Table(where, concatenate_datasets(parts), cells)
         if kind in (".jsonl", ".json"):
-            return json_rows(where, files)
+            return json_rows(where, files, remote)
         if kind == ".tsv":
-            return Listed(where, [row for file in files for row in tsv_rows(file)])
+            return tsv_rows(where, files, remote)
     except UserError:
         raise
     except Exception as error:  # pyarrow's and datasets' own kinds
         raise UserError(f"{benchmark.name}: {path}: cannot be read: {_first_line(error)}") from error
-    raise UserError(f"{benchmark.name}: {path}: holds no parquet, arrow, JSON, JSONL or TSV file")
+    raise UserError(
+        f"{benchmark.name}: {path}: holds no parquet, arrow, JSON, JSONL or TSV file"
+        f"{described(benchmark.layouts) if path.is_dir() else ''}"
+    )
 
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _shortened(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

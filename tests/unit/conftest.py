@@ -59,6 +59,7 @@ def benchmark(name: str) -> Benchmark:
         score=lambda sample, text: Score(None if text == "?" else float(text == sample.target), text),
         aggregate=summarize,
         protocol="the question; accuracy",
+        images=False,
     )
 
 

@@ -6,6 +6,7 @@ import base64
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from pydantic import AliasChoices, BaseModel, Field, field_validator
 
 from stic_eval import registry
 from stic_eval.errors import UserError
 from stic_eval.evals.benchmark import Benchmark
-from stic_eval.evals.sources import images_of, samples
+from stic_eval.evals.sources import images_of, listed, samples
 from stic_eval.images import ImageError
+from stic_eval.types import Sample
 
 
 def encoded(level: int) -> bytes:
@@ -173,13 +176,18 @@ def test_tsv_rotations_share_an_image_by_index(tmp_path: Path) -> None:
     assert first.question.startswith('Which "colour"?\nA. red\nB. blue\nAnswer')
 
 
+PICTURE = base64.b64encode(encoded(5)).decode()
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([tsv_row(7, "8")], "line 2: column image names row 8"),
-        ([tsv_row(7, "!" * 100)], "line 2: column image is not base64"),
-        ([tsv_row(7, "", answer="C")], "row 1: column answer is 'C'"),
-        ([tsv_row(7, ""), tsv_row(7, "")], "rows 1 and 2 have the same id 7"),
+        ([tsv_row(7, "8")], 'row 1: column "image": of row 8: there is no such row, or it has no image'),
+        ([tsv_row(7, "!" * 100)], r'row 1: column "image": .*#7: is not base64'),
+        ([tsv_row(7, PICTURE, answer="C")], "row 1: column \"answer\" is 'C', but the options are A, B"),
+        ([tsv_row(7, PICTURE), tsv_row(7, PICTURE)], "rows 1 and 2 have the same id 7"),
+        ([tsv_row(7, PICTURE), tsv_row(8, "")], 'row 2: column "image" is empty'),
+        ([tsv_row(7, PICTURE, question=" ")], 'row 1: column "question" is empty'),
         ([{"question": "x"}], 'column "index" is missing'),
     ],
 )
@@ -195,12 +203,12 @@ def test_a_bad_tsv_row_is_named(tmp_path: Path, rows: list[dict[str, str]], mess
     ("text", "message"),
     [
         ("", "has no rows"),
-        ('{"question": "x"}\n{"question"', "line 2: is not valid JSON"),
+        ('{"question": "x"}\n{"question"', r"row 2: test\.jsonl, line 2: is not valid JSON"),
         ("[1]", "expected one JSON object per row"),
         ('{"question": "x", "answer": "1", "type": "human_test"}', 'row 1: column "image" is missing'),
         (
             '{"question": "x", "answer": "1", "type": "human_test", "image": "no.png"}',
-            "row 1: image no.png: ",
+            'row 1: column "image": no.png: No such file',
         ),
         ('{"question": "x", "answer": "1", "type": "human_test", "image": "../x.png"}', "lies outside of"),
         (
@@ -256,7 +264,7 @@ def rotations(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("rotations") / "a.tsv"
     sizes = [1 + i % 4 for i in range(20)]
     return save_tsv(
-        path, [tsv_row(i + r * 1_000_000, "") for r in range(4) for i, n in enumerate(sizes) if r < n]
+        path, [tsv_row(i + r * 1_000_000, PICTURE) for r in range(4) for i, n in enumerate(sizes) if r < n]
     )
 
 
@@ -288,3 +296,112 @@ def test_a_limit_that_means_nothing_is_refused(tmp_path: Path, limit: float) -> 
     save_jsonl(tmp_path, chart_rows())
     with pytest.raises(UserError, match="--limit"):
         samples(chartqa(), tmp_path, limit=limit)
+
+
+# ---------------------------------------------------------------- what does not fit
+
+
+class Row(BaseModel):
+    """As the benchmarks declare theirs."""
+
+    name: str = Field("", validation_alias=AliasChoices("name", "title"))
+    sizes: list[int] = Field(validation_alias=AliasChoices("sizes", "lengths"))
+    about: dict[str, int]
+
+    @field_validator("name")
+    @classmethod
+    def _there(cls, name: str) -> str:
+        if not name:
+            raise ValueError("is empty")
+        return name
+
+
+def modelled() -> Benchmark:
+    def to_sample(row: Any) -> Sample:
+        read = Row.model_validate(row)
+        return Sample(read.name, (), "?", read.sizes)
+
+    return replace(chartqa(), to_sample=to_sample, images=False)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"sizes": [1]}, 'row 1: column "about" is missing'),
+        ({"about": {}}, 'row 1: column "sizes" is missing'),
+        ({"title": "", "sizes": [], "about": {}}, 'row 1: column "title" is empty'),
+        (
+            {"lengths": [1, "x"], "about": {}},
+            'row 1: column "lengths.1": input should be a valid integer, unable to parse string as an '
+            "integer, not 'x'",
+        ),
+        (
+            {"sizes": "y" * 200, "about": {"a": None}},
+            f'row 1: column "sizes": input should be a valid list, not \'{"y" * 56}... (and 1 more)',
+        ),
+    ],
+)
+def test_a_schema_names_the_column_as_the_file_has_it(
+    tmp_path: Path, row: dict[str, Any], message: str
+) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    with pytest.raises(UserError) as caught:
+        samples(modelled(), tmp_path / "a.jsonl")
+    assert str(caught.value) == f"chartqa: {tmp_path / 'a.jsonl'}: {message}"
+
+
+def test_an_object_of_rows_keeps_its_keys_and_a_list_under_data_is_the_rows(tmp_path: Path) -> None:
+    named = replace(modelled(), to_sample=lambda row: Sample(row["id"], (), "?", row["x"]))
+    (tmp_path / "a.json").write_text(json.dumps({"k": {"x": 1}, "l": {"x": 2, "id": "own"}}))
+    assert [(s.id, s.target) for s in samples(named, tmp_path / "a.json")] == [("k", 1), ("own", 2)]
+    (tmp_path / "b.json").write_text(json.dumps({"version": 1, "data": [{"x": 1, "id": "a"}]}))
+    assert [(s.id, s.target) for s in samples(named, tmp_path / "b.json")] == [("a", 1)]
+
+
+def test_a_row_tells_a_missing_image_from_an_empty_one(tmp_path: Path) -> None:
+    seen: list[tuple[bool, Any]] = []
+
+    def to_sample(row: Any) -> Sample:
+        seen.append(("image" in row, row["image"]))
+        return Sample("", (), "?", None)
+
+    (tmp_path / "a.jsonl").write_text('{"x": 1}\n{"image": ""}\n{"image": null}')
+    samples(replace(modelled(), to_sample=to_sample), tmp_path / "a.jsonl")
+    assert seen == [(False, None), (True, None), (True, None)]
+
+
+def test_rows_in_memory_are_a_source() -> None:
+    rows = [{"type": "human_test", "question": "How many?", "answer": "4"}]
+    (found,) = samples(chartqa(), listed("the answers' rows", rows), images=False)
+    assert found.target == "4"
+    with pytest.raises(UserError, match=r'^chartqa: the answers\' rows: row 1: column "answer" is missing'):
+        samples(
+            chartqa(),
+            listed("the answers' rows", [{k: rows[0][k] for k in ("type", "question")}]),
+            images=False,
+        )
+
+
+def test_offline_says_what_would_help(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(
+        UserError,
+        match=r"^chartqa: lmms-lab/ChartQA, split test, revision \w+, is not in the local cache; "
+        r"without --offline it would be downloaded",
+    ):
+        samples(chartqa())
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"), [(9, "row 1: has 9 cells, but there are 11 columns"), (14, "row 1: has 14 cells")]
+)
+def test_a_tsv_row_of_another_length_is_named(tmp_path: Path, cells: int, message: str) -> None:
+    path = save_tsv(tmp_path / "a.tsv", [tsv_row(7, PICTURE)])
+    head, row = path.read_text().splitlines()
+    values = (row.split("\t") + ["more"] * 9)[:cells]
+    path.write_text("\n".join([head, "\t".join(values)]))
+    with pytest.raises(UserError, match=message):
+        samples(mmbench(), path)

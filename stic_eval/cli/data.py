@@ -1,0 +1,174 @@
+"""`stic-eval data`: checks a benchmark's data, and puts it into one format."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stic_eval.cli import options as o
+
+if TYPE_CHECKING:
+    from stic_eval.evals.benchmark import Benchmark
+    from stic_eval.evals.check import Checked
+
+app = typer.Typer(help="Check a benchmark's data, or convert it.", no_args_is_help=True)
+
+_SHOWN = 50
+
+Name = Annotated[str, typer.Argument(metavar="BENCHMARK", help="As `stic-eval ls benchmarks` lists them.")]
+Source = Annotated[
+    str,
+    typer.Option(
+        "--from",
+        help="`hub`, `vlmeval` (the folder `$LMUData`), `pocket`, or a local copy: parquet, arrow, JSON or "
+        "JSONL, VLMEvalKit's TSV, or LLaVA's folder of questions and images.",
+    ),
+]
+Options = Annotated[
+    list[str] | None,
+    typer.Option("--option", "-o", metavar="KEY=VALUE", help="An option of the benchmark; repeatable."),
+]
+
+
+@app.command("check")
+def check(
+    benchmark: Name,
+    source: Source = "hub",
+    protocol: o.Protocol = None,
+    option: Options = None,
+    allow_remote_images: o.AllowRemoteImages = None,
+    offline: o.Offline = None,
+    json_out: Annotated[
+        Path | None, typer.Option("--json", help="Write every problem to this file as well.")
+    ] = None,
+    quiet: o.Quiet = False,
+) -> None:
+    """Say what is wrong with which row: schema, ids, images, numbers of rows. Exit code 1 if anything is."""
+    from stic_eval.errors import UserError
+    from stic_eval.store import atomic_write
+
+    if json_out is not None and json_out.is_dir():
+        raise UserError(f"--json {json_out}: is a folder; give a file")
+    chosen = _chosen(benchmark, protocol, option, allow_remote_images, offline)
+    checked = _checked(chosen, source, bool(allow_remote_images), quiet)
+    _print(checked)
+    if json_out is not None:
+        data = {
+            "benchmark": chosen.name,
+            "source": source,
+            "protocol": chosen.variant or chosen.protocol,
+            "rows": len(checked.opened.kept),
+            "problems": [asdict(problem) for problem in checked.problems],
+            "warnings": list(checked.warnings),
+        }
+        atomic_write(json_out, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+    if checked.problems:
+        raise typer.Exit(1)
+
+
+@app.command("prepare")
+def prepare(
+    benchmark: Name,
+    source: Source,
+    to: Annotated[Path, typer.Option(help="Folder to write, new or empty.")] = ...,  # type: ignore[assignment]
+    skip_invalid: Annotated[
+        bool, typer.Option("--skip-invalid", help="Leave out rows with problems instead of refusing.")
+    ] = False,
+    protocol: o.Protocol = None,
+    option: Options = None,
+    allow_remote_images: o.AllowRemoteImages = None,
+    offline: o.Offline = None,
+    quiet: o.Quiet = False,
+) -> None:
+    """Check data and write it as parquet with embedded images, for `-o rows.BENCHMARK=FOLDER`."""
+    from stic_eval.evals import prepare as writing
+    from stic_eval.printable import printable
+
+    chosen = _chosen(benchmark, protocol, option, allow_remote_images, offline)
+    to = to.expanduser()
+    writing.refuse_taken(to)
+    checked = _checked(chosen, source, bool(allow_remote_images), quiet)
+    _print(checked)
+    if checked.problems and not skip_invalid:
+        typer.echo("nothing was written; --skip-invalid leaves out rows with problems", err=True)
+        raise typer.Exit(1)
+    with _progress("writing", len(checked.samples), quiet) as progress:
+        done = writing.prepare(checked, to, progress=progress)
+    files = f"{len(done.files)} file{'s' * (len(done.files) != 1)}"
+    typer.echo(printable(f"{done.rows} rows in {files}: {done.folder} (-o rows.{chosen.name}={done.folder})"))
+    if checked.problems:
+        raise typer.Exit(3)
+
+
+def _chosen(
+    name: str, protocol: str | None, option: list[str] | None, remote: bool | None, offline: bool | None
+) -> Benchmark:
+    """The benchmark under its options, which are said as everywhere."""
+    from stic_eval import registry
+    from stic_eval.variants import with_options
+
+    found = registry.benchmarks().get(name)
+    flags = {
+        "benchmarks": name,
+        "methods": ["baseline"],
+        "protocol": protocol,
+        "allow_remote_images": remote,
+        "offline": offline,
+    }
+    built = o.configure(None, None, [o.of_benchmark(name, item) for item in option or ()], flags)
+    return with_options(found, built.benchmark_options.get(name, {}))
+
+
+def _checked(benchmark: Benchmark, source: str, remote: bool, quiet: bool) -> Checked:
+    from datasets import disable_progress_bars
+
+    from stic_eval.evals.check import check as examine
+    from stic_eval.evals.sources import NAMED
+
+    disable_progress_bars()  # of its own reading, beside ours
+    where = source if source in NAMED else Path(source).expanduser()
+    with _progress("checking", None, quiet) as progress:
+        return examine(benchmark, where, remote=remote, progress=progress)
+
+
+@contextmanager
+def _progress(name: str, total: int | None, quiet: bool) -> Iterator[Callable[[int, int | None], None]]:
+    from stic_eval.cli.progress import Reporter
+
+    with Reporter(None, quiet=quiet) as report, report.step(name, total) as step:
+        yield step.update
+
+
+def _print(checked: Checked) -> None:
+    """Prints the first problems, the warnings, and a line that sums up."""
+    from stic_eval.evals.faults import Fault
+    from stic_eval.printable import printable
+
+    def line(text: str) -> None:
+        typer.echo(" ".join(printable(text).split("\n")))
+
+    rows = len(checked.opened.kept)
+    alike = Counter((problem.column, problem.message) for problem in checked.problems)
+    # A column that no row has is one line, not thousands.
+    common = [fault for fault, count in alike.items() if count == rows > 1]
+    for column, message in common:
+        line(f"all {rows} rows: {Fault(column, message)}")
+    single = [problem for problem in checked.problems if (problem.column, problem.message) not in common]
+    for problem in single[:_SHOWN]:
+        line(str(problem))
+    if len(single) > _SHOWN:
+        line(f"... and {len(single) - _SHOWN} more problems (`data check --json FILE` lists all)")
+    for warning in checked.warnings:
+        line(f"warning: {warning}")
+    bad = (
+        f"{len(checked.problems)} problems in {checked.bad_rows} rows" if checked.problems else "no problems"
+    )
+    opened = checked.opened
+    line(f"{opened.benchmark.title}: {opened.rows.where}: {rows} rows, {bad}")

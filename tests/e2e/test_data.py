@@ -1,0 +1,139 @@
+"""`stic-eval data` as people use it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from PIL import Image
+
+if TYPE_CHECKING:
+    from conftest import Lab
+
+
+def charts(folder: Path, bad: int = 0, n: int = 3) -> Path:
+    """Some rows, and as many after them whose image is not there."""
+    folder.mkdir()
+    Image.new("RGB", (9, 9), "red").save(folder / "x.png")
+    row = {"type": "human_test", "question": "How many?", "answer": "1"}
+    rows = [{**row, "image": "x.png"}] * n + [{**row, "image": "\x1b[2J.png"}] * bad
+    (folder / "test.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder
+
+
+def test_clean_data_is_said_to_be(lab: Lab, tmp_path: Path) -> None:
+    done = lab.at(tmp_path).invoke("data", "check", "chartqa", "--from", charts(tmp_path / "a"))
+    assert done.code == 0, done.err
+    lines = done.out.splitlines()
+    assert lines[0] == "warning: 3 rows; the data set has 2500"
+    assert lines[1] == f"ChartQA: {tmp_path / 'a'}: 3 rows, no problems"
+
+
+def test_problems_are_listed_up_to_a_number_and_written_in_full(lab: Lab, tmp_path: Path) -> None:
+    folder, lab = charts(tmp_path / "a", bad=60), lab.at(tmp_path)
+    done = lab.invoke("data", "check", "chartqa", "--from", folder, "--json", "found.json", "-q")
+    assert done.code == 1
+    lines = done.out.splitlines()
+    assert lines[0] == r'row 4 (id 3): column "image": \x1b[2J.png: No such file or directory'
+    assert lines[50].startswith("... and 10 more problems")
+    assert lines[-1] == f"ChartQA: {folder}: 63 rows, 60 problems in 60 rows"
+    assert done.err == ""
+    found = json.loads((lab.folder / "found.json").read_text(encoding="utf-8"))
+    assert (found["benchmark"], found["rows"], len(found["problems"])) == ("chartqa", 63, 60)
+    assert found["problems"][0]["row"] == 4
+    assert found["problems"][0]["column"] == "image"
+
+
+def test_what_is_wrong_with_all_rows_is_one_line(lab: Lab, tmp_path: Path) -> None:
+    folder, lab = charts(tmp_path / "a"), lab.at(tmp_path)
+    done = lab.invoke("data", "check", "mmvet", "--from", folder)
+    assert done.code == 1
+    assert 'all 3 rows: column "capability" is missing' in done.out
+    assert "row 1" not in done.out
+
+
+def test_data_is_prepared_checked_and_evaluated(lab: Lab, tmp_path: Path) -> None:
+    folder, lab = charts(tmp_path / "a"), lab.at(tmp_path)
+    done = lab.invoke("data", "prepare", "chartqa", "--from", folder, "--to", "out")
+    assert done.code == 0, done.err
+    assert "3 rows in 1 file: out (-o rows.chartqa=out)" in done.out
+    assert lab.invoke("data", "check", "chartqa", "--from", "out").code == 0
+    argv = ("--model", lab.model, "--benchmarks", "chartqa", "--no-dar", "-o", "rows.chartqa=out", "-q")
+    ran = lab.invoke("eval", *argv, "--output", "run")
+    assert ran.code == 0, ran.err
+    assert len((lab.folder / "run" / "records" / "baseline" / "chartqa.jsonl").read_text().splitlines()) == 3
+
+
+def test_bad_rows_are_refused_or_left_out(lab: Lab, tmp_path: Path) -> None:
+    folder, lab = charts(tmp_path / "a", bad=1), lab.at(tmp_path)
+    argv = ("data", "prepare", "chartqa", "--from", folder, "--to", "out")
+    done = lab.invoke(*argv)
+    assert done.code == 1
+    assert "--skip-invalid" in done.err
+    assert not (lab.folder / "out").exists()
+    done = lab.invoke(*argv, "--skip-invalid")
+    assert done.code == 3, done.err
+    manifest = json.loads((lab.folder / "out" / "manifest.json").read_text(encoding="utf-8"))
+    assert (manifest["rows"], len(manifest["skipped"])) == (3, 1)
+
+
+def test_vlmevals_file_becomes_one_of_ours_under_its_options(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = lab.at(tmp_path)
+    Image.new("RGB", (30, 30), "red").save(tmp_path / "x.png")
+    image = base64.b64encode((tmp_path / "x.png").read_bytes()).decode()
+    head = ["index", "question", "hint", "A", "B", "answer", "category", "l2-category", "image"]
+    rows = [
+        ["7", "Which?", "", "red", "blue", "A", "color", "coarse_perception", image],
+        ["1000007", "Which?", "", "blue", "red", "B", "color", "coarse_perception", "7"],
+    ]
+    (tmp_path / "MMBench_DEV_EN.tsv").write_text("\n".join("\t".join(row) for row in [head, *rows]))
+    monkeypatch.setenv("LMUData", str(tmp_path))
+    both = lab.invoke("data", "prepare", "mmbench", "--from", "vlmeval", "--to", "both")
+    assert both.code == 0, both.err
+    one = lab.invoke("data", "check", "mmbench", "--from", "both", "-o", "evaluation=vanilla")
+    assert "both: 1 rows, no problems" in one.out
+    argv = ("--model", lab.model, "--benchmarks", "mmbench", "--no-dar", "-o", "rows.mmbench=vlmeval", "-q")
+    ran = lab.invoke("eval", *argv, "--output", "run")
+    assert ran.code == 0, ran.err
+    monkeypatch.setenv("LMUData", str(tmp_path / "cache"))
+    assert "holds no MMBench_DEV_EN.tsv" in lab.invoke("eval", *argv, "--output", "other").err
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["data", "check", "chartq"], 'no benchmark is called "chartq"; did you mean "chartqa"?'),
+        (["data", "check", "chartqa", "--from", "nowhere"], "chartqa: nowhere: no such file or folder"),
+        (
+            ["data", "check", "mmbench", "--from", "pocket", "-o", "evaluation=x"],
+            "-o benchmarks.mmbench.evaluation",
+        ),
+        (["data", "check", "mmbench", "--from", "pocket", "--protocol", "x"], "--protocol x"),
+        (["data", "check", "mmbench", "--from", "pocket", "--json", "."], "--json .: is a folder"),
+        (["data", "prepare", "chartqa", "--from", "pocket"], "--to"),
+        (["data", "prepare", "chartqa", "--from", "pocket", "--to", "."], "--to .: is not empty"),
+    ],
+)
+def test_a_mistake_is_one_line(lab: Lab, tmp_path: Path, argv: list[str], message: str) -> None:
+    (tmp_path / "something").touch()
+    done = lab.at(tmp_path).invoke(*argv)
+    assert done.code == 2
+    assert message in done.err
+    assert len(done.err.splitlines()) == 1
+
+
+def test_offline_nothing_is_asked_of_the_hub(lab: Lab, tmp_path: Path) -> None:
+    # In a process of its own: the hub's client looks at the environment when it is imported.
+    environment = {**os.environ, **lab.environment, "HF_HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "stic_eval.cli.app", "data", "check", "chartqa", "--offline"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "is not in the local cache; without --offline it would be downloaded" in done.stderr
