@@ -31,8 +31,8 @@ def rule_score(response: str, facts: Facts) -> Score:
 
 
 def unjudged() -> Score:
-    """The verdict on an answer that only a judge could grade: this version has no client of one."""
-    return Score(value=None, why="this version has no judge client")
+    """The verdict on an answer that only a judge can grade, as long as none is configured."""
+    return Score(value=None, why="needs a judge (--judge MODEL)", open=True)
 
 
 def grading_note(records: Iterable[Record]) -> str | None:

@@ -1,0 +1,322 @@
+"""A client of OpenAI-compatible servers: many chat completions at once, failures retried, spending bounded.
+
+`Client.stream` runs work in a bounded number of threads, and that work calls `Client.ask`. What a
+server sends is untrusted: it is bounded in size and time, checked against the schema, and cleared of
+the key, should it echo it. httpx2 is imported when the first request is sent, not before.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from stic_eval.errors import UserError
+from stic_eval.models.wire import Cut, Line, check_key, checked_url, error_of, refused_for_ever, retry_after
+from stic_eval.printable import printable
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_RETRIED = {408, 409, 429}  # and every 5xx
+_FATAL = {401, 403, 404}  # no later request would fare better
+_SHOWN = 200
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A server, a model on it, and how patiently it is asked.
+
+    Attributes:
+        base_url: What `/chat/completions` is appended to, as given; with a key, use https unless the
+            server is on this machine.
+        model: The model's name at the server.
+        api_key: Sent as a bearer token; None: none. In no `repr`, error or log.
+        timeout: Seconds for one request, from connecting to the reply's last byte.
+        attempts: Times that a request is sent before it counts as failed.
+        concurrency: Requests in flight.
+        max_requests: Cap on requests sent, repetitions included; None: none.
+        backoff: Seconds; the n-th wait is drawn from [0, backoff * 2^n] (full jitter).
+        longest_backoff: Bound on that range, in seconds.
+        longest_wait: Bound on what a server may demand by Retry-After, in seconds.
+        max_bytes: Bound on a reply's size.
+        flag: Flag of the model's name; the others of its family are this one with a suffix.
+    """
+
+    base_url: str
+    model: str
+    api_key: str | None = field(default=None, repr=False)
+    timeout: float = 60.0
+    attempts: int = 6
+    concurrency: int = 8
+    max_requests: int | None = None
+    backoff: float = 1.0
+    longest_backoff: float = 60.0
+    longest_wait: float = 600.0
+    max_bytes: int = 8 << 20
+    flag: str = "--judge"
+
+
+@dataclass(frozen=True)
+class Chat:
+    """One request.
+
+    Attributes:
+        messages: `{"role": ..., "content": ...}`; content is a text or a list of parts.
+        max_tokens: Bound on the reply.
+        temperature: 0 is greedy.
+        seed: Sent if it is given.
+    """
+
+    messages: Sequence[Mapping[str, Any]]
+    max_tokens: int
+    temperature: float = 0.0
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the server answered.
+
+    Attributes:
+        text: The message's content; empty if the server gave a reason to finish instead.
+        finish_reason: `stop`, `length`, `content_filter`, `refusal`, or whatever the server says.
+        n_tokens: Generated tokens, if the server counts them, else 0.
+        seconds: From sending the request that succeeded to its last byte.
+    """
+
+    text: str
+    finish_reason: str
+    n_tokens: int = 0
+    seconds: float = 0.0
+
+
+class Failure(Exception):
+    """A request that got no usable reply, with the reason in one line."""
+
+
+class _Retry(Exception):
+    """One attempt failed; another one may not. `wait`: seconds that the server asked for."""
+
+    def __init__(self, reason: str, wait: float | None = None, *, reached: bool = True) -> None:
+        super().__init__(reason)
+        self.wait, self.reached = wait, reached
+
+
+class Client:
+    """Asks one endpoint. Usable by many threads.
+
+    Args:
+        endpoint: Whom to ask.
+        wait: Sleeps for so many seconds; for tests. The default is woken by `stop`.
+
+    Raises:
+        UserError: The address is none, or the key is no header value.
+    """
+
+    def __init__(self, endpoint: Endpoint, *, wait: Callable[[float], object] | None = None) -> None:
+        self.endpoint = endpoint
+        self._url = checked_url(endpoint)
+        check_key(endpoint)
+        self._stopped = threading.Event()
+        self._wait = wait or self._stopped.wait
+        self._lock = threading.Lock()
+        self._local = threading.local()
+        self._lines: list[Line] = []
+        self._sent = 0
+        self._resume_at = 0.0  # nobody sends before: a server that is overrun is so for all
+        self._answered = False
+        self._lost_in_a_row = 0
+        self._limit_name = "max_tokens"
+        self._random = random.Random()
+
+    @property
+    def sent(self) -> int:
+        """HTTP requests sent so far, repetitions included."""
+        return self._sent
+
+    def stream(self, items: Sequence[T], work: Callable[[T], R]) -> Iterator[tuple[T, R]]:
+        """Does work on every item, `concurrency` at a time, and yields each with its result as it ends.
+
+        Whatever ends the iteration early - Ctrl-C, an error of `work`, the caller - stops the client:
+        waits are woken, open requests are cut, items not yet begun are dropped.
+        """
+        ended: queue.SimpleQueue[tuple[T, R | None, BaseException | None]] = queue.SimpleQueue()
+        if self._stopped.is_set():
+            raise RuntimeError("this client was stopped")
+        left: queue.SimpleQueue[T] = queue.SimpleQueue()
+        for item in items:
+            left.put(item)
+
+        def run() -> None:
+            while not self._stopped.is_set():
+                try:
+                    item = left.get_nowait()
+                except queue.Empty:
+                    break
+                try:
+                    ended.put((item, work(item), None))
+                except BaseException as error:  # raised again where the results are awaited
+                    ended.put((item, None, error))
+                    break
+            self._hang_up()
+
+        # Daemons: a request that hangs must not keep the interpreter from exiting.
+        for _ in range(min(self.endpoint.concurrency, len(items))):
+            threading.Thread(target=run, daemon=True).start()
+        try:
+            for _ in range(len(items)):
+                item, result, error = ended.get()
+                if error is not None:
+                    raise error
+                yield item, result  # type: ignore[misc]
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Ends every wait and every open request; the client is of no use afterwards."""
+        self._stopped.set()
+        with self._lock:
+            lines = list(self._lines)
+        for line in lines:
+            line.cut()
+
+    def ask(self, chat: Chat) -> Reply:
+        """Sends one request until it is answered.
+
+        Raises:
+            Failure: It was refused, ran out of attempts, or the cap is used up.
+            UserError: No request can succeed: the key is refused, the address or the model is wrong.
+        """
+        reason, reached = "", True
+        for attempt in range(self.endpoint.attempts):
+            if self._lost_in_a_row >= max(20, 2 * self.endpoint.concurrency):
+                raise Failure(f"given up on the server after {self._lost_in_a_row} failures in a row")
+            self._pause()
+            self._spend()
+            try:
+                reply = self._send(chat)
+            except _Retry as failed:
+                reason, reached = self._clean(str(failed)), failed.reached
+                self._back_off(attempt, failed.wait)
+            else:
+                self._lost_in_a_row = 0
+                return reply
+        with self._lock:
+            self._lost_in_a_row += 1
+        if not reached and not self._answered:
+            raise UserError(f"{self._base}: cannot be reached ({reason}); is the address right?")
+        raise Failure(f"{reason} ({self.endpoint.attempts} attempts)")
+
+    @property
+    def _base(self) -> str:
+        return f"{self.endpoint.flag}-base-url {self.endpoint.base_url}"
+
+    def _pause(self) -> None:
+        delay = self._resume_at - time.monotonic()
+        if delay > 0:
+            self._wait(delay)
+        if self._stopped.is_set():
+            raise Failure("interrupted")
+
+    def _spend(self) -> None:
+        cap = self.endpoint.max_requests
+        with self._lock:
+            if cap is not None and self._sent >= cap:
+                raise Failure(f"the cap of {cap} requests is used up ({self.endpoint.flag}-max-requests)")
+            self._sent += 1
+
+    def _back_off(self, attempt: int, demanded: float | None) -> None:
+        if attempt + 1 == self.endpoint.attempts:
+            return
+        ceiling = min(self.endpoint.longest_backoff, self.endpoint.backoff * 2.0**attempt)
+        delay = self._random.uniform(0, ceiling)
+        if demanded is not None:
+            demanded = min(demanded, self.endpoint.longest_wait)
+            with self._lock:
+                self._resume_at = max(self._resume_at, time.monotonic() + demanded)
+            delay += demanded
+        self._wait(delay)
+
+    def _send(self, chat: Chat) -> Reply:
+        body: dict[str, Any] = {
+            "model": self.endpoint.model,
+            "messages": [dict(message) for message in chat.messages],
+            "temperature": chat.temperature,
+            (limit := self._limit_name): chat.max_tokens,
+        }
+        if chat.seed is not None:
+            body["seed"] = chat.seed
+        begin = time.monotonic()
+        try:
+            status, headers, data = self._line().post(self._url, json.dumps(body).encode())
+        except Cut as cut:
+            raise _Retry(str(cut), reached=cut.reached) from None
+        self._answered = True
+        if status == 200:
+            return self._read(data, time.monotonic() - begin)
+        said = self._clean(error_of(data))
+        if status in _RETRIED or status >= 500:
+            raise _Retry(f"HTTP {status}{said}", retry_after(headers.get("retry-after")))
+        if status in _FATAL or 300 <= status < 400:
+            where = self._clean(headers.get("location", "elsewhere")) if status < 400 else ""
+            raise UserError(refused_for_ever(self.endpoint, status, said, where))
+        if limit == "max_tokens" and "max_completion_tokens" in said:
+            self._limit_name = "max_completion_tokens"  # newer models at OpenAI know only this name
+            raise _Retry(f"HTTP {status}{said}")
+        raise Failure(f"HTTP {status}{said}")
+
+    def _read(self, data: bytes, seconds: float) -> Reply:
+        try:
+            parsed = json.loads(data)
+            choice = parsed["choices"][0]
+            message, finish = choice["message"], choice.get("finish_reason")
+            text, refusal = message.get("content"), message.get("refusal")
+            counted = (parsed.get("usage") or {}).get("completion_tokens")
+        except (ValueError, RecursionError) as error:
+            raise _Retry(f"the reply is not JSON ({type(error).__name__})") from None
+        except (KeyError, IndexError, TypeError, AttributeError):
+            raise _Retry(f"the reply has no message{error_of(data)}") from None
+        finish = finish if isinstance(finish, str) else "stop"
+        if isinstance(refusal, str) and refusal and not text:
+            text, finish = refusal, "refusal"
+        if text is None and finish in ("content_filter", "length"):
+            text = ""
+        if not isinstance(text, str):
+            raise _Retry("the reply's content is no text")
+        if self.endpoint.api_key:
+            text = text.replace(self.endpoint.api_key, "[key]")
+        # JSON can hold half a surrogate pair, which no file or database takes.
+        text = text.encode("utf-8", "replace").decode()
+        n_tokens = counted if isinstance(counted, int) and 0 <= counted < 1 << 31 else 0
+        return Reply(text, finish, n_tokens, seconds)
+
+    def _line(self) -> Line:
+        line: Line | None = getattr(self._local, "line", None)
+        if line is None:
+            key = self.endpoint.api_key
+            line = Line(key, self.endpoint.timeout, self.endpoint.max_bytes)
+            self._local.line = line
+            with self._lock:
+                self._lines.append(line)
+        return line
+
+    def _hang_up(self) -> None:
+        line: Line | None = getattr(self._local, "line", None)
+        if line is not None:
+            with self._lock:
+                self._lines.remove(line)
+            del self._local.line
+            line.close()
+
+    def _clean(self, text: str) -> str:
+        if self.endpoint.api_key:
+            text = text.replace(self.endpoint.api_key, "[key]")
+        text = printable(" ".join(text.split()))
+        return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."

@@ -1,0 +1,193 @@
+"""One connection to a server: a request with a deadline for all of it, and a bound on the reply's size."""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import math
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from stic_eval.errors import UserError
+
+if TYPE_CHECKING:
+    from stic_eval.models.api import Endpoint
+
+
+class Cut(Exception):
+    """No complete reply came, with the reason; `reached`: whether there was a connection at all."""
+
+    def __init__(self, reason: str, *, reached: bool = True) -> None:
+        super().__init__(reason)
+        self.reached = reached
+
+
+class Line:
+    """Posts to a server over one connection that is kept. One thread uses it; any may `cut` it.
+
+    Time-outs of HTTP libraries start anew with every byte, so a server that dribbles could hold a
+    request for ever. Here a timer shuts the socket down when the time for the whole is over.
+
+    Args:
+        api_key: Sent as a bearer token; None: none.
+        timeout: Seconds for a request, from connecting to the last byte.
+        max_bytes: Bound on the reply, decompressed.
+    """
+
+    def __init__(self, api_key: str | None, timeout: float, max_bytes: int) -> None:
+        import httpx2
+
+        self._timeout, self._max_bytes = timeout, max_bytes
+        headers = {"Content-Type": "application/json", "User-Agent": "stic-eval"}
+        if api_key:
+            headers["Authorization"] = f"Bearer {api_key}"
+        self._client = httpx2.Client(
+            headers=headers,
+            timeout=timeout,
+            follow_redirects=False,  # else the key would go wherever the server points
+            limits=httpx2.Limits(max_connections=1, max_keepalive_connections=1),
+        )
+        self._socket: socket.socket | None = None
+        self._expired = False
+
+    def post(self, url: str, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
+        """Sends and returns status, headers (lower-case names) and body.
+
+        Raises:
+            Cut: The server cannot be reached, is too slow, sends too much, or hangs up.
+        """
+        import httpx2
+
+        self._expired = False
+        timer = threading.Timer(self._timeout, self._expire)
+        timer.daemon = True
+        timer.start()
+        ends = time.monotonic() + self._timeout
+        try:
+            with self._client.stream("POST", url, content=body, extensions={"trace": self._trace}) as reply:
+                data = bytearray()
+                for chunk in reply.iter_bytes():
+                    data += chunk
+                    if len(data) > self._max_bytes:
+                        raise Cut(f"the reply is longer than {self._max_bytes} bytes")
+                    if time.monotonic() > ends:
+                        raise Cut(self._late)
+                return reply.status_code, dict(reply.headers), bytes(data)
+        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError, httpx2.InvalidURL) as error:
+            raise Cut(f"no connection: {error}", reached=False) from None
+        except (httpx2.HTTPError, httpx2.StreamError, OSError, ValueError) as error:
+            late = self._expired or isinstance(error, httpx2.TimeoutException)
+            raise Cut(self._late if late else f"cut off: {str(error) or type(error).__name__}") from None
+        finally:
+            timer.cancel()
+
+    def cut(self) -> None:
+        """Hangs up: a request that is waiting for bytes ends now."""
+        connection = self._socket
+        if connection is not None:
+            with suppress(OSError):  # closed already
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Gives the connection back to the system."""
+        self._client.close()
+        self._forget()
+
+    def _forget(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    @property
+    def _late(self) -> str:
+        return f"no complete reply within {self._timeout:g} s"
+
+    def _expire(self) -> None:
+        self._expired = True
+        self.cut()
+
+    def _trace(self, event: str, info: Mapping[str, Any]) -> None:
+        if event.endswith((".connect_tcp.complete", ".connect_unix_socket.complete")):
+            self._forget()
+            # A handle of its own: TLS takes the socket itself over, and nobody else closes this one.
+            self._socket = info["return_value"].get_extra_info("socket").dup()
+
+
+def retry_after(value: str | None) -> float | None:
+    """Seconds that a Retry-After header asks for (a number, or a date); None: nothing sensible."""
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            when = email.utils.parsedate_to_datetime(value)
+        except ValueError:
+            return None
+        seconds = (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+    return max(seconds, 0.0) if math.isfinite(seconds) else None
+
+
+def refused_for_ever(endpoint: Endpoint, status: int, said: str, where: str) -> str:
+    """One line on a status that every other request would get too, with the flag to put right."""
+    flag = endpoint.flag
+    if status in (401, 403):
+        return f"{flag}-api-key-env: the server refuses the key (HTTP {status}{said})"
+    if status == 404:
+        return (
+            f"{flag}-base-url {endpoint.base_url} or {flag} {endpoint.model}: "
+            f"the server knows no such address or model (HTTP 404{said})"
+        )
+    return f"{flag}-base-url {endpoint.base_url}: the server points to {where} (HTTP {status}); give that"
+
+
+def error_of(data: bytes) -> str:
+    """`: message` of an error body in OpenAI's shape, or the beginning of any other."""
+    text = data[:4000].decode("utf-8", "replace")
+    try:
+        error = json.loads(data)["error"]
+        text = str(error["message"] if isinstance(error, dict) else error)
+    except (ValueError, RecursionError, KeyError, TypeError):
+        pass
+    return f": {text.strip()}" if text.strip() else ""
+
+
+def checked_url(endpoint: Endpoint) -> str:
+    """Where chat completions are posted to.
+
+    Raises:
+        UserError: The address is none, or one that may hold a secret, which is then not shown.
+    """
+    flag, url = f"{endpoint.flag}-base-url", endpoint.base_url
+    if "@" in url or "?" in url or "#" in url:
+        raise UserError(
+            f"{flag}: an address with a password or a query would be written down as it is; put the key "
+            f"into the environment variable of {endpoint.flag}-api-key-env, and give the address alone"
+        )
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise UserError(f"{flag} {url}: give an address such as https://api.openai.com/v1")
+    return url.rstrip("/") + "/chat/completions"
+
+
+def check_key(endpoint: Endpoint) -> None:
+    """Makes sure that the key can be sent.
+
+    Raises:
+        UserError: It holds what no header may; the message does not show it.
+    """
+    key = endpoint.api_key
+    if key is not None and (not key or not all("!" <= char <= "~" for char in key)):
+        raise UserError(
+            f"{endpoint.flag}-api-key-env: that variable holds blanks or characters that no key has"
+        )
