@@ -1,56 +1,218 @@
 """TextVQA (validation, 5,000 questions): reading text in photographs.
 
-Prompt as in LLaVA-1.5's `llava_textvqa_val_v051_ocr.jsonl`: the question, the OCR tokens that the
-data set comes with (no such line if it has none), the request for a short answer. Metric: VQA
-accuracy over ten annotators. Data: Singh et al., 2019, arXiv 1904.08920.
+The prompt is LLaVA-1.5's (`llava_textvqa_val_v051_ocr.jsonl`: the question, the OCR tokens that the data
+set comes with, the request for a short answer) or lmms-eval's, which leaves the tokens out. Metric: VQA
+accuracy over ten annotators. Data: Singh et al., 2019, arXiv 1904.08920. Rows of the hub data set, of
+the authors' JSON (with the tokens of LLaVA's questions) and of VLMEvalKit's TSV (without tokens) all fit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import ast
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Annotated, Any, Literal
 
-from stic_eval.evals.benchmark import Benchmark, HubData
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
+
+from stic_eval.evals.benchmark import Benchmark, Departure, HubData, Layout
+from stic_eval.evals.columns import FilledText, Number
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.evals.scoring.vqa import evalai, vqa_accuracy
-from stic_eval.evals.sources import images_of, row_id
+from stic_eval.evals.sources import images_of
 from stic_eval.types import Generation, Sample, Score
 
 SUFFIX = "Answer the question using a single word or phrase."
+OCR = "\nReference OCR token: "
+
+Word = Annotated[str, Field(coerce_numbers_to_str=True)]
 
 
-def to_sample(row: Mapping[str, Any]) -> Sample:
-    """Question and OCR tokens; the target is the annotators' answers."""
-    answers = tuple(str(answer) for answer in row["answers"] or ())
-    if not answers:
-        raise ValueError("column answers is empty (the test split has no answers)")
-    tokens = row.get("ocr_tokens") or ()
-    ocr = f"\nReference OCR token: {', '.join(tokens)}" if tokens else ""
-    name = row_id(row, "question_id")
+def _listed(cell: Any) -> Any:
+    """A list cell. In a TSV it is a Python list's text, and text that is none is the only answer."""
+    if cell is None or cell == "":
+        return ()
+    if not isinstance(cell, str):
+        return cell
+    try:
+        found = ast.literal_eval(cell) if cell.lstrip().startswith("[") else cell
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return (cell,)
+    return found if isinstance(found, list) else (cell,)
+
+
+Words = Annotated[tuple[Word, ...], BeforeValidator(_listed)]
+
+
+class Options(BaseModel):
+    """What may be chosen.
+
+    Attributes:
+        protocol: `llava`: the question with the row's OCR tokens, 128 new tokens; `lmms`: without them,
+            1,024 new tokens, which is what lmms-eval's LLaVA takes where a task sets no bound.
+        ocr: Whether the prompt has the OCR tokens. Left out, it is as the protocol has it, and rows of a
+            file without the column (VLMEvalKit's) are asked without; `true` refuses such rows.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    protocol: Literal["llava", "lmms"] = "llava"
+    ocr: bool | None = None
+
+
+class Row(BaseModel):
+    """A row of the hub's data set, of the authors' JSON or of a TSV. The test split has no `answers`."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    id: Number = Field("", validation_alias=AliasChoices("id", "question_id", "index"))
+    image_id: Number = ""
+    image: Any = None
+    question: FilledText
+    answers: Words = Field(validation_alias=AliasChoices("answers", "answer"))
+    ocr_tokens: Words = ()
+
+
+def to_sample(
+    row: Mapping[str, Any], protocol: Literal["llava", "lmms"] = "llava", ocr: bool | None = None
+) -> Sample:
+    """Question and OCR tokens; the target is the annotators' answers, None in the test split.
+
+    Args:
+        row: In one of the schemas above.
+        protocol: lmms-eval writes the line of tokens even if there is none, LLaVA's prompt does not.
+        ocr: Whether the tokens are in the prompt; None: as the protocol has it.
+    """
+    read = Row.model_validate(row)
+    if ocr and "ocr_tokens" not in read.model_fields_set:
+        raise ValueError("column ocr_tokens is missing, which the prompt needs under ocr=true")
+    wanted = protocol == "llava" if ocr is None else ocr
+    tokens = ", ".join(read.ocr_tokens)
+    line = OCR + tokens if wanted and (tokens or protocol == "lmms") else ""
     return Sample(
-        id=name,
-        images=images_of(row["image"], f"textvqa/{name}"),
-        question=f"{str(row['question']).capitalize()}{ocr}\n{SUFFIX}",
-        target=answers,
+        id=read.id,
+        images=images_of(read.image, f"textvqa/{read.id}"),
+        question=f"{read.question.capitalize()}{line}\n{SUFFIX}",
+        target=read.answers or None,
+        # LLaVA's answer files name the image, not the question.
+        meta={"image_id": read.image_id} if read.image_id else {},
     )
 
 
 def score(sample: Sample, response: str) -> Score:
     """VQA accuracy of the answer in EvalAI's normal form."""
+    if sample.target is None:
+        return Score(None, evalai(response), "the row has no answers (test split)")
     return Score(vqa_accuracy(response, sample.target), evalai(response))
 
 
-benchmark = Benchmark(
-    name="textvqa",
-    title="TextVQA",
-    version=1,
-    source=HubData(
-        "lmms-lab/textvqa", "validation", revision="9c0699cd19768ac5ab97568f6b3cbac4c0062884", rows=5000
+# ---------------------------------------------------------------- other layouts
+
+_Rows = Sequence[Mapping[str, Any]]
+
+
+def _key(image_id: Any, question: str) -> tuple[str, str]:
+    return str(image_id), question.lower()
+
+
+def _join(tables: Mapping[str, _Rows]) -> Iterable[Mapping[str, Any]]:
+    """The questions that LLaVA asks, each with the annotations of its image and text."""
+    annotated: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in tables["annotations"]:
+        annotated.setdefault(_key(row["image_id"], row["question"]), []).append(row)
+    joined = []
+    for asked in tables["questions"]:
+        question, tokens = _taken_apart(asked["text"])
+        key = _key(asked["question_id"], question)
+        if not annotated.get(key):
+            raise ValueError(
+                f"question {question[:60]!r} on image {key[0]} is not in TextVQA_0.5.1_val.json "
+                "(rows are joined by image and question)"
+            )
+        # Two annotators may have asked the same of an image: in the files' order.
+        row = annotated[key].pop(0)
+        joined.append({**row, "image": asked["image"], "ocr_tokens": tokens})
+    return joined
+
+
+def _taken_apart(text: str) -> tuple[str, list[str]]:
+    """Question and OCR tokens of one of LLaVA's prompts."""
+    question, found, rest = text.partition(OCR)
+    if not found:
+        return text.removesuffix(f"\n{SUFFIX}").split("\n")[0], []
+    tokens = rest.removesuffix(f"\n{SUFFIX}")
+    return question, tokens.split(", ") if tokens else []
+
+
+def _authors(tables: Mapping[str, _Rows]) -> Iterable[Mapping[str, Any]]:
+    return [{**row, "image": f"{row['image_id']}.jpg"} for row in tables["annotations"]]
+
+
+_ANNOTATIONS = "TextVQA_0.5.1_val.json"
+LAYOUTS = (
+    Layout(
+        "LLaVA's eval layout",
+        {"questions": "llava_textvqa_val_v051_ocr.jsonl", "annotations": _ANNOTATIONS},
+        "train_images",
+        _join,
     ),
-    to_sample=to_sample,
-    generation=Generation(max_new_tokens=128),
-    score=score,
-    aggregate=summarize,
-    protocol="LLaVA-1.5: question with the rows' OCR tokens, short answer asked for; VQA accuracy",
-    paper_column="TextVQA",
+    Layout("TextVQA's own files", {"annotations": _ANNOTATIONS}, "train_images", _authors),
 )
+
+# ---------------------------------------------------------------- what differs from lmms-eval
+
+DEPARTURES = (
+    Departure(
+        what="a row without answers (test split) is unscored",
+        why="nothing says that its answer is wrong, which is what lmms-eval's 0 counts it as",
+        example="'nokia' to a row without answers: unscored here, 0 in lmms-eval",
+    ),
+    Departure(
+        what="scoring leaves the rows as they are",
+        why="lmms-eval writes normal forms over the row's answers, so that scoring it again may differ",
+        example=(
+            "'thats' where all ten annotators wrote `thats`: right here however often it is scored; right "
+            "once in lmms-eval, and wrong when the same row is scored again"
+        ),
+    ),
+)
+
+
+def vary(options: Options) -> Benchmark:
+    """The benchmark under a protocol, with or without OCR tokens."""
+    lmms = options.protocol == "lmms"
+    with_ocr = not lmms if options.ocr is None else options.ocr
+    tokens = "with the rows' OCR tokens" if with_ocr else "without OCR tokens"
+    changed = f", {'ocr' if with_ocr else 'no ocr'}" if with_ocr == lmms else ""
+    return Benchmark(
+        name="textvqa",
+        title="TextVQA",
+        version=2,
+        source=HubData(
+            "lmms-lab/textvqa", "validation", revision="9c0699cd19768ac5ab97568f6b3cbac4c0062884", rows=5000
+        ),
+        to_sample=partial(to_sample, protocol=options.protocol, ocr=options.ocr),
+        generation=Generation(max_new_tokens=1024 if lmms else 128),
+        score=score,
+        aggregate=summarize,
+        protocol=(
+            f"{'lmms-eval' if lmms else 'LLaVA-1.5'}: question {tokens}, short answer asked for; VQA accuracy"
+        ),
+        variant=options.protocol + changed,
+        options=Options,
+        vary=vary,
+        layouts=LAYOUTS,
+        vlmeval="TextVQA_VAL.tsv",
+        paper_column="TextVQA",
+        metric="VQA accuracy over ten annotators",
+        sources=(
+            "Singh et al., 2019, arXiv 1904.08920 (data)",
+            "github haotian-liu/LLaVA: llava/eval/eval_textvqa.py, m4c_evaluator.py (llava)",
+            "lmms-eval 0.7.3: tasks/textvqa (lmms)",
+            "github facebookresearch/mmf: pythia/tasks/processors.py (metric)",
+        ),
+        departures=DEPARTURES,
+    )
+
+
+benchmark = vary(Options())

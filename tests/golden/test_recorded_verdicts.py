@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 from stic_eval.benchmarks.mathvista import benchmark as mathvista
 from stic_eval.benchmarks.mmbench import benchmark as mmbench
+from stic_eval.benchmarks.scienceqa import benchmark as scienceqa
 
-from stic_eval.evals.scoring.choice import llava_letter
-from stic_eval.evals.scoring.mathvista import extract, is_correct
 from stic_eval.evals.sources import samples
 from stic_eval.types import Record, Sample
 
@@ -28,14 +27,25 @@ def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
+ABOUT = {"metadata": {"task": "", "skills": [], "context": "", "grade": ""}, "question": "x", "query": "x"}
+
+
 def verdict(problem: dict[str, Any], extraction: str) -> bool:
-    kind = (problem["question_type"], problem["answer_type"], problem["choices"] or ())
-    return is_correct(extraction, problem["answer"], *kind, problem["precision"])
+    """The benchmark's verdict on a recorded extraction, through its own row and sample."""
+    assert mathvista.extraction is not None
+    found = mathvista.extraction(mathvista.to_sample({**ABOUT, **problem, "image": None}), extraction)
+    assert found.value is not None
+    assert not found.open
+    return found.value == 1
 
 
-def index(text: str) -> int:
-    letter = llava_letter(text, 5)
-    return -1 if letter is None else "ABCDE".index(letter)
+def index(text: str, n_choices: int = 5) -> int:
+    """The option that the benchmark reads; the recordings do not tell how many there were."""
+    row = {"image": None, "question": "x", "hint": "", "subject": "", "grade": "", "answer": 0}
+    sample = scienceqa.to_sample({**row, "choices": list("vwxyz"[:n_choices])})
+    found = scienceqa.score(sample, text)
+    assert found.open is (found.answer is None)
+    return -1 if found.answer is None else "ABCDE".index(found.answer)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +73,7 @@ def test_every_scienceqa_recording(real_data: Path) -> None:
     assert len(recorded) == 4241
     assert [r["question_id"] for r in recorded if index(r["text"]) != r["parsed_index"]] == [DRAWN_AT_RANDOM]
     drawn = next(r for r in recorded if r["question_id"] == DRAWN_AT_RANDOM)
-    assert llava_letter(drawn["text"], 2) is None
+    assert index(drawn["text"], 2) == -1
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -93,15 +103,17 @@ def test_mathvista_breakdown_is_the_published_one(real_data: Path, model: str) -
 
 
 def test_mathvista_rules_agree_with_the_recorded_judge(real_data: Path) -> None:
-    problems = {r["pid"]: r for r in rows(real_data / "mathvista" / "testmini.jsonl")}
+    problems = {
+        r["pid"]: mathvista.to_sample({**r, "image": None})
+        for r in rows(real_data / "mathvista" / "testmini.jsonl")
+    }
     read = same = 0
     for row in (row for model in MODELS for row in rows(real_data / "mathvista" / f"{model}.jsonl")):
-        problem = problems[row["pid"]]
-        kind = (problem["question_type"], problem["answer_type"], problem["choices"] or ())
-        found = extract(row["response"] or "", *kind)
-        if found is not None:
+        found = mathvista.score(problems[row["pid"]], row["response"] or "")
+        assert found.open is (found.value is None)
+        if found.value is not None:
             read += 1
-            same += verdict(problem, found) is row["correct"]
+            same += (found.value == 1) is row["correct"]
     assert read > 3000
     assert same / read > 0.99
 

@@ -108,10 +108,10 @@ def test_columns_are_the_real_ones() -> None:
 
 
 def test_mathvista_queries_are_those_that_the_benchmark_would_build() -> None:
-    from stic_eval.benchmarks.mathvista import query
+    from stic_eval.benchmarks.mathvista import Row, query
 
     for row in rows.benchmark_rows("mathvista"):
-        assert row["query"] == query({**row, "query": None})
+        assert row["query"] == query(Row.model_validate({**row, "query": None}))
 
 
 @given(SEEDS, KINDS)

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stic_eval.evals.scoring.choice import llava_letter, mmbench_letter, option_letter, option_text
+from stic_eval.evals.scoring.choice import (
+    cell_text,
+    llava_letter,
+    lmms_letter,
+    mmbench_letter,
+    option_cells,
+    option_letter,
+    option_text,
+)
 
 
 @pytest.mark.parametrize(
@@ -31,6 +39,38 @@ from stic_eval.evals.scoring.choice import llava_letter, mmbench_letter, option_
 )
 def test_llava_letter(response: str, n: int, letter: str | None) -> None:
     assert llava_letter(response, n) == letter
+
+
+@pytest.mark.parametrize(
+    ("response", "n", "letter"),
+    [
+        ("B", 4, "B"),
+        (" b\n", 4, "B"),
+        ("B.", 4, "B"),
+        ("B.5 metres", 4, "B"),
+        ("b.", 4, None),
+        ("(B)", 4, None),
+        ("The answer is B.", 4, None),
+        ("D", 3, None),
+        ("D. x", 3, None),
+        ("F", 6, "F"),
+        ("BC", 4, None),
+        ("", 4, None),
+        (".", 4, None),
+    ],
+)
+def test_lmms_letter(response: str, n: int, letter: str | None) -> None:
+    assert lmms_letter(response, n) == letter
+
+
+def test_cells_of_missing_texts_and_options() -> None:
+    assert [cell_text(cell) for cell in (None, float("nan"), "nan", "NaN", "", "banana", 3)] == [
+        *[""] * 5,
+        "banana",
+        3,
+    ]
+    assert option_cells({"A": "x", "B": 2, "C": "nan", "D": "y"}, "ABCD") == {"A": "x", "B": 2}
+    assert option_cells({"A": "x", "B": "y", "C": "z"}, "AB") == {"A": "x", "B": "y"}
 
 
 @pytest.mark.parametrize(
@@ -74,6 +114,7 @@ def test_a_dressed_letter_alone_is_read(letter: str, dress: str) -> None:
 @given(st.text(max_size=200), st.integers(2, 6))
 def test_any_text_gives_an_option_or_nothing(text: str, n: int) -> None:
     assert llava_letter(text, n) in (None, *"ABCDE"[:n])
+    assert lmms_letter(text, n) in (None, *"ABCDEF"[:n])
     assert option_letter(text) in (None, *"ABCDE")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from string import ascii_uppercase
+from typing import Any
 
 _STATED = re.compile(r"The answer is ([A-Z]).")
 
@@ -18,6 +19,32 @@ _DRESSES = (
 def letters(n: int) -> str:
     """The first n option letters."""
     return ascii_uppercase[:n]
+
+
+def cell_text(cell: Any) -> Any:
+    """A text cell; empty for what pandas and the hub make of a missing one (None, NaN, `nan`).
+
+    Anything else than text is returned as it is, for the row's schema to judge.
+    """
+    if cell is None or (isinstance(cell, float) and cell != cell):
+        return ""
+    return "" if isinstance(cell, str) and cell.lower() == "nan" else cell
+
+
+def option_cells(row: Mapping[str, Any], among: str) -> dict[str, Any]:
+    """Letter -> text of a row that has its options in columns `A`, `B`, ...; the first empty one ends them.
+
+    Args:
+        row: A row of MMBench, or of one of VLMEvalKit's TSVs.
+        among: The letters that the benchmark knows.
+    """
+    options: dict[str, Any] = {}
+    for letter in among:
+        text = cell_text(row.get(letter))
+        if text == "":
+            break
+        options[letter] = text
+    return options
 
 
 def llava_letter(response: str, n_options: int) -> str | None:
@@ -40,6 +67,25 @@ def llava_letter(response: str, n_options: int) -> str | None:
             return letter if letter in letters(n_options) else None
     stated = _STATED.findall(text)
     return stated[0] if len(stated) == 1 and stated[0] in letters(min(n_options, 5)) else None
+
+
+def lmms_letter(response: str, n_options: int) -> str | None:
+    """ScienceQA's reader in lmms-eval (`tasks/scienceqa/utils.py`).
+
+    The response is a letter in any case; or begins with an upper-case letter and a full stop,
+    whatever follows. Nothing else is read, so `The answer is B.` is not.
+
+    Args:
+        response: The model's answer.
+        n_options: How many options the item has.
+
+    Returns:
+        The letter in upper case, or None if nothing was read (which counts as wrong).
+    """
+    text = response.strip()
+    dotted = text[:1].isupper() and text[1:2] == "."
+    letter = (text[0] if dotted else text).lower()
+    return letter.upper() if len(letter) == 1 and letter in letters(n_options).lower() else None
 
 
 def option_letter(response: str) -> str | None:

@@ -2,6 +2,8 @@
 
 Rules: github facebookresearch/mmf, `pythia/tasks/processors.py` (EvalAIAnswerProcessor), as LLaVA's
 `m4c_evaluator.py` and lmms-eval use them, quirks included, because they are the published metric.
+No maintained package has them by themselves: `mmf` and `salesforce-lavis` ended in 2020 and 2023,
+`vqa-package` and `vqa-python` are models; lmms-eval, a whole harness, is what the tests compare with.
 """
 
 from __future__ import annotations

@@ -1,0 +1,227 @@
+"""Writes docs/benchmarks.md from what the benchmark files declare: `python -m bench.benchmarks_md`.
+
+`--check` fails if the page is not what would be written, and changes nothing.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel
+
+from stic_eval import registry
+from stic_eval.evals.benchmark import Benchmark, Departure, HubData, Layout
+from stic_eval.evals.sources import samples
+from stic_eval.types import Record, Sample
+
+PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+
+HEAD = """\
+# Benchmarks
+
+Written from the files in `benchmarks/` by `python -m bench.benchmarks_md`; change those, not this page.
+
+A protocol is chosen with `--protocol NAME`, any option with `-o benchmarks.<name>.<option>=<value>`. The
+table and every run's files name the variant. Decoding is greedy. Rows come from the hub at the revision
+given here, from a local copy of it, from VLMEvalKit's TSV (`-o rows.<name>=vlmeval`), or from a folder in
+one of the layouts listed (`-o rows.<name>=FOLDER`). Unscored answers are counted and left out, never taken
+for wrong.
+
+A *departure* is a difference to lmms-eval that is meant. Scoring has no others: the tests in
+`tests/parity/` compare it with lmms-eval's own functions on at least 10,000 generated answers a benchmark.
+"""
+
+
+def page() -> str:
+    """The whole page. Benchmarks of other packages are left out."""
+    known = registry.benchmarks()
+    own = (known.get(name) for name in known.names())
+    built_in = [one for one in own if _module(one).startswith("stic_eval.benchmarks.")]
+    return "\n".join([HEAD, _overview(built_in), *(_section(one) for one in built_in)])
+
+
+def _module(benchmark: Benchmark) -> str:
+    return str(getattr(benchmark.vary, "__module__", ""))
+
+
+def _overview(benchmarks: list[Benchmark]) -> str:
+    rows = [
+        [
+            f"[{one.title}](#{_anchor(one.title)})",
+            f"`{one.name}`",
+            f"{one.source.rows:,}",
+            _coded(variants(one)),
+            _judge(one),
+        ]
+        for one in benchmarks
+    ]
+    return _table(("benchmark", "name", "n", "variants, the default first", "judge"), rows)
+
+
+def variants(benchmark: Benchmark) -> list[Benchmark]:
+    """The benchmark under every choice of its options, each variant once, the default first."""
+    found = {benchmark.variant: benchmark}
+    if benchmark.options is not None and benchmark.vary is not None:
+        fields = benchmark.options.model_fields
+        # The first field, the protocol, changes fastest: the protocols come first.
+        for chosen in product(*(_values(field.annotation) for field in reversed(fields.values()))):
+            values = dict(zip(reversed(fields), chosen, strict=True))
+            one = benchmark.vary(benchmark.options.model_validate(values))
+            found.setdefault(one.variant, one)
+    return list(found.values())
+
+
+def _values(annotation: Any) -> list[Any]:
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    if annotation is bool:
+        return [False, True]
+    # `bool | None`: None is to leave it out.
+    return [value for part in get_args(annotation) for value in _values(part)]
+
+
+def _section(benchmark: Benchmark) -> str:
+    parts = [f"## {benchmark.title}", _intro(benchmark)]
+    facts = [
+        ["metric", benchmark.metric],
+        ["judge", _judge(benchmark)],
+        ["broken down by", ", ".join(f"`{label}`" for label in labels(benchmark)) or "nothing"],
+        ["column of the paper's table 1", benchmark.paper_column or "none"],
+        ["version", str(benchmark.version)],
+    ]
+    parts.append(_table(("", ""), facts))
+    parts.append("### Variants\n\n" + _variants(benchmark))
+    if benchmark.options is not None:
+        parts.append("\n".join(_options(benchmark.options)))
+    parts.append("### Data\n\n" + "\n".join(_data(benchmark)))
+    parts.append("### Sources\n\n" + "\n".join(f"- {source}" for source in benchmark.sources))
+    parts.append("### Departures\n\n" + "\n".join(_departures(benchmark)))
+    return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
+
+
+def _intro(benchmark: Benchmark) -> str:
+    doc = inspect.getdoc(sys.modules[_module(benchmark)]) or ""
+    return doc.split("\n\n")[0].replace("\n", " ")
+
+
+def _judge(benchmark: Benchmark) -> str:
+    if benchmark.judging is None:
+        return "none"
+    return "grades every answer" if benchmark.judged else "reads what rules cannot"
+
+
+def labels(benchmark: Benchmark) -> list[str]:
+    """The kinds of labels that results are broken down by, as the embedded rows show them."""
+    records = [_right(sample) for sample in samples(benchmark, "pocket")]
+    return list(dict.fromkeys(label.split("/")[0] for label in benchmark.aggregate(records).breakdown))
+
+
+def _right(sample: Sample) -> Record:
+    return Record(
+        sample.id, "", (), sample.target, sample.group, None, "", None, 1.0, 1.0, None, 0.0, 0, sample.meta
+    )
+
+
+def _variants(benchmark: Benchmark) -> str:
+    rows = [
+        [
+            f"`{one.variant}`" if one.variant else "",
+            one.protocol,
+            f"{one.generation.max_new_tokens:,}",
+            f"{one.source.rows:,}",
+        ]
+        for one in variants(benchmark)
+    ]
+    return _table(("variant", "protocol", "new tokens", "n"), rows)
+
+
+def _options(options: type[BaseModel]) -> Iterator[str]:
+    meaning = described(options)
+    for name, field in options.model_fields.items():
+        default = "left out" if field.default is None else _written(field.default)
+        values = ", ".join(_written(value) for value in _values(field.annotation))
+        yield f"- `{name}` ({values}; default {default}): {meaning[name]}"
+
+
+def _written(value: Any) -> str:
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def described(options: type[BaseModel]) -> dict[str, str]:
+    """Option -> its meaning, from the docstring's section `Attributes`.
+
+    Raises:
+        KeyError: An option has none.
+    """
+    _, _, attributes = (inspect.getdoc(options) or "").partition("Attributes:\n")
+    entries = re.findall(r"^ {4}(\w+): (.+(?:\n {8,}.+)*)", attributes, re.MULTILINE)
+    found = {name: " ".join(text.split()) for name, text in entries}
+    return {name: found[name] for name in options.model_fields}
+
+
+def _data(benchmark: Benchmark) -> Iterator[str]:
+    seen: dict[HubData, list[str]] = {}
+    for one in variants(benchmark):
+        seen.setdefault(one.source, []).append(one.variant)
+    for hub, names in seen.items():
+        which = "" if len(seen) == 1 else f" ({', '.join(f'`{name}`' for name in names)})"
+        config = f", configuration `{hub.name}`" if hub.name else ""
+        at = f"split `{hub.split}`, revision `{hub.revision}`, n = {hub.rows:,}"
+        yield f"- hub: `{hub.path}`{config}, {at}{which}"
+    for layout in benchmark.layouts:
+        yield f"- {layout.name}: {_files(layout)}"
+    yield f"- VLMEvalKit: `{benchmark.vlmeval}`" if benchmark.vlmeval else "- VLMEvalKit: none"
+
+
+def _files(layout: Layout) -> str:
+    files = ", ".join(f"`{pattern}`" for pattern in layout.files.values())
+    where = "at the paths that the rows name" if layout.images == "." else f"in `{layout.images}/`"
+    return f"{files}, images {where}"
+
+
+def _departures(benchmark: Benchmark) -> Iterator[str]:
+    made = variants(benchmark)
+    every: dict[Departure, list[str]] = {}
+    for one in made:
+        for departure in one.departures:
+            every.setdefault(departure, []).append(one.variant)
+    for departure, names in every.items():
+        only = "" if len(names) == len(made) else f" (in {', '.join(f'`{name}`' for name in names)})"
+        yield f"- {departure.what}{only}\n  - why: {departure.why}\n  - example: {departure.example}"
+    if not every:
+        yield "None."
+
+
+# ---------------------------------------------------------------- Markdown
+
+
+def _coded(benchmarks: list[Benchmark]) -> str:
+    return "; ".join(f"`{one.variant}`" for one in benchmarks if one.variant)
+
+
+def _anchor(title: str) -> str:
+    return re.sub(r"[^a-z0-9-]", "", title.lower().replace(" ", "-"))
+
+
+def _table(head: tuple[str, ...], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def main() -> None:
+    """Writes the page, or checks that it has been written."""
+    new = page()
+    if "--check" not in sys.argv[1:]:
+        PAGE.write_text(new, encoding="utf-8")
+    elif not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != new:
+        sys.exit(f"{PAGE.name} is not what the benchmark files say: python -m bench.benchmarks_md")
+
+
+if __name__ == "__main__":
+    main()
