@@ -14,12 +14,14 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from bench import pocket, startup
+from bench import pocket, scoring, startup
+from bench.pocket import Measured
 from bench.ratio import Ratio
 
 RESULTS = Path(__file__).parent / "results"
 BENCHES: dict[str, Callable[[], Sequence[Ratio]]] = {"startup": startup.measure}
-NAMES = (*BENCHES, "pocket")
+CEILINGS: dict[str, Callable[[], Sequence[Measured]]] = {"scoring": scoring.measure, "pocket": pocket.measure}
+NAMES = (*BENCHES, *CEILINGS)
 
 
 def machine() -> dict[str, object]:
@@ -63,13 +65,14 @@ def main(names: Sequence[str]) -> None:
             table.add_row(ratio.work, ratio.rival, *row, f">= {ratio.goal:g}x")
     if table.rows:
         Console().print(table)
-    if "pocket" in chosen:
+    table = Table("work", "measured", "ceiling")
+    for name in filter(CEILINGS.__contains__, chosen):
         facts = machine()
-        figures = pocket.measure()
-        write("pocket", facts, {"figures": [figure.as_dict() for figure in figures]})
-        table = Table("work", "measured", "ceiling")
+        figures = CEILINGS[name]()
+        write(name, facts, {"figures": [figure.as_dict() for figure in figures]})
         for f in figures:
             table.add_row(f.work, f"{f.value:.1f} {f.unit}", f"< {f.ceiling:g} {f.unit}")
+    if table.rows:
         Console().print(table)
 
 

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from stic_eval.cli import doctor, ls, run, show, table, train
+from stic_eval.cli import data, doctor, judge, ls, run, score, show, table, train
 from stic_eval.cli import eval as evaluate
 from stic_eval.errors import RunError, UserError
 from stic_eval.printable import printable
@@ -27,6 +27,9 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("train")(train.train)
 app.command("eval")(evaluate.eval_)
+app.command("score")(score.score)
+app.add_typer(judge.app, name="judge")
+app.add_typer(data.app, name="data")
 app.command("ls")(ls.ls)
 app.command("show")(show.show)
 app.command("table")(table.table)

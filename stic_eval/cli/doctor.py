@@ -123,7 +123,7 @@ def _extras() -> list[tuple[str, str, str]]:
     from importlib.util import find_spec
 
     uses = {
-        "lmms_eval": ("lmms", "the comparison of `make bench` and nothing else"),
+        "lmms_eval": ("lmms", "official judge prompts, parity tests and `make bench`"),
         "pytest": ("test", "running the tests"),
     }
     found = []
@@ -140,10 +140,20 @@ def _extras() -> list[tuple[str, str, str]]:
 
 
 def _judge() -> tuple[str, str, str]:
+    import os
+
+    from stic_eval.evals import official
+    from stic_eval.settings import JudgeConfig
+
+    name = JudgeConfig().api_key_env
+    protocol = official.PROTOCOL if official.available() else "stic-eval-1"
+    if os.environ.get(name):
+        return "judge", f"{name} is set; prompts: {protocol}", ""
     return (
         "judge",
-        "this version has no judge client",
-        "optional: LLaVA-Bench and MM-Vet need one, so their real rows stay unscored (pocket rows do not)",
+        f"{name} is not set; prompts: {protocol}",
+        "optional, for LLaVA-Bench and MM-Vet: set it, or name another variable or a local server with "
+        "--judge-api-key-env and --judge-base-url (pocket rows need no judge)",
     )
 
 

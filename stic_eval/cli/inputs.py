@@ -105,12 +105,10 @@ def check_rows(config: RunConfig) -> None:
     Raises:
         UserError: Names the benchmark and the path.
     """
-    from stic_eval.evals.sources import is_pocket
+    from stic_eval.evals.sources import local_path
 
     for name in config.benchmarks:
-        where = config.rows_of(name)
-        if where != "hub" and not is_pocket(where) and not Path(where).exists():
-            raise UserError(f"{name}: {where}: no such file or folder (nor is it `pocket` or `hub`)")
+        local_path(registry.benchmarks().get(name), config.rows_of(name))
 
 
 @dataclass(frozen=True)

@@ -45,18 +45,19 @@ Listing = tuple[tuple[str, ...], list[tuple[str, ...]]]
 def _benchmarks() -> Listing:
     from stic_eval import registry
     from stic_eval.errors import UserError
+    from stic_eval.variants import protocols
 
     rows: list[tuple[str, ...]] = []
     for name in registry.benchmarks().names():
         try:
             benchmark = registry.benchmarks().get(name)
         except UserError as error:
-            rows.append((name, "broken", "", str(error)))
+            rows.append((name, "broken", "", "", str(error)))
             continue
         source = benchmark.source
         where = "/".join(part for part in (source.path, source.name, source.split) if part)
-        rows.append((name, benchmark.title, where, benchmark.protocol))
-    return ("name", "title", "data", "protocol"), rows
+        rows.append((name, benchmark.title, where, ", ".join(protocols(benchmark)), benchmark.protocol))
+    return ("name", "title", "data", "protocols", "asked and scored by default"), rows
 
 
 def _methods() -> Listing:

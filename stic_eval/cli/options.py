@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 _MODEL, _DATA, _CONFIG = "Model", "Data", "Configuration"
 _METHOD, _OUTPUT, _MACHINE = "Method and evaluation", "Output", "Machine"
+_JUDGE = "Judge"
 
 Model = Annotated[
     str | None,
@@ -37,6 +39,52 @@ Benchmarks = Annotated[
     str | None,
     typer.Option(help="Comma-separated names, or `all`.", show_default="all", rich_help_panel=_METHOD),
 ]
+Protocol = Annotated[
+    str | None,
+    typer.Option(help="Prompts and reading of the benchmarks that know it: `llava` or `lmms`.",
+                 show_default="each benchmark's own", rich_help_panel=_METHOD),
+]  # fmt: skip
+Judge = Annotated[
+    str | None,
+    typer.Option("--judge", metavar="MODEL", rich_help_panel=_JUDGE,
+                 help="Model that grades what rules leave open, by its name at the server."),
+]  # fmt: skip
+JudgeBaseUrl = Annotated[
+    str | None,
+    typer.Option(help="OpenAI-compatible server.", show_default="https://api.openai.com/v1",
+                 rich_help_panel=_JUDGE),
+]  # fmt: skip
+JudgeApiKeyEnv = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Environment variable that holds the key; empty for none.",
+                 show_default="OPENAI_API_KEY", rich_help_panel=_JUDGE),
+]  # fmt: skip
+JudgeProtocol = Annotated[
+    str | None,
+    typer.Option(help="`official` (published prompts, from lmms-eval), `stic-eval-1`, or `auto`.",
+                 show_default="auto", rich_help_panel=_JUDGE),
+]  # fmt: skip
+JudgeSamples = Annotated[
+    int | None,
+    typer.Option(help="Replies a sample; their mean counts, their spread is recorded.", show_default="1",
+                 rich_help_panel=_JUDGE),
+]  # fmt: skip
+JudgeMaxRequests = Annotated[
+    int | None,
+    typer.Option(
+        help="Cap on requests sent, repetitions included.", show_default="none", rich_help_panel=_JUDGE
+    ),
+]
+AllowRemoteImages = Annotated[
+    bool | None,
+    typer.Option("--allow-remote-images", help="Fetch images that rows name by http(s) address.",
+                 rich_help_panel=_DATA),
+]  # fmt: skip
+Offline = Annotated[
+    bool | None,
+    typer.Option("--offline", help="Take models and data sets from the hub's local cache alone.",
+                 rich_help_panel=_MACHINE),
+]  # fmt: skip
 Dar = Annotated[
     bool | None,
     typer.Option("--dar/--no-dar", help="Methods with and without describe-and-respond, or all without.",
@@ -86,6 +134,12 @@ Overrides = Annotated[
                  help="One setting, e.g. `-o stage1.beta=0.05`; repeatable.",
                  rich_help_panel=_CONFIG),
 ]  # fmt: skip
+BenchmarkOptions = Annotated[
+    list[str] | None,
+    typer.Option("--option", "-o", metavar="KEY=VALUE",
+                 help="An option of the benchmark, e.g. `-o strict=true`, or of the judge, e.g. "
+                 "`-o judge.timeout=120`; repeatable."),
+]  # fmt: skip
 Output = Annotated[
     Path | None,
     typer.Option(
@@ -131,9 +185,27 @@ def configure(
     from stic_eval import config
 
     given = dict(flags)
+    judge = {name.removeprefix("judge_"): given.pop(name) for name in [*given] if name.startswith("judge")}
+    judge["model"] = judge.pop("judge", None)
+    given["judge"] = {name: value for name, value in judge.items() if value is not None} or None
     if given.get("batch_size") not in (None, "auto"):
         given["batch_size"] = _integer("--batch-size", given["batch_size"])
-    return config.load(preset=preset, file=file, flags=given, overrides=overrides or ())
+    built = config.load(preset=preset, file=file, flags=given, overrides=overrides or ())
+    go_offline(built.offline)
+    return built
+
+
+def of_benchmark(benchmark: str, item: str) -> str:
+    """An `-o` item of a command about one benchmark as `run` would have it."""
+    head = item.partition("=")[0].partition(".")[0].strip()
+    return item if head in ("benchmarks", "benchmark_options", "judge") else f"benchmarks.{benchmark}.{item}"
+
+
+def go_offline(offline: bool | None) -> None:
+    """Makes the hub's client answer from its cache alone; before it is imported, for it looks only then."""
+    if offline:
+        for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
+            os.environ[name] = "1"
 
 
 def _integer(flag: str, text: str) -> int:

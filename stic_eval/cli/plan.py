@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,7 +119,13 @@ def _code_hash(files: tuple[Path, ...]) -> str:
 
 
 def evaluation_key(
-    config: RunConfig, benchmark: Benchmark, variant: Variant, model: str, adapter: str | None, prompt: str
+    config: RunConfig,
+    benchmark: Benchmark,
+    variant: Variant,
+    model: str,
+    adapter: str | None,
+    prompt: str,
+    judge: Mapping[str, Any] | None = None,
 ) -> str:
     """Content key of one evaluation: whatever changes its records, the scoring code included.
 
@@ -130,16 +136,21 @@ def evaluation_key(
         model: Fingerprint of the base model and its weights' type.
         adapter: Key of the stage that makes the adapter.
         prompt: What describe-and-respond asks first.
+        judge: What decides the verdicts on open answers.
     """
     from stic_eval.evals import benchmark as contract
     from stic_eval.store import REQUEST_VERSION, content_key
 
     machinery = sorted(Path(contract.__file__).parent.rglob("*.py"))
-    source = inspect.getsourcefile(benchmark.to_sample)
+    to_sample: Any = benchmark.to_sample
+    while isinstance(to_sample, partial):  # under options
+        to_sample = to_sample.func
+    source = inspect.getsourcefile(to_sample)
     code = [*machinery, *([Path(source)] if source else [])]
     return content_key(
         {
-            "benchmark": [benchmark.name, benchmark.version],
+            "benchmark": [benchmark.name, benchmark.version, config.benchmark_options.get(benchmark.name)],
+            "judge": judge,
             "code": _code_hash(tuple(code)),
             "requests": REQUEST_VERSION,
             "rows": _rows_key(config.rows_of(benchmark.name), benchmark),
@@ -153,7 +164,7 @@ def evaluation_key(
 
 
 def _rows_key(where: str, benchmark: Benchmark) -> Any:
-    from stic_eval.evals.sources import is_pocket
+    from stic_eval.evals.sources import is_pocket, local_path
 
     if where == "hub":
         source = benchmark.source
@@ -164,7 +175,7 @@ def _rows_key(where: str, benchmark: Benchmark) -> Any:
         folder = Path(pocket.__file__).parent
         return [where, _code_hash(tuple(folder / f"{name}.py" for name in _ROW_MAKERS))]
     # Content would mean reading every image of a local data set; size and time tell a change well enough.
-    path = Path(where)
+    path = local_path(benchmark, where) or Path(where)
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     return ["local", [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files if f.is_file()]]
 

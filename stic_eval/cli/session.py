@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stic_eval import registry
-from stic_eval.cli import inputs, machine, plan, results
+from stic_eval.cli import grading, inputs, machine, plan, results
 from stic_eval.errors import UserError
 from stic_eval.report import render, tables
 from stic_eval.store import (
@@ -23,12 +24,14 @@ from stic_eval.store import (
     cache_dir,
     content_key,
 )
+from stic_eval.variants import with_options
 
 if TYPE_CHECKING:
     from stic_eval.cli.plan import Variant
     from stic_eval.cli.progress import Reporter
     from stic_eval.config import RunConfig
     from stic_eval.evals.benchmark import Benchmark
+    from stic_eval.evals.judging import Judge
     from stic_eval.models.hf import HFModel
     from stic_eval.types import Sample, Summary
 
@@ -48,7 +51,10 @@ class Session:
     def __init__(self, config: RunConfig, report: Reporter, fresh: bool = False) -> None:
         self.config, self.report, self.folder = config, report, config.folder
         self.adapter: Path | None = None
-        self.benchmarks = [registry.benchmarks().get(name) for name in config.benchmarks]
+        self.benchmarks = [
+            with_options(registry.benchmarks().get(name), config.benchmark_options.get(name, {}))
+            for name in config.benchmarks
+        ]
         own = self.folder / "cache"
         self._fresh = fresh
         # A run that was started with --fresh keeps its own cache when it is resumed.
@@ -110,13 +116,19 @@ class Session:
         found = plan.variants(self.config, self.inputs.data)
         return found + plan.with_adapter(found, self.adapter) if self.adapter else found
 
+    @cached_property
+    def judge(self) -> Judge | None:
+        """Who grades what rules leave open; nothing is sent before there is something to grade."""
+        return grading.judge_of(self.config.judge, self.cache)
+
     def samples(self, benchmark: Benchmark) -> list[Sample]:
         """The rows of a benchmark, as the limit has them."""
         from stic_eval.evals.sources import samples
 
         if benchmark.name not in self._samples:
             source = self.config.rows_of(benchmark.name)
-            self._samples[benchmark.name] = samples(benchmark, source, limit=self.config.limit)
+            remote = self.config.allow_remote_images
+            self._samples[benchmark.name] = samples(benchmark, source, limit=self.config.limit, remote=remote)
         return self._samples[benchmark.name]
 
     def skipped(self) -> Sequence[Any]:
@@ -141,7 +153,9 @@ class Session:
             for benchmark in self.benchmarks:
                 key = self.evaluation_key(benchmark, variant)
                 old_key, summary = known.get((variant.folder, benchmark.name), ("", None))
-                if summary is None or old_key != key:
+                # What a judge left open is asked again; the answers are cached, and so are its replies.
+                again = summary is not None and summary.unscored and self.judge and benchmark.judging
+                if summary is None or old_key != key or again:
                     todo.append((entry, variant, benchmark, key))
                 else:
                     entry.keys[benchmark.name], entry.summaries[benchmark.name] = key, summary
@@ -188,7 +202,7 @@ class Session:
         model = CachedVLM(lambda: self.base_with(adapter), self._adapted(adapter), self.responses)
         start = time.monotonic()
         with self.report.step(f"{variant.label}: {benchmark.title}", len(rows)) as step:
-            _, summary = runner.evaluate(
+            records, summary = runner.evaluate(
                 benchmark,
                 rows,
                 model,
@@ -199,9 +213,21 @@ class Session:
                 progress=step.update,
                 separator=self.config.dar.separator,
                 sees_image=self.config.dar.sees_image,
+                judge=self.judge,
+                step=lambda name, total: self._progress(f"{variant.label}: {name}", total),
+            )
+        suspects = sum(bool(record.judge and record.judge.get("suspect")) for record in records)
+        if suspects:
+            self.report.line(
+                f"{variant.label}: {benchmark.title}: {suspects} answers seem to speak to the judge"
             )
         self._seconds[f"evaluate {variant.folder}/{benchmark.name}"] = time.monotonic() - start
         return summary
+
+    @contextmanager
+    def _progress(self, name: str, total: int) -> Iterator[Callable[[int, int | None], None]]:
+        with self.report.step(name, total) as step:
+            yield step.update
 
     def evaluation_key(self, benchmark: Benchmark, variant: Variant) -> str:
         """Content key of one evaluation."""
@@ -213,7 +239,8 @@ class Session:
         elif variant.plan.adapter is not None:
             adapter = stage_key(variant.plan.adapter, self.inputs.data, self.fingerprint, variant.seed or 0)
         prompt = inputs.describe_prompt(self.config)
-        return plan.evaluation_key(self.config, benchmark, variant, self.fingerprint, adapter, prompt)
+        judge = grading.identity(self.judge) if benchmark.judging else None
+        return plan.evaluation_key(self.config, benchmark, variant, self.fingerprint, adapter, prompt, judge)
 
     def _adapted(self, adapter: Path | None) -> str:
         from stic_eval.models.fingerprint import adapter_fingerprint
@@ -235,6 +262,7 @@ class Session:
                 f"--output {self.folder}: holds the results of a run with other settings; give another "
                 "folder, or --fresh to start over in this one"
             )
+        grading.check_key(self.judge, self.config, self.benchmarks, self.report)
         _ = self.inputs
 
     def begin(self) -> None:
@@ -277,18 +305,18 @@ class Session:
             return {}
 
     def _save(self, entries: Sequence[results.Entry]) -> results.Scores:
-        columns = [tables.Column(b.name, b.title, b.protocol, self._grader(b)) for b in self.benchmarks]
+        columns = [
+            tables.Column(
+                benchmark.name,
+                benchmark.title,
+                grading.protocol_text(benchmark),
+                grading.grader_text(benchmark, self.config.rows_of(benchmark.name), self.judge),
+            )
+            for benchmark in self.benchmarks
+        ]
         scores = results.Scores(self.config.name, columns, list(entries))
         results.save(scores, self.folder)
         return scores
-
-    def _grader(self, benchmark: Benchmark) -> str:
-        if not benchmark.judged:
-            return ""
-        from stic_eval.evals.sources import is_pocket
-
-        pocket = is_pocket(self.config.rows_of(benchmark.name))
-        return "graded by exact rule on key facts, no judge" if pocket else "this version has no judge client"
 
     def _manifest(self) -> None:
         import platform
@@ -308,6 +336,7 @@ class Session:
                 "fingerprint": self.__dict__.get("model_fingerprint"),
                 "dtype": self.__dict__.get("dtype"),
             },
+            "judge": grading.identity(self.judge),
             "skipped": len(self.skipped()),
             "seconds_of": {name: round(value, 2) for name, value in self._seconds.items()},
             "platform": platform.platform(),

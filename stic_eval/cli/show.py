@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from types import NoneType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from stic_eval.printable import printable
+
+if TYPE_CHECKING:
+    from stic_eval.evals.benchmark import Benchmark
 
 # What is shown of a record, by type; a file without them was written by something else.
 _RECORD: dict[str, tuple[type, ...]] = {
@@ -37,10 +40,23 @@ def show(
     from stic_eval.errors import UserError
 
     if name in registry.benchmarks().names():
+        shown = registry.benchmarks().get(name)
         _print(
-            registry.benchmarks().get(name),
-            ("title", "version", "protocol", "source", "generation", "judged"),
+            shown,
+            (
+                "title",
+                "version",
+                "variant",
+                "protocol",
+                "metric",
+                "source",
+                "vlmeval",
+                "generation",
+                "judged",
+            ),
         )
+        if shown.options is not None:
+            _options(shown)
     elif name in registry.methods().names():
         found = registry.methods().get(name)
         _print(found, ("title", "paper", "notes"))
@@ -73,6 +89,18 @@ def _print(thing: object, names: tuple[str, ...]) -> None:
         value = getattr(thing, name)
         if value not in ("", None, {}):
             print(f"{name}: {value}")
+
+
+def _options(benchmark: Benchmark) -> None:
+    """A benchmark's options: default, and what else may be chosen."""
+    from typing import Literal, get_args, get_origin
+
+    assert benchmark.options is not None
+    print(f"options (-o benchmarks.{benchmark.name}.OPTION=VALUE):")
+    for name, field in benchmark.options.model_fields.items():
+        choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+        rest = f" (one of {', '.join(map(str, choices))})" if len(choices) > 1 else ""
+        print(f"  {name}: {_yaml(field.default).splitlines()[0]}{rest}")
 
 
 def _run(folder: Path) -> None:

@@ -185,5 +185,16 @@ def _notes(
         parts += [f"{unscored} unscored"] if unscored else []
         parts += [column.protocol] if column.protocol else []
         parts += [column.grader] if column.grader else []
+        parts += _share_judged(column.name, rows)
         notes.append(f"{column.title}: {'; '.join(parts)}.")
     return notes
+
+
+def _share_judged(column: str, rows: Sequence[Row]) -> list[str]:
+    """What share of the answers a judge decided, as part of a note; nothing where none did."""
+    summaries = [summary for row in rows for summary in row.variant.summaries.get(column, ())]
+    if not any(summary.judged for summary in summaries):
+        return []
+    shares = sorted({f"{100 * s.judged / s.answers:.1f}" for s in summaries if s.answers}, key=float)
+    span = shares[0] if len(shares) == 1 else f"{shares[0]} to {shares[-1]}"
+    return [f"the judge decided {span} % of the answers"]

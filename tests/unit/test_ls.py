@@ -22,11 +22,17 @@ def test_a_run_folder_cannot_drive_the_terminal(
     assert not {"\x1b", "\x9b"} & set(out)
 
 
-def test_doctor_says_that_there_is_no_judge_and_offers_nothing_unused(
+def test_doctor_says_whether_a_judge_can_be_asked_and_offers_nothing_unused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("STIC_EVAL_CACHE", str(tmp_path))
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     invoke(["doctor"])
     out = capsys.readouterr().out
-    assert "warn  judge: this version has no judge client" in out
+    assert "warn  judge: OPENAI_API_KEY is not set; prompts: " in out
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-not-shown")
+    invoke(["doctor"])
+    shown = capsys.readouterr().out
+    assert "ok    judge: OPENAI_API_KEY is set; prompts: " in shown
+    assert "sk-not-shown" not in shown
     assert "bitsandbytes" not in out

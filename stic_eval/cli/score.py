@@ -1,0 +1,245 @@
+"""`stic-eval score`: scores answers that were given elsewhere, or anew what was given here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stic_eval.cli import options as o
+
+if TYPE_CHECKING:
+    from stic_eval.evals import runner
+    from stic_eval.evals.benchmark import Benchmark
+    from stic_eval.evals.predictions import Predictions
+    from stic_eval.types import Record, Sample, Summary
+
+_SHOWN = 5
+
+
+def score(
+    benchmark: Annotated[str, typer.Argument(help="Benchmark (`stic-eval ls benchmarks`).")],
+    predictions: Annotated[
+        Path,
+        typer.Option(
+            help="Answers: records of a run, JSONL with id and response, lmms-eval's logged samples, "
+            "VLMEvalKit's xlsx or TSV, or LLaVA's answer file.",
+        ),
+    ],
+    rows: Annotated[
+        str | None,
+        typer.Option(
+            help="Rows that were asked: `hub`, `pocket`, `vlmeval`, or a local copy; images are not needed.",
+            show_default="what the answers bring, else hub",
+        ),
+    ] = None,
+    protocol: o.Protocol = None,
+    option: o.BenchmarkOptions = None,
+    judge: o.Judge = None,
+    judge_base_url: o.JudgeBaseUrl = None,
+    judge_api_key_env: o.JudgeApiKeyEnv = None,
+    judge_protocol: o.JudgeProtocol = None,
+    judge_samples: o.JudgeSamples = None,
+    judge_max_requests: o.JudgeMaxRequests = None,
+    json_out: Annotated[
+        Path | None, typer.Option("--json", help="Write score, breakdown and every verdict to this file.")
+    ] = None,
+    offline: o.Offline = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume/--fresh",
+            help="Ask the judge only for what it has not graded yet, or anew for everything.",
+        ),
+    ] = True,
+    quiet: o.Quiet = False,
+) -> None:
+    """Score answers against rows, without a model: by rule, and by a judge what rules leave open."""
+    from stic_eval import registry
+    from stic_eval.cli import grading
+    from stic_eval.cli.progress import Reporter
+    from stic_eval.errors import UserError
+    from stic_eval.evals import runner
+    from stic_eval.evals.predictions import read_predictions
+    from stic_eval.store import atomic_write
+    from stic_eval.variants import with_options
+
+    if benchmark not in registry.benchmarks().names():
+        registry.benchmarks().get(benchmark)
+    # A run's settings, of which only the benchmark's and the judge's are used: said in one way everywhere.
+    built = o.configure(
+        None,
+        None,
+        [o.of_benchmark(benchmark, item) for item in option or ()],
+        {
+            "benchmarks": benchmark,
+            "methods": ["baseline"],
+            "protocol": protocol,
+            "offline": offline,
+            "judge": judge,
+            "judge_base_url": judge_base_url,
+            "judge_api_key_env": judge_api_key_env,
+            "judge_protocol": judge_protocol,
+            "judge_samples": judge_samples,
+            "judge_max_requests": judge_max_requests,
+        },
+    )
+    chosen = with_options(registry.benchmarks().get(benchmark), built.benchmark_options.get(benchmark, {}))
+    given = read_predictions(predictions)
+    where, asked = _samples(chosen, given, rows)
+    answered = _answered(chosen, asked, given, predictions.name)
+    if json_out is not None and json_out.is_dir():
+        raise UserError(f"--json {json_out}: is a folder; give a file")
+    grader = grading.judge_of(built.judge, _cache(resume))
+    with Reporter(None, quiet=quiet) as report:
+
+        @contextmanager
+        def step(name: str, total: int) -> Iterator[Callable[[int, int | None], None]]:
+            with report.step(name, total) as current:
+                yield current.update
+
+        records, summary = runner.conclude(chosen, answered, grader, step)
+    if json_out is not None:
+        data = _json(chosen, records, summary, grading.identity(grader))
+        atomic_write(json_out, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+    print_summary(chosen, summary, grading.grader_text(chosen, where, grader))
+    _print_suspects(records)
+    _print_unscored(records)
+    if summary.unscored:
+        raise typer.Exit(3)
+
+
+def _cache(resume: bool) -> Path:
+    """The folder whose judge's replies are reused; one of its own where none are to be."""
+    import time
+
+    from stic_eval.store import cache_dir
+
+    return cache_dir() if resume else cache_dir() / "fresh" / f"{time.time_ns()}"
+
+
+def _samples(chosen: Benchmark, given: Predictions, rows: str | None) -> tuple[str, list[Sample]]:
+    """Where the rows come from, and the rows as samples."""
+    from stic_eval.evals.sources import listed, samples
+
+    if rows is None and given.rows:
+        return "", samples(chosen, listed("the rows beside the answers", given.rows), images=False)
+    where = str(Path(rows).expanduser()) if rows is not None else given.source or "hub"
+    return where, samples(chosen, where, images=False)
+
+
+def _answered(
+    chosen: Benchmark, asked: Sequence[Sample], given: Predictions, name: str
+) -> list[runner.Answered]:
+    """Every sample with its answer and the rules' verdict; unscored where there is no answer."""
+    from stic_eval.evals import runner
+    from stic_eval.evals.predictions import match
+    from stic_eval.types import Response, Score
+
+    found = match(asked, given)
+    answered = []
+    for sample in asked:
+        item = found.get(sample.id)
+        if item is None:
+            verdict = Score(None, why=f"no answer in {name}")
+        else:
+            verdict = runner.verdict_of(chosen, sample, item.response, item.extraction)
+        response = Response("" if item is None else item.response, 0, "stop")
+        answered.append(runner.Answered(sample, response, verdict))
+    return answered
+
+
+def print_summary(benchmark: Benchmark, summary: Summary, grader: str) -> None:
+    """Prints score, counts, protocol and breakdown."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from stic_eval.cli.grading import protocol_text
+    from stic_eval.printable import printable
+
+    total = "-" if summary.score is None else f"{summary.score:.2f}"
+    counts = f"n = {summary.n}" + (f", {summary.unscored} unscored" if summary.unscored else "")
+    if summary.judged:
+        counts += f", the judge decided {summary.judged} of {summary.answers} answers"
+    console = Console(highlight=False)
+    console.print(
+        Text(f"{benchmark.title}: {total}{'†' if summary.unscored else ''} ({counts})", style="bold")
+    )
+    console.print(Text(protocol_text(benchmark), style="dim"))
+    if grader:
+        console.print(Text(printable(grader), style="dim"))
+    if summary.unscored:
+        console.print(
+            Text("† over the scored ones alone; the others are left out, not counted as 0", style="dim")
+        )
+    grid = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    grid.add_column(overflow="fold")
+    grid.add_column(justify="right")
+    for label, value in summary.breakdown.items():
+        grid.add_row(Text(printable(label)), f"{value:.2f}")
+    if summary.breakdown:
+        console.print()
+        console.print(grid)
+
+
+def _print_suspects(records: Sequence[Record]) -> None:
+    """Names answers that speak to the judge; they are scored like any other."""
+    from stic_eval.printable import printable
+
+    found = [record for record in records if record.judge and record.judge.get("suspect")]
+    if found:
+        first = found[0]
+        reason = f"{first.id}: {first.judge['suspect']}" if first.judge else ""
+        typer.echo(
+            f"suspect: {len(found)} answers seem to speak to the judge (e.g. {printable(reason)})", err=True
+        )
+
+
+def _print_unscored(records: Sequence[Record]) -> None:
+    """Why answers are unscored: each reason once, with how often and an example."""
+    from stic_eval.printable import printable
+
+    reasons: dict[str, list[str]] = {}
+    for record in records:
+        if record.score is None:
+            reasons.setdefault(record.why or "no reason given", []).append(record.id)
+    shown = sorted(reasons.items(), key=lambda item: -len(item[1]))[:_SHOWN]
+    for reason, ids in shown:
+        typer.echo(f"unscored: {len(ids)} x {printable(reason)} (e.g. {printable(ids[0])})", err=True)
+    if len(reasons) > len(shown):
+        typer.echo(f"unscored: {len(reasons) - len(shown)} more reasons (--json lists all)", err=True)
+
+
+def _json(
+    benchmark: Benchmark, records: Sequence[Record], summary: Summary, judge: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """What `--json` writes: score and breakdown in percent, each verdict from 0 to 1 with its weight."""
+    return {
+        "benchmark": benchmark.name,
+        "n": summary.n,
+        "scored": summary.n - summary.unscored,
+        "unscored": summary.unscored,
+        "score": summary.score,
+        "breakdown": dict(summary.breakdown),
+        "protocol": benchmark.variant or benchmark.protocol,
+        "version": benchmark.version,
+        "judge": judge,
+        "answers": summary.answers,
+        "judged": summary.judged,
+        "per_sample": [
+            {
+                "id": record.id,
+                "score": record.score,
+                "weight": record.weight,
+                "answer": record.answer,
+                "why": record.why,
+                "judge": record.judge,
+            }
+            for record in records
+        ],
+    }

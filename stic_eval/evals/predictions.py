@@ -1,0 +1,243 @@
+"""Answers that somebody has already given, in the formats that evaluation tools write.
+
+This program's records, plain JSONL, lmms-eval's logged samples, VLMEvalKit's xlsx and TSV, LLaVA's
+answer files. Answers find their rows by id; lmms-eval's by the number of the row.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stic_eval.errors import UserError
+from stic_eval.types import Sample
+
+Row = Mapping[str, Any]
+
+_IDS = ("id", "question_id", "pid", "index")
+_TEXTS = ("response", "text", "prediction")
+_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One answer.
+
+    Attributes:
+        id: As the file has it; with `by_number` the row's number from 0.
+        response: The whole answer.
+        where: Line or row of the file.
+        extraction: The answer that somebody extracted from the response, if the file has one.
+        prompt: What was asked, if the file tells.
+        by_number: Whether `id` counts rows.
+    """
+
+    id: str
+    response: str
+    where: str
+    extraction: str | None = None
+    prompt: str | None = None
+    by_number: bool = False
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The answers of a file.
+
+    Attributes:
+        items: The answers, in the file's order.
+        rows: The benchmark's rows, without images, where the file brings them (VLMEvalKit, some logs).
+        source: Where the rows were read from, if the file tells: `pocket`; else empty.
+    """
+
+    items: tuple[Prediction, ...]
+    rows: tuple[Row, ...] = ()
+    source: str = ""
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Reads a file of answers; its format is told by its suffix and its columns.
+
+    Raises:
+        UserError: The file cannot be read, or a row has no id or no answer.
+    """
+    if not path.is_file():
+        raise UserError(f"--predictions {path}: no such file")
+    try:
+        rows = list(_rows(path))
+    except UserError:
+        raise
+    except Exception as error:  # what parsers of JSON, CSV and xlsx raise on damaged files
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"--predictions {path}: cannot be read: {first}") from error
+    if not rows:
+        raise UserError(f"--predictions {path}: holds no answers")
+    read = (_prediction(row, f"{path}, {where}") for where, row in rows)
+    items = tuple(item for item in read if item is not None)
+    own: tuple[Row, ...] = ()
+    if path.suffix in (".xlsx", ".tsv", ".csv"):
+        own = tuple(row for _, row in rows) if "question" in rows[0][1] else ()
+    elif all(isinstance(row.get("doc"), dict) for _, row in rows):
+        own = tuple(_document(row["doc"]) for _, row in rows)
+    meta = rows[0][1].get("meta")
+    source = meta.get("rows", "") if isinstance(meta, dict) else ""
+    return Predictions(items, own, str(source))
+
+
+def match(samples: Sequence[Sample], predictions: Predictions) -> dict[str, Prediction]:
+    """Sample id -> answer. Samples without an answer are left out.
+
+    An answer that is filed under the image (LLaVA's on TextVQA) or under the number in the question's
+    name (LLaVA's on MM-Vet: 12 for `v1_12`) is found by image and question, or by number.
+
+    Raises:
+        UserError: An answer fits no row, or two fit the same.
+    """
+    by_id = {sample.id: sample for sample in samples}
+    by_image = {(str(s.meta["image_id"]), _asked(s.question)): s for s in samples if "image_id" in s.meta}
+    found: dict[str, Prediction] = {}
+    unknown: list[Prediction] = []
+    for item in predictions.items:
+        sample = _numbered(item, samples) if item.by_number else by_id.get(item.id)
+        if sample is None and not item.by_number:
+            sample = by_id.get(f"v1_{item.id}") or by_image.get((item.id, _asked(item.prompt or "")))
+        if sample is None:
+            unknown.append(item)
+        elif sample.id in found:
+            raise UserError(f"{item.where}: answers {sample.id}, as does {found[sample.id].where}")
+        else:
+            found[sample.id] = item
+    if unknown:
+        names = ", ".join(item.id for item in unknown[:_SHOWN]) + (", ..." if len(unknown) > _SHOWN else "")
+        raise UserError(
+            f"{unknown[0].where}: {len(unknown)} of {len(predictions.items)} answers fit no row ({names}); "
+            f"rows have ids such as {', '.join(list(by_id)[:_SHOWN])}: give the right ones with --rows"
+        )
+    return found
+
+
+def _asked(prompt: str) -> str:
+    return prompt.removeprefix("<image>\n").split("\n")[0].strip().lower()
+
+
+def _numbered(item: Prediction, samples: Sequence[Sample]) -> Sample | None:
+    number = int(item.id)
+    if number >= len(samples):
+        return None
+    sample = samples[number]
+    if item.prompt is not None:
+        # Other rows, or the same in another order, would give each answer the wrong target.
+        asked = " ".join(item.prompt.lower().split())
+        lines = [" ".join(line.lower().split()) for line in sample.question.split("\n")]
+        if not any(line in asked for line in lines if len(line) > 9) and len(lines[0]) > 9:
+            raise UserError(
+                f"{item.where}: was asked something else than row {number + 1}; give its rows with --rows"
+            )
+    return sample
+
+
+# ---------------------------------------------------------------- the formats
+
+
+def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    if path.suffix == ".xlsx":
+        yield from _workbook(path)
+    elif path.suffix in (".tsv", ".csv"):
+        old = csv.field_size_limit(1 << 30)  # a cell may hold a whole image
+        try:
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                delimiter = "\t" if path.suffix == ".tsv" else ","
+                for number, row in enumerate(csv.DictReader(file, delimiter=delimiter), start=2):
+                    yield f"row {number}", {k: v or "" for k, v in row.items() if k is not None}
+        finally:
+            csv.field_size_limit(old)
+    elif path.suffix == ".json":
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(data, dict) and isinstance(data.get("logs"), list):
+            data = data["logs"]
+        pairs = data.items() if isinstance(data, dict) else enumerate(data, start=1)
+        for key, value in pairs:
+            row = value if isinstance(value, dict) else {"id": key, "response": value}
+            yield f"entry {key}", {"id": key, **row} if isinstance(data, dict) else row
+    else:
+        # Not splitlines(): JSON strings may hold Unicode line separators.
+        for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
+            if line.strip():
+                try:
+                    row = json.loads(line)
+                except ValueError as error:
+                    raise UserError(f"{path}, line {number}: is not valid JSON: {error}") from error
+                if not isinstance(row, dict):
+                    raise UserError(f"{path}, line {number}: is no JSON object")
+                yield f"line {number}", row
+
+
+def _workbook(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    import openpyxl
+
+    sheet = openpyxl.load_workbook(path, read_only=True, data_only=True).worksheets[0]
+    rows: Iterable[tuple[Any, ...]] = sheet.iter_rows(values_only=True)
+    head: list[str] | None = None
+    for number, cells in enumerate(rows, start=1):
+        if head is None:
+            head = ["" if cell is None else str(cell) for cell in cells]
+        elif any(cell is not None for cell in cells):
+            # As in the TSV: all text, and nothing for a missing cell.
+            texts = ("" if cell is None else str(cell) for cell in cells)
+            yield f"row {number}", dict(zip(head, texts, strict=False))
+
+
+def _document(doc: Mapping[str, Any]) -> Row:
+    """A row as lmms-eval logs it: what could not be written as JSON, images, is left out."""
+    return {key: value for key, value in doc.items() if key not in ("image", "decoded_image")}
+
+
+def _prediction(row: Mapping[str, Any], where: str) -> Prediction | None:
+    """A row's answer; None where it says itself that there is none (null)."""
+    if "doc_id" in row and ("filtered_resps" in row or "resps" in row):
+        response = _unwrapped(row.get("filtered_resps", row.get("resps")))
+        if not isinstance(response, str):
+            raise UserError(f"{where}: filtered_resps holds no text")
+        asked = row.get("input")
+        name = _identity(row, where, ("doc_id",))
+        if not name.isdecimal():
+            raise UserError(f"{where}: doc_id {name} is no number of a row")
+        prompt = asked if isinstance(asked, str) else None
+        return Prediction(name, response, where, prompt=prompt, by_number=True)
+    extraction = row.get("extraction")
+    column = next((column for column in _TEXTS if column in row), None)
+    if column is None and extraction is None:
+        raise UserError(f"{where}: has no answer (column {', '.join(_TEXTS[:-1])} or {_TEXTS[-1]})")
+    response = row[column] if column is not None else ""
+    if response is None and extraction is None:
+        return None
+    if not isinstance(response, (str, int, float, type(None))):
+        raise UserError(f"{where}: column {column} is {json.dumps(response)[:40]}, not a text")
+    prompt = row.get("prompt")
+    return Prediction(
+        _identity(row, where, _IDS),
+        "" if response is None else str(response),
+        where,
+        None if extraction is None else str(extraction),
+        prompt if isinstance(prompt, str) else None,
+    )
+
+
+def _unwrapped(value: Any) -> Any:
+    while isinstance(value, (list, tuple)) and len(value) == 1:
+        value = value[0]
+    return value
+
+
+def _identity(row: Mapping[str, Any], where: str, columns: Sequence[str]) -> str:
+    for column in columns:
+        value = row.get(column)
+        if value is not None and value != "" and not isinstance(value, (bool, dict, list)):
+            # Spreadsheets store whole numbers as floats.
+            whole = isinstance(value, float) and value.is_integer()
+            return str(int(value) if whole else value)
+    raise UserError(f"{where}: has no id (column {', '.join(columns[:-1]) or columns[0]} or {columns[-1]})")

@@ -1,0 +1,172 @@
+"""Answers in the formats that evaluation tools write find their rows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import openpyxl
+import pytest
+
+from stic_eval.errors import UserError
+from stic_eval.evals.predictions import match, read_predictions
+from stic_eval.types import Sample
+
+
+def jsonl(path: Path, *rows: Any) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def sample(name: str, question: str = "What is it?", **meta: Any) -> Sample:
+    return Sample(name, (), question, "A", meta=meta)
+
+
+def answers(path: Path, *names: str) -> dict[str, str]:
+    found = match([sample(name) for name in names], read_predictions(path))
+    return {name: item.response for name, item in found.items()}
+
+
+@pytest.mark.parametrize("column", ["id", "question_id", "pid", "index"])
+@pytest.mark.parametrize("text", ["response", "text", "prediction"])
+def test_plain_jsonl_in_any_usual_columns(tmp_path: Path, column: str, text: str) -> None:
+    path = jsonl(tmp_path / "a.jsonl", {column: 7, text: "a cat"}, {column: "x", text: ""})
+    assert answers(path, "7", "x", "unanswered") == {"7": "a cat", "x": ""}
+
+
+def test_unicode_line_separators_do_not_end_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"id": 1, "response": "a\u2028b\x85c"}\r\n\n', encoding="utf-8")
+    assert answers(path, "1") == {"1": "a\u2028b\x85c"}
+
+
+def test_null_is_no_answer_and_an_extraction_is_one(tmp_path: Path) -> None:
+    path = jsonl(
+        tmp_path / "a.jsonl",
+        {"id": 1, "response": None},
+        {"id": 2, "response": None, "extraction": "B"},
+        {"id": 3, "extraction": 5},
+    )
+    items = read_predictions(path).items
+    assert [(item.id, item.response, item.extraction) for item in items] == [("2", "", "B"), ("3", "", "5")]
+
+
+def test_own_records_tell_where_their_rows_are(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "r.jsonl", {"id": "a", "response": "x", "score": 1.0, "meta": {"rows": "pocket"}})
+    assert read_predictions(path).source == "pocket"
+
+
+def test_a_json_object_of_answers(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps({"v1_0": "one", "v1_1": "two"}))
+    assert answers(path, "v1_0", "v1_1") == {"v1_0": "one", "v1_1": "two"}
+
+
+def test_llava_answers_to_mmvet_are_numbered(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "a.jsonl", {"question_id": 12, "prompt": "?", "text": "a cat", "model_id": "m"})
+    assert answers(path, "v1_1", "v1_12") == {"v1_12": "a cat"}
+
+
+def test_llava_answers_to_textvqa_are_filed_under_the_image(tmp_path: Path) -> None:
+    rows = [
+        sample("34602", "What brand?\nReference OCR token: X\nAnswer briefly.", image_id="003a"),
+        sample("34603", "What year?\nAnswer briefly.", image_id="003a"),
+    ]
+    prompt = "what year?\nReference OCR token: Y\nAnswer the question using a single word or phrase."
+    path = jsonl(tmp_path / "a.jsonl", {"question_id": "003a", "prompt": prompt, "text": "1999"})
+    assert {name: item.response for name, item in match(rows, read_predictions(path)).items()} == {
+        "34603": "1999"
+    }
+
+
+def logged(number: int, asked: str, response: Any, **more: Any) -> dict[str, Any]:
+    return {"doc_id": number, "target": "A", "input": asked, "filtered_resps": response, **more}
+
+
+def test_lmms_eval_logs_count_rows(tmp_path: Path) -> None:
+    rows = [sample("q7", "What colour is it?\nBe brief."), sample("q8", "How many are there?\nBe brief.")]
+    path = jsonl(
+        tmp_path / "samples.jsonl",
+        logged(1, "How many are there?\nAnswer.", "two"),
+        logged(0, "What  colour is it? Answer.", ["red"], resps=[["red "]]),
+    )
+    found = match(rows, read_predictions(path))
+    assert {name: item.response for name, item in found.items()} == {"q8": "two", "q7": "red"}
+
+
+def test_lmms_eval_logs_of_other_rows_are_refused(tmp_path: Path) -> None:
+    rows = [sample("q7", "What colour is it?\nBe brief."), sample("q8", "How many are there?\nBe brief.")]
+    path = jsonl(tmp_path / "samples.jsonl", logged(0, "How many are there?", "two"))
+    with pytest.raises(UserError, match=r"line 1: was asked something else than row 1; .*--rows"):
+        match(rows, read_predictions(path))
+
+
+def test_lmms_eval_logs_with_documents_bring_their_rows(tmp_path: Path) -> None:
+    doc = {"question": "How many?", "answer": "2", "type": "human_test"}
+    path = jsonl(tmp_path / "samples.jsonl", logged(0, "How many?", "2", doc=doc | {"image": "<PIL>"}))
+    assert read_predictions(path).rows == (doc,)
+
+
+def test_vlmevalkit_spreadsheets_bring_their_rows(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    sheet = book.active
+    assert sheet is not None
+    sheet.append(["index", "question", "answer", "split", "prediction"])
+    sheet.append([1, "How many?", 2, "test_human", "2"])
+    sheet.append([2, "What?", "a cat", "test_augmented", None])
+    book.save(tmp_path / "m.xlsx")
+    (tmp_path / "m.tsv").write_text(
+        "index\tquestion\tanswer\tsplit\tprediction\n1\tHow many?\t2\ttest_human\t2\n"
+        '2\tWhat?\ta cat\ttest_augmented\t""\n'
+    )
+    for name in ("m.xlsx", "m.tsv"):
+        found = read_predictions(tmp_path / name)
+        assert [(item.id, item.response) for item in found.items] == [("1", "2"), ("2", "")]
+        assert [row["answer"] for row in found.rows] == ["2", "a cat"]
+        assert found.rows[1]["split"] == "test_augmented"
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"id": 1}], r"line 1: has no answer \(column response, text or prediction\)"),
+        ([{"response": "a"}], r"line 1: has no id \(column id, question_id, pid or index\)"),
+        ([{"id": 1, "response": ["a"]}], r'line 1: column response is \["a"\], not a text'),
+        ([["a"]], "line 1: is no JSON object"),
+        ([], "holds no answers"),
+        ([logged(0, "?", ["a", "b"])], "line 1: filtered_resps holds no text"),
+        ([logged(-1, "?", "a")], "doc_id -1 is no number of a row"),
+    ],
+)
+def test_what_is_no_answer_is_named_by_its_line(tmp_path: Path, rows: list[Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read_predictions(jsonl(tmp_path / "a.jsonl", *rows))
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.jsonl", b'{"id": 1'),
+        ("a.json", b"[1"),
+        ("a.xlsx", b"PK no"),
+        ("a.jsonl", b"\xff\xfe\x00"),
+        ("a.tsv", b"\xff"),
+    ],
+)
+def test_damaged_files_are_one_line(tmp_path: Path, name: str, data: bytes) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(UserError, match=name) as raised:
+        read_predictions(tmp_path / name)
+    assert "\n" not in str(raised.value)
+
+
+def test_an_answer_given_twice_or_to_no_row_is_refused(tmp_path: Path) -> None:
+    twice = jsonl(tmp_path / "a.jsonl", {"id": 1, "response": "a"}, {"id": "1", "response": "b"})
+    with pytest.raises(UserError, match=r"line 2: answers 1, as does .*line 1"):
+        answers(twice, "1")
+    stray = jsonl(tmp_path / "b.jsonl", {"id": 1, "response": "a"}, {"id": 5, "response": "b"})
+    with pytest.raises(
+        UserError, match=r"line 2: 1 of 2 answers fit no row \(5\); rows have ids such as 1, 2"
+    ):
+        answers(stray, "1", "2")
