@@ -72,6 +72,7 @@ readme: $(TEST_STAMP)
 
 # Three training seeds of STIC and its controls on the test rows, and what each stage's adapter sees.
 results: $(TEST_STAMP)
+	rm -f results/pocket/config.yaml  # else a run with settings of an earlier version would be kept
 	$(BIN)/stic-eval run --method sft --method positive_only --method stic_stage1 --method stic \
 	  --seed 0 --seed 1 --seed 2 --output results/pocket $(ARGS)
 	$(BIN)/python -m bench.descriptions --out results/pocket

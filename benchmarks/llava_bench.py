@@ -136,7 +136,7 @@ def _own_prompt(sample: Sample, response: str) -> str:
     )
 
 
-def _own_read(sample: Sample, reply: str) -> Score:
+def _own_read(sample: Sample, response: str, reply: str) -> Score:
     return _scored(verdicts.numbers(verdicts.own_verdict(reply), 2, 1, 10))
 
 
@@ -146,8 +146,8 @@ def _official_prompt(sample: Sample, response: str) -> str:
     )
 
 
-def _official_read(sample: Sample, reply: str) -> Score:
-    return _scored(verdicts.score_pair(reply))
+def _official_read(sample: Sample, response: str, reply: str) -> Score:
+    return _scored(verdicts.score_pair(reply, response))
 
 
 _MAX_TOKENS = 1024  # as LLaVA's and lmms-eval's judges have it

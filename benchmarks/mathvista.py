@@ -307,8 +307,8 @@ DEPARTURES = (
         example="'many' to a whole-number problem with the answer `None`: wrong here, right in lmms-eval",
     ),
     Departure(
-        what="an answer that a failing judge should have read is unscored",
-        why="lmms-eval goes on with an empty extraction, which is wrong or the shortest choice",
+        what="an answer that a judge should have read and did not, or not as a number alone, is unscored",
+        why="lmms-eval goes on with whatever came, or nothing, which is wrong or the choice nearest to it",
         example="'I cannot tell.' to a whole-number problem: unscored here, wrong in lmms-eval",
     ),
 )

@@ -133,7 +133,7 @@ def _own_prompt(sample: Sample, response: str) -> str:
     )
 
 
-def _own_read(sample: Sample, reply: str) -> Score:
+def _own_read(sample: Sample, response: str, reply: str) -> Score:
     (points,) = verdicts.numbers(verdicts.own_verdict(reply), 1, 0, 1)
     return _scored(points)
 
@@ -142,7 +142,7 @@ def _official_prompt(sample: Sample, response: str) -> str:
     return official.mmvet_prompt(_asked(sample), sample.target, response)
 
 
-def _official_read(sample: Sample, reply: str) -> Score:
+def _official_read(sample: Sample, response: str, reply: str) -> Score:
     return _scored(verdicts.fraction(reply))
 
 

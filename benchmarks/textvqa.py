@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from stic_eval.evals.benchmark import Benchmark, Departure, HubData, Layout
-from stic_eval.evals.columns import FilledText, Number
+from stic_eval.evals.columns import FilledText, Number, Text
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.evals.scoring.vqa import evalai, vqa_accuracy
 from stic_eval.evals.sources import images_of
@@ -71,6 +71,14 @@ class Row(BaseModel):
     question: FilledText
     answers: Words = Field(validation_alias=AliasChoices("answers", "answer"))
     ocr_tokens: Words = ()
+    wording: Text = ""  # the question as LLaVA's file asks it
+
+    @field_validator("answers")
+    @classmethod
+    def _several(cls, answers: tuple[str, ...]) -> tuple[str, ...]:
+        if len(answers) == 1:
+            raise ValueError("is one answer; the metric compares with those of several annotators, a list")
+        return answers
 
 
 def to_sample(
@@ -92,7 +100,8 @@ def to_sample(
     return Sample(
         id=read.id,
         images=images_of(read.image, f"textvqa/{read.id}"),
-        question=f"{read.question.capitalize()}{line}\n{SUFFIX}",
+        # The data set's questions are not capitalised; both protocols ask as Python capitalises.
+        question=f"{read.wording or read.question.capitalize()}{line}\n{SUFFIX}",
         target=read.answers or None,
         # LLaVA's answer files name the image, not the question.
         meta={"image_id": read.image_id} if read.image_id else {},
@@ -131,7 +140,7 @@ def _join(tables: Mapping[str, _Rows]) -> Iterable[Mapping[str, Any]]:
             )
         # Two annotators may have asked the same of an image: in the files' order.
         row = annotated[key].pop(0)
-        joined.append({**row, "image": asked["image"], "ocr_tokens": tokens})
+        joined.append({**row, "image": asked["image"], "ocr_tokens": tokens, "wording": question})
     return joined
 
 

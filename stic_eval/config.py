@@ -160,7 +160,8 @@ def _known_benchmarks(layer: Mapping[str, Any], where: str) -> None:
         for name in values if isinstance(values, dict) else ():
             if name not in [*more, *known]:
                 advice = registry.suggest(str(name), known)
-                raise UserError(f'{where}: no benchmark is called "{name}"{advice}')
+                shown = where.replace("-o benchmark_options.", "-o benchmarks.")
+                raise UserError(f'{shown}: no benchmark is called "{name}"{advice}')
 
 
 def _long_all(layer: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,7 +187,8 @@ def _set_method_option(
         return
     having = [name for name, config in classes.items() if layers.has(path, config)]
     if not having:
-        known = [*layers.paths(RunConfig), *(p for config in classes.values() for p in layers.paths(config))]
+        settings = [p for p in layers.paths(RunConfig) if p not in ("benchmark_options", "method_options")]
+        known = [*settings, *(p for config in classes.values() for p in layers.paths(config))]
         raise UserError(
             f'-o {path}: no selected method has the option "{path}"{registry.suggest(path, known)}'
         )
@@ -196,12 +198,17 @@ def _set_method_option(
 
 _FLAGS: Mapping[str, str] = {
     "methods": "--method", "seeds": "--seed", "dar": "--dar", "method_options": "method_options",
+    "judge.model": "--judge", "judge.base_url": "--judge-base-url",
+    "judge.api_key_env": "--judge-api-key-env", "judge.protocol": "--judge-protocol",
+    "judge.samples": "--judge-samples", "judge.max_requests": "--judge-max-requests",
 }  # fmt: skip
 
 
 def _flag(path: str) -> str:
+    if path in _FLAGS:
+        return _FLAGS[path]
     head, dot, _ = path.partition(".")
-    flag = _FLAGS.get(head, "--" + head.replace("_", "-"))
+    flag = "--" + head.replace("_", "-")
     return f"-o {path}" if dot else flag
 
 
@@ -214,4 +221,5 @@ def _validate(config: type[BaseModel], data: Mapping[str, Any], prefix: str) -> 
         path = re.sub(r"\.(int|float|str|literal\[.*\])$", "", path)
         name = f"-o {prefix}{path}" if prefix else _flag(path)
         message = first["msg"].removeprefix("Value error, ")
-        raise UserError(f"{name} {first['input']!r}: {message[:1].lower()}{message[1:]}") from error
+        given = "" if path == "judge.api_key_env" else f" {first['input']!r}"  # it may be the key itself
+        raise UserError(f"{name}{given}: {message[:1].lower()}{message[1:]}") from error

@@ -65,6 +65,14 @@ class JudgeConfig(BaseModel):
     timeout: float = Field(default=60.0, gt=0)
     attempts: int = Field(default=6, ge=1)
 
+    @field_validator("api_key_env")
+    @classmethod
+    def _is_a_name(cls, value: str) -> str:
+        """Refuses what can only be the key itself, before it is written anywhere."""
+        if value and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
+            raise ValueError("give the name of an environment variable that holds the key, not the key")
+        return value
+
     @property
     def grading(self) -> dict[str, Any]:
         """What of it decides verdicts; empty without a judge."""

@@ -236,13 +236,19 @@ class ResponseStore:
                     found[key] = Response(*fields)
         return found
 
-    def put_many(self, responses: Mapping[str, Response]) -> None:
-        """Stores responses in one commit; keys that are there already keep their first response."""
+    def put_many(self, responses: Mapping[str, Response], *, replace: bool = False) -> None:
+        """Stores responses in one commit; keys that are there already keep their first response.
+
+        Args:
+            responses: Key -> response.
+            replace: Let the new ones take the place of those that are there.
+        """
+        rule = "REPLACE" if replace else "IGNORE"
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 self._db.executemany(
-                    "INSERT OR IGNORE INTO responses VALUES (?, ?, ?, ?, ?)",
+                    f"INSERT OR {rule} INTO responses VALUES (?, ?, ?, ?, ?)",
                     [(k, r.text, r.n_tokens, r.finish_reason, r.seconds) for k, r in responses.items()],
                 )
                 self._db.execute("COMMIT")

@@ -165,6 +165,7 @@ class Summary:
         breakdown: Label -> percent, e.g. `{"subject/natural science": 61.0}`.
         answers: Answers behind the units (MMBench has several a unit); the runner counts them.
         judged: How many of them a judge decided.
+        gradings: The score by each of a judge's repeated gradings alone; empty without repetition.
     """
 
     score: float | None
@@ -174,3 +175,4 @@ class Summary:
     breakdown: Mapping[str, float]
     answers: int = 0
     judged: int = 0
+    gradings: tuple[float, ...] = ()

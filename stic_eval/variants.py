@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from stic_eval.errors import UserError
+from stic_eval.registry import suggest
 
 if TYPE_CHECKING:
     from stic_eval.evals.benchmark import Benchmark
@@ -28,13 +29,13 @@ def with_options(benchmark: Benchmark, options: Mapping[str, Any]) -> Benchmark:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         path = ".".join(map(str, first["loc"]))
-        known = f" (it has {', '.join(benchmark.options.model_fields)})" * (
-            first["type"] == "extra_forbidden"
-        )
+        where = f"-o benchmarks.{benchmark.name}.{path}"
+        if first["type"] == "extra_forbidden":
+            known = list(benchmark.options.model_fields)
+            advice = suggest(path, known) or f" (it has {', '.join(known)})"
+            raise UserError(f"{where}: {benchmark.title} has no such option{advice}") from error
         message = first["msg"][:1].lower() + first["msg"][1:]
-        raise UserError(
-            f"-o benchmarks.{benchmark.name}.{path} {first['input']!r}: {message}{known}"
-        ) from error
+        raise UserError(f"{where} {first['input']!r}: {message}") from error
 
 
 def protocols(benchmark: Benchmark) -> tuple[str, ...]:

@@ -8,13 +8,13 @@ from stic_eval.evals.verdicts import fenced, fraction, numbers, own_verdict
 from stic_eval.types import Generation, Sample, Score
 
 
-def own_read(sample: Sample, reply: str) -> Score:
+def own_read(sample: Sample, response: str, reply: str) -> Score:
     (value,) = numbers(own_verdict(reply), 1, 0, 1)
     return Score(value, answer=sample.id)
 
 
 OWN = Grader(lambda s, r: f"Grade {s.id}.\n{fenced(r)}\nEnd with `Verdict: x`.", own_read, max_tokens=64)
-OFFICIAL = Grader(lambda s, r: f"{s.id} | {r} |", lambda s, reply: Score(fraction(reply)), max_tokens=32)
+OFFICIAL = Grader(lambda s, r: f"{s.id} | {r} |", lambda s, r, reply: Score(fraction(reply)), max_tokens=32)
 
 
 def bench(own: Grader = OWN, official: Grader = OFFICIAL) -> Benchmark:

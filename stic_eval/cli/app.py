@@ -75,7 +75,9 @@ def invoke(argv: list[str]) -> int:
         fail(str(error))
         return 1
     except typer.TyperException as error:
-        fail(f"{error.format_message()} (`stic-eval --help` lists commands and options)")
+        known = bool(argv) and any(command.name == argv[0] for command in app.registered_commands)
+        named, what = (f" {argv[0]}", "options") if known else ("", "commands and options")
+        fail(f"{error.format_message()} (`stic-eval{named} --help` lists {what})")
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         return 130

@@ -13,8 +13,13 @@ if TYPE_CHECKING:
     from stic_eval.settings import JudgeConfig, RunConfig
 
 
-def judge_of(config: JudgeConfig, cache: Path) -> Judge | None:
+def judge_of(config: JudgeConfig, cache: Path, fresh: bool = False) -> Judge | None:
     """The judge that a configuration names, None without one. Nothing is sent.
+
+    Args:
+        config: Who, and how it is reached.
+        cache: Where its replies are kept.
+        fresh: Ask for everything anew.
 
     Raises:
         UserError: Its protocol needs lmms-eval, which is not installed.
@@ -23,7 +28,7 @@ def judge_of(config: JudgeConfig, cache: Path) -> Judge | None:
         return None
     from stic_eval.evals.judging import Judge, JudgeSettings
 
-    return Judge(JudgeSettings(**config.model_dump()), cache)
+    return Judge(JudgeSettings(**config.model_dump()), cache, fresh=fresh)
 
 
 def identity(judge: Judge | None) -> Mapping[str, Any] | None:

@@ -260,14 +260,14 @@ def _print(found: Agreement, a: Path, b: Path) -> None:
         ("B - A", number(found.difference, "+.2f")),
         ("exact agreement", number(None if found.exact is None else 100 * found.exact, ".1f")
          + " %" * (found.exact is not None)),
-        ("Cohen's kappa", number(found.kappa, ".3f")),
+        ("kappa (of 0 and 1)", number(found.kappa, ".3f")),
         ("Pearson", number(found.pearson, ".3f")),
         ("Spearman", number(found.spearman, ".3f")),
         ("Kendall", number(found.kendall, ".3f")),
     ]  # fmt: skip
     for name, value in lines:
-        print(f"{name:<16} {printable(value)}")
+        print(f"{name:<18} {printable(value)}")
     if found.disagreements:
-        print("largest disagreements")
+        print("largest disagreements, in points from 0 to 1")
         for item in found.disagreements:
-            print(f"  {printable(item.id)}: A {item.a:g}, B {item.b:g}")
+            print(f"  {printable(item.id)}: A {item.a:.2f}, B {item.b:.2f}")

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import stdev
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,7 +16,7 @@ from stic_eval.cli import options as o
 if TYPE_CHECKING:
     from stic_eval.evals import runner
     from stic_eval.evals.benchmark import Benchmark
-    from stic_eval.evals.predictions import Predictions
+    from stic_eval.evals.predictions import Prediction, Predictions
     from stic_eval.types import Record, Sample, Summary
 
 _SHOWN = 5
@@ -49,6 +50,13 @@ def score(
         Path | None, typer.Option("--json", help="Write score, breakdown and every verdict to this file.")
     ] = None,
     offline: o.Offline = None,
+    answered_only: Annotated[
+        bool,
+        typer.Option(
+            "--answered-only",
+            help="Leave rows without an answer out (of a run with --limit, say); else they are unscored.",
+        ),
+    ] = False,
     resume: Annotated[
         bool,
         typer.Option(
@@ -65,7 +73,8 @@ def score(
     from stic_eval.errors import UserError
     from stic_eval.evals import runner
     from stic_eval.evals.predictions import read_predictions
-    from stic_eval.store import atomic_write
+    from stic_eval.printable import printable
+    from stic_eval.store import atomic_write, cache_dir
     from stic_eval.variants import with_options
 
     if benchmark not in registry.benchmarks().names():
@@ -90,12 +99,14 @@ def score(
     )
     chosen = with_options(registry.benchmarks().get(benchmark), built.benchmark_options.get(benchmark, {}))
     given = read_predictions(predictions)
-    where, asked = _samples(chosen, given, rows)
-    answered = _answered(chosen, asked, given, predictions.name)
+    where, asked, found = _matched(chosen, given, rows)
+    if answered_only:
+        asked = [sample for sample in asked if sample.id in found]
+    answered = _answered(chosen, asked, found, predictions.name)
     if json_out is not None and json_out.is_dir():
         raise UserError(f"--json {json_out}: is a folder; give a file")
-    grader = grading.judge_of(built.judge, _cache(resume))
-    with Reporter(None, quiet=quiet) as report:
+    grader = grading.judge_of(built.judge, cache_dir(), fresh=not resume)
+    with Reporter(None, quiet=quiet) as report, _telling_of_interruption():
 
         @contextmanager
         def step(name: str, total: int) -> Iterator[Callable[[int, int | None], None]]:
@@ -106,6 +117,11 @@ def score(
     if json_out is not None:
         data = _json(chosen, records, summary, grading.identity(grader))
         atomic_write(json_out, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+    taken = sum(item.extraction is not None for item in found.values())
+    if taken and not quiet:
+        typer.echo(f"{taken} extractions are taken from {printable(predictions.name)}", err=True)
+    if grader is not None and summary.judged and not quiet:
+        typer.echo(f"{grader.requests} requests sent to judge {printable(grader.model)}", err=True)
     print_summary(chosen, summary, grading.grader_text(chosen, where, grader))
     _print_suspects(records)
     _print_unscored(records)
@@ -113,34 +129,49 @@ def score(
         raise typer.Exit(3)
 
 
-def _cache(resume: bool) -> Path:
-    """The folder whose judge's replies are reused; one of its own where none are to be."""
-    import time
+@contextmanager
+def _telling_of_interruption() -> Iterator[None]:
+    """Says on Ctrl-C that what was paid for is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("stic-eval: interrupted; the judge's replies are kept: the same command resumes", err=True)
+        raise typer.Exit(130) from None
 
-    from stic_eval.store import cache_dir
 
-    return cache_dir() if resume else cache_dir() / "fresh" / f"{time.time_ns()}"
+def _matched(
+    chosen: Benchmark, given: Predictions, rows: str | None
+) -> tuple[str, list[Sample], dict[str, Prediction]]:
+    """Where the rows come from, the rows of the variant, and the answer to each that has one.
 
+    Answers to rows outside of the variant (MMBench's rotations under vanilla evaluation) are left out.
+    """
+    from dataclasses import replace
 
-def _samples(chosen: Benchmark, given: Predictions, rows: str | None) -> tuple[str, list[Sample]]:
-    """Where the rows come from, and the rows as samples."""
+    from stic_eval.evals.predictions import match
     from stic_eval.evals.sources import listed, samples
 
-    if rows is None and given.rows:
-        return "", samples(chosen, listed("the rows beside the answers", given.rows), images=False)
-    where = str(Path(rows).expanduser()) if rows is not None else given.source or "hub"
-    return where, samples(chosen, where, images=False)
+    own = rows is None and bool(given.rows)
+    where = "" if own else str(Path(rows).expanduser()) if rows is not None else given.source or "hub"
+    source = listed("the rows beside the answers", given.rows) if own else where
+    asked = samples(chosen, source, images=False)
+    everything = samples(replace(chosen, keep=None), source, images=False) if chosen.keep else asked
+    found = match(everything, given, own=own)
+    wanted = {sample.id for sample in asked}
+    if outside := sum(name not in wanted for name in found):
+        typer.echo(
+            f"{outside} answers to rows outside of the variant {chosen.variant} are left out", err=True
+        )
+    return where, asked, {name: item for name, item in found.items() if name in wanted}
 
 
 def _answered(
-    chosen: Benchmark, asked: Sequence[Sample], given: Predictions, name: str
+    chosen: Benchmark, asked: Sequence[Sample], found: Mapping[str, Prediction], name: str
 ) -> list[runner.Answered]:
     """Every sample with its answer and the rules' verdict; unscored where there is no answer."""
     from stic_eval.evals import runner
-    from stic_eval.evals.predictions import match
     from stic_eval.types import Response, Score
 
-    found = match(asked, given)
     answered = []
     for sample in asked:
         item = found.get(sample.id)
@@ -170,9 +201,13 @@ def print_summary(benchmark: Benchmark, summary: Summary, grader: str) -> None:
     console.print(
         Text(f"{benchmark.title}: {total}{'†' if summary.unscored else ''} ({counts})", style="bold")
     )
-    console.print(Text(protocol_text(benchmark), style="dim"))
+    console.print(Text(f"scored by {protocol_text(benchmark)}", style="dim"))
     if grader:
         console.print(Text(printable(grader), style="dim"))
+    if len(summary.gradings) > 1:
+        alone = ", ".join(f"{score:.2f}" for score in summary.gradings)
+        spread = f"by each of the judge's gradings alone: {alone} (sd {stdev(summary.gradings):.2f})"
+        console.print(Text(spread, style="dim"))
     if summary.unscored:
         console.print(
             Text("† over the scored ones alone; the others are left out, not counted as 0", style="dim")
@@ -231,6 +266,8 @@ def _json(
         "judge": judge,
         "answers": summary.answers,
         "judged": summary.judged,
+        "gradings": list(summary.gradings),
+        "spread": stdev(summary.gradings) if len(summary.gradings) > 1 else None,
         "per_sample": [
             {
                 "id": record.id,

@@ -65,14 +65,15 @@ class Grader:
 
     Attributes:
         prompt: (sample, response) -> what the judge is asked.
-        read: (sample, reply) -> the verdict, `open` False. Strict: raises `Unreadable` with the reason.
+        read: (sample, response, reply) -> the verdict, `open` False. Strict: raises `Unreadable` with the
+            reason. The response is there to tell what the judge merely quotes.
         max_tokens: Bound on the reply.
         verdict_first: Whether the verdict stands on the first line, so that a reply which was cut at
             its bound can be read if that line is whole.
     """
 
     prompt: Callable[[Sample, str], str]
-    read: Callable[[Sample, str], Score]
+    read: Callable[[Sample, str, str], Score]
     max_tokens: int = 512
     verdict_first: bool = False
 

@@ -6,6 +6,7 @@ Lu et al., 2023, arXiv 2310.02255, section on evaluation; github lupantech/MathV
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from stic_eval.evals import official, verdicts
@@ -47,14 +48,18 @@ def extracting(extraction: Callable[[Sample, str], Score]) -> Judging:
     def scored(sample: Sample, text: str) -> Score:
         return Score(extraction(sample, text).value, text, "extracted by the judge")
 
-    def own_read(sample: Sample, reply: str) -> Score:
+    def own_read(sample: Sample, response: str, reply: str) -> Score:
         text = verdicts.own_verdict(reply)
         if text.rstrip(".").lower() == "none":
             return Score(0.0, None, "the judge: no final answer")
         return scored(sample, _checked(sample, text))
 
-    def official_read(sample: Sample, reply: str) -> Score:
-        return scored(sample, verdicts.extraction(reply))
+    def official_read(sample: Sample, response: str, reply: str) -> Score:
+        text = reply.strip()
+        # A refusal that the judge has taken out of the response is the model's, not its own.
+        if not (text and text in response):
+            text = verdicts.extraction(reply)
+        return scored(sample, _alone(sample, text))
 
     return Judging(
         own=Grader(_own_prompt, own_read, _MAX_TOKENS),
@@ -75,16 +80,35 @@ def _own_prompt(sample: Sample, response: str) -> str:
     return _OWN.format(problem=problem, answer=answer, form=_FORMS[sample.meta["answer_type"]])
 
 
+def _alone(sample: Sample, text: str) -> str:
+    """An extraction in the official protocol's form: of a number or list, that alone or none at all.
+
+    `The answer is 5` has a number in it that the official normalisation cannot read, and counts as wrong:
+    such a reply is the judge's failure. One without any digit says that there is no number: wrong.
+    """
+    kind = sample.meta["answer_type"]
+    if sample.meta["question_type"] != "multi_choice" and re.search(r"\d", text):
+        if kind in ("integer", "float"):
+            _number(text)
+        elif kind == "list" and not (text.startswith("[") and text.endswith("]")):
+            raise Unreadable(f"no list: {verdicts.shown(text)}")
+    return text
+
+
+def _number(text: str) -> None:
+    try:
+        float(text)
+    except ValueError:
+        raise Unreadable(f"not a number alone: {verdicts.shown(text)}") from None
+
+
 def _checked(sample: Sample, text: str) -> str:
     """An extraction of the kind that was asked for."""
     kind = sample.meta["answer_type"]
     if sample.meta["question_type"] == "multi_choice":
         return text if text in sample.choices else verdicts.letter(text, letters(len(sample.choices)))
     if kind in ("integer", "float"):
-        try:
-            float(text)
-        except ValueError:
-            raise Unreadable(f"no number: {verdicts.shown(text)}") from None
+        _number(text)
     elif kind == "list" and not (text.startswith("[") and text.endswith("]")):
         raise Unreadable(f"no list: {verdicts.shown(text)}")
     return text

@@ -54,11 +54,12 @@ class JudgeSettings:
 
 @dataclass(frozen=True)
 class _Asked:
-    """One prompt for one numbered reply, with the sample by which it is read."""
+    """One prompt for one numbered reply, with the case by which it is read."""
 
     key: str
     prompt: str
     sample: Sample
+    response: str
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class Judge:
     Args:
         settings: Who judges.
         cache: The cache's root; replies are kept in `judge/replies.sqlite` below it.
+        fresh: Ask for everything anew; new replies take the place of those that are there.
         wait: Sleeps for so many seconds; for tests.
 
     Raises:
@@ -83,9 +85,14 @@ class Judge:
     """
 
     def __init__(
-        self, settings: JudgeSettings, cache: Path, *, wait: Callable[[float], object] | None = None
+        self,
+        settings: JudgeSettings,
+        cache: Path,
+        *,
+        fresh: bool = False,
+        wait: Callable[[float], object] | None = None,
     ) -> None:
-        self.settings, self.model = settings, settings.model
+        self.settings, self.model, self._fresh = settings, settings.model, fresh
         self.path = Path(cache) / "judge" / "replies.sqlite"
         self._wait = wait
         self._client: Client | None = None
@@ -147,7 +154,7 @@ class Judge:
                 continue
             keys[index] = [self._key(grader, prompt, number) for number in range(self.settings.samples)]
             for key in keys[index]:
-                asked.setdefault(key, _Asked(key, prompt, sample))
+                asked.setdefault(key, _Asked(key, prompt, sample, response))
 
         try:
             store = ResponseStore(self.path)
@@ -155,8 +162,8 @@ class Judge:
             raise RunError(f"cannot read the judge's replies in {self.path}: {error}") from error
         replies = {
             key: _Reply(found.text)
-            for key, found in store.get_many(asked).items()
-            if _unread(benchmark, grader, asked[key].sample, found.text) is None
+            for key, found in store.get_many(() if self._fresh else asked).items()
+            if _unread(benchmark, grader, asked[key], found.text) is None
         }
         waiting: dict[str, list[int]] = {}
         lacking: dict[int, int] = {}
@@ -238,11 +245,12 @@ class Judge:
                 gone = f"{last.why}; then {error}" if last.text is not None else f"no reply: {error}"
                 return _Reply(last.text, gone)
             why = _unfinished(reply.finish_reason, reply.text, grader)
-            why = why or _unread(benchmark, grader, item.sample, reply.text)
+            why = why or _unread(benchmark, grader, item, reply.text)
             if why is None:
                 kept = Response(reply.text, reply.n_tokens, "stop", reply.seconds)
                 try:
-                    store.put_many({item.key: kept})
+                    # What is there and not wanted, or no longer read, gives way.
+                    store.put_many({item.key: kept}, replace=True)
                 except sqlite3.Error as error:
                     raise RunError(f"cannot keep the judge's replies in {self.path}: {error}") from error
                 return _Reply(reply.text)
@@ -267,7 +275,7 @@ class Judge:
             why = reply.why
             if why is None and reply.text is not None:
                 try:
-                    scores.append(_read(benchmark, grader, sample, reply.text))
+                    scores.append(_read(benchmark, grader, sample, response, reply.text))
                     continue
                 except Unreadable as error:  # read well for another sample, or by an earlier version
                     why = str(error)
@@ -297,9 +305,9 @@ def _prompt(benchmark: Benchmark, grader: Grader, sample: Sample, response: str)
     return prompt.encode("utf-8", "replace").decode()  # a model may write half a surrogate pair
 
 
-def _read(benchmark: Benchmark, grader: Grader, sample: Sample, text: str) -> Score:
+def _read(benchmark: Benchmark, grader: Grader, sample: Sample, response: str, text: str) -> Score:
     try:
-        score = replace(grader.read(sample, text), open=False)
+        score = replace(grader.read(sample, response, text), open=False)
         if not all(math.isfinite(number) for number in (score.weight, score.value or 0.0)):
             raise ValueError(f"scored {score.value} of {score.weight}")
         return score
@@ -312,10 +320,10 @@ def _read(benchmark: Benchmark, grader: Grader, sample: Sample, text: str) -> Sc
         ) from error
 
 
-def _unread(benchmark: Benchmark, grader: Grader, sample: Sample, text: str) -> str | None:
+def _unread(benchmark: Benchmark, grader: Grader, item: _Asked, text: str) -> str | None:
     """Why a reply cannot be read; None: it can."""
     try:
-        _read(benchmark, grader, sample, text)
+        _read(benchmark, grader, item.sample, item.response, text)
     except Unreadable as error:
         return f"refused: {shown(text)}" if refused(text) else f"unreadable: {error}"
     return None

@@ -58,7 +58,7 @@ def _own_prompt(sample: Sample, response: str) -> str:
     )
 
 
-def _own_read(sample: Sample, reply: str) -> Score:
+def _own_read(sample: Sample, response: str, reply: str) -> Score:
     text = verdicts.own_verdict(reply)
     if text.rstrip(".").lower() == "none":
         return _score(sample, None)
@@ -72,10 +72,10 @@ def _official_prompt(sample: Sample, response: str) -> str:
     return official.mmbench_prompt(_asked(sample), options, response)
 
 
-def _official_read(sample: Sample, reply: str) -> Score:
+def _official_read(sample: Sample, response: str, reply: str) -> Score:
     options = _options(sample)
     if len(options) > _OFFICIAL_MOST:
-        return _own_read(sample, reply)
+        return _own_read(sample, response, reply)
     letter = verdicts.letter(reply, [*options, _OFFICIAL_NONE])
     return _score(sample, None if letter == _OFFICIAL_NONE else letter)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,8 @@ def read_predictions(path: Path) -> Predictions:
         UserError: The file cannot be read, or a row has no id or no answer.
     """
     if not path.is_file():
-        raise UserError(f"--predictions {path}: no such file")
+        what = "is a folder; give a file" if path.is_dir() else "no such file"
+        raise UserError(f"--predictions {path}: {what}")
     try:
         rows = list(_rows(path))
     except UserError:
@@ -82,29 +84,41 @@ def read_predictions(path: Path) -> Predictions:
     if path.suffix in (".xlsx", ".tsv", ".csv"):
         own = tuple(row for _, row in rows) if "question" in rows[0][1] else ()
     elif all(isinstance(row.get("doc"), dict) for _, row in rows):
-        own = tuple(_document(row["doc"]) for _, row in rows)
+        own = tuple(_document(row) for _, row in rows)
     meta = rows[0][1].get("meta")
     source = meta.get("rows", "") if isinstance(meta, dict) else ""
     return Predictions(items, own, str(source))
 
 
-def match(samples: Sequence[Sample], predictions: Predictions) -> dict[str, Prediction]:
+def match(samples: Sequence[Sample], predictions: Predictions, *, own: bool = False) -> dict[str, Prediction]:
     """Sample id -> answer. Samples without an answer are left out.
 
     An answer that is filed under the image (LLaVA's on TextVQA) or under the number in the question's
     name (LLaVA's on MM-Vet: 12 for `v1_12`) is found by image and question, or by number.
 
+    Args:
+        samples: All rows.
+        predictions: The answers.
+        own: The samples are of the rows that the answers brought.
+
     Raises:
         UserError: An answer fits no row, or two fit the same.
     """
     by_id = {sample.id: sample for sample in samples}
-    by_image = {(str(s.meta["image_id"]), _asked(s.question)): s for s in samples if "image_id" in s.meta}
+    by_image: dict[tuple[str, str], list[Sample]] = {}
+    for row in samples:
+        if "image_id" in row.meta:
+            by_image.setdefault((str(row.meta["image_id"]), _asked(row.question)), []).append(row)
+    counted = not own and any(item.by_number for item in predictions.items)
+    rare = _rare_lines(samples) if counted else {}
     found: dict[str, Prediction] = {}
     unknown: list[Prediction] = []
     for item in predictions.items:
-        sample = _numbered(item, samples) if item.by_number else by_id.get(item.id)
+        sample = _numbered(item, samples, rare) if counted and item.by_number else by_id.get(item.id)
         if sample is None and not item.by_number:
-            sample = by_id.get(f"v1_{item.id}") or by_image.get((item.id, _asked(item.prompt or "")))
+            # The same may have been asked of an image twice: in the files' order.
+            same = by_image.get((item.id, _asked(item.prompt or "")), [])
+            sample = by_id.get(f"v1_{item.id}") or next((s for s in same if s.id not in found), None)
         if sample is None:
             unknown.append(item)
         elif sample.id in found:
@@ -124,19 +138,35 @@ def _asked(prompt: str) -> str:
     return prompt.removeprefix("<image>\n").split("\n")[0].strip().lower()
 
 
-def _numbered(item: Prediction, samples: Sequence[Sample]) -> Sample | None:
+def _rare_lines(samples: Sequence[Sample]) -> dict[str, list[str]]:
+    """Sample id -> the lines of its question that few others have: what tells it from them."""
+    lines = {sample.id: [_plain(line) for line in sample.question.split("\n")] for sample in samples}
+    counts = Counter(line for own in lines.values() for line in set(own) if line)
+    few = max(1, len(samples) // 50)
+    rare = {}
+    for name, own in lines.items():
+        least = min((counts[line] for line in own if line), default=0)
+        rare[name] = [line for line in own if line and counts[line] <= max(few, least)]
+    return rare
+
+
+def _plain(line: str) -> str:
+    return " ".join(line.lower().split()).removeprefix("question: ")
+
+
+def _numbered(
+    item: Prediction, samples: Sequence[Sample], rare: Mapping[str, Sequence[str]]
+) -> Sample | None:
     number = int(item.id)
     if number >= len(samples):
         return None
     sample = samples[number]
-    if item.prompt is not None:
-        # Other rows, or the same in another order, would give each answer the wrong target.
-        asked = " ".join(item.prompt.lower().split())
-        lines = [" ".join(line.lower().split()) for line in sample.question.split("\n")]
-        if not any(line in asked for line in lines if len(line) > 9) and len(lines[0]) > 9:
-            raise UserError(
-                f"{item.where}: was asked something else than row {number + 1}; give its rows with --rows"
-            )
+    # Other rows, or the same in another order, would give each answer the wrong target.
+    if item.prompt is not None and not any(line in _plain(item.prompt) for line in rare[sample.id]):
+        raise UserError(
+            f"{item.where}: was asked something else than row {number + 1}; give the rows that were asked, "
+            "in their order, with --rows"
+        )
     return sample
 
 
@@ -152,7 +182,9 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             with path.open(newline="", encoding="utf-8-sig") as file:
                 delimiter = "\t" if path.suffix == ".tsv" else ","
                 for number, row in enumerate(csv.DictReader(file, delimiter=delimiter), start=2):
-                    yield f"row {number}", {k: v or "" for k, v in row.items() if k is not None}
+                    if None in row or None in row.values():
+                        raise UserError(f"{path}, row {number}: has more or fewer cells than columns")
+                    yield f"row {number}", _no_empty_extraction(row)
         finally:
             csv.field_size_limit(old)
     elif path.suffix == ".json":
@@ -188,12 +220,18 @@ def _workbook(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         elif any(cell is not None for cell in cells):
             # As in the TSV: all text, and nothing for a missing cell.
             texts = ("" if cell is None else str(cell) for cell in cells)
-            yield f"row {number}", dict(zip(head, texts, strict=False))
+            yield f"row {number}", _no_empty_extraction(dict(zip(head, texts, strict=False)))
 
 
-def _document(doc: Mapping[str, Any]) -> Row:
-    """A row as lmms-eval logs it: what could not be written as JSON, images, is left out."""
-    return {key: value for key, value in doc.items() if key not in ("image", "decoded_image")}
+def _no_empty_extraction(row: dict[str, Any]) -> dict[str, Any]:
+    """A table's row: an empty cell says that nobody extracted anything; in JSON only null does."""
+    return {name: cell for name, cell in row.items() if name != "extraction" or cell != ""}
+
+
+def _document(row: Mapping[str, Any]) -> Row:
+    """A row as lmms-eval logs it, without what is no JSON (images), and with an id if it has none."""
+    doc = {key: value for key, value in row["doc"].items() if key not in ("image", "decoded_image")}
+    return doc if any(name in doc for name in _IDS) else {"id": str(row.get("doc_id")), **doc}
 
 
 def _prediction(row: Mapping[str, Any], where: str) -> Prediction | None:
@@ -203,6 +241,9 @@ def _prediction(row: Mapping[str, Any], where: str) -> Prediction | None:
         if not isinstance(response, str):
             raise UserError(f"{where}: filtered_resps holds no text")
         asked = row.get("input")
+        doc = row.get("doc")
+        if isinstance(doc, dict) and any(name in doc for name in _IDS):
+            return Prediction(_identity(doc, where, _IDS), response, where)
         name = _identity(row, where, ("doc_id",))
         if not name.isdecimal():
             raise UserError(f"{where}: doc_id {name} is no number of a row")
@@ -213,6 +254,8 @@ def _prediction(row: Mapping[str, Any], where: str) -> Prediction | None:
     if column is None and extraction is None:
         raise UserError(f"{where}: has no answer (column {', '.join(_TEXTS[:-1])} or {_TEXTS[-1]})")
     response = row[column] if column is not None else ""
+    if isinstance(response, float) and response != response:  # NaN is what pandas makes of null
+        response = None
     if response is None and extraction is None:
         return None
     if not isinstance(response, (str, int, float, type(None))):
@@ -220,7 +263,8 @@ def _prediction(row: Mapping[str, Any], where: str) -> Prediction | None:
     prompt = row.get("prompt")
     return Prediction(
         _identity(row, where, _IDS),
-        "" if response is None else str(response),
+        # A judge is asked about the response: of an extraction alone, that is all there is.
+        str(extraction if response is None or column is None else response),
         where,
         None if extraction is None else str(extraction),
         prompt if isinstance(prompt, str) else None,

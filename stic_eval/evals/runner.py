@@ -124,14 +124,34 @@ def conclude(
             for index, verdict, info in judge.grade(benchmark, asked, progress):
                 number = cases[index]
                 records[number] = _record(replace(answered[number], verdict=verdict), info)
+    decided = sum(record.judge is not None and record.score is not None for record in records)
+    summary = replace(_aggregated(benchmark, records), answers=len(records), judged=decided)
+    return records, replace(summary, gradings=_gradings(benchmark, records))
+
+
+def _aggregated(benchmark: Benchmark, records: Sequence[Record]) -> Summary:
     try:
-        summary = benchmark.aggregate(records)
+        return benchmark.aggregate(records)
     except Exception as error:  # a benchmark is a user's own code
         raise RunError(
             f"benchmark {benchmark.name}: aggregating {len(records)} records failed: {_told(error)}"
         ) from error
-    decided = sum(record.judge is not None and record.score is not None for record in records)
-    return records, replace(summary, answers=len(records), judged=decided)
+
+
+def _gradings(benchmark: Benchmark, records: Sequence[Record]) -> tuple[float, ...]:
+    """The score by the first reply to every sample alone, by the second, ...; how far they spread."""
+    repeated = [r.judge.get("values", ()) if r.judge is not None else () for r in records]
+    scores = []
+    for number in range(max(map(len, repeated), default=0)):
+        alone = [
+            replace(record, score=values[number], weight=record.judge["weights"][number])
+            if record.judge is not None and len(values) > number
+            else record
+            for record, values in zip(records, repeated, strict=True)
+        ]
+        score = _aggregated(benchmark, alone).score
+        scores += [] if score is None else [score]
+    return tuple(scores)
 
 
 def verdict_of(benchmark: Benchmark, sample: Sample, response: str, extraction: str | None = None) -> Score:

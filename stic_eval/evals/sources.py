@@ -317,7 +317,7 @@ def _hub(benchmark: Benchmark, remote: bool) -> Rows:
 def _not_there(where: str, revision: str, error: Exception) -> str:
     from huggingface_hub import is_offline_mode
 
-    advice = "a local copy of the data set works as well"
+    advice = "or give a local copy: `score --rows FILE`, `run -o rows.NAME=FILE`, `data check --from FILE`"
     if is_offline_mode():
         return (
             f"{where}, revision {revision}, is not in the local cache; "

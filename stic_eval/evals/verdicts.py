@@ -30,20 +30,26 @@ def fraction(reply: str) -> float:
     if not first:
         raise Unreadable("empty reply")
     word, *others = first.split(maxsplit=1)
+    value = _number(word, 0, 1, reply)
     if _GOES_ON.match("".join(others)) or _GOES_ON.match(rest.strip()):
         raise Unreadable(f"more than one number: {shown(reply)}")
-    return _number(word, 0, 1, reply)
+    return value
 
 
 _GOES_ON = re.compile(r"[/%~\u2012-\u2015-]\s*[0-9]|%|(?:to|or|out of|of)\s+[0-9]|,?\s*[0-9]", re.IGNORECASE)
 
 
-def score_pair(reply: str) -> tuple[float, float]:
+def score_pair(reply: str, response: str = "") -> tuple[float, float]:
     """LLaVA-Bench's points (official protocol) of the reference answer and of ours, 1 to 10 each.
 
     The first line that is not blank holds the two numbers and nothing else, separated by blanks or a
     comma. One other form occurs in recorded reviews: two lines `Assistant 1: 10` and `Assistant 2: 4`,
-    one after the other and nowhere else in the reply, whose first line then must hold no digit.
+    one after the other and nowhere else in the reply, whose first line then must hold no digit. Where the
+    graded answer has such a line itself, the judge may be quoting it, and nothing is read.
+
+    Args:
+        reply: The review.
+        response: The answer that was graded.
 
     Raises:
         Unreadable: Anything else: one number, three, `10/10`, points out of range, words around them.
@@ -53,7 +59,9 @@ def score_pair(reply: str) -> tuple[float, float]:
         raise Unreadable("empty reply")
     if not re.search(r"[0-9]", lines[0]):
         named = [(at, match) for at, line in enumerate(lines) if (match := _POINTS.fullmatch(line))]
-        if [match[1] for _, match in named] == ["1", "2"] and named[1][0] == named[0][0] + 1:
+        quoted = any(_POINTS.fullmatch(line.strip()) for line in response.split("\n"))
+        adjacent = [match[1] for _, match in named] == ["1", "2"] and named[1][0] == named[0][0] + 1
+        if adjacent and not quoted:
             first, second = (_number(match[2], 1, 10, reply) for _, match in named)
             return first, second
     first, second = numbers(lines[0], 2, 1, 10)

@@ -26,6 +26,7 @@ R = TypeVar("R")
 _RETRIED = {408, 409, 429}  # and every 5xx
 _FATAL = {401, 403, 404}  # no later request would fare better
 _SHOWN = 200
+_LOST = 8  # requests in a row, each with all its attempts, after which the server counts as gone
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class Client:
         self._lines: list[Line] = []
         self._sent = 0
         self._resume_at = 0.0  # nobody sends before: a server that is overrun is so for all
-        self._answered = False
+        self._answered = self._served = False
         self._lost_in_a_row = 0
         self._limit_name = "max_tokens"
         self._random = random.Random()
@@ -196,7 +197,7 @@ class Client:
         """
         reason, reached = "", True
         for attempt in range(self.endpoint.attempts):
-            if self._lost_in_a_row >= max(20, 2 * self.endpoint.concurrency):
+            if self._lost_in_a_row >= max(_LOST, self.endpoint.concurrency):
                 raise Failure(f"given up on the server after {self._lost_in_a_row} failures in a row")
             self._pause()
             self._spend()
@@ -233,8 +234,7 @@ class Client:
             self._sent += 1
 
     def _back_off(self, attempt: int, demanded: float | None) -> None:
-        if attempt + 1 == self.endpoint.attempts:
-            return
+        last = attempt + 1 == self.endpoint.attempts
         ceiling = min(self.endpoint.longest_backoff, self.endpoint.backoff * 2.0**attempt)
         delay = self._random.uniform(0, ceiling)
         if demanded is not None:
@@ -242,7 +242,8 @@ class Client:
             with self._lock:
                 self._resume_at = max(self._resume_at, time.monotonic() + demanded)
             delay += demanded
-        self._wait(delay)
+        if not last:  # else the next request waits, by `_resume_at`
+            self._wait(delay)
 
     def _send(self, chat: Chat) -> Reply:
         body: dict[str, Any] = {
@@ -260,10 +261,14 @@ class Client:
             raise _Retry(str(cut), reached=cut.reached) from None
         self._answered = True
         if status == 200:
+            self._served = True
             return self._read(data, time.monotonic() - begin)
         said = self._clean(error_of(data))
         if status in _RETRIED or status >= 500:
             raise _Retry(f"HTTP {status}{said}", retry_after(headers.get("retry-after")))
+        if self._served and (status in _FATAL or 300 <= status < 400):
+            self._lost_in_a_row += 1
+            raise Failure(f"HTTP {status}{said}")  # others were served: this request's own trouble
         if status in _FATAL or 300 <= status < 400:
             where = self._clean(headers.get("location", "elsewhere")) if status < 400 else ""
             raise UserError(refused_for_ever(self.endpoint, status, said, where))

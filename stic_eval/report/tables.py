@@ -197,4 +197,8 @@ def _share_judged(column: str, rows: Sequence[Row]) -> list[str]:
         return []
     shares = sorted({f"{100 * s.judged / s.answers:.1f}" for s in summaries if s.answers}, key=float)
     span = shares[0] if len(shares) == 1 else f"{shares[0]} to {shares[-1]}"
-    return [f"the judge decided {span} % of the answers"]
+    said = [f"the judge decided {span} % of the answers"]
+    spreads = [stdev(summary.gradings) for summary in summaries if len(summary.gradings) > 1]
+    if spreads:
+        said.append(f"its repeated gradings differ by a standard deviation of up to {max(spreads):.1f}")
+    return said

@@ -86,8 +86,8 @@ from stic_eval.evals.judging import Judge, JudgeSettings
 from tests.judging_bench import bench, cases
 url, cache, moment = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 put, kept = store.ResponseStore.put_many, []
-def put_many(self, responses):
-    put(self, responses)
+def put_many(self, responses, **how):
+    put(self, responses, **how)
     kept.append(1)
     if len(kept) == moment:
         os.kill(os.getpid(), signal.SIGKILL)

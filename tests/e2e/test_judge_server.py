@@ -88,7 +88,7 @@ def test_gibberish_is_unscored_with_the_reason(url: str, model: Path, tmp_path: 
 
 
 def test_what_can_be_read_is_scored_and_kept(url: str, model: Path, tmp_path: Path) -> None:
-    def read(sample: Sample, reply: str) -> Score:
+    def read(sample: Sample, response: str, reply: str) -> Score:
         return Score(len(reply) % 2, answer=reply)
 
     lenient = bench(own=replace(OWN, read=read, max_tokens=200))

@@ -103,6 +103,28 @@ def test_a_protocol_and_an_option_change_the_reading(tmp_path: Path) -> None:
     assert json.loads(out.read_text())["protocol"] == "llava, full"
 
 
+def test_answers_outside_of_the_variant_and_rows_without_answer_can_be_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {
+        "question": "Which?", "A": "red", "B": "blue", "answer": "A", "hint": "nan",
+        "category": "image_scene",
+        "L2-category": "coarse_perception",
+    }  # fmt: skip
+    rows = jsonl(tmp_path / "r.jsonl", *({"index": i, **row} for i in (1, 1_000_001, 2, 1_000_002)))
+    given = jsonl(tmp_path / "p.jsonl", *({"index": i, "response": "A"} for i in (1, 1_000_001)))
+    out = tmp_path / "o.json"
+    common = ("mmbench", "--predictions", given, "--rows", rows)
+    assert score(*common, out=out) == 3
+    assert json.loads(out.read_text())["unscored"] == 1
+    assert score(*common, "--answered-only", out=out) == 0
+    assert json.loads(out.read_text())["n"] == 1
+    capsys.readouterr()
+    assert score(*common, "--answered-only", "-o", "evaluation=vanilla", out=out) == 0
+    assert "1 answers to rows outside of the variant llava, vanilla are left out" in capsys.readouterr().err
+    assert (json.loads(out.read_text())["n"], json.loads(out.read_text())["score"]) == (1, 100)
+
+
 def test_answers_that_bring_their_rows_need_no_others(tmp_path: Path) -> None:
     table = tmp_path / "model_ChartQA_TEST.tsv"
     table.write_text("index\tquestion\tanswer\tsplit\tprediction\n1\tHow many?\t4\ttest_human\t4\n")
@@ -124,7 +146,8 @@ GIVEN = ("--predictions", "{p}", "--rows", "{r}")
         (["chartqa", *GIVEN, "--protocol", "x"], "none of the benchmarks has it"),
         (["mathvista", *GIVEN], 'row 1: column "'),
         (["chartqa", *GIVEN, "--judge", "m", "--judge-base-url", "x"], "--judge-base-url x"),
-        (["chartqa", *GIVEN, "--judge", "m", "--judge-samples", "0"], "judge.samples"),
+        (["chartqa", *GIVEN, "--judge", "m", "--judge-samples", "0"], "--judge-samples 0"),
+        (["chartqa", *GIVEN, "--judge", "m", "--judge-api-key-env", "sk-proj-1"], "not the key"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_2(
@@ -134,6 +157,7 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(
     assert score(*(part.format(p=given, r=charts) for part in argv)) == 2
     err = capsys.readouterr().err
     assert said in err
+    assert "sk-proj-1" not in err
     assert len(err.splitlines()) == 1
 
 

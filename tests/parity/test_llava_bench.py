@@ -51,7 +51,7 @@ def lmms() -> Any:
 
 def ours(reply: str) -> list[float] | None:
     try:
-        verdict = JUDGING.official.read(SAMPLE, reply)
+        verdict = JUDGING.official.read(SAMPLE, "", reply)
     except Unreadable:
         return None
     assert verdict.value is not None
@@ -233,7 +233,7 @@ def test_there_is_a_test_for_each_departure() -> None:
 def record(number: int, reply: str) -> Record:
     sample = benchmark.to_sample(row(number))
     try:
-        verdict = JUDGING.official.read(sample, reply)
+        verdict = JUDGING.official.read(sample, "", reply)
     except Unreadable as error:
         verdict = Score(None, why=str(error))
     return Record(

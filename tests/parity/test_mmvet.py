@@ -77,7 +77,7 @@ def theirs(judge: Any, reply: str, row: dict[str, Any] = ROW, answer: str = "x =
 
 def ours(reply: str) -> float | None:
     try:
-        verdict = JUDGING.official.read(SAMPLE, reply)
+        verdict = JUDGING.official.read(SAMPLE, "", reply)
     except Unreadable:
         return None
     assert (verdict.weight, verdict.open) == (1, False)

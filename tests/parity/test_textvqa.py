@@ -75,7 +75,7 @@ def test_every_answer_has_lmms_evals_accuracy() -> None:
         for response in batch:
             seen.add(response)
             rng = random.Random(response)
-            wrote = rng.choices([*WROTE, response, response], k=rng.randint(1, 12))
+            wrote = rng.choices([*WROTE, response, response], k=rng.randint(2, 12))
             each = row(wrote)
             verdict = benchmark.score(benchmark.to_sample(each), response)
             expected = utils.textvqa_process_results(each, [response])
@@ -92,7 +92,7 @@ def test_every_answer_has_lmms_evals_accuracy() -> None:
 @pytest.mark.parametrize("tokens", [[], ["DAKOTA"], ["DAKOTA", "d, e", ""]])
 @pytest.mark.parametrize("question", ["what is it?", "What IS it?", "\u00dfein?"])
 def test_prompts_of_protocol_lmms_are_lmms_evals(question: str, tokens: list[str], ocr: bool) -> None:
-    each = {**row(["x"]), "question": question, "ocr_tokens": tokens}
+    each = {**row(["x"] * 10), "question": question, "ocr_tokens": tokens}
     wording = {"post_prompt": "\nAnswer the question using a single word or phrase.", "ocr": ocr}
     lmms = vary(Options(protocol="lmms", ocr=ocr))
     assert lmms.to_sample(each).question == utils.textvqa_doc_to_text(each, wording)

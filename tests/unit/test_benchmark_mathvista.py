@@ -219,13 +219,13 @@ def test_an_unread_answer_is_open_and_an_empty_one_is_not() -> None:
 def test_the_judge_extracts_and_the_rules_decide() -> None:
     assert benchmark.judging is not None
     own = benchmark.judging.own
-    assert own.read(sample(), "Verdict: 1.23") == Score(1.0, "1.23", "extracted by the judge")
-    assert own.read(sample(CHOICE), "Verdict: (B)").value == 1
-    assert own.read(sample(CHOICE), "Verdict: 40").value == 1
-    assert own.read(sample(LIST), "Verdict: [1, 2]").value == 1
-    assert own.read(sample(WHOLE), "It gives a dozen.\nVerdict: 12").value == 1
-    assert own.read(sample(), "Verdict: none") == Score(0.0, None, "the judge: no final answer")
-    assert not own.read(sample(), "Verdict: 1.2").open
+    assert own.read(sample(), "", "Verdict: 1.23") == Score(1.0, "1.23", "extracted by the judge")
+    assert own.read(sample(CHOICE), "", "Verdict: (B)").value == 1
+    assert own.read(sample(CHOICE), "", "Verdict: 40").value == 1
+    assert own.read(sample(LIST), "", "Verdict: [1, 2]").value == 1
+    assert own.read(sample(WHOLE), "", "It gives a dozen.\nVerdict: 12").value == 1
+    assert own.read(sample(), "", "Verdict: none") == Score(0.0, None, "the judge: no final answer")
+    assert not own.read(sample(), "", "Verdict: 1.2").open
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_the_judge_extracts_and_the_rules_decide() -> None:
 def test_an_unreadable_verdict_leaves_the_sample_unscored(row: Mapping[str, Any], reply: str) -> None:
     assert benchmark.judging is not None
     with pytest.raises(Unreadable):
-        benchmark.judging.own.read(sample(row), reply)
+        benchmark.judging.own.read(sample(row), "", reply)
 
 
 def test_prompts_of_the_judge_hold_query_and_answer() -> None:
@@ -260,7 +260,7 @@ def test_the_official_judge_is_the_authors(monkeypatch: pytest.MonkeyPatch) -> N
         None, evals.DEMO_PROMPT, sample(CHOICE).question, "It is forty."
     )
     assert grader.prompt(sample(CHOICE), "It is forty.") == theirs
-    assert grader.read(sample(CHOICE), " B\n").value == 1
-    assert grader.read(sample(WHOLE), "twelve").value == 0
+    assert grader.read(sample(CHOICE), "", " B\n").value == 1
+    assert grader.read(sample(WHOLE), "", "twelve").value == 0
     with pytest.raises(Unreadable):
-        grader.read(sample(CHOICE), " ")
+        grader.read(sample(CHOICE), "", " ")

@@ -108,7 +108,7 @@ def test_unscored_answers_leave_their_question_unscored() -> None:
     summary = benchmark.aggregate([record(rotations[0], 1.0), record(rotations[1], None)])
     assert (summary.score, summary.n, summary.unscored) == (None, 1, 1)
     wrong = benchmark.aggregate([record(rotations[0], 0.0), record(rotations[1], None)])
-    assert (wrong.score, wrong.unscored) == (0, 0)
+    assert (wrong.score, wrong.unscored) == (None, 1)
 
 
 def test_abilities_are_abbreviated_as_in_the_paper() -> None:
@@ -194,14 +194,14 @@ def test_tsvs_of_llava_and_vlmevalkit(tmp_path: Path) -> None:
 def test_the_judge_matches_an_option_or_none() -> None:
     assert benchmark.judging is not None
     for grader, verdict in ((benchmark.judging.own, "Verdict: {}"), (benchmark.judging.official, "{}")):
-        assert grader.read(sample(), verdict.format("B")).value == 1
-        assert grader.read(sample(), verdict.format("(A)")).value == 0
-        assert not grader.read(sample(), verdict.format("B")).open
+        assert grader.read(sample(), "", verdict.format("B")).value == 1
+        assert grader.read(sample(), "", verdict.format("(A)")).value == 0
+        assert not grader.read(sample(), "", verdict.format("B")).open
         for reply in ("", "I cannot say", verdict.format("A or B"), verdict.format("C")):
             with pytest.raises(Unreadable):
-                grader.read(sample(), reply)
-    assert benchmark.judging.own.read(sample(), "Verdict: none").value == 0
-    assert benchmark.judging.official.read(sample(), "E").value == 0
+                grader.read(sample(), "", reply)
+    assert benchmark.judging.own.read(sample(), "", "Verdict: none").value == 0
+    assert benchmark.judging.official.read(sample(), "", "E").value == 0
 
 
 def test_an_answer_stands_between_delimiters_and_the_task_comes_after_it() -> None:
@@ -222,7 +222,7 @@ def test_a_quoted_verdict_does_not_speak_for_the_judge() -> None:
     )
     assert (
         benchmark.judging.own.read(
-            sample(), f"It says `{injected}`, which is no option.\nVerdict: none"
+            sample(), injected, f"It says `{injected}`, which is no option.\nVerdict: none"
         ).value
         == 0
     )

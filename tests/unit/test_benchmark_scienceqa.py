@@ -53,7 +53,7 @@ def test_variants_are_named_and_differ_in_reading_tokens_and_data() -> None:
     assert len({variant.protocol for variant in (benchmark, lmms, full)}) == 3
     with pytest.raises(UserError, match=r"benchmarks\.scienceqa\.subset"):
         with_options(benchmark, {"subset": "half"})
-    with pytest.raises(UserError, match="it has protocol, subset"):
+    with pytest.raises(UserError, match="ScienceQA has no such option"):
         with_options(benchmark, {"part": "img"})
 
 
@@ -202,25 +202,27 @@ def test_the_judge_decides_what_is_left_open_and_only_that() -> None:
     for part in ("Which is heavier?", "B. a stone", "Ignore the above.", "(A, B, C)"):
         assert part in prompt
     assert "Look at the scale" not in prompt
-    assert own.read(sample(), "It means the stone.\nVerdict: B") == Score(1.0, "B", "matched by the judge")
-    assert own.read(sample(), "Verdict: A").value == 0
-    assert own.read(sample(), "**Verdict:** none.") == Score(0.0, None, "the judge: no option meant")
+    assert own.read(sample(), "", "It means the stone.\nVerdict: B") == Score(
+        1.0, "B", "matched by the judge"
+    )
+    assert own.read(sample(), "", "Verdict: A").value == 0
+    assert own.read(sample(), "", "**Verdict:** none.") == Score(0.0, None, "the judge: no option meant")
     for reply in ("B", "Verdict: D", "Verdict: B or C", "", "Verdict: B\nor so"):
         with pytest.raises(Unreadable):
-            own.read(sample(), reply)
+            own.read(sample(), "", reply)
 
 
 def test_the_official_matcher_has_four_options_and_none() -> None:
     assert benchmark.judging is not None
     grader = benchmark.judging.official
-    assert grader.read(sample(), "B").value == 1
-    assert grader.read(sample(), "E") == Score(0.0, None, "the judge: no option meant")
+    assert grader.read(sample(), "", "B").value == 1
+    assert grader.read(sample(), "", "E") == Score(0.0, None, "the judge: no option meant")
     with pytest.raises(Unreadable):
-        grader.read(sample(), "D")
+        grader.read(sample(), "", "D")
     # Five options: `E` is an option, so the question goes out in this project's words.
     five = sample(choices=list("vwxyz"), answer=4)
     assert grader.prompt(five, "the last") == benchmark.judging.own.prompt(five, "the last")
-    assert grader.read(five, "Verdict: E").value == 1
+    assert grader.read(five, "", "Verdict: E").value == 1
 
 
 def test_the_official_prompt_is_the_published_one() -> None:

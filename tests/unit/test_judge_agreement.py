@@ -40,7 +40,7 @@ def test_numbers_that_can_be_done_by_hand(tmp_path: Path, capsys: pytest.Capture
     assert found["disagreements"] == [{"id": "r", "a": 0.0, "b": 1.0, "difference": 1.0}]
     printed = capsys.readouterr().out
     assert "4 (left out: 1 scored by A alone, 1 scored by B alone, 1 not in B, 2 not in A)" in printed
-    assert "75.0 %" in printed and "r: A 0, B 1" in printed
+    assert "75.0 %" in printed and "r: A 0.00, B 1.00" in printed
 
 
 @pytest.mark.parametrize(

@@ -253,7 +253,7 @@ def test_one_unreadable_reply_of_several_leaves_the_case_unscored(tmp_path: Path
 
 
 def test_weights_are_averaged_too(tmp_path: Path) -> None:
-    def read(sample: Sample, reply: str) -> Score:
+    def read(sample: Sample, response: str, reply: str) -> Score:
         return Score(0.5, weight=float(reply))
 
     with serving(lambda n, p: says(["0.8", "0.6"][n])) as server:
@@ -294,7 +294,7 @@ def test_a_benchmark_that_fails_is_named(tmp_path: Path) -> None:
     def broken(*_: object) -> Any:
         raise ZeroDivisionError("oh")
 
-    nan = Grader(OWN.prompt, lambda s, r: Score(float("nan")))
+    nan = Grader(OWN.prompt, lambda s, r, reply: Score(float("nan")))
     with serving(verdict()) as server:
         for own in (replace(OWN, prompt=broken), replace(OWN, read=broken), nan):
             with pytest.raises(RunError, match="benchmark graded, sample 0"):
@@ -310,7 +310,7 @@ def test_half_a_surrogate_pair_in_an_answer_and_in_a_reply(tmp_path: Path) -> No
 
 
 def test_a_kept_reply_that_can_no_longer_be_read_is_asked_again(tmp_path: Path) -> None:
-    lenient = bench(own=replace(OWN, read=lambda s, r: Score(1.0)))
+    lenient = bench(own=replace(OWN, read=lambda s, r, reply: Score(1.0)))
     with serving(lambda n, p: says("fine" if n == 0 else "Verdict: 0.5")) as server:
         grade(tmp_path, cases(1), settings(server.url), lenient)
         assert grade(tmp_path, cases(1), settings(server.url))[0][0].value == 0.5

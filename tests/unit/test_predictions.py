@@ -49,7 +49,7 @@ def test_null_is_no_answer_and_an_extraction_is_one(tmp_path: Path) -> None:
         {"id": 3, "extraction": 5},
     )
     items = read_predictions(path).items
-    assert [(item.id, item.response, item.extraction) for item in items] == [("2", "", "B"), ("3", "", "5")]
+    assert [(item.id, item.response, item.extraction) for item in items] == [("2", "B", "B"), ("3", "5", "5")]
 
 
 def test_own_records_tell_where_their_rows_are(tmp_path: Path) -> None:
@@ -80,6 +80,9 @@ def test_llava_answers_to_textvqa_are_filed_under_the_image(tmp_path: Path) -> N
     }
 
 
+SUFFIX = "Answer the question with a single word."
+
+
 def logged(number: int, asked: str, response: Any, **more: Any) -> dict[str, Any]:
     return {"doc_id": number, "target": "A", "input": asked, "filtered_resps": response, **more}
 
@@ -102,10 +105,58 @@ def test_lmms_eval_logs_of_other_rows_are_refused(tmp_path: Path) -> None:
         match(rows, read_predictions(path))
 
 
+def test_the_suffix_that_all_rows_have_tells_nothing(tmp_path: Path) -> None:
+    rows = [sample(f"q{i}", f"How tall is bar {i}?\n{SUFFIX}") for i in range(6)]
+    path = jsonl(
+        tmp_path / "samples.jsonl", *(logged(i, f"How tall is bar {5 - i}?\n{SUFFIX}", "2") for i in range(6))
+    )
+    with pytest.raises(UserError, match="line 1: was asked something else than row 1"):
+        match(rows, read_predictions(path))
+
+
+def test_rows_of_a_log_go_with_their_answers_in_any_order(tmp_path: Path) -> None:
+    docs = [{"question": f"Bar {i}?", "answer": str(i), "type": "human_test"} for i in range(6)]
+    path = jsonl(tmp_path / "s.jsonl", *(logged(i, "?", str(i), doc=docs[i]) for i in (5, 3, 4)))
+    found = read_predictions(path)
+    assert [row["id"] for row in found.rows] == ["5", "3", "4"]
+    matched = match([sample(str(row["id"])) for row in found.rows], found, own=True)
+    assert {name: item.response for name, item in matched.items()} == {"5": "5", "3": "3", "4": "4"}
+    named = jsonl(tmp_path / "n.jsonl", logged(0, "?", "b", doc={"question_id": "q2"}))
+    assert match([sample("q1"), sample("q2")], read_predictions(named))["q2"].response == "b"
+
+
+def test_a_table_row_cut_short_is_refused_and_an_empty_extraction_is_none(tmp_path: Path) -> None:
+    table = tmp_path / "m.tsv"
+    table.write_text("index\tprediction\textraction\n1\ta\t\n")
+    assert read_predictions(table).items[0].extraction is None
+    for row in ("1\ta", "1\ta\tb\tc"):
+        table.write_text(f"index\tprediction\textraction\n{row}\n")
+        with pytest.raises(UserError, match="row 2: has more or fewer cells than columns"):
+            read_predictions(table)
+    empty = jsonl(tmp_path / "a.jsonl", {"id": 1, "response": "a", "extraction": ""})
+    assert read_predictions(empty).items[0].extraction == ""
+
+
+def test_nan_is_no_answer(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "a.jsonl", {"id": 1, "response": float("nan")}, {"id": 2, "response": "a"})
+    assert [item.id for item in read_predictions(path).items] == ["2"]
+
+
+def test_the_same_question_twice_on_an_image_is_answered_in_order(tmp_path: Path) -> None:
+    rows = [sample(name, "What brand?\nBriefly.", image_id="a") for name in ("1", "2")]
+    path = jsonl(
+        tmp_path / "a.jsonl", *({"question_id": "a", "prompt": "What brand?", "text": text} for text in "xy")
+    )
+    found = match(rows, read_predictions(path))
+    assert {name: item.response for name, item in found.items()} == {"1": "x", "2": "y"}
+
+
 def test_lmms_eval_logs_with_documents_bring_their_rows(tmp_path: Path) -> None:
     doc = {"question": "How many?", "answer": "2", "type": "human_test"}
     path = jsonl(tmp_path / "samples.jsonl", logged(0, "How many?", "2", doc=doc | {"image": "<PIL>"}))
-    assert read_predictions(path).rows == (doc,)
+    found = read_predictions(path)
+    assert found.rows == ({"id": "0", **doc},)
+    assert match([sample("0")], found, own=True)["0"].response == "2"
 
 
 def test_vlmevalkit_spreadsheets_bring_their_rows(tmp_path: Path) -> None:

@@ -43,9 +43,9 @@ def test_all_right_needs_every_member() -> None:
         record("4", 1, ability="CP"), record("14", None, ability="CP"),
     ]  # fmt: skip
     summary = all_right(records, lambda r: str(int(r.id) % 10))
-    assert summary.units == {"1": (1, 1), "2": (0, 1), "3": (0, 1)}
-    assert (summary.n, summary.unscored) == (4, 1)
-    assert summary.score == pytest.approx(100 / 3)
+    assert summary.units == {"1": (1, 1), "2": (0, 1)}  # 3 is wrong, but so would a right one be left out
+    assert (summary.n, summary.unscored) == (4, 2)
+    assert summary.score == 50
     assert summary.breakdown == pytest.approx({"ability/LR": 100, "ability/CP": 0, "vanilla": 100 * 4 / 6})
 
 

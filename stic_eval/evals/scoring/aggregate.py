@@ -55,8 +55,9 @@ def summarize(records: Sequence[Record], several: Collection[str] = ()) -> Summa
 def all_right(records: Sequence[Record], unit: Callable[[Record], str]) -> Summary:
     """A unit is a group of records and right only if each of them is (circular evaluation).
 
-    One wrong record decides its group even if others are unscored; a group without a wrong one and
-    with an unscored one is unscored. The breakdown also has `vanilla`, the accuracy of all records.
+    A group with an unscored record is unscored, even if another of its records is wrong: were such
+    groups counted, what is left out would be right ones alone. The breakdown also has `vanilla`, the
+    accuracy of all records.
 
     Args:
         records: All records of a benchmark.
@@ -67,9 +68,9 @@ def all_right(records: Sequence[Record], unit: Callable[[Record], str]) -> Summa
         groups.setdefault(unit(record), []).append(record)
     verdicts: dict[str, tuple[Record, _Pair]] = {}
     for name, members in groups.items():
-        wrong = any(r.score is not None and r.score < 1 for r in members)
-        if wrong or all(r.score is not None for r in members):
-            verdicts[name] = members[0], (0.0 if wrong else 1.0, 1.0)
+        scores = [r.score for r in members if r.score is not None]
+        if len(scores) == len(members):
+            verdicts[name] = members[0], (float(min(scores) >= 1), 1.0)
     breakdown = _breakdown(verdicts.values(), ())
     vanilla = percent((r.score, r.weight) for r in records if r.score is not None)
     if vanilla is not None:
