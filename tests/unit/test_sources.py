@@ -142,7 +142,7 @@ def test_no_hub_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
     with pytest.raises(
-        UserError, match=r"^chartqa: cannot get lmms-lab/ChartQA, .* no route to host \(a local copy"
+        UserError, match=r"^chartqa: cannot get lmms-lab/ChartQA, .* no route to host \(or give a local copy"
     ):
         samples(chartqa())
 
