@@ -45,6 +45,12 @@ def check(
     option: Options = None,
     allow_remote_images: o.AllowRemoteImages = None,
     offline: o.Offline = None,
+    images: Annotated[
+        bool,
+        typer.Option(
+            "--images/--no-images", help="Decode every image; rows that only serve to score need none."
+        ),
+    ] = True,
     json_out: Annotated[
         Path | None, typer.Option("--json", help="Write every problem to this file as well.")
     ] = None,
@@ -57,7 +63,7 @@ def check(
     if json_out is not None and json_out.is_dir():
         raise UserError(f"--json {json_out}: is a folder; give a file")
     chosen = _chosen(benchmark, protocol, option, allow_remote_images, offline)
-    checked = _checked(chosen, source, bool(allow_remote_images), quiet)
+    checked = _checked(chosen, source, bool(allow_remote_images), quiet, images)
     _print(checked)
     if json_out is not None:
         data = {
@@ -126,7 +132,7 @@ def _chosen(
     return with_options(found, built.benchmark_options.get(name, {}))
 
 
-def _checked(benchmark: Benchmark, source: str, remote: bool, quiet: bool) -> Checked:
+def _checked(benchmark: Benchmark, source: str, remote: bool, quiet: bool, images: bool = True) -> Checked:
     from datasets import disable_progress_bars
 
     from stic_eval.evals.check import check as examine
@@ -135,7 +141,7 @@ def _checked(benchmark: Benchmark, source: str, remote: bool, quiet: bool) -> Ch
     disable_progress_bars()  # of its own reading, beside ours
     where = source if source in NAMED else Path(source).expanduser()
     with _progress("checking", None, quiet) as progress:
-        return examine(benchmark, where, remote=remote, progress=progress)
+        return examine(benchmark, where, images=images, remote=remote, progress=progress)
 
 
 @contextmanager

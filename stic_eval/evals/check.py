@@ -66,6 +66,7 @@ def check(
     benchmark: Benchmark,
     source: str | Path = "hub",
     *,
+    images: bool = True,
     remote: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Checked:
@@ -74,6 +75,7 @@ def check(
     Args:
         benchmark: Which, under its options.
         source: See `sources.samples`.
+        images: Whether images are looked at; rows that only serve to score need none.
         remote: Whether images may be fetched from the web.
         progress: Called with (rows looked at, rows in all).
 
@@ -84,8 +86,8 @@ def check(
     problems: list[Problem] = []
     good: dict[int, Sample] = {}
     first: dict[str, int] = {}
-    for done, (index, row, damage) in enumerate(_looked_at(opened), start=1):
-        sample, found = _sample(opened, index, row, damage)
+    for done, (index, row, damage) in enumerate(_looked_at(opened, images), start=1):
+        sample, found = _sample(opened, index, row, damage, images)
         name = sample.id if sample else _guessed_id(opened.light[index])
         if sample and (other := first.setdefault(sample.id, index)) != index:
             found.append(Fault("", f"has the id of row {other + 1}"))
@@ -100,7 +102,7 @@ def check(
     return Checked(opened, good, tuple(problems), tuple(told))
 
 
-def _looked_at(opened: Opened) -> Iterator[tuple[int, Mapping[str, Any], list[Fault]]]:
+def _looked_at(opened: Opened, images: bool) -> Iterator[tuple[int, Mapping[str, Any], list[Fault]]]:
     """Each row with its images, and what is wrong with those; decoding releases the interpreter lock."""
     decoded: dict[str, str] = {}  # content of an image -> what is wrong with it, or nothing
 
@@ -109,7 +111,7 @@ def _looked_at(opened: Opened) -> Iterator[tuple[int, Mapping[str, Any], list[Fa
         if isinstance(light, Broken):
             return index, light, [Fault("", light.why)]
         row, found = dict(light), []
-        for column in [name for name, cell in light.items() if cell is PLACEHOLDER]:
+        for column in [name for name, cell in light.items() if images and cell is PLACEHOLDER]:
             try:
                 row[column] = ref = opened.rows.image(index, column)
                 if isinstance(ref, ImageRef):
@@ -135,7 +137,7 @@ def _damage(ref: ImageRef) -> str:
 
 
 def _sample(
-    opened: Opened, index: int, row: Mapping[str, Any], found: list[Fault]
+    opened: Opened, index: int, row: Mapping[str, Any], found: list[Fault], images: bool
 ) -> tuple[Sample | None, list[Fault]]:
     """The sample of a row whose images were looked at, and everything that is wrong with it."""
     if isinstance(row, Broken):
@@ -144,7 +146,7 @@ def _sample(
         sample = to_sample(opened, index, row)
     except RAISED as error:
         return None, [*found, *faults(error)]
-    absent = no_image(opened.benchmark, sample, row)
+    absent = no_image(opened.benchmark, sample, row) if images else None
     return sample, [*found, absent] if absent else found
 
 

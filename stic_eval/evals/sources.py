@@ -69,8 +69,11 @@ def samples(
             row, missing = with_images(opened, index)
             if missing:
                 raise UserError(f"{opened.name(index)}: {missing[0]}")
-        with naming(opened.name(index)):
-            sample = to_sample(opened, index, row)
+        try:
+            with naming(opened.name(index)):
+                sample = to_sample(opened, index, row)
+        except UserError as error:
+            raise UserError(f"{error} (`stic-eval data check` names every such row)") from error
         if images and (absent := no_image(benchmark, sample, row)):
             raise UserError(f"{opened.name(index)}: {absent}")
         if sample.id in seen:

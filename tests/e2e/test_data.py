@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
+from stic_eval.cli.app import invoke
+
 if TYPE_CHECKING:
     from conftest import Lab
 
@@ -137,3 +139,18 @@ def test_offline_nothing_is_asked_of_the_hub(lab: Lab, tmp_path: Path) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "is not in the local cache; without --offline it would be downloaded" in done.stderr
+
+
+def test_rows_that_only_serve_to_score_are_checked_without_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"id": 1, "question": "How many?", "answer": "4", "type": "human_test", "image": "gone.png"}
+    (tmp_path / "rows.jsonl").write_text(
+        json.dumps(row) + "\n" + json.dumps({**row, "id": 2, "type": "x"}) + "\n"
+    )
+    argv = ["data", "check", "chartqa", "--from", str(tmp_path / "rows.jsonl"), "-q"]
+    assert invoke([*argv, "--no-images"]) == 1
+    without = capsys.readouterr().out
+    assert "gone.png" not in without and 'column "type"' in without
+    assert invoke(argv) == 1
+    assert "gone.png" in capsys.readouterr().out

@@ -19,6 +19,12 @@ from stic_eval.evals.check import check
 from stic_eval.evals.sources import samples
 
 
+@pytest.fixture(autouse=True)
+def online(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever HF_HUB_OFFLINE says of the machine that the tests run on."""
+    monkeypatch.setattr("huggingface_hub.is_offline_mode", lambda: False)
+
+
 def png() -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", (6, 5), (9, 8, 7)).save(buffer, "PNG")

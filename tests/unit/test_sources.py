@@ -141,6 +141,7 @@ def test_no_hub_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError("no route to host\nmore")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+    monkeypatch.setattr(huggingface_hub, "is_offline_mode", lambda: False)
     with pytest.raises(
         UserError, match=r"^chartqa: cannot get lmms-lab/ChartQA, .* no route to host \(or give a local copy"
     ):
@@ -347,7 +348,8 @@ def test_a_schema_names_the_column_as_the_file_has_it(
     (tmp_path / "a.jsonl").write_text(json.dumps(row))
     with pytest.raises(UserError) as caught:
         samples(modelled(), tmp_path / "a.jsonl")
-    assert str(caught.value) == f"chartqa: {tmp_path / 'a.jsonl'}: {message}"
+    hint = " (`stic-eval data check` names every such row)"
+    assert str(caught.value) == f"chartqa: {tmp_path / 'a.jsonl'}: {message}{hint}"
 
 
 def test_an_object_of_rows_keeps_its_keys_and_a_list_under_data_is_the_rows(tmp_path: Path) -> None:
