@@ -22,7 +22,7 @@ from stic_eval.evals.sources import samples
 @pytest.fixture(autouse=True)
 def online(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever HF_HUB_OFFLINE says of the machine that the tests run on."""
-    monkeypatch.setattr("huggingface_hub.is_offline_mode", lambda: False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
 
 
 def png() -> bytes:
