@@ -404,3 +404,22 @@ def test_models_that_want_another_name_for_the_bound() -> None:
 def test_importing_it_imports_no_http_client() -> None:
     code = "import sys, stic_eval.models.api, stic_eval.evals.judging as j; sys.exit('httpx2' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_would_end_everything_is_one_requests_trouble_once_others_were_served() -> None:
+    with serving(script(says("hi"), fails(404, "lost"), says("ho"))) as server:
+        asking = client(server)
+        assert asking.ask(chat()).text == "hi"
+        with pytest.raises(Failure, match="HTTP 404: lost"):
+            asking.ask(chat())
+        assert asking.ask(chat()).text == "ho"
+
+
+def test_retry_after_holds_for_the_next_request_even_if_this_one_is_lost() -> None:
+    waits: list[float] = []
+    with serving(script(fails(429, retry_after="4"), says("hi"))) as server:
+        asking = client(server, waits, attempts=1)
+        with pytest.raises(Failure, match="HTTP 429"):
+            asking.ask(chat())
+        assert asking.ask(chat()).text == "hi"
+    assert len(waits) == 1 and 3 < waits[0] <= 4

@@ -264,3 +264,26 @@ def test_the_official_judge_is_the_authors(monkeypatch: pytest.MonkeyPatch) -> N
     assert grader.read(sample(WHOLE), "", "twelve").value == 0
     with pytest.raises(Unreadable):
         grader.read(sample(CHOICE), "", " ")
+
+
+@pytest.mark.parametrize(
+    ("response", "reply", "value"),
+    [
+        ("", "12", 1.0),
+        ("", "The extracted answer is 12", None),  # a number that the official normalisation cannot read
+        ("", "10 to 15", None),
+        ("", "The answer cannot be determined.", 0.0),
+        ("I cannot help with that. Ask another.", "I cannot help with that.", 0.0),  # the model's refusal
+        ("It is twelve.", "I cannot help with that.", None),  # the judge's
+    ],
+)
+def test_an_official_extraction_is_a_number_alone_or_none_at_all(
+    response: str, reply: str, value: float | None
+) -> None:
+    assert benchmark.judging is not None
+    grader = benchmark.judging.official
+    if value is None:
+        with pytest.raises(Unreadable):
+            grader.read(sample(WHOLE), response, reply)
+    else:
+        assert grader.read(sample(WHOLE), response, reply).value == value

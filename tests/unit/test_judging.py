@@ -389,3 +389,15 @@ def test_a_reply_cut_below_its_verdict_counts(
         judge = Judge(JudgeSettings("j", server.url, "", "official"), tmp_path, wait=lambda seconds: None)
         ((_, score, _),) = judge.grade(bench(official=grader), cases(1), lambda done, total: None)
     assert score.value == value
+
+
+def test_fresh_asks_anew_and_its_replies_take_the_old_ones_place(tmp_path: Path) -> None:
+    points = iter(("0.2", "0.8"))
+    with serving(lambda number, prompt: says(f"Verdict: {next(points)}")) as server:
+        values = []
+        for fresh in (False, True, False):
+            judge = Judge(settings(server.url), tmp_path, fresh=fresh)
+            ((_, score, _),) = judge.grade(bench(), cases(1), lambda done, total: None)
+            values.append(score.value)
+        assert len(server.asked) == 2
+    assert values == [0.2, 0.8, 0.8]

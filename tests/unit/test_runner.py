@@ -13,14 +13,14 @@ import pytest
 
 from stic_eval.errors import RunError
 from stic_eval.evals import runner
-from stic_eval.evals.benchmark import Benchmark, HubData
+from stic_eval.evals.benchmark import Benchmark, Grader, HubData, Judging
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.images import scan_images
 from stic_eval.models.base import VLM
 from stic_eval.models.fake import FakeVLM
 from stic_eval.models.hf import HFModel
 from stic_eval.store import read_jsonl
-from stic_eval.types import Generation, ImageRef, Record, Request, Sample, Score, Summary
+from stic_eval.types import Generation, ImageRef, Record, Request, Response, Sample, Score, Summary
 
 BENCHMARK = Benchmark(
     name="colours",
@@ -172,3 +172,22 @@ def test_what_data_sets_bring_is_written(samples: list[Sample], tmp_path: Path) 
     assert row["response"] == 'line\u2028separator "quoted"\n'
     assert (row["target"], row["score"]) == (0.5, 1.0)
     assert (row["meta"]["array"], row["meta"]["set"], row["meta"]["map"]) == ([0, 1, 2], ["a", "b"], {"k": 4})
+
+
+def test_the_score_by_each_of_a_judges_gradings_is_kept() -> None:
+    class Graders:
+        def grade(self, benchmark: Any, cases: Any, progress: Any) -> Any:
+            for index, values in enumerate(([0.2, 0.4], [0.6, 1.0])):
+                yield index, Score(sum(values) / 2), {"model": "j", "values": values, "weights": [1.0, 1.0]}
+
+    open_ = replace(BENCHMARK, judging=Judging(*[Grader(lambda s, r: "", lambda s, r, t: Score(1.0))] * 2))
+    answered = [
+        runner.Answered(Sample(str(i), (), "?", "A"), Response("x", 1, "stop"), Score(None, open=True))
+        for i in range(2)
+    ]
+    records, summary = runner.conclude(open_, answered, Graders())
+    assert [record.score for record in records] == pytest.approx([0.3, 0.8])
+    assert summary.score == pytest.approx(55)
+    assert summary.gradings == pytest.approx((40, 70))
+    assert (summary.answers, summary.judged) == (2, 2)
+    assert runner.conclude(open_, answered)[1].gradings == ()
