@@ -81,6 +81,11 @@ def invoke(argv: list[str]) -> int:
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         return 130
+    except SystemExit as error:
+        # How rich leaves when the reader of its output went away; anything else is somebody's own exit.
+        if isinstance(error.__context__, BrokenPipeError):
+            return 0
+        raise
     except BrokenPipeError:
         # The reader of the table went away (`| head`): not an error, and nothing more can be written.
         sys.stdout = open("/dev/null", "w")  # noqa: SIM115

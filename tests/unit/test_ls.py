@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,3 +38,12 @@ def test_doctor_says_whether_a_judge_can_be_asked_and_offers_nothing_unused(
     assert "ok    judge: OPENAI_API_KEY is set; prompts: " in shown
     assert "sk-not-shown" not in shown
     assert "bitsandbytes" not in out
+
+
+def test_a_reader_that_goes_away_is_no_failure() -> None:
+    command = [str(Path(sys.executable).parent / "stic-eval"), "ls", "benchmarks"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()  # as `| head -0` does
+        said = process.stderr.read()
+    assert (process.returncode, said) == (0, b"")
