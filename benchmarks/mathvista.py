@@ -27,6 +27,7 @@ from pydantic import (
 )
 
 from stic_eval.evals.benchmark import Benchmark, Departure, HubData, Layout
+from stic_eval.evals.columns import FilledText, Number, Text
 from stic_eval.evals.extractor import extracting
 from stic_eval.evals.judge import is_pocket
 from stic_eval.evals.scoring.aggregate import summarize
@@ -34,9 +35,6 @@ from stic_eval.evals.scoring.choice import cell_text, letters
 from stic_eval.evals.scoring.mathvista import extract, is_correct
 from stic_eval.evals.sources import images_of
 from stic_eval.types import Generation, Record, Sample, Score, Summary
-
-Text = Annotated[str, BeforeValidator(cell_text)]
-Number = Annotated[str, Field(coerce_numbers_to_str=True), BeforeValidator(cell_text)]
 
 
 def _listed(cell: Any) -> Any:
@@ -94,7 +92,7 @@ class Row(BaseModel):
     pid: Number = Field("", validation_alias=AliasChoices("pid", "id", "question_id", "index"))
     image: Any = None
     decoded_image: Any = None
-    question: Text
+    question: FilledText
     question_type: Literal["multi_choice", "free_form"]
     answer_type: Literal["text", "integer", "float", "list"]
     choices: Texts
@@ -111,13 +109,6 @@ class Row(BaseModel):
         if "metadata" in row or "task" not in row:
             return row
         return {**row, "metadata": {name: row[name] for name in About.model_fields if name in row}}
-
-    @field_validator("question")
-    @classmethod
-    def _asked(cls, question: str) -> str:
-        if not question.strip():
-            raise ValueError("is empty")
-        return question
 
     @field_validator("choices")
     @classmethod

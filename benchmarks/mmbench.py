@@ -16,7 +16,6 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AliasChoices,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ValidationInfo,
@@ -25,10 +24,11 @@ from pydantic import (
 )
 
 from stic_eval.evals.benchmark import Benchmark, Departure, HubData
+from stic_eval.evals.columns import FilledText, Text
 from stic_eval.evals.judge import is_pocket
 from stic_eval.evals.matcher import MATCHING
 from stic_eval.evals.scoring.aggregate import all_right, summarize
-from stic_eval.evals.scoring.choice import cell_text, mmbench_letter, option_cells
+from stic_eval.evals.scoring.choice import mmbench_letter, option_cells
 from stic_eval.evals.sources import images_of
 from stic_eval.types import Generation, Record, Sample, Score, Summary
 
@@ -47,7 +47,6 @@ ABILITIES = {
     "coarse_perception": "CP",
 }
 
-Text = Annotated[str, BeforeValidator(cell_text)]
 OptionText = Annotated[str, Field(coerce_numbers_to_str=True)]
 
 
@@ -75,7 +74,7 @@ class Row(BaseModel):
 
     index: int
     image: Any = None
-    question: Text
+    question: FilledText
     hint: Text
     choices: dict[str, OptionText] = Field(validation_alias="A")
     second: Any = Field(validation_alias="B")  # part of `choices`; C and D may be missing
@@ -87,13 +86,6 @@ class Row(BaseModel):
     @classmethod
     def _lettered(cls, row: Mapping[str, Any]) -> Mapping[str, Any]:
         return {**row, "A": option_cells(row, LETTERS)} if "A" in row else row
-
-    @field_validator("question")
-    @classmethod
-    def _asked(cls, question: str) -> str:
-        if not question.strip():
-            raise ValueError("is empty")
-        return question
 
     @field_validator("choices")
     @classmethod

@@ -9,12 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import (
     AliasChoices,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ValidationInfo,
@@ -23,17 +22,15 @@ from pydantic import (
 )
 
 from stic_eval.evals.benchmark import Benchmark, Departure, HubData, Layout
+from stic_eval.evals.columns import FilledText, Number, Text
 from stic_eval.evals.judge import is_pocket
 from stic_eval.evals.matcher import MATCHING
 from stic_eval.evals.scoring.aggregate import summarize
-from stic_eval.evals.scoring.choice import cell_text, letters, llava_letter, lmms_letter, option_cells
+from stic_eval.evals.scoring.choice import letters, llava_letter, lmms_letter, option_cells
 from stic_eval.evals.sources import images_of
 from stic_eval.types import Generation, Record, Sample, Score, Summary
 
 SUFFIX = "Answer with the option's letter from the given choices directly."
-
-Text = Annotated[str, BeforeValidator(cell_text)]
-Number = Annotated[str, Field(coerce_numbers_to_str=True), BeforeValidator(cell_text)]
 
 
 class Options(BaseModel):
@@ -58,7 +55,7 @@ class Row(BaseModel):
 
     id: Number = Field("", validation_alias=AliasChoices("id", "question_id", "pid", "index"))
     image: Any = None
-    question: Text
+    question: FilledText
     hint: Text
     choices: tuple[Number, ...]
     answer: int  # index of the right choice
@@ -77,13 +74,6 @@ class Row(BaseModel):
             **row,
             "choices": tuple(option_cells(row, "ABCDE").values()),
         }
-
-    @field_validator("question")
-    @classmethod
-    def _asked(cls, question: str) -> str:
-        if not question.strip():
-            raise ValueError("is empty")
-        return question
 
     @field_validator("choices")
     @classmethod

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from stic_eval.evals.benchmark import Benchmark, Grader, HubData, Judging
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.evals.verdicts import fenced, fraction, numbers, own_verdict
+from stic_eval.settings import JudgeConfig
 from stic_eval.types import Generation, Sample, Score
+
+
+def judge_settings(model: str, url: str, protocol: str = "stic-eval-1", **more: Any) -> JudgeConfig:
+    """A judge at a server that asks for no key."""
+    given = {"model": model, "base_url": url, "api_key_env": "", "protocol": protocol, **more}
+    return JudgeConfig.model_validate(given)
 
 
 def own_read(sample: Sample, response: str, reply: str) -> Score:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +15,7 @@ import typer
 from stic_eval.cli import options as o
 
 if TYPE_CHECKING:
+    from stic_eval.cli.progress import Update
     from stic_eval.evals.benchmark import Benchmark
     from stic_eval.evals.check import Checked
 
@@ -145,11 +146,11 @@ def _checked(benchmark: Benchmark, source: str, remote: bool, quiet: bool, image
 
 
 @contextmanager
-def _progress(name: str, total: int | None, quiet: bool) -> Iterator[Callable[[int, int | None], None]]:
+def _progress(name: str, total: int | None, quiet: bool) -> Iterator[Update]:
     from stic_eval.cli.progress import Reporter
 
-    with Reporter(None, quiet=quiet) as report, report.step(name, total) as step:
-        yield step.update
+    with Reporter(None, quiet=quiet) as report, report.updates(name, total) as update:
+        yield update
 
 
 def _print(checked: Checked) -> None:

@@ -26,9 +26,9 @@ def judge_of(config: JudgeConfig, cache: Path, fresh: bool = False) -> Judge | N
     """
     if config.model is None:
         return None
-    from stic_eval.evals.judging import Judge, JudgeSettings
+    from stic_eval.evals.judging import Judge
 
-    return Judge(JudgeSettings(**config.model_dump()), cache, fresh=fresh)
+    return Judge(config, cache, fresh=fresh)
 
 
 def identity(judge: Judge | None) -> Mapping[str, Any] | None:

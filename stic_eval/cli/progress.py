@@ -6,7 +6,7 @@ import logging
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -56,6 +56,9 @@ class Step:
         of = f"/{self.total}" if self.total else ""
         eta = f", {(self.total - self.done) / rate:.0f} s left" if self.total and rate else ""
         return f"{self.name}: {self.done}{of}, {rate:.1f}/s{eta}"
+
+
+Update = Callable[[int, int | None], None]
 
 
 class Reporter:
@@ -117,6 +120,12 @@ class Reporter:
         step = Step(self, name, total)
         yield step
         step.finish()
+
+    @contextmanager
+    def updates(self, name: str, total: int | None = None) -> Iterator[Update]:
+        """A step as the machinery below sees it: a function of (items done, items in all)."""
+        with self.step(name, total) as step:
+            yield step.update
 
     def log(self, line: str) -> None:
         """A line for the log file, and for the terminal with -v."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import stdev
@@ -107,13 +107,7 @@ def score(
         raise UserError(f"--json {json_out}: is a folder; give a file")
     grader = grading.judge_of(built.judge, cache_dir(), fresh=not resume)
     with Reporter(None, quiet=quiet) as report, _telling_of_interruption():
-
-        @contextmanager
-        def step(name: str, total: int) -> Iterator[Callable[[int, int | None], None]]:
-            with report.step(name, total) as current:
-                yield current.update
-
-        records, summary = runner.conclude(chosen, answered, grader, step)
+        records, summary = runner.conclude(chosen, answered, grader, report.updates)
     if json_out is not None:
         data = _json(chosen, records, summary, grading.identity(grader))
         atomic_write(json_out, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
@@ -155,9 +149,11 @@ def _matched(
     where = "" if own else str(Path(rows).expanduser()) if rows is not None else given.source or "hub"
     source = listed("the rows beside the answers", given.rows) if own else where
     asked = samples(chosen, source, images=False)
-    everything = samples(replace(chosen, keep=None), source, images=False) if chosen.keep else asked
-    found = match(everything, given, own=own)
     wanted = {sample.id for sample in asked}
+    # The other rows are read only for answers that may be theirs.
+    theirs = chosen.keep and any(item.by_number or item.id not in wanted for item in given.items)
+    everything = samples(replace(chosen, keep=None), source, images=False) if theirs else asked
+    found = match(everything, given, own=own)
     if outside := sum(name not in wanted for name in found):
         typer.echo(
             f"{outside} answers to rows outside of the variant {chosen.variant} are left out", err=True

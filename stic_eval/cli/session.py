@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -214,7 +213,7 @@ class Session:
                 separator=self.config.dar.separator,
                 sees_image=self.config.dar.sees_image,
                 judge=self.judge,
-                step=lambda name, total: self._progress(f"{variant.label}: {name}", total),
+                step=lambda name, total: self.report.updates(f"{variant.label}: {name}", total),
             )
         suspects = sum(bool(record.judge and record.judge.get("suspect")) for record in records)
         if suspects:
@@ -223,11 +222,6 @@ class Session:
             )
         self._seconds[f"evaluate {variant.folder}/{benchmark.name}"] = time.monotonic() - start
         return summary
-
-    @contextmanager
-    def _progress(self, name: str, total: int) -> Iterator[Callable[[int, int | None], None]]:
-        with self.report.step(name, total) as step:
-            yield step.update
 
     def evaluation_key(self, benchmark: Benchmark, variant: Variant) -> str:
         """Content key of one evaluation."""

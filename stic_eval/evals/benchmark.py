@@ -9,12 +9,6 @@ from typing import Any
 from pydantic import BaseModel
 
 from stic_eval.types import Generation, Record, Sample, Score, Summary
-from stic_eval.variants import protocols, with_options
-
-__all__ = [
-    "Benchmark", "Departure", "Grader", "HubData", "Judging", "Layout", "Unreadable", "protocols",
-    "with_options",
-]  # fmt: skip
 
 
 @dataclass(frozen=True)

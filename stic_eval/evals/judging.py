@@ -15,7 +15,7 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from stic_eval.errors import RunError, UserError
 from stic_eval.evals import official
@@ -23,6 +23,7 @@ from stic_eval.evals.benchmark import Benchmark, Grader, Unreadable
 from stic_eval.evals.verdicts import refused, shown, suspicious
 from stic_eval.models.wire import checked_url
 from stic_eval.printable import printable
+from stic_eval.settings import JudgeConfig
 from stic_eval.store import ResponseStore, content_key
 from stic_eval.types import Response, Sample, Score
 
@@ -34,22 +35,6 @@ OWN = "stic-eval-1"
 ASKED_AGAIN = 2
 _KEPT = 4000  # characters of a reply in a record; the cache has it whole
 _VERSION = 1  # of the key
-
-
-@dataclass(frozen=True)
-class JudgeSettings:
-    """Who judges, and how it is reached; `stic_eval.settings.JudgeConfig` says what each field is."""
-
-    model: str
-    base_url: str = "https://api.openai.com/v1"
-    api_key_env: str = "OPENAI_API_KEY"
-    protocol: Literal["auto", "official", "stic-eval-1"] = "auto"
-    samples: int = 1
-    temperature: float = 0.0
-    max_requests: int | None = None
-    concurrency: int = 8
-    timeout: float = 60.0
-    attempts: int = 6
 
 
 @dataclass(frozen=True)
@@ -86,12 +71,14 @@ class Judge:
 
     def __init__(
         self,
-        settings: JudgeSettings,
+        settings: JudgeConfig,
         cache: Path,
         *,
         fresh: bool = False,
         wait: Callable[[float], object] | None = None,
     ) -> None:
+        if settings.model is None:
+            raise ValueError("a judge has a model")
         self.settings, self.model, self._fresh = settings, settings.model, fresh
         self.path = Path(cache) / "judge" / "replies.sqlite"
         self._wait = wait

@@ -12,16 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from stic_eval.evals.judging import Judge, JudgeSettings
+from stic_eval.evals.judging import Judge
+from stic_eval.settings import JudgeConfig
 from stic_eval.store import ResponseStore
 from tests.judge_server import CUT, CUT_IN_THE_MIDDLE, Answer, Server, fails, says, serving
-from tests.judging_bench import OWN, bench, cases
+from tests.judging_bench import OWN, bench, cases, judge_settings
 
 ROOT = Path(__file__).parents[2]
 
 
-def settings(url: str) -> JudgeSettings:
-    return JudgeSettings("judge-1", url, "", "stic-eval-1", timeout=20.0)
+def settings(url: str) -> JudgeConfig:
+    return judge_settings("judge-1", url, timeout=20.0)
 
 
 def prompts(n: int) -> list[str]:
@@ -82,8 +83,8 @@ CODE = """
 import os, signal, sys
 from pathlib import Path
 from stic_eval import store
-from stic_eval.evals.judging import Judge, JudgeSettings
-from tests.judging_bench import bench, cases
+from stic_eval.evals.judging import Judge
+from tests.judging_bench import bench, cases, judge_settings
 url, cache, moment = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 put, kept = store.ResponseStore.put_many, []
 def put_many(self, responses, **how):
@@ -92,7 +93,7 @@ def put_many(self, responses, **how):
     if len(kept) == moment:
         os.kill(os.getpid(), signal.SIGKILL)
 store.ResponseStore.put_many = put_many
-judge = Judge(JudgeSettings("judge-1", url, "", "stic-eval-1", timeout=20.0), cache)
+judge = Judge(judge_settings("judge-1", url, timeout=20.0), cache)
 found = list(judge.grade(bench(), cases(300), lambda done, total: None))
 sys.exit(sorted(index for index, score, _ in found if score.value is not None) != list(range(300)))
 """
@@ -138,9 +139,9 @@ WAITING = """
 import signal
 import sys
 from pathlib import Path
-from stic_eval.evals.judging import Judge, JudgeSettings
-from tests.judging_bench import bench, cases
-judge = Judge(JudgeSettings("judge-1", sys.argv[1], "", "stic-eval-1", timeout=3600.0), Path(sys.argv[2]))
+from stic_eval.evals.judging import Judge
+from tests.judging_bench import bench, cases, judge_settings
+judge = Judge(judge_settings("judge-1", sys.argv[1], timeout=3600.0), Path(sys.argv[2]))
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit it ignored
 try:
     list(judge.grade(bench(), cases(300), lambda done, total: None))

@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 
 from stic_eval.errors import UserError
-from stic_eval.evals.judging import Judge, JudgeSettings
+from stic_eval.evals.judging import Judge
+from stic_eval.settings import JudgeConfig
 from stic_eval.types import Sample, Score
-from tests.judging_bench import OWN, bench, cases
+from tests.judging_bench import OWN, bench, cases, judge_settings
 
 COMMAND = Path(sys.executable).with_name("transformers")
 
@@ -71,8 +72,8 @@ def healthy(port: int) -> bool:
         return False
 
 
-def settings(url: str, model: object) -> JudgeSettings:
-    return JudgeSettings(str(model), url, "", "stic-eval-1", concurrency=2, timeout=120.0, attempts=2)
+def settings(url: str, model: object) -> JudgeConfig:
+    return judge_settings(str(model), url, concurrency=2, timeout=120.0, attempts=2)
 
 
 def test_gibberish_is_unscored_with_the_reason(url: str, model: Path, tmp_path: Path) -> None:

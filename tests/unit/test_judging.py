@@ -16,11 +16,12 @@ import pytest
 from stic_eval.errors import RunError, UserError
 from stic_eval.evals import official
 from stic_eval.evals.benchmark import Benchmark, Grader, Unreadable
-from stic_eval.evals.judging import Judge, JudgeSettings
+from stic_eval.evals.judging import Judge
+from stic_eval.settings import JudgeConfig
 from stic_eval.store import ResponseStore
 from stic_eval.types import Sample, Score
 from tests.judge_server import CUT, Answer, Server, fails, says, serving
-from tests.judging_bench import OFFICIAL, OWN, bench, cases, sample
+from tests.judging_bench import OFFICIAL, OWN, bench, cases, judge_settings, sample
 
 KEY = "sk-secret-of-the-judge"
 Graded = dict[int, tuple[Score, Mapping[str, Any]]]
@@ -31,16 +32,16 @@ def _key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JUDGE_KEY", KEY)
 
 
-def settings(url: str = "http://127.0.0.1:9/v1", **changed: Any) -> JudgeSettings:
+def settings(url: str = "http://127.0.0.1:9/v1", **changed: Any) -> JudgeConfig:
     given: dict[str, Any] = {
         "model": "judge-1", "base_url": url, "api_key_env": "JUDGE_KEY", "protocol": "stic-eval-1",
         "attempts": 3, "timeout": 10.0, **changed,
     }  # fmt: skip
-    return JudgeSettings(**given)
+    return JudgeConfig.model_validate(given)
 
 
 def grade(
-    where: Path, asked: Sequence[tuple[Sample, str]], chosen: JudgeSettings, of: Benchmark | None = None
+    where: Path, asked: Sequence[tuple[Sample, str]], chosen: JudgeConfig, of: Benchmark | None = None
 ) -> Graded:
     """Grades, and makes sure that every case comes exactly once and is counted."""
     counted: list[tuple[int, int | None]] = []
@@ -81,7 +82,7 @@ def test_everything_cached_needs_no_server_no_key_and_no_client(
     code = (
         "import sys; from pathlib import Path; from tests.judging_bench import *;"
         "from stic_eval.evals.judging import *;"
-        "s = JudgeSettings('judge-1', protocol='stic-eval-1', api_key_env='NOPE');"
+        "s = JudgeConfig(model='judge-1', protocol='stic-eval-1', api_key_env='NOPE');"
         f"j = Judge(s, Path({str(tmp_path)!r}));"
         "found = list(j.grade(bench(), cases(5), lambda d, t: None));"
         "sys.exit('httpx2' in sys.modules or len(found) != 5 or j.requests != 0)"
@@ -386,7 +387,7 @@ def test_a_reply_cut_below_its_verdict_counts(
     tmp_path: Path, reply: str, grader: Grader, value: float | None
 ) -> None:
     with serving(lambda number, prompt: says(reply, "length")) as server:
-        judge = Judge(JudgeSettings("j", server.url, "", "official"), tmp_path, wait=lambda seconds: None)
+        judge = Judge(judge_settings("j", server.url, "official"), tmp_path, wait=lambda seconds: None)
         ((_, score, _),) = judge.grade(bench(official=grader), cases(1), lambda done, total: None)
     assert score.value == value
 
