@@ -71,10 +71,11 @@ def grader_text(benchmark: Benchmark, rows: str, judge: Judge | None) -> str:
         rows: Where its rows come from.
         judge: Who is configured.
     """
+    from stic_eval.evals.judge import RULE_NOTE
     from stic_eval.evals.sources import is_pocket
 
     if is_pocket(rows):
-        return "graded by exact rule on key facts, no judge" if benchmark.judged else ""
+        return RULE_NOTE if benchmark.judged else ""
     if benchmark.judging is None:
         return ""
     if judge is not None:

@@ -13,6 +13,7 @@ from stic_eval.evals.scoring.keyfacts import Facts, named_facts
 from stic_eval.types import Record, Sample, Score
 
 _RULE = "rule: "
+RULE_NOTE = "graded by exact rule on key facts, no judge"
 
 
 def is_pocket(sample: Sample) -> bool:
@@ -38,5 +39,5 @@ def unjudged() -> Score:
 def grading_note(records: Iterable[Record]) -> str | None:
     """One line for under a table if records were graded by rule instead of by the judge, else None."""
     if any((record.why or "").startswith(_RULE) for record in records):
-        return "graded by exact rule on key facts, no judge"
+        return RULE_NOTE
     return None

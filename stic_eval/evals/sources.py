@@ -118,14 +118,6 @@ def images_of(cell: Any, source: str) -> tuple[ImageRef, ...]:
     raise ValueError(f"an image was expected, not {shortened(cell)}")
 
 
-def row_id(row: Row, *columns: str) -> str:
-    """The first of the columns that the row has, as text, or nothing.
-
-    Some data sets have no id column; `samples` puts the row's number where it finds an empty id.
-    """
-    return next((str(row[column]) for column in columns if row.get(column) is not None), "")
-
-
 # ---------------------------------------------------------------- from rows to samples
 
 
