@@ -88,14 +88,14 @@ def _presets() -> Listing:
 
 
 def _runs() -> Listing:
-    from stic_eval.cli import results
     from stic_eval.errors import UserError
+    from stic_eval.report import runs
     from stic_eval.report.tables import AVERAGE
 
     rows: list[tuple[str, ...]] = []
-    for folder in results.runs():
+    for folder in runs.runs():
         try:
-            table = results.load(folder).table()
+            table = runs.load(folder).table()
         except UserError:
             rows.append((folder.name, "unfinished: `stic-eval run` with the same options resumes it", ""))
             continue

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stic_eval import registry
-from stic_eval.cli import grading, inputs, machine, plan, results
+from stic_eval.cli import grading, inputs, machine, plan
 from stic_eval.errors import UserError
-from stic_eval.report import render, tables
+from stic_eval.report import render, runs, tables
 from stic_eval.store import (
     ResponseStore,
     StageStore,
@@ -143,11 +143,11 @@ class Session:
         of it there, neither the model nor torch is loaded.
         """
         known = self.known()
-        entries: list[results.Entry] = []
-        todo: list[tuple[results.Entry, Variant, Benchmark, str]] = []
+        entries: list[runs.Entry] = []
+        todo: list[tuple[runs.Entry, Variant, Benchmark, str]] = []
         for variant in self.variants:
             method = variant.method
-            entry = results.Entry(variant.folder, method.name, method.title, variant.dar, variant.seed)
+            entry = runs.Entry(variant.folder, method.name, method.title, variant.dar, variant.seed)
             entries.append(entry)
             for benchmark in self.benchmarks:
                 key = self.evaluation_key(benchmark, variant)
@@ -251,7 +251,7 @@ class Session:
         """
         machine.check_device(self.config.device)
         inputs.check_rows(self.config)
-        if not self._fresh and results.of_another(self.folder, self.config):
+        if not self._fresh and runs.of_another(self.folder, self.config):
             raise UserError(
                 f"--output {self.folder}: holds the results of a run with other settings; give another "
                 "folder, or --fresh to start over in this one"
@@ -293,12 +293,12 @@ class Session:
         if not (self.folder / "scores.json").is_file():
             return {}
         try:
-            return results.load(self.folder).known()
+            return runs.load(self.folder).known()
         except UserError as error:
             self.report.line(f"{error} (computed anew)")
             return {}
 
-    def _save(self, entries: Sequence[results.Entry]) -> results.Scores:
+    def _save(self, entries: Sequence[runs.Entry]) -> runs.Scores:
         columns = [
             tables.Column(
                 benchmark.name,
@@ -308,8 +308,8 @@ class Session:
             )
             for benchmark in self.benchmarks
         ]
-        scores = results.Scores(self.config.name, columns, list(entries))
-        results.save(scores, self.folder)
+        scores = runs.Scores(self.config.name, columns, list(entries), model=self.config.model)
+        runs.save(scores, self.folder)
         return scores
 
     def _manifest(self) -> None:

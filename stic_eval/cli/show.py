@@ -36,8 +36,8 @@ def show(
 ) -> None:
     """Show a run (configuration, answers side by side), a benchmark, a method or a preset."""
     from stic_eval import config, registry
-    from stic_eval.cli import results
     from stic_eval.errors import UserError
+    from stic_eval.report import runs
 
     if name in registry.benchmarks().names():
         shown = registry.benchmarks().get(name)
@@ -65,10 +65,10 @@ def show(
         print(_yaml(config.read_preset(name)), end="")
     else:
         try:
-            folder = results.find(name)
+            folder = runs.find(name)
         except UserError:
             known = [*registry.benchmarks().names(), *registry.methods().names(), *config.preset_names()]
-            known += [path.name for path in results.runs()]
+            known += [path.name for path in runs.runs()]
             raise UserError(
                 f'"{name}" is no run, benchmark, method or preset{registry.suggest(name, known)}'
             ) from None

@@ -26,10 +26,9 @@ def table(
     format_: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.text,
 ) -> None:
     """Print the table of a finished run."""
-    from stic_eval.cli import results
-    from stic_eval.report import render
+    from stic_eval.report import render, runs
 
-    built = results.load(results.find(run)).table()
+    built = runs.load(runs.find(run)).table()
     if format_ is Format.text:
         print_table(built)
         return

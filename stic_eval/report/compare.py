@@ -32,6 +32,12 @@ class Difference:
         high: Upper end.
         mark: `*` if the 95 % interval leaves out zero, `**` if the 99 % interval does, else empty.
         n: Units in the pairing.
+        p: Two-sided p-value of no difference, uncorrected.
+        test: What gave it, e.g. `exact McNemar`.
+        better: Units that the method does better than the baseline (wrong to right), mean over seeds.
+        worse: Units that it does worse.
+        detectable: Smallest difference that such a pairing finds with 80 % power at 5 %, in points.
+        p_holm: `p` after Holm's correction over the comparisons of a table; None before.
     """
 
     delta: float
@@ -39,6 +45,12 @@ class Difference:
     high: float
     mark: str
     n: int
+    p: float = float("nan")
+    test: str = ""
+    better: float = 0.0
+    worse: float = 0.0
+    detectable: float = float("nan")
+    p_holm: float | None = None
 
 
 def percent(units: Units) -> float:

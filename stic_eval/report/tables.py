@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import mean, stdev
+from typing import Any
 
 from stic_eval.report.compare import N_RESAMPLES, Difference, compare
 from stic_eval.types import Summary
@@ -32,6 +33,8 @@ class Variant:
         dar: Whether answers came from describe-and-respond.
         seeds: Training seeds in the order of the summaries; empty for what is not trained.
         summaries: Benchmark -> one summary per seed (one in all for what is not trained).
+        settings: Of an ablation's cell: axis -> value.
+        model: What was evaluated; variants are compared with the baseline of their own model.
     """
 
     method: str
@@ -39,11 +42,14 @@ class Variant:
     dar: bool
     seeds: tuple[int, ...]
     summaries: Mapping[str, Sequence[Summary]]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    model: str = ""
 
     @property
     def label(self) -> str:
-        """As printed, e.g. `STIC + DaR`."""
-        return f"{self.title} + DaR" if self.dar else self.title
+        """As printed, e.g. `STIC + DaR`, of a cell `STIC + DaR, corruption=blur`."""
+        parts = [f"{self.title} + DaR" if self.dar else self.title]
+        return ", ".join([*parts, *(f"{axis}={value}" for axis, value in self.settings.items())])
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stic_eval.errors import UserError
 from stic_eval.report import tables
@@ -17,6 +17,26 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 ROOT = Path("results")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A stage that an adapter came from, and what it cost.
+
+    Attributes:
+        name: e.g. `pairs`, `preference`.
+        key: Content key; the first 16 digits name its folder in the cache, and its curve
+            `training/<name>-<key16>.jsonl` in the run's folder.
+        seconds: That it took, when it was computed.
+        generations: Responses that were asked for.
+        steps: Optimiser steps.
+    """
+
+    name: str
+    key: str
+    seconds: float
+    generations: int
+    steps: int
 
 
 @dataclass(frozen=True)
@@ -31,6 +51,8 @@ class Entry:
         seed: Training seed.
         keys: Benchmark -> content key of the evaluation.
         summaries: Benchmark -> result.
+        settings: Of an ablation: axis -> this cell's value. Empty in a run.
+        stages: What its adapter was trained by, the first first; empty if it is not trained.
     """
 
     folder: str
@@ -40,32 +62,51 @@ class Entry:
     seed: int | None
     keys: dict[str, str] = field(default_factory=dict)
     summaries: dict[str, Summary] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    stages: list[Trained] = field(default_factory=list)
 
 
 @dataclass
 class Scores:
-    """What scores.json holds: the columns, a line per variant and seed, and notes for the table."""
+    """What scores.json holds: the columns, a line per variant and seed, and notes for the table.
+
+    Attributes:
+        run: The run's name.
+        columns: Benchmarks.
+        entries: Variants, each with one seed.
+        notes: For under the table.
+        model: What was evaluated.
+        axes: Of an ablation: axis -> its values in the order of the grid, the default cell's first where
+            it has one. Empty in a run.
+    """
 
     run: str
     columns: list[tables.Column]
     entries: list[Entry]
     notes: list[str] = field(default_factory=list)
+    model: str = ""
+    axes: dict[str, list[Any]] = field(default_factory=dict)
 
     def known(self) -> Mapping[tuple[str, str], tuple[str, Summary]]:
         """(folder, benchmark) -> (key, summary) of everything evaluated so far."""
         return {(e.folder, b): (e.keys.get(b, ""), s) for e in self.entries for b, s in e.summaries.items()}
 
     def table(self) -> tables.Table:
-        """Builds the side-by-side table.
+        """Builds the side-by-side table of everything that has been evaluated."""
+        return tables.build(self.columns, self.variants(), [*self.unfinished(), *self.notes])
+
+    def variants(self) -> list[tables.Variant]:
+        """The rows of a table: methods and cells, their seeds together.
 
         Of a run that is under way, a row shows the seeds that have all benchmarks, or if none has, the
-        seed with most of them; a note names what is left out.
+        seed with most of them.
         """
-        groups: dict[tuple[str, bool], list[Entry]] = {}
+        groups: dict[tuple[str, bool, str], list[Entry]] = {}
         for entry in self.entries:
-            groups.setdefault((entry.method, entry.dar), []).append(entry)
+            cell = json.dumps(entry.settings, sort_keys=True)
+            groups.setdefault((entry.method, entry.dar, cell), []).append(entry)
         variants = []
-        for (method, dar), entries in groups.items():
+        for (method, dar, _), entries in groups.items():
             shown = [entry for entry in entries if not self._missing(entry)]
             shown = shown or [min(entries, key=self._missing)]
             if not shown[0].summaries:
@@ -75,8 +116,11 @@ class Scores:
                 column.name: [e.summaries[column.name] for e in shown if column.name in e.summaries]
                 for column in self.columns
             }
-            variants.append(tables.Variant(method, entries[0].title, dar, seeds, summaries))
-        return tables.build(self.columns, variants, [*self.unfinished(), *self.notes])
+            first = entries[0]
+            variants.append(
+                tables.Variant(method, first.title, dar, seeds, summaries, first.settings, self.model)
+            )
+        return variants
 
     def unfinished(self) -> list[str]:
         """A note on what has not been evaluated yet; none if all has."""
@@ -99,11 +143,16 @@ def save(scores: Scores, folder: Path) -> None:
     data = {
         "schema": SCHEMA,
         "run": scores.run,
+        "model": scores.model,
         "columns": [asdict(column) for column in scores.columns],
-        "variants": [asdict(entry) for entry in scores.entries],
+        "axes": scores.axes,
         "notes": scores.notes,
+        "variants": [],
     }
-    atomic_write(folder / "scores.json", json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+    # A line for each variant: they are long, and hold a number for every row of every benchmark.
+    lines = [json.dumps(asdict(e), ensure_ascii=False, separators=(",", ":")) for e in scores.entries]
+    head = json.dumps(data, indent=1, ensure_ascii=False).removesuffix("[]\n}")
+    atomic_write(folder / "scores.json", head + "[\n" + ",\n".join(lines) + "\n]}\n")
 
 
 def load(folder: Path) -> Scores:
