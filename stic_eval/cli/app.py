@@ -12,7 +12,21 @@ from typing import Annotated
 
 import typer
 
-from stic_eval.cli import data, doctor, judge, ls, run, score, show, table, train
+from stic_eval.cli import (
+    ablate,
+    compare,
+    data,
+    doctor,
+    judge,
+    ls,
+    plot,
+    report,
+    run,
+    score,
+    show,
+    table,
+    train,
+)
 from stic_eval.cli import eval as evaluate
 from stic_eval.errors import RunError, UserError
 from stic_eval.printable import printable
@@ -27,12 +41,16 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("train")(train.train)
 app.command("eval")(evaluate.eval_)
+app.command("ablate")(ablate.ablate)
 app.command("score")(score.score)
 app.add_typer(judge.app, name="judge")
 app.add_typer(data.app, name="data")
 app.command("ls")(ls.ls)
 app.command("show")(show.show)
 app.command("table")(table.table)
+app.command("compare")(compare.compare)
+app.command("plot")(plot.plot)
+app.command("report")(report.report)
 app.command("doctor")(doctor.doctor)
 
 

@@ -1,0 +1,8 @@
+"""`stic-eval report`."""
+
+from __future__ import annotations
+
+
+def report() -> None:
+    """Not there yet."""
+    raise NotImplementedError
