@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from stic_eval.selftrain import stages
 from stic_eval.selftrain.method import Data, Method, Plan
 from stic_eval.train.lora import LoraSettings
-from stic_eval.train.settings import PairSettings, Training
+from stic_eval.train.settings import Describing, FineTuning, PairSettings, Training
 
 
 class Stage1(PairSettings, Training):
@@ -22,16 +22,8 @@ class Stage1(PairSettings, Training):
     batch_size: int = Field(default=64, ge=1)
 
 
-class Stage2(Training):
+class Stage2(FineTuning, Describing):
     """As STIC's stage 2."""
-
-    items: int = Field(default=5000, ge=1)
-    temperature: float = Field(default=0.2, ge=0)
-    top_p: float = Field(default=1.0, gt=0, le=1)
-    max_new_tokens: int = Field(default=1024, ge=1)
-    learning_rate: float = Field(default=2e-5, gt=0)
-    batch_size: int = Field(default=64, ge=1)
-    max_length: int | None = Field(default=2048, ge=1)
 
 
 class PositiveOnlyConfig(BaseModel):
@@ -47,15 +39,10 @@ def plan(config: PositiveOnlyConfig, data: Data) -> Plan:
     """Pairs, fine-tuning on the preferred ones, descriptions, infused fine-tuning."""
     one, two = config.stage1, config.stage2
     adapter = stages.positive_sft(stages.pairs(one, data), training=one, lora=config.lora)
-    described = stages.descriptions(
-        adapter, data, items=two.items,
-        temperature=two.temperature, top_p=two.top_p, max_new_tokens=two.max_new_tokens,
-    )  # fmt: skip
-    tuned = stages.infused_sft(
-        data, items=two.items, training=two, lora=config.lora, max_length=two.max_length,
-        described=described, start=adapter,
-    )  # fmt: skip
-    return Plan(tuned, "describe_and_respond")
+    if two.items:
+        described = stages.descriptions(adapter, data, tuning=two, how=two)
+        adapter = stages.infused_sft(data, tuning=two, lora=config.lora, described=described, start=adapter)
+    return Plan(adapter, "describe_and_respond")
 
 
 method = Method("positive_only", "Positive only", plan, PositiveOnlyConfig)

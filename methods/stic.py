@@ -8,6 +8,8 @@ Algorithm 1, stage 1. For each unlabeled image v:
   and train an adapter on the loss
     -log sigmoid(beta * (log p(y_g)/p_ref(y_g) - log p(y_b)/p_ref(y_b))) - alpha * log p(y_g)
 
+  More iterations (the paper has one) make pairs with the adapter that the last one gave, and go on from it.
+
 Algorithm 2, stage 2. For each item (v, instruction, answer) of the model's own instruction data:
     x_des ~ P; y_des ~ stage-1 model(v, x_des)
   and fine-tune the same adapter on
@@ -25,10 +27,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from stic_eval.selftrain import stages
 from stic_eval.selftrain.method import Data, Method, Plan
 from stic_eval.train.lora import LoraSettings
-from stic_eval.train.settings import PairSettings, Training
+from stic_eval.train.settings import Describing, FineTuning, PairSettings, PreferenceLoss, Training
 
 
-class Stage1(PairSettings, Training):
+class Stage1(PairSettings, PreferenceLoss, Training):
     """Image comprehension. `PairSettings` holds how pairs are made: 6,000 images, p_corrupt 0.5, ..."""
 
     use: bool = True
@@ -38,24 +40,19 @@ class Stage1(PairSettings, Training):
     batch_size: int = Field(default=4, ge=1)  # paper; 8 in the released code
 
 
-class Stage2(Training):
-    """Description-infused fine-tuning."""
+class Stage2(FineTuning, Describing):
+    """Description-infused fine-tuning: 5,000 items, learning rate 2e-5, batches of 64, ..."""
 
     use: bool = True
-    items: int = Field(default=5000, ge=1)  # paper and released code
     infusion: Literal["own", "none", "shuffled"] = "own"  # paper: own; the others are controls
-    temperature: float = Field(default=0.2, ge=0)  # as in stage 1
-    top_p: float = Field(default=1.0, gt=0, le=1)  # off
-    max_new_tokens: int = Field(default=1024, ge=1)  # as in stage 1
-    learning_rate: float = Field(default=2e-5, gt=0)  # paper and released code
-    batch_size: int = Field(default=64, ge=1)  # paper; 32 in the released code
-    max_length: int | None = Field(default=2048, ge=1)  # paper and released code
 
 
 class SticConfig(BaseModel):
     """The paper's hyperparameters."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    iterations: int = Field(default=1, ge=1)  # of stage 1; paper: 1
+    reference: Literal["previous", "base"] = "previous"  # of iterations after the first
     stage1: Stage1 = Stage1()
     stage2: Stage2 = Stage2()
     lora: LoraSettings = LoraSettings()  # rank 128, alpha 256, dropout 0.05: paper and released code
@@ -65,18 +62,17 @@ def plan(config: SticConfig, data: Data) -> Plan:
     """Pairs, preference training, descriptions, infused fine-tuning."""
     one, two = config.stage1, config.stage2
     adapter = None
-    if one.use:
-        pairs = stages.pairs(one, data)
-        adapter = stages.preference(pairs, beta=one.beta, alpha=one.alpha, training=one, lora=config.lora)
-    if two.use:
-        described = stages.descriptions(
-            adapter, data, items=two.items,
-            temperature=two.temperature, top_p=two.top_p, max_new_tokens=two.max_new_tokens,
-        )  # fmt: skip
+    for iteration in range(1, config.iterations + 1) if one.use else ():
+        pairs = stages.pairs(one, data, by=adapter, iteration=iteration)
+        adapter = stages.preference(
+            pairs, loss=one, training=one, lora=config.lora, start=adapter, reference=config.reference
+        )
+    if two.use and two.items:
+        infused = two.infusion != "none"
+        described = stages.descriptions(adapter, data, tuning=two, how=two) if infused else None
         adapter = stages.infused_sft(
-            data, items=two.items, training=two, lora=config.lora, max_length=two.max_length,
-            described=None if two.infusion == "none" else described, infusion=two.infusion, start=adapter,
-        )  # fmt: skip
+            data, tuning=two, lora=config.lora, described=described, infusion=two.infusion, start=adapter
+        )
     return Plan(adapter, "describe_and_respond")
 
 

@@ -52,9 +52,16 @@ def load(
     preset = preset or from_file.get("preset") or ("pocket" if model == "pocket" else None)
     merged: dict[str, Any] = {}
     if preset:
-        merged = layers.merge(merged, _checked(read_preset(preset), f"preset {preset}"))
+        merged = _checked(read_preset(preset), f"preset {preset}")
         merged["preset"] = preset
-    merged = layers.merge(merged, _checked(from_file, f"--config {file}"))
+    checked = _checked(from_file, f"--config {file}")
+    # Weights that a file gives are the weights, not some more beside the preset's.
+    whole = [
+        f"method_options.{name}.{path}"
+        for name in checked.get("method_options") or {}
+        for path in layers.mappings(registry.methods().get(name).config)
+    ]
+    merged = layers.merge(merged, checked, whole)
     merged = layers.merge(merged, _long_all(given))
     for path, value in direct.items():
         layers.require(path, RunConfig, f"-o {path}")
@@ -170,7 +177,7 @@ def _long_all(layer: Mapping[str, Any]) -> dict[str, Any]:
 
 def _long(key: str, value: Any) -> Any:
     """The mapping that a short form of a RunConfig field stands for, so that layers merge."""
-    if key == "dar" and (value is None or isinstance(value, bool)):
+    if key == "dar" and (value in (None, "only") or isinstance(value, bool)):
         return {"use": value}
     return {"all": value} if key == "rows" and isinstance(value, str) else value
 
@@ -183,7 +190,7 @@ def _set_method_option(
         if head not in classes:
             raise UserError(f"-o {path}: method {head} is not part of this run (add --method {head})")
         layers.require(rest, classes[head], f"-o {path}")
-        layers.put(options[head], rest, value)
+        layers.put(options[head], rest, value, rest in layers.mappings(classes[head]))
         return
     having = [name for name, config in classes.items() if layers.has(path, config)]
     if not having:
@@ -193,7 +200,7 @@ def _set_method_option(
             f'-o {path}: no selected method has the option "{path}"{registry.suggest(path, known)}'
         )
     for name in having:
-        layers.put(options[name], path, value)
+        layers.put(options[name], path, value, path in layers.mappings(classes[name]))
 
 
 _FLAGS: Mapping[str, str] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_args
@@ -70,24 +70,35 @@ def leaves(data: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any
             yield f"{prefix}{key}", value
 
 
-def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the values of `top` over it, mapping by mapping; neither is changed."""
+def merge(
+    base: Mapping[str, Any], top: Mapping[str, Any], whole: Collection[str] = (), at: str = ""
+) -> dict[str, Any]:
+    """`base` with the values of `top` over it, mapping by mapping; neither is changed.
+
+    Args:
+        base: The weaker.
+        top: The stronger.
+        whole: Dotted paths of mappings that are one value: the stronger takes the weaker's place.
+        at: Path of `base` itself.
+    """
     merged = dict(base)
     for key, value in top.items():
-        old = merged.get(key)
-        merged[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        old, path = merged.get(key), f"{at}{key}"
+        both = isinstance(old, dict) and isinstance(value, dict) and path not in whole
+        merged[key] = merge(old or {}, value, whole, f"{path}.") if both else value
     return merged
 
 
-def put(data: dict[str, Any], path: str, value: Any) -> None:
-    """Sets the value at a dotted path in place; a mapping is merged into one that is there."""
+def put(data: dict[str, Any], path: str, value: Any, whole: bool = False) -> None:
+    """Sets the value at a dotted path in place; unless `whole`, a mapping is merged into one there."""
     *parents, last = path.split(".")
     for parent in parents:
         inner = data.get(parent)
         data[parent] = inner = dict(inner) if isinstance(inner, dict) else {}
         data = inner
     old = data.get(last)
-    data[last] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    both = isinstance(old, dict) and isinstance(value, dict) and not whole
+    data[last] = merge(old or {}, value) if both else value
 
 
 def _nested(annotation: Any) -> type[BaseModel] | None:
@@ -105,6 +116,18 @@ def has(path: str, config: type[BaseModel]) -> bool:
     if not rest:
         return True
     return has(rest, inner) if inner else "dict" in str(config.model_fields[head].annotation)
+
+
+def mappings(config: type[BaseModel], prefix: str = "") -> list[str]:
+    """Dotted paths of the fields that hold a mapping, such as weights by name."""
+    found: list[str] = []
+    for name, field in config.model_fields.items():
+        inner = _nested(field.annotation)
+        if inner:
+            found += mappings(inner, f"{prefix}{name}.")
+        elif "dict" in str(field.annotation):
+            found.append(prefix + name)
+    return found
 
 
 def paths(config: type[BaseModel], prefix: str = "") -> list[str]:

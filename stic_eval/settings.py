@@ -20,16 +20,19 @@ class DarConfig(BaseModel):
     """Describe-and-respond, the two-pass solver.
 
     Attributes:
-        use: True shows every method with and without it, False none, None as the method says.
-        prompt: The plain prompt of the first pass; None takes the first plain one of the prompt set.
+        use: True shows every method with and without it, False none, `only` shows methods with it
+            alone, None is as the method says.
+        prompt: What the first pass asks; None takes the first prompt of `prompt_role` in the prompt set.
+        prompt_role: Which of the set's prompts that is; the paper takes a plain one.
         separator: Between description and question. The paper has one newline, its code two.
         sees_image: Whether the first pass is given the image. The released MMBench script gives none.
         max_new_tokens: Bound on the description's tokens.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    use: bool | None = None
+    use: bool | Literal["only"] | None = None
     prompt: str | None = None
+    prompt_role: Literal["plain", "step_by_step", "misleading"] = "plain"
     separator: str = "\n"
     sees_image: bool = True
     max_new_tokens: int = Field(default=1024, ge=1)
@@ -100,7 +103,7 @@ class RunConfig(BaseModel):
             single value holds for all; `auto` is `pocket` for the model pocket and `hub` otherwise.
         limit: Rows of each benchmark: a count, a fraction below 1, or None for all.
         seeds: Training seeds. Test rows do not depend on them.
-        dar: Describe-and-respond; `true`, `false` and `null` are short for its `use`.
+        dar: Describe-and-respond; `true`, `false`, `only` and `null` are short for its `use`.
         device: `auto`, `cpu`, `cuda`, `mps`.
         dtype: `auto`, `float32`, `bfloat16`, `float16`.
         batch_size: Requests in a generation batch, or `auto`. Does not change results.
@@ -162,7 +165,7 @@ class RunConfig(BaseModel):
     @field_validator("dar", mode="before")
     @classmethod
     def _dar(cls, value: object) -> object:
-        return {"use": value} if value is None or isinstance(value, bool) else value
+        return {"use": value} if value in (None, "only") or isinstance(value, bool) else value
 
     @field_validator("rows", mode="before")
     @classmethod

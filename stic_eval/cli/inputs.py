@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -122,7 +122,8 @@ class Inputs:
 def needs(config: RunConfig) -> dict[str, int | None]:
     """Which inputs the selected methods read, any of `images` and `sft`, and how many of each.
 
-    A stage says by a parameter, `images` or `items`, how many it takes; None stands for all.
+    A stage says by a parameter, `images` or `items`, how many it takes; None stands for all. Of a part
+    (`fraction`) the whole is read, for it may be one of less than was asked for.
     """
     from stic_eval.cli.plan import stages
     from stic_eval.selftrain.method import Data
@@ -153,12 +154,20 @@ def prompt_set(config: RunConfig) -> PromptSet:
 
 
 def describe_prompt(config: RunConfig) -> str:
-    """What describe-and-respond asks first: `dar.prompt`, or the first plain prompt of the set."""
-    return config.dar.prompt or prompt_set(config).plain[0]
+    """What describe-and-respond asks first: `dar.prompt`, or the set's first prompt of `dar.prompt_role`."""
+    if config.dar.prompt:
+        return config.dar.prompt
+    found = getattr(prompt_set(config), config.dar.prompt_role)
+    return found if isinstance(found, str) else str(found[0])
 
 
-def load(config: RunConfig, report: Reporter) -> Inputs:
+def load(config: RunConfig, report: Reporter, wanted: Mapping[str, int | None] | None = None) -> Inputs:
     """Reads what the selected methods need, and nothing that they do not.
+
+    Args:
+        config: The run.
+        report: Where progress goes.
+        wanted: What is needed, as `needs` has it; None: what this run needs.
 
     Raises:
         UserError: A method needs images or instruction data and none are given or usable.
@@ -168,7 +177,7 @@ def load(config: RunConfig, report: Reporter) -> Inputs:
     from stic_eval.store import content_key
     from stic_eval.train.items import items_key, items_of, read_items
 
-    wanted = needs(config)
+    wanted = needs(config) if wanted is None else wanted
     pocket = config.model == "pocket"
     images: Sequence[ImageRef] = ()
     items: Sequence[Any] = ()

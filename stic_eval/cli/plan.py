@@ -70,8 +70,10 @@ def variants(config: RunConfig, data: Data) -> list[Variant]:
     found = []
     for method, plan in zip(methods, plans, strict=True):
         own = plan.solver == "describe_and_respond" or (method.name == "baseline" and describing)
-        with_dar = own if config.dar.use is None else config.dar.use
-        for dar in (False, True) if with_dar else (False,):
+        with_dar = own if config.dar.use is None else bool(config.dar.use)
+        # A baseline without describe-and-respond is what everything is compared with.
+        alone = config.dar.use == "only" and method.name != "baseline"
+        for dar in (True,) if alone else (False, True) if with_dar else (False,):
             for seed in config.seeds if plan.adapter else (None,):
                 suffix = "+dar" if dar else ""
                 suffix += f"@seed{seed}" if seed is not None and len(config.seeds) > 1 else ""
@@ -158,7 +160,9 @@ def evaluation_key(
             "share": isinstance(config.limit, float),
             "model": model,
             "adapter": adapter,
-            "dar": [prompt, config.dar.model_dump(exclude={"use", "prompt"})] if variant.dar else None,
+            "dar": [prompt, config.dar.model_dump(exclude={"use", "prompt", "prompt_role"})]
+            if variant.dar
+            else None,
         }
     )
 

@@ -8,63 +8,123 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel
 
 from stic_eval.selftrain.method import Data, Stage, StageContext
 from stic_eval.store import append_jsonl, read_jsonl, request_key
 from stic_eval.train.lora import LoraSettings
 from stic_eval.train.preferences import local_random, pair_requests, positives, write_pairs
-from stic_eval.train.settings import PairSettings, Training
+from stic_eval.train.settings import Describing, FineTuning, PairSettings, PreferenceLoss, Training, share
 from stic_eval.types import Generation, Message, Request
 
 Infusion = Literal["own", "none", "shuffled"]
+Reference = Literal["previous", "base"]
+Settings = TypeVar("Settings", bound=BaseModel)
 
 
-def _own(settings: Training) -> dict[str, Any]:
-    """A training's own fields, whatever a subclass has beside them."""
-    return settings.model_dump(mode="json", include=set(Training.model_fields))
+def _own(kind: type[Settings], settings: BaseModel) -> Settings:
+    """The fields that one kind of settings has, whatever a subclass has beside them."""
+    return kind.model_validate(settings.model_dump(include=set(kind.model_fields)))
 
 
-def pairs(settings: PairSettings, data: Data) -> Stage:
-    """`pairs.parquet`: preferred and dispreferred descriptions of unlabeled images, by the base model."""
-    own = PairSettings.model_validate(settings.model_dump(include=set(PairSettings.model_fields)))
+def _changed(settings: BaseModel, *names: str) -> dict[str, Any]:
+    """Those of these fields that differ from their defaults.
+
+    Parameters that came to a stage later enter its key in this way: what was made before them, and is
+    what their defaults make, keeps its key.
+    """
+    fields = type(settings).model_fields
+    return {
+        name: getattr(settings, name) for name in names if getattr(settings, name) != fields[name].default
+    }
+
+
+def pairs(settings: PairSettings, data: Data, by: Stage | None = None, iteration: int = 1) -> Stage:
+    """`pairs.parquet`: preferred and dispreferred descriptions of unlabeled images.
+
+    Args:
+        settings: How they are made.
+        data: Counts the images, and has the prompts.
+        by: Stage whose adapter gives both answers; None: the base model does.
+        iteration: Of stage 1, from 1 on; each makes its own draws.
+    """
+    own = _own(PairSettings, settings)
     prompts = data.prompts
-    count = min(own.images, len(data.images))
+    count = share(own.images, own.fraction, len(data.images))
 
     def run(ctx: StageContext) -> None:
-        asked = list(pair_requests(ctx.data.images[: own.images], prompts, own, ctx.seed))
+        asked = list(pair_requests(ctx.data.images[:count], prompts, own, ctx.seed, iteration))
         requests = [request for pair in asked for request in (pair.chosen, pair.rejected)]
-        answers = _answers(ctx, None, requests, "ask for pairs")
+        folder = ctx.needs[by.name] / "adapter" if by else None
+        answers = _answers(ctx, folder, requests, "ask for pairs")
         report = write_pairs(asked, answers, ctx.out / "pairs.parquet", own)
         kinds = ", ".join(f"{count} {kind}" for kind, count in report.negatives.items())
         ctx.log(
-            f"{report.pairs} pairs ({kinds}); {report.identical} with equal answers, {report.dropped} dropped"
+            f"{report.pairs} pairs ({kinds}); {report.identical} with equal answers, "
+            f"{report.dropped} dropped (filter {own.filter})"
         )
 
-    params = own.model_dump(mode="json") | {"prompts": prompts.model_dump(mode="json")}
-    return Stage("pairs", 1, run, params, reads=("images",), generations=2 * count)
+    constants = {"near_duplicates": {"similarity"}, "length_balance": {"length_ratio"}}
+    unused = {"fraction", "chosen_prompt", "similarity", "length_ratio"} - constants.get(own.filter, set())
+    params = own.model_dump(mode="json", exclude=unused) | _changed(own, "chosen_prompt")
+    params |= {"images": count, "corruptions": own.mix if own.p_corrupt > 0 else {}}
+    params["prompts"] = prompts.model_dump(mode="json")
+    if iteration > 1:
+        params["iteration"] = iteration
+    needs = (by,) if by else ()
+    generations = 2 * min(count, len(data.images))
+    return Stage("pairs", 1, run, params, needs=needs, reads=("images",), generations=generations)
 
 
-def preference(made: Stage, *, beta: float, alpha: float, training: Training, lora: LoraSettings) -> Stage:
-    """`adapter/`: a new adapter on the base, trained on pairs by regularised DPO."""
-    own = Training.model_validate(_own(training))
+def preference(
+    made: Stage,
+    *,
+    loss: PreferenceLoss,
+    training: Training,
+    lora: LoraSettings,
+    start: Stage | None = None,
+    reference: Reference = "previous",
+) -> Stage:
+    """`adapter/`: trained on pairs by regularised DPO.
+
+    Args:
+        made: Stage with the pairs.
+        loss: Its constants.
+        training: Steps, rates and batches.
+        lora: Size of a new adapter.
+        start: Stage whose adapter is gone on from; None: a new one on the base.
+        reference: What the model is held to: the adapter that it starts from, or the base.
+    """
+    own, constants = _own(Training, training), _own(PreferenceLoss, loss)
 
     def run(ctx: StageContext) -> None:
         from stic_eval.train.dpo import train_preferences
 
         with ctx.progress("preference training", None) as step:
             train_preferences(
-                ctx.model(None), ctx.needs["pairs"] / "pairs.parquet", ctx.out,
-                beta=beta, alpha=alpha, training=own, lora=lora, seed=ctx.seed, progress=step.update,
+                ctx.model(None), ctx.needs[made.name] / "pairs.parquet", ctx.out,
+                loss=constants, training=own, lora=lora, seed=ctx.seed,
+                start=ctx.needs[start.name] / "adapter" if start else None, reference=reference,
+                progress=step.update,
             )  # fmt: skip
 
-    params = {"beta": beta, "alpha": alpha, "training": _own(own), "lora": lora.model_dump(mode="json")}
-    return Stage("preference", 1, run, params, needs=(made,), steps=own.steps(made.generations // 2))
+    params: dict[str, Any] = {"beta": loss.beta, "alpha": loss.alpha, "training": own.model_dump(mode="json")}
+    params |= _changed(constants, "rejected_logp")
+    if loss.alpha > 0:
+        params |= _changed(constants, "alpha_over")
+    if start is None:
+        params["lora"] = lora.model_dump(mode="json")
+    else:
+        params["reference"] = reference
+    needs = (made,) if start is None else (made, start)
+    return Stage("preference", 1, run, params, needs=needs, steps=own.steps(made.generations // 2))
 
 
 def positive_sft(made: Stage, *, training: Training, lora: LoraSettings) -> Stage:
     """`adapter/`: a new adapter on the base, fine-tuned to give the preferred answers of pairs."""
-    own = Training.model_validate(_own(training))
+    own = _own(Training, training)
 
     def run(ctx: StageContext) -> None:
         from stic_eval.train.sft import train_sft
@@ -78,31 +138,30 @@ def positive_sft(made: Stage, *, training: Training, lora: LoraSettings) -> Stag
                 training=own, lora=lora, seed=ctx.seed, max_length=None, progress=step.update,
             )  # fmt: skip
 
-    params = {"training": _own(own), "lora": lora.model_dump(mode="json")}
+    params = {"training": own.model_dump(mode="json"), "lora": lora.model_dump(mode="json")}
     return Stage("positive_sft", 1, run, params, needs=(made,), steps=own.steps(made.generations // 2))
 
 
-def descriptions(
-    adapter: Stage | None, data: Data, *, items: int, temperature: float, top_p: float, max_new_tokens: int
-) -> Stage:
+def descriptions(adapter: Stage | None, data: Data, *, tuning: FineTuning, how: Describing) -> Stage:
     """`descriptions.jsonl`: the images of the instruction data, described under plain prompts.
 
     Args:
         adapter: Stage whose adapter describes; None: the base model does.
         data: Counts the items, and has the prompts.
-        items: How many items, from the front.
-        temperature: Of sampling; 0 is greedy.
-        top_p: Nucleus mass.
-        max_new_tokens: Bound on a description.
+        tuning: Says how many items, from the front.
+        how: Decoding.
     """
-    plain = data.prompts.plain
+    plain, own = data.prompts.plain, _own(Describing, how)
+    items = share(tuning.items, tuning.fraction, len(data.sft_items))
 
     def run(ctx: StageContext) -> None:
         asked: list[Request] = []
         for item in ctx.data.sft_items[:items]:
             draw = local_random("description", ctx.seed, item.image.sha256, item.turns)
             prompt, seed = draw.choice(plain), draw.getrandbits(31)
-            decoding = Generation(max_new_tokens, temperature, top_p, seed if temperature > 0 else 0)
+            decoding = Generation(
+                own.max_new_tokens, own.temperature, own.top_p, seed if own.temperature > 0 else 0
+            )
             asked.append(Request((Message("user", prompt),), (item.image,), decoding))
         folder = ctx.needs[adapter.name] / "adapter" if adapter else None
         answers = _answers(ctx, folder, asked, "describe the images of the instruction data")
@@ -118,10 +177,7 @@ def descriptions(
             ],
         )  # fmt: skip
 
-    params = {
-        "items": items, "plain": list(plain), "temperature": temperature, "top_p": top_p,
-        "max_new_tokens": max_new_tokens,
-    }  # fmt: skip
+    params = {"items": items, "plain": list(plain), **own.model_dump(mode="json")}
     count = min(items, len(data.sft_items))
     needs = (adapter,) if adapter else ()
     return Stage("descriptions", 1, run, params, needs=needs, reads=("sft",), generations=count)
@@ -130,10 +186,8 @@ def descriptions(
 def infused_sft(
     data: Data,
     *,
-    items: int,
-    training: Training,
+    tuning: FineTuning,
     lora: LoraSettings,
-    max_length: int | None,
     described: Stage | None = None,
     start: Stage | None = None,
     infusion: Infusion = "own",
@@ -142,15 +196,14 @@ def infused_sft(
 
     Args:
         data: Counts the items.
-        items: How many items, from the front.
-        training: Steps, rates and batches.
+        tuning: How many items, from the front; steps, rates and batches; tokens of a row.
         lora: Size of a new adapter.
-        max_length: Tokens of a row.
         described: Stage with the descriptions; None: instructions stay as they are.
         start: Stage whose adapter is gone on from; None: a new one.
         infusion: `own` descriptions, or `shuffled` ones of other items' images.
     """
-    own = Training.model_validate(_own(training))
+    own, max_length = _own(Training, tuning), tuning.max_length
+    items = share(tuning.items, tuning.fraction, len(data.sft_items))
 
     def run(ctx: StageContext) -> None:
         from stic_eval.train.sft import infuse, train_sft
@@ -169,7 +222,9 @@ def infused_sft(
                 start=ctx.needs[start.name] / "adapter" if start else None, progress=step.update,
             )  # fmt: skip
 
-    params: dict[str, Any] = {"items": items, "training": _own(own), "max_length": max_length}
+    params: dict[str, Any] = {
+        "items": items, "training": own.model_dump(mode="json"), "max_length": max_length,
+    }  # fmt: skip
     if start is None:
         params["lora"] = lora.model_dump(mode="json")
     if described is not None:

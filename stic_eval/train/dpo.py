@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
@@ -13,9 +14,9 @@ from trl.trainer.dpo_trainer import DPOTrainer
 from stic_eval.train import loop
 from stic_eval.train.encode import encode
 from stic_eval.train.lora import LoraSettings, lora_config
-from stic_eval.train.losses import regularizer
+from stic_eval.train.losses import regularizer, runner_up
 from stic_eval.train.preferences import open_pairs
-from stic_eval.train.settings import Training
+from stic_eval.train.settings import PreferenceLoss, Training
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,17 +24,22 @@ if TYPE_CHECKING:
     from stic_eval.models.hf import HFModel
 
 
+_CHUNK = 256  # positions whose logits are held at a time
+
+
 class RegularizedDPOTrainer(loop.Durable, DPOTrainer):
-    """TRL's trainer plus `-alpha * log p(y_w)`, summed over tokens, averaged over the batch.
+    """TRL's trainer plus `-alpha * log p(y_w)`, summed (or averaged) over tokens, averaged over the batch.
 
     Args:
-        alpha: Weight of the regulariser; 0 is DPO.
+        loss: Its constants; alpha = 0 and the answers' own labels are DPO. Its beta goes by TRL's `args`.
         **kwargs: As `DPOTrainer`.
     """
 
-    def __init__(self, *, alpha: float, **kwargs: Any) -> None:
-        self.alpha = alpha
+    def __init__(self, *, loss: PreferenceLoss, **kwargs: Any) -> None:
+        self.constants = loss
         super().__init__(**kwargs)
+        if loss.rejected_logp == "runner_up":
+            score_runner_ups(self.accelerator.unwrap_model(self.model).get_base_model())
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -50,8 +56,59 @@ class RegularizedDPOTrainer(loop.Durable, DPOTrainer):
         trl: Any = super()
         loss = trl.compute_loss(policy, inputs)
         chosen_logps, _ = passes[0].log_probs.float().sum(dim=1).chunk(2)
-        loss = loss + regularizer(chosen_logps, alpha=self.alpha).mean()
+        tokens = None
+        if self.constants.alpha_over == "token_mean":
+            tokens, _ = inputs["completion_mask"][:, 1:].sum(dim=1).chunk(2)
+        loss = loss + regularizer(chosen_logps, alpha=self.constants.alpha, tokens=tokens).mean()
         return (loss, passes[0]) if return_outputs else loss
+
+
+def score_runner_ups(model: Any) -> None:
+    """Makes the log-probabilities of dispreferred answers those of the model's own tokens.
+
+    At each position of such an answer (teacher forced: what stands before it are the answer's own
+    tokens) the token that the model holds most likely takes the label's place, or the second most
+    likely where the first is the label. Policy and reference each choose by their own logits, as in
+    the released code: when weights differ, they may score different tokens. No gradient passes through
+    the choice.
+
+    There is no further forward pass, and no logits of whole rows: labels are changed between TRL's call
+    of the decoder and its projection of the states that come out, which reads labels only then.
+
+    Args:
+        model: A model whose forward TRL has fused with the head; its rows are preferred answers, then as
+            many dispreferred ones. Its forward is replaced, which `lent_model` undoes.
+    """
+    import torch
+
+    fused = model.forward
+
+    @wraps(fused)
+    def forward(*args: Any, labels: Any = None, fused_lm_head: bool = False, **kwargs: Any) -> Any:
+        if not fused_lm_head:
+            return fused(*args, labels=labels, **kwargs)
+        labels = labels.clone()  # TRL hands the same ones to the reference
+
+        @torch.no_grad()
+        def choose(module: Any, inputs: Any, output: Any) -> None:
+            head, targets = model.get_output_embeddings(), labels[:, 1:]
+            answers = targets != -100
+            answers[: len(answers) // 2] = False  # the preferred ones keep their labels
+            states, own = output.last_hidden_state[:, :-1][answers], targets[answers]
+            parts = zip(states.split(_CHUNK), own.split(_CHUNK), strict=True)
+            chosen = [
+                runner_up(head(part.to(head.weight.device)).to(own.device), label) for part, label in parts
+            ]
+            if chosen:
+                targets[answers] = torch.cat(chosen)
+
+        hook = model.base_model.register_forward_hook(choose)
+        try:
+            return fused(*args, labels=labels, fused_lm_head=True, **kwargs)
+        finally:
+            hook.remove()
+
+    model.forward = forward
 
 
 def preference_collator(processor: Any) -> Any:
@@ -77,18 +134,18 @@ def make_trainer(
     dataset: Any,
     out: Path,
     *,
-    beta: float,
-    alpha: float,
+    loss: PreferenceLoss,
     training: Training,
     lora: LoraSettings,
     seed: int,
     start: Path | None = None,
+    reference: Literal["previous", "base"] = "previous",
 ) -> RegularizedDPOTrainer:
     """The trainer of `train_preferences`, ready to run on a lent model."""
     settings = loop.arguments(hf, out, training, seed, model.num_parameters())
-    settings |= {"beta": beta, "loss_type": ["sigmoid"], "disable_dropout": True}
-    return RegularizedDPOTrainer(
-        alpha=alpha,
+    settings |= {"beta": loss.beta, "loss_type": ["sigmoid"], "disable_dropout": True}
+    trainer = RegularizedDPOTrainer(
+        loss=loss,
         model=loop.adapted(model, start),
         args=loop.single_gpu(DPOConfig(**settings)),
         train_dataset=dataset,
@@ -97,6 +154,10 @@ def make_trainer(
         # With a configuration the reference is the base; with an adapter to go on from, that adapter.
         peft_config=lora_config(model, lora) if start is None else None,
     )
+    if start is not None and reference == "base":
+        # TRL has frozen a copy of the adapter to refer to. Where there is none it switches adapters off.
+        trainer.accelerator.unwrap_model(trainer.model).delete_adapter("ref")
+    return trainer
 
 
 def train_preferences(
@@ -104,12 +165,12 @@ def train_preferences(
     pairs: Path,
     out: Path,
     *,
-    beta: float,
-    alpha: float,
+    loss: PreferenceLoss,
     training: Training,
     lora: LoraSettings,
     seed: int,
     start: Path | None = None,
+    reference: Literal["previous", "base"] = "previous",
     progress: loop.Progress | None = None,
 ) -> None:
     """Trains an adapter to prefer; writes `adapter/` and `log.jsonl` into `out`, resuming what is there.
@@ -118,12 +179,13 @@ def train_preferences(
         hf: The model; it is left as it was.
         pairs: `pairs.parquet` of `stic_eval.train.preferences`.
         out: Folder to write into and to resume from.
-        beta: How strongly the model is held to the reference.
-        alpha: Weight of the regulariser.
+        loss: Its constants.
         training: Steps, rates and batches.
-        lora: Size of a new adapter.
+        lora: Size of a new adapter; one that is gone on from keeps its own.
         seed: Of the order of rows and a new adapter's weights.
-        start: Adapter to go on from, which is then the reference too; None: a new one on the base.
+        start: Adapter to go on from; None: a new one on the base.
+        reference: What the model is held to where there is an adapter to go on from: that one, as it was
+            (`previous`), or the base model. A new adapter's reference is the base model.
         progress: Told (steps done, steps in all).
 
     Raises:
@@ -136,7 +198,7 @@ def train_preferences(
         dataset = open_pairs(pairs, out / "rows").select_columns(["prompt", "chosen", "rejected", "images"])
         trainer = make_trainer(
             hf, model, dataset, out,
-            beta=beta, alpha=alpha, training=training, lora=lora, seed=seed, start=start,
+            loss=loss, training=training, lora=lora, seed=seed, start=start, reference=reference,
         )  # fmt: skip
         loop.run(trainer, out, progress, loop.public_name(model))
         shutil.rmtree(out / "rows", ignore_errors=True)

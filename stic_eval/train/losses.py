@@ -8,18 +8,38 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def regularizer(policy_chosen_logps: Tensor, *, alpha: float) -> Tensor:
+def regularizer(policy_chosen_logps: Tensor, *, alpha: float, tokens: Tensor | None = None) -> Tensor:
     """What the paper adds to DPO: `-alpha * log p(y_w)`, which keeps the preferred answer likely.
 
     Args:
         policy_chosen_logps: Shape (batch,): log-probability of the preferred answer under the model that
             is trained, summed over the answer's tokens, in nats.
         alpha: Weight; the paper's is 1/1024.
+        tokens: Shape (batch,): the answers' tokens, for the mean over them instead of the paper's sum. An
+            answer without any counts 0.
 
     Returns:
         Shape (batch,), float32.
     """
-    return -alpha * policy_chosen_logps.float()
+    logps = policy_chosen_logps.float()
+    return -alpha * (logps if tokens is None else logps / tokens.clamp(min=1))
+
+
+def runner_up(logits: Tensor, labels: Tensor) -> Tensor:
+    """At each position the most likely token, or the second most likely where the label is the first.
+
+    Source: the released code of Deng et al. 2024, whose trainer takes the log-probabilities of the
+    dispreferred answer of these tokens instead of the answer's own.
+
+    Args:
+        logits: Shape (positions, vocabulary): of what comes next.
+        labels: Shape (positions,): token that the answer has there.
+
+    Returns:
+        Shape (positions,): token ids, none of them the label.
+    """
+    first, second = logits.topk(2, dim=-1).indices.unbind(-1)
+    return second.where(first == labels, first)
 
 
 def regularized_dpo_loss(

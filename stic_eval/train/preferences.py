@@ -75,23 +75,25 @@ def local_random(*parts: Any) -> random.Random:
 
 
 def pair_requests(
-    images: Iterable[ImageRef], prompts: PromptSet, settings: PairSettings, seed: int
+    images: Iterable[ImageRef], prompts: PromptSet, settings: PairSettings, seed: int, iteration: int = 1
 ) -> Iterator[Pair]:
     """Algorithm 1 of the paper, up to the model's answers.
 
-    For each image: a plain prompt x from P. y_g is asked for by the step-by-step prompt. y_b is asked
-    for by x on the corrupted image with probability `p_corrupt`, by a misleading prompt otherwise.
+    For each image: a plain prompt x from P. y_g is asked for by the step-by-step prompt (or by x too, if
+    the settings say so). y_b is asked for by x on the corrupted image with probability `p_corrupt`, by a
+    misleading prompt otherwise.
 
     Args:
         images: Unlabeled images.
         prompts: The prompt set.
         settings: Probabilities and decoding.
-        seed: The run's; an image's draws depend on it and on the image's content alone.
+        seed: The run's; an image's draws depend on it, on the iteration and on its content alone.
+        iteration: Of stage 1, from 1 on: each draws anew.
     """
-    kinds = sorted(settings.corruptions)
-    weights = [settings.corruptions[kind] for kind in kinds]
+    kinds = sorted(settings.mix)
+    weights = [settings.mix[kind] for kind in kinds]
     for image in images:
-        draw = local_random("pair", seed, image.sha256)
+        draw = local_random("pair", seed, image.sha256, *([iteration] if iteration > 1 else []))
         # All draws are made for every image, so that one setting changes what it means and no more.
         plain, misleading = draw.choice(prompts.plain), draw.choice(prompts.misleading)
         kind = draw.choices(kinds, weights)[0]
@@ -102,7 +104,8 @@ def pair_requests(
             if corrupted
             else _ask(misleading, image, settings, bad)
         )
-        chosen = _ask(prompts.step_by_step, image, settings, good)
+        preferred = prompts.step_by_step if settings.chosen_prompt == "step_by_step" else plain
+        chosen = _ask(preferred, image, settings, good)
         yield Pair(image, plain, chosen, rejected, kind if corrupted else "misleading", own)
 
 
@@ -114,6 +117,20 @@ def _ask(prompt: str, image: ImageRef, settings: PairSettings, seed: int) -> Req
         seed=seed if settings.temperature > 0 else 0,
     )
     return Request((Message("user", prompt),), (image,), generation)
+
+
+def filtered(good: str, bad: str, settings: PairSettings) -> bool:
+    """Whether a pair with these two answers is left out; what each filter drops: `PairSettings`."""
+    if settings.filter == "identical":
+        return good == bad
+    if settings.filter == "near_duplicates":
+        from rapidfuzz.distance import Levenshtein
+
+        return float(Levenshtein.normalized_similarity(good, bad)) >= settings.similarity
+    if settings.filter == "length_balance":
+        fewer, more = sorted(len(answer.split()) for answer in (good, bad))
+        return more > settings.length_ratio * fewer
+    return False
 
 
 def write_pairs(
@@ -153,7 +170,7 @@ def write_pairs(
         for pair in pairs:
             good, bad = answers[request_key(pair.chosen)], answers[request_key(pair.rejected)]
             identical += good == bad
-            if good == bad and settings.filter == "identical":
+            if filtered(good, bad, settings):
                 dropped += 1
                 continue
             negatives[pair.negative] += 1

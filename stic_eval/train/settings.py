@@ -5,12 +5,34 @@ Light on purpose: methods nest these models in their own configuration, and noth
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from stic_eval.corruptions import CORRUPTIONS
+
+_DIGITS = 12  # of a weight: beyond them is rounding, by which equal mixes must not differ
+
+
+def share(asked: int, fraction: float, available: int) -> int:
+    """How many images or items are taken, from the front.
+
+    Args:
+        asked: How many the settings name; all of them if `fraction` is 1.
+        fraction: Part of these, above 0.
+        available: How many there are. With fewer than asked, the part is one of what there is, so that
+            half the data is half of it. 0 stands for not known yet: the part of it is left open.
+
+    Returns:
+        A number that may be larger than `available` only if it is `asked`.
+    """
+    if fraction == 1 or available == 0:
+        return asked
+    # As written in decimals: a tenth of 30 is 3, and not a rounding error more.
+    return math.ceil(Fraction(str(fraction)) * min(asked, available))
 
 
 class Training(BaseModel):
@@ -38,28 +60,48 @@ class Training(BaseModel):
         return -(-rows // self.batch_size) * self.epochs
 
 
-class PairSettings(BaseModel):
+class Describing(BaseModel):
+    """How a model is asked to describe. Defaults: Deng et al. 2024 and their released code.
+
+    Attributes:
+        temperature: Of sampling; 0 is greedy.
+        top_p: Nucleus mass; off.
+        max_new_tokens: Bound on a description.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    temperature: float = Field(default=0.2, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_new_tokens: int = Field(default=1024, ge=1)
+
+
+class PairSettings(Describing):
     """How preference pairs are made. Defaults: Deng et al. 2024 and their released code.
 
     Attributes:
         images: Unlabeled images, counted from the front (6k of MSCOCO train2014).
+        fraction: Part of these images (of those that there are, if fewer).
+        chosen_prompt: What asks for the preferred answer: the step-by-step prompt, or the same plain one
+            that is trained on, so that the two answers differ by what spoils the other alone.
         p_corrupt: Probability that the dispreferred answer comes from a corrupted image rather than from
             a misleading prompt.
-        corruptions: Kind (of `stic_eval.images.CORRUPTIONS`) -> its weight.
-        temperature: Of sampling; 0 is greedy.
-        top_p: Nucleus mass; off.
-        max_new_tokens: Bound on a description.
-        filter: `identical` drops pairs whose two answers are the same; the paper keeps all.
+        corruptions: Kind (of `stic_eval.corruptions.CORRUPTIONS`) -> its weight.
+        filter: Which pairs are dropped; the paper keeps all. `identical`: those whose two answers are the
+            same. `near_duplicates`: those whose answers are alike by `similarity`, the same ones
+            included. `length_balance`: those whose answers' lengths differ by more than `length_ratio`.
+        similarity: From which similarity on two answers are near duplicates: 1 less the Levenshtein
+            distance in characters over the longer one's length.
+        length_ratio: How many times the words of the other an answer may have.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     images: int = Field(default=6000, ge=1)
+    fraction: float = Field(default=1.0, gt=0, le=1)
+    chosen_prompt: Literal["step_by_step", "plain"] = "step_by_step"
     p_corrupt: float = Field(default=0.5, ge=0, le=1)
     corruptions: dict[str, float] = Field(default_factory=lambda: {"low_res": 0.5, "jitter": 0.5})
-    temperature: float = Field(default=0.2, ge=0)
-    top_p: float = Field(default=1.0, gt=0, le=1)
-    max_new_tokens: int = Field(default=1024, ge=1)
-    filter: Literal["none", "identical"] = "none"
+    filter: Literal["none", "identical", "near_duplicates", "length_balance"] = "none"
+    similarity: float = Field(default=0.95, gt=0, le=1)
+    length_ratio: float = Field(default=1.5, ge=1, allow_inf_nan=False)
 
     @field_validator("corruptions")
     @classmethod
@@ -67,8 +109,50 @@ class PairSettings(BaseModel):
         for kind, weight in value.items():
             if kind not in CORRUPTIONS:
                 raise ValueError(f"{kind} is no corruption (there are {', '.join(CORRUPTIONS)})")
-            if weight < 0:
-                raise ValueError(f"the weight of {kind} is negative")
+            if not 0 <= weight < math.inf:
+                raise ValueError(f"the weight of {kind} is {'negative' if weight < 0 else 'no number'}")
         if not sum(value.values()) > 0:
             raise ValueError("give at least one kind a weight above 0")
         return value
+
+    @property
+    def mix(self) -> dict[str, float]:
+        """The corruptions that occur, with their probabilities: weights of any scale, written in one way."""
+        total = sum(self.corruptions.values())
+        shares = {kind: round(weight / total, _DIGITS) for kind, weight in self.corruptions.items()}
+        return {kind: value for kind, value in shares.items() if value > 0}
+
+
+class PreferenceLoss(BaseModel):
+    """The loss of preference training. Defaults: Deng et al. 2024 and their released code.
+
+    Attributes:
+        beta: How strongly the model is held to the reference.
+        alpha: Weight of the regulariser, `-alpha * log p(y_g)`.
+        alpha_over: Whether log p(y_g) in it is the sum over the answer's tokens, or their mean.
+        rejected_logp: Which tokens the log-probabilities of the dispreferred answer are of: `label`, its
+            own, as in the paper; `runner_up`, what each model itself holds most likely at each of its
+            positions (second most likely where that is the answer's token), as in the released code.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    beta: float = Field(default=0.1, gt=0)
+    alpha: float = Field(default=1 / 1024, ge=0)
+    alpha_over: Literal["sum", "token_mean"] = "sum"
+    rejected_logp: Literal["label", "runner_up"] = "label"
+
+
+class FineTuning(Training):
+    """How a model is tuned on its own instruction data. Defaults: Deng et al. 2024, stage 2.
+
+    Attributes:
+        items: Items with an image, counted from the front; 0 leaves fine-tuning out.
+        fraction: Part of these items (of those that there are, if fewer).
+        max_length: Tokens of a row.
+    """
+
+    items: int = Field(default=5000, ge=0)  # paper and released code
+    fraction: float = Field(default=1.0, gt=0, le=1)
+    learning_rate: float = Field(default=2e-5, gt=0)  # paper and released code
+    batch_size: int = Field(default=64, ge=1)  # paper; 32 in the released code
+    max_length: int | None = Field(default=2048, ge=1)  # paper and released code

@@ -56,3 +56,48 @@ def test_seeds_train_apart_and_meet_in_one_row(lab: Lab, tmp_path: Path) -> None
     assert row["cells"]["chartqa"]["sd"] is not None
     assert row["cells"]["chartqa"]["n"] == 4
     assert responses(run, "sft@seed0") != responses(run, "sft@seed1")
+
+
+def test_axes_are_set_from_the_command_line(finished: Finished, tmp_path: Path) -> None:
+    lab = finished.lab.at(tmp_path)
+    shutil.copytree(finished.lab.folder / "cache", tmp_path / "cache")
+    before = lab.done("preference")
+    settings = (
+        "iterations=2", "reference=base", "stage1.rejected_logp=runner_up", "stage1.alpha_over=token_mean",
+        "stage1.chosen_prompt=plain", "stage1.filter=near_duplicates", "stage1.similarity=1",
+        "stage1.corruptions={blur: 4, jitter: 1, low_res: 0}", "stage1.fraction=0.5", "stage2.items=0",
+        "dar.prompt_role=step_by_step",
+    )  # fmt: skip
+    options = [part for setting in settings for part in ("-o", setting)]
+    argv = lab.argv("run", "--method", "stic", "--benchmarks", "textvqa", "--output", "axes", *options)
+    done = lab.invoke(*argv)
+    assert done.code == 0, done.err
+    trained = [path for path in lab.done("preference") if path not in before]
+    params = [json.loads((path / "manifest.json").read_text())["params"] for path in trained]
+    assert sorted(p.get("reference", "") for p in params) == ["", "base"]
+    assert {(p["rejected_logp"], p["alpha_over"]) for p in params} == {("runner_up", "token_mean")}
+    made = [json.loads((path / "manifest.json").read_text())["params"] for path in lab.done("pairs")]
+    made = [p for p in made if "chosen_prompt" in p]
+    assert sorted(p.get("iteration", 1) for p in made) == [1, 2]
+    assert all(p["images"] == 3 and "length_ratio" not in p for p in made)
+    assert all(p["corruptions"] == {"jitter": 0.2, "blur": 0.8} for p in made)
+    assert "dropped (filter near_duplicates)" in (lab.folder / "axes" / "run.log").read_text()
+    described = responses(lab.folder / "axes", "stic+dar")
+    assert described != responses(finished.folder, "stic+dar")
+    again = lab.invoke(*argv)  # everything is found again
+    assert again.code == 0
+    assert len(lab.done("preference")) == len(before) + 2
+
+
+def test_a_wrong_value_of_an_axis_names_the_flag_and_computes_nothing(lab: Lab, tmp_path: Path) -> None:
+    lab = lab.at(tmp_path)
+    for setting, said in (
+        ("stage1.fraction=0", "greater than 0"),
+        ("stage1.filter=twins", "near_duplicates"),
+    ):
+        done = lab.invoke(*lab.argv("run", "--method", "stic", "-o", setting))
+        assert done.code == 2
+        assert f"-o stic.{setting.partition('=')[0]}" in done.err
+        assert said in done.err
+        assert len(done.err.strip().splitlines()) == 1
+    assert not lab.stages.exists()

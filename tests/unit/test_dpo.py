@@ -25,10 +25,11 @@ from stic_eval.train.lora import LoraSettings, lora_config
 from stic_eval.train.losses import regularized_dpo_loss
 from stic_eval.train.preferences import open_pairs, pair_requests, write_pairs
 from stic_eval.train.prompts import load_prompts
-from stic_eval.train.settings import PairSettings, Training
+from stic_eval.train.settings import PairSettings, PreferenceLoss, Training
 from stic_eval.types import Generation, Message, Request
 
 LORA = LoraSettings(r=4, alpha=8, dropout=0.5)
+PURE = PreferenceLoss(alpha=0.0)
 TRAINING = Training(learning_rate=5e-3, batch_size=4, epochs=3, warmup_ratio=0.2)
 GOOD = ["a red box", "two blue dots on grey", "a circle", "", "round and square", "a, b", "green", "a wall"]
 
@@ -49,7 +50,7 @@ def pairs(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def train(hf: HFModel, pairs: Path, out: Path, **options: Any) -> dict[str, torch.Tensor]:
-    settings: dict[str, Any] = {"beta": 0.1, "alpha": 1 / 1024, "training": TRAINING, "lora": LORA, "seed": 3}
+    settings: dict[str, Any] = {"loss": PreferenceLoss(), "training": TRAINING, "lora": LORA, "seed": 3}
     train_preferences(hf, pairs, out, **settings | options)
     return load_file(out / "adapter" / "adapter_model.safetensors")
 
@@ -62,12 +63,22 @@ def stir(model: Any) -> None:
             torch.nn.init.normal_(parameter, std=0.2)
 
 
-def summed_logps(model: Any, batch: dict[str, Any]) -> torch.Tensor:
+def logps_by_hand(model: Any, batch: dict[str, Any], runner_up: bool = False) -> torch.Tensor:
+    """Shape (rows,): summed log-probabilities of the answers, each position looked at by itself."""
     inputs = {name: value for name, value in batch.items() if name != "completion_mask"}
     with torch.no_grad():
-        logps = model(**inputs).logits[:, :-1].float().log_softmax(-1)
-    taken = logps.gather(2, batch["input_ids"][:, 1:, None])[..., 0]
-    return (taken * batch["completion_mask"][:, 1:]).sum(dim=1)
+        logps = model(**inputs).logits.float().log_softmax(-1)
+    sums = []
+    for row, (ids, mask) in enumerate(zip(batch["input_ids"], batch["completion_mask"], strict=True)):
+        total = 0.0
+        for position in mask.nonzero().flatten().tolist():
+            own, token = logps[row, position - 1], ids[position].item()
+            if runner_up and row >= len(batch["input_ids"]) // 2:
+                likely = own.argsort(descending=True)[:2].tolist()
+                token = likely[1] if likely[0] == token else likely[0]
+            total += own[token].item()
+        sums.append(total)
+    return torch.tensor(sums)
 
 
 def batch_of(hf: HFModel, pairs: Path, cache: Path) -> Callable[[], dict[str, Any]]:
@@ -75,22 +86,120 @@ def batch_of(hf: HFModel, pairs: Path, cache: Path) -> Callable[[], dict[str, An
     return lambda: preference_collator(hf.processor)([rows[i] for i in range(4)])
 
 
-def test_the_loss_is_the_formula_on_the_models_own_logits(hf: HFModel, pairs: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "loss",
+    [
+        PreferenceLoss(beta=0.3, alpha=0.01),
+        PreferenceLoss(beta=0.3, alpha=0.5, alpha_over="token_mean"),
+        PreferenceLoss(beta=0.3, alpha=0.01, rejected_logp="runner_up"),
+    ],
+    ids=["paper", "token_mean", "runner_up"],
+)
+def test_the_loss_is_the_formula_on_the_models_own_logits(
+    loss: PreferenceLoss, hf: HFModel, pairs: Path, tmp_path: Path
+) -> None:
     batch = batch_of(hf, pairs, tmp_path / "rows")()
+    runner_up = loss.rejected_logp == "runner_up"
     with loop.lent_model(hf) as model:
         rows = open_pairs(pairs, tmp_path / "rows")
-        trainer = make_trainer(
-            hf, model, rows, tmp_path, beta=0.3, alpha=0.01, training=TRAINING, lora=LORA, seed=0
+        trainer: Any = make_trainer(
+            hf, model, rows, tmp_path, loss=loss, training=TRAINING, lora=LORA, seed=0
         )
         stir(trainer.model)
-        loss = trainer.compute_loss(trainer.model, dict(batch))
-        w, lo = summed_logps(trainer.model, batch).chunk(2)
+        found = trainer.compute_loss(trainer.model, dict(batch))
+        w, lo = logps_by_hand(trainer.model, batch, runner_up).chunk(2)
         with trainer.model.disable_adapter():
-            rw, rl = summed_logps(trainer.model, batch).chunk(2)
+            rw, rl = logps_by_hand(trainer.model, batch, runner_up).chunk(2)
     assert (w - rw).abs().min() > 0.01  # the adapter does something, or nothing is shown
-    expected = regularized_dpo_loss(w, lo, rw, rl, beta=0.3, alpha=0.01).mean()
-    assert loss.dtype == torch.float32
-    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert (lo - rl).abs().min() > 0.001
+    expected = regularized_dpo_loss(w, lo, rw, rl, beta=loss.beta, alpha=0.0)
+    tokens = batch["completion_mask"].sum(dim=1)[: len(w)] if loss.alpha_over == "token_mean" else 1
+    expected = (expected - loss.alpha * w / tokens).mean()
+    assert found.dtype == torch.float32
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_the_gradient_of_runner_ups_is_the_formulas_with_the_chosen_tokens_held_fixed(
+    hf: HFModel, pairs: Path, tmp_path: Path
+) -> None:
+    batch = batch_of(hf, pairs, tmp_path / "rows")()
+    inputs = {name: value for name, value in batch.items() if name != "completion_mask"}
+    answers, ids = batch["completion_mask"][:, 1:], batch["input_ids"][:, 1:]
+    chosen_rows = torch.arange(len(ids))[:, None] < len(ids) // 2
+
+    def summed(model: Any) -> tuple[torch.Tensor, ...]:
+        logps = model(**inputs).logits[:, :-1].log_softmax(-1)
+        first, second = logps.topk(2).indices.unbind(-1)
+        tokens = ids.where(chosen_rows, second.where(first == ids, first))
+        return (logps.gather(2, tokens[..., None])[..., 0] * answers).sum(dim=1).chunk(2)
+
+    def gradient(model: Any) -> torch.Tensor:
+        trained = sorted((n, p) for n, p in model.named_parameters() if p.requires_grad)
+        found = torch.cat([p.grad.flatten() for _, p in trained])
+        model.zero_grad()
+        return found
+
+    loss = PreferenceLoss(rejected_logp="runner_up")
+    with loop.lent_model(hf) as model:
+        rows = open_pairs(pairs, tmp_path / "rows")
+        trainer: Any = make_trainer(
+            hf, model, rows, tmp_path, loss=loss, training=TRAINING, lora=LORA, seed=0
+        )
+        peft = trainer.model
+        stir(peft)
+        trainer.compute_loss(peft, dict(batch)).backward()
+        found = gradient(peft)
+        with torch.no_grad(), peft.disable_adapter():
+            reference = summed(peft)
+        regularized_dpo_loss(*summed(peft), *reference, beta=loss.beta, alpha=loss.alpha).mean().backward()
+        assert torch.allclose(found, gradient(peft), rtol=1e-4, atol=1e-6)
+        assert found.abs().max() > 1e-3
+    # Nothing of it stays on the model.
+    model = hf.with_adapter(None).model
+    assert "forward" not in model.__dict__
+    assert not model.base_model._forward_hooks
+
+
+@pytest.mark.parametrize("reference", ["previous", "base"])
+def test_the_reference_of_an_adapter_that_is_gone_on_from_can_be_chosen(
+    reference: Any, hf: HFModel, pairs: Path, tmp_path: Path
+) -> None:
+    train(hf, pairs, tmp_path / "first")
+    start = tmp_path / "first" / "adapter"
+    batch = batch_of(hf, pairs, tmp_path / "rows")()
+    with loop.lent_model(hf) as model:
+        base = logps_by_hand(model, batch)
+    with loop.lent_model(hf) as model:
+        rows = open_pairs(pairs, tmp_path / "rows")
+        trainer: Any = make_trainer(
+            hf, model, rows, tmp_path / "out", loss=PURE, training=TRAINING, lora=LORA, seed=0, start=start,
+            reference=reference,
+        )  # fmt: skip
+        began = logps_by_hand(trainer.model, batch)
+        stir(trainer.model)
+        found = trainer.compute_loss(trainer.model, dict(batch))
+        now = logps_by_hand(trainer.model, batch)
+        measured = torch.cat(trainer.compute_ref_log_probs(trainer.model, dict(batch)))
+    held = began if reference == "previous" else base
+    assert (base - began).abs().min() > 0.01
+    assert measured.tolist() == pytest.approx(held.tolist(), rel=1e-5)
+    expected = regularized_dpo_loss(*now.chunk(2), *held.chunk(2), beta=PURE.beta, alpha=0.0).mean()
+    assert found.item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_going_on_with_the_base_as_reference_survives_a_kill(
+    hf: HFModel, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(hf, pairs, tmp_path / "first")
+    how: dict[str, Any] = {"start": tmp_path / "first" / "adapter", "reference": "base"}
+    weights = train(hf, pairs, tmp_path / "second", **how)
+    assert not same(weights, train(hf, pairs, tmp_path / "other", start=how["start"]))
+    log = json.loads((tmp_path / "second" / "log.jsonl").read_text().splitlines()[0])
+    assert log["rewards/margins"] > 0.01  # the start is ahead of the base already
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    with pytest.raises(Killed):
+        train(hf, pairs, tmp_path / "third", progress=killed_at(4), **how)
+    assert same(train(hf, pairs, tmp_path / "third", **how), weights)
 
 
 def test_without_alpha_it_is_trls_own_loss_and_gradient(hf: HFModel, pairs: Path, tmp_path: Path) -> None:
@@ -108,8 +217,11 @@ def test_without_alpha_it_is_trls_own_loss_and_gradient(hf: HFModel, pairs: Path
         return loss.item(), torch.cat(grads)
 
     with loop.lent_model(hf) as model:
-        options = {"training": TRAINING, "lora": LORA, "seed": 0, "beta": 0.1}
-        ours, own_grads = measured(make_trainer(hf, model, rows, tmp_path, alpha=0.0, **options))
+        loss = PreferenceLoss(beta=0.1, alpha=0.0)
+        trainer: Any = make_trainer(
+            hf, model, rows, tmp_path, loss=loss, training=TRAINING, lora=LORA, seed=0
+        )
+        ours, own_grads = measured(trainer)
     with loop.lent_model(hf) as model:
         settings = loop.arguments(hf, tmp_path, TRAINING, 0, 1)
         stock = DPOTrainer(
@@ -284,7 +396,7 @@ def test_an_adapter_that_is_gone_on_from_is_its_own_reference(
     train(hf, pairs, tmp_path / "first")
     start = tmp_path / "first" / "adapter"
     calm = Training(learning_rate=1e-3, batch_size=4, epochs=1)
-    train(hf, pairs, tmp_path / "second", start=start, training=calm, alpha=0.0)
+    train(hf, pairs, tmp_path / "second", start=start, training=calm, loss=PURE)
     log = json.loads((tmp_path / "second" / "log.jsonl").read_text().splitlines()[0])
     assert log["loss"] == pytest.approx(math.log(2), rel=1e-5)
     assert not [path for path in (tmp_path / "second" / "adapter").iterdir() if path.is_dir()]
@@ -294,8 +406,8 @@ def test_an_adapter_that_is_gone_on_from_is_its_own_reference(
     # Killed and resumed, it has the same reference still.
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
     with pytest.raises(Killed):
-        train(hf, pairs, tmp_path / "third", start=start, training=calm, alpha=0.0, progress=killed_at(2))
-    assert same(train(hf, pairs, tmp_path / "third", start=start, training=calm, alpha=0.0), weights)
+        train(hf, pairs, tmp_path / "third", start=start, training=calm, loss=PURE, progress=killed_at(2))
+    assert same(train(hf, pairs, tmp_path / "third", start=start, training=calm, loss=PURE), weights)
 
 
 def test_another_seed_gives_another_adapter(
@@ -324,14 +436,14 @@ from stic_eval.models.hf import HFModel
 from stic_eval.train import loop
 from stic_eval.train.dpo import train_preferences
 from stic_eval.train.lora import LoraSettings
-from stic_eval.train.settings import Training
+from stic_eval.train.settings import PreferenceLoss, Training
 
 seal = loop._seal
 loop.CHECKPOINT_SECONDS = 0.0
 loop._seal = lambda path: os.kill(os.getpid(), signal.SIGKILL) if path.name == "checkpoint-3" else seal(path)
 model, pairs, out, training, lora = sys.argv[1:]
 train_preferences(
-    HFModel.load(model, device="cpu"), Path(pairs), Path(out), beta=0.1, alpha=1 / 1024, seed=3,
+    HFModel.load(model, device="cpu"), Path(pairs), Path(out), loss=PreferenceLoss(), seed=3,
     training=Training.model_validate_json(training), lora=LoraSettings.model_validate_json(lora),
 )
 """

@@ -6,8 +6,10 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from stic_eval.train.losses import regularized_dpo_loss, regularizer
+from stic_eval.train.losses import regularized_dpo_loss, regularizer, runner_up
 
 
 def by_hand(w: float, lo: float, rw: float, rl: float, beta: float, alpha: float) -> float:
@@ -48,3 +50,20 @@ def test_half_precision_is_computed_in_float32() -> None:
     assert loss.dtype == torch.float32
     assert regularizer(low, alpha=1 / 1024).dtype == torch.float32
     assert loss.item() == pytest.approx(math.log(2) + 1000 / 1024)
+
+
+def test_the_regulariser_can_be_a_mean_over_tokens() -> None:
+    logps, tokens = torch.tensor([-12.0, -3.0, 0.0]), torch.tensor([4, 1, 0])
+    assert regularizer(logps, alpha=0.5).tolist() == [6.0, 1.5, 0.0]
+    assert regularizer(logps, alpha=0.5, tokens=tokens).tolist() == [1.5, 1.5, 0.0]
+
+
+@given(st.data())
+def test_a_runner_up_is_the_likeliest_token_that_the_answer_does_not_have(data: st.DataObject) -> None:
+    vocabulary = data.draw(st.integers(2, 7))
+    rows = data.draw(st.lists(st.permutations(range(vocabulary)), min_size=1, max_size=5))
+    labels = [data.draw(st.integers(0, vocabulary - 1)) for _ in rows]
+    found = runner_up(torch.tensor(rows, dtype=torch.float32), torch.tensor(labels)).tolist()
+    for logits, label, token in zip(rows, labels, found, strict=True):
+        others = {i: value for i, value in enumerate(logits) if i != label}
+        assert token == max(others, key=others.__getitem__)

@@ -20,9 +20,9 @@ from stic_eval.models.hf import HFModel
 from stic_eval.selftrain.execute import run_stage, stage_key
 from stic_eval.selftrain.method import Data, Stage
 from stic_eval.selftrain.stages import shuffled
-from stic_eval.store import ResponseStore, StageStore, content_key, read_jsonl
+from stic_eval.store import ResponseStore, StageStore, content_key, read_jsonl, request_key
 from stic_eval.train.items import SFTItem, items_key
-from stic_eval.train.preferences import open_pairs
+from stic_eval.train.preferences import open_pairs, pair_requests
 from stic_eval.train.prompts import load_prompts
 
 METHODS = ("baseline", "stic", "stic_stage1", "sft", "positive_only")
@@ -287,3 +287,37 @@ def test_controls_run_too_and_make_no_second_pairs(tiny_vlm: Path, data: Data, t
     assert len({path.read_bytes() for path in adapters}) == 3
     assert len([path for path in lab.store.root.glob("pairs-*") if path.is_dir()]) == 1
     assert lab.report.steps.count("ask for pairs") == 1
+
+
+@pytest.mark.parametrize("reference", ["previous", "base"])
+def test_a_second_iteration_makes_its_pairs_with_the_first_ones_adapter(
+    reference: str, tiny_vlm: Path, data: Data, tmp_path: Path
+) -> None:
+    lab = Lab(tiny_vlm, tmp_path)
+    small: dict[str, Any] = {"max_new_tokens": 12, "learning_rate": 0.01, "images": 6}
+    method = registry.methods().get("stic_stage1")
+    options: Any = method.config.model_validate(
+        {"stage1": small, "lora": SMALL["lora"], "iterations": 2, "reference": reference}
+    )
+    made = list(plan.stages(method.plan(options, data).adapter))
+    assert [stage.name for stage in made] == ["pairs", "preference", "pairs", "preference"]
+    lab.run(made[-1], data)
+    done = [lab.store.done(stage.name, stage_key(stage, data, lab.hf.fingerprint, 0)) for stage in made]
+    folders = [folder for folder in done if folder is not None]
+    assert len(folders) == 4
+
+    # The adapter of the first iteration, and no other model, gave the answers of the second one's pairs.
+    second = list(pair_requests(data.images[:6], data.prompts, options.stage1, 0, iteration=2))
+    table = open_pairs(folders[2] / "pairs.parquet", tmp_path / "rows")
+    for adapter, agree in ((folders[1] / "adapter", True), (None, False)):
+        model = lab.hf.with_adapter(adapter)
+        texts = {request_key(r): a.text for r, a in model.generate([p.chosen for p in second])}
+        given = [row["chosen"][0]["content"] for row in table]
+        assert (given == [texts[request_key(pair.chosen)] for pair in second]) is agree
+
+    first, after = (load_file(folders[i] / "adapter" / "adapter_model.safetensors") for i in (1, 3))
+    assert {n: v.shape for n, v in first.items()} == {n: v.shape for n, v in after.items()}
+    assert any(not torch.equal(first[name], after[name]) for name in first)
+    log = json.loads((folders[3] / "log.jsonl").read_text().splitlines()[0])
+    # Held to where it starts, the model is there still; held to the base, it is away already.
+    assert (log["rewards/chosen"] == pytest.approx(0, abs=1e-6)) is (reference == "previous")
