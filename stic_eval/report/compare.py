@@ -1,49 +1,53 @@
-"""Paired statistics: how far a method is from the baseline, and how sure that is.
+"""Paired comparisons: how far a method is from a base, and how sure that is.
 
-Both answered the same test rows, so rows are resampled in pairs (Efron and Tibshirani 1993, ch. 16;
-for evaluation of language tasks Koehn 2004). A benchmark's score is a ratio `100 * sum(value) /
-sum(weight)`; the average is the mean of the benchmarks' percentages, resampled within each benchmark
-(stratified). With several training seeds the estimate is the mean over seeds, and every resample
-also gets a draw from a Student t with `seeds - 1` degrees of freedom, scaled by the standard error
-over seeds: seeds are few, and resampling them would claim too narrow an interval.
+Both answered the same test rows, so that rows are paired (Efron and Tibshirani 1993, ch. 16; for
+evaluation of language tasks Koehn 2004). A benchmark's score is a ratio `100 * sum(value) / sum(weight)`;
+the average is the mean of the benchmarks' percentages, resampled and exchanged within each benchmark
+(stratified). With several training seeds the estimate is the mean over seeds, and everything that says
+how sure it is also has a Student t in it, scaled by the standard error over seeds: seeds are few, and
+resampling them would claim too much. docs/statistics.md has the formulas.
 """
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+
+from stic_eval.report import statistics
 
 Units = Mapping[str, tuple[float, float]]
 N_RESAMPLES = 10_000
-_CHUNK_CELLS = 4_000_000  # bounds the memory of one block of resamples to about 100 MB
+
+MCNEMAR = "exact McNemar"
+PERMUTATION = "permutation"
+PERMUTATION_WITH_SEEDS = "permutation with seeds"
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A method's distance to the baseline, in percentage points.
+    """A method's distance to the base, in percentage points.
 
     Attributes:
-        delta: Mean over seeds of (method - baseline) on the units that both have a verdict for.
+        delta: Mean over seeds of (method - base) on the units that all runs of both have a verdict for.
         low: Lower end of the 95 % percentile interval.
         high: Upper end.
-        mark: `*` if the 95 % interval leaves out zero, `**` if the 99 % interval does, else empty.
         n: Units in the pairing.
         p: Two-sided p-value of no difference, uncorrected.
-        test: What gave it, e.g. `exact McNemar`.
-        better: Units that the method does better than the baseline (wrong to right), mean over seeds.
+        test: What gave it: `exact McNemar`, `permutation` or `permutation with seeds`.
+        better: Units that the method does better than the base (wrong to right), mean over seeds.
         worse: Units that it does worse.
-        detectable: Smallest difference that such a pairing finds with 80 % power at 5 %, in points.
+        detectable: Smallest difference that such a pairing finds with 80 % power at 5 %, in points. NaN if
+            that cannot be said, as no unit differs.
         p_holm: `p` after Holm's correction over the comparisons of a table; None before.
     """
 
     delta: float
     low: float
     high: float
-    mark: str
     n: int
     p: float = float("nan")
     test: str = ""
@@ -52,6 +56,12 @@ class Difference:
     detectable: float = float("nan")
     p_holm: float | None = None
 
+    @property
+    def mark(self) -> str:
+        """`*` if the p-value is below 0.05, `**` below 0.01; Holm's if there is one, else the plain one."""
+        p = self.p if self.p_holm is None else self.p_holm
+        return "**" if p < 0.01 else "*" if p < 0.05 else ""
+
 
 def percent(units: Units) -> float:
     """Score of a set of units, `100 * sum(value) / sum(weight)`; NaN without any weight."""
@@ -59,80 +69,125 @@ def percent(units: Units) -> float:
     return 100.0 * sum(v for v, _ in units.values()) / weight if weight else float("nan")
 
 
+def holm(ps: Sequence[float]) -> list[float]:
+    """Holm's step-down correction of a family of p-values (Holm 1979).
+
+    The k-th smallest of m is multiplied by m - k + 1, and none ends below a smaller one. Rejecting where the
+    result is below a level keeps the chance of any false rejection in the family below it, whatever the
+    tests depend on.
+
+    Returns:
+        Adjusted p-values in the order given, at most 1. NaN stays NaN and is no member of the family.
+    """
+    ranked = sorted((p, at) for at, p in enumerate(ps) if not math.isnan(p))
+    adjusted = [float("nan")] * len(ps)
+    least = 0.0
+    for rank, (p, at) in enumerate(ranked):
+        least = max(least, min(1.0, p * (len(ranked) - rank)))
+        adjusted[at] = least
+    return adjusted
+
+
 def compare(
-    baseline: Mapping[str, Units],
+    base: Mapping[str, Units | Sequence[Units]],
     method: Mapping[str, Sequence[Units]],
     *,
     n_resamples: int = N_RESAMPLES,
     seed: int = 0,
 ) -> tuple[dict[str, Difference], Difference | None]:
-    """Compares a method, evaluated once per training seed, with the baseline.
+    """Compares a method, evaluated once per training seed, with a base.
 
     Args:
-        baseline: Benchmark -> units.
-        method: Benchmark -> units for each seed. All benchmarks have the same number of seeds.
+        base: Benchmark -> units, or units for each seed. Equally many seeds as the method's are paired in
+            their order; else the base's mean over seeds is compared with the method's.
+        method: Benchmark -> units for each seed. On each side all benchmarks have the same number of seeds.
         n_resamples: Bootstrap resamples.
-        seed: Seeds the resampling, together with the benchmark's name: results do not depend on
+        seed: Seeds resampling and exchanges, together with the benchmark's name: results do not depend on
             which other benchmarks or methods are compared.
 
     Returns:
         A difference for every benchmark with units in common, and the average's (None without any).
     """
-    differences: dict[str, Difference] = {}
-    row_draws: list[NDArray[np.float64]] = []
-    by_seed: list[NDArray[np.float64]] = []
+    parts = {}
     for name in method:
-        if name not in baseline:
-            continue
-        shared = sorted(set(baseline[name]).intersection(*method[name]))
-        runs = [baseline[name], *method[name]]
-        table = np.array([[x for run in runs for x in run[unit]] for unit in shared], dtype=np.float64)
-        if not shared or not (table[:, 1::2].sum(axis=0) > 0).all():
-            continue
+        if name in base:
+            units = base[name]
+            part = _part([units] if isinstance(units, Mapping) else units, method[name])
+            if part is not None:
+                parts[name] = part
+    differences = {}
+    drawn = []
+    for name, part in parts.items():
         rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-        point = _deltas(table.sum(axis=0)[None, :])[0]
-        draws = _resample(table, n_resamples, rng)
-        differences[name] = _difference(point, draws, len(shared), rng)
-        row_draws.append(draws)
-        by_seed.append(point)
-    if not row_draws:
-        return differences, None
+        draws = statistics.resample(*part.pairs, n_resamples, rng)
+        drawn.append(draws)
+        differences[name] = _difference([part], draws, rng)
+    if len(parts) < 2:
+        return differences, next(iter(differences.values()), None)
     rng = np.random.default_rng([seed, zlib.crc32(b"average")])
-    n = sum(difference.n for difference in differences.values())
-    return differences, _difference(np.mean(by_seed, axis=0), np.mean(row_draws, axis=0), n, rng)
+    return differences, _difference(list(parts.values()), np.mean(drawn, axis=0), rng)
 
 
-def _deltas(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Column sums `(r, 2 * (1 + seeds))` of (value, weight) pairs -> deltas `(r, seeds)` in points."""
-    # A resample of a benchmark whose weights may be 0 can come out empty; it then says nothing.
-    with np.errstate(invalid="ignore", divide="ignore"):
-        scores = 100.0 * sums[:, 0::2] / sums[:, 1::2]
-    deltas: NDArray[np.float64] = np.nan_to_num(scores[:, 1:] - scores[:, :1])
-    return deltas
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """A benchmark: scores by run of the base and of the method, its pairs of units, and how units differ.
+
+    `binary` says that one run meets one run and every unit is right or wrong.
+    """
+
+    scores: tuple[statistics.Array, statistics.Array]
+    pairs: tuple[statistics.Array, statistics.Array]
+    better: float
+    worse: float
+    binary: bool
 
 
-def _resample(table: NDArray[np.float64], n_resamples: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Mean-over-seeds delta of `n_resamples` draws of the rows of `table`, with replacement."""
-    n = len(table)
-    means = []
-    step = max(1, _CHUNK_CELLS // n)
-    for start in range(0, n_resamples, step):
-        rows = min(step, n_resamples - start)
-        picks = rng.integers(0, n, size=(rows, n)) + np.arange(rows)[:, None] * n
-        # How often each unit was drawn turns every sum of the resample into one matrix product.
-        counts = np.bincount(picks.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64)
-        means.append(_deltas(counts @ table).mean(axis=1))
-    return np.concatenate(means)
+def _part(base: Sequence[Units], method: Sequence[Units]) -> _Part | None:
+    """Puts the units that all runs have into arrays; None if they have none with weight in common."""
+    runs = [*base, *method]
+    shared = sorted(set(runs[0]).intersection(*runs[1:])) if base and method else []
+    if not shared:
+        return None
+    table = np.array([[run[unit] for run in runs] for unit in shared], dtype=np.float64)
+    if not (table[..., 1].sum(axis=0) > 0).all():
+        return None
+    a, b = table[:, : len(base)], table[:, len(base) :]
+    if a.shape[1] == b.shape[1]:
+        ratios = b[..., 0] * a[..., 1] - a[..., 0] * b[..., 1]
+    else:
+        ratios = b[:, None, :, 0] * a[:, :, None, 1] - a[:, :, None, 0] * b[:, None, :, 1]
+        ratios = ratios.reshape(len(shared), -1)
+    return _Part(
+        scores=(statistics.scores(a), statistics.scores(b)),
+        pairs=statistics.paired(a, b),
+        better=float((ratios > 0).sum(axis=0).mean()),
+        worse=float((ratios < 0).sum(axis=0).mean()),
+        binary=len(runs) == 2 and bool((table[..., 1] == 1).all() and np.isin(table[..., 0], (0, 1)).all()),
+    )
 
 
-def _difference(
-    point: NDArray[np.float64], draws: NDArray[np.float64], n: int, rng: np.random.Generator
-) -> Difference:
-    """Interval and mark from the deltas by seed and the bootstrap draws of their mean."""
-    seeds = len(point)
-    if seeds > 1:
-        standard_error = float(point.std(ddof=1)) / seeds**0.5
-        draws = draws + standard_error * rng.standard_t(seeds - 1, size=len(draws))
-    low99, low, high, high99 = (float(x) for x in np.percentile(draws, [0.5, 2.5, 97.5, 99.5]))
-    mark = "**" if low99 > 0 or high99 < 0 else "*" if low > 0 or high < 0 else ""
-    return Difference(float(point.mean()), low, high, mark, n)
+def _difference(parts: Sequence[_Part], draws: statistics.Array, rng: np.random.Generator) -> Difference:
+    """The difference of one benchmark, or the average's, from the bootstrap draws of it."""
+    base, method = (np.mean([part.scores[side] for part in parts], axis=0) for side in (0, 1))
+    delta = float(method.mean() - base.mean())
+    seed_error, df = statistics.seed_error(base, method)
+    if seed_error > 0:
+        draws = draws + seed_error * rng.standard_t(df, size=len(draws))
+    low, high = (float(x) for x in np.percentile(draws, [2.5, 97.5]))
+    better, worse = sum(part.better for part in parts), sum(part.worse for part in parts)
+    if len(parts) == 1 and parts[0].binary:
+        test, p = MCNEMAR, statistics.mcnemar(round(better), round(worse))
+    else:
+        test = PERMUTATION_WITH_SEEDS if seed_error > 0 else PERMUTATION
+        p = statistics.permutation(
+            delta,
+            lambda m: np.mean([statistics.shuffle(*part.pairs, m, rng) for part in parts], axis=0),
+            seed_error,
+            df,
+        )
+    errors = [statistics.unit_error(*part.pairs) for part in parts]
+    unit_error = math.sqrt(sum(error**2 for error in errors)) / len(parts)
+    return Difference(
+        delta, low, high, sum(len(part.pairs[0]) for part in parts), p, test, better, worse,
+        statistics.detectable(unit_error, seed_error, df),
+    )  # fmt: skip

@@ -1,0 +1,141 @@
+"""Two evaluated variants against each other: the numbers, benchmark by benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from statistics import mean, stdev
+
+from stic_eval.errors import UserError
+from stic_eval.report.compare import Difference, Units, compare, holm, percent
+from stic_eval.report.flips import same_rows
+from stic_eval.report.sides import Side
+from stic_eval.report.tables import AVERAGE
+
+
+@dataclass(frozen=True)
+class Line:
+    """A benchmark, or the average of all (`average`).
+
+    Attributes:
+        name: Registry name.
+        title: Printed name.
+        a: Score of A in percent, on the units that all runs of both have a verdict for; mean over seeds.
+        b: The same of B.
+        sd_a: Standard deviation over A's seeds; None with one.
+        sd_b: The same of B.
+        difference: B minus A, with everything about how sure that is.
+    """
+
+    name: str
+    title: str
+    a: float
+    b: float
+    sd_a: float | None
+    sd_b: float | None
+    difference: Difference
+
+
+@dataclass(frozen=True)
+class Versus:
+    """A comparison.
+
+    Attributes:
+        a: What is compared with.
+        b: What is compared.
+        benchmarks: A line for each benchmark that both have.
+        average: Of these; with one benchmark the same as its line.
+        notes: What was left out, and what differs beside the answers.
+    """
+
+    a: Side
+    b: Side
+    benchmarks: tuple[Line, ...]
+    average: Line
+    notes: tuple[str, ...]
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        """All comparisons, each once: what Holm's correction is over."""
+        return (*self.benchmarks, self.average) if len(self.benchmarks) > 1 else self.benchmarks
+
+
+def measure(a: Side, b: Side) -> Versus:
+    """Compares two sides benchmark by benchmark. Seeds that both have are paired.
+
+    Raises:
+        UserError: They have no benchmark, or no row, in common, or mean different rows by the same ids.
+    """
+    a, b, notes = _same_seeds(a, b)
+    names = [name for name in a.columns if a.summaries(name) and b.summaries(name)]
+    if not names:
+        raise UserError(f"{a.run} and {b.run} have no benchmark in common")
+    alone = [n for n in {**a.columns, **b.columns} if n not in names]
+    notes += [f"Left out, as only one of both has them: {', '.join(alone)}."] if alone else []
+    for name in names:
+        notes += [*_differing(a, b, name), *same_rows(a, b, name)]
+    units = {name: [[s.units for s in side.summaries(name)] for side in (a, b)] for name in names}
+    found, average = compare({n: u[0] for n, u in units.items()}, {n: u[1] for n, u in units.items()})
+    if average is None:
+        raise UserError(
+            f"{a.run} and {b.run} have no rows with a verdict in common; were both asked the same rows?"
+        )
+    for name in names:
+        if name not in found:
+            notes.append(f"{a.columns[name].title}: left out, no row with a verdict in common.")
+    family = [*found.values(), average] if len(found) > 1 else [average]
+    adjusted = [replace(d, p_holm=p) for d, p in zip(family, holm([d.p for d in family]), strict=True)]
+    scores = {name: [_scores(side, units[name]) for side in units[name]] for name in found}
+    lines = [
+        _line(name, a.columns[name].title, scores[name], difference)
+        for name, difference in zip(found, adjusted, strict=False)  # the average's is one more
+    ]
+    means = [
+        [mean(seed) for seed in zip(*(by_side[at] for by_side in scores.values()), strict=True)]
+        for at in (0, 1)
+    ]
+    return Versus(a, b, tuple(lines), _line(AVERAGE, "Average", means, adjusted[-1]), tuple(notes))
+
+
+def _same_seeds(a: Side, b: Side) -> tuple[Side, Side, list[str]]:
+    shared = set(a.seeds) & set(b.seeds)
+    if not a.seeds or not b.seeds or set(a.seeds) == set(b.seeds):
+        return a, b, []
+    if not shared:
+        return a, b, ["A and B were trained with different seeds."]
+    left = sorted(set(a.seeds) ^ set(b.seeds))
+    first, second = (
+        replace(side, entries=tuple(e for e in side.entries if e.seed in shared)) for side in (a, b)
+    )
+    return first, second, [f"Left out, as only one of both has them: seeds {', '.join(map(str, left))}."]
+
+
+def _differing(a: Side, b: Side, name: str) -> Iterator[str]:
+    """What makes a comparison of two runs questionable, as notes."""
+    mine, theirs = a.columns[name], b.columns[name]
+    if mine.protocol != theirs.protocol:
+        yield (
+            f"{mine.title}: A and B were asked or scored differently, which the difference contains. "
+            f"A: {mine.protocol}. B: {theirs.protocol}."
+        )
+    if mine.grader != theirs.grader:
+        yield f"{mine.title}: A is {mine.grader or 'scored by rule'}, B {theirs.grader or 'scored by rule'}."
+    sides = [side.summaries(name) for side in (a, b)]
+    shared = len(set.intersection(*(set(s.units) for side in sides for s in side)))
+    counts = [max(s.n for s in side) for side in sides]
+    if shared < max(counts):
+        unscored = [max(s.unscored for s in side) for side in sides]
+        yield (
+            f"{mine.title}: {shared} units are paired; A has {counts[0]} ({unscored[0]} unscored), "
+            f"B {counts[1]} ({unscored[1]} unscored)."
+        )
+
+
+def _scores(side: Sequence[Units], both: Sequence[Sequence[Units]]) -> list[float]:
+    shared = set.intersection(*(set(run) for runs_ in both for run in runs_))
+    return [percent({unit: run[unit] for unit in shared}) for run in side]
+
+
+def _line(name: str, title: str, scores: Sequence[Sequence[float]], difference: Difference) -> Line:
+    spreads = [stdev(side) if len(side) > 1 else None for side in scores]
+    return Line(name, title, mean(scores[0]), mean(scores[1]), spreads[0], spreads[1], difference)

@@ -1,0 +1,310 @@
+"""`stic-eval compare`: which variants it takes, what it prints, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stic_eval.cli.app import invoke
+from stic_eval.evals.runner import write_records
+from stic_eval.evals.scoring.aggregate import all_right, summarize
+from stic_eval.report import runs
+from stic_eval.report.runs import Entry, Scores
+from stic_eval.report.tables import Column
+from stic_eval.types import Record
+
+Answers = Mapping[str, float | None]  # row -> score
+Capture = pytest.CaptureFixture[str]
+TITLES = {"baseline": "Baseline", "stic": "STIC", "sft": "SFT only"}
+
+
+def answers(scores: str) -> dict[str, float | None]:
+    """`10?5` -> right, wrong, unscored, half right."""
+    worth = {"1": 1.0, "0": 0.0, "5": 0.5, "?": None}
+    return {str(i): worth[letter] for i, letter in enumerate(scores)}
+
+
+def record(id_: str, score: float | None, **changed: Any) -> Record:
+    given = f"answer {id_} {score}"
+    fields: dict[str, Any] = {
+        "question": f"question {id_}", "images": (f"image {id_}",), "target": f"target {id_}", "group": {},
+        "description": None, "response": given, "answer": given, "score": score, "weight": 1.0,
+        "why": None, "seconds": 0.0, "n_tokens": 1,
+    }  # fmt: skip
+    return Record(id=id_, **{**fields, **changed})
+
+
+def write_run(
+    folder: Path,
+    variants: Mapping[str, Mapping[str, Answers]],
+    *,
+    circular: bool = False,
+    protocol: str = "protocol llava",
+    **changed: Any,
+) -> str:
+    """A run's folder: variant's folder -> benchmark -> answers."""
+    entries: list[Entry] = []
+    for name, benchmarks in variants.items():
+        plain, _, seed = name.partition("@seed")
+        method, _, dar = plain.partition("+")
+        summaries = {}
+        for benchmark, given in benchmarks.items():
+            records = [
+                record(i, s, **({"meta": {"unit": str(int(i) % 2)}} if circular else {}), **changed)
+                for i, s in given.items()
+            ]
+            write_records(records, folder / "records" / name / f"{benchmark}.jsonl")
+            summaries[benchmark] = (
+                all_right(records, lambda r: r.meta["unit"]) if circular else summarize(records)
+            )
+        number = int(seed) if seed else None
+        entries.append(
+            Entry(name, method, TITLES[method], bool(dar), number, dict.fromkeys(summaries, ""), summaries)
+        )
+    names = dict.fromkeys(b for benchmarks in variants.values() for b in benchmarks)
+    columns = [Column(b, b.upper(), protocol) for b in names]
+    runs.save(Scores(folder.name, columns, entries, model="vlm"), folder)
+    return str(folder)
+
+
+@pytest.fixture
+def data(capsys: Capture) -> Callable[..., dict[str, Any]]:
+    """Runs the command and reads its JSON."""
+
+    def read(*argv: str) -> dict[str, Any]:
+        assert invoke(["compare", *argv, "--format", "json"]) == 0
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    return read
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> str:
+    """A run with three seeds; rows flip in both directions."""
+    base = {"one": answers("1100110011"), "two": answers("5511005511")}
+    stic = {"one": answers("1111110001"), "two": answers("1155005511")}
+    other = {"one": answers("1110110001"), "two": answers("1155005511")}
+    made = {"baseline": base, "baseline+dar": base, "sft": stic}
+    made |= {"stic@seed0": stic, "stic@seed1": other, "stic@seed2": stic}
+    return write_run(tmp_path / "run", made)
+
+
+def fails(capsys: Capture, *argv: str) -> str:
+    assert invoke(["compare", *argv]) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    return message
+
+
+# ---------------------------------------------------------------- numbers
+
+
+def test_numbers_that_can_be_done_by_hand(run: str, data: Callable[..., dict[str, Any]]) -> None:
+    found = data(run, "--method", "sft")
+    assert (found["a"]["variant"], found["b"]["variant"]) == ("baseline", "sft")
+    one, two = found["benchmarks"]
+    assert (one["benchmark"], one["n"], one["a"], one["b"], one["delta"]) == ("one", 10, 60, 70, 10)
+    assert (one["better"], one["worse"], one["test"], one["p"]) == (2, 1, "exact McNemar", 1)
+    assert (two["a"], two["b"], two["better"], two["worse"], two["test"]) == (60, 60, 2, 2, "permutation")
+    assert found["average"]["delta"] == pytest.approx(5)
+    assert all(line["p"] <= line["p_holm"] <= 1 for line in (one, two, found["average"]))
+    assert found["rows_that_differ"] == 7 and len(found["rows"]) == 5
+
+
+def test_seeds_are_put_together_or_named(run: str, data: Callable[..., dict[str, Any]]) -> None:
+    together = data(run, "--method", "stic")
+    assert together["b"]["seeds"] == [0, 1, 2]
+    one = together["benchmarks"][0]
+    assert one["b"] == pytest.approx((70 + 60 + 70) / 3)
+    assert one["sd_b"] == pytest.approx((100 / 3) ** 0.5) and one["sd_a"] is None
+    assert (one["better"], one["worse"]) == (pytest.approx(5 / 3), 1)
+    alone = data(f"{run}:stic@seed1", f"{run}:stic@seed0")
+    assert (alone["a"]["seeds"], alone["b"]["seeds"]) == ([1], [0])
+    assert alone["benchmarks"][0]["delta"] == 10
+    assert [row["id"] for row in alone["rows"]] == ["3"]
+
+
+def test_a_variant_between_two_runs_pairs_the_seeds_of_both(
+    run: str, tmp_path: Path, data: Callable[..., dict[str, Any]]
+) -> None:
+    stic = {"one": answers("1111111111"), "two": answers("1111111111"), "three": answers("1")}
+    later = write_run(tmp_path / "later", {"stic@seed1": stic, "stic@seed2": stic})
+    found = data(run, later)  # the only variant that both have
+    assert found["a"]["seeds"] == found["b"]["seeds"] == [1, 2]
+    assert found["benchmarks"][0]["a"] == 65 and found["benchmarks"][0]["b"] == 100
+    notes = " ".join(found["notes"])
+    assert "seeds 0" in notes and "three" in notes
+
+
+def test_unscored_rows_are_left_out_and_counted(tmp_path: Path, data: Callable[..., dict[str, Any]]) -> None:
+    made = {"baseline": {"one": answers("1?0011")}, "stic": {"one": answers("1111?1")}}
+    found = data(write_run(tmp_path / "run", made))
+    (one,) = found["benchmarks"]
+    assert (one["n"], one["a"], one["b"]) == (4, 50, 100)
+    assert any(
+        "4 units are paired; A has 6 (1 unscored), B 6 (1 unscored)" in note for note in found["notes"]
+    )
+    assert {row["id"] for row in found["rows"]} == {"2", "3"}
+    assert found["average"] == {**one, "benchmark": "average"}
+
+
+def test_of_groups_of_rows_those_behind_a_flipped_group_are_shown(
+    tmp_path: Path, data: Callable[..., dict[str, Any]]
+) -> None:
+    # Unit 0 has rows 0, 2, 4 and becomes right; unit 1 has rows 1, 3, 5 and stays wrong.
+    made = {"baseline": {"one": answers("100010")}, "stic": {"one": answers("111010")}}
+    found = data(write_run(tmp_path / "run", made, circular=True))
+    assert found["benchmarks"][0]["n"] == 2 and found["benchmarks"][0]["better"] == 1
+    assert [row["id"] for row in found["rows"]] == ["2"]
+
+
+# ---------------------------------------------------------------- what is shown
+
+
+@pytest.mark.parametrize(("which", "signs"), [("better", {True}), ("worse", {False}), ("all", {True, False})])
+def test_rows_are_chosen_by_direction_benchmark_and_number(
+    run: str, data: Callable[..., dict[str, Any]], which: str, signs: set[bool]
+) -> None:
+    found = data(run, "--method", "sft", "--flips", which, "--benchmark", "two", "-n", "100")
+    assert {row["benchmark"] for row in found["rows"]} == {"two"}
+    assert {row["change"] > 0 for row in found["rows"]} == signs
+    assert found["rows_that_differ"] == len(found["rows"])
+    assert len(found["benchmarks"]) == 2  # the table, and what Holm corrects for, stay the same
+    first = found["rows"][0]
+    assert [answer["side"] for answer in first["answers"]] == ["A", "B"]
+    assert first["target"] == f"target {first['id']}"
+    assert len(data(run, "--method", "sft", "-n", "3")["rows"]) == 3
+
+
+def test_rows_come_from_every_benchmark_in_turn(run: str, data: Callable[..., dict[str, Any]]) -> None:
+    found = data(run, "--method", "sft", "-n", "2")
+    assert [row["benchmark"] for row in found["rows"]] == ["one", "two"]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_terminal_shows_everything_within_its_width(
+    run: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert invoke(["compare", run, "--method", "stic", "-n", "50"]) == 0
+    text = capsys.readouterr().out
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+    assert "…" not in text
+    for shown in ("ONE", "TWO", "Average", "p (Holm)", "±", "permutation with seeds", "B (1.00, seeds 0, 2)"):
+        assert shown in " ".join(text.split())
+    assert "STIC" in text and "training seeds 0, 1, 2" in text
+    assert "one 2: B is better, +1.00" in text and "target 2" in text
+
+
+def test_what_others_wrote_drives_nothing(tmp_path: Path, capsys: Capture) -> None:
+    evil = {"response": "\x1b[2J[red]x[/red]|<script>", "question": "`a`\x9b|b", "description": "\x07*d*"}
+    made = {"baseline": {"=cmd": answers("10")}, "stic": {"=cmd": answers("01")}}
+    folder = write_run(tmp_path / "run", made, **evil)
+    for format_ in ("text", "md", "csv", "json"):
+        assert invoke(["compare", folder, "--format", format_]) == 0
+        text = capsys.readouterr().out
+        assert not {"\x1b", "\x9b", "\x07"} & set(text)
+        if format_ == "text":
+            assert "[red]x[/red]" in text
+        if format_ == "md":
+            assert r"\<script\>" in text and "<script>" not in text.replace(r"\<script\>", "")
+            assert {line.count("|") for line in text.splitlines() if line.startswith("|")} == {12}
+        if format_ == "csv":
+            assert [row["benchmark"] for row in csv.DictReader(io.StringIO(text))] == ["'=cmd"]
+
+
+def test_csv_has_a_line_for_each_comparison(run: str, capsys: Capture) -> None:
+    assert invoke(["compare", run, "--method", "sft", "--format", "csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["benchmark"] for row in rows] == ["one", "two", "average"]
+    assert float(rows[0]["delta"]) == 10 and rows[0]["sd_b"] == ""
+
+
+def test_without_records_there_are_numbers_and_no_rows(tmp_path: Path, capsys: Capture) -> None:
+    made = {"baseline": {"one": answers("10")}, "stic": {"one": answers("11")}}
+    first = write_run(tmp_path / "first", made)
+    second = write_run(tmp_path / "second", made)
+    for path in (tmp_path / "second").glob("records/*/*.jsonl"):
+        path.unlink()
+    assert invoke(["compare", f"{first}:baseline", f"{second}:stic"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "has no records" in text and "No row that one side does better" in text
+    assert invoke(["compare", second, "-n", "0"]) == 0
+    assert "No row" not in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------- what is refused, and what is pointed out
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["{run}"], "choose with --method among baseline+dar, sft, stic"),
+        (["{run}:stik"], 'no variant is called "stik"; did you mean "stic"?'),
+        (["{run}:stic", "{run}:stic"], "compared with itself"),
+        (["{run}", "--method", "baseline"], "compared with itself"),
+        (["{run}", "--method", "stic", "--method", "sft", "--method", "baseline"], "two are compared, not 3"),
+        (["{run}:stic", "--method", "sft", "--method", "baseline"], "name two of"),
+        (["{run}:stic", "{run}:sft", "--method", "baseline"], "say which already"),
+        (["{run}", "--method", "sft", "--benchmark", "onne"], 'did you mean "one"?'),
+        (["nowhere"], 'no run is called "nowhere"'),
+        (["nowhere:stic"], 'no run is called "nowhere"'),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(run: str, capsys: Capture, argv: list[str], message: str) -> None:
+    assert message in fails(capsys, *(word.format(run=run) for word in argv))
+
+
+def test_runs_of_other_rows_are_refused(tmp_path: Path, capsys: Capture) -> None:
+    made = {"baseline": {"one": answers("10")}}
+    first = write_run(tmp_path / "first", made)
+    apart = write_run(tmp_path / "apart", {"baseline": {"one": {"7": 1.0}}})
+    assert "no rows with a verdict in common" in fails(capsys, first, apart)
+    elsewhere = write_run(tmp_path / "elsewhere", {"baseline": {"two": answers("10")}})
+    assert "no benchmark in common" in fails(capsys, first, elsewhere)
+    namesake = write_run(tmp_path / "namesake", made, target="x", images=("y",))
+    message = fails(capsys, first, namesake, "-n", "0")
+    assert "were asked different rows" in message and "one 0" in message
+
+
+def test_other_protocols_and_targets_are_pointed_out(
+    tmp_path: Path, data: Callable[..., dict[str, Any]]
+) -> None:
+    made = {"baseline": {"one": answers("10")}}
+    first = write_run(tmp_path / "first", made)
+    second = write_run(tmp_path / "second", made, protocol="protocol lmms", target="x")
+    notes = " ".join(data(first, second)["notes"])
+    assert "asked or scored differently" in notes and "protocol lmms" in notes
+    assert "2 rows have another target" in notes
+
+
+def test_a_damaged_record_is_named(run: str, capsys: Capture) -> None:
+    path = Path(run) / "records" / "sft" / "one.jsonl"
+    path.write_text(path.read_text() + '{"id": "x", "score": "high"}\n')
+    assert f"{path}, line 11: is no record" in fails(capsys, run, "--method", "sft")
+
+
+def test_of_seeds_under_way_the_finished_ones_count(
+    tmp_path: Path, data: Callable[..., dict[str, Any]]
+) -> None:
+    full = {"one": answers("1010"), "two": answers("1010")}
+    made = {"baseline": full, "stic@seed0": full, "stic@seed1": {"one": answers("1111")}}
+    found = data(write_run(tmp_path / "run", made))
+    assert found["b"]["seeds"] == [0] and len(found["benchmarks"]) == 2
+
+
+def test_what_a_run_wrote_can_be_compared(world: Any, capsys: Capture) -> None:
+    world.answer = lambda variant, sample: "yes" if variant.startswith("stic") else "no"
+    assert world.run("--method", "stic") == 0
+    capsys.readouterr()
+    assert invoke(["compare", str(world.results()), "--method", "stic", "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["benchmarks"][0]["n"] == 20
+    assert (found["benchmarks"][0]["better"], found["benchmarks"][0]["worse"]) == (10, 10)
