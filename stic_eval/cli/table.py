@@ -1,9 +1,11 @@
-"""`stic-eval table`: prints a finished run's table again, in any format, without computing anything."""
+"""`stic-eval table`: tables of finished runs, in any layout and format, without computing anything."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
@@ -12,38 +14,139 @@ if TYPE_CHECKING:
 
 
 class Format(StrEnum):
-    """What the table is printed as."""
+    """What a table is printed as."""
 
     text = "text"
     md = "md"
     tex = "tex"
+    html = "html"
     csv = "csv"
     json = "json"
 
 
+class Layout(StrEnum):
+    """What a table's rows and columns are."""
+
+    auto = "auto"
+    paper = "paper"
+    components = "components"
+    ablation = "ablation"
+    detail = "detail"
+
+
 def table(
-    run: Annotated[str, typer.Argument(help="A run: its folder, or its name under results/.")],
+    run: Annotated[list[str], typer.Argument(help="Runs: their folders, or names under results/.")],
+    layout: Annotated[
+        Layout,
+        typer.Option(help="`paper`: methods by benchmarks. `components`: stage 1, stage 2 and DaR. "
+                          "`ablation`: what varies. `detail`: a benchmark by its parts. `auto`: `ablation` "
+                          "of an ablation, else `paper`."),
+    ] = Layout.auto,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(metavar="AXIS", show_default="all that vary",
+                     help="Axis of an ablation to show, the others at their default; of `detail`, the group "
+                          "of labels. Repeatable."),
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(metavar="ROW", show_default="baseline",
+                     help="What rows are compared with: a label, method or folder, or `default` for an "
+                          "ablation's default cell."),
+    ] = None,
+    published: Annotated[
+        bool, typer.Option("--published", help="Add the paper's rows, marked as published.")
+    ] = False,
+    benchmark: Annotated[
+        str | None, typer.Option(help="Of `detail`: which benchmark.", show_default="all with parts")
+    ] = None,
     format_: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.text,
-) -> None:
-    """Print the table of a finished run."""
-    from stic_eval.report import render, runs
+    caption: Annotated[
+        str | None, typer.Option(help="Caption, for `tex` and `html`.", show_default="says what is shown")
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Label, for `tex`.", show_default="tab:<what is shown>")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write.", show_default="standard output")] = None,
+) -> None:  # fmt: skip
+    """Print a table of finished runs."""
+    from stic_eval.errors import UserError
+    from stic_eval.report import runs
 
-    built = runs.load(runs.find(run)).table()
-    if format_ is Format.text:
-        print_table(built)
+    if label is not None and not _is_label(label):
+        raise UserError(
+            f'--label: "{label}" has characters that LaTeX labels cannot; use letters, digits, :._-'
+        )
+    if benchmark is not None and layout is not Layout.detail:
+        raise UserError("--benchmark: is for --layout detail; leave it out")
+    found = [runs.load(runs.find(name)) for name in run]
+    if layout is Layout.detail:
+        from stic_eval.report.detail import detail
+
+        if reference is not None:
+            raise UserError("--reference: --layout detail compares nothing; leave it out")
+        built = detail(found, benchmark, by or (), published)
+    else:
+        from stic_eval.report.layouts import lay_out
+
+        chosen = cast(Literal["auto", "paper", "components", "ablation"], layout.value)
+        built = [lay_out(found, chosen, by=by or (), reference=reference, published=published)]
+    if format_ is Format.text and out is None:
+        for at, item in enumerate(built):
+            print("\n" if at else "", end="")
+            print_table(item, titled=len(built) > 1)
         return
-    writers = {
-        Format.md: render.to_markdown, Format.tex: render.to_latex,
-        Format.csv: render.to_csv, Format.json: render.to_json,
-    }  # fmt: skip
-    print(writers[format_](built), end="")
+    text = _text(built, format_, caption, label)
+    if out is None:
+        print(text, end="")
+        return
+    from stic_eval.store import atomic_write
+
+    atomic_write(out, text)
 
 
-def print_table(built: Table) -> None:
-    """Prints a table on stdout, in the terminal's width."""
+def _is_label(label: str) -> bool:
+    return bool(label) and all(char.isascii() and (char.isalnum() or char in ":._-") for char in label)
+
+
+def _text(built: Sequence[Table], format_: Format, caption: str | None, label: str | None) -> str:
+    from dataclasses import replace
+
+    from stic_eval.report import html_table, latex, render
+
+    tables = [replace(item, caption=caption) for item in built] if caption is not None else list(built)
+    if format_ is Format.csv:
+        return render.to_csv(tables)
+    if format_ is Format.json:
+        return render.to_json(tables[0] if len(tables) == 1 else tables)
+    if format_ is Format.tex:
+        # A label names one table: several are numbered.
+        labels = [f"{label}-{at + 1}" if label and len(tables) > 1 else label for at in range(len(tables))]
+        return "\n".join(latex.to_latex(item, label=own) for item, own in zip(tables, labels, strict=True))
+    if format_ is Format.text:
+        return "\n".join(_plain(item, titled=len(tables) > 1) for item in tables)
+    write = {Format.md: render.to_markdown, Format.html: html_table.to_html}[format_]
+    return "\n".join(write(item) for item in tables)
+
+
+def _plain(built: Table, titled: bool) -> str:
+    """A table for a text file, 120 characters wide."""
+    import io
+
     from rich.console import Console
 
-    from stic_eval.report import render
+    from stic_eval.report import terminal
+
+    console = Console(file=io.StringIO(), width=120, record=True, color_system=None, highlight=False)
+    console.print(terminal.to_rich(built, console.width, titled=titled))
+    return console.export_text()
+
+
+def print_table(built: Table, titled: bool = False) -> None:
+    """Prints a table on stdout, in the terminal's width; with its caption if it is one of several."""
+    from rich.console import Console
+
+    from stic_eval.report import terminal
 
     console = Console(highlight=False)
-    console.print(render.to_rich(built, console.width))
+    console.print(terminal.to_rich(built, console.width, titled=titled))

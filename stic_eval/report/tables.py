@@ -1,13 +1,16 @@
-"""The side-by-side table: built once from summaries, then written as text, md, tex, csv, json."""
+"""The side-by-side table: built once from summaries, then written in any format (`report.render`)."""
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import mean, stdev
 from typing import Any
 
-from stic_eval.report.compare import N_RESAMPLES, Difference, compare
+from stic_eval.report.compare import Difference, compare, holm
+from stic_eval.report.notes import describe
 from stic_eval.types import Summary
 
 AVERAGE = "average"
@@ -46,82 +49,186 @@ class Variant:
     model: str = ""
 
     @property
+    def name(self) -> str:
+        """Method and solver as printed, e.g. `STIC + DaR`."""
+        return f"{self.title} + DaR" if self.dar else self.title
+
+    @property
     def label(self) -> str:
         """As printed, e.g. `STIC + DaR`, of a cell `STIC + DaR, corruption=blur`."""
-        parts = [f"{self.title} + DaR" if self.dar else self.title]
-        return ", ".join([*parts, *(f"{axis}={value}" for axis, value in self.settings.items())])
+        return ", ".join([self.name, *(f"{axis}={setting(value)}" for axis, value in self.settings.items())])
+
+    def average(self, columns: Sequence[Column]) -> float | None:
+        """Mean over benchmarks and seeds, in percent; None unless every one of them has a score."""
+        found = [s.score for column in columns for s in self.summaries.get(column.name, ())]
+        whole = all(self.summaries.get(column.name) for column in columns) and None not in found
+        return mean(score for score in found if score is not None) if found and whole else None
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A score in percent: mean over seeds, spread, and distance to the baseline.
+    """A score in percent: mean over seeds, spread, and distance to the reference.
 
     Attributes:
         score: None if nothing is scored.
         sd: Sample standard deviation over seeds; None with one.
-        n: Units.
+        n: Units; None where that is not known (published figures, parts of a benchmark).
         unscored: Units without a verdict, in the seed with most.
-        difference: To the baseline; None for the baseline itself and where no pair is left.
+        difference: To the reference; None for the reference itself and where no pair is left.
         complete: False marks a score over fewer units, or an average over fewer columns, than there are.
     """
 
     score: float | None
-    sd: float | None
-    n: int
-    unscored: int
-    difference: Difference | None
-    complete: bool
+    sd: float | None = None
+    n: int | None = None
+    unscored: int = 0
+    difference: Difference | None = None
+    complete: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A method with or without DaR, and its cells by column name (`average` is the last)."""
+    """A method with or without DaR, a cell of an ablation, or a published row.
+
+    Attributes:
+        variant: What was evaluated.
+        cells: By column name; `average` is the last.
+        heads: Texts of the leading columns.
+        label: The row in one text, unique where rows are.
+        published: Taken from a paper and not measured here: no units, no seeds, no differences.
+    """
 
     variant: Variant
     cells: Mapping[str, Cell]
+    heads: tuple[str, ...]
+    label: str
+    published: bool = False
+
+    @property
+    def average(self) -> Cell | None:
+        """The average's cell; None in a table without one."""
+        return self.cells.get(AVERAGE)
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Everything that any format prints."""
+    r"""Everything that any format prints.
+
+    Attributes:
+        columns: What is measured.
+        averaged: Names of the columns that the average is taken over.
+        rows: In the order printed.
+        notes: For below the table.
+        heads: Titles of the leading columns.
+        average: Whether the last column is the average.
+        caption: What the table shows, in a sentence.
+        name: Short name, e.g. for LaTeX's `\label{tab:...}`.
+        comparisons: How many p-values Holm's correction was over.
+    """
 
     columns: tuple[Column, ...]
     averaged: tuple[str, ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
+    heads: tuple[str, ...] = ("Method",)
+    average: bool = True
+    caption: str = ""
+    name: str = "scores"
+    comparisons: int = 0
 
     @property
     def unscored(self) -> int:
         """Units without a verdict, over all cells but the average's."""
         return sum(cell.unscored for row in self.rows for name, cell in row.cells.items() if name != AVERAGE)
 
+    @property
+    def fields(self) -> list[tuple[str, str]]:
+        """(name, title) of the columns with cells in them, the average's included."""
+        found = [(column.name, column.title) for column in self.columns]
+        return [*found, (AVERAGE, "Average")] if self.average else found
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A row before it is computed: a variant, what it is called, and what it is compared with."""
+
+    variant: Variant
+    heads: tuple[str, ...]
+    reference: Variant | None
+    label: str
+
+
+def setting(value: Any) -> str:
+    """A setting's value as YAML and the command line write it: `true`, `0.5`, `blur`."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def baseline(variant: Variant, variants: Sequence[Variant]) -> Variant | None:
+    """The baseline that a variant is compared with: of its model, without DaR, and of no ablation's cell.
+
+    Where there are baselines in cells alone, it is the one with most settings in common with the variant.
+    """
+    found = [v for v in variants if v.method == "baseline" and not v.dar and v.model == variant.model]
+
+    def shared(base: Variant) -> tuple[bool, int]:
+        same = sum(variant.settings.get(axis) == value for axis, value in base.settings.items())
+        return not base.settings, same
+
+    return max(found, key=shared) if found else None
+
 
 def build(columns: Sequence[Column], variants: Sequence[Variant], notes: Sequence[str] = ()) -> Table:
-    """Builds the table. The baseline is the variant called `baseline` without DaR, if there is one.
+    """Builds the plain table: a row for each variant, compared with its baseline, if there is one."""
+    lines = [Line(v, (v.label,), baseline(v, variants), v.label) for v in variants]
+    return assemble(columns, lines, notes)
 
-    The average is taken over the columns in which every row has a score, so that rows stay
-    comparable; it is marked where that leaves a column out or a unit is unscored.
+
+def assemble(
+    columns: Sequence[Column],
+    lines: Sequence[Line],
+    notes: Sequence[str] = (),
+    *,
+    heads: Sequence[str] = ("Method",),
+    caption: str = "",
+    name: str = "scores",
+) -> Table:
+    """Computes a table.
+
+    The average is taken over the columns in which every row has a score, so that rows stay comparable; it
+    is marked where that leaves a column out or a unit is unscored. P-values are corrected by Holm's
+    procedure over all comparisons of the table, the average's included.
     """
-    base = next((v for v in variants if v.method == "baseline" and not v.dar), None)
-    scored = {
+    variants = [line.variant for line in lines]
+    averaged = tuple(
         column.name
         for column in columns
-        if all(s.score is not None for v in variants for s in v.summaries.get(column.name, ()))
-        and all(v.summaries.get(column.name) for v in variants)
-    }
-    averaged = tuple(column.name for column in columns if column.name in scored)
-    rows = tuple(_row(variant, base, columns, averaged) for variant in variants)
-    return Table(tuple(columns), averaged, rows, (*_notes(columns, averaged, rows, base), *notes))
+        if all(v.summaries.get(column.name) for v in variants)
+        and all(s.score is not None for v in variants for s in v.summaries[column.name])
+    )
+    rows, comparisons = _corrected([_row(line, columns, averaged) for line in lines], averaged)
+    return Table(
+        columns=tuple(columns),
+        averaged=averaged,
+        rows=rows,
+        notes=(*describe(columns, averaged, rows, lines, comparisons), *notes),
+        heads=tuple(heads),
+        caption=caption or "Scores in percent.",
+        name=name,
+        comparisons=comparisons,
+    )
 
 
-def _row(variant: Variant, base: Variant | None, columns: Sequence[Column], averaged: Sequence[str]) -> Row:
+def _row(line: Line, columns: Sequence[Column], averaged: Sequence[str]) -> Row:
+    variant, reference = line.variant, line.reference
     differences: dict[str, Difference] = {}
-    average_difference = None
-    if base is not None and variant is not base:
+    average = None
+    if reference is not None and variant is not reference:
         names = [column.name for column in columns]
-        differences, average_difference = _compare(base, variant, names)
+        differences, average = _compare(reference, variant, names)
         if list(averaged) != names:
-            average_difference = _compare(base, variant, averaged)[1]
+            average = _compare(reference, variant, averaged)[1]
+        if not set(averaged) <= set(differences):
+            average = None  # a difference over fewer benchmarks than the average itself would mislead
     cells: dict[str, Cell] = {}
     for column in columns:
         runs = variant.summaries.get(column.name, ())
@@ -129,82 +236,65 @@ def _row(variant: Variant, base: Variant | None, columns: Sequence[Column], aver
         unscored = max((s.unscored for s in runs), default=0)
         cells[column.name] = Cell(
             score=mean(scores) if scores and len(scores) == len(runs) else None,
-            sd=stdev(scores) if len(scores) > 1 else None,
-            n=max((s.n for s in runs), default=0),
+            sd=stdev(scores) if len(scores) > 1 and len(scores) == len(runs) else None,
+            n=max((s.n for s in runs), default=None),
             unscored=unscored,
             difference=differences.get(column.name),
-            complete=unscored == 0,
+            complete=unscored == 0 and bool(scores),
         )
     by_seed = [
-        mean(float(variant.summaries[name][i].score or 0.0) for name in averaged)
+        mean(float(variant.summaries[name][i].score or 0.0) for name in averaged)  # none is None: `averaged`
         for i in range(max(1, len(variant.seeds)))
         if averaged
     ]
     cells[AVERAGE] = Cell(
         score=mean(by_seed) if by_seed else None,
         sd=stdev(by_seed) if len(by_seed) > 1 else None,
-        n=sum(cells[name].n for name in averaged),
+        n=sum(cells[name].n or 0 for name in averaged),
         unscored=sum(cells[name].unscored for name in averaged),
-        difference=average_difference,
+        difference=average,
         complete=len(averaged) == len(columns) and all(cells[name].complete for name in averaged),
     )
-    return Row(variant, cells)
+    return Row(variant, cells, line.heads, line.label)
 
 
 def _compare(
-    base: Variant, variant: Variant, names: Sequence[str]
+    reference: Variant, variant: Variant, names: Sequence[str]
 ) -> tuple[dict[str, Difference], Difference | None]:
-    mine = {name: [s.units for s in variant.summaries[name]] for name in names if variant.summaries.get(name)}
-    theirs = {name: base.summaries[name][0].units for name in names if base.summaries.get(name)}
-    return compare(theirs, mine)
-
-
-def _notes(
-    columns: Sequence[Column], averaged: Sequence[str], rows: Sequence[Row], base: Variant | None
-) -> list[str]:
-    notes = ["Scores in percent."]
-    if base is not None and len(rows) > 1:
-        notes.append(
-            f"Below a score: difference to {base.label} in points, and its 95 % interval (paired bootstrap "
-            f"over test rows, {N_RESAMPLES:,} resamples, stratified by benchmark for the average); "
-            "* the 95 % interval leaves out zero, ** the 99 % interval does."
-        )
-    seeds = sorted({seed for row in rows for seed in row.variant.seeds})
-    if len(seeds) > 1:
-        notes.append(
-            f"Trained methods: mean over training seeds {', '.join(map(str, seeds))}, (±) standard deviation "
-            "over them; intervals add the seeds' standard error as a Student t draw to every resample."
-        )
-    elif seeds:
-        notes.append(f"One training seed ({seeds[0]}): intervals cover test rows, not training luck.")
-    left_out = [column.title for column in columns if column.name not in averaged]
-    average = f"Average: mean of the {len(averaged)} benchmarks' percentages"
-    notes.append(
-        average + (f", without {', '.join(left_out)} (not scored in every row)." if left_out else ".")
+    theirs = {name: [s.units for s in reference.summaries.get(name, ())] for name in names}
+    mine = {name: [s.units for s in variant.summaries.get(name, ())] for name in names}
+    if set(reference.seeds) == set(variant.seeds):
+        # Runs of one seed are paired, in whatever order they were made.
+        order = [reference.seeds.index(seed) for seed in variant.seeds] or [0]
+        theirs = {name: [units[i] for i in order] for name, units in theirs.items() if units}
+    return compare(
+        {name: units for name, units in theirs.items() if units},
+        {name: units for name, units in mine.items() if units},
     )
-    if any(not cell.complete for row in rows for cell in row.cells.values()):
-        notes.append("† incomplete: unscored rows or columns are left out, never counted as 0.")
-    for column in columns:
-        counts = sorted({row.cells[column.name].n for row in rows})
-        unscored = max((row.cells[column.name].unscored for row in rows), default=0)
-        parts = [f"n = {'/'.join(map(str, counts))}"]
-        parts += [f"{unscored} unscored"] if unscored else []
-        parts += [column.protocol] if column.protocol else []
-        parts += [column.grader] if column.grader else []
-        parts += _share_judged(column.name, rows)
-        notes.append(f"{column.title}: {'; '.join(parts)}.")
-    return notes
 
 
-def _share_judged(column: str, rows: Sequence[Row]) -> list[str]:
-    """What share of the answers a judge decided, as part of a note; nothing where none did."""
-    summaries = [summary for row in rows for summary in row.variant.summaries.get(column, ())]
-    if not any(summary.judged for summary in summaries):
-        return []
-    shares = sorted({f"{100 * s.judged / s.answers:.1f}" for s in summaries if s.answers}, key=float)
-    span = shares[0] if len(shares) == 1 else f"{shares[0]} to {shares[-1]}"
-    said = [f"the judge decided {span} % of the answers"]
-    spreads = [stdev(summary.gradings) for summary in summaries if len(summary.gradings) > 1]
-    if spreads:
-        said.append(f"its repeated gradings differ by a standard deviation of up to {max(spreads):.1f}")
-    return said
+def _corrected(rows: Sequence[Row], averaged: Sequence[str]) -> tuple[tuple[Row, ...], int]:
+    """Rows with `p_holm` in their differences, and the size of the family."""
+
+    def what(name: str) -> str:
+        # The average over one benchmark is that benchmark's comparison, which counts once.
+        return averaged[0] if name == AVERAGE and len(averaged) == 1 else name
+
+    ps = {
+        (at, what(name)): cell.difference.p
+        for at, row in enumerate(rows)
+        for name, cell in row.cells.items()
+        if cell.difference is not None and not math.isnan(cell.difference.p)
+    }
+    adjusted = dict(zip(ps, holm(list(ps.values())), strict=True))
+
+    def cell_of(at: int, name: str, cell: Cell) -> Cell:
+        if cell.difference is None:
+            return cell
+        return replace(cell, difference=replace(cell.difference, p_holm=adjusted.get((at, what(name)))))
+
+    found = [
+        replace(row, cells={name: cell_of(at, name, cell) for name, cell in row.cells.items()})
+        for at, row in enumerate(rows)
+    ]
+    return tuple(found), len(ps)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from stic_eval.report import render
-from stic_eval.report.tables import AVERAGE, Column, Table, Variant, build
+from stic_eval.report import cells, html_table, render, terminal
+from stic_eval.report.compare import holm
+from stic_eval.report.tables import AVERAGE, Column, Line, Table, Variant, assemble, build
 from stic_eval.types import Summary
 
 SEVEN = ["ScienceQA", "TextVQA", "ChartQA", "LLaVA-Bench", "MMBench", "MM-Vet", "MathVista"]
@@ -53,7 +55,7 @@ def test_cells_hold_mean_spread_and_difference() -> None:
 @pytest.mark.parametrize("width", [80, 120, 200])
 def test_terminal_table_fits_and_shows_everything(width: int) -> None:
     console = Console(width=width, file=io.StringIO(), record=True)
-    console.print(render.to_rich(full(), width))
+    console.print(terminal.to_rich(full(), width))
     text = console.export_text()
     assert max(len(line.rstrip()) for line in text.splitlines()) <= width
     assert "…" not in text
@@ -65,12 +67,13 @@ def test_terminal_table_fits_and_shows_everything(width: int) -> None:
         assert all(name in text for name in SEVEN)
         assert text.count("[") >= 3 * 8
     else:
-        assert "STIC + DaR: average +11.5" in text and "[" in text
+        line = next(line for line in reversed(text.splitlines()) if line.startswith("STIC + DaR"))
+        assert "+11.5" in line and "[" in line and "±" in line
 
 
 def test_markup_in_a_title_is_printed_not_obeyed() -> None:
     console = Console(width=120, file=io.StringIO(), record=True)
-    console.print(render.to_rich(full("[red]x"), 120))
+    console.print(terminal.to_rich(full("[red]x"), 120))
     assert "[red]x" in console.export_text().replace("\n", "")
 
 
@@ -81,7 +84,7 @@ def test_many_benchmarks_turn_the_table_on_its_side() -> None:
         for name in ("baseline", "other")
     ]
     console = Console(width=80, file=io.StringIO(), record=True)
-    console.print(render.to_rich(build(columns, rows), 80))
+    console.print(terminal.to_rich(build(columns, rows), 80))
     text = console.export_text()
     assert all(c.title in text for c in columns)
     assert "…" not in text
@@ -96,7 +99,7 @@ def test_average_leaves_out_an_unscored_column_in_every_row_and_says_so() -> Non
     assert [row.cells[AVERAGE].score for row in table.rows] == [50.0, 60.0]
     assert not table.rows[1].cells[AVERAGE].complete
     assert any("without B" in note for note in table.notes)
-    assert "60.0†" in render.to_markdown(table)
+    assert "60.0°" in render.to_markdown(table)
     assert table.unscored == 200
 
 
@@ -109,7 +112,7 @@ def test_unscored_units_mark_their_cell_and_the_average() -> None:
     assert not cell.complete and cell.unscored == 3
     assert cell.difference is not None and cell.difference.n == 197
     assert any("3 unscored" in note for note in table.notes)
-    assert "†" in render.score_text(table.rows[1].cells[AVERAGE])
+    assert "°" in cells.score_text(table.rows[1].cells[AVERAGE])
 
 
 def test_markdown_has_a_row_for_each_variant_and_escapes() -> None:
@@ -122,24 +125,16 @@ def test_markdown_has_a_row_for_each_variant_and_escapes() -> None:
     assert set(unescaped) == {len(SEVEN) + 3}
 
 
-def test_latex_is_escaped_and_balanced() -> None:
-    text = render.to_latex(full(r"50% & #1_{x}\input{/etc/passwd}"))
-    body = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
-    assert r"50\% \& \#1\_\{x\}\textbackslash{}input\{/etc/passwd\}" in body
-    assert body.count(r"\toprule") == body.count(r"\bottomrule") == 1
-    lines = [line for line in body.splitlines() if line.endswith(r"\\")]
-    assert {line.replace(r"\&", "").count("&") for line in lines} == {len(SEVEN) + 1}
-
-
 def test_csv_is_one_line_a_cell_and_no_formula() -> None:
     table = full()
     evil = Variant("=cmd()", "E", False, (0,), table.rows[2].variant.summaries)
-    rows = list(
-        csv.DictReader(io.StringIO(render.to_csv(build(table.columns, [table.rows[0].variant, evil]))))
-    )
+    text = render.to_csv(build(table.columns, [table.rows[0].variant, evil]))
+    rows = list(csv.DictReader(io.StringIO(text)))
     assert len(rows) == 2 * 8
     assert {row["method"] for row in rows} == {"baseline", "'=cmd()"}
     assert float(rows[-1]["delta"]) == pytest.approx(10.5)
+    assert float(rows[-1]["detectable"]) > 0 and float(rows[-1]["better"]) == pytest.approx(7 * 20 + 7)
+    assert "nan" not in text.casefold()
 
 
 def test_json_holds_what_the_table_shows() -> None:
@@ -153,3 +148,133 @@ def test_without_a_baseline_there_are_scores_and_no_differences() -> None:
     table = build([Column("a", "A")], [stic])
     assert table.rows[0].cells["a"].score == 50.0
     assert table.rows[0].cells[AVERAGE].difference is None
+
+
+def test_holms_correction_is_over_every_comparison_of_the_table() -> None:
+    table = full()
+    found = [c.difference for row in table.rows for c in row.cells.values() if c.difference]
+    assert len(found) == table.comparisons == 3 * 8
+    assert [d.p_holm for d in found] == pytest.approx(holm([d.p for d in found]))
+    assert any(d.p_holm is not None and d.p_holm > d.p for d in found)
+    assert any(f"over the table's {table.comparisons} comparisons" in note for note in table.notes)
+
+
+def test_the_average_over_one_benchmark_is_no_comparison_of_its_own() -> None:
+    base = Variant("baseline", "Baseline", False, (), {"a": [summary(100)]})
+    stic = Variant("stic", "STIC", False, (0,), {"a": [summary(110)]})
+    table = build([Column("a", "A")], [base, stic])
+    one, average = (table.rows[1].cells[name].difference for name in ("a", AVERAGE))
+    assert table.comparisons == 1
+    assert one is not None and average is not None
+    assert one.p_holm == average.p_holm == one.p
+
+
+def test_a_mark_is_of_the_corrected_p_value() -> None:
+    columns = [Column(f"b{i}", f"B{i}") for i in range(8)]
+    base = Variant("baseline", "Baseline", False, (), {c.name: [summary(100)] for c in columns})
+
+    def stic(right: int) -> Variant:
+        return Variant(
+            "stic",
+            "STIC",
+            False,
+            (0,),
+            {c.name: [summary(right if c.name == "b0" else 100)] for c in columns},
+        )
+
+    alone = build(columns[:1], [base, stic(107)]).rows[1].cells["b0"].difference
+    among = build(columns, [base, *[stic(107)] * 4]).rows[1].cells["b0"].difference
+    assert alone is not None and among is not None
+    assert alone.mark == "*" and among.mark == ""
+    assert alone.p == among.p
+
+
+def test_runs_of_one_seed_are_paired_in_any_order() -> None:
+    def of(seeds: tuple[int, ...], right: dict[int, int]) -> Variant:
+        return Variant("stic", "STIC", False, seeds, {"a": [summary(right[seed]) for seed in seeds]})
+
+    one = of((0, 1, 2), {0: 90, 1: 110, 2: 130})
+    other = of((2, 0, 1), {0: 94, 1: 114, 2: 134})
+    lines = [Line(one, ("one",), None, "one"), Line(other, ("other",), one, "other")]
+    difference = assemble([Column("a", "A")], lines).rows[1].cells["a"].difference
+    assert difference is not None
+    assert difference.delta == pytest.approx(2.0)
+    assert difference.high - difference.low < 10  # seeds vary by 20 points, their differences not at all
+
+
+def test_an_average_has_no_difference_where_a_benchmark_has_none() -> None:
+    """Here no row of `b` was answered by both: the average's difference would be that of `a` alone."""
+    columns = [Column("a", "A"), Column("b", "B")]
+    halves = [
+        Summary(50.0, 200, 100, {f"{i}": (float(i % 2), 1.0) for i in range(at, at + 100)}, {})
+        for at in (0, 100)
+    ]
+    base = Variant("baseline", "Baseline", False, (), {"a": [summary(100)], "b": [halves[0]]})
+    stic = Variant("stic", "STIC", False, (0,), {"a": [summary(120)], "b": [halves[1]]})
+    row = build(columns, [base, stic]).rows[1]
+    assert row.cells["a"].difference is not None
+    assert row.cells["b"].difference is None and row.cells[AVERAGE].difference is None
+    assert not row.cells[AVERAGE].complete
+
+
+def test_best_and_second_are_told_by_printed_digits_and_ties_share() -> None:
+    columns = [Column("a", "A"), Column("b", "B"), Column("c", "C")]
+
+    def row(name: str, a: int, b: int, c: int) -> Variant:
+        return Variant(name, name, False, (), {"a": [summary(a)], "b": [summary(b)], "c": [summary(c)]})
+
+    incomplete = Variant(
+        "x", "X", False, (), {"a": [summary(199, 200, 1)], "b": [summary(10)], "c": [summary(5)]}
+    )
+    table = build(columns, [row("p", 100, 100, 5), row("q", 120, 120, 5), row("r", 110, 120, 5), incomplete])
+    rank = cells.ranks(table)
+    assert {at: rank.get((at, "a")) for at in range(4)} == {0: None, 1: "best", 2: "second", 3: None}
+    assert {at: rank.get((at, "b")) for at in range(4)} == {0: None, 1: "best", 2: "best", 3: None}
+    assert not any(name == "c" for _, name in rank)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_two_dozen_rows_fit_a_terminal(width: int) -> None:
+    columns = [Column(name.lower(), name) for name in SEVEN]
+    rows = [
+        Variant("baseline" if i == 0 else f"m{i}", f"Method {i:02d}", False, (),
+                {c.name: [summary(80 + 2 * i)] for c in columns})
+        for i in range(24)
+    ]  # fmt: skip
+    console = Console(width=width, file=io.StringIO(), record=True)
+    console.print(terminal.to_rich(build(columns, rows), width))
+    text = console.export_text()
+    lines = text.splitlines()
+    assert max(len(line.rstrip()) for line in lines) <= width
+    assert "…" not in text
+    assert all(f"Method {i:02d}" in text for i in range(24))
+    shown, _, below = text.partition("Scores in percent.")
+    labels = [line for line in shown.splitlines() if line.startswith("Method")]
+    assert len(labels) == (24 if width > 80 else 24 + 23), "one block; at 80 columns intervals in a second"
+    assert shown.count("[") == 23
+    assert "184 comparisons" in below
+
+
+def test_html_is_escaped_semantic_and_without_style_or_script() -> None:
+    text = html_table.to_html(full("<script>alert(1)</script>"))
+    assert "<script" not in text and "&lt;script&gt;" in text
+    assert "style=" not in text
+    assert text.count('<th scope="col"') == 1 + 8
+    assert text.count('<th scope="row">') == 4
+    assert 'class="best sig better"' in text
+    assert "<caption>" in text and text.count("<li>") == len(full().notes)
+
+
+def test_json_knows_no_nan() -> None:
+    same = Variant("stic", "STIC", False, (0,), {"a": [summary(100)]})
+    base = Variant("baseline", "Baseline", False, (), {"a": [summary(100)]})
+    text = render.to_json(build([Column("a", "A")], [base, same]))
+    data = json.loads(text, parse_constant=pytest.fail)
+    assert data["rows"][1]["cells"]["a"]["difference"]["detectable"] is None
+    assert data["rows"][1]["cells"]["a"]["difference"]["mark"] == ""
+
+
+def test_every_format_is_written(tmp_path: Path) -> None:
+    written = render.write(full(), tmp_path)
+    assert {path.name for path in written} == {f"table.{s}" for s in ("md", "tex", "html", "csv", "json")}
+    assert all("STIC" in path.read_text(encoding="utf-8") for path in written)

@@ -1,0 +1,208 @@
+"""Differences to the baseline as bars (the paper's figures 1 and 4)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from stic_eval.report import canvas
+from stic_eval.report.canvas import COLOURS, HATCHES, INK, LINE, MUTED, Look, needs, plain, tall, value_text
+from stic_eval.report.compare import Difference
+from stic_eval.report.tables import AVERAGE, Cell, Row, Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_MOST_SERIES = 5  # bars side by side; with more, each benchmark gets a panel with a line for each method
+_MOST_LINES = 12  # in such a panel; with more, the average has the only one
+
+
+def chosen(table: Table, methods: Sequence[str]) -> list[Row]:
+    """The rows of some methods, or all of them. `stic+dar` is the row with describe-and-respond alone."""
+    return [
+        row
+        for row in table.rows
+        if not methods
+        or row.variant.method in methods
+        or row.variant.method + ("+dar" if row.variant.dar else "") in methods
+    ]
+
+
+def row_label(row: Row, without: Sequence[str] = ()) -> str:
+    """A row's name, without the axes that the figure shows otherwise."""
+    variant = row.variant
+    name = f"{variant.title} + DaR" if variant.dar and "dar" not in without else variant.title
+    settings = {axis: value for axis, value in variant.settings.items() if axis not in {"dar", *without}}
+    if settings.get("method") == variant.method:
+        del settings["method"]  # which the title says
+    return plain(", ".join([name, *(f"{axis}={value_text(value)}" for axis, value in settings.items())]))
+
+
+def row_key(row: Row, without: Sequence[str] = ()) -> str:
+    """What rows of one line or panel have in common. Names that look alike do not make them one."""
+    variant = row.variant
+    settings = sorted((a, canvas.key(v)) for a, v in variant.settings.items() if a not in {"dar", *without})
+    return repr((variant.model, variant.method, "dar" not in without and variant.dar, settings))
+
+
+def column_title(table: Table, name: str) -> str:
+    """A column's printed name."""
+    return next((plain(column.title) for column in table.columns if column.name == name), "Average")
+
+
+def mark_of(cell: Cell) -> str:
+    """What stands beside a number: stars, and a ring where something is left out."""
+    return (cell.difference.mark if cell.difference else "") + ("" if cell.complete else "°")
+
+
+def reach(difference: Difference) -> tuple[float, float]:
+    """How far the interval reaches below and above the difference, in points."""
+    # A percentile interval may leave out its own estimate by a hair; a bar has no negative length.
+    delta = difference.delta
+    return max(0.0, delta - difference.low), max(0.0, difference.high - delta)
+
+
+def notes_of(cells: Sequence[Cell], *, stars: bool = True) -> list[str]:
+    """What the marks beside these cells mean, for under a figure."""
+    marks = [cell.difference.mark for cell in cells if cell.difference and stars]
+    return canvas.marks_note(marks, any(not cell.complete for cell in cells))
+
+
+def gains(table: Table, look: Look) -> Figure:
+    """Bars of the difference to the baseline with 95 % intervals, for each benchmark and the average.
+
+    Few methods stand side by side over each benchmark; many get a line in a panel for each benchmark, and
+    a whole grid of an ablation a line in one panel for the average.
+
+    Raises:
+        UserError: Nothing is compared with a baseline.
+    """
+    names = [look.benchmark] if look.benchmark else [*(column.name for column in table.columns), AVERAGE]
+    names = [name for name in names if name != AVERAGE or len(table.columns) > 1 or look.benchmark]
+    rows = [r for r in chosen(table, look.methods) if any(r.cells[name].difference for name in names)]
+    if not rows:
+        raise needs("gains", "nothing of this run is compared with a baseline")
+    names = [name for name in names if any(row.cells[name].difference for row in rows)]
+    if len(rows) > _MOST_LINES and AVERAGE in names:
+        names = [AVERAGE]
+    titles = [column_title(table, name) for name in names]
+    slot = (look.width - 0.6) / len(names)
+    words = max(len(word) for title in titles for word in title.replace("-", "- ").split())
+    side_by_side = len(names) > 1 and len(rows) <= _MOST_SERIES
+    if side_by_side and slot / (len(rows) + 1) >= 0.12 and words * canvas.LETTER <= slot:
+        return _grouped(rows, names, titles, look.width, slot)
+    return _panels(rows, names, titles, look.width)
+
+
+def _colours(keys: Sequence[str]) -> list[str]:
+    """A colour for each row; rows of one key have the same."""
+    order = list(dict.fromkeys(keys))
+    return [canvas.pale(COLOURS[order.index(key) % len(COLOURS)]) for key in keys]
+
+
+def _deltas(row: Row, names: Sequence[str]) -> list[tuple[int, float, tuple[float, float], str]]:
+    """(position, delta, distances to the interval's ends, mark) of the cells that have a difference."""
+    found = []
+    for i, name in enumerate(names):
+        d = row.cells[name].difference
+        if d is not None:
+            found.append((i, d.delta, reach(d), mark_of(row.cells[name])))
+    return found
+
+
+def _grouped(
+    rows: Sequence[Row], names: Sequence[str], titles: Sequence[str], width: float, slot: float
+) -> Figure:
+    figure = canvas.new(width, 3.0, "Difference to the baseline by benchmark")
+    axes = figure.add_subplot()
+    thickness = 0.8 / len(rows)
+    bars = []
+    for k, (row, colour) in enumerate(
+        zip(rows, _colours([row_key(row, ("dar",)) for row in rows]), strict=True)
+    ):
+        cells = _deltas(row, names)
+        at = [i + (k - (len(rows) - 1) / 2) * thickness for i, *_ in cells]
+        deltas = [delta for _, delta, *_ in cells]
+        ends = [[low for *_, (low, _), _ in cells], [high for *_, (_, high), _ in cells]]
+        bars.append(
+            axes.bar(at, deltas, thickness, yerr=ends, color=colour, edgecolor="black", linewidth=0.6,
+                     hatch=HATCHES[k % len(HATCHES)], hatchcolor=INK,
+                     error_kw={"elinewidth": 0.9, "capsize": 2, "ecolor": INK}, label=row_label(row))
+        )  # fmt: skip
+        for x, (_, delta, (low, high), mark) in zip(at, cells, strict=True):
+            up = delta >= 0
+            axes.annotate(mark, (x, delta + high if up else delta - low), (0, 1 if up else -2),
+                          textcoords="offset points", ha="center", va="bottom" if up else "top")  # fmt: skip
+    canvas.zero_line(axes)
+    axes.margins(y=0.12)
+    axes.set_xlim(-0.55, len(names) - 0.45)
+    axes.set_xticks(range(len(names)), [canvas.wrapped(t.replace("-", "- "), slot).replace("- ", "-")
+                                        if len(t) * canvas.LETTER > slot else t for t in titles])  # fmt: skip
+    axes.tick_params(axis="x", length=0)
+    axes.yaxis.set_major_formatter(signed)
+    axes.grid(axis="y")
+    axes.set_axisbelow(True)
+    if names[-1] == AVERAGE and len(names) > 1:
+        axes.axvline(len(names) - 1.5, color=MUTED, linewidth=0.7, linestyle=(0, (1, 2)))
+    axes.set_ylabel("Difference to the baseline (points)")
+    extra = canvas.legend(figure, bars, [row_label(row) for row in rows], width)
+    extra += canvas.footnote(figure, _notes(rows, names))
+    return canvas.resize(figure, 2.6 + extra)
+
+
+def _panels(rows: Sequence[Row], names: Sequence[str], titles: Sequence[str], width: float) -> Figure:
+    figure = canvas.new(width, 3.0, "Difference to the baseline by method")
+    raw = [row_label(row) for row in rows]
+    room = min(2.2, 0.4 * width, 0.1 + max(len(label) for label in raw) * canvas.LETTER)
+    labels = [canvas.wrapped(label, room) for label in raw]
+    across = max(1, min(len(names), int((width - room) / 0.92)))
+    across = math.ceil(len(names) / math.ceil(len(names) / across))  # rows of panels of even length
+    down = math.ceil(len(names) / across)
+    grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+    at = [0.0]
+    for above, below in pairwise(labels):
+        at.append(at[-1] + 0.12 + (tall(above) + tall(below)) / 2)
+    colours = _colours([row.variant.method for row in rows])
+    last = len(names) - 1
+    for i, axes in enumerate(grid.flat):
+        if i > last:
+            axes.set_axis_off()
+            continue
+        for k, row in enumerate(rows):
+            for _, delta, (low, high), mark in _deltas(row, [names[i]]):
+                axes.barh(
+                    at[k], delta, LINE * 1.05, xerr=[[low], [high]], color=colours[k], edgecolor="black",
+                    linewidth=0.6, hatch="////" if row.variant.dar else "", hatchcolor=INK,
+                    error_kw={"elinewidth": 0.9, "capsize": 2, "ecolor": INK},
+                )  # fmt: skip
+                text = f"{delta:+.1f}{mark}".replace("-", "−") if across == 1 else mark
+                right = delta >= 0 or across == 1
+                axes.annotate(text, (max(0.0, delta + high) if right else delta - low, at[k]),
+                              (2 if right else -2, -1), textcoords="offset points",
+                              ha="left" if right else "right", va="center")  # fmt: skip
+        canvas.zero_line(axes, upright=True)
+        axes.set_title(titles[i])
+        axes.grid(axis="x")
+        axes.set_axisbelow(True)
+        axes.tick_params(axis="y", length=0)
+        # Shared axes hide their numbers above the last row of panels, also where that row ends early.
+        axes.tick_params(labelbottom=i + across > last)
+        axes.xaxis.set_major_formatter(signed)
+        axes.locator_params(axis="x", nbins=5 if across == 1 else 3)
+        axes.margins(x=0.18 if across == 1 else 0.14)
+    first = grid[0][0]
+    first.set_yticks(at, labels)
+    first.set_ylim(at[-1] + 0.17, -0.17)
+    extra = canvas.footnote(figure, ["Difference to the baseline in points.", *_notes(rows, names)])
+    return canvas.resize(figure, down * (at[-1] + 0.34 + 0.45) + 0.15 + extra)
+
+
+def signed(value: float, _: float | None = None) -> str:
+    return f"{value:+g}".replace("-", "−") if abs(value) > 1e-9 else "0"
+
+
+def _notes(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
+    cells = [row.cells[name] for row in rows for name in names if row.cells[name].difference]
+    return ["Error bars: 95 % interval.", *notes_of(cells)]

@@ -1,0 +1,64 @@
+"""How a table's cells read, in any format: texts, marks, and which is the best."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from stic_eval.printable import printable
+from stic_eval.report.tables import Cell, Table
+
+Rank = Literal["best", "second"]
+
+
+def score_text(cell: Cell) -> str:
+    """A score as printed: `51.5`, `51.5 ±0.8` over seeds, `51.5°` if incomplete, `-` without one."""
+    mark = "" if cell.complete else "°"
+    if cell.score is None:
+        return f"-{mark}"
+    spread = f" ±{cell.sd:.1f}" if cell.sd is not None else ""
+    return f"{cell.score:.1f}{mark}{spread}"
+
+
+def delta_text(cell: Cell) -> str:
+    """A difference as printed, e.g. `+3.0*`; empty for the reference."""
+    return f"{points(cell.difference.delta, '+')}{cell.difference.mark}" if cell.difference else ""
+
+
+def interval_text(cell: Cell) -> str:
+    """A 95 % interval as printed, e.g. `[0.5, 5.5]`; empty for the reference."""
+    return f"[{points(cell.difference.low)}, {points(cell.difference.high)}]" if cell.difference else ""
+
+
+def points(value: float, sign: Literal["", "+"] = "") -> str:
+    """Percentage points with one decimal; what rounds to zero has no minus."""
+    return f"{round(value, 1) + 0.0:{sign}.1f}"
+
+
+def one_line(text: str) -> str:
+    """A title or note as one line without control characters."""
+    return printable(" ".join(text.split()))
+
+
+def ranks(table: Table) -> Mapping[tuple[int, str], Rank]:
+    """(row, column) of the best and second-best scores, as far as the printed digits tell them apart.
+
+    Ties share a rank, and two that are best leave no second. Published rows, scores over fewer units than
+    there are and columns in which all are the same have no rank.
+    """
+    found: dict[tuple[int, str], Rank] = {}
+    for name, _ in table.fields:
+        scores = {
+            at: round(cell.score, 1)
+            for at, row in enumerate(table.rows)
+            if not row.published and (cell := row.cells[name]).score is not None and not cell.unscored
+        }
+        order = sorted(scores.values(), reverse=True)
+        if not order or order[0] == order[-1]:
+            continue
+        for at, score in scores.items():
+            if score == order[0]:
+                found[at, name] = "best"
+            elif score == order[1]:
+                found[at, name] = "second"
+    return found

@@ -1,0 +1,150 @@
+"""A run's figures: which it allows, and their files.
+
+The same bytes come out every time: no dates, fixed names inside of the SVG.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+from xml.etree import ElementTree
+
+from stic_eval.errors import UserError
+from stic_eval.registry import suggest
+from stic_eval.report import bars, canvas, curves, heatmap, training
+from stic_eval.report.canvas import Look
+from stic_eval.report.runs import Scores
+from stic_eval.report.tables import AVERAGE, Table
+from stic_eval.store import atomic_write
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Kind = Literal["gains", "progression", "scaling", "heatmap", "training"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+FORMATS = ("svg", "pdf", "png")
+
+_SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
+# Dates would make the same figure another file; the rest names a library's version.
+_METADATA: dict[str, dict[str, Any]] = {
+    "svg": {"Date": None, "Creator": None, "Format": None, "Type": None},
+    "pdf": {"CreationDate": None, "Creator": "stic-eval", "Producer": "matplotlib"},
+    "png": {"Software": None},
+}
+
+
+def check(look: Look, scores: Scores) -> None:
+    """Checks that what was chosen exists in the run.
+
+    Raises:
+        UserError: It names a benchmark, axis or method that the run does not have.
+    """
+    benchmarks = [*(column.name for column in scores.columns), AVERAGE]
+    methods = sorted({name for e in scores.entries for name in (e.method, e.method + "+dar" * e.dar)})
+    asked = [("--benchmark", "benchmark", look.benchmark, benchmarks)]
+    asked += [("--x", "axis", look.x, list(scores.axes)), ("--y", "axis", look.y, list(scores.axes))]
+    asked += [("--method", "method", method, methods) for method in look.methods]
+    for flag, what, name, known in asked:
+        if name is not None and name not in known:
+            has = f"it has {', '.join(known)}" if known else "it has none"
+            raise UserError(f"{flag} {name}: this run has no such {what}{suggest(name, known)} ({has})")
+
+
+def draw(kind: Kind, scores: Scores, table: Table, folder: Path, look: Look) -> Figure:
+    """Draws one kind of figure of a run.
+
+    Args:
+        kind: One of `KINDS`.
+        scores: The run.
+        table: `scores.table()`, which takes a while to build.
+        folder: The run's folder, where training logs lie.
+        look: What is chosen about it.
+
+    Raises:
+        UserError: The run does not have what this kind needs; the message says what.
+    """
+    with canvas.style():
+        if kind == "gains":
+            return bars.gains(table, look)
+        if kind == "heatmap":
+            return heatmap.heatmap(table, scores.axes, look)
+        if kind == "progression":
+            return curves.progression(table, look)
+        if kind == "scaling":
+            return curves.scaling(table, scores.axes, look)
+        return training.training(training.read(scores, folder, look.methods), look)
+
+
+def drawable(
+    scores: Scores, table: Table, folder: Path, look: Look
+) -> Iterator[tuple[Kind, Figure | UserError]]:
+    """Every kind with its figure, or with the reason why this run has none."""
+    for kind in KINDS:
+        try:
+            yield kind, draw(kind, scores, table, folder, look)
+        except UserError as error:
+            yield kind, error
+
+
+# ---------------------------------------------------------------- files
+
+
+def save(figure: Figure, path: Path, formats: Sequence[str] = FORMATS, dpi: int = 200) -> list[Path]:
+    """Writes a figure as `<path>.<format>` and returns the files.
+
+    Raises:
+        UserError: The folder cannot be written to.
+    """
+    written = []
+    for form in formats:
+        file = path.with_name(f"{path.name}.{form}")
+        atomic_write(file, to_svg(figure) if form == "svg" else _render(figure, form, dpi))
+        written.append(file)
+    return written
+
+
+def _render(figure: Figure, form: str, dpi: int) -> bytes:
+    with canvas.style(), io.BytesIO() as out, warnings.catch_warnings():
+        # The type has no glyph for every script; a box in a PNG is no reason to talk about it each time.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(out, format=form, dpi=dpi, metadata=_METADATA[form])
+        return out.getvalue()
+
+
+def to_svg(figure: Figure) -> str:
+    """A figure as SVG that can stand in a file or in a page.
+
+    Text is text. Names inside are made of the content, so that several figures get along in one page;
+    nothing is styled outside of it, nothing refers to anything outside, and nothing is executed.
+    """
+    drawn = _render(figure, "svg", 72)
+    prefix = f"f{hashlib.sha256(drawn).hexdigest()[:10]}-"
+    root = ElementTree.fromstring(drawn)
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag in (f"{{{_SVG}}}metadata", f"{{{_SVG}}}style"):
+                parent.remove(child)
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+        for name, value in list(element.attrib.items()):
+            if name == "id":
+                element.set(name, prefix + value)
+            elif name == f"{{{_XLINK}}}href":
+                del element.attrib[name]
+                element.set("xlink:href", re.sub("^#", f"#{prefix}", value))
+            elif "url(#" in value:
+                element.set(name, value.replace("url(#", f"url(#{prefix}"))
+    # What matplotlib says in a style sheet for `*`, which would be the whole page's.
+    root.set("style", "stroke-linejoin: round; stroke-linecap: butt")
+    root.set("xmlns", _SVG)
+    root.set("xmlns:xlink", _XLINK)
+    root.set("role", "img")
+    title = ElementTree.Element("title")
+    title.text = canvas.plain(figure.get_label())
+    root.insert(0, title)
+    return ElementTree.tostring(root, encoding="unicode") + "\n"

@@ -1,0 +1,186 @@
+"""Several runs as rows of one table: what may stand side by side, and what is the same row."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+from typing import Any
+
+from stic_eval.errors import UserError
+from stic_eval.report.runs import Scores
+from stic_eval.report.tables import Column, Variant
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A variant and where it was found.
+
+    Attributes:
+        variant: What was evaluated.
+        runs: Names of the runs that have it.
+        folders: Its folders under `records/`, without the seed.
+        stages: Names of the stages that its adapter was trained by; None if that is not recorded.
+    """
+
+    variant: Variant
+    runs: tuple[str, ...]
+    folders: tuple[str, ...]
+    stages: frozenset[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """Runs put together.
+
+    Attributes:
+        columns: Benchmarks of all of them.
+        placed: Variants, each once.
+        axes: Of ablations: axis -> values in the order of the grid, the default's first.
+        notes: The runs' own.
+    """
+
+    columns: tuple[Column, ...]
+    placed: tuple[Placed, ...]
+    axes: dict[str, list[Any]]
+    notes: tuple[str, ...]
+
+    @property
+    def models(self) -> dict[str, str]:
+        """Model -> as printed: the last part of its path or hub id, where that is no other's."""
+        models = list(dict.fromkeys(placed.variant.model for placed in self.placed))
+        last = [PurePath(model).name or model for model in models]
+        return {m: name if last.count(name) == 1 else m for m, name in zip(models, last, strict=True)}
+
+    @property
+    def of_models(self) -> str:
+        """For a caption: ` of ` and the models, as far as the runs name them."""
+        names = [name for name in self.models.values() if name]
+        return f" of {', '.join(names)}" if names else ""
+
+
+def merge(found: Sequence[Scores]) -> Merged:
+    """Puts runs together; a row that several runs have appears once, with the benchmarks of all of them.
+
+    Raises:
+        UserError: A benchmark was asked or graded in another way, or has other rows, in one of them.
+    """
+    columns: dict[str, tuple[Column, str, Scores]] = {}
+    placed: list[Placed] = []
+    axes: dict[str, list[Any]] = {}
+    notes: list[str] = []
+    names = _names(found)
+    for name, scores in zip(names, found, strict=True):
+        for column in scores.columns:
+            known, run, first = columns.setdefault(column.name, (column, name, scores))
+            if first is not scores:
+                _check(known, column, run, name, first, scores)
+        for item in _placed(scores, name):
+            same = next((at for at, other in enumerate(placed) if _same(other.variant, item.variant)), None)
+            if same is None:
+                placed.append(item)
+            else:
+                placed[same] = _joined(placed[same], item)
+        for axis, values in scores.axes.items():
+            known_values = axes.setdefault(axis, [])
+            known_values += [value for value in values if value not in known_values]
+        own = [*scores.unfinished(), *scores.notes]
+        notes += [f"{name}: {note}" for note in own] if len(found) > 1 else own
+    return Merged(
+        tuple(column for column, _, _ in columns.values()), tuple(placed), axes, tuple(dict.fromkeys(notes))
+    )
+
+
+def _names(found: Sequence[Scores]) -> list[str]:
+    """The runs' names, numbered where two have the same."""
+    names = [scores.run for scores in found]
+    return [f"{name} ({at + 1})" if names.count(name) > 1 else name for at, name in enumerate(names)]
+
+
+def _placed(scores: Scores, run: str) -> list[Placed]:
+    def key(method: str, dar: bool, settings: Any) -> str:
+        return json.dumps([method, dar, settings], sort_keys=True, default=str)
+
+    folders: dict[str, list[str]] = {}
+    stages: dict[str, frozenset[str]] = {}
+    for entry in scores.entries:
+        own = key(entry.method, entry.dar, entry.settings)
+        folders.setdefault(own, []).append(re.sub(r"@seed\d+$", "", entry.folder))
+        if entry.stages or entry.seed is None:
+            stages.setdefault(own, frozenset(stage.name for stage in entry.stages))
+    found = []
+    for variant in scores.variants():
+        own = key(variant.method, variant.dar, dict(variant.settings))
+        names = tuple(dict.fromkeys(folders.get(own, [])))
+        found.append(Placed(variant, (run,), names, stages.get(own)))
+    return found
+
+
+def _check(one: Column, other: Column, run: str, to: str, first: Scores, scores: Scores) -> None:
+    """Whether a benchmark is the same in two runs."""
+    for what, a, b in (("asked", one.protocol, other.protocol), ("graded", one.grader, other.grader)):
+        if a != b:
+            raise UserError(
+                f"{one.title}: {what} in another way in {run} ({a or 'not said'}) than in {to} "
+                f"({b or 'not said'}); they cannot stand side by side: leave one out"
+            )
+    sizes = [_sizes(scores_, one.name) for scores_ in (first, scores)]
+    if sizes[0] and sizes[1] and sizes[0] != sizes[1]:
+        a, b = ("/".join(map(str, sorted(size))) for size in sizes)
+        raise UserError(
+            f"{one.title}: {run} has {a} rows, {to} {b}; they cannot stand side by side: leave one out, or "
+            "run both with the same --limit and rows"
+        )
+    ids = [_ids(scores_, one.name) for scores_ in (first, scores)]
+    if ids[0] and ids[1] and ids[0] != ids[1]:
+        raise UserError(
+            f"{one.title}: {run} and {to} have other rows, as many as they are; they cannot stand side by "
+            "side: leave one out"
+        )
+
+
+def _sizes(scores: Scores, benchmark: str) -> set[int]:
+    return {entry.summaries[benchmark].n for entry in scores.entries if benchmark in entry.summaries}
+
+
+def _ids(scores: Scores, benchmark: str) -> frozenset[str]:
+    """The ids of all units, from an evaluation that left none unscored; none if there is no such one."""
+    summaries = [entry.summaries[benchmark] for entry in scores.entries if benchmark in entry.summaries]
+    return next((frozenset(s.units) for s in summaries if not s.unscored), frozenset())
+
+
+def _same(a: Variant, b: Variant) -> bool:
+    """Whether two variants are one row: called the same, and nowhere with other results."""
+    names = [
+        (
+            v.model,
+            v.method,
+            v.title,
+            v.dar,
+            v.seeds,
+            json.dumps(dict(v.settings), sort_keys=True, default=str),
+        )
+        for v in (a, b)
+    ]
+    shared = [name for name in a.summaries if a.summaries[name] and b.summaries.get(name)]
+    return (
+        names[0] == names[1]
+        and bool(shared)
+        and all(
+            [summary.units for summary in a.summaries[name]] == [s.units for s in b.summaries[name]]
+            for name in shared
+        )
+    )
+
+
+def _joined(one: Placed, other: Placed) -> Placed:
+    known = {name: summaries for name, summaries in one.variant.summaries.items() if summaries}
+    summaries = {**other.variant.summaries, **known}
+    return Placed(
+        replace(one.variant, summaries=summaries),
+        (*one.runs, *other.runs),
+        tuple(dict.fromkeys((*one.folders, *other.folders))),
+        one.stages or other.stages,
+    )

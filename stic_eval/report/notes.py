@@ -1,0 +1,120 @@
+"""What is written below a table: how its numbers came about, and what they leave out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import stdev
+from typing import TYPE_CHECKING
+
+from stic_eval.report.compare import N_RESAMPLES
+
+if TYPE_CHECKING:
+    from stic_eval.report.tables import Column, Line, Row
+
+INCOMPLETE = "° incomplete: unscored rows or columns are left out, never counted as 0."
+
+
+def describe(
+    columns: Sequence[Column],
+    averaged: Sequence[str],
+    rows: Sequence[Row],
+    lines: Sequence[Line],
+    comparisons: int,
+) -> list[str]:
+    """The notes of a table, one sentence or more each.
+
+    Args:
+        columns: Its benchmarks.
+        averaged: Those in the average.
+        rows: Its rows.
+        lines: What the rows are made of; says what they are compared with.
+        comparisons: The size of the family of Holm's correction.
+    """
+    notes = ["Scores in percent.", *_differences(rows, lines, comparisons), *seeds(rows)]
+    left_out = [column.title for column in columns if column.name not in averaged]
+    if averaged:
+        average = f"Average: mean of the {len(averaged)} benchmarks' percentages"
+        notes.append(
+            average + (f", without {', '.join(left_out)} (not scored in every row)." if left_out else ".")
+        )
+    else:
+        notes.append("Average: none, as no benchmark is scored in every row.")
+    if any(not cell.complete for row in rows for cell in row.cells.values()):
+        notes.append(INCOMPLETE)
+    return notes + [f"{column.title}: {'; '.join(_column(column, rows))}." for column in columns]
+
+
+def _differences(rows: Sequence[Row], lines: Sequence[Line], comparisons: int) -> list[str]:
+    found = [cell.difference for row in rows for cell in row.cells.values() if cell.difference is not None]
+    if not found:
+        return []
+    references = [line.reference for line in lines if line.reference is not None]
+    labels = list(dict.fromkeys(variant.label for variant in references))
+    own = " of the same model or run" if len({id(variant) for variant in references}) > len(labels) else ""
+    tests = ", ".join(dict.fromkeys(difference.test for difference in found if difference.test))
+    notes = [
+        f"Differences: to {' or '.join(labels)}{own}, in points, with 95 % intervals (paired bootstrap "
+        f"over test rows, {N_RESAMPLES:,} resamples, stratified by benchmark for the average).",
+        f"* p < 0.05, ** p < 0.01 ({tests or 'paired test'}) after Holm's correction over the table's "
+        f"{comparisons} comparisons.",
+    ]
+    averages = [row.average.difference for row in rows if row.average]
+    span = _span([difference.detectable for difference in averages if difference])
+    if span:
+        notes.append(
+            f"Smallest difference of the average that such a comparison, uncorrected, finds with 80 % power: "
+            f"{span} points."
+        )
+    return notes
+
+
+def _span(values: Sequence[float]) -> str:
+    texts = [f"{value:.1f}" for value in sorted(values) if math.isfinite(value)]
+    return "" if not texts else texts[0] if texts[0] == texts[-1] else f"{texts[0]} to {texts[-1]}"
+
+
+def seeds(rows: Sequence[Row], tested: bool = True) -> list[str]:
+    """How many training seeds there are, what is shown of them, and what intervals and tests make of them."""
+    found = sorted({seed for row in rows for seed in row.variant.seeds})
+    counts = sorted({len(row.variant.seeds) for row in rows if row.variant.seeds})
+    if not found:
+        return []
+    if counts[-1] == 1:
+        which = f"One training seed ({found[0]})" if len(found) == 1 else "One training seed a row"
+        return [
+            f"{which}: intervals and tests cover test rows, not training luck." if tested else f"{which}."
+        ]
+    over, by_row = "training seeds", ""
+    if counts[0] == counts[-1]:
+        over = f"{counts[-1]} training seeds ({', '.join(map(str, found))})"
+    else:
+        per = ", ".join(f"{row.label} {len(row.variant.seeds)}" for row in rows if row.variant.seeds)
+        by_row = f" Seeds by row: {per}."
+    both = "; intervals and tests include the seeds' standard error (Student's t)" if tested else ""
+    return [f"Trained methods: mean over {over}, (±) standard deviation over them{both}.{by_row}"]
+
+
+def _column(column: Column, rows: Sequence[Row]) -> list[str]:
+    cells = [row.cells[column.name] for row in rows]
+    counts = sorted({cell.n for cell in cells if cell.n is not None})
+    unscored = max((cell.unscored for cell in cells), default=0)
+    parts = [f"n = {'/'.join(map(str, counts)) or '0'}"]
+    parts += [f"{unscored} unscored"] if unscored else []
+    parts += [column.protocol] if column.protocol else []
+    parts += [column.grader] if column.grader else []
+    return parts + _share_judged(column.name, rows)
+
+
+def _share_judged(column: str, rows: Sequence[Row]) -> list[str]:
+    """What share of the answers a judge decided, as part of a note; nothing where none did."""
+    summaries = [summary for row in rows for summary in row.variant.summaries.get(column, ())]
+    if not any(summary.judged for summary in summaries):
+        return []
+    shares = sorted({f"{100 * s.judged / s.answers:.1f}" for s in summaries if s.answers}, key=float)
+    span = shares[0] if len(shares) == 1 else f"{shares[0]} to {shares[-1]}"
+    said = [f"the judge decided {span} % of the answers"]
+    spreads = [stdev(summary.gradings) for summary in summaries if len(summary.gradings) > 1]
+    if spreads:
+        said.append(f"its repeated gradings differ by a standard deviation of up to {max(spreads):.1f}")
+    return said

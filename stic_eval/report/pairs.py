@@ -1,0 +1,117 @@
+"""Preference pairs of a run, read from the cache of stages that it was trained in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from stic_eval.errors import UserError
+from stic_eval.images import CORRUPTIONS, corrupt, load_bytes
+from stic_eval.printable import printable
+from stic_eval.report.runs import Scores
+from stic_eval.types import ImageRef
+
+_COLUMNS = ["prompt", "chosen", "rejected", "images", "image_sha256", "source", "negative", "seed"]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One pair.
+
+    Attributes:
+        prompt: What is trained on beside the image.
+        chosen: The preferred answer.
+        rejected: The dispreferred one.
+        negative: How it was got: `misleading`, or a kind of corruption.
+        source: Where the image came from.
+        image: The clean one, which is trained on.
+        spoilt: What the dispreferred answer describes; None where that is the clean image.
+    """
+
+    prompt: str
+    chosen: str
+    rejected: str
+    negative: str
+    source: str
+    image: ImageRef
+    spoilt: ImageRef | None
+
+
+@dataclass(frozen=True)
+class PairSet:
+    """The first pairs of one stage.
+
+    Attributes:
+        label: Seed, round, and the methods that learnt from them.
+        total: How many there are.
+        pairs: The first of them.
+    """
+
+    label: str
+    total: int
+    pairs: tuple[Pair, ...]
+
+
+def read(scores: Scores, stages: Path, n: int) -> tuple[list[PairSet], list[str]]:
+    """Reads the first pairs of every stage of pairs that a run's adapters came from.
+
+    Args:
+        scores: Of the run.
+        stages: The cache's folder of finished stages.
+        n: Pairs of each stage.
+
+    Returns:
+        What there is, and a line for each stage whose file is gone or cannot be read.
+    """
+    found: list[PairSet] = []
+    missing: list[str] = []
+    for key, label in _named(scores).items():
+        path = stages / f"pairs-{key[:16]}" / "pairs.parquet"
+        try:
+            found.append(_read(path, label, n))
+        except FileNotFoundError:
+            missing.append(f"{label}: {path} is no longer there.")
+        except (OSError, ValueError, KeyError, TypeError, IndexError, UserError) as error:
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            missing.append(f"{label}: {path} cannot be read ({first}).")
+    return found, missing
+
+
+def _named(scores: Scores) -> dict[str, str]:
+    """Key of each stage of pairs -> whose it is."""
+    users: dict[str, tuple[str, list[str]]] = {}
+    for entry in scores.entries:
+        keys = [stage.key for stage in entry.stages if stage.name == "pairs"]
+        for number, key in enumerate(keys, start=1):
+            when = f"seed {entry.seed}" + (f", round {number}" if len(keys) > 1 else "")
+            cell = ", ".join(f"{axis}={value}" for axis, value in entry.settings.items())
+            title = f"{entry.title} ({cell})" if cell else entry.title
+            titles = users.setdefault(key, (when, []))[1]
+            if title not in titles:
+                titles.append(title)
+    return {key: printable(f"{when}: {_few(titles)}") for key, (when, titles) in users.items()}
+
+
+def _few(titles: list[str]) -> str:
+    return ", ".join(titles[:3]) + (f" and {len(titles) - 3} more" if len(titles) > 3 else "")
+
+
+def _read(path: Path, label: str, n: int) -> PairSet:
+    import pyarrow.parquet as pq
+
+    # Opened here: what pyarrow makes of a missing file depends on its version.
+    with open(path, "rb") as file, pq.ParquetFile(file) as table:
+        batches = table.iter_batches(batch_size=max(1, n), columns=_COLUMNS)
+        rows = next(batches).to_pylist() if n and table.metadata.num_rows else []
+        return PairSet(label, table.metadata.num_rows, tuple(_pair(row) for row in rows[:n]))
+
+
+def _pair(row: dict[str, Any]) -> Pair:
+    data, source, negative = row["images"][0]["bytes"], str(row["source"]), str(row["negative"])
+    # The corruption's draws depend on the hash that the image had then, not on the bytes' that are kept.
+    image = ImageRef(str(row["image_sha256"]), source, partial(load_bytes, data, source))
+    spoilt = corrupt(image, negative, int(row["seed"])) if negative in CORRUPTIONS else None
+    prompt, chosen, rejected = (printable(row[name][-1]["content"]) for name in _COLUMNS[:3])
+    return Pair(prompt, chosen, rejected, printable(negative), printable(source), image, spoilt)

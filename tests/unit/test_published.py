@@ -1,0 +1,76 @@
+"""The paper's figures: as printed there, and only where they belong."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.resources import files
+from statistics import mean
+
+import pytest
+
+from stic_eval import registry
+from stic_eval.report import published
+
+
+def test_every_table_is_as_wide_as_its_head() -> None:
+    data = published.paper()
+    for name, table in data.items():
+        if name.startswith("table"):
+            width = len(table.get("labels") or table.get("benchmarks") or data["benchmarks"])
+            rows = {k: v for k, v in table.items() if k not in ("labels", "benchmarks", "benchmark", "group")}
+            assert rows
+            for label, row in rows.items():
+                scores = row["scores"] if isinstance(row, dict) else row
+                assert len(scores) == width, (name, label)
+                assert all(score is None or 0 <= score <= 100 for score in scores), (name, label)
+
+
+def test_its_columns_are_benchmarks_of_ours() -> None:
+    assert set(published.paper()["benchmarks"]) <= set(registry.benchmarks().names())
+
+
+def test_printed_averages_agree_with_the_printed_figures() -> None:
+    for label, row in published.paper()["table2"].items():
+        assert mean(row["scores"]) == pytest.approx(row["average"], abs=0.051), label
+
+
+def test_tables_that_repeat_each_other_agree_but_for_the_noted_figure() -> None:
+    data = published.paper()
+    one, two = data["table1"]["LLaVA-v1.6-7B+STIC"], data["table2"]["STIC+DaR"]["scores"]
+    other = [data["benchmarks"][at] for at, (a, b) in enumerate(zip(one, two, strict=True)) if a != b]
+    assert other == ["mmvet"]
+    assert any("45.0" in note and "45.2" in note for note in published.notes("table1"))
+    assert data["table1"]["LLaVA-v1.6-7B"] == data["table2"]["base"]["scores"]
+
+
+def test_rows_say_model_method_and_that_they_are_published() -> None:
+    labels = [row.label for row in published.main_result()]
+    assert labels[0] == "InstructBLIP-7B (published)" and labels[-1] == "LLaVA-v1.6-7B+STIC (published)"
+    dar = published.describe_and_respond()
+    assert [(row.name, row.dar) for row in dar] == [
+        ("Baseline (published)", False), ("Baseline + DaR (published)", True),
+        ("STIC (published)", False), ("STIC + DaR (published)", True),
+    ]  # fmt: skip
+    assert [row.label for row in published.breakdown("mmvet", "capability")] == [
+        "LLaVA-v1.6-7B (published)", "LLaVA-v1.6-7B+STIC (published)",
+    ]  # fmt: skip
+    assert published.breakdown("mmvet", "combination") == []
+
+
+def test_an_average_is_over_the_tables_columns_or_there_is_none() -> None:
+    povid = next(row for row in published.main_result() if row.method == "POVID")
+    names = published.paper()["benchmarks"]
+    assert published.row(povid, names, names, ("x",)).cells["average"].score is None
+    both = ["scienceqa", "mmbench"]
+    assert published.row(povid, both, both, ("x",)).cells["average"].score == pytest.approx((68.8 + 64.9) / 2)
+    assert published.row(povid, names, [], ("x",)).cells["average"].score is None
+
+
+def test_it_is_read_from_the_package_wherever_one_stands(tmp_path: object) -> None:
+    code = "from stic_eval.report.published import paper; print(len(paper()['table1']))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=str(tmp_path), capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "7"
+    assert (files("stic_eval.results") / "paper.yaml").is_file()
