@@ -1,8 +1,128 @@
-"""`stic-eval report`."""
+"""`stic-eval report`: a run as one HTML file, to be opened offline and sent to somebody."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-def report() -> None:
-    """Not there yet."""
-    raise NotImplementedError
+import typer
+
+if TYPE_CHECKING:
+    from stic_eval.cli.progress import Reporter
+    from stic_eval.report.html import Facts
+    from stic_eval.report.runs import Scores
+    from stic_eval.types import ImageRef
+
+_SKIPPED = 3
+
+
+def report(
+    run: Annotated[str, typer.Argument(help="A run: its folder, or its name under results/.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The file.", show_default="report.html in the run's folder")
+    ] = None,
+    image_budget: Annotated[
+        float,
+        typer.Option(min=0, metavar="MB", help="Images in the file; more of them go to a folder beside it."),
+    ] = 20.0,
+    pairs: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Preference pairs shown of each training seed.")
+    ] = 60,
+    no_images: Annotated[bool, typer.Option("--no-images", help="Texts and scores alone.")] = False,
+    open_: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> int:
+    """Write a run's table, plots, samples, preference pairs and provenance as one HTML file."""
+    from stic_eval.cli.progress import Reporter
+    from stic_eval.errors import UserError
+    from stic_eval.printable import printable
+    from stic_eval.report import html, runs
+    from stic_eval.store import cache_dir
+
+    folder = runs.find(run)
+    scores = runs.load(folder)
+    target = out or folder / "report.html"
+    if target.is_dir():
+        raise UserError(f"--out {target}: is a folder; give the name of a file")
+    own = folder / "cache"  # of a run that was started with --fresh
+    warnings: list[str] = []
+    with Reporter(None, quiet=quiet) as reporter:
+        refs = {} if no_images else _images(scores, folder, reporter, warnings)
+        found = len(warnings)
+        with reporter.step("figures"):
+            facts = _facts(scores, folder, warnings)
+        with reporter.updates("images") as progress:
+            try:
+                made = html.write(
+                    scores, folder, target, facts, refs=refs, images=not no_images, n_pairs=pairs,
+                    stages=(own if own.is_dir() else cache_dir()) / "stages",
+                    budget=int(image_budget * 1_000_000), progress=progress,
+                )  # fmt: skip
+            except OSError as error:
+                raise UserError(f"--out {target}: cannot be written ({error.strerror or error})") from error
+        for line in made.warnings:
+            reporter.plain(line)
+    print(printable(f"{made.page} ({_size(made.bytes)})"))
+    if made.pictures.folder is not None:
+        print(printable(f"{made.pictures.folder}/ ({_size(made.pictures.bytes)} of images)"))
+    if open_:
+        import webbrowser
+
+        webbrowser.open(made.page.resolve().as_uri())
+    return _SKIPPED if found or made.pictures.missing else 0
+
+
+def _images(scores: Scores, folder: Path, reporter: Reporter, warnings: list[str]) -> dict[str, ImageRef]:
+    """Content hash -> image of the rows that were asked, read from where the run had them."""
+    from pydantic import ValidationError
+
+    from stic_eval.cli.options import go_offline
+    from stic_eval.cli.session import Session
+    from stic_eval.config import RunConfig, read_file
+    from stic_eval.errors import RunError, UserError
+
+    try:
+        config = RunConfig.model_validate(read_file(folder / "config.yaml"))
+        go_offline(config.offline)
+        session = Session(config, reporter)
+    except (UserError, ValidationError, OSError) as error:
+        first = str(error).strip().splitlines()[0]
+        warnings.append(f"No images of samples: the run's config.yaml cannot be used ({first}).")
+        return {}
+    refs: dict[str, ImageRef] = {}
+    wanted = {column.name for column in scores.columns}
+    for benchmark in session.benchmarks:
+        if benchmark.name not in wanted:
+            continue
+        try:
+            with reporter.step(f"rows of {benchmark.title}"):
+                rows = session.samples(benchmark)
+        except (UserError, RunError, OSError) as error:
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            warnings.append(f"{benchmark.title}: no images, for its rows cannot be read ({first}).")
+            continue
+        refs.update((ref.sha256, ref) for sample in rows for ref in sample.images)
+    return refs
+
+
+def _facts(scores: Scores, folder: Path, warnings: list[str]) -> Facts:
+    """Table and figures; what a run has no figure for is left out."""
+    from stic_eval.errors import UserError
+    from stic_eval.report import figures, html, html_table
+    from stic_eval.report.canvas import Look
+    from stic_eval.report.layouts import lay_out
+
+    table = scores.table()
+    drawn: dict[str, list[html.Figure]] = {"scores": [], "training": []}
+    for kind, figure in figures.drawable(scores, table, folder, Look()):
+        if isinstance(figure, UserError):
+            continue
+        where = "training" if kind == "training" else "scores"
+        drawn[where].append(html.Figure(str(figure.get_label()), figures.to_svg(figure)))
+    return html.Facts(
+        html_table.to_html(lay_out([scores])), drawn["scores"], drawn["training"], tuple(warnings)
+    )
+
+
+def _size(n: int) -> str:
+    return f"{n / 1e6:.1f} MB" if n >= 1e6 else f"{max(1, round(n / 1e3))} kB"

@@ -1,0 +1,250 @@
+"""The report in a real browser: what is shown, what filters do, and that texts stay texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browser.conftest import Tab
+from tests.browser.hostile import HOSTILE, LONG, ROWS, Run
+
+
+@pytest.fixture
+def page(hostile: Run, tmp_path: Path) -> Path:
+    return hostile.page(tmp_path / "report.html")
+
+
+def sample(tab: Tab, id_: str) -> None:
+    tab.says("#detail h2", id_)
+
+
+def test_nothing_in_a_run_becomes_markup_or_script(tab: Tab, page: Path) -> None:
+    shown = [text.replace("\0", "\\x00") for text in HOSTILE]
+    for view in ("summary", "samples", "samples&benchmark=*", "pairs", "training", "provenance"):
+        tab.open(page, f"#view={view}")
+        if view.startswith("samples"):
+            tab.says("#detail h2", "/0")
+        if view == "pairs":
+            tab.says("#pair-list", "good 8")
+        assert tab.js("return document.querySelectorAll('svg, [onerror], [onload], b').length") == 0
+        assert tab.js("return document.title").endswith("stic-eval report")
+        assert tab.complaints() == []
+    for number, text in enumerate(shown):
+        tab.open(page, f"#sample=one/one/{number}")
+        sample(tab, f"one/{number}")
+        assert f"{text} question {number}" in tab.text(".facts")
+        assert f"{text} response of baseline to {number}" in tab.text(".card")
+    assert tab.complaints() == []
+
+
+def test_page_is_whole_without_network_and_strict_about_scripts(tab: Tab, page: Path) -> None:
+    from selenium.common.exceptions import WebDriverException
+
+    text = page.read_text(encoding="utf-8")
+    assert "unsafe" not in text and "http://" not in text.split("<main>")[0]
+    tab.open(page)
+    # Whatever the page did not bring along is refused: markup, a handler, a style, an image from outside.
+    put = "const node = document.createElement(arguments[0]); {}; document.body.append(node);"
+    for code in ("document.body.innerHTML = '<i>x</i>'", put.format("node.setAttribute('onclick', 'x()')")):
+        with pytest.raises(WebDriverException, match="Trusted"):
+            tab.js(code, "button")
+    tab.js(put.format("node.append('body { color: rgb(1, 2, 3) !important }')"), "style")
+    assert tab.js("return getComputedStyle(document.body).color") != "rgb(1, 2, 3)"
+    tab.js(put.format("node.src = 'https://localhost:9/x.png'"), "img")
+    found: list[str] = []
+    tab.until(lambda: found.extend(tab.complaints()) or "img-src" in "".join(found), "the image's refusal")
+    assert "style-src" in "".join(found)
+
+
+def test_a_sample_shows_image_question_target_and_every_answer(tab: Tab, page: Path) -> None:
+    tab.open(page, "#sample=one/one/3")
+    sample(tab, "one/3")
+    facts = tab.text(".facts")
+    assert "question 3" in facts and "target 3, " in facts and "kind: " in facts
+    tab.until(lambda: tab.js("return document.querySelector('#detail img')?.naturalWidth") == 40, "the image")
+    base, stic, dar = tab.texts(".card")
+    assert "Baseline" in base and "right" in base and "response of baseline to 3" in base
+    assert "STIC" in stic and "right" in stic and "better" not in stic
+    assert "description 3" in dar and "worse than Baseline" in dar
+    assert tab.text("#list a[aria-current]").startswith("one/3")
+
+
+def test_unscored_is_not_wrong_and_judges_are_quoted(tab: Tab, page: Path) -> None:
+    tab.open(page, "#view=samples&rows=unscored")
+    tab.says("#count", f"1 of {ROWS} rows")
+    sample(tab, "one/5")
+    card = tab.text(".card")
+    assert "unscored" in card and "wrong" not in card and "nothing" in card and "10/10" in card
+    assert "better" not in card and "worse" not in card
+
+
+def test_long_answers_are_cut_until_asked_for(tab: Tab, page: Path) -> None:
+    tab.open(page, "#sample=one/one/7")
+    sample(tab, "one/7")
+    assert len(tab.text(".card .prose")) < 4000
+    tab.js("document.querySelector('.card .more').click()")
+    assert tab.text(".card .prose") == LONG
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        # The baseline is right on odd rows, STIC on those that 3 divides; row 5 is unscored.
+        ("better", [n for n in range(ROWS) if n % 3 == 0 and n % 2 == 0]),
+        ("worse", [n for n in range(ROWS) if n % 3 and n % 2 and n != 5]),
+        ("changed", [n for n in range(ROWS) if (n % 3 == 0) != bool(n % 2) and n != 5]),
+        ("wrong", [n for n in range(ROWS) if n % 3 and n % 2 == 0]),
+    ],
+)
+def test_filters(tab: Tab, page: Path, rows: str, expected: list[int]) -> None:
+    tab.open(page, f"#view=samples&rows={rows}&by=stic&column=baseline&column=stic")
+    tab.says("#count", f"{len(expected)} of {ROWS} rows")
+    tab.until(lambda: len(tab.texts("#list .id")) == min(50, len(expected)), "the list")
+    assert tab.texts("#list .id") == [f"one/{n}" for n in expected][:50]
+
+
+def test_controls_filter_and_are_kept_in_the_address(tab: Tab, page: Path) -> None:
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import Select
+
+    def choose(name: str, value: str) -> None:
+        Select(tab.driver.find_element(By.ID, f"f-{name}")).select_by_value(value)
+
+    tab.open(page, "#view=samples")
+    tab.says("#count", f"{ROWS} rows")
+    choose("benchmark", "*")
+    tab.says("#count", f"{2 * ROWS} rows")
+    choose("rows", "worse")
+    choose("by", "stic")
+    tab.says("#spread", "better")
+    choose("seed", "1")
+    # With seed 1 STIC is right in `one` and was not evaluated on `two`: nothing got worse.
+    tab.says("#count", f"0 of {2 * ROWS} rows")
+    tab.says("#list", "No row fits")
+    choose("rows", "better")
+    tab.says("#count", f"{ROWS // 2} of {2 * ROWS} rows")
+    address = tab.js("return location.hash")
+    tab.open(page, address)
+    tab.says("#count", f"{ROWS // 2} of {2 * ROWS} rows")
+    assert tab.js("return document.getElementById('f-seed').value") == "1"
+    assert tab.complaints() == []
+
+
+def test_columns_are_chosen(tab: Tab, page: Path) -> None:
+    tab.open(page, "#view=samples")
+    tab.until(lambda: len(tab.texts(".card")) == 3, "all columns")
+    tab.js("document.querySelector('#f-columns input').click()")
+    tab.until(lambda: len(tab.texts(".card")) == 2, "two columns")
+    assert "column=stic&column=stic%2Bdar" in tab.js("return location.hash")
+
+
+def test_search_by_keyboard(tab: Tab, page: Path) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    tab.open(page)
+    tab.press("/")
+    tab.until(lambda: tab.js("return document.activeElement.id") == "f-q", "the search")
+    tab.press("RESPONSE stic+dar 117")
+    tab.says("#count", f"1 of {ROWS} rows")
+    sample(tab, "one/117")
+    tab.press(Keys.ESCAPE)
+    assert tab.js("return document.activeElement.id") != "f-q"
+
+
+def test_keys_walk_through_the_list_and_over_its_pages(tab: Tab, page: Path) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    tab.open(page, "#sample=one/one/48")
+    sample(tab, "one/48")
+    tab.press("j")
+    sample(tab, "one/49")
+    tab.press(Keys.ARROW_RIGHT)
+    sample(tab, "one/50")
+    tab.says("#page-of", f"51–100 of {ROWS}")
+    tab.press("k")
+    sample(tab, "one/49")
+    tab.says("#page-of", f"1–50 of {ROWS}")
+    tab.press("?")
+    assert tab.js("return document.getElementById('help').open")
+    tab.press(Keys.ESCAPE)
+    tab.until(lambda: not tab.js("return document.getElementById('help').open"), "the help to close")
+    assert tab.text("#detail h2").endswith("one/49")
+
+
+def test_a_link_to_what_is_not_there_says_so(tab: Tab, page: Path) -> None:
+    tab.open(page, "#sample=one/<b>x</b>")
+    tab.says("#detail", "There is no sample one/<b>x</b>")
+    tab.open(page, "#view=nowhere&seed=99&column=x&column=y&page=-3")
+    assert not tab.js("return document.getElementById('summary').hidden")
+    tab.open(page, "#view=samples&benchmark=none&page=99&seed=99&rows=what")
+    tab.says("#count", f"{ROWS} rows")
+    tab.says("#page-of", f"101–{ROWS} of {ROWS}")
+    assert tab.complaints() == []
+
+
+def test_pairs_show_both_answers_and_both_images(tab: Tab, page: Path) -> None:
+    tab.open(page, "#view=pairs")
+    tab.until(lambda: len(tab.texts(".pair")) == 9, "the pairs")
+    first, second = tab.texts(".pair")[:2]
+    assert f"good 0 {HOSTILE[0]}" in first and f"bad 0 {HOSTILE[1]}" in first and "misleading" in first
+    assert "low res" in second
+    tab.until(lambda: tab.js("return document.querySelectorAll('.pair img').length") == 15, "the images")
+    tab.js("document.querySelectorAll('.pair img').forEach(image => { image.loading = 'eager' })")
+    second_images = "[...document.querySelectorAll('.pair:nth-child(2) img')]"
+    widths = f"return {second_images}.map(image => image.naturalWidth)"
+    tab.until(lambda: tab.js(widths) == [40, 27], "the corrupted image")
+
+
+def test_images_beside_the_page_are_shown(tab: Tab, hostile: Run, tmp_path: Path) -> None:
+    odd = tmp_path / 'it\'s 100% "odd" #1'
+    odd.mkdir()
+    page = hostile.page(odd / "a 'b' \"c\" #2?.html", budget=0)
+    assert list((odd / "a 'b' \"c\" #2?_images").glob("*.webp"))
+    tab.open(page, "#sample=one/one/2")
+    tab.until(lambda: tab.js("return document.querySelector('#detail img')?.naturalWidth") == 40, "the image")
+    assert tab.complaints() == []
+
+
+def test_without_images_places_say_so(tab: Tab, hostile: Run, tmp_path: Path) -> None:
+    tab.open(hostile.page(tmp_path / "report.html", images=False), "#sample=one/one/2")
+    tab.says("#detail .frame", "no image")
+    assert tab.complaints() == []
+
+
+def _emulate(tab: Tab, width: int, scheme: str) -> None:
+    tab.driver.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False},
+    )
+    features: list[dict[str, Any]] = [{"name": "prefers-color-scheme", "value": scheme}]
+    tab.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+
+def test_narrow_and_dark(tab: Tab, page: Path) -> None:
+    ground = "return getComputedStyle(document.body).backgroundColor"
+    try:
+        _emulate(tab, 400, "light")
+        tab.open(page, "#view=samples")
+        tab.says("#count", f"{ROWS} rows")
+        light = tab.js(ground)
+        # One at a time: the list, then a sample in its place.
+        assert tab.js("return document.getElementById('detail').offsetWidth") == 0
+        for view in ("view=summary", "sample=one/one/7", "view=pairs", "view=training", "view=provenance"):
+            tab.open(page, f"#{view}")
+            assert tab.js("return document.documentElement.scrollWidth") <= 400, view
+        tab.open(page, "#sample=one/one/1")
+        sample(tab, "one/1")
+        assert tab.js("return document.getElementById('list').offsetWidth") == 0
+        _emulate(tab, 1000, "dark")
+        dark = tab.js(ground)
+        assert dark != light
+        tab.js("document.getElementById('theme').click()")
+        assert tab.js(ground) == light
+        tab.js("document.getElementById('theme').click()")
+        assert tab.js(ground) == dark
+        tab.js("document.getElementById('theme').click()")
+    finally:
+        tab.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        tab.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
