@@ -65,13 +65,10 @@ def print_plan(config: RunConfig, *, evaluate: bool = True, fresh: bool = False)
 
 
 def _lines(current: Session, evaluate: bool, fresh: bool) -> list[plan.Line]:
-    from stic_eval.selftrain.execute import stage_key
-
     lines: list[plan.Line] = []
     seen: set[str] = set()
     for variant in current.variants:
-        for stage in plan.stages(variant.plan.adapter):
-            key = stage_key(stage, current.inputs.data, current.fingerprint, variant.seed or 0)
+        for stage, key in current.keyed(variant):
             if key not in seen:
                 seen.add(key)
                 cached = not fresh and current.stages.done(stage.name, key) is not None
@@ -79,18 +76,18 @@ def _lines(current: Session, evaluate: bool, fresh: bool) -> list[plan.Line]:
                 lines.append(plan.Line(f"{stage.name}{seed}", key, cached, stage.generations, stage.steps))
     if not evaluate:
         return lines
-    known = {} if fresh else current.known()
+    known = {} if fresh else current.before().known()
     for variant in current.variants:
         for benchmark in current.benchmarks:
             key = current.evaluation_key(benchmark, variant)
             cached = known.get((variant.folder, benchmark.name), ("", None))[0] == key
-            rows = _rows(current, benchmark)
+            rows = rows_of(current, benchmark)
             what = f"evaluate {variant.folder} {benchmark.name}" + (" (rows unknown)" if rows is None else "")
             lines.append(plan.Line(what, key, cached, (rows or 0) * (2 if variant.dar else 1), 0))
     return lines
 
 
-def _rows(current: Session, benchmark: Benchmark) -> int | None:
+def rows_of(current: Session, benchmark: Benchmark) -> int | None:
     """How many rows a benchmark has under the run's limit; nothing is downloaded to find out."""
     limit = current.config.limit
     if current.config.rows_of(benchmark.name) != "hub":

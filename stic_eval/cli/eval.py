@@ -84,6 +84,6 @@ def eval_(
         current.adapter = adapter
         table = current.run()
     print_table(table)
-    typer.echo(f"\n{current.folder}/table.md, .tex, .csv, .json; records/; run.log")
+    typer.echo(f"\n{current.folder}/table.md, .tex, .html, .csv, .json; records/; run.log")
     if table.unscored:
         raise typer.Exit(3)

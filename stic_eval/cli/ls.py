@@ -14,11 +14,14 @@ class What(StrEnum):
     benchmarks = "benchmarks"
     methods = "methods"
     presets = "presets"
+    ablations = "ablations"
     runs = "runs"
 
 
-def ls(what: Annotated[What, typer.Argument(help="benchmarks, methods, presets or runs.")]) -> None:
-    """List benchmarks, methods, presets or runs."""
+def ls(
+    what: Annotated[What, typer.Argument(help="benchmarks, methods, presets, ablations or runs.")],
+) -> None:
+    """List benchmarks, methods, presets, ablations or runs."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -26,7 +29,8 @@ def ls(what: Annotated[What, typer.Argument(help="benchmarks, methods, presets o
     from stic_eval.printable import printable
 
     head, rows = {
-        What.benchmarks: _benchmarks, What.methods: _methods, What.presets: _presets, What.runs: _runs,
+        What.benchmarks: _benchmarks, What.methods: _methods, What.presets: _presets,
+        What.ablations: _ablations, What.runs: _runs,
     }[what]()  # fmt: skip
     if not rows:
         print(f"no {what}")
@@ -87,19 +91,28 @@ def _presets() -> Listing:
     return ("name", "model", "sets options of"), rows
 
 
+def _ablations() -> Listing:
+    from stic_eval.ablate import spec
+
+    rows: list[tuple[str, ...]] = []
+    for name in spec.shipped():
+        content = spec.load(name)
+        rows.append((name, content.title, ", ".join(content.vary), content.paper))
+    return ("name", "asks", "varies", "in the paper"), rows
+
+
 def _runs() -> Listing:
     from stic_eval.errors import UserError
     from stic_eval.report import runs
-    from stic_eval.report.tables import AVERAGE
 
     rows: list[tuple[str, ...]] = []
     for folder in runs.runs():
         try:
-            table = runs.load(folder).table()
+            scores = runs.load(folder)
         except UserError:
             rows.append((folder.name, "unfinished: `stic-eval run` with the same options resumes it", ""))
             continue
-        averages = [(row.variant.label, row.cells[AVERAGE].score) for row in table.rows]
+        averages = [(variant.label, variant.average(scores.columns)) for variant in scores.variants()]
         text = ", ".join(f"{label} {score:.1f}" for label, score in averages if score is not None)
-        rows.append((folder.name, text, ", ".join(column.name for column in table.columns)))
+        rows.append((folder.name, text, ", ".join(column.name for column in scores.columns)))
     return ("run", "average", "benchmarks"), rows

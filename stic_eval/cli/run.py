@@ -90,7 +90,7 @@ def run(
     from stic_eval.cli.table import print_table
 
     print_table(table)
-    typer.echo(f"\n{current.folder}/table.md, .tex, .csv, .json; records/; run.log")
+    typer.echo(f"\n{current.folder}/table.md, .tex, .html, .csv, .json; records/; run.log")
     if skipped or table.unscored:
         raise typer.Exit(3)
 

@@ -195,7 +195,7 @@ def print_summary(benchmark: Benchmark, summary: Summary, grader: str) -> None:
         counts += f", the judge decided {summary.judged} of {summary.answers} answers"
     console = Console(highlight=False)
     console.print(
-        Text(f"{benchmark.title}: {total}{'†' if summary.unscored else ''} ({counts})", style="bold")
+        Text(f"{benchmark.title}: {total}{'°' if summary.unscored else ''} ({counts})", style="bold")
     )
     console.print(Text(f"scored by {protocol_text(benchmark)}", style="dim"))
     if grader:
@@ -206,7 +206,7 @@ def print_summary(benchmark: Benchmark, summary: Summary, grader: str) -> None:
         console.print(Text(spread, style="dim"))
     if summary.unscored:
         console.print(
-            Text("† over the scored ones alone; the others are left out, not counted as 0", style="dim")
+            Text("° over the scored ones alone; the others are left out, not counted as 0", style="dim")
         )
     grid = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
     grid.add_column(overflow="fold")

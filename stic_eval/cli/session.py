@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stic_eval import registry
-from stic_eval.cli import grading, inputs, machine, plan
+from stic_eval.cli import grading, inputs, machine, plan, provenance
 from stic_eval.errors import UserError
 from stic_eval.report import render, runs, tables
+from stic_eval.report.layouts import lay_out
 from stic_eval.store import (
     ResponseStore,
     StageStore,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from stic_eval.evals.benchmark import Benchmark
     from stic_eval.evals.judging import Judge
     from stic_eval.models.hf import HFModel
+    from stic_eval.selftrain.method import Stage
     from stic_eval.types import Sample, Summary
 
 
@@ -42,13 +44,18 @@ class Session:
         config: What to run.
         report: Where progress goes.
         fresh: Start over with a cache of the run's own.
+        beside: A session of the same model, benchmarks and rows, whose loaded model, rows and stores
+            this one shares.
 
     Attributes:
         adapter: Folder of an adapter to evaluate beside the model (`stic-eval eval --adapter`).
     """
 
-    def __init__(self, config: RunConfig, report: Reporter, fresh: bool = False) -> None:
+    def __init__(
+        self, config: RunConfig, report: Reporter, fresh: bool = False, beside: Session | None = None
+    ) -> None:
         self.config, self.report, self.folder = config, report, config.folder
+        self._beside = beside
         self.adapter: Path | None = None
         self.benchmarks = [
             with_options(registry.benchmarks().get(name), config.benchmark_options.get(name, {}))
@@ -57,9 +64,8 @@ class Session:
         own = self.folder / "cache"
         self._fresh = fresh
         # A run that was started with --fresh keeps its own cache when it is resumed.
-        self.cache = own if fresh or own.is_dir() else cache_dir()
-        self.stages = StageStore(self.cache / "stages")
-        self._samples: dict[str, list[Sample]] = {}
+        self.use_cache(own if fresh or own.is_dir() else cache_dir())
+        self._samples: dict[str, list[Sample]] = beside._samples if beside else {}
         self._seconds: dict[str, float] = {}
         self._started = time.time()
 
@@ -70,6 +76,8 @@ class Session:
         """The base model's content."""
         from stic_eval.models.hf import model_fingerprint
 
+        if self._beside is not None:
+            return self._beside.model_fingerprint
         return model_fingerprint(self.config.model, self.config.revision)
 
     @cached_property
@@ -87,6 +95,8 @@ class Session:
         """The base model, in memory."""
         from stic_eval.models.hf import HFModel
 
+        if self._beside is not None:
+            return self._beside.base
         config = self.config
         with self.report.step(f"load {config.model}"):
             # The type by name, so that answers are never filed under another than they were given in.
@@ -102,6 +112,8 @@ class Session:
     @cached_property
     def responses(self) -> ResponseStore:
         """Answers of this base model, with any adapter."""
+        if self._beside is not None:
+            return self._beside.responses
         return ResponseStore(self.cache / "responses" / f"{self.fingerprint[:16]}.sqlite")
 
     @cached_property
@@ -118,6 +130,8 @@ class Session:
     @cached_property
     def judge(self) -> Judge | None:
         """Who grades what rules leave open; nothing is sent before there is something to grade."""
+        if self._beside is not None:
+            return self._beside.judge
         return grading.judge_of(self.config.judge, self.cache)
 
     def samples(self, benchmark: Benchmark) -> list[Sample]:
@@ -142,7 +156,9 @@ class Session:
         What an earlier run of the same configuration has finished is read, not computed: with all
         of it there, neither the model nor torch is loaded.
         """
-        known = self.known()
+        before = self.before()
+        known = before.known()
+        old_stages = {entry.folder: entry.stages for entry in before.entries}
         entries: list[runs.Entry] = []
         todo: list[tuple[runs.Entry, Variant, Benchmark, str]] = []
         for variant in self.variants:
@@ -158,24 +174,34 @@ class Session:
                     todo.append((entry, variant, benchmark, key))
                 else:
                     entry.keys[benchmark.name], entry.summaries[benchmark.name] = key, summary
+            entry.stages[:] = self.trained(variant) or old_stages.get(variant.folder, [])
         for entry, variant, benchmark, key in todo:
             entry.summaries[benchmark.name] = self.evaluate(benchmark, variant)
             entry.keys[benchmark.name] = key
+            entry.stages[:] = self.trained(variant)
             # After each benchmark, and with all that was known before: a kill costs the one in flight,
             # whose answers are cached.
             self._save(entries)
-        table = self._save(entries).table()
+        self.keep_curves(entries)
+        table = lay_out([self._save(entries)])
         render.write(table, self.folder)
         return table
 
     def train(self, variant: Variant) -> Path | None:
         """Runs what stages of a variant are not done; returns the adapter's folder, None for no adapter."""
-        from stic_eval.selftrain.execute import run_stage
-
         if variant.plan.adapter is None:
             return variant.adapter
-        done = run_stage(
-            variant.plan.adapter,
+        return self._made(variant.plan.adapter, variant) / "adapter"
+
+    def train_stage(self, variant: Variant, key: str) -> Path:
+        """Runs the stage of a variant that has a content key, and what it needs, if it is not done."""
+        return next(self._made(stage, variant) for stage, own in self.keyed(variant) if own == key)
+
+    def _made(self, stage: Stage, variant: Variant) -> Path:
+        from stic_eval.selftrain.execute import run_stage
+
+        return run_stage(
+            stage,
             data=self.inputs.data,
             seed=variant.seed or 0,
             fingerprint=self.fingerprint,
@@ -184,7 +210,19 @@ class Session:
             store=self.stages,
             report=self.report,
         )
-        return done / "adapter"
+
+    def keyed(self, variant: Variant) -> list[tuple[Stage, str]]:
+        """The stages of a variant with their content keys, the first first."""
+        from stic_eval.selftrain.execute import stage_key
+
+        return [
+            (stage, stage_key(stage, self.inputs.data, self.fingerprint, variant.seed or 0))
+            for stage in plan.stages(variant.plan.adapter)
+        ]
+
+    def trained(self, variant: Variant) -> list[runs.Trained]:
+        """What a variant's adapter came from, as far as the cache has it."""
+        return provenance.trained(self.keyed(variant), self.stages)
 
     def base_with(self, adapter: Path | None) -> HFModel:
         """The base model with an adapter attached, or as it is."""
@@ -269,11 +307,20 @@ class Session:
         """
         self.check()
         if self._fresh:
-            for folder in (self.cache, self.folder / "records"):
-                shutil.rmtree(folder, ignore_errors=True)
-            self.cache.mkdir(parents=True)
-            (self.folder / "scores.json").unlink(missing_ok=True)
+            self.clear()
         atomic_write(self.folder / "config.yaml", self.config.to_yaml())
+
+    def clear(self) -> None:
+        """Starts over: with an empty cache of its own, and nothing of earlier results."""
+        self.use_cache(self.folder / "cache")
+        for folder in (self.cache, self.folder / "records", self.folder / "training"):
+            shutil.rmtree(folder, ignore_errors=True)
+        self.cache.mkdir(parents=True)
+        (self.folder / "scores.json").unlink(missing_ok=True)
+
+    def use_cache(self, cache: Path) -> None:
+        """Takes stages, answers and a judge's replies from a folder, and puts them there."""
+        self.cache, self.stages = cache, StageStore(cache / "stages")
 
     def end(self) -> None:
         """Writes what is known after it: the list of what was skipped, and the manifest.
@@ -288,18 +335,18 @@ class Session:
         if self._seconds or not (self.folder / "manifest.json").is_file():
             self._manifest()
 
-    def known(self) -> Mapping[tuple[str, str], tuple[str, Summary]]:
-        """(variant folder, benchmark) -> (key, result) of what is finished."""
-        if not (self.folder / "scores.json").is_file():
-            return {}
-        try:
-            return runs.load(self.folder).known()
-        except UserError as error:
-            self.report.line(f"{error} (computed anew)")
-            return {}
+    def before(self) -> runs.Scores:
+        """What the folder holds of an earlier start; nothing of it if it cannot be read."""
+        if (self.folder / "scores.json").is_file():
+            try:
+                return runs.load(self.folder)
+            except UserError as error:
+                self.report.line(f"{error} (computed anew)")
+        return runs.Scores(self.config.name, [], [])
 
-    def _save(self, entries: Sequence[runs.Entry]) -> runs.Scores:
-        columns = [
+    def columns(self) -> list[tables.Column]:
+        """The benchmarks as a table's columns."""
+        return [
             tables.Column(
                 benchmark.name,
                 benchmark.title,
@@ -308,21 +355,35 @@ class Session:
             )
             for benchmark in self.benchmarks
         ]
-        scores = runs.Scores(self.config.name, columns, list(entries), model=self.config.model)
+
+    def keep_curves(self, entries: Sequence[runs.Entry]) -> None:
+        """Copies the training curves of all adapters into the run's folder."""
+        provenance.keep_curves((stage for e in entries for stage in e.stages), self.stages, self.folder)
+
+    def _save(self, entries: Sequence[runs.Entry]) -> runs.Scores:
+        scores = runs.Scores(self.config.name, self.columns(), list(entries), model=self.config.model)
         runs.save(scores, self.folder)
         return scores
 
     def _manifest(self) -> None:
-        import platform
-        import sys
-        from importlib.metadata import version
-
-        packages = ("stic-eval", "torch", "transformers", "trl", "peft", "numpy", "pillow")
         data = {
             "run": self.config.name,
             "key": self.config.key,
             "started": datetime.fromtimestamp(self._started, UTC).isoformat(timespec="seconds"),
             "seconds": round(time.time() - self._started, 1),
+            **self.facts(),
+            "seconds_of": {name: round(value, 2) for name, value in self._seconds.items()},
+        }
+        atomic_write(self.folder / "manifest.json", json.dumps(data, indent=1) + "\n")
+
+    def facts(self) -> dict[str, Any]:
+        """Command, model, judge, machine and versions, for a manifest."""
+        import platform
+        import sys
+        from importlib.metadata import version
+
+        packages = ("stic-eval", "torch", "transformers", "trl", "peft", "numpy", "pillow")
+        return {
             "command": sys.argv[1:],
             "model": {
                 "name": self.config.model,
@@ -332,9 +393,7 @@ class Session:
             },
             "judge": grading.identity(self.judge),
             "skipped": len(self.skipped()),
-            "seconds_of": {name: round(value, 2) for name, value in self._seconds.items()},
             "platform": platform.platform(),
             "python": platform.python_version(),
             "versions": {name: version(name) for name in packages},
         }
-        atomic_write(self.folder / "manifest.json", json.dumps(data, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""`stic-eval show`: the details of a run, a benchmark, a method or a preset."""
+"""`stic-eval show`: the details of a run, a benchmark, a method, a preset or an ablation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ _OPTIONAL = ("description", "why")
 
 
 def show(
-    name: Annotated[str, typer.Argument(help="A run (folder or name), a benchmark, a method or a preset.")],
+    name: Annotated[
+        str, typer.Argument(help="A run (folder or name), a benchmark, method, preset or ablation.")
+    ],
     benchmark: Annotated[str | None, typer.Option(help="Of a run: answers to this benchmark.")] = None,
     method: Annotated[
         list[str] | None, typer.Option(help="Of a run: only these, e.g. baseline, stic+dar; repeatable.")
@@ -34,8 +36,9 @@ def show(
     ] = False,
     number: Annotated[int, typer.Option("-n", min=1, help="Of a run: how many samples.")] = 5,
 ) -> None:
-    """Show a run (configuration, answers side by side), a benchmark, a method or a preset."""
+    """Show a run (configuration, answers side by side), a benchmark, method, preset or ablation."""
     from stic_eval import config, registry
+    from stic_eval.ablate import spec
     from stic_eval.errors import UserError
     from stic_eval.report import runs
 
@@ -63,14 +66,21 @@ def show(
         print(_yaml({"options": found.config().model_dump(mode="json")}), end="")
     elif name in config.preset_names():
         print(_yaml(config.read_preset(name)), end="")
+    elif name in spec.shipped():
+        print(_yaml(spec.load(name).model_dump(mode="json", exclude_defaults=True)), end="")
     else:
         try:
             folder = runs.find(name)
         except UserError:
-            known = [*registry.benchmarks().names(), *registry.methods().names(), *config.preset_names()]
+            known = [
+                *registry.benchmarks().names(),
+                *registry.methods().names(),
+                *config.preset_names(),
+                *spec.shipped(),
+            ]
             known += [path.name for path in runs.runs()]
             raise UserError(
-                f'"{name}" is no run, benchmark, method or preset{registry.suggest(name, known)}'
+                f'"{name}" is no run, benchmark, method, preset or ablation{registry.suggest(name, known)}'
             ) from None
         if benchmark is None and sample is None and not wrong:
             _run(folder)

@@ -80,7 +80,7 @@ def test_a_judge_grades_what_rules_leave_open_and_is_never_asked_twice(
         assert first.code == 3, first.err
         assert cell(bench)["score"] == 50.0
         assert (cell(bench)["n"], cell(bench)["unscored"]) == (N, 1)
-        assert "50.0†" in first.out
+        assert "50.0°" in first.out
         assert "judge judge-1 (stic-eval-1); the judge decided 80.0 % of the answers" in " ".join(
             first.out.split()
         )

@@ -70,7 +70,7 @@ def test_what_has_no_answer_is_unscored_and_exit_code_3(
     assert (data["score"], data["scored"], data["unscored"]) == (100.0, 1, 1)
     assert data["per_sample"][1]["score"] is None
     said = capsys.readouterr()
-    assert "100.00† (n = 2, 1 unscored)" in said.out
+    assert "100.00° (n = 2, 1 unscored)" in said.out
     assert "unscored: 1 x no answer in p.jsonl (e.g. b)" in said.err
 
 

@@ -207,7 +207,7 @@ def test_a_reply_without_verdict_leaves_its_answer_unscored_and_is_asked_for_aga
     assert (out["unscored"], out["judged"]) == (1, 2)
     expected = {"llava_bench": 100 * 10 / 16, "mmvet": 65.0}[case.benchmark]  # of the other two alone
     assert out["score"] == pytest.approx(expected)
-    assert f": {expected:.2f}† (n = 3, 1 unscored, the judge decided 2 of 3 answers)" in printed.out
+    assert f": {expected:.2f}° (n = 3, 1 unscored, the judge decided 2 of 3 answers)" in printed.out
     assert "unscored: 1 x judge judge-1: unreadable: " in printed.err
 
     with serving(grading(case)) as server:
@@ -239,7 +239,7 @@ def test_without_a_judge_nothing_is_scored(place: Place, capsys: pytest.CaptureF
     argv = ["score", place.case.benchmark, "--predictions", str(place.folder / "given.jsonl")]
     assert invoke([*argv, "--rows", str(place.folder / "rows.jsonl"), "--quiet"]) == 3
     said = capsys.readouterr()
-    assert ": -† (n = 3, 3 unscored)" in said.out
+    assert ": -° (n = 3, 3 unscored)" in said.out
     assert "unscored: 3 x needs a judge (--judge MODEL)" in said.err
 
 

@@ -1,0 +1,292 @@
+"""Axes, their values, and the cells that they span.
+
+An axis is a setting by its path (`stage1.beta`), by a short name where that is unambiguous (`beta`),
+or one of `corruption`, `dar` and `method`. A value is one for that setting, or a name that stands for
+several settings at once (YAML only).
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from stic_eval import layers, registry
+from stic_eval.config import RunConfig
+from stic_eval.corruptions import CORRUPTIONS
+from stic_eval.errors import UserError
+
+# What of a run may differ between cells; the rest decides what they have in common.
+_OF_THE_RUN = ("dar", "prompts", "images", "sft_data", "image_root")
+BASELINE = "baseline"
+
+
+@dataclass(frozen=True)
+class Value:
+    """One value of an axis.
+
+    Attributes:
+        label: As printed and kept: a number, a truth value or a text.
+        options: What it sets, as `-o` has it.
+        method: What it evaluates; None: the grid's.
+        dar: Whether it answers by describe-and-respond alone (True) or not at all (False); None: as the
+            run says.
+    """
+
+    label: str | int | float | bool
+    options: tuple[str, ...] = ()
+    method: str | None = None
+    dar: bool | None = None
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What is varied, and its values in order."""
+
+    name: str
+    values: tuple[Value, ...]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination: axis -> value."""
+
+    values: Mapping[str, Value]
+    method: str
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Axis -> printed value."""
+        return {axis: value.label for axis, value in self.values.items()}
+
+    @property
+    def options(self) -> list[str]:
+        """What the cell sets, as `-o` has it."""
+        return [option for value in self.values.values() for option in value.options]
+
+    @property
+    def dar(self) -> bool | None:
+        """See `Value.dar`."""
+        return next((v.dar for v in self.values.values() if v.dar is not None), None)
+
+    @property
+    def label(self) -> str:
+        """As printed: `corruption=blur, p_corrupt=0.5`."""
+        return ", ".join(f"{axis}={text(value)}" for axis, value in self.settings.items()) or self.method
+
+    @property
+    def slug(self) -> str:
+        """A name for files that no other cell of the grid has."""
+        plain = re.sub(r"[^\w.=+-]+", "_", self.label.replace(", ", "+"))
+        return plain if len(plain) <= 100 and plain == self.label.replace(", ", "+") else _short(plain, self)
+
+
+def _short(plain: str, cell: Cell) -> str:
+    from stic_eval.store import content_key
+
+    return f"{plain[:80]}-{content_key(cell.settings)[:8]}"
+
+
+def text(value: object) -> str:
+    """A value as YAML and the command line write it: `true`, `0.5`, `blur`; in quotes where it must be."""
+    plain = isinstance(value, str) and value.isprintable() and value == value.strip() != ""
+    return str(value) if plain else json.dumps(value)
+
+
+def parse_axis(item: str, methods: Sequence[str]) -> Axis:
+    """`--vary NAME=VALUE,VALUE,...` as an axis; `NAME=[...]` is a YAML list, for values with commas.
+
+    Args:
+        item: The text.
+        methods: Methods that the grid evaluates, whose options a short name may mean.
+
+    Raises:
+        UserError: It has no such form, or names nothing that there is.
+    """
+    name, equals, values = (part.strip() for part in item.partition("="))
+    if not equals or not name or not values:
+        raise UserError(f"--vary {item}: expected AXIS=VALUE,VALUE,...")
+    parts = [values] if values.startswith("[") else values.split(",")
+    try:
+        parsed = [_read(part) for part in parts]
+    except yaml.YAMLError as error:
+        raise UserError(f"--vary {item}: a value is not valid YAML") from error
+    return axis(name, parsed[0] if values.startswith("[") else parsed, methods, f"--vary {item}")
+
+
+def _read(part: str) -> Any:
+    """A value as YAML or JSON has it: `1e-5` is a number to the one alone."""
+    try:
+        return json.loads(part)
+    except ValueError:
+        return yaml.safe_load(part)
+
+
+def axis(name: str, values: object, methods: Sequence[str], where: str) -> Axis:
+    """An axis from its name and its values: a list, or a mapping of names to what they set.
+
+    Raises:
+        UserError: Names `where`.
+    """
+    if isinstance(values, Mapping):
+        found = [_named(label, sets, methods, where) for label, sets in values.items()]
+    elif isinstance(values, Sequence) and not isinstance(values, str):
+        found = [_value(name, value, methods, where) for value in values]
+    else:
+        raise UserError(f"{where}: {name}: give a list of values, or a mapping of names to settings")
+    labels = [text(value.label) for value in found]
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise UserError(f"{where}: {name} has {', '.join(twice)} more than once")
+    if not found:
+        raise UserError(f"{where}: {name} has no values")
+    return Axis(name, tuple(found))
+
+
+def _named(label: Any, sets: object, methods: Sequence[str], where: str) -> Value:
+    label = label if isinstance(label, (str, int, float, bool)) else text(label)
+    if not isinstance(sets, Mapping):
+        raise UserError(f"{where}: {label}: expected `setting: value` lines")
+    parts = [_value(str(path), value, methods, where) for path, value in sets.items()]
+    methods_named = [part.method for part in parts if part.method is not None]
+    answers = [part.dar for part in parts if part.dar is not None]
+    return Value(
+        label,
+        tuple(option for part in parts for option in part.options),
+        methods_named[0] if methods_named else None,
+        answers[0] if answers else None,
+    )
+
+
+def _value(name: str, value: Any, methods: Sequence[str], where: str) -> Value:
+    if name == "method":
+        registry.methods().get(str(value))
+        return Value(str(value), method=str(value))
+    if name == "dar":
+        on = {"on": True, "off": False, True: True, False: False}.get(value)
+        if on is None:
+            raise UserError(f"{where}: dar is on or off, not {text(value)}")
+        return Value("on" if on else "off", dar=on)
+    if name == "corruption":
+        weights = {"low_res": 0.5, "jitter": 0.5} if value == "both" else {value: 1.0}
+        if value != "both" and value not in CORRUPTIONS:
+            known = ["both", *CORRUPTIONS]
+            raise UserError(
+                f"{where}: {value} is no corruption{registry.suggest(str(value), known)} "
+                f"(there are {', '.join(known)})"
+            )
+        return Value(str(value), (f"stage1.corruptions={json.dumps(weights)}",))
+    path = resolve(name, methods, where)
+    label = value if isinstance(value, (str, int, float, bool)) else "none" if value is None else text(value)
+    return Value(label, (f"{path}={json.dumps(value)}",))
+
+
+def resolve(name: str, methods: Sequence[str], where: str) -> str:
+    """The path of a setting by its full path, or by the end of it where only one path ends so.
+
+    Raises:
+        UserError: There is none, or there are several.
+    """
+    head = name.partition(".")[0]
+    if head in RunConfig.model_fields:
+        if head not in _OF_THE_RUN:
+            raise UserError(
+                f"{where}: {head} is the same for all cells (may differ: settings of the method, "
+                f"{', '.join(_OF_THE_RUN)})" + (": give --seeds" if head == "seeds" else "")
+            )
+        layers.require(name, RunConfig, where)
+        return name
+    if name in ("seed", "seeds"):
+        raise UserError(f"{where}: give --seeds; every cell is trained with each")
+    configs = [registry.methods().get(method).config for method in methods]
+    if any(layers.has(name, config) for config in configs):
+        return name
+    known = list(dict.fromkeys(path for config in configs for path in layers.paths(config)))
+    known += [f"dar.{field}" for field in layers.paths(RunConfig.model_fields["dar"].annotation)]  # type: ignore[arg-type]
+    ends = [path for path in known if path.endswith(f".{name}")]
+    if len(ends) == 1:
+        return ends[0]
+    if ends:
+        raise UserError(f"{where}: {name} may be {' or '.join(ends)}: give one of them")
+    advice = registry.suggest(name, [*known, "corruption", "dar", "method"])
+    raise UserError(
+        f'{where}: no setting of {", ".join(methods)} is called "{name}"{advice} '
+        f"(`stic-eval show {methods[0]}` lists them)"
+    )
+
+
+def cells(
+    axes: Sequence[Axis],
+    method: str,
+    *,
+    default: Mapping[str, Value],
+    one_at_a_time: bool = False,
+    exclude: Sequence[str] = (),
+) -> list[Cell]:
+    """The cells of a grid: all combinations, or the default and every single departure from it.
+
+    Args:
+        axes: What is varied.
+        method: What cells evaluate that do not say.
+        default: Axis -> the value that the others are departures from.
+        one_at_a_time: The latter.
+        exclude: Conditions, e.g. `p_corrupt=0 corruption!=both`: cells for which all parts of one hold
+            are left out. `=a,b` is any of them.
+
+    Raises:
+        UserError: A condition is not of that form, or nothing is left.
+    """
+    if one_at_a_time:
+        combinations = [dict(default)]
+        combinations += [
+            {**default, axis.name: value}
+            for axis in axes
+            for value in axis.values
+            if value != default[axis.name]
+        ]
+    else:
+        names = [axis.name for axis in axes]
+        combinations = [
+            dict(zip(names, values, strict=True))
+            for values in itertools.product(*(axis.values for axis in axes))
+        ]
+    conditions = [_condition(item, axes) for item in exclude]
+    found = []
+    for values in combinations:
+        labels = {name: text(value.label) for name, value in values.items()}
+        if not any(all((labels[n] in wanted) == same for n, wanted, same in c) for c in conditions):
+            chosen = next((v.method for v in values.values() if v.method is not None), method)
+            found.append(Cell(values, chosen))
+    if not found:
+        raise UserError("--exclude: no cell is left")
+    return found
+
+
+_Condition = list[tuple[str, frozenset[str], bool]]
+
+
+def _condition(item: str, axes: Sequence[Axis]) -> _Condition:
+    """A condition's parts: (axis, values, whether the cell's has to be one of them)."""
+    known = {axis.name: {text(value.label) for value in axis.values} for axis in axes}
+    parts: _Condition = []
+    for part in item.split():
+        match = re.fullmatch(r"([^=!]+)(!?=)(.+)", part)
+        if match is None:
+            raise UserError(f"--exclude {item}: expected AXIS=VALUE or AXIS!=VALUE, several with blanks")
+        name, sign, values = match.groups()
+        if name not in known:
+            raise UserError(f"--exclude {item}: no axis is called {name}{registry.suggest(name, [*known])}")
+        wanted = frozenset(text(_read(value)) for value in values.split(","))
+        strange = sorted(wanted - known[name])
+        if strange:
+            advice = registry.suggest(strange[0], sorted(known[name]))
+            raise UserError(f"--exclude {item}: {name} has no value {strange[0]}{advice}")
+        parts.append((name, wanted, sign == "="))
+    if not parts:
+        raise UserError("--exclude: is empty")
+    return parts
