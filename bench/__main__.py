@@ -14,12 +14,12 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from bench import pocket, scoring, startup
+from bench import pocket, scoring, sharing, startup
 from bench.pocket import Measured
 from bench.ratio import Ratio
 
 RESULTS = Path(__file__).parent / "results"
-BENCHES: dict[str, Callable[[], Sequence[Ratio]]] = {"startup": startup.measure}
+BENCHES: dict[str, Callable[[], Sequence[Ratio]]] = {"startup": startup.measure, "sharing": sharing.measure}
 CEILINGS: dict[str, Callable[[], Sequence[Measured]]] = {"scoring": scoring.measure, "pocket": pocket.measure}
 NAMES = (*BENCHES, *CEILINGS)
 

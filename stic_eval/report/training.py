@@ -89,7 +89,9 @@ def _label(owners: Sequence[tuple[Entry, str]]) -> str:
     shared = [
         f"{axis}={value_text(value)}"
         for axis, value in first.settings.items()
-        if axis != "dar" and all(entry.settings.get(axis) == value for entry, _ in owners)
+        if axis != "dar"
+        and (axis, value) != ("method", first.method)
+        and all(entry.settings.get(axis) == value for entry, _ in owners)
     ]
     return ", ".join([" / ".join(titles), *shared]) + again
 
