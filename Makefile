@@ -18,7 +18,7 @@ help:
 	@echo 'make format  let ruff put the code in order'
 	@echo 'make bench   measure this program: against its rivals, and make run against its promises (about 10 minutes)'
 	@echo 'make readme  regenerate docs/benchmarks.md and the output shown in README.md'
-	@echo 'make results regenerate results/pocket (three seeds, every control; about 15 minutes)'
+	@echo 'make results regenerate results/ (three seeds, every control and ablation; about two hours)'
 	@echo 'make clean   remove .venv'
 
 # A .venv that works is kept. One that was never finished, or whose python is gone, is made anew.
@@ -68,14 +68,18 @@ bench: $(TEST_STAMP)
 
 readme: $(TEST_STAMP)
 	$(BIN)/python -m bench.benchmarks_md
+	-$(BIN)/python -m bench.screenshots  # needs Chromium
 	$(BIN)/python -m bench.readme
 
-# Three training seeds of STIC and its controls on the test rows, and what each stage's adapter sees.
+# Three training seeds of STIC and its controls on the test rows, what each stage's adapter sees, the shipped
+# ablations, figures, and the page that holds the paper's claims against them.
 results: $(TEST_STAMP)
 	rm -f results/pocket/config.yaml  # else a run with settings of an earlier version would be kept
 	$(BIN)/stic-eval run --method sft --method positive_only --method stic_stage1 --method stic \
 	  --seed 0 --seed 1 --seed 2 --output results/pocket $(ARGS)
 	$(BIN)/python -m bench.descriptions --out results/pocket
+	$(BIN)/python -m bench.ablations
+	$(BIN)/python -m bench.evidence
 
 clean:
 	rm -rf $(VENV) build *.egg-info

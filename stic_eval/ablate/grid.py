@@ -20,6 +20,7 @@ from stic_eval import layers, registry
 from stic_eval.config import RunConfig
 from stic_eval.corruptions import CORRUPTIONS
 from stic_eval.errors import UserError
+from stic_eval.report.tables import setting as text
 
 # What of a run may differ between cells; the rest decides what they have in common.
 _OF_THE_RUN = ("dar", "prompts", "images", "sft_data", "image_root")
@@ -90,12 +91,6 @@ def _short(plain: str, cell: Cell) -> str:
     from stic_eval.store import content_key
 
     return f"{plain[:80]}-{content_key(cell.settings)[:8]}"
-
-
-def text(value: object) -> str:
-    """A value as YAML and the command line write it: `true`, `0.5`, `blur`; in quotes where it must be."""
-    plain = isinstance(value, str) and value.isprintable() and value == value.strip() != ""
-    return str(value) if plain else json.dumps(value)
 
 
 def parse_axis(item: str, methods: Sequence[str]) -> Axis:

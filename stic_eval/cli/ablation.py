@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import typer
 
 from stic_eval.ablate import pool
 from stic_eval.ablate.view import Board, Line, View, kind_of
-from stic_eval.cli import cells, inputs, machine, plan
+from stic_eval.cli import cells, inputs, machine, plan, provenance
 from stic_eval.cli.progress import Reporter
 from stic_eval.errors import RunError, UserError
 from stic_eval.models.fingerprint import local_model
@@ -75,10 +75,11 @@ def run(
             return
         atomic_write(folder / "config.yaml", grid.base.to_yaml())
         atomic_write(folder / "ablation.json", json.dumps(sheet, indent=1, ensure_ascii=False) + "\n")
+        provenance.list_skipped(base)
         skipped = len(base.skipped())
     scores = runs.Scores(name, base.columns(), [p.entry for p in planned], model=grid.base.model)
     scores.axes = {axis.name: [value.label for value in axis.values] for axis in axes}
-    started = datetime.now(UTC).isoformat(timespec="seconds")
+    started = time.time()
     board = Board(_lines(grid, planned, todo), work, jobs, {i: line.what for i, (_, line) in todo.items()})
     interrupted = False
     try:
@@ -88,7 +89,9 @@ def run(
         interrupted = True
     base.keep_curves(scores.entries)
     runs.save(scores, folder)
-    _manifest(folder, base, scores, board, started)
+    if board.done or not (folder / "manifest.json").is_file():
+        more = {"jobs": jobs, "failed": board.failed}
+        provenance.manifest(base, name, started, board.done, more)
     if not any(entry.summaries for entry in scores.entries):
         if interrupted:
             raise typer.Exit(130)
@@ -270,18 +273,3 @@ def _check_same(folder: Path, sheet: Mapping[str, Any]) -> None:
             f"--output {folder}: holds the results of another run or grid; give another folder (what they "
             "have in common is not computed again), or --fresh to start over in this one"
         )
-
-
-def _manifest(folder: Path, base: Session, scores: runs.Scores, board: Board, started: str) -> None:
-    """Where the numbers come from; one that computed nothing leaves the earlier manifest."""
-    path = folder / "manifest.json"
-    if path.is_file() and not board.done:
-        return
-    data = base.facts() | {
-        "run": scores.run,
-        "started": started,
-        "jobs": board.jobs,
-        "seconds_of": {task: round(seconds, 2) for task, seconds in board.done.items()},
-        "failed": board.failed,
-    }
-    atomic_write(path, json.dumps(data, indent=1, ensure_ascii=False) + "\n")

@@ -1,16 +1,20 @@
-"""What adapters came from: their stages with time and size, and their training curves in the run's folder."""
+"""Where a run's numbers come from: the stages of its adapters, its manifest, what it left out."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from stic_eval.cli import grading
 from stic_eval.report.runs import Trained
-from stic_eval.store import atomic_write
+from stic_eval.store import append_jsonl, atomic_write
 
 if TYPE_CHECKING:
+    from stic_eval.cli.session import Session
     from stic_eval.selftrain.method import Stage
     from stic_eval.store import StageStore
 
@@ -39,3 +43,52 @@ def keep_curves(stages: Iterable[Trained], store: StageStore, folder: Path) -> N
         copy = folder / "training" / f"{stage.name}-{stage.key[:16]}.jsonl"
         if log.is_file() and not copy.is_file():
             atomic_write(copy, log.read_bytes())
+
+
+def list_skipped(session: Session) -> None:
+    """Writes which input files were left out, and why, as skipped.jsonl; none is no file."""
+    path = session.folder / "skipped.jsonl"
+    path.unlink(missing_ok=True)
+    if session.skipped():
+        append_jsonl(path, [{"source": item.source, "reason": item.reason} for item in session.skipped()])
+
+
+def manifest(
+    session: Session, run: str, started: float, seconds_of: Mapping[str, float], more: Mapping[str, Any]
+) -> None:
+    """Writes manifest.json: command, model, judge, machine, versions, and what took how long.
+
+    Args:
+        session: The run's, or of an ablation the default's.
+        run: Its name.
+        started: When, in seconds since 1970.
+        seconds_of: What was computed -> how long it took.
+        more: What else is to be kept.
+    """
+    import platform
+    import sys
+    from importlib.metadata import version
+
+    packages = ("stic-eval", "torch", "transformers", "trl", "peft", "numpy", "pillow")
+    loaded = session.__dict__
+    data = {
+        "run": run,
+        **more,
+        "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
+        "seconds": round(time.time() - started, 1),
+        "command": sys.argv[1:],
+        "model": {
+            "name": session.config.model,
+            # None where nothing asked for it: no method of `train` had an adapter.
+            "fingerprint": loaded.get("model_fingerprint"),
+            "dtype": loaded.get("dtype"),
+        },
+        "judge": grading.identity(session.judge),
+        "skipped": len(session.skipped()),
+        "seconds_of": {name: round(value, 2) for name, value in seconds_of.items()},
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in packages},
+    }
+    text = json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+    atomic_write(session.folder / "manifest.json", text)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +17,6 @@ from stic_eval.report.layouts import lay_out
 from stic_eval.store import (
     ResponseStore,
     StageStore,
-    append_jsonl,
     atomic_write,
     cache_dir,
     content_key,
@@ -328,12 +325,11 @@ class Session:
         A run that only read what another had computed leaves that one's manifest: it tells where
         the numbers come from.
         """
-        path = self.folder / "skipped.jsonl"
-        path.unlink(missing_ok=True)
-        if self.skipped():
-            append_jsonl(path, [{"source": item.source, "reason": item.reason} for item in self.skipped()])
+        provenance.list_skipped(self)
         if self._seconds or not (self.folder / "manifest.json").is_file():
-            self._manifest()
+            provenance.manifest(
+                self, self.config.name, self._started, self._seconds, {"key": self.config.key}
+            )
 
     def before(self) -> runs.Scores:
         """What the folder holds of an earlier start; nothing of it if it cannot be read."""
@@ -364,36 +360,3 @@ class Session:
         scores = runs.Scores(self.config.name, self.columns(), list(entries), model=self.config.model)
         runs.save(scores, self.folder)
         return scores
-
-    def _manifest(self) -> None:
-        data = {
-            "run": self.config.name,
-            "key": self.config.key,
-            "started": datetime.fromtimestamp(self._started, UTC).isoformat(timespec="seconds"),
-            "seconds": round(time.time() - self._started, 1),
-            **self.facts(),
-            "seconds_of": {name: round(value, 2) for name, value in self._seconds.items()},
-        }
-        atomic_write(self.folder / "manifest.json", json.dumps(data, indent=1) + "\n")
-
-    def facts(self) -> dict[str, Any]:
-        """Command, model, judge, machine and versions, for a manifest."""
-        import platform
-        import sys
-        from importlib.metadata import version
-
-        packages = ("stic-eval", "torch", "transformers", "trl", "peft", "numpy", "pillow")
-        return {
-            "command": sys.argv[1:],
-            "model": {
-                "name": self.config.model,
-                # None where nothing asked for it: no method of `train` had an adapter.
-                "fingerprint": self.__dict__.get("model_fingerprint"),
-                "dtype": self.__dict__.get("dtype"),
-            },
-            "judge": grading.identity(self.judge),
-            "skipped": len(self.skipped()),
-            "platform": platform.platform(),
-            "python": platform.python_version(),
-            "versions": {name: version(name) for name in packages},
-        }

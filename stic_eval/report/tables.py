@@ -159,8 +159,9 @@ class Line:
 
 
 def setting(value: Any) -> str:
-    """A setting's value as YAML and the command line write it: `true`, `0.5`, `blur`."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    """A value as YAML and the command line write it: `true`, `0.5`, `blur`; in quotes where it must be."""
+    plain = isinstance(value, str) and value.isprintable() and value == value.strip() != ""
+    return str(value) if plain else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def baseline(variant: Variant, variants: Sequence[Variant]) -> Variant | None:

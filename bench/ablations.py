@@ -1,0 +1,76 @@
+"""The evidence in results/pocket: shipped ablations over three seeds, their tables and their figures.
+
+`python -m bench.ablations` runs every shipped ablation on the embedded model (what is cached is not
+computed again), then draws. `--draw` only draws.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+RESULTS = Path(__file__).parent.parent / "results" / "pocket"
+# Ablation -> what of it this model and two cores are spared, and the figures that it gives beside the gains.
+ABLATIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "components": ((), ("progression",)),
+    "negatives": ((), ()),
+    "prompts": ((), ()),
+    "infusion": ((), ()),
+    "released-code-quirks": ((), ()),
+    "data-fraction": ((), ("scaling",)),
+    "alpha-beta": ((), ()),
+    # More than half of the model's width.
+    "lora-rank": (("--exclude", "rank=128"), ("scaling",)),
+    "iterations": (("--exclude", "iterations=3"), ()),
+    "corruption": (("--exclude", "corruption=noise,diffusion,crop"), ("heatmap",)),
+    "pairs": ((), ()),
+}
+SEEDS = "0,1,2"
+
+
+def stic_eval(*argv: str) -> None:
+    """Runs the command in the project's folder.
+
+    Raises:
+        CalledProcessError: It failed.
+    """
+    command = [str(Path(sys.executable).parent / "stic-eval"), *argv]
+    subprocess.run(command, cwd=RESULTS.parent.parent, check=True)
+
+
+def run(names: Sequence[str]) -> None:
+    """Runs ablations, each into a folder of its own."""
+    for name in names:
+        folder = RESULTS / "ablations" / name
+        # Evaluations are made anew from the cached answers, so that whatever is in the folder is of now.
+        (folder / "scores.json").unlink(missing_ok=True)
+        spared, _ = ABLATIONS[name]
+        argv = ["ablate", name, *spared, "--seeds", SEEDS, "--jobs", "2", "--quiet"]
+        stic_eval(*argv, "--output", str(folder.relative_to(RESULTS.parent.parent)))
+
+
+def draw(names: Sequence[str]) -> None:
+    """Draws figures as SVG: of the main run, and of ablations."""
+    for kind in ("gains", "progression", "training"):
+        stic_eval("plot", str(RESULTS), "--kind", kind, "--format", "svg")
+    for name in names:
+        for kind in ("gains", *ABLATIONS[name][1]):
+            stic_eval("plot", str(RESULTS / "ablations" / name), "--kind", kind, "--format", "svg")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs and draws what is named, or everything."""
+    named = [name for name in argv if not name.startswith("-")]
+    unknown = sorted(set(named) - set(ABLATIONS))
+    if unknown:
+        sys.exit(f"no ablation {', '.join(unknown)}: there are {', '.join(ABLATIONS)}")
+    names = named or list(ABLATIONS)
+    if "--draw" not in argv:
+        run(names)
+    draw(names)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,122 @@
+"""results/README.md: the paper's claims one by one, and whether the miniature shows them.
+
+`python -m bench.evidence` builds the page from the records of `results/pocket`. A verdict is by rule: the
+95 % interval lies on the claim's side of zero, on the other side, or on both. The sentences that explain
+are written by hand for the verdict that they stand beside; one that is missing is an error, so that no
+explanation outlives the numbers that it explains.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bench.ablations import ABLATIONS
+from bench.claims import GROUPS, HEAD, TAIL, Claim, Of, Verdict
+from stic_eval.report import runs
+from stic_eval.report.compare import Difference, holm
+from stic_eval.report.sides import Side
+from stic_eval.report.versus import measure
+
+RESULTS = Path(__file__).parent.parent / "results"
+POCKET = RESULTS / "pocket"
+
+
+def side(row: Of) -> Side:
+    """A row's results.
+
+    Raises:
+        LookupError: There is no such row.
+    """
+    folder = POCKET / "ablations" / row.ablation if row.ablation else POCKET
+    scores = runs.load(folder)
+    wanted: dict[str, Any] | None = None
+    if row.ablation and row.settings is not None:
+        wanted = {axis: values[0] for axis, values in scores.axes.items()} | dict(row.settings)
+    entries = [
+        entry
+        for entry in scores.entries
+        if (entry.method, entry.dar) == (row.method, row.dar) and (entry.settings or None) == wanted
+    ]
+    if not entries:
+        raise LookupError(f"{folder}: no row {row}")
+    label = f"{entries[0].title}{' + DaR' if row.dar else ''}"
+    columns = {column.name: column for column in scores.columns}
+    return Side(folder, entries[0].folder, label, scores.model, columns, tuple(entries))
+
+
+def verdict(difference: Difference) -> Verdict:
+    """What a 95 % interval says about a claim that the difference is positive."""
+    return "shown" if difference.low > 0 else "contradicted" if difference.high < 0 else "not shown"
+
+
+def measured(claim: Claim) -> Difference:
+    """The claim's difference, `more` minus `less`, in points."""
+    found = measure(side(claim.less), side(claim.more))
+    line = found.average if claim.benchmark == "average" else None
+    line = line or next(one for one in found.benchmarks if one.name == claim.benchmark)
+    return line.difference
+
+
+def page(groups: Mapping[str, list[Claim]], head: str, tail: str) -> str:
+    """The page as Markdown.
+
+    Raises:
+        KeyError: A claim has no explanation for its verdict.
+    """
+    claims = [claim for group in groups.values() for claim in group]
+    differences = [measured(claim) for claim in claims]
+    adjusted = holm([difference.p for difference in differences])
+    rows = iter([(c, replace(d, p_holm=p)) for c, d, p in zip(claims, differences, adjusted, strict=True)])
+    lines = [head.strip(), ""]
+    for title, group in groups.items():
+        lines += [f"## {title}", "", "| claim | paper | miniature | p (Holm) | |", "|---|---:|---:|---:|---|"]
+        notes = []
+        for _ in group:
+            claim, d = next(rows)
+            says = verdict(d)
+            if says not in claim.why:
+                raise KeyError(f"{claim.text!r} is {says}: {d}; explain that in bench/evidence.py")
+            interval = f"{d.delta:+.1f} [{d.low:.1f}, {d.high:.1f}]"
+            p = "-" if d.p != d.p or d.p_holm is None else f"{d.p:.2g} ({d.p_holm:.2g})"
+            lines.append(f"| {claim.text} | {claim.paper} | {interval} | {p} | **{says}** |")
+            if claim.why[says]:
+                notes.append(f"- *{claim.text}*: {claim.why[says]}")
+        lines += ["", *notes, ""] if notes else [""]
+    return "\n".join(lines) + "\n" + tail.strip() + "\n"
+
+
+def listed() -> list[str]:
+    """A line for each ablation: its folder, what it varies, its figures."""
+    found = []
+    for name in ABLATIONS:
+        folder = POCKET / "ablations" / name
+        axes = ", ".join(f"`{axis}`" for axis in runs.load(folder).axes)
+        figures = sorted((folder / "figures").glob("*.svg"))
+        shown = ", ".join(f"[{f.stem}](pocket/ablations/{name}/figures/{f.name})" for f in figures)
+        found.append(f"| [{name}](pocket/ablations/{name}/table.md) | {axes} | {shown} |")
+    return found
+
+
+def spared() -> str:
+    """What of the shipped ablations was not run, in words."""
+    parts = [f"`{name}` is without `{what[1]}`" for name, (what, _) in ABLATIONS.items() if what]
+    return f"Cells of shipped ablations that two cores were spared: {', '.join(parts)}."
+
+
+def main() -> None:
+    """Writes the page, or with `--print` the numbers behind it."""
+    if "--print" in sys.argv[1:]:
+        for claim in (claim for group in GROUPS.values() for claim in group):
+            d = measured(claim)
+            print(f"{verdict(d):13} {d.delta:+.2f} [{d.low:.2f}, {d.high:.2f}] p={d.p:.3g}  {claim.text}")
+        return
+    tail = TAIL.replace("{ablations}", "\n".join(listed())).replace("{spared}", spared())
+    (RESULTS / "README.md").write_text(page(GROUPS, HEAD, tail), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
