@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Verdict = Literal["shown", "not shown", "contradicted"]
+Verdict = Literal["shown", "suggested", "not shown", "suggested otherwise", "contradicted"]
 
 
 @dataclass(frozen=True)
@@ -65,15 +65,17 @@ HEAD = """
 What of *Enhancing Large Vision Language Models with Self-Training on Image Comprehension* (Deng et al., NeurIPS
 2024) shows on the embedded pocket model: a vision-language model with some million parameters, a drawn world,
 seven benchmarks of 200 rows each (MMBench: 50 questions in four rotations), three training seeds. The paper's
-models are a thousand times larger and see photographs. That a claim does not show here says nothing against
-it there; that it does show says that this program does what the paper describes.
+models are a thousand times larger and see photographs: that a claim does not show here says nothing against
+it there, and one that does is no evidence for it there. What the page is evidence of is that the whole method
+runs and acts in this program.
 
 Each line is a difference that the claim says is positive, in points, with its 95 % interval over test rows and
-seeds; p is of no difference, in brackets after Holm's correction over all lines of this page (how all of that
-is computed: [docs/statistics.md](../docs/statistics.md)). **shown** means that the interval lies above zero,
-**contradicted** below, **not shown** that it holds zero. The paper states no intervals. Its figures are in
-[paper.yaml](paper.yaml); they are of LLaVA-v1.6-7B, and of the average over seven benchmarks unless a line
-says otherwise.
+seeds; p is of no difference, in brackets after Holm's correction over the lines of its section (how all of that
+is computed: [docs/statistics.md](../docs/statistics.md)). **Shown** means that the interval lies above zero and
+that the corrected p is below 0.05; **suggested**, that only the first is so; **not shown**, that the interval
+holds zero; **suggested otherwise** and **contradicted** mirror the first two. The paper states no intervals. Its
+figures are in [paper.yaml](paper.yaml); they are of LLaVA-v1.6-7B, and of the average over seven benchmarks
+unless a line says otherwise.
 
 ![Gains over the baseline](pocket/figures/gains.svg)
 """
@@ -118,7 +120,7 @@ NOT_IN_PAPER = "not in the paper"
 
 GROUPS: dict[str, list[Claim]] = {
     "Self-training helps (tables 1 and 2)": [
-        Claim("STIC with describe-and-respond beats the base", "+4.0", BASE, STIC_DAR, {"shown": ""}),
+        Claim("STIC with describe-and-respond beats the base", "+4.0", BASE, STIC_DAR, {"suggested": ""}),
         Claim("so it does without, like for like", "+2.8", BASE, STIC, {"shown": ""}),
         *(
             Claim(f"on {title}", f"{gain:+.1f}", BASE, STIC_DAR, ON[name], name)
@@ -152,7 +154,7 @@ GROUPS: dict[str, list[Claim]] = {
             cell("prompts", {"dar.prompt_role": "misleading"}, method="baseline"),
             cell("prompts", method="baseline"),
             {
-                "contradicted": "misleading prompts make the pocket model name as much of what is there, and add "
+                "suggested otherwise": "misleading prompts make the pocket model name as much of what is there, and add "
                 "as much again that is not ([descriptions.md](pocket/descriptions.md)). Why its answers suffer "
                 "less from that than from short descriptions, we do not know."
             },
@@ -197,7 +199,7 @@ GROUPS: dict[str, list[Claim]] = {
             NOT_IN_PAPER,
             cell("components", {"stage1.use": False, "dar": "off"}, dar=False),
             cell("components", {"dar": "off"}, dar=False),
-            {"shown": "so the gain is not one of fine-tuning alone."},
+            {"shown": ""},
         ),
         Claim(
             "dispreferred answers help: STIC beats fine-tuning on the preferred ones alone",
@@ -218,7 +220,7 @@ GROUPS: dict[str, list[Claim]] = {
             cell("data-fraction", {"stage1.fraction": 0.125}),
             cell("data-fraction"),
             {
-                "shown": "the gain grows from step to step ([figure](pocket/ablations/data-fraction/figures/scaling.svg))."
+                "suggested": "the gain grows from step to step ([figure](pocket/ablations/data-fraction/figures/scaling.svg))."
             },
         ),
         Claim(
@@ -226,7 +228,7 @@ GROUPS: dict[str, list[Claim]] = {
             "5k items where others use 17k",
             BASE,
             cell("data-fraction", {"stage2.fraction": 0.5}),
-            {"shown": ""},
+            {"suggested": ""},
         ),
         Claim(
             "30 % of them are",

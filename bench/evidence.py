@@ -1,7 +1,8 @@
 """results/README.md: the paper's claims one by one, and whether the miniature shows them.
 
-`python -m bench.evidence` builds the page from the records of `results/pocket`. A verdict is by rule: the
-95 % interval lies on the claim's side of zero, on the other side, or on both. The sentences that explain
+`python -m bench.evidence` builds the page from the records of `results/pocket`. A verdict is by rule: by the
+side of zero on which the 95 % interval lies, if it is on one, and by p after Holm's correction over the
+section of the page. The sentences that explain
 are written by hand for the verdict that they stand beside; one that is missing is an error, so that no
 explanation outlives the numbers that it explains.
 """
@@ -9,7 +10,7 @@ explanation outlives the numbers that it explains.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,8 +50,20 @@ def side(row: Of) -> Side:
 
 
 def verdict(difference: Difference) -> Verdict:
-    """What a 95 % interval says about a claim that the difference is positive."""
-    return "shown" if difference.low > 0 else "contradicted" if difference.high < 0 else "not shown"
+    """What a corrected difference says about a claim that it is positive."""
+    sure = difference.p_holm is not None and difference.p_holm < 0.05
+    if difference.low > 0:
+        return "shown" if sure else "suggested"
+    if difference.high < 0:
+        return "contradicted" if sure else "suggested otherwise"
+    return "not shown"
+
+
+def corrected(group: Sequence[Claim]) -> list[tuple[Claim, Difference]]:
+    """A section's claims with their differences; Holm's correction is over the section."""
+    differences = [measured(claim) for claim in group]
+    adjusted = holm([difference.p for difference in differences])
+    return [(c, replace(d, p_holm=p)) for c, d, p in zip(group, differences, adjusted, strict=True)]
 
 
 def measured(claim: Claim) -> Difference:
@@ -67,16 +80,11 @@ def page(groups: Mapping[str, list[Claim]], head: str, tail: str) -> str:
     Raises:
         KeyError: A claim has no explanation for its verdict.
     """
-    claims = [claim for group in groups.values() for claim in group]
-    differences = [measured(claim) for claim in claims]
-    adjusted = holm([difference.p for difference in differences])
-    rows = iter([(c, replace(d, p_holm=p)) for c, d, p in zip(claims, differences, adjusted, strict=True)])
     lines = [head.strip(), ""]
     for title, group in groups.items():
         lines += [f"## {title}", "", "| claim | paper | miniature | p (Holm) | |", "|---|---:|---:|---:|---|"]
         notes = []
-        for _ in group:
-            claim, d = next(rows)
+        for claim, d in corrected(group):
             says = verdict(d)
             if says not in claim.why:
                 raise KeyError(f"{claim.text!r} is {says}: {d}; explain that in bench/evidence.py")
@@ -110,9 +118,9 @@ def spared() -> str:
 def main() -> None:
     """Writes the page, or with `--print` the numbers behind it."""
     if "--print" in sys.argv[1:]:
-        for claim in (claim for group in GROUPS.values() for claim in group):
-            d = measured(claim)
-            print(f"{verdict(d):13} {d.delta:+.2f} [{d.low:.2f}, {d.high:.2f}] p={d.p:.3g}  {claim.text}")
+        for claim, d in (pair for group in GROUPS.values() for pair in corrected(group)):
+            shown = f"{d.delta:+.2f} [{d.low:.2f}, {d.high:.2f}] p={d.p:.2g} ({d.p_holm:.2g})"
+            print(f"{verdict(d):20} {shown}  {claim.text}")
         return
     tail = TAIL.replace("{ablations}", "\n".join(listed())).replace("{spared}", spared())
     (RESULTS / "README.md").write_text(page(GROUPS, HEAD, tail), encoding="utf-8")

@@ -143,15 +143,19 @@ def axis(name: str, values: object, methods: Sequence[str], where: str) -> Axis:
     return Axis(name, tuple(found))
 
 
-def _named(label: Any, sets: object, methods: Sequence[str], where: str) -> Value:
-    label = label if isinstance(label, (str, int, float, bool)) else text(label)
+def label(value: Any) -> str | int | float | bool:
+    """What a value is called: itself, or its text where it is more than a number, a truth value or a text."""
+    return "none" if value is None else value if isinstance(value, (str, int, float, bool)) else text(value)
+
+
+def _named(name: Any, sets: object, methods: Sequence[str], where: str) -> Value:
     if not isinstance(sets, Mapping):
-        raise UserError(f"{where}: {label}: expected `setting: value` lines")
+        raise UserError(f"{where}: {text(name)}: expected `setting: value` lines")
     parts = [_value(str(path), value, methods, where) for path, value in sets.items()]
     methods_named = [part.method for part in parts if part.method is not None]
     answers = [part.dar for part in parts if part.dar is not None]
     return Value(
-        label,
+        label(name),
         tuple(option for part in parts for option in part.options),
         methods_named[0] if methods_named else None,
         answers[0] if answers else None,
@@ -159,6 +163,12 @@ def _named(label: Any, sets: object, methods: Sequence[str], where: str) -> Valu
 
 
 def _value(name: str, value: Any, methods: Sequence[str], where: str) -> Value:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        raise UserError(f"{where}: {name}: {value} is no number, truth value or text") from None
+    if name in ("method", "dar", "corruption") and not isinstance(value, (str, bool)):
+        raise UserError(f"{where}: {name}: {text(value)} is no name")
     if name == "method":
         registry.methods().get(str(value))
         return Value(str(value), method=str(value))
@@ -177,8 +187,7 @@ def _value(name: str, value: Any, methods: Sequence[str], where: str) -> Value:
             )
         return Value(str(value), (f"stage1.corruptions={json.dumps(weights)}",))
     path = resolve(name, methods, where)
-    label = value if isinstance(value, (str, int, float, bool)) else "none" if value is None else text(value)
-    return Value(label, (f"{path}={json.dumps(value)}",))
+    return Value(label(value), (f"{path}={json.dumps(value)}",))
 
 
 def resolve(name: str, methods: Sequence[str], where: str) -> str:
@@ -253,8 +262,7 @@ def cells(
     conditions = [_condition(item, axes) for item in exclude]
     found = []
     for values in combinations:
-        labels = {name: text(value.label) for name, value in values.items()}
-        if not any(all((labels[n] in wanted) == same for n, wanted, same in c) for c in conditions):
+        if not any(all((values[n].label in wanted) == same for n, wanted, same in c) for c in conditions):
             chosen = next((v.method for v in values.values() if v.method is not None), method)
             found.append(Cell(values, chosen))
     if not found:
@@ -262,12 +270,12 @@ def cells(
     return found
 
 
-_Condition = list[tuple[str, frozenset[str], bool]]
+_Condition = list[tuple[str, frozenset[Any], bool]]
 
 
 def _condition(item: str, axes: Sequence[Axis]) -> _Condition:
     """A condition's parts: (axis, values, whether the cell's has to be one of them)."""
-    known = {axis.name: {text(value.label) for value in axis.values} for axis in axes}
+    known = {axis.name: [value.label for value in axis.values] for axis in axes}
     parts: _Condition = []
     for part in item.split():
         match = re.fullmatch(r"([^=!]+)(!?=)(.+)", part)
@@ -276,12 +284,22 @@ def _condition(item: str, axes: Sequence[Axis]) -> _Condition:
         name, sign, values = match.groups()
         if name not in known:
             raise UserError(f"--exclude {item}: no axis is called {name}{registry.suggest(name, [*known])}")
-        wanted = frozenset(text(_read(value)) for value in values.split(","))
-        strange = sorted(wanted - known[name])
-        if strange:
-            advice = registry.suggest(strange[0], sorted(known[name]))
-            raise UserError(f"--exclude {item}: {name} has no value {strange[0]}{advice}")
-        parts.append((name, wanted, sign == "="))
+        wanted = [_found(value, known[name], f"--exclude {item}: {name}") for value in values.split(",")]
+        parts.append((name, frozenset(wanted), sign == "="))
     if not parts:
         raise UserError("--exclude: is empty")
     return parts
+
+
+def _found(written: str, labels: Sequence[Any], where: str) -> Any:
+    """The value of an axis that is written so: by its text, or as a number (`0` is `0.0`)."""
+    for value in labels:
+        if text(value) == written:
+            return value
+    read = _read(written)
+    number = isinstance(read, (int, float)) and not isinstance(read, bool)
+    for value in labels:
+        if (number or type(value) is type(read)) and not isinstance(value, bool) and value == read:
+            return value
+    shown = [text(value) for value in labels]
+    raise UserError(f"{where} has no value {written}{registry.suggest(written, shown)} ({', '.join(shown)})")

@@ -6,8 +6,10 @@ library that ends the process, costs the task and not the grid.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -184,6 +186,8 @@ def _end(workers: Sequence[_Worker]) -> None:
 
 def _work(pipe: Connection, number: int, setup: Setup, common: Any) -> None:
     """A worker's life: tasks until there are none, or until nobody listens any more."""
+    # Leaving as Python does gives back what the libraries have taken of the system.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     handle: Callable[[Any, Send], None] | None = None
     try:
         while True:
@@ -195,6 +199,7 @@ def _work(pipe: Connection, number: int, setup: Setup, common: Any) -> None:
             except (BrokenPipeError, ConnectionResetError):
                 return
             except Exception as error:
+                logging.getLogger("stic_eval.run").exception("%s: failed", task.id)
                 pipe.send(("failed", _reason(error)))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return

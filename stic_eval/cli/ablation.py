@@ -31,6 +31,7 @@ def run(
     grid: cells.Grid,
     spec: Spec,
     axes: Sequence[Axis],
+    without_default: Sequence[str],
     *,
     name: str,
     jobs: int,
@@ -79,6 +80,7 @@ def run(
         skipped = len(base.skipped())
     scores = runs.Scores(name, base.columns(), [p.entry for p in planned], model=grid.base.model)
     scores.axes = {axis.name: [value.label for value in axis.values] for axis in axes}
+    scores.without_default = list(without_default)
     started = time.time()
     board = Board(_lines(grid, planned, todo), work, jobs, {i: line.what for i, (_, line) in todo.items()})
     interrupted = False
@@ -92,18 +94,14 @@ def run(
     if board.done or not (folder / "manifest.json").is_file():
         more = {"jobs": jobs, "failed": board.failed}
         provenance.manifest(base, name, started, board.done, more)
-    if not any(entry.summaries for entry in scores.entries):
-        if interrupted:
-            raise typer.Exit(130)
-        raise RunError(
-            f"no cell could be evaluated: {next(iter(board.failed.values()), 'nothing to do')} (see {log})"
-        )
-    table = lay_out([scores])
-    render.write(table, folder)
-    from stic_eval.cli.table import print_table
+    table = None
+    if any(entry.summaries for entry in scores.entries):
+        table = lay_out([scores])
+        render.write(table, folder)
+        from stic_eval.cli.table import print_table
 
-    print_table(table)
-    typer.echo(f"\n{folder}/table.md, .tex, .html, .csv, .json; records/; run.log")
+        print_table(table)
+        typer.echo(f"\n{folder}/table.md, .tex, .html, .csv, .json; records/; run.log")
     if interrupted:
         typer.echo(
             f"stic-eval: interrupted; finished stages and cells are kept ({folder}): the same command resumes"
@@ -111,6 +109,9 @@ def run(
             err=True,
         )
         raise typer.Exit(130)
+    if table is None:
+        reason = next(iter(board.failed.values()), "nothing to do")
+        raise RunError(f"no cell could be evaluated: {reason} (see {log}; the same command tries again)")
     if board.failed:
         broken = [line for line in board.lines if any(task in board.failed for task in line.tasks)]
         first = next(board.failed[t] for line in broken for t in line.tasks if t in board.failed)

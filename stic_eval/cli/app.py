@@ -113,7 +113,11 @@ def invoke(argv: list[str]) -> int:
         if verbose:
             traceback.print_exc()
         first = (str(error).strip().splitlines() or [""])[0]
-        hint = "" if verbose or argv[:1] not in (["run"], ["train"], ["eval"]) else " (-v shows where)"
+        hint = (
+            ""
+            if verbose or argv[:1] not in (["run"], ["train"], ["eval"], ["ablate"])
+            else " (-v shows where)"
+        )
         fail(f"failed unexpectedly: {type(error).__name__}: {first}{hint}")
         return 1
 

@@ -80,7 +80,8 @@ def sessions(grid: Grid, report: Reporter) -> tuple[Session, list[Session]]:
         data = inputs.load(group[0].config, report, wanted)
         for session in group:
             session.inputs = data
-    base.inputs = found[0].inputs
+    skipped = {(item.source, item.reason): item for session in found for item in session.inputs.skipped}
+    base.inputs = replace(found[0].inputs, skipped=tuple(skipped.values()))
     return base, found
 
 
@@ -106,7 +107,7 @@ def evaluations(grid: Grid, base: Session, cells: Sequence[Session]) -> list[Pla
         entry.stages[:] = session.trained(variant) or stages.get(folder, [])
         for name, key in keys.items():
             old, summary = known.get((folder, name), ("", None))
-            if summary is not None and old == key:
+            if summary is not None and old == key and not session.asks_again(name, summary):
                 entry.keys[name], entry.summaries[name] = key, summary
         missing = tuple(name for name in keys if name not in entry.keys)
         planned = Planned(index, session, variant, entry, missing, same)
@@ -192,6 +193,7 @@ def work(number: int, common: tuple[Grid, int, Path]) -> Callable[[Any, pool.Sen
     from stic_eval.cli.progress import Reporter
 
     go_offline(grid.base.offline)
+    grid = _with_a_share_of_the_judge(grid, jobs)
     telling = Telling()
     quiet = Reporter(log, quiet=True)
     quiet.__enter__()  # until the process ends
@@ -215,6 +217,16 @@ def work(number: int, common: tuple[Grid, int, Path]) -> Callable[[Any, pool.Sen
         send("result", ("stages", "", item.session.trained(item.variant)))
 
     return handle
+
+
+def _with_a_share_of_the_judge(grid: Grid, jobs: int) -> Grid:
+    """The grid for one of several workers: a cap on a judge's requests is for all of them together."""
+    cap = grid.base.judge.max_requests
+    if cap is None or jobs == 1:
+        return grid
+    judge = {"judge": grid.base.judge.model_copy(update={"max_requests": cap // jobs})}
+    configs = tuple(config.model_copy(update=judge) for config in grid.configs)
+    return replace(grid, base=grid.base.model_copy(update=judge), configs=configs)
 
 
 class Telling:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from enum import StrEnum
@@ -261,8 +260,7 @@ def _broken(score: str) -> str:
 
 
 def _markdown(found: Versus, rows: Sequence[Flip], total: int | None) -> str:
-    def escape(text: str) -> str:
-        return re.sub(r"([\\`*_\[\]<>|#&~!])", r"\\\1", _line(text))
+    from stic_eval.report.cells import markdown as escape
 
     lines = [f"- A: {escape(_who(found.a))}", f"- B: {escape(_who(found.b))}", ""]
     lines += ["| " + " | ".join(_HEAD) + " |", "| ---" + " | ---:" * (len(_HEAD) - 1) + " |"]

@@ -102,6 +102,8 @@ def stages(stage: Stage | None) -> Iterator[Stage]:
     seen: list[Stage] = []
 
     def visit(current: Stage) -> None:
+        if any(current is stage for stage in seen):
+            return
         for need in current.needs:
             visit(need)
         if current not in seen:

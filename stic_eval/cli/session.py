@@ -165,9 +165,7 @@ class Session:
             for benchmark in self.benchmarks:
                 key = self.evaluation_key(benchmark, variant)
                 old_key, summary = known.get((variant.folder, benchmark.name), ("", None))
-                # What a judge left open is asked again; the answers are cached, and so are its replies.
-                again = summary is not None and summary.unscored and self.judge and benchmark.judging
-                if summary is None or old_key != key or again:
+                if summary is None or old_key != key or self.asks_again(benchmark.name, summary):
                     todo.append((entry, variant, benchmark, key))
                 else:
                     entry.keys[benchmark.name], entry.summaries[benchmark.name] = key, summary
@@ -183,6 +181,11 @@ class Session:
         table = lay_out([self._save(entries)])
         render.write(table, self.folder)
         return table
+
+    def asks_again(self, name: str, summary: Summary) -> bool:
+        """Whether a judge left something open that it is to be asked again; the answers are cached."""
+        judging = any(b.name == name and b.judging is not None for b in self.benchmarks)
+        return bool(summary.unscored and judging and self.judge is not None)
 
     def train(self, variant: Variant) -> Path | None:
         """Runs what stages of a variant are not done; returns the adapter's folder, None for no adapter."""
@@ -212,8 +215,9 @@ class Session:
         """The stages of a variant with their content keys, the first first."""
         from stic_eval.selftrain.execute import stage_key
 
+        known: dict[int, str] = {}
         return [
-            (stage, stage_key(stage, self.inputs.data, self.fingerprint, variant.seed or 0))
+            (stage, stage_key(stage, self.inputs.data, self.fingerprint, variant.seed or 0, known))
             for stage in plan.stages(variant.plan.adapter)
         ]
 

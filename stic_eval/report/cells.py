@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Literal
 
@@ -38,6 +39,11 @@ def points(value: float, sign: Literal["", "+"] = "") -> str:
 def one_line(text: str) -> str:
     """A title or note as one line without control characters."""
     return printable(" ".join(text.split()))
+
+
+def markdown(text: str) -> str:
+    """A text as one line that Markdown shows as it is, mathematics of GitHub's included."""
+    return re.sub(r"([\\`*_\[\]<>|~&$#])", r"\\\1", one_line(text))
 
 
 def ranks(table: Table) -> Mapping[tuple[int, str], Rank]:

@@ -187,7 +187,7 @@ def scaling(table: Table, ablated: Mapping[str, Sequence[Any]], look: Look) -> F
     axis = look.x or (quantities[0] if quantities else "")
     if axis not in quantities:
         what = f"{plain(axis)} is no axis of numbers" if axis else "needs an ablation over an axis of numbers"
-        raise needs("scaling", f"{what} (`stic-eval ablate --grid stage1.fraction=0.25,0.5,1`)")
+        raise needs("scaling", f"{what} (`stic-eval ablate --vary stage1.fraction=0.25,0.5,1`)")
     name = look.benchmark or AVERAGE
     lines: dict[str, list[Row]] = {}
     for row in chosen(table, look.methods):
@@ -199,6 +199,9 @@ def scaling(table: Table, ablated: Mapping[str, Sequence[Any]], look: Look) -> F
         for label, rows in lines.items()
         if not compared or any(row.cells[name].difference for row in rows)
     }
+    if any(len(rows) > 1 for rows in lines.values()):
+        # What departs from the default in another axis alone has one place on this one: no line.
+        lines = {label: rows for label, rows in lines.items() if len(rows) > 1}
     if not lines:
         raise needs("scaling", "nothing of this run is scored along that axis")
     if len(lines) > _MOST_LINES:

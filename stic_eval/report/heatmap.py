@@ -32,7 +32,7 @@ def heatmap(table: Table, ablated: Mapping[str, Sequence[Any]], look: Look) -> F
     wanted = [axis for axis in (look.y, look.x) if axis]
     rest = [axis for axis in open_axes if axis not in wanted]
     if len(wanted) + len(rest) < 2:
-        raise needs("heatmap", "needs an ablation over two axes or more (`stic-eval ablate --grid`)")
+        raise needs("heatmap", "needs an ablation over two axes or more (`stic-eval ablate --vary`)")
     y = look.y or rest.pop(0)
     x = look.x or rest.pop(0)
     if x == y:

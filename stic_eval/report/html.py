@@ -136,11 +136,12 @@ def write(
         warnings.append(f"{shown.missing:,} of {len(shown.addresses):,} images could not be read.")
     sides = samples.sides(scores)
     others = [side.key for side in sides if not side.baseline]
+    cells = [key for key in others if not key.startswith("baseline")] or others  # of an ablation
     meta = {
         "benchmarks": [{"name": column.name, "title": printable(column.title)} for column in scores.columns],
         "sides": [asdict(side) for side in sides],
         # Flips shown first: of an ablation's default cell; of a run's last method, which controls precede.
-        "compared": others[0 if scores.axes else -1] if others else None,
+        "compared": (cells[0] if scores.axes else others[-1]) if others else None,
         "pairs": [{"label": group.label, "total": group.total} for group in sets],
         "chunk": CHUNK,
     }

@@ -150,6 +150,9 @@ def _ablation(
     cells = [item for item in merged.placed if item.variant.settings]
     rest = [item for item in merged.placed if not item.variant.settings]
     if by:
+        open_ = sorted(merged.without_default - set(by))
+        if open_:
+            raise UserError(f"--by: {', '.join(open_)} has no default value in this grid; name it too")
         default = {axis: values[0] for axis, values in axes.items() if axis not in by}
         cells = [item for item in cells if _at(item.variant, default)]
         if not cells:
@@ -198,6 +201,9 @@ def _referrer(merged: Merged, reference: str | None) -> Callable[[Placed], Varia
     if reference == "default":
         if not merged.axes:
             raise UserError("--reference default: the run is no ablation; name a row, e.g. --reference STIC")
+        if merged.without_default:
+            names = ", ".join(sorted(merged.without_default))
+            raise UserError(f"--reference default: the grid has no default value of {names}; name a row")
         values = {axis: choices[0] for axis, choices in merged.axes.items()}
         found = [p for p in merged.placed if p.variant.settings and _at(p.variant, values)]
         if not found:

@@ -40,12 +40,14 @@ class Merged:
         placed: Variants, each once.
         axes: Of ablations: axis -> values in the order of the grid, the default's first.
         notes: The runs' own.
+        without_default: Axes whose first value is not the default.
     """
 
     columns: tuple[Column, ...]
     placed: tuple[Placed, ...]
     axes: dict[str, list[Any]]
     notes: tuple[str, ...]
+    without_default: frozenset[str] = frozenset()
 
     @property
     def models(self) -> dict[str, str]:
@@ -89,7 +91,11 @@ def merge(found: Sequence[Scores]) -> Merged:
         own = [*scores.unfinished(), *scores.notes]
         notes += [f"{name}: {note}" for note in own] if len(found) > 1 else own
     return Merged(
-        tuple(column for column, _, _ in columns.values()), tuple(placed), axes, tuple(dict.fromkeys(notes))
+        tuple(column for column, _, _ in columns.values()),
+        tuple(placed),
+        axes,
+        tuple(dict.fromkeys(notes)),
+        frozenset(axis for scores in found for axis in scores.without_default),
     )
 
 

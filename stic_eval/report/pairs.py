@@ -11,6 +11,7 @@ from stic_eval.errors import UserError
 from stic_eval.images import CORRUPTIONS, corrupt, load_bytes
 from stic_eval.printable import printable
 from stic_eval.report.runs import Scores
+from stic_eval.report.tables import setting
 from stic_eval.types import ImageRef
 
 _COLUMNS = ["prompt", "chosen", "rejected", "images", "image_sha256", "source", "negative", "seed"]
@@ -86,7 +87,7 @@ def _named(scores: Scores) -> dict[str, str]:
         keys = [stage.key for stage in entry.stages if stage.name == "pairs"]
         for number, key in enumerate(keys, start=1):
             when = f"seed {entry.seed}" + (f", round {number}" if len(keys) > 1 else "")
-            cell = ", ".join(f"{axis}={value}" for axis, value in entry.settings.items())
+            cell = ", ".join(f"{axis}={setting(value)}" for axis, value in entry.settings.items())
             title = f"{entry.title} ({cell})" if cell else entry.title
             titles = users.setdefault(key, (when, []))[1]
             if title not in titles:

@@ -9,13 +9,12 @@ import csv
 import io
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from stic_eval.report.cells import delta_text, interval_text, one_line, score_text
+from stic_eval.report.cells import delta_text, interval_text, markdown, one_line, score_text
 from stic_eval.report.html_table import to_html
 from stic_eval.report.latex import to_latex
 from stic_eval.report.tables import Row, Table, setting
@@ -23,11 +22,7 @@ from stic_eval.report.tables import Row, Table, setting
 
 def to_markdown(table: Table) -> str:
     """The table as GitHub Markdown, notes as a list below."""
-
-    def escape(text: str) -> str:
-        return re.sub(r"([\\`*_\[\]<>|~&])", r"\\\1", one_line(text))
-
-    titles = [escape(text) for text in [*table.heads, *(title for _, title in table.fields)]]
+    titles = [markdown(text) for text in [*table.heads, *(title for _, title in table.fields)]]
     lines = [
         "| " + " | ".join(titles) + " |",
         "|" + " --- |" * len(table.heads) + " ---: |" * len(table.fields),
@@ -38,8 +33,8 @@ def to_markdown(table: Table) -> str:
             cell = row.cells[name]
             parts = [score_text(cell), delta_text(cell), interval_text(cell)]
             cells.append("<br>".join(part.replace("*", r"\*") for part in parts if part))
-        lines.append("| " + " | ".join([*(escape(head) for head in row.heads), *cells]) + " |")
-    return "\n".join([*lines, "", *(f"- {escape(note)}" for note in table.notes), ""])
+        lines.append("| " + " | ".join([*(markdown(head) for head in row.heads), *cells]) + " |")
+    return "\n".join([*lines, "", *(f"- {markdown(note)}" for note in table.notes), ""])
 
 
 def to_csv(tables: Table | Sequence[Table]) -> str:
@@ -97,7 +92,7 @@ def _finite(value: Any) -> Any:
 def to_json(tables: Table | Sequence[Table]) -> str:
     """A table as data: columns, rows with their cells, notes. A list of several."""
     data = _data(tables) if isinstance(tables, Table) else [_data(table) for table in tables]
-    return json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(data, indent=1, allow_nan=False) + "\n"
 
 
 def _data(table: Table) -> Mapping[str, Any]:

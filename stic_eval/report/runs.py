@@ -76,8 +76,8 @@ class Scores:
         entries: Variants, each with one seed.
         notes: For under the table.
         model: What was evaluated.
-        axes: Of an ablation: axis -> its values in the order of the grid, the default cell's first where
-            it has one. Empty in a run.
+        axes: Of an ablation: axis -> its values in the order of the grid, the default first. Empty in a run.
+        without_default: Axes whose first value is not the default, since that is not among them.
     """
 
     run: str
@@ -86,6 +86,7 @@ class Scores:
     notes: list[str] = field(default_factory=list)
     model: str = ""
     axes: dict[str, list[Any]] = field(default_factory=dict)
+    without_default: list[str] = field(default_factory=list)
 
     def known(self) -> Mapping[tuple[str, str], tuple[str, Summary]]:
         """(folder, benchmark) -> (key, summary) of everything evaluated so far."""
@@ -146,6 +147,7 @@ def save(scores: Scores, folder: Path) -> None:
         "model": scores.model,
         "columns": [asdict(column) for column in scores.columns],
         "axes": scores.axes,
+        "without_default": scores.without_default,
         "notes": scores.notes,
         "variants": [],
     }

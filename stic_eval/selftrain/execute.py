@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 _PACKAGES = ("stic-eval", "torch", "transformers", "trl", "peft")
 
 
-def stage_key(stage: Stage, data: Data, fingerprint: str, seed: int) -> str:
+def stage_key(
+    stage: Stage, data: Data, fingerprint: str, seed: int, known: dict[int, str] | None = None
+) -> str:
     """The content key (64 hex digits) of what a stage puts out.
 
     Args:
@@ -29,22 +31,28 @@ def stage_key(stage: Stage, data: Data, fingerprint: str, seed: int) -> str:
         data: The inputs. Those count that the stage reads, directly, and as many of them as it takes.
         fingerprint: Of the base model.
         seed: The run's.
+        known: Keys that were computed before with the same other arguments, by the stages' identity; a
+            stage may be needed along many paths.
 
     Raises:
         TypeError: A parameter has no content key (it is no JSON value).
     """
-    return content_key(
+    known = {} if known is None else known
+    if id(stage) in known:
+        return known[id(stage)]
+    known[id(stage)] = content_key(
         {
             "name": stage.name,
             "version": stage.version,
             "params": stage.params,
-            "needs": [stage_key(need, data, fingerprint, seed) for need in stage.needs],
+            "needs": [stage_key(need, data, fingerprint, seed, known) for need in stage.needs],
             "reads": {kind: data.key(kind, stage.takes(kind)) for kind in stage.reads},
             "requests": REQUEST_VERSION,
             "model": fingerprint,
             "seed": seed,
         }
     )
+    return known[id(stage)]
 
 
 def run_stage(

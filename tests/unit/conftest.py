@@ -100,7 +100,9 @@ class World:
         (folder,) = (self.folder / "results").iterdir()
         return folder
 
-    def stage_key(self, stage: Stage, data: Data, fingerprint: str, seed: int) -> str:
+    def stage_key(
+        self, stage: Stage, data: Data, fingerprint: str, seed: int, known: dict[int, str] | None = None
+    ) -> str:
         needs = [self.stage_key(need, data, fingerprint, seed) for need in stage.needs]
         return content_key([stage.name, dict(stage.params), needs, data.images_key, fingerprint, seed])
 

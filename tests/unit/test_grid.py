@@ -70,6 +70,11 @@ def test_values_come_back_as_they_were_written(values: list[object]) -> None:
         ("dar.sees=true", 'unknown option "dar.sees"'),
         ("method=stick", '"stick"'),
         ("beta=0.1,0.10", "more than once"),
+        ("beta=[2020-01-01]", "2020-01-01 is no number"),
+        ("beta=[.nan]", "nan is no number"),
+        ("corruption=[[1]]", "[1] is no name"),
+        ("dar=[[1]]", "[1] is no name"),
+        ("method=[5]", "5 is no name"),
     ],
 )
 def test_what_is_no_axis_is_refused_by_name(item: str, why: str) -> None:
@@ -101,6 +106,7 @@ def test_one_at_a_time_departs_from_the_default_in_one_thing() -> None:
     ("condition", "left"),
     [
         ("p_corrupt=0 corruption!=both", lambda c, p: not (p == 0 and c != "both")),
+        ("p_corrupt=0.0,1e0", lambda c, p: p == 0.5),
         ("corruption=blur,blank", lambda c, p: c == "both"),
         ("p_corrupt!=0.5", lambda c, p: p == 0.5),
     ],
@@ -125,6 +131,12 @@ def test_a_condition_that_cannot_be_meant_is_refused(condition: str, why: str) -
         settings(exclude=[condition])
 
 
+def test_a_condition_may_name_what_yaml_takes_for_truth() -> None:
+    dar = axis("dar=on,off")
+    found = grid.cells([dar], "stic", default={"dar": dar.values[0]}, exclude=["dar=on"])
+    assert [cell.settings for cell in found] == [{"dar": "off"}]
+
+
 def test_cells_have_names_of_files_of_their_own() -> None:
     long = [
         axis(f"stage1.images={','.join(map(str, range(1, 30)))}"),
@@ -143,7 +155,7 @@ def test_names_stand_for_several_settings() -> None:
     assert (sft.label, sft.options, sft.method) == ("sft", (), "sft")
 
 
-def test_what_the_issue_asks_for_is_shipped_and_readable() -> None:
+def test_what_is_shipped_is_readable() -> None:
     assert spec.shipped() == sorted(SHIPPED)
     for name in SHIPPED:
         content = spec.load(name)

@@ -1,0 +1,177 @@
+"""From the command line's values and an ablation to the settings of every cell."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stic_eval import layers, registry
+from stic_eval.ablate import grid as grids
+from stic_eval.ablate.grid import Axis, Value
+from stic_eval.cli import options as o
+from stic_eval.cli.cells import Grid
+from stic_eval.config import RunConfig, read_file
+from stic_eval.errors import UserError
+from stic_eval.store import content_key
+
+if TYPE_CHECKING:
+    from stic_eval.ablate.spec import Spec
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a command was given.
+
+    Attributes:
+        spec: The ablation.
+        where: What it is called in messages: its file, its name, or `--vary`.
+        vary: Axes of the command line; they take the place of the ablation's.
+        preset: As for a run.
+        file: As for a run.
+        overrides: `-o` items.
+        flags: RunConfig fields.
+    """
+
+    spec: Spec
+    where: str
+    vary: tuple[str, ...]
+    preset: str | None
+    file: Path | None
+    overrides: tuple[str, ...]
+    flags: Mapping[str, Any]
+
+    @property
+    def methods(self) -> list[str]:
+        """Methods that cells evaluate, the ablation's own first."""
+        named: list[str] = []
+        for item in self.vary:
+            axis, _, values = item.partition("=")
+            if axis.strip() == "method":
+                named += [value.strip() for value in values.strip("[] ").split(",")]
+        listed = self.spec.vary.get("method", []) if not self.vary else []
+        named += [str(method) for method in listed] if isinstance(listed, (list, dict)) else []
+        return list(dict.fromkeys([self.spec.method, *named]))
+
+
+def settings(given: Given, method: str, options: Sequence[str] = (), dar: bool | None = None) -> RunConfig:
+    """The settings of a cell: the ablation's below the command line's, the cell's own above all."""
+    spec = given.spec
+    own = [f"{path}={json.dumps(value)}" for path, value in spec.options.items()]
+    if spec.dar is not None and not (given.file and "dar" in read_file(given.file)):
+        own.insert(0, f"dar.use={json.dumps(spec.dar)}")
+    shared = [item for item in (*own, *given.overrides) if _concerns(item, method, given.methods)]
+    last = [] if dar is None else [f"dar.use={json.dumps('only' if dar else False)}"]
+    flags = {**given.flags, "methods": [method]}
+    return o.configure(given.preset, given.file, [*shared, *options, *last], flags)
+
+
+def _concerns(item: str, method: str, methods: Sequence[str]) -> bool:
+    """Whether an `-o` item is for a method, where others of the grid have what it names."""
+    path = item.partition("=")[0].strip()
+    head, _, rest = path.partition(".")
+    if head in methods and rest:
+        return head == method
+    configs = {name: registry.methods().get(name).config for name in methods}
+    if head in RunConfig.model_fields or not any(layers.has(path, config) for config in configs.values()):
+        return True  # not of a method, or of none, which is refused where it is read
+    return layers.has(path, configs[method])
+
+
+def axes(given: Given) -> tuple[list[Axis], list[str]]:
+    """The axes, each with its default value first, and the names of those that have no default.
+
+    One at a time, an axis without its default gets it: departures are from it.
+
+    Raises:
+        UserError: An axis or a value is none, or one at a time has no default to depart from.
+    """
+    methods = given.methods
+    if given.vary:
+        found = [grids.parse_axis(item, methods) for item in given.vary]
+        names = [axis.name for axis in found]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice:
+            raise UserError(f"--vary {twice}: is given more than once; give all values in one")
+    else:
+        items = given.spec.vary.items()
+        found = [grids.axis(key, values, methods, given.where) for key, values in items]
+    if not found:
+        raise UserError(f"{given.where}: varies nothing; name axes under `vary`, or give --vary")
+    ordered, without = [], []
+    for axis in found:
+        default = next((value for value in axis.values if _is_default(given, value)), None)
+        if default is None and given.spec.design == "one-at-a-time":
+            default = _default(given, axis)
+        if default is None:
+            without.append(axis.name)
+            ordered.append(axis)
+        else:
+            ordered.append(Axis(axis.name, (default, *(v for v in axis.values if v != default))))
+    return ordered, without
+
+
+def _is_default(given: Given, value: Value) -> bool:
+    if value.dar is not None and not value.options:
+        return value.dar
+    own = given.spec.method
+    if (value.method or own) != own:
+        return False
+    default = settings(given, own)
+    try:
+        return settings(given, own, value.options) == default
+    except UserError as error:  # of the value, for the default alone went well
+        raise UserError(f"{given.where}: value {grids.text(value.label)}: {error}") from error
+
+
+def _default(given: Given, axis: Axis) -> Value:
+    """The value that an axis' setting has by itself."""
+    paths = {option.partition("=")[0] for value in axis.values for option in value.options}
+    if len(paths) != 1:
+        raise UserError(
+            f"--one-at-a-time: no value of {axis.name} is the default; add one, or leave that flag out"
+        )
+    (path,) = paths
+    found: Any = settings(given, given.spec.method).model_dump(mode="json")
+    if path.partition(".")[0] not in found:
+        found = found["method_options"][given.spec.method]
+    for part in path.split("."):
+        found = found[part]
+    return Value(grids.label(found))
+
+
+def grid(given: Given, varied: Sequence[Axis], name: str, output: Path | None) -> Grid:
+    """The cells with their settings, all in one folder.
+
+    Raises:
+        UserError: A value does not fit its setting.
+    """
+    spec = given.spec
+    cells = grids.cells(
+        varied,
+        spec.method,
+        default={axis.name: axis.values[0] for axis in varied},
+        one_at_a_time=spec.design == "one-at-a-time",
+        exclude=spec.exclude,
+    )
+    base = settings(given, spec.method)
+    configs = []
+    for cell in cells:
+        try:
+            configs.append(settings(given, cell.method, cell.options, cell.dar))
+        except UserError as error:
+            raise UserError(f"{given.where}: cell {cell.label}: {error}") from error
+    key = content_key(
+        [base.key, [[c.settings, config.key] for c, config in zip(cells, configs, strict=True)]]
+    )
+    shown = base.name.split(f"-{spec.method}-")[0]
+    folder = Path(os.path.expanduser(output)) if output else Path("results") / f"{shown}-{name}-{key[:8]}"
+    here = {"output": folder}
+    return Grid(
+        base.model_copy(update=here),
+        tuple(cells),
+        tuple(config.model_copy(update=here) for config in configs),
+    )
