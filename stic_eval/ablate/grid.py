@@ -94,7 +94,7 @@ def _short(plain: str, cell: Cell) -> str:
 
 
 def parse_axis(item: str, methods: Sequence[str]) -> Axis:
-    """`--vary NAME=VALUE,VALUE,...` as an axis; `NAME=[...]` is a YAML list, for values with commas.
+    """`--vary NAME=VALUE,VALUE,...` as an axis; the values are a YAML list, with or without its brackets.
 
     Args:
         item: The text.
@@ -106,20 +106,24 @@ def parse_axis(item: str, methods: Sequence[str]) -> Axis:
     name, equals, values = (part.strip() for part in item.partition("="))
     if not equals or not name or not values:
         raise UserError(f"--vary {item}: expected AXIS=VALUE,VALUE,...")
-    parts = [values] if values.startswith("[") else values.split(",")
     try:
-        parsed = [_read(part) for part in parts]
-    except yaml.YAMLError as error:
-        raise UserError(f"--vary {item}: a value is not valid YAML") from error
-    return axis(name, parsed[0] if values.startswith("[") else parsed, methods, f"--vary {item}")
+        parsed = yaml.safe_load(values if values.startswith("[") else f"[{values}]")
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"--vary {item}: the values are not valid YAML") from error
+    if not isinstance(parsed, list):
+        raise UserError(f"--vary {item}: expected AXIS=VALUE,VALUE,...")
+    numbers = [_read(value) if isinstance(value, str) else value for value in parsed]
+    return axis(name, numbers, methods, f"--vary {item}")
 
 
 def _read(part: str) -> Any:
-    """A value as YAML or JSON has it: `1e-5` is a number to the one alone."""
-    try:
-        return json.loads(part)
-    except ValueError:
-        return yaml.safe_load(part)
+    """A value as JSON has it, to which alone `1e-5` is a number, else as YAML, else as it stands."""
+    for read in (json.loads, yaml.safe_load):
+        try:
+            return read(part)
+        except (ValueError, yaml.YAMLError):
+            continue
+    return part
 
 
 def axis(name: str, values: object, methods: Sequence[str], where: str) -> Axis:

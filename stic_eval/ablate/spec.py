@@ -88,4 +88,5 @@ def _checked(content: str, where: str) -> Spec:
         key = ".".join(str(part) for part in first["loc"] if not str(part).startswith("literal"))
         if first["type"] == "extra_forbidden":
             raise UserError(f"{where}: unknown key {key}{suggest(key, [*Spec.model_fields])}") from error
-        raise UserError(f"{where}: {key}: {first['msg'][:1].lower()}{first['msg'][1:]}") from error
+        form = ", e.g. `p_corrupt=0 corruption!=both`" if key.startswith("exclude") else ""
+        raise UserError(f"{where}: {key}: {first['msg'][:1].lower()}{first['msg'][1:]}{form}") from error

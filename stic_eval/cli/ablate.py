@@ -37,9 +37,14 @@ def ablate(
                      help="Cells to leave out, e.g. `p_corrupt=0 corruption!=both`; repeatable."),
     ] = None,
     seeds: Annotated[
-        str | None,
-        typer.Option("--seeds", "--seed", help="Training seeds, e.g. `0,1,2`.", show_default="0",
-                     rich_help_panel=_GRID),
+        list[str] | None,
+        typer.Option(
+            "--seeds",
+            "--seed",
+            help="Training seeds of every cell, e.g. `0,1,2`; repeatable.",
+            show_default="0",
+            rich_help_panel=_GRID,
+        ),
     ] = None,
     jobs: Annotated[
         int, typer.Option("--jobs", "-j", min=1, max=256, help="Worker processes.", rich_help_panel="Machine")
@@ -118,6 +123,8 @@ def ablate(
     where = "--vary" if vary else f"ablation {name}" if name in specs.shipped() else str(name)
     given = gridbuild.Given(spec, where, tuple(vary or ()), preset, config, tuple(option or ()), flags)
     axes, without_default = gridbuild.axes(given)
+    if dar is not None and any(value.dar is not None for axis in axes for value in axis.values):
+        raise UserError(f"--{'' if dar else 'no-'}dar: the axis dar decides; leave one of both out")
     known = Path(name).stem if name and not vary else "grid"
     grid = gridbuild.grid(given, axes, known, output)
     ablation.run(
@@ -126,10 +133,10 @@ def ablate(
     )  # fmt: skip
 
 
-def _seeds(text: str | None) -> tuple[int, ...]:
+def _seeds(given: list[str] | None) -> tuple[int, ...]:
     from stic_eval.errors import UserError
 
-    parts = [part.strip() for part in (text or "").split(",") if part.strip()]
+    parts = [part.strip() for item in given or () for part in item.split(",")]
     if not all(part.isdecimal() for part in parts):
-        raise UserError(f"--seeds {text}: give whole numbers, e.g. 0,1,2")
+        raise UserError(f"--seeds {','.join(given or ())}: give whole numbers, e.g. 0,1,2")
     return tuple(dict.fromkeys(int(part) for part in parts))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +86,7 @@ def run(
     board = Board(_lines(grid, planned, todo), work, jobs, {i: line.what for i, (_, line) in todo.items()})
     interrupted = False
     try:
-        with View(board, quiet) as view:
+        with View(board, quiet) as view, _stopped_politely():
             _work(grid, planned, {i: task for i, (task, _) in todo.items()}, scores, view, jobs, log)
     except KeyboardInterrupt:
         interrupted = True
@@ -121,6 +122,20 @@ def run(
         )
     if skipped or table.unscored:
         raise typer.Exit(3)
+
+
+@contextmanager
+def _stopped_politely() -> Iterator[None]:
+    """Lets what a cluster's scheduler sends end the work as Ctrl-C does."""
+    try:
+        old = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    except ValueError:  # not in the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, old)
 
 
 def _work(

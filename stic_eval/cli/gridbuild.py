@@ -16,6 +16,7 @@ from stic_eval.cli import options as o
 from stic_eval.cli.cells import Grid
 from stic_eval.config import RunConfig, read_file
 from stic_eval.errors import UserError
+from stic_eval.report.tables import setting
 from stic_eval.store import content_key
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def _is_default(given: Given, value: Value) -> bool:
     try:
         return settings(given, own, value.options) == default
     except UserError as error:  # of the value, for the default alone went well
-        raise UserError(f"{given.where}: value {grids.text(value.label)}: {error}") from error
+        raise UserError(f"{given.where}: value {setting(value.label)}: {error}") from error
 
 
 def _default(given: Given, axis: Axis) -> Value:

@@ -40,8 +40,9 @@ def print_plan(
     stages = [line for task, line in todo.values() if task.payload[0] == "stage"]
     seeds = ", ".join(map(str, grid.base.seeds))
     console.print(
-        f"\n{len(grid.cells)} cells, training seeds {seeds}: apart from each other they would take {apart} "
-        f"stages; sharing leaves {len(distinct)}, of which {len(distinct) - len(stages)} are cached",
+        f"\n{_counted(len(grid.cells), 'cell')}, training seeds {seeds}: one by one they would run "
+        f"{_counted(apart, 'stage')}; shared it is {len(distinct)}, "
+        f"of which {len(distinct) - len(stages)} are cached",
         soft_wrap=True,
     )
     steps = sum(line.steps for _, line in todo.values())
@@ -49,12 +50,17 @@ def print_plan(
     seconds = sum(work.values()) / max(1, jobs)
     by = f" with {jobs} jobs" if jobs > 1 else ""
     console.print(
-        f"to do: {len(stages)} stages, {len(todo) - len(stages)} evaluations; {generations:,} generations, "
+        f"to do: {_counted(len(stages), 'stage')}, {_counted(len(todo) - len(stages), 'evaluation')}; "
+        f"{generations:,} generations, "
         f"{steps:,} optimiser steps: about {plan.duration(seconds)}{by} (to a factor of about three; better "
         "once such stages have run here)",
         soft_wrap=True,
     )
     console.print(f"output: {grid.base.folder}", markup=False, soft_wrap=True)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _cells(planned: Sequence[Planned]) -> list[int | None]:

@@ -34,6 +34,8 @@ def labels(item: str) -> list[object]:
         ("stage2.items=10", 10, "stage2.items=10"),
         ("stage1.use=false", False, "stage1.use=false"),
         ("stage2.max_length=null", "none", "stage2.max_length=null"),
+        ("beta=1e-5", 1e-5, "stage1.beta=1e-05"),
+        ("dar.prompt='Look, then say'", "Look, then say", 'dar.prompt="Look, then say"'),
         ("infusion=none", "none", 'stage2.infusion="none"'),
         ("dar.separator=['\\n']", "\\n", 'dar.separator="\\\\n"'),
         ("corruption=blur", "blur", 'stage1.corruptions={"blur": 1.0}'),
