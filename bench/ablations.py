@@ -24,7 +24,10 @@ ABLATIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     # More than half of the model's width.
     "lora-rank": (("--exclude", "rank=128"), ("scaling",)),
     "iterations": (("--exclude", "iterations=3"), ()),
-    "corruption": (("--exclude", "corruption=noise,diffusion,crop"), ("heatmap",)),
+    "corruption": (
+        ("--exclude", "corruption=noise,diffusion,crop,blur", "--exclude", "corruption=blank p_corrupt=1.0"),
+        ("heatmap",),
+    ),
     "pairs": ((), ()),
 }
 SEEDS = "0,1,2"

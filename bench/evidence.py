@@ -111,7 +111,11 @@ def listed() -> list[str]:
 
 def spared() -> str:
     """What of the shipped ablations was not run, in words."""
-    parts = [f"`{name}` is without `{what[1]}`" for name, (what, _) in ABLATIONS.items() if what]
+    parts = [
+        f"`{name}` is without {' and '.join(f'`{item}`' for item in what[1::2])}"
+        for name, (what, _) in ABLATIONS.items()
+        if what
+    ]
     return f"Cells of shipped ablations that two cores were spared: {', '.join(parts)}."
 
 

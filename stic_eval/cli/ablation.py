@@ -14,7 +14,7 @@ import typer
 
 from stic_eval.ablate import pool
 from stic_eval.ablate.view import Board, Line, View, kind_of
-from stic_eval.cli import cells, inputs, machine, plan, provenance
+from stic_eval.cli import cells, grading, inputs, machine, plan, provenance
 from stic_eval.cli.progress import Reporter
 from stic_eval.errors import RunError, UserError
 from stic_eval.models.fingerprint import local_model
@@ -63,6 +63,7 @@ def run(
         for session in (base, *sessions):
             machine.check_device(session.config.device)
             inputs.check_rows(session.config)
+        grading.check_key(base.judge, grid.base, base.benchmarks, report)
         if fresh and not dry_run:
             base.clear()
             for session in sessions:

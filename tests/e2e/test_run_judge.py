@@ -145,3 +145,34 @@ def test_a_refused_key_ends_the_run_with_the_flag_to_put_right(
     wrong = evaluate(bench, *judged("ftp://nowhere"))
     assert wrong.code == 2
     assert "--judge-base-url ftp://nowhere" in wrong.err
+
+
+def test_an_ablation_asks_again_for_what_its_judge_left_open(
+    bench: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUDGE_KEY", SECRET)
+    broken = True
+
+    def behave(number: int, prompt: str) -> Answer:
+        if broken and "Is there a disc?" in prompt:
+            return says("I would say 10/10.")
+        return says("It names the box alone.\nVerdict: 0.5")
+
+    def ablate(url: str) -> Done:
+        rows = f"rows.mmvet={bench.photos / 'mmvet.jsonl'}"
+        grid = ("--method", "baseline", "--vary", "prompt_role=plain,misleading", "--vary", "dar=on")
+        return bench.invoke(
+            "ablate", "--model", bench.model, *grid, "--benchmarks", "mmvet", "-o", rows,
+            "-o", "dar.max_new_tokens=8", "--output", "out", "-q", *judged(url),
+        )  # fmt: skip
+
+    with serving(behave) as server:
+        first = ablate(server.url)
+        assert first.code == 3, first.err
+        broken, before = False, len(server.asked)
+        again = ablate(server.url)
+        assert again.code == 0, again.err
+        # Of the baseline and two cells one answer each; equal answers are one question.
+        assert 1 <= len(server.asked) - before <= 3
+    saved = json.loads((bench.folder / "out" / "scores.json").read_text())
+    assert [v["summaries"]["mmvet"]["unscored"] for v in saved["variants"]] == [0, 0, 0]
