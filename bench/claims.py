@@ -220,7 +220,7 @@ GROUPS: dict[str, list[Claim]] = {
             cell("data-fraction", {"stage1.fraction": 0.125}),
             cell("data-fraction"),
             {
-                "suggested": "the gain grows from step to step ([figure](pocket/ablations/data-fraction/figures/scaling.svg))."
+                "suggested": "the gain grows from step to step ([figure](pocket/ablations/data-fraction/figures/scaling-stage1.fraction.svg))."
             },
         ),
         Claim(

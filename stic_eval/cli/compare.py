@@ -54,8 +54,9 @@ def compare(
     method: Annotated[
         list[str] | None,
         typer.Option(
-            help="Variant, e.g. stic+dar, or stic@seed1 for one seed. Of two runs: one for both, or one for "
-            "each. Of one run: two, or one to compare with the baseline.",
+            help="Variant, e.g. stic+dar, or stic@seed1 for one seed; of an ablation default, or what sets a "
+            "cell apart, e.g. corruption=blur. Of two runs: one for both, or one for each. Of one run: two, "
+            "or one to compare with the baseline.",
             show_default="the only one beside the baseline",
         ),
     ] = None,
@@ -71,7 +72,8 @@ def compare(
     """Compare two runs, or two variants of a run, sample by sample.
 
     `compare RUN_A RUN_B --method stic` compares a variant between runs, `compare RUN --method stic` with the
-    run's own baseline, `compare RUN:stic RUN:stic+dar` any with any. Differences are B minus A.
+    run's own baseline, `compare RUN:stic RUN:stic+dar` any with any, `compare ABLATION:default
+    ABLATION:corruption=blur` two cells. Differences are B minus A.
     """
     from stic_eval.registry import suggest
     from stic_eval.report import flips, sides, versus

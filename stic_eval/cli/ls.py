@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from stic_eval.report.runs import Scores
+
+_GAP = 2  # blanks between columns
+_DEPTH = 3  # folders below results/ at which a run may lie, e.g. results/pocket/ablations/components
 
 
 class What(StrEnum):
@@ -35,12 +43,35 @@ def ls(
     if not rows:
         print(f"no {what}")
         return
-    grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for index, title in enumerate(head):
-        grid.add_column(title, no_wrap=index == 0, overflow="fold")
-    for row in rows:
-        grid.add_row(*(Text(printable(cell)) for cell in row))
-    Console(highlight=False).print(grid)
+    console = Console(highlight=False)
+    cells = [tuple(map(printable, row)) for row in rows]
+    grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, _GAP, 0, 0))
+    for title, width in zip(head, _widths([list(head), *cells], console.width), strict=True):
+        grid.add_column(title, width=width, no_wrap=title == head[0], overflow="fold")
+    for cell in cells:
+        grid.add_row(*map(Text, cell))
+    console.print(grid)
+
+
+def _widths(rows: Sequence[Sequence[str]], width: int) -> Sequence[int | None]:
+    """Widths of columns at which no word is broken and nothing is wider than its text; None: any width."""
+    from rich.cells import cell_len
+
+    columns = list(zip(*rows, strict=True))
+    full = [max(cell_len(line) for text in column for line in text.split("\n")) for column in columns]
+    least = [max(cell_len(word) for text in column for word in text.split() or [""]) for column in columns]
+    least[0] = full[0]
+    free = width - _GAP * len(columns) - sum(least)
+    more = [a - b for a, b in zip(full, least, strict=True)]
+    if free < 0:
+        return [None] * len(columns)
+    found = dict(enumerate(least))
+    # What needs little gets all of it, so that only long texts take several lines.
+    for done, at in enumerate(sorted(found, key=more.__getitem__)):
+        given = min(more[at], free // (len(columns) - done))
+        found[at] += given
+        free -= given
+    return list(found.values())
 
 
 Listing = tuple[tuple[str, ...], list[tuple[str, ...]]]
@@ -97,8 +128,24 @@ def _ablations() -> Listing:
     rows: list[tuple[str, ...]] = []
     for name in spec.shipped():
         content = spec.load(name)
-        rows.append((name, content.title, ", ".join(content.vary), content.paper))
-    return ("name", "asks", "varies", "in the paper"), rows
+        asks = f"{content.title} Paper: {content.paper}." if content.paper else content.title
+        rows.append((name, "\n".join(content.vary), asks))
+    return ("name", "varies", "asks"), rows
+
+
+def run_folders() -> list[Path]:
+    """Folders of runs below `results/`, of ablations within runs as well; the newest last."""
+    from stic_eval.report import runs
+
+    found = [path.parent for n in range(1, _DEPTH + 1) for path in runs.ROOT.glob("*/" * n + "config.yaml")]
+    return sorted(found, key=lambda folder: (folder / "config.yaml").stat().st_mtime)
+
+
+def name_of(folder: Path) -> str:
+    """What commands take for a run: its path below `results/`."""
+    from stic_eval.report import runs
+
+    return folder.relative_to(runs.ROOT).as_posix()
 
 
 def _runs() -> Listing:
@@ -106,13 +153,26 @@ def _runs() -> Listing:
     from stic_eval.report import runs
 
     rows: list[tuple[str, ...]] = []
-    for folder in runs.runs():
+    for folder in run_folders():
+        command = "ablate" if (folder / "ablation.json").is_file() else "run"
+        resumes = f"unfinished: `stic-eval {command}` with the same options resumes it"
         try:
             scores = runs.load(folder)
         except UserError:
-            rows.append((folder.name, "unfinished: `stic-eval run` with the same options resumes it", ""))
+            rows.append((name_of(folder), resumes, ""))
             continue
-        averages = [(variant.label, variant.average(scores.columns)) for variant in scores.variants()]
-        text = ", ".join(f"{label} {score:.1f}" for label, score in averages if score is not None)
-        rows.append((folder.name, text, ", ".join(column.name for column in scores.columns)))
+        lines = [*_averages(scores), *([resumes] if scores.unfinished() else [])]
+        rows.append((name_of(folder), "\n".join(lines), ", ".join(column.name for column in scores.columns)))
     return ("run", "average", "benchmarks"), rows
+
+
+def _averages(scores: Scores) -> Iterator[str]:
+    """Each variant's average; of an ablation's cells, which may be many, the range."""
+    averages = [(variant, variant.average(scores.columns)) for variant in scores.variants()]
+    known = [(variant, score) for variant, score in averages if score is not None]
+    yield from (f"{variant.label} {score:.1f}" for variant, score in known if not variant.settings)
+    cells = [score for variant, score in known if variant.settings]
+    if cells:
+        count = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
+        ends = dict.fromkeys(f"{end(cells):.1f}" for end in (min, max))
+        yield f"{count} by {', '.join(scores.axes)}: {' to '.join(ends)}"

@@ -32,7 +32,8 @@ def plot(
         Kind,
         typer.Option(
             help="`gains` over the baseline, `progression` over STIC's stages, `scaling` with an "
-            "ablation's numbers, `heatmap` of two axes, `training` curves, or `all` that the run allows.",
+            "ablation's axes of numbers, `heatmap` of two axes, `training` curves, or `all` that the run "
+            "allows.",
             rich_help_panel=_WHAT,
         ),
     ] = Kind.all,
@@ -100,29 +101,31 @@ def plot(
         raise UserError(f"--width {width:g}: give inches, 2.5 to 30")
     if not 50 <= dpi <= 1200:
         raise UserError(f"--dpi {dpi}: give pixels per inch, 50 to 1200")
+    if published and kind not in (Kind.all, Kind.progression):
+        raise UserError(f"--published: goes with --kind progression, not with {kind.value}")
     folder = runs.find(run)
     scores = runs.load(folder)
     look = Look(benchmark, x, y, tuple(method or ()), published, width)
     figures.check(look, scores)
     table = scores.table()
+    kinds = [name for name in figures.KINDS if kind.value in ("all", name)]
     drawn: dict[str, Figure] = {}
-    missing: dict[str, str] = {}
-    for name in figures.KINDS:
-        if kind.value == name:
-            drawn[name] = figures.draw(name, scores, table, folder, look)
-    if kind is Kind.all:
-        for name, figure in figures.drawable(scores, table, folder, look):
-            if isinstance(figure, UserError):
-                missing[name] = str(figure)
-            else:
-                drawn[name] = figure
+    missing: dict[str, UserError] = {}
+    for name, figure in figures.drawable(scores, table, folder, look, kinds):
+        if isinstance(figure, UserError):
+            missing[name] = figure
+        else:
+            drawn[name] = figure
+    if not drawn and kind is not Kind.all:
+        raise next(iter(missing.values()))
+    reasons = {what: re.sub("^--kind [a-z]+: ", "", str(error)) for what, error in missing.items()}
     if not drawn:
-        reasons = " ".join(f"{reason.removeprefix('--kind ')};" for reason in missing.values())
-        raise UserError(f"{folder}: nothing can be drawn. {reasons.removesuffix(';')}")
-    ending = f"-{re.sub(r'[^A-Za-z0-9_.-]', '_', benchmark)}" if benchmark else ""
+        said = "; ".join(f"{what}: {reason}" for what, reason in reasons.items())
+        raise UserError(f"{folder}: nothing can be drawn. {said}")
+    ending = f"-{benchmark}" if benchmark else ""
     for what, made in drawn.items():
-        path = (out or folder / "figures") / (what if what == "training" else what + ending)
-        for file in figures.save(made, path, formats, dpi):
+        stem = re.sub(r"[^A-Za-z0-9_.-]", "_", what if what == "training" else what + ending)
+        for file in figures.save(made, (out or folder / "figures") / stem, formats, dpi):
             print(printable(str(file)))
-    if missing:
-        print(f"This run does not allow {', '.join(missing)} (`--kind {next(iter(missing))}` says why).")
+    for what, reason in reasons.items():
+        print(printable(f"no {what}: {reason}"))

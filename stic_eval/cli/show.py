@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,7 +28,11 @@ def show(
     ],
     benchmark: Annotated[str | None, typer.Option(help="Of a run: answers to this benchmark.")] = None,
     method: Annotated[
-        list[str] | None, typer.Option(help="Of a run: only these, e.g. baseline, stic+dar; repeatable.")
+        list[str] | None,
+        typer.Option(
+            help="Of a run: only these, e.g. baseline, stic+dar, stic@seed1, of an ablation default or "
+            "corruption=blur; repeatable."
+        ),
     ] = None,
     sample: Annotated[str | None, typer.Option("--id", help="Of a run: this sample only.")] = None,
     wrong: Annotated[
@@ -39,6 +43,7 @@ def show(
     """Show a run (configuration, answers side by side), a benchmark, method, preset or ablation."""
     from stic_eval import config, registry
     from stic_eval.ablate import spec
+    from stic_eval.cli import ls
     from stic_eval.errors import UserError
     from stic_eval.report import runs
 
@@ -68,6 +73,7 @@ def show(
         print(_yaml(config.read_preset(name)), end="")
     elif name in spec.shipped():
         print(_yaml(spec.load(name).model_dump(mode="json", exclude_defaults=True)), end="")
+        print("# docs/axes.md says what each axis changes, and which values it takes.")
     else:
         try:
             folder = runs.find(name)
@@ -78,11 +84,11 @@ def show(
                 *config.preset_names(),
                 *spec.shipped(),
             ]
-            known += [path.name for path in runs.runs()]
+            known += map(ls.name_of, ls.run_folders())
             raise UserError(
                 f'"{name}" is no run, benchmark, method, preset or ablation{registry.suggest(name, known)}'
             ) from None
-        if benchmark is None and sample is None and not wrong:
+        if benchmark is None and sample is None and not wrong and not method:
             _run(folder)
         else:
             _answers(folder, benchmark, method, sample, wrong, number)
@@ -147,16 +153,13 @@ def _answers(
 
     by_sample: dict[tuple[str, str], dict[str, Any]] = {}
     paths = sorted(folder.glob("records/*/*.jsonl"))
-    variants = sorted({path.parent.name for path in paths})
     benchmarks = sorted({path.stem for path in paths})
-    for flag, word, known in (
-        ("--benchmark", benchmark, benchmarks),
-        *(("--method", m, variants) for m in methods or ()),
-    ):
-        if word is not None and word not in known:
-            raise UserError(f'{flag}: {folder} has no "{word}"{suggest(word, known)}')
+    if benchmark is not None and benchmark not in benchmarks:
+        there = f" (there are {', '.join(benchmarks)})" if benchmarks else ", nor any other records"
+        raise UserError(f'--benchmark: {folder} has no "{benchmark}"{suggest(benchmark, benchmarks)}{there}')
+    shown_of = _entries(folder, sorted({path.parent.name for path in paths}), methods or ())
     for path in paths:
-        if (benchmark and path.stem != benchmark) or (methods and path.parent.name not in methods):
+        if (benchmark and path.stem != benchmark) or path.parent.name not in shown_of:
             continue
         for line, record in enumerate(read_jsonl(path), start=1):
             if not _is_record(record):
@@ -172,6 +175,31 @@ def _answers(
         print("\n".join(_side_by_side(name, identity, records)))
     if not shown:
         print("no sample fits")
+
+
+def _entries(folder: Path, there: Sequence[str], methods: Sequence[str]) -> set[str]:
+    """Folders of records of the variants that are named; of all, if none is."""
+    from stic_eval.errors import UserError
+    from stic_eval.report import runs, sides
+
+    if not methods:
+        return set(there)
+    try:
+        scores = runs.load(folder)
+    except UserError:  # nothing of it is finished: its folders are all that is known
+        parts = [(name, *name.partition("@seed")) for name in there]
+        entries = [
+            runs.Entry(name, stem, stem, False, int(seed) if seed.isdecimal() else None)
+            for name, stem, _, seed in parts
+        ]
+        scores = runs.Scores("", [], entries)
+    found = set(there).intersection(methods)
+    for name in set(methods) - found:
+        try:
+            found |= {entry.folder for entry in sides.pick(scores, name, folder)[1]}
+        except UserError as error:
+            raise UserError(f"--method: {error}") from None
+    return found
 
 
 def _is_record(row: dict[str, Any]) -> bool:

@@ -24,6 +24,12 @@ class Format(StrEnum):
     json = "json"
 
 
+_ENDINGS = {
+    ".txt": Format.text, ".md": Format.md, ".tex": Format.tex, ".html": Format.html, ".csv": Format.csv,
+    ".json": Format.json,
+}  # fmt: skip
+
+
 class Layout(StrEnum):
     """What a table's rows and columns are."""
 
@@ -51,8 +57,8 @@ def table(
     reference: Annotated[
         str | None,
         typer.Option(metavar="ROW", show_default="baseline",
-                     help="What rows are compared with: a label, method or folder, or `default` for an "
-                          "ablation's default cell."),
+                     help="What rows are compared with: a row's texts as printed, its label, method or "
+                          "folder, or `default` for an ablation's default cell."),
     ] = None,
     published: Annotated[
         bool, typer.Option("--published", help="Add the paper's rows, marked as published.")
@@ -60,19 +66,36 @@ def table(
     benchmark: Annotated[
         str | None, typer.Option(help="Of `detail`: which benchmark.", show_default="all with parts")
     ] = None,
-    format_: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.text,
+    format_: Annotated[
+        Format | None,
+        typer.Option("--format", show_default="what --out ends in, else text",
+                     help="Output format. `tex` needs LaTeX's packages booktabs and graphicx."),
+    ] = None,
     caption: Annotated[
         str | None, typer.Option(help="Caption, for `tex` and `html`.", show_default="says what is shown")
     ] = None,
     label: Annotated[
         str | None, typer.Option(help="Label, for `tex`.", show_default="tab:<what is shown>")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="File to write.", show_default="standard output")] = None,
+    wide: Annotated[
+        bool, typer.Option("--wide", help="For `tex`: over both columns of a page that has two (`table*`).")
+    ] = False,
+    no_notes: Annotated[bool, typer.Option("--no-notes", help="No notes below the table.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="File to write: .txt, .md, .tex, .html, .csv or .json.",
+                     show_default="standard output"),
+    ] = None,
 ) -> None:  # fmt: skip
     """Print a table of finished runs."""
+    from dataclasses import replace
+
     from stic_eval.errors import UserError
     from stic_eval.report import runs
 
+    chosen_format = _format(format_, out)
+    if wide and chosen_format is not Format.tex:
+        raise UserError(f"--wide: is for --format tex, not {chosen_format.value}; leave it out")
     if label is not None and not _is_label(label):
         raise UserError(
             f'--label: "{label}" has characters that LaTeX labels cannot; use letters, digits, :._-'
@@ -91,12 +114,14 @@ def table(
 
         chosen = cast(Literal["auto", "paper", "components", "ablation"], layout.value)
         built = [lay_out(found, chosen, by=by or (), reference=reference, published=published)]
-    if format_ is Format.text and out is None:
+    if no_notes:
+        built = [replace(item, notes=(), hints=()) for item in built]
+    if chosen_format is Format.text and out is None:
         for at, item in enumerate(built):
             print("\n" if at else "", end="")
             print_table(item, titled=len(built) > 1)
         return
-    text = _text(built, format_, caption, label)
+    text = _text(built, chosen_format, caption, label, wide)
     if out is None:
         print(text, end="")
         return
@@ -105,11 +130,34 @@ def table(
     atomic_write(out, text)
 
 
+def _format(given: Format | None, out: Path | None) -> Format:
+    """The format that --format and the ending of --out say.
+
+    Raises:
+        UserError: They say different things, or nothing, or the file cannot be there.
+    """
+    from stic_eval.errors import UserError
+
+    if out is None:
+        return given or Format.text
+    if out.is_dir():
+        raise UserError(f"--out {out}: is a folder; give the name of a file")
+    if not out.parent.is_dir():
+        raise UserError(f"--out {out}: cannot write there, as {out.parent} is no folder; make it first")
+    ending = out.suffix.lower()
+    found = _ENDINGS.get(ending)
+    if found is None and given is None:
+        raise UserError(f"--out {out}: its ending is none of {', '.join(_ENDINGS)}; say which with --format")
+    if found is not None and given is not None and found is not given:
+        raise UserError(f"--out {out}: ends in {ending}, but --format is {given.value}; change one of them")
+    return given or found or Format.text
+
+
 def _is_label(label: str) -> bool:
     return bool(label) and all(char.isascii() and (char.isalnum() or char in ":._-") for char in label)
 
 
-def _text(built: Sequence[Table], format_: Format, caption: str | None, label: str | None) -> str:
+def _text(built: Sequence[Table], format_: Format, caption: str | None, label: str | None, wide: bool) -> str:
     from dataclasses import replace
 
     from stic_eval.report import html_table, latex, render
@@ -122,7 +170,9 @@ def _text(built: Sequence[Table], format_: Format, caption: str | None, label: s
     if format_ is Format.tex:
         # A label names one table: several are numbered.
         labels = [f"{label}-{at + 1}" if label and len(tables) > 1 else label for at in range(len(tables))]
-        return "\n".join(latex.to_latex(item, label=own) for item, own in zip(tables, labels, strict=True))
+        return "\n".join(
+            latex.to_latex(item, label=own, wide=wide) for item, own in zip(tables, labels, strict=True)
+        )
     if format_ is Format.text:
         return "\n".join(_plain(item, titled=len(tables) > 1) for item in tables)
     write = {Format.md: render.to_markdown, Format.html: html_table.to_html}[format_]

@@ -64,17 +64,23 @@ def reach(difference: Difference) -> tuple[float, float]:
     return max(0.0, delta - difference.low), max(0.0, difference.high - delta)
 
 
-def notes_of(cells: Sequence[Cell], *, stars: bool = True) -> list[str]:
+def notes_of(cells: Sequence[Cell], *, stars: bool = True, filled: bool = False) -> list[str]:
     """What the marks beside these cells mean, for under a figure."""
     marks = [cell.difference.mark for cell in cells if cell.difference and stars]
-    return canvas.marks_note(marks, any(not cell.complete for cell in cells))
+    return canvas.marks_note(marks, any(not cell.complete for cell in cells), filled=filled)
 
 
-def gains(table: Table, look: Look) -> Figure:
+def gains(table: Table, look: Look, notes: Sequence[str] = ()) -> Figure:
     """Bars of the difference to the baseline with 95 % intervals, for each benchmark and the average.
 
     Few methods stand side by side over each benchmark; many get a line in a panel for each benchmark, and
-    a whole grid of an ablation a line in one panel for the average.
+    a whole grid of an ablation a line in one panel for the average. Panels have a scale each: a difference
+    in the average is small beside those of single benchmarks.
+
+    Args:
+        table: What is drawn.
+        look: What is chosen about it.
+        notes: More sentences for below it.
 
     Raises:
         UserError: Nothing is compared with a baseline.
@@ -92,8 +98,8 @@ def gains(table: Table, look: Look) -> Figure:
     words = max(len(word) for title in titles for word in title.replace("-", "- ").split())
     side_by_side = len(names) > 1 and len(rows) <= _MOST_SERIES
     if side_by_side and slot / (len(rows) + 1) >= 0.12 and words * canvas.LETTER <= slot:
-        return _grouped(rows, names, titles, look.width, slot)
-    return _panels(rows, names, titles, look.width)
+        return _grouped(rows, names, titles, look.width, slot, notes)
+    return _panels(rows, names, titles, look.width, notes)
 
 
 def _colours(keys: Sequence[str]) -> list[str]:
@@ -113,7 +119,12 @@ def _deltas(row: Row, names: Sequence[str]) -> list[tuple[int, float, tuple[floa
 
 
 def _grouped(
-    rows: Sequence[Row], names: Sequence[str], titles: Sequence[str], width: float, slot: float
+    rows: Sequence[Row],
+    names: Sequence[str],
+    titles: Sequence[str],
+    width: float,
+    slot: float,
+    notes: Sequence[str],
 ) -> Figure:
     figure = canvas.new(width, 3.0, "Difference to the baseline by benchmark")
     axes = figure.add_subplot()
@@ -138,8 +149,7 @@ def _grouped(
     canvas.zero_line(axes)
     axes.margins(y=0.12)
     axes.set_xlim(-0.55, len(names) - 0.45)
-    axes.set_xticks(range(len(names)), [canvas.wrapped(t.replace("-", "- "), slot).replace("- ", "-")
-                                        if len(t) * canvas.LETTER > slot else t for t in titles])  # fmt: skip
+    axes.set_xticks(range(len(names)), [_broken(title, slot) for title in titles])
     axes.tick_params(axis="x", length=0)
     axes.yaxis.set_major_formatter(signed)
     axes.grid(axis="y")
@@ -148,32 +158,45 @@ def _grouped(
         axes.axvline(len(names) - 1.5, color=MUTED, linewidth=0.7, linestyle=(0, (1, 2)))
     axes.set_ylabel("Difference to the baseline (points)")
     extra = canvas.legend(figure, bars, [row_label(row) for row in rows], width)
-    extra += canvas.footnote(figure, _notes(rows, names))
+    extra += canvas.footnote(figure, [*_notes(rows, names), *notes])
     return canvas.resize(figure, 2.6 + extra)
 
 
-def _panels(rows: Sequence[Row], names: Sequence[str], titles: Sequence[str], width: float) -> Figure:
+def _panels(
+    rows: Sequence[Row], names: Sequence[str], titles: Sequence[str], width: float, notes: Sequence[str]
+) -> Figure:
     figure = canvas.new(width, 3.0, "Difference to the baseline by method")
+    narrow = width < 4.5
     raw = [row_label(row) for row in rows]
-    room = min(2.2, 0.4 * width, 0.1 + max(len(label) for label in raw) * canvas.LETTER)
+    room = min(2.2, (0.35 if narrow else 0.4) * width, 0.1 + max(len(label) for label in raw) * canvas.LETTER)
     labels = [canvas.wrapped(label, room) for label in raw]
-    across = max(1, min(len(names), int((width - room) / 0.92)))
+    across = max(1, min(len(names), int((width - room) / (0.65 if narrow else 0.92))))
     across = math.ceil(len(names) / math.ceil(len(names) / across))  # rows of panels of even length
     down = math.ceil(len(names) / across)
-    grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+    titles = [_broken(title, (width - room) / across - 0.1) for title in titles]
+    grid = figure.subplots(down, across, sharey=True, squeeze=False)
     at = [0.0]
     for above, below in pairwise(labels):
-        at.append(at[-1] + 0.12 + (tall(above) + tall(below)) / 2)
+        at.append(at[-1] + (0.03 if narrow else 0.06) + (tall(above) + tall(below)) / 2)
     colours = _colours([row.variant.method for row in rows])
     last = len(names) - 1
     for i, axes in enumerate(grid.flat):
         if i > last:
             axes.set_axis_off()
             continue
+        axes.set_title(titles[i])
+        axes.tick_params(axis="y", length=0)
+        if not any(_differs(row, names[i]) for row in rows):
+            axes.text(
+                0.5, 0.5, "no\ndifference", transform=axes.transAxes, ha="center", va="center", color=MUTED
+            )
+            axes.spines[:].set_visible(False)
+            axes.set_xticks([])
+            continue
         for k, row in enumerate(rows):
             for _, delta, (low, high), mark in _deltas(row, [names[i]]):
                 axes.barh(
-                    at[k], delta, LINE * 1.05, xerr=[[low], [high]], color=colours[k], edgecolor="black",
+                    at[k], delta, LINE * 0.9, xerr=[[low], [high]], color=colours[k], edgecolor="black",
                     linewidth=0.6, hatch="////" if row.variant.dar else "", hatchcolor=INK,
                     error_kw={"elinewidth": 0.9, "capsize": 2, "ecolor": INK},
                 )  # fmt: skip
@@ -183,20 +206,33 @@ def _panels(rows: Sequence[Row], names: Sequence[str], titles: Sequence[str], wi
                               (2 if right else -2, -1), textcoords="offset points",
                               ha="left" if right else "right", va="center")  # fmt: skip
         canvas.zero_line(axes, upright=True)
-        axes.set_title(titles[i])
         axes.grid(axis="x")
         axes.set_axisbelow(True)
-        axes.tick_params(axis="y", length=0)
-        # Shared axes hide their numbers above the last row of panels, also where that row ends early.
-        axes.tick_params(labelbottom=i + across > last)
         axes.xaxis.set_major_formatter(signed)
         axes.locator_params(axis="x", nbins=5 if across == 1 else 3)
         axes.margins(x=0.18 if across == 1 else 0.14)
     first = grid[0][0]
     first.set_yticks(at, labels)
-    first.set_ylim(at[-1] + 0.17, -0.17)
-    extra = canvas.footnote(figure, ["Difference to the baseline in points.", *_notes(rows, names)])
-    return canvas.resize(figure, down * (at[-1] + 0.34 + 0.45) + 0.15 + extra)
+    ends = (tall(labels[0]) / 2 + 0.05, tall(labels[-1]) / 2 + 0.05)
+    first.set_ylim(at[-1] + ends[1], -ends[0])
+    scales = ["Each panel has its own scale."] if len(names) > 1 else []
+    said = ["Difference to the baseline in points.", *scales, *_notes(rows, names), *notes]
+    extra = canvas.footnote(figure, said)
+    heading = max(map(tall, titles))
+    return canvas.resize(figure, down * (at[-1] + sum(ends) + 0.33 + heading) + 0.1 + extra)
+
+
+def _broken(title: str, inches: float) -> str:
+    """A benchmark's name in lines that fit into so many inches; hyphens are where it breaks best."""
+    if len(title) * canvas.LETTER <= inches:
+        return title
+    return canvas.wrapped(title.replace("-", "- "), inches).replace("- ", "-")
+
+
+def _differs(row: Row, name: str) -> bool:
+    """Whether anything of a difference is seen on a scale."""
+    d = row.cells[name].difference
+    return d is not None and any((d.delta, d.low, d.high))
 
 
 def signed(value: float, _: float | None = None) -> str:

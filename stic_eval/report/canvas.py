@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from stic_eval.errors import UserError
 from stic_eval.printable import printable
+from stic_eval.report.tables import setting
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -124,16 +125,8 @@ def plain(text: object) -> str:
 
 
 def value_text(value: object) -> str:
-    """An axis's value as printed, e.g. `0.25`, `on`."""
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if value is None:
-        return "none"
-    text = plain(value)
-    if not text or text != value:
-        text = plain(json.dumps(value, ensure_ascii=False, default=str))  # so that spaces can be seen
+    """An axis's value as tables print it, e.g. `0.25`, `true`; what is long without its middle."""
+    text = plain(setting(value))
     # The end of a path says more than its start.
     return text if len(text) <= 36 else f"{text[:12]}…{text[-23:]}"
 
@@ -211,10 +204,21 @@ def zero_line(axes: Axes, *, upright: bool = False) -> None:
         axes.axhline(0, color=INK, linewidth=0.8, zorder=3)
 
 
-def marks_note(marks: Sequence[str], incomplete: bool) -> list[str]:
-    """Sentences that explain the marks that a figure shows."""
+def marks_note(marks: Sequence[str], incomplete: bool, *, filled: bool = False) -> list[str]:
+    """Sentences that explain the marks that a figure shows.
+
+    Args:
+        marks: Stars that it shows.
+        incomplete: Whether it shows a ring.
+        filled: Whether its markers are filled or not by significance.
+    """
+    starred = "*" in marks or "**" in marks
     said = []
-    if "*" in marks or "**" in marks:
+    if filled and starred:
+        said.append("Filled: * p < 0.05, ** p < 0.01 (Holm); unfilled: neither.")
+    elif filled:
+        said.append("Filled: p < 0.05 (Holm); unfilled: not.")
+    elif starred:
         said.append("* p < 0.05, ** p < 0.01 (Holm).")
     if incomplete:
         said.append("° incomplete: unscored rows or columns are left out.")

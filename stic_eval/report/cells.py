@@ -9,14 +9,15 @@ from typing import Literal
 from stic_eval.printable import printable
 from stic_eval.report.tables import Cell, Table
 
+NONE = "–"  # where there is no score; also "no" in a column of components
 Rank = Literal["best", "second"]
 
 
 def score_text(cell: Cell) -> str:
-    """A score as printed: `51.5`, `51.5 ±0.8` over seeds, `51.5°` if incomplete, `-` without one."""
+    """A score as printed: `51.5`, `51.5 ±0.8` over seeds, `51.5°` if incomplete, `–` without one."""
     mark = "" if cell.complete else "°"
     if cell.score is None:
-        return f"-{mark}"
+        return f"{NONE}{mark}"
     spread = f" ±{cell.sd:.1f}" if cell.sd is not None else ""
     return f"{cell.score:.1f}{mark}{spread}"
 

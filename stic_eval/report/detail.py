@@ -40,9 +40,9 @@ def detail(
     merged = merge(found)
     names = [column.name for column in merged.columns]
     if benchmark is not None and benchmark not in names:
+        known = ", ".join(names)
         raise UserError(
-            f'--benchmark: the run has none called "{benchmark}"{suggest(benchmark, names)}: '
-            f"{', '.join(names)}"
+            f'--benchmark: "{benchmark}" is none of the run\'s ({known}){suggest(benchmark, names)}'
         )
     tables = []
     seen: set[str] = set()
@@ -57,9 +57,9 @@ def detail(
             ]
     unknown = [group for group in groups if group not in seen]
     if unknown:
+        known = ", ".join(sorted(seen)) or "it has none"
         raise UserError(
-            f'--by: no group of labels is called "{unknown[0]}"{suggest(unknown[0], sorted(seen))}: '
-            f"{', '.join(sorted(seen)) or 'there are none'}"
+            f'--by: "{unknown[0]}" is no group of labels ({known}){suggest(unknown[0], sorted(seen))}'
         )
     if not tables:
         raise UserError(f"--layout detail: {benchmark or 'no benchmark'} of the run is not broken down")
@@ -86,9 +86,7 @@ def _table(
         labels[group], key=lambda label: (label not in order, order.index(label) if label in order else 0)
     )
     placed = [item for item in merged.placed if item.variant.summaries.get(column.name)]
-    heads, lines = to_lines(
-        merged, placed, ("Method",), [(item.variant.label,) for item in placed], lambda _: None
-    )
+    heads, lines = to_lines(merged, placed, ("Method",), [(item.variant.label,) for item in placed])
     rows = [
         Row(line.variant, {label: _cell(line.variant, column.name, f"{group}/{label}") for label in own},
             line.heads, line.label)
@@ -101,8 +99,6 @@ def _table(
         *notes.seeds(rows, tested=False),
     ]
     others = [name for name in labels if name != group]
-    if others:
-        said.append(f"Also by {', '.join(others)} (--by).")
     if any(not cell.complete for row in rows for cell in row.cells.values()):
         said.append(notes.INCOMPLETE)
     if with_published and (paper := published.breakdown(column.name, group)):
@@ -121,6 +117,9 @@ def _table(
         average=False,
         caption=f"{column.title}{merged.of_models} by {group}, in percent.",
         name=f"detail-{column.name}-{group}",
+        hints=(f"`--by` shows it by {' or '.join(others)}.",) if others else (),
+        benchmark=column.name,
+        group=group,
     )
 
 

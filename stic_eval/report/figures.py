@@ -10,6 +10,7 @@ import io
 import re
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 from xml.etree import ElementTree
@@ -17,9 +18,9 @@ from xml.etree import ElementTree
 from stic_eval.errors import UserError
 from stic_eval.registry import suggest
 from stic_eval.report import bars, canvas, curves, heatmap, training
-from stic_eval.report.canvas import Look
-from stic_eval.report.runs import Scores
-from stic_eval.report.tables import AVERAGE, Table
+from stic_eval.report.canvas import Look, plain
+from stic_eval.report.runs import Entry, Scores
+from stic_eval.report.tables import AVERAGE, Table, Variant
 from stic_eval.store import atomic_write
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 Kind = Literal["gains", "progression", "scaling", "heatmap", "training"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 FORMATS = ("svg", "pdf", "png")
+_MOST_NAMED = 3  # unfinished variants that a footnote names
 
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 # Dates would make the same figure another file; the rest names a library's version.
@@ -68,27 +70,70 @@ def draw(kind: Kind, scores: Scores, table: Table, folder: Path, look: Look) -> 
     Raises:
         UserError: The run does not have what this kind needs; the message says what.
     """
+    notes = _unfinished(scores, look)
     with canvas.style():
         if kind == "gains":
-            return bars.gains(table, look)
+            return bars.gains(table, look, notes)
         if kind == "heatmap":
-            return heatmap.heatmap(table, scores.axes, look)
+            return heatmap.heatmap(table, scores.axes, look, notes)
         if kind == "progression":
-            return curves.progression(table, look)
+            return curves.progression(table, look, notes)
         if kind == "scaling":
-            return curves.scaling(table, scores.axes, look)
+            return curves.scaling(table, scores.axes, look, notes)
         return training.training(training.read(scores, folder, look.methods), look)
 
 
 def drawable(
-    scores: Scores, table: Table, folder: Path, look: Look
-) -> Iterator[tuple[Kind, Figure | UserError]]:
-    """Every kind with its figure, or with the reason why this run has none."""
-    for kind in KINDS:
-        try:
-            yield kind, draw(kind, scores, table, folder, look)
-        except UserError as error:
-            yield kind, error
+    scores: Scores, table: Table, folder: Path, look: Look, kinds: Sequence[Kind] = KINDS
+) -> Iterator[tuple[str, Figure | UserError]]:
+    """Figures by name, or the reason why this run has none.
+
+    Each kind is one figure of its own name, but there is a `scaling-<axis>` for each axis of numbers of an
+    ablation that has several.
+    """
+    for kind in kinds:
+        for name, what in _parts(kind, scores, look):
+            try:
+                yield name, draw(kind, scores, table, folder, what)
+            except UserError as error:
+                yield name, error
+
+
+def _parts(kind: Kind, scores: Scores, look: Look) -> list[tuple[str, Look]]:
+    axes = curves.quantities(scores.axes) if kind == "scaling" else []
+    if len(axes) < 2 or look.x not in (None, *axes):
+        return [(kind, look)]
+    return [(f"{kind}-{plain(axis)}", replace(look, x=axis)) for axis in axes if look.x in (None, axis)]
+
+
+def _unfinished(scores: Scores, look: Look) -> list[str]:
+    """A sentence on what is not evaluated in every benchmark yet, or failed; none if all is."""
+
+    def changed(entry: Entry) -> dict[str, Any]:
+        settings = entry.settings.items()
+        return {
+            axis: value
+            for axis, value in settings
+            if axis in scores.without_default or [value] != scores.axes.get(axis, [])[:1]
+        }
+
+    singly = all(len(changed(entry)) < 2 for entry in scores.entries)  # then the rest goes without saying
+    seeds: dict[str, list[int]] = {}
+    for entry in scores.entries:
+        whole = all(column.name in entry.summaries for column in scores.columns)
+        if whole or not (
+            not look.methods or {entry.method, entry.method + "+dar" * entry.dar} & set(look.methods)
+        ):
+            continue
+        settings = changed(entry) if singly else {}
+        label = Variant(entry.method, entry.title, entry.dar, (), {}, settings or entry.settings).label
+        seeds.setdefault(plain(label), []).extend([] if entry.seed is None else [entry.seed])
+    parts = [
+        f"{label} (seed{'s' * (len(of) > 1)} {', '.join(map(str, of))})" if of else label
+        for label, of in seeds.items()
+    ]
+    more = f"; and {len(parts) - _MOST_NAMED} more" if len(parts) > _MOST_NAMED else ""
+    return [f"Unfinished: {'; '.join(parts[:_MOST_NAMED])}{more}."] if parts else []
 
 
 # ---------------------------------------------------------------- files

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,16 @@ if TYPE_CHECKING:
 _MOST_PANELS = 12
 
 
-def heatmap(table: Table, ablated: Mapping[str, Sequence[Any]], look: Look) -> Figure:
+def heatmap(
+    table: Table, ablated: Mapping[str, Sequence[Any]], look: Look, notes: Sequence[str] = ()
+) -> Figure:
     """The difference to the baseline over two axes of an ablation, a panel for each method and third axis.
+
+    Args:
+        table: What is drawn.
+        ablated: Axis -> its values.
+        look: What is chosen about it.
+        notes: More sentences for below it.
 
     Raises:
         UserError: The run has fewer than two axes, or leaves too many panels.
@@ -38,69 +47,122 @@ def heatmap(table: Table, ablated: Mapping[str, Sequence[Any]], look: Look) -> F
     if x == y:
         raise needs("heatmap", f"--x and --y are both {plain(x)}; give two axes")
     name = look.benchmark or AVERAGE
-    panels = _by_panel(table, x, y, name, look.methods)
+    panels = _by_panel(table, ablated, (x, y), name, look.methods)
     if not panels:
         raise needs("heatmap", "no cell of this run is compared with a baseline")
     cells = len(ablated[x]) * len(ablated[y])
-    panels = [panel for panel in panels if 2 * len(panel[1]) > cells]
+    panels = [panel for panel in panels if 2 * len(panel.cells) > cells]
     if not panels:
         raise needs("heatmap", f"most combinations of {plain(x)} and {plain(y)} were not run")
     if len(panels) > _MOST_PANELS:
         raise needs("heatmap", f"would have {len(panels)} panels; choose with --method, or other axes")
     along = {canvas.key(value): value_text(value) for value in canvas.in_order(ablated[x])}
     down = {canvas.key(value): value_text(value) for value in canvas.in_order(ablated[y])}
-    return _maps(panels, (plain(x), plain(y)), along, down, column_title(table, name), look.width)
+    return _maps(panels, (plain(x), plain(y)), along, down, column_title(table, name), look.width, notes)
 
 
-Panel = tuple[str, dict[tuple[str, str], Cell]]
+@dataclass(frozen=True, slots=True)
+class _Panel:
+    """A map.
+
+    Attributes:
+        heading: What its cells have in common.
+        dar: Whether they describe and respond, where no axis of the map says so.
+        others: Axis -> value (as keys) of the settings that the map has no axis for.
+        cells: (value of x, value of y) -> the cell there, and its name where it is not of the heading's
+            method.
+    """
+
+    heading: str
+    dar: bool
+    others: Mapping[str, str]
+    cells: dict[tuple[str, str], tuple[Cell, str]]
 
 
-def _by_panel(table: Table, x: str, y: str, name: str, methods: Sequence[str]) -> list[Panel]:
-    """Panels: a heading, and (value of x, value of y) -> cell.
+def _by_panel(
+    table: Table,
+    ablated: Mapping[str, Sequence[Any]],
+    shown: tuple[str, str],
+    name: str,
+    methods: Sequence[str],
+) -> list[_Panel]:
+    """The maps of a table.
 
     The baseline is what a method comes to where all of its parts are off: in such a grid its cells stand
-    in the method's panels.
+    in the method's maps.
     """
-    panels: dict[str, Panel] = {}
-    places: dict[str, tuple[object, ...]] = {}
-    rows = [row for row in table.rows if x in row.variant.settings and y in row.variant.settings]
-    compared_with = [
-        r.cells[name] for r in table.rows if r.variant.method == "baseline" and not r.variant.dar
+    bases = [
+        r for r in table.rows if r.variant.method == "baseline" and set(shown) <= set(r.variant.settings)
     ]
-    reference = next((cell for cell in compared_with if cell.difference is None), None)
-    for row in sorted(rows, key=lambda row: row.variant.method == "baseline"):  # the baseline's last
-        settings, cell = row.variant.settings, row.cells[name]
-        place = canvas.key(settings[x]), canvas.key(settings[y])
-        if row.variant.method == "baseline":
-            others = {key: rest for key, rest in places.items() if rest[1:] == _rest(row, x, y)[1:]}
-            for key, rest in others.items():
-                same = rest[0] == row.variant.dar or "dar" in (x, y)
-                found = cell if same else reference if not rest[0] else None
-                if found is not None:
-                    panels[key][1].setdefault(place, found)
-            if others:
-                continue
-        if cell.difference and row in chosen(table, methods):
-            key = row_key(row, (x, y))
-            places.setdefault(key, _rest(row, x, y))
-            panels.setdefault(key, (row_label(row, (x, y)), {}))[1][place] = cell
+    wanted = [row for row in chosen(table, methods) if set(shown) <= set(row.variant.settings)]
+    panels: dict[str, _Panel] = {}
+    _add(panels, [row for row in wanted if row.variant.method != "baseline"], shown, name)
+    homeless = []
+    for row in bases:
+        hosts = [panel for panel in panels.values() if panel.others == _others(row, shown)]
+        for panel in hosts:
+            scored = row.cells[name].score is not None
+            if scored and ("dar" in shown or panel.dar == row.variant.dar):
+                panel.cells.setdefault(_place(row, shown), (row.cells[name], row.variant.name))
+        homeless += [] if hosts else [id(row)]
+    bare = [{a: canvas.key(v) for a, v in row.variant.settings.items() if a != "dar"} for row in bases]
+    for row in table.rows:
+        variant = row.variant
+        if variant.method == "baseline" and not variant.dar and row.cells[name].difference is None:
+            for panel in panels.values():
+                _place_reference(panel, ablated, shown, bare, (row.cells[name], variant.name))
+            break
+    _add(panels, [row for row in wanted if id(row) in homeless], shown, name)
     return list(panels.values())
 
 
-def _rest(row: Row, x: str, y: str) -> tuple[object, ...]:
-    """Whether a row describes and responds, and its settings on other axes."""
+def _add(panels: dict[str, _Panel], rows: Sequence[Row], shown: tuple[str, str], name: str) -> None:
+    for row in rows:
+        if row.cells[name].difference:
+            new = _Panel(row_label(row, shown), row.variant.dar, _others(row, shown), {})
+            panel = panels.setdefault(row_key(row, shown), new)
+            panel.cells[_place(row, shown)] = row.cells[name], ""
+
+
+def _place_reference(
+    panel: _Panel,
+    ablated: Mapping[str, Sequence[Any]],
+    shown: tuple[str, str],
+    bare: Sequence[Mapping[str, str]],
+    cell: tuple[Cell, str],
+) -> None:
+    """Puts the baseline where nothing is trained and nothing described.
+
+    No row of the table stands there: such a cell is the baseline itself, which is evaluated once.
+    """
+    off = canvas.key(False)
+    for place in product(*([canvas.key(value) for value in ablated[axis]] for axis in shown)):
+        settings = {**panel.others, **dict(zip(shown, place, strict=True))}
+        dar = settings.pop("dar", None)
+        describes = panel.dar if dar is None else dar in (canvas.key("on"), canvas.key(True))
+        untrained = settings.get("stage1.use") == off == settings.get("stage2.use") or settings in bare
+        if untrained and not describes:
+            panel.cells.setdefault((place[0], place[1]), cell)
+
+
+def _place(row: Row, shown: tuple[str, str]) -> tuple[str, str]:
+    x, y = (canvas.key(row.variant.settings[axis]) for axis in shown)
+    return x, y
+
+
+def _others(row: Row, shown: tuple[str, str]) -> dict[str, str]:
     settings = row.variant.settings.items()
-    others = sorted((axis, canvas.key(value)) for axis, value in settings if axis not in (x, y, "dar"))
-    return row.variant.dar, *others
+    return {axis: canvas.key(value) for axis, value in settings if axis not in (*shown, "dar")}
 
 
 def _maps(
-    panels: Sequence[Panel],
+    panels: Sequence[_Panel],
     axes_names: tuple[str, str],
     xs: Mapping[str, str],
     ys: Mapping[str, str],
     title: str,
     width: float,
+    notes: Sequence[str],
 ) -> Figure:
     longest = max(len(value) for value in ys.values()) * canvas.LETTER + 0.05
     room = 0.4 + min(longest, 0.28 * width)
@@ -113,7 +175,7 @@ def _maps(
     figure = canvas.new(width, 3.0, f"Difference to the baseline over {axes_names[0]} and "
                                     f"{axes_names[1]}: {title}")  # fmt: skip
     grid = figure.subplots(down, across, squeeze=False)
-    cells = [cell for _, panel in panels for cell in panel.values()]
+    cells = [cell for panel in panels for cell, _ in panel.cells.values()]
     limit = max([abs(cell.difference.delta) for cell in cells if cell.difference] + [0.1])
     colours = _diverging()
     longest = max(len(_interval(cell)) for cell in cells)
@@ -125,20 +187,21 @@ def _maps(
         if i >= len(panels):
             axes.set_axis_off()
             continue
-        heading, panel = panels[i]
-        values = [[_delta(panel.get((x, y))) for x in xs] for y in ys]
+        panel = panels[i].cells
+        values = [[_delta(panel.get((x, y), (None, ""))[0]) for x in xs] for y in ys]
         # Rectangles rather than a picture: sharp at any size, and no picture inside of the SVG.
         edges = np.arange(len(xs) + 1) - 0.5, np.arange(len(ys) + 1) - 0.5
         image = axes.pcolormesh(*edges, np.array(values), cmap=colours, vmin=-limit, vmax=limit,
                                 edgecolors="white", linewidth=1.0)  # fmt: skip
         axes.invert_yaxis()
         for (r, y), (c, x) in product(enumerate(ys), enumerate(xs)):
-            _write(axes, c, r, panel.get((x, y)), colours, limit, intervals)
+            cell, whose = panel.get((x, y), (None, ""))
+            _write(axes, c, r, cell, colours, limit, intervals, canvas.wrapped(whose, cell_width))
         axes.set_xticks(range(len(xs)), xlabels)
         axes.set_yticks(range(len(ys)), ylabels)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-        axes.set_title(canvas.wrapped(heading, width / across - 0.2))
+        axes.set_title(canvas.wrapped(panels[i].heading, width / across - 0.2))
         axes.set_xlabel(axes_names[0])
         axes.set_ylabel(axes_names[1])
     if image is not None:
@@ -150,10 +213,12 @@ def _maps(
     said = " and its 95 % interval" if intervals else ""
     extra = canvas.footnote(
         figure,
-        [f"{title}: difference to the baseline in points{said}.", *notes_of(cells)],
+        [f"{title}: difference to the baseline in points{said}.", *notes_of(cells), *notes],
     )
-    heading_height = max(tall(canvas.wrapped(name, width / across - 0.2)) for name, _ in panels)
-    tall_rows = max(tall(label) for label in ylabels) + 0.08
+    heading_height = max(tall(canvas.wrapped(panel.heading, width / across - 0.2)) for panel in panels)
+    names = [canvas.wrapped(whose, cell_width) for panel in panels for _, whose in panel.cells.values()]
+    lines = 1 + intervals + max(len(name.splitlines()) for name in names)
+    tall_rows = max(*(tall(label) for label in ylabels), canvas.LINE * lines) + 0.08
     labels_height = max(tall(label) for label in xlabels)
     return canvas.resize(
         figure, down * (max(0.42, tall_rows) * len(ys) + 0.4 + heading_height + labels_height) + 0.1 + extra
@@ -171,9 +236,16 @@ def _interval(cell: Cell) -> str:
 
 
 def _write(
-    axes: Axes, column: int, row: int, cell: Cell | None, colours: Colormap, limit: float, interval: bool
+    axes: Axes,
+    column: int,
+    row: int,
+    cell: Cell | None,
+    colours: Colormap,
+    limit: float,
+    interval: bool,
+    whose: str,
 ) -> None:
-    """Writes a cell's number into it; hatches one that has none."""
+    """Writes a cell's number into it, and whose it is; hatches one that has none."""
     from matplotlib.patches import Rectangle
 
     if cell is None:
@@ -185,17 +257,16 @@ def _write(
                   bbox={"facecolor": "#F2F2F2", "edgecolor": "none", "pad": 1})  # fmt: skip
         return
     if cell.difference is None:
-        axes.text(column, row, "baseline", ha="center", va="center", color="black")
+        axes.text(column, row, whose, ha="center", va="center", color="black")
         return
     delta = cell.difference.delta
     text = f"{delta:+.1f}{mark_of(cell)}" + (f"\n{_interval(cell)}" if interval else "")
+    text = text.replace("-", "−") + f"\n{whose}" * bool(whose)
     behind = colours((delta / limit + 1) / 2)
     # Relative luminance (WCAG 2): below 0.18 white has more contrast than black.
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in behind[:3]]
     dark = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] < 0.18
-    axes.text(
-        column, row, text.replace("-", "−"), ha="center", va="center", color="white" if dark else "black"
-    )
+    axes.text(column, row, text, ha="center", va="center", color="white" if dark else "black")
 
 
 def _diverging() -> Colormap:

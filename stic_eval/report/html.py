@@ -12,6 +12,7 @@ import base64
 import gzip
 import hashlib
 import json
+import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from stic_eval.printable import printable
 from stic_eval.report import pairs, samples, thumbnails
+from stic_eval.report.runs import ROOT
 
 if TYPE_CHECKING:
     from stic_eval.report.runs import Scores
@@ -68,7 +70,7 @@ class Made:
         page: The file.
         bytes: Its size.
         pictures: Its images.
-        warnings: All that could not be shown, and why.
+        warnings: All that could not be shown, pairs included, and why.
     """
 
     page: Path
@@ -131,27 +133,29 @@ def write(
         (f"images:{start // CHUNK}", pack(shown.addresses[start : start + CHUNK]))
         for start in range(0, len(shown.addresses), CHUNK)
     ]
-    warnings = [*facts.warnings, *missing]
+    warnings = list(facts.warnings)
     if shown.missing:
         warnings.append(f"{shown.missing:,} of {len(shown.addresses):,} images could not be read.")
     sides = samples.sides(scores)
-    others = [side.key for side in sides if not side.baseline]
-    cells = [key for key in others if not key.startswith("baseline")] or others  # of an ablation
+    compared, columns = samples.opening(scores)
     meta = {
         "benchmarks": [{"name": column.name, "title": printable(column.title)} for column in scores.columns],
         "sides": [asdict(side) for side in sides],
-        # Flips shown first: of an ablation's default cell; of a run's last method, which controls precede.
-        "compared": (cells[0] if scores.axes else others[-1]) if others else None,
+        "compared": compared,
+        "columns": columns,
         "pairs": [{"label": group.label, "total": group.total} for group in sets],
         "chunk": CHUNK,
     }
     page = _render(
         scores, folder, facts, warnings=warnings, blocks=[("meta", pack(meta)), *packed],
-        beside=shown.folder is not None, n_sets=len(sets), n_sides=len(sides),
+        beside=shown.folder is not None, n_sets=len(sets), n_sides=len(sides), n_pairs=n_pairs,
+        unpaired=missing,
     )  # fmt: skip
     data = page.encode("utf-8", "backslashreplace")
     atomic_write(out, data)
-    return Made(out, len(data), shown, tuple(warnings))
+    if shown.folder is None:
+        thumbnails.clear(beside)
+    return Made(out, len(data), shown, (*warnings, *missing))
 
 
 def pack(value: object) -> str:
@@ -194,6 +198,7 @@ def _render(
     environment.filters["shown"] = lambda value: printable(str(value))
     template = environment.from_string(_resource("template.html.j2"))
     return template.render(
+        name=_name(folder),
         scores=scores,
         facts=facts,
         table=Markup(facts.table),
@@ -220,6 +225,12 @@ def _digest(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
 
 
+def _name(folder: Path) -> str:
+    """What commands take for a run: its path below `results/`; of one elsewhere its folder's name."""
+    whole, root = (Path(os.path.abspath(path)) for path in (folder, ROOT))  # links keep their names
+    return whole.relative_to(root).as_posix() if whole.is_relative_to(root) else whole.name
+
+
 def _manifest(folder: Path) -> Mapping[str, Any]:
     """The run's manifest, empty where there is none that can be read."""
     try:
@@ -233,16 +244,19 @@ def _facts(scores: Scores, manifest: Mapping[str, Any]) -> Iterator[tuple[str, s
     """What the manifest says about the run, as lines; what it does not hold is left out."""
     model, versions = manifest.get("model"), manifest.get("versions")
     model = model if isinstance(model, dict) else {}
-    yield "Run", scores.run
+    yield "Run", str(manifest.get("run") or scores.run)
     yield "Model", scores.model or str(model.get("name", "not recorded"))
     seconds = manifest.get("seconds")
+    trained = sum({stage.key: stage.seconds for entry in scores.entries for stage in entry.stages}.values())
     lines = {
         "Fingerprint": model.get("fingerprint"),
         "Weights in memory": model.get("dtype"),
         "Command": shlex.join(["stic-eval", *map(str, command)])
         if isinstance(command := manifest.get("command"), list) else None,
         "Started": manifest.get("started"),
-        "Took": f"{seconds:,.0f} s" if isinstance(seconds, int | float) else None,
+        "Last call": f"{seconds:,.0f} s, what it found done read from the cache"
+        if isinstance(seconds, int | float) else None,
+        "Stages": f"{trained:,.0f} s in all, when they were computed" if trained else None,
         "Settings": manifest.get("key"),
         "Python": manifest.get("python"),
         "Platform": manifest.get("platform"),
@@ -253,13 +267,15 @@ def _facts(scores: Scores, manifest: Mapping[str, Any]) -> Iterator[tuple[str, s
 
 
 def _stages(scores: Scores) -> list[dict[str, Any]]:
-    """Each stage once, with the entries whose adapters came from it."""
+    """Each stage once, with the entries whose adapters came from it: the first two, and the others."""
     found: dict[str, dict[str, Any]] = {}
     for entry in scores.entries:
         for stage in entry.stages:
             line = found.setdefault(stage.key, {**asdict(stage), "key": stage.key[:16], "users": []})
             line["users"].append(entry.folder)
-    return [{**line, "users": ", ".join(line["users"])} for line in found.values()]
+    return [
+        {**line, "users": ", ".join(line["users"][:2]), "more": line["users"][2:]} for line in found.values()
+    ]
 
 
 def _provenance(folder: Path) -> Iterator[tuple[str, str]]:

@@ -33,7 +33,7 @@ def to_html(table: Table, *, notes: bool = True) -> str:
         cells = "".join(_cell(row.cells[name], rank.get((at, name))) for name, _ in table.fields)
         lines.append(f"<tr{_classes(['published'] if row.published else [])}>{first}{cells}</tr>")
     lines += ["</tbody>", "</table>"]
-    if notes:
+    if notes and table.notes:
         lines += ['<ul class="notes">', *(f"<li>{_text(note)}</li>" for note in table.notes), "</ul>"]
     return "\n".join(lines) + "\n"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from stic_eval.report.cells import Rank, delta_text, interval_text, one_line, ranks, score_text
+from stic_eval.report.cells import NONE, Rank, delta_text, interval_text, one_line, ranks, score_text
 from stic_eval.report.tables import Cell, Row, Table
 
 _MANY_ROWS = 12  # above, intervals would make the table longer than a page
@@ -63,7 +63,9 @@ def _char(char: str) -> str:
     return f"U+{ord(char):04X}"
 
 
-def to_latex(table: Table, *, caption: str | None = None, label: str | None = None) -> str:
+def to_latex(
+    table: Table, *, caption: str | None = None, label: str | None = None, wide: bool = False
+) -> str:
     r"""The table as a `table` environment: booktabs rules, best in bold, second underlined, notes below.
 
     A dagger marks p < 0.05, a double dagger p < 0.01, as `*` and `**` do elsewhere. Tables that are too
@@ -73,7 +75,9 @@ def to_latex(table: Table, *, caption: str | None = None, label: str | None = No
         table: What to write.
         caption: Text of the caption, in place of the table's own; escaped.
         label: Of `\label`, in place of `tab:<name>`; letters, digits and `:._-` (others are dropped).
+        wide: Over both columns of a page that has two: `table*`.
     """
+    environment = "table*" if wide else "table"
     wanted = label or f"tab:{table.name}"
     safe = "".join(char for char in wanted if char.isascii() and (char.isalnum() or char in ":._-"))
     columns = "l" * len(table.heads) + "r" * len(table.fields)
@@ -82,7 +86,7 @@ def to_latex(table: Table, *, caption: str | None = None, label: str | None = No
     intervals = len(table.rows) <= _MANY_ROWS
     lines = [
         r"% Packages: booktabs, graphicx.",
-        r"\begin{table}[t]",
+        rf"\begin{{{environment}}}[t]",
         r"\centering",
         rf"\caption{{{escape(caption or table.caption)}}}",
         rf"\label{{{safe}}}",
@@ -103,15 +107,11 @@ def to_latex(table: Table, *, caption: str | None = None, label: str | None = No
         lines += _lines(table, row, {name: rank.get((at, name)) for name, _ in table.fields}, intervals)
     lines += [r"\bottomrule", r"\end{tabular}%", "}"]
     notes = [escape(_daggers(note)) for note in table.notes]
-    if not intervals:
-        notes.append("Intervals are in the table's other formats.")
-    lines += [
-        r"\par\smallskip",
-        r"\parbox{\linewidth}{\scriptsize\raggedright",
-        *notes,
-        "}",
-        r"\end{table}",
-    ]
+    if notes and not intervals and any(cell.difference for row in table.rows for cell in row.cells.values()):
+        notes.append("The intervals are left out, as the table is long.")
+    if notes:
+        lines += [r"\par\smallskip", r"\parbox{\linewidth}{\scriptsize\raggedright", *notes, "}"]
+    lines.append(rf"\end{{{environment}}}")
     return "\n".join(lines) + "\n"
 
 
@@ -126,7 +126,8 @@ def _lines(table: Table, row: Row, rank: dict[str, Rank | None], intervals: bool
     lines = [" & ".join([*(escape(head) for head in row.heads), *scores]) + r" \\"]
     empty = [""] * len(table.heads)
     texts = [[_delta(cell) for cell in cells]]
-    texts += [[escape(interval_text(cell)) for cell in cells]] if intervals else []
+    # In mathematics a minus is one, and no hyphen.
+    texts += [[f"${text}$" if (text := interval_text(cell)) else "" for cell in cells]] if intervals else []
     for line in texts:
         if any(line):
             small = [rf"{{\scriptsize {text}}}" if text else "" for text in line]
@@ -137,7 +138,7 @@ def _lines(table: Table, row: Row, rank: dict[str, Rank | None], intervals: bool
 def _score(cell: Cell, rank: Rank | None) -> str:
     score, _, spread = score_text(cell).partition(" ")
     number = score.rstrip("°")
-    text = number if number != "-" else "--"
+    text = number if number != NONE else "--"
     if rank:
         text = rf"\{'textbf' if rank == 'best' else 'underline'}{{{text}}}"
     text += escape("°" * score.count("°"))

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 from stic_eval.errors import UserError
 from stic_eval.registry import suggest
 from stic_eval.report import published as paper
+from stic_eval.report.cells import NONE
 from stic_eval.report.merge import Merged, Placed, merge
 from stic_eval.report.runs import Scores
 from stic_eval.report.tables import Line, Table, Variant, assemble, baseline, setting
 
 Layout = Literal["auto", "paper", "components", "ablation"]
-YES, NO = "yes", "–"
+YES, NO = "yes", NONE
 # Names of the stages that a component consists of; see `stic_eval.selftrain.stages`.
 STAGE_1 = frozenset({"preference", "positive_sft"})
 STAGE_2 = frozenset({"sft", "infused_sft"})
@@ -38,15 +40,16 @@ def lay_out(
             `ablation`: what varies as leading columns; `auto`: `ablation` if a run has axes, else `paper`.
         by: Axes of an ablation to show; the others stay at their default. Empty: all that vary.
         reference: What rows are compared with: a row's label, method or folder, or `default` for an
-            ablation's default cell. None: the baseline of the row's model.
+            ablation's default cell; a row's texts in the table, with commas between, name it too. None:
+            the baseline of the row's model.
         published: Add the paper's rows, to `paper` (table 1) and `components` (table 2).
 
     Raises:
         UserError: The runs cannot stand side by side, or have no such layout, axis or reference.
     """
-    merged = merge(found)
     if layout == "auto":
-        layout = "ablation" if merged.axes else "paper"
+        layout = "ablation" if any(scores.axes for scores in found) else "paper"
+    merged = merge(found, cells=layout == "ablation" or reference == "default")
     if by and layout != "ablation":
         raise UserError(f"--by: is for an ablation's axes, not for the layout {layout}; leave it out")
     scores = f"Scores{merged.of_models}"
@@ -66,8 +69,12 @@ def lay_out(
     else:
         heads, texts = ("Method",), [(item.variant.label,) for item in placed]
         caption, name = f"{scores} by method, in percent.", "scores"
-    heads, lines = to_lines(merged, placed, heads, texts, _referrer(merged, reference))
-    notes = [*([f"Cells: {next(iter(cells))}."] if len(cells) == 1 else []), *merged.notes]
+    heads, lines = to_lines(merged, placed, heads, texts)
+    refer = _referrer(merged, placed, lines, reference)
+    lines = [replace(line, reference=refer(item)) for line, item in zip(lines, placed, strict=True)]
+    notes = [f"Cells: {next(iter(cells))}."] if len(cells) == 1 else []
+    notes += _default_note(merged) if layout == "ablation" else []
+    notes += merged.notes
     table = assemble(merged.columns, lines, notes, heads=heads, caption=caption, name=name)
     return _with_published(table, layout) if published else table
 
@@ -77,16 +84,16 @@ def to_lines(
     placed: Sequence[Placed],
     heads: Sequence[str],
     texts: Sequence[tuple[str, ...]],
-    refer: Callable[[Placed], Variant | None],
 ) -> tuple[tuple[str, ...], list[Line]]:
     """Rows with what tells them apart: a column for the model and one for the run, where it takes them.
+
+    They have no reference yet.
 
     Args:
         merged: The runs.
         placed: The rows' variants.
         heads: Titles of the layout's leading columns.
         texts: Their texts, row by row.
-        refer: Gives what a variant is compared with.
     """
     models = merged.models
     lead: list[str] = ["Model"] if len(models) > 1 else []
@@ -99,7 +106,7 @@ def to_lines(
         run = (", ".join(item.runs),) if runs else ()
         before = (*((models[item.variant.model],) if lead else ()), *run)
         label = ": ".join((*before, item.variant.label))
-        lines.append(Line(item.variant, (*row[: len(lead)], *run, *row[len(lead) :]), refer(item), label))
+        lines.append(Line(item.variant, (*row[: len(lead)], *run, *row[len(lead) :]), None, label))
     return (*lead, *(["Run"] if runs else []), *heads), lines
 
 
@@ -145,7 +152,7 @@ def _ablation(
         raise UserError("--layout ablation: the run is no ablation; use --layout paper")
     for axis in by:
         if axis not in axes:
-            raise UserError(f'--by: no axis is called "{axis}"{suggest(axis, list(axes))}: {", ".join(axes)}')
+            raise UserError(f'--by: "{axis}" is none of the axes ({", ".join(axes)}){suggest(axis, axes)}')
     order = [*by, *(axis for axis in axes if axis not in by)]
     cells = [item for item in merged.placed if item.variant.settings]
     rest = [item for item in merged.placed if not item.variant.settings]
@@ -183,6 +190,15 @@ def _ablation(
     return rows, shown, tuple(shown), first
 
 
+def _default_note(merged: Merged) -> list[str]:
+    values = [
+        f"{axis}={setting(values[0])}"
+        for axis, values in merged.axes.items()
+        if axis not in merged.without_default
+    ]
+    return [f"Default: {', '.join(values)}."] if values else []
+
+
 def _text(variant: Variant, axis: str) -> str:
     return setting(variant.settings[axis]) if axis in variant.settings else ""
 
@@ -195,7 +211,9 @@ def _at(variant: Variant, values: dict[str, Any]) -> bool:
 # ------------------------------------------------------------ what rows are compared with
 
 
-def _referrer(merged: Merged, reference: str | None) -> Callable[[Placed], Variant | None]:
+def _referrer(
+    merged: Merged, placed: Sequence[Placed], lines: Sequence[Line], reference: str | None
+) -> Callable[[Placed], Variant | None]:
     if reference is None:
         return lambda item: baseline_of(item, merged.placed)
     if reference == "default":
@@ -209,7 +227,7 @@ def _referrer(merged: Merged, reference: str | None) -> Callable[[Placed], Varia
         if not found:
             raise UserError("--reference default: the default cell is not among the rows")
     else:
-        found = _called(merged.placed, reference)
+        found = _called(merged, {id(p): line for p, line in zip(placed, lines, strict=True)}, reference)
 
     def refer(item: Placed) -> Variant | None:
         def likeness(other: Placed) -> tuple[bool, bool, bool]:
@@ -222,30 +240,43 @@ def _referrer(merged: Merged, reference: str | None) -> Callable[[Placed], Varia
     return refer
 
 
-def _called(placed: Sequence[Placed], text: str) -> list[Placed]:
-    """Variants of that label, or failing that name, method or folder.
+def _called(merged: Merged, lines: Mapping[int, Line], text: str) -> list[Placed]:
+    """Variants of that label or of that text in the table, or failing that name, method, folder or settings.
+
+    Args:
+        merged: The runs.
+        lines: `id` of a variant's place -> its row, of those that are shown.
+        text: What was asked for; blanks around commas and capitals do not matter.
 
     Raises:
         UserError: There is none, or one model has several.
     """
-    wanted = text.casefold()
-    texts = [[p.variant.label, p.variant.name, *p.folders, p.variant.method, p.variant.title] for p in placed]
-    for known in (slice(0, 1), slice(1, 2), slice(None)):
-        found = [
-            p
-            for p, own in zip(placed, texts, strict=True)
-            if wanted in (text.casefold() for text in own[known])
-        ]
-        if found:
-            break
-    models = [(p.variant.model, p.runs[0]) for p in found]
+
+    def same(text: str) -> str:
+        return re.sub(r"\s*,\s*", ",", " ".join(text.split()).casefold())
+
+    def names(item: Placed) -> tuple[set[str], ...]:
+        variant, line = item.variant, lines.get(id(item))
+        settings = ", ".join(variant.settings_text())
+        shown = [line.label, ", ".join(filter(None, line.heads)), ", ".join(line.heads)] if line else []
+        others = [*item.folders, variant.method, variant.title, settings, f"{variant.name}, {settings}"]
+        first = {same(name) for name in (variant.label, *shown)}
+        return first, {same(variant.name)}, {same(name) for name in others if name}
+
+    placed = merged.placed
+    known = [names(item) for item in placed]
+    found: list[Placed] = []
+    for at in range(3):
+        found = found or [item for item, own in zip(placed, known, strict=True) if same(text) in own[at]]
+    models = [(item.variant.model, item.runs[0]) for item in found]
     if len(set(models)) < len(models):
-        several = ", ".join(f'"{p.variant.label}"' for p in found)
+        several = ", ".join(f'"{item.variant.label}"' for item in found)
         raise UserError(f'--reference: "{text}" may be {several}; give one of these')
     if not found:
-        labels = [p.variant.label for p in placed]
-        shown = ", ".join(f'"{label}"' for label in labels[:12]) + (", ..." if len(labels) > 12 else "")
-        raise UserError(f'--reference: no row is called "{text}"{suggest(text, labels)}: {shown}')
+        labels = list(dict.fromkeys(item.variant.label for item in placed))
+        shown = [*(["default"] if merged.axes and not merged.without_default else []), *labels]
+        listed = ", ".join(f'"{label}"' for label in shown[:12]) + (", ..." if len(shown) > 12 else "")
+        raise UserError(f'--reference: no row is called "{text}" (there are {listed}){suggest(text, shown)}')
     return found
 
 

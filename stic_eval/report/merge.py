@@ -23,12 +23,14 @@ class Placed:
         runs: Names of the runs that have it.
         folders: Its folders under `records/`, without the seed.
         stages: Names of the stages that its adapter was trained by; None if that is not recorded.
+        default: Whether it has no settings, or those of its ablation's default.
     """
 
     variant: Variant
     runs: tuple[str, ...]
     folders: tuple[str, ...]
     stages: frozenset[str] | None
+    default: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +65,14 @@ class Merged:
         return f" of {', '.join(names)}" if names else ""
 
 
-def merge(found: Sequence[Scores]) -> Merged:
+def merge(found: Sequence[Scores], cells: bool = False) -> Merged:
     """Puts runs together; a row that several runs have appears once, with the benchmarks of all of them.
+
+    A run's row and an ablation's default cell are the same row, where results are equal.
+
+    Args:
+        found: The runs.
+        cells: Such a row keeps the cell's settings; else it is the run's.
 
     Raises:
         UserError: A benchmark was asked or graded in another way, or has other rows, in one of them.
@@ -80,11 +88,11 @@ def merge(found: Sequence[Scores]) -> Merged:
             if first is not scores:
                 _check(known, column, run, name, first, scores)
         for item in _placed(scores, name):
-            same = next((at for at, other in enumerate(placed) if _same(other.variant, item.variant)), None)
+            same = next((at for at, other in enumerate(placed) if _same(other, item)), None)
             if same is None:
                 placed.append(item)
             else:
-                placed[same] = _joined(placed[same], item)
+                placed[same] = _joined(placed[same], item, cells)
         for axis, values in scores.axes.items():
             known_values = axes.setdefault(axis, [])
             known_values += [value for value in values if value not in known_values]
@@ -106,22 +114,28 @@ def _names(found: Sequence[Scores]) -> list[str]:
 
 
 def _placed(scores: Scores, run: str) -> list[Placed]:
-    def key(method: str, dar: bool, settings: Any) -> str:
-        return json.dumps([method, dar, settings], sort_keys=True, default=str)
-
-    folders: dict[str, list[str]] = {}
-    stages: dict[str, frozenset[str]] = {}
-    for entry in scores.entries:
-        own = key(entry.method, entry.dar, entry.settings)
-        folders.setdefault(own, []).append(re.sub(r"@seed\d+$", "", entry.folder))
-        if entry.stages or entry.seed is None:
-            stages.setdefault(own, frozenset(stage.name for stage in entry.stages))
     found = []
-    for variant in scores.variants():
-        own = key(variant.method, variant.dar, dict(variant.settings))
-        names = tuple(dict.fromkeys(folders.get(own, [])))
-        found.append(Placed(variant, (run,), names, stages.get(own)))
+    for group in scores.groups():
+        variant = scores.variant(group)
+        if variant is None:
+            continue
+        folders = tuple(dict.fromkeys(re.sub(r"@seed\d+$", "", entry.folder) for entry in group))
+        known = [entry.stages for entry in group if entry.stages or entry.seed is None]
+        stages = frozenset(stage.name for stage in known[0]) if known else None
+        found.append(Placed(variant, (run,), folders, stages, _is_default(variant, scores)))
     return found
+
+
+def _is_default(variant: Variant, scores: Scores) -> bool:
+    """Whether an ablation's cell has the settings that its run would have had without the ablation."""
+    default = {axis: values[0] for axis, values in scores.axes.items() if axis not in scores.without_default}
+
+    def said(axis: str) -> bool:
+        # Method and describe-and-respond are what a row is, and no settings; a baseline has no stages.
+        return axis in ("dar", "method") or (variant.method == "baseline" and axis.endswith(".use"))
+
+    settings = {axis: value for axis, value in variant.settings.items() if not said(axis)}
+    return all(axis in default and default[axis] == value for axis, value in settings.items())
 
 
 def _check(one: Column, other: Column, run: str, to: str, first: Scores, scores: Scores) -> None:
@@ -157,22 +171,16 @@ def _ids(scores: Scores, benchmark: str) -> frozenset[str]:
     return next((frozenset(s.units) for s in summaries if not s.unscored), frozenset())
 
 
-def _same(a: Variant, b: Variant) -> bool:
+def _same(one: Placed, other: Placed) -> bool:
     """Whether two variants are one row: called the same, and nowhere with other results."""
-    names = [
-        (
-            v.model,
-            v.method,
-            v.title,
-            v.dar,
-            v.seeds,
-            json.dumps(dict(v.settings), sort_keys=True, default=str),
-        )
-        for v in (a, b)
-    ]
+    a, b = one.variant, other.variant
+    names = [(v.model, v.method, v.title, v.dar, v.seeds) for v in (a, b)]
+    cells = [json.dumps(dict(v.settings), sort_keys=True, default=str) for v in (a, b)]
+    plain = one.default and other.default and not (a.settings and b.settings)
     shared = [name for name in a.summaries if a.summaries[name] and b.summaries.get(name)]
     return (
         names[0] == names[1]
+        and (cells[0] == cells[1] or plain)
         and bool(shared)
         and all(
             [summary.units for summary in a.summaries[name]] == [s.units for s in b.summaries[name]]
@@ -181,12 +189,14 @@ def _same(a: Variant, b: Variant) -> bool:
     )
 
 
-def _joined(one: Placed, other: Placed) -> Placed:
+def _joined(one: Placed, other: Placed, cells: bool) -> Placed:
+    a, b = one.variant.settings, other.variant.settings
     known = {name: summaries for name, summaries in one.variant.summaries.items() if summaries}
     summaries = {**other.variant.summaries, **known}
     return Placed(
-        replace(one.variant, summaries=summaries),
+        replace(one.variant, summaries=summaries, settings=(a or b) if cells else (a and b)),
         (*one.runs, *other.runs),
         tuple(dict.fromkeys((*one.folders, *other.folders))),
         one.stages or other.stages,
+        one.default and other.default,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import stdev
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from stic_eval.report.tables import Column, Line, Row
 
 INCOMPLETE = "° incomplete: unscored rows or columns are left out, never counted as 0."
+_NAMED = 3  # of a grid that is under way
 
 
 def describe(
@@ -32,17 +33,37 @@ def describe(
         comparisons: The size of the family of Holm's correction.
     """
     notes = ["Scores in percent.", *_differences(rows, lines, comparisons), *seeds(rows)]
-    left_out = [column.title for column in columns if column.name not in averaged]
-    if averaged:
-        average = f"Average: mean of the {len(averaged)} benchmarks' percentages"
-        notes.append(
-            average + (f", without {', '.join(left_out)} (not scored in every row)." if left_out else ".")
-        )
-    else:
-        notes.append("Average: none, as no benchmark is scored in every row.")
+    notes += _average(columns, averaged)
     if any(not cell.complete for row in rows for cell in row.cells.values()):
         notes.append(INCOMPLETE)
-    return notes + [f"{column.title}: {'; '.join(_column(column, rows))}." for column in columns]
+    evaluated = [column for column in columns if any(row.cells[column.name].n for row in rows)]
+    return notes + [f"{column.title}: {'; '.join(_column(column, rows))}." for column in evaluated]
+
+
+def unfinished(done: Mapping[str, int], total: int) -> list[str]:
+    """A note on what has not been evaluated yet, the first three by name; none if all has.
+
+    Args:
+        done: Variant's folder -> how many benchmarks it has.
+        total: How many there are.
+    """
+    parts = [f"{folder} ({n} of {total} benchmarks)" for folder, n in done.items() if n < total]
+    if not parts:
+        return []
+    more = f"{len(parts)} of {len(done)} evaluations, e.g. " if len(parts) > _NAMED else ""
+    return [f"unfinished: {more}{', '.join(parts[:_NAMED])}."]
+
+
+def _average(columns: Sequence[Column], averaged: Sequence[str]) -> list[str]:
+    titles = {column.name: column.title for column in columns}
+    left_out = [title for name, title in titles.items() if name not in averaged]
+    if not averaged:
+        return ["Average: none, as no benchmark is scored in every row."]
+    without = f", without {', '.join(left_out)} (not scored in every row)" if left_out else ""
+    if len(averaged) > 1:
+        return [f"Average: mean of the {len(averaged)} benchmarks' percentages{without}."]
+    # The average of a table's only benchmark explains itself.
+    return [f"Average: {titles[averaged[0]]} alone{without}."] if left_out else []
 
 
 def _differences(rows: Sequence[Row], lines: Sequence[Line], comparisons: int) -> list[str]:
@@ -57,8 +78,12 @@ def _differences(rows: Sequence[Row], lines: Sequence[Line], comparisons: int) -
         f"Differences: to {' or '.join(labels)}{own}, in points, with 95 % intervals (paired bootstrap "
         f"over test rows, {N_RESAMPLES:,} resamples, stratified by benchmark for the average).",
         f"* p < 0.05, ** p < 0.01 ({tests or 'paired test'}) after Holm's correction over the table's "
-        f"{comparisons} comparisons.",
+        f"{comparisons} comparison{'' if comparisons == 1 else 's'}.",
     ]
+    if comparisons > 1:
+        notes.append(
+            "Intervals are not corrected, marks are: an interval that leaves out 0 may come without a mark."
+        )
     averages = [row.average.difference for row in rows if row.average]
     span = _span([difference.detectable for difference in averages if difference])
     if span:

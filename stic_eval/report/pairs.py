@@ -64,19 +64,22 @@ def read(scores: Scores, stages: Path, n: int) -> tuple[list[PairSet], list[str]
         n: Pairs of each stage.
 
     Returns:
-        What there is, and a line for each stage whose file is gone or cannot be read.
+        What there is, and lines on the stages that are not in this cache or cannot be read.
     """
     found: list[PairSet] = []
     missing: list[str] = []
+    elsewhere: list[str] = []
     for key, label in _named(scores).items():
         path = stages / f"pairs-{key[:16]}" / "pairs.parquet"
         try:
             found.append(_read(path, label, n))
         except FileNotFoundError:
-            missing.append(f"{label}: {path} is no longer there.")
+            elsewhere.append(label)
         except (OSError, ValueError, KeyError, TypeError, IndexError, UserError) as error:
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             missing.append(f"{label}: {path} cannot be read ({first}).")
+    if elsewhere:
+        missing.append(f"Pairs that are not in this cache ({stages}): {_few(elsewhere, '; ')}.")
     return found, missing
 
 
@@ -87,7 +90,8 @@ def _named(scores: Scores) -> dict[str, str]:
         keys = [stage.key for stage in entry.stages if stage.name == "pairs"]
         for number, key in enumerate(keys, start=1):
             when = f"seed {entry.seed}" + (f", round {number}" if len(keys) > 1 else "")
-            cell = ", ".join(f"{axis}={setting(value)}" for axis, value in entry.settings.items())
+            own = [(axis, value) for axis, value in entry.settings.items() if axis != "dar"]  # not trained on
+            cell = ", ".join(f"{axis}={setting(value)}" for axis, value in own)
             title = f"{entry.title} ({cell})" if cell else entry.title
             titles = users.setdefault(key, (when, []))[1]
             if title not in titles:
@@ -95,8 +99,8 @@ def _named(scores: Scores) -> dict[str, str]:
     return {key: printable(f"{when}: {_few(titles)}") for key, (when, titles) in users.items()}
 
 
-def _few(titles: list[str]) -> str:
-    return ", ".join(titles[:3]) + (f" and {len(titles) - 3} more" if len(titles) > 3 else "")
+def _few(titles: list[str], between: str = ", ") -> str:
+    return between.join(titles[:3]) + (f" and {len(titles) - 3} more" if len(titles) > 3 else "")
 
 
 def _read(path: Path, label: str, n: int) -> PairSet:

@@ -113,7 +113,7 @@ def notes(table: str = "") -> list[str]:
     """What to know about published rows, and about one of the paper's tables in particular."""
     data = paper()
     general = (
-        f"Published: figures of {data['citation']}; - where it has none. They were not measured here, but "
+        f"Published: figures of {data['citation']}; – where it has none. They were not measured here, but "
         "with the paper's models, rows, prompts and judge: differences to them are not tested."
     )
     return [general, *(f"Published: {note}" for note in data["notes"].get(table, []))]

@@ -34,22 +34,25 @@ def to_markdown(table: Table) -> str:
             parts = [score_text(cell), delta_text(cell), interval_text(cell)]
             cells.append("<br>".join(part.replace("*", r"\*") for part in parts if part))
         lines.append("| " + " | ".join([*(markdown(head) for head in row.heads), *cells]) + " |")
-    return "\n".join([*lines, "", *(f"- {markdown(note)}" for note in table.notes), ""])
+    notes = [f"- {markdown(note)}" for note in table.notes]
+    return "\n".join([*lines, *(["", *notes] if notes else []), ""])
 
 
 def to_csv(tables: Table | Sequence[Table]) -> str:
     """One line per row and column, for spreadsheets and data frames; several tables below one head.
 
-    Settings of an ablation's cells have columns of their own, `settings.<axis>`.
+    Settings of an ablation's cells have columns of their own, `settings.<axis>`. Breakdowns have `group` and
+    `part`, beside the benchmark that these are of.
     """
     several = [tables] if isinstance(tables, Table) else list(tables)
     axes = dict.fromkeys(axis for table in several for row in table.rows for axis in row.variant.settings)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
+    parts = any(table.benchmark for table in several)
     head = [
-        "model", "method", "label", "dar", "seeds", "benchmark", "n", "unscored", "score", "sd_seeds",
-        "delta", "low95", "high95", "mark", "paired_n", "complete", "p", "p_holm", "test", "better", "worse",
-        "detectable", "published",
+        "model", "method", "label", "dar", "seeds", "benchmark", *(["group", "part"] if parts else []),
+        "n", "unscored", "score", "sd_seeds", "delta", "low95", "high95", "mark", "paired_n", "complete", "p",
+        "p_holm", "test", "better", "worse", "detectable", "published",
     ]  # fmt: skip
     writer.writerow([*head, *(_plain(f"settings.{axis}") for axis in axes)])
     for table in several:
@@ -59,7 +62,8 @@ def to_csv(tables: Table | Sequence[Table]) -> str:
                 for axis in axes
             ]
             for name, _ in table.fields:
-                writer.writerow([*_fields(row, name), *settings])
+                of = (table.benchmark, table.group, name) if table.benchmark else (name, "", "")
+                writer.writerow([*_fields(row, name, of if parts else (name,)), *settings])
     return out.getvalue()
 
 
@@ -69,12 +73,12 @@ def _plain(text: str) -> str:
     return "'" + text if text[:1] in ("=", "+", "-", "@") else text
 
 
-def _fields(row: Row, name: str) -> list[object]:
+def _fields(row: Row, name: str, measured: Sequence[str]) -> list[object]:
     variant, cell = row.variant, row.cells[name]
     d = cell.difference
     return [
         _plain(variant.model), _plain(variant.method), _plain(row.label), int(variant.dar),
-        " ".join(map(str, variant.seeds)), _plain(name), cell.n, cell.unscored, cell.score, cell.sd,
+        " ".join(map(str, variant.seeds)), *map(_plain, measured), cell.n, cell.unscored, cell.score, cell.sd,
         *([d.delta, d.low, d.high, d.mark, d.n] if d else [None] * 5),
         int(cell.complete),
         *([_finite(d.p), d.p_holm, d.test, d.better, d.worse, _finite(d.detectable)] if d else [None] * 6),
@@ -107,6 +111,7 @@ def _data(table: Table) -> Mapping[str, Any]:
     return {
         "name": table.name,
         "caption": table.caption,
+        **({"benchmark": table.benchmark, "group": table.group} if table.benchmark else {}),
         "columns": [asdict(column) for column in table.columns],
         "averaged": list(table.averaged),
         "heads": list(table.heads),

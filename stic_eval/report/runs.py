@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stic_eval.errors import UserError
 from stic_eval.report import tables
+from stic_eval.report.notes import unfinished
 from stic_eval.types import Summary
 
 if TYPE_CHECKING:
@@ -102,36 +103,36 @@ class Scores:
         Of a run that is under way, a row shows the seeds that have all benchmarks, or if none has, the
         seed with most of them.
         """
+        return [variant for group in self.groups() if (variant := self.variant(group)) is not None]
+
+    def groups(self) -> list[list[Entry]]:
+        """Entries that differ by nothing but their seed, together."""
         groups: dict[tuple[str, bool, str], list[Entry]] = {}
         for entry in self.entries:
-            cell = json.dumps(entry.settings, sort_keys=True)
+            cell = json.dumps(entry.settings, sort_keys=True, default=str)
             groups.setdefault((entry.method, entry.dar, cell), []).append(entry)
-        variants = []
-        for (method, dar, _), entries in groups.items():
-            shown = [entry for entry in entries if not self._missing(entry)]
-            shown = shown or [min(entries, key=self._missing)]
-            if not shown[0].summaries:
-                continue
-            seeds = tuple(entry.seed for entry in shown if entry.seed is not None)
-            summaries = {
-                column.name: [e.summaries[column.name] for e in shown if column.name in e.summaries]
-                for column in self.columns
-            }
-            first = entries[0]
-            variants.append(
-                tables.Variant(method, first.title, dar, seeds, summaries, first.settings, self.model)
-            )
-        return variants
+        return list(groups.values())
+
+    def variant(self, group: list[Entry]) -> tables.Variant | None:
+        """A group's row of a table; None if nothing of it has been evaluated."""
+        shown = [entry for entry in group if not self._missing(entry)]
+        shown = shown or [min(group, key=self._missing)]
+        if not shown[0].summaries:
+            return None
+        seeds = tuple(entry.seed for entry in shown if entry.seed is not None)
+        summaries = {
+            column.name: [e.summaries[column.name] for e in shown if column.name in e.summaries]
+            for column in self.columns
+        }
+        first = group[0]
+        return tables.Variant(
+            first.method, first.title, first.dar, seeds, summaries, first.settings, self.model
+        )
 
     def unfinished(self) -> list[str]:
         """A note on what has not been evaluated yet; none if all has."""
         total = len(self.columns)
-        parts = [
-            f"{e.folder} ({total - self._missing(e)} of {total} benchmarks)"
-            for e in self.entries
-            if self._missing(e)
-        ]
-        return [f"unfinished: {', '.join(parts)}."] if parts else []
+        return unfinished({e.folder: total - self._missing(e) for e in self.entries}, total)
 
     def _missing(self, entry: Entry) -> int:
         return sum(column.name not in entry.summaries for column in self.columns)
@@ -158,7 +159,7 @@ def save(scores: Scores, folder: Path) -> None:
 
 
 def load(folder: Path) -> Scores:
-    """Reads scores.json.
+    """Reads scores.json; the run is called what its folder is, by which commands find it.
 
     Raises:
         UserError: The folder is no finished run, or its file was written by another version.
@@ -178,7 +179,8 @@ def load(folder: Path) -> Scores:
 
     try:
         # Each field by its type: whoever wrote the file, what is printed is text, and numbers are numbers.
-        return TypeAdapter(Scores).validate_python({**data, "entries": data.get("variants")})
+        scores = TypeAdapter(Scores).validate_python({**data, "entries": data.get("variants")})
+        return replace(scores, run=folder.resolve().name or scores.run)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))

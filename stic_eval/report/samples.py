@@ -16,11 +16,12 @@ from typing import Any
 
 from stic_eval.printable import printable
 from stic_eval.report.runs import Entry, Scores
-from stic_eval.report.tables import Variant
+from stic_eval.report.sides import groups, label
 from stic_eval.store import read_jsonl
 
 NO_TEXT, NO_RECORD = -1, -2  # in place of the number of a text: there is none; nothing was recorded
 _ROW = ("ids", "brief", "question", "target", "group", "images")
+_FEW = 5  # columns that are shown side by side at first, where there are no more
 _ANSWER_TEXTS = ("response", "answer", "description", "why")
 
 
@@ -29,7 +30,7 @@ class Side:
     """A variant as a column of the browser: what stands side by side.
 
     Attributes:
-        key: In addresses, e.g. `stic+dar`; unique in the run.
+        key: In addresses and commands, e.g. `stic+dar`; unique in the run.
         label: As in the table.
         baseline: Whether it is the one that others are compared with.
         seeds: Training seed (empty: not trained) -> the entry's folder.
@@ -43,17 +44,35 @@ class Side:
 
 def sides(scores: Scores) -> list[Side]:
     """The run's variants, entries that differ by nothing but the seed together, in the table's order."""
-    found: dict[tuple[str, bool, str], Side] = {}
-    for entry in scores.entries:
-        group = (entry.method, entry.dar, json.dumps(entry.settings, sort_keys=True, default=str))
-        if group not in found:
-            variant = Variant(entry.method, entry.title, entry.dar, (), {}, entry.settings)
-            key = entry.folder if entry.seed is None else entry.folder.removesuffix(f"@seed{entry.seed}")
-            first = not any(side.baseline for side in found.values())
-            baseline = first and entry.method == "baseline" and not entry.dar
-            found[group] = Side(printable(key), printable(variant.label), baseline)
-        found[group].seeds["" if entry.seed is None else str(entry.seed)] = printable(entry.folder)
-    return list(found.values())
+    found: list[Side] = []
+    for key, entries in groups(scores).items():
+        first = entries[0]
+        baseline = first.method == "baseline" and not first.dar and not any(side.baseline for side in found)
+        seeds = {"" if e.seed is None else str(e.seed): printable(e.folder) for e in entries}
+        found.append(Side(printable(key), printable(label(first)), baseline, seeds))
+    return found
+
+
+def opening(scores: Scores) -> tuple[str | None, list[str]]:
+    """What the browser shows unless something else is chosen, by the sides' keys.
+
+    Returns:
+        What flips are of: an ablation's default cell, or a run's last method, which controls precede; None
+        if there is nothing beside the baseline. And the columns, that one among them: all where they are
+        few, else the baseline with that method, of an ablation with the first cells.
+    """
+    known = sides(scores)
+    methods = [entries[0].method for entries in groups(scores).values()]
+    others = [(side.key, method) for side, method in zip(known, methods, strict=True) if not side.baseline]
+    cells = [other for other in others if other[1] != "baseline"] or others
+    if not others:
+        return None, [side.key for side in known]
+    compared, main = cells[0] if scores.axes else others[-1]
+    if len(known) <= _FEW:
+        return compared, [side.key for side in known]
+    beside = [key for key, method in cells if method == main]
+    chosen = {compared, *(beside[: _FEW - 2] if scores.axes else beside[1 - _FEW :])}
+    return compared, [side.key for side in known if side.baseline or side.key in chosen]
 
 
 def blocks(

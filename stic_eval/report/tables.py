@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import mean, stdev
 from typing import Any
@@ -56,7 +56,15 @@ class Variant:
     @property
     def label(self) -> str:
         """As printed, e.g. `STIC + DaR`, of a cell `STIC + DaR, corruption=blur`."""
-        return ", ".join([self.name, *(f"{axis}={setting(value)}" for axis, value in self.settings.items())])
+        return ", ".join([self.name, *self.settings_text(without=self._said())])
+
+    def settings_text(self, without: Collection[str] = ()) -> list[str]:
+        """An ablation's settings as `axis=value`, without those of some axes."""
+        return [f"{axis}={setting(v)}" for axis, v in self.settings.items() if axis not in without]
+
+    def _said(self) -> tuple[str, ...]:
+        """Axes whose value the name says already: `+ DaR` is the axis dar."""
+        return ("dar",) if self.settings.get("dar") == ("on" if self.dar else "off") else ()
 
     def average(self, columns: Sequence[Column]) -> float | None:
         """Mean over benchmarks and seeds, in percent; None unless every one of them has a score."""
@@ -124,6 +132,9 @@ class Table:
         caption: What the table shows, in a sentence.
         name: Short name, e.g. for LaTeX's `\label{tab:...}`.
         comparisons: How many p-values Holm's correction was over.
+        hints: What command or flag shows more; for a terminal, not for a paper.
+        benchmark: Of a breakdown: the benchmark whose parts the columns are.
+        group: Of a breakdown: the group of labels, e.g. `capability`.
     """
 
     columns: tuple[Column, ...]
@@ -135,6 +146,9 @@ class Table:
     caption: str = ""
     name: str = "scores"
     comparisons: int = 0
+    hints: tuple[str, ...] = ()
+    benchmark: str = ""
+    group: str = ""
 
     @property
     def unscored(self) -> int:
@@ -216,6 +230,9 @@ def assemble(
         caption=caption or "Scores in percent.",
         name=name,
         comparisons=comparisons,
+        hints=("`stic-eval compare` tests two rows by themselves, over fewer comparisons.",)
+        if comparisons > 1
+        else (),
     )
 
 

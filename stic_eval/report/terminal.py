@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from stic_eval.report.cells import delta_text, interval_text, one_line, score_text
-from stic_eval.report.tables import AVERAGE, Cell, Table
+from stic_eval.report.tables import AVERAGE, Cell, Row, Table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -21,39 +21,48 @@ Mode = Literal["full", "line", "average", "short"]
 _LINES: dict[Mode, int] = {"full": 3, "line": 1, "average": 2, "short": 2}
 _MANY_ROWS = 8  # above, three lines a row no longer fit on a screen
 _WIDEST_HEAD = 28
+_NARROW_HEAD = 8  # words are cut where leading columns would leave no room for a number
 
 
 def to_rich(table: Table, width: int, *, titled: bool = False) -> RenderableType:
     """The table for a terminal of `width` columns.
 
-    Where it is too narrow for intervals in every cell, the average alone keeps its own, or has them
-    below; where it is too narrow for the columns, benchmarks become rows; at last the table is cut into
-    several. A table of many rows does without the benchmarks' intervals at once. `titled` puts the caption
-    above.
+    Where it is too narrow for intervals in every cell, the average alone keeps its own, or moves with them
+    into a table below; where it is too narrow for the columns, benchmarks become rows if rows are few, else
+    the table is cut into several, each with its leading columns. A table of many rows does without the
+    benchmarks' intervals at once. `titled` puts the caption above.
     """
     from rich.console import Group
     from rich.text import Text
 
     compared = any(cell.difference for row in table.rows for cell in row.cells.values())
     many = compared and len(table.rows) > _MANY_ROWS
-    modes: tuple[Mode, ...] = ("line", "average", "short") if many else ("full", "average", "short")
+    modes: tuple[Mode, ...] = ("line", "average") if many else ("full", "average")
     names = [name for name, _ in table.fields]
-    grids: list[RichTable] = []
-    mode: Mode = "short"
-    for mode in modes:
-        if _fits(grid := _grid(table, names, mode), width):
-            grids = [grid]
-            break
-    if not grids:
-        sideways = _sideways(table)
-        grids = [sideways] if _fits(sideways, width) else _cut(table, names, width)
+    grids = next(([g] for mode in modes if _fits(g := _grid(table, names, mode), width)), None)
+    if grids is None:
+        below = [_averages(table, width)] if compared and table.average else []
+        if below:
+            names.remove(AVERAGE)
+        grids = [*_narrow(table, names, width), *below]
     lines: list[RenderableType] = [Text(one_line(table.caption), style="bold")] if titled else []
-    lines += grids
-    if mode == "short" and compared and table.average:
-        lines += [Text(""), _averages(table)]
-    lines.append(Text(""))
-    lines += [Text(one_line(note), style="dim") for note in table.notes]
+    for at, grid in enumerate(grids):
+        lines += [Text(""), grid] if at else [grid]
+    said = [*table.notes, *table.hints]
+    lines += [Text("")] if said else []
+    lines += [Text(one_line(note), style="dim") for note in said]
     return Group(*lines)
+
+
+def _narrow(table: Table, names: Sequence[str], width: int) -> list[RichTable]:
+    """Scores and differences without intervals: in one table, on its side, or in several."""
+    if names and _fits(grid := _grid(table, names, "short"), width):
+        return [grid]
+    if len(table.heads) == 1 and len(table.rows) < len(names):
+        sideways = _sideways(table, names)
+        if _fits(sideways, width):
+            return [sideways]
+    return _cut(table, names, width)
 
 
 def _fits(grid: RichTable, width: int) -> bool:
@@ -66,33 +75,63 @@ def _fits(grid: RichTable, width: int) -> bool:
 
 def _cut(table: Table, names: Sequence[str], width: int) -> list[RichTable]:
     """As many tables below each other as it takes, each with all rows."""
+    folded = not all(_fits(_grid(table, [name], "short"), width) for name in names)
     at, found = 0, []
     while at < len(names):
         end = at + 1
-        while end < len(names) and _fits(_grid(table, names[at : end + 1], "short"), width):
+        while end < len(names) and _fits(_grid(table, names[at : end + 1], "short", folded=folded), width):
             end += 1
-        found.append(_grid(table, names[at:end], "short"))
+        found.append(_grid(table, names[at:end], "short", folded=folded))
         at = end
     return found
 
 
-def _averages(table: Table) -> RichTable:
-    """The average's differences, a line each."""
-    from rich import box
-    from rich.table import Table as RichTable
+def _averages(table: Table, width: int) -> RichTable:
+    """The average with its difference and interval: a line a row, else heads broken, else less of it."""
+    tries = [(1, 4), (2, 4), (3, 4), (0, 4), (0, 3)]
+    grids = (_average_grid(table, lines, columns) for lines, columns in tries)
+    return next((grid for grid in grids if _fits(grid, width)), _average_grid(table, 0, 2))
+
+
+def _average_grid(table: Table, lines: int, most: int) -> RichTable:
+    """As `_averages`, with leading columns of so many lines and the first so many of the others."""
     from rich.text import Text
 
-    grid = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    for title in ("Average", "difference", "95 % interval", "seeds"):
-        grid.add_column(Text(title, style="bold"), justify="left" if title == "Average" else "right")
-    for row in table.rows:
-        cell = row.average
-        if cell is not None and cell.difference is not None:
-            spread = f"±{cell.sd:.1f}" if cell.sd is not None else ""
-            heads = ", ".join(one_line(head) for head in row.heads if head)
-            texts = (heads, _padded([delta_text(cell)], "*", 2)[0], interval_text(cell), spread)
-            grid.add_row(*map(Text, texts))
+    grid = _new()
+    _add_heads(grid, table, lines, broken=True)
+    cells = [row.cells[AVERAGE] for row in table.rows]
+    scores = [score_text(cell).partition(" ") for cell in cells]
+    columns = {
+        "Average": _padded([score for score, _, _ in scores], "°"),
+        "difference": _padded([delta_text(cell) for cell in cells], "*"),
+        "95 %\ninterval": [interval_text(cell).replace(" ", "") for cell in cells],
+        "over\nseeds": [spread for _, _, spread in scores],
+    }
+    shown = {title: texts for title, texts in list(columns.items())[:most] if any(texts)}
+    for title in shown:
+        grid.add_column(Text(title, style="bold"), justify="right", no_wrap=True)
+    for at, row in enumerate(table.rows):
+        grid.add_row(*_row_heads(row), *(Text(texts[at]) for texts in shown.values()))
     return grid
+
+
+def _add_heads(grid: RichTable, table: Table, lines: int, broken: bool) -> None:
+    """The leading columns, their texts on no more than so many lines; 0: on as many as it takes."""
+    from rich.text import Text
+
+    for at, head in enumerate(table.heads):
+        # A head that says nothing but that the rows are methods is left to the reader.
+        title = "" if table.heads == ("Method",) else one_line(head)
+        title = re.sub(r"(?<=[._])(?=\w)|\s", "\n", title) if broken else title
+        width = _head_width([one_line(row.heads[at]) for row in table.rows], lines)
+        width = width if lines else min(width, _NARROW_HEAD)
+        grid.add_column(Text(title, style="bold"), min_width=width, overflow="fold")
+
+
+def _row_heads(row: Row) -> list[Text]:
+    from rich.text import Text
+
+    return [Text(one_line(text), style="italic" if row.published else "") for text in row.heads]
 
 
 def _new() -> RichTable:
@@ -102,37 +141,30 @@ def _new() -> RichTable:
     return RichTable(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
 
 
-def _grid(table: Table, names: Sequence[str], mode: Mode) -> RichTable:
-    from rich.text import Text
-
+def _grid(table: Table, names: Sequence[str], mode: Mode, *, folded: bool = False) -> RichTable:
     grid = _new()
-    for at, title in enumerate(table.heads):
-        width = _head_width([one_line(row.heads[at]) for row in table.rows], _LINES[mode])
-        # A head that says nothing but that the rows are methods is left to the reader.
-        shown = "" if table.heads == ("Method",) else one_line(title)
-        shown = re.sub(r"(?<=[._])(?=\w)", "\n", shown) if mode != "full" else shown
-        grid.add_column(Text(shown, style="bold"), min_width=width, overflow="fold")
+    _add_heads(grid, table, 0 if folded else _LINES[mode], broken=mode != "full")
     titles = dict(table.fields)
     columns = [_texts([row.cells[name] for row in table.rows], mode, name == AVERAGE) for name in names]
     for name, texts in zip(names, columns, strict=True):
         _add_numbers(grid, _head(one_line(titles[name]), broken=mode != "full"), texts)
     for at, row in enumerate(table.rows):
-        style = "italic" if row.published else ""
-        heads = [Text(one_line(text), style=style) for text in row.heads]
-        grid.add_row(*heads, *(column[at] for column in columns))
+        grid.add_row(*_row_heads(row), *(column[at] for column in columns))
     return grid
 
 
-def _sideways(table: Table) -> RichTable:
+def _sideways(table: Table, names: Sequence[str]) -> RichTable:
+    """Benchmarks as rows, and rows as columns."""
     from rich.text import Text
 
     grid = _new()
-    grid.add_column("", min_width=_head_width([title for _, title in table.fields], 2), overflow="fold")
-    columns = [_texts([row.cells[name] for name, _ in table.fields], "short", False) for row in table.rows]
+    titles = [one_line(title) for name, title in table.fields if name in names]
+    grid.add_column("", min_width=_head_width(titles, 2), overflow="fold")
+    columns = [_texts([row.cells[name] for name in names], "short", False) for row in table.rows]
     for row, texts in zip(table.rows, columns, strict=True):
         _add_numbers(grid, _head(one_line(row.label), broken=True), texts)
-    for at, (_, title) in enumerate(table.fields):
-        grid.add_row(Text(one_line(title)), *(column[at] for column in columns))
+    for at, title in enumerate(titles):
+        grid.add_row(Text(title), *(column[at] for column in columns))
     return grid
 
 

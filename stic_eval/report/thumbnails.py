@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ SIDES = (512, 320, 192)  # longest side in px; the first at which all images fit
 _LOSSLESS = 96  # drawings of this size or smaller, which compression would smear
 _QUALITY = 80
 _TRIED = 24  # images from which the size of all is estimated
+_MARK = ".stic-eval"  # in a folder of images that was made here, and may go when it is needed no more
 _PREFIX = "data:image/webp;base64,"
 
 
@@ -85,12 +87,25 @@ def make(
     for sha, data in _all(known, SIDES[0], progress):
         # Named by what is in it: a hash in a file of records is whatever somebody wrote there.
         name = f"{hashlib.sha256(data).hexdigest()[:32]}.webp"
-        folder.mkdir(parents=True, exist_ok=True)
+        if not folder.is_dir():
+            folder.mkdir(parents=True)
+            (folder / _MARK).touch()
         if not (folder / name).exists():
             atomic_write(folder / name, data)
         beside[sha] = f"{quote(folder.name)}/{name}"
         total += len(data)
     return Thumbnails(tuple(map(beside.get, wanted)), SIDES[0], total, folder if beside else None)
+
+
+def clear(folder: Path) -> None:
+    """Removes the images that an earlier report left beside the page, in a folder that `make` made."""
+    if not (folder / _MARK).is_file():
+        return
+    for path in folder.iterdir():
+        if path.name == _MARK or re.fullmatch(r"[0-9a-f]{32}\.webp", path.name):
+            path.unlink()
+    if not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _all(refs: Sequence[ImageRef], side: int, progress: Progress | None) -> Iterator[tuple[str, bytes]]:

@@ -72,6 +72,8 @@ def measure(a: Side, b: Side) -> Versus:
         raise UserError(f"{a.run} and {b.run} have no benchmark in common")
     alone = [n for n in {**a.columns, **b.columns} if n not in names]
     notes += [f"Left out, as only one of both has them: {', '.join(alone)}."] if alone else []
+    if a.run == b.run and [e.folder for e in a.entries] == [e.folder for e in b.entries]:
+        notes.append("A and B are one evaluation: their settings come to the same.")
     for name in names:
         notes += [*_differing(a, b, name), *same_rows(a, b, name)]
     units = {name: [[s.units for s in side.summaries(name)] for side in (a, b)] for name in names}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from stic_eval.printable import printable
 from tests.browser.conftest import Tab
 from tests.browser.hostile import HOSTILE, LONG, ROWS, Run
 
@@ -21,7 +22,7 @@ def sample(tab: Tab, id_: str) -> None:
 
 
 def test_nothing_in_a_run_becomes_markup_or_script(tab: Tab, page: Path) -> None:
-    shown = [text.replace("\0", "\\x00") for text in HOSTILE]
+    shown = [printable(text) for text in HOSTILE]
     for view in ("summary", "samples", "samples&benchmark=*", "pairs", "training", "provenance"):
         tab.open(page, f"#view={view}")
         if view.startswith("samples"):
@@ -229,8 +230,11 @@ def test_narrow_and_dark(tab: Tab, page: Path) -> None:
         tab.open(page, "#view=samples")
         tab.says("#count", f"{ROWS} rows")
         light = tab.js(ground)
-        # One at a time: the list, then a sample in its place.
-        assert tab.js("return document.getElementById('detail').offsetWidth") == 0
+        # A short list with the first sample below it; one that is opened stands in the list's place.
+        sample(tab, "one/0")
+        tops = "return ['list', 'detail'].map(id => document.getElementById(id).getBoundingClientRect())"
+        first, second = tab.js(tops)
+        assert first["height"] <= 400 and first["bottom"] <= second["top"] <= 800
         for view in ("view=summary", "sample=one/one/7", "view=pairs", "view=training", "view=provenance"):
             tab.open(page, f"#{view}")
             assert tab.js("return document.documentElement.scrollWidth") <= 400, view

@@ -5,16 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 from collections.abc import Callable, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from stic_eval.cli.app import invoke
 from stic_eval.evals.runner import write_records
 from stic_eval.evals.scoring.aggregate import all_right, summarize
-from stic_eval.report import runs
+from stic_eval.report import runs, sides
 from stic_eval.report.runs import Entry, Scores
 from stic_eval.report.tables import Column
 from stic_eval.types import Record
@@ -54,10 +58,10 @@ def write_run(
         plain, _, seed = name.partition("@seed")
         method, _, dar = plain.partition("+")
         summaries = {}
-        for benchmark, given in benchmarks.items():
+        for benchmark, scores in benchmarks.items():
             records = [
                 record(i, s, **({"meta": {"unit": str(int(i) % 2)}} if circular else {}), **changed)
-                for i, s in given.items()
+                for i, s in scores.items()
             ]
             write_records(records, folder / "records" / name / f"{benchmark}.jsonl")
             summaries[benchmark] = (
@@ -165,6 +169,133 @@ def test_of_groups_of_rows_those_behind_a_flipped_group_are_shown(
     assert [row["id"] for row in found["rows"]] == ["2"]
 
 
+# ---------------------------------------------------------------- what variants are called
+
+
+def ablation(folder: Path, **changed: Any) -> str:
+    """A grid of two axes and two seeds over STIC + DaR, in which `power` is nothing without `kind`."""
+    values: dict[str, list[Any]] = {"kind": ["blur", "off"], "power": [1.0, 0.5]}
+    given = {"one": summarize([record(str(i), 1.0) for i in range(4)])}
+    entries = [Entry("baseline", "baseline", "Baseline", False, None, {}, given)]
+    for kind, power, seed in product(*values.values(), (0, 1)):
+        name = f"stic+kind={kind}+power={1.0 if kind == 'off' else power}+dar@seed{seed}"
+        cell = {"kind": kind, "power": power}
+        entries.append(Entry(name, "stic", "STIC", True, seed, {}, given, cell))
+    for entry in entries:
+        write_records(
+            [record(str(i), 1.0) for i in range(4)], folder / "records" / entry.folder / "one.jsonl"
+        )
+    runs.save(Scores(folder.name, [Column("one", "ONE")], entries, axes=values, **changed), folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("default", "STIC + DaR, kind=blur, power=1.0"),
+        ("stic+kind=blur+power=1.0+dar", "STIC + DaR, kind=blur, power=1.0"),
+        ("stic + dar, KIND=blur, power=1.0", "STIC + DaR, kind=blur, power=1.0"),
+        ("kind=blur,power=1", "STIC + DaR, kind=blur, power=1.0"),
+        ("kind=blur power=5e-1", "STIC + DaR, kind=blur, power=0.5"),
+        ("power=0.5+kind=off", "STIC + DaR, kind=off, power=0.5"),
+        ("stic+kind=off+power=1.0+dar#2", "STIC + DaR, kind=off, power=0.5"),
+        ("Baseline", "Baseline"),
+    ],
+)
+def test_cells_go_by_label_folder_settings_or_default(
+    tmp_path: Path, data: Callable[..., dict[str, Any]], name: str, label: str
+) -> None:
+    run = ablation(tmp_path / "grid")
+    other = "kind=off,power=1" if name != "Baseline" else "default"
+    assert data(f"{run}:{other}", f"{run}:{name}")["b"]["label"] == label
+    assert data(run, "--method", other, "--method", name)["b"]["label"] == label
+    if name != "Baseline":
+        alone = data(f"{run}:{name}@seed1", f"{run}:{other}")
+        assert alone["a"]["label"] == label and alone["a"]["seeds"] == [1]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("kind=blur", '"kind=blur" may be default or kind=blur+power=0.5; give one'),
+        ("power=0.5", '"power=0.5" may be kind=blur+power=0.5 or kind=off+power=0.5; give one'),
+        ("kind=blu", "(there are baseline, default, kind=blur+power=0.5, kind=off+power=1.0, "),
+        ("stic", 'no variant is called "stic"'),
+        ("default@seed7", "default has no seed 7 (there are 0, 1)"),
+        ("baseline@seed0", "baseline has no seed 0 (it is not trained: leave @seed out)"),
+    ],
+)
+def test_names_that_fit_no_cell_or_several_list_what_there_is(
+    tmp_path: Path, capsys: Capture, name: str, message: str
+) -> None:
+    assert message in fails(capsys, ablation(tmp_path / "grid"), "--method", name)
+
+
+def test_a_grid_without_a_default_has_no_default_cell(tmp_path: Path, capsys: Capture) -> None:
+    run = ablation(tmp_path / "grid", without_default=["power"])
+    message = fails(capsys, run, "--method", "default")
+    assert "has no default value of power" in message and "kind=off+power=0.5" in message
+
+
+VALUES = st.one_of(st.booleans(), st.integers(-2, 2), st.floats(-1, 1), st.none(), st.text(max_size=5))
+
+
+@settings(deadline=None)
+@given(
+    cells=st.lists(st.tuples(st.sampled_from(["stic", "sft"]), st.booleans(), VALUES, VALUES), max_size=5),
+    shared=st.booleans(),
+)
+def test_names_that_are_listed_are_taken(cells: list[tuple[str, bool, Any, Any]], shared: bool) -> None:
+    entries = [
+        Entry(
+            f"same@seed{seed}" if shared else f"cell{at}@seed{seed}",
+            method, TITLES[method], dar, seed, settings={"a": one, "b.c": two},
+        )
+        for at, (method, dar, one, two) in enumerate(cells)
+        for seed in (0, 1)
+    ]  # fmt: skip
+    axes = {"a": [one for _, _, one, _ in cells], "b.c": [two for _, _, _, two in cells]}
+    scores = Scores("grid", [], [Entry("baseline", "baseline", "Baseline", False, None), *entries], axes=axes)
+    listed = sides.names(scores)
+    assert len(set(listed.values())) == len(listed)
+    for key, name in listed.items():
+        (word,) = shlex.split(name)
+        assert sides.pick(scores, word, Path()) == (key, sides.groups(scores)[key])
+
+
+def test_two_cells_of_one_evaluation_are_said_to_be_one(
+    tmp_path: Path, data: Callable[..., dict[str, Any]]
+) -> None:
+    run = ablation(tmp_path / "grid")
+    found = data(f"{run}:kind=off+power=1", f"{run}:kind=off+power=0.5")
+    assert any("are one evaluation" in note for note in found["notes"])
+    assert found["a"]["variant"] != found["b"]["variant"]
+    assert not any("one evaluation" in note for note in data(run, "--method", "default")["notes"])
+
+
+def test_of_two_runs_the_only_method_of_both_is_meant(
+    run: str, tmp_path: Path, data: Callable[..., dict[str, Any]], capsys: Capture
+) -> None:
+    base = {"one": answers("1100110011"), "two": answers("5511005511")}
+    one = write_run(tmp_path / "one", {"baseline": base, "sft": base})
+    assert data(run, one)["a"]["variant"] == data(run, one)["b"]["variant"] == "sft"
+    both = write_run(tmp_path / "both", {"baseline": base, "sft": base, "stic@seed0": base})
+    assert "choose with --method among sft, stic" in fails(capsys, run, both)
+    # Nobody who has trained something wants the two baselines compared.
+    none = write_run(tmp_path / "none", {"baseline": base})
+    message = fails(capsys, run, none)
+    assert "no variant beside the baseline in common" in message
+    assert f"{run} has baseline, baseline+dar, sft, stic; {none} has baseline" in message
+    alone = write_run(tmp_path / "alone", {"baseline": base})
+    assert data(none, alone)["a"]["variant"] == "baseline"
+
+
+def test_a_run_may_have_a_colon_in_its_name(tmp_path: Path, data: Callable[..., dict[str, Any]]) -> None:
+    made = {"baseline": {"one": answers("10")}, "sft": {"one": answers("11")}}
+    run = write_run(tmp_path / "a:b", made)
+    assert data(f"{run}:baseline", f"{run}:sft")["b"]["variant"] == data(run)["b"]["variant"] == "sft"
+
+
 # ---------------------------------------------------------------- what is shown
 
 
@@ -252,6 +383,9 @@ def test_without_records_there_are_numbers_and_no_rows(tmp_path: Path, capsys: C
         (["{run}", "--method", "baseline"], "compared with itself"),
         (["{run}", "--method", "stic", "--method", "sft", "--method", "baseline"], "two are compared, not 3"),
         (["{run}:stic", "--method", "sft", "--method", "baseline"], "name two of"),
+        (["{run}", "--method", "stic@seed9"], "stic has no seed 9 (there are 0, 1, 2)"),
+        (["{run}:"], "choose with --method among"),
+        (["nowhere:"], 'no run is called "nowhere"'),
         (["{run}:stic", "{run}:sft", "--method", "baseline"], "say which already"),
         (["{run}", "--method", "sft", "--benchmark", "onne"], 'did you mean "one"?'),
         (["nowhere"], 'no run is called "nowhere"'),

@@ -7,7 +7,8 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from itertools import pairwise
+from dataclasses import replace
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -55,7 +56,8 @@ BASE = entry("baseline", 20, seed=None, title="Baseline")
 
 
 def run(*entries: Entry, axes: dict[str, list[Any]] | None = None) -> Scores:
-    return Scores("run", list(COLUMNS), [BASE, *entries], [], "a model", axes or {})
+    base = replace(BASE, summaries=dict(BASE.summaries))
+    return Scores("run", list(COLUMNS), [base, *entries], [], "a model", axes or {})
 
 
 def draw(kind: Any, scores: Scores, folder: Path = Path("nowhere"), **look: Any) -> Figure:
@@ -115,6 +117,39 @@ def test_many_methods_get_a_panel_for_each_benchmark() -> None:
     for axes, column in zip(figure.axes, ("one", "two", AVERAGE), strict=True):
         widths = [bar.get_width() for bar in axes.patches]
         assert widths == pytest.approx([delta(table, i, column) for i in range(1, 9)])
+
+
+def test_panels_have_a_scale_each_and_say_so_and_no_difference_is_said_in_words() -> None:
+    scores = methods(8)
+    scores.columns.append(Column("same", "Same"))
+    for i, e in enumerate(scores.entries):
+        e.summaries.update(same=summary(30), two=summary(30 + i % 3))
+    figure = draw("gains", scores)
+    one, two, same, average = figure.axes
+    assert "Each panel has its own scale." in " ".join(texts(figure))
+    table = scores.table()
+    for axes, column in ((one, "one"), (two, "two"), (average, AVERAGE)):
+        differences = [row.cells[column].difference for row in table.rows[1:]]
+        ends = [end for d in differences if d for end in (d.low, d.high)] + [0]
+        left, right = axes.get_xlim()
+        assert left < min(ends) and max(ends) < right
+        assert right - left < 1.4 * (max(ends) - min(ends))
+    assert [text.get_text() for text in same.texts] == ["no\ndifference"]
+    assert not same.patches and not same.get_xticks().size
+    assert len(two.patches) == 8
+
+
+def test_a_column_wide_figure_fits_on_a_page_and_titles_do_not_meet() -> None:
+    scores = methods(8)
+    for name, title in (("a", "ScienceQA"), ("b", "LLaVA-Bench"), ("c", "MathVista"), ("d", "ChartQA")):
+        scores.columns.append(Column(name, title))
+        for e in scores.entries:
+            e.summaries[name] = e.summaries["one"]
+    figure = draw("gains", scores, width=3.3)
+    assert figure.get_figheight() < 8
+    figure.draw_without_rendering()
+    boxes = [axes._left_title.get_window_extent() for axes in figure.axes if axes.axison]
+    assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
 
 
 def test_a_grid_of_cells_is_drawn_for_the_average_and_one_benchmark_on_request() -> None:
@@ -190,7 +225,7 @@ def test_the_map_shows_each_cell_in_its_place_and_says_what_was_not_run() -> Non
     axes = figure.axes[0]
     (image,) = axes.collections
     values = np.ma.filled(image.get_array(), np.nan)
-    assert [text.get_text() for text in axes.get_xticklabels()] == ["0.25", "0.5", "1"]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["0.25", "0.5", "1.0"]
     assert [text.get_text() for text in axes.get_yticklabels()] == ["blur", "noise"]
     table = scores.table()
     for number, row in enumerate(table.rows[1:], start=1):
@@ -237,7 +272,7 @@ def test_a_third_axis_makes_panels_and_axes_are_chosen() -> None:
     assert len(maps) == 3
     maps = [axes for axes in draw("heatmap", scores, x="c", y="b").axes if axes.get_xlabel()]
     assert len(maps) == 2 and maps[0].get_xlabel() == "c" and maps[0].get_ylabel() == "b"
-    assert [text.get_text() for text in maps[0].get_yticklabels()] == ["on", "off"]
+    assert [text.get_text() for text in maps[0].get_yticklabels()] == ["true", "false"]
 
 
 @pytest.mark.parametrize("cell", [{}, {"one": False, "two": False}])
@@ -246,15 +281,59 @@ def test_the_baseline_stands_where_everything_is_off(cell: dict[str, bool]) -> N
     off = {"one": False, "two": False}
     scores.entries[:] = [e for e in scores.entries[1:] if e.settings != off]
     scores.entries += [
-        entry("baseline", 20, seed=None, cell=cell), entry("baseline", 15, seed=None, dar=True, cell=off),
+        entry("baseline", 20, seed=None, cell=cell, title="Baseline"),
+        entry("baseline", 15, seed=None, dar=True, cell=off, title="Baseline"),
         *(entry("stic", 30, dar=True, cell={"one": True, "two": on}, title="STIC") for on in (True, False)),
     ]  # fmt: skip
     figure = draw("heatmap", scores)
     maps = {axes.get_title(loc="left"): axes for axes in figure.axes if axes.get_xlabel()}
     assert set(maps) == {"STIC", "STIC + DaR"}
     written = {name: {t.get_position(): t.get_text() for t in axes.texts} for name, axes in maps.items()}
-    assert written["STIC"][1, 1] == "baseline" and "not" not in " ".join(written["STIC"].values())
+    assert written["STIC"][1, 1] == "Baseline" and "not" not in " ".join(written["STIC"].values())
     assert written["STIC + DaR"][1, 1].startswith("−8.3")
+    assert written["STIC + DaR"][1, 1].endswith("Baseline + DaR")
+
+
+def components(*, dar: bool) -> Scores:
+    """Stages and describe-and-respond on and off; the cell with all of it off is the baseline's only."""
+    cells = [
+        {"stage1.use": one, "stage2.use": two} | ({"dar": "on" if describes else "off"} if dar else {})
+        for one in (True, False)
+        for two in (True, False)
+        for describes in ((True, False) if dar else (False,))
+        if one or two or describes
+    ]
+    rows = []
+    for i, cell in enumerate(cells):
+        trained = cell["stage1.use"] or cell["stage2.use"]
+        method, title = ("stic", "STIC") if trained else ("baseline", "Baseline")
+        rows.append(entry(method, 22 + 3 * i, dar=cell.get("dar") == "on", cell=cell, title=title))
+    axes: dict[str, list[Any]] = {"stage1.use": [True, False], "stage2.use": [True, False]}
+    return run(*rows, axes=axes | ({"dar": ["on", "off"]} if dar else {}))
+
+
+@pytest.mark.parametrize(
+    ("dar", "look"),
+    [
+        (False, {}),
+        (True, {}),
+        (True, {"x": "dar", "y": "stage1.use"}),
+        (True, {"x": "stage2.use", "y": "dar"}),
+        (True, {"x": "dar", "y": "stage1.use", "methods": ("stic",)}),
+    ],
+)
+def test_the_baseline_has_its_place_along_whatever_axes(dar: bool, look: dict[str, Any]) -> None:
+    figure = draw("heatmap", components(dar=dar), **look)
+    maps = [axes for axes in figure.axes if axes.get_xlabel()]
+    written = [text.get_text() for axes in maps for text in axes.texts]
+    assert len(written) == (8 if dar else 4)
+    assert written.count("Baseline") == 1
+    assert sum(text.endswith("\nBaseline + DaR") for text in written) == dar
+    assert not any("not" in text for text in written)
+    plain = next(axes for axes in maps if "Baseline" in [text.get_text() for text in axes.texts])
+    where = next(text.get_position() for text in plain.texts if text.get_text() == "Baseline")
+    labels = plain.get_xticklabels()[where[0]].get_text(), plain.get_yticklabels()[where[1]].get_text()
+    assert set(labels) <= {"false", "off"}
 
 
 # ---------------------------------------------------------------- scaling
@@ -293,6 +372,88 @@ def test_zero_has_a_place_on_a_logarithmic_axis() -> None:
     assert (np.diff(places) > 30).all()
 
 
+def tick_labels(axes: Any) -> list[str]:
+    return [label.get_text() for label in axes.get_xticklabels()]
+
+
+def test_a_value_that_has_no_score_is_no_tick_and_breaks_the_line() -> None:
+    scores = grid(n=[1, 2, 3, 4], k=["a", "b"])
+    for e in scores.entries:
+        if e.settings.get("n") == 2 or e.settings == {"n": 3, "k": "b"}:
+            e.summaries.clear()
+    figure = draw("scaling", scores)
+    (axes,) = figure.axes
+    assert tick_labels(axes) == ["1", "3", "4"]
+    lines = [[math.isnan(y) for y in bars.lines[0].get_ydata()] for bars in axes.containers]
+    assert lines == [[False, True, False, False], [False, True, True, False]]
+    said = " ".join(texts(figure))
+    assert "A line breaks where a value has no score." in said
+    assert "Unfinished: STIC, n=2, k=a (seed 0); STIC, n=2, k=b (seed 0); STIC, n=3, k=b (seed 0)." in said
+    whole = " ".join(texts(draw("scaling", grid(n=[1, 2, 3], k=["a", "b"]))))
+    assert "Unfinished" not in whole and "breaks" not in whole
+
+
+@pytest.mark.parametrize("kind", ["gains", "heatmap", "progression", "scaling"])
+def test_whatever_is_drawn_of_an_unfinished_run_says_so_and_names_no_more_than_fits(kind: Any) -> None:
+    scores = grid(n=[1, 2, 3], k=["a", "b"])
+    scores.entries += [
+        entry("stic", 30, seed=0),
+        *(entry(f"m{i}", 30, seed=s) for i in range(5) for s in (0, 1)),
+    ]
+    for e in scores.entries[-10:]:
+        e.summaries.pop("two")
+    said = " ".join(texts(draw(kind, scores, benchmark="one")))
+    assert "Unfinished: m0 (seeds 0, 1); m1 (seeds 0, 1); m2 (seeds 0, 1); and 2 more." in said
+
+
+@pytest.mark.parametrize("others", [1, 3])
+def test_markers_are_filled_where_the_difference_is_significant_and_the_key_says_so(others: int) -> None:
+    scores = grid(n=[1, 2, 3], k=list("abcd"[: others + 1]))
+    for e in scores.entries[1:]:
+        if e.settings["k"] == "a":
+            e.summaries.update(BASE.summaries)  # a difference of exactly zero
+    figure = draw("scaling", scores)
+    (axes,) = figure.axes
+    hollow = [line for line in axes.lines if line.get_markerfacecolor() == "white"]
+    stars = [
+        bool(row.cells[AVERAGE].difference and "*" in row.cells[AVERAGE].difference.mark)
+        for row in scores.table().rows[1:]
+    ]
+    assert sum(len(line.get_xdata()) for line in hollow) == stars.count(False)
+    assert list(hollow[0].get_ydata()) == [0, 0, 0] and any(stars)
+    said = " ".join(texts(figure))
+    assert ("unfilled: neither." in said) == (others == 1) and "Filled: " in said
+    scores.entries.pop(0)
+    assert "illed" not in " ".join(texts(draw("scaling", scores)))
+
+
+def test_several_axes_of_numbers_are_a_figure_each_also_where_one_is_changed_at_a_time() -> None:
+    scores = grid(n=[1, 2, 3], p=[0.5, 0.25], k=["a", "b"])
+    default = {"n": 1, "p": 0.5, "k": "a"}
+    for e in list(scores.entries[1:]):
+        if sum(e.settings[axis] != value for axis, value in default.items()) > 1:
+            scores.entries.remove(e)
+    table = scores.table()
+
+    def names(**look: Any) -> dict[str, Figure | UserError]:
+        return dict(figures.drawable(scores, table, Path("nowhere"), Look(**look), ["scaling"]))
+
+    drawn = names()
+    assert list(drawn) == ["scaling-n", "scaling-p"]
+    for name, figure, count in zip(drawn, drawn.values(), (3, 2), strict=True):
+        assert isinstance(figure, Figure)
+        (axes,) = figure.axes
+        assert axes.get_xlabel() == name.removeprefix("scaling-")
+        (line,) = axes.containers
+        assert len(line.lines[0].get_xdata()) == count
+        # A single line stands on its ticks, beside none of those that are left out.
+        shown = line.lines[0].get_transform().transform([(1, 0)])
+        assert shown == pytest.approx(axes.transData.transform([(1, 0)]))
+        assert f"{5 - count} settings with a single value" in " ".join(texts(figure)).replace("\n", " ")
+    assert list(names(x="p")) == ["scaling-p"]
+    assert list(names(x="k")) == ["scaling"]
+
+
 # ---------------------------------------------------------------- progression
 
 
@@ -300,7 +461,8 @@ def steps(scores: Scores, **look: Any) -> dict[str, float]:
     axes = draw("progression", scores, **look).axes[-1]
     ticks = [label.get_text().replace("\n", " ") for label in axes.get_xticklabels()]
     line = axes.containers[0].lines[0]
-    return {ticks[round(x)]: y for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)}
+    points = zip(line.get_xdata(), line.get_ydata(), strict=True)
+    return {ticks[round(x)]: y for x, y in points if not math.isnan(y)}
 
 
 def test_a_run_and_an_ablation_over_stages_give_the_same_steps() -> None:
@@ -326,10 +488,26 @@ def test_a_run_and_an_ablation_over_stages_give_the_same_steps() -> None:
 
 def test_a_step_that_was_not_run_is_said_and_other_settings_are_no_step() -> None:
     assert set(steps(run(entry("stic", 30)))) == {"Base", "Stage 2"}
-    shown = " ".join(texts(draw("progression", run(entry("stic", 30)))))
-    assert shown.count("(not run)") == 2
+    figure = draw("progression", run(entry("stic", 30)))
+    assert " ".join(texts(figure)).count("(not run)") == 2
+    line = figure.axes[0].containers[0].lines[0]
+    assert [math.isnan(y) for y in line.get_ydata()] == [False, True, False, True]  # so nothing crosses it
     with pytest.raises(UserError, match="needs the baseline"):
         draw("progression", grid(beta=[0.1, 0.5]))
+
+
+def test_seeds_that_score_the_same_are_seen_as_several() -> None:
+    rights = (20, 20, 20, 21, 40)
+    figure = draw("progression", run(*(entry("stic", right, seed=i) for i, right in enumerate(rights))))
+    figure.draw_without_rendering()
+    dashes = [
+        line for line in figure.axes[0].lines if line.get_marker() == "_" and len(line.get_xdata()) == 1
+    ]
+    places = sorted(tuple(line.get_transform().transform(line.get_xydata())[0]) for line in dashes)
+    assert len(places) == 5
+    size = 5 * figure.dpi / 72
+    for (x, y), (other_x, other_y) in combinations(places, 2):
+        assert abs(x - other_x) > size or abs(y - other_y) > 1
 
 
 def test_published_scores_stand_apart_and_are_the_papers() -> None:
@@ -494,6 +672,7 @@ def test_the_shipped_run_is_drawn_as_its_table_says() -> None:
     panels = [axes for axes in figure.axes if axes.axison]
     compared = [i for i, row in enumerate(table.rows) if row.cells[AVERAGE].difference]
     for axes, column in zip(panels, [*(c.name for c in table.columns), AVERAGE], strict=True):
-        assert [bar.get_width() for bar in axes.patches] == pytest.approx(
-            [delta(table, i, column) for i in compared]
-        )
+        expected = [delta(table, i, column) for i in compared]
+        said = [text.get_text() for text in axes.texts if text.get_text().startswith("no")]
+        assert [bar.get_width() for bar in axes.patches] == pytest.approx([] if said else expected)
+        assert not said or not any(expected)

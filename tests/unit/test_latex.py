@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -90,12 +91,34 @@ def test_caption_and_label_are_given_or_say_what_is_shown() -> None:
     assert r"\caption{50\% of \#1}" in given_ and r"\label{tab:mine}" in given_
 
 
+def test_a_wide_table_spans_both_columns_of_a_page() -> None:
+    wide, narrow = latex.to_latex(table(), wide=True), latex.to_latex(table())
+    assert wide.replace("{table*}", "{table}") == narrow
+    assert wide.count("{table*}") == 2 and "{table*}" not in narrow
+
+
+def test_without_notes_nothing_stands_below_the_rules() -> None:
+    text = latex.to_latex(replace(table(), notes=()))
+    assert "parbox" not in text and text.endswith("\\end{tabular}%\n}\n\\end{table}\n")
+
+
+def test_a_minus_is_none_of_the_hyphens_and_commands_do_not_leak() -> None:
+    made = build([Column("a", "A")], [
+        Variant("baseline", "Baseline", False, (), {"a": [summary(100)]}),
+        Variant("stic", "STIC", False, (0,), {"a": [summary(60)]}),
+    ])  # fmt: skip
+    text = latex.to_latex(made)
+    assert re.search(r"\$\[-\d+\.\d, -\d+\.\d\]\$", body(text)), "an interval in mathematics"
+    assert not re.search(r"-\d", re.sub(r"\$[^$]*\$", "", body(text)))
+    assert "stic-eval" not in text and "-{}-" not in text
+
+
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="no pdflatex")
 @pytest.mark.parametrize(
     "made", [table(), table(NASTY, columns=2, unscored=3), table("Benchmark", columns=16)]
 )
 def test_a_real_latex_compiles_it(made: Table, tmp_path: Path) -> None:
-    text = latex.to_latex(made, caption=NASTY)
+    text = latex.to_latex(made, caption=NASTY) + latex.to_latex(made, wide=True, label="tab:wide")
     (tmp_path / "t.tex").write_text(
         "\\documentclass{article}\n\\usepackage{booktabs,graphicx}\n\\begin{document}\n"
         f"{text}\\end{{document}}\n",

@@ -36,6 +36,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, entries, axes in (
         ("plain", [BASE, entry("stic", 20), entry("stic", 22, dar=True)], {}),
         ("grid", [BASE, *cells], {"n": [1, 2], "k": ["a", "b"]}),
+        ("started", [BASE, entry("stic", 20, n=1)], {"n": [1, 2]}),
         ("alone", [BASE], {}),
     ):
         folder = tmp_path / "results" / name
@@ -58,13 +59,40 @@ def test_all_that_a_run_allows_is_written_and_named(
     }
     assert {line for line in out if line.startswith("results/")} == expected
     assert {str(p.relative_to(written.parent)) for p in (written / "plain" / "figures").iterdir()} == expected
-    assert "does not allow scaling, heatmap, training" in out[-1]
+    reasons = [line.partition(": ") for line in out if not line.startswith("results/")]
+    assert [what for what, *_ in reasons] == ["no scaling", "no heatmap", "no training"]
+    assert "an axis of numbers" in reasons[0][2] and "over two axes" in reasons[1][2]
     assert invoke(["plot", "grid", "--format", "svg"]) == 0
     assert {p.name for p in (written / "grid" / "figures").iterdir()} == {
         "gains.svg",
         "scaling.svg",
         "heatmap.svg",
     }
+
+
+def test_each_axis_of_numbers_gets_a_file(written: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cells = [entry("stic", 10 + 3 * i, n=n, p=p) for i, (n, p) in enumerate(((1, 0.5), (2, 0.5), (1, 0.1)))]
+    folder = written / "two"
+    folder.mkdir()
+    (folder / "config.yaml").touch()
+    columns = [Column("one", "One"), Column("two", "Two")]
+    save(Scores("two", columns, [BASE, *cells], [], "m", {"n": [1, 2], "p": [0.5, 0.1]}), folder)
+    argv = ["plot", "two", "--kind", "scaling", "--format", "svg", "--benchmark", "one"]
+    assert invoke(argv) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"results/two/figures/scaling-{axis}-one.svg" for axis in "np"
+    ]
+    assert invoke([*argv, "--x", "p", "--out", "here"]) == 0
+    assert capsys.readouterr().out == "here/scaling-p-one.svg\n"
+
+
+def test_published_scores_concern_the_progression_alone(
+    written: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(["plot", "plain", "--published", "--format", "svg"]) == 0
+    out = capsys.readouterr().out
+    assert "results/plain/figures/gains.svg" in out
+    assert "no progression: --published: the paper has no scores of" in out
 
 
 def test_kind_benchmark_format_folder_and_size_are_as_asked(
@@ -103,6 +131,7 @@ def test_kind_benchmark_format_folder_and_size_are_as_asked(
         (["plain", "--benchmark", "oen"], '--benchmark oen: this run has no such benchmark; did you mean'),
         (["plain", "--method", "stik"], '--method stik: this run has no such method; did you mean "stic"?'),
         (["plain", "--x", "n"], "--x n: this run has no such axis (it has none)"),
+        (["started", "--kind", "scaling"], "--kind scaling: needs scores at two values of n; this run has 1"),
         (["grid", "--kind", "scaling", "--x", "k"], "--kind scaling: k is no axis of numbers"),
         (["grid", "--kind", "heatmap", "--x", "n", "--y", "n"], "give two axes"),
         (["grid", "--format", "svg,gif"], "--format gif: give svg, pdf or png"),
@@ -111,6 +140,7 @@ def test_kind_benchmark_format_folder_and_size_are_as_asked(
         (["grid", "--width", "1000"], "--width 1000: give inches"),
         (["grid", "--dpi", "0"], "--dpi 0: give pixels per inch"),
         (["plain", "--kind", "progression", "--published"], "--published: the paper has no scores of"),
+        (["plain", "--kind", "gains", "--published"], "--published: goes with --kind progression, not with"),
         (["grid", "--out", "results/grid/scores.json", "--kind", "gains"], "cannot write"),
     ],
 )  # fmt: skip

@@ -186,6 +186,53 @@ def test_what_flips_are_of_unless_another_is_chosen(tmp_path: Path) -> None:
     assert write(tmp_path, scores(ENTRIES[0])).block("meta")["compared"] is None
 
 
+def entry(folder: str, **cell: Any) -> runs.Entry:
+    """An entry by its folder's name."""
+    method = folder.partition("+")[0]
+    return runs.Entry(folder, method, method.upper(), folder.endswith("+dar"), None, settings=cell)
+
+
+def test_columns_shown_first_are_the_baseline_and_the_method(tmp_path: Path) -> None:
+    both = [name + dar for name in ("baseline", "sft", "stic_stage1", "stic") for dar in ("", "+dar")]
+    assert samples.opening(scores(*map(entry, both))) == ("stic+dar", ["baseline", "stic", "stic+dar"])
+    few = both[:2] + both[-2:]
+    assert samples.opening(scores(*map(entry, few))) == ("stic+dar", few)
+    cells = [entry("baseline"), entry("baseline+dar", x=0), *(entry(f"stic+{x}", x=x) for x in range(6))]
+    compared, columns = samples.opening(scores(*cells, axes={"x": list(range(6))}))
+    assert compared == "stic+0" and columns == ["baseline", "stic+0", "stic+1", "stic+2"]
+    assert samples.opening(scores(entry("baseline"))) == (None, ["baseline"])
+    meta = write(tmp_path, scores(*map(entry, both))).block("meta")
+    assert meta["columns"] == ["baseline", "stic", "stic+dar"]
+
+
+def test_cells_that_come_to_the_same_evaluation_have_names_of_their_own(tmp_path: Path) -> None:
+    cells = [
+        runs.Entry(f"stic+x=1@seed{seed}", "stic", "STIC", False, seed, settings={"x": x})
+        for x in (1, 2, 3)
+        for seed in (0, 1)
+    ]
+    meta = write(tmp_path, scores(*cells, axes={"x": [1, 2, 3]})).block("meta")
+    assert [side["key"] for side in meta["sides"]] == ["stic+x=1", "stic+x=1#2", "stic+x=1#3"]
+    assert [side["label"] for side in meta["sides"]] == ["STIC, x=1", "STIC, x=2", "STIC, x=3"]
+
+
+def test_of_a_stage_that_many_share_two_are_named_and_the_others_folded_away(tmp_path: Path) -> None:
+    stage = runs.Trained("pairs", "ab" * 32, 1.0, 0, 0)
+    entries = [runs.Entry(f"stic@seed{n}", "stic", "STIC", False, n, stages=[stage]) for n in range(5)]
+    page = write(tmp_path, scores(*entries))
+    assert "and 3 more" in page.data and page.data.index("stic@seed2") > page.data.index("and 3 more")
+
+
+def test_heading_is_what_commands_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "results" / "pocket" / "ablations" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text('{"run": "the run itself"}')
+    page = write(folder)
+    assert "mine · stic-eval report" in page.data and "the run itself" in page.data
+    monkeypatch.chdir(tmp_path)
+    assert "pocket/ablations/mine · stic-eval report" in write(folder).data
+
+
 def test_labels_targets_and_judges_are_readable(tmp_path: Path) -> None:
     judge = {"model": "m", "protocol": "official", "replies": ["7", "8"], "suspect": "speaks to the judge"}
     put(tmp_path, "baseline", record(
@@ -215,6 +262,8 @@ def test_provenance_is_in_the_page_as_text(tmp_path: Path) -> None:
     assert "<i>m" in page.data and "float32" in page.data and "torch 2" in page.data
     # A stage that two adapters came from is one line.
     assert page.data.count("<b>pairs") == 1 and "stic@seed0, stic@seed1" in page.data and "2,000" in page.data
+    # What the last call took says nothing of what was read from the cache.
+    assert re.search(r"Last call\s*12 s", page.data) and re.search(r"Stages\s*1 s in all", page.data)
     (tmp_path / "manifest.json").write_text("[1, torn")
     assert "[1, torn" in write(tmp_path).data
 
@@ -273,6 +322,26 @@ def test_over_the_budget_images_lie_beside_the_page(tmp_path: Path) -> None:
     assert sum(file.stat().st_size for file in beside.iterdir()) <= made.bytes
     for address in addresses:
         assert (beside / address.partition("/")[2]).is_file()
+
+
+def test_images_beside_the_page_go_when_they_are_needed_no_more(tmp_path: Path) -> None:
+    put(tmp_path, "baseline", *(record(str(n), images=[f"{n:064x}"]) for n in range(3)))
+    beside = tmp_path / "report_images"
+    write(tmp_path, refs=refs(3), budget=0)
+    assert len(list(beside.glob("*.webp"))) == 3
+    (beside / "mine.webp").touch()
+    write(tmp_path, refs=refs(3))
+    assert [path.name for path in beside.iterdir()] == ["mine.webp"]
+    # A folder that somebody else made stays as it is, whatever its files are called.
+    (beside / f"{0:032x}.webp").touch()
+    write(tmp_path, refs=refs(3))
+    assert len(list(beside.iterdir())) == 2
+    for path in beside.iterdir():
+        path.unlink()
+    beside.rmdir()
+    write(tmp_path, refs=refs(3), budget=0)
+    write(tmp_path, images=False)
+    assert not beside.exists()
 
 
 def test_images_that_are_gone_leave_a_place(tmp_path: Path) -> None:
@@ -338,10 +407,22 @@ def test_pairs_that_are_gone_or_damaged_are_named_on_the_page(tmp_path: Path) ->
     put_pairs(tmp_path / "stages", empty, pair_row(0, "jitter"))
     made = scores(trained(gone, 0), trained(torn, 1), trained(empty, 2))
     page = write(tmp_path, made)
-    assert "seed 0: STIC" in page.data and "no longer there" in page.data
+    assert f"not in this cache ({tmp_path / 'stages'}): seed 0: STIC." in page.data
     assert "seed 1: STIC" in page.data and "cannot be read" in page.data
+    assert page.data.index("cannot be read") > page.data.index("What preference training learnt from")
     assert page.block("meta")["pairs"] == [{"label": "seed 2: STIC", "total": 1}]
-    assert not write(tmp_path, made, n_pairs=0).block("meta")["pairs"]
+    none = write(tmp_path, made, n_pairs=0)
+    assert not none.block("meta")["pairs"] and "--pairs 0" in none.data and "this cache" not in none.data
+    assert "was trained on any" not in write(tmp_path, scores(trained(gone, 0))).data
+    assert "nothing in this run was trained on any" in write(tmp_path).data
+
+
+def test_pairs_are_named_by_what_was_trained(tmp_path: Path) -> None:
+    cells = [
+        trained("a1" * 32, 0, settings={"stage1.use": True, "x": "\n", "dar": dar}) for dar in ("on", "off")
+    ]
+    _, (missing,) = pairs.read(scores(*cells), tmp_path, 2)
+    assert missing.endswith(': seed 0: STIC (stage1.use=true, x="\\n").')
 
 
 # ---------------------------------------------------------------- the command

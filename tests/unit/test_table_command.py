@@ -80,7 +80,7 @@ def plain(tmp_path: Path) -> str:
 @pytest.fixture
 def ablation(tmp_path: Path) -> str:
     """Two axes; the default cell is blur at 0.5."""
-    axes = {"corruption": ["blur", "crop"], "p_corrupt": [0.5, 1.0]}
+    axes: dict[str, list[Any]] = {"corruption": ["blur", "crop"], "p_corrupt": [0.5, 1.0]}
     entries = [entry("baseline", False, None, 50)]
     right = {("blur", 0.5): 70, ("blur", 1.0): 66, ("crop", 0.5): 60, ("crop", 1.0): 55}
     for (kind, p), value in reversed(right.items()):
@@ -137,6 +137,57 @@ def test_out_writes_a_file(table: Run, plain: str, tmp_path: Path) -> None:
     assert max(map(len, out.read_text(encoding="utf-8").splitlines())) <= 120
 
 
+@pytest.mark.parametrize("ending", ["md", "tex", "html", "csv", "json", "txt"])
+def test_a_files_ending_says_its_format(table: Run, plain: str, tmp_path: Path, ending: str) -> None:
+    out = tmp_path / f"T.{ending.upper()}"
+    kind = "text" if ending == "txt" else ending
+    table(plain, "--out", str(out))
+    other = tmp_path / "noending"
+    table(plain, "--out", str(other), "--format", kind)
+    assert out.read_text(encoding="utf-8") == other.read_text(encoding="utf-8") != ""
+    if kind != "text":
+        assert out.read_text(encoding="utf-8") == table(plain, "--format", kind)
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "said"),
+    [
+        ("t.md", ("--format", "tex"), "ends in .md, but --format is tex"),
+        ("t.pdf", (), "say which with --format"),
+        ("table", (), "say which with --format"),
+        ("no/such/t.md", (), "is no folder; make it first"),
+        ("", ("--format", "md"), "is a folder"),
+    ],
+)
+def test_a_file_that_cannot_be_meant_is_refused_and_nothing_made(
+    table: Run, plain: str, tmp_path: Path, name: str, args: tuple[str, ...], said: str
+) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    error = table(plain, "--out", str(folder / name), *args, code=2)
+    assert said in error and len(error.strip().splitlines()) == 1
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["text", "md", "tex", "html", "json"])
+@pytest.mark.parametrize("layout", ["paper", "detail"])
+def test_notes_can_be_left_out(table: Run, plain: str, kind: str, layout: str) -> None:
+    args = (plain, "--layout", layout, "--format", kind)
+    whole, bare = table(*args), table(*args, "--no-notes")
+    assert "asked so" in whole and "training seeds" in " ".join(whole.split())
+    if kind == "json":
+        items = json.loads(bare)
+        assert [item["notes"] for item in (items if layout == "detail" else [items])] in ([[]], [[], []])
+        return
+    assert "asked so" not in bare and "seeds (" not in bare and "stic-eval" not in bare and "--by" not in bare
+    assert "Baseline" in bare and "<ul" not in bare
+
+
+def test_wide_is_for_latex(table: Run, plain: str) -> None:
+    assert r"\begin{table*}" in table(plain, "--format", "tex", "--wide")
+    assert "--wide" in table(plain, "--format", "md", "--wide", code=2)
+
+
 def test_caption_and_label(table: Run, plain: str) -> None:
     text = table(plain, "--format", "tex", "--caption", "50% & more", "--label", "tab:mine")
     assert r"\caption{50\% \& more}" in text and r"\label{tab:mine}" in text
@@ -178,7 +229,9 @@ def test_an_ablation_has_a_column_for_each_axis_in_the_grids_order(table: Run, a
         ["Baseline", ""], ["blur", "0.5"], ["blur", "1.0"], ["crop", "0.5"], ["crop", "1.0"],
     ]  # fmt: skip
     assert data["rows"][1]["cells"]["mmvet"]["difference"]["delta"] == pytest.approx(20.5)
-    assert "Cells: STIC + DaR." in data["notes"]
+    assert (
+        "Cells: STIC + DaR." in data["notes"] and "Default: corruption=blur, p_corrupt=0.5." in data["notes"]
+    )
     found = rows(table(ablation, "--format", "csv"))
     assert {r["settings.corruption"] for r in found} == {"", "blur", "crop"}
 
@@ -204,7 +257,8 @@ def test_axes_that_do_not_tell_cells_apart_leave_it_to_the_method(table: Run, tm
 
 @pytest.mark.parametrize(
     ("reference", "zero"), [("default", 1), ("STIC + DaR, corruption=crop, p_corrupt=1.0", 4),
-                            ("stic+corruption=crop+p_corrupt=0.5+dar", 3)]
+                            ("stic+corruption=crop+p_corrupt=0.5+dar", 3), ("blur,1.0", 2),
+                            ("corruption=blur, p_corrupt=1.0", 2), ("baseline", 0)]
 )  # fmt: skip
 def test_another_reference(table: Run, ablation: str, reference: str, zero: int) -> None:
     data = json.loads(table(ablation, "--reference", reference, "--format", "json"))
@@ -228,7 +282,11 @@ def test_detail_is_a_benchmark_by_its_parts_without_tests(table: Run, plain: str
     assert [item["name"] for item in both] == ["detail-mmbench-ability", "detail-mmvet-capability"]
     other = json.loads(table(plain, "--layout", "detail", "--by", "category", "--format", "json"))
     assert other["name"] == "detail-mmbench-category"
-    assert len(rows(table(plain, "--layout", "detail", "--format", "csv"))) == 4 * 2 + 4 * 2
+    lines = rows(table(plain, "--layout", "detail", "--format", "csv"))
+    told = {(line["label"], line["benchmark"], line["group"], line["part"]) for line in lines}
+    assert len(lines) == len(told) == 4 * 2 + 4 * 2
+    assert ("STIC", "mmvet", "capability", "ocr") in told
+    assert "part" not in rows(table(plain, "--format", "csv"))[0]
     assert "MMBench of llava by ability" in table(plain, "--layout", "detail")
 
 
@@ -315,6 +373,48 @@ def test_rows_of_one_name_with_other_results_name_their_run(table: Run, plain: s
     assert found["plain: STIC"] == pytest.approx(71.0) and found["other: STIC"] == pytest.approx(40.0)
 
 
+def test_a_runs_row_and_the_default_cell_are_one_row_where_results_are_equal(
+    table: Run, plain: str, tmp_path: Path
+) -> None:
+    axes: dict[str, list[Any]] = {"beta": [0.1, 0.5], "dar": ["on", "off"]}
+    entries = [entry("baseline", False, None, 50)]
+    for beta, dar, right in ((0.1, True, 72), (0.1, False, 70), (0.5, True, 72), (0.5, False, 61)):
+        cell = {"beta": beta, "dar": "on" if dar else "off"}
+        entries += [entry("stic", dar, seed, right + seed, cell, BOTH) for seed in range(3)]
+    grid = save(tmp_path / "grid", entries, axes=axes)
+    data = json.loads(table(plain, grid, "--layout", "paper", "--format", "json"))
+    assert data["heads"] == ["Method"]
+    assert [row["label"] for row in data["rows"]] == [
+        "Baseline", "Baseline + DaR", "STIC", "STIC + DaR", "STIC + DaR, beta=0.5", "STIC, beta=0.5",
+    ]  # fmt: skip
+    data = json.loads(table(plain, grid, "--format", "json"))
+    assert [row["heads"] for row in data["rows"]] == [
+        ["Baseline", ""], ["Baseline + DaR", ""],
+        ["0.1", "on"], ["0.1", "off"], ["0.5", "on"], ["0.5", "off"],
+    ]  # fmt: skip
+    reference = json.loads(
+        table(plain, grid, "--layout", "paper", "--reference", "default", "--format", "json")
+    )
+    assert [row["cells"]["mmvet"]["difference"] is None for row in reference["rows"]].count(True) == 1
+    assert reference["rows"][3]["cells"]["mmvet"]["difference"] is None
+
+
+def test_a_default_cell_with_other_results_is_a_row_of_its_own(
+    table: Run, plain: str, tmp_path: Path
+) -> None:
+    cells = [entry("stic", False, seed, 60 + seed, {"beta": 0.1}, BOTH) for seed in range(3)]
+    grid = save(tmp_path / "grid", [entry("baseline", False, None, 50), *cells], axes={"beta": [0.1]})
+    data = json.loads(table(plain, grid, "--layout", "paper", "--format", "json"))
+    assert [row["label"] for row in data["rows"]][-1] == "STIC, beta=0.1" and len(data["rows"]) == 5
+
+
+def test_a_run_is_called_what_its_folder_is(table: Run, plain: str, tmp_path: Path) -> None:
+    other = save(tmp_path / "other", [entry("stic", False, 0, 40, stages=BOTH)])
+    moved = (tmp_path / "other").rename(tmp_path / "short")
+    data = json.loads(table(plain, str(moved), "--format", "json"))
+    assert other not in data["rows"][-1]["label"] and data["rows"][-1]["label"] == "short: STIC"
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -349,6 +449,7 @@ def test_what_cannot_stand_side_by_side_is_refused(
         (("--layout", "detail", "--by", "abilty"), "ability"),
         (("--layout", "detail", "--reference", "STIC"), "--reference"),
         (("--out", "/dev/null/t.txt"), "cannot write"),
+        (("--out", "/proc/t.txt"), "cannot write"),
         (("--format", "pdf"), "--format"),
     ],
 )
@@ -358,7 +459,10 @@ def test_mistakes_are_one_line(table: Run, plain: str, args: tuple[str, ...], sa
 
 
 def test_mistakes_about_an_ablation(table: Run, ablation: str) -> None:
-    assert '"corruption"' in table(ablation, "--by", "corrupton", code=2)
+    error = table(ablation, "--by", "corrupton", code=2)
+    assert error.rstrip().endswith('(corruption, p_corrupt); did you mean "corruption"?')
+    error = table(ablation, "--reference", "deflt", code=2)
+    assert '"STIC + DaR, corruption=blur, p_corrupt=0.5"' in error and '"default"?' in error
     assert "may be" in table(ablation, "--reference", "stic", code=2)
     assert "--published" in table(ablation, "--published", code=2)
 

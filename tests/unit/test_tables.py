@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from stic_eval.report import cells, html_table, render, terminal
+from stic_eval.report import cells, html_table, notes, render, terminal
 from stic_eval.report.compare import holm
 from stic_eval.report.tables import AVERAGE, Column, Line, Table, Variant, assemble, build
 from stic_eval.types import Summary
@@ -250,9 +250,85 @@ def test_two_dozen_rows_fit_a_terminal(width: int) -> None:
     assert all(f"Method {i:02d}" in text for i in range(24))
     shown, _, below = text.partition("Scores in percent.")
     labels = [line for line in shown.splitlines() if line.startswith("Method")]
-    assert len(labels) == (24 if width > 80 else 24 + 23), "one block; at 80 columns intervals in a second"
+    assert len(labels) == (24 if width > 80 else 24 + 24), "one block; at 80 columns the average in a second"
     assert shown.count("[") == 23
     assert "184 comparisons" in below
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
+def test_what_is_too_wide_is_cut_with_its_leading_columns_in_each_part(seeds: tuple[int, ...]) -> None:
+    columns = [Column(name.lower(), name) for name in SEVEN]
+    lines: list[Line] = []
+    for i in range(6):
+        right = [summary(80 + 2 * i + k) for k in range(len(seeds))]
+        variant = Variant(f"m{i}", f"M{i}", False, seeds, {c.name: right for c in columns})
+        base = lines[0].variant if lines else None
+        lines.append(Line(variant, (f"a setting of some length {i}", "0.0009765625", f"x{i}"), base, f"M{i}"))
+    table = assemble(columns, lines, heads=("stage1.first", "stage1.second", "Third"))
+    for width in (60, 80):
+        console = Console(width=width, file=io.StringIO(), record=True)
+        console.print(terminal.to_rich(table, width))
+        text = console.export_text().partition("Scores in percent.")[0]
+        assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+        assert "…" not in text
+        blocks = text.strip("\n").split("\n\n")
+        assert len(blocks) > 1 and all(f"x{i}" in block for block in blocks for i in range(6))
+        assert sum(name.split("-")[0][:4] in text for name in SEVEN) == 7
+        assert cells.interval_text(table.rows[5].cells[AVERAGE]).replace(" ", "") in blocks[-1]
+        if width == 80:
+            assert ("seeds" in blocks[-1]) == (len(seeds) > 1), "nothing of seeds where there is one"
+
+
+def test_notes_tell_corrected_marks_from_uncorrected_intervals_and_commands_are_no_notes() -> None:
+    table = full()
+    assert any("Intervals are not corrected" in note for note in table.notes)
+    assert any("stic-eval compare" in hint for hint in table.hints)
+    for text in (render.to_markdown(table), html_table.to_html(table), *table.notes):
+        assert "stic-eval compare" not in text
+    console = Console(width=100, file=io.StringIO(), record=True)
+    console.print(terminal.to_rich(table, 100))
+    assert "stic-eval compare" in console.export_text()
+
+
+def test_a_single_benchmark_needs_no_average_explained_and_one_of_two_is_named() -> None:
+    base = Variant("baseline", "Baseline", False, (), {"a": [summary(100)]})
+    stic = Variant("stic", "STIC", False, (0,), {"a": [summary(110)], "b": [summary(100)]})
+    one = build([Column("a", "A")], [base, stic]).notes
+    assert not any(note.startswith("Average") for note in one)
+    assert any("over the table's 1 comparison." in note for note in one)
+    assert not any("Intervals are not corrected" in note for note in one)
+    two = build([Column("a", "A"), Column("b", "B")], [base, stic]).notes
+    assert any(note.startswith("Average: A alone, without B") for note in two)
+
+
+def test_a_benchmark_without_any_evaluation_has_no_note() -> None:
+    base = Variant("baseline", "Baseline", False, (), {"a": [summary(100)]})
+    notes = build([Column("a", "A", "asked so"), Column("b", "B", "asked thus")], [base]).notes
+    assert "A: n = 200; asked so." in notes and not any(note.startswith("B:") for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("dar", "settings", "label"),
+    [
+        (True, {"beta": 0.1, "dar": "on"}, "STIC + DaR, beta=0.1"),
+        (False, {"dar": "off", "beta": 0.1}, "STIC, beta=0.1"),
+        (True, {"dar": "on"}, "STIC + DaR"),
+        (True, {"dar": "off"}, "STIC + DaR, dar=off"),
+    ],
+)
+def test_a_label_says_once_that_an_answer_is_described_first(
+    dar: bool, settings: dict[str, object], label: str
+) -> None:
+    assert Variant("stic", "STIC", dar, (), {}, settings).label == label
+
+
+@pytest.mark.parametrize("left", [1, 3, 4, 40])
+def test_what_is_unfinished_is_counted_and_the_first_are_named(left: int) -> None:
+    done = {f"v{i}": 1 for i in range(left)} | {"whole": 2}
+    (note,) = notes.unfinished(done, 2)
+    assert note.count(" of 2 benchmarks)") == min(left, 3)
+    assert (f"{left} of {left + 1} evaluations" in note) == (left > 3)
+    assert notes.unfinished({"whole": 2}, 2) == []
 
 
 def test_html_is_escaped_semantic_and_without_style_or_script() -> None:

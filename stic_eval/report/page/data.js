@@ -157,7 +157,5 @@ function reference() {
 /** What flips are of, unless another is chosen. */
 const compared = () => meta.compared ?? reference();
 
-/** All columns where they are few, else the baseline and those that come first. */
-function standardColumns() {
-  return meta.sides.slice(0, meta.sides.length <= 5 ? 5 : 4).map((side) => side.key);
-}
+/** Columns that are shown unless others are chosen. */
+const standardColumns = () => meta.columns;
