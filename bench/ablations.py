@@ -28,7 +28,6 @@ ABLATIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("--exclude", "corruption=noise,diffusion,crop,blur", "--exclude", "corruption=blank p_corrupt=1.0"),
         ("heatmap",),
     ),
-    "pairs": ((), ()),
 }
 SEEDS = "0,1,2"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,7 +12,6 @@ if TYPE_CHECKING:
     from stic_eval.report.runs import Scores
 
 _GAP = 2  # blanks between columns
-_DEPTH = 3  # folders below results/ at which a run may lie, e.g. results/pocket/ablations/components
 
 
 class What(StrEnum):
@@ -133,36 +131,22 @@ def _ablations() -> Listing:
     return ("name", "varies", "asks"), rows
 
 
-def run_folders() -> list[Path]:
-    """Folders of runs below `results/`, of ablations within runs as well; the newest last."""
-    from stic_eval.report import runs
-
-    found = [path.parent for n in range(1, _DEPTH + 1) for path in runs.ROOT.glob("*/" * n + "config.yaml")]
-    return sorted(found, key=lambda folder: (folder / "config.yaml").stat().st_mtime)
-
-
-def name_of(folder: Path) -> str:
-    """What commands take for a run: its path below `results/`."""
-    from stic_eval.report import runs
-
-    return folder.relative_to(runs.ROOT).as_posix()
-
-
 def _runs() -> Listing:
     from stic_eval.errors import UserError
     from stic_eval.report import runs
 
     rows: list[tuple[str, ...]] = []
-    for folder in run_folders():
+    for folder in runs.runs():
         command = "ablate" if (folder / "ablation.json").is_file() else "run"
         resumes = f"unfinished: `stic-eval {command}` with the same options resumes it"
         try:
             scores = runs.load(folder)
         except UserError:
-            rows.append((name_of(folder), resumes, ""))
+            rows.append((runs.name_of(folder), resumes, ""))
             continue
         lines = [*_averages(scores), *([resumes] if scores.unfinished() else [])]
-        rows.append((name_of(folder), "\n".join(lines), ", ".join(column.name for column in scores.columns)))
+        benchmarks = ", ".join(column.name for column in scores.columns)
+        rows.append((runs.name_of(folder), "\n".join(lines), benchmarks))
     return ("run", "average", "benchmarks"), rows
 
 

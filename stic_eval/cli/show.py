@@ -43,7 +43,6 @@ def show(
     """Show a run (configuration, answers side by side), a benchmark, method, preset or ablation."""
     from stic_eval import config, registry
     from stic_eval.ablate import spec
-    from stic_eval.cli import ls
     from stic_eval.errors import UserError
     from stic_eval.report import runs
 
@@ -84,7 +83,7 @@ def show(
                 *config.preset_names(),
                 *spec.shipped(),
             ]
-            known += map(ls.name_of, ls.run_folders())
+            known += map(runs.name_of, runs.runs())
             raise UserError(
                 f'"{name}" is no run, benchmark, method, preset or ablation{registry.suggest(name, known)}'
             ) from None

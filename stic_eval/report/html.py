@@ -12,7 +12,6 @@ import base64
 import gzip
 import hashlib
 import json
-import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from stic_eval.printable import printable
 from stic_eval.report import pairs, samples, thumbnails
-from stic_eval.report.runs import ROOT
+from stic_eval.report.runs import name_of
 
 if TYPE_CHECKING:
     from stic_eval.report.runs import Scores
@@ -198,7 +197,7 @@ def _render(
     environment.filters["shown"] = lambda value: printable(str(value))
     template = environment.from_string(_resource("template.html.j2"))
     return template.render(
-        name=_name(folder),
+        name=name_of(folder),
         scores=scores,
         facts=facts,
         table=Markup(facts.table),
@@ -223,12 +222,6 @@ def _resource(name: str) -> str:
 def _digest(text: str) -> str:
     """A content-security policy's name of an inlined block."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
-
-
-def _name(folder: Path) -> str:
-    """What commands take for a run: its path below `results/`; of one elsewhere its folder's name."""
-    whole, root = (Path(os.path.abspath(path)) for path in (folder, ROOT))  # links keep their names
-    return whole.relative_to(root).as_posix() if whole.is_relative_to(root) else whole.name
 
 
 def _manifest(folder: Path) -> Mapping[str, Any]:

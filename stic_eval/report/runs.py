@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 ROOT = Path("results")
+_DEPTH = 3  # folders below it at which a run may lie, e.g. results/pocket/ablations/components
 
 
 @dataclass(frozen=True)
@@ -215,13 +217,17 @@ def find(run: str) -> Path:
     for folder in (Path(run), ROOT / run):
         if (folder / "config.yaml").is_file() or (folder / "scores.json").is_file():
             return folder
-    known = [folder.name for folder in runs()]
+    known = [name_of(folder) for folder in runs()]
     raise UserError(f'no run is called "{run}"{suggest(run, known)} (`stic-eval ls runs` lists them)')
 
 
 def runs() -> list[Path]:
-    """Run folders under `results/`, the newest last."""
-    if not ROOT.is_dir():
-        return []
-    found = [path.parent for path in ROOT.glob("*/config.yaml")]
+    """Folders of runs below `results/`, of ablations within runs as well; the newest last."""
+    found = [path.parent for n in range(1, _DEPTH + 1) for path in ROOT.glob("*/" * n + "config.yaml")]
     return sorted(found, key=lambda folder: (folder / "config.yaml").stat().st_mtime)
+
+
+def name_of(folder: Path) -> str:
+    """What commands take for a run: its path below `results/`; of one elsewhere its folder's name."""
+    whole, root = (Path(os.path.abspath(path)) for path in (folder, ROOT))  # links keep their names
+    return whole.relative_to(root).as_posix() if whole.is_relative_to(root) else whole.name

@@ -14,7 +14,7 @@ from stic_eval.errors import UserError
 
 SHIPPED = (
     "alpha-beta", "components", "corruption", "data-fraction", "infusion", "iterations", "lora-rank",
-    "negatives", "pairs", "prompts", "released-code-quirks",
+    "negatives", "prompts", "released-code-quirks",
 )  # fmt: skip
 
 
