@@ -116,7 +116,11 @@ def test_a_cell_that_fails_is_named_and_the_others_are_done(whole: tuple[Lab, Do
 
 
 def started(lab: Lab, *extra: str) -> subprocess.Popen[str]:
-    code = "import sys; from stic_eval.cli.app import main; main(sys.argv[1:])"
+    # A shell that starts tests in the background has them ignore Ctrl-C.
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from stic_eval.cli.app import main; main(sys.argv[1:])"
+    )
     return subprocess.Popen(
         [sys.executable, "-c", code, *of_this_lab(lab, *GRID, *extra)],
         cwd=lab.folder, env={**os.environ, **lab.environment}, start_new_session=True,

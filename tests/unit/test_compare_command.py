@@ -330,7 +330,8 @@ def test_terminal_shows_everything_within_its_width(
     assert "…" not in text
     for shown in ("ONE", "TWO", "Average", "p (Holm)", "±", "permutation with seeds", "B (1.00, seeds 0, 2)"):
         assert shown in " ".join(text.split())
-    assert "STIC" in text and "training seeds 0, 1, 2" in text
+    flat = " ".join(text.split())
+    assert "STIC" in flat and "training seeds 0, 1, 2" in flat
     assert "one 2: B is better, +1.00" in text and "target 2" in text
 
 
