@@ -25,7 +25,12 @@ ABLATIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "lora-rank": (("--exclude", "rank=128"), ("scaling",)),
     "iterations": (("--exclude", "iterations=3"), ()),
     "corruption": (
-        ("--exclude", "corruption=noise,diffusion,crop,blur", "--exclude", "corruption=blank p_corrupt=1.0"),
+        (
+            "--exclude",
+            "corruption=noise,diffusion,crop,blur,blank",
+            "--exclude",
+            "p_corrupt=1.0 corruption!=both",
+        ),
         ("heatmap",),
     ),
 }

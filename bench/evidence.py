@@ -18,6 +18,7 @@ from typing import Any
 from bench.ablations import ABLATIONS
 from bench.claims import GROUPS, HEAD, TAIL, Claim, Of, Verdict
 from stic_eval.report import runs
+from stic_eval.report.cells import points
 from stic_eval.report.compare import Difference, holm
 from stic_eval.report.sides import Side
 from stic_eval.report.versus import measure
@@ -88,7 +89,7 @@ def page(groups: Mapping[str, list[Claim]], head: str, tail: str) -> str:
             says = verdict(d)
             if says not in claim.why:
                 raise KeyError(f"{claim.text!r} is {says}: {d}; explain that in bench/evidence.py")
-            interval = f"{d.delta:+.1f} [{d.low:.1f}, {d.high:.1f}]"
+            interval = f"{points(d.delta, '+')} [{points(d.low)}, {points(d.high)}]"
             p = "-" if d.p != d.p or d.p_holm is None else f"{d.p:.2g} ({d.p_holm:.2g})"
             lines.append(f"| {claim.text} | {claim.paper} | {interval} | {p} | **{says}** |")
             if claim.why[says]:

@@ -81,8 +81,15 @@ def run(
         provenance.list_skipped(base)
         skipped = len(base.skipped())
     scores = runs.Scores(name, base.columns(), [p.entry for p in planned], model=grid.base.model)
-    scores.axes = {axis.name: [value.label for value in axis.values] for axis in axes}
-    scores.without_default = list(without_default)
+    # Values that only cells had which were left out are none of this grid.
+    scores.axes = {
+        axis.name: [v.label for v in axis.values if any(c.values[axis.name] == v for c in grid.cells)]
+        for axis in axes
+    }
+    scores.without_default = [
+        axis.name for axis in axes
+        if axis.name in without_default or axis.values[0].label not in scores.axes[axis.name]
+    ]  # fmt: skip
     started = time.time()
     board = Board(_lines(grid, planned, todo), work, jobs, {i: line.what for i, (_, line) in todo.items()})
     interrupted = False
