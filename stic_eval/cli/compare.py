@@ -109,10 +109,12 @@ _HEAD = ("", "n", "A", "B", "B - A", "95 % interval", "p", "p (Holm)", "better",
 
 def _numbers(line: Line) -> list[str]:
     """A line of the table, in the order of its head."""
+    from stic_eval.report.cells import points
+
     d = line.difference
 
     def score(value: float, sd: float | None) -> str:
-        return f"{value:.1f}" + (f" ±{sd:.1f}" if sd is not None else "")
+        return points(value) + (f" ±{points(sd)}" if sd is not None else "")
 
     def count(value: float) -> str:
         return f"{value:.1f}".removesuffix(".0")
@@ -122,7 +124,8 @@ def _numbers(line: Line) -> list[str]:
 
     return [
         _line(line.title), str(d.n), score(line.a, line.sd_a), score(line.b, line.sd_b),
-        f"{d.delta:+.1f}{d.mark}", f"[{d.low:.1f}, {d.high:.1f}]", p_value(d.p), p_value(d.p_holm),
+        f"{points(d.delta, '+')}{d.mark}", f"[{points(d.low)}, {points(d.high)}]",
+        p_value(d.p), p_value(d.p_holm),
         count(d.better), count(d.worse), "-" if math.isnan(d.detectable) else f"{d.detectable:.1f}",
     ]  # fmt: skip
 

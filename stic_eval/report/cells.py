@@ -18,8 +18,8 @@ def score_text(cell: Cell) -> str:
     mark = "" if cell.complete else "°"
     if cell.score is None:
         return f"{NONE}{mark}"
-    spread = f" ±{cell.sd:.1f}" if cell.sd is not None else ""
-    return f"{cell.score:.1f}{mark}{spread}"
+    spread = f" ±{points(cell.sd)}" if cell.sd is not None else ""
+    return f"{points(cell.score)}{mark}{spread}"
 
 
 def delta_text(cell: Cell) -> str:
@@ -33,8 +33,11 @@ def interval_text(cell: Cell) -> str:
 
 
 def points(value: float, sign: Literal["", "+"] = "") -> str:
-    """Percentage points with one decimal; what rounds to zero has no minus."""
-    return f"{round(value, 1) + 0.0:{sign}.1f}"
+    """Percentage points with one decimal; what rounds to zero has no minus.
+
+    Rounded first to what sums of the same numbers in another order have in common: 72.15 is 72.2 either way.
+    """
+    return f"{round(round(value, 9), 1) + 0.0:{sign}.1f}"
 
 
 def one_line(text: str) -> str:
