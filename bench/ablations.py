@@ -24,15 +24,7 @@ ABLATIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     # More than half of the model's width.
     "lora-rank": (("--exclude", "rank=128"), ("scaling",)),
     "iterations": (("--exclude", "iterations=3"), ()),
-    "corruption": (
-        (
-            "--exclude",
-            "corruption=noise,diffusion,crop,blur,blank",
-            "--exclude",
-            "p_corrupt=1.0 corruption!=both",
-        ),
-        ("heatmap",),
-    ),
+    "corruption": (("--exclude", "corruption=noise,diffusion,crop,blur,blank"), ("heatmap",)),
 }
 SEEDS = "0,1,2"
 
