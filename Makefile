@@ -18,7 +18,7 @@ help:
 	@echo 'make format  let ruff put the code in order'
 	@echo 'make bench   measure this program: against its rivals, and make run against its promises (about 10 minutes)'
 	@echo 'make readme  regenerate docs/benchmarks.md and the output shown in README.md'
-	@echo 'make results regenerate results/ (three seeds, every control and ablation; about two hours)'
+	@echo 'make results regenerate results/ (three seeds, every control and ablation; an estimated two hours)'
 	@echo 'make clean   remove .venv'
 
 # A .venv that works is kept. One that was never finished, or whose python is gone, is made anew.

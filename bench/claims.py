@@ -98,7 +98,7 @@ per-row scores that they are built from:
 - {spared}
 - Whatever needs photographs, a real judge, or free text about facts outside of the picture.
 
-`make results` makes all of this anew; from an empty cache it takes about two hours on two cores.
+`make results` makes all of this anew; from an empty cache an estimated two hours on two cores.
 """
 
 MAIN = ("scienceqa", "textvqa", "chartqa", "llava_bench", "mmbench", "mmvet", "mathvista")

@@ -221,11 +221,14 @@ def _lines(
 
 
 def _closure(ident: str, todo: Mapping[str, tuple[pool.Task, plan.Line]]) -> set[str]:
-    if ident not in todo:
-        return set()
-    found = {ident}
-    for need in todo[ident][0].needs:
-        found |= _closure(need, todo)
+    """A task and all that it waits for."""
+    found: set[str] = set()
+    left = [ident]
+    while left:
+        current = left.pop()
+        if current in todo and current not in found:
+            found.add(current)
+            left += todo[current][0].needs
     return found
 
 
@@ -256,14 +259,11 @@ def _seconds(
 
 def _sheet(grid: cells.Grid, spec: Spec, axes: Sequence[Axis], name: str) -> dict[str, Any]:
     """What the folder keeps of the grid, and what makes it the same one."""
-    from stic_eval.store import content_key
-
-    pairs = [[cell.settings, config.key] for cell, config in zip(grid.cells, grid.configs, strict=True)]
     return {
         "ablation": name,
         "title": spec.title,
         "paper": spec.paper,
-        "key": content_key([grid.base.key, pairs]),
+        "key": grid.key,
         "method": spec.method,
         "design": spec.design,
         "axes": {

@@ -15,6 +15,7 @@ from stic_eval.ablate.grid import BASELINE, Cell
 from stic_eval.cli import inputs, plan
 from stic_eval.cli.session import Session
 from stic_eval.report import runs
+from stic_eval.store import content_key
 
 if TYPE_CHECKING:
     from stic_eval.cli.progress import Reporter
@@ -35,6 +36,12 @@ class Grid:
     base: RunConfig
     cells: tuple[Cell, ...]
     configs: tuple[RunConfig, ...]
+
+    @property
+    def key(self) -> str:
+        """Content key: of the settings of all cells, but for where output goes."""
+        pairs = [[cell.settings, config.key] for cell, config in zip(self.cells, self.configs, strict=True)]
+        return content_key([self.base.key, pairs])
 
 
 @dataclass(frozen=True)
@@ -163,12 +170,18 @@ def tasks(grid: Grid, planned: Sequence[Planned]) -> dict[str, tuple[pool.Task, 
 
 def _needed(session: Session, stage: Stage | None, keyed: Mapping[int, str]) -> list[Stage]:
     """A stage and what it needs, the needs first, as far as they are not done."""
-    if stage is None or session.stages.done(stage.name, keyed[id(stage)]) is not None:
-        return []
-    found: list[Stage] = []
-    for need in stage.needs:
-        found += [more for more in _needed(session, need, keyed) if more not in found]
-    return [*found, stage]
+    found: dict[int, Stage] = {}
+
+    def visit(current: Stage) -> None:
+        if id(current) in found or session.stages.done(current.name, keyed[id(current)]) is not None:
+            return
+        for need in current.needs:
+            visit(need)
+        found[id(current)] = current
+
+    if stage is not None:
+        visit(stage)
+    return list(found.values())
 
 
 def _rows(session: Session, name: str) -> int:
@@ -199,7 +212,7 @@ def work(number: int, common: tuple[Grid, int, Path]) -> Callable[[Any, pool.Sen
     quiet.__enter__()  # until the process ends
     base, cells = sessions(grid, quiet)
     planned = evaluations(grid, base, cells)
-    for session in {id(s): s for s in (base, *cells)}.values():
+    for session in (base, *cells):
         session.report = telling  # type: ignore[assignment]
 
     def handle(payload: tuple[str, int, Any], send: pool.Send) -> None:

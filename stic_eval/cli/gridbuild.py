@@ -17,7 +17,6 @@ from stic_eval.cli.cells import Grid
 from stic_eval.config import RunConfig, read_file
 from stic_eval.errors import UserError
 from stic_eval.report.tables import setting
-from stic_eval.store import content_key
 
 if TYPE_CHECKING:
     from stic_eval.ablate.spec import Spec
@@ -165,9 +164,7 @@ def grid(given: Given, varied: Sequence[Axis], name: str, output: Path | None) -
             configs.append(settings(given, cell.method, cell.options, cell.dar))
         except UserError as error:
             raise UserError(f"{given.where}: cell {cell.label}: {error}") from error
-    key = content_key(
-        [base.key, [[c.settings, config.key] for c, config in zip(cells, configs, strict=True)]]
-    )
+    key = Grid(base, tuple(cells), tuple(configs)).key
     shown = base.name.split(f"-{spec.method}-")[0]
     folder = Path(os.path.expanduser(output)) if output else Path("results") / f"{shown}-{name}-{key[:8]}"
     here = {"output": folder}

@@ -29,10 +29,6 @@ class Step:
         self._start = self._said = time.monotonic()
         self._task = report.live.add_task(name, total=total) if report.live else None
 
-    def advance(self, n: int = 1) -> None:
-        """Counts n more items as done."""
-        self.update(self.done + n, self.total)
-
     def update(self, done: int, total: int | None = None) -> None:
         """Sets the number of items done, and their total if it has become known."""
         self.done, self.total = done, total if total is not None else self.total
