@@ -17,11 +17,12 @@ from pydantic import BaseModel, ValidationError
 from stic_eval import layers, registry
 from stic_eval.errors import UserError
 from stic_eval.layers import preset_names, read_file, read_preset
-from stic_eval.settings import DarConfig, JudgeConfig, Limit, RunConfig
+from stic_eval.settings import DarConfig, JudgeConfig, Limit, RunConfig, ServerConfig
 from stic_eval.variants import protocols, with_options
 
 __all__ = [
-    "DarConfig", "JudgeConfig", "Limit", "RunConfig", "load", "preset_names", "read_file", "read_preset",
+    "DarConfig", "JudgeConfig", "Limit", "RunConfig", "ServerConfig", "load", "preset_names", "read_file",
+    "read_preset",
 ]  # fmt: skip
 
 
@@ -48,8 +49,10 @@ def load(
     from_file = read_file(file) if file else {}
     pairs = [pair for item in overrides for pair in _split(item)]
     direct = {path: value for path, value in pairs if path.split(".")[0] in RunConfig.model_fields}
-    model = direct.get("model", given.get("model", from_file.get("model", "pocket")))
-    preset = preset or from_file.get("preset") or ("pocket" if model == "pocket" else None)
+    model = direct.get("model", given.get("model", from_file.get("model")))
+    preset = preset or from_file.get("preset")
+    named = model is not None or preset is not None
+    preset = preset or ("pocket" if model in (None, "pocket") else None)
     merged: dict[str, Any] = {}
     if preset:
         merged = _checked(read_preset(preset), f"preset {preset}")
@@ -69,6 +72,7 @@ def load(
         _known_benchmarks(merged, f"-o {path}")
     config: RunConfig = _validate(RunConfig, merged, "")
     config = config.model_copy(update={"benchmarks": _all_benchmarks(config.benchmarks)})
+    _check_engine(config, given, named)
     for path in direct:
         head, _, name = path.partition(".")
         if head == "benchmark_options" and name.partition(".")[0] not in config.benchmarks:
@@ -107,6 +111,47 @@ def benchmarks(config: RunConfig) -> dict[str, dict[str, Any]]:
         names = ", ".join(sorted(known)) or "none"
         raise UserError(f"--protocol {config.protocol}: none of the benchmarks has it (there is {names})")
     return found
+
+
+# What says how a model is loaded, and means nothing where a server has it.
+_OF_LOADING = (
+    "revision", "trust_remote_code", "device", "dtype", "batch_size", "attn", "load_in_4bit", "load_in_8bit",
+    "gradient_checkpointing",
+)  # fmt: skip
+
+
+def _check_engine(config: RunConfig, given: Mapping[str, Any], named: bool) -> None:
+    """Refuses settings that would not be acted on: answers would come from elsewhere than was asked for.
+
+    Args:
+        config: The run.
+        given: RunConfig fields given on the command line.
+        named: Whether anybody has named a model.
+    """
+    server = config.server
+    if config.load_in_4bit and config.load_in_8bit:
+        raise UserError("--load-in-8bit: with --load-in-4bit as well; give one of both")
+    if config.engine == "hf":
+        for flag, value in (("--base-url", server.base_url), ("--adapter-name", server.adapters)):
+            if value:
+                raise UserError(f"{flag}: is for a model at a server; add --engine openai")
+        return
+    if not server.base_url:
+        raise UserError(
+            "--base-url: --engine openai needs the server's address, e.g. http://localhost:8000/v1"
+        )
+    if not named:
+        raise UserError("--model: --engine openai needs the model's name at the server")
+    for name in _OF_LOADING:
+        if name in given or (name.startswith("load_in") and getattr(config, name)):
+            raise UserError(f"{_flag(name)}: the server decides that; leave it out with --engine openai")
+    for name, model in server.adapters.items():
+        method, _, seed = name.partition("@seed")
+        if method not in config.methods:
+            advice = registry.suggest(method, config.methods)
+            raise UserError(f'--adapter-name {name}={model}: this run has no method "{method}"{advice}')
+        if not model or ("@" in name and not seed.isdecimal()):
+            raise UserError(f"--adapter-name {name}={model}: give METHOD=NAME, or METHOD@seed0=NAME")
 
 
 def _all_benchmarks(names: Sequence[str]) -> tuple[str, ...]:
@@ -208,6 +253,9 @@ _FLAGS: Mapping[str, str] = {
     "judge.model": "--judge", "judge.base_url": "--judge-base-url",
     "judge.api_key_env": "--judge-api-key-env", "judge.protocol": "--judge-protocol",
     "judge.samples": "--judge-samples", "judge.max_requests": "--judge-max-requests",
+    "server.base_url": "--base-url", "server.api_key_env": "--api-key-env",
+    "server.adapters": "--adapter-name", "server.concurrency": "--concurrency",
+    "server.timeout": "--timeout",
 }  # fmt: skip
 
 
@@ -228,5 +276,5 @@ def _validate(config: type[BaseModel], data: Mapping[str, Any], prefix: str) -> 
         path = re.sub(r"\.(int|float|str|literal\[.*\])$", "", path)
         name = f"-o {prefix}{path}" if prefix else _flag(path)
         message = first["msg"].removeprefix("Value error, ")
-        given = "" if path == "judge.api_key_env" else f" {first['input']!r}"  # it may be the key itself
+        given = "" if path.endswith(".api_key_env") else f" {first['input']!r}"  # it may be the key itself
         raise UserError(f"{name}{given}: {message[:1].lower()}{message[1:]}") from error

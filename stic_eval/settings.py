@@ -8,12 +8,22 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 Limit = int | float
+
+
+def _is_a_name(value: str) -> str:
+    """Refuses what can only be the key itself, before it is written anywhere."""
+    if value and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
+        raise ValueError("give the name of an environment variable that holds the key, not the key")
+    return value
+
+
+_Variable = Annotated[str, AfterValidator(_is_a_name)]
 
 
 class DarConfig(BaseModel):
@@ -59,7 +69,7 @@ class JudgeConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     model: str | None = None
     base_url: str = "https://api.openai.com/v1"
-    api_key_env: str = "OPENAI_API_KEY"
+    api_key_env: _Variable = "OPENAI_API_KEY"
     protocol: Literal["auto", "official", "stic-eval-1"] = "auto"
     samples: int = Field(default=1, ge=1)
     temperature: float = Field(default=0.0, ge=0)
@@ -68,14 +78,6 @@ class JudgeConfig(BaseModel):
     timeout: float = Field(default=60.0, gt=0)
     attempts: int = Field(default=6, ge=1)
 
-    @field_validator("api_key_env")
-    @classmethod
-    def _is_a_name(cls, value: str) -> str:
-        """Refuses what can only be the key itself, before it is written anywhere."""
-        if value and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
-            raise ValueError("give the name of an environment variable that holds the key, not the key")
-        return value
-
     @property
     def grading(self) -> dict[str, Any]:
         """What of it decides verdicts; empty without a judge."""
@@ -83,11 +85,38 @@ class JudgeConfig(BaseModel):
         return {name: getattr(self, name) for name in names} if self.model else {}
 
 
+class ServerConfig(BaseModel):
+    """Where the engine `openai` asks, and how patiently.
+
+    Attributes:
+        base_url: Of an OpenAI-compatible server, up to and without `/chat/completions`.
+        api_key_env: Environment variable that holds the key; it is read when a request is sent and
+            never written anywhere. Empty: the server asks for none.
+        adapters: Method, or `<method>@seed<seed>`, -> the model name under which the server has its adapter.
+        concurrency: Requests in flight.
+        timeout: Seconds for one request, from sending to the end of its reply.
+        attempts: Times that a request is sent before it counts as failed.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    base_url: str | None = None
+    api_key_env: _Variable = ""
+    adapters: dict[str, str] = Field(default_factory=dict)
+    concurrency: int = Field(default=16, ge=1, le=512)
+    timeout: float = Field(default=300.0, gt=0)
+    attempts: int = Field(default=6, ge=1)
+
+    @field_validator("base_url")
+    @classmethod
+    def _without_slash(cls, value: str | None) -> str | None:
+        return value.rstrip("/") if value else None
+
+
 class RunConfig(BaseModel):
     """One run.
 
     Attributes:
-        model: `pocket`, a folder, or a Hugging Face hub id.
+        model: `pocket`, a folder, or a Hugging Face hub id; its name at the server for the engine `openai`.
         revision: Hub revision of the model.
         preset: Name of the preset that was applied, if any.
         methods: Registry names. The baseline is always evaluated, named or not.
@@ -104,8 +133,15 @@ class RunConfig(BaseModel):
         limit: Rows of each benchmark: a count, a fraction below 1, or None for all.
         seeds: Training seeds. Test rows do not depend on them.
         dar: Describe-and-respond; `true`, `false`, `only` and `null` are short for its `use`.
+        engine: `hf` loads the model here, `openai` asks a server that has it.
+        server: That server.
         device: `auto`, `cpu`, `cuda`, `mps`.
         dtype: `auto`, `float32`, `bfloat16`, `float16`.
+        attn: transformers' `attn_implementation`; None: its own choice.
+        load_in_4bit: Weights in 4 bits (NF4), by bitsandbytes.
+        load_in_8bit: Weights in 8 bits, by bitsandbytes.
+        gradient_checkpointing: Training computes activations twice to save memory; None: as device and
+            size of the model suggest.
         batch_size: Requests in a generation batch, or `auto`. Does not change results.
         output: The run's folder; None: `results/<run name>`.
         trust_remote_code: Lets transformers execute code from the model's repository.
@@ -131,8 +167,14 @@ class RunConfig(BaseModel):
     limit: Limit | None = None
     seeds: tuple[int, ...] = (0,)
     dar: DarConfig = DarConfig()
+    engine: Literal["hf", "openai"] = "hf"
+    server: ServerConfig = ServerConfig()
     device: str = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    attn: str | None = None
+    load_in_4bit: bool = False
+    load_in_8bit: bool = False
+    gradient_checkpointing: bool | None = None
     batch_size: int | Literal["auto"] = "auto"
     output: Path | None = None
     trust_remote_code: bool = False
@@ -214,11 +256,26 @@ class RunConfig(BaseModel):
         return where if where != "auto" else "pocket" if self.model == "pocket" else "hub"
 
     @property
+    def quantization(self) -> Literal["4bit", "8bit"] | None:
+        """How weights are packed, if they are."""
+        return "4bit" if self.load_in_4bit else "8bit" if self.load_in_8bit else None
+
+    @property
+    def answering(self) -> dict[str, Any]:
+        """What decides answers beside model and dtype; empty for a model in this process as it is."""
+        if self.engine == "openai":
+            return {"engine": ["openai", self.server.base_url, self.server.adapters]}
+        return {"quantization": self.quantization} if self.quantization else {}
+
+    @property
     def key(self) -> str:
         """Content key of what decides the run's numbers: paths of output, hardware and ways stay out."""
-        aside = {"output", "device", "batch_size", "preset", "allow_remote_images", "offline", "judge"}
+        aside = {
+            "output", "device", "batch_size", "preset", "allow_remote_images", "offline", "judge", "engine",
+            "server", "attn", "load_in_4bit", "load_in_8bit", "gradient_checkpointing",
+        }  # fmt: skip
         content = {**self.model_dump(mode="json", exclude=aside), "judge": self.judge.grading}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps({**content, **self.answering}, sort_keys=True).encode()).hexdigest()
 
     @property
     def name(self) -> str:

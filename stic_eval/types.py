@@ -74,14 +74,17 @@ class Response:
     Attributes:
         text: The decoded answer without special tokens. Untrusted wherever it is rendered.
         n_tokens: Generated tokens, the end token included.
-        finish_reason: `stop` (end token) or `length` (ran into max_new_tokens).
+        finish_reason: `stop` (end token), `length` (ran into max_new_tokens), or `failed`: there is no
+            answer, and the text is empty. Such a response is never cached, and its sample unscored.
         seconds: Wall time of the batch divided by its size; measured once, kept by the cache.
+        why: Why it failed; None: it did not.
     """
 
     text: str
     n_tokens: int
-    finish_reason: Literal["stop", "length"]
+    finish_reason: Literal["stop", "length", "failed"]
     seconds: float = 0.0
+    why: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +169,9 @@ class Summary:
         answers: Answers behind the units (MMBench has several a unit); the runner counts them.
         judged: How many of them a judge decided.
         gradings: The score by each of a judge's repeated gradings alone; empty without repetition.
+        unanswered: How many answers are missing because the model failed; the next start asks again.
+        rechecked: Answers by weights in 16 bits or fewer that were asked for again, one at a time.
+        otherwise: How many of them came out otherwise.
     """
 
     score: float | None
@@ -176,3 +182,6 @@ class Summary:
     answers: int = 0
     judged: int = 0
     gradings: tuple[float, ...] = ()
+    unanswered: int = 0
+    rechecked: int = 0
+    otherwise: int = 0

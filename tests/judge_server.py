@@ -71,6 +71,13 @@ CUT, CUT_IN_THE_MIDDLE = Answer(act=_cut), Answer(act=_cut_in_the_middle)
 SLOW_BODY, SLOW_HEADERS = Answer(act=_drip_body), Answer(act=_drip_headers)
 
 
+def _text(content: Any) -> str:
+    """The text of a message, which may have other parts as well."""
+    if isinstance(content, str):
+        return content
+    return "".join(part["text"] for part in content if part["type"] == "text")
+
+
 class Server:
     """What it was asked, and what it answered.
 
@@ -92,7 +99,7 @@ class Server:
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                prompt = body["messages"][-1]["content"]
+                prompt = _text(body["messages"][-1]["content"])
                 with lock:
                     number = len(server.asked)
                     server.asked.append(
@@ -117,6 +124,14 @@ class Server:
                 finally:
                     with lock:
                         open_[0] -= 1
+
+            def do_GET(self) -> None:
+                """Answers by path, and keeps nothing: such a request asks a model nothing."""
+                answer = behave(-1, self.path)
+                self.send_response(answer.status)
+                self.send_header("content-length", str(len(answer.body)))
+                self.end_headers()
+                self.wfile.write(answer.body)
 
             def log_message(self, format: str, *args: object) -> None:
                 pass

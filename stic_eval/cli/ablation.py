@@ -14,7 +14,7 @@ import typer
 
 from stic_eval.ablate import pool
 from stic_eval.ablate.view import Board, Line, View, kind_of
-from stic_eval.cli import cells, grading, inputs, machine, plan, provenance
+from stic_eval.cli import asking, cells, grading, inputs, machine, plan, provenance, serving
 from stic_eval.cli.progress import Reporter
 from stic_eval.errors import RunError, UserError
 from stic_eval.models.fingerprint import local_model
@@ -49,7 +49,8 @@ def run(
         typer.Exit: Rows are unscored or files skipped (3), or it was interrupted (130).
     """
     folder = grid.base.folder
-    inputs.check_model(grid.base.model)
+    if grid.base.engine == "hf":
+        inputs.check_model(grid.base.model)
     sheet = _sheet(grid, spec, axes, name)
     if not fresh:
         _check_same(folder, sheet)
@@ -61,9 +62,13 @@ def run(
     with Reporter(log, verbose=verbose, quiet=quiet) as report:
         base, sessions = cells.sessions(grid, report)
         for session in (base, *sessions):
-            machine.check_device(session.config.device)
+            serving.check(session.config)
             inputs.check_rows(session.config)
         grading.check_key(base.judge, grid.base, base.benchmarks, report)
+        if grid.base.engine == "openai":
+            labels = [cell.label for cell in grid.cells]
+            named = [(label, s.config, s.variants) for label, s in zip(labels, sessions, strict=True)]
+            plan.check_apart(named, base.inputs.data)
         if fresh and not dry_run:
             base.clear()
             for session in sessions:
@@ -80,7 +85,8 @@ def run(
         atomic_write(folder / "ablation.json", json.dumps(sheet, indent=1, ensure_ascii=False) + "\n")
         provenance.list_skipped(base)
         skipped = len(base.skipped())
-    scores = runs.Scores(name, base.columns(), [p.entry for p in planned], model=grid.base.model)
+    notes = serving.notes(grid.base, [item.variant for item in planned])
+    scores = runs.Scores(name, base.columns(), [p.entry for p in planned], notes, grid.base.model)
     # Values that only cells had which were left out are none of this grid.
     scores.axes = {
         axis.name: [v.label for v in axis.values if any(c.values[axis.name] == v for c in grid.cells)]
@@ -99,9 +105,10 @@ def run(
     except KeyboardInterrupt:
         interrupted = True
     base.keep_curves(scores.entries)
+    scores.notes += asking.rounding((s for e in scores.entries for s in e.summaries.values()), base.dtype)
     runs.save(scores, folder)
     if board.done or not (folder / "manifest.json").is_file():
-        more = {"jobs": jobs, "failed": board.failed}
+        more = {"jobs": jobs, "failed": board.failed, **grid.base.answering}
         provenance.manifest(base, name, started, board.done, more)
     table = None
     if any(entry.summaries for entry in scores.entries):
@@ -235,7 +242,12 @@ def _closure(ident: str, todo: Mapping[str, tuple[pool.Task, plan.Line]]) -> set
 def _seconds(
     base: Session, planned: Sequence[cells.Planned], lines: Mapping[str, plan.Line]
 ) -> dict[str, float]:
-    """Roughly what each task takes: by what such stages took before where the cache has some."""
+    """Roughly what each task takes: by what such stages took before where the cache has some.
+
+    Of a server's speed nothing is known: its tasks count by their requests, a second each.
+    """
+    if base.config.engine == "openai":
+        return {ident: float(line.generations) for ident, line in lines.items()}
     size = plan.parameters(local_model(base.config.model))
     device = machine.device_of(base.config.device)
 

@@ -151,7 +151,8 @@ def tasks(grid: Grid, planned: Sequence[Planned]) -> dict[str, tuple[pool.Task, 
         if item.same is not None or not item.missing:
             continue
         keyed = {id(stage): key for stage, key in item.session.keyed(item.variant)}
-        for stage in _needed(item.session, item.variant.plan.adapter, keyed):
+        adapter = item.variant.plan.adapter if keyed else None  # else a server has it, trained elsewhere
+        for stage in _needed(item.session, adapter, keyed):
             key = keyed[id(stage)]
             ident = f"{stage.name} {key[:16]}"
             if ident not in found:
@@ -159,7 +160,6 @@ def tasks(grid: Grid, planned: Sequence[Planned]) -> dict[str, tuple[pool.Task, 
                 what = f"{labels[item.cell]}: {stage.name}, seed {item.variant.seed}"
                 line = plan.Line(what, key, False, stage.generations, stage.steps)
                 found[ident] = pool.Task(ident, needs, ("stage", index, key)), line
-        adapter = item.variant.plan.adapter
         needs = (f"{adapter.name} {keyed[id(adapter)][:16]}",) if adapter else ()
         rows = sum(_rows(item.session, name) for name in item.missing) * (2 if item.variant.dar else 1)
         seed = "" if item.variant.seed is None else f", seed {item.variant.seed}"
@@ -206,7 +206,7 @@ def work(number: int, common: tuple[Grid, int, Path]) -> Callable[[Any, pool.Sen
     from stic_eval.cli.progress import Reporter
 
     go_offline(grid.base.offline)
-    grid = _with_a_share_of_the_judge(grid, jobs)
+    grid = _with_a_share_of_servers(grid, jobs)
     telling = Telling()
     quiet = Reporter(log, quiet=True)
     quiet.__enter__()  # until the process ends
@@ -232,14 +232,18 @@ def work(number: int, common: tuple[Grid, int, Path]) -> Callable[[Any, pool.Sen
     return handle
 
 
-def _with_a_share_of_the_judge(grid: Grid, jobs: int) -> Grid:
-    """The grid for one of several workers: a cap on a judge's requests is for all of them together."""
-    cap = grid.base.judge.max_requests
-    if cap is None or jobs == 1:
+def _with_a_share_of_servers(grid: Grid, jobs: int) -> Grid:
+    """The grid for one of several workers: bounds on what servers are asked are for all of them together."""
+    if jobs == 1:
         return grid
-    judge = {"judge": grid.base.judge.model_copy(update={"max_requests": cap // jobs})}
-    configs = tuple(config.model_copy(update=judge) for config in grid.configs)
-    return replace(grid, base=grid.base.model_copy(update=judge), configs=configs)
+
+    def part(config: RunConfig) -> RunConfig:
+        cap, flight = config.judge.max_requests, config.server.concurrency
+        judge = config.judge.model_copy(update={"max_requests": None if cap is None else cap // jobs})
+        server = config.server.model_copy(update={"concurrency": max(1, flight // jobs)})
+        return config.model_copy(update={"judge": judge, "server": server})
+
+    return replace(grid, base=part(grid.base), configs=tuple(map(part, grid.configs)))
 
 
 class Telling:

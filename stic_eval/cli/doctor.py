@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
+_SERVER_SECONDS = 10.0
+_NAMED = 5  # models of a server
+_BODY = 4 << 20
 
-def doctor() -> None:
-    """Check versions, device, memory, cache and optional extras."""
+
+def doctor(
+    base_url: Annotated[
+        str | None, typer.Option(help="OpenAI-compatible server to look at too.", show_default=False)
+    ] = None,
+    api_key_env: Annotated[
+        str, typer.Option(metavar="NAME", help="Environment variable that holds its key.", show_default=False)
+    ] = "",
+) -> None:
+    """Check versions, device, memory, cache, optional extras, and a server if one is given."""
     problems = 0
-    for name, value, advice in _checks():
+    for name, value, advice in [*_checks(), *([_server(base_url, api_key_env)] if base_url else [])]:
         mark = "ok  " if not advice else "warn" if advice.startswith("optional") else "FAIL"
         problems += mark == "FAIL"
         print(f"{mark}  {name}: {value}" + (f"\n      -> {advice}" if advice else ""))
@@ -123,20 +136,63 @@ def _extras() -> list[tuple[str, str, str]]:
     from importlib.util import find_spec
 
     uses = {
-        "lmms_eval": ("lmms", "official judge prompts, parity tests and `make bench`"),
-        "pytest": ("test", "running the tests"),
+        "lmms_eval": ('"stic-eval[lmms]"', "official judge prompts, parity tests and `make bench`"),
+        "pytest": ('"stic-eval[test]"', "running the tests"),
+        "bitsandbytes": ("bitsandbytes", "--load-in-4bit and --load-in-8bit"),
+        "flash_attn": ("flash-attn", "--attn flash_attention_2"),
     }
     found = []
-    for module, (extra, use) in uses.items():
+    for module, (package, use) in uses.items():
         have = find_spec(module) is not None
         found.append(
             (
                 module,
                 "installed" if have else "not installed",
-                "" if have else f'optional, for {use}: pip install "stic-eval[{extra}]"',
+                "" if have else f"optional, for {use}: pip install {package}",
             )
         )
     return found
+
+
+def _server(base_url: str, variable: str) -> tuple[str, str, str]:
+    """Asks a server for the names of its models, which costs it nothing."""
+    import json
+    import os
+
+    import httpx2
+
+    from stic_eval.models.api import Endpoint
+    from stic_eval.models.wire import check_key, checked_url
+    from stic_eval.printable import printable
+
+    key = os.environ.get(variable, "").strip() if variable else None
+    if key == "":
+        return "server", base_url, f"--api-key-env {variable}: that environment variable is not set"
+    endpoint = Endpoint(base_url, "", api_key=key, prefix="--")
+    chat = checked_url(endpoint)
+    check_key(endpoint)
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    url = chat.removesuffix("chat/completions") + "models"
+    try:
+        with httpx2.stream("GET", url, headers=headers, timeout=_SERVER_SECONDS) as reply:
+            data = b""
+            for chunk in reply.iter_bytes():
+                data += chunk
+                if len(data) > _BODY:
+                    break
+    except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
+        return "server", base_url, f"cannot be reached ({printable(str(error))}): is it up, at that address?"
+    status = reply.status_code
+    if status in (401, 403):
+        return "server", f"{base_url}: HTTP {status}", "wants a key, or another one: see --api-key-env"
+    try:
+        names = [printable(str(model["id"])) for model in json.loads(data)["data"]]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        # Not every server has such a list, so this may be one; or it is none.
+        return "server", f"{base_url}: lists no models (HTTP {status})", "optional: is the address right?"
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    listed = f"{', '.join(names[:_NAMED])}{more}" if names else "it names none"
+    return "server", f"{base_url} answers; models for --model and --adapter-name: {listed}", ""
 
 
 def _judge() -> tuple[str, str, str]:

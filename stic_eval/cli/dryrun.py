@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from stic_eval.cli import inputs, machine, plan
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from stic_eval.cli.session import Session
     from stic_eval.config import RunConfig
     from stic_eval.evals.benchmark import Benchmark
@@ -29,9 +31,10 @@ def print_plan(config: RunConfig, *, evaluate: bool = True, fresh: bool = False)
 
     from stic_eval.cli.progress import Reporter
     from stic_eval.cli.session import Session
-    from stic_eval.models.fingerprint import local_model
+    from stic_eval.printable import printable
 
-    inputs.check_model(config.model)
+    if config.engine == "hf":
+        inputs.check_model(config.model)
     with Reporter(None, quiet=True) as report:
         current = Session(config, report, fresh=fresh)
         current.check()
@@ -51,17 +54,30 @@ def print_plan(config: RunConfig, *, evaluate: bool = True, fresh: bool = False)
     grid.add_row(Text("to do in all", style="bold"), "", "", f"{total[0]:,}", f"{total[1]:,}")
     console = Console(highlight=False)
     console.print(grid)
+    if config.engine == "openai":
+        names = dict.fromkeys(plan.served(config, variant) for variant in current.variants)
+        server = config.server
+        text = f"\nanswered by the server at {server.base_url}, {server.concurrency} requests at a time: "
+        console.print(text + ", ".join(map(printable, names)), markup=False, soft_wrap=True)
+    else:
+        _print_estimate(console, current, lines)
+    if skipped:
+        console.print(f"{skipped} input files would be skipped", soft_wrap=True)
+    console.print(f"output: {config.folder}", markup=False, soft_wrap=True)
+
+
+def _print_estimate(console: Console, current: Session, lines: list[plan.Line]) -> None:
+    from stic_eval.models.fingerprint import local_model
+
+    config = current.config
     device = machine.device_of(config.device)
     size = plan.parameters(local_model(config.model))
-    seconds, memory = plan.estimate(lines, size, current.dtype, device)
+    seconds, memory = plan.estimate(lines, size, config.quantization or current.dtype, device)
     console.print(
         f"\nestimate on {device}, {size / 1e6:,.1f} M parameters: about {plan.duration(seconds)} "
         f"and {memory / 2**30:.1f} GiB of memory (to a factor of about three)",
         soft_wrap=True,
     )
-    if skipped:
-        console.print(f"{skipped} input files would be skipped", soft_wrap=True)
-    console.print(f"output: {config.folder}", markup=False, soft_wrap=True)
 
 
 def _lines(current: Session, evaluate: bool, fresh: bool) -> list[plan.Line]:

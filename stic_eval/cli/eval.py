@@ -15,6 +15,7 @@ def eval_(
     model: o.Model = None,
     revision: o.Revision = None,
     trust_remote_code: o.TrustRemoteCode = None,
+    engine: o.Engine = None,
     adapter: Annotated[
         Path | None,
         typer.Option(help="PEFT adapter folder to evaluate beside the model.", rich_help_panel="Model"),
@@ -33,27 +34,37 @@ def eval_(
     judge_protocol: o.JudgeProtocol = None,
     judge_samples: o.JudgeSamples = None,
     judge_max_requests: o.JudgeMaxRequests = None,
+    base_url: o.BaseUrl = None,
+    api_key_env: o.ApiKeyEnv = None,
+    adapter_name: o.AdapterNames = None,
+    concurrency: o.Concurrency = None,
+    timeout: o.Timeout = None,
     allow_remote_images: o.AllowRemoteImages = None,
     offline: o.Offline = None,
     device: o.Device = None,
     dtype: o.Dtype = None,
     batch_size: o.BatchSize = None,
+    attn: o.Attn = None,
+    load_in_4bit: o.LoadIn4bit = None,
+    load_in_8bit: o.LoadIn8bit = None,
     output: o.Output = None,
     resume: o.Resume = True,
     verbose: o.Verbose = False,
     quiet: o.Quiet = False,
 ) -> None:
     """Evaluate a model, optionally with an adapter, without training anything."""
-    from stic_eval.cli import inputs
-    from stic_eval.cli.plan import adapter_name
+    from stic_eval.cli import inputs, plan
     from stic_eval.cli.table import print_table
+    from stic_eval.errors import UserError
     from stic_eval.models.fingerprint import adapter_fingerprint
 
     flags = {
         "model": model,
         "revision": revision,
         "trust_remote_code": trust_remote_code,
-        "methods": ["baseline"],
+        "engine": engine,
+        # Of a server's adapters, those that are named; of a folder's the one that --adapter gives.
+        "methods": ["baseline", *(item.partition("=")[0].partition("@")[0] for item in adapter_name or ())],
         "benchmarks": benchmarks,
         "dar": dar,
         "limit": limit,
@@ -65,20 +76,30 @@ def eval_(
         "judge_protocol": judge_protocol,
         "judge_samples": judge_samples,
         "judge_max_requests": judge_max_requests,
+        "base_url": base_url,
+        "api_key_env": api_key_env,
+        "adapter_names": adapter_name,
+        "concurrency": concurrency,
+        "timeout": timeout,
         "allow_remote_images": allow_remote_images,
         "offline": offline,
         "device": device,
         "dtype": dtype,
         "batch_size": batch_size,
+        "attn": attn,
+        "load_in_4bit": load_in_4bit,
+        "load_in_8bit": load_in_8bit,
         "output": output,
     }
     built = o.configure(preset, config, option, flags)
     if adapter is not None:
+        if built.engine == "openai":
+            raise UserError("--adapter: the server loads adapters; name the one it has with --adapter-name")
         adapter = adapter.expanduser()
         inputs.check_adapter(adapter)
         if built.output is None:
             # By content: many adapters lie in folders of one name.
-            name = f"{built.folder.name}-{adapter_name(adapter)}-{adapter_fingerprint('', adapter)[:8]}"
+            name = f"{built.folder.name}-{plan.adapter_name(adapter)}-{adapter_fingerprint('', adapter)[:8]}"
             built = built.model_copy(update={"output": built.folder.with_name(name)})
     with session(built, fresh=not resume, verbose=verbose, quiet=quiet) as current:
         current.adapter = adapter

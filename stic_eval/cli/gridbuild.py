@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,11 @@ def settings(given: Given, method: str, options: Sequence[str] = (), dar: bool |
         own.insert(0, f"dar.use={json.dumps(spec.dar)}")
     shared = [item for item in (*own, *given.overrides) if _concerns(item, method, given.methods)]
     last = [] if dar is None else [f"dar.use={json.dumps('only' if dar else False)}"]
-    flags = {**given.flags, "methods": [method]}
+    # Adapters of the grid's other methods are none of this cell's.
+    others = set(given.methods) - {method}
+    names = given.flags.get("adapter_names") or ()
+    names = [name for name in names if re.split("[@=]", name)[0].strip() not in others]
+    flags = {**given.flags, "methods": [method], "adapter_names": names}
     return o.configure(given.preset, given.file, [*shared, *options, *last], flags)
 
 

@@ -49,11 +49,15 @@ def print_plan(
     generations = sum(line.generations for _, line in todo.values())
     seconds = sum(work.values()) / max(1, jobs)
     by = f" with {jobs} jobs" if jobs > 1 else ""
+    took = (
+        f": about {plan.duration(seconds)}{by} (to a factor of about three; better once such stages have run "
+        "here)"
+    )
+    if grid.base.engine == "openai":
+        took = f", by the server at {grid.base.server.base_url}"
     console.print(
         f"to do: {_counted(len(stages), 'stage')}, {_counted(len(todo) - len(stages), 'evaluation')}; "
-        f"{generations:,} generations, "
-        f"{steps:,} optimiser steps: about {plan.duration(seconds)}{by} (to a factor of about three; better "
-        "once such stages have run here)",
+        f"{generations:,} generations, {steps:,} optimiser steps{took}",
         soft_wrap=True,
     )
     console.print(f"output: {grid.base.folder}", markup=False, soft_wrap=True)

@@ -123,13 +123,14 @@ def needs(config: RunConfig) -> dict[str, int | None]:
     """Which inputs the selected methods read, any of `images` and `sft`, and how many of each.
 
     A stage says by a parameter, `images` or `items`, how many it takes; None stands for all. Of a part
-    (`fraction`) the whole is read, for it may be one of less than was asked for.
+    (`fraction`) the whole is read, for it may be one of less than was asked for. A server's model is not
+    trained, and nothing is read for it.
     """
     from stic_eval.cli.plan import stages
     from stic_eval.selftrain.method import Data
 
     found: dict[str, int | None] = {}
-    for name in config.methods:
+    for name in config.methods if config.engine == "hf" else ():
         method = registry.methods().get(name)
         plan = method.plan(
             method.config.model_validate(config.method_options.get(name, {})),

@@ -14,15 +14,43 @@ if TYPE_CHECKING:
 
 _MODEL, _DATA, _CONFIG = "Model", "Data", "Configuration"
 _METHOD, _OUTPUT, _MACHINE = "Method and evaluation", "Output", "Machine"
-_JUDGE = "Judge"
+_JUDGE, _SERVER = "Judge", "Server"
 
 Model = Annotated[
     str | None,
     typer.Option(
-        help="`pocket` (embedded), a folder, or a Hugging Face hub id.",
+        help="`pocket` (embedded), a folder, a Hugging Face hub id, or a server's model.",
         show_default="pocket", rich_help_panel=_MODEL,
     ),
 ]  # fmt: skip
+Engine = Annotated[
+    str | None,
+    typer.Option(help="`hf` loads the model here, `openai` asks a server that has it (--base-url).",
+                 show_default="hf", rich_help_panel=_MODEL),
+]  # fmt: skip
+BaseUrl = Annotated[
+    str | None,
+    typer.Option(help="OpenAI-compatible server, e.g. http://localhost:8000/v1.", show_default=False,
+                 rich_help_panel=_SERVER),
+]  # fmt: skip
+ApiKeyEnv = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Environment variable that holds the key.", show_default="no key",
+                 rich_help_panel=_SERVER),
+]  # fmt: skip
+AdapterNames = Annotated[
+    list[str] | None,
+    typer.Option("--adapter-name", metavar="METHOD=NAME", rich_help_panel=_SERVER,
+                 help="What the server calls a method's adapter, e.g. `stic=my-lora`; repeatable."),
+]  # fmt: skip
+Concurrency = Annotated[
+    int | None,
+    typer.Option(help="Requests in flight.", show_default="16", rich_help_panel=_SERVER),
+]
+Timeout = Annotated[
+    float | None,
+    typer.Option(help="Seconds for a request.", show_default="300", rich_help_panel=_SERVER),
+]
 Revision = Annotated[str | None, typer.Option(help="Hub revision of the model.", rich_help_panel=_MODEL)]
 TrustRemoteCode = Annotated[
     bool | None,
@@ -173,6 +201,27 @@ BatchSize = Annotated[
                  rich_help_panel=_MACHINE),
 ]  # fmt: skip
 
+Attn = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Attention: sdpa, eager, flash_attention_2, ...",
+                 show_default="transformers' choice", rich_help_panel=_MACHINE),
+]  # fmt: skip
+LoadIn4bit = Annotated[
+    bool | None,
+    typer.Option("--load-in-4bit", help="Weights in 4 bits (NF4, bitsandbytes).", rich_help_panel=_MACHINE),
+]
+LoadIn8bit = Annotated[
+    bool | None,
+    typer.Option("--load-in-8bit", help="Weights in 8 bits (bitsandbytes).", rich_help_panel=_MACHINE),
+]
+GradientCheckpointing = Annotated[
+    bool | None,
+    typer.Option("--gradient-checkpointing/--no-gradient-checkpointing",
+                 # A narrow terminal cuts both names off.
+                 help="Gradient checkpointing in training: less memory, more time.",
+                 show_default="by device and size", rich_help_panel=_MACHINE),
+]  # fmt: skip
+
 
 def configure(
     preset: str | None, file: Path | None, overrides: list[str] | None, flags: Mapping[str, Any]
@@ -188,11 +237,26 @@ def configure(
     judge = {name.removeprefix("judge_"): given.pop(name) for name in [*given] if name.startswith("judge")}
     judge["model"] = judge.pop("judge", None)
     given["judge"] = {name: value for name, value in judge.items() if value is not None} or None
+    given["server"] = _server(given) or None
     if given.get("batch_size") not in (None, "auto"):
         given["batch_size"] = _integer("--batch-size", given["batch_size"])
     built = config.load(preset=preset, file=file, flags=given, overrides=overrides or ())
     go_offline(built.offline)
     return built
+
+
+def _server(given: dict[str, Any]) -> dict[str, Any]:
+    """Takes what was said about the server out of the flags, as its own settings."""
+    from stic_eval.errors import UserError
+
+    names = ("base_url", "api_key_env", "concurrency", "timeout")
+    found = {name: value for name in names if (value := given.pop(name, None)) is not None}
+    for item in given.pop("adapter_names", None) or ():
+        method, equals, name = (part.strip() for part in item.partition("="))
+        if not (method and equals and name):
+            raise UserError(f"--adapter-name {item}: give METHOD=NAME, e.g. stic=my-lora")
+        found.setdefault("adapters", {})[method] = name
+    return found
 
 
 def of_benchmark(benchmark: str, item: str) -> str:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,9 +58,12 @@ class Variant:
 def variants(config: RunConfig, data: Data) -> list[Variant]:
     """Everything that is evaluated, the baseline first.
 
+    A server's adapter was trained elsewhere, with a seed that nobody knows unless it is named by one.
+
     Raises:
         UserError: A method cannot work with this data.
     """
+    known = () if config.engine == "hf" else [n for n in config.server.adapters if "@" not in n]
     names = ["baseline", *(name for name in config.methods if name != "baseline")]
     methods = [registry.methods().get(name) for name in names]
     plans = [m.plan(m.config.model_validate(config.method_options.get(m.name, {})), data) for m in methods]
@@ -74,11 +75,71 @@ def variants(config: RunConfig, data: Data) -> list[Variant]:
         # A baseline without describe-and-respond is what everything is compared with.
         alone = config.dar.use == "only" and method.name != "baseline"
         for dar in (True,) if alone else (False, True) if with_dar else (False,):
-            for seed in config.seeds if plan.adapter else (None,):
+            apart = plan.adapter and not (method.name in known and len(config.seeds) == 1)
+            for seed in config.seeds if apart else (None,):
                 suffix = "+dar" if dar else ""
                 suffix += f"@seed{seed}" if seed is not None and len(config.seeds) > 1 else ""
                 found.append(Variant(method.name + suffix, method, dar, seed, plan))
     return found
+
+
+def served(config: RunConfig, variant: Variant) -> str:
+    """The name of the model that a server is to be asked for: the adapter's, or the base model's.
+
+    Raises:
+        UserError: Nobody has said what the server calls the adapter.
+    """
+    if variant.plan.adapter is None:
+        return config.model
+    name = variant.method.name if variant.seed is None else f"{variant.method.name}@seed{variant.seed}"
+    found = config.server.adapters.get(name)
+    if found is None:
+        wanted = name if len(config.seeds) > 1 else variant.method.name
+        raise UserError(
+            f"--adapter-name: {variant.method.title} answers with an adapter, and a server's model is not "
+            f"trained here; say what the server calls it (--adapter-name {wanted}=NAME), or evaluate the "
+            "model alone (--method baseline)"
+        )
+    return found
+
+
+def check_served(config: RunConfig, found: Sequence[Variant]) -> None:
+    """Makes sure that the server's name is known of whatever is evaluated.
+
+    Raises:
+        UserError: A name is missing, or is that of nothing.
+    """
+    used = {served(config, variant) for variant in found}
+    for name, model in config.server.adapters.items():
+        if model not in used:
+            raise UserError(f"--adapter-name {name}={model}: no variant of this run has that adapter")
+
+
+def check_apart(cells: Sequence[tuple[str, RunConfig, Sequence[Variant]]], data: Data) -> None:
+    """Makes sure that cells which train differently do not have one adapter of a server.
+
+    Args:
+        cells: Label, settings and variants of each.
+        data: The inputs of self-training; none are needed.
+
+    Raises:
+        UserError: A name is missing, or two cells that would train differently come to one.
+    """
+    from stic_eval.selftrain.execute import stage_key
+
+    known: dict[str, tuple[str, str]] = {}
+    for label, config, variants in cells:
+        for variant in variants:
+            name = served(config, variant)
+            if variant.plan.adapter is None:
+                continue
+            key = stage_key(variant.plan.adapter, data, "", variant.seed or 0)
+            first, other = known.setdefault(name, (label, key))
+            if other != key:
+                raise UserError(
+                    f"--adapter-name: cells {first} and {label} train differently, but both would be "
+                    f"answered by {name}; with --engine openai vary what is not trained (dar, benchmarks.*)"
+                )
 
 
 def with_adapter(baselines: Sequence[Variant], adapter: Path) -> list[Variant]:
@@ -203,13 +264,15 @@ def estimate(lines: Sequence[Line], parameters: int, dtype: str, device: str) ->
     Args:
         lines: The plan.
         parameters: Of the model.
-        dtype: Of its weights, not `auto`.
+        dtype: Of its weights, not `auto`; `4bit` or `8bit` where they are packed.
         device: `cpu`, `cuda` or `mps`.
 
     Two FLOPs a parameter and token for generation, six for training (Kaplan et al. 2020, section
     2.1), over an assumed throughput.
     """
     import os
+
+    from stic_eval.models.memory import WIDTHS
 
     flops = _GPU_FLOPS if device in ("cuda", "mps") else _CPU_CORE_FLOPS * (os.cpu_count() or 1)
     work = 0.0
@@ -219,7 +282,7 @@ def estimate(lines: Sequence[Line], parameters: int, dtype: str, device: str) ->
             work += 2.0 * parameters * _TOKENS_PER_GENERATION * line.generations
             work += 6.0 * parameters * _TOKENS_PER_ROW * _ROWS_PER_STEP * line.steps
             trains = trains or line.steps > 0
-    width = 4 if dtype == "float32" else 2
+    width = WIDTHS[dtype]
     return work / flops, _PROCESS_BYTES + parameters * width * (2.0 if trains else 1.3)
 
 
@@ -229,18 +292,9 @@ def parameters(model: Path | None) -> int:
     Raises:
         UserError: A file is no safetensors file.
     """
-    if model is None or not model.is_dir():
-        return 7_000_000_000
-    total = 0
-    for path in sorted(model.glob("*.safetensors")):
-        try:
-            with path.open("rb") as file:
-                size = int.from_bytes(file.read(8), "little")
-                header = json.loads(file.read(min(size, 100_000_000)))
-            total += sum(prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"--model {model}: {path.name} is no safetensors file") from error
-    return total
+    from stic_eval.models.memory import local_parameters
+
+    return 7_000_000_000 if model is None or not model.is_dir() else local_parameters(model)
 
 
 def duration(seconds: float) -> str:

@@ -20,6 +20,7 @@ def run(
     model: o.Model = None,
     revision: o.Revision = None,
     trust_remote_code: o.TrustRemoteCode = None,
+    engine: o.Engine = None,
     method: o.Methods = None,
     benchmarks: o.Benchmarks = None,
     protocol: o.Protocol = None,
@@ -39,11 +40,20 @@ def run(
     judge_protocol: o.JudgeProtocol = None,
     judge_samples: o.JudgeSamples = None,
     judge_max_requests: o.JudgeMaxRequests = None,
+    base_url: o.BaseUrl = None,
+    api_key_env: o.ApiKeyEnv = None,
+    adapter_name: o.AdapterNames = None,
+    concurrency: o.Concurrency = None,
+    timeout: o.Timeout = None,
     allow_remote_images: o.AllowRemoteImages = None,
     offline: o.Offline = None,
     device: o.Device = None,
     dtype: o.Dtype = None,
     batch_size: o.BatchSize = None,
+    attn: o.Attn = None,
+    load_in_4bit: o.LoadIn4bit = None,
+    load_in_8bit: o.LoadIn8bit = None,
+    gradient_checkpointing: o.GradientCheckpointing = None,
     output: o.Output = None,
     dry_run: o.DryRun = False,
     resume: o.Resume = True,
@@ -55,6 +65,7 @@ def run(
         "model": model,
         "revision": revision,
         "trust_remote_code": trust_remote_code,
+        "engine": engine,
         "methods": method or None,
         "benchmarks": benchmarks,
         "dar": dar,
@@ -71,11 +82,20 @@ def run(
         "judge_protocol": judge_protocol,
         "judge_samples": judge_samples,
         "judge_max_requests": judge_max_requests,
+        "base_url": base_url,
+        "api_key_env": api_key_env,
+        "adapter_names": adapter_name,
+        "concurrency": concurrency,
+        "timeout": timeout,
         "allow_remote_images": allow_remote_images,
         "offline": offline,
         "device": device,
         "dtype": dtype,
         "batch_size": batch_size,
+        "attn": attn,
+        "load_in_4bit": load_in_4bit,
+        "load_in_8bit": load_in_8bit,
+        "gradient_checkpointing": gradient_checkpointing,
         "output": output,
     }
     built = o.configure(preset, config, option, flags)
@@ -109,7 +129,8 @@ def session(built: RunConfig, *, fresh: bool, verbose: bool, quiet: bool) -> Ite
     from stic_eval.cli.session import Session
     from stic_eval.errors import RunError, UserError
 
-    inputs.check_model(built.model)
+    if built.engine == "hf":
+        inputs.check_model(built.model)
     made = [folder for folder in (built.folder, *built.folder.parents) if not folder.exists()]
     reason = inputs.unwritable(built.folder)
     if reason:

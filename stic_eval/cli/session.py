@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stic_eval import registry
-from stic_eval.cli import grading, inputs, machine, plan, provenance
+from stic_eval.cli import asking, grading, inputs, machine, plan, provenance, serving
 from stic_eval.errors import UserError
 from stic_eval.report import render, runs, tables
 from stic_eval.report.layouts import lay_out
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from stic_eval.evals.benchmark import Benchmark
     from stic_eval.evals.judging import Judge
     from stic_eval.models.hf import HFModel
+    from stic_eval.models.server import ServerModel
     from stic_eval.selftrain.method import Stage
     from stic_eval.types import Sample, Summary
 
@@ -70,22 +71,27 @@ class Session:
 
     @cached_property
     def model_fingerprint(self) -> str:
-        """The base model's content."""
-        from stic_eval.models.hf import model_fingerprint
-
+        """The base model's content; of a server's model, its address and name."""
         if self._beside is not None:
             return self._beside.model_fingerprint
+        if self.config.engine == "openai":
+            return serving.fingerprint(self.config, self.config.model)
+        from stic_eval.models.hf import model_fingerprint
+
         return model_fingerprint(self.config.model, self.config.revision)
 
     @cached_property
     def dtype(self) -> str:
-        """The type of its weights in memory."""
-        return machine.dtype_of(self.config)
+        """The type of its weights in memory; a server does not say."""
+        return "" if self.config.engine == "openai" else machine.dtype_of(self.config)
 
     @cached_property
     def fingerprint(self) -> str:
-        """The base model's content and its weights' type: answers depend on both."""
-        return content_key([self.model_fingerprint, self.dtype])
+        """The base model's content, its weights' type, and how they are packed: answers depend on all."""
+        if self.config.engine == "openai":
+            return self.model_fingerprint
+        packed = self.config.quantization
+        return content_key([self.model_fingerprint, self.dtype, *([packed] if packed else [])])
 
     @cached_property
     def base(self) -> HFModel:
@@ -95,6 +101,11 @@ class Session:
         if self._beside is not None:
             return self._beside.base
         config = self.config
+        how: dict[str, Any] = {
+            "attn": config.attn,
+            "quantization": config.quantization,
+            "gradient_checkpointing": config.gradient_checkpointing,
+        }
         with self.report.step(f"load {config.model}"):
             # The type by name, so that answers are never filed under another than they were given in.
             return HFModel.load(
@@ -104,7 +115,24 @@ class Session:
                 dtype=self.dtype,
                 batch_size=config.batch_size,
                 trust_remote_code=config.trust_remote_code,
+                **{name: value for name, value in how.items() if value is not None},
             )
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the base model is in memory."""
+        return self._beside.loaded if self._beside is not None else "base" in self.__dict__
+
+    @cached_property
+    def _served(self) -> dict[str, ServerModel]:
+        """A server's models by name."""
+        return self._beside._served if self._beside is not None else {}
+
+    def served(self, name: str) -> ServerModel:
+        """A model at the server."""
+        if name not in self._served:
+            self._served[name] = serving.model(self.config, name, known=len(self.responses) > 0)
+        return self._served[name]
 
     @cached_property
     def responses(self) -> ResponseStore:
@@ -183,7 +211,9 @@ class Session:
         return table
 
     def asks_again(self, name: str, summary: Summary) -> bool:
-        """Whether a judge left something open that it is to be asked again; the answers are cached."""
+        """Whether a server, or a judge, left something open that it is to be asked again."""
+        if summary.unanswered:
+            return True
         judging = any(b.name == name and b.judging is not None for b in self.benchmarks)
         return bool(summary.unscored and judging and self.judge is not None)
 
@@ -212,7 +242,9 @@ class Session:
         )
 
     def keyed(self, variant: Variant) -> list[tuple[Stage, str]]:
-        """The stages of a variant with their content keys, the first first."""
+        """The stages of a variant with their content keys, the first first; none for a server's adapter."""
+        if self.config.engine == "openai":
+            return []
         from stic_eval.selftrain.execute import stage_key
 
         known: dict[int, str] = {}
@@ -231,34 +263,8 @@ class Session:
 
     def evaluate(self, benchmark: Benchmark, variant: Variant) -> Summary:
         """Asks, scores and records one benchmark."""
-        from stic_eval.evals import runner
-        from stic_eval.models.cached import CachedVLM
-        from stic_eval.types import Generation
-
-        adapter = self.train(variant)
-        rows = self.samples(benchmark)
-        model = CachedVLM(lambda: self.base_with(adapter), self._adapted(adapter), self.responses)
         start = time.monotonic()
-        with self.report.step(f"{variant.label}: {benchmark.title}", len(rows)) as step:
-            records, summary = runner.evaluate(
-                benchmark,
-                rows,
-                model,
-                "describe_and_respond" if variant.dar else "direct",
-                describe_prompt=inputs.describe_prompt(self.config),
-                describe_generation=Generation(max_new_tokens=self.config.dar.max_new_tokens),
-                out=self.folder / "records" / variant.folder / f"{benchmark.name}.jsonl",
-                progress=step.update,
-                separator=self.config.dar.separator,
-                sees_image=self.config.dar.sees_image,
-                judge=self.judge,
-                step=lambda name, total: self.report.updates(f"{variant.label}: {name}", total),
-            )
-        suspects = sum(bool(record.judge and record.judge.get("suspect")) for record in records)
-        if suspects:
-            self.report.line(
-                f"{variant.label}: {benchmark.title}: {suspects} answers seem to speak to the judge"
-            )
+        summary = asking.evaluate(self, benchmark, variant)
         self._seconds[f"evaluate {variant.folder}/{benchmark.name}"] = time.monotonic() - start
         return summary
 
@@ -267,15 +273,19 @@ class Session:
         from stic_eval.selftrain.execute import stage_key
 
         adapter: str | None = None
-        if variant.adapter is not None:
-            adapter = self._adapted(variant.adapter)
+        if self.config.engine == "openai":
+            name = plan.served(self.config, variant)
+            adapter = None if name == self.config.model else serving.fingerprint(self.config, name)
+        elif variant.adapter is not None:
+            adapter = self.adapted(variant.adapter)
         elif variant.plan.adapter is not None:
             adapter = stage_key(variant.plan.adapter, self.inputs.data, self.fingerprint, variant.seed or 0)
         prompt = inputs.describe_prompt(self.config)
         judge = grading.identity(self.judge) if benchmark.judging else None
         return plan.evaluation_key(self.config, benchmark, variant, self.fingerprint, adapter, prompt, judge)
 
-    def _adapted(self, adapter: Path | None) -> str:
+    def adapted(self, adapter: Path | None) -> str:
+        """The fingerprint of the base model with an adapter."""
         from stic_eval.models.fingerprint import adapter_fingerprint
 
         return adapter_fingerprint(self.fingerprint, adapter)
@@ -288,7 +298,7 @@ class Session:
         Raises:
             UserError: Device, rows or inputs are wrong, or the folder holds another run's results.
         """
-        machine.check_device(self.config.device)
+        serving.check(self.config)
         inputs.check_rows(self.config)
         if not self._fresh and runs.of_another(self.folder, self.config):
             raise UserError(
@@ -296,6 +306,8 @@ class Session:
                 "folder, or --fresh to start over in this one"
             )
         grading.check_key(self.judge, self.config, self.benchmarks, self.report)
+        if self.config.engine == "openai":
+            plan.check_served(self.config, self.variants)
         _ = self.inputs
 
     def begin(self) -> None:
@@ -331,9 +343,8 @@ class Session:
         """
         provenance.list_skipped(self)
         if self._seconds or not (self.folder / "manifest.json").is_file():
-            provenance.manifest(
-                self, self.config.name, self._started, self._seconds, {"key": self.config.key}
-            )
+            more = {"key": self.config.key, **self.config.answering}
+            provenance.manifest(self, self.config.name, self._started, self._seconds, more)
 
     def before(self) -> runs.Scores:
         """What the folder holds of an earlier start; nothing of it if it cannot be read."""
@@ -361,6 +372,8 @@ class Session:
         provenance.keep_curves((stage for e in entries for stage in e.stages), self.stages, self.folder)
 
     def _save(self, entries: Sequence[runs.Entry]) -> runs.Scores:
-        scores = runs.Scores(self.config.name, self.columns(), list(entries), model=self.config.model)
+        notes = serving.notes(self.config, self.variants)
+        notes += asking.rounding((s for entry in entries for s in entry.summaries.values()), self.dtype)
+        scores = runs.Scores(self.config.name, self.columns(), list(entries), notes, self.config.model)
         runs.save(scores, self.folder)
         return scores

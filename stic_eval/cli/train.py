@@ -6,12 +6,19 @@ import typer
 
 from stic_eval.cli import options as o
 from stic_eval.cli.run import session
+from stic_eval.errors import UserError
+
+_NOT_THERE = (
+    "--engine openai: a server's model cannot be trained; train it with --engine hf, let the server load "
+    "the adapter, and name it with `stic-eval run --engine openai --adapter-name METHOD=NAME`"
+)
 
 
 def train(
     model: o.Model = None,
     revision: o.Revision = None,
     trust_remote_code: o.TrustRemoteCode = None,
+    engine: o.Engine = None,
     method: o.Methods = None,
     seed: o.Seeds = None,
     images: o.Images = None,
@@ -25,6 +32,10 @@ def train(
     device: o.Device = None,
     dtype: o.Dtype = None,
     batch_size: o.BatchSize = None,
+    attn: o.Attn = None,
+    load_in_4bit: o.LoadIn4bit = None,
+    load_in_8bit: o.LoadIn8bit = None,
+    gradient_checkpointing: o.GradientCheckpointing = None,
     output: o.Output = None,
     dry_run: o.DryRun = False,
     resume: o.Resume = True,
@@ -36,6 +47,7 @@ def train(
         "model": model,
         "revision": revision,
         "trust_remote_code": trust_remote_code,
+        "engine": engine,
         "methods": method or None,
         "seeds": seed or None,
         "images": images,
@@ -46,9 +58,17 @@ def train(
         "device": device,
         "dtype": dtype,
         "batch_size": batch_size,
+        "attn": attn,
+        "load_in_4bit": load_in_4bit,
+        "load_in_8bit": load_in_8bit,
+        "gradient_checkpointing": gradient_checkpointing,
         "output": output,
     }
+    if engine == "openai":
+        raise UserError(_NOT_THERE)
     built = o.configure(preset, config, option, flags)
+    if built.engine == "openai":
+        raise UserError(_NOT_THERE)
     if dry_run:
         from stic_eval.cli.dryrun import print_plan
 

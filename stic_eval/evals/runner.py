@@ -72,6 +72,7 @@ def evaluate(
         separator: See `solvers.describe_and_respond`.
         sees_image: See `solvers.describe_and_respond`.
         judge: Decides what rules leave open; None: then the rules have the last word.
+            A sample that the model failed to answer is unscored, and no judge is asked about it.
         step: Shows the judge's progress.
 
     Returns:
@@ -96,7 +97,10 @@ def evaluate(
             sees_image=sees_image,
         )
     for sample, description, response in stream:
-        verdict = verdict_of(benchmark, sample, response.text)
+        if response.finish_reason == "failed":
+            verdict = Score(None, why=f"no answer: {response.why}")
+        else:
+            verdict = verdict_of(benchmark, sample, response.text)
         answered[sample.id] = Answered(sample, response, verdict, description)
         progress(len(answered), len(rows))
     missing = [sample.id for sample in rows if sample.id not in answered]
@@ -125,7 +129,10 @@ def conclude(
                 number = cases[index]
                 records[number] = _record(replace(answered[number], verdict=verdict), info)
     decided = sum(record.judge is not None and record.score is not None for record in records)
-    summary = replace(_aggregated(benchmark, records), answers=len(records), judged=decided)
+    failed = sum(item.response.finish_reason == "failed" for item in answered)
+    summary = replace(
+        _aggregated(benchmark, records), answers=len(records), judged=decided, unanswered=failed
+    )
     return records, replace(summary, gradings=_gradings(benchmark, records))
 
 

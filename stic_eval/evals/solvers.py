@@ -23,7 +23,7 @@ def direct(samples: Sequence[Sample], model: VLM, generation: Generation) -> Ite
     Yields:
         Every sample once, without a description, in the order in which answers come.
     """
-    asked = ((sample, _request(sample.question, sample.images, generation)) for sample in samples)
+    asked = ((sample, question(sample, generation)) for sample in samples)
     for sample, response in _matched(asked, model):
         yield sample, None, response
 
@@ -54,32 +54,71 @@ def describe_and_respond(
 
     Yields:
         Every sample once, with the description that it was asked with. Tokens and seconds of the
-        answer include the description's, which the answer would not be there without.
+        answer include the description's, which the answer would not be there without. Where the
+        description failed, that failure is the answer.
     """
-    descriptions: dict[Request, Response] = {}
-    wanted = {
-        sample.id: _request(describe_prompt, sample.images if sees_image else (), describe_generation)
-        for sample in samples
-        if sample.images
-    }
-    # Each image is described once, however many questions are asked about it.
-    for request, response in model.generate(list(dict.fromkeys(wanted.values()))):
-        descriptions[request] = response
+    described: dict[Request, Response] = {}
+    waiting: dict[Request, list[Sample]] = {}  # for a description that has been asked for
+    answering: dict[Request, deque[Sample]] = {}
+    ready: deque[Sample] = deque()
+    source = iter(samples)
 
-    def prompted(sample: Sample) -> Request:
-        question = sample.question
-        if sample.id in wanted:
-            description = descriptions[wanted[sample.id]].text
-            question = f"Image description:\n{description}{separator}{question}"
-        return _request(question, sample.images, generation)
+    def first(sample: Sample) -> Request:
+        return _request(describe_prompt, sample.images if sees_image else (), describe_generation)
 
-    for sample, response in _matched(((sample, prompted(sample)) for sample in samples), model):
-        if sample.id not in wanted:
-            yield sample, None, response
-            continue
-        first = descriptions[wanted[sample.id]]
-        tokens, seconds = response.n_tokens + first.n_tokens, response.seconds + first.seconds
-        yield sample, first.text, replace(response, n_tokens=tokens, seconds=seconds)
+    def asked(sample: Sample) -> Request:
+        text = sample.question
+        if sample.images:
+            text = f"Image description:\n{described[first(sample)].text}{separator}{text}"
+        request = _request(text, sample.images, generation)
+        answering.setdefault(request, deque()).append(sample)
+        return request
+
+    def feed() -> Iterator[Request]:
+        """Questions whose image is described come first: a model may still have the image at hand."""
+        while True:
+            if ready:
+                yield asked(ready.popleft())
+                continue
+            sample = next(source, None)
+            if sample is None:
+                return
+            wanted = first(sample)
+            if not sample.images or wanted in described:
+                ready.append(sample)
+            elif wanted in waiting:
+                waiting[wanted].append(sample)
+            else:
+                # Each image is described once, however many questions are asked about it.
+                waiting[wanted] = [sample]
+                yield wanted
+
+    going = True
+    while going:
+        going = False
+        for request, response in model.generate(feed()):
+            going = True
+            if request in waiting:
+                same = waiting.pop(request)
+                if response.finish_reason == "failed":  # not kept: a later question asks for it once more
+                    for sample in same:
+                        yield sample, None, response
+                else:
+                    described[request] = response
+                    ready.extend(same)
+                continue
+            sample = answering[request].popleft()
+            if not sample.images:
+                yield sample, None, response
+                continue
+            before = described[first(sample)]
+            tokens, seconds = response.n_tokens + before.n_tokens, response.seconds + before.seconds
+            yield sample, before.text, replace(response, n_tokens=tokens, seconds=seconds)
+
+
+def question(sample: Sample, generation: Generation) -> Request:
+    """A sample as it is asked directly."""
+    return _request(sample.question, sample.images, generation)
 
 
 def _request(text: str, images: tuple[ImageRef, ...], generation: Generation) -> Request:
@@ -89,9 +128,11 @@ def _request(text: str, images: tuple[ImageRef, ...], generation: Generation) ->
 def _matched(asked: Iterable[tuple[Sample, Request]], model: VLM) -> Iterator[tuple[Sample, Response]]:
     """Asks everything and finds the sample that each answer belongs to; samples may ask the same."""
     waiting: dict[Request, deque[Sample]] = {}
-    requests = []
-    for sample, request in asked:
-        waiting.setdefault(request, deque()).append(sample)
-        requests.append(request)
-    for request, response in model.generate(requests):
+
+    def requests() -> Iterator[Request]:
+        for sample, request in asked:
+            waiting.setdefault(request, deque()).append(sample)
+            yield request
+
+    for request, response in model.generate(requests()):
         yield waiting[request].popleft(), response

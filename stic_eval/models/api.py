@@ -12,8 +12,9 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, TypeVar
 
 from stic_eval.errors import UserError
@@ -26,6 +27,10 @@ R = TypeVar("R")
 _RETRIED = {408, 409, 429}  # and every 5xx
 _FATAL = {401, 403, 404}  # no later request would fare better
 _SHOWN = 200
+# Seconds after which the main thread looks up from waiting: Ctrl-C that comes the moment before it begins
+# to wait would else go unnoticed until the next reply.
+_WAKE = 0.2
+_AHEAD = 2  # items taken from a stream for each that is worked on
 _LOST = 8  # requests in a row, each with all its attempts, after which the server counts as gone
 
 
@@ -46,7 +51,8 @@ class Endpoint:
         longest_backoff: Bound on that range, in seconds.
         longest_wait: Bound on what a server may demand by Retry-After, in seconds.
         max_bytes: Bound on a reply's size.
-        flag: Flag of the model's name; the others of its family are this one with a suffix.
+        flag: Flag of the model's name.
+        prefix: What the flags of address, key and cap begin with.
     """
 
     base_url: str
@@ -61,6 +67,7 @@ class Endpoint:
     longest_wait: float = 600.0
     max_bytes: int = 8 << 20
     flag: str = "--judge"
+    prefix: str = "--judge-"
 
 
 @dataclass(frozen=True)
@@ -72,12 +79,14 @@ class Chat:
         max_tokens: Bound on the reply.
         temperature: 0 is greedy.
         seed: Sent if it is given.
+        top_p: Nucleus mass; sent if it is below 1.
     """
 
     messages: Sequence[Mapping[str, Any]]
     max_tokens: int
     temperature: float = 0.0
     seed: int | None = None
+    top_p: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -127,6 +136,7 @@ class Client:
         self._stopped = threading.Event()
         self._wait = wait or self._stopped.wait
         self._lock = threading.Lock()
+        self._slots = threading.BoundedSemaphore(endpoint.concurrency)
         self._local = threading.local()
         self._lines: list[Line] = []
         self._sent = 0
@@ -141,25 +151,31 @@ class Client:
         """HTTP requests sent so far, repetitions included."""
         return self._sent
 
-    def stream(self, items: Sequence[T], work: Callable[[T], R]) -> Iterator[tuple[T, R]]:
+    @property
+    def served(self) -> bool:
+        """Whether any request has been answered with status 200."""
+        return self._served
+
+    @property
+    def stopped(self) -> bool:
+        """Whether `stop` has ended it for good."""
+        return self._stopped.is_set()
+
+    def stream(self, items: Iterable[T], work: Callable[[T], R]) -> Iterator[tuple[T, R]]:
         """Does work on every item, `concurrency` at a time, and yields each with its result as it ends.
 
-        Whatever ends the iteration early - Ctrl-C, an error of `work`, the caller - stops the client:
-        waits are woken, open requests are cut, items not yet begun are dropped.
+        Items are taken from the iterable as they are needed, in the caller's thread, a few more than are
+        worked on. Whatever ends the iteration early - Ctrl-C, an error of `work`, the caller - stops the
+        client: waits are woken, open requests are cut, items not yet begun are dropped.
         """
         ended: queue.SimpleQueue[tuple[T, R | None, BaseException | None]] = queue.SimpleQueue()
         if self._stopped.is_set():
             raise RuntimeError("this client was stopped")
-        left: queue.SimpleQueue[T] = queue.SimpleQueue()
-        for item in items:
-            left.put(item)
+        left: queue.SimpleQueue[tuple[T] | None] = queue.SimpleQueue()  # None: nothing more will come
 
         def run() -> None:
-            while not self._stopped.is_set():
-                try:
-                    item = left.get_nowait()
-                except queue.Empty:
-                    break
+            while (taken := left.get()) is not None and not self._stopped.is_set():
+                (item,) = taken
                 try:
                     ended.put((item, work(item), None))
                 except BaseException as error:  # raised again where the results are awaited
@@ -167,18 +183,32 @@ class Client:
                     break
             self._hang_up()
 
-        # Daemons: a request that hangs must not keep the interpreter from exiting.
-        for _ in range(min(self.endpoint.concurrency, len(items))):
-            threading.Thread(target=run, daemon=True).start()
+        source, threads, open_ = iter(items), 0, 0
         try:
-            for _ in range(len(items)):
-                item, result, error = ended.get()
+            while True:
+                for item in islice(source, _AHEAD * self.endpoint.concurrency - open_):
+                    left.put((item,))
+                    open_ += 1
+                    if threads < self.endpoint.concurrency:
+                        threads += 1
+                        # Daemons: a request that hangs must not keep the interpreter from exiting.
+                        threading.Thread(target=run, daemon=True).start()
+                if not open_:
+                    return
+                try:
+                    item, result, error = ended.get(timeout=_WAKE)
+                except queue.Empty:
+                    continue
+                open_ -= 1
                 if error is not None:
                     raise error
                 yield item, result  # type: ignore[misc]
         except BaseException:
             self.stop()
             raise
+        finally:
+            for _ in range(threads):
+                left.put(None)
 
     def stop(self) -> None:
         """Ends every wait and every open request; the client is of no use afterwards."""
@@ -199,10 +229,11 @@ class Client:
         for attempt in range(self.endpoint.attempts):
             if self._lost_in_a_row >= max(_LOST, self.endpoint.concurrency):
                 raise Failure(f"given up on the server after {self._lost_in_a_row} failures in a row")
-            self._pause()
-            self._spend()
             try:
-                reply = self._send(chat)
+                with self._slots:  # streams that are under way at once share them
+                    self._pause()
+                    self._spend()
+                    reply = self._send(chat)
             except _Retry as failed:
                 reason, reached = self._clean(str(failed)), failed.reached
                 self._back_off(attempt, failed.wait)
@@ -217,7 +248,7 @@ class Client:
 
     @property
     def _base(self) -> str:
-        return f"{self.endpoint.flag}-base-url {self.endpoint.base_url}"
+        return f"{self.endpoint.prefix}base-url {self.endpoint.base_url}"
 
     def _pause(self) -> None:
         delay = self._resume_at - time.monotonic()
@@ -230,7 +261,7 @@ class Client:
         cap = self.endpoint.max_requests
         with self._lock:
             if cap is not None and self._sent >= cap:
-                raise Failure(f"the cap of {cap} requests is used up ({self.endpoint.flag}-max-requests)")
+                raise Failure(f"the cap of {cap} requests is used up ({self.endpoint.prefix}max-requests)")
             self._sent += 1
 
     def _back_off(self, attempt: int, demanded: float | None) -> None:
@@ -254,6 +285,8 @@ class Client:
         }
         if chat.seed is not None:
             body["seed"] = chat.seed
+        if chat.top_p < 1:
+            body["top_p"] = chat.top_p
         begin = time.monotonic()
         try:
             status, headers, data = self._line().post(self._url, json.dumps(body).encode())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
 
 from stic_eval.models.base import VLM
 from stic_eval.store import ResponseStore, content_key, request_key
@@ -11,6 +13,8 @@ from stic_eval.types import Request, Response
 
 # A commit comes after so many answers or seconds, whatever is first: what a kill costs at most.
 _COMMIT_ANSWERS, _COMMIT_SECONDS = 64, 3.0
+# Requests that are looked up at a time, and known answers that are held while the model is at work.
+_CHUNK, _HELD = 64, 1024
 
 
 class CachedVLM:
@@ -27,30 +31,63 @@ class CachedVLM:
         self._make, self._store = make, store
 
     def generate(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Response]]:
-        """Yields stored answers at once, then the others as the model gives them.
+        """Yields stored answers and, as the model gives them, the others.
 
-        Requests that are alike are asked once and answered each.
+        Requests are taken from the stream as they are needed. Those that are alike and under way at the
+        same time are asked once and answered each. A failure is handed on and not stored.
         """
+        stream = iter(requests)
+        known: deque[tuple[Request, Response]] = deque()
         waiting: dict[str, list[Request]] = {}
-        for request in requests:
-            waiting.setdefault(content_key([self.fingerprint, request_key(request)]), []).append(request)
-        for key, response in self._store.get_many(waiting).items():
-            for request in waiting.pop(key):
-                yield request, response
-        if not waiting:
-            return
-        keys = {same[0]: key for key, same in waiting.items()}
+        keys: dict[Request, str] = {}
         fresh: dict[str, Response] = {}
+        ended = False
+
+        def unknown() -> Iterator[Request]:
+            """What has to be asked; ends early when too many known answers wait to be handed on."""
+            nonlocal ended
+            while len(known) < _HELD:
+                chunk = list(islice(stream, _CHUNK))
+                ended = not chunk
+                if ended:
+                    return
+                keyed = [(content_key([self.fingerprint, request_key(one)]), one) for one in chunk]
+                found = {**self._store.get_many([key for key, _ in keyed]), **fresh}
+                asked = []
+                for key, request in keyed:
+                    if key in found:
+                        known.append((request, found[key]))
+                    elif key in waiting:
+                        waiting[key].append(request)
+                    else:
+                        waiting[key], keys[request] = [request], key
+                        asked.append(request)
+                yield from asked
+
+        def handed_on() -> Iterator[tuple[Request, Response]]:
+            while known:
+                yield known.popleft()
+
         committed = time.monotonic()
         try:
-            for asked, response in self._make().generate(list(keys)):
-                key = keys[asked]
-                fresh[key] = response
-                if len(fresh) >= _COMMIT_ANSWERS or time.monotonic() - committed >= _COMMIT_SECONDS:
-                    self._store.put_many(fresh)
-                    fresh, committed = {}, time.monotonic()
-                for request in waiting[key]:
-                    yield request, response
+            while not ended:
+                unasked = unknown()
+                first = next(unasked, None)
+                yield from handed_on()
+                if first is None:
+                    continue
+                for request, response in self._make().generate(chain([first], unasked)):
+                    yield from handed_on()
+                    key = keys.pop(request)
+                    if response.finish_reason != "failed":
+                        fresh[key] = response
+                    if len(fresh) >= _COMMIT_ANSWERS or time.monotonic() - committed >= _COMMIT_SECONDS:
+                        self._store.put_many(fresh)
+                        fresh.clear()
+                        committed = time.monotonic()
+                    for same in waiting.pop(key):
+                        yield same, response
+                yield from handed_on()
         finally:
             # Also when the model fails, or the consumer stops listening.
             if fresh:

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-import threading
+import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stic_eval.errors import UserError
+from stic_eval.models import memory
 from stic_eval.models.fingerprint import local_model, model_fingerprint
+from stic_eval.models.kept import BoundedStore, PrefixStore
+from stic_eval.models.memory import Packed, free_bytes
+from stic_eval.models.stills import load_processor
 from stic_eval.models.text import control_tokens
 
 if TYPE_CHECKING:
     import torch
 
-# Requests in a batch. On a CPU a step of 64 takes twice as long as one of 32, so more would only make
-# more answers wait for the longest. On a GPU one a GiB of free memory leaves room for the key-value
-# cache of a 7B model without grouped queries (0.5 MB a token, 2,000 tokens).
-_CPU_BATCH, _GPU_BATCH = 32, 64
+    from stic_eval.models.prompts import Beginning
+
+# Most rows of `--batch-size auto`; memory may allow fewer. On a CPU a step takes twice as long with twice
+# as many rows from 64 on, so more would only make answers wait for each other.
+_CPU_ROWS, _GPU_ROWS = 64, 256
+# Shares of the free memory: of the machine's for images' features, of the device's for prompts' beginnings.
+_FEATURES, _FEATURES_BYTES = 1 / 8, 4 << 30
+_PREFIXES = 1 / 4
 
 
 @dataclass
@@ -32,21 +41,33 @@ class Loaded:
     batch_size: int
     ends: frozenset[int]
     control: tuple[str, ...]
+    batch_size_given: bool = False
+    reuse: bool | Literal["always"] = True
+    gradient_checkpointing: bool | None = None  # in training; None: as device and size suggest
     adapter: Path | None = None
     peft: Any = None  # PeftModel
-    # Padding is a setting of the one tokenizer: changing it while another thread uses it is an error.
-    tokenizing: threading.Lock = field(default_factory=threading.Lock)
+    # What `stic_eval.models.probe` has found the model to allow; None before it was asked.
+    ways: frozenset[str] | None = None
+    bytes_per_token: int = 0  # of the key-value cache
+    beginnings: BoundedStore[Beginning] = field(default_factory=lambda: BoundedStore(_features_bytes()))
+    prefixes: PrefixStore = field(default_factory=lambda: PrefixStore(0))
 
     def attach(self, adapter: Path | None) -> Any:
         """Gives the model with exactly this adapter, or the base with its own, unwrapped layers."""
         if adapter != self.adapter:
+            self.prefixes.clear()
             if self.peft is not None:
                 # Unloaded rather than disabled: training then finds the model as it was loaded.
                 self.base, self.peft, self.adapter = self.peft.unload(), None, None
             if adapter is not None:
                 self.peft, self.adapter = _adapted(self.base, adapter), adapter
         model = self.base if self.peft is None else self.peft
-        return model.eval()
+        return model.eval() if model.training else model
+
+    @property
+    def workers(self) -> int:
+        """Threads that prepare requests: on a CPU one, for the model needs the others."""
+        return min(8, os.cpu_count() or 1) if self.device.type == "cuda" else 1
 
 
 def load(
@@ -57,10 +78,14 @@ def load(
     dtype: str,
     batch_size: int | Literal["auto"],
     trust_remote_code: bool,
+    reuse: bool | Literal["always"] = True,
+    attn: str | None = None,
+    quantization: Packed | None = None,
+    gradient_checkpointing: bool | None = None,
 ) -> Loaded:
     """Loads a model and its processor; see `HFModel.load`."""
     import torch
-    from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig
+    from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig
     from transformers.utils import logging
 
     logging.disable_progress_bar()
@@ -70,19 +95,25 @@ def load(
     try:
         config = AutoConfig.from_pretrained(source, **common)
         kind = _dtype(dtype, where, config)
-        place: dict[str, Any] = {} if where.type == "cpu" else {"device_map": {"": where}}
+        count = memory.parameters(model, revision, _name(getattr(config, "dtype", None)))
+        memory.check(model, count, _name(kind), quantization, where)
+        place = _placed(where, kind, attn, quantization)
         base = AutoModelForImageTextToText.from_pretrained(
             source, dtype=kind, use_safetensors=True, **place, **common
         )
-        processor = AutoProcessor.from_pretrained(source, **common)
-    except torch.OutOfMemoryError as error:
-        raise UserError(
-            f"--model {model}: does not fit in the memory of {where}; try --device cpu"
-        ) from error
+        processor = load_processor(source, config, **common)
+    except UserError:
+        raise
     except Exception as error:  # transformers and safetensors raise a dozen kinds
+        if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error):
+            free = free_bytes(where)
+            said = memory.too_large(model, count, _name(kind), quantization, where, free)
+            raise UserError(said) from error
         if "Unrecognized configuration class" in str(error):
             raise UserError(f"--model {model}: takes no images; give a vision-language model") from error
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if attn is not None and re.search(r"attn|attention|kernels", str(error), re.IGNORECASE):
+            raise UserError(f"--attn {attn}: cannot be had: {first}") from error
         raise UserError(f"--model {model}: cannot be loaded: {first}") from error
     if getattr(processor, "image_processor", None) is None:
         raise UserError(f"--model {model}: has no image processor; give a vision-language model")
@@ -107,7 +138,34 @@ def load(
         batch_size=_batch_size(where) if batch_size == "auto" else batch_size,
         ends=frozenset(ends),
         control=control_tokens(processor),
+        batch_size_given=batch_size != "auto",
+        reuse=reuse,
+        gradient_checkpointing=gradient_checkpointing,
+        prefixes=PrefixStore(int(free_bytes(where) * _PREFIXES)),
     )
+
+
+def _placed(
+    device: torch.device, kind: torch.dtype, attn: str | None, quantization: Packed | None
+) -> dict[str, Any]:
+    """What `from_pretrained` is told about where weights go, how they are packed, and who attends."""
+    found: dict[str, Any] = {} if device.type == "cpu" and not quantization else {"device_map": {"": device}}
+    if attn is not None:
+        found["attn_implementation"] = attn
+    if quantization is not None:
+        from transformers import BitsAndBytesConfig
+
+        memory.check_packing(quantization)
+        # NF4, and arithmetic in the type that weights would have had: QLoRA's (Dettmers et al. 2023).
+        four = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": kind}
+        how = four if quantization == "4bit" else {"load_in_8bit": True}
+        found["quantization_config"] = BitsAndBytesConfig(**how)
+    return found
+
+
+def _name(kind: object) -> str:
+    """A type of weights by its name, e.g. `bfloat16`."""
+    return str(kind).removeprefix("torch.")
 
 
 def _adapted(base: Any, adapter: Path) -> Any:
@@ -163,9 +221,10 @@ def _dtype(dtype: str, device: torch.device, config: Any) -> torch.dtype:
 
 
 def _batch_size(device: torch.device) -> int:
-    import torch
+    return _GPU_ROWS if device.type == "cuda" else _CPU_ROWS
 
-    if device.type != "cuda":
-        return _CPU_BATCH
-    free, _ = torch.cuda.mem_get_info(device)
-    return max(1, min(_GPU_BATCH, free >> 30))
+
+def _features_bytes() -> int:
+    import psutil
+
+    return min(_FEATURES_BYTES, int(psutil.virtual_memory().available * _FEATURES))

@@ -2,49 +2,83 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
 
+    from stic_eval.types import Generation
 
-class GumbelSampler:
-    """A logits processor after which greedy decoding is exact sampling, with a generator a row.
+
+class Sampler:
+    """Draws the tokens of one request from a generator of its own.
 
     For logits z and independent standard Gumbel noise g, `argmax(z / T + g)` is distributed as
-    softmax(z / T) (the Gumbel-max identity; Maddison et al. 2014, arXiv 1411.0030, section 2). Each row
-    draws its g from a generator of its own seed, one vector a step, so that neither the batch's
-    other rows nor their order matter. transformers' own sampling draws a batch from one generator.
+    softmax(z / T) (the Gumbel-max identity; Maddison et al. 2014, arXiv 1411.0030, section 2). A request
+    draws its g from its own seed, one vector a token, so that neither the batch's other rows nor their
+    order matter. transformers' own sampling draws a batch from one generator.
 
     The noise is drawn on the scores' device: the same seed gives other draws on a GPU than on a CPU.
 
     Args:
-        seeds: One for each row.
+        generation: Temperature, nucleus and seed; greedy for a temperature of 0.
+    """
+
+    def __init__(self, generation: Generation) -> None:
+        self.temperature, self.top_p = generation.temperature, generation.top_p
+        self._seed = generation.seed
+        self._generator: torch.Generator | None = None
+
+    def draw(self, into: torch.Tensor) -> None:
+        """Fills a vector with uniform noise, the next of this request."""
+        import torch
+
+        if self._generator is None:
+            self._generator = torch.Generator(into.device).manual_seed(self._seed % (1 << 63))
+        into.uniform_(generator=self._generator)
+
+
+def choose(logits: torch.Tensor, samplers: Sequence[Sampler]) -> torch.Tensor:
+    """The next token of each row, greedy or drawn.
+
+    Args:
+        logits: Float32, of shape (rows, vocabulary).
+        samplers: Those of the rows.
+    """
+    chosen = logits.argmax(dim=-1)
+    groups: dict[tuple[float, float], list[int]] = defaultdict(list)
+    for row, sampler in enumerate(samplers):
+        if sampler.temperature > 0:
+            groups[sampler.temperature, sampler.top_p].append(row)
+    for (temperature, top_p), rows in groups.items():
+        drawn = perturbed(logits[rows], [samplers[row] for row in rows], temperature, top_p)
+        chosen[rows] = drawn.argmax(dim=-1)
+    return chosen
+
+
+def perturbed(
+    scores: torch.Tensor, samplers: Sequence[Sampler], temperature: float, top_p: float
+) -> torch.Tensor:
+    """Scores of shape (rows, vocabulary) whose largest is an exact sample.
+
+    Args:
+        scores: Logits.
+        samplers: Those of the rows.
         temperature: Positive.
         top_p: Nucleus mass: only the likeliest tokens that together reach it can be drawn; 1 is off.
     """
+    import torch
 
-    def __init__(self, seeds: Sequence[int], temperature: float, top_p: float = 1.0) -> None:
-        self._seeds, self._temperature, self._top_p = list(seeds), temperature, top_p
-        self._generators: list[torch.Generator] | None = None
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Warps scores of shape (rows, vocabulary) and adds the noise."""
-        import torch
-
-        if self._generators is None:
-            self._generators = [
-                torch.Generator(scores.device).manual_seed(seed % (1 << 63)) for seed in self._seeds
-            ]
-        scores = scores.float() / self._temperature
-        if self._top_p < 1:
-            scores = nucleus(scores, self._top_p)
-        noise = torch.empty_like(scores)
-        for row, generator in zip(noise, self._generators, strict=True):
-            row.uniform_(generator=generator)
-        # u may be 0, for which the noise is -inf: right, and no NaN unless the score is +inf.
-        return scores - torch.log(-torch.log(noise))
+    scores = scores.float() / temperature
+    if top_p < 1:
+        scores = nucleus(scores, top_p)
+    noise = torch.empty_like(scores)
+    for row, sampler in zip(noise, samplers, strict=True):
+        sampler.draw(row)
+    # u may be 0, for which the noise is -inf: right, and no NaN unless the score is +inf.
+    return scores - torch.log(-torch.log(noise))
 
 
 def nucleus(scores: torch.Tensor, top_p: float) -> torch.Tensor:

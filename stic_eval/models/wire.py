@@ -136,22 +136,25 @@ def retry_after(value: str | None) -> float | None:
 
 def refused_for_ever(endpoint: Endpoint, status: int, said: str, where: str) -> str:
     """One line on a status that every other request would get too, with the flag to put right."""
-    flag = endpoint.flag
+    base, key = f"{endpoint.prefix}base-url {endpoint.base_url}", f"{endpoint.prefix}api-key-env"
+    if status in (401, 403) and endpoint.api_key is None:
+        return f"{key}: the server asks for a key (HTTP {status}{said}); name the variable that holds it"
     if status in (401, 403):
-        return f"{flag}-api-key-env: the server refuses the key (HTTP {status}{said})"
+        return f"{key}: the server refuses the key (HTTP {status}{said})"
     if status == 404:
         return (
-            f"{flag}-base-url {endpoint.base_url} or {flag} {endpoint.model}: "
+            f"{base} or {endpoint.flag} {endpoint.model}: "
             f"the server knows no such address or model (HTTP 404{said})"
         )
-    return f"{flag}-base-url {endpoint.base_url}: the server points to {where} (HTTP {status}); give that"
+    return f"{base}: the server points to {where} (HTTP {status}); give that"
 
 
 def error_of(data: bytes) -> str:
-    """`: message` of an error body in OpenAI's shape, or the beginning of any other."""
+    """`: message` of an error body in OpenAI's or FastAPI's shape, or the beginning of any other."""
     text = data[:4000].decode("utf-8", "replace")
     try:
-        error = json.loads(data)["error"]
+        found = json.loads(data)
+        error = found["error"] if "error" in found else found["detail"]
         text = str(error["message"] if isinstance(error, dict) else error)
     except (ValueError, RecursionError, KeyError, TypeError):
         pass
@@ -164,11 +167,11 @@ def checked_url(endpoint: Endpoint) -> str:
     Raises:
         UserError: The address is none, or one that may hold a secret, which is then not shown.
     """
-    flag, url = f"{endpoint.flag}-base-url", endpoint.base_url
+    flag, url = f"{endpoint.prefix}base-url", endpoint.base_url
     if "@" in url or "?" in url or "#" in url:
         raise UserError(
             f"{flag}: an address with a password or a query would be written down as it is; put the key "
-            f"into the environment variable of {endpoint.flag}-api-key-env, and give the address alone"
+            f"into the environment variable of {endpoint.prefix}api-key-env, and give the address alone"
         )
     try:
         parts = urlsplit(url)
@@ -189,5 +192,5 @@ def check_key(endpoint: Endpoint) -> None:
     key = endpoint.api_key
     if key is not None and (not key or not all("!" <= char <= "~" for char in key)):
         raise UserError(
-            f"{endpoint.flag}-api-key-env: that variable holds blanks or characters that no key has"
+            f"{endpoint.prefix}api-key-env: that variable holds blanks or characters that no key has"
         )

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from functools import wraps
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
-from stic_eval.train import loop
+from stic_eval.train import loop, sharing
 from stic_eval.train.encode import encode
 from stic_eval.train.lora import LoraSettings, lora_config
 from stic_eval.train.losses import regularizer, runner_up
@@ -32,14 +32,17 @@ class RegularizedDPOTrainer(loop.Durable, DPOTrainer):
 
     Args:
         loss: Its constants; alpha = 0 and the answers' own labels are DPO. Its beta goes by TRL's `args`.
+        share: Whether images and prompts of a pair go through the model once: `stic_eval.train.sharing`.
         **kwargs: As `DPOTrainer`.
     """
 
-    def __init__(self, *, loss: PreferenceLoss, **kwargs: Any) -> None:
-        self.constants = loss
+    def __init__(self, *, loss: PreferenceLoss, share: bool = True, **kwargs: Any) -> None:
+        self.constants, self.share = loss, share
+        self.ways: dict[sharing.Way, bool] = {}  # that the model has been tried with, and whether they fit
         super().__init__(**kwargs)
-        if loss.rejected_logp == "runner_up":
-            score_runner_ups(self.accelerator.unwrap_model(self.model).get_base_model())
+        base = self.accelerator.unwrap_model(self.model).get_base_model()
+        runner_ups = loss.rejected_logp == "runner_up"
+        sharing.answers_only(base, partial(choose_runner_ups, base) if runner_ups else None)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -54,7 +57,7 @@ class RegularizedDPOTrainer(loop.Durable, DPOTrainer):
         # TRL calls the given model for the policy alone (the reference goes by `self.model`), so its
         # log-probabilities are had without a second forward pass. Zero outside of answers.
         trl: Any = super()
-        loss = trl.compute_loss(policy, inputs)
+        loss = trl.compute_loss(policy, self._shared(inputs) if self.share else inputs)
         chosen_logps, _ = passes[0].log_probs.float().sum(dim=1).chunk(2)
         tokens = None
         if self.constants.alpha_over == "token_mean":
@@ -62,8 +65,13 @@ class RegularizedDPOTrainer(loop.Durable, DPOTrainer):
         loss = loss + regularizer(chosen_logps, alpha=self.constants.alpha, tokens=tokens).mean()
         return (loss, passes[0]) if return_outputs else loss
 
+    def _shared(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        peft = self.accelerator.unwrap_model(self.model)
+        how = sharing.layout(inputs["input_ids"], inputs["attention_mask"], inputs["completion_mask"])
+        return sharing.shared(peft, inputs, sharing.PAIRS, self.ways, how)
 
-def score_runner_ups(model: Any) -> None:
+
+def choose_runner_ups(model: Any, states: Tensor, labels: Tensor, dispreferred: Tensor) -> None:
     """Makes the log-probabilities of dispreferred answers those of the model's own tokens.
 
     At each position of such an answer (teacher forced: what stands before it are the answer's own
@@ -72,43 +80,22 @@ def score_runner_ups(model: Any) -> None:
     the released code: when weights differ, they may score different tokens. No gradient passes through
     the choice.
 
-    There is no further forward pass, and no logits of whole rows: labels are changed between TRL's call
-    of the decoder and its projection of the states that come out, which reads labels only then.
-
     Args:
-        model: A model whose forward TRL has fused with the head; its rows are preferred answers, then as
-            many dispreferred ones. Its forward is replaced, which `lent_model` undoes.
+        model: The model, for its head.
+        states: Shape (positions, width): what answers' tokens are predicted from.
+        labels: Shape (positions,): these tokens; changed in place.
+        dispreferred: Shape (positions,): whether they belong to a dispreferred answer.
     """
     import torch
 
-    fused = model.forward
-
-    @wraps(fused)
-    def forward(*args: Any, labels: Any = None, fused_lm_head: bool = False, **kwargs: Any) -> Any:
-        if not fused_lm_head:
-            return fused(*args, labels=labels, **kwargs)
-        labels = labels.clone()  # TRL hands the same ones to the reference
-
-        @torch.no_grad()
-        def choose(module: Any, inputs: Any, output: Any) -> None:
-            head, targets = model.get_output_embeddings(), labels[:, 1:]
-            answers = targets != -100
-            answers[: len(answers) // 2] = False  # the preferred ones keep their labels
-            states, own = output.last_hidden_state[:, :-1][answers], targets[answers]
-            parts = zip(states.split(_CHUNK), own.split(_CHUNK), strict=True)
-            chosen = [
-                runner_up(head(part.to(head.weight.device)).to(own.device), label) for part, label in parts
-            ]
-            if chosen:
-                targets[answers] = torch.cat(chosen)
-
-        hook = model.base_model.register_forward_hook(choose)
-        try:
-            return fused(*args, labels=labels, fused_lm_head=True, **kwargs)
-        finally:
-            hook.remove()
-
-    model.forward = forward
+    head = model.get_output_embeddings()
+    with torch.no_grad():
+        own = labels[dispreferred]
+        places = dispreferred.to(states.device)
+        parts = zip(torch.split(states[places], _CHUNK), torch.split(own, _CHUNK), strict=True)
+        chosen = [runner_up(head(part.to(head.weight.device)).to(own.device), label) for part, label in parts]
+        if len(own):
+            labels[dispreferred] = torch.cat(chosen)
 
 
 def preference_collator(processor: Any) -> Any:
@@ -189,7 +176,7 @@ def train_preferences(
         progress: Told (steps done, steps in all).
 
     Raises:
-        UserError: There are no pairs.
+        UserError: There are no pairs, or the memory does not suffice.
         RunError: Training diverged.
     """
     if loop.trained(out):
@@ -200,5 +187,5 @@ def train_preferences(
             hf, model, dataset, out,
             loss=loss, training=training, lora=lora, seed=seed, start=start, reference=reference,
         )  # fmt: skip
-        loop.run(trainer, out, progress, loop.public_name(model))
+        loop.run(trainer, out, progress, model, loop.PREFERENCES)
         shutil.rmtree(out / "rows", ignore_errors=True)

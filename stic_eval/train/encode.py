@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 Turns = Sequence[tuple[str, str]]  # (role, text)
 Span = tuple[int, int]
 
-# Inputs of shape (rows, tokens) beside ids and attention, which go on as zeros after the prompt.
+# Inputs of shape (rows, tokens) beside ids and attention: kinds of tokens, of which text is 0.
 _PER_TOKEN = ("token_type_ids", "mm_token_type_ids")
+# Llama 3.2's: which images a token sees, of shape (rows, tokens, images, tiles). Answers see what the end of
+# the prompt sees, as when it generates.
+_SEEN = "cross_attention_mask"
 
 
 def encode(
@@ -64,6 +67,9 @@ def encode(
     lengths = output.pop("attention_mask").sum(dim=1).tolist()
     heads = [ids[:length] for ids, length in zip(output.pop("input_ids"), lengths, strict=True)]
     kinds = {name: output.pop(name) for name in _PER_TOKEN if name in output}
+    # A processor that gives labels (PaliGemma's) says with a token's type whether it belongs to the answer:
+    # of type 0 is the prompt, whose tokens see all of each other, what comes later as well.
+    later = 0 if output.pop("labels", None) is None else 1
     ids: list[Tensor] = []
     masks: list[Tensor] = []
     for number, (text, spans) in enumerate(rendered):
@@ -72,12 +78,14 @@ def encode(
         room = len(tail) if max_length is None else max(0, max_length - len(head))
         ids.append(torch.cat([head, torch.tensor(tail[:room], dtype=head.dtype)]))
         masks.append(torch.cat([torch.zeros_like(head), torch.tensor(marks[:room], dtype=head.dtype)]))
+    extra = {name: _padded(_heads(value, lengths, len(rows)), ids, later) for name, value in kinds.items()}
+    if _SEEN in output:
+        seen = _heads(output.pop(_SEEN), lengths, len(rows))
+        longer = zip(seen, ids, strict=True)
+        whole = [torch.cat([row, row[-1:].expand(len(to) - len(row), -1, -1)]) for row, to in longer]
+        extra[_SEEN] = _padded(whole, ids)
     repeat = len(rows) // len(images)
     pixels = {name: torch.cat([value] * repeat) for name, value in output.items()}
-    extra = {
-        name: _padded([value[n % len(images)][: lengths[n % len(images)]] for n in range(len(rows))], ids)
-        for name, value in kinds.items()
-    }
     return {
         "input_ids": _padded(ids, ids, tokenizer.pad_token_id),
         "attention_mask": _padded([torch.ones_like(row) for row in ids], ids),
@@ -87,9 +95,14 @@ def encode(
     }
 
 
+def _heads(value: Tensor, lengths: Sequence[int], rows: int) -> list[Tensor]:
+    """Each row's part of what a processor has given for padded prompts."""
+    return [value[number % len(value)][: lengths[number % len(value)]] for number in range(rows)]
+
+
 def _padded(rows: Sequence[Tensor], like: Sequence[Tensor], value: int = 0) -> Tensor:
     width = max(len(row) for row in like)
-    padded = rows[0].new_full((len(rows), width), value)
+    padded = rows[0].new_full((len(rows), width, *rows[0].shape[1:]), value)
     for number, row in enumerate(rows):
         padded[number, : len(row)] = row
     return padded

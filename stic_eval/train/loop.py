@@ -11,7 +11,9 @@ import os
 import shutil
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback
 from stic_eval.errors import RunError
 from stic_eval.models.loading import strip
 from stic_eval.store import atomic_write
+from stic_eval.train import memory
 from stic_eval.train.settings import Training
 
 if TYPE_CHECKING:
@@ -30,10 +33,12 @@ Progress = Callable[[int, int], None]  # (steps done, steps in all)
 
 # A kill costs at most so much training; writing a checkpoint takes a fraction of it.
 CHECKPOINT_SECONDS = 60.0
+PREFERENCES, FINE_TUNING = "preference training", "fine-tuning"  # the stages, in words
+_AHEAD = 2  # micro-batches that are made while the model is busy
 _KEPT = 2
 _SEAL = "complete.json"
 _CPU_ROWS = 8
-_TOKENS = ("pad_token_id", "bos_token_id", "eos_token_id")
+_TOKENS = ("pad_token_id", "bos_token_id", "eos_token_id", "output_router_logits")
 
 
 # ---------------------------------------------------------------- the model, lent and returned
@@ -106,7 +111,7 @@ def arguments(hf: HFModel, out: Path, training: Training, seed: int, parameters:
     rounding (and, in preference training, the weight of rows in a last, smaller batch).
 
     Args:
-        hf: The model.
+        hf: The model; it may say whether gradients are checkpointed.
         out: The stage's folder; checkpoints go below it.
         training: Settings.
         seed: Of the order of rows, dropout and a new adapter's weights.
@@ -117,6 +122,9 @@ def arguments(hf: HFModel, out: Path, training: Training, seed: int, parameters:
     most = _CPU_ROWS if parameters < 1e9 else 1
     rows = max(n for n in range(1, most + 1) if training.batch_size % n == 0)
     on_gpu = hf.device.type == "cuda"
+    checkpointing = hf.gradient_checkpointing
+    if checkpointing is None:
+        checkpointing = on_gpu and parameters >= 1e9
     return {
         "output_dir": str(_checkpoints(out)),
         "per_device_train_batch_size": rows,
@@ -133,7 +141,7 @@ def arguments(hf: HFModel, out: Path, training: Training, seed: int, parameters:
         "bf16": hf.dtype == torch.bfloat16,
         "fp16": hf.dtype == torch.float16,
         "use_cpu": hf.device.type == "cpu",
-        "gradient_checkpointing": on_gpu and parameters >= 1e9,
+        "gradient_checkpointing": checkpointing,
         "dataloader_pin_memory": on_gpu,
         "remove_unused_columns": False,
         "save_strategy": "no",  # `_Watch` asks for checkpoints by the clock
@@ -151,8 +159,40 @@ def single_gpu(args: Any) -> Any:
     return args
 
 
+def ahead(batches: Iterator[Any], pool: ThreadPoolExecutor, most: int = _AHEAD) -> Iterator[Any]:
+    """The same batches in the same order, the next ones made by a pool's one thread meanwhile.
+
+    What making one raises is raised where that one would come.
+    """
+    end = object()
+    upcoming = deque(pool.submit(next, batches, end) for _ in range(most))
+    while (batch := upcoming.popleft().result()) is not end:
+        upcoming.append(pool.submit(next, batches, end))
+        yield batch
+
+
 class Durable(Trainer):
-    """Mixed in front of a TRL trainer: sealed checkpoints, and nothing sent or written beside them."""
+    """Mixed in front of a TRL trainer: sealed checkpoints, nothing sent or written beside them, and
+    images decoded ahead of the step that needs them.
+    """
+
+    _source: Any = None
+    _batches: Iterator[Any] = iter(())
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """As `Trainer.train`."""
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            self._pool = pool
+            try:
+                return super().train(*args, **kwargs)
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
+        """The micro-batches of a step, and how many tokens these learn from."""
+        if epoch_iterator is not self._source:
+            self._source, self._batches = epoch_iterator, ahead(epoch_iterator, self._pool)
+        return super().get_batch_samples(self._batches, num_batches, device)
 
     def _send_telemetry(self) -> None:
         """Nobody is told what is trained here."""
@@ -210,25 +250,29 @@ def trained(out: Path) -> bool:
     return (out / "adapter" / "adapter_config.json").is_file()
 
 
-def run(trainer: Any, out: Path, progress: Progress | None, model_name: str) -> None:
+def run(trainer: Any, out: Path, progress: Progress | None, model: Any, stage: str) -> None:
     """Trains, from the last whole checkpoint if there is one, and writes `adapter/` and `log.jsonl`.
 
     Args:
         trainer: A `Durable` trainer on a PeftModel.
         out: The stage's folder.
         progress: Told the steps done and all steps.
-        model_name: What the adapter says it belongs to; no path of this machine.
+        model: The model under the adapter.
+        stage: What this is, for errors.
 
     Raises:
         RunError: A loss was not finite.
+        UserError: The memory does not suffice.
     """
     trainer.remove_callback(PrinterCallback)  # it would print every log line to stdout
     trainer.add_callback(_Watch(progress))
     checkpoint = latest_checkpoint(_checkpoints(out))
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    checkpointing = bool(trainer.args.gradient_checkpointing)
+    with memory.advised(stage, model, checkpointing=checkpointing, lengths=stage == FINE_TUNING):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     rows = [entry for entry in trainer.state.log_history if "loss" in entry]
     atomic_write(out / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    save_adapter(trainer.accelerator.unwrap_model(trainer.model), out / "adapter", model_name)
+    save_adapter(trainer.accelerator.unwrap_model(trainer.model), out / "adapter", public_name(model))
     shutil.rmtree(_checkpoints(out), ignore_errors=True)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import os
 import random
 import shutil
@@ -16,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stic_eval.errors import UserError
-from stic_eval.images import corrupt, load_image
+from stic_eval.images import corrupt
+from stic_eval.models.encoded import encoded
 from stic_eval.store import content_key, request_key
 from stic_eval.train.items import SFTItem
 from stic_eval.train.prompts import PromptSet
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _ROW_GROUP = 64  # pairs held in memory while the file is written
-_ORIENTATION = 0x0112  # EXIF
 
 
 @dataclass(frozen=True)
@@ -193,36 +191,6 @@ def write_pairs(
             writer.write_table(pa.Table.from_pylist(rows, schema))
     os.replace(temporary, path)
     return PairReport(sum(negatives.values()), dropped, identical, dict(sorted(negatives.items())))
-
-
-def encoded(image: ImageRef) -> bytes:
-    """An image as a file's bytes that any reader decodes to the pixels the model has seen.
-
-    A plain upright RGB JPEG is kept as it is; everything else (other colours, transparency, turned by
-    EXIF, animated, drawn) becomes a PNG of what it was decoded to.
-
-    Raises:
-        UserError: The file has changed since it was found, or has become unreadable.
-    """
-    from PIL import Image
-
-    if isinstance(image.load, partial) and image.load.func is load_image:
-        try:
-            data = Path(image.load.args[0]).read_bytes()
-        except OSError as error:
-            raise UserError(f"image {image.source}: {error.strerror or error}") from error
-        if hashlib.sha256(data).hexdigest() != image.sha256:
-            raise UserError(f"image {image.source}: has changed since it was found; start again")
-        with Image.open(io.BytesIO(data)) as opened:
-            if (
-                opened.format == "JPEG"
-                and opened.mode == "RGB"
-                and opened.getexif().get(_ORIENTATION, 1) == 1
-            ):
-                return data
-    buffer = io.BytesIO()
-    image.load().save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
 
 
 def open_pairs(path: Path, cache: Path) -> Dataset:

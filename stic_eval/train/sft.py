@@ -73,18 +73,34 @@ def train_sft(
         progress: Told (steps done, steps in all).
 
     Raises:
-        UserError: There is nothing to train on.
+        UserError: There is nothing to train on, or the memory does not suffice.
         RunError: Training diverged.
     """
     from datasets import Dataset
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
-    from stic_eval.train import loop
+    from stic_eval.train import loop, sharing
     from stic_eval.train.lora import lora_config
 
     class Trainer(loop.Durable, SFTTrainer):
-        """TRL's trainer with checkpoints that can be relied on."""
+        """TRL's trainer with checkpoints that can be relied on, and a head that sees answers alone."""
+
+        def __init__(self, **kwargs: Any) -> None:
+            self.ways: dict[sharing.Way, bool] = {}
+            super().__init__(**kwargs)
+            sharing.answers_only(self._peft().get_base_model())
+
+        def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            """The loss of a micro-batch."""
+            if self.args.gradient_checkpointing:
+                # Encoded here, images take no part in it. Otherwise gradients would run through the tower.
+                inputs = sharing.shared(self._peft(), inputs, sharing.ROWS, self.ways)
+            trl: Any = super()
+            return trl.compute_loss(model, inputs, *args, **kwargs)
+
+        def _peft(self) -> Any:
+            return self.accelerator.unwrap_model(self.model)
 
     if loop.trained(out):
         return
@@ -102,4 +118,4 @@ def train_sft(
             data_collator=sft_collator(hf.processor, items, max_length),
             peft_config=lora_config(model, lora) if start is None else None,
         )
-        loop.run(trainer, out, progress, loop.public_name(model))
+        loop.run(trainer, out, progress, model, loop.FINE_TUNING)

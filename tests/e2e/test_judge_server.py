@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +15,7 @@ from stic_eval.evals.judging import Judge
 from stic_eval.settings import JudgeConfig
 from stic_eval.types import Sample, Score
 from tests.judging_bench import OWN, bench, cases, judge_settings
-
-COMMAND = Path(sys.executable).with_name("transformers")
+from tests.real_server import serving
 
 
 @pytest.fixture(scope="module")
@@ -38,38 +31,8 @@ def model(tiny_vlm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def url(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Base URL of a server of that model."""
-    if not COMMAND.exists():
-        pytest.skip("the command `transformers` is not installed")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = tmp_path_factory.mktemp("log") / "server.log"
-    argv = [str(COMMAND), "serve", str(model), "--device", "cpu", "--host", "127.0.0.1", "--port", str(port)]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    with log.open("wb") as out:
-        server = subprocess.Popen(argv, env=environment, stdout=out, stderr=subprocess.STDOUT)
-    try:
-        begin = time.monotonic()
-        while not healthy(port):
-            assert server.poll() is None, log.read_text(errors="replace")[-2000:]
-            assert time.monotonic() - begin < 180, log.read_text(errors="replace")[-2000:]
-            time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        server.terminate()
-        try:
-            server.wait(20)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait(20)
-
-
-def healthy(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as reply:
-            return bool(reply.status == 200)
-    except OSError:
-        return False
+    with serving(model, tmp_path_factory.mktemp("log") / "server.log") as base_url:
+        yield base_url
 
 
 def settings(url: str, model: object) -> JudgeConfig:

@@ -230,9 +230,10 @@ def test_without_alpha_it_is_trls_own_loss_and_gradient(hf: HFModel, pairs: Path
             peft_config=lora_config(model, LORA),
         )  # fmt: skip
         theirs, their_grads = measured(stock)
-    assert ours == theirs
-    assert own_grads.abs().max() > 0
-    assert torch.equal(own_grads, their_grads)
+    # Equal but for rounding: pairs share a row here, and the head sees answers alone.
+    assert ours == pytest.approx(theirs, rel=1e-6)
+    assert own_grads.abs().max() > 1e-3
+    assert torch.allclose(own_grads, their_grads, rtol=1e-4, atol=1e-6)
 
 
 def test_training_writes_an_adapter_that_peft_loads(hf: HFModel, pairs: Path, tmp_path: Path) -> None:

@@ -1,0 +1,113 @@
+"""One benchmark asked of one variant: who answers for it, what is recorded, what people are told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from stic_eval.cli import inputs, plan, serving
+
+if TYPE_CHECKING:
+    from stic_eval.cli.plan import Variant
+    from stic_eval.cli.session import Session
+    from stic_eval.evals.benchmark import Benchmark
+    from stic_eval.models.cached import CachedVLM
+    from stic_eval.types import Record, Sample, Summary
+
+# Rows of a benchmark that are asked again one at a time where rounding may change an answer.
+_RECHECKED = 8
+
+
+def evaluate(session: Session, benchmark: Benchmark, variant: Variant) -> Summary:
+    """Asks, scores and records; what the variant needs is trained first."""
+    from stic_eval.evals import runner
+    from stic_eval.types import Generation
+
+    config, report = session.config, session.report
+    model = _answering(session, variant)
+    rows = session.samples(benchmark)
+    with report.step(f"{variant.label}: {benchmark.title}", len(rows)) as step:
+        records, summary = runner.evaluate(
+            benchmark,
+            rows,
+            model,
+            "describe_and_respond" if variant.dar else "direct",
+            describe_prompt=inputs.describe_prompt(config),
+            describe_generation=Generation(max_new_tokens=config.dar.max_new_tokens),
+            out=session.folder / "records" / variant.folder / f"{benchmark.name}.jsonl",
+            progress=step.update,
+            separator=config.dar.separator,
+            sees_image=config.dar.sees_image,
+            judge=session.judge,
+            step=lambda name, total: report.updates(f"{variant.label}: {name}", total),
+        )
+    if not variant.dar:
+        summary = _rechecked(session, benchmark, variant, list(zip(rows, records, strict=True)), summary)
+    suspects = sum(bool(record.judge and record.judge.get("suspect")) for record in records)
+    if suspects:
+        report.line(f"{variant.label}: {benchmark.title}: {suspects} answers seem to speak to the judge")
+    if summary.unanswered:
+        why = next((r.why for r in records if r.score is None and (r.why or "").startswith("no answer")), "")
+        report.line(
+            f"{variant.label}: {benchmark.title}: {summary.unanswered} of {summary.answers} rows are "
+            f"unscored, {why}; the same command asks again"
+        )
+    return summary
+
+
+def rounding(summaries: Iterable[Summary], kind: str) -> list[str]:
+    """What a table says about answers that depend on what they were computed beside: a note, or none.
+
+    Args:
+        summaries: Of the table.
+        kind: Type of the weights.
+    """
+    found = list(summaries)
+    asked, otherwise = (sum(getattr(s, name) for s in found) for name in ("rechecked", "otherwise"))
+    if not asked:
+        return []
+    return [
+        f"Rounding: in {kind}, {otherwise} of {asked} answers came out otherwise when asked one at a time "
+        f"({100 * otherwise / asked:.1f} %)."
+    ]
+
+
+def _rechecked(
+    session: Session,
+    benchmark: Benchmark,
+    variant: Variant,
+    asked: Sequence[tuple[Sample, Record]],
+    summary: Summary,
+) -> Summary:
+    """Asks some rows again one at a time, by transformers alone, where the weights' type makes that differ.
+
+    In float32 it does not, which tests prove. A model that did not have to be loaded is not loaded for this.
+    """
+    from stic_eval.evals.solvers import question
+
+    exact = session.dtype == "float32" and session.config.quantization is None
+    if session.config.engine == "openai" or exact or not session.loaded:
+        return summary
+    step = max(1, len(asked) // _RECHECKED)
+    some = asked[::step][:_RECHECKED]
+    requests = {question(sample, benchmark.generation): record for sample, record in some}
+    model = session.base_with(session.train(variant))
+    with session.report.step(f"{variant.label}: {benchmark.title}, one at a time", len(requests)) as progress:
+        otherwise = 0
+        for done, (request, response) in enumerate(model.one_by_one(requests), 1):
+            otherwise += response.text != requests[request].response
+            progress.update(done, len(requests))
+    return replace(summary, rechecked=len(requests), otherwise=otherwise)
+
+
+def _answering(session: Session, variant: Variant) -> CachedVLM:
+    """Who answers for a variant, behind the cache."""
+    from stic_eval.models.cached import CachedVLM
+
+    if session.config.engine == "openai":
+        name = plan.served(session.config, variant)
+        fingerprint = serving.fingerprint(session.config, name)
+        return CachedVLM(lambda: session.served(name), fingerprint, session.responses)
+    adapter = session.train(variant)
+    return CachedVLM(lambda: session.base_with(adapter), session.adapted(adapter), session.responses)

@@ -1,0 +1,150 @@
+"""Generation by transformers alone, for models that `stic_eval.models.engine` does not fit."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from stic_eval.models.prompts import written
+from stic_eval.models.room import out_of_memory, release, too_small
+from stic_eval.models.sampling import Sampler, perturbed
+from stic_eval.types import Request, Response
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from stic_eval.models.loading import Loaded
+
+_WINDOW = 512  # requests that are put in order at a time
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    request: Request
+    prompt: str
+
+
+def answers(
+    loaded: Loaded, adapter: Path | None, requests: Iterable[Request], *, alone: bool = False
+) -> Iterator[tuple[Request, Response]]:
+    """Answers requests in padded batches, those of similar length together, the longest first.
+
+    Args:
+        loaded: The model.
+        adapter: What is attached to it.
+        requests: Are taken from the stream some hundreds at a time.
+        alone: Each in a batch of its own.
+    """
+    stream = iter(requests)
+    while window := list(islice(stream, _WINDOW)):
+        texts = written(loaded.processor, window, loaded.control)
+        queue = deque(
+            _batches(
+                [_Asked(r, t) for r, t in zip(window, texts, strict=True)], 1 if alone else loaded.batch_size
+            )
+        )
+        while queue:
+            batch, most = queue.popleft(), loaded.batch_size
+            if len(batch) > most:  # since one has turned out to be too large for the memory
+                queue.appendleft(batch[most:])
+            start = time.perf_counter()
+            rows = _answered(loaded, adapter, batch[:most])
+            seconds = (time.perf_counter() - start) / len(rows)
+            for asked, (tokens, stopped) in zip(batch, rows, strict=False):
+                text = loaded.processor.tokenizer.decode(
+                    tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
+                )
+                reason: Literal["stop", "length"] = "stop" if stopped else "length"
+                yield asked.request, Response(text.strip(), len(tokens), reason, seconds)
+
+
+def _batches(asked: Sequence[_Asked], most: int) -> Iterator[list[_Asked]]:
+    """Batches of requests that are decoded alike and have equally many images."""
+    groups: dict[tuple[object, ...], list[_Asked]] = defaultdict(list)
+    for one in asked:
+        how = one.request.generation
+        groups[how.max_new_tokens, how.temperature, how.top_p, len(one.request.images)].append(one)
+    for group in groups.values():
+        group.sort(key=lambda one: len(one.prompt), reverse=True)
+        yield from (group[start : start + most] for start in range(0, len(group), most))
+
+
+def inputs_of(loaded: Loaded, batch: Sequence[_Asked]) -> dict[str, torch.Tensor]:
+    """Model inputs on the device: token ids of shape (rows, tokens), padded on the left, and pixels."""
+    bos = loaded.processor.tokenizer.bos_token
+    images = [[image.load() for image in asked.request.images] for asked in batch]
+    inputs = loaded.processor(
+        text=[asked.prompt for asked in batch],
+        images=images if any(images) else None,
+        padding=True,
+        padding_side="left",
+        return_tensors="pt",
+        # A template that writes the start token itself must not get a second one.
+        add_special_tokens=not (bos and batch[0].prompt.startswith(bos)),
+    )
+    return {
+        name: value.to(loaded.device, loaded.dtype if value.is_floating_point() else None)
+        for name, value in inputs.items()
+    }
+
+
+def _answered(loaded: Loaded, adapter: Path | None, batch: Sequence[_Asked]) -> list[tuple[list[int], bool]]:
+    """Generated token ids of each row up to its end token, and whether there was one."""
+    try:
+        output, width = generated(loaded, adapter, batch)
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        if len(batch) == 1:
+            raise too_small(loaded.device) from error
+    else:
+        return [_cut(row, loaded.ends) for row in output.sequences[:, width:].tolist()]
+    # Outside of the handler, which keeps the failed attempt's tensors alive.
+    release(loaded.device)
+    half = (len(batch) + 1) // 2
+    loaded.batch_size = min(loaded.batch_size, half)
+    parts = (batch[:half], batch[half:])
+    return list(chain.from_iterable(_answered(loaded, adapter, part) for part in parts))
+
+
+def generated(
+    loaded: Loaded, adapter: Path | None, batch: Sequence[_Asked], **wanted: Any
+) -> tuple[Any, int]:
+    """What transformers' `generate` gives for a batch, and how many tokens its prompts have."""
+    from transformers import GenerationConfig, LogitsProcessorList
+
+    first = batch[0].request.generation
+    processors = LogitsProcessorList()
+    if first.temperature > 0:
+        samplers = [Sampler(asked.request.generation) for asked in batch]
+        processors.append(lambda ids, scores: perturbed(scores, samplers, first.temperature, first.top_p))
+    config = GenerationConfig(
+        max_new_tokens=first.max_new_tokens,
+        do_sample=False,
+        use_cache=True,
+        eos_token_id=sorted(loaded.ends),
+        pad_token_id=loaded.processor.tokenizer.pad_token_id,
+        return_dict_in_generate=True,
+        **wanted,
+    )
+    inputs = inputs_of(loaded, batch)
+    model = loaded.attach(adapter)
+    with torch.inference_mode():
+        output = model.generate(**inputs, generation_config=config, logits_processor=processors)
+    return output, inputs["input_ids"].shape[1]
+
+
+def asked(loaded: Loaded, request: Request) -> _Asked:
+    """A request as the model's template writes it."""
+    return _Asked(request, written(loaded.processor, [request], loaded.control)[0])
+
+
+def _cut(row: list[int], ends: frozenset[int]) -> tuple[list[int], bool]:
+    end = next((i for i, token in enumerate(row) if token in ends), None)
+    return (row, False) if end is None else (row[: end + 1], True)

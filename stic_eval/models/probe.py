@@ -1,0 +1,108 @@
+"""Which of the engine's ways a model allows, found out by comparing with transformers' own `generate`.
+
+A decoder may see the question while it reads the image (PaliGemma), keep more than keys and values, or
+count positions in a way of its own. Rather than knowing every family, the engine's logits for one prompt are
+held against those of `generate`. A way that is wrong is wrong by far more than rounding.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from stic_eval.errors import UserError
+from stic_eval.models import kv, plain, vision
+from stic_eval.models.passes import Passes, Row
+from stic_eval.models.prompts import Prompter
+from stic_eval.models.room import out_of_memory, too_small
+from stic_eval.types import Generation, ImageRef, Message, Request
+
+if TYPE_CHECKING:
+    from stic_eval.models.loading import Loaded
+
+_TOKENS = 4
+# Of the logits' spread. Rounding moves them by a hundredth of that in bfloat16, and by far less in float32.
+_FLOAT32, _HALF = 1e-3, 0.15
+
+
+def prompter(loaded: Loaded) -> Prompter:
+    """Makes prompts for a model."""
+    config = loaded.base.config
+    token = getattr(config, "image_token_id", None)
+    token = getattr(config, "image_token_index", None) if token is None else token
+    return Prompter(
+        loaded.processor, loaded.control, token, vision.encoder(loaded.base), share=bool(loaded.reuse)
+    )
+
+
+def probe(loaded: Loaded) -> frozenset[str]:
+    """Compares, with the adapter that is attached.
+
+    Returns:
+        `loop` if prompts and tokens come out alike, `prefix` if a beginning may be shared as well.
+    """
+    if vision.encoder(loaded.base) is None:
+        return frozenset()
+    try:
+        return _compared(loaded)
+    except Exception as error:  # whatever a model does that does not fit
+        if out_of_memory(error):
+            raise too_small(loaded.device) from error
+        if isinstance(error, UserError):
+            raise
+        return frozenset()
+
+
+def _compared(loaded: Loaded) -> frozenset[str]:
+    first, second = (_request(text) for text in ("Is anything red in this picture?", "What is it?"))
+    output, width = plain.generated(loaded, loaded.adapter, [plain.asked(loaded, second)], output_logits=True)
+    expected = torch.stack([logits[0].float() for logits in output.logits])
+    tokens = output.sequences[0, width:].tolist()[: len(expected)]
+    maker, passes = prompter(loaded), Passes(loaded)
+    with torch.inference_mode():
+        _, (other, prompt) = maker.cut(maker.written([first, second]), None)
+        features = passes.features([other, prompt])
+
+        def agree(rows: list[Row], lanes: kv.Lanes) -> bool:
+            for token in tokens[:-1]:
+                lanes.last = torch.full_like(lanes.last, token)
+                passes.decoded(rows, lanes)
+            got = torch.cat(passes.trace or [])
+            return _close(got, expected, _FLOAT32 if loaded.dtype == torch.float32 else _HALF)
+
+        shared = False
+        if prompt.group is other.group and len(prompt.group.beginning.ids):
+            try:
+                _, before = passes.whole([other], features, kv.Pool(1, len(other)))
+                loaded.bytes_per_token = before.bytes_per_token
+                passes.trace = []
+                prefix = before.prefix(0, len(prompt.group.beginning.ids))
+                shared = agree(*passes.continued([prompt], [prefix], kv.Pool(1, len(prompt))))
+            except Exception as error:
+                if out_of_memory(error):
+                    raise
+        if shared:  # it goes through everything that a whole prompt does
+            return frozenset({"loop", "prefix"})
+        passes.trace = []
+        rows, lanes = passes.whole([prompt], features, kv.Pool(1, len(prompt)))
+        loaded.bytes_per_token = lanes.bytes_per_token
+        return frozenset({"loop"} if agree(rows, lanes) else ())
+
+
+def _close(got: torch.Tensor, expected: torch.Tensor, share: float) -> bool:
+    """Whether logits of shape (tokens, vocabulary) differ by no more than a share of their spread."""
+    finite = expected.isfinite()
+    if got.shape != expected.shape or not got[finite].isfinite().all():
+        return False
+    return bool((got[finite] - expected[finite]).abs().max() <= share * expected[finite].std())
+
+
+def _request(text: str) -> Request:
+    from PIL import Image
+
+    gradient = Image.linear_gradient("L").resize((96, 64))
+    picture = Image.merge("RGB", (gradient, gradient.transpose(Image.Transpose.ROTATE_180), gradient))
+    return Request(
+        (Message("user", text),), (ImageRef("probe", "probe", lambda: picture),), Generation(_TOKENS)
+    )

@@ -1,0 +1,325 @@
+"""Requests as token ids: what the model's own processor makes of them, with the work on images shared.
+
+A prompt is cut behind its last image token. What lies before depends on the images and on what the
+template writes there, and is made once for all questions about them; of a further question only the text is
+tokenized. That this gives the processor's own ids is checked on the first question about every image.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from inspect import signature
+from typing import TYPE_CHECKING, Any
+
+from stic_eval.models.text import plain
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from stic_eval.models.vision import Features
+    from stic_eval.types import Request
+
+# What a processor gives for each token, beside ids and attention.
+_PER_TOKEN = ("token_type_ids", "mm_token_type_ids")
+
+Key = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """A prompt up to its last image token; empty for one without images.
+
+    Attributes:
+        ids: (tokens).
+        positions: (tokens), or (axes, tokens) where positions have several axes.
+        next: Position of the token that follows.
+        kinds: What the processor says of each token, (tokens) each.
+        tail: What the processor writes behind the last image token, before the question; None: unknown.
+        features: Of the images, in host memory; None until they are encoded.
+    """
+
+    ids: Tensor
+    positions: Tensor
+    next: int
+    kinds: Mapping[str, Tensor] = field(default_factory=dict)
+    tail: str | None = None
+    features: Features | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes."""
+        tensors = (self.ids, self.positions, *self.kinds.values())
+        own = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        return own + (self.features.nbytes if self.features is not None else 0)
+
+
+@dataclass
+class Group:
+    """Requests that begin alike.
+
+    Attributes:
+        key: Of the beginning.
+        beginning: It.
+        pixels: What the processor has made of the images, until they are encoded.
+        prefix: What the model has computed of the beginning, if it is at hand.
+    """
+
+    key: Key
+    beginning: Beginning
+    pixels: Mapping[str, Tensor] | None = None
+    prefix: Any = None
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes that the pixels take."""
+        return sum(tensor.nbytes for tensor in (self.pixels or {}).values())
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A request, cut in two.
+
+    Attributes:
+        request: It.
+        group: Its beginning, and who shares it.
+        rest: Token ids of what follows.
+    """
+
+    request: Request
+    group: Group
+    rest: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.group.beginning.ids) + len(self.rest)
+
+
+@dataclass(frozen=True)
+class Written:
+    """A request as the chat template writes it.
+
+    Attributes:
+        request: It.
+        text: The prompt.
+        head: What of it comes before the first question, and is the same for all about these images.
+    """
+
+    request: Request
+    text: str
+    head: str
+
+    @property
+    def key(self) -> Key:
+        """Of its beginning."""
+        return (tuple(image.sha256 for image in self.request.images), self.head)
+
+
+class Prompter:
+    """Writes and cuts prompts for one model. `written` is for one thread, `cut` for any.
+
+    Args:
+        processor: The model's.
+        control: Texts that its tokenizer takes for control tokens.
+        image_token: Id of the token that stands for a piece of an image; None: it has none.
+        inner: The part of the model that knows about positions.
+        share: Whether requests are looked at for a common beginning.
+    """
+
+    def __init__(
+        self, processor: Any, control: tuple[str, ...], image_token: int | None, inner: Any, share: bool
+    ) -> None:
+        self._processor, self._control, self._image_token = processor, control, image_token
+        self._inner, self._share = inner, share
+        self._local = threading.local()
+        self._heads: dict[Key, str | None] = {}
+
+    # ------------------------------------------------------------ the template
+
+    def written(self, requests: Sequence[Request]) -> list[Written]:
+        """Prompts as the chat template writes them, up to where the answer begins."""
+        texts = written(self._processor, requests, self._control)
+        return [Written(request, text, self._head(request, text))
+                for request, text in zip(requests, texts, strict=True)]  # fmt: skip
+
+    def _head(self, request: Request, text: str) -> str:
+        """What the template writes before the first question; all of the text where nothing is shared."""
+        if not self._share or not request.images:
+            return text
+        before = tuple(m for m in request.messages if m.role == "system")
+        first = next((m for m in request.messages if m.role != "system"), None)
+        if first is None or first.role != "user":
+            return text
+        kind = (len(request.images), before)
+        if kind not in self._heads:
+            mark = "qzxqzx"
+            (sample,) = self._processor.apply_chat_template(
+                [_conversation(before, mark, len(request.images), self._control)],
+                add_generation_prompt=True,
+                tokenize=False,
+            )
+            head, found, _ = sample.partition(mark)
+            self._heads[kind] = head if found and head else None
+        head = self._heads[kind]
+        return head if head is not None and text.startswith(head) else text
+
+    # ------------------------------------------------------------ tokens
+
+    def cut(self, asked: Sequence[Written], known: Beginning | None) -> tuple[Group, list[Prompt]]:
+        """Prompts with one beginning.
+
+        Args:
+            asked: With the same key.
+            known: Their beginning, if an earlier request has had it.
+
+        Raises:
+            UserError: An image cannot be decoded.
+        """
+        first = asked[0]
+        if known is not None and known.tail is not None:
+            group = Group(first.key, known)
+            return group, [Prompt(one.request, group, self._rest(one, known.tail)) for one in asked]
+        group, rest = self._processed(first)
+        prompts = [Prompt(first.request, group, rest)]
+        tail = group.beginning.tail
+        for one in asked[1:]:
+            if one.text == first.text:
+                prompts.append(Prompt(one.request, group, rest))
+            elif tail is not None:
+                prompts.append(Prompt(one.request, group, self._rest(one, tail)))
+            else:
+                own, ids = self._processed(one)
+                prompts.append(Prompt(one.request, own, ids))
+        return group, prompts
+
+    def _processed(self, one: Written) -> tuple[Group, tuple[int, ...]]:
+        """A prompt's beginning and what follows, as the processor has them."""
+        import torch
+
+        processor, recorder = self._own()
+        images = [image.load() for image in one.request.images]
+        bos = recorder.bos_token
+        inputs = dict(
+            processor(
+                text=[one.text],
+                images=[images] if images else None,
+                return_tensors="pt",
+                # A template that writes the start token itself must not get a second one.
+                add_special_tokens=not (bos and one.text.startswith(bos)),
+            )
+        )
+        ids = inputs.pop("input_ids")[0]
+        inputs.pop("attention_mask", None)
+        kinds = {name: inputs.pop(name)[0] for name in _PER_TOKEN if name in inputs}
+        places = (ids == self._image_token).nonzero() if self._image_token is not None else ids[:0]
+        count = int(places[-1]) + 1 if images and len(places) else 0
+        rest = tuple(ids[count:].tolist())
+        head = ids[:count]
+        positions, following = self._positions(
+            head, {name: kind[:count] for name, kind in kinds.items()}, inputs
+        )
+        tail = self._tail(one, recorder.seen, rest) if count else None
+        own = {name: kind[:count].clone() for name, kind in kinds.items()}
+        beginning = Beginning(head.clone(), positions, following, own, tail)
+        pixels = {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
+        # What cannot be told from the question is shared with that very question alone.
+        key = one.key if tail is not None else (one.key[0], one.text)
+        return Group(key, beginning, pixels if count else None), rest
+
+    def _tail(self, one: Written, seen: Any, rest: tuple[int, ...]) -> str | None:
+        """What stands between the last image token and the question; None if that cannot be told."""
+        question = one.text[len(one.head) :]
+        text = seen[0] if isinstance(seen, list) and len(seen) == 1 else seen
+        if not question or not isinstance(text, str) or not text.endswith(question):
+            return None
+        _, found, tail = text[: -len(question)].rpartition(self._image_text)
+        if not found:
+            return None
+        try:
+            return tail if self._rest(one, tail) == rest else None
+        except ValueError:
+            return None
+
+    def _rest(self, one: Written, tail: str) -> tuple[int, ...]:
+        """Ids of a question, tokenized behind an image token as it is in the prompt."""
+        _, recorder = self._own()
+        text = self._image_text + tail + one.text[len(one.head) :]
+        ids = recorder.tokenizer(text, add_special_tokens=False)["input_ids"]
+        if not ids or ids[0] != self._image_token:
+            raise ValueError("the image token is not one token")
+        return tuple(ids[1:])
+
+    @property
+    def _image_text(self) -> str:
+        return str(self._processor.tokenizer.convert_ids_to_tokens(self._image_token))
+
+    def _positions(
+        self, ids: Tensor, kinds: Mapping[str, Tensor], inputs: Mapping[str, Any]
+    ) -> tuple[Tensor, int]:
+        """Positions of a beginning, and the next; along several axes where the model has it so (M-RoPE)."""
+        import torch
+
+        if hasattr(self._inner, "get_rope_index"):
+            if not len(ids):
+                return torch.zeros((3, 0), dtype=torch.long), 0
+            takes = signature(self._inner.get_rope_index).parameters
+            given = {"input_ids": ids[None], "attention_mask": torch.ones_like(ids)[None], **inputs}
+            given |= {name: kind[None] for name, kind in kinds.items()}
+            positions, _ = self._inner.get_rope_index(**{n: v for n, v in given.items() if n in takes})
+            return positions[:, 0].clone(), int(positions.max()) + 1
+        return torch.arange(len(ids)), len(ids)
+
+    def _own(self) -> tuple[Any, _Recorder]:
+        """A processor of this thread's own: a tokenizer changes its settings with every call."""
+        if not hasattr(self._local, "processor"):
+            recorder = _Recorder(copy.deepcopy(self._processor.tokenizer))
+            processor = copy.copy(self._processor)
+            processor.tokenizer = recorder
+            self._local.processor, self._local.recorder = processor, recorder
+        return self._local.processor, self._local.recorder
+
+
+class _Recorder:
+    """A tokenizer that keeps what it was last given: the prompt with images' places written out."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer, self.seen = tokenizer, None
+
+    def __call__(self, text: Any = None, *args: Any, **kwargs: Any) -> Any:
+        self.seen = text
+        return self.tokenizer(text, *args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.tokenizer, name)
+
+
+def written(processor: Any, requests: Sequence[Request], control: tuple[str, ...]) -> list[str]:
+    """Prompts as a chat template writes them, up to where the answer begins."""
+    if not requests:
+        return []
+    turns = [_turns(request, control) for request in requests]
+    prompts: list[str] = processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+    return prompts
+
+
+def _turns(request: Request, control: tuple[str, ...]) -> list[dict[str, Any]]:
+    turns: list[dict[str, Any]] = []
+    images = len(request.images)
+    for message in request.messages:
+        parts = [{"type": "text", "text": plain(message.text, control)}]
+        if message.role == "user" and images:
+            parts = [{"type": "image"}] * images + parts
+            images = 0
+        turns.append({"role": message.role, "content": parts})
+    return turns
+
+
+def _conversation(
+    before: Sequence[Any], text: str, images: int, control: tuple[str, ...]
+) -> list[dict[str, Any]]:
+    turns: list[dict[str, Any]] = [
+        {"role": m.role, "content": [{"type": "text", "text": plain(m.text, control)}]} for m in before
+    ]
+    parts = [{"type": "image"}] * images + [{"type": "text", "text": text}]
+    return [*turns, {"role": "user", "content": parts}]

@@ -1,0 +1,110 @@
+"""A vision-language model behind an OpenAI-compatible server, such as vLLM, SGLang or a hosted API."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from stic_eval.errors import UserError
+from stic_eval.models.api import Chat, Client, Endpoint, Failure, Reply
+from stic_eval.models.encoded import encoded, media_type
+from stic_eval.store import content_key
+from stic_eval.types import Request, Response
+
+# So many requests that fail, with none that is answered, and the server is not to be had.
+_HOPELESS = 32
+
+
+def server_fingerprint(base_url: str, model: str) -> str:
+    """What answers of a served model are filed under: nothing more than address and name is known of it."""
+    return content_key(["openai", base_url.rstrip("/"), model])
+
+
+class ServerModel:
+    """Asks a server, many requests at once; satisfies `models.base.VLM`.
+
+    Args:
+        endpoint: The server, the model's name there, and how patiently it is asked.
+        known: The model has answered before, so that what fails is the request's own trouble.
+
+    Attributes:
+        fingerprint: Of address and name.
+
+    Raises:
+        UserError: The address is none, or the key is no header value.
+    """
+
+    def __init__(self, endpoint: Endpoint, known: bool = False) -> None:
+        self.endpoint, self._known = endpoint, known
+        self.fingerprint = server_fingerprint(endpoint.base_url, endpoint.model)
+        self._client = Client(endpoint)
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Response]]:
+        """Yields every request with its response as replies come; takes requests as they are needed.
+
+        A request that fails for good has a response that says so (`finish_reason` is `failed`, `why`
+        the reason): others may do better, and the next start asks it again.
+
+        Raises:
+            UserError: No request can succeed (wrong key, address or model; nothing at all is answered),
+                or an image cannot be read.
+        """
+        if self._client.stopped:  # an earlier call ended before its time
+            self._client = Client(self.endpoint)
+        client, failed, why = self._client, 0, ""
+        bound = max(_HOPELESS, 2 * self.endpoint.concurrency)
+        for request, response in client.stream(requests, lambda request: _answer(client, request)):
+            if response.why is not None:
+                failed, why = failed + 1, response.why
+                if failed >= bound and not (self._known or client.served):
+                    break
+            yield request, response
+        if failed and not (self._known or client.served):
+            raise UserError(
+                f"{self.endpoint.flag} {self.endpoint.model}: the server at {self.endpoint.base_url} "
+                f"answered none of {failed} request{'' if failed == 1 else 's'}: {why}"
+            )
+
+
+def _answer(client: Client, request: Request) -> Response:
+    """Asks one request; runs in a thread of the client."""
+    how = request.generation
+    greedy = how.temperature <= 0
+    chat = Chat(
+        messages=_messages(request),
+        max_tokens=how.max_new_tokens,
+        temperature=0.0 if greedy else how.temperature,
+        seed=None if greedy else how.seed,
+        top_p=1.0 if greedy else how.top_p,
+    )
+    try:
+        reply = client.ask(chat)
+    except Failure as failure:
+        return Response("", 0, "failed", why=str(failure))
+    return _response(reply)
+
+
+def _response(reply: Reply) -> Response:
+    if reply.finish_reason == "content_filter":  # what is left of the text is not what the model said
+        return Response("", 0, "failed", reply.seconds, why="cut by the server's content filter")
+    finish: Any = "length" if reply.finish_reason == "length" else "stop"
+    return Response(reply.text.strip(), reply.n_tokens, finish, reply.seconds)
+
+
+def _messages(request: Request) -> list[dict[str, Any]]:
+    """The turns in OpenAI's shape; images stand before the first user turn's text, as data URLs."""
+    turns: list[dict[str, Any]] = []
+    images = request.images
+    for message in request.messages:
+        text = message.text.encode("utf-8", "replace").decode()  # half a surrogate pair is no JSON text
+        content: str | list[dict[str, Any]] = text
+        if message.role == "user" and images:
+            pictures = [{"type": "image_url", "image_url": {"url": _data_url(encoded(i))}} for i in images]
+            content, images = [*pictures, {"type": "text", "text": text}], ()
+        turns.append({"role": message.role, "content": content})
+    return turns
+
+
+def _data_url(data: bytes) -> str:
+    return f"data:{media_type(data)};base64,{base64.b64encode(data).decode()}"

@@ -1,0 +1,38 @@
+"""What to do when training does not fit into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from stic_eval.errors import UserError
+from stic_eval.models.room import out_of_memory
+
+
+@contextmanager
+def advised(stage: str, model: Any, *, checkpointing: bool, lengths: bool) -> Iterator[None]:
+    """Turns running out of memory into a line that says what takes less of it.
+
+    Args:
+        stage: What was being done.
+        model: What is trained.
+        checkpointing: Whether gradients are checkpointed already.
+        lengths: Whether rows can be made shorter.
+
+    Raises:
+        UserError: Memory was used up.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        device = next(model.parameters()).device
+        ways = [] if checkpointing else ["--gradient-checkpointing"]
+        if device.type == "cuda" and getattr(model, "hf_quantizer", None) is None:
+            ways.append("--load-in-4bit")
+        ways += ["a smaller lora.r", *(["a smaller max_length"] if lengths else []), "a smaller --model"]
+        raise UserError(
+            f"{stage}: does not fit in the memory of {device}; try {', '.join(ways[:-1])} or {ways[-1]}"
+        ) from error
