@@ -14,13 +14,24 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from bench import pocket, scoring, sharing, startup
+from bench import generation, memory, pocket, scoring, sharing, startup, training
+from bench.generation import Compared
 from bench.pocket import Measured
 from bench.ratio import Ratio
 
 RESULTS = Path(__file__).parent / "results"
-BENCHES: dict[str, Callable[[], Sequence[Ratio]]] = {"startup": startup.measure, "sharing": sharing.measure}
-CEILINGS: dict[str, Callable[[], Sequence[Measured]]] = {"scoring": scoring.measure, "pocket": pocket.measure}
+BENCHES: dict[str, Callable[[], Sequence[Ratio]]] = {
+    "startup": startup.measure,
+    "sharing": sharing.measure,
+    "training": training.measure,
+    "generation": generation.measure,
+}
+CEILINGS: dict[str, Callable[[], Sequence[Measured]]] = {
+    "scoring": scoring.measure,
+    "pocket": pocket.measure,
+    "overhead": generation.overhead,
+    "memory": memory.measure,
+}
 NAMES = (*BENCHES, *CEILINGS)
 
 
@@ -31,6 +42,7 @@ def machine() -> dict[str, object]:
     packages = ("stic-eval", "torch", "transformers", "trl")
     return {
         "cores": os.cpu_count(),
+        "threads": os.environ.get("OMP_NUM_THREADS", "default"),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "load_before": os.getloadavg()[0],
         "platform": platform.platform(),
@@ -55,14 +67,15 @@ def main(names: Sequence[str]) -> None:
     if unknown:
         sys.exit(f"no bench {', '.join(unknown)}: there are {', '.join(NAMES)}")
     chosen = names or NAMES
-    table = Table("work", "rival", "rival s", "ours s", "ratio", "goal")
+    table = Table("work", "rival", "rival s", "ours s", "ratio", "goal", "same answers")
     for name in filter(BENCHES.__contains__, chosen):
         facts = machine()
         ratios = BENCHES[name]()
         write(name, facts, {"ratios": [ratio.as_dict() for ratio in ratios]})
         for ratio in ratios:
             row = (f"{ratio.rival_seconds:.2f}", f"{ratio.our_seconds:.2f}", f"{ratio.value:.1f}x")
-            table.add_row(ratio.work, ratio.rival, *row, f">= {ratio.goal:g}x")
+            same = f"{ratio.equal:,} of {ratio.answers:,}" if isinstance(ratio, Compared) else ""
+            table.add_row(ratio.work, ratio.rival, *row, f">= {ratio.goal:g}x", same)
     if table.rows:
         Console().print(table)
     table = Table("work", "measured", "ceiling")
