@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from bench.rivals.side import Work
 
@@ -201,7 +201,7 @@ def lay_out(
     folder.mkdir(parents=True)
     known = registry.benchmarks()
     for part in parts:
-        checked = check(known.get(part.benchmark), cast(Any, listed(part.benchmark, part.rows)))
+        checked = check(known.get(part.benchmark), listed(part.benchmark, part.rows))
         if checked.problems:
             raise RuntimeError(f"{part.benchmark}: {checked.problems[0]}")
         prepare(checked, folder / part.benchmark)

@@ -13,7 +13,7 @@ from typing import Any
 from stic_eval.evals.benchmark import Benchmark
 from stic_eval.evals.cells import PLACEHOLDER
 from stic_eval.evals.faults import RAISED, Fault, faults
-from stic_eval.evals.formats import Broken
+from stic_eval.evals.formats import Broken, Rows
 from stic_eval.evals.sources import Opened, is_pocket, no_image, open_rows, to_sample
 from stic_eval.images import ImageError, in_order
 from stic_eval.types import ImageRef, Sample
@@ -64,7 +64,7 @@ class Checked:
 
 def check(
     benchmark: Benchmark,
-    source: str | Path = "hub",
+    source: str | Path | Rows = "hub",
     *,
     images: bool = True,
     remote: bool = False,

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from stic_eval.models.loading import Loaded
 
-_CPU_IMAGES, _GPU_IMAGES = 16, 32  # that the tower is given at once
+# Bytes of pixels that the tower is given at once (16 and 64 pictures of 336 pixels), and most images.
+_CPU_PIXELS, _GPU_PIXELS, _IMAGES = 22 << 20, 87 << 20, 64
 
 
 @dataclass
@@ -76,8 +77,9 @@ class Passes:
                 found[id(group)] = seen.to(self._loaded.device)
             elif group.pixels is not None:
                 alike[tuple((name, pixels.shape) for name, pixels in group.pixels.items())].append(group)
-        at_once = _GPU_IMAGES if self.on_gpu else _CPU_IMAGES
         for groups in alike.values():
+            most = _GPU_PIXELS if self.on_gpu else _CPU_PIXELS
+            at_once = min(_IMAGES, max(1, most // max(groups[0].pixel_bytes, 1)))
             for start in range(0, len(groups), at_once):
                 part = groups[start : start + at_once]
                 encoded = vision.encode(self._model, [self._moved(group.pixels or {}) for group in part])

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from stic_eval.models.prompts import written
 from stic_eval.models.room import out_of_memory, release, too_small
 from stic_eval.models.sampling import Sampler, perturbed
+from stic_eval.models.text import written
 from stic_eval.types import Request, Response
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
-from stic_eval.models.text import plain
+from stic_eval.models.text import conversation, written
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 # What a processor gives for each token, beside ids and attention.
 _PER_TOKEN = ("token_type_ids", "mm_token_type_ids")
+
+# Sizes of images whose prompts are remembered.
+_SIZES = 256
 
 Key = tuple[Any, ...]
 
@@ -37,7 +40,8 @@ class Beginning:
         positions: (tokens), or (axes, tokens) where positions have several axes.
         next: Position of the token that follows.
         kinds: What the processor says of each token, (tokens) each.
-        tail: What the processor writes behind the last image token, before the question; None: unknown.
+        frame: What the processor writes between the last image token and the question, and behind that;
+            None: unknown.
         features: Of the images, in host memory; None until they are encoded.
     """
 
@@ -45,7 +49,7 @@ class Beginning:
     positions: Tensor
     next: int
     kinds: Mapping[str, Tensor] = field(default_factory=dict)
-    tail: str | None = None
+    frame: tuple[str, str] | None = None
     features: Features | None = None
 
     @property
@@ -134,6 +138,7 @@ class Prompter:
         self._inner, self._share = inner, share
         self._local = threading.local()
         self._heads: dict[Key, str | None] = {}
+        self._alike: dict[Key, Beginning] = {}  # by head and images' sizes
 
     # ------------------------------------------------------------ the template
 
@@ -155,7 +160,7 @@ class Prompter:
         if kind not in self._heads:
             mark = "qzxqzx"
             (sample,) = self._processor.apply_chat_template(
-                [_conversation(before, mark, len(request.images), self._control)],
+                [conversation(before, mark, len(request.images), self._control)],
                 add_generation_prompt=True,
                 tokenize=False,
             )
@@ -177,17 +182,17 @@ class Prompter:
             UserError: An image cannot be decoded.
         """
         first = asked[0]
-        if known is not None and known.tail is not None:
+        if known is not None and known.frame is not None:
             group = Group(first.key, known)
-            return group, [Prompt(one.request, group, self._rest(one, known.tail)) for one in asked]
+            return group, [Prompt(one.request, group, self._rest(one, known.frame)) for one in asked]
         group, rest = self._processed(first)
         prompts = [Prompt(first.request, group, rest)]
-        tail = group.beginning.tail
+        frame = group.beginning.frame
         for one in asked[1:]:
             if one.text == first.text:
                 prompts.append(Prompt(one.request, group, rest))
-            elif tail is not None:
-                prompts.append(Prompt(one.request, group, self._rest(one, tail)))
+            elif frame is not None:
+                prompts.append(Prompt(one.request, group, self._rest(one, frame)))
             else:
                 own, ids = self._processed(one)
                 prompts.append(Prompt(one.request, own, ids))
@@ -195,10 +200,45 @@ class Prompter:
 
     def _processed(self, one: Written) -> tuple[Group, tuple[int, ...]]:
         """A prompt's beginning and what follows, as the processor has them."""
+        images = [image.load() for image in one.request.images]
+        kind = (one.head, tuple((image.size, image.mode) for image in images))
+        if (like := self._alike.get(kind)) is not None:
+            # Ids depend on the images' sizes alone; so the pixels are all that is new.
+            pixels = self._pixels(self._own()[0], images)
+            return Group(one.key, like, pixels), self._rest(one, like.frame or ("", ""))
+        group, rest = self._whole(one, images)
+        beginning = group.beginning
+        if (
+            beginning.frame is not None
+            and len(self._alike) < _SIZES
+            and self._apart(images, group.pixels or {})
+        ):
+            self._alike[kind] = beginning
+        return group, rest
+
+    def _pixels(self, processor: Any, images: list[Any]) -> dict[str, Tensor]:
+        """What the processor's part for images makes of them by itself."""
+        import torch
+
+        inputs = processor.image_processor([images], return_tensors="pt")
+        return {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
+
+    def _apart(self, images: list[Any], pixels: Mapping[str, Tensor]) -> bool:
+        """Whether the processor's part for images gives what the processor gave."""
+        import torch
+
+        try:
+            alone = self._pixels(self._own()[0], images)
+        except Exception:  # it may take its images in another shape
+            return False
+        return alone.keys() == pixels.keys() and all(
+            torch.equal(alone[name], pixels[name]) for name in pixels
+        )
+
+    def _whole(self, one: Written, images: list[Any]) -> tuple[Group, tuple[int, ...]]:
         import torch
 
         processor, recorder = self._own()
-        images = [image.load() for image in one.request.images]
         bos = recorder.bos_token
         inputs = dict(
             processor(
@@ -215,36 +255,41 @@ class Prompter:
         places = (ids == self._image_token).nonzero() if self._image_token is not None else ids[:0]
         count = int(places[-1]) + 1 if images and len(places) else 0
         rest = tuple(ids[count:].tolist())
-        head = ids[:count]
-        positions, following = self._positions(
-            head, {name: kind[:count] for name, kind in kinds.items()}, inputs
-        )
-        tail = self._tail(one, recorder.seen, rest) if count else None
-        own = {name: kind[:count].clone() for name, kind in kinds.items()}
-        beginning = Beginning(head.clone(), positions, following, own, tail)
+        head = ids[:count].clone()
+        kinds = {name: kind[:count].clone() for name, kind in kinds.items()}
+        positions, following = self._positions(head, kinds, inputs)
+        frame = self._frame(one, recorder.seen, rest) if count else None
+        beginning = Beginning(head, positions, following, kinds, frame)
         pixels = {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
         # What cannot be told from the question is shared with that very question alone.
-        key = one.key if tail is not None else (one.key[0], one.text)
+        key = one.key if frame is not None else (one.key[0], one.text)
         return Group(key, beginning, pixels if count else None), rest
 
-    def _tail(self, one: Written, seen: Any, rest: tuple[int, ...]) -> str | None:
-        """What stands between the last image token and the question; None if that cannot be told."""
+    def _frame(self, one: Written, seen: Any, rest: tuple[int, ...]) -> tuple[str, str] | None:
+        """What stands between the last image token and the question, and behind that; None: unknown."""
         question = one.text[len(one.head) :]
         text = seen[0] if isinstance(seen, list) and len(seen) == 1 else seen
-        if not question or not isinstance(text, str) or not text.endswith(question):
+        if not question.strip() or not isinstance(text, str):
             return None
-        _, found, tail = text[: -len(question)].rpartition(self._image_text)
-        if not found:
-            return None
+        bare = text
+        while bare and not bare.endswith(
+            question
+        ):  # a processor may end a prompt in white space (PaliGemma's)
+            if not bare[-1].isspace():
+                return None
+            bare = bare[:-1]
+        _, found, before = bare[: -len(question)].rpartition(self._image_text)
+        frame = (before, text[len(bare) :])
         try:
-            return tail if self._rest(one, tail) == rest else None
+            return frame if found and self._rest(one, frame) == rest else None
         except ValueError:
             return None
 
-    def _rest(self, one: Written, tail: str) -> tuple[int, ...]:
+    def _rest(self, one: Written, frame: tuple[str, str]) -> tuple[int, ...]:
         """Ids of a question, tokenized behind an image token as it is in the prompt."""
         _, recorder = self._own()
-        text = self._image_text + tail + one.text[len(one.head) :]
+        before, after = frame
+        text = self._image_text + before + one.text[len(one.head) :] + after
         ids = recorder.tokenizer(text, add_special_tokens=False)["input_ids"]
         if not ids or ids[0] != self._image_token:
             raise ValueError("the image token is not one token")
@@ -292,34 +337,3 @@ class _Recorder:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.tokenizer, name)
-
-
-def written(processor: Any, requests: Sequence[Request], control: tuple[str, ...]) -> list[str]:
-    """Prompts as a chat template writes them, up to where the answer begins."""
-    if not requests:
-        return []
-    turns = [_turns(request, control) for request in requests]
-    prompts: list[str] = processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-    return prompts
-
-
-def _turns(request: Request, control: tuple[str, ...]) -> list[dict[str, Any]]:
-    turns: list[dict[str, Any]] = []
-    images = len(request.images)
-    for message in request.messages:
-        parts = [{"type": "text", "text": plain(message.text, control)}]
-        if message.role == "user" and images:
-            parts = [{"type": "image"}] * images + parts
-            images = 0
-        turns.append({"role": message.role, "content": parts})
-    return turns
-
-
-def _conversation(
-    before: Sequence[Any], text: str, images: int, control: tuple[str, ...]
-) -> list[dict[str, Any]]:
-    turns: list[dict[str, Any]] = [
-        {"role": m.role, "content": [{"type": "text", "text": plain(m.text, control)}]} for m in before
-    ]
-    parts = [{"type": "image"}] * images + [{"type": "text", "text": text}]
-    return [*turns, {"role": "user", "content": parts}]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stic_eval.types import Message, Request
 
 
 def control_tokens(processor: Any) -> tuple[str, ...]:
@@ -19,3 +22,35 @@ def plain(text: str, control: Sequence[str]) -> str:
         if token in text:
             text = text.replace(token, f"{token[0]} {token[1:]}")
     return text.encode("utf-8", "replace").decode()  # lone surrogates cannot be tokenized
+
+
+def written(processor: Any, requests: Sequence[Request], control: tuple[str, ...]) -> list[str]:
+    """Prompts as a chat template writes them, up to where the answer begins."""
+    if not requests:
+        return []
+    turns = [_turns(request, control) for request in requests]
+    prompts: list[str] = processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+    return prompts
+
+
+def _turns(request: Request, control: tuple[str, ...]) -> list[dict[str, Any]]:
+    turns: list[dict[str, Any]] = []
+    images = len(request.images)
+    for message in request.messages:
+        parts = [{"type": "text", "text": plain(message.text, control)}]
+        if message.role == "user" and images:
+            parts = [{"type": "image"}] * images + parts
+            images = 0
+        turns.append({"role": message.role, "content": parts})
+    return turns
+
+
+def conversation(
+    before: Sequence[Message], text: str, images: int, control: tuple[str, ...]
+) -> list[dict[str, Any]]:
+    """Turns of which the last asks a text, as it is, about so many images."""
+    turns: list[dict[str, Any]] = [
+        {"role": m.role, "content": [{"type": "text", "text": plain(m.text, control)}]} for m in before
+    ]
+    parts = [{"type": "image"}] * images + [{"type": "text", "text": text}]
+    return [*turns, {"role": "user", "content": parts}]

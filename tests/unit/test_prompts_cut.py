@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from stic_eval.images import scan_images
 from stic_eval.models.hf import HFModel
 from stic_eval.models.probe import prompter
-from stic_eval.models.prompts import written
+from stic_eval.models.text import written
 from stic_eval.types import Generation, ImageRef, Message, Request
 
 ONE = Generation(1)
@@ -55,7 +55,7 @@ def test_ids_are_the_processors_own(
         assert [*prompt.group.beginning.ids.tolist(), *prompt.rest] == expected
         assert again.rest == prompt.rest
         assert len(prompt) == len(expected)
-        assert prompt.group.beginning.tail is not None
+        assert prompt.group.beginning.frame is not None
 
 
 def test_questions_before_the_image_are_each_on_their_own(

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from stic_eval.errors import UserError
 from stic_eval.images import scan_images
-from stic_eval.models import prompts
+from stic_eval.models import text
 from stic_eval.models.hf import HFModel
 from stic_eval.models.text import control_tokens
 from stic_eval.train import loop
@@ -237,7 +237,7 @@ def test_only_answers_and_their_end_carry_loss(hf: HFModel, items: list[SFTItem]
 def test_the_prompt_is_tokenized_as_for_generation(hf: HFModel, items: list[SFTItem]) -> None:
     batch = sft_collator(hf.processor, items, None)([{"row": 0}])
     request = Request((Message("user", items[0].turns[0][1]),), (items[0].image,), Generation())
-    (prompt,) = prompts.written(hf.processor, [request], control_tokens(hf.processor))
+    (prompt,) = text.written(hf.processor, [request], control_tokens(hf.processor))
     asked = hf.processor(text=[prompt], images=[[items[0].image.load()]], return_tensors="pt")["input_ids"][0]
     assert torch.equal(batch["input_ids"][0][: len(asked)], asked)
     first = int((batch["labels"][0] != -100).nonzero()[0])
