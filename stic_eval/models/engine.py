@@ -56,7 +56,7 @@ class Engine:
             while True:
                 if len(self._rows) <= self._loaded.batch_size // 2:
                     room = self._loaded.batch_size - len(self._rows)
-                    prompts = feed.take(room, wait=not self._rows)
+                    prompts = feed.take(room, idle=not self._rows)
                     if prompts:
                         yield from self._admit(self._fitting(prompts, feed), feed)
                     elif not self._rows and feed.empty:

@@ -60,26 +60,30 @@ class Feed:
         """Whether nothing is left, as far as the stream goes for now."""
         return self._ended and not (self._waiting or self._prepared or self._ready)
 
-    def take(self, most: int, wait: bool) -> list[Prompt]:
+    def take(self, most: int, idle: bool) -> list[Prompt]:
         """The next prompts, at most so many: those that are ready.
 
         Args:
             most: Requests.
-            wait: Whether to wait until there are as many, or all that is left.
+            idle: The model has nothing else to do: it is worth waiting for some.
 
         Raises:
             UserError: An image cannot be decoded.
         """
+        # An idle model begins with few, while more are prepared; else few rows are not worth a pass.
+        enough = max(1, most // (4 if idle else 2))
         self._refill()
-        while self._prepared and len(self._ready) < most and (wait or self._prepared[0][1].done()):
+        while self._prepared and len(self._ready) < most:
+            if not self._prepared[0][1].done() and not (idle and len(self._ready) < enough):
+                break
             count, future = self._prepared.popleft()
             group, prompts = future.result()
             self._ahead -= count
             self._largest = max(self._largest, group.pixel_bytes)
             self._ready.extend(prompts)
             self._refill()
-        if not wait and len(self._ready) < most // 2 and self._prepared:
-            return []  # few rows are not worth a forward pass of their own
+        if self._prepared and len(self._ready) < enough:
+            return []
         return [self._ready.popleft() for _ in range(min(most, len(self._ready)))]
 
     def give_back(self, prompts: Iterable[Prompt]) -> None:
