@@ -76,7 +76,8 @@ class Response:
         n_tokens: Generated tokens, the end token included.
         finish_reason: `stop` (end token), `length` (ran into max_new_tokens), or `failed`: there is no
             answer, and the text is empty. Such a response is never cached, and its sample unscored.
-        seconds: Wall time of the batch divided by its size; measured once, kept by the cache.
+        seconds: Its share of the wall time of every pass that it took part in; measured once, kept by
+            the cache.
         why: Why it failed; None: it did not.
     """
 

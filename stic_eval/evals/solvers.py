@@ -107,7 +107,7 @@ def describe_and_respond(
                     described[request] = response
                     ready.extend(same)
                 continue
-            sample = answering[request].popleft()
+            sample = _next(answering, request)
             if not sample.images:
                 yield sample, None, response
                 continue
@@ -135,4 +135,12 @@ def _matched(asked: Iterable[tuple[Sample, Request]], model: VLM) -> Iterator[tu
             yield request
 
     for request, response in model.generate(requests()):
-        yield waiting[request].popleft(), response
+        yield _next(waiting, request), response
+
+
+def _next(waiting: dict[Request, deque[Sample]], request: Request) -> Sample:
+    """The first sample that waits for an answer; what nothing waits for is forgotten."""
+    sample = waiting[request].popleft()
+    if not waiting[request]:
+        del waiting[request]
+    return sample

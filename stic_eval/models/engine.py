@@ -43,7 +43,7 @@ class Engine:
 
     def __init__(self, loaded: Loaded, prompter: Prompter, prefix: int | None) -> None:
         self._loaded, self._prompter, self._worthwhile = loaded, prompter, prefix
-        self._passes, self._adapter = Passes(loaded), loaded.adapter
+        self._passes, self._adapter, self._adapter_key = Passes(loaded), loaded.adapter, loaded.adapter_key
         self._rows: list[Row] = []
         self._lanes: kv.Lanes | None = None
 
@@ -58,7 +58,8 @@ class Engine:
                     room = self._loaded.batch_size - len(self._rows)
                     prompts = feed.take(room, idle=not self._rows)
                     if prompts:
-                        yield from self._admit(self._fitting(prompts, feed), feed)
+                        if some := self._fitting(prompts, feed):
+                            yield from self._admit(some, feed)
                     elif not self._rows and feed.empty:
                         return
                 if self._lanes is not None:
@@ -74,7 +75,14 @@ class Engine:
         under_way = [len(row.prompt) + row.prompt.request.generation.max_new_tokens for row in self._rows]
         longest = max(tokens + under_way)
         each = longest * self._loaded.bytes_per_token
-        most = int(left(self._loaded.device) * _SHARE_OF_FREE) // max(each, 1)
+        # Rows under way will still grow into some of what is free.
+        owed = self._loaded.bytes_per_token * sum(
+            row.prompt.request.generation.max_new_tokens - len(row.tokens)
+            for row in self._rows
+            if not row.done
+        )
+        free = int(left(self._loaded.device) * _SHARE_OF_FREE) - owed
+        most = max(free, 0) // max(each, 1)
         most = max(most, 0 if self._rows else 1)
         feed.give_back(prompts[most:])
         return prompts[:most]
@@ -132,9 +140,10 @@ class Engine:
         """
         rows, self._rows, self._lanes = self._rows, [], None
         feed.give_back([*prompts, *(row.prompt for row in rows if not row.done)])
+        held = len(self._loaded.prefixes) > 0
         self._loaded.prefixes.clear()
         release(self._loaded.device)
-        if len(rows) + len(prompts) <= 1:
+        if len(rows) + len(prompts) <= 1 and not held:  # else there is more room now
             raise too_small(self._loaded.device)
         self._loaded.batch_size = min(self._loaded.batch_size, (len(rows) + len(prompts) + 1) // 2)
         # A row may be done that has not been handed on yet.
@@ -143,7 +152,9 @@ class Engine:
     def _fits(self, work: Callable[[], object]) -> bool:
         """Does work; whether there was memory for it."""
         try:
-            self._loaded.attach(self._adapter)  # another view may have been asked meanwhile
+            self._loaded.attach(
+                self._adapter, self._adapter_key
+            )  # another view may have been asked meanwhile
             with torch.inference_mode():
                 work()
         except Exception as error:
@@ -166,14 +177,20 @@ class Engine:
     # ------------------------------------------------------------ what is kept
 
     def _at_hand(self, key: Key) -> bool:
-        return self._worthwhile is not None and key in self._loaded.prefixes
+        return self._worthwhile is not None and (self._adapter_key, key) in self._loaded.prefixes
 
     def _keep(self, row: Row, lanes: kv.Lanes, number: int) -> None:
         """Keeps the beginning of a row that leaves: often the next question is about the same image."""
         group = row.prompt.group
         count = len(group.beginning.ids)
         if self._shared(group) and not self._at_hand(group.key):
-            self._loaded.prefixes.put(group.key, lanes.prefix(number, count))
+            # Not `_fits`: it is only for later, and must not cost what is under way.
+            try:
+                self._loaded.prefixes.put((self._adapter_key, group.key), lanes.prefix(number, count))
+            except Exception as error:
+                if not out_of_memory(error):
+                    raise
+                self._loaded.prefixes.clear()
 
     def _shared(self, group: Group) -> bool:
         count = len(group.beginning.ids)
@@ -193,27 +210,40 @@ class Engine:
             group = prompt.group
             asked_for[group.key] += 1
             if self._shared(group) and group.key not in prefixes:
-                prefixes[group.key] = self._loaded.prefixes.get(group.key)
+                prefixes[group.key] = self._loaded.prefixes.get((self._adapter_key, group.key))
                 follows = prefixes[group.key] is not None
             else:
                 follows = group.key in prefixes
             (following if follows else leading).append(prompt)
-        features = self._passes.features(leading)
         for chunk in self._chunks(leading, len):
-            rows, lanes = self._passes.whole(chunk, features, pool, row)
+            rows, lanes = self._passes.whole(chunk, self._passes.features(chunk), pool, row)
             row += len(chunk)
             for number, prompt in enumerate(chunk):
                 key = prompt.group.key
                 if key in prefixes and asked_for[key] > 1:
                     made = lanes.prefix(number, len(prompt.group.beginning.ids))
                     prefixes[key] = made
-                    self._loaded.prefixes.put(key, made)
+                    self._loaded.prefixes.put((self._adapter_key, key), made)
             yield rows, lanes
         for alike in self._lengths(following) if self._passes.windowed else [following]:
-            for chunk in self._chunks(alike, lambda prompt: len(prompt.rest)):
+            for chunk in self._side_by_side(alike, pool.end):
                 shared = [prefix for prompt in chunk if (prefix := prefixes[prompt.group.key]) is not None]
                 yield self._passes.continued(chunk, shared, pool, row)
                 row += len(chunk)
+
+    def _side_by_side(self, prompts: Sequence[Prompt], columns: int) -> Iterator[list[Prompt]]:
+        """Chunks whose longest beginning and longest question fit side by side into so many columns."""
+        for chunk in self._chunks(prompts, lambda prompt: len(prompt.rest)):
+            part: list[Prompt] = []
+            longest = 0
+            for prompt in chunk:  # the longest question first
+                beginning = len(prompt.group.beginning.ids)
+                if part and max(longest, beginning) + len(part[0].rest) > columns:
+                    yield part
+                    part, longest = [], 0
+                part.append(prompt)
+                longest = max(longest, beginning)
+            yield part
 
     def _lengths(self, prompts: Sequence[Prompt]) -> list[list[Prompt]]:
         """Prompts apart by how long their questions are."""

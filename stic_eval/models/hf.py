@@ -36,6 +36,7 @@ class HFModel:
     def __init__(self, loaded: Loaded, adapter: Path | None = None) -> None:
         self._loaded, self._adapter = loaded, adapter
         self.fingerprint = adapter_fingerprint(loaded.fingerprint, adapter)
+        self._key = "" if adapter is None else self.fingerprint
         self.processor, self.device, self.dtype = loaded.processor, loaded.device, loaded.dtype
         self.gradient_checkpointing = loaded.gradient_checkpointing
 
@@ -92,7 +93,7 @@ class HFModel:
     def model(self) -> Any:
         """The PreTrainedModel, or the PeftModel around it; good until another view is used."""
         self._loaded.prefixes.clear()  # whoever asks for it needs the memory
-        return self._loaded.attach(self._adapter)
+        return self._loaded.attach(self._adapter, self._key)
 
     def with_adapter(self, adapter: Path | None) -> HFModel:
         """The same weights with an adapter, or without any for None.
@@ -108,7 +109,7 @@ class HFModel:
         from stic_eval.models.probe import probe
 
         if self._loaded.ways is None:
-            self._loaded.attach(self._adapter)
+            self._loaded.attach(self._adapter, self._key)
             self._loaded.ways = probe(self._loaded)
         return self._loaded.ways
 
@@ -128,12 +129,12 @@ class HFModel:
         if "loop" not in self.ways:
             from stic_eval.models.plain import answers
 
-            return answers(self._loaded, self._adapter, requests)
+            return answers(self._loaded, self._adapter, self._key, requests)
         from stic_eval.models.engine import Engine
         from stic_eval.models.probe import prompter
 
         loaded = self._loaded
-        loaded.attach(self._adapter)
+        loaded.attach(self._adapter, self._key)
         prefix = None
         if "prefix" in self.ways and loaded.reuse:
             prefix = 1 if loaded.reuse == "always" else _WORTHWHILE
@@ -146,4 +147,4 @@ class HFModel:
         """
         from stic_eval.models.plain import answers
 
-        return answers(self._loaded, self._adapter, requests, alone=True)
+        return answers(self._loaded, self._adapter, self._key, requests, alone=True)

@@ -78,6 +78,9 @@ class PrefixStore:
         self._most, self._bytes = most, 0
         self._held: OrderedDict[object, Prefix] = OrderedDict()
 
+    def __len__(self) -> int:
+        return len(self._held)
+
     def __contains__(self, key: object) -> bool:
         return key in self._held
 

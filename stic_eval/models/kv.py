@@ -4,7 +4,7 @@ transformers' dynamic cache copies all of itself for every token. Here a token i
 was set aside; rows that are done are taken out, new ones are computed beside those that are under way, and
 what a prompt begins with is copied in rather than computed.
 
-All rows of a batch end at the same column. What lies before a row's first token is masked, and zero.
+All rows of a batch end at the same column. What lies before a row's first token is masked.
 """
 
 from __future__ import annotations

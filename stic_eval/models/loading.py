@@ -19,7 +19,7 @@ from stic_eval.models.text import control_tokens
 if TYPE_CHECKING:
     import torch
 
-    from stic_eval.models.prompts import Beginning
+    from stic_eval.models.prompts import Beginning, Prompter
 
 # Most rows of `--batch-size auto`; memory may allow fewer. On a CPU a step takes twice as long with twice
 # as many rows from 64 on, so more would only make answers wait for each other.
@@ -45,22 +45,33 @@ class Loaded:
     reuse: bool | Literal["always"] = True
     gradient_checkpointing: bool | None = None  # in training; None: as device and size suggest
     adapter: Path | None = None
+    adapter_key: str = ""  # its content, for a folder may be written again
     peft: Any = None  # PeftModel
     # What `stic_eval.models.probe` has found the model to allow; None before it was asked.
     ways: frozenset[str] | None = None
     bytes_per_token: int = 0  # of the key-value cache
+    prompter: Prompter | None = None
     beginnings: BoundedStore[Beginning] = field(default_factory=lambda: BoundedStore(_features_bytes()))
     prefixes: PrefixStore = field(default_factory=lambda: PrefixStore(0))
 
-    def attach(self, adapter: Path | None) -> Any:
-        """Gives the model with exactly this adapter, or the base with its own, unwrapped layers."""
-        if adapter != self.adapter:
+    def attach(self, adapter: Path | None, key: str) -> Any:
+        """Gives the model with exactly this adapter, or the base with its own, unwrapped layers.
+
+        Args:
+            adapter: A PEFT folder, or None.
+            key: Its content; empty for None.
+
+        Raises:
+            UserError: The adapter does not fit the model, or is of a kind that cannot be taken off again.
+        """
+        if key != self.adapter_key:
             self.prefixes.clear()
             if self.peft is not None:
                 # Unloaded rather than disabled: training then finds the model as it was loaded.
-                self.base, self.peft, self.adapter = self.peft.unload(), None, None
+                restore(self.base)
+                self.base, self.peft, self.adapter, self.adapter_key = self.peft.unload(), None, None, ""
             if adapter is not None:
-                self.peft, self.adapter = _adapted(self.base, adapter), adapter
+                self.peft, self.adapter, self.adapter_key = _adapted(self.base, adapter), adapter, key
         model = self.base if self.peft is None else self.peft
         return model.eval() if model.training else model
 
@@ -126,6 +137,8 @@ def load(
         tokenizer.pad_token = tokenizer.eos_token
     ends = base.generation_config.eos_token_id
     ends = tokenizer.eos_token_id if ends is None else ends
+    if ends is None:
+        raise UserError(f"--model {model}: says nowhere which token ends an answer (eos_token_id)")
     ends = sorted({int(end) for end in (ends if isinstance(ends, list) else [ends])})
     # Decoding is what a request says, not the penalties and temperatures that a checkpoint brings.
     base.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=tokenizer.pad_token_id)
@@ -170,11 +183,20 @@ def _name(kind: object) -> str:
 
 def _adapted(base: Any, adapter: Path) -> Any:
     from peft import PeftModel
+    from peft.tuners.tuners_utils import BaseTuner
 
     if not (adapter / "adapter_model.safetensors").is_file():  # PEFT would go on to look for pickles
         raise UserError(f"adapter {adapter}: holds no adapter_model.safetensors; give a PEFT adapter folder")
     try:
-        return PeftModel.from_pretrained(base, str(adapter), is_trainable=False).eval()
+        peft = PeftModel.from_pretrained(base, str(adapter), is_trainable=False).eval()
+        if not isinstance(peft.base_model, BaseTuner):
+            kind = peft.peft_config["default"].peft_type.value
+            raise UserError(
+                f"adapter {adapter}: is of the kind {kind}; give one that changes layers, e.g. LoRA"
+            )
+        return peft
+    except UserError:
+        raise
     except Exception as error:  # PEFT and safetensors raise a dozen kinds
         strip(base)
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -185,12 +207,23 @@ def strip(base: Any) -> None:
     """Puts a model's own layers back where an adapter's have been left around them."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
+    restore(base)
     for name, layer in list(base.named_modules()):
         if isinstance(layer, BaseTunerLayer):
             parent, _, last = name.rpartition(".")
             setattr(base.get_submodule(parent), last, layer.get_base_layer())
     if hasattr(base, "peft_config"):
         del base.peft_config
+
+
+def restore(base: Any) -> None:
+    """Puts modules back of which an adapter holds a trained copy; unloading would leave the copy there."""
+    from peft.utils.other import AuxiliaryTrainingWrapper
+
+    for name, module in list(base.named_modules()):
+        if isinstance(module, AuxiliaryTrainingWrapper):
+            parent, _, last = name.rpartition(".")
+            setattr(base.get_submodule(parent), last, module.original_module)
 
 
 def _device(device: str) -> torch.device:

@@ -27,7 +27,7 @@ def local_parameters(folder: Path) -> int:
         UserError: A file is no safetensors file.
     """
     total = 0
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in _weights(folder):
         try:
             with path.open("rb") as file:
                 size = int.from_bytes(file.read(8), "little")
@@ -36,6 +36,17 @@ def local_parameters(folder: Path) -> int:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"--model {folder}: {path.name} is no safetensors file") from error
     return total
+
+
+def _weights(folder: Path) -> list[Path]:
+    """The files that transformers takes a model's weights from; others may lie beside them."""
+    index, whole = folder / "model.safetensors.index.json", folder / "model.safetensors"
+    if whole.is_file():
+        return [whole]
+    try:
+        return [folder / name for name in sorted(set(json.loads(index.read_bytes())["weight_map"].values()))]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return sorted(folder.glob("*.safetensors"))
 
 
 def parameters(model: str, revision: str | None, stored: str) -> int | None:

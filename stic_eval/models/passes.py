@@ -60,7 +60,7 @@ class Passes:
         self._takes = set(signature(loaded.base.forward).parameters)
         self._axes = hasattr(vision.encoder(loaded.base), "get_rope_index")
         # What an adapter of the tower or the projector makes of an image is that adapter's alone.
-        self._seen_by = None if loaded.adapter is None or vision.frozen(loaded.base) else loaded.adapter
+        self._seen_by = "" if loaded.adapter is None or vision.frozen(loaded.base) else loaded.adapter_key
         self.on_gpu = loaded.device.type == "cuda"
         # A window counts columns, padding between a beginning and its question included.
         text = loaded.base.config.get_text_config()

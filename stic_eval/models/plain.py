@@ -31,13 +31,14 @@ class _Asked:
 
 
 def answers(
-    loaded: Loaded, adapter: Path | None, requests: Iterable[Request], *, alone: bool = False
+    loaded: Loaded, adapter: Path | None, key: str, requests: Iterable[Request], *, alone: bool = False
 ) -> Iterator[tuple[Request, Response]]:
     """Answers requests in padded batches, those of similar length together, the longest first.
 
     Args:
         loaded: The model.
         adapter: What is attached to it.
+        key: Its content; empty for None.
         requests: Are taken from the stream some hundreds at a time.
         alone: Each in a batch of its own.
     """
@@ -54,7 +55,7 @@ def answers(
             if len(batch) > most:  # since one has turned out to be too large for the memory
                 queue.appendleft(batch[most:])
             start = time.perf_counter()
-            rows = _answered(loaded, adapter, batch[:most])
+            rows = _answered(loaded, adapter, key, batch[:most])
             seconds = (time.perf_counter() - start) / len(rows)
             for asked, (tokens, stopped) in zip(batch, rows, strict=False):
                 text = loaded.processor.tokenizer.decode(
@@ -94,27 +95,32 @@ def inputs_of(loaded: Loaded, batch: Sequence[_Asked]) -> dict[str, torch.Tensor
     }
 
 
-def _answered(loaded: Loaded, adapter: Path | None, batch: Sequence[_Asked]) -> list[tuple[list[int], bool]]:
+def _answered(
+    loaded: Loaded, adapter: Path | None, key: str, batch: Sequence[_Asked]
+) -> list[tuple[list[int], bool]]:
     """Generated token ids of each row up to its end token, and whether there was one."""
     try:
-        output, width = generated(loaded, adapter, batch)
+        output, width = generated(loaded, adapter, key, batch)
     except Exception as error:
         if not out_of_memory(error):
             raise
-        if len(batch) == 1:
+        if len(batch) == 1 and not len(loaded.prefixes):
             raise too_small(loaded.device) from error
     else:
         return [_cut(row, loaded.ends) for row in output.sequences[:, width:].tolist()]
     # Outside of the handler, which keeps the failed attempt's tensors alive.
+    loaded.prefixes.clear()
     release(loaded.device)
+    if len(batch) == 1:
+        return _answered(loaded, adapter, key, batch)
     half = (len(batch) + 1) // 2
     loaded.batch_size = min(loaded.batch_size, half)
     parts = (batch[:half], batch[half:])
-    return list(chain.from_iterable(_answered(loaded, adapter, part) for part in parts))
+    return list(chain.from_iterable(_answered(loaded, adapter, key, part) for part in parts))
 
 
 def generated(
-    loaded: Loaded, adapter: Path | None, batch: Sequence[_Asked], **wanted: Any
+    loaded: Loaded, adapter: Path | None, key: str, batch: Sequence[_Asked], **wanted: Any
 ) -> tuple[Any, int]:
     """What transformers' `generate` gives for a batch, and how many tokens its prompts have."""
     from transformers import GenerationConfig, LogitsProcessorList
@@ -134,7 +140,7 @@ def generated(
         **wanted,
     )
     inputs = inputs_of(loaded, batch)
-    model = loaded.attach(adapter)
+    model = loaded.attach(adapter, key)
     with torch.inference_mode():
         output = model.generate(**inputs, generation_config=config, logits_processor=processors)
     return output, inputs["input_ids"].shape[1]

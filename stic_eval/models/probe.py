@@ -7,6 +7,7 @@ held against those of `generate`. A way that is wrong is wrong by far more than 
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,18 +23,21 @@ if TYPE_CHECKING:
     from stic_eval.models.loading import Loaded
 
 _TOKENS = 4
-# Of the logits' spread. Rounding moves them by a hundredth of that in bfloat16, and by far less in float32.
+# Root mean square difference of the logits, as a share of their spread. Rounding moves them by a hundredth or
+# two in bfloat16, and by far less in float32; a way that is wrong, by as much as the spread itself.
 _FLOAT32, _HALF = 1e-3, 0.15
+_LOG = logging.getLogger(__name__)
 
 
 def prompter(loaded: Loaded) -> Prompter:
-    """Makes prompts for a model."""
-    config = loaded.base.config
-    token = getattr(config, "image_token_id", None)
-    token = getattr(config, "image_token_index", None) if token is None else token
-    return Prompter(
-        loaded.processor, loaded.control, token, vision.encoder(loaded.base), share=bool(loaded.reuse)
-    )
+    """What makes prompts for a model; one for as long as it is in memory."""
+    if loaded.prompter is None:
+        config = loaded.base.config
+        token = getattr(config, "image_token_id", None)
+        token = getattr(config, "image_token_index", None) if token is None else token
+        inner = vision.encoder(loaded.base)
+        loaded.prompter = Prompter(loaded.processor, loaded.control, token, inner, share=bool(loaded.reuse))
+    return loaded.prompter
 
 
 def probe(loaded: Loaded) -> frozenset[str]:
@@ -51,12 +55,15 @@ def probe(loaded: Loaded) -> frozenset[str]:
             raise too_small(loaded.device) from error
         if isinstance(error, UserError):
             raise
+        _LOG.info("answered by transformers' generate: %s: %s", type(error).__name__, error)
         return frozenset()
 
 
 def _compared(loaded: Loaded) -> frozenset[str]:
     first, second = (_request(text) for text in ("Is anything red in this picture?", "What is it?"))
-    output, width = plain.generated(loaded, loaded.adapter, [plain.asked(loaded, second)], output_logits=True)
+    output, width = plain.generated(
+        loaded, loaded.adapter, loaded.adapter_key, [plain.asked(loaded, second)], output_logits=True
+    )
     expected = torch.stack([logits[0].float() for logits in output.logits])
     tokens = output.sequences[0, width:].tolist()[: len(expected)]
     maker, passes = prompter(loaded), Passes(loaded)
@@ -82,20 +89,24 @@ def _compared(loaded: Loaded) -> frozenset[str]:
             except Exception as error:
                 if out_of_memory(error):
                     raise
+                _LOG.info("no shared beginnings: %s: %s", type(error).__name__, error)
         if shared:  # it goes through everything that a whole prompt does
             return frozenset({"loop", "prefix"})
         passes.trace = []
         rows, lanes = passes.whole([prompt], features, kv.Pool(1, len(prompt)))
         loaded.bytes_per_token = lanes.bytes_per_token
-        return frozenset({"loop"} if agree(rows, lanes) else ())
+        if agree(rows, lanes):
+            return frozenset({"loop"})
+        _LOG.info("answered by transformers' generate: logits differ")
+        return frozenset()
 
 
 def _close(got: torch.Tensor, expected: torch.Tensor, share: float) -> bool:
-    """Whether logits of shape (tokens, vocabulary) differ by no more than a share of their spread."""
+    """Whether logits of shape (tokens, vocabulary) differ, on average, by at most a share of their spread."""
     finite = expected.isfinite()
     if got.shape != expected.shape or not got[finite].isfinite().all():
         return False
-    return bool((got[finite] - expected[finite]).abs().max() <= share * expected[finite].std())
+    return bool((got[finite] - expected[finite]).square().mean().sqrt() <= share * expected[finite].std())
 
 
 def _request(text: str) -> Request:

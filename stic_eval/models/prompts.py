@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from inspect import signature
 from typing import TYPE_CHECKING, Any
@@ -68,13 +70,11 @@ class Group:
         key: Of the beginning.
         beginning: It.
         pixels: What the processor has made of the images, until they are encoded.
-        prefix: What the model has computed of the beginning, if it is at hand.
     """
 
     key: Key
     beginning: Beginning
     pixels: Mapping[str, Tensor] | None = None
-    prefix: Any = None
 
     @property
     def pixel_bytes(self) -> int:
@@ -137,6 +137,7 @@ class Prompter:
         self._processor, self._control, self._image_token = processor, control, image_token
         self._inner, self._share = inner, share
         self._local = threading.local()
+        self._spare: deque[tuple[Any, _Recorder]] = deque()
         self._heads: dict[Key, str | None] = {}
         self._alike: dict[Key, Beginning] = {}  # by head and images' sizes
 
@@ -181,6 +182,10 @@ class Prompter:
         Raises:
             UserError: An image cannot be decoded.
         """
+        with self._processor_of_ones_own():
+            return self._cut(asked, known)
+
+    def _cut(self, asked: Sequence[Written], known: Beginning | None) -> tuple[Group, list[Prompt]]:
         first = asked[0]
         if known is not None and known.frame is not None:
             group = Group(first.key, known)
@@ -315,14 +320,25 @@ class Prompter:
             return positions[:, 0].clone(), int(positions.max()) + 1
         return torch.arange(len(ids)), len(ids)
 
-    def _own(self) -> tuple[Any, _Recorder]:
-        """A processor of this thread's own: a tokenizer changes its settings with every call."""
-        if not hasattr(self._local, "processor"):
+    @contextmanager
+    def _processor_of_ones_own(self) -> Iterator[None]:
+        """Lends a thread a processor: a tokenizer changes its settings with every call. Copies are dear."""
+        try:
+            self._local.own = self._spare.pop()
+        except IndexError:
             recorder = _Recorder(copy.deepcopy(self._processor.tokenizer))
             processor = copy.copy(self._processor)
             processor.tokenizer = recorder
-            self._local.processor, self._local.recorder = processor, recorder
-        return self._local.processor, self._local.recorder
+            self._local.own = (processor, recorder)
+        try:
+            yield
+        finally:
+            self._spare.append(self._local.own)
+            del self._local.own
+
+    def _own(self) -> tuple[Any, _Recorder]:
+        own: tuple[Any, _Recorder] = self._local.own
+        return own
 
 
 class _Recorder:

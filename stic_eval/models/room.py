@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import torch
 
 # How torch says so on devices whose error has no class of its own: CPU (Linux, Windows) and MPS.
-_SAID = ("can't allocate memory", "not enough memory", "out of memory")
+_SAID = ("can't allocate memory", "not enough memory", "out of memory", "alloc_failed")
 
 
 def left(device: torch.device) -> int:

@@ -225,8 +225,8 @@ def shared(
     base = model.get_base_model()
     copies = 1 if "labels" in inputs else 2
     for way in ways:
-        if known.get(way) is False or (way.pairs and how is None):
-            continue
+        if known.get(way) is False or (way.pairs and (how is None or not joinable(base, inputs))):
+            continue  # the batch may not fit the way, whatever others did
         if way in known:
             made = arranged(base, inputs, way, copies, how)
         else:
@@ -243,8 +243,6 @@ def _tried(
     import torch
 
     base = model.get_base_model()
-    if way.pairs and not joinable(base, inputs):
-        return None
     labels = inputs.get("labels")
     if labels is None:
         labels = inputs["input_ids"].masked_fill(inputs["completion_mask"] == 0, -100)
@@ -265,8 +263,7 @@ def _tried(
     finally:
         model.train(training)
     apart = (found[0].log_probs - found[1].log_probs)[labels[:, 1:] != -100].float().abs()
-    half = next(model.parameters()).dtype != torch.float32
-    half = half or torch.is_autocast_enabled(labels.device.type)
+    half = any(parameter.dtype != torch.float32 for parameter in base.parameters())
     if not bool(apart.mean() <= _HALF_MOST if half else apart.max() <= _FLOAT32_MOST):
         _LOG.info("%s: not for this model: log p is up to %g off", way, apart.max().item())
         return None
