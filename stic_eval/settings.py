@@ -137,7 +137,8 @@ class RunConfig(BaseModel):
         server: That server.
         device: `auto`, `cpu`, `cuda`, `mps`.
         dtype: `auto`, `float32`, `bfloat16`, `float16`.
-        attn: transformers' `attn_implementation`; None: its own choice.
+        attn: transformers' `attn_implementation`; None: its own choice. In 16 bits it moves some answers, so
+            one that is named has answers of its own.
         load_in_4bit: Weights in 4 bits (NF4), by bitsandbytes.
         load_in_8bit: Weights in 8 bits, by bitsandbytes.
         gradient_checkpointing: Training computes activations twice to save memory; None: as device and
@@ -181,6 +182,12 @@ class RunConfig(BaseModel):
     allow_remote_images: bool = False
     offline: bool = False
     method_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    @field_validator("dtype", mode="before")
+    @classmethod
+    def _dtype(cls, value: object) -> object:
+        """Accepts the short names that others take."""
+        return {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}.get(str(value), value)
 
     @field_validator("methods", "benchmarks", mode="before")
     @classmethod
@@ -265,7 +272,8 @@ class RunConfig(BaseModel):
         """What decides answers beside model and dtype; empty for a model in this process as it is."""
         if self.engine == "openai":
             return {"engine": ["openai", self.server.base_url, self.server.adapters]}
-        return {"quantization": self.quantization} if self.quantization else {}
+        named = {"quantization": self.quantization, "attn": self.attn}
+        return {name: value for name, value in named.items() if value}
 
     @property
     def key(self) -> str:

@@ -85,7 +85,7 @@ def run(
         atomic_write(folder / "ablation.json", json.dumps(sheet, indent=1, ensure_ascii=False) + "\n")
         provenance.list_skipped(base)
         skipped = len(base.skipped())
-    notes = serving.notes(grid.base, [item.variant for item in planned])
+    notes = serving.notes(grid.base, [item.variant for item in planned], base.dtype)
     scores = runs.Scores(name, base.columns(), [p.entry for p in planned], notes, grid.base.model)
     # Values that only cells had which were left out are none of this grid.
     scores.axes = {

@@ -6,9 +6,7 @@ from typing import Annotated
 
 import typer
 
-_SERVER_SECONDS = 10.0
 _NAMED = 5  # models of a server
-_BODY = 4 << 20
 
 
 def doctor(
@@ -156,11 +154,9 @@ def _extras() -> list[tuple[str, str, str]]:
 
 def _server(base_url: str, variable: str) -> tuple[str, str, str]:
     """Asks a server for the names of its models, which costs it nothing."""
-    import json
     import os
 
-    import httpx2
-
+    from stic_eval.cli import serving
     from stic_eval.models.api import Endpoint
     from stic_eval.models.wire import check_key, checked_url
     from stic_eval.printable import printable
@@ -171,25 +167,15 @@ def _server(base_url: str, variable: str) -> tuple[str, str, str]:
     endpoint = Endpoint(base_url, "", api_key=key, prefix="--")
     chat = checked_url(endpoint)
     check_key(endpoint)
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    url = chat.removesuffix("chat/completions") + "models"
-    try:
-        with httpx2.stream("GET", url, headers=headers, timeout=_SERVER_SECONDS) as reply:
-            data = b""
-            for chunk in reply.iter_bytes():
-                data += chunk
-                if len(data) > _BODY:
-                    break
-    except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
-        return "server", base_url, f"cannot be reached ({printable(str(error))}): is it up, at that address?"
-    status = reply.status_code
-    if status in (401, 403):
-        return "server", f"{base_url}: HTTP {status}", "wants a key, or another one: see --api-key-env"
-    try:
-        names = [printable(str(model["id"])) for model in json.loads(data)["data"]]
-    except (ValueError, KeyError, TypeError, RecursionError):
+    said, names = serving.listed(chat.removesuffix("/chat/completions"), key)
+    if said in ("HTTP 401", "HTTP 403"):
+        return "server", f"{base_url}: {said}", "wants a key, or another one: see --api-key-env"
+    if names is None and said.startswith("cannot"):
+        return "server", base_url, f"{printable(said)}: is it up, at that address?"
+    if names is None:
         # Not every server has such a list, so this may be one; or it is none.
-        return "server", f"{base_url}: lists no models (HTTP {status})", "optional: is the address right?"
+        return "server", f"{base_url}: lists no models ({said})", "optional: is the address right?"
+    names = [printable(name) for name in names]
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     listed = f"{', '.join(names[:_NAMED])}{more}" if names else "it names none"
     return "server", f"{base_url} answers; models for --model and --adapter-name: {listed}", ""

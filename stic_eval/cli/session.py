@@ -87,11 +87,11 @@ class Session:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The base model's content, its weights' type, and how they are packed: answers depend on all."""
+        """The base model's content, its weights' type, how they are packed, and attention, if it is named."""
         if self.config.engine == "openai":
             return self.model_fingerprint
-        packed = self.config.quantization
-        return content_key([self.model_fingerprint, self.dtype, *([packed] if packed else [])])
+        ways = [self.config.quantization, self.config.attn]
+        return content_key([self.model_fingerprint, self.dtype, *(way for way in ways if way)])
 
     @cached_property
     def base(self) -> HFModel:
@@ -198,6 +198,12 @@ class Session:
                 else:
                     entry.keys[benchmark.name], entry.summaries[benchmark.name] = key, summary
             entry.stages[:] = self.trained(variant) or old_stages.get(variant.folder, [])
+        # What is wrong with rows, or with names at a server, is told before hours of work.
+        for _, _, benchmark, _ in todo:
+            self.samples(benchmark)
+        if todo:
+            serving.check_names(self.config, self.variants)
+            self.report.log(f"answers by {serving.described(self.config, self.dtype)}")
         for entry, variant, benchmark, key in todo:
             entry.summaries[benchmark.name] = self.evaluate(benchmark, variant)
             entry.keys[benchmark.name] = key
@@ -372,7 +378,7 @@ class Session:
         provenance.keep_curves((stage for e in entries for stage in e.stages), self.stages, self.folder)
 
     def _save(self, entries: Sequence[runs.Entry]) -> runs.Scores:
-        notes = serving.notes(self.config, self.variants)
+        notes = serving.notes(self.config, self.variants, self.dtype)
         notes += asking.rounding((s for entry in entries for s in entry.summaries.values()), self.dtype)
         scores = runs.Scores(self.config.name, self.columns(), list(entries), notes, self.config.model)
         runs.save(scores, self.folder)

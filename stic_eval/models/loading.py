@@ -190,9 +190,10 @@ def _adapted(base: Any, adapter: Path) -> Any:
     try:
         peft = PeftModel.from_pretrained(base, str(adapter), is_trainable=False).eval()
         if not isinstance(peft.base_model, BaseTuner):
-            kind = peft.peft_config["default"].peft_type.value
+            kind: Any = peft.peft_config["default"].peft_type
             raise UserError(
-                f"adapter {adapter}: is of the kind {kind}; give one that changes layers, e.g. LoRA"
+                f"adapter {adapter}: is of the kind {getattr(kind, 'value', kind)}; give one that changes "
+                "layers, e.g. LoRA"
             )
         return peft
     except UserError:

@@ -280,7 +280,8 @@ def test_what_decides_answers_is_in_the_key_and_nothing_else() -> None:
     for aside in ({"concurrency": 3}, {"timeout": 5.0}, {"attempts": 1}, {"api_key_env": "X"}):
         assert served(**aside).key == served().key
     plain = config().key
-    assert config(attn="eager").key == config(gradient_checkpointing=True).key == plain
+    assert config(gradient_checkpointing=True).key == plain
+    assert config(attn="eager").key != plain  # in 16 bits it moves some answers
     assert len({config(load_in_4bit=True).key, config(load_in_8bit=True).key, plain}) == 3
 
 
