@@ -16,7 +16,7 @@ help:
 	@echo 'make test    set up, then run the tests'
 	@echo 'make check   ruff, mypy --strict, import-linter, no empty block in README.md'
 	@echo 'make format  let ruff put the code in order'
-	@echo 'make bench   measure this program: against its rivals, and make run against its promises (about 30 minutes)'
+	@echo 'make bench   measure this program: against its rivals, and make run against its promises (about 25 minutes)'
 	@echo 'make readme  regenerate docs/benchmarks.md and the output shown in README.md'
 	@echo 'make results regenerate results/ (three seeds, every control and ablation; an estimated two hours)'
 	@echo 'make clean   remove .venv'

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import connection, get_context
+from multiprocessing import connection, get_context, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any, Protocol
@@ -139,16 +139,19 @@ def _free(workers: list[_Worker], setup: Setup, common: Any, jobs: int) -> _Work
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Lets processes that are started meanwhile ignore Ctrl-C, which a terminal sends to them as well."""
-    try:
-        old = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    except ValueError:  # not in the main thread, where nobody presses Ctrl-C
+    """Makes processes that are started meanwhile deaf to Ctrl-C, which a terminal sends to them as well.
+
+    Here it is not ignored, which would lose it, but heard afterwards.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    resource_tracker.ensure_running()  # else it is started with the first process, and unblocks signals
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, old)
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)
 
 
 def _listen(busy: Sequence[_Worker], workers: list[_Worker]) -> Iterator[Event]:
@@ -186,6 +189,7 @@ def _end(workers: Sequence[_Worker]) -> None:
 
 def _work(pipe: Connection, number: int, setup: Setup, common: Any) -> None:
     """A worker's life: tasks until there are none, or until nobody listens any more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Leaving as Python does gives back what the libraries have taken of the system.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     handle: Callable[[Any, Send], None] | None = None
