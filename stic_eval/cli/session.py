@@ -101,11 +101,6 @@ class Session:
         if self._beside is not None:
             return self._beside.base
         config = self.config
-        how: dict[str, Any] = {
-            "attn": config.attn,
-            "quantization": config.quantization,
-            "gradient_checkpointing": config.gradient_checkpointing,
-        }
         with self.report.step(f"load {config.model}"):
             # The type by name, so that answers are never filed under another than they were given in.
             return HFModel.load(
@@ -115,7 +110,9 @@ class Session:
                 dtype=self.dtype,
                 batch_size=config.batch_size,
                 trust_remote_code=config.trust_remote_code,
-                **{name: value for name, value in how.items() if value is not None},
+                attn=config.attn,
+                quantization=config.quantization,
+                gradient_checkpointing=config.gradient_checkpointing,
             )
 
     @property

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -152,9 +152,8 @@ class Engine:
     def _fits(self, work: Callable[[], object]) -> bool:
         """Does work; whether there was memory for it."""
         try:
-            self._loaded.attach(
-                self._adapter, self._adapter_key
-            )  # another view may have been asked meanwhile
+            # Another view may have been asked meanwhile.
+            self._loaded.attach(self._adapter, self._adapter_key)
             with torch.inference_mode():
                 work()
         except Exception as error:
@@ -165,14 +164,9 @@ class Engine:
         return False  # outside of the handler, which keeps the failed attempt's tensors alive
 
     def _answer(self, row: Row) -> Answer:
-        tokens, generation = row.tokens, row.prompt.request.generation
-        reason: Literal["stop", "length"] = "stop" if tokens[-1] in self._loaded.ends else "length"
-        text = self._loaded.processor.tokenizer.decode(
-            tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        assert len(tokens) <= generation.max_new_tokens
-        row.tokens = []
-        return row.prompt.request, Response(text.strip(), len(tokens), reason, row.seconds)
+        response = self._loaded.response(row.tokens, row.seconds)
+        row.tokens = []  # handed on
+        return row.prompt.request, response
 
     # ------------------------------------------------------------ what is kept
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from stic_eval.types import Request
 
 if TYPE_CHECKING:
-    from stic_eval.models.prompts import Beginning, Group, Key, Prompt, Prompter, Written
+    from stic_eval.models.prompts import Beginning, Key, Prompt, Prompter, Written
 
 # Requests that are looked at for common images and like lengths, and how many are taken at a time.
 WINDOW, _STEP = 256, 32
@@ -43,9 +43,7 @@ class Feed:
     ) -> None:
         self._stream, self._prompter, self._known, self._at_hand = iter(requests), prompter, known, at_hand
         self._waiting: deque[list[Written]] = deque()  # alike in their beginnings
-        self._looked_at = 0
-        self._prepared: deque[tuple[int, Future[tuple[Group, list[Prompt]]]]] = deque()
-        self._ahead = 0
+        self._prepared: deque[tuple[int, Future[list[Prompt]]]] = deque()  # with how many they are
         self._largest = 1  # bytes of the pixels of a request's images, the most so far
         self._ready: deque[Prompt] = deque()
         self._ended = False
@@ -76,10 +74,8 @@ class Feed:
         while self._prepared and len(self._ready) < most:
             if not self._prepared[0][1].done() and not (idle and len(self._ready) < enough):
                 break
-            count, future = self._prepared.popleft()
-            group, prompts = future.result()
-            self._ahead -= count
-            self._largest = max(self._largest, group.pixel_bytes)
+            prompts = self._prepared.popleft()[1].result()
+            self._largest = max(self._largest, prompts[0].group.pixel_bytes)
             self._ready.extend(prompts)
             self._refill()
         if self._prepared and len(self._ready) < enough:
@@ -91,14 +87,13 @@ class Feed:
         self._ready.extendleft(reversed(list(prompts)))
 
     def _refill(self) -> None:
-        if not self._ended and self._looked_at <= WINDOW - _STEP:
-            new = list(islice(self._stream, WINDOW - self._looked_at))
-            self._ended = len(new) < WINDOW - self._looked_at
+        wanted = WINDOW - sum(map(len, self._waiting))
+        if not self._ended and wanted >= _STEP:
+            new = list(islice(self._stream, wanted))
+            self._ended = len(new) < wanted
             self._arrange(new)
         while self._waiting and self._room_ahead():
             alike = self._waiting.popleft()
-            self._looked_at -= len(alike)
-            self._ahead += len(alike)
             future = self._pool.submit(self._prompter.cut, alike, self._known(alike[0].key))
             # What is at hand now may not be for long, and is quickly prepared.
             put = self._prepared.appendleft if self._at_hand(alike[0].key) else self._prepared.append
@@ -107,7 +102,8 @@ class Feed:
     def _room_ahead(self) -> bool:
         at_hand = self._at_hand(self._waiting[0][0].key)
         most = 2 * _AHEAD if at_hand else _AHEAD
-        return self._ahead < most and (at_hand or len(self._prepared) * self._largest < _AHEAD_BYTES)
+        ahead = sum(count for count, _ in self._prepared)
+        return ahead < most and (at_hand or len(self._prepared) * self._largest < _AHEAD_BYTES)
 
     def _arrange(self, new: list[Request]) -> None:
         """Puts new requests with those that wait: alike together, those at hand first, then the longest."""
@@ -119,4 +115,3 @@ class Feed:
             key=lambda alike: (not self._at_hand(alike[0].key), -max(len(one.text) for one in alike)),
         )
         self._waiting = deque(order)
-        self._looked_at = sum(map(len, order))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,8 +14,10 @@ from stic_eval.models import memory
 from stic_eval.models.fingerprint import local_model, model_fingerprint
 from stic_eval.models.kept import BoundedStore, PrefixStore
 from stic_eval.models.memory import Packed, free_bytes
+from stic_eval.models.room import out_of_memory
 from stic_eval.models.stills import load_processor
 from stic_eval.models.text import control_tokens
+from stic_eval.types import Response
 
 if TYPE_CHECKING:
     import torch
@@ -75,6 +78,21 @@ class Loaded:
         model = self.base if self.peft is None else self.peft
         return model.eval() if model.training else model
 
+    def moved(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """A processor's tensors on the model's device, those that are no whole numbers in its type."""
+        return {
+            name: value.to(self.device, self.dtype if value.is_floating_point() else None)
+            for name, value in inputs.items()
+        }
+
+    def response(self, tokens: Sequence[int], seconds: float) -> Response:
+        """An answer of these token ids, the end token included if there was one."""
+        text = self.processor.tokenizer.decode(
+            tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        reason: Literal["stop", "length"] = "stop" if tokens[-1] in self.ends else "length"
+        return Response(text.strip(), len(tokens), reason, seconds)
+
     @property
     def workers(self) -> int:
         """Threads that prepare requests: on a CPU one, for the model needs the others."""
@@ -95,7 +113,6 @@ def load(
     gradient_checkpointing: bool | None = None,
 ) -> Loaded:
     """Loads a model and its processor; see `HFModel.load`."""
-    import torch
     from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig
     from transformers.utils import logging
 
@@ -116,7 +133,7 @@ def load(
     except UserError:
         raise
     except Exception as error:  # transformers and safetensors raise a dozen kinds
-        if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error):
+        if out_of_memory(error):
             free = free_bytes(where)
             said = memory.too_large(model, count, _name(kind), quantization, where, free)
             raise UserError(said) from error

@@ -76,13 +76,15 @@ class Passes:
             if seen is not None:
                 found[id(group)] = seen.to(self._loaded.device)
             elif group.pixels is not None:
-                alike[tuple((name, pixels.shape) for name, pixels in group.pixels.items())].append(group)
+                alike[tuple((name, tensor.shape) for name, tensor in group.pixels.items())].append(group)
         for groups in alike.values():
             most = _GPU_PIXELS if self.on_gpu else _CPU_PIXELS
             at_once = min(_IMAGES, max(1, most // max(groups[0].pixel_bytes, 1)))
             for start in range(0, len(groups), at_once):
                 part = groups[start : start + at_once]
-                encoded = vision.encode(self._model, [self._moved(group.pixels or {}) for group in part])
+                encoded = vision.encode(
+                    self._model, [self._loaded.moved(group.pixels or {}) for group in part]
+                )
                 for group, features in zip(part, encoded, strict=True):
                     found[id(group)] = features
                     if self._loaded.reuse:
@@ -98,12 +100,6 @@ class Passes:
     def _kept(self, group: Group) -> vision.Features | None:
         known = self.known(group.key)
         return known.features if known is not None else None
-
-    def _moved(self, pixels: Any) -> dict[str, Tensor]:
-        return {
-            name: value.to(self._loaded.device, self._loaded.dtype if value.is_floating_point() else None)
-            for name, value in pixels.items()
-        }
 
     def whole(
         self, prompts: Sequence[Prompt], features: dict[int, vision.Features], pool: kv.Pool, first: int = 0
@@ -138,11 +134,9 @@ class Passes:
         given: dict[str, Any] = {name: kind.to(device) for name, kind in kinds.items()}
         if seen:
             given["mm_encoder_outputs"] = vision.joined(seen)
-        lanes = kv.Lanes(
-            pool.part(first, *ids.shape), mask.to(device), positions.new_zeros(0), positions.new_zeros(0)
-        )
-        logits = self._forward(lanes, ids.to(device), positions.to(device), **given)
-        return self._begun(prompts, lanes, logits, begin)
+        cache, mask = pool.part(first, *ids.shape), mask.to(device)
+        logits = self._forward(cache, mask, ids.to(device), positions.to(device), **given)
+        return self._begun(prompts, cache, mask, logits, begin)
 
     def continued(
         self, prompts: Sequence[Prompt], prefixes: Sequence[kv.Prefix], pool: kv.Pool, first: int = 0
@@ -168,20 +162,18 @@ class Passes:
             positions[row, start:] = prompt.group.beginning.next + torch.arange(len(prompt.rest))
         if self._axes:
             positions = positions.expand(3, *positions.shape)
-        lanes = kv.Lanes(
-            cache, torch.cat([before, mask.to(device)], dim=1), positions.new_zeros(0), positions.new_zeros(0)
-        )
-        logits = self._forward(lanes, ids.to(device), positions.to(device))
-        return self._begun(prompts, lanes, logits, begin)
+        mask = torch.cat([before, mask.to(device)], dim=1)
+        logits = self._forward(cache, mask, ids.to(device), positions.to(device))
+        return self._begun(prompts, cache, mask, logits, begin)
 
     def _begun(
-        self, prompts: Sequence[Prompt], lanes: kv.Lanes, logits: Tensor, begin: float
+        self, prompts: Sequence[Prompt], cache: kv.Growing, mask: Tensor, logits: Tensor, begin: float
     ) -> tuple[list[Row], kv.Lanes]:
         """Rows with their first token."""
         rows = [Row(prompt, Sampler(prompt.request.generation)) for prompt in prompts]
         following = [prompt.group.beginning.next + len(prompt.rest) for prompt in prompts]
-        lanes.position = torch.tensor(following, device=self._loaded.device)
-        self._chosen(rows, lanes, logits)
+        position = torch.tensor(following, device=self._loaded.device)
+        lanes = kv.Lanes(cache, mask, position, self._chosen(rows, logits))
         for row in rows:
             row.seconds = (time.perf_counter() - begin) / len(rows)
         return rows, lanes
@@ -193,21 +185,24 @@ class Passes:
         start = time.perf_counter()
         ids, positions = lanes.last[:, None], lanes.position[:, None]
         lanes.mask = torch.cat([lanes.mask, torch.ones_like(ids)], dim=1)
-        logits = self._forward(lanes, ids, positions.expand(3, *positions.shape) if self._axes else positions)
-        lanes.position = lanes.position + 1
-        self._chosen(rows, lanes, logits)
+        if self._axes:
+            positions = positions.expand(3, *positions.shape)
+        logits = self._forward(lanes.cache, lanes.mask, ids, positions)
+        lanes.position, lanes.last = lanes.position + 1, self._chosen(rows, logits)
         for row in rows:
             row.seconds += (time.perf_counter() - start) / len(rows)
 
-    def _forward(self, lanes: kv.Lanes, ids: Tensor, positions: Tensor, **given: Any) -> Tensor:
+    def _forward(
+        self, cache: kv.Growing, mask: Tensor, ids: Tensor, positions: Tensor, **given: Any
+    ) -> Tensor:
         """Logits after the last token, float32 of shape (rows, vocabulary)."""
         if "logits_to_keep" in self._takes:
             given["logits_to_keep"] = 1
         output = self._model(
             input_ids=ids,
-            attention_mask=lanes.mask,
+            attention_mask=mask,
             position_ids=positions,
-            past_key_values=lanes.cache,
+            past_key_values=cache,
             use_cache=True,
             **given,
         )
@@ -216,10 +211,12 @@ class Passes:
             self.trace.append(logits)
         return logits
 
-    def _chosen(self, rows: Sequence[Row], lanes: kv.Lanes, logits: Tensor) -> None:
-        lanes.last = choose(logits, [row.sampler for row in rows])
-        for row, token in zip(rows, lanes.last.tolist(), strict=True):
+    def _chosen(self, rows: Sequence[Row], logits: Tensor) -> Tensor:
+        """Each row's next token."""
+        tokens = choose(logits, [row.sampler for row in rows])
+        for row, token in zip(rows, tokens.tolist(), strict=True):
             if not row.done:
                 row.tokens.append(token)
                 over = len(row.tokens) >= row.prompt.request.generation.max_new_tokens
                 row.done = over or token in self._loaded.ends
+        return tokens

@@ -7,13 +7,13 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from stic_eval.models.room import out_of_memory, release, too_small
 from stic_eval.models.sampling import Sampler, perturbed
-from stic_eval.models.text import written
+from stic_eval.models.text import adds_start, written
 from stic_eval.types import Request, Response
 
 if TYPE_CHECKING:
@@ -57,12 +57,8 @@ def answers(
             start = time.perf_counter()
             rows = _answered(loaded, adapter, key, batch[:most])
             seconds = (time.perf_counter() - start) / len(rows)
-            for asked, (tokens, stopped) in zip(batch, rows, strict=False):
-                text = loaded.processor.tokenizer.decode(
-                    tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
-                )
-                reason: Literal["stop", "length"] = "stop" if stopped else "length"
-                yield asked.request, Response(text.strip(), len(tokens), reason, seconds)
+            for asked, tokens in zip(batch, rows, strict=False):
+                yield asked.request, loaded.response(tokens, seconds)
 
 
 def _batches(asked: Sequence[_Asked], most: int) -> Iterator[list[_Asked]]:
@@ -76,9 +72,8 @@ def _batches(asked: Sequence[_Asked], most: int) -> Iterator[list[_Asked]]:
         yield from (group[start : start + most] for start in range(0, len(group), most))
 
 
-def inputs_of(loaded: Loaded, batch: Sequence[_Asked]) -> dict[str, torch.Tensor]:
+def _inputs(loaded: Loaded, batch: Sequence[_Asked]) -> dict[str, torch.Tensor]:
     """Model inputs on the device: token ids of shape (rows, tokens), padded on the left, and pixels."""
-    bos = loaded.processor.tokenizer.bos_token
     images = [[image.load() for image in asked.request.images] for asked in batch]
     inputs = loaded.processor(
         text=[asked.prompt for asked in batch],
@@ -86,19 +81,13 @@ def inputs_of(loaded: Loaded, batch: Sequence[_Asked]) -> dict[str, torch.Tensor
         padding=True,
         padding_side="left",
         return_tensors="pt",
-        # A template that writes the start token itself must not get a second one.
-        add_special_tokens=not (bos and batch[0].prompt.startswith(bos)),
+        add_special_tokens=adds_start(loaded.processor.tokenizer, batch[0].prompt),
     )
-    return {
-        name: value.to(loaded.device, loaded.dtype if value.is_floating_point() else None)
-        for name, value in inputs.items()
-    }
+    return loaded.moved(inputs)
 
 
-def _answered(
-    loaded: Loaded, adapter: Path | None, key: str, batch: Sequence[_Asked]
-) -> list[tuple[list[int], bool]]:
-    """Generated token ids of each row up to its end token, and whether there was one."""
+def _answered(loaded: Loaded, adapter: Path | None, key: str, batch: Sequence[_Asked]) -> list[list[int]]:
+    """Generated token ids of each row up to its end token."""
     try:
         output, width = generated(loaded, adapter, key, batch)
     except Exception as error:
@@ -139,7 +128,7 @@ def generated(
         return_dict_in_generate=True,
         **wanted,
     )
-    inputs = inputs_of(loaded, batch)
+    inputs = _inputs(loaded, batch)
     model = loaded.attach(adapter, key)
     with torch.inference_mode():
         output = model.generate(**inputs, generation_config=config, logits_processor=processors)
@@ -151,6 +140,6 @@ def asked(loaded: Loaded, request: Request) -> _Asked:
     return _Asked(request, written(loaded.processor, [request], loaded.control)[0])
 
 
-def _cut(row: list[int], ends: frozenset[int]) -> tuple[list[int], bool]:
-    end = next((i for i, token in enumerate(row) if token in ends), None)
-    return (row, False) if end is None else (row[: end + 1], True)
+def _cut(row: list[int], ends: frozenset[int]) -> list[int]:
+    end = next((i for i, token in enumerate(row) if token in ends), len(row))
+    return row[: end + 1]

@@ -68,7 +68,7 @@ def _compared(loaded: Loaded) -> frozenset[str]:
     tokens = output.sequences[0, width:].tolist()[: len(expected)]
     maker, passes = prompter(loaded), Passes(loaded)
     with torch.inference_mode():
-        _, (other, prompt) = maker.cut(maker.written([first, second]), None)
+        other, prompt = maker.cut(maker.written([first, second]), None)
         features = passes.features([other, prompt])
 
         def agree(rows: list[Row], lanes: kv.Lanes) -> bool:

@@ -2,7 +2,7 @@
 
 A prompt is cut behind its last image token. What lies before depends on the images and on what the
 template writes there, and is made once for all questions about them; of a further question only the text is
-tokenized. That this gives the processor's own ids is checked on the first question about every image.
+tokenized. That this gives the processor's own ids is checked on the first question about images of a size.
 """
 
 from __future__ import annotations
@@ -16,16 +16,13 @@ from dataclasses import dataclass, field
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
-from stic_eval.models.text import conversation, written
+from stic_eval.models.text import PER_TOKEN, adds_start, written
+from stic_eval.types import Generation, Message, Request
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from stic_eval.models.vision import Features
-    from stic_eval.types import Request
-
-# What a processor gives for each token, beside ids and attention.
-_PER_TOKEN = ("token_type_ids", "mm_token_type_ids")
 
 # Sizes of images whose prompts are remembered.
 _SIZES = 256
@@ -160,19 +157,15 @@ class Prompter:
         kind = (len(request.images), before)
         if kind not in self._heads:
             mark = "qzxqzx"
-            (sample,) = self._processor.apply_chat_template(
-                [conversation(before, mark, len(request.images), self._control)],
-                add_generation_prompt=True,
-                tokenize=False,
-            )
-            head, found, _ = sample.partition(mark)
-            self._heads[kind] = head if found and head else None
+            sample = Request((*before, Message("user", mark)), request.images, Generation())
+            before_it, found, _ = written(self._processor, [sample], self._control)[0].partition(mark)
+            self._heads[kind] = (found and before_it) or None
         head = self._heads[kind]
         return head if head is not None and text.startswith(head) else text
 
     # ------------------------------------------------------------ tokens
 
-    def cut(self, asked: Sequence[Written], known: Beginning | None) -> tuple[Group, list[Prompt]]:
+    def cut(self, asked: Sequence[Written], known: Beginning | None) -> list[Prompt]:
         """Prompts with one beginning.
 
         Args:
@@ -185,11 +178,11 @@ class Prompter:
         with self._processor_of_ones_own():
             return self._cut(asked, known)
 
-    def _cut(self, asked: Sequence[Written], known: Beginning | None) -> tuple[Group, list[Prompt]]:
+    def _cut(self, asked: Sequence[Written], known: Beginning | None) -> list[Prompt]:
         first = asked[0]
         if known is not None and known.frame is not None:
             group = Group(first.key, known)
-            return group, [Prompt(one.request, group, self._rest(one, known.frame)) for one in asked]
+            return [Prompt(one.request, group, self._rest(one, known.frame)) for one in asked]
         group, rest = self._processed(first)
         prompts = [Prompt(first.request, group, rest)]
         frame = group.beginning.frame
@@ -201,7 +194,7 @@ class Prompter:
             else:
                 own, ids = self._processed(one)
                 prompts.append(Prompt(one.request, own, ids))
-        return group, prompts
+        return prompts
 
     def _processed(self, one: Written) -> tuple[Group, tuple[int, ...]]:
         """A prompt's beginning and what follows, as the processor has them."""
@@ -244,19 +237,17 @@ class Prompter:
         import torch
 
         processor, recorder = self._own()
-        bos = recorder.bos_token
         inputs = dict(
             processor(
                 text=[one.text],
                 images=[images] if images else None,
                 return_tensors="pt",
-                # A template that writes the start token itself must not get a second one.
-                add_special_tokens=not (bos and one.text.startswith(bos)),
+                add_special_tokens=adds_start(recorder, one.text),
             )
         )
         ids = inputs.pop("input_ids")[0]
         inputs.pop("attention_mask", None)
-        kinds = {name: inputs.pop(name)[0] for name in _PER_TOKEN if name in inputs}
+        kinds = {name: inputs.pop(name)[0] for name in PER_TOKEN if name in inputs}
         places = (ids == self._image_token).nonzero() if self._image_token is not None else ids[:0]
         count = int(places[-1]) + 1 if images and len(places) else 0
         rest = tuple(ids[count:].tolist())
@@ -276,10 +267,8 @@ class Prompter:
         text = seen[0] if isinstance(seen, list) and len(seen) == 1 else seen
         if not question.strip() or not isinstance(text, str):
             return None
-        bare = text
-        while bare and not bare.endswith(
-            question
-        ):  # a processor may end a prompt in white space (PaliGemma's)
+        bare = text  # a processor may end a prompt in white space (PaliGemma's)
+        while bare and not bare.endswith(question):
             if not bare[-1].isspace():
                 return None
             bare = bare[:-1]

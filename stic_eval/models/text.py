@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stic_eval.types import Message, Request
+    from stic_eval.types import Request
+
+# What a processor gives for each token, beside ids and attention: kinds of tokens, of which text is 0.
+PER_TOKEN = ("token_type_ids", "mm_token_type_ids")
 
 
 def control_tokens(processor: Any) -> tuple[str, ...]:
@@ -45,12 +48,6 @@ def _turns(request: Request, control: tuple[str, ...]) -> list[dict[str, Any]]:
     return turns
 
 
-def conversation(
-    before: Sequence[Message], text: str, images: int, control: tuple[str, ...]
-) -> list[dict[str, Any]]:
-    """Turns of which the last asks a text, as it is, about so many images."""
-    turns: list[dict[str, Any]] = [
-        {"role": m.role, "content": [{"type": "text", "text": plain(m.text, control)}]} for m in before
-    ]
-    parts = [{"type": "image"}] * images + [{"type": "text", "text": text}]
-    return [*turns, {"role": "user", "content": parts}]
+def adds_start(tokenizer: Any, prompt: str) -> bool:
+    """Whether a prompt is to be given the tokenizer's special tokens: not if the template wrote the start."""
+    return not (tokenizer.bos_token and prompt.startswith(tokenizer.bos_token))

@@ -95,14 +95,20 @@ def joined(features: Sequence[Features]) -> dict[str, Any]:
     return {"image": output}
 
 
+def text_decoder(model: Any) -> Any:
+    """The text-only decoder, also of a model whose decoder itself holds a tower (a whole model within it)."""
+    decoder = model.get_decoder()
+    inner = getattr(decoder, "language_model", None)
+    return decoder if inner is None else inner
+
+
 def frozen(model: Any) -> bool:
     """Whether nothing of an adapter lies outside of the decoder and its head."""
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils.other import AuxiliaryTrainingWrapper
 
-    decoder, head = model.get_decoder(), model.get_output_embeddings()
-    inner = getattr(decoder, "language_model", None)
-    inside = {id(module) for module in (decoder if inner is None else inner).modules()}
+    head = model.get_output_embeddings()
+    inside = {id(module) for module in text_decoder(model).modules()}
     inside |= {id(module) for module in head.modules()} if head is not None else set()
     added = (BaseTunerLayer, AuxiliaryTrainingWrapper)
     return not any(isinstance(module, added) and id(module) not in inside for module in model.modules())

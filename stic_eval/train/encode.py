@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from stic_eval.errors import UserError
-from stic_eval.models.text import control_tokens, plain
+from stic_eval.models.text import PER_TOKEN, adds_start, control_tokens, plain
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 Turns = Sequence[tuple[str, str]]  # (role, text)
 Span = tuple[int, int]
 
-# Inputs of shape (rows, tokens) beside ids and attention: kinds of tokens, of which text is 0.
-_PER_TOKEN = ("token_type_ids", "mm_token_type_ids")
 # Llama 3.2's: which images a token sees, of shape (rows, tokens, images, tiles). Answers see what the end of
 # the prompt sees, as when it generates.
 _SEEN = "cross_attention_mask"
@@ -52,8 +50,6 @@ def encode(
     rendered = [render(processor, turns, end) for turns in rows]
     tokenizer = processor.tokenizer
     prompts = [text[: spans[0][0]] for text, spans in rendered[: len(images)]]
-    # A template that writes the start token itself must not get a second one.
-    starts = bool(tokenizer.bos_token) and prompts[0].startswith(tokenizer.bos_token)
     output = dict(
         processor(
             text=prompts,
@@ -61,12 +57,12 @@ def encode(
             padding=True,
             padding_side="right",
             return_tensors="pt",
-            add_special_tokens=not starts,
+            add_special_tokens=adds_start(tokenizer, prompts[0]),
         )
     )
     lengths = output.pop("attention_mask").sum(dim=1).tolist()
     heads = [ids[:length] for ids, length in zip(output.pop("input_ids"), lengths, strict=True)]
-    kinds = {name: output.pop(name) for name in _PER_TOKEN if name in output}
+    kinds = {name: output.pop(name) for name in PER_TOKEN if name in output}
     # A processor that gives labels (PaliGemma's) says with a token's type whether it belongs to the answer:
     # of type 0 is the prompt, whose tokens see all of each other, what comes later as well.
     later = 0 if output.pop("labels", None) is None else 1

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from stic_eval.errors import UserError
+from stic_eval.models.vision import text_decoder
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -45,10 +46,7 @@ def target_modules(model: Any) -> str | list[str]:
     """
     from torch import nn
 
-    decoder = model.get_decoder()
-    # The text-only part of a decoder that itself holds a vision tower (a whole model returned as its own).
-    inner = getattr(decoder, "language_model", None)
-    decoder = decoder if inner is None else inner
+    decoder = text_decoder(model)
     prefix = next((name for name, module in model.named_modules() if module is decoder and name), None)
     linear = {name for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     head = model.get_output_embeddings()

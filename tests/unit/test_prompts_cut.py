@@ -40,8 +40,8 @@ def test_ids_are_the_processors_own(
     maker = prompter(model._loaded)
     asked = maker.written(requests)
     assert len({one.key for one in asked}) == 1
-    group, prompts = maker.cut(asked, None)
-    _, later = maker.cut(asked[::-1], group.beginning)
+    prompts = maker.cut(asked, None)
+    later = maker.cut(asked[::-1], prompts[0].group.beginning)
     processor = model.processor
     for request, prompt, again in zip(requests, prompts, reversed(later), strict=True):
         (text,) = written(processor, [request], model._loaded.control)
