@@ -2,7 +2,8 @@
 
 Preference training and fine-tuning, of the embedded model and of a larger random LLaVA whose images take 576
 tokens, on a CPU. Both sides get the same rows in the same order, the same batches, LoRA, optimiser and number
-of steps. There are two rivals, each in its own precision, which this program takes too:
+of steps. There are two rivals, each in its own precision, which this program takes too; and once both come as
+they are, in different precisions:
 
 - TRL with its defaults: its own collator, bfloat16 autocast, gradient checkpointing. This program is given
   `--dtype bfloat16`, and does not checkpoint small models. (TRL is told to log each step and to save nothing:
@@ -39,10 +40,11 @@ VOCABULARY = 32064  # LLaVA-1.5's
 STEPS = 4  # optimiser steps of each training
 # Title, pairs and rows in a batch, rounds.
 MODELS = (("embedded", 8, 16, 2), ("576 tokens", 2, 4, 1))
-# What TRL is set to, and the precision that this program is given.
-RIVALS: dict[str, tuple[dict[str, Any], str]] = {
-    "TRL, its defaults": ({}, "bfloat16"),
-    "TRL, float32, no checkpointing": ({"bf16": False, "gradient_checkpointing": False}, "float32"),
+# What TRL is set to, the precision that this program is given, and whether both compute the same.
+RIVALS: dict[str, tuple[dict[str, Any], str, bool]] = {
+    "TRL, its defaults": ({}, "bfloat16", False),
+    "TRL, float32, no checkpointing": ({"bf16": False, "gradient_checkpointing": False}, "float32", True),
+    "TRL, its defaults in bfloat16": ({}, "float32", False),
 }
 GOAL = 1.0  # never slower
 # "Same" for a loss of float32 that is summed in another order.
@@ -100,15 +102,15 @@ def compared(
     """Times the sides in turn, so often; TRL always starts from the weights in float32."""
     theirs = {"DPO": stock_dpo, "SFT": stock_sft}[stage]
     ours = {"DPO": our_dpo, "SFT": our_sft}[stage]
-    for rival, (settings, kind) in RIVALS.items():
+    for place, (rival, (settings, kind, same)) in enumerate(RIVALS.items()):
         times: tuple[list[float], list[float]] = ([], [])
         for number in range(rounds):
-            place = folder / f"{kind}-{number}"
-            found = theirs(models["float32"], rows, batch, place / "trl", settings)
-            own = ours(models[kind], rows, batch, place / "ours")
+            out = folder / f"{place}-{number}"
+            found = theirs(models["float32"], rows, batch, out / "trl", settings)
+            own = ours(models[kind], rows, batch, out / "ours")
             times[0].extend(found.seconds)
             times[1].extend(own.seconds)
-            if kind == "float32":
+            if same:
                 check(work, own.first, found.first)
         yield Ratio(f"{work}, {kind}", rival, GOAL, tuple(times[0]), tuple(times[1]))
 

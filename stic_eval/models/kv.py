@@ -131,24 +131,24 @@ class Lanes:
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drops all other rows, and the columns that none of these uses; a layer at a time, for memory."""
-        index, first = self._narrow(rows)
+        first = self._narrow(rows)
         for number, layer in enumerate(self.cache.layers):
             used = layer.length - first
             kept: list[Tensor] = []
             for old in (layer.keys, layer.values):
                 kept.append(old.new_empty((len(rows), old.shape[1], used + _ROOM, old.shape[3])))
-                kept[-1][:, :, :used] = old[:, :, first : layer.length][index]
+                _take(rows, old[:, :, first : layer.length], kept[-1][:, :, :used])
             self.cache.layers[number] = Layer.of((kept[0], kept[1]), used)
 
     def move(self, rows: Sequence[int], pool: Pool) -> None:
         """Moves these rows to the front of a pool, and drops the others; a layer at a time, for memory."""
-        index, first = self._narrow(rows)
+        first = self._narrow(rows)
         for number, layer in enumerate(self.cache.layers):
             states = (layer.keys, layer.values)
             start = pool.end - (layer.length - first)
             for room, old in zip(pool.room(number, states), states, strict=True):
                 room[: len(rows), :, :start] = 0
-                room[: len(rows), :, start : pool.end] = old[:, :, first : layer.length][index]
+                _take(rows, old[:, :, first : layer.length], room[: len(rows), :, start : pool.end])
             self.cache.layers[number] = None
 
     def columns(self, rows: Sequence[int]) -> int:
@@ -156,13 +156,22 @@ class Lanes:
         used = self.mask[list(rows)].any(0)
         return len(used) - int(used.long().argmax())
 
-    def _narrow(self, rows: Sequence[int]) -> tuple[Tensor, int]:
-        """Keeps what is known of these rows; gives their numbers, and the first column that they use."""
+    def _narrow(self, rows: Sequence[int]) -> int:
+        """Keeps what is known of these rows; gives the first column that they use."""
         first = self.mask.shape[1] - self.columns(rows)
         index = torch.tensor(rows, device=self.mask.device)
         self.mask = self.mask[index, first:].contiguous()
         self.position, self.last = self.position[index], self.last[index]
-        return index, first
+        return first
+
+
+def _take(rows: Sequence[int], states: Tensor, into: Tensor) -> None:
+    """Copies rows of states; all at once where they stand side by side, and never by way of a third place."""
+    begin = 0
+    for end in range(1, len(rows) + 1):
+        if end == len(rows) or rows[end] != rows[end - 1] + 1:
+            into[begin:end] = states[rows[begin] : rows[end - 1] + 1]
+            begin = end
 
 
 class Pool:

@@ -18,6 +18,11 @@ def test_answers_go_by_image_and_question_and_are_transformers_own(
     checks.generates(member, requests)
 
 
+def test_what_is_shared_is_what_the_family_allows(member: Member) -> None:
+    # Else a model that is answered the slow way, by transformers' `generate`, would not be noticed.
+    assert ("prefix" in member.hf.ways) == (not member.family.unshared)
+
+
 @pytest.mark.parametrize("reuse", [True, False, "always"])
 def test_answers_do_not_depend_on_the_batch(member: Member, requests: list[Request], reuse: Any) -> None:
     checks.independent_of_batch(member, requests, reuse=reuse)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,8 @@ from stic_eval.evals.solvers import describe_and_respond
 from stic_eval.images import scan_images
 from stic_eval.models import feed
 from stic_eval.models.hf import HFModel
-from stic_eval.types import Generation, ImageRef, Message, Request, Sample
-
-TWELVE = Generation(12)
-QUESTIONS = ("What?", "Describe the image, with all that is in it.", "Is it red?\nAnswer yes or no.", "é…")
+from stic_eval.types import Generation, ImageRef, Request, Sample
+from tests.questions import QUESTIONS, TWELVE, answers, mixed, request
 
 
 @pytest.fixture(scope="module")
@@ -28,21 +26,6 @@ def images(photos: Path) -> list[ImageRef]:
 
 def load(folder: Path, **how: Any) -> HFModel:
     return HFModel.load(str(folder), device="cpu", **how)
-
-
-def request(text: str, image: ImageRef | None = None, generation: Generation = TWELVE) -> Request:
-    return Request((Message("user", text),), (image,) if image else (), generation)
-
-
-def mixed(images: Sequence[ImageRef], generation: Generation = TWELVE) -> list[Request]:
-    asked = [request(text, image, generation) for image in images for text in QUESTIONS]
-    return asked + [request(text, None, generation) for text in QUESTIONS]
-
-
-def answers(model: HFModel, requests: Sequence[Request]) -> dict[Request, tuple[str, int, str]]:
-    found = {asked: (a.text, a.n_tokens, a.finish_reason) for asked, a in model.generate(requests)}
-    assert len(found) == len(set(requests))
-    return found
 
 
 @pytest.fixture

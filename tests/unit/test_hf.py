@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,7 @@ from stic_eval.errors import UserError
 from stic_eval.images import scan_images
 from stic_eval.models.hf import HFModel
 from stic_eval.types import Generation, ImageRef, Message, Request, Response
-
-TWELVE = Generation(12)
-QUESTIONS = ("What?", "Describe the image, with all that is in it.", "Is it red?\nAnswer yes or no.", "é…")
+from tests.questions import QUESTIONS, answers, mixed, request
 
 
 @pytest.fixture(scope="module")
@@ -29,22 +26,6 @@ def images(photos: Path) -> list[ImageRef]:
 @pytest.fixture(scope="module")
 def model(tiny_vlm: Path) -> HFModel:
     return HFModel.load(str(tiny_vlm), device="cpu", batch_size=7)
-
-
-def request(text: str, image: ImageRef | None = None, generation: Generation = TWELVE) -> Request:
-    return Request((Message("user", text),), (image,) if image else (), generation)
-
-
-def mixed(images: Sequence[ImageRef], generation: Generation = TWELVE) -> list[Request]:
-    """Requests of several lengths, with images and without."""
-    asked = [request(text, image, generation) for image in images for text in QUESTIONS]
-    return asked + [request(text, None, generation) for text in QUESTIONS]
-
-
-def answers(model: HFModel, requests: Sequence[Request]) -> dict[Request, tuple[str, int, str]]:
-    found = {asked: (a.text, a.n_tokens, a.finish_reason) for asked, a in model.generate(requests)}
-    assert len(found) == len(requests)
-    return found
 
 
 # ---------------------------------------------------------------- batches
