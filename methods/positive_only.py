@@ -45,4 +45,10 @@ def plan(config: PositiveOnlyConfig, data: Data) -> Plan:
     return Plan(adapter, "describe_and_respond")
 
 
-method = Method("positive_only", "Positive only", plan, PositiveOnlyConfig)
+NOTES = {
+    "preferred": "as STIC",
+    "dispreferred": "none",
+    "training": "fine-tuning on preferred descriptions, then as STIC's stage 2",
+    "reads": "images; instruction data",
+}
+method = Method("positive_only", "Positive only", plan, PositiveOnlyConfig, notes=NOTES)

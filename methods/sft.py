@@ -27,4 +27,5 @@ def plan(config: SftConfig, data: Data) -> Plan:
     return Plan(stages.infused_sft(data, tuning=two, lora=config.lora) if two.items else None, "direct")
 
 
-method = Method("sft", "SFT only", plan, SftConfig)
+NOTES = {"training": "fine-tuning on instruction data as it is", "reads": "instruction data"}
+method = Method("sft", "SFT only", plan, SftConfig, notes=NOTES)

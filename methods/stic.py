@@ -89,5 +89,16 @@ class Stage1OnlyConfig(SticConfig):
 
 
 PAPER = "Deng et al., Enhancing Large Vision Language Models with Self-Training on Image Comprehension, 2024"
-method = Method("stic", "STIC", plan, SticConfig, PAPER)
-stage1 = Method("stic_stage1", "STIC, stage 1 only", plan, Stage1OnlyConfig, PAPER)
+STAGE_1 = {
+    "preferred": "description by a step-by-step prompt",
+    "dispreferred": "description of a corrupted image, or by a misleading prompt",
+    "training": "DPO with a term on the preferred answer",
+    "reads": "images",
+}
+NOTES = {
+    **STAGE_1,
+    "training": f"{STAGE_1['training']}; fine-tuning with own descriptions in the prompts",
+    "reads": "images; instruction data",
+}
+method = Method("stic", "STIC", plan, SticConfig, PAPER, NOTES)
+stage1 = Method("stic_stage1", "STIC, stage 1 only", plan, Stage1OnlyConfig, PAPER, STAGE_1)

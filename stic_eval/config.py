@@ -45,24 +45,25 @@ def load(
     Raises:
         UserError: An unknown key, name or preset, or a value that does not fit.
     """
-    given = {key: value for key, value in (flags or {}).items() if value is not None}
-    from_file = read_file(file) if file else {}
+    from_file = _by_name(read_file(file), f"--config {file}") if file else {}
+    given = _by_name({key: value for key, value in (flags or {}).items() if value is not None}, "flags")
     pairs = [pair for item in overrides for pair in _split(item)]
     direct = {path: value for path, value in pairs if path.split(".")[0] in RunConfig.model_fields}
+    direct = _by_name(direct, "-o plugins")
     model = direct.get("model", given.get("model", from_file.get("model")))
     preset = preset or from_file.get("preset")
     named = model is not None or preset is not None
     preset = preset or ("pocket" if model in (None, "pocket") else None)
-    merged: dict[str, Any] = {}
+    shipped = _checked(read_preset(preset), f"preset {preset}") if preset else {}
+    merged = dict(shipped)
     if preset:
-        merged = _checked(read_preset(preset), f"preset {preset}")
         merged["preset"] = preset
     checked = _checked(from_file, f"--config {file}")
     # Weights that a file gives are the weights, not some more beside the preset's.
     whole = [
         f"method_options.{name}.{path}"
         for name in checked.get("method_options") or {}
-        for path in layers.mappings(registry.methods().get(name).config)
+        for path in _mappings(name)
     ]
     merged = layers.merge(merged, checked, whole)
     merged = layers.merge(merged, _long_all(given))
@@ -78,8 +79,8 @@ def load(
         if head == "benchmark_options" and name.partition(".")[0] not in config.benchmarks:
             raise UserError(f"-o benchmarks.{name}: not part of this run (--benchmarks names what is)")
     chosen = benchmarks(config)
-    options = {name: dict(config.method_options.get(name, {})) for name in config.methods}
     classes = {name: registry.methods().get(name).config for name in config.methods}
+    options = {name: _options(name, config, shipped) for name in config.methods}
     for path, value in pairs:
         if path not in direct:
             _set_method_option(path, value, classes, options)
@@ -87,7 +88,38 @@ def load(
         name: _validate(classes[name], options[name], f"{name}.").model_dump(mode="json")
         for name in config.methods
     }
-    return config.model_copy(update={"method_options": complete, "benchmark_options": chosen})
+    files = registry.files(config.methods, config.benchmarks)
+    done = {"method_options": complete, "benchmark_options": chosen, "plugins": tuple(map(str, files))}
+    return config.model_copy(update=done)
+
+
+def _by_name(layer: dict[str, Any], where: str) -> dict[str, Any]:
+    """A layer whose plug-in files are registered, and names of what they hold stand in their place."""
+    found = dict(layer)
+    paths = found.get("plugins") or ()
+    if not isinstance(paths, Sequence) or isinstance(paths, str):
+        raise UserError(f"{where}: plugins {paths!r}: give a list of plug-in files")
+    for path in paths:
+        registry.register(str(path), where)
+    for key in ("methods", "benchmarks"):
+        value = found.get(key)
+        parts = value.split(",") if isinstance(value, str) else value
+        if isinstance(parts, Sequence) and any(".py" in str(part) for part in parts):
+            names = [name.strip() for part in parts for name in str(part).split(",")]
+            found[key] = [registry.named(key.removesuffix("s"), name) for name in names]
+    return found
+
+
+def _options(name: str, config: RunConfig, preset: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that are given for a method, over what it brings itself for a preset that has none for it."""
+    method = registry.methods().get(name)
+    given = dict(config.method_options.get(name, {}))
+    own = method.presets.get(config.preset or "", {})
+    if not own or name in (preset.get("method_options") or {}):
+        return given
+    for path, _ in layers.leaves(own):
+        layers.require(path, method.config, f"{registry.origin(name)}: presets: {config.preset}")
+    return layers.merge(own, given, layers.mappings(method.config))
 
 
 def benchmarks(config: RunConfig) -> dict[str, dict[str, Any]]:
@@ -154,10 +186,20 @@ def _check_engine(config: RunConfig, given: Mapping[str, Any], named: bool) -> N
             raise UserError(f"--adapter-name {name}={model}: give METHOD=NAME, or METHOD@seed0=NAME")
 
 
+def _mappings(name: str) -> list[str]:
+    """Paths of a method's mappings; of one that is broken, none."""
+    try:
+        return layers.mappings(registry.methods().get(name).config)
+    except UserError:
+        return []
+
+
 def _all_benchmarks(names: Sequence[str]) -> tuple[str, ...]:
-    if "all" in names or not names:
-        return tuple(registry.benchmarks().names())
-    return tuple(names)
+    """Names, `all` replaced by those that are built in: what else is installed does not change a run."""
+    others = registry.foreign()
+    own = [name for name in registry.benchmarks().names() if name not in others]
+    found = [part for name in names or ("all",) for part in (own if name == "all" else [name])]
+    return tuple(dict.fromkeys(found))
 
 
 def _split(item: str) -> Iterator[tuple[str, Any]]:
@@ -196,9 +238,12 @@ def _checked(layer: dict[str, Any], where: str) -> dict[str, Any]:
         if name not in known:
             advice = registry.suggest(str(name), known)
             raise UserError(f'{where}: method_options: no method is called "{name}"{advice}')
-        config = registry.methods().get(name).config
         if not isinstance(values or {}, dict):
             raise UserError(f"{where}: method_options.{name} {values!r}: expected `option: value` lines")
+        try:
+            config = registry.methods().get(name).config
+        except UserError:  # a broken plug-in, which is only told of where it is to be used
+            continue
         for path, _ in layers.leaves(values or {}):
             layers.require(path, config, f"{where}: method_options.{name}")
     return _long_all(layer)
@@ -210,7 +255,7 @@ def _known_benchmarks(layer: Mapping[str, Any], where: str) -> None:
     for key, more in (("rows", ["all"]), ("benchmark_options", [])):
         values = layer.get(key)
         for name in values if isinstance(values, dict) else ():
-            if name not in [*more, *known]:
+            if name not in [*more, *known] and not registry.of_family(str(name)):
                 advice = registry.suggest(str(name), known)
                 shown = where.replace("-o benchmark_options.", "-o benchmarks.")
                 raise UserError(f'{shown}: no benchmark is called "{name}"{advice}')
@@ -249,7 +294,8 @@ def _set_method_option(
 
 
 _FLAGS: Mapping[str, str] = {
-    "methods": "--method", "seeds": "--seed", "dar": "--dar", "method_options": "method_options",
+    "methods": "--method", "pairs_file": "--pairs", "seeds": "--seed", "dar": "--dar",
+    "method_options": "method_options",
     "judge.model": "--judge", "judge.base_url": "--judge-base-url",
     "judge.api_key_env": "--judge-api-key-env", "judge.protocol": "--judge-protocol",
     "judge.samples": "--judge-samples", "judge.max_requests": "--judge-max-requests",

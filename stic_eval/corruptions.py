@@ -1,11 +1,12 @@
 """Images spoilt on purpose: STIC's `h` (low resolution, colour jitter) and the others of its ablation.
 
-Only Pillow and NumPy. Callers import `corrupt` from `stic_eval.images`.
+Only Pillow and NumPy. Callers import `corrupt` and `diffuse` from `stic_eval.images`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -74,6 +75,21 @@ def corrupt(ref: ImageRef, kind: str, seed: int = 0, **params: float) -> ImageRe
         return _SPOIL[kind](ref.load(), draw, settings)
 
     return ImageRef(key, f"{ref.source}#{kind}", load)
+
+
+def diffuse(ref: ImageRef, step: int, seed: int) -> ImageRef:
+    """The same image with diffusion noise on what a model's processor will have made of it.
+
+    Other than `corrupt` with `diffusion`, which spoils the picture: `stic_eval.models.diffusion` has the
+    formula. The pixels that the reference loads are the clean ones.
+
+    Args:
+        ref: The clean image.
+        step: How far the process has gone, from 0 to 999.
+        seed: Seeds the noise.
+    """
+    key = content_key([ref.sha256, "pixel_diffusion", step, seed])
+    return replace(ref, sha256=key, source=f"{ref.source}#diffused", diffusion=(step, seed))
 
 
 _Settings = Mapping[str, Any]

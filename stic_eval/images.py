@@ -19,15 +19,15 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from stic_eval.corruptions import CORRUPTIONS, corrupt
+from stic_eval.corruptions import CORRUPTIONS, corrupt, diffuse
 from stic_eval.errors import UserError
 from stic_eval.store import file_sha256
 from stic_eval.types import ImageRef
 
 __all__ = [
     "CORRUPTIONS", "FORMATS", "MAX_ASPECT", "MAX_PIXELS", "ImageError", "Skipped", "bytes_ref", "corrupt",
-    "encoded_bytes", "image_ref", "in_order", "load_bytes", "load_image", "ref_from_pil", "scan_images",
-    "to_rgb",
+    "diffuse", "encoded_bytes", "image_ref", "in_order", "load_bytes", "load_image", "ref_from_pil",
+    "scan_images", "to_rgb",
 ]  # fmt: skip
 
 T = TypeVar("T")

@@ -1,4 +1,4 @@
-"""The two registries, benchmarks and methods: entry points, loaded on demand.
+"""The two registries, benchmarks and methods: entry points and plug-in files, loaded on demand.
 
 Built-ins have no privilege: they are entry points of this package, as a user's own file is one
 of theirs. A plug-in that cannot be imported is named when it is asked for and never takes the
@@ -8,12 +8,17 @@ others down.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from stic_eval import plugins
 from stic_eval.errors import UserError
+from stic_eval.plugins import PluginFile
 
 if TYPE_CHECKING:
     from stic_eval.evals.benchmark import Benchmark
@@ -29,58 +34,206 @@ def suggest(word: str, known: Iterable[str]) -> str:
 
 
 class Registry(Generic[T]):
-    """Names to objects, by entry point.
+    """Names to objects, by entry point or plug-in file.
 
     Args:
         kind: What it holds, for messages: `benchmark` or `method`.
         flag: The flag that names one, for messages.
         points: The entry points of the group.
-
-    Raises:
-        UserError: Two entry points share a name; both are named.
+        families: Entry points of functions that make an object from what stands behind `<family>:`.
+        files: Gives the plug-in files that there are at the moment.
     """
 
-    def __init__(self, kind: str, flag: str, points: Iterable[EntryPoint]) -> None:
+    def __init__(
+        self,
+        kind: str,
+        flag: str,
+        points: Iterable[EntryPoint],
+        families: Iterable[EntryPoint] = (),
+        files: Callable[[], Sequence[PluginFile]] = list,
+    ) -> None:
         self.kind, self.flag = kind, flag
-        self._points: dict[str, EntryPoint] = {}
-        self._loaded: dict[str, T] = {}
+        self._points: dict[str, list[EntryPoint]] = {}
         for point in points:
-            other = self._points.setdefault(point.name, point)
-            if other.value != point.value:
-                raise UserError(
-                    f'two {kind}s are called "{point.name}": {other.value} and {point.value}; rename one'
-                )
+            same = self._points.setdefault(point.name, [])
+            if all(other.value != point.value for other in same):
+                same.append(point)
+        self._families = {point.name: point for point in families}
+        self._loaded: dict[str, T] = {}
+        self._files = files
 
     def names(self) -> list[str]:
         """All registered names, those that fail to load included, in order of registration."""
-        return list(self._points)
+        return list(dict.fromkeys([*self._points, *(self._name(file) for file in self._having())]))
+
+    def own(self) -> list[str]:
+        """Names of what is built in, in order; this is what `all` stands for, whatever else is installed."""
+        return [name for name, points in self._points.items() if any(map(_is_own, points))]
+
+    def broken(self) -> list[PluginFile]:
+        """Plug-in files that nothing can be taken from; what they hold is not known."""
+        return [file for file in self._files() if file.error]
+
+    def has_family(self, name: str) -> bool:
+        """Whether a name is `family:rest` with a family that there is."""
+        family, colon, rest = name.partition(":")
+        return bool(colon and rest) and family in self._families
+
+    def families(self) -> list[str]:
+        """Names of the families."""
+        return list(self._families)
+
+    def file(self, name: str) -> Path | None:
+        """The plug-in file that a name comes from; None for an entry point."""
+        return next((file.path for file in self._having() if self._name(file) == name), None)
 
     def get(self, name: str) -> T:
         """Loads one entry.
 
+        Args:
+            name: Its name, `family:rest`, or the path of a plug-in file (`.py`), which is registered.
+
         Raises:
-            UserError: Unknown name (with the closest known one), or a plug-in that cannot be loaded.
+            UserError: Unknown name (with the closest known one), several things of that name, or a plug-in
+                that cannot be loaded; names path and line.
         """
-        if name in self._loaded:
-            return self._loaded[name]
-        if name not in self._points:
-            raise UserError(
-                f'{self.flag}: no {self.kind} is called "{name}"{suggest(name, self._points)} '
-                f"(`stic-eval ls {self.kind}s` lists them)"
-            )
-        point = self._points[name]
-        try:
-            loaded: Any = point.load()
-        except Exception as error:  # a plug-in may raise anything while it is imported
-            raise UserError(
-                f'{self.kind} "{name}" ({point.value}) cannot be loaded: {type(error).__name__}: {error}'
-            ) from error
-        if getattr(loaded, "name", None) != name:
-            raise UserError(
-                f'{self.kind} "{name}" ({point.value}) calls itself "{getattr(loaded, "name", None)}"'
-            )
-        self._loaded[name] = loaded
+        if name.endswith(".py"):
+            return self._of_file(name)
+        if name not in self.names():
+            if self.has_family(name):
+                return self._of_family(name)
+            raise UserError(self._unknown(name))
+        points = self._points.get(name, [])
+        files = [file for file in self._having() if self._name(file) == name]
+        if len(points) + len(files) > 1:
+            raise UserError(self._collision(name, points, files))
+        if files:
+            found: T = files[0].objects[self.kind]
+            return found
+        if name not in self._loaded:
+            self._loaded[name] = self._load(points[0], name)
         return self._loaded[name]
+
+    def roots(self) -> list[Path]:
+        """Files and folders of plug-ins that were loaded: where an error may come from."""
+        loaded = [self._points[name][0] for name in self._loaded if name in self._points]
+        used = {name.partition(":")[0] for name in self._loaded if name not in self._points}
+        loaded += [self._families[name] for name in used]
+        return [file.path for file in self._having()] + [
+            root for point in loaded if not _is_own(point) for root in _roots(point)
+        ]
+
+    def _having(self) -> list[PluginFile]:
+        return [file for file in self._files() if self.kind in file.objects]
+
+    def _name(self, file: PluginFile) -> str:
+        return str(file.objects[self.kind].name)
+
+    def _of_file(self, path: str) -> T:
+        """What a plug-in file holds, under its own name; the file is registered."""
+        try:
+            file = plugins.named(path)
+        except UserError as error:
+            raise UserError(f"{self.flag} {path}: {_without_repetition(path, str(error))}") from error
+        if self.kind not in file.objects:
+            other = next(iter(file.objects))
+            line = plugins.line_in(file.path, other)
+            where = f"{self.flag} {path}: {plugins.shown(file.path)}, line {line}"
+            raise UserError(f"{where}: holds a {other}, and no {self.kind}")
+        return self.get(self._name(file))
+
+    def _of_family(self, name: str) -> T:
+        """What a family makes of the rest of a name."""
+        if name not in self._loaded:
+            family, _, rest = name.partition(":")
+            point = self._families[family]
+            try:
+                made = _imported(point)(rest)
+            except UserError:
+                raise
+            except (Exception, SystemExit) as error:
+                raise UserError(f'{self.kind} "{name}" ({point.value}): {_told(error, point)}') from error
+            reason = plugins.fault(self.kind, made, name)
+            if reason:
+                raise UserError(f'{self.kind} "{name}" ({point.value}): {reason}')
+            self._loaded[name] = made
+        return self._loaded[name]
+
+    def _load(self, point: EntryPoint, name: str) -> T:
+        try:
+            loaded: Any = _imported(point)
+        except (Exception, SystemExit) as error:  # a plug-in may raise anything while it is imported
+            raise UserError(
+                f'{self.kind} "{name}" ({point.value}) cannot be loaded: {_told(error, point)}'
+            ) from error
+        reason = plugins.fault(self.kind, loaded, name)
+        if reason:
+            file = getattr(sys.modules.get(point.module), "__file__", None)
+            line = f"{file}, line {plugins.line_in(Path(file), point.attr)}: " if file else ""
+            raise UserError(f'{self.kind} "{name}" ({point.value}): {line}{reason}')
+        found: T = loaded
+        return found
+
+    def _unknown(self, name: str) -> str:
+        family, colon, _ = name.partition(":")
+        if colon and self._families:
+            there = f"no family of {self.kind}s is called {family!r} (there is {', '.join(self._families)})"
+            return f"{self.flag} {name}: {there}"
+        broken = self.broken()
+        more = ""
+        if broken:
+            count = "a plug-in is" if len(broken) == 1 else f"{len(broken)} plug-ins are"
+            more = f"; {count} broken: {broken[0].error}"
+        return (
+            f'{self.flag}: no {self.kind} is called "{name}"{suggest(name, self.names())} '
+            f"(`stic-eval ls {self.kind}s` lists them){more}"
+        )
+
+    def _collision(self, name: str, points: Sequence[EntryPoint], files: Sequence[PluginFile]) -> str:
+        def line(file: PluginFile) -> str:
+            return f"{plugins.shown(file.path)}, line {plugins.line_in(file.path, self.kind)}"
+
+        wheres = [*(point.value for point in points), *map(line, files)]
+        advice = "rename one"
+        if files:
+            advice = f'give the one in {files[-1].path.name} another name, e.g. name="my_{name}"'
+        return f'two {self.kind}s are called "{name}": {wheres[0]} and {wheres[-1]}; {advice}'
+
+
+def _is_own(point: EntryPoint) -> bool:
+    return point.module.partition(".")[0] == "stic_eval"
+
+
+def _imported(point: EntryPoint) -> Any:
+    return point.load()
+
+
+def _roots(point: EntryPoint) -> list[Path]:
+    """The file of a plug-in's module, or the folder of the package that it lies in."""
+    try:
+        spec = find_spec(point.module.partition(".")[0])
+    except (ImportError, ValueError, AttributeError):
+        return []
+    if spec is None:
+        return []
+    places = list(spec.submodule_search_locations or ()) or [spec.origin or ""]
+    return [Path(place) for place in places if place]
+
+
+def _told(error: BaseException, point: EntryPoint) -> str:
+    """One line about what a plug-in's import raised, by its file rather than its package's folder."""
+    roots = _roots(point)
+    if plugins.located(error, roots) is None:
+        file = getattr(sys.modules.get(point.module), "__file__", None)
+        if file:  # imported, but without what the entry point names
+            return f"{plugins.shown(Path(file))}, line 1: {type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {error}"
+    return plugins.told(error, *roots)
+
+
+def _without_repetition(path: str, message: str) -> str:
+    """A message without the path in front of it, if that is just what was given."""
+    return message.removeprefix(f"{plugins.shown(plugins.absolute(path))}: ")
 
 
 def _points(group: str) -> list[EntryPoint]:
@@ -93,12 +246,80 @@ def _points(group: str) -> list[EntryPoint]:
 
 
 @cache
-def benchmarks() -> Registry[Benchmark]:
-    """The benchmarks that are installed."""
-    return Registry("benchmark", "--benchmarks", _points("stic_eval.benchmarks"))
+def _benchmarks() -> Registry[Benchmark]:
+    families = _points("stic_eval.benchmark_families")
+    points = _points("stic_eval.benchmarks")
+    return Registry("benchmark", "--benchmarks", points, families, files=plugins.known)
 
 
 @cache
+def _methods() -> Registry[Method]:
+    return Registry("method", "--method", _points("stic_eval.methods"), files=plugins.known)
+
+
+def benchmarks() -> Registry[Benchmark]:
+    """The benchmarks that are there: installed ones, and those of plug-in files."""
+    return _benchmarks()
+
+
 def methods() -> Registry[Method]:
-    """The methods that are installed."""
-    return Registry("method", "--method", _points("stic_eval.methods"))
+    """The methods that are there: installed ones, and those of plug-in files."""
+    return _methods()
+
+
+def register(path: str, where: str) -> None:
+    """Registers a plug-in file, whatever it holds.
+
+    Args:
+        path: The file.
+        where: What has named it, for messages.
+
+    Raises:
+        UserError: There is no such file, or it is broken.
+    """
+    try:
+        plugins.named(path)
+    except UserError as error:
+        raise UserError(f"{where}: plugins: {error}") from error
+
+
+def named(kind: str, name: str) -> str:
+    """A name as it is; of a plug-in file, which is registered, the name of what is in it."""
+    if not name.endswith(".py"):
+        return name
+    return _methods().get(name).name if kind == "method" else _benchmarks().get(name).name
+
+
+def files(methods: Iterable[str], benchmarks: Iterable[str]) -> list[Path]:
+    """Plug-in files that methods and benchmarks come from, each once."""
+    found = [*map(_methods().file, methods), *map(_benchmarks().file, benchmarks)]
+    return list(dict.fromkeys(path for path in found if path is not None))
+
+
+def origin(name: str) -> str:
+    """Where a method comes from, for messages: its plug-in file, or its entry point."""
+    file = _methods().file(name)
+    return plugins.shown(file) if file else f"method {name}"
+
+
+def foreign() -> set[str]:
+    """Names of benchmarks that are not built in."""
+    return set(_benchmarks().names()) - set(_benchmarks().own())
+
+
+def of_family(name: str) -> bool:
+    """Whether a benchmark's name is `family:rest` with a family that there is."""
+    return _benchmarks().has_family(name)
+
+
+def told(error: BaseException) -> str:
+    """One line about an error: type, message, and path and line of the plug-in that led to it, if one did."""
+    found = _roots_of_plugins()
+    if plugins.located(error, found) is not None:
+        return plugins.told(error, *found)
+    first = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first}"
+
+
+def _roots_of_plugins() -> list[Path]:
+    return [*_methods().roots(), *_benchmarks().roots()]

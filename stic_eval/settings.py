@@ -112,6 +112,22 @@ class ServerConfig(BaseModel):
         return value.rstrip("/") if value else None
 
 
+def adapter_name(adapter: Path) -> str:
+    """What an adapter is called: by its folder, or by the one above if that is just `adapter`."""
+    folder = adapter.resolve()
+    return folder.parent.name if folder.name == "adapter" else folder.name
+
+
+def _adapter_content(folder: Path) -> list[str]:
+    """An adapter by content: many lie in folders of one name, and one lies in many places."""
+    from stic_eval.store import file_sha256
+
+    try:
+        return [file_sha256(path) for path in sorted(folder.glob("adapter_*"))] or [str(folder)]
+    except OSError:
+        return [str(folder)]
+
+
 class RunConfig(BaseModel):
     """One run.
 
@@ -120,7 +136,7 @@ class RunConfig(BaseModel):
         revision: Hub revision of the model.
         preset: Name of the preset that was applied, if any.
         methods: Registry names. The baseline is always evaluated, named or not.
-        benchmarks: Registry names; `all` stands for every one.
+        benchmarks: Registry names; `all` stands for every one that is built in.
         protocol: What every benchmark that knows it is asked and read by, e.g. `lmms`; None: the default.
         benchmark_options: Benchmark name -> its options, complete after `load`.
         judge: Who grades what rules leave open.
@@ -128,6 +144,9 @@ class RunConfig(BaseModel):
         sft_data: LLaVA-format JSON or a data set on disk: stage 2's instruction data.
         image_root: Where relative image paths of `sft_data` start; default: its folder.
         prompts: Prompt set: name of a shipped one, or a file; None: `stic`.
+        pairs_file: Preference pairs made elsewhere, in a file that `import pairs` wrote: they take the place
+            of the first ones that a method would make.
+        adapters: Folders of PEFT adapters that were trained elsewhere, evaluated beside the model.
         rows: Benchmark -> where its rows come from: `pocket`, `hub` (its own data set), or a path. A
             single value holds for all; `auto` is `pocket` for the model pocket and `hub` otherwise.
         limit: Rows of each benchmark: a count, a fraction below 1, or None for all.
@@ -149,6 +168,7 @@ class RunConfig(BaseModel):
         allow_remote_images: Lets rows name images by http(s) address; they are fetched once.
         offline: Takes models and data sets from the local cache of the hub alone.
         method_options: Method name -> its constants, complete after `load`.
+        plugins: Files that methods and benchmarks of the run come from, beside those of installed packages.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -164,6 +184,8 @@ class RunConfig(BaseModel):
     sft_data: str | None = None
     image_root: Path | None = None
     prompts: Path | None = None
+    pairs_file: Path | None = None
+    adapters: tuple[Path, ...] = ()
     rows: dict[str, str] = Field(default_factory=lambda: {"all": "auto"})
     limit: Limit | None = None
     seeds: tuple[int, ...] = (0,)
@@ -182,6 +204,7 @@ class RunConfig(BaseModel):
     allow_remote_images: bool = False
     offline: bool = False
     method_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    plugins: tuple[str, ...] = ()
 
     @field_validator("dtype", mode="before")
     @classmethod
@@ -221,11 +244,20 @@ class RunConfig(BaseModel):
     def _rows(cls, value: object) -> object:
         return {"all": value} if isinstance(value, str) else value
 
-    @field_validator("images", "image_root", "output")
+    @field_validator("images", "image_root", "pairs_file", "output")
     @classmethod
     def _home(cls, value: Path | None) -> Path | None:
         """Expands `~`, which a shell leaves as it is behind `=` and in files."""
         return None if value is None else Path(os.path.expanduser(value))
+
+    @field_validator("adapters", mode="before")
+    @classmethod
+    def _adapters(cls, value: object) -> object:
+        """Accepts a single folder as well as a list, and expands `~`."""
+        folders = (value,) if isinstance(value, (str, Path)) else value
+        if not isinstance(folders, Sequence):
+            return value
+        return tuple(dict.fromkeys(os.path.expanduser(str(folder)) for folder in folders))
 
     @field_validator("rows")
     @classmethod
@@ -280,16 +312,21 @@ class RunConfig(BaseModel):
         """Content key of what decides the run's numbers: paths of output, hardware and ways stay out."""
         aside = {
             "output", "device", "batch_size", "preset", "allow_remote_images", "offline", "judge", "engine",
-            "server", "attn", "load_in_4bit", "load_in_8bit", "gradient_checkpointing",
+            "server", "attn", "load_in_4bit", "load_in_8bit", "gradient_checkpointing", "plugins",
         }  # fmt: skip
+        # What came to runs later is left out where it is not used, so that the others keep their keys.
+        aside |= {name for name in ("pairs_file", "adapters") if not getattr(self, name)}
         content = {**self.model_dump(mode="json", exclude=aside), "judge": self.judge.grading}
+        if self.adapters:
+            content["adapters"] = [_adapter_content(folder) for folder in self.adapters]
         return hashlib.sha256(json.dumps({**content, **self.answering}, sort_keys=True).encode()).hexdigest()
 
     @property
     def name(self) -> str:
         """The run's name: model, methods and the first digits of the key."""
         model = re.sub(r"[^\w.-]+", "_", self.model.rstrip("/").split("/")[-1]) or "model"
-        return f"{model}-{'+'.join(self.methods) or 'baseline'}-{self.key[:8]}"[-120:]
+        named = [*self.methods, *(re.sub(r"[^\w.-]+", "_", adapter_name(path)) for path in self.adapters)]
+        return f"{model}-{'+'.join(named) or 'baseline'}-{self.key[:8]}"[-120:]
 
     @property
     def folder(self) -> Path:

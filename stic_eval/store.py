@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -18,6 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import platformdirs
 from filelock import FileLock
@@ -35,6 +37,16 @@ def cache_dir() -> Path:
     """The folder of cached responses and stages: `$STIC_EVAL_CACHE`, else the platform's cache folder."""
     chosen = os.environ.get("STIC_EVAL_CACHE")
     return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("stic-eval", False))
+
+
+def file_name(name: str) -> str:
+    """A benchmark's name as a file's: `lmms:mme` is `lmms%3Amme`, for not every system takes a colon."""
+    return re.sub(r'[%<>:"/\\|?*\x00-\x1f]', lambda match: f"%{ord(match[0]):02X}", name)
+
+
+def named_by(file: str) -> str:
+    """The name that `file_name` made a file's of."""
+    return unquote(file)
 
 
 # ---------------------------------------------------------------- content keys

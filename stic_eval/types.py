@@ -26,11 +26,14 @@ class ImageRef:
             that never was a file). Two references with one hash are the same image.
         source: Where it came from, for people: a path or `pocket:<split>/<seed>`.
         load: Decodes the image to RGB.
+        diffusion: (step, seed) of noise that is put onto what the processor has made of the image, by
+            `stic_eval.models.diffusion`; None: none. `sha256` tells such a reference from the clean one.
     """
 
     sha256: str
     source: str
     load: Callable[[], Image] = field(compare=False, repr=False)
+    diffusion: tuple[int, int] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,10 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a model is asked. Its content key is `stic_eval.store.request_key`."""
+    """What a model is asked. Its content key is `stic_eval.store.request_key`.
+
+    Where the last turn is the assistant's, the model goes on from it: the response is what follows.
+    """
 
     messages: tuple[Message, ...]
     images: tuple[ImageRef, ...]
@@ -86,6 +92,19 @@ class Response:
     finish_reason: Literal["stop", "length", "failed"]
     seconds: float = 0.0
     why: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Likelihood:
+    """How likely a model holds an answer.
+
+    Attributes:
+        logp: Log-probability of the answer's tokens in nats, their sum; not of the end token.
+        n_tokens: Tokens of the answer.
+    """
+
+    logp: float
+    n_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +185,8 @@ class Summary:
         n: Units in the benchmark (samples, or groups of rotations under circular evaluation).
         unscored: How many of the n have no verdict and are left out.
         units: Unit id -> (value, weight). What paired statistics resample.
-        breakdown: Label -> percent, e.g. `{"subject/natural science": 61.0}`.
+        breakdown: Label -> percent, e.g. `{"subject/natural science": 61.0}`; in a group whose name ends in
+            `-points`, a number in units of its own.
         answers: Answers behind the units (MMBench has several a unit); the runner counts them.
         judged: How many of them a judge decided.
         gradings: The score by each of a judge's repeated gradings alone; empty without repetition.

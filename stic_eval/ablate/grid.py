@@ -174,8 +174,8 @@ def _value(name: str, value: Any, methods: Sequence[str], where: str) -> Value:
     if name in ("method", "dar", "corruption") and not isinstance(value, (str, bool)):
         raise UserError(f"{where}: {name}: {text(value)} is no name")
     if name == "method":
-        registry.methods().get(str(value))
-        return Value(str(value), method=str(value))
+        name = registry.methods().get(str(value)).name
+        return Value(name, method=name)
     if name == "dar":
         on = {"on": True, "off": False, True: True, False: False}.get(value)
         if on is None:

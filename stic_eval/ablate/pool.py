@@ -210,10 +210,11 @@ def _work(pipe: Connection, number: int, setup: Setup, common: Any) -> None:
 
 
 def _reason(error: Exception) -> str:
+    from stic_eval import registry
     from stic_eval.errors import RunError, UserError
 
-    first = (str(error).strip().splitlines() or [""])[0]
-    return first if isinstance(error, (RunError, UserError)) else f"{type(error).__name__}: {first}"
+    expected = isinstance(error, (RunError, UserError))
+    return (str(error).strip().splitlines() or [""])[0] if expected else registry.told(error)
 
 
 def devices(number: int, environment: Mapping[str, str]) -> str | None:

@@ -63,6 +63,7 @@ def ablate(
     limit: o.Limit = None,
     images: o.Images = None,
     sft_data: o.SftData = None,
+    pairs: o.Pairs = None,
     image_root: o.ImageRoot = None,
     prompts: o.Prompts = None,
     preset: o.Preset = None,
@@ -95,6 +96,7 @@ def ablate(
     quiet: o.Quiet = False,
 ) -> None:  # fmt: skip
     """Train and evaluate a method under varied settings, sharing what cells have in common."""
+    from stic_eval import registry
     from stic_eval.ablate import spec as specs
     from stic_eval.cli import ablation, gridbuild
     from stic_eval.errors import UserError
@@ -104,7 +106,7 @@ def ablate(
     spec = specs.load(name) if name else specs.Spec(dar=None)
     spec = spec.model_copy(
         update={
-            "method": method or spec.method,
+            "method": registry.named("method", method or spec.method),
             "design": spec.design if one_at_a_time is None else "one-at-a-time" if one_at_a_time else "full",
             # Conditions on axes that others have taken the place of would make no sense.
             "exclude": (*(() if vary else spec.exclude), *(exclude or ())),
@@ -121,6 +123,7 @@ def ablate(
         "limit": limit,
         "images": images,
         "sft_data": sft_data,
+        "pairs_file": pairs,
         "image_root": image_root,
         "prompts": prompts,
         "protocol": protocol,

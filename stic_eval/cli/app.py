@@ -15,10 +15,14 @@ import typer
 from stic_eval.cli import (
     ablate,
     compare,
+    cp,
     data,
     doctor,
+    export,
+    import_,
     judge,
     ls,
+    new,
     plot,
     report,
     run,
@@ -45,12 +49,16 @@ app.command("ablate")(ablate.ablate)
 app.command("score")(score.score)
 app.add_typer(judge.app, name="judge")
 app.add_typer(data.app, name="data")
+app.add_typer(export.app, name="export")
+app.add_typer(import_.app, name="import")
 app.command("ls")(ls.ls)
 app.command("show")(show.show)
 app.command("table")(table.table)
 app.command("compare")(compare.compare)
 app.command("plot")(plot.plot)
 app.command("report")(report.report)
+app.command("new")(new.new)
+app.command("cp")(cp.cp)
 app.command("doctor")(doctor.doctor)
 
 
@@ -83,6 +91,9 @@ def main(argv: list[str] | None = None) -> None:
 
 def invoke(argv: list[str]) -> int:
     """Runs the command and returns its exit code."""
+    plugins = sys.modules.get("stic_eval.plugins")
+    if plugins is not None:  # of an earlier command of this process
+        plugins.forget()
     try:
         result = app(argv or ["--help"], prog_name="stic-eval", standalone_mode=False)
         return result if isinstance(result, int) else 0
@@ -112,13 +123,14 @@ def invoke(argv: list[str]) -> int:
         verbose = {"-v", "--verbose"} & set(argv)
         if verbose:
             traceback.print_exc()
-        first = (str(error).strip().splitlines() or [""])[0]
+        from stic_eval import registry
+
         hint = (
             ""
             if verbose or argv[:1] not in (["run"], ["train"], ["eval"], ["ablate"])
             else " (-v shows where)"
         )
-        fail(f"failed unexpectedly: {type(error).__name__}: {first}{hint}")
+        fail(f"failed unexpectedly: {registry.told(error)}{hint}")
         return 1
 
 

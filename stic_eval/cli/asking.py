@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stic_eval.cli import inputs, machine, plan, serving
+from stic_eval.store import file_name
 
 if TYPE_CHECKING:
     from stic_eval.cli.plan import Variant
@@ -35,7 +36,7 @@ def evaluate(session: Session, benchmark: Benchmark, variant: Variant) -> Summar
             "describe_and_respond" if variant.dar else "direct",
             describe_prompt=inputs.describe_prompt(config),
             describe_generation=Generation(max_new_tokens=config.dar.max_new_tokens),
-            out=session.folder / "records" / variant.folder / f"{benchmark.name}.jsonl",
+            out=session.folder / "records" / variant.folder / f"{file_name(benchmark.name)}.jsonl",
             progress=step.update,
             separator=config.dar.separator,
             sees_image=config.dar.sees_image,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stic_eval import registry
 from stic_eval.ablate import pool
 from stic_eval.ablate.grid import BASELINE, Cell
 from stic_eval.cli import inputs, plan
@@ -77,7 +78,7 @@ def sessions(grid: Grid, report: Reporter) -> tuple[Session, list[Session]]:
     together: dict[tuple[Any, ...], list[Session]] = {}
     for session in found:
         c = session.config
-        together.setdefault((c.images, c.sft_data, c.image_root, c.prompts), []).append(session)
+        together.setdefault((c.images, c.sft_data, c.pairs_file, c.image_root, c.prompts), []).append(session)
     for group in together.values():
         wanted: dict[str, int | None] = {}
         for session in group:
@@ -206,6 +207,8 @@ def work(number: int, common: tuple[Grid, int, Path]) -> Callable[[Any, pool.Sen
     from stic_eval.cli.progress import Reporter
 
     go_offline(grid.base.offline)
+    for path in dict.fromkeys(path for config in (grid.base, *grid.configs) for path in config.plugins):
+        registry.register(path, "a worker")
     grid = _with_a_share_of_servers(grid, jobs)
     telling = Telling()
     quiet = Reporter(log, quiet=True)

@@ -122,6 +122,7 @@ def _chosen(
     from stic_eval.variants import with_options
 
     found = registry.benchmarks().get(name)
+    name = found.name  # of a plug-in file, another one than was given
     flags = {
         "benchmarks": name,
         "methods": ["baseline"],

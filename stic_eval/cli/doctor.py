@@ -211,7 +211,7 @@ def _plugins() -> list[tuple[str, str, str]]:
     from stic_eval import registry
     from stic_eval.errors import UserError
 
-    found = []
+    found = [("plug-in", file.error, "correct it, or take it away") for file in registry.methods().broken()]
     for reg in (registry.benchmarks(), registry.methods()):
         broken = []
         for name in reg.names():

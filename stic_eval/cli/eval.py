@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
 from stic_eval.cli import options as o
@@ -16,10 +13,7 @@ def eval_(
     revision: o.Revision = None,
     trust_remote_code: o.TrustRemoteCode = None,
     engine: o.Engine = None,
-    adapter: Annotated[
-        Path | None,
-        typer.Option(help="PEFT adapter folder to evaluate beside the model.", rich_help_panel="Model"),
-    ] = None,
+    adapter: o.Adapters = None,
     benchmarks: o.Benchmarks = None,
     protocol: o.Protocol = None,
     dar: o.Dar = None,
@@ -53,16 +47,14 @@ def eval_(
     quiet: o.Quiet = False,
 ) -> None:
     """Evaluate a model, optionally with an adapter, without training anything."""
-    from stic_eval.cli import inputs, plan
     from stic_eval.cli.table import print_table
-    from stic_eval.errors import UserError
-    from stic_eval.models.fingerprint import adapter_fingerprint
 
     flags = {
         "model": model,
         "revision": revision,
         "trust_remote_code": trust_remote_code,
         "engine": engine,
+        "adapters": adapter or None,
         # Of a server's adapters, those that are named; of a folder's the one that --adapter gives.
         "methods": ["baseline", *(item.partition("=")[0].partition("@")[0] for item in adapter_name or ())],
         "benchmarks": benchmarks,
@@ -92,17 +84,7 @@ def eval_(
         "output": output,
     }
     built = o.configure(preset, config, option, flags)
-    if adapter is not None:
-        if built.engine == "openai":
-            raise UserError("--adapter: the server loads adapters; name the one it has with --adapter-name")
-        adapter = adapter.expanduser()
-        inputs.check_adapter(adapter)
-        if built.output is None:
-            # By content: many adapters lie in folders of one name.
-            name = f"{built.folder.name}-{plan.adapter_name(adapter)}-{adapter_fingerprint('', adapter)[:8]}"
-            built = built.model_copy(update={"output": built.folder.with_name(name)})
     with session(built, fresh=not resume, verbose=verbose, quiet=quiet) as current:
-        current.adapter = adapter
         table = current.run()
     print_table(table)
     typer.echo(f"\n{current.folder}/table.md, .tex, .html, .csv, .json; records/; run.log")

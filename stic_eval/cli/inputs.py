@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from stic_eval.cli.progress import Reporter
     from stic_eval.config import RunConfig
     from stic_eval.images import Skipped
-    from stic_eval.selftrain.method import Data
+    from stic_eval.selftrain.method import Data, Stage
     from stic_eval.train.prompts import PromptSet
     from stic_eval.types import ImageRef
 
@@ -99,6 +99,46 @@ def check_adapter(folder: Path) -> None:
         raise UserError(f"--adapter {folder}: holds no {missing}; give a PEFT adapter folder")
 
 
+def check_adapters(config: RunConfig, report: Reporter) -> None:
+    """Refuses what is no adapter, and says of one that was trained for another model.
+
+    Raises:
+        UserError: Says what is missing, or that the model is a server's.
+    """
+    from stic_eval.models.fingerprint import local_model
+
+    if config.adapters and config.engine == "openai":
+        raise UserError("--adapter: the server loads adapters; name the one it has with --adapter-name")
+    folder = local_model(config.model)
+    own = config.model if folder is None else folder.resolve().name
+    for adapter in config.adapters:
+        check_adapter(adapter)
+        try:
+            data = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+            base = str(data.get("base_model_name_or_path") or "")
+        except (OSError, ValueError, AttributeError) as error:
+            raise UserError(f"--adapter {adapter}: adapter_config.json cannot be read: {error}") from error
+        # Of a path only the last part means the same elsewhere; a hub id may stand for a copy of it.
+        if base and base.rstrip("/").split("/")[-1] != own.split("/")[-1]:
+            report.line(f"note: adapter {adapter} says that it was trained for {base}, not for {own}")
+
+
+def check_pairs(config: RunConfig) -> None:
+    """Refuses pairs that no method of the run would learn from, or that cannot be read.
+
+    Raises:
+        UserError: Says which, and what to do.
+    """
+    if config.pairs_file is None:
+        return
+    from stic_eval.train.exchange import check
+
+    check(config.pairs_file, "--pairs")
+    if not any(stage.name == "pairs" and not stage.reads for stage in _stages(config)):
+        names = ", ".join(config.methods)
+        raise UserError(f"--pairs: nothing that this run trains ({names}) learns from pairs; leave it out")
+
+
 def check_rows(config: RunConfig) -> None:
     """Refuses rows of a path that is not there, before anything is computed.
 
@@ -126,21 +166,24 @@ def needs(config: RunConfig) -> dict[str, int | None]:
     (`fraction`) the whole is read, for it may be one of less than was asked for. A server's model is not
     trained, and nothing is read for it.
     """
+    found: dict[str, int | None] = {}
+    for stage in _stages(config):
+        for kind in stage.reads:
+            count, known = stage.takes(kind), found.get(kind, 0)
+            found[kind] = None if count is None or known is None else max(known, count)
+    return found
+
+
+def _stages(config: RunConfig) -> Iterator[Stage]:
+    """All stages of a run's methods as they are before any data is read."""
     from stic_eval.cli.plan import stages
     from stic_eval.selftrain.method import Data
 
-    found: dict[str, int | None] = {}
     for name in config.methods if config.engine == "hf" else ():
         method = registry.methods().get(name)
-        plan = method.plan(
-            method.config.model_validate(config.method_options.get(name, {})),
-            Data((), (), "", "", prompt_set(config)),
-        )
-        for stage in stages(plan.adapter):
-            for kind in stage.reads:
-                count, known = stage.takes(kind), found.get(kind, 0)
-                found[kind] = None if count is None or known is None else max(known, count)
-    return found
+        options = method.config.model_validate(config.method_options.get(name, {}))
+        data = Data((), (), "", "", prompt_set(config), pairs=config.pairs_file)
+        yield from stages(method.plan(options, data).adapter)
 
 
 def prompt_set(config: RunConfig) -> PromptSet:
@@ -175,7 +218,7 @@ def load(config: RunConfig, report: Reporter, wanted: Mapping[str, int | None] |
     """
     from stic_eval.images import scan_images
     from stic_eval.selftrain.method import Data
-    from stic_eval.store import content_key
+    from stic_eval.store import content_key, file_sha256
     from stic_eval.train.items import items_key, items_of, read_items
 
     wanted = needs(config) if wanted is None else wanted
@@ -199,6 +242,7 @@ def load(config: RunConfig, report: Reporter, wanted: Mapping[str, int | None] |
     elif "images" in wanted:
         raise UserError(
             "--images: the selected method learns from unlabeled images; give a folder or a list of some"
+            + (" (--pairs replaces the first pairs alone)" if config.pairs_file else "")
         )
     if "sft" in wanted and config.sft_data is not None:
         with report.step(f"read {config.sft_data}"):
@@ -219,7 +263,14 @@ def load(config: RunConfig, report: Reporter, wanted: Mapping[str, int | None] |
         for item in skipped[:_SHOWN]:
             report.line(f"  {item.source}: {item.reason}")
     keys = content_key([image.sha256 for image in images]), items_key(items)
-    return Inputs(Data(tuple(images), tuple(items), *keys, prompt_set(config)), tuple(skipped))
+    data = Data(tuple(images), tuple(items), *keys, prompt_set(config))
+    if config.pairs_file is not None:
+        from stic_eval.train.exchange import check
+
+        rows = check(config.pairs_file, "--pairs")
+        key = file_sha256(config.pairs_file)
+        data = replace(data, pairs=config.pairs_file, pairs_key=key, pairs_rows=rows)
+    return Inputs(data, tuple(skipped))
 
 
 def _first(skipped: Sequence[Skipped]) -> str:

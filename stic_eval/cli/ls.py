@@ -90,6 +90,10 @@ def _benchmarks() -> Listing:
         source = benchmark.source
         where = "/".join(part for part in (source.path, source.name, source.split) if part)
         rows.append((name, benchmark.title, where, ", ".join(protocols(benchmark)), benchmark.protocol))
+    for file in registry.benchmarks().broken():
+        rows.append((file.path.name, "broken", "", "", file.error))
+    for family in registry.benchmarks().families():
+        rows.append((f"{family}:NAME", f"any task of {family}", "", "", "as the task's own definition says"))
     return ("name", "title", "data", "protocols", "asked and scored by default"), rows
 
 
@@ -105,6 +109,8 @@ def _methods() -> Listing:
             rows.append((name, "broken", str(error)))
             continue
         rows.append((name, method.title, method.paper))
+    for file in registry.methods().broken():
+        rows.append((file.path.name, "broken", file.error))
     return ("name", "title", "paper"), rows
 
 

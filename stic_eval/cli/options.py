@@ -58,15 +58,21 @@ TrustRemoteCode = Annotated[
         "--trust-remote-code", help="Execute code from the model's repository.", rich_help_panel=_MODEL
     ),
 ]
+Adapters = Annotated[
+    list[Path] | None,
+    typer.Option("--adapter", metavar="DIR", rich_help_panel=_MODEL,
+                 help="PEFT adapter of somebody's, evaluated beside the model; repeatable."),
+]  # fmt: skip
 Methods = Annotated[
     list[str] | None,
-    typer.Option("--method", help="Method to train and compare; repeatable.", show_default="stic",
-                 rich_help_panel=_METHOD),
+    typer.Option("--method", show_default="stic", rich_help_panel=_METHOD,
+                 help="Method to train and compare, by name or plug-in file (`./mine.py`); repeatable."),
 ]  # fmt: skip
 Benchmarks = Annotated[
     str | None,
-    typer.Option(help="Comma-separated names, or `all`.", show_default="all", rich_help_panel=_METHOD),
-]
+    typer.Option(help="Comma-separated names and plug-in files, or `all`: those built in.",
+                 show_default="all", rich_help_panel=_METHOD),
+]  # fmt: skip
 Protocol = Annotated[
     str | None,
     typer.Option(help="Prompts and reading of the benchmarks that know it: `llava` or `lmms`.",
@@ -138,6 +144,11 @@ SftData = Annotated[
         help="Instruction data for stage 2: LLaVA-format JSON or a data set.", rich_help_panel=_DATA
     ),
 ]
+Pairs = Annotated[
+    Path | None,
+    typer.Option(help="Pairs made elsewhere (`stic-eval import pairs`), instead of a method's first ones.",
+                 rich_help_panel=_DATA),
+]  # fmt: skip
 ImageRoot = Annotated[
     Path | None,
     typer.Option(help="Where relative image paths of --sft-data start.",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from stic_eval import registry
 from stic_eval.errors import UserError
+from stic_eval.settings import adapter_name
 
 if TYPE_CHECKING:
     from stic_eval.config import RunConfig
@@ -142,20 +143,20 @@ def check_apart(cells: Sequence[tuple[str, RunConfig, Sequence[Variant]]], data:
                 )
 
 
-def with_adapter(baselines: Sequence[Variant], adapter: Path) -> list[Variant]:
-    """The baseline's variants once more, with an adapter that was trained elsewhere."""
-    found = []
-    for variant in baselines:
-        method = replace(variant.method, name="adapter", title=f"Adapter {adapter_name(adapter)}")
-        folder = "adapter+dar" if variant.dar else "adapter"
-        found.append(replace(variant, folder=folder, method=method, adapter=adapter))
-    return found
+def with_adapters(found: Sequence[Variant], adapters: Sequence[Path]) -> list[Variant]:
+    """The baseline's variants once more for each adapter that was trained elsewhere.
 
-
-def adapter_name(adapter: Path) -> str:
-    """What an adapter is called: by its folder, or by the one above if that is just `adapter`."""
-    folder = adapter.resolve()
-    return folder.parent.name if folder.name == "adapter" else folder.name
+    One by itself is the method `adapter`; several are `adapter1`, `adapter2`, ... in the order given.
+    """
+    more = []
+    for number, adapter in enumerate(adapters, 1):
+        name = "adapter" if len(adapters) == 1 else f"adapter{number}"
+        for variant in found:
+            if variant.method.name == "baseline":
+                method = replace(variant.method, name=name, title=f"Adapter {adapter_name(adapter)}")
+                folder = f"{name}+dar" if variant.dar else name
+                more.append(replace(variant, folder=folder, method=method, adapter=adapter))
+    return more
 
 
 def stages(stage: Stage | None) -> Iterator[Stage]:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from stic_eval.cli import grading
 from stic_eval.report.runs import Trained
-from stic_eval.store import append_jsonl, atomic_write
+from stic_eval.store import append_jsonl, atomic_write, file_sha256, read_jsonl
 
 if TYPE_CHECKING:
     from stic_eval.cli.session import Session
+    from stic_eval.config import RunConfig
     from stic_eval.selftrain.method import Stage
     from stic_eval.store import StageStore
 
@@ -31,9 +32,25 @@ def trained(keyed: Sequence[tuple[Stage, str]], store: StageStore) -> list[Train
         done = store.done(stage.name, key)
         if done is None:
             continue
-        seconds = float(json.loads((done / "manifest.json").read_bytes()).get("seconds", 0.0))
-        found.append(Trained(stage.name, key, seconds, stage.generations, stage.steps))
+        manifest = json.loads((done / "manifest.json").read_bytes())
+        # What was done, where that is recorded; a plan counts pairs that a filter then drops.
+        asked = manifest.get("asked", {"generations": stage.generations})
+        found.append(
+            Trained(
+                stage.name,
+                key,
+                float(manifest.get("seconds", 0.0)),
+                asked.get("generations", 0),
+                _steps(done / "log.jsonl", stage.steps),
+                asked.get("scored", 0),
+            )
+        )
     return found
+
+
+def _steps(log: Path, planned: int) -> int:
+    """The optimiser steps that a stage's log ends with; as planned where it has none."""
+    return max((row["step"] for row in read_jsonl(log) if isinstance(row.get("step"), int)), default=planned)
 
 
 def keep_curves(stages: Iterable[Trained], store: StageStore, folder: Path) -> None:
@@ -43,6 +60,25 @@ def keep_curves(stages: Iterable[Trained], store: StageStore, folder: Path) -> N
         copy = folder / "training" / f"{stage.name}-{stage.key[:16]}.jsonl"
         if log.is_file() and not copy.is_file():
             atomic_write(copy, log.read_bytes())
+
+
+def given(config: RunConfig) -> dict[str, Any]:
+    """Adapters, pairs and plug-ins from elsewhere, by name and content; nothing where there are none."""
+    from stic_eval.models.fingerprint import adapter_fingerprint
+    from stic_eval.settings import adapter_name
+
+    found: dict[str, Any] = {}
+    if config.adapters:
+        found["adapters"] = [
+            {"name": adapter_name(folder), "content": adapter_fingerprint("", folder)}
+            for folder in config.adapters
+        ]
+    if config.pairs_file:
+        found["pairs"] = {"name": config.pairs_file.name, "content": file_sha256(config.pairs_file)}
+    if config.plugins:
+        files = map(Path, config.plugins)
+        found["plugins"] = [{"name": file.name, "content": file_sha256(file)} for file in files]
+    return found
 
 
 def list_skipped(session: Session) -> None:

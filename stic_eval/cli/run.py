@@ -21,6 +21,7 @@ def run(
     revision: o.Revision = None,
     trust_remote_code: o.TrustRemoteCode = None,
     engine: o.Engine = None,
+    adapter: o.Adapters = None,
     method: o.Methods = None,
     benchmarks: o.Benchmarks = None,
     protocol: o.Protocol = None,
@@ -29,6 +30,7 @@ def run(
     seed: o.Seeds = None,
     images: o.Images = None,
     sft_data: o.SftData = None,
+    pairs: o.Pairs = None,
     image_root: o.ImageRoot = None,
     prompts: o.Prompts = None,
     preset: o.Preset = None,
@@ -66,13 +68,16 @@ def run(
         "revision": revision,
         "trust_remote_code": trust_remote_code,
         "engine": engine,
-        "methods": method or None,
+        "adapters": adapter or None,
+        # Somebody's adapter by itself is evaluated, and nothing trained beside it that nobody has named.
+        "methods": method or (["baseline"] if adapter and not config else None),
         "benchmarks": benchmarks,
         "dar": dar,
         "limit": limit,
         "seeds": seed or None,
         "images": images,
         "sft_data": sft_data,
+        "pairs_file": pairs,
         "image_root": image_root,
         "prompts": prompts,
         "protocol": protocol,
@@ -124,6 +129,7 @@ def session(built: RunConfig, *, fresh: bool, verbose: bool, quiet: bool) -> Ite
         RunError: Anything else failed; the message names the log.
         typer.Exit: Interrupted (130).
     """
+    from stic_eval import registry
     from stic_eval.cli import inputs
     from stic_eval.cli.progress import Reporter
     from stic_eval.cli.session import Session
@@ -155,8 +161,7 @@ def session(built: RunConfig, *, fresh: bool, verbose: bool, quiet: bool) -> Ite
     except (RunError, typer.Exit):
         raise
     except Exception as error:  # whatever a model, a data set or a plug-in raises
-        first = (str(error).strip().splitlines() or [""])[0]
-        raise RunError(f"failed: {type(error).__name__}: {first} (see {log})") from error
+        raise RunError(f"failed: {registry.told(error)} (see {log})") from error
 
 
 def _remove(made: Sequence[Path], log: Path) -> None:

@@ -77,8 +77,7 @@ def score(
     from stic_eval.store import atomic_write, cache_dir
     from stic_eval.variants import with_options
 
-    if benchmark not in registry.benchmarks().names():
-        registry.benchmarks().get(benchmark)
+    benchmark = registry.benchmarks().get(benchmark).name
     # A run's settings, of which only the benchmark's and the judge's are used: said in one way everywhere.
     built = o.configure(
         None,

@@ -44,9 +44,6 @@ class Session:
         fresh: Start over with a cache of the run's own.
         beside: A session of the same model, benchmarks and rows, whose loaded model, rows and stores
             this one shares.
-
-    Attributes:
-        adapter: Folder of an adapter to evaluate beside the model (`stic-eval eval --adapter`).
     """
 
     def __init__(
@@ -54,7 +51,6 @@ class Session:
     ) -> None:
         self.config, self.report, self.folder = config, report, config.folder
         self._beside = beside
-        self.adapter: Path | None = None
         self.benchmarks = [
             with_options(registry.benchmarks().get(name), config.benchmark_options.get(name, {}))
             for name in config.benchmarks
@@ -103,7 +99,7 @@ class Session:
         config = self.config
         with self.report.step(f"load {config.model}"):
             # The type by name, so that answers are never filed under another than they were given in.
-            return HFModel.load(
+            base = HFModel.load(
                 config.model,
                 revision=config.revision,
                 device=config.device,
@@ -114,6 +110,9 @@ class Session:
                 quantization=config.quantization,
                 gradient_checkpointing=config.gradient_checkpointing,
             )
+        for adapter in config.adapters:
+            _ = base.with_adapter(adapter).model  # one that does not fit is told of before hours of work
+        return base
 
     @property
     def loaded(self) -> bool:
@@ -147,7 +146,7 @@ class Session:
     def variants(self) -> list[Variant]:
         """What is evaluated, the baseline first."""
         found = plan.variants(self.config, self.inputs.data)
-        return found + plan.with_adapter(found, self.adapter) if self.adapter else found
+        return found + plan.with_adapters(found, self.config.adapters)
 
     @cached_property
     def judge(self) -> Judge | None:
@@ -302,6 +301,8 @@ class Session:
             UserError: Device, rows or inputs are wrong, or the folder holds another run's results.
         """
         serving.check(self.config)
+        inputs.check_adapters(self.config, self.report)
+        inputs.check_pairs(self.config)
         inputs.check_rows(self.config)
         if not self._fresh and runs.of_another(self.folder, self.config):
             raise UserError(
@@ -346,7 +347,7 @@ class Session:
         """
         provenance.list_skipped(self)
         if self._seconds or not (self.folder / "manifest.json").is_file():
-            more = {"key": self.config.key, **self.config.answering}
+            more = {"key": self.config.key, **self.config.answering, **provenance.given(self.config)}
             provenance.manifest(self, self.config.name, self._started, self._seconds, more)
 
     def before(self) -> runs.Scores:

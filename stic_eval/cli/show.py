@@ -13,6 +13,7 @@ from stic_eval.printable import printable
 
 if TYPE_CHECKING:
     from stic_eval.evals.benchmark import Benchmark
+    from stic_eval.selftrain.method import Method
 
 # What is shown of a record, by type; a file without them was written by something else.
 _RECORD: dict[str, tuple[type, ...]] = {
@@ -24,7 +25,8 @@ _OPTIONAL = ("description", "why")
 
 def show(
     name: Annotated[
-        str, typer.Argument(help="A run (folder or name), a benchmark, method, preset or ablation.")
+        str,
+        typer.Argument(help="A run (folder or name), a benchmark, method (or its file), preset or ablation."),
     ],
     benchmark: Annotated[str | None, typer.Option(help="Of a run: answers to this benchmark.")] = None,
     method: Annotated[
@@ -41,33 +43,20 @@ def show(
     number: Annotated[int, typer.Option("-n", min=1, help="Of a run: how many samples.")] = 5,
 ) -> None:
     """Show a run (configuration, answers side by side), a benchmark, method, preset or ablation."""
-    from stic_eval import config, registry
+    from stic_eval import config, plugins, registry
     from stic_eval.ablate import spec
     from stic_eval.errors import UserError
     from stic_eval.report import runs
 
-    if name in registry.benchmarks().names():
-        shown = registry.benchmarks().get(name)
-        _print(
-            shown,
-            (
-                "title",
-                "version",
-                "variant",
-                "protocol",
-                "metric",
-                "source",
-                "vlmeval",
-                "generation",
-                "judged",
-            ),
-        )
-        if shown.options is not None:
-            _options(shown)
+    if name.endswith(".py"):
+        objects = plugins.named(name).objects
+        for at, (kind, thing) in enumerate(objects.items()):
+            print("\n" * bool(at), end="")
+            (_benchmark if kind == "benchmark" else _method)(thing)
+    elif name in registry.benchmarks().names() or registry.of_family(name):
+        _benchmark(registry.benchmarks().get(name))
     elif name in registry.methods().names():
-        found = registry.methods().get(name)
-        _print(found, ("title", "paper", "notes"))
-        print(_yaml({"options": found.config().model_dump(mode="json")}), end="")
+        _method(registry.methods().get(name))
     elif name in config.preset_names():
         print(_yaml(config.read_preset(name)), end="")
     elif name in spec.shipped():
@@ -93,6 +82,32 @@ def show(
             _answers(folder, benchmark, method, sample, wrong, number)
 
 
+def _benchmark(shown: Benchmark) -> None:
+    from stic_eval import registry
+
+    names = ("title", "version", "variant", "protocol", "metric", "source", "vlmeval", "generation", "judged")
+    _origin(registry.benchmarks().file(shown.name))
+    _print(shown, names)
+    if shown.options is not None:
+        _options(shown)
+
+
+def _method(shown: Method) -> None:
+    from stic_eval import registry
+
+    _origin(registry.methods().file(shown.name))
+    _print(shown, ("title", "paper", "notes"))
+    print(_yaml({"options": shown.config().model_dump(mode="json")}), end="")
+    if shown.presets:
+        options = {name: dict(options) for name, options in shown.presets.items()}
+        print(_yaml({"options under a preset": options}), end="")
+
+
+def _origin(file: Path | None) -> None:
+    if file is not None:
+        print(f"file: {printable(str(file))}")
+
+
 def _yaml(data: Any) -> str:
     import yaml
 
@@ -103,7 +118,7 @@ def _print(thing: object, names: tuple[str, ...]) -> None:
     for name in names:
         value = getattr(thing, name)
         if value not in ("", None, {}):
-            print(f"{name}: {value}")
+            print(printable(f"{name}: {value}"))
 
 
 def _options(benchmark: Benchmark) -> None:
@@ -148,22 +163,22 @@ def _answers(
 ) -> None:
     from stic_eval.errors import UserError
     from stic_eval.registry import suggest
-    from stic_eval.store import read_jsonl
+    from stic_eval.store import named_by, read_jsonl
 
     by_sample: dict[tuple[str, str], dict[str, Any]] = {}
     paths = sorted(folder.glob("records/*/*.jsonl"))
-    benchmarks = sorted({path.stem for path in paths})
+    benchmarks = sorted({named_by(path.stem) for path in paths})
     if benchmark is not None and benchmark not in benchmarks:
         there = f" (there are {', '.join(benchmarks)})" if benchmarks else ", nor any other records"
         raise UserError(f'--benchmark: {folder} has no "{benchmark}"{suggest(benchmark, benchmarks)}{there}')
     shown_of = _entries(folder, sorted({path.parent.name for path in paths}), methods or ())
     for path in paths:
-        if (benchmark and path.stem != benchmark) or path.parent.name not in shown_of:
+        if (benchmark and named_by(path.stem) != benchmark) or path.parent.name not in shown_of:
             continue
         for line, record in enumerate(read_jsonl(path), start=1):
             if not _is_record(record):
                 raise UserError(f"{path}, line {line}: is no record of this program; run it again")
-            by_sample.setdefault((path.stem, str(record["id"])), {})[path.parent.name] = record
+            by_sample.setdefault((named_by(path.stem), str(record["id"])), {})[path.parent.name] = record
     shown = 0
     for (name, identity), records in by_sample.items():
         if (sample and identity != sample) or shown >= number:

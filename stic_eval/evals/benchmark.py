@@ -132,6 +132,8 @@ class Benchmark:
         layouts: Other layouts than the hub's that it is handed out in.
         vlmeval: File name of VLMEvalKit's TSV, looked for in the folder `LMUData`.
         paper_column: Column name in the paper's table 1.
+        rows_like: Name of the benchmark whose embedded rows, and choice of rows under a limit, it shares: of
+            the one that it is a variation of. Empty: its own.
         metric: The metric in a few words, for the documentation.
         sources: Papers and code that protocol and metric come from.
         departures: Differences to lmms-eval's scoring.
@@ -158,6 +160,7 @@ class Benchmark:
     layouts: tuple[Layout, ...] = ()
     vlmeval: str = ""
     paper_column: str = ""
+    rows_like: str = ""
     metric: str = ""
     sources: tuple[str, ...] = ()
     departures: tuple[Departure, ...] = ()

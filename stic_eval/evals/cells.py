@@ -10,7 +10,7 @@ import ast
 import base64
 import binascii
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,8 @@ from stic_eval.types import ImageRef
 
 # Where the data sets keep their images; MathVista's `image` is a name where `decoded_image` is the image.
 IMAGE_COLUMNS = ("image", "decoded_image")
+# Where others keep several: one a column (MMMU, BLINK), or a list of them (MuirBench).
+_SEVERAL = re.compile(r"image_\d+|images|image_list")
 # Longer text is no path: PATH_MAX is 4096, and no data set comes near a quarter of it.
 _LONGEST_PATH = 1024
 # The beginnings of JPEG, PNG, GIF and WebP in base64: small images would pass for paths.
@@ -37,13 +39,18 @@ def _refuse() -> Image.Image:
 PLACEHOLDER = ImageRef("", "not loaded", _refuse)
 
 
-def without_images(row: Mapping[str, Any], columns: Iterable[str] = IMAGE_COLUMNS) -> dict[str, Any]:
+def without_images(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row with `PLACEHOLDER` for every image that is there, and None for every one that is not."""
-    light = dict(row)
-    for column in columns:
-        if column in row:
-            light[column] = None if _empty(row[column]) else PLACEHOLDER
+    light = {
+        column: (None if _empty(cell) else PLACEHOLDER) if is_image_column(column) else cell
+        for column, cell in row.items()
+    }
     return names_kept(light, row)
+
+
+def is_image_column(name: str) -> bool:
+    """Whether data sets keep images under this name."""
+    return name in IMAGE_COLUMNS or _SEVERAL.fullmatch(name) is not None
 
 
 def names_kept(light: dict[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,7 +63,7 @@ def names_kept(light: dict[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
 def _empty(cell: Any) -> bool:
     if isinstance(cell, Mapping):
         return not cell.get("bytes") and not cell.get("path")
-    return cell is None or (isinstance(cell, (str, bytes)) and not cell)
+    return cell is None or (isinstance(cell, (str, bytes, list, tuple)) and not cell)
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,7 @@ class Cells:
     remote: bool = False
 
     def read(self, get: Callable[[], Any], source: str) -> Any:
-        """The image of a cell as a reference; whatever is no image is returned as it is.
+        """The image of a cell as a reference, or a tuple of them; whatever is no image is returned as it is.
 
         Args:
             get: Gives the cell, now and when the image is used.
@@ -82,6 +89,8 @@ class Cells:
             ImageError: The image is missing, lies outside of the root, or is on the web and not allowed.
         """
         cell = get()
+        if isinstance(cell, (list, tuple)):
+            return tuple(self.read(partial(_item, get, k), f"{source}/{k + 1}") for k in range(len(cell)))
         if isinstance(cell, Mapping) and set(cell) <= {"bytes", "path"}:
             if cell.get("bytes") is None:
                 return self._text(cell.get("path"), source, get)
@@ -100,6 +109,10 @@ class Cells:
         if cell[:5].lower() == "data:" or len(cell) > _LONGEST_PATH or _BASE64.match(cell):
             return base64_ref(get, source)
         return image_ref(cell, self.root)
+
+
+def _item(get: Callable[[], Any], number: int) -> Any:
+    return get()[number]
 
 
 def _bytes_of(get: Callable[[], Any]) -> bytes:

@@ -113,8 +113,10 @@ def _looked_at(opened: Opened, images: bool) -> Iterator[tuple[int, Mapping[str,
         row, found = dict(light), []
         for column in [name for name, cell in light.items() if images and cell is PLACEHOLDER]:
             try:
-                row[column] = ref = opened.rows.image(index, column)
-                if isinstance(ref, ImageRef):
+                row[column] = cell = opened.rows.image(index, column)
+                for ref in cell if isinstance(cell, tuple) else (cell,):
+                    if not isinstance(ref, ImageRef):
+                        continue
                     if ref.sha256 not in decoded:
                         decoded[ref.sha256] = _damage(ref)
                     if reason := decoded[ref.sha256]:

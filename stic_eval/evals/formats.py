@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from stic_eval.errors import UserError
 from stic_eval.evals.benchmark import HubData
 from stic_eval.evals.cells import (
-    IMAGE_COLUMNS,
     PLACEHOLDER,
     Cells,
     base64_ref,
+    is_image_column,
     listed,
     names_kept,
     without_images,
@@ -53,7 +53,7 @@ class Rows(Protocol):
         ...
 
     def image(self, index: int, column: str) -> Any:
-        """The image of a row's cell, as a reference; a cell that is no image, as it is.
+        """The image of a row's cell, as a reference or a tuple of them; what is no image, as it is.
 
         Raises:
             ImageError: It is missing, or may not be used.
@@ -100,6 +100,7 @@ class Table:
 
     def __init__(self, where: str, dataset: Dataset, cells: Cells) -> None:
         from datasets import Image as ImageFeature
+        from datasets import List
 
         self.where, self.cells = where, cells
         self.columns = []
@@ -107,7 +108,10 @@ class Table:
             if isinstance(feature, ImageFeature):
                 dataset = dataset.cast_column(name, ImageFeature(decode=False))
                 self.columns.append(name)
-            elif _encoded(feature) or (name in IMAGE_COLUMNS and _plain(feature)):
+            elif isinstance(feature, List) and isinstance(feature.feature, ImageFeature):
+                dataset = dataset.cast_column(name, List(ImageFeature(decode=False)))
+                self.columns.append(name)
+            elif _encoded(feature) or (is_image_column(name) and _plain(feature)):
                 self.columns.append(name)
         self.dataset = dataset
         self.pictures = dataset.select_columns(self.columns)
@@ -146,6 +150,8 @@ def _present(dataset: Dataset, name: str) -> list[bool]:
     import pyarrow.compute as pc
 
     column = dataset.data.column(name)
+    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        return [bool(length) for length in pc.list_value_length(column).to_pylist()]
     parts = [column]
     if pa.types.is_struct(column.type):
         parts = [pc.struct_field(column, [part]) for part in ("bytes", "path")]

@@ -134,7 +134,10 @@ def _write(
     indices = list(checked.samples)
     images = _image_columns(opened, indices)
     rows = _numbered(checked)
-    schema = _schema(rows, images)
+    several = [
+        name for name in images if isinstance(_embedded(opened, _first(opened, indices, name), name), list)
+    ]
+    schema = _schema(rows, images, several)
     counts: list[int] = []
     writer = None
     size = shard_bytes
@@ -158,7 +161,7 @@ def _write(
             size = 0
         cells = {column: _embedded(opened, index, column) for column in images}
         group.append({**light, **cells})
-        held += (added := sum(len(cell["bytes"]) for cell in cells.values() if cell))
+        held += (added := sum(map(_size, cells.values())))
         size += added + 1  # a row without image is not nothing, lest files have no end
         counts[-1] += 1
         if held >= GROUP_BYTES or len(group) >= 1000:
@@ -198,22 +201,40 @@ def _numbered(checked: Checked) -> list[dict[str, Any]]:
     return result
 
 
-def _embedded(opened: Opened, index: int, column: str) -> dict[str, Any] | None:
-    """A cell as `datasets` stores an image."""
+def _first(opened: Opened, indices: Sequence[int], column: str) -> int:
+    """The first row that has an image in a column."""
+    return next(index for index in indices if opened.light[index].get(column) is PLACEHOLDER)
+
+
+def _embedded(opened: Opened, index: int, column: str) -> Any:
+    """A cell as `datasets` stores an image, or a list of them."""
     if opened.light[index].get(column) is not PLACEHOLDER:
         return None
-    ref = opened.rows.image(index, column)
-    return {"bytes": encoded_bytes(ref), "path": Path(ref.source).name}
+    cell = opened.rows.image(index, column)
+    stored = [
+        {"bytes": encoded_bytes(ref), "path": Path(ref.source).name}
+        for ref in (cell if isinstance(cell, tuple) else (cell,))
+    ]
+    return stored if isinstance(cell, tuple) else stored[0]
 
 
-def _schema(rows: Sequence[Mapping[str, Any]], images: Sequence[str]) -> Schema:
+def _size(cell: Any) -> int:
+    return sum(len(image["bytes"]) for image in (cell if isinstance(cell, list) else (cell,)) if image)
+
+
+def _schema(rows: Sequence[Mapping[str, Any]], images: Sequence[str], several: Sequence[str] = ()) -> Schema:
     """The columns' types, with the description that `datasets` reads its features from.
+
+    Args:
+        rows: Without images.
+        images: Names of the columns with images.
+        several: Those of them with a list.
 
     Raises:
         UserError: Names a column whose cells no type covers.
     """
     import pyarrow as pa
-    from datasets import Features, Image
+    from datasets import Features, Image, List
 
     types = {}
     for name in dict.fromkeys(name for row in rows for name in row if name not in images):
@@ -228,7 +249,7 @@ def _schema(rows: Sequence[Mapping[str, Any]], images: Sequence[str]) -> Schema:
                     f'column "{name}": no table holds its different kinds of cells: {reason}'
                 ) from error
     features: Features = Features.from_arrow_schema(pa.schema(types))
-    features.update({name: Image() for name in images})
+    features.update({name: List(Image()) if name in several else Image() for name in images})
     return features.arrow_schema
 
 

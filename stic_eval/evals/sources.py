@@ -225,7 +225,8 @@ def _choose(opened: Opened, limit: float) -> list[int]:
             unit = str(index) if benchmark.unit is None else benchmark.unit(opened.light[index])
         units.setdefault(unit, []).append(index)
     # The first rows of a data set are no sample of it: ChartQA begins with all human questions.
-    shuffled = sorted(units, key=lambda unit: hashlib.sha256(f"{benchmark.name}/{unit}".encode()).digest())
+    name = benchmark.rows_like or benchmark.name
+    shuffled = sorted(units, key=lambda unit: hashlib.sha256(f"{name}/{unit}".encode()).digest())
     chosen: list[int] = []
     for unit in shuffled:
         if chosen and len(chosen) + len(units[unit]) > budget:
@@ -242,8 +243,9 @@ def _open(benchmark: Benchmark, source: str | Path, remote: bool) -> Rows:
         from stic_eval.pocket.rows import benchmark_rows
 
         split: Literal["val", "test"] = "val" if str(source).endswith(":val") else "test"
+        name = benchmark.rows_like or benchmark.name
         try:
-            return Listed(f"the pocket {split} rows", benchmark_rows(benchmark.name, split))
+            return Listed(f"the pocket {split} rows", benchmark_rows(name, split))
         except KeyError:
             raise UserError(
                 f"{benchmark.name}: the pocket world has no rows for it; give its own: "

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain, islice
 
-from stic_eval.models.base import VLM
+from stic_eval.models.base import VLM, Scorer
 from stic_eval.store import ResponseStore, content_key, request_key
-from stic_eval.types import Request, Response
+from stic_eval.types import Generation, Likelihood, Request, Response
 
 # A commit comes after so many answers or seconds, whatever is first: what a kill costs at most.
 _COMMIT_ANSWERS, _COMMIT_SECONDS = 64, 3.0
 # Requests that are looked up at a time, and known answers that are held while the model is at work.
 _CHUNK, _HELD = 64, 1024
+_SCORED = 512  # likelihoods between two commits
+_NO_DECODING = Generation(max_new_tokens=1)
 
 
 class CachedVLM:
@@ -92,3 +95,43 @@ class CachedVLM:
             # Also when the model fails, or the consumer stops listening.
             if fresh:
                 self._store.put_many(fresh)
+
+
+Asked = tuple[Request, str]
+
+
+def cached_likelihoods(
+    make: Callable[[], Scorer], fingerprint: str, store: ResponseStore, asked: Sequence[Asked]
+) -> Iterator[Likelihood]:
+    """Likelihoods of answers in the order of the questions; what was scored once is not scored again.
+
+    They lie among the responses, under keys of their own: as a response's text is the number.
+
+    Args:
+        make: Gives the model; called when, and only if, there is something to score.
+        fingerprint: Of that model.
+        store: Where likelihoods are kept, as they come.
+        asked: (request, answer).
+    """
+    keys = [_likelihood_key(fingerprint, one) for one in asked]
+    for start in range(0, len(asked), _SCORED):
+        part = keys[start : start + _SCORED]
+        found = store.get_many(part)
+        missing = {key: one for key, one in zip(part, asked[start:], strict=False) if key not in found}
+        if missing:
+            key_of = {one: key for key, one in missing.items()}
+            began = time.monotonic()
+            fresh = {key_of[one]: value for one, value in make().likelihoods(missing.values())}
+            seconds = (time.monotonic() - began) / len(missing)
+            found |= (new := {
+                key: Response(repr(value.logp), value.n_tokens, "stop", seconds)
+                for key, value in fresh.items()
+            })  # fmt: skip
+            store.put_many(new)
+        yield from (Likelihood(float(found[key].text), found[key].n_tokens) for key in part)
+
+
+def _likelihood_key(fingerprint: str, asked: Asked) -> str:
+    request, answer = asked
+    what = request_key(replace(request, generation=_NO_DECODING))
+    return content_key([fingerprint, "likelihood", what, answer])

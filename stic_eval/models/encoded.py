@@ -21,8 +21,11 @@ def encoded(image: ImageRef) -> bytes:
     turned by EXIF, animated, drawn) becomes a PNG of what it was decoded to.
 
     Raises:
-        UserError: The file has changed since it was found, or has become unreadable.
+        UserError: The file has changed since it was found, or has become unreadable; or there is noise
+            on it that no file can hold.
     """
+    if image.diffusion is not None:
+        raise UserError(f"image {image.source}: noise on a model's own input cannot be put into a file")
     if isinstance(image.load, partial):  # of a file, or of bytes in a data set
         data = encoded_bytes(image)
         if hashlib.sha256(data).hexdigest() == image.sha256:

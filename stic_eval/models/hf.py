@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stic_eval.models import loading
 from stic_eval.models.fingerprint import adapter_fingerprint, model_fingerprint
-from stic_eval.types import Request, Response
+from stic_eval.types import Likelihood, Request, Response
 
 if TYPE_CHECKING:
+    from stic_eval.models.likelihood import Asked
     from stic_eval.models.loading import Loaded
 
 __all__ = ["HFModel", "model_fingerprint"]
@@ -148,3 +149,16 @@ class HFModel:
         from stic_eval.models.plain import answers
 
         return answers(self._loaded, self._adapter, self._key, requests, alone=True)
+
+    def likelihoods(self, asked: Iterable[Asked]) -> Iterator[tuple[Asked, Likelihood]]:
+        """How likely given answers are: see `stic_eval.models.likelihood`.
+
+        Args:
+            asked: (request, answer).
+
+        Raises:
+            UserError: An image cannot be decoded, or a single row does not fit in memory.
+        """
+        from stic_eval.models.likelihood import likelihoods
+
+        return likelihoods(self._loaded, self._adapter, self._key, asked)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from stic_eval.models.diffusion import noised
 from stic_eval.models.room import out_of_memory, release, too_small
 from stic_eval.models.sampling import Sampler, perturbed
 from stic_eval.models.text import adds_start, written
@@ -62,14 +63,16 @@ def answers(
 
 
 def _batches(asked: Sequence[_Asked], most: int) -> Iterator[list[_Asked]]:
-    """Batches of requests that are decoded alike and have equally many images."""
+    """Batches of requests that are decoded alike and have equally many images, one that has noise alone."""
     groups: dict[tuple[object, ...], list[_Asked]] = defaultdict(list)
     for one in asked:
-        how = one.request.generation
-        groups[how.max_new_tokens, how.temperature, how.top_p, len(one.request.images)].append(one)
-    for group in groups.values():
+        how, images = one.request.generation, one.request.images
+        noisy = any(image.diffusion for image in images)
+        groups[how.max_new_tokens, how.temperature, how.top_p, len(images), noisy].append(one)
+    for key, group in groups.items():
         group.sort(key=lambda one: len(one.prompt), reverse=True)
-        yield from (group[start : start + most] for start in range(0, len(group), most))
+        size = 1 if key[-1] else most
+        yield from (group[start : start + size] for start in range(0, len(group), size))
 
 
 def _inputs(loaded: Loaded, batch: Sequence[_Asked]) -> dict[str, torch.Tensor]:
@@ -83,7 +86,7 @@ def _inputs(loaded: Loaded, batch: Sequence[_Asked]) -> dict[str, torch.Tensor]:
         return_tensors="pt",
         add_special_tokens=adds_start(loaded.processor.tokenizer, batch[0].prompt),
     )
-    return loaded.moved(inputs)
+    return loaded.moved(noised(inputs, batch[0].request.images))
 
 
 def _answered(loaded: Loaded, adapter: Path | None, key: str, batch: Sequence[_Asked]) -> list[list[int]]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
+from stic_eval.models.diffusion import noised
 from stic_eval.models.text import PER_TOKEN, adds_start, written
 from stic_eval.types import Generation, Message, Request
 
@@ -203,7 +204,8 @@ class Prompter:
         if (like := self._alike.get(kind)) is not None:
             # Ids depend on the images' sizes alone; so the pixels are all that is new.
             pixels = self._pixels(self._own()[0], images)
-            return Group(one.key, like, pixels), self._rest(one, like.frame or ("", ""))
+            noisy = noised(pixels, one.request.images)
+            return Group(one.key, like, noisy), self._rest(one, like.frame or ("", ""))
         group, rest = self._whole(one, images)
         beginning = group.beginning
         if (
@@ -212,6 +214,8 @@ class Prompter:
             and self._apart(images, group.pixels or {})
         ):
             self._alike[kind] = beginning
+        if group.pixels is not None:
+            group.pixels = noised(group.pixels, one.request.images)
         return group, rest
 
     def _pixels(self, processor: Any, images: list[Any]) -> dict[str, Tensor]:

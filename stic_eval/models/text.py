@@ -28,12 +28,45 @@ def plain(text: str, control: Sequence[str]) -> str:
 
 
 def written(processor: Any, requests: Sequence[Request], control: tuple[str, ...]) -> list[str]:
-    """Prompts as a chat template writes them, up to where the answer begins."""
-    if not requests:
-        return []
+    """Prompts as a chat template writes them, up to where the answer begins.
+
+    Where an answer has begun (the last turn is the assistant's), up to its end, with the white space that the
+    template puts in front of answers: so the model has seen it in training.
+    """
     turns = [_turns(request, control) for request in requests]
-    prompts: list[str] = processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+    going_on = [n for n, own in enumerate(turns) if own[-1]["role"] == "assistant"]
+    begun = [turns[n] for n in going_on]
+    for n in going_on:
+        turns[n] = turns[n][:-1]
+    prompts = _rendered(processor, turns, add_generation_prompt=True)
+    for n, own, whole in zip(going_on, begun, _rendered(processor, begun), strict=True):
+        prompts[n] = _through(prompts[n], whole, own[-1]["content"][0]["text"])
     return prompts
+
+
+def _rendered(processor: Any, turns: list[list[dict[str, Any]]], **how: Any) -> list[str]:
+    return list(processor.apply_chat_template(turns, tokenize=False, **how)) if turns else []
+
+
+def _through(prompt: str, whole: str, answer: str) -> str:
+    """A conversation up to the end of its last answer.
+
+    Args:
+        prompt: It, up to where that answer begins.
+        whole: All of it.
+        answer: Its last answer, which the template may have stripped.
+    """
+    start = len(common(prompt, whole))
+    for body in (answer, answer.strip()):
+        if body and (at := whole.find(body, start)) >= 0:
+            return whole[: at + len(body)]
+    return prompt + answer.rstrip()  # the template leaves it out, or writes it otherwise
+
+
+def common(left: str, right: str) -> str:
+    """What two texts begin with alike."""
+    pairs = enumerate(zip(left, right, strict=False))
+    return left[: next((index for index, (a, b) in pairs if a != b), min(len(left), len(right)))]
 
 
 def _turns(request: Request, control: tuple[str, ...]) -> list[dict[str, Any]]:

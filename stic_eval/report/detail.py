@@ -92,7 +92,7 @@ def _table(
             line.heads, line.label)
         for line in lines
     ]  # fmt: skip
-    facts = [f"{column.title} by {group}, in percent", column.protocol, column.grader]
+    facts = [f"{column.title} by {group}, {_unit(group)}", column.protocol, column.grader]
     said = [
         "; ".join(fact for fact in facts if fact) + ".",
         "Parts are small and may overlap: no difference is tested here.",
@@ -115,12 +115,17 @@ def _table(
         notes=tuple(said),
         heads=heads,
         average=False,
-        caption=f"{column.title}{merged.of_models} by {group}, in percent.",
+        caption=f"{column.title}{merged.of_models} by {group}, {_unit(group)}.",
         name=f"detail-{column.name}-{group}",
         hints=(f"`--by` shows it by {' or '.join(others)}.",) if others else (),
         benchmark=column.name,
         group=group,
     )
+
+
+def _unit(group: str) -> str:
+    """What a group's numbers are in; the names of those that are no percentages end in `-points`."""
+    return "in the metric's own points" if group.endswith("-points") else "in percent"
 
 
 def _cell(variant: Variant, benchmark: str, label: str) -> Cell:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from stic_eval.errors import UserError
 from stic_eval.registry import suggest
+from stic_eval.report import costs
 from stic_eval.report import published as paper
 from stic_eval.report.cells import NONE
 from stic_eval.report.merge import Merged, Placed, merge
@@ -75,6 +76,7 @@ def lay_out(
     notes = [f"Cells: {next(iter(cells))}."] if len(cells) == 1 else []
     notes += _default_note(merged) if layout == "ablation" else []
     notes += merged.notes
+    notes += costs.notes(found) if layout == "paper" else []
     table = assemble(merged.columns, lines, notes, heads=heads, caption=caption, name=name)
     return _with_published(table, layout) if published else table
 

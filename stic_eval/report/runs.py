@@ -33,6 +33,7 @@ class Trained:
         seconds: That it took, when it was computed.
         generations: Responses that were asked for.
         steps: Optimiser steps.
+        scored: Given answers whose likelihood was asked for.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Trained:
     seconds: float
     generations: int
     steps: int
+    scored: int = 0
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stic_eval.errors import RunError
-from stic_eval.models.cached import CachedVLM
+from stic_eval.models.cached import CachedVLM, cached_likelihoods
 from stic_eval.models.fingerprint import adapter_fingerprint
 from stic_eval.selftrain.method import Data, Report, Stage, StageContext
-from stic_eval.store import REQUEST_VERSION, ResponseStore, StageStore, content_key
+from stic_eval.store import REQUEST_VERSION, ResponseStore, StageStore, content_key, file_sha256
+from stic_eval.types import Likelihood, Request, Response
 
 if TYPE_CHECKING:
     from stic_eval.models.base import VLM
@@ -40,19 +44,33 @@ def stage_key(
     known = {} if known is None else known
     if id(stage) in known:
         return known[id(stage)]
-    known[id(stage)] = content_key(
-        {
-            "name": stage.name,
-            "version": stage.version,
-            "params": stage.params,
-            "needs": [stage_key(need, data, fingerprint, seed, known) for need in stage.needs],
-            "reads": {kind: data.key(kind, stage.takes(kind)) for kind in stage.reads},
-            "requests": REQUEST_VERSION,
-            "model": fingerprint,
-            "seed": seed,
-        }
-    )
+    content = {
+        "name": stage.name,
+        "version": stage.version,
+        "params": stage.params,
+        "needs": [stage_key(need, data, fingerprint, seed, known) for need in stage.needs],
+        "reads": {kind: data.key(kind, stage.takes(kind)) for kind in stage.reads},
+        "requests": REQUEST_VERSION,
+        "model": fingerprint,
+        "seed": seed,
+    }
+    if code := sorted({_code(function) for function in (stage.run, *stage.code)} - {""}):
+        content["code"] = code
+    known[id(stage)] = content_key(content)
     return known[id(stage)]
+
+
+def _code(function: Any) -> str:
+    """A hash of the file that a function is from; empty for this program's own, which has versions."""
+    while isinstance(function, partial):
+        function = function.func
+    if str(getattr(function, "__module__", "")).partition(".")[0] == "stic_eval":
+        return ""
+    try:
+        file = inspect.getsourcefile(function)
+        return file_sha256(file) if file else ""
+    except (TypeError, OSError):  # typed into an interpreter
+        return content_key(repr(getattr(function, "__code__", function)))
 
 
 def run_stage(
@@ -104,8 +122,16 @@ def run_stage(
         for need in stage.needs
     }
 
+    asked: Counter[str] = Counter()
+
     def vlm(adapter: Path | None) -> VLM:
-        return CachedVLM(lambda: model(adapter), adapter_fingerprint(fingerprint, adapter), responses())
+        own = adapter_fingerprint(fingerprint, adapter)
+        return _Counted(CachedVLM(lambda: model(adapter), own, responses()), asked)
+
+    def likelihoods(adapter: Path | None, what: Sequence[tuple[Request, str]]) -> Iterator[Likelihood]:
+        asked["scored"] += len(what)
+        own = adapter_fingerprint(fingerprint, adapter)
+        return cached_likelihoods(lambda: model(adapter), own, responses(), what)
 
     with store.lock(stage.name, key):
         if done := store.done(stage.name, key):  # by another process, meanwhile
@@ -119,6 +145,7 @@ def run_stage(
                 needs=needs,
                 model=model,
                 vlm=vlm,
+                likelihoods=likelihoods,
                 data=data,
                 seed=seed,
                 log=report.log,
@@ -126,9 +153,23 @@ def run_stage(
             )
         )
         seconds = time.monotonic() - start
-        folder = store.finish(stage.name, key, _manifest(stage, data, fingerprint, seed, seconds))
+        manifest = _manifest(stage, data, fingerprint, seed, seconds)
+        folder = store.finish(stage.name, key, {**manifest, "asked": dict(asked)})
     report.log(f"stage {stage.name}: done in {seconds:.1f} s, {folder}")
     return folder
+
+
+class _Counted:
+    """A model that counts what it is asked, known answers included: what the stage costs on its own."""
+
+    def __init__(self, vlm: VLM, asked: Counter[str]) -> None:
+        self.fingerprint, self._vlm, self._asked = vlm.fingerprint, vlm, asked
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Response]]:
+        """As the model behind."""
+        for answer in self._vlm.generate(requests):
+            self._asked["generations"] += 1
+            yield answer
 
 
 def _manifest(stage: Stage, data: Data, fingerprint: str, seed: int, seconds: float) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ from stic_eval.train.prompts import PromptSet, load_prompts
 if TYPE_CHECKING:
     from stic_eval.models.base import VLM
     from stic_eval.models.hf import HFModel
+    from stic_eval.types import Likelihood, Request
 
 SolverName = Literal["direct", "describe_and_respond"]
 
@@ -30,6 +31,10 @@ class Data:
         sft_key: Content key of `sft_items`, by `stic_eval.train.items.items_key`.
         prompts: The prompt set. A method puts what it uses of it into its stages' parameters, so that
             keys depend on the wording; `plan` stays pure, for the file was read before.
+        pairs: Preference pairs that were made elsewhere (a file as `write_pairs` writes it): they take
+            the place of the first ones that a method would make.
+        pairs_key: Content hash of that file; empty without one.
+        pairs_rows: How many it holds.
     """
 
     images: tuple[Any, ...]  # ImageRef
@@ -37,6 +42,9 @@ class Data:
     images_key: str
     sft_key: str
     prompts: PromptSet = field(default_factory=load_prompts)
+    pairs: Path | None = None
+    pairs_key: str = ""
+    pairs_rows: int = 0
     _keys: dict[tuple[str, int], str] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def key(self, kind: Literal["images", "sft"], count: int | None = None) -> str:
@@ -96,6 +104,8 @@ class StageContext:
         vlm: Gives a model that answers requests, with an adapter folder or as it is: for generation.
             Answers are kept as they come and never computed twice, so a stage that is started again
             just asks everything again. The model is loaded only for what was never asked before.
+        likelihoods: (adapter folder or None, (request, answer) pairs) -> how likely the model holds these
+            answers, in the same order. Kept like answers.
         data: The self-training inputs.
         seed: The run's seed.
         log: Writes a line to the run's log and, with -v, to the terminal.
@@ -106,6 +116,7 @@ class StageContext:
     needs: Mapping[str, Path]
     model: Callable[[Path | None], HFModel]
     vlm: Callable[[Path | None], VLM]
+    likelihoods: Callable[[Path | None, Sequence[tuple[Request, str]]], Iterator[Likelihood]]
     data: Data
     seed: int
     log: Callable[[str], None]
@@ -127,6 +138,9 @@ class Stage:
             depends on these alone. Otherwise it depends on all.
         generations: How many responses it asks the model for (for the plan).
         steps: How many optimiser steps it takes (for the plan).
+        rows: How many pairs it makes at most, if it makes pairs (for the plan).
+        code: Functions that decide its output, beside `run`. Of those that are no part of this program the
+            file's content enters the key: whoever works on a method need not think of its version.
     """
 
     name: str
@@ -137,6 +151,8 @@ class Stage:
     reads: tuple[Literal["images", "sft"], ...] = ()
     generations: int = 0
     steps: int = 0
+    rows: int = 0
+    code: tuple[Callable[..., Any], ...] = ()
 
     def takes(self, kind: Literal["images", "sft"]) -> int | None:
         """How many images or items the stage takes, from the front; None: all."""
@@ -162,6 +178,8 @@ class Method:
         plan: (config, data) -> `Plan`. Pure.
         config: Pydantic model of its constants; unknown keys are errors.
         paper: Citation.
+        notes: More about it, for `stic-eval show`: heading -> text.
+        presets: Preset -> options under it, where the preset's own file has none of this method.
     """
 
     name: str
@@ -170,3 +188,4 @@ class Method:
     config: type[BaseModel]
     paper: str = ""
     notes: Mapping[str, str] = field(default_factory=dict)
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

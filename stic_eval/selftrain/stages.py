@@ -6,27 +6,35 @@ nothing else. Versions are kept here, beside the work that they stand for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from stic_eval.selftrain.making import imported_pairs, made_pairs, own_fields
 from stic_eval.selftrain.method import Data, Stage, StageContext
 from stic_eval.store import append_jsonl, read_jsonl, request_key
 from stic_eval.train.lora import LoraSettings
 from stic_eval.train.preferences import local_random, pair_requests, positives, write_pairs
-from stic_eval.train.settings import Describing, FineTuning, PairSettings, PreferenceLoss, Training, share
+from stic_eval.train.settings import (
+    Describing,
+    FineTuning,
+    PairSettings,
+    PreferenceLoss,
+    PreferenceTraining,
+    Training,
+    share,
+)
 from stic_eval.types import Generation, Message, Request
+
+__all__ = [
+    "descriptions", "imported_pairs", "infused_sft", "made_pairs", "pairs", "positive_sft", "preference",
+    "rounds", "shuffled",
+]  # fmt: skip
 
 Infusion = Literal["own", "none", "shuffled"]
 Reference = Literal["previous", "base"]
-Settings = TypeVar("Settings", bound=BaseModel)
-
-
-def _own(kind: type[Settings], settings: BaseModel) -> Settings:
-    """The fields that one kind of settings has, whatever a subclass has beside them."""
-    return kind.model_validate(settings.model_dump(include=set(kind.model_fields)))
 
 
 def _changed(settings: BaseModel, *names: str) -> dict[str, Any]:
@@ -50,7 +58,9 @@ def pairs(settings: PairSettings, data: Data, by: Stage | None = None, iteration
         by: Stage whose adapter gives both answers; None: the base model does.
         iteration: Of stage 1, from 1 on; each makes its own draws.
     """
-    own = _own(PairSettings, settings)
+    if data.pairs is not None and by is None:
+        return imported_pairs(data)
+    own = own_fields(PairSettings, settings)
     prompts = data.prompts
     count = share(own.images, own.fraction, len(data.images))
 
@@ -97,7 +107,7 @@ def preference(
         start: Stage whose adapter is gone on from; None: a new one on the base.
         reference: What the model is held to: the adapter that it starts from, or the base.
     """
-    own, constants = _own(Training, training), _own(PreferenceLoss, loss)
+    own, constants = own_fields(Training, training), own_fields(PreferenceLoss, loss)
 
     def run(ctx: StageContext) -> None:
         from stic_eval.train.dpo import train_preferences
@@ -119,12 +129,40 @@ def preference(
     else:
         params["reference"] = reference
     needs = (made,) if start is None else (made, start)
-    return Stage("preference", 1, run, params, needs=needs, steps=own.steps(made.generations // 2))
+    return Stage(
+        "preference", 1, run, params, needs=needs, steps=own.steps(made.rows or made.generations // 2)
+    )
+
+
+def rounds(
+    make: Callable[[Stage | None, int], Stage],
+    iterations: int,
+    *,
+    training: PreferenceTraining,
+    lora: LoraSettings,
+    reference: Reference = "previous",
+) -> Stage | None:
+    """`adapter/`: in each iteration pairs by the last adapter, then preference training that goes on from it.
+
+    Args:
+        make: (stage whose adapter answers, or None; iteration, from 1 on) -> stage with pairs.
+        iterations: How many; 0 trains nothing.
+        training: Loss, steps, rates and batches.
+        lora: Size of the adapter.
+        reference: What later iterations are held to: the adapter that they start from, or the base.
+    """
+    adapter: Stage | None = None
+    for iteration in range(1, iterations + 1):
+        made = make(adapter, iteration)
+        adapter = preference(
+            made, loss=training, training=training, lora=lora, start=adapter, reference=reference
+        )
+    return adapter
 
 
 def positive_sft(made: Stage, *, training: Training, lora: LoraSettings) -> Stage:
     """`adapter/`: a new adapter on the base, fine-tuned to give the preferred answers of pairs."""
-    own = _own(Training, training)
+    own = own_fields(Training, training)
 
     def run(ctx: StageContext) -> None:
         from stic_eval.train.sft import train_sft
@@ -139,7 +177,9 @@ def positive_sft(made: Stage, *, training: Training, lora: LoraSettings) -> Stag
             )  # fmt: skip
 
     params = {"training": own.model_dump(mode="json"), "lora": lora.model_dump(mode="json")}
-    return Stage("positive_sft", 1, run, params, needs=(made,), steps=own.steps(made.generations // 2))
+    return Stage(
+        "positive_sft", 1, run, params, needs=(made,), steps=own.steps(made.rows or made.generations // 2)
+    )
 
 
 def descriptions(adapter: Stage | None, data: Data, *, tuning: FineTuning, how: Describing) -> Stage:
@@ -151,7 +191,7 @@ def descriptions(adapter: Stage | None, data: Data, *, tuning: FineTuning, how: 
         tuning: Says how many items, from the front.
         how: Decoding.
     """
-    plain, own = data.prompts.plain, _own(Describing, how)
+    plain, own = data.prompts.plain, own_fields(Describing, how)
     items = share(tuning.items, tuning.fraction, len(data.sft_items))
 
     def run(ctx: StageContext) -> None:
@@ -202,7 +242,7 @@ def infused_sft(
         start: Stage whose adapter is gone on from; None: a new one.
         infusion: `own` descriptions, or `shuffled` ones of other items' images.
     """
-    own, max_length = _own(Training, tuning), tuning.max_length
+    own, max_length = own_fields(Training, tuning), tuning.max_length
     items = share(tuning.items, tuning.fraction, len(data.sft_items))
 
     def run(ctx: StageContext) -> None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
+from stic_eval.models.conversation import encode
 from stic_eval.train import loop, sharing
-from stic_eval.train.encode import encode
 from stic_eval.train.lora import LoraSettings, lora_config
 from stic_eval.train.losses import regularizer, runner_up
 from stic_eval.train.preferences import open_pairs

@@ -19,7 +19,7 @@ from stic_eval.models.encoded import encoded
 from stic_eval.store import content_key, request_key
 from stic_eval.train.items import SFTItem
 from stic_eval.train.prompts import PromptSet
-from stic_eval.train.settings import PairSettings
+from stic_eval.train.settings import Describing, PairFilter, PairSettings
 from stic_eval.types import Generation, ImageRef, Message, Request
 
 if TYPE_CHECKING:
@@ -48,6 +48,27 @@ class Pair:
     rejected: Request
     negative: str
     seed: int
+
+
+@dataclass(frozen=True)
+class Made:
+    """A pair with its answers.
+
+    Attributes:
+        image: What is trained on; clean, whatever the answers were given about.
+        prompt: What is trained on.
+        chosen: The preferred answer.
+        rejected: The dispreferred one.
+        negative: How the dispreferred answer came about, in a word.
+        seed: Of what was drawn for it.
+    """
+
+    image: ImageRef
+    prompt: str
+    chosen: str
+    rejected: str
+    negative: str = ""
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -98,27 +119,37 @@ def pair_requests(
         corrupted = draw.random() < settings.p_corrupt
         own, good, bad = (draw.getrandbits(31) for _ in range(3))
         rejected = (
-            _ask(plain, corrupt(image, kind, own), settings, bad)
+            question(plain, corrupt(image, kind, own), settings, bad)
             if corrupted
-            else _ask(misleading, image, settings, bad)
+            else question(misleading, image, settings, bad)
         )
         preferred = prompts.step_by_step if settings.chosen_prompt == "step_by_step" else plain
-        chosen = _ask(preferred, image, settings, good)
+        chosen = question(preferred, image, settings, good)
         yield Pair(image, plain, chosen, rejected, kind if corrupted else "misleading", own)
 
 
-def _ask(prompt: str, image: ImageRef, settings: PairSettings, seed: int) -> Request:
+def question(prompt: str, image: ImageRef | None, how: Describing, seed: int = 0, begun: str = "") -> Request:
+    """One question about one image.
+
+    Args:
+        prompt: The user's turn.
+        image: What it is about; None: nothing is shown.
+        how: Decoding.
+        seed: Of sampling.
+        begun: What the answer begins with: the model goes on from there.
+    """
     generation = Generation(
-        max_new_tokens=settings.max_new_tokens,
-        temperature=settings.temperature,
-        top_p=settings.top_p,
-        seed=seed if settings.temperature > 0 else 0,
+        max_new_tokens=how.max_new_tokens,
+        temperature=how.temperature,
+        top_p=how.top_p,
+        seed=seed if how.temperature > 0 else 0,
     )
-    return Request((Message("user", prompt),), (image,), generation)
+    turns = (Message("user", prompt), *((Message("assistant", begun),) if begun else ()))
+    return Request(turns, () if image is None else (image,), generation)
 
 
-def filtered(good: str, bad: str, settings: PairSettings) -> bool:
-    """Whether a pair with these two answers is left out; what each filter drops: `PairSettings`."""
+def filtered(good: str, bad: str, settings: PairFilter) -> bool:
+    """Whether a pair with these two answers is left out; what each filter drops: `PairFilter`."""
     if settings.filter == "identical":
         return good == bad
     if settings.filter == "near_duplicates":
@@ -134,16 +165,37 @@ def filtered(good: str, bad: str, settings: PairSettings) -> bool:
 def write_pairs(
     pairs: Sequence[Pair], answers: Mapping[str, str], path: Path, settings: PairSettings
 ) -> PairReport:
-    """Writes pairs in TRL's conversational preference format, images included; whole or not at all.
-
-    Columns: `prompt`, `chosen`, `rejected` (lists of role and content), `images` (one encoded image), and
-    beside them `image_sha256`, `source`, `negative`, `seed`.
+    """Writes pairs with the answers to what was asked; see `write_made`.
 
     Args:
         pairs: What was asked.
         answers: Content key of a request -> the model's answer.
         path: The parquet file.
         settings: Holds the filter.
+
+    Raises:
+        UserError: An image file has changed since it was found, or has become unreadable.
+    """
+    made = (
+        Made(
+            pair.image, pair.prompt, answers[request_key(pair.chosen)], answers[request_key(pair.rejected)],
+            pair.negative, pair.seed,
+        )
+        for pair in pairs
+    )  # fmt: skip
+    return write_made(made, path, settings)
+
+
+def write_made(pairs: Iterable[Made], path: Path, settings: PairFilter) -> PairReport:
+    """Writes pairs in TRL's conversational preference format, images included; whole or not at all.
+
+    Columns: `prompt`, `chosen`, `rejected` (lists of role and content), `images` (one encoded image), and
+    beside them `image_sha256`, `source`, `negative`, `seed`.
+
+    Args:
+        pairs: As they come.
+        path: The parquet file.
+        settings: The filter.
 
     Raises:
         UserError: An image file has changed since it was found, or has become unreadable.
@@ -166,7 +218,7 @@ def write_pairs(
     with pq.ParquetWriter(temporary, schema) as writer:
         rows: list[dict[str, Any]] = []
         for pair in pairs:
-            good, bad = answers[request_key(pair.chosen)], answers[request_key(pair.rejected)]
+            good, bad = pair.chosen, pair.rejected
             identical += good == bad
             if filtered(good, bad, settings):
                 dropped += 1

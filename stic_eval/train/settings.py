@@ -75,8 +75,32 @@ class Describing(BaseModel):
     max_new_tokens: int = Field(default=1024, ge=1)
 
 
-class PairSettings(Describing):
-    """How preference pairs are made. Defaults: Deng et al. 2024 and their released code.
+class PairFilter(BaseModel):
+    """Which pairs are dropped.
+
+    Attributes:
+        filter: `none` keeps all. `identical` drops pairs whose two answers are the same. `near_duplicates`
+            those whose answers are alike by `similarity`, the same ones included. `length_balance` those
+            whose answers' lengths differ by more than `length_ratio`.
+        similarity: From which similarity on two answers are near duplicates: 1 less the Levenshtein
+            distance in characters over the longer one's length.
+        length_ratio: How many times the words of the other an answer may have.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    filter: Literal["none", "identical", "near_duplicates", "length_balance"] = "none"
+    similarity: float = Field(default=0.95, gt=0, le=1)
+    length_ratio: float = Field(default=1.5, ge=1, allow_inf_nan=False)
+
+
+class DifferentPairs(PairFilter):
+    """Pairs of two different answers, as most methods have them."""
+
+    filter: Literal["none", "identical", "near_duplicates", "length_balance"] = "identical"
+
+
+class PairSettings(PairFilter, Describing):
+    """How preference pairs are made. Defaults: Deng et al. 2024 and their released code; all pairs are kept.
 
     Attributes:
         images: Unlabeled images, counted from the front (6k of MSCOCO train2014).
@@ -86,12 +110,6 @@ class PairSettings(Describing):
         p_corrupt: Probability that the dispreferred answer comes from a corrupted image rather than from
             a misleading prompt.
         corruptions: Kind (of `stic_eval.corruptions.CORRUPTIONS`) -> its weight.
-        filter: Which pairs are dropped; the paper keeps all. `identical`: those whose two answers are the
-            same. `near_duplicates`: those whose answers are alike by `similarity`, the same ones
-            included. `length_balance`: those whose answers' lengths differ by more than `length_ratio`.
-        similarity: From which similarity on two answers are near duplicates: 1 less the Levenshtein
-            distance in characters over the longer one's length.
-        length_ratio: How many times the words of the other an answer may have.
     """
 
     images: int = Field(default=6000, ge=1)
@@ -99,9 +117,6 @@ class PairSettings(Describing):
     chosen_prompt: Literal["step_by_step", "plain"] = "step_by_step"
     p_corrupt: float = Field(default=0.5, ge=0, le=1)
     corruptions: dict[str, float] = Field(default_factory=lambda: {"low_res": 0.5, "jitter": 0.5})
-    filter: Literal["none", "identical", "near_duplicates", "length_balance"] = "none"
-    similarity: float = Field(default=0.95, gt=0, le=1)
-    length_ratio: float = Field(default=1.5, ge=1, allow_inf_nan=False)
 
     @field_validator("corruptions")
     @classmethod
@@ -140,6 +155,12 @@ class PreferenceLoss(BaseModel):
     alpha: float = Field(default=1 / 1024, ge=0)
     alpha_over: Literal["sum", "token_mean"] = "sum"
     rejected_logp: Literal["label", "runner_up"] = "label"
+
+
+class PreferenceTraining(PreferenceLoss, Training):
+    """Preference training by DPO (Rafailov et al. 2023) alone, as most methods have it: no regulariser."""
+
+    alpha: float = Field(default=0.0, ge=0)
 
 
 class FineTuning(Training):

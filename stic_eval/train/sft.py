@@ -25,7 +25,7 @@ def sft_collator(
     """A collator of rows `{"row": index into items}`; images are decoded when their batch is made.
 
     TRL's own collator masks by a template's generation markers, which most templates lack, and leaves out
-    the start token that generation adds; `stic_eval.train.encode` does neither.
+    the start token that generation adds; `stic_eval.models.conversation` does neither.
 
     Args:
         processor: The model's.
@@ -34,7 +34,7 @@ def sft_collator(
     """
 
     def collate(rows: Sequence[dict[str, int]]) -> dict[str, Tensor]:
-        from stic_eval.train.encode import encode
+        from stic_eval.models.conversation import encode
 
         chosen = [items[row["row"]] for row in rows]
         images = [item.image.load() for item in chosen]

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stic_eval.images import diffuse
+from stic_eval.models.conversation import encode
 from stic_eval.models.hf import HFModel
 from stic_eval.store import request_key
-from stic_eval.train.encode import encode
 from stic_eval.train.items import SFTItem
 from stic_eval.train.lora import LoraSettings
 from stic_eval.train.preferences import pair_requests, write_pairs
@@ -158,6 +159,101 @@ def switches_adapters(member: Member, requests: Sequence[Request], scratch: Path
     assert answers(member.hf, some) == base
 
 
+# ---------------------------------------------------------------- answers that are given
+
+BEGUN = "a red box,"
+
+
+def goes_on_from_what_has_begun(member: Member, pictures: Sequence[ImageRef]) -> None:
+    """An answer that has begun is gone on with as transformers' generation does that is made to begin so."""
+    asked = [
+        Request((Message("user", text), Message("assistant", BEGUN)), (image,), Generation(8))
+        for image in pictures[:4]
+        for text in QUESTIONS
+    ]
+    found = answers(member.hf, asked)
+    assert set(found) == set(asked)
+    assert len({text for text, *_ in found.values()}) > 2
+    for request in asked[::5]:
+        assert found[request][0] == _forced_on(member.hf, request), request.messages[0].text
+    alone = {request: response.text for request, response in member.hf.one_by_one(asked)}
+    assert {request: text for request, (text, *_) in found.items()} == alone
+
+
+def scores_as_it_generates(member: Member, pictures: Sequence[ImageRef]) -> None:
+    """Log-probabilities are those of transformers' generation that is made to give the answers.
+
+    Answers that differ in their last character share a row.
+    """
+    import torch
+
+    hf = member.hf
+    pictured = [pictures[0], pictures[5]]
+    texts = ("a red box", "a red bow", "two dots, grey, and much beside them", "x")
+    asked = [(ask(QUESTIONS[0], image), text) for image in pictured for text in texts]
+    found = dict(hf.likelihoods(asked))
+    assert set(found) == set(asked)
+    for (request, text), likelihood in found.items():
+        tail = _tail(hf, request, text)
+        logps = _forced(hf, request.images[0], tail).float().log_softmax(-1)
+        wanted = float(logps.gather(1, torch.tensor(tail)[:, None]).sum())
+        assert likelihood.n_tokens == len(tail)
+        assert math.isclose(likelihood.logp, wanted, abs_tol=2e-4 * len(tail)), (text, wanted)
+    assert len({value.logp for value in found.values()}) == len(found)
+
+
+def scores_parts_as_the_whole(member: Member, pictures: Sequence[ImageRef]) -> None:
+    """An answer in two parts is as likely as the first part times the second one behind it."""
+    first, rest = "two dots", ", grey"
+    bare = ask(QUESTIONS[0], pictures[0])
+    going_on = Request((*bare.messages, Message("assistant", first)), bare.images, bare.generation)
+    parts = dict(member.hf.likelihoods([(bare, first + rest), (bare, first), (going_on, rest)]))
+    whole, *both = (parts[one] for one in [(bare, first + rest), (bare, first), (going_on, rest)])
+    assert math.isclose(whole.logp, sum(part.logp for part in both), abs_tol=5e-3)
+    assert whole.n_tokens == sum(part.n_tokens for part in both)
+
+
+def sees_noise(member: Member, pictures: Sequence[ImageRef]) -> None:
+    """Noise on the processor's output is the same to every way of asking, and is not the clean image."""
+    hf = member.hf
+    noisy = [diffuse(image, 500, 7) for image in pictures[:2]]
+    clean = [ask(QUESTIONS[0], image) for image in pictures[:2]]
+    asked = [ask(QUESTIONS[0], image) for image in noisy]
+    found = answers(hf, [*clean, *asked])
+    alone = {request: response.text for request, response in hf.one_by_one(asked)}
+    assert {request: found[request][0] for request in asked} == alone
+    given = "a red box"
+    scored = dict(hf.likelihoods([(request, given) for request in (*clean, *asked)]))
+    assert all(
+        scored[before, given].logp != scored[after, given].logp
+        for before, after in zip(clean, asked, strict=True)
+    )
+
+
+def _tail(hf: HFModel, request: Request, answer: str) -> list[int]:
+    """Token ids of an answer, and of the white space that the template writes in front of it."""
+    turns: list[dict[str, Any]] = [
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": request.messages[0].text}]},
+        {"role": "assistant", "content": [{"type": "text", "text": answer}]},
+    ]
+    before = hf.processor.apply_chat_template(turns[:1], add_generation_prompt=True, tokenize=False)
+    whole = hf.processor.apply_chat_template(turns, tokenize=False)
+    assert whole.startswith(before)
+    text = whole[len(before) : whole.index(answer, len(before)) + len(answer)]
+    ids: list[int] = hf.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def _forced_on(hf: HFModel, request: Request) -> str:
+    """What transformers' generation says after it was made to say what the request's last turn has."""
+    text, image = request.messages[0].text, request.images[0]
+    tail = _tail(hf, request, request.messages[-1].text)
+    output = _generated(hf, text, image, tail, request.generation.max_new_tokens)
+    start = prompt_inputs(hf, text, image)["input_ids"].shape[1] + len(tail)
+    new = output.sequences[0, start:]
+    return str(hf.processor.tokenizer.decode(new, skip_special_tokens=True)).strip()
+
+
 # ---------------------------------------------------------------- training
 
 
@@ -191,18 +287,27 @@ def _forced(hf: HFModel, image: ImageRef, tail: list[int]) -> torch.Tensor:
     """Logits of shape (tokens, vocabulary) for each token of an answer that generation is made to give."""
     import torch
 
+    return torch.cat(_generated(hf, TALK[0][1], image, tail).logits)
+
+
+def _generated(hf: HFModel, text: str, image: ImageRef, tail: list[int], more: int = 0) -> Any:
+    """What transformers' generation gives that is made to begin with some tokens, and so many more."""
+    import torch
+
     def choose(ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        said = ids.shape[1] - inputs["input_ids"].shape[1]
+        if said >= len(tail):
+            return scores
         only = torch.full_like(scores, -math.inf)
-        only[:, tail[ids.shape[1] - inputs["input_ids"].shape[1]]] = 0.0
+        only[:, tail[said]] = 0.0
         return only
 
-    inputs = prompt_inputs(hf, TALK[0][1], image)
+    inputs = prompt_inputs(hf, text, image)
     with torch.inference_mode():
-        output = hf.model.generate(
-            **inputs, max_new_tokens=len(tail), do_sample=False, logits_processor=[choose],
+        return hf.model.generate(
+            **inputs, max_new_tokens=len(tail) + more, do_sample=False, logits_processor=[choose],
             output_logits=True, return_dict_in_generate=True,
         )  # fmt: skip
-    return torch.cat(output.logits)
 
 
 def learns_preferences(member: Member, pairs: Path, requests: Sequence[Request], out: Path) -> None:

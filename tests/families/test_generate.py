@@ -11,6 +11,10 @@ from stic_eval.types import ImageRef, Request
 from tests.families import checks
 from tests.families.checks import Member
 
+WHOLE = {
+    "paligemma": "a prompt's tokens see all of each other, those of what an answer has begun with as well"
+}
+
 
 def test_answers_go_by_image_and_question_and_are_transformers_own(
     member: Member, requests: list[Request]
@@ -44,3 +48,20 @@ def test_adapters_are_attached_switched_and_taken_off(
     member: Member, requests: list[Request], tmp_path: Path
 ) -> None:
     checks.switches_adapters(member, requests, tmp_path)
+
+
+def test_an_answer_that_has_begun_is_gone_on_with(member: Member, pictures: list[ImageRef]) -> None:
+    if member.name in WHOLE:
+        pytest.skip(WHOLE[member.name])
+    checks.goes_on_from_what_has_begun(member, pictures)
+    checks.scores_parts_as_the_whole(member, pictures)
+
+
+def test_given_answers_are_as_likely_as_generation_holds_them(
+    member: Member, pictures: list[ImageRef]
+) -> None:
+    checks.scores_as_it_generates(member, pictures)
+
+
+def test_noise_is_the_same_to_every_way_of_asking(member: Member, pictures: list[ImageRef]) -> None:
+    checks.sees_noise(member, pictures)

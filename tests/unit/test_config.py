@@ -43,7 +43,7 @@ class Known:
     def get(self, name: str) -> Any:
         if name not in self.known:
             raise UserError(f'no {self.kind} is called "{name}"{registry.suggest(name, self.known)}')
-        return SimpleNamespace(name=name, config=self.known[name], options=None, vary=None)
+        return SimpleNamespace(name=name, config=self.known[name], options=None, vary=None, presets={})
 
 
 @pytest.fixture(autouse=True)

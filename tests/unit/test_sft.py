@@ -19,10 +19,10 @@ from safetensors.torch import load_file
 from stic_eval.errors import UserError
 from stic_eval.images import scan_images
 from stic_eval.models import text
+from stic_eval.models.conversation import encode, render, turn_end
 from stic_eval.models.hf import HFModel
 from stic_eval.models.text import control_tokens
 from stic_eval.train import loop
-from stic_eval.train.encode import encode, render, turn_end
 from stic_eval.train.lora import LoraSettings
 from stic_eval.train.settings import Training
 from stic_eval.train.sft import SFTItem, infuse, items_key, items_of, read_items, sft_collator, train_sft

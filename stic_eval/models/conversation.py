@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from stic_eval.errors import UserError
-from stic_eval.models.text import PER_TOKEN, adds_start, control_tokens, plain
+from stic_eval.models.text import PER_TOKEN, adds_start, common, control_tokens, plain
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -44,16 +44,33 @@ def encode(
     Raises:
         UserError: The tokenizer cannot tell where tokens lie in a text, or a template hides an answer.
     """
-    import torch
-
     end = turn_end(processor)
     rendered = [render(processor, turns, end) for turns in rows]
+    return assembled(processor, [[image] for image in images], rendered, max_length)
+
+
+def assembled(
+    processor: Any,
+    images: Sequence[Sequence[Image]],
+    rendered: Sequence[tuple[str, Sequence[Span]]],
+    max_length: int | None = None,
+) -> dict[str, Tensor]:
+    """Model input of conversations as a template writes them; see `encode`.
+
+    Args:
+        processor: The model's.
+        images: Of each conversation, equally many; of the first so many, if several are about the same.
+        rendered: Texts, and where in them the answers lie.
+        max_length: Longer rows lose their end, but never their prompt.
+    """
+    import torch
+
     tokenizer = processor.tokenizer
     prompts = [text[: spans[0][0]] for text, spans in rendered[: len(images)]]
     output = dict(
         processor(
             text=prompts,
-            images=[[image] for image in images],
+            images=[list(own) for own in images] if any(images) else None,
             padding=True,
             padding_side="right",
             return_tensors="pt",
@@ -70,17 +87,19 @@ def encode(
     masks: list[Tensor] = []
     for number, (text, spans) in enumerate(rendered):
         head = heads[number % len(images)]
-        tail, marks = _tail(tokenizer, text, spans)
+        tail, marks = tail_of(tokenizer, text, spans)
         room = len(tail) if max_length is None else max(0, max_length - len(head))
         ids.append(torch.cat([head, torch.tensor(tail[:room], dtype=head.dtype)]))
         masks.append(torch.cat([torch.zeros_like(head), torch.tensor(marks[:room], dtype=head.dtype)]))
-    extra = {name: _padded(_heads(value, lengths, len(rows)), ids, later) for name, value in kinds.items()}
+    extra = {
+        name: _padded(_heads(value, lengths, len(rendered)), ids, later) for name, value in kinds.items()
+    }
     if _SEEN in output:
-        seen = _heads(output.pop(_SEEN), lengths, len(rows))
+        seen = _heads(output.pop(_SEEN), lengths, len(rendered))
         longer = zip(seen, ids, strict=True)
         whole = [torch.cat([row, row[-1:].expand(len(to) - len(row), -1, -1)]) for row, to in longer]
         extra[_SEEN] = _padded(whole, ids)
-    repeat = len(rows) // len(images)
+    repeat = len(rendered) // len(images)
     pixels = {name: torch.cat([value] * repeat) for name, value in output.items()}
     return {
         "input_ids": _padded(ids, ids, tokenizer.pad_token_id),
@@ -104,19 +123,20 @@ def _padded(rows: Sequence[Tensor], like: Sequence[Tensor], value: int = 0) -> T
     return padded
 
 
-def render(processor: Any, turns: Turns, end: str) -> tuple[str, list[Span]]:
+def render(processor: Any, turns: Turns, end: str, images: int = 1) -> tuple[str, list[Span]]:
     """A conversation as the template writes it, and where in that text the answers lie.
 
     Args:
         processor: The model's.
         turns: (role, text) with roles `system`, `user` and `assistant`.
         end: Put behind each answer: see `turn_end`.
+        images: How many stand before the first user's text.
 
     Raises:
         UserError: The template does not write an answer where it has said that answers begin.
     """
     messages: list[dict[str, Any]] = []
-    image = [{"type": "image"}]
+    image = [{"type": "image"}] * images
     for role, text in turns:
         body = plain(text, control_tokens(processor)) + (end if role == "assistant" else "")
         parts = image if role == "user" else []
@@ -130,18 +150,12 @@ def render(processor: Any, turns: Turns, end: str) -> tuple[str, list[Span]]:
                 messages[:number], tokenize=False, add_generation_prompt=True
             )
             through = processor.apply_chat_template(messages[: number + 1], tokenize=False)
-            start = _common(before, whole)
-            stop = len(whole[: _common(through, whole)].rstrip())
+            start = len(common(before, whole))
+            stop = len(common(through, whole).rstrip())
             if stop <= start:
                 raise UserError("the model's chat template changes earlier turns, so answers cannot be found")
             spans.append((start, stop))
     return whole, spans
-
-
-def _common(left: str, right: str) -> int:
-    """How many characters two texts begin with alike."""
-    pairs = enumerate(zip(left, right, strict=False))
-    return next((index for index, (a, b) in pairs if a != b), min(len(left), len(right)))
 
 
 def turn_end(processor: Any) -> str:
@@ -154,7 +168,7 @@ def turn_end(processor: Any) -> str:
     return "" if any(token in after for token in control_tokens(processor)) else processor.tokenizer.eos_token
 
 
-def _tail(tokenizer: Any, text: str, spans: Sequence[Span]) -> tuple[list[int], list[int]]:
+def tail_of(tokenizer: Any, text: str, spans: Sequence[Span]) -> tuple[list[int], list[int]]:
     """Token ids of all that follows the prompt, and 1 for each that belongs to an answer."""
     if not tokenizer.is_fast:
         raise UserError("training needs a fast tokenizer, which says where tokens lie; this model has none")

@@ -1,0 +1,95 @@
+"""SeVa: Self-Supervised Visual Preference Alignment (Zhu et al. 2024, arXiv 2404.10501).
+
+For each image v and question x of the instruction data, whose answers are not looked at:
+    y_w = model(v, x), greedy                                                  preferred
+    y_l = model(h(v), x), greedy, h diffusion noise on the pixel tensor        dispreferred
+    drop the pair if the two are the same
+  and train an adapter by DPO on (v, x, y_w, y_l): the clean image.
+
+The noise goes onto what the processor has made of the image, after it was resized and normalised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from stic_eval.images import diffuse
+from stic_eval.selftrain import stages
+from stic_eval.selftrain.making import Made, Making, question
+from stic_eval.selftrain.method import Data, Method, Plan
+from stic_eval.train.lora import LoraSettings
+from stic_eval.train.settings import Describing, DifferentPairs, PreferenceTraining, share
+
+
+class Pairs(DifferentPairs, Describing):
+    """How pairs are made.
+
+    Attributes:
+        items: Of the instruction data, from the front (paper: 8k images of TextVQA and 8k of OCR-VQA).
+        fraction: Part of these items.
+        questions: Of an item, from its first on; each is asked alone.
+        step: Of the diffusion, of 1,000; the paper has 500 and 800.
+    """
+
+    items: int = Field(default=16_000, ge=1)
+    fraction: float = Field(default=1.0, gt=0, le=1)
+    questions: int = Field(default=2, ge=1)  # paper: at most two an image
+    step: int = Field(default=500, ge=0, lt=1000)
+    temperature: float = Field(default=0.0, ge=0)  # paper: greedy
+
+
+class Training(PreferenceTraining):
+    """DPO; one epoch. Rates and sizes: the released scripts."""
+
+    learning_rate: float = Field(default=2e-6, gt=0)
+    batch_size: int = Field(default=16, ge=1)  # on each GPU there
+
+
+class SevaConfig(BaseModel):
+    """The paper's hyperparameters."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    pairs: Pairs = Pairs()
+    training: Training = Training()
+    lora: LoraSettings = LoraSettings(r=1024, alpha=2048)
+
+
+def make_pairs(making: Making, how: Pairs) -> Iterator[Made]:
+    """Asks each question about the clean image and about the noisy one."""
+    asked = []
+    for item in making.items:
+        for prompt in [text for role, text in item.turns if role == "user"][: how.questions]:
+            draw = making.random("seva", item.image.sha256, prompt)
+            seed, good, bad = (draw.getrandbits(31) for _ in range(3))
+            noisy = diffuse(item.image, how.step, seed)
+            both = (question(prompt, item.image, how, good), question(prompt, noisy, how, bad))
+            asked.append((item.image, prompt, seed, both))
+    answers = iter(making.answers([request for *_, both in asked for request in both], "ask for pairs"))
+    for image, prompt, seed, _ in asked:
+        yield Made(image, prompt, next(answers).text, next(answers).text, "diffusion", seed)
+
+
+def plan(config: SevaConfig, data: Data) -> Plan:
+    """Pairs, preference training."""
+    how = config.pairs
+    items = share(how.items, how.fraction, len(data.sft_items))
+    rows = sum(
+        min(how.questions, sum(role == "user" for role, _ in item.turns)) for item in data.sft_items[:items]
+    )
+    pairs = stages.made_pairs(
+        make_pairs, Pairs, how, data, version=1, items=items, rows=rows, generations=2 * rows
+    )
+    loss = config.training
+    return Plan(stages.preference(pairs, loss=loss, training=loss, lora=config.lora), "direct")
+
+
+PAPER = "Zhu et al., Self-Supervised Visual Preference Alignment, 2024"
+NOTES = {
+    "preferred": "greedy answer",
+    "dispreferred": "greedy answer to the image under diffusion noise, put onto the pixel tensor",
+    "training": "DPO",
+    "reads": "questions and images of instruction data",
+}
+method = Method("seva", "SeVa", plan, SevaConfig, PAPER, NOTES)

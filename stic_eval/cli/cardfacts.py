@@ -1,0 +1,132 @@
+"""What a model card states of a run's adapter, gathered from the run's folder and the cache."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stic_eval import registry
+from stic_eval.models.fingerprint import local_model, model_fingerprint
+from stic_eval.report.card import Facts, Rows
+from stic_eval.report.layouts import lay_out
+from stic_eval.store import content_key, read_jsonl
+
+if TYPE_CHECKING:
+    from stic_eval.cli.made import Finished, Made
+    from stic_eval.config import RunConfig
+    from stic_eval.report.tables import Table
+
+
+def facts(run: Finished, picked: Made, name: str) -> Facts:
+    """What a card says of an adapter.
+
+    Args:
+        run: Where it was trained.
+        picked: The adapter.
+        name: What the card calls it.
+    """
+    config, first = run.config, picked.entries[0]
+    local = local_model(config.model)
+    method = registry.methods().get(first.method)
+    options = config.method_options.get(first.method) or method.config().model_dump(mode="json")
+    manifest = as_object(run.folder / "manifest.json")
+    trained = as_object(run.path(picked) / "manifest.json")
+    model = manifest.get("model") or {}
+    return Facts(
+        name=name,
+        title=first.title,
+        method=first.method,
+        paper=method.paper,
+        base=config.model if local is None or config.model == "pocket" else local.resolve().name,
+        base_id=config.model if local is None else "",
+        revision=_revision(config, str(model.get("fingerprint") or "")),
+        fingerprint=str(model.get("fingerprint") or ""),
+        dtype=str(model.get("dtype") or ""),
+        packed=config.quantization,
+        seed=picked.seed or 0,
+        data=_data(run, picked),
+        options=options,
+        departures=[f"{axis}={value}" for axis, value in first.settings.items() if axis != "dar"],
+        stages=first.stages,
+        table=_table(run, picked),
+        rows={name: _rows(run, name) for name in config.benchmarks},
+        versions=trained.get("versions") or {},
+        command=[str(part) for part in manifest.get("command") or ()],
+    )
+
+
+def _revision(config: RunConfig, fingerprint: str) -> str | None:
+    """The commit of a hub model that was trained on, as far as the hub or its local cache still tells."""
+    from huggingface_hub import hf_hub_download
+
+    if local_model(config.model) is not None or not fingerprint:
+        return config.revision
+    try:
+        path = hf_hub_download(config.model, "config.json", revision=config.revision)
+        found = Path(path).parent.name  # <cache>/models--x--y/snapshots/<commit>/config.json
+        return found if model_fingerprint(config.model, found) == fingerprint else config.revision
+    except Exception:  # the hub's client raises a dozen kinds
+        return config.revision
+
+
+def _table(run: Finished, picked: Made) -> Table | None:
+    """The run's table as it is with this adapter alone: the baseline, and what answers with it."""
+    if run.scores is None:
+        return None
+    own = {entry.folder for entry in picked.entries}
+    entries = [
+        e for e in run.scores.entries if e.folder in own or (e.method == "baseline" and not e.settings)
+    ]
+    scores = replace(run.scores, entries=entries, axes={}, without_default=[])
+    if not any(entry.summaries for entry in picked.entries):
+        return None
+    return lay_out([scores]) if not picked.entries[0].settings else scores.table()
+
+
+def _data(run: Finished, picked: Made) -> list[str]:
+    """What the adapter learnt from, counted in the files that its stages have left."""
+    import pyarrow.parquet as pq
+
+    config, lines, described = run.config, [], 0
+    named = f" of {config.images.name}" if config.images else ""
+    for stage in picked.entries[0].stages:
+        folder = run.stages / f"{stage.name}-{stage.key[:16]}"
+        if stage.name == "pairs" and (folder / "pairs.parquet").is_file():
+            table = pq.read_table(folder / "pairs.parquet", columns=["image_sha256"])
+            hashes = sorted(set(table.column("image_sha256").to_pylist()))
+            made = "made elsewhere" if config.pairs_file else "made by the model itself"
+            images = f"{len(hashes):,} images{'' if config.pairs_file else named}"
+            lines.append(
+                f"{table.num_rows:,} preference pairs, {made}, of {images} ({content_key(hashes)[:16]})"
+            )
+        elif stage.name == "descriptions" and (folder / "descriptions.jsonl").is_file():
+            described = len(list(read_jsonl(folder / "descriptions.jsonl")))
+        elif stage.name in ("sft", "infused_sft"):
+            items = as_object(folder / "manifest.json").get("params", {}).get("items")
+            count = f"{described:,} " if described else f"at most {items:,} " if items else ""
+            source = f" of {Path(config.sft_data).name}" if config.sft_data else ""
+            own = ", with the model's own descriptions of their images" if described else ""
+            lines.append(f"{count}items of instruction data{source}{own}")
+    return lines
+
+
+def _rows(run: Finished, name: str) -> Rows:
+    """Where a benchmark's rows came from."""
+    benchmark, where = registry.benchmarks().get(name), run.config.rows_of(name)
+    if where != "hub":
+        what = "embedded rows of stic-eval" if where.startswith("pocket") else "local copy"
+        return Rows(f"{name} ({what})", metric=benchmark.metric)
+    source = benchmark.source
+    return Rows(source.path, source.split, source.name or "", source.revision or "", benchmark.metric)
+
+
+def as_object(path: Path) -> Mapping[str, Any]:
+    """A JSON file's object; empty where there is none."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}

@@ -1,0 +1,212 @@
+"""`stic-eval export`: what a run has made, for use elsewhere: its preference pairs, its adapters."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stic_eval.cli import options as o
+
+if TYPE_CHECKING:
+    from stic_eval.cli.made import Finished
+
+app = typer.Typer(help="Take out what a run has made, for use elsewhere.", no_args_is_help=True)
+
+_SHOWN = 20
+_ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
+
+
+class To(StrEnum):
+    """Formats of preference pairs."""
+
+    trl = "trl"
+    llama_factory = "llama-factory"
+    hf_dataset = "hf-dataset"
+    csv = "csv"
+
+
+Method = Annotated[str | None, typer.Option(help="Of several methods: which.", show_default=False)]
+Seed = Annotated[int | None, typer.Option(help="Of several training seeds: which.", show_default=False)]
+Key = Annotated[
+    str | None,
+    typer.Option(help="Of an ablation's many: first digits of the content key.", show_default=False),
+]
+Force = Annotated[bool, typer.Option("--force", help="Write into a folder that is not empty.")]
+
+
+@app.command("pairs")
+def pairs(
+    run: Annotated[str, typer.Argument(help="A run (folder, or name under results/), or a file of pairs.")],
+    to: Annotated[To, typer.Option(help="The format.")],
+    output: Annotated[
+        Path | None, typer.Option(help="Folder; of trl also a .parquet file.", show_default="pairs-<format>")
+    ] = None,
+    method: Method = None,
+    seed: Seed = None,
+    iteration: Annotated[
+        int | None, typer.Option(help="Of several rounds of pairs: which.", show_default=False)
+    ] = None,
+    key: Key = None,
+    force: Force = False,
+) -> None:
+    """Write a run's preference pairs in another program's format, to train on them there."""
+    from stic_eval.cli import made
+    from stic_eval.printable import printable
+    from stic_eval.train import exchange
+
+    if run.endswith(".parquet"):
+        source = Path(run).expanduser()
+        exchange.check(source, "RUN")
+    else:
+        found = made.finished(run)
+        picked = made.pick(found, "pairs", method, seed, iteration, key)
+        source = found.path(picked) / "pairs.parquet"
+        exchange.check(source, "RUN")
+        typer.echo(printable(picked.label), err=True)
+    target = (output or Path(f"pairs-{to.value}")).expanduser()
+    single = to is To.trl and target.suffix == ".parquet"
+    with placed(target, force, single) as folder:
+        done = exchange.export(source, to.value, folder / target.name if single else folder)
+        shown = target if single else target / done.path.relative_to(folder)
+    for row, reason in done.left_out[:_SHOWN]:
+        typer.echo(f"row {row}: {reason}")
+    if done.left_out:
+        typer.echo(f"{counted(len(done.left_out), 'row')} left out")
+    images = f" of {counted(done.images, 'image')}" if done.images else ""
+    typer.echo(printable(f"{counted(done.rows, 'pair')}{images}: {shown}"))
+    if done.left_out:
+        raise typer.Exit(3)
+
+
+@app.command("adapter")
+def adapter(
+    run: Annotated[str, typer.Argument(help="A run: its folder, or its name under results/.")],
+    output: Annotated[Path, typer.Option(help="Folder to write.")],
+    method: Method = None,
+    seed: Seed = None,
+    key: Key = None,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="A whole model, the adapter added to the base's weights.")
+    ] = False,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a merged model's weights: float32, bfloat16 or float16.", show_default="the base's own"
+        ),
+    ] = None,
+    force: Force = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Write a run's adapter, or the merged model, with a model card that says how it came about."""
+    from stic_eval.cli import cardfacts, made
+    from stic_eval.cli.progress import Reporter
+    from stic_eval.errors import UserError
+    from stic_eval.printable import printable
+    from stic_eval.report.card import card
+
+    found = made.finished(run)
+    if found.config.engine == "openai":
+        raise UserError(f"{found.folder}: its adapters are the server's; there is none here to export")
+    picked = made.pick(found, "adapter", method, seed, key=key)
+    source = found.path(picked) / "adapter"
+    output = output.expanduser()
+    name = output.resolve().name
+    config = found.config
+    if dtype and not merge:
+        raise UserError("--dtype: is of a merged model's weights; add --merge, or leave it out")
+    weights = ""
+    with placed(output, force) as folder, Reporter(None, quiet=quiet) as report:
+        if merge:
+            from stic_eval.train.merge import merge as merged
+
+            _same_base(found)
+            with report.step(f"merge the adapter into {config.model}"):
+                weights = merged(
+                    config.model, source, folder,
+                    revision=config.revision, dtype=dtype or "auto",
+                    trust_remote_code=config.trust_remote_code,
+                )  # fmt: skip
+        else:
+            for file in _ADAPTER:
+                shutil.copyfile(source / file, folder / file)
+        with report.step("model card"):
+            facts = replace(cardfacts.facts(found, picked, name), merged=weights)
+            (folder / "README.md").write_text(card(facts), encoding="utf-8")
+    kind = f"merged model in {weights}" if merge else "adapter"
+    use = f"--model {output}" if merge else f"--adapter {output}"
+    typer.echo(printable(f"{kind}, {picked.label.partition(': ')[2]}: {output} (stic-eval eval {use})"))
+
+
+def counted(n: int, what: str) -> str:
+    """A number of things, e.g. `1 row`, `12 rows`."""
+    return f"{n:,} {what}{'s' * (n != 1)}"
+
+
+def _same_base(run: Finished) -> None:
+    """Refuses to merge into another base than the adapter was trained on."""
+    from stic_eval.cli.cardfacts import as_object
+    from stic_eval.errors import UserError
+    from stic_eval.models.fingerprint import model_fingerprint
+
+    known = (as_object(run.folder / "manifest.json").get("model") or {}).get("fingerprint")
+    if known and known != model_fingerprint(run.config.model, run.config.revision):
+        raise UserError(
+            f"--merge: {run.config.model} is not what the adapter was trained on any more (its content has "
+            "changed); get that back, or export the adapter by itself"
+        )
+
+
+# ---------------------------------------------------------------- putting it there
+
+
+@contextmanager
+def placed(target: Path, force: bool, single: bool = False) -> Iterator[Path]:
+    """A folder to write into, whose content is put in its place when all is there.
+
+    Args:
+        target: The folder, or the file for `single`.
+        force: Files of a folder that is not empty are replaced by those of the same name; weights make
+            way for weights of any name, for transformers might load the old ones.
+        single: Whether it is one file.
+
+    Raises:
+        UserError: It is there already, or cannot be written.
+    """
+    from stic_eval.errors import UserError
+
+    wrong = target.is_dir() if single else target.exists() and not target.is_dir()
+    if wrong:
+        raise UserError(f"--output {target}: is {'a folder' if single else 'a file'}; give another name")
+    if (target.exists() and (single or any(target.iterdir()))) and not force:
+        what = "is there already" if single else "is not empty"
+        raise UserError(f"--output {target}: {what}; give another name, or --force to write there")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
+            work = Path(folder) / "made"
+            work.mkdir()
+            yield work
+            if single:
+                os.replace(work / target.name, target)
+                return
+            target.mkdir(exist_ok=True)
+            if any(work.glob("*.safetensors")):
+                for old in (*target.glob("*.safetensors"), *target.glob("*.safetensors.index.json")):
+                    old.unlink()
+            for path in sorted(work.rglob("*")):
+                there = target / path.relative_to(work)
+                if path.is_dir():
+                    there.mkdir(exist_ok=True)
+                else:
+                    os.replace(path, there)
+    except OSError as error:
+        raise UserError(f"--output {target}: cannot be written ({error.strerror or error})") from error

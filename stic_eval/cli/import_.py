@@ -1,0 +1,106 @@
+"""`stic-eval import`: preference pairs that were made elsewhere, checked and put into one file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stic_eval.cli import options as o
+
+if TYPE_CHECKING:
+    from stic_eval.train.foreign import Opened
+    from stic_eval.train.preferences import Made
+
+app = typer.Typer(help="Take over what was made elsewhere.", no_args_is_help=True)
+
+_SHOWN = 20
+
+
+@app.callback()
+def _commands() -> None:
+    """Take over what was made elsewhere."""
+
+
+@app.command("pairs")
+def pairs(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="The STIC authors' preference data, LLaMA-Factory's or TRL's: JSON, JSONL, parquet, a saved "
+            "data set, or a folder with dataset_info.json.",
+        ),
+    ],
+    image_root: Annotated[
+        Path | None,
+        typer.Option(help="Where relative image paths start.", show_default="the folder of the file"),
+    ] = None,
+    output: Annotated[Path, typer.Option(help="The file to write.")] = Path("pairs.parquet"),
+    force: Annotated[bool, typer.Option("--force", help="Replace it if it is there.")] = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Check preference pairs and write them as `run`, `train` and `ablate --pairs` take them."""
+    import tempfile
+
+    from stic_eval.cli.export import counted
+    from stic_eval.cli.progress import Reporter
+    from stic_eval.errors import UserError
+    from stic_eval.printable import printable
+    from stic_eval.store import append_jsonl
+    from stic_eval.train.foreign import open_pairs
+    from stic_eval.train.preferences import write_made
+    from stic_eval.train.settings import PairFilter
+
+    file, output = file.expanduser(), output.expanduser()
+    if output.suffix != ".parquet":
+        raise UserError(f"--output {output}: give the name of a .parquet file")
+    if output.exists() and not (force and output.is_file()):
+        raise UserError(f"--output {output}: is there already; give another name" + _or_force(output))
+    opened = open_pairs(file, image_root.expanduser() if image_root else None)
+    made = 0
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            Reporter(None, quiet=quiet) as report,
+            report.step(f"import {file.name}") as step,
+            tempfile.TemporaryDirectory(dir=output.parent, prefix=".import-") as folder,
+        ):
+
+            def shown() -> Iterator[Made]:
+                for number, pair in enumerate(opened.pairs, 1):
+                    yield pair
+                    step.update(number)
+
+            written = Path(folder) / "pairs.parquet"
+            made = write_made(shown(), written, PairFilter()).pairs
+            if made:
+                written.replace(output)
+    except OSError as error:
+        raise UserError(f"--output {output}: cannot be written ({error.strerror or error})") from error
+    if not made:
+        first = opened.problems[0] if opened.problems else None
+        why = f"row {first.row}: {first.reason}" if first else "there are no rows"
+        raise UserError(f"{file}: no row can be used ({why}{_more(opened)})")
+    known = ", ".join(f"{name} ({counted(count, 'row')})" for name, count in opened.formats.items())
+    typer.echo(printable(f"{file}: read as {known}"))
+    listed = output.with_suffix(".skipped.jsonl")
+    listed.unlink(missing_ok=True)
+    if opened.problems:
+        for problem in opened.problems[:_SHOWN]:
+            typer.echo(printable(f"row {problem.row}: {problem.reason}").replace("\n", " "))
+        append_jsonl(listed, [{"row": item.row, "reason": item.reason} for item in opened.problems])
+        typer.echo(printable(f"{counted(len(opened.problems), 'row')} left out, listed in {listed}"))
+    what = f"{counted(made, 'pair')} of {counted(len(opened.images), 'image')}"
+    typer.echo(printable(f"{what}: {output} (stic-eval run --pairs {output})"))
+    if opened.problems:
+        raise typer.Exit(3)
+
+
+def _or_force(output: Path) -> str:
+    return ", or --force to replace it" if output.is_file() else ""
+
+
+def _more(opened: Opened) -> str:
+    return f", and {len(opened.problems) - 1} more" if len(opened.problems) > 1 else ""

@@ -1,0 +1,172 @@
+"""What a run has made: its stages of pairs and its adapters, each found in the cache and picked by flags."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from stic_eval.errors import UserError
+from stic_eval.report import runs
+from stic_eval.report.tables import setting
+
+if TYPE_CHECKING:
+    from stic_eval.config import RunConfig
+
+_SHOWN = 12
+
+
+@dataclass
+class Made:
+    """One stage's output, and who has it.
+
+    Attributes:
+        stage: The stage's name.
+        key: Its content key.
+        seed: Of the run.
+        iteration: Which stage of pairs it is for its methods, from 1 on; 1 for adapters.
+        entries: The run's entries that come from it.
+    """
+
+    stage: str
+    key: str
+    seed: int | None
+    iteration: int
+    entries: list[runs.Entry] = field(default_factory=list)
+
+    @property
+    def label(self) -> str:
+        """Flags that pick it, and the cell of an ablation that it belongs to."""
+        names = dict.fromkeys(entry.method for entry in self.entries)
+        cells = dict.fromkeys(
+            f"{axis}={setting(value)}"
+            for entry in self.entries[:1]
+            for axis, value in entry.settings.items()
+            if axis != "dar"
+        )
+        flags = [f"--method {name}" for name in names] + [f"--seed {self.seed or 0}"]
+        flags += [f"--iteration {self.iteration}"] if self.iteration > 1 else []
+        cell = f" ({', '.join(cells)})" if cells else ""
+        return f"--key {self.key[:8]}: {' '.join(flags)}{cell}"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run with what was trained in it.
+
+    Attributes:
+        folder: The run's.
+        config: Its settings.
+        scores: What was measured; None of a run that only trained.
+        entries: Variants with the stages that their adapters came from.
+        stages: The cache's folder of finished stages.
+    """
+
+    folder: Path
+    config: RunConfig
+    scores: runs.Scores | None
+    entries: Sequence[runs.Entry]
+    stages: Path
+
+    def path(self, made: Made) -> Path:
+        """The folder of a stage's output.
+
+        Raises:
+            UserError: The cache does not have it (any more).
+        """
+        folder = self.stages / f"{made.stage}-{made.key[:16]}"
+        if not (folder / "manifest.json").is_file():
+            raise UserError(
+                f"{self.folder}: its stage {made.stage} ({made.key[:16]}) is not in the cache {self.stages}; "
+                f"`stic-eval train --config {self.folder / 'config.yaml'}` makes it again"
+            )
+        return folder
+
+
+def finished(run: str) -> Finished:
+    """A run by its folder or name, evaluated or only trained.
+
+    Raises:
+        UserError: There is none, or its settings cannot be used.
+    """
+    from stic_eval import config
+    from stic_eval.cli.options import go_offline
+    from stic_eval.store import cache_dir
+
+    folder = runs.find(run)
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise UserError(f"{folder}: holds no config.yaml; is it the folder of a run?")
+    settings = config.load(file=path)
+    go_offline(settings.offline)
+    scores = runs.load(folder) if (folder / "scores.json").is_file() else None
+    own = folder / "cache"  # of a run that was started with --fresh
+    entries = scores.entries if scores else _planned(settings)
+    return Finished(folder, settings, scores, entries, (own if own.is_dir() else cache_dir()) / "stages")
+
+
+def _planned(config: RunConfig) -> list[runs.Entry]:
+    """Entries of a run that was never evaluated, by what its settings amount to."""
+    from stic_eval.cli.progress import Reporter
+    from stic_eval.cli.session import Session
+
+    with Reporter(None, quiet=True) as report:
+        session = Session(config, report)
+        found = []
+        for variant in session.variants:
+            entry = runs.Entry(
+                variant.folder, variant.method.name, variant.method.title, variant.dar, variant.seed
+            )
+            entry.stages[:] = [
+                runs.Trained(stage.name, key, 0.0, stage.generations, stage.steps)
+                for stage, key in session.keyed(variant)
+            ]
+            found.append(entry)
+    return found
+
+
+def all_of(run: Finished, what: Literal["pairs", "adapter"]) -> list[Made]:
+    """The stages of pairs, or the last stages of adapters, each once."""
+    found: dict[str, Made] = {}
+    for entry in run.entries:
+        stages = [stage for stage in entry.stages if stage.name == "pairs"]
+        if what == "adapter":
+            stages = entry.stages[-1:]
+        for number, stage in enumerate(stages, 1):
+            made = found.setdefault(stage.key, Made(stage.name, stage.key, entry.seed, number))
+            made.entries.append(entry)
+    return list(found.values())
+
+
+def pick(
+    run: Finished,
+    what: Literal["pairs", "adapter"],
+    method: str | None,
+    seed: int | None,
+    iteration: int | None = None,
+    key: str | None = None,
+) -> Made:
+    """The one that flags name.
+
+    Raises:
+        UserError: There is none, or several; lists them.
+    """
+    there = all_of(run, what)
+    thing = "pairs" if what == "pairs" else "adapters"
+    if not there:
+        raise UserError(f"{run.folder}: no {thing} were made in this run")
+    found = [
+        made
+        for made in there
+        if (method is None or any(entry.method == method for entry in made.entries))
+        and (seed is None or (made.seed or 0) == seed)
+        and (iteration is None or made.iteration == iteration)
+        and (key is None or made.key.startswith(key))
+    ]
+    if len(found) == 1:
+        return found[0]
+    listed = "; ".join(made.label for made in (found or there)[:_SHOWN])
+    more = f"; and {len(found or there) - _SHOWN} more" if len(found or there) > _SHOWN else ""
+    which = f"there are {len(found)}" if found else "none of the run's is meant by these flags: there are"
+    raise UserError(f"{run.folder}: {which} {thing}; name one by flags: {listed}{more}")

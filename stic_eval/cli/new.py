@@ -1,0 +1,159 @@
+"""`stic-eval new`: a method or a benchmark of one's own, working and commented, and its test."""
+
+from __future__ import annotations
+
+import keyword
+import re
+import shlex
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Kind(StrEnum):
+    """What can be written."""
+
+    method = "method"
+    benchmark = "benchmark"
+
+
+Force = Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")]
+
+_ROWS = 2  # of each kind of embedded picture
+
+
+def new(
+    kind: Annotated[Kind, typer.Argument(help="method or benchmark.")],
+    name: Annotated[str, typer.Argument(help="What it is to be called: letters, digits and _.")],
+    to: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("."),
+    force: Force = False,
+) -> None:
+    """Write a method or benchmark in one file, working and commented, with its test."""
+    from importlib.resources import files
+
+    check_name(kind, name, to / f"{name}.py", f"new {kind} {name}")
+    templates = files("stic_eval.templates")
+    texts = {
+        f"{name}.py": (templates / f"{kind}.py").read_text(encoding="utf-8"),
+        f"test_{name}.py": (templates / f"{kind}_test.py").read_text(encoding="utf-8"),
+    }
+    title = name.replace("_", " ").strip().capitalize()
+    contents: dict[str, str | bytes] = {
+        file: text.replace(f"my_{kind}", name).replace(f"My {kind}", title) for file, text in texts.items()
+    }
+    if kind is Kind.benchmark:
+        contents |= _rows(name)
+    write(to, contents, force)
+    file, test = (shlex.quote(str(to / part)) for part in (f"{name}.py", f"test_{name}.py"))
+    for path in contents:
+        if not path.endswith(".png"):
+            print(f"wrote {to / path}")
+    print("\nnext, on the embedded model:")
+    if kind is Kind.method:
+        tell(
+            f"stic-eval run --method {here(file)} --benchmarks chartqa --limit 2 -o stage1.images=4",
+            f"stic-eval run --method {here(file)}",
+            f"python -m pytest {test}",
+        )
+    else:
+        rows = shlex.quote(str(to / f"{name}.jsonl"))
+        tell(
+            f"stic-eval data check {here(file)} --from {rows}",
+            f"stic-eval eval --benchmarks {here(file)} -o rows.{name}={rows}",
+            f"python -m pytest {test}",
+        )
+
+
+def here(path: str) -> str:
+    """A path as it is typed, so that one in the working directory cannot be taken for a name."""
+    return path if re.match(r"['/~.\\]", path) else f"./{path}"
+
+
+def tell(*commands: str) -> None:
+    """Prints commands to be copied."""
+    for command in commands:
+        print(f"  {command}")
+
+
+def check_name(kind: str, name: str, file: Path, where: str) -> None:
+    """Refuses a name that could not be used.
+
+    Args:
+        kind: `method` or `benchmark`.
+        name: The name.
+        file: What is to be written; that it has the name already is no collision.
+        where: The command, for messages.
+
+    Raises:
+        UserError: Says why, and what to do.
+    """
+    from stic_eval import plugins, registry
+    from stic_eval.errors import UserError
+
+    if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII) or keyword.iskeyword(name):
+        raise UserError(f"{where}: {name!r} cannot be a name: give letters, digits and _, a letter first")
+    if (
+        name in sys.stdlib_module_names
+        or name in ("all", "conftest", "stic_eval")
+        or name.startswith("test_")
+    ):
+        raise UserError(f"{where}: {name}.py would be taken for something else; give another name")
+    known = registry.methods() if kind == "method" else registry.benchmarks()
+    taken = known.file(name)
+    if name in known.names() and taken != plugins.absolute(file):
+        by = f"in {plugins.shown(taken)}" if taken else "installed"
+        raise UserError(f'{where}: there is a {kind} called "{name}" already ({by}); give another name')
+
+
+def write(folder: Path, contents: dict[str, str | bytes], force: bool) -> None:
+    """Writes files into a folder; all or, where one is there already and is to be kept, none.
+
+    Raises:
+        UserError: One is there, or cannot be written.
+    """
+    from stic_eval.errors import UserError
+    from stic_eval.store import atomic_write
+
+    there = [name for name in contents if (folder / name).exists()]
+    if there and not force:
+        raise UserError(
+            f"{folder / there[0]}: is there already; give another name, or --force to overwrite it"
+        )
+    try:
+        for name, content in contents.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            atomic_write(folder / name, content)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written to: {error.strerror or error}") from error
+
+
+def _rows(name: str) -> dict[str, str | bytes]:
+    """A few rows to begin with, of the embedded world, and their images."""
+    import io
+    import json
+
+    from stic_eval.pocket.rows import benchmark_rows
+
+    lines: list[str] = []
+    contents: dict[str, str | bytes] = {}
+    for kind, source in (("sign", "textvqa"), ("chart", "chartqa")):
+        for row in benchmark_rows(source)[:_ROWS]:
+            number = len(lines) + 1
+            image = f"{name}_images/{number}.png"
+            drawn = io.BytesIO()
+            row["image"].load().save(drawn, format="PNG")
+            answers = list(dict.fromkeys(row["answers"])) if "answers" in row else [row["answer"]]
+            answers = [answer for answer in answers if answer != "unanswerable"]
+            line = {
+                "id": str(number),
+                "image": image,
+                "question": row["question"],
+                "answer": answers,
+                "kind": kind,
+            }
+            lines.append(json.dumps(line, ensure_ascii=False) + "\n")
+            contents[image] = drawn.getvalue()
+    return {f"{name}.jsonl": "".join(lines), **contents}

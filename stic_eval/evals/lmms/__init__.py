@@ -1,0 +1,1 @@
+"""Tasks of lmms-eval as benchmarks: `lmms:<task>`."""

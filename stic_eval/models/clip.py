@@ -1,0 +1,77 @@
+"""How well a text fits an image by a CLIP model (Radford et al. 2021): the cosine of their embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from stic_eval.errors import UserError
+from stic_eval.store import append_jsonl, content_key, read_jsonl
+from stic_eval.types import ImageRef
+
+_ROWS = 64  # pairs in a forward pass, and between two writes
+
+
+def similarities(
+    model: str,
+    shown: Sequence[tuple[ImageRef, str]],
+    kept: Path,
+    progress: Callable[[int, int], None],
+) -> list[float]:
+    """Cosines from -1 to 1, in the order of what is shown. Texts that are too long for the model are cut.
+
+    Args:
+        model: A hub id or folder of a CLIP model in safetensors.
+        shown: (image, text).
+        kept: JSONL file of what is known already; added to as results come.
+        progress: Told (pairs done, pairs in all).
+
+    Raises:
+        UserError: There is no such model, or an image cannot be decoded.
+    """
+    keys = [content_key([model, image.sha256, text]) for image, text in shown]
+    known: dict[str, float] = {row["key"]: row["value"] for row in read_jsonl(kept)}
+    missing = {key: one for key, one in zip(keys, shown, strict=True) if key not in known}
+    if missing:
+        compare = _loaded(model)
+        todo = list(missing.items())
+        for start in range(0, len(todo), _ROWS):
+            part = todo[start : start + _ROWS]
+            values = compare([one for _, one in part])
+            fresh = {key: value for (key, _), value in zip(part, values, strict=True)}
+            append_jsonl(kept, [{"key": key, "value": value} for key, value in fresh.items()])
+            known |= fresh
+            progress(len(shown) - len(todo) + start + len(part), len(shown))
+    return [known[key] for key in keys]
+
+
+def _loaded(model: str) -> Callable[[Sequence[tuple[ImageRef, str]]], list[float]]:
+    import torch
+    from transformers import AutoModel, AutoProcessor
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        clip: Any = AutoModel.from_pretrained(model, use_safetensors=True).eval().to(device)
+        processor = AutoProcessor.from_pretrained(model)
+    except Exception as error:  # transformers and the hub raise a dozen kinds
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"clip model {model}: cannot be loaded: {first}") from error
+    if not hasattr(clip, "get_text_features"):
+        raise UserError(f"clip model {model}: is no CLIP model; give one that embeds images and texts")
+
+    def compare(part: Sequence[tuple[ImageRef, str]]) -> list[float]:
+        inputs = processor(
+            text=[text for _, text in part],
+            images=[image.load() for image, _ in part],
+            padding=True,
+            truncation=True,
+            return_tensors="pt",
+        ).to(device)
+        with torch.inference_mode():
+            output = clip(**inputs)
+        cosines = torch.cosine_similarity(output.image_embeds.float(), output.text_embeds.float(), dim=-1)
+        found: list[float] = cosines.tolist()
+        return found
+
+    return compare

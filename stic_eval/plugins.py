@@ -1,0 +1,269 @@
+"""Plug-in files: Python files with a `method = Method(...)`, a `benchmark = Benchmark(...)`, or both.
+
+A file is named (`--method ./mine.py`), or lies in a folder of `$STIC_EVAL_PLUGINS`. Whatever is wrong with
+one is said in one line that names path and line, and is nobody else's problem.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import os
+import re
+import sys
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.util import decode_source, module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from stic_eval.errors import UserError
+
+FOLDERS = "STIC_EVAL_PLUGINS"  # the environment variable
+# By name, so that finding out takes no import of the contracts, which lie above this module.
+CONTRACTS = {
+    "method": "stic_eval.selftrain.method.Method",
+    "benchmark": "stic_eval.evals.benchmark.Benchmark",
+}
+_CALLED = {"method": ("plan",), "benchmark": ("to_sample", "score", "aggregate")}
+_TEXTS = {"method": ("title", "paper"), "benchmark": ("title", "protocol")}
+_NAME = re.compile(r"[A-Za-z][\w-]*")
+
+
+@dataclass(frozen=True)
+class PluginFile:
+    """A plug-in file that was looked at.
+
+    Attributes:
+        path: Where it lies; absolute.
+        objects: What it gives, by kind: `method`, `benchmark`. Empty if it is broken.
+        error: What is wrong with it, path and line included; empty if nothing is.
+    """
+
+    path: Path
+    objects: Mapping[str, Any] = field(default_factory=dict)
+    error: str = ""
+
+
+# Content by path: a process imports a file once, and once more when a later command finds it changed.
+_imported: dict[Path, tuple[bytes, PluginFile]] = {}
+# What the present command sees; the value of the environment variable -> the files there.
+_named: dict[Path, PluginFile] = {}
+_listed: dict[str, list[PluginFile]] = {}
+
+
+def named(path: str | Path) -> PluginFile:
+    """Registers a file for the rest of the command.
+
+    Raises:
+        UserError: There is no such file, or it is broken.
+    """
+    found = _named.get(absolute(path)) or _look_at(absolute(path))
+    if found.error:
+        raise UserError(found.error)
+    _named[found.path] = found
+    return found
+
+
+def forget() -> None:
+    """Lets go of what a command has named and listed, for the next one to look anew."""
+    _named.clear()
+    _listed.clear()
+
+
+def known() -> list[PluginFile]:
+    """Files that were named, and those in the folders of `$STIC_EVAL_PLUGINS`, broken ones included."""
+    value = os.environ.get(FOLDERS, "")
+    if value not in _listed:
+        _listed[value] = []  # a file that asks the registry while it is imported does not see its like
+        folders = dict.fromkeys(absolute(part.strip()) for part in value.split(os.pathsep) if part.strip())
+        _listed[value] = [file for folder in folders for file in _in_folder(folder)]
+    return list(({file.path: file for file in _listed[value]} | _named).values())
+
+
+def absolute(path: str | Path) -> Path:
+    """The path from the root, `~` and links resolved."""
+    return Path(os.path.expanduser(path)).resolve()
+
+
+def shown(path: Path) -> str:
+    """A path for people: from the working directory on, if it lies there."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except (ValueError, OSError):
+        return str(path)
+
+
+def _in_folder(folder: Path) -> Iterator[PluginFile]:
+    try:
+        paths = sorted(path.resolve() for path in folder.iterdir() if path.suffix == ".py")
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        yield PluginFile(folder, error=f"{FOLDERS}: {folder}: {reason}; name folders of plug-in files there")
+        return
+    for path in paths:
+        if not path.name.startswith(("_", "test_")) and path.name != "conftest.py":
+            yield _look_at(path)
+
+
+def _look_at(path: Path) -> PluginFile:
+    """Imports a file under a private name, unless that was done before; says what is wrong, never raises."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
+        return PluginFile(path, error=f"{shown(path)}: {reason.lower()}")
+    before = _imported.get(path)
+    if before is None or before[0] != content:
+        _imported[path] = content, PluginFile(path)
+        before = _imported[path] = content, _import(path, content)
+    return before[1]
+
+
+def _import(path: Path, content: bytes) -> PluginFile:
+    name = f"_stic_eval_plugin_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}_{path.stem}"
+    spec = spec_from_file_location(name, path)
+    if spec is None:
+        return PluginFile(path, error=f"{shown(path)}: cannot be imported")
+    module = module_from_spec(spec)
+    sys.modules[name] = module  # where pickle, dataclasses and inspect look
+    try:
+        # Compiled here: Python's own cache of compiled files takes one that was just edited for the old one.
+        exec(compile(decode_source(content), str(path), "exec"), module.__dict__)
+    except (Exception, SystemExit) as error:  # a file may do anything while it is imported
+        sys.modules.pop(name, None)
+        return PluginFile(path, error=told(error, path))
+    objects = {kind: module.__dict__[kind] for kind in CONTRACTS if kind in module.__dict__}
+    for kind, thing in objects.items():
+        reason = fault(kind, thing)
+        if reason:
+            return PluginFile(path, error=f"{shown(path)}, line {_line_of(content, kind)}: {reason}")
+    return PluginFile(path, objects) if objects else PluginFile(path, error=_without(path, content, module))
+
+
+def _without(path: Path, content: bytes, module: Any) -> str:
+    """What to do about a file that has neither: perhaps it only calls it otherwise."""
+    for name, thing in vars(module).items():
+        for kind in CONTRACTS:
+            if _is(kind, thing):
+                where = f"{shown(path)}, line {_line_of(content, name)}"
+                return f"{where}: `{name}` is a {kind}, which a plug-in file has to call `{kind}`"
+    return (
+        f"{shown(path)}, line 1: has neither `method = Method(...)` nor `benchmark = Benchmark(...)` "
+        "(`stic-eval new method NAME` writes one that works)"
+    )
+
+
+def _is(kind: str, thing: object) -> bool:
+    return any(f"{c.__module__}.{c.__qualname__}" == CONTRACTS[kind] for c in type(thing).__mro__)
+
+
+def fault(kind: str, thing: Any, name: str | None = None) -> str:
+    """What keeps an object from being used as a `method` or `benchmark`; empty if nothing does.
+
+    Args:
+        kind: `method` or `benchmark`.
+        thing: The object.
+        name: What it has to be called; None: anything that can be typed.
+    """
+    article = f"`{kind}`"
+    if not _is(kind, thing):
+        what = f"is of type {type(thing).__name__}"
+        return f"{article} {what}; it has to be a {CONTRACTS[kind].rpartition('.')[2]} of {CONTRACTS[kind]}"
+    if name is not None and thing.name != name:
+        return f'{article} calls itself "{thing.name}", not "{name}"'
+    if name is None and (not isinstance(thing.name, str) or not _NAME.fullmatch(thing.name)):
+        return f"{article} is called {thing.name!r}; a name has letters, digits, _ and -, a letter first"
+    if thing.name == "all":
+        return f'{article} is called "all", which stands for everything'
+    for attribute in _TEXTS[kind]:
+        if not isinstance(getattr(thing, attribute), str):
+            return f"{article}: {attribute} is {getattr(thing, attribute)!r}; it has to be a text"
+    for attribute in _CALLED[kind]:
+        if not callable(getattr(thing, attribute)):
+            return f"{article}: {attribute} is {getattr(thing, attribute)!r}; it has to be a function"
+    return _fault_of_method(thing) if kind == "method" else _fault_of_benchmark(thing)
+
+
+def _fault_of_method(method: Any) -> str:
+    if not (isinstance(method.config, type) and issubclass(method.config, BaseModel)):
+        return f"`method`: config is {method.config!r}; it has to be a class of pydantic's BaseModel"
+    if method.config.model_config.get("extra") != "forbid":
+        return (
+            '`method`: config has to forbid what it does not know: model_config = ConfigDict(extra="forbid")'
+        )
+    if not isinstance(method.presets, Mapping) or not all(
+        isinstance(options, Mapping) for options in method.presets.values()
+    ):
+        return "`method`: presets has to map a preset's name to options"
+    return ""
+
+
+def _fault_of_benchmark(benchmark: Any) -> str:
+    if (benchmark.options is None) != (benchmark.vary is None):
+        return "`benchmark`: `options` and `vary` come together"
+    options = benchmark.options
+    if options is None:
+        return ""
+    if not (isinstance(options, type) and issubclass(options, BaseModel)):
+        return f"`benchmark`: options is {options!r}; it has to be a class of pydantic's BaseModel"
+    try:
+        name = benchmark.vary(options()).name
+    except Exception as error:  # of a plug-in
+        return f"`benchmark`: vary(options()) raises {type(error).__name__}: {error}"
+    if name != benchmark.name:
+        return f'`benchmark`: vary makes one called "{name}"; keep the name, or set options=None, vary=None'
+    return ""
+
+
+def _line_of(content: bytes, name: str) -> int:
+    """The last line at which a module gives a name a value; 1 if it does so in some other way."""
+    found = 1
+    for node in ast.parse(content).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            found = node.lineno
+    return found
+
+
+def line_in(path: Path, name: str) -> int:
+    """As above, of a file; 1 if it cannot be read."""
+    try:
+        return _line_of(path.read_bytes(), name)
+    except (OSError, SyntaxError, ValueError):
+        return 1
+
+
+def told(error: BaseException, *roots: Path) -> str:
+    """One line about an error that a plug-in raised: path, line, type and message.
+
+    Args:
+        error: The error.
+        *roots: The plug-in's file, or its package's folder.
+    """
+    first = (str(error).strip().splitlines() or [""])[0]
+    if isinstance(error, SyntaxError):
+        first = error.msg
+    message = f"{type(error).__name__}: {first}" if first else type(error).__name__
+    place = located(error, roots)
+    if place is None:
+        return f"{shown(roots[0])}: {message}" if roots else message
+    return f"{shown(place[0])}, line {place[1]}: {message}"
+
+
+def located(error: BaseException, roots: Sequence[Path]) -> tuple[Path, int] | None:
+    """File and line of the deepest step into files or folders on the way to an error; None: it took none."""
+
+    def inside(path: Path) -> bool:
+        return any(path == root or root in path.parents for root in roots)
+
+    if isinstance(error, SyntaxError) and error.lineno and inside(Path(error.filename or "")):
+        return Path(error.filename or ""), error.lineno
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        path = Path(frame.f_code.co_filename)
+        if inside(path):
+            return path, line
+    return None

@@ -1,0 +1,60 @@
+"""What the training of a method costs: what the model was asked, optimiser steps, time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean
+
+from stic_eval.report.runs import Scores
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The cost of one training seed of a method, the mean over its seeds.
+
+    Attributes:
+        title: The method's.
+        generations: Answers that the model was asked for, known ones included.
+        scored: Given answers whose likelihood it was asked for.
+        steps: Optimiser steps.
+        seconds: On the machine that computed the stages, when it computed them.
+    """
+
+    title: str
+    generations: float
+    scored: float
+    steps: float
+    seconds: float
+
+    def __str__(self) -> str:
+        asked = f"{self.generations:,.0f} generations"
+        asked += f", {self.scored:,.0f} scored" if self.scored else ""
+        return f"{self.title} {asked}, {self.steps:,.0f} steps, {self.seconds:,.0f} s"
+
+
+def costs(found: Sequence[Scores]) -> list[Cost]:
+    """Of every trained method of runs, in their order; stages that methods share count for each of them.
+
+    An ablation's cells are left out: they share a method.
+    """
+    by_method: dict[tuple[str, str], dict[int | None, Sequence[float]]] = {}
+    for scores in found:
+        for entry in scores.entries:
+            if not entry.stages or entry.settings:
+                continue
+            total = [
+                sum(getattr(stage, name) for stage in entry.stages)
+                for name in ("generations", "scored", "steps", "seconds")
+            ]
+            by_method.setdefault((entry.method, entry.title), {})[entry.seed] = total
+    return [
+        Cost(title, *(mean(column) for column in zip(*seeds.values(), strict=True)))
+        for (_, title), seeds in by_method.items()
+    ]
+
+
+def notes(found: Sequence[Scores]) -> list[str]:
+    """The costs as a note under a table; none where nothing was trained."""
+    said = "; ".join(map(str, costs(found)))
+    return [f"Training cost of a seed: {said}."] if said else []

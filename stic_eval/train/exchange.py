@@ -1,0 +1,254 @@
+"""Preference pairs on their way to other programs: one row as a value, and the formats it is written in.
+
+`pairs.parquet` (see `stic_eval.train.preferences`) is what TRL reads. LLaMA-Factory's format is that of its
+`data/README.md`: ShareGPT turns, `chosen` and `rejected` as one turn each, `<image>` where the image goes.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from stic_eval.errors import UserError
+from stic_eval.printable import printable
+
+Format = Literal["trl", "llama-factory", "hf-dataset", "csv"]
+COLUMNS = ("prompt", "chosen", "rejected", "images", "image_sha256", "source", "negative", "seed")
+# What LLaMA-Factory counts in every turn; more of them than there are images stop its training.
+PLACEHOLDERS = ("<image>", "<video>", "<audio>")
+_ROWS = 64  # held in memory
+_NAME = "stic_eval_pairs"  # of the data set in dataset_info.json
+
+
+@dataclass(frozen=True)
+class Row:
+    """A pair as the file has it.
+
+    Attributes:
+        prompt: What is asked.
+        chosen: The preferred answer.
+        rejected: The dispreferred one.
+        image: The encoded image.
+        image_sha256: What the image was known by when the pair was made.
+        source: Where it came from.
+        negative: How the dispreferred answer came about.
+        seed: Of what was drawn for it.
+    """
+
+    prompt: str
+    chosen: str
+    rejected: str
+    image: bytes
+    image_sha256: str
+    source: str
+    negative: str
+    seed: int
+
+
+@dataclass
+class Exported:
+    """What was written.
+
+    Attributes:
+        path: The file or folder.
+        rows: Pairs.
+        images: Image files beside the rows; 0 where rows hold their images.
+        left_out: Row (from 1 on) and why the format cannot hold it.
+    """
+
+    path: Path
+    rows: int = 0
+    images: int = 0
+    left_out: list[tuple[int, str]] = field(default_factory=list)
+
+
+def check(path: Path, flag: str) -> int:
+    """Makes sure that a file holds pairs as this program writes them; gives their number.
+
+    Args:
+        path: The file.
+        flag: What named it, for messages.
+
+    Raises:
+        UserError: It is missing, of another kind, or empty.
+    """
+    import pyarrow.parquet as pq
+
+    hint = "`stic-eval import pairs FILE` makes one of other formats"
+    if not path.is_file():
+        raise UserError(f"{flag} {path}: {'is a folder' if path.is_dir() else 'no such file'}; {hint}")
+    try:
+        with open(path, "rb") as file, pq.ParquetFile(file) as table:
+            rows, names = table.metadata.num_rows, table.schema_arrow.names
+    except Exception as error:  # pyarrow's own kinds
+        raise UserError(f"{flag} {path}: is no parquet file of pairs; {hint}") from error
+    missing = [name for name in COLUMNS if name not in names]
+    if missing:
+        raise UserError(f"{flag} {path}: has no column {missing[0]}; {hint}")
+    if not rows:
+        raise UserError(f"{flag} {path}: holds no pairs")
+    return int(rows)
+
+
+def rows(path: Path) -> Iterator[Row]:
+    """The pairs of a file, a few in memory at a time.
+
+    Raises:
+        UserError: A row has another shape than this program gives it.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    number = 0
+    try:
+        with open(path, "rb") as file, pq.ParquetFile(file) as table:
+            for batch in table.iter_batches(batch_size=_ROWS, columns=list(COLUMNS)):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield _row(row)
+    except (KeyError, TypeError, ValueError, IndexError, pa.ArrowException) as error:
+        raise UserError(f"{path}: row {number} cannot be read ({error}); import it again") from error
+
+
+def _row(row: Mapping[str, Any]) -> Row:
+    ((asked,), (good,), (bad,), (image,)) = (row[name] for name in ("prompt", "chosen", "rejected", "images"))
+    prompt, chosen, rejected = (str(turn["content"]) for turn in (asked, good, bad))
+    sha256, source, negative = (str(row[name]) for name in ("image_sha256", "source", "negative"))
+    return Row(prompt, chosen, rejected, bytes(image["bytes"]), sha256, source, negative, int(row["seed"]))
+
+
+def export(pairs: Path, to: Format, output: Path) -> Exported:
+    """Writes pairs in another program's format.
+
+    Args:
+        pairs: `pairs.parquet`.
+        to: The format.
+        output: Folder to write into, empty; for `trl` it may be the name of a parquet file.
+
+    Raises:
+        UserError: The pairs cannot be read, or nothing can be written there.
+    """
+    try:
+        return {"trl": _trl, "llama-factory": _llama_factory, "hf-dataset": _hf_dataset, "csv": _csv}[to](
+            pairs, output
+        )
+    except OSError as error:
+        raise UserError(f"--output {output}: cannot be written ({error.strerror or error})") from error
+
+
+def _trl(pairs: Path, output: Path) -> Exported:
+    """As it is: the columns TRL knows are there, and it leaves the others out."""
+    target = output if output.suffix == ".parquet" else output / "train.parquet"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(pairs, target)
+    return Exported(target, check(target, "--output"))
+
+
+def _hf_dataset(pairs: Path, output: Path) -> Exported:
+    import datasets
+
+    from stic_eval.train.preferences import open_pairs
+
+    with tempfile.TemporaryDirectory(prefix="stic-eval-") as cache:
+        table = open_pairs(pairs, Path(cache))
+        shown = datasets.are_progress_bars_disabled()
+        datasets.disable_progress_bars()
+        try:
+            table.save_to_disk(str(output))
+        finally:
+            if not shown:
+                datasets.enable_progress_bars()
+        return Exported(output, table.num_rows)
+
+
+def _llama_factory(pairs: Path, output: Path) -> Exported:
+    done, images = Exported(output), _Images(output)
+    with open(output / "pairs.json", "w", encoding="utf-8") as file:
+        file.write("[")
+        for number, row in enumerate(rows(pairs), 1):
+            found = next(
+                (p for p in PLACEHOLDERS for t in (row.prompt, row.chosen, row.rejected) if p in t), ""
+            )
+            if found:
+                done.left_out.append((number, f"holds the text {found}, which stands for a file there"))
+                continue
+            turn = {"from": "human", "value": f"<image>\n{row.prompt}"}
+            data = {
+                "conversations": [turn],
+                "chosen": {"from": "gpt", "value": row.chosen},
+                "rejected": {"from": "gpt", "value": row.rejected},
+                "images": [images.path(row.image)],
+                # Of no use there, but so that nothing is lost on the way back.
+                **{name: getattr(row, name) for name in COLUMNS[4:]},
+            }
+            file.write(("\n" if not done.rows else ",\n") + json.dumps(data, ensure_ascii=False))
+            done.rows += 1
+        file.write("\n]\n")
+    columns = {"messages": "conversations", **{name: name for name in ("chosen", "rejected", "images")}}
+    info = {"file_name": "pairs.json", "formatting": "sharegpt", "ranking": True, "columns": columns}
+    (output / "dataset_info.json").write_text(json.dumps({_NAME: info}, indent=2) + "\n", encoding="utf-8")
+    done.images = images.count
+    return done
+
+
+def _csv(pairs: Path, output: Path) -> Exported:
+    done, images = Exported(output), _Images(output)
+    with open(output / "pairs.csv", "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["prompt", "chosen", "rejected", "image", "source", "negative", "seed"])
+        for row in rows(pairs):
+            texts: Sequence[str] = (row.prompt, row.chosen, row.rejected)
+            image = images.path(row.image)
+            writer.writerow([*map(cell, texts), image, cell(row.source), cell(row.negative), row.seed])
+            done.rows += 1
+    done.images = images.count
+    return done
+
+
+def cell(text: str) -> str:
+    """A text that no spreadsheet takes for a formula; control characters are visible, lines stay lines."""
+    shown = printable(text)
+    # A tab or a carriage return in front hides the sign from a look, and not from every spreadsheet.
+    return f"'{shown}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else shown
+
+
+class _Images:
+    """Image files in `images/`, one for each content, in the encoding they came in."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known: dict[str, str] = {}
+        (folder / "images").mkdir(parents=True, exist_ok=True)
+
+    @property
+    def count(self) -> int:
+        return len(self._known)
+
+    def path(self, data: bytes) -> str:
+        """Relative path of an image's file, which is written if it is new."""
+        digest = hashlib.sha256(data).hexdigest()
+        if digest not in self._known:
+            self._known[digest] = f"images/{digest}.{_extension(data)}"
+            (self._folder / self._known[digest]).write_bytes(data)
+        return self._known[digest]
+
+
+def _extension(data: bytes) -> str:
+    from PIL import Image
+
+    from stic_eval.images import FORMATS
+
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            name = (image.format or "bin").lower()
+    except Exception:  # decoders raise anything on damaged data; whoever reads the file will say so
+        return "bin"
+    return {"jpeg": "jpg", "mpo": "jpg", "tiff": "tif"}.get(name, name)
