@@ -1,0 +1,84 @@
+"""Writes the tables of docs/methods.md: `python -m bench.methods_md`; `--check` changes nothing.
+
+What methods are comes from the files in `methods/`, what they come to from `results/pocket/methods`.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from stic_eval import registry
+from stic_eval.report import runs
+from stic_eval.report.cells import points
+from stic_eval.report.costs import costs
+from stic_eval.report.layouts import lay_out
+from stic_eval.selftrain.method import Data, Method
+from stic_eval.store import content_key
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "methods.md"
+RESULTS = ROOT / "results" / "pocket" / "methods"
+ORDER = ("stic", "seva", "sima", "csr", "rlaif_v_lite", "positive_only", "sft", "baseline")
+__all__ = ["PAGE", "main", "page"]
+
+
+def page(before: str) -> str:
+    """The page with its tables as they are now."""
+    for name, text in (("methods", compared()), ("results", measured())):
+        block = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        assert block.search(before), name
+        parts = block.split(before)
+        before = f"{parts[0]}{parts[1]}{text}\n{parts[2]}{parts[3]}"
+    return before
+
+
+def compared() -> str:
+    """What each method prefers, and what it needs for that."""
+    heads = ("method", "preferred", "dispreferred", "training", "reads", "answers", "paper")
+    return _table(heads, [_row(registry.methods().get(name)) for name in ORDER])
+
+
+def _row(method: Method) -> list[str]:
+    solver = method.plan(method.config(), Data((), (), content_key([]), content_key([]))).solver
+    notes = [method.notes.get(name, "–") for name in ("preferred", "dispreferred", "training", "reads")]
+    answers = {"direct": "directly", "describe_and_respond": "describes first"}[solver]
+    return [f"`{method.name}`", *notes, answers, method.paper or "–"]
+
+
+def measured() -> str:
+    """Averages with intervals, and costs, of the committed run."""
+    scores = runs.load(RESULTS)
+    table = lay_out([scores])
+    spent = {cost.title: cost for cost in costs([scores])}
+    rows = []
+    for row in table.rows:
+        cell, cost = row.average, spent.get(row.variant.title)
+        score = "–" if cell is None or cell.score is None else points(cell.score)
+        gain = "–"
+        if cell is not None and (found := cell.difference) is not None:
+            gain = f"{points(found.delta, '+')} [{points(found.low)}, {points(found.high)}]{found.mark}"
+        numbers = (cost.generations, cost.scored, cost.steps, cost.seconds) if cost else ()
+        rows.append([row.variant.label, score, gain, *([f"{n:,.0f}" for n in numbers] or ["–"] * 4)])
+    heads = ("", "average", "over the baseline", "generations", "scored", "steps", "seconds")
+    return _table(heads, rows)
+
+
+def _table(heads: tuple[str, ...], rows: list[list[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def main(argv: list[str]) -> int:
+    """Writes the page, or says whether it is up to date."""
+    before = PAGE.read_text(encoding="utf-8")
+    after = page(before)
+    if "--check" in argv:
+        return int(before != after)
+    PAGE.write_text(after, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
