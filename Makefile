@@ -71,12 +71,16 @@ readme: $(TEST_STAMP)
 	-$(BIN)/python -m bench.screenshots  # needs Chromium
 	$(BIN)/python -m bench.readme
 
-# Three training seeds of STIC and its controls on the test rows, what each stage's adapter sees, the shipped
-# ablations, figures, and the page that holds the paper's claims against them.
+# Three training seeds of STIC and its controls on the test rows, all methods side by side, what each stage's
+# adapter sees, the shipped ablations, figures, and the page that holds the paper's claims against them.
 results: $(TEST_STAMP)
 	rm -f results/pocket/config.yaml  # else a run with settings of an earlier version would be kept
 	$(BIN)/stic-eval run --method sft --method positive_only --method stic_stage1 --method stic \
 	  --seed 0 --seed 1 --seed 2 --output results/pocket $(ARGS)
+	rm -f results/pocket/methods/config.yaml
+	$(BIN)/stic-eval run --method stic,seva,sima,csr,rlaif_v_lite,sft,positive_only \
+	  --seed 0 --seed 1 --seed 2 --output results/pocket/methods $(ARGS)
+	$(BIN)/python -m bench.methods_md
 	$(BIN)/python -m bench.descriptions --out results/pocket
 	$(BIN)/python -m bench.ablations
 	$(BIN)/python -m bench.evidence

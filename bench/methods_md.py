@@ -5,6 +5,7 @@ What methods are comes from the files in `methods/`, what they come to from `res
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -26,7 +27,7 @@ __all__ = ["PAGE", "main", "page"]
 
 def page(before: str) -> str:
     """The page with its tables as they are now."""
-    for name, text in (("methods", compared()), ("results", measured())):
+    for name, text in (("methods", compared()), ("results", measured()), ("selfjudge", judged())):
         block = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         assert block.search(before), name
         parts = block.split(before)
@@ -63,6 +64,24 @@ def measured() -> str:
         rows.append([row.variant.label, score, gain, *([f"{n:,.0f}" for n in numbers] or ["–"] * 4)])
     heads = ("", "average", "over the baseline", "generations", "scored", "steps", "seconds")
     return _table(heads, rows)
+
+
+def judged() -> str:
+    """How well the embedded model does what methods ask of it."""
+    found = json.loads((RESULTS / "selfjudge.json").read_text(encoding="utf-8"))
+    what = f"{found['sentences']} sentences, {found['right']} of them right"
+    read = f"{found['sima_read']} of {found['sima_asked']} verdicts read"
+    rows = [
+        ["CSR", "by its image-text fit, a right sentence above a wrong one", f"{found['csr']:.2f}", what],
+        [
+            "RLAIF-V lite",
+            "by p(yes) and p(no), a right sentence above a wrong one",
+            f"{found['rlaif_v_lite']:.2f}",
+            what,
+        ],
+        ["SIMA", "shown the true description, prefers it to a wrong sentence", f"{found['sima']:.2f}", read],
+    ]
+    return _table(("method", "the model", "share", "of"), rows)
 
 
 def _table(heads: tuple[str, ...], rows: list[list[str]]) -> str:

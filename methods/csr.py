@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -39,7 +39,7 @@ class Pairs(DifferentPairs, Describing):
         sentences: Of an answer at most.
         weight: w, of the image-text similarity.
         scorer: Of the similarity: `clip`, a CLIP model, as in the paper; `own`, the model itself.
-        clip: That CLIP model, by hub id or folder.
+        clip: That CLIP model, by hub id or folder. Its name is in the pairs' key, its content is not.
         max_new_tokens: Bound on a sentence.
     """
 
@@ -94,18 +94,28 @@ Candidate = tuple[Path, str, bool]
 
 def make_pairs(making: Making, how: Pairs) -> Iterator[Made]:
     """Grows paths for all images together, sentence by sentence; then best against worst."""
+    if how.scorer == "clip":
+        making.image_text([], how.clip)  # a wrong name is told before hours of work
     prompts = [making.random("csr", i.sha256).choice(making.prompts["plain"]) for i in making.images]
     paths = [[Path(number)] for number in range(len(making.images))]
     for step in range(how.sentences):
         growing = [path for own in paths for path in own if not path.ended]
         found = candidates(making, prompts, growing, how, step)
         paths = [[path for path in own if path.ended] for own in paths]
+        # Where the model says no more the path ends as it is: nothing is likelier than no words. An answer
+        # without any is none.
+        ends = [replace(path, ended=True) for path, sentence, _ in found if path.text and not sentence]
+        found = [one for one in found if one[1]]
         for (path, sentence, ended), reward in zip(found, rewards(making, prompts, found, how), strict=True):
-            grown = Path(path.image, path.text + sentence, (*path.rewards, reward), ended)
-            paths[path.image].append(grown)
+            ends.append(Path(path.image, path.text + sentence, (*path.rewards, reward), ended))
+        for grown in ends:
+            paths[grown.image].append(grown)
         paths = [at_the_ends(own, how.keep) for own in paths]
     for image, prompt, own in zip(making.images, prompts, paths, strict=True):
-        yield Made(image, prompt, own[0].text, own[-1].text, "worst path")
+        if len(own) < 2:
+            making.dropped["with fewer than two answers"] += 1
+        else:
+            yield Made(image, prompt, own[0].text, own[-1].text, "worst path")
 
 
 def candidates(
@@ -115,7 +125,7 @@ def candidates(
     asked = []
     for path in growing:
         image, prompt = making.images[path.image], prompts[path.image]
-        draw = making.random("csr sentence", image.sha256, path.text)
+        draw = making.random("csr candidates", image.sha256, path.text)
         seeds = [draw.getrandbits(31) for _ in range(how.candidates)]
         asked += [question(prompt, image, how, seed, begun=path.text) for seed in seeds]
     answers = iter(making.answers(asked, f"ask for sentence {step + 1}"))
@@ -123,6 +133,8 @@ def candidates(
     for path in growing:
         for answer in (next(answers) for _ in range(how.candidates)):
             first, *more = sentences(answer.text) or [""]
+            if not more and answer.finish_reason == "length":
+                first = ""  # cut in the middle: no sentence, and nothing to go on from
             ended = not more and (answer.finish_reason == "stop" or not first)
             sentence = f" {first}" if path.text and first else first
             found.setdefault((path.image, path.text + sentence), (path, sentence, ended))
@@ -172,7 +184,7 @@ def plan(config: CsrConfig, data: Data) -> Plan:
 
     def pairs(by: Stage | None, iteration: int) -> Stage:
         return stages.made_pairs(
-            make_pairs, Pairs, how, data, version=1, images=images, rows=rows, generations=asked,
+            make_pairs, Pairs, how, data, version=2, images=images, rows=rows, generations=asked,
             roles=("plain",) if how.scorer == "clip" else ("plain", "step_by_step"),
             by=by, iteration=iteration,
         )  # fmt: skip
@@ -189,6 +201,7 @@ NOTES = {
     "dispreferred": "worst path",
     "training": "DPO, several iterations",
     "reads": "images",
-    "differs": "sampled candidates, not diverse beams; iterations go on from the adapter, without merging",
+    "differs": "candidates are sampled, each beyond its sentence's end, where the paper searches diverse "
+    "beams; iterations go on from the adapter, without merging",
 }
 method = Method("csr", "CSR", plan, CsrConfig, PAPER, NOTES)

@@ -99,11 +99,12 @@ def make_pairs(making: Making, how: Pairs) -> Iterator[Made]:
     found = iter(making.likelihoods(checks, "check claims"))
     wrong = {one: next(found).logp < next(found).logp for one in about}
     for number, (image, prompt, own) in enumerate(zip(making.images, prompts, samples, strict=True)):
-        counts = {text: sum(wrong[number, claim] for claim in claims[text]) for text in own}
-        best, worst = min(own, key=counts.__getitem__), max(own, key=counts.__getitem__)
-        if counts[best] == counts[worst]:
+        # An answer that claims nothing has nothing wrong in it, and is no example of a good one.
+        counts = {text: sum(wrong[number, claim] for claim in claims[text]) for text in own if claims[text]}
+        if len(set(counts.values())) < 2:
             making.dropped["with as many wrong claims in all answers"] += 1
         else:
+            best, worst = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
             yield Made(image, prompt, best, worst, "most wrong claims")
 
 
@@ -129,7 +130,7 @@ def plan(config: RlaifConfig, data: Data) -> Plan:
 
     def pairs(by: Stage | None, iteration: int) -> Stage:
         return stages.made_pairs(
-            make_pairs, Pairs, how, data, version=1, images=images, rows=rows, generations=asked,
+            make_pairs, Pairs, how, data, version=2, images=images, rows=rows, generations=asked,
             roles=("plain",), by=by, iteration=iteration,
         )  # fmt: skip
 

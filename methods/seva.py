@@ -91,5 +91,6 @@ NOTES = {
     "dispreferred": "greedy answer to the image under diffusion noise, put onto the pixel tensor",
     "training": "DPO",
     "reads": "questions and images of instruction data",
+    "differs": "the batch size is that of all GPUs together; the paper's is each GPU's",
 }
 method = Method("seva", "SeVa", plan, SevaConfig, PAPER, NOTES)

@@ -10,6 +10,7 @@ For each image v, question x and reference answer r of the instruction data:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -127,8 +128,14 @@ def make_pairs(making: Making, how: Pairs) -> Iterator[Made]:
 
 
 def read_verdict(reply: str, verdicts: tuple[str, str]) -> int | None:
-    """Which answer a reply calls better, 0 or 1; None if it says neither. Of several the last counts."""
-    places = [reply.rfind(verdict) for verdict in verdicts]
+    """Which answer a reply calls better, 0 or 1; None if it says neither.
+
+    What a reply begins with counts, else the last of several. A letter within a word is no verdict.
+    """
+    places = []
+    for verdict in verdicts:
+        found = [m.start() for m in re.finditer(rf"(?<!\w){re.escape(verdict)}(?!\w)", reply.strip())]
+        places.append(-1 if not found else len(reply) if found[0] == 0 else found[-1])
     return None if max(places) < 0 else places.index(max(places))
 
 
@@ -143,7 +150,7 @@ def plan(config: SimaConfig, data: Data) -> Plan:
     items = share(how.items, how.fraction, len(data.sft_items))
     rows = min(items, len(data.sft_items))
     pairs = stages.made_pairs(
-        make_pairs, Pairs, how, data, version=1, items=items, rows=rows, generations=3 * rows
+        make_pairs, Pairs, how, data, version=2, items=items, rows=rows, generations=3 * rows
     )
     return Plan(stages.preference(pairs, loss=loss, training=loss, lora=config.lora), "direct")
 

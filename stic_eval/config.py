@@ -6,6 +6,7 @@ An unknown key anywhere is an error that suggests the closest known one.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -103,8 +104,12 @@ def _by_name(layer: dict[str, Any], where: str) -> dict[str, Any]:
         registry.register(str(path), where)
     for key in ("methods", "benchmarks"):
         value = found.get(key)
-        parts = value.split(",") if isinstance(value, str) else value
+        parts = [value] if isinstance(value, str) else value
         if isinstance(parts, Sequence) and any(".py" in str(part) for part in parts):
+            for part in parts:
+                if "," in str(part) and os.path.isfile(os.path.expanduser(str(part))):
+                    flag = _flag(key)
+                    raise UserError(f"{flag} {part}: commas part names; give the file a path without any")
             names = [name.strip() for part in parts for name in str(part).split(",")]
             found[key] = [registry.named(key.removesuffix("s"), name) for name in names]
     return found

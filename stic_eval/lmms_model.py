@@ -1,6 +1,6 @@
 """Our models and adapters inside lmms-eval: `lmms-eval --model stic_eval --model_args pretrained=...`.
 
-lmms-eval finds the class by the entry point `lmms_eval.models`. Nothing else imports this module, which
+lmms-eval finds the class by what `stic_eval.lmms_entry` tells it. Nothing else imports this module, which
 imports lmms-eval.
 """
 
@@ -14,19 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from lmms_eval.api.instance import GenerationResult, TokenCounts
 from lmms_eval.api.model import lmms
-from lmms_eval.models.registry_v2 import ModelManifest
 
 from stic_eval.errors import UserError
 from stic_eval.evals.lmms.asking import cut, generation, stops, without_places
+from stic_eval.evals.solvers import seeded
 
 if TYPE_CHECKING:
     from stic_eval.models.hf import HFModel
     from stic_eval.types import Generation, ImageRef, Request
-
-
-def manifest() -> ModelManifest:
-    """What lmms-eval registers."""
-    return ModelManifest("stic_eval", simple_class_path="stic_eval.lmms_model.SticEval")
 
 
 class SticEval(lmms):  # type: ignore[misc]
@@ -97,8 +92,8 @@ class SticEval(lmms):  # type: ignore[misc]
     def generate_until(self, requests: Sequence[Any]) -> list[GenerationResult]:
         """Answers in the order of the requests, each up to the first text of its `until`.
 
-        A task's `<image>` placeholders are taken out: images stand in front of the text. Repeated requests
-        that sample have seeds of their own.
+        A task's `<image>` placeholders are taken out: images stand in front of the text. Requests that
+        sample have seeds of their own, by document and repetition.
         """
         from tqdm import tqdm  # type: ignore[import-untyped]
 
@@ -109,7 +104,7 @@ class SticEval(lmms):  # type: ignore[misc]
         def asked() -> Iterator[Request]:
             for number, instance in enumerate(requests):
                 context, kwargs, to_visual, doc, task, split = instance.args
-                decoding = generation(kwargs, seed=repeated[task, split, doc])
+                decoding = seeded(generation(kwargs, repeated[task, split, doc]), f"{task} {split} {doc}")
                 repeated[task, split, doc] += 1
                 request = self._request(context, to_visual, (task, split, doc), decoding)
                 waiting.setdefault(request, deque()).append(number)

@@ -13,6 +13,7 @@ import re
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from importlib.util import decode_source, module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -31,6 +32,7 @@ CONTRACTS = {
 _CALLED = {"method": ("plan",), "benchmark": ("to_sample", "score", "aggregate")}
 _TEXTS = {"method": ("title", "paper"), "benchmark": ("title", "protocol")}
 _NAME = re.compile(r"[A-Za-z][\w-]*")
+_ADAPTER = re.compile(r"adapter\d*", re.IGNORECASE)  # folders differ by case in some file systems alone
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,8 @@ def _import(path: Path, content: bytes) -> PluginFile:
     sys.modules[name] = module  # where pickle, dataclasses and inspect look
     try:
         # Compiled here: Python's own cache of compiled files takes one that was just edited for the old one.
-        exec(compile(decode_source(content), str(path), "exec"), module.__dict__)
+        with redirect_stdout(sys.stderr):  # standard output is the command's own: tables, JSON
+            exec(compile(decode_source(content), str(path), "exec"), module.__dict__)
     except (Exception, SystemExit) as error:  # a file may do anything while it is imported
         sys.modules.pop(name, None)
         return PluginFile(path, error=told(error, path))
@@ -177,8 +180,8 @@ def fault(kind: str, thing: Any, name: str | None = None) -> str:
         return f'{article} calls itself "{thing.name}", not "{name}"'
     if name is None and (not isinstance(thing.name, str) or not _NAME.fullmatch(thing.name)):
         return f"{article} is called {thing.name!r}; a name has letters, digits, _ and -, a letter first"
-    if thing.name == "all":
-        return f'{article} is called "all", which stands for everything'
+    if why := reserved(kind, thing.name):
+        return f'{article} is called "{thing.name}", {why}'
     for attribute in _TEXTS[kind]:
         if not isinstance(getattr(thing, attribute), str):
             return f"{article}: {attribute} is {getattr(thing, attribute)!r}; it has to be a text"
@@ -186,6 +189,15 @@ def fault(kind: str, thing: Any, name: str | None = None) -> str:
         if not callable(getattr(thing, attribute)):
             return f"{article}: {attribute} is {getattr(thing, attribute)!r}; it has to be a function"
     return _fault_of_method(thing) if kind == "method" else _fault_of_benchmark(thing)
+
+
+def reserved(kind: str, name: str) -> str:
+    """Why nobody may call a `method` or `benchmark` so, as a relative clause; empty if anybody may."""
+    if name == "all":
+        return "which stands for everything"
+    if kind == "method" and _ADAPTER.fullmatch(name):
+        return "which is what `--adapter` calls its rows"
+    return ""
 
 
 def _fault_of_method(method: Any) -> str:

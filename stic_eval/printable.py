@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 
 def printable(text: str) -> str:
@@ -13,3 +14,13 @@ def printable(text: str) -> str:
     shown = re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", text)
     shown = re.sub("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]", lambda m: f"\\u{ord(m[0]):04x}", shown)
     return shown.encode("utf-8", "backslashreplace").decode()  # names of files may be no text at all
+
+
+def csv_cell(text: str) -> str:
+    """A text that no spreadsheet takes for a formula; control characters are visible, lines stay lines."""
+    shown = printable(text)
+    # What is not seen in front of a sign hides it from a look, and not from every spreadsheet.
+    first = next((c for c in text if not (c.isspace() or unicodedata.category(c) in ("Cc", "Cf"))), "")
+    # Full-width and small forms of the signs are read as the signs.
+    formula = bool(first) and unicodedata.normalize("NFKC", first) in ("=", "+", "-", "@")
+    return f"'{shown}" if formula or text.startswith(("\t", "\r")) else shown

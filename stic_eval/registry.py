@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import redirect_stdout
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
@@ -205,7 +206,8 @@ def _is_own(point: EntryPoint) -> bool:
 
 
 def _imported(point: EntryPoint) -> Any:
-    return point.load()
+    with redirect_stdout(sys.stderr):  # standard output is the command's own
+        return point.load()
 
 
 def _roots(point: EntryPoint) -> list[Path]:
@@ -240,7 +242,8 @@ def _points(group: str) -> list[EntryPoint]:
     # Definition order of pyproject.toml is lost in metadata files that sort; the order of the
     # paper's table is kept for what it has, then the alphabet.
     order = ["scienceqa", "textvqa", "chartqa", "llava_bench", "mmbench", "mmvet", "mathvista"]
-    order += ["baseline", "stic", "sft", "positive_only", "stic_stage1"]
+    order += ["baseline", "stic", "stic_stage1", "positive_only", "sft"]
+    order += ["seva", "sima", "csr", "rlaif_v_lite"]
     rank = {name: index for index, name in enumerate(order)}
     return sorted(entry_points(group=group), key=lambda p: (rank.get(p.name, len(rank)), p.name))
 

@@ -6,9 +6,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from stic_eval import registry
+from stic_eval.errors import UserError
 from stic_eval.models.fingerprint import local_model, model_fingerprint
 from stic_eval.report.card import Facts, Rows
 from stic_eval.report.layouts import lay_out
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from stic_eval.cli.made import Finished, Made
     from stic_eval.config import RunConfig
     from stic_eval.report.tables import Table
+
+T = TypeVar("T")
 
 
 def facts(run: Finished, picked: Made, name: str) -> Facts:
@@ -30,8 +33,10 @@ def facts(run: Finished, picked: Made, name: str) -> Facts:
     """
     config, first = run.config, picked.entries[0]
     local = local_model(config.model)
-    method = registry.methods().get(first.method)
-    options = config.method_options.get(first.method) or method.config().model_dump(mode="json")
+    method = _known(registry.methods(), first.method)
+    options = config.method_options.get(first.method)
+    if not options and method is not None:
+        options = method.config().model_dump(mode="json")
     manifest = as_object(run.folder / "manifest.json")
     trained = as_object(run.path(picked) / "manifest.json")
     model = manifest.get("model") or {}
@@ -39,7 +44,7 @@ def facts(run: Finished, picked: Made, name: str) -> Facts:
         name=name,
         title=first.title,
         method=first.method,
-        paper=method.paper,
+        paper=method.paper if method else "",
         base=config.model if local is None or config.model == "pocket" else local.resolve().name,
         base_id=config.model if local is None else "",
         revision=_revision(config, str(model.get("fingerprint") or "")),
@@ -48,7 +53,7 @@ def facts(run: Finished, picked: Made, name: str) -> Facts:
         packed=config.quantization,
         seed=picked.seed or 0,
         data=_data(run, picked),
-        options=options,
+        options=options or {},
         departures=[f"{axis}={value}" for axis, value in first.settings.items() if axis != "dar"],
         stages=first.stages,
         table=_table(run, picked),
@@ -91,14 +96,17 @@ def _data(run: Finished, picked: Made) -> list[str]:
     import pyarrow.parquet as pq
 
     config, lines, described = run.config, [], 0
-    named = f" of {config.images.name}" if config.images else ""
+    given = {"images": config.images, "items": config.sft_data and Path(config.sft_data)}
     for stage in picked.entries[0].stages:
         folder = run.stages / f"{stage.name}-{stage.key[:16]}"
         if stage.name == "pairs" and (folder / "pairs.parquet").is_file():
             table = pq.read_table(folder / "pairs.parquet", columns=["image_sha256"])
             hashes = sorted(set(table.column("image_sha256").to_pylist()))
-            made = "made elsewhere" if config.pairs_file else "made by the model itself"
-            images = f"{len(hashes):,} images{'' if config.pairs_file else named}"
+            # By what this stage was made of: after imported pairs, further rounds are the model's own.
+            params = as_object(folder / "manifest.json").get("params", {})
+            made = "made elsewhere" if "imported" in params else "made by the model itself"
+            sources = [path.name for name, path in given.items() if name in params and path]
+            images = f"{len(hashes):,} images{' of ' if sources else ''}{' and '.join(sources)}"
             lines.append(
                 f"{table.num_rows:,} preference pairs, {made}, of {images} ({content_key(hashes)[:16]})"
             )
@@ -115,12 +123,29 @@ def _data(run: Finished, picked: Made) -> list[str]:
 
 def _rows(run: Finished, name: str) -> Rows:
     """Where a benchmark's rows came from."""
-    benchmark, where = registry.benchmarks().get(name), run.config.rows_of(name)
+    benchmark, where = _known(registry.benchmarks(), name), run.config.rows_of(name)
+    if benchmark is None:
+        return Rows(name)
     if where != "hub":
         what = "embedded rows of stic-eval" if where.startswith("pocket") else "local copy"
         return Rows(f"{name} ({what})", metric=benchmark.metric)
     source = benchmark.source
     return Rows(source.path, source.split, source.name or "", source.revision or "", benchmark.metric)
+
+
+def unknown(run: Finished, picked: Made) -> list[str]:
+    """Names of what the run's plug-ins held, as far as they are not at hand."""
+    method = picked.entries[0].method
+    missing = [method] if _known(registry.methods(), method) is None else []
+    return missing + [b for b in run.config.benchmarks if _known(registry.benchmarks(), b) is None]
+
+
+def _known(things: registry.Registry[T], name: str) -> T | None:
+    """A method or benchmark; None where it is a plug-in's that is not at hand, or is broken."""
+    try:
+        return things.get(name)
+    except UserError:
+        return None
 
 
 def as_object(path: Path) -> Mapping[str, Any]:

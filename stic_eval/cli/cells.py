@@ -112,7 +112,8 @@ def evaluations(grid: Grid, base: Session, cells: Sequence[Session]) -> list[Pla
             continue  # a cell without training or descriptions is the baseline itself
         folder = same.variant.folder if same is not None else variant.folder
         entry = runs.Entry(folder, method, title, variant.dar, variant.seed, settings=settings)
-        entry.stages[:] = session.trained(variant) or stages.get(folder, [])
+        made, earlier = session.trained(variant), stages.get(folder, [])
+        entry.stages[:] = made if len(made) >= len(earlier) else earlier
         for name, key in keys.items():
             old, summary = known.get((folder, name), ("", None))
             if summary is not None and old == key and not session.asks_again(name, summary):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stic_eval.errors import UserError
-from stic_eval.printable import printable
+from stic_eval.printable import csv_cell, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -295,9 +295,7 @@ def _csv(found: Versus, rows: Sequence[Flip], total: int | None) -> str:
     writer = csv.DictWriter(out, list(records[0]), lineterminator="\n")
     writer.writeheader()
     for record in records:
-        # A spreadsheet runs a cell that starts like a formula.
-        name = _line(str(record["benchmark"]))
-        writer.writerow({**record, "benchmark": f"'{name}" if name[:1] in "=+-@" else name})
+        writer.writerow({**record, "benchmark": csv_cell(_line(str(record["benchmark"])))})
     return out.getvalue()
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stic_eval.cli.new import Force, Kind, check_name, here, tell, write
+from stic_eval.cli.new import Force, Kind, as_theirs, check_name, here, tell, write
 
 
 def cp(
@@ -129,7 +129,7 @@ def copied(text: str, kind: str, thing: Any, own: str, presets: Mapping[str, Any
             names = ", ".join(f"{a.name} as {a.asname}" if a.asname else a.name for a in node.names)
             edits.put(node, f"from {module} import {names}")
     header = f"# A copy of the {kind} {thing.name}, to vary. Its name is {own}.\n"
-    return re.sub(r"\n{4,}", "\n\n\n", header + edits.done())
+    return as_theirs(re.sub(r"\n{4,}", "\n\n\n", header + edits.done()))
 
 
 class _Edits:
@@ -260,6 +260,8 @@ def _with_presets(tree: ast.Module, mine: ast.Call, presets: Mapping[str, Any], 
 
 def _literal(value: Any, indent: int = 0) -> str:
     """A value as Python has it, over several lines where one would be too long."""
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_literal, value)) + "]"
     if not isinstance(value, Mapping):
         return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
     parts = [f"{json.dumps(str(key))}: {_literal(item, indent + 4)}" for key, item in value.items()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ app = typer.Typer(help="Take out what a run has made, for use elsewhere.", no_ar
 
 _SHOWN = 20
 _ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
+# Names that `save_pretrained` gives a model's weights, in one file or several.
+_WEIGHTS = re.compile(r"model\.safetensors(\.index\.json)?|model-\d{5}-of-\d{5}\.safetensors")
 
 
 class To(StrEnum):
@@ -40,7 +43,14 @@ Key = Annotated[
     str | None,
     typer.Option(help="Of an ablation's many: first digits of the content key.", show_default=False),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Write into a folder that is not empty.")]
+Force = Annotated[
+    bool,
+    typer.Option(
+        "--force",
+        help="Write into a folder that is not empty: files of the same names are replaced, and by a merged "
+        "model the whole of another model's weights.",
+    ),
+]
 
 
 @app.command("pairs")
@@ -67,7 +77,7 @@ def pairs(
         source = Path(run).expanduser()
         exchange.check(source, "RUN")
     else:
-        found = made.finished(run)
+        found = made.finished(run, _note)
         picked = made.pick(found, "pairs", method, seed, iteration, key)
         source = found.path(picked) / "pairs.parquet"
         exchange.check(source, "RUN")
@@ -113,16 +123,22 @@ def adapter(
     from stic_eval.printable import printable
     from stic_eval.report.card import card
 
-    found = made.finished(run)
+    found = made.finished(run, _note)
     if found.config.engine == "openai":
         raise UserError(f"{found.folder}: its adapters are the server's; there is none here to export")
     picked = made.pick(found, "adapter", method, seed, key=key)
-    source = found.path(picked) / "adapter"
+    source = found.adapter(picked)
     output = output.expanduser()
     name = output.resolve().name
     config = found.config
     if dtype and not merge:
         raise UserError("--dtype: is of a merged model's weights; add --merge, or leave it out")
+    _not_mixed(output, merge)
+    if unknown := cardfacts.unknown(found, picked):
+        _note(
+            f"the card leaves out papers and data sets of {', '.join(unknown)}: plug-ins that a run names "
+            "are not executed for it (those in folders of $STIC_EVAL_PLUGINS are)"
+        )
     weights = ""
     with placed(output, force) as folder, Reporter(None, quiet=quiet) as report:
         if merge:
@@ -146,9 +162,27 @@ def adapter(
     typer.echo(printable(f"{kind}, {picked.label.partition(': ')[2]}: {output} (stic-eval eval {use})"))
 
 
+def _note(text: str) -> None:
+    from stic_eval.printable import printable
+
+    typer.echo(printable(f"note: {text}"), err=True)
+
+
 def counted(n: int, what: str) -> str:
     """A number of things, e.g. `1 row`, `12 rows`."""
     return f"{n:,} {what}{'s' * (n != 1)}"
+
+
+def _not_mixed(output: Path, merge: bool) -> None:
+    """Refuses to put an adapter and a whole model into one folder, of which loaders take either."""
+    from stic_eval.errors import UserError
+
+    names = {path.name for path in output.iterdir()} if output.is_dir() else set()
+    if "adapter_config.json" in names if merge else any(map(_WEIGHTS.fullmatch, names)):
+        what = ("an adapter", "a merged model") if merge else ("a model", "an adapter")
+        raise UserError(
+            f"--output {output}: holds {what[0]}, beside which {what[1]} is not found; give another name"
+        )
 
 
 def _same_base(run: Finished) -> None:
@@ -174,8 +208,8 @@ def placed(target: Path, force: bool, single: bool = False) -> Iterator[Path]:
 
     Args:
         target: The folder, or the file for `single`.
-        force: Files of a folder that is not empty are replaced by those of the same name; weights make
-            way for weights of any name, for transformers might load the old ones.
+        force: Files of a folder that is not empty are replaced by those of the same name; a model's weights
+            go as a whole, however many files they are, for transformers might load what is left of them.
         single: Whether it is one file.
 
     Raises:
@@ -199,8 +233,8 @@ def placed(target: Path, force: bool, single: bool = False) -> Iterator[Path]:
                 os.replace(work / target.name, target)
                 return
             target.mkdir(exist_ok=True)
-            if any(work.glob("*.safetensors")):
-                for old in (*target.glob("*.safetensors"), *target.glob("*.safetensors.index.json")):
+            if any(_WEIGHTS.fullmatch(path.name) for path in work.iterdir()):
+                for old in [path for path in target.iterdir() if _WEIGHTS.fullmatch(path.name)]:
                     old.unlink()
             for path in sorted(work.rglob("*")):
                 there = target / path.relative_to(work)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -83,9 +83,32 @@ class Finished:
             )
         return folder
 
+    def adapter(self, made: Made) -> Path:
+        """The folder of an adapter.
 
-def finished(run: str) -> Finished:
+        Raises:
+            UserError: The cache does not have it (any more). A run lists what the cache had: where the
+                last stage was lost, one before stands last, which perhaps trained nothing.
+        """
+        folder = self.path(made) / "adapter"
+        if not (folder / "adapter_config.json").is_file():
+            raise UserError(
+                f"{self.folder}: the last stage it has of {made.label.partition(': ')[2]} is {made.stage} "
+                f"({made.key[:16]}), which is no adapter: a later one was lost from the cache {self.stages}; "
+                f"`stic-eval run --config {self.folder / 'config.yaml'}` makes it again"
+            )
+        return folder
+
+
+def finished(run: str, say: Callable[[str], None]) -> Finished:
     """A run by its folder or name, evaluated or only trained.
+
+    The folder may be somebody else's. Of an evaluated run no plug-in file that its settings name is
+    executed; what a run that was only trained has made is not known without its plug-ins.
+
+    Args:
+        run: Folder or name.
+        say: Tells the user which plug-ins are executed.
 
     Raises:
         UserError: There is none, or its settings cannot be used.
@@ -98,12 +121,30 @@ def finished(run: str) -> Finished:
     path = folder / "config.yaml"
     if not path.is_file():
         raise UserError(f"{folder}: holds no config.yaml; is it the folder of a run?")
-    settings = config.load(file=path)
-    go_offline(settings.offline)
     scores = runs.load(folder) if (folder / "scores.json").is_file() else None
+    settings = _saved(path)
+    if scores is None:
+        if settings.plugins:
+            say(f"executes the plug-ins that the run was trained with: {', '.join(settings.plugins)}")
+        settings = config.load(file=path)
+    go_offline(settings.offline)
     own = folder / "cache"  # of a run that was started with --fresh
     entries = scores.entries if scores else _planned(settings)
     return Finished(folder, settings, scores, entries, (own if own.is_dir() else cache_dir()) / "stages")
+
+
+def _saved(path: Path) -> RunConfig:
+    """Settings as a run has saved them, complete: nothing that they name is looked up."""
+    from pydantic import ValidationError
+
+    from stic_eval.config import RunConfig, read_file
+
+    try:
+        return RunConfig.model_validate(read_file(path))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UserError(f"{path}: {where}: {first['msg']}; was it written by another version?") from error
 
 
 def _planned(config: RunConfig) -> list[runs.Entry]:

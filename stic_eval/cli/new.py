@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import keyword
 import re
 import shlex
 import sys
 from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +22,9 @@ class Kind(StrEnum):
     benchmark = "benchmark"
 
 
-Force = Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Overwrite Python files that are there; rows and images are kept.")
+]
 
 _ROWS = 2  # of each kind of embedded picture
 
@@ -42,10 +46,13 @@ def new(
     }
     title = name.replace("_", " ").strip().capitalize()
     contents: dict[str, str | bytes] = {
-        file: text.replace(f"my_{kind}", name).replace(f"My {kind}", title) for file, text in texts.items()
+        file: as_theirs(text.replace(f"my_{kind}", name).replace(f"My {kind}", title))
+        for file, text in texts.items()
     }
     if kind is Kind.benchmark:
-        contents |= _rows(name)
+        rows_there = (to / f"{name}.jsonl", to / f"{name}_images")
+        # By now they may be somebody's own.
+        contents |= {} if force and any(path.exists() for path in rows_there) else _rows(name)
     write(to, contents, force)
     file, test = (shlex.quote(str(to / part)) for part in (f"{name}.py", f"test_{name}.py"))
     for path in contents:
@@ -95,11 +102,9 @@ def check_name(kind: str, name: str, file: Path, where: str) -> None:
 
     if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII) or keyword.iskeyword(name):
         raise UserError(f"{where}: {name!r} cannot be a name: give letters, digits and _, a letter first")
-    if (
-        name in sys.stdlib_module_names
-        or name in ("all", "conftest", "stic_eval")
-        or name.startswith("test_")
-    ):
+    if why := plugins.reserved(kind, name):
+        raise UserError(f'{where}: "{name}", {why}, cannot be a name; give another one')
+    if name in sys.stdlib_module_names or name in ("conftest", "stic_eval") or name.startswith("test_"):
         raise UserError(f"{where}: {name}.py would be taken for something else; give another name")
     known = registry.methods() if kind == "method" else registry.benchmarks()
     taken = known.file(name)
@@ -128,6 +133,27 @@ def write(folder: Path, contents: dict[str, str | bytes], force: bool) -> None:
             atomic_write(folder / name, content)
     except OSError as error:
         raise UserError(f"{folder}: cannot be written to: {error.strerror or error}") from error
+
+
+def as_theirs(text: str) -> str:
+    """A file's text with imports in the order of a project of which stic_eval is no part.
+
+    There it is a library like pydantic, and stands in one block with it; here a blank line parts them.
+    """
+    imports = [node for node in ast.parse(text).body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    lines = text.splitlines(keepends=True)
+    for before, node in pairwise(imports):
+        library = _package(before) not in {*sys.stdlib_module_names, "stic_eval"}
+        between = lines[before.end_lineno : node.lineno - 1]
+        if library and _package(node) == "stic_eval" and not "".join(between).strip():
+            del lines[before.end_lineno : node.lineno - 1]
+            break
+    return "".join(lines)
+
+
+def _package(node: ast.Import | ast.ImportFrom) -> str:
+    name = (node.module or "") if isinstance(node, ast.ImportFrom) else node.names[0].name
+    return name.partition(".")[0]
 
 
 def _rows(name: str) -> dict[str, str | bytes]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -146,7 +146,8 @@ def check_apart(cells: Sequence[tuple[str, RunConfig, Sequence[Variant]]], data:
 def with_adapters(found: Sequence[Variant], adapters: Sequence[Path]) -> list[Variant]:
     """The baseline's variants once more for each adapter that was trained elsewhere.
 
-    One by itself is the method `adapter`; several are `adapter1`, `adapter2`, ... in the order given.
+    One by itself is the method `adapter`; several are `adapter1`, `adapter2`, ... in the order given. No
+    plug-in may be called so (`plugins.reserved`).
     """
     more = []
     for number, adapter in enumerate(adapters, 1):
@@ -205,16 +206,23 @@ def evaluation_key(
         judge: What decides the verdicts on open answers.
     """
     from stic_eval.evals import benchmark as contract
+    from stic_eval.source import foreign
     from stic_eval.store import REQUEST_VERSION, content_key
 
     machinery = sorted(Path(contract.__file__).parent.rglob("*.py"))
+    functions = [value for field in fields(benchmark) if callable(value := getattr(benchmark, field.name))]
+    if benchmark.judging is not None:
+        graders = (benchmark.judging.own, benchmark.judging.official)
+        functions += [function for grader in graders for function in (grader.prompt, grader.read)]
     to_sample: Any = benchmark.to_sample
     while isinstance(to_sample, partial):  # under options
         to_sample = to_sample.func
-    source = inspect.getsourcefile(to_sample)
-    code = [*machinery, *([Path(source)] if source else [])]
+    own = str(to_sample.__module__).startswith("stic_eval.") and inspect.getsourcefile(to_sample)
+    code = [*machinery, *([Path(own)] if own else [])]
+    theirs = foreign(*functions)
     return content_key(
         {
+            **({"plug-in": theirs} if theirs else {}),
             "benchmark": [benchmark.name, benchmark.version, config.benchmark_options.get(benchmark.name)],
             "judge": judge,
             "code": _code_hash(tuple(code)),

@@ -193,7 +193,9 @@ class Session:
                     todo.append((entry, variant, benchmark, key))
                 else:
                     entry.keys[benchmark.name], entry.summaries[benchmark.name] = key, summary
-            entry.stages[:] = self.trained(variant) or old_stages.get(variant.folder, [])
+            # The longer list: of what is cached no more, the run still says what it was.
+            found, before_it = self.trained(variant), old_stages.get(variant.folder, [])
+            entry.stages[:] = found if len(found) >= len(before_it) else before_it
         # What is wrong with rows, or with names at a server, is told before hours of work.
         for _, _, benchmark, _ in todo:
             self.samples(benchmark)

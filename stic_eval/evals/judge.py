@@ -7,10 +7,8 @@ stays unscored, because no rule can stand in for the judge.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from stic_eval.evals.scoring.keyfacts import Facts, named_facts
-from stic_eval.types import Record, Sample, Score
+from stic_eval.types import Sample, Score
 
 _RULE = "rule: "
 RULE_NOTE = "graded by exact rule on key facts, no judge"
@@ -34,10 +32,3 @@ def rule_score(response: str, facts: Facts) -> Score:
 def unjudged() -> Score:
     """The verdict on an answer that only a judge can grade, as long as none is configured."""
     return Score(value=None, why="needs a judge (--judge MODEL)", open=True)
-
-
-def grading_note(records: Iterable[Record]) -> str | None:
-    """One line for under a table if records were graded by rule instead of by the judge, else None."""
-    if any((record.why or "").startswith(_RULE) for record in records):
-        return RULE_NOTE
-    return None

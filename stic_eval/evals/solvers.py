@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -64,13 +65,16 @@ def describe_and_respond(
     source = iter(samples)
 
     def first(sample: Sample) -> Request:
-        return _request(describe_prompt, sample.images if sees_image else (), describe_generation)
+        if not sees_image:  # one description, whatever the image
+            return _request(describe_prompt, (), describe_generation)
+        own = seeded(describe_generation, " ".join(image.sha256 for image in sample.images))
+        return _request(describe_prompt, sample.images, own)
 
     def asked(sample: Sample) -> Request:
         text = sample.question
         if sample.images:
             text = f"Image description:\n{described[first(sample)].text}{separator}{text}"
-        request = _request(text, sample.images, generation)
+        request = _request(text, sample.images, seeded(generation, sample.id))
         answering.setdefault(request, deque()).append(sample)
         return request
 
@@ -118,7 +122,19 @@ def describe_and_respond(
 
 def question(sample: Sample, generation: Generation) -> Request:
     """A sample as it is asked directly."""
-    return _request(sample.question, sample.images, generation)
+    return _request(sample.question, sample.images, seeded(generation, sample.id))
+
+
+def seeded(generation: Generation, of: str) -> Generation:
+    """Decoding whose draws are one request's own: with one seed for all, all would draw the same noise.
+
+    Args:
+        generation: Decoding of all of them; greedy is left as it is.
+        of: What tells the request from the others: a row's id.
+    """
+    if generation.temperature <= 0:
+        return generation
+    return replace(generation, seed=zlib.crc32(f"{generation.seed} {of}".encode("utf-8", "replace")))
 
 
 def _request(text: str, images: tuple[ImageRef, ...], generation: Generation) -> Request:

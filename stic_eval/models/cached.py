@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 
@@ -16,7 +16,7 @@ from stic_eval.types import Generation, Likelihood, Request, Response
 _COMMIT_ANSWERS, _COMMIT_SECONDS = 64, 3.0
 # Requests that are looked up at a time, and known answers that are held while the model is at work.
 _CHUNK, _HELD = 64, 1024
-_SCORED = 512  # likelihoods between two commits
+_SCORED = 512  # likelihoods that are looked up at a time
 _NO_DECODING = Generation(max_new_tokens=1)
 
 
@@ -119,16 +119,27 @@ def cached_likelihoods(
         found = store.get_many(part)
         missing = {key: one for key, one in zip(part, asked[start:], strict=False) if key not in found}
         if missing:
-            key_of = {one: key for key, one in missing.items()}
-            began = time.monotonic()
-            fresh = {key_of[one]: value for one, value in make().likelihoods(missing.values())}
-            seconds = (time.monotonic() - began) / len(missing)
-            found |= (new := {
-                key: Response(repr(value.logp), value.n_tokens, "stop", seconds)
-                for key, value in fresh.items()
-            })  # fmt: skip
-            store.put_many(new)
+            found |= _scored(make(), missing, store)
         yield from (Likelihood(float(found[key].text), found[key].n_tokens) for key in part)
+
+
+def _scored(model: Scorer, missing: Mapping[str, Asked], store: ResponseStore) -> dict[str, Response]:
+    """Scores what the store does not hold, by key, and puts it there; also when the model fails."""
+    key_of = {one: key for key, one in missing.items()}
+    found: dict[str, Response] = {}
+    fresh: dict[str, Response] = {}
+    last = committed = time.monotonic()
+    try:
+        for one, value in model.likelihoods(missing.values()):
+            now = time.monotonic()
+            fresh[key_of[one]] = Response(repr(value.logp), value.n_tokens, "stop", now - last)
+            last = now
+            if now - committed >= _COMMIT_SECONDS:
+                store.put_many(fresh)
+                found, fresh, committed = found | fresh, {}, now
+    finally:
+        store.put_many(fresh)
+    return found | fresh
 
 
 def _likelihood_key(fingerprint: str, asked: Asked) -> str:

@@ -12,9 +12,13 @@ from stic_eval.types import ImageRef
 
 _ROWS = 64  # pairs in a forward pass, and between two writes
 
+# (image, text) pairs -> their cosines.
+Compare = Callable[[Sequence[tuple[ImageRef, str]]], list[float]]
+
 
 def similarities(
     model: str,
+    compare: Compare,
     shown: Sequence[tuple[ImageRef, str]],
     kept: Path,
     progress: Callable[[int, int], None],
@@ -22,35 +26,57 @@ def similarities(
     """Cosines from -1 to 1, in the order of what is shown. Texts that are too long for the model are cut.
 
     Args:
-        model: A hub id or folder of a CLIP model in safetensors.
+        model: The model's name; what is known is known by it.
+        compare: What `load_clip` gave.
         shown: (image, text).
         kept: JSONL file of what is known already; added to as results come.
         progress: Told (pairs done, pairs in all).
 
     Raises:
-        UserError: There is no such model, or an image cannot be decoded.
+        UserError: An image cannot be decoded.
     """
     keys = [content_key([model, image.sha256, text]) for image, text in shown]
     known: dict[str, float] = {row["key"]: row["value"] for row in read_jsonl(kept)}
     missing = {key: one for key, one in zip(keys, shown, strict=True) if key not in known}
-    if missing:
-        compare = _loaded(model)
-        todo = list(missing.items())
-        for start in range(0, len(todo), _ROWS):
-            part = todo[start : start + _ROWS]
-            values = compare([one for _, one in part])
-            fresh = {key: value for (key, _), value in zip(part, values, strict=True)}
-            append_jsonl(kept, [{"key": key, "value": value} for key, value in fresh.items()])
-            known |= fresh
-            progress(len(shown) - len(todo) + start + len(part), len(shown))
+    todo = list(missing.items())
+    for start in range(0, len(todo), _ROWS):
+        part = todo[start : start + _ROWS]
+        values = _compared(compare, [one for _, one in part])
+        fresh = {key: value for (key, _), value in zip(part, values, strict=True)}
+        append_jsonl(kept, [{"key": key, "value": value} for key, value in fresh.items()])
+        known |= fresh
+        progress(len(shown) - len(todo) + start + len(part), len(shown))
     return [known[key] for key in keys]
 
 
-def _loaded(model: str) -> Callable[[Sequence[tuple[ImageRef, str]]], list[float]]:
+def _compared(compare: Compare, part: Sequence[tuple[ImageRef, str]]) -> list[float]:
+    """The cosines of a part, in halves where the memory beside the other model does not hold it."""
+    from stic_eval.models.room import out_of_memory
+
+    try:
+        return compare(part)
+    except Exception as error:
+        if not out_of_memory(error) or len(part) == 1:
+            raise
+    half = len(part) // 2
+    return [*_compared(compare, part[:half]), *_compared(compare, part[half:])]
+
+
+def load_clip(model: str, device: Any) -> Compare:
+    """Loads a CLIP model.
+
+    Args:
+        model: A hub id or folder, in safetensors.
+        device: Where it goes.
+
+    Raises:
+        UserError: There is no such model, or it is of another kind.
+    """
     import torch
     from transformers import AutoModel, AutoProcessor
+    from transformers.utils import logging
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    logging.disable_progress_bar()
     try:
         clip: Any = AutoModel.from_pretrained(model, use_safetensors=True).eval().to(device)
         processor = AutoProcessor.from_pretrained(model)
@@ -59,6 +85,8 @@ def _loaded(model: str) -> Callable[[Sequence[tuple[ImageRef, str]]], list[float
         raise UserError(f"clip model {model}: cannot be loaded: {first}") from error
     if not hasattr(clip, "get_text_features"):
         raise UserError(f"clip model {model}: is no CLIP model; give one that embeds images and texts")
+    # A tokenizer does not always say where its model ends.
+    tokens = min(processor.tokenizer.model_max_length, clip.config.text_config.max_position_embeddings)
 
     def compare(part: Sequence[tuple[ImageRef, str]]) -> list[float]:
         inputs = processor(
@@ -66,6 +94,7 @@ def _loaded(model: str) -> Callable[[Sequence[tuple[ImageRef, str]]], list[float
             images=[image.load() for image, _ in part],
             padding=True,
             truncation=True,
+            max_length=tokens,
             return_tensors="pt",
         ).to(device)
         with torch.inference_mode():

@@ -171,7 +171,9 @@ def turn_end(processor: Any) -> str:
 def tail_of(tokenizer: Any, text: str, spans: Sequence[Span]) -> tuple[list[int], list[int]]:
     """Token ids of all that follows the prompt, and 1 for each that belongs to an answer."""
     if not tokenizer.is_fast:
-        raise UserError("training needs a fast tokenizer, which says where tokens lie; this model has none")
+        raise UserError(
+            "given answers need a fast tokenizer, which says where tokens lie; there is none here"
+        )
     start = spans[0][0]
     whole = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     head = tokenizer(text[:start], add_special_tokens=False)["input_ids"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -18,6 +17,15 @@ from stic_eval.printable import printable
 from stic_eval.report.cells import delta_text, interval_text, markdown, one_line, score_text
 from stic_eval.report.runs import Trained
 from stic_eval.report.tables import AVERAGE, Row, Table
+
+# Where a path begins that means something on this machine alone (from the root, a home, the working
+# directory, a drive or a server's share), or an address, which stays.
+_PATH = re.compile(
+    r"""(?:^ | (?<=[\s,;:=\[({"'`<>|@]))
+    (?: (?P<address>(?!file:)[A-Za-z][\w+.-]+://(?!/)[^\s,]*)
+      | /+(?=[^\s/]) | ~[\w.-]*[/\\] | \.{1,2}[/\\] | [A-Za-z]:[/\\] | \\\\(?=\w) )""",
+    re.VERBOSE | re.MULTILINE,
+)
 
 
 @dataclass(frozen=True)
@@ -143,7 +151,7 @@ def _results(facts: Facts) -> list[Any]:
             found.append(
                 EvalResult(
                     task_type="image-text-to-text",
-                    dataset_type=one_line(rows.dataset),
+                    dataset_type=one_line(public(rows.dataset)),
                     dataset_name=one_line(column.title),
                     dataset_config=rows.config or None,
                     dataset_split=rows.split or None,
@@ -228,11 +236,11 @@ def _training(facts: Facts) -> str:
         ]
         parts.append("\n".join([head, "| --- | ---: | ---: | ---: | --- |", *body]))
     if facts.departures:
-        listed = ", ".join(_code(item) for item in facts.departures)
+        listed = ", ".join(_code(public(item)) for item in facts.departures)
         parts.append(
             f"It is a cell of an ablation, whose default is below, and departs from that by {listed}."
         )
-    options = yaml.safe_dump(dict(facts.options), sort_keys=False, allow_unicode=True)
+    options = yaml.safe_dump(_public(facts.options), sort_keys=False, allow_unicode=True)
     parts.append("All settings of the method:\n\n" + _fenced(options.rstrip(), "yaml"))
     return "\n\n".join(parts)
 
@@ -271,12 +279,30 @@ def _provenance(facts: Facts) -> str:
 
 
 def public(text: str) -> str:
-    """A part of a command line in which a path on this machine is its last part: `…/train2014`."""
-    head, equals, value = text.rpartition("=")
-    path = value if equals else text
-    if not (path.startswith(("/", "~", "./", "../")) or "\\" in path):
-        return text
-    return f"{head}{equals}…/{Path(path.replace(chr(92), '/')).name}"
+    """A text in which of paths on this machine the last part stands alone: `…/train2014`.
+
+    A path goes on to the next one, to the next address or to the end of the line: names of folders may hold
+    whatever else could end it. So of what follows one, too much may go, but never too little.
+    """
+    marks = list(_PATH.finditer(text))
+    bounds = [*(mark.start() for mark in marks), len(text)]
+    shown = [text[: bounds[0]]]
+    for mark, end in zip(marks, bounds[1:], strict=True):
+        if mark["address"]:
+            shown.append(text[mark.start() : end])
+            continue
+        path, line_break, rest = text[mark.start() : end].partition("\n")
+        shown += ["…/", re.split(r"[/\\]", path.rstrip("/\\"))[-1], line_break, rest]
+    return "".join(shown)
+
+
+def _public(value: Any) -> Any:
+    """A setting with all texts in it made `public`."""
+    if isinstance(value, Mapping):
+        return {name: _public(inner) for name, inner in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_public(inner) for inner in value]
+    return public(value) if isinstance(value, str) else value
 
 
 def _code(text: str) -> str:

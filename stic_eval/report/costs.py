@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
@@ -36,9 +37,10 @@ class Cost:
 def costs(found: Sequence[Scores]) -> list[Cost]:
     """Of every trained method of runs, in their order; stages that methods share count for each of them.
 
-    An ablation's cells are left out: they share a method.
+    Where runs have trained a method otherwise each has its own, with the run's name. An ablation's cells
+    are left out: they share a method.
     """
-    by_method: dict[tuple[str, str], dict[int | None, Sequence[float]]] = {}
+    by_run: dict[tuple[str, str, str], dict[int | None, list[float]]] = {}
     for scores in found:
         for entry in scores.entries:
             if not entry.stages or entry.settings:
@@ -47,10 +49,14 @@ def costs(found: Sequence[Scores]) -> list[Cost]:
                 sum(getattr(stage, name) for stage in entry.stages)
                 for name in ("generations", "scored", "steps", "seconds")
             ]
-            by_method.setdefault((entry.method, entry.title), {})[entry.seed] = total
+            by_run.setdefault((entry.method, entry.title, scores.run), {})[entry.seed] = total
+    unlike: dict[tuple[str, str, tuple[float, ...]], str] = {}
+    for (method, title, run), seeds in by_run.items():
+        unlike.setdefault((method, title, tuple(map(mean, zip(*seeds.values(), strict=True)))), run)
+    times = Counter((method, title) for method, title, _ in unlike)
     return [
-        Cost(title, *(mean(column) for column in zip(*seeds.values(), strict=True)))
-        for (_, title), seeds in by_method.items()
+        Cost(title if times[method, title] == 1 else f"{title} ({run})", *numbers)
+        for (method, title, numbers), run in unlike.items()
     ]
 
 

@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from stic_eval.printable import csv_cell
 from stic_eval.report.cells import delta_text, interval_text, markdown, one_line, score_text
 from stic_eval.report.html_table import to_html
 from stic_eval.report.latex import to_latex
@@ -68,9 +69,7 @@ def to_csv(tables: Table | Sequence[Table]) -> str:
 
 
 def _plain(text: str) -> str:
-    text = one_line(text)
-    # A spreadsheet runs a cell that starts like a formula.
-    return "'" + text if text[:1] in ("=", "+", "-", "@") else text
+    return csv_cell(one_line(text))
 
 
 def _fields(row: Row, name: str, measured: Sequence[str]) -> list[object]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +13,8 @@ from stic_eval.errors import RunError
 from stic_eval.models.cached import CachedVLM, cached_likelihoods
 from stic_eval.models.fingerprint import adapter_fingerprint
 from stic_eval.selftrain.method import Data, Report, Stage, StageContext
-from stic_eval.store import REQUEST_VERSION, ResponseStore, StageStore, content_key, file_sha256
+from stic_eval.source import foreign
+from stic_eval.store import REQUEST_VERSION, ResponseStore, StageStore, content_key
 from stic_eval.types import Likelihood, Request, Response
 
 if TYPE_CHECKING:
@@ -54,23 +53,10 @@ def stage_key(
         "model": fingerprint,
         "seed": seed,
     }
-    if code := sorted({_code(function) for function in (stage.run, *stage.code)} - {""}):
+    if code := foreign(stage.run, *stage.code):
         content["code"] = code
     known[id(stage)] = content_key(content)
     return known[id(stage)]
-
-
-def _code(function: Any) -> str:
-    """A hash of the file that a function is from; empty for this program's own, which has versions."""
-    while isinstance(function, partial):
-        function = function.func
-    if str(getattr(function, "__module__", "")).partition(".")[0] == "stic_eval":
-        return ""
-    try:
-        file = inspect.getsourcefile(function)
-        return file_sha256(file) if file else ""
-    except (TypeError, OSError):  # typed into an interpreter
-        return content_key(repr(getattr(function, "__code__", function)))
 
 
 def run_stage(

@@ -6,16 +6,17 @@ import random
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel
 
+from stic_eval.errors import UserError
 from stic_eval.selftrain.method import Data, Stage, StageContext
 from stic_eval.store import request_key
-from stic_eval.train.preferences import Made, local_random, question, write_made
+from stic_eval.train.preferences import Made, PairReport, local_random, question, write_made
 from stic_eval.train.settings import Describing, PairFilter
 from stic_eval.types import ImageRef, Likelihood, Request, Response
 
@@ -24,13 +25,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Made", "Making", "filled", "imported_pairs", "made_pairs", "own_fields", "question", "sentences",
+    "tell",
 ]  # fmt: skip
 
 Settings = TypeVar("Settings", bound=BaseModel)
 Kind = TypeVar("Kind", bound=PairFilter)
 
-# Behind a full stop, an exclamation or question mark; not behind an initial or a number such as 3.5.
-_ENDS = re.compile(r"(?<=[.!?])(?<!\b[A-Z]\.)\s+")
+# Behind a full stop, an exclamation or question mark; not behind an initial, or the number of a list's item.
+_ENDS = re.compile(r"(?<=[.!?])(?<!\b[A-Z]\.)(?<!^\d\.)(?<!^\d\d\.)\s+", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Making:
         folder: Of the adapter that answers; None: the base model does.
         context: The stage's.
         dropped: Reason -> how many pairs were given up for it; logged at the end.
+        kept: What is loaded once, by name.
     """
 
     images: Sequence[ImageRef]
@@ -58,6 +61,7 @@ class Making:
     folder: Path | None
     context: StageContext
     dropped: Counter[str] = field(default_factory=Counter)
+    kept: dict[str, Any] = field(default_factory=dict)
 
     def random(self, *parts: Any) -> random.Random:
         """A generator of one's own for what these parts name, e.g. an image's hash.
@@ -107,10 +111,13 @@ class Making:
                 (log p(text | image, x) - log p(text | x)) / tokens, x the step-by-step prompt.
         """
         if clip is not None:
-            from stic_eval.models.clip import similarities
+            from stic_eval.models.clip import load_clip, similarities
 
+            if clip not in self.kept:
+                self.kept[clip] = load_clip(clip, self.context.model(None).device)
             with self.context.progress("compare images and texts", len(shown)) as step:
-                return similarities(clip, shown, self.context.out / "clip.jsonl", step.update)
+                kept = self.context.out / "clip.jsonl"
+                return similarities(clip, self.kept[clip], shown, kept, step.update)
         (ask,) = self.prompts["step_by_step"]
         how = Describing()
         seen = self.likelihoods([(question(ask, image, how), text) for image, text in shown], "see")
@@ -194,12 +201,7 @@ def made_pairs(
             texts, iteration, ctx.needs[by.name] / "adapter" if by else None, ctx,
         )  # fmt: skip
         report = write_made(make(making, own), ctx.out / "pairs.parquet", own)
-        kinds = ", ".join(f"{count} {name or 'pairs'}" for name, count in report.negatives.items())
-        given_up = "".join(f"; {count} {why}" for why, count in sorted(making.dropped.items()))
-        ctx.log(
-            f"{report.pairs} pairs ({kinds}); {report.identical} with equal answers, "
-            f"{report.dropped} dropped (filter {own.filter}){given_up}"
-        )
+        tell(ctx, report, own, making.dropped, _file(make))
 
     constants = {"near_duplicates": {"similarity"}, "length_balance": {"length_ratio"}}
     unused = {"similarity", "length_ratio"} - constants.get(own.filter, set())
@@ -219,6 +221,38 @@ def made_pairs(
         "pairs", version, run, params,
         needs=(by,) if by else (), reads=reads, generations=generations, rows=rows, code=(make,),
     )  # fmt: skip
+
+
+def _file(make: Any) -> str:
+    """The file that a function is from, as a method is called."""
+    code = getattr(getattr(make, "func", make), "__code__", None)
+    return Path(code.co_filename).stem if code else "pairs"
+
+
+def tell(
+    ctx: StageContext, report: PairReport, own: PairFilter, given_up: Mapping[str, int], who: str
+) -> None:
+    """Logs what was made.
+
+    Args:
+        ctx: The stage's.
+        report: What was written.
+        own: The filter.
+        given_up: Reason -> pairs that were given up before the filter saw them.
+        who: Made them.
+
+    Raises:
+        UserError: There is no pair; says what became of all of them.
+    """
+    counts = [f"{report.identical} with equal answers, {report.dropped} dropped (filter {own.filter})"]
+    counts += [f"{count} {why}" for why, count in sorted(given_up.items())]
+    if not report.pairs:
+        raise UserError(
+            f"{who}: no pair is left to train on: {'; '.join(counts)}; give more data, or change what "
+            "makes and filters pairs (`stic-eval show METHOD` lists its settings)"
+        )
+    kinds = ", ".join(f"{count} {kind or 'pairs'}" for kind, count in report.negatives.items())
+    ctx.log(f"{report.pairs} pairs ({kinds}); {'; '.join(counts)}")
 
 
 def _named(make: Any) -> str:

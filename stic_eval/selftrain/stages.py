@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from stic_eval.selftrain.making import imported_pairs, made_pairs, own_fields
+from stic_eval.selftrain.making import imported_pairs, made_pairs, own_fields, tell
 from stic_eval.selftrain.method import Data, Stage, StageContext
 from stic_eval.store import append_jsonl, read_jsonl, request_key
 from stic_eval.train.lora import LoraSettings
@@ -70,11 +70,7 @@ def pairs(settings: PairSettings, data: Data, by: Stage | None = None, iteration
         folder = ctx.needs[by.name] / "adapter" if by else None
         answers = _answers(ctx, folder, requests, "ask for pairs")
         report = write_pairs(asked, answers, ctx.out / "pairs.parquet", own)
-        kinds = ", ".join(f"{count} {kind}" for kind, count in report.negatives.items())
-        ctx.log(
-            f"{report.pairs} pairs ({kinds}); {report.identical} with equal answers, "
-            f"{report.dropped} dropped (filter {own.filter})"
-        )
+        tell(ctx, report, own, {}, "stage 1")
 
     constants = {"near_duplicates": {"similarity"}, "length_balance": {"length_ratio"}}
     unused = {"fraction", "chosen_prompt", "similarity", "length_ratio"} - constants.get(own.filter, set())

@@ -15,10 +15,13 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from stic_eval.errors import UserError
-from stic_eval.printable import printable
+from stic_eval.printable import csv_cell
+
+if TYPE_CHECKING:
+    from datasets import Features
 
 Format = Literal["trl", "llama-factory", "hf-dataset", "csv"]
 COLUMNS = ("prompt", "chosen", "rejected", "images", "image_sha256", "source", "negative", "seed")
@@ -70,6 +73,18 @@ class Exported:
     left_out: list[tuple[int, str]] = field(default_factory=list)
 
 
+def features() -> Features:
+    """Columns of a file of pairs and their types: TRL's conversational preferences, and what was drawn."""
+    from datasets import Features, Image, List, Value
+
+    turns = List({"role": Value("string"), "content": Value("string")})
+    text = Value("string")
+    return Features(
+        {"prompt": turns, "chosen": turns, "rejected": turns, "images": List(Image()),
+         "image_sha256": text, "source": text, "negative": text, "seed": Value("int64")}
+    )  # fmt: skip
+
+
 def check(path: Path, flag: str) -> int:
     """Makes sure that a file holds pairs as this program writes them; gives their number.
 
@@ -81,28 +96,36 @@ def check(path: Path, flag: str) -> int:
         UserError: It is missing, of another kind, or empty.
     """
     import pyarrow.parquet as pq
+    from datasets import Features
 
     hint = "`stic-eval import pairs FILE` makes one of other formats"
     if not path.is_file():
         raise UserError(f"{flag} {path}: {'is a folder' if path.is_dir() else 'no such file'}; {hint}")
     try:
-        with open(path, "rb") as file, pq.ParquetFile(file) as table:
-            rows, names = table.metadata.num_rows, table.schema_arrow.names
-    except Exception as error:  # pyarrow's own kinds
+        found = Features.from_arrow_schema(pq.read_schema(path))
+    except Exception as error:  # pyarrow's and datasets' own kinds
         raise UserError(f"{flag} {path}: is no parquet file of pairs; {hint}") from error
-    missing = [name for name in COLUMNS if name not in names]
-    if missing:
-        raise UserError(f"{flag} {path}: has no column {missing[0]}; {hint}")
-    if not rows:
+    for name, feature in features().items():
+        if name not in found:
+            raise UserError(f"{flag} {path}: has no column {name}; {hint}")
+        # What training is given follows from it: an image that is not declared as one is not decoded.
+        if found[name] != feature:
+            raise UserError(f"{flag} {path}: its column {name} has not the type that pairs have; {hint}")
+    count = sum(1 for _ in rows(path, flag))
+    if not count:
         raise UserError(f"{flag} {path}: holds no pairs")
-    return int(rows)
+    return count
 
 
-def rows(path: Path) -> Iterator[Row]:
-    """The pairs of a file, a few in memory at a time.
+def rows(path: Path, flag: str = "") -> Iterator[Row]:
+    """The pairs of a file, a few in memory at a time; images are not decoded.
+
+    Args:
+        path: The file.
+        flag: What named it, for messages.
 
     Raises:
-        UserError: A row has another shape than this program gives it.
+        UserError: A row has another shape than this program gives it; names it, from 1 on.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -114,15 +137,32 @@ def rows(path: Path) -> Iterator[Row]:
                 for row in batch.to_pylist():
                     number += 1
                     yield _row(row)
-    except (KeyError, TypeError, ValueError, IndexError, pa.ArrowException) as error:
-        raise UserError(f"{path}: row {number} cannot be read ({error}); import it again") from error
+    except (KeyError, TypeError, ValueError, OSError, pa.ArrowException) as error:
+        where = f"{flag} {path}".lstrip()
+        raise UserError(f"{where}: row {number} cannot be used ({error}); import it again") from error
 
 
 def _row(row: Mapping[str, Any]) -> Row:
-    ((asked,), (good,), (bad,), (image,)) = (row[name] for name in ("prompt", "chosen", "rejected", "images"))
-    prompt, chosen, rejected = (str(turn["content"]) for turn in (asked, good, bad))
-    sha256, source, negative = (str(row[name]) for name in ("image_sha256", "source", "negative"))
-    return Row(prompt, chosen, rejected, bytes(image["bytes"]), sha256, source, negative, int(row["seed"]))
+    prompt, chosen, rejected = (
+        _turn(row, name, role)
+        for name, role in (("prompt", "user"), ("chosen", "assistant"), ("rejected", "assistant"))
+    )
+    images = [(image or {}).get("bytes") for image in row["images"] or ()]
+    if len(images) != 1 or images[0] is None:
+        raise ValueError("images: one, with its bytes in the file, is expected")
+    for name in ("image_sha256", "source", "negative", "seed"):
+        if row[name] is None:
+            raise ValueError(f"{name} is missing")
+    rest = (row["image_sha256"], row["source"], row["negative"], row["seed"])
+    return Row(prompt, chosen, rejected, images[0], *rest)
+
+
+def _turn(row: Mapping[str, Any], name: str, role: str) -> str:
+    """The text of a column that has one turn of one side."""
+    turns = [((turn or {}).get("role"), (turn or {}).get("content")) for turn in row[name] or ()]
+    if len(turns) != 1 or turns[0][0] != role or turns[0][1] is None:
+        raise ValueError(f"{name}: one turn of the {role}, with its text, is expected")
+    return str(turns[0][1])
 
 
 def export(pairs: Path, to: Format, output: Path) -> Exported:
@@ -148,8 +188,9 @@ def _trl(pairs: Path, output: Path) -> Exported:
     """As it is: the columns TRL knows are there, and it leaves the others out."""
     target = output if output.suffix == ".parquet" else output / "train.parquet"
     target.parent.mkdir(parents=True, exist_ok=True)
+    count = sum(1 for _ in rows(pairs))
     shutil.copyfile(pairs, target)
-    return Exported(target, check(target, "--output"))
+    return Exported(target, count)
 
 
 def _hf_dataset(pairs: Path, output: Path) -> Exported:
@@ -207,17 +248,12 @@ def _csv(pairs: Path, output: Path) -> Exported:
         for row in rows(pairs):
             texts: Sequence[str] = (row.prompt, row.chosen, row.rejected)
             image = images.path(row.image)
-            writer.writerow([*map(cell, texts), image, cell(row.source), cell(row.negative), row.seed])
+            writer.writerow(
+                [*map(csv_cell, texts), image, csv_cell(row.source), csv_cell(row.negative), row.seed]
+            )
             done.rows += 1
     done.images = images.count
     return done
-
-
-def cell(text: str) -> str:
-    """A text that no spreadsheet takes for a formula; control characters are visible, lines stay lines."""
-    shown = printable(text)
-    # A tab or a carriage return in front hides the sign from a look, and not from every spreadsheet.
-    return f"'{shown}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else shown
 
 
 class _Images:

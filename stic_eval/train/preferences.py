@@ -202,15 +202,10 @@ def write_made(pairs: Iterable[Made], path: Path, settings: PairFilter) -> PairR
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
-    from datasets import Features, Image, List, Value
 
-    turns = List({"role": Value("string"), "content": Value("string")})
-    text = Value("string")
-    features = Features(
-        {"prompt": turns, "chosen": turns, "rejected": turns, "images": List(Image()),
-         "image_sha256": text, "source": text, "negative": text, "seed": Value("int64")}
-    )  # fmt: skip
-    schema = features.arrow_schema
+    from stic_eval.train.exchange import features
+
+    schema = features().arrow_schema
     negatives: Counter[str] = Counter()
     identical = dropped = 0
     path.parent.mkdir(parents=True, exist_ok=True)

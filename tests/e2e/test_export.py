@@ -6,7 +6,10 @@ import json
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import yaml
 from huggingface_hub import ModelCard
 
 from stic_eval.report.cells import points
@@ -70,9 +73,12 @@ def test_pairs_that_nobody_would_learn_from_are_refused(finished: Finished, tmp_
                                 leave=("stage1", "stage2")))  # fmt: skip
     assert (done.code, "learns from pairs" in done.err) == (2, True), done.err
     assert not (tmp_path / "x").exists()
+    texts = {name: ["x"] for name in exchange.COLUMNS}
+    pq.write_table(pa.table({**texts, "seed": [1]}), tmp_path / "texts.parquet")
     for wrong, reason in (
         (lab.photos / "0.png", "no parquet file of pairs"),
         (tmp_path / "no", "no such file"),
+        (tmp_path / "texts.parquet", "its column prompt has not the type"),
     ):
         done = lab.invoke(*lab.argv("run", "--pairs", wrong, "--output", tmp_path / "x"))
         assert (done.code, reason in done.err, "import pairs" in done.err) == (2, True, True)
@@ -127,6 +133,14 @@ def test_a_merged_model_answers_as_base_and_adapter(finished: Finished, tmp_path
         assert theirs != [row["response"] for row in records(finished.folder, "baseline", benchmark)]
     before = {path.name for path in lab.model.iterdir()}
     assert {path.name for path in (lab.folder / "m").iterdir()} == before | {"README.md"}
+    # Into one folder goes either: a loader that finds both takes the adapter.
+    done = finished.lab.invoke("export", "adapter", finished.folder, "--output", lab.folder / "m", "--force")
+    assert (done.code, "holds a model" in done.err) == (2, True)
+    (lab.folder / "a").mkdir()
+    (lab.folder / "a" / "adapter_config.json").write_text("{}")
+    argv = ("export", "adapter", finished.folder, "--output", lab.folder / "a", "--force", "--merge")
+    done = finished.lab.invoke(*argv)
+    assert (done.code, "holds an adapter" in done.err) == (2, True)
 
 
 def test_the_embedded_model_merges_in_its_own_type_or_another(lab: Lab, tmp_path: Path) -> None:
@@ -168,6 +182,61 @@ def test_what_is_not_there_any_more_is_said(finished: Finished, tmp_path: Path) 
     assert not (tmp_path / "pairs-csv").exists()
 
 
+def test_a_stage_that_made_no_adapter_is_not_taken_for_one(finished: Finished, tmp_path: Path) -> None:
+    shutil.copytree(finished.folder, tmp_path / "run")
+    scores = json.loads((tmp_path / "run" / "scores.json").read_text())
+    for entry in scores["variants"]:
+        assert not entry["stages"] or entry["stages"].pop()["name"] == "infused_sft"
+    (tmp_path / "run" / "scores.json").write_text(json.dumps(scores))
+    done = finished.lab.invoke("export", "adapter", tmp_path / "run", "--output", tmp_path / "a", "-q")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "is descriptions" in done.err
+    assert "which is no adapter" in done.err
+    assert "--output" not in done.err
+    assert not (tmp_path / "a").exists()
+
+
+# Executing it leaves a trace.
+TRACE = """
+from pathlib import Path
+from pydantic import BaseModel, ConfigDict
+from stic_eval.selftrain.method import Method, Plan
+class Options(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+method = Method("theirs", "Theirs", lambda options, data: Plan(None), Options)
+Path(__file__).with_suffix(".trace").touch()
+"""
+
+
+def test_plug_ins_of_an_evaluated_run_are_not_executed(finished: Finished, tmp_path: Path) -> None:
+    lab, run = finished.lab, tmp_path / "run"
+    shutil.copytree(finished.folder, run)
+    (tmp_path / "theirs.py").write_text(TRACE)
+    settings = yaml.safe_load((run / "config.yaml").read_text())
+    settings["plugins"] = [str(tmp_path / "theirs.py")]
+    settings["methods"], settings["method_options"] = ["theirs"], {"theirs": {"shade": 0.25}}
+    settings["benchmarks"] += ["signs"]
+    (run / "config.yaml").write_text(yaml.safe_dump(settings))
+    scores = json.loads((run / "scores.json").read_text())
+    for entry in scores["variants"]:
+        entry["method"] = entry["method"].replace("stic", "theirs")
+    (run / "scores.json").write_text(json.dumps(scores))
+    done = lab.invoke("export", "pairs", run, "--to", "trl", "--output", tmp_path / "p.parquet")
+    assert (done.code, "--method theirs" in done.err) == (0, True), done.err
+    done = lab.invoke("export", "adapter", run, "--output", tmp_path / "a", "-q")
+    assert done.code == 0, done.err
+    assert "papers and data sets of theirs, signs" in done.err
+    assert "shade: 0.25" in (tmp_path / "a" / "README.md").read_text()
+    assert not (tmp_path / "theirs.trace").exists()
+
+
+def test_settings_that_cannot_be_used_are_named(finished: Finished, tmp_path: Path) -> None:
+    shutil.copytree(finished.folder, tmp_path / "run")
+    (tmp_path / "run" / "config.yaml").write_text("seeds: [-1]\n")
+    done = finished.lab.invoke("export", "pairs", tmp_path / "run", "--to", "csv")
+    assert (done.code, "config.yaml: seeds: " in done.err, done.err.count("\n")) == (2, True, 1)
+
+
 @pytest.fixture(scope="module")
 def several(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Lab:
     """Two seeds, two rounds of pairs."""
@@ -199,3 +268,42 @@ def test_of_several_one_is_named_by_flags(several: Lab) -> None:
     assert (done.code, "none of the run's is meant" in done.err) == (2, True)
     assert several.invoke("export", "adapter", run, "--output", "a", "--seed", "1", "-q").code == 0
     assert "- Seed: 1" in (several.folder / "a" / "README.md").read_text()
+
+
+def test_plug_ins_that_are_executed_are_named(several: Lab, tmp_path: Path) -> None:
+    (run,) = several.runs()
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "theirs.py").write_text(TRACE)
+    settings = yaml.safe_load((run / "config.yaml").read_text())
+    settings["plugins"] = [str(tmp_path / "theirs.py")]
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(settings))
+    argv = ("--to", "trl", "--output", tmp_path / "p.parquet", "--seed", "0", "--iteration", "2")
+    done = several.invoke("export", "pairs", tmp_path / "run", *argv)
+    assert done.code == 0, done.err
+    assert f"note: executes the plug-ins that the run was trained with: {tmp_path / 'theirs.py'}" in done.err
+    assert (tmp_path / "theirs.trace").exists()
+
+
+def test_a_card_says_of_each_round_whose_pairs_they_are(several: Lab, tmp_path: Path) -> None:
+    lab = several.at(tmp_path)
+    pairs = several.done("pairs")[0] / "pairs.parquet"
+    argv = lab.argv("train", "--method", "stic", "--pairs", pairs, "-o", "iterations=2",
+                    "-o", "stage2.use=false", "-q", leave=("stage1.images",))  # fmt: skip
+    done = lab.invoke(*argv, "-o", "stage1.images=2")
+    assert done.code == 0, done.err
+    argv = lab.argv("train", "--method", "seva", "-q", leave=("stage", "dar"))
+    for option in ("pairs.items=2", "pairs.max_new_tokens=8", "training.batch_size=2", "pairs.filter=none"):
+        argv += ["-o", option]
+    done = lab.invoke(*argv)
+    assert done.code == 0, done.err
+    said = {}
+    for run in lab.runs():
+        done = lab.invoke("export", "adapter", run, "--output", run.name, "-q")
+        assert done.code == 0, done.err
+        lines = (lab.folder / run.name / "README.md").read_text().splitlines()
+        said[run.name.split("-")[2]] = [line for line in lines if "preference pairs" in line]
+    first, second = said["stic"]
+    assert "made elsewhere, of 2 images (" in first.replace("\\", "")
+    assert "made by the model itself, of 2 images of photos (" in second.replace("\\", "")
+    (only,) = said["seva"]
+    assert "made by the model itself, of 2 images of llava.json (" in only.replace("\\", "")

@@ -93,6 +93,26 @@ def test_presets_keep_the_keys_of_their_stages(preset: str) -> None:
         assert tuple(key[:16] for key in found) == known, name
 
 
+# Pairs and training of the methods beside STIC, under the preset of the embedded model; of CSR three times.
+RIVALS = {
+    "seva": ("67a5b30298a35fbc", "a2dfcc25fd2010f3"),
+    "sima": ("2bd5c04ae0c31714", "17e6f8fe4c35b7ea"),
+    "csr": (
+        "622d382b93628955", "2df4d3b18d67c37e", "d55d1da146df87ae", "10f137cf55e39ef4", "26c28a828f37f90d",
+        "5e03f7268284a507",
+    ),
+    "rlaif_v_lite": ("e8370209cee99679", "c8562105a8f18ba7"),
+}  # fmt: skip
+
+
+def test_the_preset_of_the_embedded_model_keeps_the_keys_of_other_methods() -> None:
+    built = config.load(preset="pocket", flags={"methods": tuple(RIVALS)})
+    data = replace(NOTHING, prompts=inputs.prompt_set(built))
+    for name, known in RIVALS.items():
+        found = stages_of(name, data, **built.method_options[name])
+        assert tuple(stage_key(stage, data, "model", 0)[:16] for stage in found) == known, name
+
+
 @pytest.mark.parametrize(
     "written_out",
     [

@@ -102,6 +102,15 @@ def test_no_path_of_this_machine_is_on_a_card() -> None:
         ("run", "run"), ("~/x/y", "…/y"), ("../y.json", "…/y.json"), ("someone/model", "someone/model"),
         ("stage1.beta=0.05", "stage1.beta=0.05"), ("rows.one=~/a/b", "rows.one=…/b"), (r"C:\x\y", "…/y"),
         ("--images=/home/me/x", "--images=…/x"), ("--base-url=http://h/v1", "--base-url=http://h/v1"),
+        ("chartqa,/home/u/s/b.py", "chartqa,…/b.py"), ("plugins=[/home/u/x.py]", "plugins=[…/x.py]"),
+        ("plugins=[/home/u/x.py, ~/y/z.py]", "plugins=[…/x.py, …/z.py]"),
+        ("lora:/home/u/b:/home/u/c", "lora:…/b:…/c"),
+        ("rows={all: /home/u/x}", "rows={all: …/x}"), ("file:///home/u/x", "file:…/x"),
+        ("file://host/home/u/x", "file:…/x"), ("x=[http://h/v1, /home/u/x, https://h/a/b]",
+        "x=[http://h/v1, …/x, https://h/a/b]"), ('{"a": "/home/u/x"}', '{"a": "…/x"}'),
+        ("/home/me/my photos/of May, and June/x", "…/x"), ("~me/x/y", "…/y"), ("/home/me/x/", "…/x"),
+        (r"\\server\share\x", "…/x"), ("a, b and/or c / d", "a, b and/or c / d"),
+        ("/home/me/x\na/b", "…/x\na/b"),
     ],
 )  # fmt: skip
 def test_of_a_path_the_last_part_is_public(given: str, shown: str) -> None:
@@ -116,6 +125,38 @@ def test_what_is_not_scored_is_no_result() -> None:
     none = card(replace(FACTS, table=None))
     assert "It was not evaluated." in none
     assert ModelCard(none).data.eval_results is None
+
+
+def test_no_path_is_in_settings_departures_or_rows() -> None:
+    where = "/home/someone/secret"
+    facts = replace(
+        FACTS,
+        options={"pairs": {"clip": f"{where}/clip", "more": [f"~/{where}/a", 1, None, True]}, "n": 0.5},
+        departures=[f"pairs.clip={where}/clip"], rows={"one": Rows(f"{where}/rows")},
+        command=["run", "-o", f"rows={{all: {where}/x}}", f"chartqa,{where}/b.py"],
+    )  # fmt: skip
+    text = card(facts)
+    assert "secret" not in text
+    assert "home" not in text
+    assert "clip: …/clip" in text
+    assert "  - 1\n  - null\n  - true\nn: 0.5" in text
+
+
+PART = st.text(st.characters(exclude_characters="/\\", exclude_categories=["Cs", "Cc"]), max_size=8)
+
+
+@given(
+    front=st.sampled_from(["", "a=", "a,", "{all: ", "[", "x=[someone/y, ", "file://", "('", "http://h/v1,"]),
+    home=st.sampled_from(["/", "~/", "~me/", "../", "C:/", "//"]),
+    parts=st.lists(PART, max_size=3), last=PART.filter(bool),
+    behind=st.sampled_from(["", "]", "}", ", b: c}", "/"]),
+)  # fmt: skip
+def test_folders_of_a_path_are_never_public(
+    front: str, home: str, parts: list[str], last: str, behind: str
+) -> None:
+    shown = public(f"{front}{home}SECRET/{'/'.join([*parts, last])}{behind}")
+    assert "SECRET" not in shown
+    assert "…/" in shown
 
 
 @given(text=st.text(max_size=40) | st.just(HOSTILE))

@@ -140,6 +140,24 @@ def test_the_name_depends_on_what_decides_the_numbers_alone() -> None:
     assert load(model="/some/where/llava 7b/").name.startswith("llava_7b-stic-")
 
 
+def test_an_adapter_is_read_once_for_a_runs_key_and_again_when_it_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stic_eval import store
+
+    read: list[Path] = []
+    sha256 = store.file_sha256
+    monkeypatch.setattr(store, "file_sha256", lambda path: (read.append(path), sha256(path))[1])
+    weights = tmp_path / "adapter_model.safetensors"
+    weights.write_bytes(b"one")
+    built = load(adapters=(tmp_path,))
+    keys = {built.key, built.key, built.name[-8:]}
+    assert len(keys) == 2 and read == [weights]
+    weights.write_bytes(b"other")
+    assert built.key not in keys
+    assert read == [weights, weights]
+
+
 @pytest.mark.parametrize(
     ("overrides", "flags", "said"),
     [

@@ -15,7 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stic_eval.cli.app import invoke
+from stic_eval.errors import UserError
 from stic_eval.images import image_ref
+from stic_eval.printable import csv_cell
 from stic_eval.store import read_jsonl
 from stic_eval.train import exchange
 from stic_eval.train.foreign import open_pairs
@@ -25,9 +27,11 @@ from stic_eval.train.settings import PairFilter
 FEW = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 # What texts of models hold that some format gives a meaning to.
 NASTY = st.sampled_from([
-    "", "<image>", "<image>\nWhat?", "\nWhat?", "=1+1", "@x", "-1", "\t=1", "\r\n", "a,b\n\"c\"", "\u2028",
+    "", "<image>", "<image>\nWhat?", "\nWhat?", "=1+1", "\n=1", "\ufeff=1", "\u200b=1", " =1", "＝1",
+    "\u3000－1", "@x", "-1", "\t=1", "\r\n", "a,b\n\"c\"", "\u2028",
     "\x00", "\x1b[2J", "<video>", "</s>", "naïve 图 😀", "'", " ", "{}", "[]", "null",
 ])  # fmt: skip
+SIGNS = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
 TEXT = NASTY | st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 BACK = ("trl", "llama-factory", "hf-dataset")
 
@@ -124,7 +128,8 @@ def test_no_cell_of_a_csv_is_a_formula_or_drives_a_terminal(
         assert head == ["prompt", "chosen", "rejected", "image", "source", "negative", "seed"]
         assert len(rows) == len(texts)
         for row, given_texts in zip(rows, texts, strict=True):
-            assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in row)
+            # What a spreadsheet may see first: no sign, whatever invisible things are in front of it.
+            assert not any(cell.strip("\ufeff\u200b\u3000 \n").startswith(SIGNS) for cell in row)
             assert not any(ord(sign) < 32 and sign not in "\t\n" for cell in row for sign in cell)
             assert (folder / "csv" / row[3]).is_file()
             if given_texts[1].isalnum():
@@ -166,11 +171,106 @@ def test_trl_trains_on_the_export_as_it_is(photos: Path, tiny_vlm: Path, tmp_pat
     assert trainer.train().training_loss > 0
 
 
-# ---------------------------------------------------------------- what others have made
-
-
 def turn(role: str, text: str) -> dict[str, str]:
     return {"role": role, "content": text}
+
+
+@pytest.mark.parametrize("sign", ["=", "+", "-", "@", "＝", "＋", "－", "＠", "﹣"])
+@pytest.mark.parametrize(
+    "front", ["", " ", "\n", "\t", "\ufeff", "\u200b", "\u200b\n ", "\u2060", "\xa0", "\u3000"]
+)
+def test_a_formula_is_marked_whatever_hides_it(front: str, sign: str) -> None:
+    assert csv_cell(f"{front}{sign}1") == f"'{front}{sign}1"
+
+
+@pytest.mark.parametrize("text", ["", " ", "\u200b", "a=1", " a -1", "\u200ba+1", "図＝1", "\na"])
+def test_what_is_no_formula_is_not_marked(text: str) -> None:
+    assert csv_cell(text) == text
+
+
+def changed(ours: Path, name: str, value: Any, row: int = 1) -> Path:
+    """A copy of a file of pairs with another value in one row, its types as they were."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(ours)
+    rows = table.to_pylist()
+    rows[row][name] = value
+    path = ours.with_name("changed.parquet")
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("images", [{"bytes": None, "path": "0.png"}], "images: one, with its bytes in the file"),
+        ("images", [], "images: one"),
+        ("images", None, "images: one"),
+        ("images", [None], "images: one"),
+        ("prompt", [], "prompt: one turn of the user"),
+        ("prompt", [turn("assistant", "x")], "prompt: one turn of the user"),
+        ("chosen", [turn("assistant", "x")] * 2, "chosen: one turn of the assistant"),
+        (
+            "rejected",
+            [{"role": "assistant", "content": None}],
+            "rejected: one turn of the assistant, with its text",
+        ),
+        ("rejected", [None], "rejected: one turn"),
+        ("seed", None, "seed is missing"),
+        ("image_sha256", None, "image_sha256 is missing"),
+    ],
+)
+def test_a_row_that_training_cannot_use_is_named(
+    name: str, value: Any, reason: str, photos: Path, tmp_path: Path
+) -> None:
+    ours = changed(written(tmp_path, photos, [("a", "b", "c")] * 3), name, value)
+    with pytest.raises(UserError) as error:
+        exchange.check(ours, "--pairs")
+    assert str(error.value).startswith(f"--pairs {ours}: row 2 cannot be used ({reason}")
+    for to in (*BACK, "csv"):
+        if to != "hf-dataset":  # which gives rows as they are
+            with pytest.raises(UserError, match="row 2 cannot be used"):
+                exchange.export(ours, to, tmp_path)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["strings", "paths", "undeclared", "numbers", "no seed"])
+def test_columns_of_other_types_are_refused(kind: str, photos: Path, tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    ours = written(tmp_path, photos, [("a", "b", "c")] * 3)
+    table = pq.read_table(ours)
+    texts = {name: pa.array(["x"] * 3) for name in exchange.COLUMNS if name != "seed"}
+    other, column = {
+        "strings": (pa.table({**texts, "seed": pa.array([1] * 3)}), "prompt"),
+        "paths": (
+            table.set_column(3, "images", pa.array([["0.png"]] * 3)).replace_schema_metadata(),
+            "images",
+        ),
+        "undeclared": (table.replace_schema_metadata(), "images"),  # bytes, which nobody would decode
+        "numbers": (table.set_column(5, "source", pa.array([1] * 3)).replace_schema_metadata(), "source"),
+        "no seed": (table.drop_columns(["seed"]), "seed"),
+    }[kind]
+    pq.write_table(other, tmp_path / "other.parquet")
+    with pytest.raises(UserError, match=r"column \w+") as error:
+        exchange.check(tmp_path / "other.parquet", "--pairs")
+    assert "import pairs" in str(error.value)
+    if kind != "numbers":  # where the images, declared nowhere any more, are found first
+        assert f"column {column}" in str(error.value)
+
+
+def test_what_is_written_is_what_is_checked_for(photos: Path, tmp_path: Path) -> None:
+    from datasets import Features
+    from pyarrow.parquet import read_schema
+
+    ours = written(tmp_path, photos, [("a", "b", "c")] * 3)
+    assert Features.from_arrow_schema(read_schema(ours)) == exchange.features()
+    assert tuple(exchange.features()) == exchange.COLUMNS
+    assert exchange.check(ours, "--pairs") == 3
+
+
+# ---------------------------------------------------------------- what others have made
 
 
 def said(who: str, text: str) -> dict[str, str]:
@@ -408,3 +508,31 @@ def test_a_file_of_pairs_is_exported_without_a_run(say: Say, photos: Path, tmp_p
     (tmp_path / "other.parquet").write_bytes(b"x")
     assert "is no parquet file of pairs" in say("export", "pairs", "other.parquet", "--to", "csv")[2]
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_by_force_a_model_s_weights_are_replaced_and_nobody_else_s(tmp_path: Path) -> None:
+    from stic_eval.cli.export import placed
+
+    old = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors",
+           "model.safetensors.index.json")  # fmt: skip
+    others = (
+        "my_other_adapter.safetensors",
+        "model_mine.safetensors",
+        "adapter_model.safetensors",
+        "notes.md",
+    )
+    target = tmp_path / "out"
+    target.mkdir()
+    for name in (*old, *others, "config.json"):
+        (target / name).write_text("old")
+    with placed(target, force=True) as folder:
+        for name in ("README.md", "config.json"):
+            (folder / name).write_text("new")
+    assert {path.name for path in target.iterdir()} == {*old, *others, "config.json", "README.md"}
+    with placed(target, force=True) as folder:
+        for name in ("model.safetensors", "config.json"):
+            (folder / name).write_text("new")
+    assert {path.name for path in target.iterdir() if path.read_text() == "old"} == set(others)
+    assert {path.name for path in target.iterdir()} == {
+        *others, "model.safetensors", "config.json", "README.md",
+    }  # fmt: skip

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -326,11 +329,33 @@ def test_unanswered_rows_are_in_no_aggregate() -> None:
     found = benchmark("pope")
     samples = asked(found, *map(pope, range(2)))
     first, second = records(found, samples, ["yes", ""])
-    import dataclasses
-
     failed = dataclasses.replace(second, score=None, n_tokens=0, why="no answer: it was cut off")
     summary = found.aggregate([first, failed])
-    assert summary.breakdown["lmms-eval/pope_accuracy"] == 100.0
+    assert summary.breakdown["lmms-eval/pope_accuracy (1 of 2 rows)"] == 100.0
+    assert summary.unscored == 1
+
+
+def test_aggregates_say_which_part_of_the_rows_is_in_them() -> None:
+    found = benchmark("mme")
+    samples = asked(found, *map(mme, range(8)))
+    first, *others = records(found, samples, ["yes", "no"] * 4)
+    summary = found.aggregate([dataclasses.replace(first, response="", score=None, n_tokens=0), *others])
+    own = {name for name in summary.breakdown if name.startswith("lmms-eval-points/")}
+    assert own
+    assert all(name.endswith(" (7 of 8 rows)") for name in own)
+
+
+def test_a_row_whose_scoring_fails_takes_no_other_out_of_the_aggregates(
+    task: Callable[..., Benchmark],
+) -> None:
+    def right(doc: Doc, results: list[str]) -> dict[str, float]:
+        if doc["question_id"] == "2":
+            socket.create_connection(("localhost", 1))
+        return {"right": float(results[0] == doc["answer"])}
+
+    made = task(process_results=right)
+    summary = made.aggregate(records(made, asked(made, *map(pope, range(4))), ["yes", "no", "yes", "yes"]))
+    assert summary.breakdown["lmms-eval/right (3 of 4 rows)"] == pytest.approx(200 / 3)
     assert summary.unscored == 1
 
 
@@ -345,6 +370,45 @@ def test_a_row_is_scored_alike_whenever_it_is_scored(task: Callable[..., Benchma
 
 
 # ---------------------------------------------------------------- what is kept from a task's code
+
+
+def test_tasks_code_in_two_threads_leaves_output_and_random_state_as_they_were() -> None:
+    before, state = sys.stdout, random.getstate()
+    inside, other = threading.Event(), threading.Event()
+    drawn: dict[str, float] = {}
+
+    def main() -> float:
+        inside.set()
+        other.wait(0.3)  # long enough for the other thread to come in, were it let in
+        return random.random()
+
+    def loader() -> None:
+        inside.wait()
+        drawn["loader"] = guard.called(lambda: (other.set(), time.sleep(0.3), random.random())[-1], seed="b")
+
+    thread = threading.Thread(target=loader)
+    thread.start()
+    drawn["main"] = guard.called(main, seed="a")
+    thread.join()
+    assert sys.stdout is before
+    assert random.getstate() == state
+    assert drawn == {
+        "main": guard.called(random.random, seed="a"),
+        "loader": guard.called(random.random, seed="b"),
+    }
+
+
+def test_watching_within_watching_keeps_the_log_quiet() -> None:
+    from loguru import logger
+
+    said: list[str] = []
+    handler = logger.add(said.append, format="{message}")
+    try:
+        guard.called(lambda: (guard.called(int), logger.error("within")))
+        logger.error("after")
+    finally:
+        logger.remove(handler)
+    assert [line.strip() for line in said] == ["after"]
 
 
 def test_an_answer_that_only_a_judge_could_score_is_unscored(task: Callable[..., Benchmark]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,13 @@ def test_lmms_eval_finds_it_by_entry_point() -> None:
     assert registry.get_model_class("stic_eval") is SticEval
 
 
+def test_whoever_imports_the_module_first_gets_no_warning() -> None:
+    found = subprocess.run(
+        [sys.executable, "-c", "import stic_eval.lmms_model"], capture_output=True, text=True, check=True
+    )
+    assert "manifest" not in found.stderr
+
+
 def test_answers_come_in_the_order_of_the_requests(model: SticEval) -> None:
     asked = [instance(2), instance(0), instance(1), instance(0), instance(0, "Hello", to_visual=None)]
     found = texts(model, *asked)
@@ -74,6 +83,13 @@ def test_repeated_requests_that_sample_have_seeds_of_their_own(model: SticEval) 
     first = texts(model, *asked)
     assert len(set(first)) == 3
     assert texts(model, *asked) == first
+
+
+def test_documents_that_ask_the_same_draw_noise_of_their_own(model: SticEval) -> None:
+    asked = [instance(i, "Hello", None, temperature=1.0, max_new_tokens=16) for i in range(3)]
+    assert len(set(texts(model, *asked))) == 3
+    greedy = [instance(i, "Hello", None) for i in range(3)]
+    assert len(set(texts(model, *greedy))) == 1
 
 
 def test_the_greedy_answer_is_the_likeliest(model: SticEval) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from stic_eval import config, plugins, registry
 from stic_eval.cli.app import invoke
 from stic_eval.cli.cp import copied
+from stic_eval.cli.new import as_theirs
 from stic_eval.errors import UserError
 from stic_eval.evals.sources import samples
 from stic_eval.selftrain.execute import stage_key
@@ -84,7 +85,9 @@ def test_a_new_benchmark_has_rows_to_begin_with(capsys: pytest.CaptureFixture[st
         ("../a", "cannot be a name"), ("class", "cannot be a name"), ("_a", "cannot be a name"),
         ("ä", "cannot be a name"), ("a\n", "cannot be a name"), ("", "cannot be a name"),
         ("json", "taken for something else"), ("test_a", "taken for something else"),
-        ("all", "taken for something else"), ("stic", 'a method called "stic" already (installed)'),
+        ("all", "stands for everything, cannot be a name"), ("adapter", "which is what `--adapter` calls"),
+        ("adapter2", "which is what `--adapter` calls"),
+        ("stic", 'a method called "stic" already (installed)'),
     ],
 )  # fmt: skip
 def test_a_name_that_could_not_be_used_is_refused(
@@ -108,6 +111,52 @@ def test_nothing_is_overwritten_unless_it_is_said(
     assert 'a method called "mine" already (in mine.py)' in message
     (tmp_path / "file").touch()
     assert "cannot be written to" in run(capsys, "new", "method", "others", "--to", "file", code=2)
+
+
+@pytest.mark.parametrize("gone", ["", "signs.jsonl", "signs_images/2.png"])
+def test_rows_that_are_somebodys_own_are_not_overwritten(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, gone: str
+) -> None:
+    run(capsys, "new", "benchmark", "signs")
+    for path in tmp_path.rglob("*.*"):
+        if path.is_file():
+            path.write_text("own\n")
+    if gone:
+        (tmp_path / gone).unlink()
+    run(capsys, "new", "benchmark", "signs", "--force")
+    changed = {path.name for path in tmp_path.rglob("*.*") if path.is_file() and path.read_text() != "own\n"}
+    assert changed == {"signs.py", "test_signs.py"}
+
+
+def test_imports_are_in_the_order_of_a_project_that_stic_eval_is_no_part_of(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Libraries, of which stic_eval is one there, in one block: what ruff and isort ask for."""
+    for kind, names in (("method", registry.methods()), ("benchmark", registry.benchmarks())):
+        run(capsys, "new", kind, f"a_{kind}")
+        for name in names.own():
+            run(capsys, "cp", kind, name)
+    files = list(tmp_path.glob("*.py"))
+    assert len(files) > 12
+    for path in files:
+        block = re.search(r"^(?:from|import) (?:pydantic|pytest|PIL)\b.*?\n\n", path.read_text(), re.M | re.S)
+        assert block and "\nfrom stic_eval" in block[0], path
+
+
+@pytest.mark.parametrize(
+    ("text", "theirs"),
+    [
+        ("import re\n\nimport stic_eval\n", None),
+        ("import stic_eval\nimport yaml\n", None),
+        ("import yaml\nX = 1\n\nimport stic_eval\n", None),
+        ("import yaml\n\n# why\nimport stic_eval\n", None),
+        ("", None),
+        ("import re\n\nfrom yaml import (\n    a,\n)\n\nfrom stic_eval.x import b\n\nimport stic_eval\n",
+         "import re\n\nfrom yaml import (\n    a,\n)\nfrom stic_eval.x import b\n\nimport stic_eval\n"),
+    ],
+)  # fmt: skip
+def test_only_what_parts_libraries_from_stic_eval_is_taken_away(text: str, theirs: str | None) -> None:
+    assert as_theirs(text) == (text if theirs is None else theirs)
 
 
 # ---------------------------------------------------------------- cp

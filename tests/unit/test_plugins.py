@@ -182,6 +182,8 @@ BROKEN = [
     (METHOD.replace('"mine"', '"my mine"'), "line 15: `method` is called 'my mine'"),
     (METHOD.replace('"mine"', "7"), "line 15: `method` is called 7"),
     (METHOD.replace('"mine"', '"all"'), 'line 15: `method` is called "all"'),
+    (METHOD.replace('"mine"', '"adapter"'), 'line 15: `method` is called "adapter", which is what'),
+    (METHOD.replace('"mine"', '"Adapter12"'), 'line 15: `method` is called "Adapter12", which is'),
     (METHOD.replace('"Mine"', "None"), "line 15: `method`: title is None"),
     (METHOD.replace("plan, Options", "plan, Options()"), "line 15: `method`: config is Options("),
     (METHOD.replace("plan, Options", "'plan', Options"), "line 15: `method`: plan is 'plan'"),
@@ -202,6 +204,24 @@ def test_what_is_wrong_with_a_file_is_said_in_one_line_with_path_and_line(
     put("bad.py", text)
     assert invoke(["run", "--method", "./bad.py", "--dry-run"]) == 2
     assert f"--method ./bad.py: bad.py, {reason}" in said(capsys)
+
+
+def test_what_a_file_prints_is_kept_out_of_what_a_command_prints(
+    put: Put, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    put("mine.py", "print('loud words')\n" + METHOD, "folder")
+    monkeypatch.setenv(plugins.FOLDERS, str(tmp_path / "folder"))
+    assert invoke(["ls", "methods"]) == 0
+    done = capsys.readouterr()
+    assert "mine" in done.out and "loud words" not in done.out
+    assert "loud words" in done.err
+
+
+@pytest.mark.parametrize("kind", ["method", "benchmarks"])
+def test_commas_in_a_path_are_told_of(put: Put, capsys: pytest.CaptureFixture[str], kind: str) -> None:
+    put("mine,own.py", METHOD if kind == "method" else BENCHMARK)
+    assert invoke(["run", f"--{kind}", "./mine,own.py", "--dry-run"]) == 2
+    assert f"--{kind} ./mine,own.py: commas part names; give the file a path without any" in said(capsys)
 
 
 def test_files_that_are_no_text_or_no_files_are_told_of(put: Put, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_every_builtin_loads_under_its_own_name() -> None:
     assert names[:7] == ["scienceqa", "textvqa", "chartqa", "llava_bench", "mmbench", "mmvet", "mathvista"]
     for name in registry.benchmarks().own():
         assert isinstance(registry.benchmarks().get(name), Benchmark)
-    assert registry.methods().names()[:4] == ["baseline", "stic", "sft", "positive_only"]
+    assert registry.methods().names()[:4] == ["baseline", "stic", "stic_stage1", "positive_only"]
     for name in registry.methods().own():
         method = registry.methods().get(name)
         assert isinstance(method, Method)

@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stic_eval.evals.judge import grading_note, rule_score, unjudged
+from stic_eval.evals.judge import rule_score, unjudged
 from stic_eval.evals.scoring.keyfacts import named_facts, names, parse_facts
-from stic_eval.types import Record
 
 
 def test_parse_facts() -> None:
@@ -59,13 +58,8 @@ def test_the_share_of_facts_counts_and_any_alternative_does() -> None:
     assert rule_score("", facts).value == 0
 
 
-def test_unjudged_is_unscored_and_only_rule_grading_is_noted() -> None:
-    def record(why: str | None) -> Record:
-        return Record("1", "", (), "", {}, None, "", None, None, 1.0, why, 0.0, 0)
-
+def test_what_only_a_judge_can_grade_is_unscored() -> None:
     assert unjudged().value is None
-    assert grading_note([record(unjudged().why), record(None)]) is None
-    assert grading_note([record(None), record(rule_score("x", (("x",),)).why)]) is not None
 
 
 words = st.text(alphabet="abcdefgh", min_size=1, max_size=8)

@@ -51,6 +51,44 @@ def test_direct_asks_the_question_as_it_is(images: list[ImageRef]) -> None:
     assert {len(r.messages) for r in model.asked} == {1}
 
 
+def test_every_row_draws_its_own_noise(images: list[ImageRef]) -> None:
+    """Seeds depend on the generation's and on the row, and on nothing else."""
+
+    def seeds(samples: list[Sample], seed: int) -> list[dict[str, int]]:
+        sampled = Generation(5, temperature=0.7, seed=seed)
+        direct_, described = Shuffled(echo), Shuffled(echo)
+        list(direct(samples, direct_, sampled))
+        list(describe_and_respond(samples, described, sampled, describe_prompt="D", describe_generation=LONG))
+        return [
+            {
+                r.messages[0].text.splitlines()[-1]: r.generation.seed
+                for r in model.asked
+                if r.generation != LONG
+            }
+            for model in (direct_, described)
+        ]
+
+    samples = [sample(i, images[0]) for i in range(5)]
+    found, described = seeds(samples, 0)
+    assert found == described == seeds(samples[::-1], 0)[0]
+    assert len(set(found.values())) == 5
+    assert not set(found.values()) & set(seeds(samples, 1)[0].values())
+
+
+def test_every_image_is_described_with_its_own_noise(images: list[ImageRef]) -> None:
+    sampled = Generation(50, temperature=0.7)
+    for sees_image, draws in ((True, len(images)), (False, 1)):
+        model = FakeVLM(echo)
+        samples = [sample(i, image) for i, image in enumerate(images)]
+        list(
+            describe_and_respond(
+                samples, model, SHORT, describe_prompt="D", describe_generation=sampled, sees_image=sees_image
+            )
+        )
+        assert len({r.generation.seed for r in model.asked if r.generation.temperature}) == draws
+        assert {r.generation for r in model.asked if not r.generation.temperature} == {SHORT}
+
+
 def test_samples_that_ask_the_same_are_each_answered(images: list[ImageRef]) -> None:
     samples = [sample(i, images[0], "same") for i in range(4)]
     for solve in (

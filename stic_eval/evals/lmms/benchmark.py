@@ -235,17 +235,20 @@ def aggregate(task: Task, chosen: TaskOptions, records: Sequence[Record]) -> Sum
 
     These are in percent under `lmms-eval/` where they are fractions, and else as they are under
     `lmms-eval-points/`. Which they are does not depend on the answers: a fraction stays within 0 and 1
-    for the rows' targets as answers, and for empty ones.
+    for the rows' targets as answers, and for empty ones. Their names say so where they leave rows out, for
+    sums (MME's) are lower for it.
     """
-    own = _aggregates(
+    own, counted = _aggregates(
         task, [(record.meta["doc"], record.response) for record in records if _answered(record)]
     )
     targets = [(record.meta["doc"], _as_response(record.target)) for record in records]
-    bounds = [_aggregates(task, targets), _aggregates(task, [(doc, "") for doc, _ in targets])]
+    bounds = [_aggregates(task, answers)[0] for answers in (targets, [(doc, "") for doc, _ in targets])]
+    part = "" if counted == len(records) else f" ({counted} of {len(records)} rows)"
     found: dict[str, float] = {}
     for metric, value in own.items():
         fraction = all(0 <= bound.get(metric, math.inf) <= 1 for bound in bounds)
-        found[f"{_OWN}/{metric}" if fraction else f"{_POINTS}/{metric}"] = 100 * value if fraction else value
+        name = f"{_OWN if fraction else _POINTS}/{metric}{part}"
+        found[name] = 100 * value if fraction else value
     summary = summarize(records)
     ordered = dict(sorted(found.items(), key=lambda item: item[0].startswith(_POINTS)))
     return replace(summary, breakdown={**ordered, **summary.breakdown})
@@ -261,15 +264,17 @@ def _as_response(target: Any) -> str:
     return "" if target is None else str(target)
 
 
-def _aggregates(task: Task, answers: Sequence[tuple[Mapping[str, Any], str]]) -> dict[str, float]:
-    """Metric -> lmms-eval's own aggregate, for the metrics that have one for these rows."""
+def _aggregates(task: Task, answers: Sequence[tuple[Mapping[str, Any], str]]) -> tuple[dict[str, float], int]:
+    """Metric -> lmms-eval's own aggregate, for the metrics that have one for these rows; rows in them."""
     payloads: dict[str, list[Any]] = {}
+    counted = 0
     for doc, response in answers:
         try:
             found = tasks.results(task, doc, response).payloads
-        except Exception:  # its record says so
-            return {}
+        except Exception:  # its record says why
+            continue
+        counted += 1
         for metric, payload in found.items():
             payloads.setdefault(metric, []).append(payload)
     values = {name: tasks.aggregated(task, name, payloads[name]) for name in task.metrics if name in payloads}
-    return {name: value for name, value in values.items() if value is not None}
+    return {name: value for name, value in values.items() if value is not None}, counted

@@ -1,7 +1,8 @@
-"""Keeps a task's own code from the network and from writing files, and finds out if it asks a judge.
+"""Keeps a task's own code from the network and from writing files by accident; finds out if it asks a judge.
 
 lmms-eval's tasks are ordinary Python. Some ask a judge model while they score, retry for minutes when it
 is not there, and then count the answer as wrong; some write submission files where they are run.
+This is no sandbox: code that means harm gets past it (threads, `os.open`).
 """
 
 from __future__ import annotations
@@ -51,6 +52,9 @@ class Watch:
 
 
 _watching = threading.local()
+# What is watched has standard output, log and random state, which are the process's, to itself: a loader's
+# thread makes images while the main one scores.
+_alone = threading.RLock()
 
 
 def _hook(event: str, args: tuple[Any, ...]) -> None:
@@ -83,15 +87,16 @@ def watched(scoring: bool = True, folder: str | None = None) -> Iterator[Watch]:
     from loguru import logger
 
     _install()
-    before = getattr(_watching, "watch", None)
-    _watching.watch = Watch(scoring, folder)
-    logger.disable("")
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
+    with _alone, contextlib.redirect_stdout(io.StringIO()):
+        before = getattr(_watching, "watch", None)
+        _watching.watch = Watch(scoring, folder)
+        logger.disable("")
+        try:
             yield _watching.watch
-    finally:
-        logger.enable("")
-        _watching.watch = before
+        finally:
+            if before is None:
+                logger.enable("")
+            _watching.watch = before
 
 
 # ---------------------------------------------------------------- who would ask a judge
@@ -189,7 +194,7 @@ def called(function: Callable[..., Any], *args: Any, seed: str = "", folder: str
         Exception: Whatever it raises.
     """
     try:
-        with watched(folder=folder), _seeded(seed):
+        with watched(folder=folder), _seeded(seed):  # in this order: random state is the process's too
             return function(*args)
     except Reached as error:
         raise ValueError(f"its code asks the network ({error})") from error

@@ -1,0 +1,137 @@
+"""What training costs: counted from stages, by seed and method, and told below a table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stic_eval.cli.provenance import trained
+from stic_eval.report.costs import Cost, costs, notes
+from stic_eval.report.layouts import lay_out
+from stic_eval.report.runs import Entry, Scores, Trained
+from stic_eval.report.tables import Column
+from stic_eval.selftrain.method import Stage
+from stic_eval.store import StageStore, append_jsonl
+from stic_eval.types import Summary
+
+PAIRS = Trained("pairs", "a" * 64, 10.0, 200, 0, 60)
+DPO = Trained("preference", "b" * 64, 5.5, 0, 12)
+
+
+def entry(name: str, *stages: Trained, seed: int | None = 0, dar: bool = False, **more: Any) -> Entry:
+    folder = f"{name}{'+dar' if dar else ''}@{seed}"
+    summary = Summary(50.0, 2, 0, {"1": (1.0, 1.0), "2": (0.0, 1.0)}, {})
+    return Entry(
+        folder, name, name.upper(), dar, seed, {"one": "k"}, {"one": summary}, stages=list(stages), **more
+    )
+
+
+def scores(*entries: Entry, run: str = "run") -> Scores:
+    return Scores(run, [Column("one", "One", "a question", "rules")], list(entries), model="m")
+
+
+# ---------------------------------------------------------------- from the cache
+
+
+def finished(store: StageStore, stage: Stage, key: str, asked: Any = None, **more: Any) -> None:
+    folder = store.work_dir(stage.name, key)
+    if steps := more.pop("steps", None):
+        append_jsonl(folder / "log.jsonl", [{"step": step, "loss": 0.5} for step in range(1, steps + 1)])
+    store.finish(stage.name, key, {"seconds": 2.5, **({} if asked is None else {"asked": asked})})
+
+
+def test_what_a_stage_cost_is_what_it_has_done_and_not_what_was_planned(tmp_path: Path) -> None:
+    store = StageStore(tmp_path)
+    stages = [
+        Stage("pairs", 1, lambda ctx: None, {}, generations=100, rows=50),
+        Stage("preference", 1, lambda ctx: None, {}, steps=50),
+        Stage("descriptions", 1, lambda ctx: None, {}, generations=7),  # by an earlier version of this
+        Stage("sft", 1, lambda ctx: None, {}, steps=9),  # whose log is gone
+        Stage("infused_sft", 1, lambda ctx: None, {}, steps=4),  # not done
+    ]
+    keyed = [(stage, letter * 64) for stage, letter in zip(stages, "abcde", strict=True)]
+    finished(store, *keyed[0], {"generations": 90, "scored": 30})
+    finished(store, *keyed[1], {}, steps=20)  # pairs that a filter has dropped are not trained on
+    finished(store, *keyed[2])
+    finished(store, *keyed[3])
+    found = trained(keyed, store)
+    assert [(one.name, one.generations, one.scored, one.steps) for one in found] == [
+        ("pairs", 90, 30, 0), ("preference", 0, 0, 20), ("descriptions", 7, 0, 0), ("sft", 0, 0, 9),
+    ]  # fmt: skip
+    assert {one.seconds for one in found} == {2.5}
+
+
+def test_costs_come_back_from_a_runs_file(tmp_path: Path) -> None:
+    from stic_eval.report import runs
+
+    saved = scores(entry("csr", PAIRS, DPO))
+    runs.save(saved, tmp_path)
+    assert costs([runs.load(tmp_path)]) == costs([saved])
+    text = (tmp_path / "scores.json").read_text()
+    old = json.loads(text)
+    for one in old["variants"]:
+        for stage in one["stages"]:
+            del stage["scored"]  # as a run of an earlier version has it
+    (tmp_path / "scores.json").write_text(json.dumps(old))
+    (cost,) = costs([runs.load(tmp_path)])
+    assert (cost.generations, cost.scored) == (200, 0)
+
+
+# ---------------------------------------------------------------- by method
+
+
+def test_a_seed_costs_the_mean_of_all_seeds_and_describing_costs_no_training() -> None:
+    more = Trained("pairs", "c" * 64, 30.0, 400, 0, 100)
+    first = [entry("csr", PAIRS, DPO, dar=dar) for dar in (False, True)]
+    second = entry("csr", more, DPO, seed=1)
+    found = costs([scores(entry("baseline", seed=None), *first, second, entry("sft", DPO))])
+    assert found == [Cost("CSR", 300, 80, 12, 25.5), Cost("SFT", 0, 0, 12, 5.5)]
+
+
+def test_stages_that_methods_share_count_for_each() -> None:
+    found = costs([scores(entry("stic", PAIRS, DPO), entry("stic_stage1", PAIRS, DPO))])
+    assert [(cost.generations, cost.steps) for cost in found] == [(200, 12)] * 2
+
+
+def test_two_runs_of_a_method_are_told_apart_where_they_differ() -> None:
+    first = scores(entry("csr", PAIRS, DPO), run="first")
+    same = scores(entry("csr", PAIRS, DPO), run="same")  # with other benchmarks, say
+    other = scores(entry("csr", DPO), entry("sft", DPO), run="other")
+    assert [cost.title for cost in costs([first, same])] == ["CSR"]
+    assert [(cost.title, cost.generations) for cost in costs([first, other])] == [
+        ("CSR (first)", 200), ("CSR (other)", 0), ("SFT", 0),
+    ]  # fmt: skip
+
+
+def test_nothing_trained_is_no_note_and_cells_of_an_ablation_have_none() -> None:
+    cell = entry("csr", PAIRS, settings={"csr.pairs.weight": 0.5})
+    assert notes([scores(entry("baseline", seed=None))]) == notes([scores(cell)]) == notes([]) == []
+
+
+# ---------------------------------------------------------------- as it is told
+
+
+@pytest.mark.parametrize(
+    ("stages", "said"),
+    [
+        ((PAIRS, DPO), "CSR 200 generations, 60 scored, 12 steps, 16 s"),
+        ((DPO,), "CSR 0 generations, 12 steps, 6 s"),
+        (
+            (Trained("pairs", "a" * 64, 12345.6, 1234567, 0), DPO),
+            "CSR 1,234,567 generations, 12 steps, 12,351 s",
+        ),
+    ],
+)
+def test_the_note(stages: tuple[Trained, ...], said: str) -> None:
+    found = notes([scores(entry("csr", *stages), entry("sft", DPO))])
+    assert found == [f"Training cost of a seed: {said}; SFT 0 generations, 12 steps, 6 s."]
+
+
+def test_a_table_of_methods_has_the_note_once() -> None:
+    table = lay_out([scores(entry("baseline", seed=None), entry("csr", PAIRS, DPO))])
+    assert [note for note in table.notes if "Training cost" in note] == notes(
+        [scores(entry("csr", PAIRS, DPO))]
+    )
