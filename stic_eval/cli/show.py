@@ -96,7 +96,9 @@ def _method(shown: Method) -> None:
     from stic_eval import registry
 
     _origin(registry.methods().file(shown.name))
-    _print(shown, ("title", "paper", "notes"))
+    _print(shown, ("title", "paper"))
+    for heading, text in shown.notes.items():
+        print(printable(f"{heading}: {text}"))
     print(_yaml({"options": shown.config().model_dump(mode="json")}), end="")
     if shown.presets:
         options = {name: dict(options) for name, options in shown.presets.items()}
