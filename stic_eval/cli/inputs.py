@@ -92,10 +92,10 @@ def check_adapter(folder: Path) -> None:
     Raises:
         UserError: Says what is missing.
     """
-    missing = [
-        name for name in ("adapter_config.json", "adapter_model.safetensors") if not (folder / name).is_file()
-    ]
-    if missing:
+    if not folder.is_dir():
+        raise UserError(f"--adapter {folder}: no such folder")
+    names = ("adapter_config.json", "adapter_model.safetensors")
+    if missing := " and no ".join(name for name in names if not (folder / name).is_file()):
         raise UserError(f"--adapter {folder}: holds no {missing}; give a PEFT adapter folder")
 
 

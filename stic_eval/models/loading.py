@@ -212,13 +212,38 @@ def _adapted(base: Any, adapter: Path) -> Any:
                 f"adapter {adapter}: is of the kind {getattr(kind, 'value', kind)}; give one that changes "
                 "layers, e.g. LoRA"
             )
+        _check_complete(peft, adapter)
         return peft
     except UserError:
+        strip(base)
         raise
     except Exception as error:  # PEFT and safetensors raise a dozen kinds
         strip(base)
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"adapter {adapter}: does not fit this model: {first}") from error
+
+
+def _check_complete(peft: Any, adapter: Path) -> None:
+    """Makes sure that every matrix of a LoRA has found its place: PEFT passes over what does not fit.
+
+    Raises:
+        UserError: Some have none, or a place is left as it was made.
+    """
+    from peft import get_peft_model_state_dict
+    from safetensors import safe_open
+
+    with safe_open(adapter / "adapter_model.safetensors", "pt") as file:
+        present = file.keys()  # a list: the file itself cannot be gone through
+    given = {name for name in present if ".lora_" in name}
+    # Embeddings are left out: whether they were trained, PEFT would look up on the hub.
+    state = get_peft_model_state_dict(peft, save_embedding_layers=False)
+    taken = {str(name) for name in state if ".lora_" in str(name)}
+    for names, what in ((given - taken, "have no place in this model"), (taken - given, "are missing")):
+        if names:
+            raise UserError(
+                f"adapter {adapter}: {len(names)} of {len(given | taken)} of its matrices {what}, e.g. "
+                f"{min(names)}; give one that was trained on this model, with its own adapter_config.json"
+            )
 
 
 def strip(base: Any) -> None:

@@ -225,6 +225,27 @@ def test_an_adapter_of_another_model_is_refused_and_leaves_the_base(
     assert answers(base.with_adapter(adapters[0]), mixed(images)) != expected
 
 
+def test_an_adapter_of_which_a_part_fits_is_refused_and_leaves_the_base(
+    tiny_vlm: Path, images: list[ImageRef], adapters: tuple[Path, Path], tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    base = HFModel.load(str(tiny_vlm), device="cpu")
+    expected = answers(base, mixed(images))
+    weights = load_file(adapters[0] / "adapter_model.safetensors")
+    first = min(weights)
+    others = {name: tensor for name, tensor in weights.items() if name != first}
+    renamed = {**others, first.replace("model.", "model.elsewhere.", 1): weights[first]}
+    for kept, said in ((others, "are missing"), (renamed, "have no place")):
+        folder = tmp_path / said
+        shutil.copytree(adapters[0], folder)
+        save_file(kept, folder / "adapter_model.safetensors")
+        with pytest.raises(UserError, match=f"1 of .* {said}") as error:
+            list(base.with_adapter(folder).generate(mixed(images)))
+        assert "trained on this model" in str(error.value)
+    assert answers(base, mixed(images)) == expected
+
+
 def test_an_adapter_without_safetensors_is_refused(
     tiny_vlm: Path, adapters: tuple[Path, Path], tmp_path: Path
 ) -> None:
