@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from stic_eval.errors import UserError
+from stic_eval.registry import suggest
 from stic_eval.report import runs
 from stic_eval.report.tables import setting
 
@@ -26,6 +27,7 @@ class Made:
         key: Its content key.
         seed: Of the run.
         iteration: Which stage of pairs it is for its methods, from 1 on; 1 for adapters.
+        iterations: How many there are.
         entries: The run's entries that come from it.
     """
 
@@ -33,6 +35,7 @@ class Made:
     key: str
     seed: int | None
     iteration: int
+    iterations: int = 1
     entries: list[runs.Entry] = field(default_factory=list)
 
     @property
@@ -46,7 +49,7 @@ class Made:
             if axis != "dar"
         )
         flags = [f"--method {name}" for name in names] + [f"--seed {self.seed or 0}"]
-        flags += [f"--iteration {self.iteration}"] if self.iteration > 1 else []
+        flags += [f"--iteration {self.iteration}"] if self.iterations > 1 else []
         cell = f" ({', '.join(cells)})" if cells else ""
         return f"--key {self.key[:8]}: {' '.join(flags)}{cell}"
 
@@ -175,7 +178,8 @@ def all_of(run: Finished, what: Literal["pairs", "adapter"]) -> list[Made]:
         if what == "adapter":
             stages = entry.stages[-1:]
         for number, stage in enumerate(stages, 1):
-            made = found.setdefault(stage.key, Made(stage.name, stage.key, entry.seed, number))
+            made = Made(stage.name, stage.key, entry.seed, number, len(stages))
+            made = found.setdefault(stage.key, made)
             made.entries.append(entry)
     return list(found.values())
 
@@ -194,9 +198,15 @@ def pick(
         UserError: There is none, or several; lists them.
     """
     there = all_of(run, what)
-    thing = "pairs" if what == "pairs" else "adapters"
+    kind, thing = ("pairs", "sets of pairs") if what == "pairs" else ("adapters", "adapters")
     if not there:
-        raise UserError(f"{run.folder}: no {thing} were made in this run")
+        raise UserError(f"{run.folder}: no {kind} were made in this run")
+    making = list(dict.fromkeys(entry.method for made in there for entry in made.entries))
+    if method is not None and method not in making:
+        raise UserError(
+            f"--method {method}: made no {kind} in this run (there are those of {', '.join(making)})"
+            f"{suggest(method, making)}"
+        )
     found = [
         made
         for made in there

@@ -251,9 +251,14 @@ def several(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Lab:
 def test_of_several_one_is_named_by_flags(several: Lab) -> None:
     (run,) = several.runs()
     done = several.invoke("export", "pairs", run, "--to", "trl", "--output", "p.parquet")
-    assert (done.code, "there are 4 pairs" in done.err) == (2, True)
+    assert (done.code, "there are 4 sets of pairs" in done.err) == (2, True)
     assert done.err.count("--method stic --seed 1") == 2
-    assert done.err.count("--iteration 2") == 2
+    assert [done.err.count(f"--iteration {number}") for number in (1, 2)] == [2, 2]
+    done = several.invoke("export", "pairs", run, "--to", "trl", "--method", "stik")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert (
+        '--method stik: made no pairs in this run (there are those of stic); did you mean "stic"?' in done.err
+    )
     done = several.invoke("export", "pairs", run, "--to", "trl", "--output", "p.parquet", "--seed", "1",
                           "--iteration", "2")  # fmt: skip
     assert done.code == 0, done.err
