@@ -109,11 +109,15 @@ def run(
 
         print_plan(built, fresh=not resume)
         return
+    from stic_eval.cli.table import print_table
+
     with session(built, fresh=not resume, verbose=verbose, quiet=quiet) as current:
         table = current.run()
         skipped = current.skipped()
-    from stic_eval.cli.table import print_table
-
+        if current.failed:
+            current.end()
+            print_table(table)
+            raise next(iter(current.failed.values()))
     print_table(table)
     typer.echo(f"\n{current.folder}/table.md, .tex, .html, .csv, .json; records/; run.log")
     if skipped or table.unscored:

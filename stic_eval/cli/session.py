@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from stic_eval import registry
 from stic_eval.cli import asking, grading, inputs, machine, plan, provenance, serving
-from stic_eval.errors import UserError
+from stic_eval.errors import RunError, UserError
 from stic_eval.report import render, runs, tables
 from stic_eval.report.layouts import lay_out
 from stic_eval.store import (
@@ -59,6 +59,8 @@ class Session:
         self._fresh = fresh
         # A run that was started with --fresh keeps its own cache when it is resumed.
         self.use_cache(own if fresh or own.is_dir() else cache_dir())
+        # Method and seed -> what its training failed with.
+        self.failed: dict[tuple[str, int | None], Exception] = {}
         self._samples: dict[str, list[Sample]] = beside._samples if beside else {}
         self._seconds: dict[str, float] = {}
         self._started = time.time()
@@ -203,6 +205,8 @@ class Session:
             serving.check_names(self.config, self.variants)
             self.report.log(f"answers by {serving.described(self.config, self.dtype)}")
         for entry, variant, benchmark, key in todo:
+            if not self._is_trained(variant):
+                continue
             entry.summaries[benchmark.name] = self.evaluate(benchmark, variant)
             entry.keys[benchmark.name] = key
             entry.stages[:] = self.trained(variant)
@@ -226,6 +230,21 @@ class Session:
         if variant.plan.adapter is None:
             return variant.adapter
         return self._made(variant.plan.adapter, variant) / "adapter"
+
+    def _is_trained(self, variant: Variant) -> bool:
+        """Trains a variant if that is not done. A method that fails does not stop the others of a run."""
+        who = (variant.method.name, variant.seed)
+        if who in self.failed or variant.plan.adapter is None or self.config.engine == "openai":
+            return who not in self.failed
+        try:
+            self.train(variant)
+        except Exception as error:  # whatever a model or a plug-in raises
+            if len({other.method.name for other in self.variants if other.plan.adapter}) == 1:
+                raise
+            self.failed[who] = error
+            known = isinstance(error, (UserError, RunError))
+            self.report.line(f"{variant.label} failed: {error if known else registry.told(error)}")
+        return who not in self.failed
 
     def train_stage(self, variant: Variant, key: str) -> Path:
         """Runs the stage of a variant that has a content key, and what it needs, if it is not done."""

@@ -307,3 +307,21 @@ def test_csr_with_a_clip_model(finished: Finished, tmp_path: Path) -> None:
     assert kept
     assert all(-1 <= row["value"] <= 1 for row in kept)
     assert pairs_of(lab)["csr 1"] != pairs_of(finished.lab)["csr 1"]
+
+
+def test_a_method_that_fails_does_not_stop_the_others(finished: Finished, tmp_path: Path) -> None:
+    lab = finished.lab.at(tmp_path)
+    shutil.copytree(finished.lab.folder / "cache", tmp_path / "cache")
+    extra = ("-o", "sima.pairs.judge_prompt=Describe the image. {first} {second}",
+             "-o", "sima.pairs.verdicts=['[[1]]', '[[2]]']")  # fmt: skip
+    done = lab.invoke(*argv("sima", "rlaif_v_lite", extra=extra))
+    assert done.code == 2
+    assert "sima: no pair is left to train on" in done.err.strip().splitlines()[-1]
+    assert "RLAIF-V lite" in done.out
+    (run,) = lab.runs()
+    titles = {row["title"] for row in json.loads((run / "scores.json").read_text())["variants"]}
+    scored = {path.parent.name for path in run.glob("records/*/chartqa.jsonl")}
+    assert "SIMA" in titles
+    assert scored == {"baseline", "rlaif_v_lite"}
+    assert any("unfinished: sima" in note for note in table(run)["notes"])
+    assert (run / "manifest.json").is_file()
