@@ -17,13 +17,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from stic_eval.selftrain import stages
 from stic_eval.selftrain.making import Made, Making, question, sentences
-from stic_eval.selftrain.method import Data, Method, Plan, Stage
+from stic_eval.selftrain.method import Data, Method, Plan
 from stic_eval.train.lora import LoraSettings
 from stic_eval.train.settings import Describing, DifferentPairs, PreferenceTraining, share
 
@@ -182,13 +183,10 @@ def plan(config: CsrConfig, data: Data) -> Plan:
     rows = min(images, len(data.images))
     asked = rows * (1 + 2 * how.keep * (how.sentences - 1)) * how.candidates
 
-    def pairs(by: Stage | None, iteration: int) -> Stage:
-        return stages.made_pairs(
-            make_pairs, Pairs, how, data, version=2, images=images, rows=rows, generations=asked,
-            roles=("plain",) if how.scorer == "clip" else ("plain", "step_by_step"),
-            by=by, iteration=iteration,
-        )  # fmt: skip
-
+    pairs = partial(
+        stages.made_pairs, make_pairs, Pairs, how, data, version=2, images=images, rows=rows,
+        generations=asked, roles=("plain",) if how.scorer == "clip" else ("plain", "step_by_step"),
+    )  # fmt: skip
     adapter = stages.rounds(
         pairs, config.iterations, training=config.training, lora=config.lora, reference=config.reference
     )

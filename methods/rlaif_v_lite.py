@@ -14,13 +14,14 @@ questions, and a stronger one may judge them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from stic_eval.selftrain import stages
 from stic_eval.selftrain.making import Made, Making, filled, question, sentences
-from stic_eval.selftrain.method import Data, Method, Plan, Stage
+from stic_eval.selftrain.method import Data, Method, Plan
 from stic_eval.train.lora import LoraSettings
 from stic_eval.train.settings import Describing, DifferentPairs, PreferenceTraining, share
 
@@ -128,12 +129,10 @@ def plan(config: RlaifConfig, data: Data) -> Plan:
     rows = min(images, len(data.images))
     asked = rows * how.samples * (2 if how.split == "model" else 1)
 
-    def pairs(by: Stage | None, iteration: int) -> Stage:
-        return stages.made_pairs(
-            make_pairs, Pairs, how, data, version=2, images=images, rows=rows, generations=asked,
-            roles=("plain",), by=by, iteration=iteration,
-        )  # fmt: skip
-
+    pairs = partial(
+        stages.made_pairs, make_pairs, Pairs, how, data, version=2, images=images, rows=rows,
+        generations=asked, roles=("plain",),
+    )  # fmt: skip
     adapter = stages.rounds(
         pairs, config.iterations, training=config.training, lora=config.lora, reference=config.reference
     )

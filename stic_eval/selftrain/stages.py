@@ -131,7 +131,7 @@ def preference(
 
 
 def rounds(
-    make: Callable[[Stage | None, int], Stage],
+    make: Callable[..., Stage],
     iterations: int,
     *,
     training: PreferenceTraining,
@@ -141,7 +141,8 @@ def rounds(
     """`adapter/`: in each iteration pairs by the last adapter, then preference training that goes on from it.
 
     Args:
-        make: (stage whose adapter answers, or None; iteration, from 1 on) -> stage with pairs.
+        make: Gives the stage with pairs, of `by` (stage whose adapter answers, or None) and `iteration` (from
+            1 on): `made_pairs` with all else bound.
         iterations: How many; 0 trains nothing.
         training: Loss, steps, rates and batches.
         lora: Size of the adapter.
@@ -149,7 +150,7 @@ def rounds(
     """
     adapter: Stage | None = None
     for iteration in range(1, iterations + 1):
-        made = make(adapter, iteration)
+        made = make(by=adapter, iteration=iteration)
         adapter = preference(
             made, loss=training, training=training, lora=lora, start=adapter, reference=reference
         )

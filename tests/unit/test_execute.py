@@ -6,8 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,10 +19,11 @@ from stic_eval.models.fingerprint import adapter_fingerprint
 from stic_eval.models.hf import HFModel
 from stic_eval.selftrain import execute
 from stic_eval.selftrain.execute import run_stage, stage_key
-from stic_eval.selftrain.method import Data, Progress, Stage, StageContext
+from stic_eval.selftrain.method import Data, Stage, StageContext
 from stic_eval.store import ResponseStore, StageStore, content_key
 from stic_eval.train.items import SFTItem, items_key
 from stic_eval.types import Generation, Message, Request
+from tests.scripted import Quiet
 
 DATA = Data((), (), "images", "sft")
 
@@ -34,29 +34,6 @@ def nothing(context: StageContext) -> None:
 
 def stage(name: str = "one", run: Callable[[StageContext], None] = nothing, **fields: Any) -> Stage:
     return Stage(**{"name": name, "version": 1, "run": run, "params": {}, **fields})
-
-
-class Quiet:
-    """A report that remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.updates: list[tuple[str, int | None, int, int | None]] = []
-
-    def log(self, line: str) -> None:
-        self.lines.append(line)
-
-    line = log
-
-    @contextmanager
-    def step(self, name: str, total: int | None = None) -> Iterator[Progress]:
-        updates = self.updates
-
-        class Step:
-            def update(self, done: int, new: int | None = None) -> None:
-                updates.append((name, total, done, new))
-
-        yield Step()
 
 
 class Lab:
