@@ -11,12 +11,13 @@ from pathlib import Path
 from stic_eval.errors import UserError
 from stic_eval.store import atomic_write, cache_dir, content_key, file_sha256
 
-# What decides a local model's answers: configuration, weights, tokenizer, processor, template, own code.
-_PATTERNS = (
-    "config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*",
-    "vocab*", "merges.txt", "added_tokens.json", "special_tokens_map.json", "*.model", "*processor*.json",
-    "chat_template*", "additional_chat_templates/*", "*.py",
+# What decides a local model's answers: tokenizer, processor, template, own code, and configuration and weights.
+BESIDE = (
+    "generation_config.json", "tokenizer*", "vocab*", "merges.txt", "added_tokens.json",
+    "special_tokens_map.json", "*.model", "*processor*.json", "chat_template*",
+    "additional_chat_templates/*", "*.py",
 )  # fmt: skip
+_PATTERNS = ("config.json", "*.safetensors", "*.safetensors.index.json", *BESIDE)
 # Files from this size on are hashed once and remembered; a 7B model takes half a minute.
 _LARGE = 32 << 20
 

@@ -7,15 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from stic_eval.errors import UserError
-from stic_eval.models.fingerprint import local_model
+from stic_eval.models.fingerprint import BESIDE, local_model
 from stic_eval.models.hf import HFModel
 
-# What lies beside a model's weights and configuration, and decides its answers; taken over byte for byte.
-_BESIDE = (
-    "generation_config.json", "tokenizer*", "vocab*", "merges.txt", "added_tokens.json",
-    "special_tokens_map.json", "*.model", "*processor*.json", "chat_template*",
-    "additional_chat_templates/*", "*.py",
-)  # fmt: skip
 _TYPES = ("float32", "bfloat16", "float16")
 
 
@@ -72,7 +66,7 @@ def merge(
     # Its own was replaced for decoding here; where the base has one, that is copied.
     (out / "generation_config.json").unlink(missing_ok=True)
     folder = _beside(model, revision)
-    for pattern in _BESIDE:
+    for pattern in BESIDE:  # taken over byte for byte
         for path in folder.glob(pattern):
             target = out / path.relative_to(folder)
             if path.is_file():
@@ -97,4 +91,4 @@ def _beside(model: str, revision: str | None) -> Path:
         return folder
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(model, revision=revision, allow_patterns=list(_BESIDE)))
+    return Path(snapshot_download(model, revision=revision, allow_patterns=list(BESIDE)))
