@@ -11,7 +11,7 @@ from pathlib import Path
 from stic_eval.errors import UserError
 from stic_eval.store import atomic_write, cache_dir, content_key, file_sha256
 
-# What decides a local model's answers: tokenizer, processor, template, own code, and configuration and weights.
+# What decides a local model's answers: what lies beside its weights, and these with their configuration.
 BESIDE = (
     "generation_config.json", "tokenizer*", "vocab*", "merges.txt", "added_tokens.json",
     "special_tokens_map.json", "*.model", "*processor*.json", "chat_template*",
