@@ -148,6 +148,21 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def square(image: Image.Image, color: tuple[int, int, int]) -> Image.Image:
+    """The image in the middle of a square of one colour, as wide as its longer side: nothing is cut off.
+
+    Source: LLaVA-1.5's `image_aspect_ratio pad`, whose colour is the processor's mean. With an odd number of
+    pixels to fill, the larger part is on the right or below.
+    """
+    width, height = image.size
+    if width == height:
+        return image
+    side = max(width, height)
+    canvas = Image.new("RGB", (side, side), color)
+    canvas.paste(image, ((side - width) // 2, (side - height) // 2))
+    return canvas
+
+
 def _to_8_bit(image: Image.Image) -> Image.Image:
     """`I;16`, `I` and `F` images as `L`: by their type's range, not their own, so that black stays black."""
     values = np.asarray(image).astype(np.float64)
