@@ -35,7 +35,8 @@ class DarConfig(BaseModel):
             alone, None is as the method says.
         prompt: What the first pass asks; None takes the first prompt of `prompt_role` in the prompt set.
         prompt_role: Which of the set's prompts that is; the paper takes a plain one.
-        separator: Between description and question. The paper has one newline, its code two.
+        separator: Between description and question, at inference and in the instruction data that stage 2
+            trains on. The paper has one newline, its code two.
         sees_image: Whether the first pass is given the image. The released MMBench script gives none.
         max_new_tokens: Bound on the description's tokens.
     """

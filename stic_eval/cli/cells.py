@@ -87,7 +87,9 @@ def sessions(grid: Grid, report: Reporter) -> tuple[Session, list[Session]]:
                 wanted[kind] = None if count is None or known is None else max(known, count)
         data = inputs.load(group[0].config, report, wanted)
         for session in group:
-            session.inputs = data
+            separator = session.config.dar.separator
+            same = separator == data.data.separator
+            session.inputs = data if same else replace(data, data=replace(data.data, separator=separator))
     skipped = {(item.source, item.reason): item for session in found for item in session.inputs.skipped}
     base.inputs = replace(found[0].inputs, skipped=tuple(skipped.values()))
     return base, found

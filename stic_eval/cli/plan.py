@@ -139,7 +139,8 @@ def check_apart(cells: Sequence[tuple[str, RunConfig, Sequence[Variant]]], data:
             if other != key:
                 raise UserError(
                     f"--adapter-name: cells {first} and {label} train differently, but both would be "
-                    f"answered by {name}; with --engine openai vary what is not trained (dar, benchmarks.*)"
+                    f"answered by {name}; with --engine openai vary what is not trained (dar.prompt_role, "
+                    "benchmarks.*)"
                 )
 
 

@@ -35,6 +35,8 @@ class Data:
             the place of the first ones that a method would make.
         pairs_key: Content hash of that file; empty without one.
         pairs_rows: How many it holds.
+        separator: Between a description and what it is put in front of, in training as at inference:
+            the run's `dar.separator`.
     """
 
     images: tuple[Any, ...]  # ImageRef
@@ -45,6 +47,7 @@ class Data:
     pairs: Path | None = None
     pairs_key: str = ""
     pairs_rows: int = 0
+    separator: str = "\n"
     _keys: dict[tuple[str, int], str] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def key(self, kind: Literal["images", "sft"], count: int | None = None) -> str:

@@ -34,6 +34,8 @@ __all__ = [
 ]  # fmt: skip
 
 Infusion = Literal["own", "none", "shuffled"]
+# What infusion had before it could be set, as the released code: with two newlines keys are as they were.
+_FORMER_SEPARATOR = "\n\n"
 Reference = Literal["previous", "base"]
 
 
@@ -232,14 +234,14 @@ def infused_sft(
     """`adapter/`: fine-tuned on instruction data, with descriptions in front of the instructions.
 
     Args:
-        data: Counts the items.
+        data: Counts the items, and has what stands between a description and the instruction.
         tuning: How many items, from the front; steps, rates and batches; tokens of a row.
         lora: Size of a new adapter.
         described: Stage with the descriptions; None: instructions stay as they are.
         start: Stage whose adapter is gone on from; None: a new one.
         infusion: `own` descriptions, or `shuffled` ones of other items' images.
     """
-    own, max_length = own_fields(Training, tuning), tuning.max_length
+    own, max_length, separator = own_fields(Training, tuning), tuning.max_length, data.separator
     items = share(tuning.items, tuning.fraction, len(data.sft_items))
 
     def run(ctx: StageContext) -> None:
@@ -251,7 +253,7 @@ def infused_sft(
             texts = [row["description"] for row in rows]
             if infusion == "shuffled":
                 texts = shuffled(texts, ctx.seed)
-            chosen = [infuse(item, text) for item, text in zip(chosen, texts, strict=True)]
+            chosen = [infuse(item, text, separator) for item, text in zip(chosen, texts, strict=True)]
         with ctx.progress("fine-tuning", None) as step:
             train_sft(
                 ctx.model(None), chosen, ctx.out,
@@ -266,6 +268,8 @@ def infused_sft(
         params["lora"] = lora.model_dump(mode="json")
     if described is not None:
         params["infusion"] = infusion
+        if separator != _FORMER_SEPARATOR:
+            params["separator"] = separator
     count = min(items, len(data.sft_items))
     needs = tuple(stage for stage in (described, start) if stage is not None)
     name = "sft" if described is None else "infused_sft"

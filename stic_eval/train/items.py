@@ -50,11 +50,18 @@ def items_key(items: Iterable[SFTItem]) -> str:
     return content_key([[item.image.sha256, item.turns] for item in items])
 
 
-def infuse(item: SFTItem, description: str) -> SFTItem:
-    """The item with a description in front of its first instruction, worded as in Deng et al. 2024."""
+def infuse(item: SFTItem, description: str, separator: str = "\n") -> SFTItem:
+    """The item with a description in front of its first instruction, worded as in Deng et al. 2024.
+
+    Args:
+        item: With the instruction as it is.
+        description: Of its image.
+        separator: Between the two: the one that describe-and-respond asks with. The paper has one newline,
+            the released code two.
+    """
     turns = list(item.turns)
     first = next(index for index, (role, _) in enumerate(turns) if role == "user")
-    turns[first] = ("user", f"Image description:\n{description}\n\n{turns[first][1]}")
+    turns[first] = ("user", f"Image description:\n{description}{separator}{turns[first][1]}")
     return replace(item, turns=tuple(turns))
 
 

@@ -70,17 +70,21 @@ def keys(name: str, data: Data = DATA, **options: Any) -> dict[str, str]:
 # setting must not change them while it has its default.
 KNOWN = {
     "pocket": {
-        "stic": ("f97b2eb14d04d0b4", "52dba235bc1ee273", "01fc5cc18c474d7e", "e72f7ae881ea42cc"),
+        "stic": ("f97b2eb14d04d0b4", "52dba235bc1ee273", "01fc5cc18c474d7e", "b454458ad1e9c18f"),
         "stic_stage1": ("f97b2eb14d04d0b4", "52dba235bc1ee273"),
         "sft": ("dbfe1c99a10a1a36",),
-        "positive_only": ("f97b2eb14d04d0b4", "83b9710fc3a3d273", "d6b9fea2683d19ba", "2af6047a11739ef3"),
+        "positive_only": ("f97b2eb14d04d0b4", "83b9710fc3a3d273", "d6b9fea2683d19ba", "c5d7f59274ba08da"),
     },
     "paper-llava-1.6": {
-        "stic": ("0feb0f46c8d180ca", "b23c81a1b158514a", "c6b8d56eef2e7bce", "402d35e9f91df419"),
+        "stic": ("0feb0f46c8d180ca", "b23c81a1b158514a", "c6b8d56eef2e7bce", "c8cc206c390f749c"),
         "stic_stage1": ("0feb0f46c8d180ca", "b23c81a1b158514a"),
         "sft": ("721a67f3fd74818a",),
-        "positive_only": ("0feb0f46c8d180ca", "f319f33ef94563a5", "3465f197c2616917", "6321331c79af6d5b"),
+        "positive_only": ("0feb0f46c8d180ca", "f319f33ef94563a5", "3465f197c2616917", "b38951bfed2dd939"),
     },
+}
+INFUSED_WITH_TWO_NEWLINES = {
+    "pocket": {"stic": "e72f7ae881ea42cc", "positive_only": "2af6047a11739ef3"},
+    "paper-llava-1.6": {"stic": "402d35e9f91df419", "positive_only": "6321331c79af6d5b"},
 }
 
 
@@ -91,6 +95,11 @@ def test_presets_keep_the_keys_of_their_stages(preset: str) -> None:
     for name, known in KNOWN[preset].items():
         found = keys(name, data, **built.method_options[name]).values()
         assert tuple(key[:16] for key in found) == known, name
+    # Before `dar.separator` held for training, too, infusion had two newlines.
+    former = replace(data, separator="\n\n")
+    for name, last in INFUSED_WITH_TWO_NEWLINES[preset].items():
+        *_, found_last = keys(name, former, **built.method_options[name]).values()
+        assert found_last[:16] == last, name
 
 
 # Pairs and training of the methods beside STIC, under the preset of the embedded model; of CSR three times.

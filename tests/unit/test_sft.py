@@ -213,7 +213,9 @@ def test_the_key_is_content_and_no_path(items: list[SFTItem]) -> None:
 
 def test_the_description_stands_before_the_first_instruction(items: list[SFTItem]) -> None:
     turns = infuse(items[1], "A box.").turns
-    assert turns[0] == ("user", "Image description:\nA box.\n\nHow many boxes, 1?")
+    assert turns[0] == ("user", "Image description:\nA box.\nHow many boxes, 1?")
+    apart = infuse(items[1], "A box.", "\n\n").turns[0][1]
+    assert apart == "Image description:\nA box.\n\nHow many boxes, 1?"
     assert turns[1:] == items[1].turns[1:]
 
 
