@@ -182,7 +182,8 @@ def _stages(config: RunConfig) -> Iterator[Stage]:
     for name in config.methods if config.engine == "hf" else ():
         method = registry.methods().get(name)
         options = method.config.model_validate(config.method_options.get(name, {}))
-        data = Data((), (), "", "", prompt_set(config), pairs=config.pairs_file)
+        shown = config.training.images
+        data = Data((), (), "", "", prompt_set(config), pairs=config.pairs_file, training_images=shown)
         yield from stages(method.plan(options, data).adapter)
 
 
@@ -263,7 +264,8 @@ def load(config: RunConfig, report: Reporter, wanted: Mapping[str, int | None] |
         for item in skipped[:_SHOWN]:
             report.line(f"  {item.source}: {item.reason}")
     keys = content_key([image.sha256 for image in images]), items_key(items)
-    data = Data(tuple(images), tuple(items), *keys, prompt_set(config))
+    shown = config.training.images
+    data = Data(tuple(images), tuple(items), *keys, prompt_set(config), training_images=shown)
     if config.pairs_file is not None:
         from stic_eval.train.exchange import check
 

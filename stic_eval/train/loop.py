@@ -14,7 +14,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,8 @@ from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from stic_eval.errors import RunError
 from stic_eval.models.loading import strip
+from stic_eval.models.tile import SingleTile, check_single_tile, features_of_tiles
+from stic_eval.settings import Shown
 from stic_eval.store import atomic_write
 from stic_eval.train import memory
 from stic_eval.train.settings import Training
@@ -34,6 +36,7 @@ Progress = Callable[[int, int], None]  # (steps done, steps in all)
 # A kill costs at most so much training; writing a checkpoint takes a fraction of it.
 CHECKPOINT_SECONDS = 60.0
 PREFERENCES, FINE_TUNING = "preference training", "fine-tuning"  # the stages, in words
+_FIRST = 3  # steps of which at least one has to teach something
 _AHEAD = 2  # micro-batches that are made while the model is busy
 _KEPT = 2
 _SEAL = "complete.json"
@@ -44,13 +47,33 @@ _TOKENS = ("pad_token_id", "bos_token_id", "eos_token_id", "output_router_logits
 # ---------------------------------------------------------------- the model, lent and returned
 
 
+def processor_for(hf: HFModel, images: Shown) -> Any:
+    """What makes model input of a row's images.
+
+    Args:
+        hf: The model.
+        images: How they are shown to it.
+
+    Raises:
+        UserError: The model has no single tiles.
+    """
+    if images == "as_generated":
+        return hf.processor
+    check_single_tile(hf.config.to_dict())
+    return SingleTile(hf.processor)
+
+
 @contextmanager
-def lent_model(hf: HFModel) -> Iterator[Any]:
+def lent_model(hf: HFModel, images: Shown = "as_generated") -> Iterator[Any]:
     """Gives the base model without any adapter, and takes back whatever a trainer did to it.
 
     Trainers wrap `forward`, switch dropout off, align special tokens, freeze weights, and put adapter
     layers in; all of that is undone, after a failure as well. What they say on stderr meanwhile is left
     to the log: remarks on special tokens, and on names that TRL uses and transformers has retired.
+
+    Args:
+        hf: The model.
+        images: How images are shown to it; as `processor_for`.
     """
     from torch import nn
     from transformers.utils import logging
@@ -67,8 +90,9 @@ def lent_model(hf: HFModel) -> Iterator[Any]:
     frozen = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     training = model.training
     logging.set_verbosity_error()
+    shown = features_of_tiles(model) if images == "single_tile" else nullcontext()
     try:
-        with warnings.catch_warnings():
+        with shown, warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             yield model
     finally:
@@ -214,7 +238,7 @@ class Durable(Trainer):
 
 
 class _Watch(TrainerCallback):
-    """Tells progress, asks for checkpoints by the clock, and stops when a loss is no number."""
+    """Tells progress, asks for checkpoints by the clock, stops when a loss is no number or teaches nothing."""
 
     def __init__(self, progress: Progress | None) -> None:
         self.progress, self.saved = progress, time.monotonic()
@@ -240,6 +264,16 @@ class _Watch(TrainerCallback):
             raise RunError(
                 f"training diverged: {bad[0]} is not finite at step {state.global_step}; lower learning_rate"
             )
+        steps = [entry for entry in state.log_history if "loss" in entry]
+        if len(steps) != min(_FIRST, state.max_steps):
+            return
+        # Not the rate: it is 0 while it warms up, and gradients are not.
+        for name in ("loss", "grad_norm"):
+            if all(entry.get(name) == 0 for entry in steps):
+                raise RunError(
+                    f"training learns nothing: {name} is exactly 0 in the first {len(steps)} steps; are there "
+                    "answers, and are the two of a pair different?"
+                )
 
 
 # ---------------------------------------------------------------- running one
@@ -250,7 +284,9 @@ def trained(out: Path) -> bool:
     return (out / "adapter" / "adapter_config.json").is_file()
 
 
-def run(trainer: Any, out: Path, progress: Progress | None, model: Any, stage: str) -> None:
+def run(
+    trainer: Any, out: Path, progress: Progress | None, model: Any, stage: str, start: Path | None = None
+) -> None:
     """Trains, from the last whole checkpoint if there is one, and writes `adapter/` and `log.jsonl`.
 
     Args:
@@ -259,21 +295,45 @@ def run(trainer: Any, out: Path, progress: Progress | None, model: Any, stage: s
         progress: Told the steps done and all steps.
         model: The model under the adapter.
         stage: What this is, for errors.
+        start: Adapter that it goes on from; None: a new one, whose update is 0.
 
     Raises:
-        RunError: A loss was not finite.
+        RunError: A loss was not finite, or nothing was learned.
         UserError: The memory does not suffice.
     """
     trainer.remove_callback(PrinterCallback)  # it would print every log line to stdout
     trainer.add_callback(_Watch(progress))
     checkpoint = latest_checkpoint(_checkpoints(out))
     checkpointing = bool(trainer.args.gradient_checkpointing)
-    with memory.advised(stage, model, checkpointing=checkpointing, lengths=stage == FINE_TUNING):
+    with memory.advised(stage, model, checkpointing=checkpointing):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     rows = [entry for entry in trainer.state.log_history if "loss" in entry]
     atomic_write(out / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    save_adapter(trainer.accelerator.unwrap_model(trainer.model), out / "adapter", public_name(model))
+    adapter = trainer.accelerator.unwrap_model(trainer.model)
+    if _unchanged(adapter, start):
+        warm = not any(row.get("learning_rate") for row in rows)
+        why = "its rate is 0 while it warms up, and does all the time: set warmup_ratio=0, or more steps"
+        why = why if warm else "learning_rate is too small for the weights"
+        raise RunError(f"{stage} has left the adapter as it was, in all {len(rows):,} of its steps: {why}")
+    save_adapter(adapter, out / "adapter", public_name(model))
     shutil.rmtree(_checkpoints(out), ignore_errors=True)
+
+
+def _unchanged(peft: Any, start: Path | None) -> bool:
+    """Whether a trained adapter is what it was at its start, to the bit; of a new one the second factors are 0."""
+    import torch
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    state = get_peft_model_state_dict(peft, adapter_name="default", save_embedding_layers=False)
+    now = {str(name): value.detach().cpu() for name, value in state.items()}
+    if start is None:
+        return not any(bool(value.any()) for name, value in now.items() if ".lora_B." in name)
+    before = load_file(start / "adapter_model.safetensors")
+    # A file may hold 16 bits, of which training has made 32.
+    return set(now) == set(before) and all(
+        torch.equal(value, before[name].to(value.dtype)) for name, value in now.items()
+    )
 
 
 def save_adapter(peft: Any, folder: Path, model_name: str) -> None:
