@@ -1,4 +1,4 @@
-"""Models of the real classes with tiny random weights behind processors of full size: published tiles and patches.
+"""Models of the real classes with tiny random weights behind the published processors.
 
 What they are asked costs little, and images have as many tokens as they have for the published models.
 """
@@ -17,8 +17,8 @@ SIDE, PATCH = 336, 14
 TILES = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]  # as published with LLaVA-NeXT
 # (width, height) of ten common photographs, and the image tokens that LLaVA-NeXT's processor gives them.
 SIZES = {
-    (640, 480): 2340, (480, 640): 2340, (640, 427): 2144, (500, 375): 2340, (375, 500): 2340,
-    (1024, 683): 2144, (350, 500): 2188, (640, 640): 2928, (612, 612): 2928, (640, 320): 1752,
+    (640, 480): 2340, (480, 640): 2352, (640, 427): 2144, (500, 375): 2340, (375, 500): 2352,
+    (1024, 683): 2144, (350, 500): 2256, (640, 640): 2928, (612, 612): 2928, (640, 320): 1752,
 }  # fmt: skip
 
 
@@ -94,7 +94,8 @@ def photograph(size: tuple[int, int], seed: int = 0) -> Image.Image:
     pen = ImageDraw.Draw(picture)
     for _ in range(4):
         x, y = int(random.integers(0, size[0])), int(random.integers(0, size[1]))
-        pen.ellipse((x, y, x + size[0] // 5, y + size[1] // 4), fill=tuple(random.integers(0, 256, 3).tolist()))
+        colour = tuple(random.integers(0, 256, 3).tolist())
+        pen.ellipse((x, y, x + size[0] // 5, y + size[1] // 4), fill=colour)
     grain = np.asarray(picture).astype(int) + random.integers(-8, 9, (size[1], size[0], 3))
     return Image.fromarray(grain.clip(0, 255).astype(np.uint8))
 

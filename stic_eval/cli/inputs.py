@@ -151,6 +151,20 @@ def check_rows(config: RunConfig) -> None:
         local_path(registry.benchmarks().get(name), config.rows_of(name))
 
 
+def check_tiles(config: RunConfig) -> None:
+    """Refuses training by single tiles of a model that has none; of one on the hub it is known when loaded.
+
+    Raises:
+        UserError: Names the model's type.
+    """
+    from stic_eval.models.fingerprint import local_model
+    from stic_eval.models.tile import check_single_tile
+
+    folder = local_model(config.model)
+    if config.training.images == "single_tile" and folder is not None and any(_stages(config)):
+        check_single_tile(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+
+
 @dataclass(frozen=True)
 class Inputs:
     """The data of self-training, and what was left out of it."""

@@ -1,9 +1,9 @@
 """Images as one padded tile each: how LLaVA's and STIC's trainers show them, whatever a model generates from.
 
 LLaVA-NeXT's processor gives an ordinary photograph some 2,000 to 3,000 features: a tile of the whole and
-several of its parts. The released trainers pad it to a square with the processor's mean colour and resize that
-to one tile, with one feature a patch (576 of 336 px in patches of 14) and no embedding behind rows of patches.
-No setting of the processor gives that.
+several of its parts. The released trainers pad it to a square with the processor's mean colour and resize
+that to one tile, with one feature a patch (576 of 336 px in patches of 14) and no embedding behind rows of
+patches. No setting of the processor gives that.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ class SingleTile:
         """Pixels of shape (images, 3, side, side), resized and normalized by the model's image processor."""
         import torch
 
-        own, padded = self._own.image_processor, [square(image.convert("RGB"), self.color) for image in images]
+        own = self._own.image_processor
+        padded = [square(image.convert("RGB"), self.color) for image in images]
         if not hasattr(own, "image_grid_pinpoints"):
             return torch.as_tensor(own(padded, return_tensors="pt")["pixel_values"])
         # The first tile is all of the image. Of a grid of one tile there is a second one, the same again.

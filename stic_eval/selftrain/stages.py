@@ -33,8 +33,8 @@ __all__ = [
     "rounds", "shuffled",
 ]  # fmt: skip
 
-# Limits of fine-tuning that cut nothing, by whatever they count. They counted images in version 1. Rows of the
-# embedded model, whose limit is 1,024, have at most some 300 tokens with their image.
+# Limits of fine-tuning that cut nothing, whatever they count; in version 1 they counted images. 1,024 is the
+# embedded model's, whose rows have at most some 300 tokens with their image.
 _NEVER_REACHED = (None, 1024)
 
 Infusion = Literal["own", "none", "shuffled"]
@@ -54,7 +54,7 @@ def _changed(settings: BaseModel, *names: str) -> dict[str, Any]:
 
 
 def _trained(training: Training) -> dict[str, Any]:
-    """Settings of training as parameters of a stage; a limit on text, which came later, where there is one."""
+    """Settings of training as a stage's parameters; a limit on text, which came later, where there is one."""
     own = {"training": training.model_dump(mode="json", exclude={"max_length"})}
     return own | _changed(training, "max_length")
 
@@ -278,9 +278,7 @@ def infused_sft(
     needs = tuple(stage for stage in (described, start) if stage is not None)
     name = "sft" if described is None else "infused_sft"
     version = 1 if own.max_length in _NEVER_REACHED else 2
-    return Stage(
-        name, version, run, params, needs=needs, reads=("sft",), steps=own.steps(count), trains=True
-    )
+    return Stage(name, version, run, params, needs=needs, reads=("sft",), steps=own.steps(count), trains=True)
 
 
 def shuffled(texts: Sequence[str], seed: int) -> list[str]:

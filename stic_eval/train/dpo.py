@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
+from stic_eval.errors import UserError
 from stic_eval.models.conversation import encode
 from stic_eval.settings import Shown
 from stic_eval.train import lengths, loop, sharing
@@ -201,16 +202,22 @@ def train_preferences(
     """
     if loop.trained(out):
         return
-    whole = open_pairs(pairs, out / "rows")
-    dataset = whole.select_columns(["prompt", "chosen", "rejected", "images"])
+    dataset = open_pairs(pairs, out / "rows")
     if training.max_length is not None:
-        processor, text = loop.processor_for(hf, images), whole.select_columns(["prompt", "chosen", "rejected"])
+        text = dataset.select_columns(["prompt", "chosen", "rejected", "source"])
+        processor = loop.processor_for(hf, images)
         found = lengths.cuts(processor, map(_conversations, text), training.max_length)
-        sources = whole.select_columns(["source"])
-        lengths.report(
-            found, out, loop.PREFERENCES, lambda row: f"{row} ({sources[row]['source']})", log
-        )
+        lengths.report(found, out, loop.PREFERENCES, lambda row: f"{row} ({text[row]['source']})", log)
         dataset = dataset.select(found.kept) if found.left_out else dataset
+    if loss.alpha == 0 and loss.rejected_logp == "label":
+        answers = dataset.select_columns(["chosen", "rejected"])
+        if all(row["chosen"] == row["rejected"] for row in answers):
+            # Their gradient is rounding, of which Adam makes whole steps.
+            raise UserError(
+                f"{loop.PREFERENCES}: nothing to learn: the two answers of all {len(dataset):,} pairs are "
+                "the same; set filter=identical, and give more data"
+            )
+    dataset = dataset.select_columns(["prompt", "chosen", "rejected", "images"])
     with loop.lent_model(hf, images) as model:
         trainer = make_trainer(
             hf, model, dataset, out,

@@ -25,7 +25,7 @@ from stic_eval.models.loading import strip
 from stic_eval.models.tile import SingleTile, check_single_tile, features_of_tiles
 from stic_eval.settings import Shown
 from stic_eval.store import atomic_write
-from stic_eval.train import memory
+from stic_eval.train import learning, memory
 from stic_eval.train.settings import Training
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ Progress = Callable[[int, int], None]  # (steps done, steps in all)
 # A kill costs at most so much training; writing a checkpoint takes a fraction of it.
 CHECKPOINT_SECONDS = 60.0
 PREFERENCES, FINE_TUNING = "preference training", "fine-tuning"  # the stages, in words
-_FIRST = 3  # steps of which at least one has to teach something
 _AHEAD = 2  # micro-batches that are made while the model is busy
 _KEPT = 2
 _SEAL = "complete.json"
@@ -238,7 +237,7 @@ class Durable(Trainer):
 
 
 class _Watch(TrainerCallback):
-    """Tells progress, asks for checkpoints by the clock, stops when a loss is no number or teaches nothing."""
+    """Tells progress, asks for checkpoints by the clock, stops when a loss is no number or 0."""
 
     def __init__(self, progress: Progress | None) -> None:
         self.progress, self.saved = progress, time.monotonic()
@@ -264,16 +263,7 @@ class _Watch(TrainerCallback):
             raise RunError(
                 f"training diverged: {bad[0]} is not finite at step {state.global_step}; lower learning_rate"
             )
-        steps = [entry for entry in state.log_history if "loss" in entry]
-        if len(steps) != min(_FIRST, state.max_steps):
-            return
-        # Not the rate: it is 0 while it warms up, and gradients are not.
-        for name in ("loss", "grad_norm"):
-            if all(entry.get(name) == 0 for entry in steps):
-                raise RunError(
-                    f"training learns nothing: {name} is exactly 0 in the first {len(steps)} steps; are there "
-                    "answers, and are the two of a pair different?"
-                )
+        learning.check_first_steps(state.log_history, state.max_steps)
 
 
 # ---------------------------------------------------------------- running one
@@ -310,30 +300,9 @@ def run(
     rows = [entry for entry in trainer.state.log_history if "loss" in entry]
     atomic_write(out / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     adapter = trainer.accelerator.unwrap_model(trainer.model)
-    if _unchanged(adapter, start):
-        warm = not any(row.get("learning_rate") for row in rows)
-        why = "its rate is 0 while it warms up, and does all the time: set warmup_ratio=0, or more steps"
-        why = why if warm else "learning_rate is too small for the weights"
-        raise RunError(f"{stage} has left the adapter as it was, in all {len(rows):,} of its steps: {why}")
+    learning.check_changed(adapter, start, rows, stage)
     save_adapter(adapter, out / "adapter", public_name(model))
     shutil.rmtree(_checkpoints(out), ignore_errors=True)
-
-
-def _unchanged(peft: Any, start: Path | None) -> bool:
-    """Whether a trained adapter is what it was at its start, to the bit; of a new one the second factors are 0."""
-    import torch
-    from peft import get_peft_model_state_dict
-    from safetensors.torch import load_file
-
-    state = get_peft_model_state_dict(peft, adapter_name="default", save_embedding_layers=False)
-    now = {str(name): value.detach().cpu() for name, value in state.items()}
-    if start is None:
-        return not any(bool(value.any()) for name, value in now.items() if ".lora_B." in name)
-    before = load_file(start / "adapter_model.safetensors")
-    # A file may hold 16 bits, of which training has made 32.
-    return set(now) == set(before) and all(
-        torch.equal(value, before[name].to(value.dtype)) for name, value in now.items()
-    )
 
 
 def save_adapter(peft: Any, folder: Path, model_name: str) -> None:

@@ -64,8 +64,8 @@ def train_sft(
 ) -> None:
     """Fine-tunes an adapter; writes `adapter/` and `log.jsonl` into `out`, resuming what is there.
 
-    The loss of a step is the mean over the answer tokens of its whole batch. Rows that the limit on text leaves
-    without an answer token are left out; `cuts.json` lists them.
+    The loss of a step is the mean over the answer tokens of its whole batch. Rows that the limit on text
+    leaves without an answer token are left out; `cuts.json` lists them.
 
     Args:
         hf: The model; it is left as it was.
@@ -80,7 +80,7 @@ def train_sft(
         log: Told what the limit on text cuts.
 
     Raises:
-        UserError: There is nothing to train on, the model has no single tiles, or the memory does not suffice.
+        UserError: There is nothing to train on, the model has no single tiles, or memory does not suffice.
         RunError: Training diverged, or nothing was learned.
     """
     from datasets import Dataset

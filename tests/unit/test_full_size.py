@@ -118,6 +118,19 @@ def by_hand(hf: HFModel, image: Image.Image) -> tuple[torch.Tensor, torch.Tensor
         return pixels, inner.multi_modal_projector(states)[0]
 
 
+def decoder_input(model: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
+    """The embeddings that a model's decoder is given."""
+    seen: dict[str, torch.Tensor] = {}
+
+    def look(module: Any, args: Any, kwargs: Any) -> None:
+        seen.update(kwargs)
+
+    hook = model.model.language_model.register_forward_pre_hook(look, with_kwargs=True)
+    model(**inputs)
+    hook.remove()
+    return seen["inputs_embeds"]
+
+
 @pytest.mark.parametrize("kind", ["llava", "llava_next"])
 def test_features_are_those_of_one_padded_tile(
     kind: str, models: Mapping[str, HFModel], items: list[SFTItem]
@@ -138,13 +151,8 @@ def test_features_are_those_of_one_padded_tile(
             ids = batch["input_ids"][number : number + 1]
             text = inner.get_input_embeddings()(ids)
             text[ids == hf.processor.image_token_id] = features
-            seen: dict[str, torch.Tensor] = {}
-            hook = inner.language_model.register_forward_pre_hook(
-                lambda module, args, kwargs: seen.update(kwargs), with_kwargs=True
-            )
-            model(**{name: value[number : number + 1] for name, value in batch.items() if name != "labels"})
-            hook.remove()
-            assert torch.allclose(seen["inputs_embeds"], text, atol=1e-4)
+            row = {name: value[number : number + 1] for name, value in batch.items() if name != "labels"}
+            assert torch.allclose(decoder_input(model, row), text, atol=1e-4)
     assert "get_image_features" not in vars(hf.with_adapter(None).model.model)
 
 
@@ -193,9 +201,7 @@ def test_fine_tuning_on_single_tiles_does_not_depend_on_checkpointing(
     rate = Training(learning_rate=1e-3, batch_size=2, warmup_ratio=0.0)
     for on in (False, True):
         monkeypatch.setattr(hf, "gradient_checkpointing", on)
-        train_sft(
-            hf, items[:4], tmp_path / str(on), training=rate, lora=LORA, seed=0, images="single_tile"
-        )
+        train_sft(hf, items[:4], tmp_path / str(on), training=rate, lora=LORA, seed=0, images="single_tile")
     off, on = (load_file(tmp_path / n / "adapter" / "adapter_model.safetensors") for n in ("False", "True"))
     assert all(torch.allclose(on[name], value, atol=1e-5) for name, value in off.items())
     assert any(bool(value.any()) for name, value in off.items() if "lora_B" in name)
