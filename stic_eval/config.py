@@ -18,12 +18,12 @@ from pydantic import BaseModel, ValidationError
 from stic_eval import layers, registry
 from stic_eval.errors import UserError
 from stic_eval.layers import preset_names, read_file, read_preset
-from stic_eval.settings import DarConfig, JudgeConfig, Limit, RunConfig, ServerConfig
+from stic_eval.settings import DarConfig, JudgeConfig, Limit, RunConfig, ServerConfig, TrainingConfig
 from stic_eval.variants import protocols, with_options
 
 __all__ = [
-    "DarConfig", "JudgeConfig", "Limit", "RunConfig", "ServerConfig", "load", "preset_names", "read_file",
-    "read_preset",
+    "DarConfig", "JudgeConfig", "Limit", "RunConfig", "ServerConfig", "TrainingConfig", "load", "of_the_run",
+    "preset_names", "read_file", "read_preset",
 ]  # fmt: skip
 
 
@@ -49,7 +49,7 @@ def load(
     from_file = _by_name(read_file(file), f"--config {file}") if file else {}
     given = _by_name({key: value for key, value in (flags or {}).items() if value is not None}, "flags")
     pairs = [pair for item in overrides for pair in _split(item)]
-    direct = {path: value for path, value in pairs if path.split(".")[0] in RunConfig.model_fields}
+    direct = {path: value for path, value in pairs if of_the_run(path)}
     direct = _by_name(direct, "-o plugins")
     model = direct.get("model", given.get("model", from_file.get("model")))
     preset = preset or from_file.get("preset")
@@ -92,6 +92,15 @@ def load(
     files = registry.files(config.methods, config.benchmarks)
     done = {"method_options": complete, "benchmark_options": chosen, "plugins": tuple(map(str, files))}
     return config.model_copy(update=done)
+
+
+def of_the_run(path: str) -> bool:
+    """Whether an option's path is one of `RunConfig` rather than of a method.
+
+    Methods, too, may have settings below `training`, e.g. `training.learning_rate`.
+    """
+    head = path.partition(".")[0]
+    return head in RunConfig.model_fields and (head != "training" or layers.has(path, RunConfig))
 
 
 def _by_name(layer: dict[str, Any], where: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 Limit = int | float
+Shown = Literal["as_generated", "single_tile"]  # how images are shown to a model that is trained
 
 
 def _is_a_name(value: str) -> str:
@@ -48,6 +49,19 @@ class DarConfig(BaseModel):
     separator: str = "\n"
     sees_image: bool = True
     max_new_tokens: int = Field(default=1024, ge=1)
+
+
+class TrainingConfig(BaseModel):
+    """What holds for all training of a run, whatever the method.
+
+    Attributes:
+        images: How images are shown to a model that is trained: `as_generated`, as its processor gives them
+            when it answers; `single_tile`, as LLaVA's and STIC's trainers do: padded to a square with the
+            processor's mean colour and resized to one tile, with one feature a patch.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    images: Shown = "as_generated"
 
 
 class JudgeConfig(BaseModel):
@@ -161,6 +175,7 @@ class RunConfig(BaseModel):
         limit: Rows of each benchmark: a count, a fraction below 1, or None for all.
         seeds: Training seeds. Test rows do not depend on them.
         dar: Describe-and-respond; `true`, `false`, `only` and `null` are short for its `use`.
+        training: What holds for all training.
         engine: `hf` loads the model here, `openai` asks a server that has it.
         server: That server.
         device: `auto`, `cpu`, `cuda`, `mps`.
@@ -199,6 +214,7 @@ class RunConfig(BaseModel):
     limit: Limit | None = None
     seeds: tuple[int, ...] = (0,)
     dar: DarConfig = DarConfig()
+    training: TrainingConfig = TrainingConfig()
     engine: Literal["hf", "openai"] = "hf"
     server: ServerConfig = ServerConfig()
     device: str = "auto"
@@ -325,6 +341,7 @@ class RunConfig(BaseModel):
         }  # fmt: skip
         # What came to runs later is left out where it is not used, so that the others keep their keys.
         aside |= {name for name in ("pairs_file", "adapters") if not getattr(self, name)}
+        aside |= {"training"} if self.training == TrainingConfig() else set()
         content = {**self.model_dump(mode="json", exclude=aside), "judge": self.judge.grading}
         if self.adapters:
             content["adapters"] = [_adapter_content(folder) for folder in self.adapters]

@@ -20,6 +20,7 @@ from stic_eval.errors import RunError, UserError
 from stic_eval.models.fingerprint import local_model
 from stic_eval.report import render, runs
 from stic_eval.report.layouts import lay_out
+from stic_eval.report.notes import trained
 from stic_eval.store import atomic_write
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def run(
         for session in (base, *sessions):
             serving.check(session.config)
             inputs.check_rows(session.config)
+            inputs.check_tiles(session.config)
         grading.check_key(base.judge, grid.base, base.benchmarks, report)
         if grid.base.engine == "openai":
             labels = [cell.label for cell in grid.cells]
@@ -105,6 +107,7 @@ def run(
     except KeyboardInterrupt:
         interrupted = True
     base.keep_curves(scores.entries)
+    scores.notes += trained(scores.entries, grid.base.training.images)
     scores.notes += asking.rounding((s for e in scores.entries for s in e.summaries.values()), base.dtype)
     runs.save(scores, folder)
     if board.done or not (folder / "manifest.json").is_file():

@@ -78,7 +78,8 @@ def sessions(grid: Grid, report: Reporter) -> tuple[Session, list[Session]]:
     together: dict[tuple[Any, ...], list[Session]] = {}
     for session in found:
         c = session.config
-        together.setdefault((c.images, c.sft_data, c.pairs_file, c.image_root, c.prompts), []).append(session)
+        given = (c.images, c.sft_data, c.pairs_file, c.image_root, c.prompts, c.training.images)
+        together.setdefault(given, []).append(session)
     for group in together.values():
         wanted: dict[str, int | None] = {}
         for session in group:

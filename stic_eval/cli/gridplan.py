@@ -60,6 +60,8 @@ def print_plan(
         f"{generations:,} generations, {steps:,} optimiser steps{took}",
         soft_wrap=True,
     )
+    if stages and any(item.session.config.training.images == "single_tile" for item in planned):
+        console.print("trains on images as: single_tile (training.images)")
     console.print(f"output: {grid.base.folder}", markup=False, soft_wrap=True)
 
 

@@ -151,6 +151,20 @@ def check_rows(config: RunConfig) -> None:
         local_path(registry.benchmarks().get(name), config.rows_of(name))
 
 
+def check_tiles(config: RunConfig) -> None:
+    """Refuses training by single tiles of a model that has none; of one on the hub it is known when loaded.
+
+    Raises:
+        UserError: Names the model's type.
+    """
+    from stic_eval.models.fingerprint import local_model
+    from stic_eval.models.tile import check_single_tile
+
+    folder = local_model(config.model)
+    if config.training.images == "single_tile" and folder is not None and any(_stages(config)):
+        check_single_tile(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+
+
 @dataclass(frozen=True)
 class Inputs:
     """The data of self-training, and what was left out of it."""
@@ -183,7 +197,8 @@ def _stages(config: RunConfig) -> Iterator[Stage]:
         method = registry.methods().get(name)
         options = method.config.model_validate(config.method_options.get(name, {}))
         data = Data(
-            (), (), "", "", prompt_set(config), pairs=config.pairs_file, separator=config.dar.separator
+            (), (), "", "", prompt_set(config), pairs=config.pairs_file,
+            separator=config.dar.separator, training_images=config.training.images,
         )  # fmt: skip
         yield from stages(method.plan(options, data).adapter)
 
@@ -265,7 +280,10 @@ def load(config: RunConfig, report: Reporter, wanted: Mapping[str, int | None] |
         for item in skipped[:_SHOWN]:
             report.line(f"  {item.source}: {item.reason}")
     keys = content_key([image.sha256 for image in images]), items_key(items)
-    data = Data(tuple(images), tuple(items), *keys, prompt_set(config), separator=config.dar.separator)
+    data = Data(
+        tuple(images), tuple(items), *keys, prompt_set(config),
+        separator=config.dar.separator, training_images=config.training.images,
+    )  # fmt: skip
     if config.pairs_file is not None:
         from stic_eval.train.exchange import check
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stic_eval.cli import grading
-from stic_eval.report.runs import Trained
+from stic_eval.report.runs import Cut, Trained
 from stic_eval.store import append_jsonl, atomic_write, file_sha256, read_jsonl
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def trained(keyed: Sequence[tuple[Stage, str]], store: StageStore) -> list[Train
                 asked.get("generations", 0),
                 _steps(done / "log.jsonl", stage.steps),
                 asked.get("scored", 0),
+                _cut(done / "cuts.json"),
             )
         )
     return found
@@ -51,6 +52,15 @@ def trained(keyed: Sequence[tuple[Stage, str]], store: StageStore) -> list[Train
 def _steps(log: Path, planned: int) -> int:
     """The optimiser steps that a stage's log ends with; as planned where it has none."""
     return max((row["step"] for row in read_jsonl(log) if isinstance(row.get("step"), int)), default=planned)
+
+
+def _cut(path: Path) -> Cut | None:
+    """What a stage's limit on text has cut; None: nothing."""
+    if not path.is_file():
+        return None
+    found = json.loads(path.read_bytes())
+    numbers = {name: int(found[name]) for name in ("max_length", "rows", "shortened", "tokens")}
+    return Cut(**numbers, left_out=len(found["left_out"]))
 
 
 def keep_curves(stages: Iterable[Trained], store: StageStore, folder: Path) -> None:

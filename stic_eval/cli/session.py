@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 from stic_eval import registry
 from stic_eval.cli import asking, grading, inputs, machine, plan, provenance, serving
 from stic_eval.errors import RunError, UserError
+from stic_eval.models.tile import check_single_tile
 from stic_eval.report import render, runs, tables
 from stic_eval.report.layouts import lay_out
+from stic_eval.report.notes import trained
 from stic_eval.store import (
     ResponseStore,
     StageStore,
@@ -281,8 +283,20 @@ class Session:
         return provenance.trained(self.keyed(variant), self.stages)
 
     def base_with(self, adapter: Path | None) -> HFModel:
-        """The base model with an adapter attached, or as it is."""
+        """The base model with an adapter attached, or as it is.
+
+        Raises:
+            UserError: What is to be trained by single tiles has none.
+        """
+        if self._tiles:
+            check_single_tile(self.base.config.to_dict())
         return self.base.with_adapter(adapter)
+
+    @cached_property
+    def _tiles(self) -> bool:
+        """Whether anything is trained by single tiles; known before hours of work for it."""
+        trained = any(variant.plan.adapter is not None for variant in self.variants)
+        return trained and self.config.training.images == "single_tile"
 
     def evaluate(self, benchmark: Benchmark, variant: Variant) -> Summary:
         """Asks, scores and records one benchmark."""
@@ -325,6 +339,7 @@ class Session:
         inputs.check_adapters(self.config, self.report)
         inputs.check_pairs(self.config)
         inputs.check_rows(self.config)
+        inputs.check_tiles(self.config)
         if not self._fresh and runs.of_another(self.folder, self.config):
             raise UserError(
                 f"--output {self.folder}: holds the results of a run with other settings; give another "
@@ -398,6 +413,7 @@ class Session:
 
     def _save(self, entries: Sequence[runs.Entry]) -> runs.Scores:
         notes = serving.notes(self.config, self.variants, self.dtype)
+        notes += trained(entries, self.config.training.images)
         notes += asking.rounding((s for entry in entries for s in entry.summaries.values()), self.dtype)
         scores = runs.Scores(self.config.name, self.columns(), list(entries), notes, self.config.model)
         runs.save(scores, self.folder)

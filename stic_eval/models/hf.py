@@ -29,6 +29,7 @@ class HFModel:
     Attributes:
         fingerprint: Weights and adapter by content.
         processor: The model's processor.
+        config: The model's configuration.
         device: Where it is.
         dtype: Of its weights.
         gradient_checkpointing: While training; None goes by device and size.
@@ -39,6 +40,7 @@ class HFModel:
         self.fingerprint = adapter_fingerprint(loaded.fingerprint, adapter)
         self._key = "" if adapter is None else self.fingerprint
         self.processor, self.device, self.dtype = loaded.processor, loaded.device, loaded.dtype
+        self.config = loaded.base.config
         self.gradient_checkpointing = loaded.gradient_checkpointing
 
     @classmethod

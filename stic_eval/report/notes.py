@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from stic_eval.report.compare import N_RESAMPLES
 
 if TYPE_CHECKING:
+    from stic_eval.report.runs import Cut, Entry
     from stic_eval.report.tables import Column, Line, Row
 
 INCOMPLETE = "° incomplete: unscored rows or columns are left out, never counted as 0."
@@ -52,6 +53,35 @@ def unfinished(done: Mapping[str, int], total: int) -> list[str]:
         return []
     more = f"{len(parts)} of {len(done)} evaluations, e.g. " if len(parts) > _NAMED else ""
     return [f"unfinished: {more}{', '.join(parts[:_NAMED])}."]
+
+
+def trained(entries: Sequence[Entry], images: str) -> list[str]:
+    """How images were shown in training, where that departs, and what of the text was cut.
+
+    Args:
+        entries: Variants, with the stages of their adapters.
+        images: `training.images` of the run.
+    """
+    stages = {stage.key: stage for entry in entries for stage in entry.stages}.values()
+    notes = []
+    if images == "single_tile" and stages:
+        notes.append(
+            "Trained on images padded to a square and resized to one tile (training.images=single_tile), as "
+            "LLaVA's and STIC's released code does; asked about images as the model's processor gives them."
+        )
+    cuts: dict[tuple[str, int], list[Cut]] = {}
+    for stage in stages:
+        if stage.cut is not None:
+            cuts.setdefault((stage.name, stage.cut.max_length), []).append(stage.cut)
+    for (name, limit), found in cuts.items():
+        rows, shortened, tokens, left_out = (
+            sum(getattr(cut, field) for cut in found) for field in ("rows", "shortened", "tokens", "left_out")
+        )
+        times = f" in {len(found)} trainings" if len(found) > 1 else ""
+        said = f"{shortened:,} of {rows:,} rows{times} cut at {limit:,} text tokens, by {tokens:,} in all"
+        said += f"; {left_out:,} left out, as no answer was left of them" if left_out else ""
+        notes.append(f"Text in training ({name}): {said}.")
+    return notes
 
 
 def _average(columns: Sequence[Column], averaged: Sequence[str]) -> list[str]:

@@ -53,10 +53,17 @@ def stage_key(
         "model": fingerprint,
         "seed": seed,
     }
+    content |= _shown(stage, data)
     if code := foreign(stage.run, *stage.code):
         content["code"] = code
     known[id(stage)] = content_key(content)
     return known[id(stage)]
+
+
+def _shown(stage: Stage, data: Data) -> dict[str, str]:
+    """How images are shown to a model that a stage trains, where that is not as when it answers."""
+    departs = stage.trains and data.training_images != "as_generated"
+    return {"training_images": data.training_images} if departs else {}
 
 
 def run_stage(
@@ -162,7 +169,7 @@ def _manifest(stage: Stage, data: Data, fingerprint: str, seed: int, seconds: fl
     """Where the output came from. Nothing of it is in the key that is not in `stage_key`."""
     return {
         "version": stage.version,
-        "params": dict(stage.params),
+        "params": {**stage.params, **_shown(stage, data)},
         "needs": {need.name: stage_key(need, data, fingerprint, seed) for need in stage.needs},
         "model": fingerprint,
         "seed": seed,

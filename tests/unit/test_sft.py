@@ -258,8 +258,12 @@ def test_control_tokens_in_a_text_are_only_text(hf: HFModel, items: list[SFTItem
 def test_what_is_too_long_loses_its_end_and_never_the_image(hf: HFModel, items: list[SFTItem]) -> None:
     whole = sft_collator(hf.processor, items, None)([{"row": 1}])
     length = whole["input_ids"].shape[1]
-    cut = sft_collator(hf.processor, items, length - 8)([{"row": 1}])
+    images = int((whole["input_ids"] == hf.processor.image_token_id).sum())
+    assert images > 3
+    cut = sft_collator(hf.processor, items, length - images - 8)([{"row": 1}])
     assert torch.equal(cut["input_ids"], whole["input_ids"][:, : length - 8])
+    just = sft_collator(hf.processor, items, length - images)([{"row": 1}])
+    assert torch.equal(just["input_ids"], whole["input_ids"])
     nothing = sft_collator(hf.processor, items, 3)([{"row": 1}])
     assert (nothing["labels"] == -100).all()
     assert (nothing["input_ids"] == hf.processor.image_token_id).sum() == (
@@ -324,7 +328,7 @@ def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
 def test_the_logged_loss_is_the_mean_over_the_batchs_answer_tokens(
     hf: HFModel, items: list[SFTItem], tmp_path: Path
 ) -> None:
-    once = Training(learning_rate=1e-3, batch_size=len(items))
+    once = Training(learning_rate=1e-3, batch_size=len(items), warmup_ratio=0.0)
     train(hf, items, tmp_path, training=once)
     logged = json.loads((tmp_path / "log.jsonl").read_text())["loss"]
     batch = sft_collator(hf.processor, items, None)([{"row": i} for i in range(len(items))])
