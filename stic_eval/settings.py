@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
-from stic_eval import tags
+from stic_eval.tags import ANSWER, THINKING, Pair
 
 Limit = int | float
 
@@ -129,14 +129,14 @@ class ThinkingConfig(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    tags: tuple[tags.Pair, ...] = tags.THINKING
-    answer_tags: tuple[tags.Pair, ...] = tags.ANSWER
+    tags: tuple[Pair, ...] = THINKING
+    answer_tags: tuple[Pair, ...] = ANSWER
     opened: bool = False
     max_new_tokens: int = Field(default=0, ge=0)
 
     @field_validator("tags", "answer_tags")
     @classmethod
-    def _told_apart(cls, value: tuple[tags.Pair, ...]) -> tuple[tags.Pair, ...]:
+    def _told_apart(cls, value: tuple[Pair, ...]) -> tuple[Pair, ...]:
         for open_, close in value:
             if not open_.strip() or not close.strip() or open_ == close:
                 raise ValueError("a pair is two different tags, e.g. [<think>, </think>]")
@@ -149,9 +149,9 @@ class ThinkingConfig(BaseModel):
         return {name: value for name, value in self.model_dump(mode="json").items() if value != fresh[name]}
 
     @property
-    def more_tags(self) -> tuple[tags.Pair, ...]:
+    def more_tags(self) -> tuple[Pair, ...]:
         """Tags that are no known ones."""
-        return tuple(p for p in (*self.tags, *self.answer_tags) if p not in (*tags.THINKING, *tags.ANSWER))
+        return tuple(p for p in (*self.tags, *self.answer_tags) if p not in (*THINKING, *ANSWER))
 
 
 def adapter_name(adapter: Path) -> str:

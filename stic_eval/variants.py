@@ -84,6 +84,8 @@ def decoding(benchmark: Benchmark, options: Mapping[str, Any]) -> dict[str, Any]
     """
     own, given = _apart(benchmark, options)
     how = _validated(benchmark, Decoding, given).model_dump(exclude_none=True)
+    if not how:
+        return {}
     generation = _varied(benchmark, own).generation
     if "top_p" in how and how.get("temperature", generation.temperature) <= 0:
         raise UserError(
