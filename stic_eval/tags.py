@@ -57,9 +57,10 @@ def split(text: str, tags: Sequence[Pair], answer_tags: Sequence[Pair] = (), ope
         tags: Opening and closing tags of what it thinks.
         answer_tags: Such around the answer. Where one pair stands there, what is in it is the answer; of
             several the tags alone are taken away.
-        opened: The prompt has ended with an opening tag.
+        opened: The prompt has ended with an opening tag; the text may have it nevertheless.
     """
-    answer, thinking = [], []
+    opened = opened and not text.lstrip().startswith(tuple(open_ for open_, _ in tags))
+    parts: list[tuple[bool, str]] = []  # whether it is thought, and the text
     at, stray = 0, False
     closing: Sequence[str] | None = [close for _, close in tags] if opened else None
     pattern = re.compile("|".join(re.escape(tag) for tag in _longest_first(tags)) or r"(?!)")
@@ -68,25 +69,21 @@ def split(text: str, tags: Sequence[Pair], answer_tags: Sequence[Pair] = (), ope
         if closing is not None:
             if tag not in closing:
                 continue  # the model speaks of tags
-            thinking.append(before)
+            parts.append((True, before))
             closing = None
         elif own := [close for open_, close in tags if open_ == tag]:
-            answer.append(before)
+            parts.append((False, before))
             closing = own
         else:
-            stray = stray or not thinking
-            thinking += [*answer, before]
-            answer = []
+            stray = stray or not any(thought for thought, _ in parts)
+            parts = [(True, part) for _, part in (*parts, (False, before))]
         at = found.end()
-    (answer if closing is None else thinking).append(text[at:])
     unclosed = closing is not None
-    if unclosed:
-        thinking, answer = [*answer, *thinking], []
-    said = "".join(answer)
-    if at or unclosed:
-        said = said.strip()
-    thought = "\n".join(part.strip() for part in thinking if part.strip())
-    return Split(_unwrapped(said, answer_tags), thought, unclosed, stray or opened)
+    parts = [(unclosed or thought, part) for thought, part in (*parts, (False, text[at:]))]
+    answer = "".join(part for thought, part in parts if not thought)
+    thinking = "\n".join(part.strip() for thought, part in parts if thought and part.strip())
+    answer = answer.strip() if len(parts) > 1 else answer  # without any tag as it stands
+    return Split(_unwrapped(answer, answer_tags), thinking, unclosed, stray or opened)
 
 
 def _longest_first(tags: Sequence[Pair]) -> list[str]:
