@@ -117,7 +117,9 @@ class SticEval(lmms):  # type: ignore[misc]
 
         bar = tqdm(total=len(requests), desc="Model Responding")
         unclosed = 0
-        for request, response in ThinkingVLM(self._answerer(), ThinkingConfig()).generate(asked()):
+        answerer = self._answerer()
+        thinking = ThinkingVLM(answerer.generate, answerer.fingerprint, ThinkingConfig())
+        for request, response in thinking.generate(asked()):
             unclosed += response.unclosed
             number = waiting[request].popleft()
             context, kwargs = requests[number].args[:2]

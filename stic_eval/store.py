@@ -246,12 +246,12 @@ class ResponseStore:
             for start in range(0, len(keys), 500):
                 part = keys[start : start + 500]
                 marks = ",".join("?" * len(part))
-                for key, *fields, thinking in self._db.execute(
+                for key, text, count, reason, seconds, thinking in self._db.execute(
                     "SELECT key, r.text, n_tokens, finish_reason, seconds, coalesce(t.text, '')"
                     f" FROM responses r LEFT JOIN thinking t USING (key) WHERE key IN ({marks})",
                     part,
                 ):
-                    found[key] = Response(*fields, thinking=thinking)
+                    found[key] = Response(text, count, reason, seconds, thinking=thinking)
         return found
 
     def put_many(self, responses: Mapping[str, Response], *, replace: bool = False) -> None:

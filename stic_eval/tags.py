@@ -5,7 +5,7 @@ Tags that models are known to write:
 - `<think>`, `</think>`: Qwen3-VL-Thinking, Qwen3.5, ERNIE-4.5-VL-Thinking (their chat templates write the
   first one, so that a text begins within the thinking), GLM-4.1V, 4.5V, 4.6V;
 - `◁think▷`, `◁/think▷`: Kimi-VL-Thinking;
-- `[THINK]`, `[/THINK]`: Magistral and Ministral 3;
+- `[THINK]`, `[/THINK]`: Magistral;
 - `<|channel>thought`, `<channel|>`: Gemma 4.
 
 Around the answer GLM-4.1V writes `<answer>`, `</answer>`, and GLM of all versions `<|begin_of_box|>`,

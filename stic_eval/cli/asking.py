@@ -113,24 +113,22 @@ def _rechecked(
     In float32 on a CPU it does not, which tests prove. A model that was not loaded is not loaded for this.
     """
     from stic_eval.evals.solvers import question
-    from stic_eval.models.thinking import answered, with_room
+    from stic_eval.models.thinking import ThinkingVLM
 
     exact = session.dtype == "float32" and session.config.quantization is None
     exact = exact and machine.device_of(session.config.device) == "cpu"
     if session.config.engine == "openai" or exact or not session.loaded:
         return summary
-    how = session.config.thinking
-    bound = benchmark.generation.max_new_tokens + how.max_new_tokens
+    bound = benchmark.generation.max_new_tokens + session.config.thinking.max_new_tokens
     most = max(1, min(_RECHECKED, _TOKENS // bound))
     some = asked[:: max(1, len(asked) // most)][:most]
     requests = {question(sample, benchmark.generation): record for sample, record in some}
     model = session.base_with(session.train(variant))
-    asked_again = model.one_by_one(with_room(request, how.max_new_tokens) for request in requests)
+    alone = ThinkingVLM(model.one_by_one, model.fingerprint, session.config.thinking)
     with session.report.step(f"{variant.label}: {benchmark.title}, one at a time", len(requests)) as progress:
         otherwise = 0
-        for done, (request, response) in enumerate(asked_again, 1):
-            record = requests[with_room(request, -how.max_new_tokens)]
-            otherwise += answered(response, how).text != record.response
+        for done, (request, response) in enumerate(alone.generate(requests), 1):
+            otherwise += response.text != requests[request].response
             progress.update(done, len(requests))
     return replace(summary, rechecked=len(requests), otherwise=otherwise)
 
@@ -139,7 +137,8 @@ def _answering(session: Session, variant: Variant) -> VLM:
     """Who answers for a variant, behind the cache, without what it thinks."""
     from stic_eval.models.thinking import ThinkingVLM
 
-    return ThinkingVLM(_cached(session, variant), session.config.thinking)
+    cached = _cached(session, variant)
+    return ThinkingVLM(cached.generate, cached.fingerprint, session.config.thinking)
 
 
 def _cached(session: Session, variant: Variant) -> CachedVLM:

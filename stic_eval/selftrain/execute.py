@@ -128,7 +128,7 @@ def run_stage(
     def vlm(adapter: Path | None) -> VLM:
         own = adapter_fingerprint(fingerprint, adapter)
         cached = CachedVLM(lambda: model(adapter), own, responses())
-        return _Counted(ThinkingVLM(cached, thinking), asked)
+        return _Counted(ThinkingVLM(cached.generate, own, thinking), asked)
 
     def likelihoods(adapter: Path | None, what: Sequence[tuple[Request, str]]) -> Iterator[Likelihood]:
         asked["scored"] += len(what)

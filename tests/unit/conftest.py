@@ -172,7 +172,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     module("stic_eval.models.hf", model_fingerprint=lambda model, revision: content_key(model), HFModel=None)
     module(
         "stic_eval.models.cached",
-        CachedVLM=lambda make, fingerprint, store: SimpleNamespace(fingerprint=fingerprint),
+        CachedVLM=lambda make, fingerprint, store: SimpleNamespace(generate=None, fingerprint=fingerprint),
     )
     module("stic_eval.selftrain.execute", stage_key=made.stage_key, run_stage=made.run_stage)
     module("stic_eval.evals.runner", evaluate=made.evaluate)
