@@ -28,13 +28,22 @@ HEAD = """\
 Written from the files in `benchmarks/` by `python -m bench.benchmarks_md`; change those, not this page.
 
 A protocol is chosen with `--protocol NAME`, any option with `-o benchmarks.<name>.<option>=<value>`. The
-table and every run's files name the variant. Decoding is greedy. Rows come from the hub at the revision
+table and every run's files name the variant. Rows come from the hub at the revision
 given here, from a local copy of it, from VLMEvalKit's TSV (`-o rows.<name>=vlmeval`), or from a folder in
 one of the layouts listed (`-o rows.<name>=FOLDER`). Unscored answers are counted and left out, never taken
 for wrong.
 
 A *departure* is a difference to lmms-eval that is meant. Scoring has no others: the tests in
 `tests/parity/` compare it with lmms-eval's own functions on at least 10,000 generated answers a benchmark.
+
+Decoding is greedy, up to as many new tokens as the variant says. Of every benchmark, those of plug-ins and
+`lmms:` tasks as well, it is changed by `-o benchmarks.<name>.max_new_tokens=4096`, `.temperature=0.7`,
+`.top_p=0.9` and `.stop=["..."]` (texts of which the first that appears ends the answer and is left out).
+What is changed is part of the evaluation's key, and the table says it beside the protocol. Under `lmms`,
+answers to TextVQA, LLaVA-Bench and MMBench end before `ASSISTANT:`, as the tasks' `until` has it in lmms-eval
+0.7.3; its `llava_hf` reads that and does not act on it, its models of Qwen2-VL and others do.
+
+What a model thinks before it answers is not scored: [models.md](models.md#models-that-think).
 """
 
 

@@ -29,7 +29,8 @@ class Options(BaseModel):
     """What may be chosen.
 
     Attributes:
-        protocol: `llava`: 1,024 new tokens; `lmms`: 4,096. The prompt is the bare question under both.
+        protocol: `llava`: 1,024 new tokens; `lmms`: 4,096, and the answer ends before
+            `ASSISTANT:`. The prompt is the bare question under both.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -242,7 +243,7 @@ def vary(options: Options) -> Benchmark:
             rows=60,
         ),
         to_sample=to_sample,
-        generation=Generation(max_new_tokens=4096 if lmms else 1024),
+        generation=Generation(max_new_tokens=4096 if lmms else 1024, stop=("ASSISTANT:",) if lmms else ()),
         score=score,
         aggregate=summarize,
         protocol=f"{who}: bare question; the judge's points relative to the reference answer's",

@@ -55,7 +55,8 @@ class Options(BaseModel):
 
     Attributes:
         protocol: `llava`: hint, question and options on lines of their own; `lmms`: hint and question
-            in one line, and `There are several options:` before them. Answers are read alike.
+            in one line, `There are several options:` before them, and the answer ends before `ASSISTANT:`.
+            Answers are read alike.
         evaluation: `circular`: a question is right if it is under every rotation, which is what
             the paper reports; `vanilla`: every question is asked once, with the options as
             they come first, and the score is the accuracy.
@@ -204,10 +205,10 @@ DEPARTURES = (
 
 def vary(options: Options) -> Benchmark:
     """The benchmark under a protocol and a way of evaluation."""
-    vanilla = options.evaluation == "vanilla"
+    lmms, vanilla = options.protocol == "lmms", options.evaluation == "vanilla"
     prompt = (
         "lmms-eval: hint and question, `There are several options:`"
-        if options.protocol == "lmms"
+        if lmms
         else "LLaVA-1.5: hint, question, options"
     )
     return Benchmark(
@@ -222,7 +223,7 @@ def vary(options: Options) -> Benchmark:
             rows=1164 if vanilla else 4329,
         ),
         to_sample=partial(to_sample, protocol=options.protocol),
-        generation=Generation(max_new_tokens=1024),
+        generation=Generation(max_new_tokens=1024, stop=("ASSISTANT:",) if lmms else ()),
         score=score,
         aggregate=summarize if vanilla else aggregate,
         protocol=f"{prompt}, letter asked for; {options.evaluation} accuracy, unread is wrong",

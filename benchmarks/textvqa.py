@@ -49,7 +49,8 @@ class Options(BaseModel):
 
     Attributes:
         protocol: `llava`: the question with the row's OCR tokens, 128 new tokens; `lmms`: without them,
-            1,024 new tokens, which is what lmms-eval's LLaVA takes where a task sets no bound.
+            1,024 new tokens, which is what lmms-eval's LLaVA takes where a task sets no bound, and the answer
+            ends before `ASSISTANT:`.
         ocr: Whether the prompt has the OCR tokens. Left out, it is as the protocol has it, and rows of a
             file without the column (VLMEvalKit's) are asked without; `true` refuses such rows.
     """
@@ -201,7 +202,7 @@ def vary(options: Options) -> Benchmark:
             "lmms-lab/textvqa", "validation", revision="9c0699cd19768ac5ab97568f6b3cbac4c0062884", rows=5000
         ),
         to_sample=partial(to_sample, protocol=options.protocol, ocr=options.ocr),
-        generation=Generation(max_new_tokens=1024 if lmms else 128),
+        generation=Generation(max_new_tokens=1024 if lmms else 128, stop=("ASSISTANT:",) if lmms else ()),
         score=score,
         aggregate=summarize,
         protocol=(

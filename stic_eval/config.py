@@ -18,11 +18,20 @@ from pydantic import BaseModel, ValidationError
 from stic_eval import layers, registry
 from stic_eval.errors import UserError
 from stic_eval.layers import preset_names, read_file, read_preset
-from stic_eval.settings import DarConfig, JudgeConfig, Limit, RunConfig, ServerConfig, TrainingConfig
-from stic_eval.variants import protocols, with_options
+from stic_eval.settings import (
+    DarConfig,
+    JudgeConfig,
+    Limit,
+    RunConfig,
+    ServerConfig,
+    ThinkingConfig,
+    TrainingConfig,
+)
+from stic_eval.variants import complete, protocols
 
 __all__ = [
-    "DarConfig", "JudgeConfig", "Limit", "RunConfig", "ServerConfig", "TrainingConfig", "load", "of_the_run",
+    "DarConfig", "JudgeConfig", "Limit", "RunConfig", "ServerConfig", "ThinkingConfig", "TrainingConfig",
+    "load", "of_the_run",
     "preset_names", "read_file", "read_preset",
 ]  # fmt: skip
 
@@ -150,9 +159,9 @@ def benchmarks(config: RunConfig) -> dict[str, dict[str, Any]]:
         known |= set(protocols(benchmark))
         if config.protocol in protocols(benchmark):
             options.setdefault("protocol", config.protocol)
-        with_options(benchmark, options)
-        if benchmark.options is not None:
-            found[name] = benchmark.options.model_validate(options).model_dump(mode="json")
+        chosen = complete(benchmark, options)
+        if benchmark.options is not None or chosen:
+            found[name] = chosen
     if config.protocol is not None and config.protocol not in known:
         names = ", ".join(sorted(known)) or "none"
         raise UserError(f"--protocol {config.protocol}: none of the benchmarks has it (there is {names})")

@@ -7,6 +7,7 @@ imports lmms-eval.
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,8 +17,11 @@ from lmms_eval.api.instance import GenerationResult, TokenCounts
 from lmms_eval.api.model import lmms
 
 from stic_eval.errors import UserError
-from stic_eval.evals.lmms.asking import cut, generation, stops, without_places
+from stic_eval.evals.lmms.asking import generation, stops, without_places
 from stic_eval.evals.solvers import seeded
+from stic_eval.models.detokenize import cut
+from stic_eval.models.thinking import ThinkingVLM
+from stic_eval.settings import ThinkingConfig
 
 if TYPE_CHECKING:
     from stic_eval.models.hf import HFModel
@@ -93,7 +97,8 @@ class SticEval(lmms):  # type: ignore[misc]
         """Answers in the order of the requests, each up to the first text of its `until`.
 
         A task's `<image>` placeholders are taken out: images stand in front of the text. Requests that
-        sample have seeds of their own, by document and repetition.
+        sample have seeds of their own, by document and repetition. What a model thinks is left out before
+        its answer is cut; of one that is cut while it thinks there is no answer, and the text is empty.
         """
         from tqdm import tqdm  # type: ignore[import-untyped]
 
@@ -111,7 +116,11 @@ class SticEval(lmms):  # type: ignore[misc]
                 yield request
 
         bar = tqdm(total=len(requests), desc="Model Responding")
-        for request, response in self._answerer().generate(asked()):
+        unclosed = 0
+        answerer = self._answerer()
+        thinking = ThinkingVLM(answerer.generate, answerer.fingerprint, ThinkingConfig())
+        for request, response in thinking.generate(asked()):
+            unclosed += response.unclosed
             number = waiting[request].popleft()
             context, kwargs = requests[number].args[:2]
             text = cut(response.text, stops(kwargs))
@@ -119,6 +128,12 @@ class SticEval(lmms):  # type: ignore[misc]
             self.cache_hook.add_partial("generate_until", (context, kwargs), text)
             bar.update()
         bar.close()
+        if unclosed:
+            print(
+                f"--model stic_eval: {unclosed} of {len(requests)} answers were cut while the model was "
+                "thinking, and are empty; give more room: --gen_kwargs max_new_tokens=...",
+                file=sys.stderr,
+            )
         return [answer for answer in found if answer is not None]
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[GenerationResult]:

@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
+from stic_eval.tags import ANSWER, THINKING, Pair
+
 Limit = int | float
 Shown = Literal["as_generated", "single_tile"]  # how images are shown to a model that is trained
 
@@ -128,6 +130,45 @@ class ServerConfig(BaseModel):
         return value.rstrip("/") if value else None
 
 
+class ThinkingConfig(BaseModel):
+    """How what a model thinks is told from what it answers, and what room it has for it.
+
+    Attributes:
+        tags: Pairs of tags around what is thought; none: all that a model writes is its answer.
+        answer_tags: Pairs of tags around the answer. Where one such pair stands in it, what is between is the
+            answer; of several the tags alone are taken away.
+        opened: Every prompt ends with an opening tag, so that an answer without any tag is cut thinking. A
+            model in this process shows that itself, and of a server it is concluded from answers that only
+            close a tag.
+        max_new_tokens: Added to the bound on the tokens of every answer; there is one bound for both.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    tags: tuple[Pair, ...] = THINKING
+    answer_tags: tuple[Pair, ...] = ANSWER
+    opened: bool = False
+    max_new_tokens: int = Field(default=0, ge=0)
+
+    @field_validator("tags", "answer_tags")
+    @classmethod
+    def _told_apart(cls, value: tuple[Pair, ...]) -> tuple[Pair, ...]:
+        for open_, close in value:
+            if not open_.strip() or not close.strip() or open_ == close:
+                raise ValueError("a pair is two different tags, e.g. [<think>, </think>]")
+        return value
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """What of it differs from the defaults."""
+        fresh = ThinkingConfig().model_dump(mode="json")
+        return {name: value for name, value in self.model_dump(mode="json").items() if value != fresh[name]}
+
+    @property
+    def more_tags(self) -> tuple[Pair, ...]:
+        """Tags that are no known ones."""
+        return tuple(p for p in (*self.tags, *self.answer_tags) if p not in (*THINKING, *ANSWER))
+
+
 def adapter_name(adapter: Path) -> str:
     """What an adapter is called: by its folder, or by the one above if that is just `adapter`."""
     folder = adapter.resolve()
@@ -176,6 +217,7 @@ class RunConfig(BaseModel):
         seeds: Training seeds. Test rows do not depend on them.
         dar: Describe-and-respond; `true`, `false`, `only` and `null` are short for its `use`.
         training: What holds for all training.
+        thinking: How what a model thinks is told from what it answers.
         engine: `hf` loads the model here, `openai` asks a server that has it.
         server: That server.
         device: `auto`, `cpu`, `cuda`, `mps`.
@@ -215,6 +257,7 @@ class RunConfig(BaseModel):
     seeds: tuple[int, ...] = (0,)
     dar: DarConfig = DarConfig()
     training: TrainingConfig = TrainingConfig()
+    thinking: ThinkingConfig = ThinkingConfig()
     engine: Literal["hf", "openai"] = "hf"
     server: ServerConfig = ServerConfig()
     device: str = "auto"
@@ -342,6 +385,7 @@ class RunConfig(BaseModel):
         # What came to runs later is left out where it is not used, so that the others keep their keys.
         aside |= {name for name in ("pairs_file", "adapters") if not getattr(self, name)}
         aside |= {"training"} if self.training == TrainingConfig() else set()
+        aside |= set() if self.thinking.changed else {"thinking"}
         content = {**self.model_dump(mode="json", exclude=aside), "judge": self.judge.grading}
         if self.adapters:
             content["adapters"] = [_adapter_content(folder) for folder in self.adapters]

@@ -94,6 +94,8 @@ def request_key(request: Request) -> str:
             "top_p": generation.top_p,
             "seed": generation.seed,
         }
+    if generation.stop:
+        decoding["stop"] = generation.stop
     return content_key(
         {
             "version": REQUEST_VERSION,
@@ -227,6 +229,10 @@ class ResponseStore:
                 " n_tokens INTEGER NOT NULL, finish_reason TEXT NOT NULL, seconds REAL NOT NULL)"
                 " WITHOUT ROWID"
             )
+            # What servers give apart from the text. Beside it, so that other versions can use the file.
+            self._db.execute(
+                "CREATE TABLE IF NOT EXISTS thinking (key TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID"
+            )
         except (OSError, sqlite3.Error) as error:
             raise UserError(
                 f"cannot use the response cache {self.path}: {error}; delete that file or set STIC_EVAL_CACHE"
@@ -240,12 +246,12 @@ class ResponseStore:
             for start in range(0, len(keys), 500):
                 part = keys[start : start + 500]
                 marks = ",".join("?" * len(part))
-                for key, *fields in self._db.execute(
-                    "SELECT key, text, n_tokens, finish_reason, seconds FROM responses"
-                    f" WHERE key IN ({marks})",
+                for key, text, count, reason, seconds, thinking in self._db.execute(
+                    "SELECT key, r.text, n_tokens, finish_reason, seconds, coalesce(t.text, '')"
+                    f" FROM responses r LEFT JOIN thinking t USING (key) WHERE key IN ({marks})",
                     part,
                 ):
-                    found[key] = Response(*fields)
+                    found[key] = Response(text, count, reason, seconds, thinking=thinking)
         return found
 
     def put_many(self, responses: Mapping[str, Response], *, replace: bool = False) -> None:
@@ -256,9 +262,16 @@ class ResponseStore:
             replace: Let the new ones take the place of those that are there.
         """
         rule = "REPLACE" if replace else "IGNORE"
+        new = "" if replace else " WHERE NOT EXISTS (SELECT 1 FROM responses WHERE key = ?1)"
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
             try:
+                if replace:
+                    self._db.executemany("DELETE FROM thinking WHERE key = ?", [(key,) for key in responses])
+                self._db.executemany(
+                    f"INSERT OR REPLACE INTO thinking SELECT ?1, ?2{new}",
+                    [(key, response.thinking) for key, response in responses.items() if response.thinking],
+                )
                 self._db.executemany(
                     f"INSERT OR {rule} INTO responses VALUES (?, ?, ?, ?, ?)",
                     [(k, r.text, r.n_tokens, r.finish_reason, r.seconds) for k, r in responses.items()],

@@ -273,7 +273,8 @@ def _server(given: dict[str, Any]) -> dict[str, Any]:
 def of_benchmark(benchmark: str, item: str) -> str:
     """An `-o` item of a command about one benchmark as `run` would have it."""
     head = item.partition("=")[0].partition(".")[0].strip()
-    return item if head in ("benchmarks", "benchmark_options", "judge") else f"benchmarks.{benchmark}.{item}"
+    apart = ("benchmarks", "benchmark_options", "judge", "thinking")
+    return item if head in apart else f"benchmarks.{benchmark}.{item}"
 
 
 def go_offline(offline: bool | None) -> None:

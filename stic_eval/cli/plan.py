@@ -224,6 +224,7 @@ def evaluation_key(
     return content_key(
         {
             **({"plug-in": theirs} if theirs else {}),
+            **({"thinking": config.thinking.changed} if config.thinking.changed else {}),
             "benchmark": [benchmark.name, benchmark.version, config.benchmark_options.get(benchmark.name)],
             "judge": judge,
             "code": _code_hash(tuple(code)),

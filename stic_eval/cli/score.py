@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from stic_eval.evals import runner
     from stic_eval.evals.benchmark import Benchmark
     from stic_eval.evals.predictions import Prediction, Predictions
+    from stic_eval.settings import ThinkingConfig
     from stic_eval.types import Record, Sample, Summary
 
 _SHOWN = 5
@@ -75,7 +76,7 @@ def score(
     from stic_eval.evals.predictions import read_predictions
     from stic_eval.printable import printable
     from stic_eval.store import atomic_write, cache_dir
-    from stic_eval.variants import with_options
+    from stic_eval.variants import decoding, with_options
 
     benchmark = registry.benchmarks().get(benchmark).name
     # A run's settings, of which only the benchmark's and the judge's are used: said in one way everywhere.
@@ -96,12 +97,17 @@ def score(
             "judge_max_requests": judge_max_requests,
         },
     )
-    chosen = with_options(registry.benchmarks().get(benchmark), built.benchmark_options.get(benchmark, {}))
+    options = built.benchmark_options.get(benchmark, {})
+    chosen = with_options(registry.benchmarks().get(benchmark), options)
+    if asked_for := decoding(registry.benchmarks().get(benchmark), options):
+        raise UserError(
+            f"-o benchmarks.{benchmark}.{next(iter(asked_for))}: is for asking, and these answers are there"
+        )
     given = read_predictions(predictions)
     where, asked, found = _matched(chosen, given, rows)
     if answered_only:
         asked = [sample for sample in asked if sample.id in found]
-    answered = _answered(chosen, asked, found, predictions.name)
+    answered = _answered(chosen, asked, found, predictions.name, built.thinking)
     if json_out is not None and json_out.is_dir():
         raise UserError(f"--json {json_out}: is a folder; give a file")
     grader = grading.judge_of(built.judge, cache_dir(), fresh=not resume)
@@ -161,22 +167,36 @@ def _matched(
 
 
 def _answered(
-    chosen: Benchmark, asked: Sequence[Sample], found: Mapping[str, Prediction], name: str
+    chosen: Benchmark,
+    asked: Sequence[Sample],
+    found: Mapping[str, Prediction],
+    name: str,
+    how: ThinkingConfig,
 ) -> list[runner.Answered]:
     """Every sample with its answer and the rules' verdict; unscored where there is no answer."""
+    from dataclasses import replace
+
     from stic_eval.evals import runner
+    from stic_eval.models.thinking import answered as without_thinking
     from stic_eval.types import Response, Score
 
     answered = []
     for sample in asked:
         item = found.get(sample.id)
+        response = Response("", 0, "stop")
         if item is None:
             verdict = Score(None, why=f"no answer in {name}")
         else:
-            verdict = runner.verdict_of(chosen, sample, item.response, item.extraction)
-        response = Response("" if item is None else item.response, 0, "stop")
+            response = Response(item.response, 0, "stop", thinking=item.thinking)
+            if item.unclosed is None:
+                response = without_thinking(response, how)
+            if response.unclosed or item.unclosed:
+                response = replace(response, unclosed=True)
+                verdict = Score(None, why=runner.UNCLOSED)
+            else:
+                verdict = runner.verdict_of(chosen, sample, response.text, item.extraction)
         answered.append(runner.Answered(sample, response, verdict))
-    return answered
+    return runner.cut_thinking(answered, finished=True)
 
 
 def print_summary(benchmark: Benchmark, summary: Summary, grader: str) -> None:

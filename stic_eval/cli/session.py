@@ -90,7 +90,8 @@ class Session:
         """The base model's content, its weights' type, how they are packed, and attention, if it is named."""
         if self.config.engine == "openai":
             return self.model_fingerprint
-        ways = [self.config.quantization, self.config.attn]
+        # Tags that are no known ones may be tokens that answers are given without.
+        ways = [self.config.quantization, self.config.attn, self.config.thinking.more_tags]
         return content_key([self.model_fingerprint, self.dtype, *(way for way in ways if way)])
 
     @cached_property
@@ -113,6 +114,7 @@ class Session:
                 attn=config.attn,
                 quantization=config.quantization,
                 gradient_checkpointing=config.gradient_checkpointing,
+                tags=config.thinking.more_tags,
             )
         for adapter in config.adapters:
             _ = base.with_adapter(adapter).model  # one that does not fit is told of before hours of work
@@ -264,19 +266,23 @@ class Session:
             responses=lambda: self.responses,
             store=self.stages,
             report=self.report,
+            thinking=self.config.thinking,
         )
 
     def keyed(self, variant: Variant) -> list[tuple[Stage, str]]:
         """The stages of a variant with their content keys, the first first; none for a server's adapter."""
         if self.config.engine == "openai":
             return []
-        from stic_eval.selftrain.execute import stage_key
-
         known: dict[int, str] = {}
         return [
-            (stage, stage_key(stage, self.inputs.data, self.fingerprint, variant.seed or 0, known))
-            for stage in plan.stages(variant.plan.adapter)
+            (stage, self._stage_key(stage, variant, known)) for stage in plan.stages(variant.plan.adapter)
         ]
+
+    def _stage_key(self, stage: Stage, variant: Variant, known: dict[int, str]) -> str:
+        from stic_eval.selftrain.execute import stage_key
+
+        how = self.config.thinking
+        return stage_key(stage, self.inputs.data, self.fingerprint, variant.seed or 0, known, thinking=how)
 
     def trained(self, variant: Variant) -> list[runs.Trained]:
         """What a variant's adapter came from, as far as the cache has it."""
@@ -307,8 +313,6 @@ class Session:
 
     def evaluation_key(self, benchmark: Benchmark, variant: Variant) -> str:
         """Content key of one evaluation."""
-        from stic_eval.selftrain.execute import stage_key
-
         adapter: str | None = None
         if self.config.engine == "openai":
             name = plan.served(self.config, variant)
@@ -316,7 +320,7 @@ class Session:
         elif variant.adapter is not None:
             adapter = self.adapted(variant.adapter)
         elif variant.plan.adapter is not None:
-            adapter = stage_key(variant.plan.adapter, self.inputs.data, self.fingerprint, variant.seed or 0)
+            adapter = self._stage_key(variant.plan.adapter, variant, {})
         prompt = inputs.describe_prompt(self.config)
         judge = grading.identity(self.judge) if benchmark.judging else None
         return plan.evaluation_key(self.config, benchmark, variant, self.fingerprint, adapter, prompt, judge)
@@ -414,7 +418,8 @@ class Session:
     def _save(self, entries: Sequence[runs.Entry]) -> runs.Scores:
         notes = serving.notes(self.config, self.variants, self.dtype)
         notes += trained(entries, self.config.training.images)
-        notes += asking.rounding((s for entry in entries for s in entry.summaries.values()), self.dtype)
+        summaries = [summary for entry in entries for summary in entry.summaries.values()]
+        notes += asking.thinking(summaries, self.config.thinking) + asking.rounding(summaries, self.dtype)
         scores = runs.Scores(self.config.name, self.columns(), list(entries), notes, self.config.model)
         runs.save(scores, self.folder)
         return scores

@@ -88,8 +88,7 @@ def _benchmark(shown: Benchmark) -> None:
     names = ("title", "version", "variant", "protocol", "metric", "source", "vlmeval", "generation", "judged")
     _origin(registry.benchmarks().file(shown.name))
     _print(shown, names)
-    if shown.options is not None:
-        _options(shown)
+    _options(shown)
 
 
 def _method(shown: Method) -> None:
@@ -127,12 +126,18 @@ def _options(benchmark: Benchmark) -> None:
     """A benchmark's options: default, and what else may be chosen."""
     from typing import Literal, get_args, get_origin
 
-    assert benchmark.options is not None
+    from stic_eval.variants import Decoding
+
+    own = benchmark.options.model_fields if benchmark.options is not None else {}
     print(f"options (-o benchmarks.{benchmark.name}.OPTION=VALUE):")
-    for name, field in benchmark.options.model_fields.items():
+    for name, field in own.items():
         choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
         rest = f" (one of {', '.join(map(str, choices))})" if len(choices) > 1 else ""
         print(f"  {name}: {_yaml(field.default).splitlines()[0]}{rest}")
+    for name in Decoding.model_fields:
+        if name not in own:
+            value = getattr(benchmark.generation, name)
+            print(f"  {name}: {list(value) if isinstance(value, tuple) else value}")
 
 
 def _run(folder: Path) -> None:
@@ -235,5 +240,7 @@ def _side_by_side(benchmark: str, identity: str, records: dict[str, Any]) -> Ite
         yield f"-- {printable(variant)}: {score}{why}"
         if record.get("description"):
             yield f"   description: {printable(record['description'])}"
+        if record.get("thinking"):
+            yield f"   thinking: {printable(str(record['thinking']))}"
         yield f"   response: {printable(record['response'])}"
     yield ""

@@ -35,6 +35,9 @@ class Prediction:
         extraction: The answer that somebody extracted from the response, if the file has one.
         prompt: What was asked, if the file tells.
         by_number: Whether `id` counts rows.
+        thinking: What was thought before, if the file has it apart.
+        unclosed: Whether it was cut while the model was thinking; None: the file does not say, and what was
+            thought may be part of the response.
     """
 
     id: str
@@ -43,6 +46,8 @@ class Prediction:
     extraction: str | None = None
     prompt: str | None = None
     by_number: bool = False
+    thinking: str = ""
+    unclosed: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -260,7 +265,7 @@ def _prediction(row: Mapping[str, Any], where: str) -> Prediction | None:
         return None
     if not isinstance(response, (str, int, float, type(None))):
         raise UserError(f"{where}: column {column} is {json.dumps(response)[:40]}, not a text")
-    prompt = row.get("prompt")
+    prompt, thinking, unclosed = row.get("prompt"), row.get("thinking"), row.get("unclosed")
     return Prediction(
         _identity(row, where, _IDS),
         # A judge is asked about the response: of an extraction alone, that is all there is.
@@ -268,6 +273,8 @@ def _prediction(row: Mapping[str, Any], where: str) -> Prediction | None:
         where,
         None if extraction is None else str(extraction),
         prompt if isinstance(prompt, str) else None,
+        thinking=thinking if isinstance(thinking, str) else "",
+        unclosed=unclosed if isinstance(unclosed, bool) else None,
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stic_eval.models import loading
 from stic_eval.models.fingerprint import adapter_fingerprint, model_fingerprint
+from stic_eval.tags import Pair
 from stic_eval.types import Likelihood, Request, Response
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class HFModel:
         attn: str | None = None,
         quantization: Literal["4bit", "8bit"] | None = None,
         gradient_checkpointing: bool | None = None,
+        tags: Sequence[Pair] = (),
     ) -> HFModel:
         """Loads a model and its processor.
 
@@ -72,6 +74,8 @@ class HFModel:
             attn: Implementation of attention, as transformers names it; None is its choice.
             quantization: Packs the weights by bitsandbytes.
             gradient_checkpointing: While training; None goes by device and size.
+            tags: More tags of what it may think or answer in: where they are special tokens, or the end of a
+                prompt, its answers have them nevertheless.
 
         Raises:
             UserError: There is no such model or device, it cannot be loaded, takes no images, or has no
@@ -89,6 +93,7 @@ class HFModel:
                 attn=attn,
                 quantization=quantization,
                 gradient_checkpointing=gradient_checkpointing,
+                tags=tags,
             )
         )
 

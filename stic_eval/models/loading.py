@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stic_eval.errors import UserError
 from stic_eval.models import memory
+from stic_eval.models.detokenize import Detokenizer, cut
 from stic_eval.models.fingerprint import local_model, model_fingerprint
 from stic_eval.models.kept import BoundedStore, PrefixStore
 from stic_eval.models.memory import Packed, free_bytes
 from stic_eval.models.room import out_of_memory
 from stic_eval.models.stills import load_processor
 from stic_eval.models.text import control_tokens
+from stic_eval.tags import ANSWER, THINKING, Pair, opening
 from stic_eval.types import Response
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ class Loaded:
     batch_size: int
     ends: frozenset[int]
     control: tuple[str, ...]
+    detokenizer: Detokenizer
+    tags: tuple[Pair, ...]  # of what it may think, and around answers
     batch_size_given: bool = False
     reuse: bool | Literal["always"] = True
     gradient_checkpointing: bool | None = None  # in training; None: as device and size suggest
@@ -85,13 +89,23 @@ class Loaded:
             for name, value in inputs.items()
         }
 
-    def response(self, tokens: Sequence[int], seconds: float) -> Response:
-        """An answer of these token ids, the end token included if there was one."""
-        text = self.processor.tokenizer.decode(
-            tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
+    def response(
+        self, tokens: Sequence[int], seconds: float, stop: Sequence[str] = (), prompt: str = ""
+    ) -> Response:
+        """An answer, with the tag in front of it that the prompt ends with.
+
+        Args:
+            tokens: Ids, the end token included if there was one.
+            seconds: That it took.
+            stop: Texts that end it.
+            prompt: What it answers, or the end of it.
+        """
+        said = self.detokenizer.text(tokens)
+        text = cut(said, stop)
+        ended = tokens[-1] in self.ends or len(text) < len(said)
+        return Response(
+            opening(prompt, self.tags) + text.strip(), len(tokens), "stop" if ended else "length", seconds
         )
-        reason: Literal["stop", "length"] = "stop" if tokens[-1] in self.ends else "length"
-        return Response(text.strip(), len(tokens), reason, seconds)
 
     @property
     def workers(self) -> int:
@@ -111,6 +125,7 @@ def load(
     attn: str | None = None,
     quantization: Packed | None = None,
     gradient_checkpointing: bool | None = None,
+    tags: Sequence[Pair] = (),
 ) -> Loaded:
     """Loads a model and its processor; see `HFModel.load`."""
     from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig
@@ -157,6 +172,7 @@ def load(
     if ends is None:
         raise UserError(f"--model {model}: says nowhere which token ends an answer (eos_token_id)")
     ends = sorted({int(end) for end in (ends if isinstance(ends, list) else [ends])})
+    tags = (*THINKING, *ANSWER, *tags)
     # Decoding is what a request says, not the penalties and temperatures that a checkpoint brings.
     base.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=tokenizer.pad_token_id)
     return Loaded(
@@ -168,6 +184,8 @@ def load(
         batch_size=_batch_size(where) if batch_size == "auto" else batch_size,
         ends=frozenset(ends),
         control=control_tokens(processor),
+        detokenizer=Detokenizer(tokenizer, tags),
+        tags=tags,
         batch_size_given=batch_size != "auto",
         reuse=reuse,
         gradient_checkpointing=gradient_checkpointing,

@@ -217,6 +217,7 @@ class Passes:
         for row, token in zip(rows, tokens.tolist(), strict=True):
             if not row.done:
                 row.tokens.append(token)
-                over = len(row.tokens) >= row.prompt.request.generation.max_new_tokens
-                row.done = over or token in self._loaded.ends
+                how = row.prompt.request.generation
+                over = len(row.tokens) >= how.max_new_tokens or token in self._loaded.ends
+                row.done = over or self._loaded.detokenizer.stops(row.tokens, how.stop)
         return tokens

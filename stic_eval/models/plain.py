@@ -59,7 +59,8 @@ def answers(
             rows = _answered(loaded, adapter, key, batch[:most])
             seconds = (time.perf_counter() - start) / len(rows)
             for asked, tokens in zip(batch, rows, strict=False):
-                yield asked.request, loaded.response(tokens, seconds)
+                stop = asked.request.generation.stop
+                yield asked.request, loaded.response(tokens, seconds, stop, asked.prompt)
 
 
 def _batches(asked: Sequence[_Asked], most: int) -> Iterator[list[_Asked]]:
@@ -68,7 +69,7 @@ def _batches(asked: Sequence[_Asked], most: int) -> Iterator[list[_Asked]]:
     for one in asked:
         how, images = one.request.generation, one.request.images
         noisy = any(image.diffusion for image in images)
-        groups[how.max_new_tokens, how.temperature, how.top_p, len(images), noisy].append(one)
+        groups[how.max_new_tokens, how.temperature, how.top_p, how.stop, len(images), noisy].append(one)
     for key, group in groups.items():
         group.sort(key=lambda one: len(one.prompt), reverse=True)
         size = 1 if key[-1] else most
@@ -99,7 +100,9 @@ def _answered(loaded: Loaded, adapter: Path | None, key: str, batch: Sequence[_A
         if len(batch) == 1 and not len(loaded.prefixes):
             raise too_small(loaded.device) from error
     else:
-        return [_cut(row, loaded.ends) for row in output.sequences[:, width:].tolist()]
+        rows = [_cut(row, loaded.ends) for row in output.sequences[:, width:].tolist()]
+        stop = batch[0].request.generation.stop
+        return [list(loaded.detokenizer.ended(row, stop)) for row in rows]
     # Outside of the handler, which keeps the failed attempt's tensors alive.
     loaded.prefixes.clear()
     release(loaded.device)
@@ -115,7 +118,7 @@ def generated(
     loaded: Loaded, adapter: Path | None, key: str, batch: Sequence[_Asked], **wanted: Any
 ) -> tuple[Any, int]:
     """What transformers' `generate` gives for a batch, and how many tokens its prompts have."""
-    from transformers import GenerationConfig, LogitsProcessorList
+    from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
     first = batch[0].request.generation
     processors = LogitsProcessorList()
@@ -132,10 +135,19 @@ def generated(
         **wanted,
     )
     inputs = _inputs(loaded, batch)
+    width = inputs["input_ids"].shape[1]
+
+    def stopped(ids: torch.Tensor, scores: Any, **how: Any) -> torch.Tensor:
+        found = [loaded.detokenizer.stops(row, first.stop) for row in ids[:, width:].tolist()]
+        return torch.tensor(found, device=ids.device)
+
+    criteria = StoppingCriteriaList([stopped] if first.stop else [])
     model = loaded.attach(adapter, key)
     with torch.inference_mode():
-        output = model.generate(**inputs, generation_config=config, logits_processor=processors)
-    return output, inputs["input_ids"].shape[1]
+        output = model.generate(
+            **inputs, generation_config=config, logits_processor=processors, stopping_criteria=criteria
+        )
+    return output, width
 
 
 def asked(loaded: Loaded, request: Request) -> _Asked:

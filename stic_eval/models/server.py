@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from stic_eval.errors import UserError
 from stic_eval.models.api import Chat, Client, Endpoint, Failure, Reply
+from stic_eval.models.detokenize import cut
 from stic_eval.models.encoded import encoded, media_type
 from stic_eval.store import content_key
 from stic_eval.types import Request, Response
@@ -77,19 +78,21 @@ def _answer(client: Client, request: Request) -> Response:
         temperature=0.0 if greedy else how.temperature,
         seed=None if greedy else how.seed,
         top_p=1.0 if greedy else how.top_p,
+        stop=how.stop,
     )
     try:
         reply = client.ask(chat)
     except Failure as failure:
         return Response("", 0, "failed", why=str(failure))
-    return _response(reply)
+    return _response(reply, how.stop)
 
 
-def _response(reply: Reply) -> Response:
+def _response(reply: Reply, stop: Sequence[str]) -> Response:
     if reply.finish_reason == "content_filter":  # what is left of the text is not what the model said
         return Response("", 0, "failed", reply.seconds, why="cut by the server's content filter")
     finish: Any = "length" if reply.finish_reason == "length" else "stop"
-    return Response(reply.text.strip(), reply.n_tokens, finish, reply.seconds)
+    text = cut(reply.text, stop).strip()  # some servers leave in what ended it
+    return Response(text, reply.n_tokens, finish, reply.seconds, thinking=reply.thinking.strip())
 
 
 def _messages(request: Request) -> list[dict[str, Any]]:

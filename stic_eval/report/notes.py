@@ -156,9 +156,17 @@ def _column(column: Column, rows: Sequence[Row]) -> list[str]:
     unscored = max((cell.unscored for cell in cells), default=0)
     parts = [f"n = {'/'.join(map(str, counts)) or '0'}"]
     parts += [f"{unscored} unscored"] if unscored else []
+    parts += _cut_thinking(column.name, rows)
     parts += [column.protocol] if column.protocol else []
     parts += [column.grader] if column.grader else []
     return parts + _share_judged(column.name, rows)
+
+
+def _cut_thinking(column: str, rows: Sequence[Row]) -> list[str]:
+    """How many answers were cut while the model was thinking, the most in a row; nothing where none was."""
+    summaries = [summary for row in rows for summary in row.variant.summaries.get(column, ())]
+    most = max((summary.unclosed for summary in summaries), default=0)
+    return [f"{most} answers cut while the model was thinking"] if most else []
 
 
 def _share_judged(column: str, rows: Sequence[Row]) -> list[str]:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from stic_eval.errors import RunError
 from stic_eval.models.cached import CachedVLM, cached_likelihoods
 from stic_eval.models.fingerprint import adapter_fingerprint
+from stic_eval.models.thinking import ThinkingVLM
 from stic_eval.selftrain.method import Data, Report, Stage, StageContext
+from stic_eval.settings import ThinkingConfig
 from stic_eval.source import foreign
 from stic_eval.store import REQUEST_VERSION, ResponseStore, StageStore, content_key
 from stic_eval.types import Likelihood, Request, Response
@@ -21,11 +23,18 @@ if TYPE_CHECKING:
     from stic_eval.models.base import VLM
     from stic_eval.models.hf import HFModel
 
+_THINKING = ThinkingConfig()
 _PACKAGES = ("stic-eval", "torch", "transformers", "trl", "peft")
 
 
 def stage_key(
-    stage: Stage, data: Data, fingerprint: str, seed: int, known: dict[int, str] | None = None
+    stage: Stage,
+    data: Data,
+    fingerprint: str,
+    seed: int,
+    known: dict[int, str] | None = None,
+    *,
+    thinking: ThinkingConfig = _THINKING,
 ) -> str:
     """The content key (64 hex digits) of what a stage puts out.
 
@@ -36,6 +45,7 @@ def stage_key(
         seed: The run's.
         known: Keys that were computed before with the same other arguments, by the stages' identity; a
             stage may be needed along many paths.
+        thinking: How what the model thinks is told from its answers; in keys where it is not the default.
 
     Raises:
         TypeError: A parameter has no content key (it is no JSON value).
@@ -47,7 +57,7 @@ def stage_key(
         "name": stage.name,
         "version": stage.version,
         "params": stage.params,
-        "needs": [stage_key(need, data, fingerprint, seed, known) for need in stage.needs],
+        "needs": [stage_key(need, data, fingerprint, seed, known, thinking=thinking) for need in stage.needs],
         "reads": {kind: data.key(kind, stage.takes(kind)) for kind in stage.reads},
         "requests": REQUEST_VERSION,
         "model": fingerprint,
@@ -56,6 +66,8 @@ def stage_key(
     content |= _shown(stage, data)
     if code := foreign(stage.run, *stage.code):
         content["code"] = code
+    if thinking.changed:
+        content["thinking"] = thinking.changed
     known[id(stage)] = content_key(content)
     return known[id(stage)]
 
@@ -76,6 +88,7 @@ def run_stage(
     responses: Callable[[], ResponseStore],
     store: StageStore,
     report: Report,
+    thinking: ThinkingConfig = _THINKING,
 ) -> Path:
     """Gives the folder of a stage's output; computes it, and what it needs, if it is not there.
 
@@ -90,11 +103,12 @@ def run_stage(
         responses: Opens the store of the base model's answers.
         store: Where finished stages lie.
         report: Where progress goes.
+        thinking: How what the model thinks is told from its answers.
 
     Raises:
         RunError: Two needs of the stage share a name.
     """
-    key = stage_key(stage, data, fingerprint, seed)
+    key = stage_key(stage, data, fingerprint, seed, thinking=thinking)
     # Before its needs: they may have been cleared away since it was made of them.
     if done := store.done(stage.name, key):
         return done
@@ -111,6 +125,7 @@ def run_stage(
             responses=responses,
             store=store,
             report=report,
+            thinking=thinking,
         )
         for need in stage.needs
     }
@@ -119,7 +134,8 @@ def run_stage(
 
     def vlm(adapter: Path | None) -> VLM:
         own = adapter_fingerprint(fingerprint, adapter)
-        return _Counted(CachedVLM(lambda: model(adapter), own, responses()), asked)
+        cached = CachedVLM(lambda: model(adapter), own, responses())
+        return _Counted(ThinkingVLM(cached.generate, own, thinking), asked)
 
     def likelihoods(adapter: Path | None, what: Sequence[tuple[Request, str]]) -> Iterator[Likelihood]:
         asked["scored"] += len(what)
@@ -146,7 +162,12 @@ def run_stage(
             )
         )
         seconds = time.monotonic() - start
-        manifest = _manifest(stage, data, fingerprint, seed, seconds)
+        manifest = _manifest(stage, data, fingerprint, seed, seconds, thinking)
+        if asked["unclosed"]:
+            report.line(
+                f"stage {stage.name}: {asked['unclosed']} of {asked['generations']} answers were cut while "
+                "the model was thinking, and are left out; give it more room: -o thinking.max_new_tokens=..."
+            )
         folder = store.finish(stage.name, key, {**manifest, "asked": dict(asked)})
     report.log(f"stage {stage.name}: done in {seconds:.1f} s, {folder}")
     return folder
@@ -162,15 +183,21 @@ class _Counted:
         """As the model behind."""
         for answer in self._vlm.generate(requests):
             self._asked["generations"] += 1
+            if answer[1].unclosed:
+                self._asked["unclosed"] += 1
             yield answer
 
 
-def _manifest(stage: Stage, data: Data, fingerprint: str, seed: int, seconds: float) -> dict[str, Any]:
+def _manifest(
+    stage: Stage, data: Data, fingerprint: str, seed: int, seconds: float, thinking: ThinkingConfig
+) -> dict[str, Any]:
     """Where the output came from. Nothing of it is in the key that is not in `stage_key`."""
     return {
         "version": stage.version,
         "params": {**stage.params, **_shown(stage, data)},
-        "needs": {need.name: stage_key(need, data, fingerprint, seed) for need in stage.needs},
+        "needs": {
+            need.name: stage_key(need, data, fingerprint, seed, thinking=thinking) for need in stage.needs
+        },
         "model": fingerprint,
         "seed": seed,
         "seconds": round(seconds, 2),

@@ -81,8 +81,10 @@ def pairs(settings: PairSettings, data: Data, by: Stage | None = None, iteration
         requests = [request for pair in asked for request in (pair.chosen, pair.rejected)]
         folder = ctx.needs[by.name] / "adapter" if by else None
         answers = _answers(ctx, folder, requests, "ask for pairs")
-        report = write_pairs(asked, answers, ctx.out / "pairs.parquet", own)
-        tell(ctx, report, own, {}, "stage 1")
+        whole = [p for p in asked if {request_key(p.chosen), request_key(p.rejected)} <= answers.keys()]
+        report = write_pairs(whole, answers, ctx.out / "pairs.parquet", own)
+        cut = {"with an answer cut while thinking": len(asked) - len(whole)}
+        tell(ctx, report, own, cut if len(whole) < len(asked) else {}, "stage 1")
 
     constants = {"near_duplicates": {"similarity"}, "length_balance": {"length_ratio"}}
     unused = {"fraction", "chosen_prompt", "similarity", "length_ratio"} - constants.get(own.filter, set())
@@ -220,7 +222,7 @@ def descriptions(adapter: Stage | None, data: Data, *, tuning: FineTuning, how: 
             path,
             [
                 {"id": item.id, "image": item.image.sha256, "prompt": request.messages[0].text,
-                 "description": answers[request_key(request)]}
+                 "description": answers.get(request_key(request))}
                 for item, request in rows
             ],
         )  # fmt: skip
@@ -262,7 +264,8 @@ def infused_sft(
             texts = [row["description"] for row in rows]
             if infusion == "shuffled":
                 texts = shuffled(texts, ctx.seed)
-            chosen = [infuse(item, text, separator) for item, text in zip(chosen, texts, strict=True)]
+            both = zip(chosen, texts, strict=True)
+            chosen = [infuse(item, text, separator) for item, text in both if text is not None]
         with ctx.progress("fine-tuning", None) as step:
             train_sft(
                 ctx.model(None), chosen, ctx.out,
@@ -298,10 +301,11 @@ def shuffled(texts: Sequence[str], seed: int) -> list[str]:
 def _answers(
     ctx: StageContext, adapter: Path | None, requests: Sequence[Request], what: str
 ) -> Mapping[str, str]:
-    """Content key of each request -> the model's answer."""
+    """Content key of each request -> the model's answer, but for those cut while it was thinking."""
     found: dict[str, str] = {}
     with ctx.progress(what, len(requests)) as step:
         for done, (request, response) in enumerate(ctx.vlm(adapter).generate(requests), 1):
-            found[request_key(request)] = response.text
+            if not response.unclosed:
+                found[request_key(request)] = response.text
             step.update(done, len(requests))
     return found

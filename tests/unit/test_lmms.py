@@ -25,10 +25,11 @@ from stic_eval.errors import UserError
 from stic_eval.evals import official, sources
 from stic_eval.evals.benchmark import Benchmark
 from stic_eval.evals.lmms import docs, finding, guard
-from stic_eval.evals.lmms.asking import cut, generation, stops, without_places
+from stic_eval.evals.lmms.asking import generation, stops, without_places
 from stic_eval.evals.lmms.benchmark import benchmark
 from stic_eval.evals.sources import listed
 from stic_eval.images import ref_from_pil
+from stic_eval.models.detokenize import cut
 from stic_eval.types import Generation, ImageRef, Record, Sample
 from stic_eval.variants import with_options
 

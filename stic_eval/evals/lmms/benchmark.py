@@ -255,6 +255,8 @@ def aggregate(task: Task, chosen: TaskOptions, records: Sequence[Record]) -> Sum
 
 
 def _answered(record: Record) -> bool:
+    if record.unclosed:
+        return False
     return bool(record.score is not None or record.response or record.n_tokens)
 
 
