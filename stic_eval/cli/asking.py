@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from stic_eval.cli.session import Session
     from stic_eval.evals.benchmark import Benchmark
     from stic_eval.models.cached import CachedVLM
+    from stic_eval.profiles import ConversationProfile
     from stic_eval.types import Record, Sample, Summary
 
 # Rows of a benchmark that are asked again one at a time where rounding may change an answer.
@@ -55,6 +56,11 @@ def evaluate(session: Session, benchmark: Benchmark, variant: Variant) -> Summar
             f"unscored, {why}; the same command asks again"
         )
     return summary
+
+
+def notes(asked: ConversationProfile | None) -> list[str]:
+    """What a table says about how the model was asked: a note, or none where its checkpoint decides."""
+    return [] if asked is None else [f"Asked as: {asked.title}."]
 
 
 def rounding(summaries: Iterable[Summary], kind: str) -> list[str]:

@@ -61,6 +61,8 @@ def print_plan(config: RunConfig, *, evaluate: bool = True, fresh: bool = False)
         console.print(text + ", ".join(map(printable, names)), markup=False, soft_wrap=True)
     else:
         _print_estimate(console, current, lines)
+    if current.profile is not None:
+        console.print(f"asked as: {printable(current.profile.title)}", markup=False, soft_wrap=True)
     if skipped:
         console.print(f"{skipped} input files would be skipped", soft_wrap=True)
     console.print(f"output: {config.folder}", markup=False, soft_wrap=True)

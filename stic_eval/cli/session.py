@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from stic_eval.evals.judging import Judge
     from stic_eval.models.hf import HFModel
     from stic_eval.models.server import ServerModel
+    from stic_eval.profiles import ConversationProfile
     from stic_eval.selftrain.method import Stage
     from stic_eval.types import Sample, Summary
 
@@ -85,11 +86,18 @@ class Session:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The base model's content, its weights' type, how they are packed, and attention, if it is named."""
+        """The base model's content, its weights' type, and how it is packed, attends and is asked."""
         if self.config.engine == "openai":
             return self.model_fingerprint
-        ways = [self.config.quantization, self.config.attn]
+        ways = [self.config.quantization, self.config.attn, self.profile and self.profile.content]
         return content_key([self.model_fingerprint, self.dtype, *(way for way in ways if way)])
+
+    @cached_property
+    def profile(self) -> ConversationProfile | None:
+        """How the model is asked; None: as its checkpoint has it, or the server."""
+        from stic_eval.models.recognition import profile_of
+
+        return self._beside.profile if self._beside is not None else profile_of(self.config)
 
     @cached_property
     def base(self) -> HFModel:
@@ -111,6 +119,7 @@ class Session:
                 attn=config.attn,
                 quantization=config.quantization,
                 gradient_checkpointing=config.gradient_checkpointing,
+                profile=self.profile,
             )
         for adapter in config.adapters:
             _ = base.with_adapter(adapter).model  # one that does not fit is told of before hours of work
@@ -204,6 +213,8 @@ class Session:
         if todo:
             serving.check_names(self.config, self.variants)
             self.report.log(f"answers by {serving.described(self.config, self.dtype)}")
+            if self.profile is not None:
+                self.report.log(f"asked as: {self.profile.title}")
         for entry, variant, benchmark, key in todo:
             if not self._is_trained(variant):
                 continue
@@ -397,7 +408,7 @@ class Session:
         provenance.keep_curves((stage for e in entries for stage in e.stages), self.stages, self.folder)
 
     def _save(self, entries: Sequence[runs.Entry]) -> runs.Scores:
-        notes = serving.notes(self.config, self.variants, self.dtype)
+        notes = serving.notes(self.config, self.variants, self.dtype) + asking.notes(self.profile)
         notes += asking.rounding((s for entry in entries for s in entry.summaries.values()), self.dtype)
         scores = runs.Scores(self.config.name, self.columns(), list(entries), notes, self.config.model)
         runs.save(scores, self.folder)

@@ -13,6 +13,7 @@ from stic_eval.types import Likelihood, Request, Response
 if TYPE_CHECKING:
     from stic_eval.models.likelihood import Asked
     from stic_eval.models.loading import Loaded
+    from stic_eval.profiles import ConversationProfile
 
 __all__ = ["HFModel", "model_fingerprint"]
 
@@ -55,6 +56,7 @@ class HFModel:
         attn: str | None = None,
         quantization: Literal["4bit", "8bit"] | None = None,
         gradient_checkpointing: bool | None = None,
+        profile: ConversationProfile | None = None,
     ) -> HFModel:
         """Loads a model and its processor.
 
@@ -70,10 +72,11 @@ class HFModel:
             attn: Implementation of attention, as transformers names it; None is its choice.
             quantization: Packs the weights by bitsandbytes.
             gradient_checkpointing: While training; None goes by device and size.
+            profile: How it is asked; None: as the checkpoint's own processor has it.
 
         Raises:
-            UserError: There is no such model or device, it cannot be loaded, takes no images, or has no
-                chat template.
+            UserError: There is no such model or device, it cannot be loaded, takes no images, has no chat
+                template, or the profile does not fit it.
         """
         return cls(
             loading.load(
@@ -87,6 +90,7 @@ class HFModel:
                 attn=attn,
                 quantization=quantization,
                 gradient_checkpointing=gradient_checkpointing,
+                profile=profile,
             )
         )
 
