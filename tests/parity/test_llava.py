@@ -92,10 +92,12 @@ def tiles(image: Image.Image) -> np.ndarray[Any, Any]:
 
     # Pairs of the grid are (height, width).
     width, height = max(((w, h) for h, w in published.GRID), key=fit)
-    if width / image.width < height / image.height:
-        new = width, min(math.ceil(image.height * width / image.width), height)
+    # In this order: 375 * (672 / 500) is a little more than 504, and is rounded up to 505.
+    across, down = width / image.width, height / image.height
+    if across < down:
+        new = width, min(math.ceil(image.height * across), height)
     else:
-        new = min(math.ceil(image.width * height / image.height), width), height
+        new = min(math.ceil(image.width * down), width), height
     canvas = Image.new("RGB", (width, height), (0, 0, 0))
     resized = image.resize(new, Image.Resampling.BICUBIC)
     canvas.paste(resized, ((width - new[0]) // 2, (height - new[1]) // 2))
@@ -125,12 +127,12 @@ ROWS: Mapping[str, tuple[dict[str, Any], str]] = {
     ),
     "textvqa": (
         {"question": "what is the brand?", "answers": ["nokia"] * 10, "ocr_tokens": ["NOKIA", "3310"]},
-        f"what is the brand?\nReference OCR token: NOKIA, 3310\n{SHORT}",
+        f"What is the brand?\nReference OCR token: NOKIA, 3310\n{SHORT}",
     ),
     "llava_bench": (
         {
             "question_id": 1, "question": "What is this place called?", "category": "conv",
-            "caption": "A beach.", "gpt_answer_text": "Lanikai.",
+            "caption": "A beach.", "gpt_answer_content": "Lanikai.",
         },
         "What is this place called?",
     ),
