@@ -46,7 +46,7 @@ def notes(run: Path) -> list[str]:
 
 
 def keys(run: Path) -> dict[str, str]:
-    entries = json.loads((run / "scores.json").read_text())["entries"]
+    entries = json.loads((run / "scores.json").read_text())["variants"]
     return {entry["folder"]: entry["keys"]["chartqa"] for entry in entries}
 
 
