@@ -15,10 +15,11 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from stic_eval import layers, registry
+from stic_eval import layers, profiles, registry
 from stic_eval.errors import UserError
 from stic_eval.layers import preset_names, read_file, read_preset
 from stic_eval.settings import (
+    ConversationConfig,
     DarConfig,
     JudgeConfig,
     Limit,
@@ -30,8 +31,8 @@ from stic_eval.settings import (
 from stic_eval.variants import complete, protocols
 
 __all__ = [
-    "DarConfig", "JudgeConfig", "Limit", "RunConfig", "ServerConfig", "ThinkingConfig", "TrainingConfig",
-    "load", "of_the_run",
+    "ConversationConfig", "DarConfig", "JudgeConfig", "Limit", "RunConfig", "ServerConfig", "ThinkingConfig",
+    "TrainingConfig", "load", "of_the_run",
     "preset_names", "read_file", "read_preset",
 ]  # fmt: skip
 
@@ -81,9 +82,10 @@ def load(
         layers.require(path, RunConfig, f"-o {path}")
         layers.put(merged, path, _long(path, value))
         _known_benchmarks(merged, f"-o {path}")
+    _read_template(merged)
     config: RunConfig = _validate(RunConfig, merged, "")
     config = config.model_copy(update={"benchmarks": _all_benchmarks(config.benchmarks)})
-    _check_engine(config, given, named)
+    config = _check_engine(config, given, named)
     for path in direct:
         head, _, name = path.partition(".")
         if head == "benchmark_options" and name.partition(".")[0] not in config.benchmarks:
@@ -175,8 +177,26 @@ _OF_LOADING = (
 )  # fmt: skip
 
 
-def _check_engine(config: RunConfig, given: Mapping[str, Any], named: bool) -> None:
+def _read_template(merged: dict[str, Any]) -> None:
+    """Puts the text of a chat template that is given as a file in its place, so that content counts."""
+    conversation = merged.get("conversation")
+    where = conversation.get("chat_template") if isinstance(conversation, dict) else None
+    if not isinstance(where, str) or where in profiles.TEMPLATES or "{" in where:
+        return
+    try:
+        text = Path(os.path.expanduser(where)).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is not text"
+        known = ", ".join(profiles.TEMPLATES)
+        raise UserError(f"--chat-template {where}: {reason}; give a file in Jinja, or {known}") from error
+    merged["conversation"] = {**conversation, "chat_template": text}
+
+
+def _check_engine(config: RunConfig, given: Mapping[str, Any], named: bool) -> RunConfig:
     """Refuses settings that would not be acted on: answers would come from elsewhere than was asked for.
+
+    Returns:
+        The configuration; for a server without a preset's conversation profile.
 
     Args:
         config: The run.
@@ -190,7 +210,7 @@ def _check_engine(config: RunConfig, given: Mapping[str, Any], named: bool) -> N
         for flag, value in (("--base-url", server.base_url), ("--adapter-name", server.adapters)):
             if value:
                 raise UserError(f"{flag}: is for a model at a server; add --engine openai")
-        return
+        return config
     if not server.base_url:
         raise UserError(
             "--base-url: --engine openai needs the server's address, e.g. http://localhost:8000/v1"
@@ -207,6 +227,28 @@ def _check_engine(config: RunConfig, given: Mapping[str, Any], named: bool) -> N
             raise UserError(f'--adapter-name {name}={model}: this run has no method "{method}"{advice}')
         if not model or ("@" in name and not seed.isdecimal()):
             raise UserError(f"--adapter-name {name}={model}: give METHOD=NAME, or METHOD@seed0=NAME")
+    return _asked_by_server(config)
+
+
+def _asked_by_server(config: RunConfig) -> RunConfig:
+    """The configuration of a run whose conversations and pixels are the server's, but for a system prompt.
+
+    A preset's profile is left out: `auto` is none there.
+
+    Raises:
+        UserError: It names a profile, a template or a processor's argument, which only the server could use.
+    """
+    own = config.conversation
+    shipped = (read_preset(config.preset) if config.preset else {}).get("conversation") or {}
+    flag = f"--profile {own.profile}" if own.profile not in ("auto", "none", shipped.get("profile")) else ""
+    flag = flag or ("--chat-template" if own.chat_template is not None else "")
+    flag = flag or next((f"-o processor.{name}" for name in config.processor), "")
+    if flag:
+        raise UserError(
+            f"{flag}: the server writes conversations and prepares images itself; leave it out with --engine "
+            "openai, which sends --system-prompt alone"
+        )
+    return config.model_copy(update={"conversation": own.model_copy(update={"profile": "auto"})})
 
 
 def _mappings(name: str) -> list[str]:
@@ -319,6 +361,8 @@ def _set_method_option(
 _FLAGS: Mapping[str, str] = {
     "methods": "--method", "pairs_file": "--pairs", "seeds": "--seed", "dar": "--dar",
     "method_options": "method_options",
+    "conversation.profile": "--profile", "conversation.system_prompt": "--system-prompt",
+    "conversation.chat_template": "--chat-template",
     "judge.model": "--judge", "judge.base_url": "--judge-base-url",
     "judge.api_key_env": "--judge-api-key-env", "judge.protocol": "--judge-protocol",
     "judge.samples": "--judge-samples", "judge.max_requests": "--judge-max-requests",

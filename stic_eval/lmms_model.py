@@ -43,6 +43,12 @@ class SticEval(lmms):  # type: ignore[misc]
         attn: Implementation of attention, as transformers names it.
         quantization: `4bit` or `8bit`.
         trust_remote_code: Lets transformers execute code from the model's repository.
+        profile: How it is asked, as `stic-eval run --profile`; so are `system_prompt` and `chat_template`.
+        system_prompt: What conversations begin with.
+        chat_template: A file in Jinja, or a shipped template's name.
+        do_pad: Argument of the image processor, as are `min_pixels` and `max_pixels`.
+        min_pixels: Of an image.
+        max_pixels: Of an image.
         max_batch_size: Not used; lmms-eval passes it.
 
     Raises:
@@ -63,13 +69,29 @@ class SticEval(lmms):  # type: ignore[misc]
         attn: str | None = None,
         quantization: Any = None,
         trust_remote_code: bool = False,
+        profile: str = "auto",
+        system_prompt: str | None = None,
+        chat_template: str | None = None,
+        do_pad: bool | None = None,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
         max_batch_size: Any = None,
     ) -> None:
         super().__init__()
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise UserError("--model stic_eval: answers in one process; start lmms-eval without launcher")
+        from stic_eval.config import load
         from stic_eval.models.hf import HFModel
+        from stic_eval.models.recognition import profile_of
 
+        processor = {"do_pad": do_pad, "min_pixels": min_pixels, "max_pixels": max_pixels}
+        conversation = {"profile": profile, "system_prompt": system_prompt, "chat_template": chat_template}
+        settings = {
+            "model": str(pretrained),
+            "revision": None if revision is None else str(revision),
+            "conversation": {name: value for name, value in conversation.items() if value is not None},
+            "processor": {name: value for name, value in processor.items() if value is not None},
+        }
         base = HFModel.load(
             str(pretrained),
             revision=None if revision is None else str(revision),
@@ -79,6 +101,7 @@ class SticEval(lmms):  # type: ignore[misc]
             trust_remote_code=trust_remote_code,
             attn=attn,
             quantization=quantization,
+            profile=profile_of(load(flags=settings)),
         )
         self._model: HFModel | None = base if adapter is None else base.with_adapter(Path(str(adapter)))
         self._cached_as = [base.dtype, attn, quantization] if cache else None

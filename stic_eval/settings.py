@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
+from stic_eval import profiles
 from stic_eval.tags import ANSWER, THINKING, Pair
 
 Limit = int | float
@@ -64,6 +65,40 @@ class TrainingConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     images: Shown = "as_generated"
+
+
+class ConversationConfig(BaseModel):
+    """How the model is asked.
+
+    Attributes:
+        profile: A shipped conversation profile; `auto` takes one where it is certain that the checkpoint was
+            tuned on it, `none` leaves the conversation to the checkpoint.
+        system_prompt: What conversations begin with; None: as the profile has it, empty: nothing.
+        chat_template: Jinja, or the name of a shipped template; None: the profile's, else the checkpoint's.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    profile: str = "auto"
+    system_prompt: str | None = None
+    chat_template: str | None = None
+
+    @field_validator("profile")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        names = ["auto", "none", *profiles.SHIPPED]
+        if value not in names:
+            raise ValueError(f"give one of {', '.join(names)}")
+        return value
+
+    @field_validator("chat_template")
+    @classmethod
+    def _jinja(cls, value: str | None) -> str | None:
+        """The text of a template that is given by its name."""
+        text = None if value is None else profiles.TEMPLATES.get(value, value)
+        if text is not None and "{" not in text:
+            names = ", ".join(profiles.TEMPLATES)
+            raise ValueError(f"is no template; give Jinja, a file of it, or one of {names}")
+        return text
 
 
 class JudgeConfig(BaseModel):
@@ -204,6 +239,8 @@ class RunConfig(BaseModel):
         protocol: What every benchmark that knows it is asked and read by, e.g. `lmms`; None: the default.
         benchmark_options: Benchmark name -> its options, complete after `load`.
         judge: Who grades what rules leave open.
+        conversation: How the model is asked: profile, system prompt, chat template.
+        processor: Arguments of the image processor, e.g. `do_pad`, `max_pixels`.
         images: Folder, or a file that lists images: stage 1's unlabeled images.
         sft_data: LLaVA-format JSON or a data set on disk: stage 2's instruction data.
         image_root: Where relative image paths of `sft_data` start; default: its folder.
@@ -246,6 +283,8 @@ class RunConfig(BaseModel):
     protocol: str | None = None
     benchmark_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     judge: JudgeConfig = JudgeConfig()
+    conversation: ConversationConfig = ConversationConfig()
+    processor: dict[str, Any] = Field(default_factory=dict)
     images: Path | None = None
     sft_data: str | None = None
     image_root: Path | None = None
@@ -383,8 +422,9 @@ class RunConfig(BaseModel):
             "server", "attn", "load_in_4bit", "load_in_8bit", "gradient_checkpointing", "plugins",
         }  # fmt: skip
         # What came to runs later is left out where it is not used, so that the others keep their keys.
-        aside |= {name for name in ("pairs_file", "adapters") if not getattr(self, name)}
+        aside |= {name for name in ("pairs_file", "adapters", "processor") if not getattr(self, name)}
         aside |= {"training"} if self.training == TrainingConfig() else set()
+        aside |= {"conversation"} if self.conversation == ConversationConfig() else set()
         aside |= set() if self.thinking.changed else {"thinking"}
         content = {**self.model_dump(mode="json", exclude=aside), "judge": self.judge.grading}
         if self.adapters:

@@ -88,6 +88,7 @@ def run(
         provenance.list_skipped(base)
         skipped = len(base.skipped())
     notes = serving.notes(grid.base, [item.variant for item in planned], base.dtype)
+    notes += asking.notes(base.profile)
     scores = runs.Scores(name, base.columns(), [p.entry for p in planned], notes, grid.base.model)
     # Values that only cells had which were left out are none of this grid.
     scores.axes = {

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from stic_eval.evals.benchmark import Benchmark
     from stic_eval.models.base import VLM
     from stic_eval.models.cached import CachedVLM
+    from stic_eval.profiles import ConversationProfile
     from stic_eval.settings import ThinkingConfig
     from stic_eval.types import Record, Sample, Summary
 
@@ -64,6 +65,11 @@ def evaluate(session: Session, benchmark: Benchmark, variant: Variant) -> Summar
             f"unscored, {why}; the same command asks again"
         )
     return summary
+
+
+def notes(asked: ConversationProfile | None) -> list[str]:
+    """What a table says about how the model was asked: a note, or none where its checkpoint decides."""
+    return [] if asked is None else [f"Asked as: {asked.title}."]
 
 
 def rounding(summaries: Iterable[Summary], kind: str) -> list[str]:

@@ -63,6 +63,8 @@ def print_plan(config: RunConfig, *, evaluate: bool = True, fresh: bool = False)
         _print_estimate(console, current, lines)
     if config.training.images != "as_generated" and any(line.steps for line in lines):
         console.print(f"trains on images as: {config.training.images} (training.images)")
+    if current.profile is not None:
+        console.print(f"asked as: {printable(current.profile.title)}", markup=False, soft_wrap=True)
     if skipped:
         console.print(f"{skipped} input files would be skipped", soft_wrap=True)
     console.print(f"output: {config.folder}", markup=False, soft_wrap=True)

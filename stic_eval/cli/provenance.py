@@ -129,6 +129,7 @@ def manifest(
             "fingerprint": loaded.get("model_fingerprint"),
             "dtype": loaded.get("dtype"),
         },
+        **({"asked": {"as": asked.title, **asked.content}} if (asked := session.profile) else {}),
         "judge": grading.identity(session.judge),
         "skipped": len(session.skipped()),
         "seconds_of": {name: round(value, 2) for name, value in seconds_of.items()},

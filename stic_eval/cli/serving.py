@@ -21,10 +21,10 @@ _SECONDS, _BODY, _NAMED = 5.0, 1 << 20, 8
 
 
 def fingerprint(config: RunConfig, name: str) -> str:
-    """Of a served model, by the server's address and the model's name there."""
+    """Of a served model, by the server's address, the model's name there, and a system prompt, if any."""
     from stic_eval.models.server import server_fingerprint
 
-    return server_fingerprint(config.server.base_url or "", name)
+    return server_fingerprint(config.server.base_url or "", name, config.conversation.system_prompt or "")
 
 
 def model(config: RunConfig, name: str, known: bool) -> ServerModel:
@@ -44,7 +44,7 @@ def model(config: RunConfig, name: str, known: bool) -> ServerModel:
     key = os.environ.get(variable, "").strip() if variable else None
     if key == "":
         raise UserError(f"--api-key-env {variable}: that environment variable is not set")
-    return ServerModel(_endpoint(config, name, key), known)
+    return ServerModel(_endpoint(config, name, key), known, config.conversation.system_prompt or "")
 
 
 def check(config: RunConfig) -> None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from stic_eval.evals.judging import Judge
     from stic_eval.models.hf import HFModel
     from stic_eval.models.server import ServerModel
+    from stic_eval.profiles import ConversationProfile
     from stic_eval.selftrain.method import Stage
     from stic_eval.types import Sample, Summary
 
@@ -87,12 +88,20 @@ class Session:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The base model's content, its weights' type, how they are packed, and attention, if it is named."""
+        """The base model's content, its weights' type, and how it is packed, attends and is asked."""
         if self.config.engine == "openai":
             return self.model_fingerprint
         # Tags that are no known ones may be tokens that answers are given without.
         ways = [self.config.quantization, self.config.attn, self.config.thinking.more_tags]
+        ways += [self.profile and self.profile.content]
         return content_key([self.model_fingerprint, self.dtype, *(way for way in ways if way)])
+
+    @cached_property
+    def profile(self) -> ConversationProfile | None:
+        """How the model is asked; None: as its checkpoint has it, or the server."""
+        from stic_eval.models.recognition import profile_of
+
+        return self._beside.profile if self._beside is not None else profile_of(self.config)
 
     @cached_property
     def base(self) -> HFModel:
@@ -115,6 +124,7 @@ class Session:
                 quantization=config.quantization,
                 gradient_checkpointing=config.gradient_checkpointing,
                 tags=config.thinking.more_tags,
+                profile=self.profile,
             )
         for adapter in config.adapters:
             _ = base.with_adapter(adapter).model  # one that does not fit is told of before hours of work
@@ -208,6 +218,8 @@ class Session:
         if todo:
             serving.check_names(self.config, self.variants)
             self.report.log(f"answers by {serving.described(self.config, self.dtype)}")
+            if self.profile is not None:
+                self.report.log(f"asked as: {self.profile.title}")
         for entry, variant, benchmark, key in todo:
             if not self._is_trained(variant):
                 continue
@@ -416,7 +428,7 @@ class Session:
         provenance.keep_curves((stage for e in entries for stage in e.stages), self.stages, self.folder)
 
     def _save(self, entries: Sequence[runs.Entry]) -> runs.Scores:
-        notes = serving.notes(self.config, self.variants, self.dtype)
+        notes = serving.notes(self.config, self.variants, self.dtype) + asking.notes(self.profile)
         notes += trained(entries, self.config.training.images)
         summaries = [summary for entry in entries for summary in entry.summaries.values()]
         notes += asking.thinking(summaries, self.config.thinking) + asking.rounding(summaries, self.dtype)

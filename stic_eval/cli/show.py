@@ -43,7 +43,7 @@ def show(
     number: Annotated[int, typer.Option("-n", min=1, help="Of a run: how many samples.")] = 5,
 ) -> None:
     """Show a run (configuration, answers side by side), a benchmark, method, preset or ablation."""
-    from stic_eval import config, plugins, registry
+    from stic_eval import config, plugins, profiles, registry
     from stic_eval.ablate import spec
     from stic_eval.errors import UserError
     from stic_eval.report import runs
@@ -62,6 +62,8 @@ def show(
     elif name in spec.shipped():
         print(_yaml(spec.load(name).model_dump(mode="json", exclude_defaults=True)), end="")
         print("# docs/axes.md says what each axis changes, and which values it takes.")
+    elif name in profiles.SHIPPED:
+        print(_yaml({"title": profiles.SHIPPED[name].title, **profiles.SHIPPED[name].content}), end="")
     else:
         try:
             folder = runs.find(name)
@@ -71,6 +73,7 @@ def show(
                 *registry.methods().names(),
                 *config.preset_names(),
                 *spec.shipped(),
+                *profiles.SHIPPED,
             ]
             known += map(runs.name_of, runs.runs())
             raise UserError(

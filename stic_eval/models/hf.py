@@ -14,6 +14,7 @@ from stic_eval.types import Likelihood, Request, Response
 if TYPE_CHECKING:
     from stic_eval.models.likelihood import Asked
     from stic_eval.models.loading import Loaded
+    from stic_eval.profiles import ConversationProfile
 
 __all__ = ["HFModel", "model_fingerprint"]
 
@@ -59,6 +60,7 @@ class HFModel:
         quantization: Literal["4bit", "8bit"] | None = None,
         gradient_checkpointing: bool | None = None,
         tags: Sequence[Pair] = (),
+        profile: ConversationProfile | None = None,
     ) -> HFModel:
         """Loads a model and its processor.
 
@@ -76,10 +78,11 @@ class HFModel:
             gradient_checkpointing: While training; None goes by device and size.
             tags: More tags of what it may think or answer in: where they are special tokens, or the end of a
                 prompt, its answers have them nevertheless.
+            profile: How it is asked; None: as the checkpoint's own processor has it.
 
         Raises:
-            UserError: There is no such model or device, it cannot be loaded, takes no images, or has no
-                chat template.
+            UserError: There is no such model or device, it cannot be loaded, takes no images, has no chat
+                template, or the profile does not fit it.
         """
         return cls(
             loading.load(
@@ -94,6 +97,7 @@ class HFModel:
                 quantization=quantization,
                 gradient_checkpointing=gradient_checkpointing,
                 tags=tags,
+                profile=profile,
             )
         )
 

@@ -15,9 +15,11 @@ from stic_eval.models.detokenize import Detokenizer, cut
 from stic_eval.models.fingerprint import local_model, model_fingerprint
 from stic_eval.models.kept import BoundedStore, PrefixStore
 from stic_eval.models.memory import Packed, free_bytes
+from stic_eval.models.processing import apply
 from stic_eval.models.room import out_of_memory
 from stic_eval.models.stills import load_processor
 from stic_eval.models.text import control_tokens
+from stic_eval.store import content_key
 from stic_eval.tags import ANSWER, THINKING, Pair, opening
 from stic_eval.types import Response
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     import torch
 
     from stic_eval.models.prompts import Beginning, Prompter
+    from stic_eval.profiles import ConversationProfile
 
 # Most rows of `--batch-size auto`; memory may allow fewer. On a CPU a step takes twice as long with twice
 # as many rows from 64 on, so more would only make answers wait for each other.
@@ -126,6 +129,7 @@ def load(
     quantization: Packed | None = None,
     gradient_checkpointing: bool | None = None,
     tags: Sequence[Pair] = (),
+    profile: ConversationProfile | None = None,
 ) -> Loaded:
     """Loads a model and its processor; see `HFModel.load`."""
     from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig
@@ -141,10 +145,13 @@ def load(
         count = memory.parameters(model, revision, _name(getattr(config, "dtype", None)))
         memory.check(model, count, _name(kind), quantization, where)
         place = _placed(where, kind, attn, quantization)
+        processor = load_processor(source, config, **common)
+        _prepare(
+            processor, model, profile
+        )  # before the weights: a setting that does not fit is told of at once
         base = AutoModelForImageTextToText.from_pretrained(
             source, dtype=kind, use_safetensors=True, **place, **common
         )
-        processor = load_processor(source, config, **common)
     except UserError:
         raise
     except Exception as error:  # transformers and safetensors raise a dozen kinds
@@ -158,13 +165,9 @@ def load(
         if attn is not None and re.search(r"attn|attention|kernels", str(error), re.IGNORECASE):
             raise UserError(f"--attn {attn}: cannot be had: {first}") from error
         raise UserError(f"--model {model}: cannot be loaded: {first}") from error
-    if getattr(processor, "image_processor", None) is None:
-        raise UserError(f"--model {model}: has no image processor; give a vision-language model")
     tokenizer = processor.tokenizer
-    if not processor.chat_template:
-        processor.chat_template = tokenizer.chat_template
-    if not processor.chat_template:
-        raise UserError(f"--model {model}: has no chat template; put one beside it as chat_template.jinja")
+    if profile is not None and (tiles := profile.processor.get("image_grid_pinpoints")):
+        base.config.image_grid_pinpoints = tiles  # by which the model puts an image's tiles together again
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     ends = base.generation_config.eos_token_id
@@ -180,7 +183,9 @@ def load(
         processor=processor,
         device=where,
         dtype=kind,
-        fingerprint=model_fingerprint(model, revision),
+        fingerprint=content_key([model_fingerprint(model, revision), profile.content])
+        if profile is not None
+        else model_fingerprint(model, revision),
         batch_size=_batch_size(where) if batch_size == "auto" else batch_size,
         ends=frozenset(ends),
         control=control_tokens(processor),
@@ -191,6 +196,25 @@ def load(
         gradient_checkpointing=gradient_checkpointing,
         prefixes=PrefixStore(int(free_bytes(where) * _PREFIXES)),
     )
+
+
+def _prepare(processor: Any, model: str, profile: ConversationProfile | None) -> None:
+    """Has a processor write and see as the checkpoint says, or as a profile does.
+
+    Raises:
+        UserError: There is no image processor or chat template, or the profile does not fit.
+    """
+    if getattr(processor, "image_processor", None) is None:
+        raise UserError(f"--model {model}: has no image processor; give a vision-language model")
+    if not processor.chat_template:
+        processor.chat_template = processor.tokenizer.chat_template
+    if profile is not None:
+        apply(processor, profile)
+    if not processor.chat_template:
+        raise UserError(
+            f"--model {model}: has no chat template; put one beside it as chat_template.jinja, or give "
+            "--chat-template"
+        )
 
 
 def _placed(

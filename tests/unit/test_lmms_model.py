@@ -151,3 +151,19 @@ def test_what_it_cannot_do_it_says(tiny_vlm: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="one process"):
         SticEval(str(tiny_vlm))
+
+
+def test_it_is_asked_as_in_a_run_of_ours(tiny_vlm: Path) -> None:
+    plain = SticEval(str(tiny_vlm), device="cpu")._ready()
+    named = SticEval.create_from_arg_string(f"pretrained={tiny_vlm},device=cpu,profile=llava-1.5")._ready()
+    brief = SticEval.create_from_arg_string(
+        f"pretrained={tiny_vlm},device=cpu,system_prompt=Be brief.,do_pad=true"
+    )._ready()
+    assert len({plain.fingerprint, named.fingerprint, brief.fingerprint}) == 3
+    talk = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "x"}]}]
+    written = [made.processor.apply_chat_template(talk, tokenize=False) for made in (plain, named, brief)]
+    assert written[0] == "USER: <image>\nx "
+    assert written[1].startswith("A chat between a curious user")
+    assert "Be brief." in written[2]
+    with pytest.raises(UserError, match="takes no min_pixels"):
+        SticEval(str(tiny_vlm), device="cpu", min_pixels=100)

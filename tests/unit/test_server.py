@@ -66,6 +66,19 @@ def test_turns_images_and_decoding_are_sent_as_they_are() -> None:
     assert [body["messages"][i]["content"] for i in (0, 2, 3)] == ["Be brief.", "Yes.", "half ? pair"]
 
 
+def test_a_system_prompt_goes_in_front_unless_a_conversation_has_one() -> None:
+    own = Request((Message("system", "In French."), Message("user", "b")), (), Generation(max_new_tokens=7))
+    with serving(lambda number, prompt: says("x")) as server:
+        model = ServerModel(endpoint(server, concurrency=1), system_prompt="Be brief.")
+        assert len(dict(model.generate([request("a"), own]))) == 2
+    sent = sorted([turn["content"] for turn in body["messages"]] for body in server.asked)
+    assert sent == [["Be brief.", "a"], ["In French.", "b"]]
+    assert server.asked[0]["messages"][0]["role"] == "system"
+    prompts = ("", "Be brief.", "In French.")
+    assert len({server_fingerprint("http://a/v1", "m", prompt) for prompt in prompts}) == 3
+    assert server_fingerprint("http://a/v1", "m", "") == server_fingerprint("http://a/v1", "m")
+
+
 def test_greedy_decoding_has_no_seed_and_no_nucleus() -> None:
     with serving(lambda number, prompt: says("x")) as server:
         answers(server, request("a", top_p=0.5))

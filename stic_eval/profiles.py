@@ -1,0 +1,134 @@
+"""Conversation profiles: how a model is asked, as data. `models.processing` puts one in force.
+
+LLaVA's checkpoints bring a chat template and an image processor, but not the sentence that their authors'
+scripts begin every conversation with, nor the square that LLaVA-1.5 pads pictures to. Both change answers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+# haotian-liu/LLaVA, conversation.py, `conv_vicuna_v1`: what its evaluation scripts ask with.
+VICUNA_SYSTEM = (
+    "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions."
+)
+
+# A turn's images, each on a line of its own, and its text. A turn is a text or a list of parts.
+_TURN = (
+    "{% macro turn(message) %}"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for part in message['content'] if part['type'] == 'image' %}{{ '<image>\\n' }}{% endfor %}"
+    "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}"
+    "{% endif %}{% endmacro %}"
+)
+_VICUNA = (
+    _TURN + "{% for message in messages %}"
+    "{% if message['role'] == 'system' %}{{ turn(message) + ' ' }}"
+    "{% elif message['role'] == 'user' %}{{ 'USER: ' + turn(message) + ' ' }}"
+    "{% else %}{{ 'ASSISTANT: ' + turn(message) + eos_token }}{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
+)
+# Its system turn stands inside of the first instruction, as Llama 2 has it.
+_MISTRAL = (
+    _TURN + "{% set opening = namespace(text='') %}{% for message in messages %}"
+    "{% if message['role'] == 'system' %}"
+    "{% set opening.text = '<<SYS>>\\n' + turn(message) + '\\n<</SYS>>\\n\\n' %}"
+    "{% elif message['role'] == 'user' %}"
+    "{{ '[INST] ' + opening.text + turn(message) + ' [/INST]' }}{% set opening.text = '' %}"
+    "{% else %}{{ ' ' + turn(message) + eos_token }}{% endif %}"
+    "{% endfor %}"
+)
+
+_SHOWN = 60  # characters of a system prompt in a table's note
+
+# Chat templates by name: LLaVA's names for its conversations.
+TEMPLATES: Mapping[str, str] = {"vicuna_v1": _VICUNA, "mistral_instruct": _MISTRAL}
+
+
+@dataclass(frozen=True)
+class ConversationProfile:
+    """How a model is asked.
+
+    Attributes:
+        name: Of the shipped profile that it is, or was before settings changed it; empty for none.
+        system_prompt: What a conversation begins with that has no system turn of its own; empty: nothing.
+        chat_template: Jinja; empty: the checkpoint's own.
+        processor: Arguments of the image processor. `do_pad` is for LLaVA's one tile: it pads pictures to
+            a square of the processor's mean colour.
+        stop: Texts that end an answer.
+        changed: Whether settings departed from the shipped profile.
+    """
+
+    name: str = ""
+    system_prompt: str = ""
+    chat_template: str = ""
+    processor: Mapping[str, Any] = field(default_factory=dict)
+    stop: tuple[str, ...] = ()
+    changed: bool = False
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What of it changes prompts or pixels, for content keys; its name does not."""
+        found = {
+            "system_prompt": self.system_prompt,
+            "chat_template": self.chat_template,
+            "processor": dict(self.processor),
+        }
+        return {name: value for name, value in found.items() if value}
+
+    @property
+    def title(self) -> str:
+        """It in one line, for people: `profile llava-1.5 (chat template vicuna_v1; ...)`."""
+        parts = []
+        if self.chat_template:
+            named = (name for name, text in TEMPLATES.items() if text == self.chat_template)
+            parts.append(f"chat template {next(named, 'of its own')}")
+        if self.system_prompt:
+            first = self.system_prompt.split("\n")[0]
+            whole = len(first) <= _SHOWN and first == self.system_prompt
+            parts.append(f'system prompt "{first if whole else f"{first[:_SHOWN].rstrip()} ..."}"')
+        parts += [f"{name}={json.dumps(value)}" for name, value in self.processor.items()]
+        changed = ", changed" if self.changed else ""
+        named = f"profile {self.name}{changed}" if self.name else "own conversation, changed"
+        return f"{named} ({'; '.join(parts)})"
+
+
+# LLaVA-1.5 and what it was tuned on: `--version v1`, `--image_aspect_ratio pad`. LLaVA-1.6 cuts pictures into
+# tiles itself (`anyres`), which transformers' processor does alike, so nothing is padded in front of it.
+_SHIPPED = (
+    ConversationProfile("llava-1.5", VICUNA_SYSTEM, _VICUNA, {"do_pad": True}),
+    ConversationProfile("llava-1.6-vicuna", VICUNA_SYSTEM, _VICUNA),
+    ConversationProfile("llava-1.6-mistral", "", _MISTRAL),
+)
+SHIPPED: Mapping[str, ConversationProfile] = {profile.name: profile for profile in _SHIPPED}
+
+
+def in_force(
+    name: str, system_prompt: str | None, chat_template: str | None, processor: Mapping[str, Any]
+) -> ConversationProfile | None:
+    """A profile with what settings put in its place.
+
+    Args:
+        name: Of a shipped profile; `none` for none.
+        system_prompt: None: the profile's; empty: none.
+        chat_template: Jinja; None: the profile's.
+        processor: Arguments beside the profile's, the stronger ones.
+
+    Returns:
+        None where nothing is asked otherwise than the checkpoint has it.
+    """
+    shipped = SHIPPED.get(name, ConversationProfile())
+    found = replace(
+        shipped,
+        system_prompt=shipped.system_prompt if system_prompt is None else system_prompt,
+        chat_template=shipped.chat_template if chat_template is None else chat_template,
+        processor={**shipped.processor, **processor},
+    )
+    if found == shipped:
+        return found if found.content else None
+    return replace(found, changed=bool(found.name)) if found.content else None
