@@ -11,7 +11,8 @@ from stic_eval.evals.scoring.keyfacts import Facts, named_facts
 from stic_eval.types import Sample, Score
 
 _RULE = "rule: "
-RULE_NOTE = "graded by exact rule on key facts, no judge"
+# Version 1 (its note names none) took a fact for named whatever it was said of.
+RULE_NOTE = "graded by exact rule on key facts (version 2), no judge"
 
 
 def is_pocket(sample: Sample) -> bool:
@@ -20,7 +21,7 @@ def is_pocket(sample: Sample) -> bool:
 
 
 def rule_score(response: str, facts: Facts) -> Score:
-    """The share of key facts that the answer names, as a whole word or phrase and not negated."""
+    """The share of key facts that the answer names: as a whole word or phrase, of its subject, not negated."""
     found = named_facts(response, facts)
     return Score(
         value=len(found) / len(facts),
