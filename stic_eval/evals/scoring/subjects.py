@@ -28,6 +28,7 @@ _WORD = re.compile(
     r"|(?P<sign>sign))\b|(?<![\w.,-])(?P<number>-?\d+(?:[.,]\d+)*)(?!\w)",
     re.IGNORECASE,
 )
+_THING = re.compile(rf"\b(?:{_COLOR})\s+(?:{_SHAPE})(?:e?s)?\b", re.IGNORECASE)
 # "The star ..." tells of the star; "There is a star at the top." tells what is at the top.
 _TOPIC = re.compile(
     rf"\bthe\s+(?:(?:small|large)\s+)?(?:(?:{_COLOR})\s+)?(?:{_SHAPE}|object|sign)\b", re.IGNORECASE
@@ -66,7 +67,15 @@ def _words(text: str) -> frozenset[Word]:
 def _strangers(sentence: str, wanted: frozenset[Word], asked: frozenset[Word]) -> set[Word]:
     """What a sentence names beside a fact and its subject. Numbers are no strangers."""
     free = {"number"} if any(kind == "place" for kind, _ in wanted | asked) else {"number", "place"}
-    return {word for word in _words(sentence) - wanted - asked if word[0] not in free}
+    # Fact and subject may be one thing ("a green star"); two things lend each other no words.
+    known = [wanted, asked] if len(wanted) > 1 and len(asked) > 1 else [wanted | asked]
+    crossed = [
+        words
+        for thing in _THING.findall(sentence)
+        if not any((words := _words(thing)) <= whole for whole in known)
+    ]
+    found = (_words(sentence) - wanted - asked).union(*crossed)
+    return {word for word in found if word[0] not in free}
 
 
 def _says_otherwise(sentence: str, wanted: frozenset[Word], asked: frozenset[Word]) -> bool:
