@@ -36,7 +36,13 @@ def drawn(run: Path, seed: int, rows: int) -> list[tuple[str, dict[str, Any]]]:
 def line(where: str, record: dict[str, Any]) -> str:
     """A graded answer as a line of text."""
     facts = record["meta"].get("caption", record["target"])
-    texts = (f"{record['score']:.2f}", f"{where}/{record['id']}", record["question"], facts, record["response"])
+    texts = (
+        f"{record['score']:.2f}",
+        f"{where}/{record['id']}",
+        record["question"],
+        facts,
+        record["response"],
+    )
     return " | ".join(printable(" ".join(text.split())) for text in texts)
 
 
