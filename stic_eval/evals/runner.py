@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from stic_eval.errors import RunError
-from stic_eval.evals import solvers
+from stic_eval.evals import constant, solvers
 from stic_eval.evals.benchmark import Benchmark
 from stic_eval.models.base import VLM
 from stic_eval.store import atomic_write
@@ -133,6 +133,8 @@ def conclude(
     summary = replace(
         _aggregated(benchmark, records), answers=len(records), judged=decided, unanswered=failed
     )
+    samples, responses = [item.sample for item in answered], [item.response for item in answered]
+    summary = constant.noted(benchmark, samples, responses, records, summary)
     return records, replace(summary, gradings=_gradings(benchmark, records))
 
 
