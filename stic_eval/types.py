@@ -177,11 +177,33 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class Resampled:
+    """A benchmark's own statistic on other choices of its rows, all in percent.
+
+    Runs over the same rows are resampled alike, so that what stands at one place in two of them can be
+    compared.
+
+    Attributes:
+        rows: Digest of the rows and how they cluster; runs with another one cannot be paired.
+        clusters: How many clusters there are.
+        draws: The statistic in bootstrap resamples of the clusters.
+        without: The statistic without one group of clusters after the other (the delete-a-group jackknife);
+            group k of m is every m-th cluster of a random order, from the k-th on.
+    """
+
+    rows: str
+    clusters: int
+    draws: tuple[float, ...]
+    without: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """A benchmark's result.
 
     Attributes:
-        score: Percent: `100 * sum(value) / sum(weight)` over `units`; None if nothing is scored.
+        score: Percent: `100 * sum(value) / sum(weight)` over `units`, or the benchmark's own statistic where
+            there is `resampled`; None if nothing is scored.
         n: Units in the benchmark (samples, or groups of rotations under circular evaluation).
         unscored: How many of the n have no verdict and are left out.
         units: Unit id -> (value, weight). What paired statistics resample.
@@ -193,6 +215,10 @@ class Summary:
         unanswered: How many answers are missing because the model failed; the next start asks again.
         rechecked: Answers by weights in 16 bits or fewer that were asked for again, one at a time.
         otherwise: How many of them came out otherwise.
+        clusters: Unit id -> cluster, of the units that share one with another unit: rows about one image are
+            not independent. A unit that is not named here is a cluster of its own.
+        descriptions: How many different descriptions the rows were asked with; 0: with none.
+        resampled: Of a benchmark that has its own statistic.
         constant: The answer that nearly all are (95 % of those that could be read) though targets differ, as
             the model wrote it, shortened; empty: there is none.
         best_constant: The one answer that would score most if it were given to every row, and its score in
@@ -212,6 +238,9 @@ class Summary:
     unanswered: int = 0
     rechecked: int = 0
     otherwise: int = 0
+    clusters: Mapping[str, str] = field(default_factory=dict)
+    descriptions: int = 0
+    resampled: Resampled | None = None
     constant: str = ""
     best_constant: tuple[str, float] | None = None
     blank: int = 0

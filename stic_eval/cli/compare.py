@@ -124,7 +124,8 @@ def _numbers(line: Line) -> list[str]:
 
     return [
         _line(line.title), str(d.n), score(line.a, line.sd_a), score(line.b, line.sd_b),
-        f"{points(d.delta, '+')}{d.mark}", f"[{points(d.low)}, {points(d.high)}]",
+        f"{points(d.delta, '+')}{d.mark}",
+        "-" if math.isnan(d.low) else f"[{points(d.low)}, {points(d.high)}]",
         p_value(d.p), p_value(d.p_holm),
         count(d.better), count(d.worse), "-" if math.isnan(d.detectable) else f"{d.detectable:.1f}",
     ]  # fmt: skip
@@ -141,32 +142,47 @@ def _who(side: Side) -> str:
 
 
 def _notes(found: Versus) -> list[str]:
-    from stic_eval.report.compare import N_RESAMPLES
+    from stic_eval.report import compare, notes
 
+    differences = [line.difference for line in found.lines]
     tests: dict[str, list[str]] = {}
     for line in found.lines:
         tests.setdefault(line.difference.test, []).append(line.title)
     named = "; ".join(f"{test} ({', '.join(titles)})" for test, titles in tests.items())
     several = len(found.a.seeds) > 1 or len(found.b.seeds) > 1
+    clustered = [
+        f"{line.title} {line.difference.n} in {line.difference.clusters}"
+        for line in found.benchmarks
+        if line.difference.clusters < line.difference.n
+    ]
+    own = notes.unmarked(differences)
     return [
         _line(note)
         for note in (
             "Scores in percent, differences in points, on units that all runs of both have a verdict for"
             + ("; means over seeds, (±) their standard deviation." if several else "."),
-            f"Interval: 95 %, paired bootstrap, {N_RESAMPLES:,} resamples, stratified by benchmark for the "
-            "average" + (", with the seeds' standard error." if several else "."),
-            f"p: {named}. Holm: corrected over {_family(found)}; * below 0.05, ** below 0.01.",
+            f"Interval: 95 %, {notes.intervals(differences)}.",
+            *([f"Clusters of units that are resampled and exchanged together: {', '.join(clustered)}."]
+              if clustered else []),
+            f"p: {named}. " + ("About test rows alone." if own else _family(found)),
+            *own,
             "better, worse: units that B does better or worse than A"
             + (", mean over seeds." if several else "."),
             "detectable: smallest true difference that such a comparison finds with 80 % power at 5 %, "
-            "before Holm's correction.",
+            "uncorrected.",
             *found.notes,
         )
     ]
 
 
 def _family(found: Versus) -> str:
-    return f"these {len(found.lines)} comparisons" if len(found.lines) > 1 else "one comparison"
+    marks = "* below 0.05, ** below 0.01"
+    if len(found.lines) == 1:
+        return f"One comparison by itself; {marks}."
+    return (
+        "Holm: these two rows by themselves, whatever tables they are in: the average as it is, benchmarks "
+        f"behind it, corrected within the row; {marks}."
+    )
 
 
 def _caption(rows: Sequence[Flip], total: int | None) -> str:
@@ -233,7 +249,7 @@ def _print(found: Versus, rows: Sequence[Flip], total: int | None, console: Cons
             grid.add_section()
         numbers = _numbers(line)
         d = line.difference
-        style = "green" if d.mark and d.delta > 0 else "red" if d.mark else ""
+        style = ("green" if d.delta > 0 else "red") if d.significant else ""
         grid.add_row(
             *(
                 Text("\n".join(_broken(numbers[i]) if narrow and i in (2, 3) else numbers[i] for i in places),

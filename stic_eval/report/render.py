@@ -52,8 +52,8 @@ def to_csv(tables: Table | Sequence[Table]) -> str:
     parts = any(table.benchmark for table in several)
     head = [
         "model", "method", "label", "dar", "seeds", "benchmark", *(["group", "part"] if parts else []),
-        "n", "unscored", "score", "sd_seeds", "delta", "low95", "high95", "mark", "paired_n", "complete", "p",
-        "p_holm", "test", "better", "worse", "detectable", "published",
+        "n", "clusters", "unscored", "score", "sd_seeds", "delta", "low95", "high95", "mark", "paired_n",
+        "paired_clusters", "complete", "p", "p_holm", "test", "better", "worse", "detectable", "published",
     ]  # fmt: skip
     writer.writerow([*head, *(_plain(f"settings.{axis}") for axis in axes)])
     for table in several:
@@ -77,8 +77,9 @@ def _fields(row: Row, name: str, measured: Sequence[str]) -> list[object]:
     d = cell.difference
     return [
         _plain(variant.model), _plain(variant.method), _plain(row.label), int(variant.dar),
-        " ".join(map(str, variant.seeds)), *map(_plain, measured), cell.n, cell.unscored, cell.score, cell.sd,
-        *([d.delta, d.low, d.high, d.mark, d.n] if d else [None] * 5),
+        " ".join(map(str, variant.seeds)), *map(_plain, measured), cell.n, cell.clusters, cell.unscored,
+        cell.score, cell.sd,
+        *([d.delta, _finite(d.low), _finite(d.high), d.mark, d.n, d.clusters] if d else [None] * 6),
         int(cell.complete),
         *([_finite(d.p), d.p_holm, d.test, d.better, d.worse, _finite(d.detectable)] if d else [None] * 6),
         int(row.published),
