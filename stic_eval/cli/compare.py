@@ -109,7 +109,7 @@ _HEAD = ("", "n", "A", "B", "B - A", "95 % interval", "p", "p (Holm)", "better",
 
 def _numbers(line: Line) -> list[str]:
     """A line of the table, in the order of its head."""
-    from stic_eval.report.cells import points
+    from stic_eval.report.cells import UNMOVED, points
 
     d = line.difference
 
@@ -120,12 +120,12 @@ def _numbers(line: Line) -> list[str]:
         return f"{value:.1f}".removesuffix(".0")
 
     def p_value(value: float | None) -> str:
-        return "-" if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
+        return "-" if value is None or math.isnan(value) else "<0.001" if value < 0.001 else f"{value:.3f}"
 
     return [
         _line(line.title), str(d.n), score(line.a, line.sd_a), score(line.b, line.sd_b),
         f"{points(d.delta, '+')}{d.mark}",
-        "-" if math.isnan(d.low) else f"[{points(d.low)}, {points(d.high)}]",
+        UNMOVED if d.unmoved else "-" if math.isnan(d.low) else f"[{points(d.low)}, {points(d.high)}]",
         p_value(d.p), p_value(d.p_holm),
         count(d.better), count(d.worse), "-" if math.isnan(d.detectable) else f"{d.detectable:.1f}",
     ]  # fmt: skip
@@ -142,7 +142,7 @@ def _who(side: Side) -> str:
 
 
 def _notes(found: Versus) -> list[str]:
-    from stic_eval.report import compare, notes
+    from stic_eval.report import guards, notes
 
     differences = [line.difference for line in found.lines]
     tests: dict[str, list[str]] = {}
@@ -166,6 +166,7 @@ def _notes(found: Versus) -> list[str]:
               if clustered else []),
             f"p: {named}. " + ("About test rows alone." if own else _family(found)),
             *own,
+            *guards.unmoved([line.difference for line in found.benchmarks]),
             "better, worse: units that B does better or worse than A"
             + (", mean over seeds." if several else "."),
             "detectable: smallest true difference that such a comparison finds with 80 % power at 5 %, "
@@ -298,7 +299,9 @@ def _markdown(found: Versus, rows: Sequence[Flip], total: int | None) -> str:
 def _record(line: Line) -> dict[str, Any]:
     numbers = asdict(line.difference)
     scores = {"a": line.a, "b": line.b, "sd_a": line.sd_a, "sd_b": line.sd_b}
-    everything = {"benchmark": line.name, **scores, **numbers, "mark": line.difference.mark}
+    d = line.difference
+    said = {"mark": d.mark, "unseen95": d.unseen if d.unmoved else None}
+    everything = {"benchmark": line.name, **scores, **numbers, **said}
     return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in everything.items()}
 
 

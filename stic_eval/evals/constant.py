@@ -35,7 +35,7 @@ def noted(
 
 
 def constant_answer(records: Sequence[Record]) -> str:
-    """The answer that nearly all are, short and on one line; empty if they differ, or targets are as alike."""
+    """The answer that nearly all are, shortened to a line; empty if they differ, or targets are as alike."""
     read = [text for record in records if (text := _read(record))]
     if len(read) < LEAST or _most(read)[1] < SHARE:
         return ""

@@ -11,8 +11,7 @@ from stic_eval.evals.scoring.keyfacts import Facts, named_facts
 from stic_eval.types import Sample, Score
 
 _RULE = "rule: "
-# Version 1 (its note names none) took a fact for named whatever it was said of.
-RULE_NOTE = "graded by exact rule on key facts (version 2), no judge"
+RULE_NOTE = "graded by exact rule on key facts, no judge"
 
 
 def is_pocket(sample: Sample) -> bool:

@@ -11,6 +11,7 @@ from stic_eval.printable import printable
 from stic_eval.report.tables import Cell, Table
 
 NONE = "–"  # where there is no score; also "no" in a column of components
+UNMOVED = "="
 Rank = Literal["best", "second"]
 
 
@@ -29,8 +30,13 @@ def delta_text(cell: Cell) -> str:
 
 
 def interval_text(cell: Cell) -> str:
-    """A 95 % interval as printed, e.g. `[0.5, 5.5]`; empty for the reference, and where there is none."""
+    """A 95 % interval as printed, e.g. `[0.5, 5.5]`, `=` where no row differs; empty for the reference.
+
+    Where there is a difference and no interval (a single cluster) it is empty as well.
+    """
     found = cell.difference
+    if found and found.unmoved:
+        return UNMOVED
     return f"[{points(found.low)}, {points(found.high)}]" if found and math.isfinite(found.low) else ""
 
 

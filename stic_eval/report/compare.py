@@ -76,6 +76,20 @@ class Difference:
         return "**" if p < 0.01 else "*" if p < 0.05 else ""
 
     @property
+    def unmoved(self) -> bool:
+        """Whether no unit differs in any run, so that an interval of resamples would be a point at zero."""
+        return self.n > 0 and self.delta == self.better == self.worse == 0
+
+    @property
+    def unseen(self) -> float:
+        """How large a share of differing units `unmoved` leaves open, in percent: its upper 95 % bound.
+
+        Exact, of independent clusters: 100 (1 - 0.05^(1 / clusters)), some 300 / clusters (Hanley and
+        Lippman-Hand 1983).
+        """
+        return 100.0 * (1.0 - 0.05 ** (1.0 / (self.clusters or self.n)))
+
+    @property
     def significant(self) -> bool:
         """Whether it has a star."""
         return "*" in self.mark

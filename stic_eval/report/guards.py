@@ -1,16 +1,18 @@
-"""Scores that cannot tell rows apart: constant answers, the ceiling, no row right, and no row that differs."""
+"""Scores that cannot tell rows apart: constant answers, all or no rows right, and no row that differs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from stic_eval.types import Summary
 
 if TYPE_CHECKING:
+    from stic_eval.report.compare import Difference
     from stic_eval.report.tables import Column, Row
 
-SIGN = "§"
+SIGN = "¶"
 LEAST = 20  # units: fewer may all be right, or wrong, by chance
 _ROUNDING = 0.05  # points
 _MOST = 0.5  # of the answers empty or cut, from which on it is said
@@ -39,7 +41,7 @@ def _of_one(summary: Summary) -> str:
 
 def notes(columns: Sequence[Column], averaged: Sequence[str], rows: Sequence[Row]) -> list[str]:
     """What the sign at a column's head stands for; nothing where no column has it."""
-    found = {column.name: texts for column in columns if (texts := _reasons(column.name, rows))}
+    found = {column.name: texts for column in columns if (texts := reasons(column.name, rows))}
     if not found:
         return []
     titles = {column.name: column.title for column in columns}
@@ -49,7 +51,7 @@ def notes(columns: Sequence[Column], averaged: Sequence[str], rows: Sequence[Row
     return [f"{SIGN} {said}: such scores cannot tell rows apart, and no claim is made of them.{average}"]
 
 
-def _reasons(name: str, rows: Sequence[Row]) -> list[str]:
+def reasons(name: str, rows: Sequence[Row]) -> list[str]:
     """Why a column is marked, each reason with the rows that it is true of, unless of all."""
     measured = [row for row in rows if not row.published and row.cells[name].score is not None]
     labels: dict[str, list[str]] = {}
@@ -69,20 +71,21 @@ def answers(column: str, rows: Sequence[Row]) -> list[str]:
     texts = []
     for what, share in (
         ("empty", max((s.blank / s.answers for s in summaries), default=0.0)),
-        ("cut at their limit", max((s.cut / s.answers for s in summaries), default=0.0)),
+        ("cut at their bound", max((s.cut / s.answers for s in summaries), default=0.0)),
     ):
         texts += [f"up to {100 * share:.0f} % of a row's answers are {what}"] if share >= _MOST else []
     return texts
 
 
-def marked(columns: Sequence[Column], rows: Sequence[Row]) -> Mapping[str, bool]:
-    """Column -> whether its head has the sign."""
-    return {column.name: bool(_reasons(column.name, rows)) for column in columns}
+def untested(found: Difference, a: Sequence[Summary], b: Sequence[Summary]) -> Difference:
+    """A difference without its test where neither side's score says anything."""
+    return replace(found, p=float("nan"), test="") if guard(a) and guard(b) else found
 
 
-def unseen(n: int) -> float:
-    """How large a share of differing rows can be, in percent, where n of n rows do not: its upper 95 % bound.
-
-    Exact: 100 * (1 - 0.05 ** (1 / n)), some 300 / n (Hanley and Lippman-Hand 1983).
-    """
-    return 100.0 * (1.0 - 0.05 ** (1.0 / n))
+def unmoved(differences: Sequence[Difference]) -> list[str]:
+    """What benchmarks without a differing row leave open, by their number of rows; nothing without any."""
+    found = {d.clusters or d.n: d.unseen for d in differences if d.unmoved}
+    if not found:
+        return []
+    parts = [f"{bound:.1f} points with {n} rows" for n, bound in sorted(found.items())]
+    return [f"= no row differs, which leaves room for a difference of up to {', '.join(parts)} (95 %)."]

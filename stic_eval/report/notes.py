@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import stdev
 from typing import TYPE_CHECKING
 
+from stic_eval.report import guards
 from stic_eval.report.compare import DESCRIPTION, N_RESAMPLES, SEED, SEEDS, UNMARKED, Difference
 
 if TYPE_CHECKING:
@@ -33,7 +34,11 @@ def describe(
         comparisons: The size of the family of Holm's correction.
     """
     notes = ["Scores in percent.", *_differences(rows, lines, comparisons), *seeds(rows)]
+    notes += guards.unmoved(
+        [d for row in rows for column in columns if (d := row.cells[column.name].difference) is not None]
+    )
     notes += _average(columns, averaged)
+    notes += guards.notes(columns, averaged, rows)
     if any(not cell.complete for row in rows for cell in row.cells.values()):
         notes.append(INCOMPLETE)
     evaluated = [column for column in columns if any(row.cells[column.name].n for row in rows)]
@@ -169,6 +174,7 @@ def _column(column: Column, rows: Sequence[Row]) -> list[str]:
     parts = [f"n = {'/'.join(map(str, counts)) or '0'}"]
     parts[0] += f" in {groups} cluster{'' if groups == '1' else 's'}" if any(n != c for n, c in lie) else ""
     parts += [f"{unscored} unscored"] if unscored else []
+    parts += guards.answers(column.name, rows)
     own = [s.resampled for row in rows for s in row.variant.summaries.get(column.name, ()) if s.resampled]
     if own:
         parts.append(f"differences by {len(own[0].draws):,} resamples of its own statistic")

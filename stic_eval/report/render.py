@@ -54,6 +54,7 @@ def to_csv(tables: Table | Sequence[Table]) -> str:
         "model", "method", "label", "dar", "seeds", "benchmark", *(["group", "part"] if parts else []),
         "n", "clusters", "unscored", "score", "sd_seeds", "delta", "low95", "high95", "mark", "paired_n",
         "paired_clusters", "complete", "p", "p_holm", "test", "better", "worse", "detectable", "published",
+        "guard", "unseen95",
     ]  # fmt: skip
     writer.writerow([*head, *(_plain(f"settings.{axis}") for axis in axes)])
     for table in several:
@@ -82,7 +83,7 @@ def _fields(row: Row, name: str, measured: Sequence[str]) -> list[object]:
         *([d.delta, _finite(d.low), _finite(d.high), d.mark, d.n, d.clusters] if d else [None] * 6),
         int(cell.complete),
         *([_finite(d.p), d.p_holm, d.test, d.better, d.worse, _finite(d.detectable)] if d else [None] * 6),
-        int(row.published),
+        int(row.published), _plain(cell.guard), d.unseen if d and d.unmoved else None,
     ]  # fmt: skip
 
 
@@ -106,6 +107,7 @@ def _data(table: Table) -> Mapping[str, Any]:
             difference = row.cells[name].difference
             if difference is not None:
                 data["difference"]["mark"] = difference.mark
+                data["difference"]["unseen95"] = difference.unseen if difference.unmoved else None
         return found
 
     return {

@@ -10,7 +10,7 @@ from typing import Any
 
 from stic_eval.errors import UserError
 from stic_eval.evals.scoring.aggregate import odd
-from stic_eval.report import family
+from stic_eval.report import family, guards
 from stic_eval.report.compare import DESCRIPTION, SEED, Difference, compare
 from stic_eval.report.notes import describe
 from stic_eval.types import Summary
@@ -96,6 +96,7 @@ class Cell:
         unscored: Units without a verdict, in the seed with most.
         difference: To the reference; None for the reference itself and where no pair is left.
         complete: False marks a score over fewer units, or an average over fewer columns, than there are.
+        guard: Why the score cannot tell rows apart, e.g. `constant answer B`; see `stic_eval.report.guards`.
     """
 
     score: float | None
@@ -105,6 +106,7 @@ class Cell:
     difference: Difference | None = None
     complete: bool = True
     clusters: int | None = None
+    guard: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +172,12 @@ class Table:
 
     @property
     def fields(self) -> list[tuple[str, str]]:
-        """(name, title) of the columns with cells in them, the average's included."""
-        found = [(column.name, column.title) for column in self.columns]
+        """(name, title) of the columns with cells in them, guarded ones marked, the average's included."""
+        guarded = {column.name for column in self.columns if guards.reasons(column.name, self.rows)}
+        found = [
+            (column.name, f"{column.title} {guards.SIGN}" if column.name in guarded else column.title)
+            for column in self.columns
+        ]
         return [*found, (AVERAGE, "Average")] if self.average else found
 
 
@@ -288,6 +294,10 @@ def _row(line: Line, columns: Sequence[Column], averaged: Sequence[str]) -> Row:
             average = _compare(reference, variant, averaged)[1]
         if not set(averaged) <= set(differences):
             average = None  # a difference over fewer benchmarks than the average itself would mislead
+        differences = {
+            name: guards.untested(found, reference.summaries[name], variant.summaries[name])
+            for name, found in differences.items()
+        }
     cells: dict[str, Cell] = {}
     for column in columns:
         runs = variant.summaries.get(column.name, ())
@@ -301,6 +311,7 @@ def _row(line: Line, columns: Sequence[Column], averaged: Sequence[str]) -> Row:
             unscored=unscored,
             difference=differences.get(column.name),
             complete=unscored == 0 and bool(scores),
+            guard=guards.guard(runs),
         )
     by_seed = [
         mean(float(variant.summaries[name][i].score or 0.0) for name in averaged)  # none is None: `averaged`

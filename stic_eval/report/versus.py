@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from statistics import mean, stdev
 
 from stic_eval.errors import UserError
-from stic_eval.report import family
+from stic_eval.report import family, guards
 from stic_eval.report.compare import Difference, compare, percent
 from stic_eval.report.flips import same_rows
 from stic_eval.report.sides import Side
@@ -95,6 +95,8 @@ def measure(a: Side, b: Side) -> Versus:
     for name in names:
         if name not in found:
             notes.append(f"{a.columns[name].title}: left out, {_unpaired(runs[name])}.")
+    found = {name: guards.untested(d, *runs[name]) for name, d in found.items()}
+    notes += [note for name in found if (note := _guarded(a.columns[name].title, *runs[name]))]
     tested = family.Tested(average.p, {name: d.p for name, d in found.items()} if len(found) > 1 else {})
     [adjusted] = family.corrected([tested]) if not average.lacks else [family.Tested(None, {})]
     scores = {name: [_scores(side, runs[name]) for side in runs[name]] for name in found}
@@ -119,6 +121,12 @@ def _variant(side: Side, runs: Mapping[str, Sequence[Sequence[Summary]]], at: in
     first = side.entries[0]
     own = {name: both[at] for name, both in runs.items()}
     return Variant(first.method, first.title, first.dar, side.seeds, own)
+
+
+def _guarded(title: str, a: Sequence[Summary], b: Sequence[Summary]) -> str:
+    """Which side's score says little, and why; empty if neither's."""
+    said = [f"{name}: {reason}" for name, one in (("A", a), ("B", b)) if (reason := guards.guard(one))]
+    return f"{title}: such scores cannot tell A and B apart ({'; '.join(said)})." if said else ""
 
 
 def _unpaired(both: Sequence[Sequence[Summary]]) -> str:
