@@ -19,7 +19,8 @@ from bench.ablations import ABLATIONS
 from bench.claims import GROUPS, HEAD, TAIL, Claim, Of, Verdict
 from stic_eval.report import runs
 from stic_eval.report.cells import points
-from stic_eval.report.compare import Difference, holm
+from stic_eval.report.compare import Difference
+from stic_eval.report.family import holm
 from stic_eval.report.sides import Side
 from stic_eval.report.versus import measure
 

@@ -235,7 +235,7 @@ def vary(options: Options) -> Benchmark:
     return Benchmark(
         name="llava_bench",
         title="LLaVA-Bench",
-        version=2,
+        version=3,
         source=HubData(
             "lmms-lab/llava-bench-in-the-wild",
             "train",

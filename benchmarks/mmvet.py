@@ -215,7 +215,7 @@ def vary(options: Options) -> Benchmark:
     return Benchmark(
         name="mmvet",
         title="MM-Vet",
-        version=2,
+        version=3,
         source=HubData(
             "lmms-lab/MMVet", "test", revision="b310d12d0d9e765db953da28a7ef7ff43620dc83", rows=218
         ),

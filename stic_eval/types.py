@@ -190,11 +190,33 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class Resampled:
+    """A benchmark's own statistic on other choices of its rows, all in percent.
+
+    Runs over the same rows are resampled alike, so that what stands at one place in two of them can be
+    compared.
+
+    Attributes:
+        rows: Digest of the rows and how they cluster; runs with another one cannot be paired.
+        clusters: How many clusters there are.
+        draws: The statistic in bootstrap resamples of the clusters.
+        without: The statistic without one group of clusters after the other (the delete-a-group jackknife);
+            group k of m is every m-th cluster of a random order, from the k-th on.
+    """
+
+    rows: str
+    clusters: int
+    draws: tuple[float, ...]
+    without: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """A benchmark's result.
 
     Attributes:
-        score: Percent: `100 * sum(value) / sum(weight)` over `units`; None if nothing is scored.
+        score: Percent: `100 * sum(value) / sum(weight)` over `units`, or the benchmark's own statistic where
+            there is `resampled`; None if nothing is scored.
         n: Units in the benchmark (samples, or groups of rotations under circular evaluation).
         unscored: How many of the n have no verdict and are left out.
         units: Unit id -> (value, weight). What paired statistics resample.
@@ -208,6 +230,16 @@ class Summary:
         otherwise: How many of them came out otherwise.
         thoughtful: Answers that the model thought before.
         unclosed: Answers that are missing because the model was still thinking when it ended.
+        clusters: Unit id -> cluster, of the units that share one with another unit: rows about one image are
+            not independent. A unit that is not named here is a cluster of its own.
+        descriptions: How many different descriptions the rows were asked with; 0: with none.
+        resampled: Of a benchmark that has its own statistic.
+        constant: The answer that nearly all are (95 % of those that could be read) though targets differ, as
+            the model wrote it, shortened; empty: there is none.
+        best_constant: The one answer that would score most if it were given to every row, and its score in
+            percent; None where targets are not a few plain texts.
+        blank: How many answers are empty.
+        cut: How many answers ran into the bound on new tokens.
     """
 
     score: float | None
@@ -223,3 +255,10 @@ class Summary:
     otherwise: int = 0
     thoughtful: int = 0
     unclosed: int = 0
+    clusters: Mapping[str, str] = field(default_factory=dict)
+    descriptions: int = 0
+    resampled: Resampled | None = None
+    constant: str = ""
+    best_constant: tuple[str, float] | None = None
+    blank: int = 0
+    cut: int = 0

@@ -137,6 +137,11 @@ class Benchmark:
         metric: The metric in a few words, for the documentation.
         sources: Papers and code that protocol and metric come from.
         departures: Differences to lmms-eval's scoring.
+        cluster: Record -> name of what it shares with others (a document, a scene): rows with one name are
+            resampled and exchanged together. None: rows that share an image are one cluster.
+        statistic: Records -> the score in percent, of a benchmark whose score is no `sum(value) /
+            sum(weight)` of its units (a macro-F1). Pure, and a number for any choice of the rows, repeated
+            ones included: differences and their intervals are made of it. None: the units' ratio.
     """
 
     name: str
@@ -164,3 +169,5 @@ class Benchmark:
     metric: str = ""
     sources: tuple[str, ...] = ()
     departures: tuple[Departure, ...] = ()
+    cluster: Callable[[Record], str] | None = None
+    statistic: Callable[[Sequence[Record]], float] | None = None

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from stic_eval.errors import RunError
-from stic_eval.evals import solvers
+from stic_eval.evals import clusters, constant, solvers
 from stic_eval.evals.benchmark import Benchmark
+from stic_eval.evals.scoring.aggregate import ROUNDING, odd
 from stic_eval.models.base import VLM
 from stic_eval.store import atomic_write
 from stic_eval.types import Generation, Record, Response, Sample, Score, Summary
@@ -146,7 +147,8 @@ def conclude(
     """Has a judge decide what is open, and sums up.
 
     Raises:
-        RunError: The benchmark's aggregation fails.
+        RunError: The benchmark's aggregation fails, or its score is not what its units, or its own
+            statistic, come to.
     """
     records = [_record(item) for item in answered]
     cases = [number for number, item in enumerate(answered) if item.verdict.open]
@@ -167,7 +169,39 @@ def conclude(
         thoughtful=sum(bool(record.thinking) for record in records),
         unclosed=sum(record.unclosed for record in records),
     )
-    return records, replace(summary, gradings=_gradings(benchmark, records))
+    summary = replace(
+        summary,
+        gradings=_gradings(benchmark, records),
+        descriptions=len({record.description for record in records if record.description is not None}),
+    )
+    samples, responses = [item.sample for item in answered], [item.response for item in answered]
+    summary = constant.noted(benchmark, samples, responses, records, summary)
+    return records, _paired(benchmark, records, summary)
+
+
+def _paired(benchmark: Benchmark, records: Sequence[Record], summary: Summary) -> Summary:
+    """A summary with all that differences to other runs are made of, which has to fit its score."""
+    where = f"benchmark {benchmark.name}"
+    if (unit := clusters.untraced(records, summary.units)) is not None:
+        raise RunError(
+            f"{where}: nobody can tell which rows its unit {unit!r} is made of; a unit is called like its "
+            "record, or as the meta of its records says under `unit`"
+        )
+    try:
+        shared = clusters.clusters(benchmark, records)
+    except Exception as error:  # a benchmark is a user's own code
+        raise RunError(f"{where}: its cluster failed: {_told(error)}") from error
+    summary = replace(summary, clusters=shared)
+    if benchmark.statistic is None or summary.score is None:
+        if why := odd(summary):
+            raise RunError(f"{where}: {why}")
+        return summary
+    own = clusters.statistic(benchmark, records)
+    if abs(own - summary.score) > ROUNDING:
+        raise RunError(
+            f"{where}: its aggregate gives {summary.score:.2f}, its statistic {own:.2f}; both are its score"
+        )
+    return replace(summary, resampled=clusters.resampled(benchmark, records, shared))
 
 
 def _aggregated(benchmark: Benchmark, records: Sequence[Record]) -> Summary:

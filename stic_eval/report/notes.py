@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from statistics import stdev
 from typing import TYPE_CHECKING
 
-from stic_eval.report.compare import N_RESAMPLES
+from stic_eval.report import guards
+from stic_eval.report.compare import DESCRIPTION, N_RESAMPLES, SEED, SEEDS, UNMARKED, Difference
 
 if TYPE_CHECKING:
     from stic_eval.report.runs import Cut, Entry
@@ -34,7 +35,11 @@ def describe(
         comparisons: The size of the family of Holm's correction.
     """
     notes = ["Scores in percent.", *_differences(rows, lines, comparisons), *seeds(rows)]
+    notes += guards.unmoved(
+        [d for row in rows for column in columns if (d := row.cells[column.name].difference) is not None]
+    )
     notes += _average(columns, averaged)
+    notes += guards.notes(columns, averaged, rows)
     if any(not cell.complete for row in rows for cell in row.cells.values()):
         notes.append(INCOMPLETE)
     evaluated = [column for column in columns if any(row.cells[column.name].n for row in rows)]
@@ -103,19 +108,20 @@ def _differences(rows: Sequence[Row], lines: Sequence[Line], comparisons: int) -
     references = [line.reference for line in lines if line.reference is not None]
     labels = list(dict.fromkeys(variant.label for variant in references))
     own = " of the same model or run" if len({id(variant) for variant in references}) > len(labels) else ""
-    tests = ", ".join(dict.fromkeys(difference.test for difference in found if difference.test))
+    tested = [difference for difference in found if not difference.lacks]
     notes = [
-        f"Differences: to {' or '.join(labels)}{own}, in points, with 95 % intervals (paired bootstrap "
-        f"over test rows, {N_RESAMPLES:,} resamples, stratified by benchmark for the average).",
-        f"* p < 0.05, ** p < 0.01 ({tests or 'paired test'}) after Holm's correction over the table's "
-        f"{comparisons} comparison{'' if comparisons == 1 else 's'}.",
+        f"Differences: to {' or '.join(labels)}{own}, in points, with 95 % intervals ({intervals(found)})."
     ]
-    if comparisons > 1:
+    if tested:
+        tests = ", ".join(dict.fromkeys(difference.test for difference in tested if difference.test))
+        notes.append(f"* p < 0.05, ** p < 0.01 ({tests or 'paired test'}) {_correction(comparisons)}.")
+    notes += unmarked(found)
+    if comparisons > 1 and tested:
         notes.append(
             "Intervals are not corrected, marks are: an interval that leaves out 0 may come without a mark."
         )
-    averages = [row.average.difference for row in rows if row.average]
-    span = _span([difference.detectable for difference in averages if difference])
+    averages = [row.average.difference for row in rows if row.average and row.average.difference]
+    span = _span([difference.detectable for difference in averages if not difference.lacks])
     if span:
         notes.append(
             f"Smallest difference of the average that such a comparison, uncorrected, finds with 80 % power: "
@@ -124,8 +130,47 @@ def _differences(rows: Sequence[Row], lines: Sequence[Line], comparisons: int) -
     return notes
 
 
+def intervals(found: Sequence[Difference]) -> str:
+    """How intervals were made: resampled, and with several seeds by a Student t."""
+    clustered = any(difference.clusters < difference.n for difference in found)
+    over = "clusters of test rows (about one image, or what the benchmark names)" if clustered else "test rows"
+    resampled = any(difference.test != SEEDS for difference in found)
+    bootstrap = (
+        f"paired bootstrap over {over}, {N_RESAMPLES:,} resamples, stratified by benchmark for the average"
+    )
+    student = "Student's t with the variance over " + ("them" if resampled else over) + " and over seeds"
+    if not any(difference.test == SEEDS for difference in found):
+        return bootstrap
+    return f"{bootstrap}; with several seeds {student}" if resampled else student
+
+
+def _correction(comparisons: int) -> str:
+    averages = f"the table's {comparisons} averages" if comparisons != 1 else "the table's only average"
+    return (
+        f"after Holm's correction over {averages}; a row's benchmarks are tested behind its marked average, "
+        "corrected within the row"
+    )
+
+
+def unmarked(found: Sequence[Difference]) -> list[str]:
+    """What the sign of untested differences means, and what would earn them a mark; none without any."""
+    lacks = {difference.lacks for difference in found}
+    said = []
+    if SEED in lacks:
+        said.append(
+            f"{UNMARKED} one training seed: interval and p are about test rows alone, and another seed may "
+            "come out otherwise; three seeds would be tested."
+        )
+    if DESCRIPTION in lacks:
+        said.append(
+            f"{UNMARKED} one description for all rows: interval and p are about test rows alone, not about the "
+            "luck of that description; descriptions that see their image would be tested."
+        )
+    return said
+
+
 def _span(values: Sequence[float]) -> str:
-    texts = [f"{value:.1f}" for value in sorted(values) if math.isfinite(value)]
+    texts = [f"{value:.1f}" for value in sorted(filter(math.isfinite, values))]
     return "" if not texts else texts[0] if texts[0] == texts[-1] else f"{texts[0]} to {texts[-1]}"
 
 
@@ -138,7 +183,7 @@ def seeds(rows: Sequence[Row], tested: bool = True) -> list[str]:
     if counts[-1] == 1:
         which = f"One training seed ({found[0]})" if len(found) == 1 else "One training seed a row"
         return [
-            f"{which}: intervals and tests cover test rows, not training luck." if tested else f"{which}."
+            f"{which}: intervals cover test rows, not training luck." if tested else f"{which}."
         ]
     over, by_row = "training seeds", ""
     if counts[0] == counts[-1]:
@@ -146,7 +191,7 @@ def seeds(rows: Sequence[Row], tested: bool = True) -> list[str]:
     else:
         per = ", ".join(f"{row.label} {len(row.variant.seeds)}" for row in rows if row.variant.seeds)
         by_row = f" Seeds by row: {per}."
-    both = "; intervals and tests include the seeds' standard error (Student's t)" if tested else ""
+    both = "; intervals and tests include the variance over seeds" if tested else ""
     return [f"Trained methods: mean over {over}, (±) standard deviation over them{both}.{by_row}"]
 
 
@@ -154,9 +199,17 @@ def _column(column: Column, rows: Sequence[Row]) -> list[str]:
     cells = [row.cells[column.name] for row in rows]
     counts = sorted({cell.n for cell in cells if cell.n is not None})
     unscored = max((cell.unscored for cell in cells), default=0)
+    lie = sorted({(cell.n, cell.clusters) for cell in cells if cell.n is not None and cell.clusters})
+    groups = "/".join(str(clusters) for n, clusters in lie)
     parts = [f"n = {'/'.join(map(str, counts)) or '0'}"]
+    parts[0] += f" in {groups} cluster{'' if groups == '1' else 's'}" if any(n != c for n, c in lie) else ""
     parts += [f"{unscored} unscored"] if unscored else []
     parts += _cut_thinking(column.name, rows)
+    parts += guards.answers(column.name, rows)
+    own = [s.resampled for row in rows for s in row.variant.summaries.get(column.name, ()) if s.resampled]
+    if own:
+        parts.append(f"differences by {len(own[0].draws):,} resamples of its own statistic")
+        parts += ["none between runs over other rows"] if len({one.rows for one in own}) > 1 else []
     parts += [column.protocol] if column.protocol else []
     parts += [column.grader] if column.grader else []
     return parts + _share_judged(column.name, rows)

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from stic_eval.report import cells, html_table, notes, render, terminal
-from stic_eval.report.compare import holm
+from stic_eval.report.family import holm
 from stic_eval.report.tables import AVERAGE, Column, Line, Table, Variant, assemble, build
 from stic_eval.types import Summary
 
