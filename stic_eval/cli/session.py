@@ -92,8 +92,8 @@ class Session:
         if self.config.engine == "openai":
             return self.model_fingerprint
         # Tags that are no known ones may be tokens that answers are given without.
-        ways = [self.config.quantization, self.config.attn, self.config.thinking.more_tags]
-        ways += [self.profile and self.profile.content]
+        tags, asked = self.config.thinking.more_tags, self.profile and self.profile.content
+        ways: list[Any] = [self.config.quantization, self.config.attn, tags, asked]
         return content_key([self.model_fingerprint, self.dtype, *(way for way in ways if way)])
 
     @cached_property
