@@ -195,9 +195,7 @@ class Session:
                     todo.append((entry, variant, benchmark, key))
                 else:
                     entry.keys[benchmark.name], entry.summaries[benchmark.name] = key, summary
-            # The longer list: of what is cached no more, the run still says what it was.
-            found, before_it = self.trained(variant), old_stages.get(variant.folder, [])
-            entry.stages[:] = found if len(found) >= len(before_it) else before_it
+            entry.stages[:] = provenance.recalled(self.trained(variant), old_stages.get(variant.folder, []))
         # What is wrong with rows, or with names at a server, is told before hours of work.
         for _, _, benchmark, _ in todo:
             self.samples(benchmark)
@@ -209,7 +207,7 @@ class Session:
                 continue
             entry.summaries[benchmark.name] = self.evaluate(benchmark, variant)
             entry.keys[benchmark.name] = key
-            entry.stages[:] = self.trained(variant)
+            entry.stages[:] = provenance.recalled(self.trained(variant), entry.stages)
             # After each benchmark, and with all that was known before: a kill costs the one in flight,
             # whose answers are cached.
             self._save(entries)
@@ -399,6 +397,7 @@ class Session:
     def _save(self, entries: Sequence[runs.Entry]) -> runs.Scores:
         notes = serving.notes(self.config, self.variants, self.dtype)
         notes += asking.rounding((s for entry in entries for s in entry.summaries.values()), self.dtype)
+        notes += provenance.undated((stage for entry in entries for stage in entry.stages), self.stages)
         scores = runs.Scores(self.config.name, self.columns(), list(entries), notes, self.config.model)
         runs.save(scores, self.folder)
         return scores

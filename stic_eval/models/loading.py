@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from stic_eval.errors import UserError
+from stic_eval.errors import RunError, UserError
 from stic_eval.models import memory
 from stic_eval.models.fingerprint import local_model, model_fingerprint
 from stic_eval.models.kept import BoundedStore, PrefixStore
@@ -17,7 +17,7 @@ from stic_eval.models.memory import Packed, free_bytes
 from stic_eval.models.room import out_of_memory
 from stic_eval.models.stills import load_processor
 from stic_eval.models.text import control_tokens
-from stic_eval.types import Response
+from stic_eval.types import Request, Response
 
 if TYPE_CHECKING:
     import torch
@@ -172,6 +172,17 @@ def load(
         reuse=reuse,
         gradient_checkpointing=gradient_checkpointing,
         prefixes=PrefixStore(int(free_bytes(where) * _PREFIXES)),
+    )
+
+
+def not_finite(loaded: Loaded, request: Request) -> RunError:
+    """The error for a request whose logits are NaN or infinite: no answer can be read from them."""
+    shown = f" about {request.images[0].source}" if request.images else ""
+    who = "the model" if loaded.adapter is None else f"the model with adapter {loaded.adapter}"
+    other = "" if loaded.dtype.itemsize > 2 else " or another --dtype"
+    return RunError(
+        f"{who} gives logits that are not finite when it is asked{shown}: its weights are broken, or "
+        f"overflow in {_name(loaded.dtype)}; look for a sound copy{other}"
     )
 
 

@@ -34,6 +34,7 @@ class Trained:
         generations: Responses that were asked for.
         steps: Optimiser steps.
         scored: Given answers whose likelihood was asked for.
+        known: Whether the cost is known; if not, the numbers are 0.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Trained:
     generations: int
     steps: int
     scored: int = 0
+    known: bool = True
 
 
 @dataclass(frozen=True)
