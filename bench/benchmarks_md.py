@@ -174,6 +174,7 @@ def _data(benchmark: Benchmark) -> Iterator[str]:
         config = f", configuration `{hub.name}`" if hub.name else ""
         at = f"split `{hub.split}`, revision `{hub.revision}`, n = {hub.rows:,}"
         yield f"- hub: `{hub.path}`{config}, {at}{which}"
+        yield from (f"  - before: `{old.path}`, revision `{old.revision}`" for old in hub.former)
     for layout in benchmark.layouts:
         yield f"- {layout.name}: {_files(layout)}"
     yield f"- VLMEvalKit: `{benchmark.vlmeval}`" if benchmark.vlmeval else "- VLMEvalKit: none"

@@ -110,6 +110,7 @@ def run(
     runs.save(scores, folder)
     if board.done or not (folder / "manifest.json").is_file():
         more = {"jobs": jobs, "failed": board.failed, **grid.base.answering}
+        provenance.rows_by_others(base)
         provenance.manifest(base, name, started, board.done, more)
     table = None
     if any(entry.summaries for entry in scores.entries):

@@ -132,7 +132,9 @@ def _rows(run: Finished, name: str) -> Rows:
         what = "embedded rows of stic-eval" if where.startswith("pocket") else "local copy"
         return Rows(f"{name} ({what})", metric=benchmark.metric)
     source = benchmark.source
-    return Rows(source.path, source.split, source.name or "", source.revision or "", benchmark.metric)
+    read = as_object(run.folder / "manifest.json").get("rows") or {}
+    at = read.get(name) or {"id": source.path, "revision": source.revision}
+    return Rows(str(at["id"]), source.split, source.name or "", str(at["revision"]), benchmark.metric)
 
 
 def unknown(run: Finished, picked: Made) -> list[str]:

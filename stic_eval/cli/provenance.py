@@ -93,6 +93,17 @@ def given(config: RunConfig) -> dict[str, Any]:
     return found
 
 
+def rows_by_others(session: Session) -> None:
+    """Takes down where rows of the hub lie that other processes have read: in the local cache."""
+    from stic_eval.evals.hub import planned
+
+    for benchmark in session.benchmarks:
+        if session.config.rows_of(benchmark.name) == "hub" and benchmark.name not in session.hub_ids:
+            at, cached = planned(benchmark.source)
+            if cached:
+                session.hub_ids[benchmark.name] = at
+
+
 def list_skipped(session: Session) -> None:
     """Writes which input files were left out, and why, as skipped.jsonl; none is no file."""
     path = session.folder / "skipped.jsonl"
@@ -132,6 +143,8 @@ def manifest(
             "dtype": loaded.get("dtype"),
         },
         "judge": grading.identity(session.judge),
+        # Of rows of the hub: under which id and commit they were had.
+        "rows": {name: {"id": at.path, "revision": at.revision} for name, at in session.hub_ids.items()},
         "skipped": len(session.skipped()),
         "seconds_of": {name: round(value, 2) for name, value in seconds_of.items()},
         "platform": platform.platform(),

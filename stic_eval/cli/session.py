@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from stic_eval.cli.plan import Variant
     from stic_eval.cli.progress import Reporter
     from stic_eval.config import RunConfig
-    from stic_eval.evals.benchmark import Benchmark
+    from stic_eval.evals.benchmark import Benchmark, HubId
     from stic_eval.evals.judging import Judge
     from stic_eval.models.hf import HFModel
     from stic_eval.models.server import ServerModel
@@ -62,6 +62,8 @@ class Session:
         # Method and seed -> what its training failed with.
         self.failed: dict[tuple[str, int | None], Exception] = {}
         self._samples: dict[str, list[Sample]] = beside._samples if beside else {}
+        # Benchmark -> id and commit that its rows were had under, of those that this process has read.
+        self.hub_ids: dict[str, HubId] = beside.hub_ids if beside else {}
         self._seconds: dict[str, float] = {}
         self._started = time.time()
 
@@ -164,8 +166,17 @@ class Session:
         if benchmark.name not in self._samples:
             source = self.config.rows_of(benchmark.name)
             remote = self.config.allow_remote_images
-            self._samples[benchmark.name] = samples(benchmark, source, limit=self.config.limit, remote=remote)
+            self._samples[benchmark.name] = samples(
+                benchmark, source, limit=self.config.limit, remote=remote,
+                hub_use=partial(self._had, benchmark.name),
+            )  # fmt: skip
         return self._samples[benchmark.name]
+
+    def _had(self, benchmark: str, at: HubId, lines: Sequence[str]) -> None:
+        """Keeps where a benchmark's rows were had on the hub, and says what was in the way."""
+        self.hub_ids[benchmark] = at
+        for line in lines:
+            self.report.line(line)
 
     def skipped(self) -> Sequence[Any]:
         """Input files that were left out; nothing is read to find out."""
