@@ -138,7 +138,7 @@ def test_offline_nothing_is_asked_of_the_hub(lab: Lab, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "stic_eval.cli.app", "data", "check", "chartqa", "--offline"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "is not in the local cache; without --offline it would be downloaded" in done.stderr
+    assert "is not in the local cache (nor under a former id: lmms-lab/ChartQA" in done.stderr
 
 
 def test_rows_that_only_serve_to_score_are_checked_without_images(
