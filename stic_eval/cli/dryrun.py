@@ -62,8 +62,8 @@ def print_plan(config: RunConfig, *, evaluate: bool = True, fresh: bool = False)
         console.print(text + ", ".join(map(printable, names)), markup=False, soft_wrap=True)
     else:
         _print_estimate(console, current, lines)
-    for line in _rows_from(current) if evaluate else ():
-        console.print(line, markup=False, soft_wrap=True)
+    for told in _rows_from(current) if evaluate else ():
+        console.print(told, markup=False, soft_wrap=True)
     if skipped:
         console.print(f"{skipped} input files would be skipped", soft_wrap=True)
     console.print(f"output: {config.folder}", markup=False, soft_wrap=True)

@@ -75,7 +75,7 @@ def _tensors(path: Path) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
     """
     try:
         whole = np.memmap(path, np.uint8, "r")
-        (length,) = struct.unpack("<Q", whole[:8])
+        (length,) = struct.unpack("<Q", whole[:8].tobytes())
         header, data = json.loads(whole[8 : 8 + length].tobytes()), whole[8 + length :]
         for name, tensor in header.items():
             if name != "__metadata__" and tensor["dtype"] in _TYPES:

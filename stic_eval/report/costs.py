@@ -57,13 +57,14 @@ def costs(found: Sequence[Scores]) -> list[Cost]:
             who = (entry.method, entry.title, scores.run)
             by_run.setdefault(who, {})[entry.seed] = total
             lost.setdefault(who, {}).update(dict.fromkeys(s.name for s in entry.stages if not s.known))
-    unlike: dict[tuple[str, str, tuple[float, ...], tuple[str, ...]], str] = {}
+    unlike: dict[tuple[str, str, tuple[float, float, float, float], tuple[str, ...]], str] = {}
     for (method, title, run), seeds in by_run.items():
-        means = tuple(map(mean, zip(*seeds.values(), strict=True)))
-        unlike.setdefault((method, title, means, tuple(lost[method, title, run])), run)
+        asked, scored, steps, seconds = map(mean, zip(*seeds.values(), strict=True))
+        numbers = (asked, scored, steps, seconds)
+        unlike.setdefault((method, title, numbers, tuple(lost[method, title, run])), run)
     times = Counter((method, title) for method, title, *_ in unlike)
     return [
-        Cost(title if times[method, title] == 1 else f"{title} ({run})", *numbers, unknown=unknown)
+        Cost(title if times[method, title] == 1 else f"{title} ({run})", *numbers, unknown)
         for (method, title, numbers, unknown), run in unlike.items()
     ]
 
