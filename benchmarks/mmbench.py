@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from stic_eval.evals.benchmark import Benchmark, Departure, HubData
+from stic_eval.evals.benchmark import Benchmark, Departure, HubData, HubId
 from stic_eval.evals.columns import FilledText, Text
 from stic_eval.evals.judge import is_pocket
 from stic_eval.evals.matcher import MATCHING
@@ -35,6 +35,8 @@ from stic_eval.types import Generation, Record, Sample, Score, Summary
 SUFFIX = "Answer with the option's letter from the given choices directly."
 LMMS_OPTIONS = "There are several options:"
 ROTATION = 1_000_000
+# The data set has moved to another organisation, which keeps its commits.
+COMMIT = "56ba1af8954932c4804bd3f522e05ed96e63b654"
 LETTERS = "ABCD"
 
 # The second level of the ability taxonomy, as the paper's table 7 abbreviates it.
@@ -216,11 +218,12 @@ def vary(options: Options) -> Benchmark:
         title="MMBench",
         version=2,
         source=HubData(
-            "lmms-lab/MMBench",
+            "lmms-lab-encoder/MMBench",
             "dev",
             name="en",
-            revision="56ba1af8954932c4804bd3f522e05ed96e63b654",
+            revision=COMMIT,
             rows=1164 if vanilla else 4329,
+            former=(HubId("lmms-lab/MMBench", COMMIT),),
         ),
         to_sample=partial(to_sample, protocol=options.protocol),
         generation=Generation(max_new_tokens=1024, stop=("ASSISTANT:",) if lmms else ()),

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
-from stic_eval.evals.benchmark import Benchmark, Departure, HubData, Layout
+from stic_eval.evals.benchmark import Benchmark, Departure, HubData, HubId, Layout
 from stic_eval.evals.columns import FilledText, Number, Text
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.evals.scoring.vqa import evalai, vqa_accuracy
@@ -158,6 +158,8 @@ def _authors(tables: Mapping[str, _Rows]) -> Iterable[Mapping[str, Any]]:
     return [{**row, "image": f"{row['image_id']}.jpg"} for row in tables["annotations"]]
 
 
+# The data set has moved to another organisation, which keeps its commits.
+COMMIT = "9c0699cd19768ac5ab97568f6b3cbac4c0062884"
 _ANNOTATIONS = "TextVQA_0.5.1_val.json"
 LAYOUTS = (
     Layout(
@@ -199,7 +201,11 @@ def vary(options: Options) -> Benchmark:
         title="TextVQA",
         version=2,
         source=HubData(
-            "lmms-lab/textvqa", "validation", revision="9c0699cd19768ac5ab97568f6b3cbac4c0062884", rows=5000
+            "lmms-lab-encoder/textvqa",
+            "validation",
+            revision=COMMIT,
+            rows=5000,
+            former=(HubId("lmms-lab/textvqa", COMMIT),),
         ),
         to_sample=partial(to_sample, protocol=options.protocol, ocr=options.ocr),
         generation=Generation(max_new_tokens=1024 if lmms else 128, stop=("ASSISTANT:",) if lmms else ()),

@@ -110,9 +110,11 @@ def run(
     base.keep_curves(scores.entries)
     scores.notes += trained(scores.entries, grid.base.training.images)
     scores.notes += asking.rounding((s for e in scores.entries for s in e.summaries.values()), base.dtype)
+    scores.notes += provenance.undated((stage for e in scores.entries for stage in e.stages), base.stages)
     runs.save(scores, folder)
     if board.done or not (folder / "manifest.json").is_file():
         more = {"jobs": jobs, "failed": board.failed, **grid.base.answering}
+        provenance.rows_by_others(base)
         provenance.manifest(base, name, started, board.done, more)
     table = None
     if any(entry.summaries for entry in scores.entries):
@@ -178,7 +180,7 @@ def _work(
                 entry = by_task[event.task].entry
                 benchmark, key, value = event.value
                 if benchmark == "stages":
-                    entry.stages[:] = value
+                    entry.stages[:] = provenance.recalled(value, entry.stages)
                 else:
                     entry.keys[benchmark], entry.summaries[benchmark] = key, value
             view.see(event)
@@ -259,7 +261,7 @@ def _seconds(
         return plan.estimate([plan.Line("", "", False, generations, steps)], size, base.dtype, device)[0]
 
     seen: dict[str, tuple[float, float]] = {}
-    for stage in {s.key: s for item in planned for s in item.entry.stages}.values():
+    for stage in {s.key: s for item in planned for s in item.entry.stages if s.known}.values():
         took, guessed = seen.get(stage.name, (0.0, 0.0))
         seen[stage.name] = (took + stage.seconds, guessed + guess(stage.generations, stage.steps))
     # Evaluations are not timed in the cache; descriptions are what they are most like.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from stic_eval import registry
 from stic_eval.ablate import pool
 from stic_eval.ablate.grid import BASELINE, Cell
-from stic_eval.cli import inputs, plan
+from stic_eval.cli import inputs, plan, provenance
 from stic_eval.cli.session import Session
 from stic_eval.report import runs
 from stic_eval.store import content_key
@@ -115,8 +115,7 @@ def evaluations(grid: Grid, base: Session, cells: Sequence[Session]) -> list[Pla
             continue  # a cell without training or descriptions is the baseline itself
         folder = same.variant.folder if same is not None else variant.folder
         entry = runs.Entry(folder, method, title, variant.dar, variant.seed, settings=settings)
-        made, earlier = session.trained(variant), stages.get(folder, [])
-        entry.stages[:] = made if len(made) >= len(earlier) else earlier
+        entry.stages[:] = provenance.recalled(session.trained(variant), stages.get(folder, []))
         for name, key in keys.items():
             old, summary = known.get((folder, name), ("", None))
             if summary is not None and old == key and not session.asks_again(name, summary):

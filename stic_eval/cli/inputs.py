@@ -87,16 +87,19 @@ def check_model(model: str) -> None:
 
 
 def check_adapter(folder: Path) -> None:
-    """Refuses a folder that is no PEFT adapter in safetensors.
+    """Refuses a folder that is no PEFT adapter in safetensors, or one with values that no adapter has.
 
     Raises:
-        UserError: Says what is missing.
+        UserError: Says what is missing, or which tensor holds what.
     """
     if not folder.is_dir():
         raise UserError(f"--adapter {folder}: no such folder")
     names = ("adapter_config.json", "adapter_model.safetensors")
     if missing := " and no ".join(name for name in names if not (folder / name).is_file()):
         raise UserError(f"--adapter {folder}: holds no {missing}; give a PEFT adapter folder")
+    from stic_eval.models.values import check_adapter_values
+
+    check_adapter_values(folder, f"--adapter {folder}")
 
 
 def check_adapters(config: RunConfig, report: Reporter) -> None:

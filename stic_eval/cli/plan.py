@@ -246,7 +246,7 @@ def _rows_key(where: str, benchmark: Benchmark) -> Any:
 
     if where == "hub":
         source = benchmark.source
-        return ["hub", source.path, source.name, source.split, source.revision]
+        return ["hub", [[at.path, at.revision] for at in source.ids], source.name, source.split]
     if is_pocket(where):
         from stic_eval import pocket
 

@@ -15,7 +15,7 @@ from stic_eval.cli import options as o
 
 if TYPE_CHECKING:
     from stic_eval.evals import runner
-    from stic_eval.evals.benchmark import Benchmark
+    from stic_eval.evals.benchmark import Benchmark, HubId
     from stic_eval.evals.predictions import Prediction, Predictions
     from stic_eval.settings import ThinkingConfig
     from stic_eval.types import Record, Sample, Summary
@@ -153,7 +153,7 @@ def _matched(
     own = rows is None and bool(given.rows)
     where = "" if own else str(Path(rows).expanduser()) if rows is not None else given.source or "hub"
     source = listed("the rows beside the answers", given.rows) if own else where
-    asked = samples(chosen, source, images=False)
+    asked = samples(chosen, source, images=False, hub_use=_tell_where)
     wanted = {sample.id for sample in asked}
     # The other rows are read only for answers that may be theirs.
     theirs = chosen.keep and any(item.by_number or item.id not in wanted for item in given.items)
@@ -164,6 +164,11 @@ def _matched(
             f"{outside} answers to rows outside of the variant {chosen.variant} are left out", err=True
         )
     return where, asked, {name: item for name, item in found.items() if name in wanted}
+
+
+def _tell_where(at: HubId, lines: Sequence[str]) -> None:
+    for line in lines:
+        typer.echo(line, err=True)
 
 
 def _answered(
@@ -177,6 +182,7 @@ def _answered(
     from dataclasses import replace
 
     from stic_eval.evals import runner
+    from stic_eval.evals.predictions import CELL_LIMIT
     from stic_eval.models.thinking import answered as without_thinking
     from stic_eval.types import Response, Score
 
@@ -186,6 +192,12 @@ def _answered(
         response = Response("", 0, "stop")
         if item is None:
             verdict = Score(None, why=f"no answer in {name}")
+        elif item.cut:
+            # As it was asked or answered nobody knows; a judge would grade a torso.
+            why = (
+                f"column {item.cut} was cut in {name}: a spreadsheet's cell ends at {CELL_LIMIT:,} characters"
+            )
+            verdict = Score(None, why=why)
         else:
             response = Response(item.response, 0, "stop", thinking=item.thinking)
             if item.unclosed is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from stic_eval.cli.plan import Variant
     from stic_eval.cli.progress import Reporter
     from stic_eval.config import RunConfig
-    from stic_eval.evals.benchmark import Benchmark
+    from stic_eval.evals.benchmark import Benchmark, HubId
     from stic_eval.evals.judging import Judge
     from stic_eval.models.hf import HFModel
     from stic_eval.models.server import ServerModel
@@ -65,6 +65,8 @@ class Session:
         # Method and seed -> what its training failed with.
         self.failed: dict[tuple[str, int | None], Exception] = {}
         self._samples: dict[str, list[Sample]] = beside._samples if beside else {}
+        # Benchmark -> id and commit that its rows were had under, of those that this process has read.
+        self.hub_ids: dict[str, HubId] = beside.hub_ids if beside else {}
         self._seconds: dict[str, float] = {}
         self._started = time.time()
 
@@ -178,8 +180,17 @@ class Session:
         if benchmark.name not in self._samples:
             source = self.config.rows_of(benchmark.name)
             remote = self.config.allow_remote_images
-            self._samples[benchmark.name] = samples(benchmark, source, limit=self.config.limit, remote=remote)
+            self._samples[benchmark.name] = samples(
+                benchmark, source, limit=self.config.limit, remote=remote,
+                hub_use=partial(self._had, benchmark.name),
+            )  # fmt: skip
         return self._samples[benchmark.name]
+
+    def _had(self, benchmark: str, at: HubId, lines: Sequence[str]) -> None:
+        """Keeps where a benchmark's rows were had on the hub, and says what was in the way."""
+        self.hub_ids[benchmark] = at
+        for line in lines:
+            self.report.line(line)
 
     def skipped(self) -> Sequence[Any]:
         """Input files that were left out; nothing is read to find out."""
@@ -209,9 +220,7 @@ class Session:
                     todo.append((entry, variant, benchmark, key))
                 else:
                     entry.keys[benchmark.name], entry.summaries[benchmark.name] = key, summary
-            # The longer list: of what is cached no more, the run still says what it was.
-            found, before_it = self.trained(variant), old_stages.get(variant.folder, [])
-            entry.stages[:] = found if len(found) >= len(before_it) else before_it
+            entry.stages[:] = provenance.recalled(self.trained(variant), old_stages.get(variant.folder, []))
         # What is wrong with rows, or with names at a server, is told before hours of work.
         for _, _, benchmark, _ in todo:
             self.samples(benchmark)
@@ -225,7 +234,7 @@ class Session:
                 continue
             entry.summaries[benchmark.name] = self.evaluate(benchmark, variant)
             entry.keys[benchmark.name] = key
-            entry.stages[:] = self.trained(variant)
+            entry.stages[:] = provenance.recalled(self.trained(variant), entry.stages)
             # After each benchmark, and with all that was known before: a kill costs the one in flight,
             # whose answers are cached.
             self._save(entries)
@@ -432,6 +441,7 @@ class Session:
         notes += trained(entries, self.config.training.images)
         summaries = [summary for entry in entries for summary in entry.summaries.values()]
         notes += asking.thinking(summaries, self.config.thinking) + asking.rounding(summaries, self.dtype)
+        notes += provenance.undated((stage for entry in entries for stage in entry.stages), self.stages)
         scores = runs.Scores(self.config.name, self.columns(), list(entries), notes, self.config.model)
         runs.save(scores, self.folder)
         return scores

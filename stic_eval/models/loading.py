@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from stic_eval.errors import UserError
+from stic_eval.errors import RunError, UserError
 from stic_eval.models import memory
 from stic_eval.models.detokenize import Detokenizer, cut
 from stic_eval.models.fingerprint import local_model, model_fingerprint
@@ -21,7 +21,7 @@ from stic_eval.models.stills import load_processor
 from stic_eval.models.text import control_tokens
 from stic_eval.store import content_key
 from stic_eval.tags import ANSWER, THINKING, Pair, opening
-from stic_eval.types import Response
+from stic_eval.types import Request, Response
 
 if TYPE_CHECKING:
     import torch
@@ -215,6 +215,17 @@ def _prepare(processor: Any, model: str, profile: ConversationProfile | None) ->
             f"--model {model}: has no chat template; put one beside it as chat_template.jinja, or give "
             "--chat-template"
         )
+
+
+def not_finite(loaded: Loaded, request: Request) -> RunError:
+    """The error for a request whose logits are NaN or infinite: no answer can be read from them."""
+    shown = f" about {request.images[0].source}" if request.images else ""
+    who = "the model" if loaded.adapter is None else f"the model with adapter {loaded.adapter}"
+    other = "" if loaded.dtype.itemsize > 2 else " or another --dtype"
+    return RunError(
+        f"{who} gives logits that are not finite when it is asked{shown}: its weights are broken, or "
+        f"overflow in {_name(loaded.dtype)}; look for a sound copy{other}"
+    )
 
 
 def _placed(

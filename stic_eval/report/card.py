@@ -232,6 +232,8 @@ def _training(facts: Facts) -> str:
         head = "| Stage | Responses asked for | Optimiser steps | Seconds | Content key |"
         body = [
             f"| {markdown(s.name)} | {s.generations:,} | {s.steps:,} | {s.seconds:.0f} | `{s.key[:16]}` |"
+            if s.known
+            else f"| {markdown(s.name)} | unknown | unknown | unknown | `{s.key[:16]}` |"
             for s in facts.stages
         ]
         parts.append("\n".join([head, "| --- | ---: | ---: | ---: | --- |", *body]))

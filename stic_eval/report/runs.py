@@ -53,6 +53,7 @@ class Trained:
         generations: Responses that were asked for.
         steps: Optimiser steps.
         scored: Given answers whose likelihood was asked for.
+        known: Whether the cost is known; if not, the numbers are 0.
         cut: What a limit on text has cut; None: nothing.
     """
 
@@ -62,6 +63,7 @@ class Trained:
     generations: int
     steps: int
     scored: int = 0
+    known: bool = True
     cut: Cut | None = None
 
 

@@ -9,11 +9,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stic_eval.errors import RunError
+from stic_eval.errors import RunError, UserError
 from stic_eval.models.cached import CachedVLM, cached_likelihoods
 from stic_eval.models.fingerprint import adapter_fingerprint
 from stic_eval.models.thinking import ThinkingVLM
+from stic_eval.models.values import check_adapter_values
 from stic_eval.selftrain.method import Data, Report, Stage, StageContext
+from stic_eval.selftrain.spent import came_from
 from stic_eval.settings import ThinkingConfig
 from stic_eval.source import foreign
 from stic_eval.store import REQUEST_VERSION, ResponseStore, StageStore, content_key
@@ -78,6 +80,14 @@ def _shown(stage: Stage, data: Data) -> dict[str, str]:
     return {"training_images": data.training_images} if departs else {}
 
 
+def keyed(stage: Stage, key_of: Callable[[Stage], str]) -> dict[str, Stage]:
+    """Content key -> stage, of all that a stage needs and of itself, the first first, each once."""
+    found: dict[str, Stage] = {}
+    for need in stage.needs:
+        found |= keyed(need, key_of)
+    return found | {key_of(stage): stage}
+
+
 def run_stage(
     stage: Stage,
     *,
@@ -110,7 +120,7 @@ def run_stage(
     """
     key = stage_key(stage, data, fingerprint, seed, thinking=thinking)
     # Before its needs: they may have been cleared away since it was made of them.
-    if done := store.done(stage.name, key):
+    if done := store.sound(stage.name, key, report.line):
         return done
     names = [need.name for need in stage.needs]
     if len(set(names)) < len(names):
@@ -143,7 +153,7 @@ def run_stage(
         return cached_likelihoods(lambda: model(adapter), own, responses(), what)
 
     with store.lock(stage.name, key):
-        if done := store.done(stage.name, key):  # by another process, meanwhile
+        if done := store.sound(stage.name, key, report.line):  # by another process, meanwhile
             return done
         out = store.work_dir(stage.name, key)
         report.log(f"stage {stage.name}: begins in {out}" + (" (resumed)" if any(out.iterdir()) else ""))
@@ -162,15 +172,32 @@ def run_stage(
             )
         )
         seconds = time.monotonic() - start
+        _check_adapter(stage, out)
         manifest = _manifest(stage, data, fingerprint, seed, seconds, thinking)
         if asked["unclosed"]:
             report.line(
                 f"stage {stage.name}: {asked['unclosed']} of {asked['generations']} answers were cut while "
                 "the model was thinking, and are left out; give it more room: -o thinking.max_new_tokens=..."
             )
-        folder = store.finish(stage.name, key, {**manifest, "asked": dict(asked)})
+        known: dict[int, str] = {}
+        chain = keyed(stage, lambda one: stage_key(one, data, fingerprint, seed, known, thinking=thinking))
+        before = [(one, own) for own, one in chain.items() if own != key]
+        more = {"asked": dict(asked), "came_from": came_from(before, store)}
+        folder = store.finish(stage.name, key, {**manifest, **more})
     report.log(f"stage {stage.name}: done in {seconds:.1f} s, {folder}")
     return folder
+
+
+def _check_adapter(stage: Stage, out: Path) -> None:
+    """Lets no adapter into the cache that training has broken.
+
+    Raises:
+        RunError: It holds NaN, infinities or values beyond all measure.
+    """
+    try:
+        check_adapter_values(out / "adapter", "its adapter")
+    except UserError as error:
+        raise RunError(f"stage {stage.name}: training has diverged: {error}") from error
 
 
 class _Counted:

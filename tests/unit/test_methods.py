@@ -188,7 +188,7 @@ class Silent:
 def test_inputs_are_a_shuffle_by_content_and_no_larger_than_needed(photos: Path, tmp_path: Path) -> None:
     rows = [
         {"id": i, "image": f"{n}.{'jpg' if n % 2 else 'png'}",
-         "conversations": [{"from": "human", "value": f"{i}?"}, {"from": "gpt", "value": "ok"}]}
+         "conversations": [{"from": "human", "value": f"<image>{i}?"}, {"from": "gpt", "value": "ok"}]}
         for i, n in enumerate([0, 1, 2, 3, 4, 5, 6, 7] * 5)
     ]  # fmt: skip
     (tmp_path / "data.json").write_text(json.dumps(rows))
