@@ -89,16 +89,23 @@ class Stage1OnlyConfig(SticConfig):
 
 
 PAPER = "Deng et al., Enhancing Large Vision Language Models with Self-Training on Image Comprehension, 2024"
+DIFFERS = (
+    "max_length counts text alone, where the released code counts the image's 576 tokens as well; the paper's presets "
+    "train on one padded tile (training.images=single_tile), as the released code does, other runs on images as the "
+    "model answers from"
+)
 STAGE_1 = {
     "preferred": "description by a step-by-step prompt",
     "dispreferred": "description of a corrupted image, or by a misleading prompt",
     "training": "DPO with a term on the preferred answer",
     "reads": "images",
+    "differs": DIFFERS,
 }
 NOTES = {
     **STAGE_1,
     "training": f"{STAGE_1['training']}; fine-tuning with own descriptions in the prompts",
     "reads": "images; instruction data",
+    "differs": DIFFERS,
 }
 method = Method("stic", "STIC", plan, SticConfig, PAPER, NOTES)
 stage1 = Method("stic_stage1", "STIC, stage 1 only", plan, Stage1OnlyConfig, PAPER, STAGE_1)
