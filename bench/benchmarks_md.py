@@ -33,6 +33,13 @@ given here, from a local copy of it, from VLMEvalKit's TSV (`-o rows.<name>=vlme
 one of the layouts listed (`-o rows.<name>=FOLDER`). Unscored answers are counted and left out, never taken
 for wrong.
 
+A protocol decides the question's text, its decoding and how answers are read. What stands around the
+question, and what becomes of the picture, is the model's, under every protocol and in `lmms:` columns alike:
+see [profiles.md](profiles.md). A LLaVA-1.5 is asked in Vicuna's template with LLaVA's system sentence. Under
+`llava` that is what LLaVA's scripts send, padded picture included. Under `lmms` the text is that of
+lmms-eval's `llava_hf` where a tokenizer has no template of its own, and the picture is padded all the same,
+where `llava_hf` leaves it to the processor, which crops (`-o processor.do_pad=false`).
+
 A *departure* is a difference to lmms-eval that is meant. Scoring has no others: the tests in
 `tests/parity/` compare it with lmms-eval's own functions on at least 10,000 generated answers a benchmark.
 """
