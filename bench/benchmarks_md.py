@@ -36,9 +36,10 @@ for wrong.
 A protocol decides the question's text, its decoding and how answers are read. What stands around the
 question, and what becomes of the picture, is the model's, under every protocol and in `lmms:` columns alike:
 see [profiles.md](profiles.md). A LLaVA-1.5 is asked in Vicuna's template with LLaVA's system sentence. Under
-`llava` that is what LLaVA's scripts send, padded picture included. Under `lmms` the text is that of
-lmms-eval's `llava_hf` where a tokenizer has no template of its own, and the picture is padded all the same,
-where `llava_hf` leaves it to the processor, which crops (`-o processor.do_pad=false`).
+`llava` that is what LLaVA's scripts send, padded picture included. Under `lmms` the conversation is the one
+that lmms-eval's `llava_hf` falls back to (`--force_simple`, for a tokenizer without a template), with the
+padded picture. By itself lmms-eval 0.7.3 asks in the processor's own template, without a system sentence, and
+leaves the picture to the processor, which crops: that is `--profile none`.
 
 A *departure* is a difference to lmms-eval that is meant. Scoring has no others: the tests in
 `tests/parity/` compare it with lmms-eval's own functions on at least 10,000 generated answers a benchmark.
