@@ -41,6 +41,14 @@ images were moved to `lmms-lab-encoder/*` (lmms-eval, pull request 1416), which 
 public history of `lmms-lab-encoder/ChartQA` ends in the one pinned here; the others' are taken over from
 the former ids, unseen. `lmms:` tasks try both ids as well, at `main` unless `revision` says otherwise.
 
+A protocol decides the question's text, its decoding and how answers are read. What stands around the
+question, and what becomes of the picture, is the model's, under every protocol and in `lmms:` columns alike:
+see [profiles.md](profiles.md). A LLaVA-1.5 is asked in Vicuna's template with LLaVA's system sentence. Under
+`llava` that is what LLaVA's scripts send, padded picture included. Under `lmms` the conversation is the one
+that lmms-eval's `llava_hf` falls back to (`--force_simple`, for a tokenizer without a template), with the
+padded picture. By itself lmms-eval 0.7.3 asks in the processor's own template, without a system sentence, and
+leaves the picture to the processor, which crops: that is `--profile none`.
+
 A *departure* is a difference to lmms-eval that is meant. Scoring has no others: the tests in
 `tests/parity/` compare it with lmms-eval's own functions on at least 10,000 generated answers a benchmark.
 

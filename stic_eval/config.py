@@ -19,7 +19,6 @@ from stic_eval import layers, profiles, registry
 from stic_eval.errors import UserError
 from stic_eval.layers import preset_names, read_file, read_preset
 from stic_eval.settings import (
-    ConversationConfig,
     DarConfig,
     JudgeConfig,
     Limit,
@@ -31,9 +30,8 @@ from stic_eval.settings import (
 from stic_eval.variants import complete, protocols
 
 __all__ = [
-    "ConversationConfig", "DarConfig", "JudgeConfig", "Limit", "RunConfig", "ServerConfig", "ThinkingConfig",
-    "TrainingConfig", "load", "of_the_run",
-    "preset_names", "read_file", "read_preset",
+    "DarConfig", "JudgeConfig", "Limit", "RunConfig", "ServerConfig", "ThinkingConfig", "TrainingConfig",
+    "load", "of_the_run", "preset_names", "read_file", "read_preset",
 ]  # fmt: skip
 
 
@@ -82,7 +80,7 @@ def load(
         layers.require(path, RunConfig, f"-o {path}")
         layers.put(merged, path, _long(path, value))
         _known_benchmarks(merged, f"-o {path}")
-    _read_template(merged)
+    merged["conversation"] = profiles.read_template(merged.get("conversation") or {})
     config: RunConfig = _validate(RunConfig, merged, "")
     config = config.model_copy(update={"benchmarks": _all_benchmarks(config.benchmarks)})
     config = _check_engine(config, given, named)
@@ -177,21 +175,6 @@ _OF_LOADING = (
 )  # fmt: skip
 
 
-def _read_template(merged: dict[str, Any]) -> None:
-    """Puts the text of a chat template that is given as a file in its place, so that content counts."""
-    conversation = merged.get("conversation")
-    where = conversation.get("chat_template") if isinstance(conversation, dict) else None
-    if not isinstance(where, str) or where in profiles.TEMPLATES or "{" in where:
-        return
-    try:
-        text = Path(os.path.expanduser(where)).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is not text"
-        known = ", ".join(profiles.TEMPLATES)
-        raise UserError(f"--chat-template {where}: {reason}; give a file in Jinja, or {known}") from error
-    merged["conversation"] = {**conversation, "chat_template": text}
-
-
 def _check_engine(config: RunConfig, given: Mapping[str, Any], named: bool) -> RunConfig:
     """Refuses settings that would not be acted on: answers would come from elsewhere than was asked for.
 
@@ -239,7 +222,8 @@ def _asked_by_server(config: RunConfig) -> RunConfig:
         UserError: It names a profile, a template or a processor's argument, which only the server could use.
     """
     own = config.conversation
-    shipped = (read_preset(config.preset) if config.preset else {}).get("conversation") or {}
+    shipped: Mapping[str, Any] = read_preset(config.preset) if config.preset else {}
+    shipped = shipped.get("conversation") or {}
     flag = f"--profile {own.profile}" if own.profile not in ("auto", "none", shipped.get("profile")) else ""
     flag = flag or ("--chat-template" if own.chat_template is not None else "")
     flag = flag or next((f"-o processor.{name}" for name in config.processor), "")

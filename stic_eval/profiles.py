@@ -7,9 +7,15 @@ scripts begin every conversation with, nor the square that LLaVA-1.5 pads pictur
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel, ConfigDict, field_validator
+
+from stic_eval.errors import UserError
 
 # haotian-liu/LLaVA, conversation.py, `conv_vicuna_v1`: what its evaluation scripts ask with.
 VICUNA_SYSTEM = (
@@ -86,8 +92,8 @@ class ConversationProfile:
         """It in one line, for people: `profile llava-1.5 (chat template vicuna_v1; ...)`."""
         parts = []
         if self.chat_template:
-            named = (name for name, text in TEMPLATES.items() if text == self.chat_template)
-            parts.append(f"chat template {next(named, 'of its own')}")
+            names = [name for name, text in TEMPLATES.items() if text == self.chat_template]
+            parts.append(f"chat template {names[0] if names else 'of its own'}")
         if self.system_prompt:
             first = self.system_prompt.split("\n")[0]
             whole = len(first) <= _SHOWN and first == self.system_prompt
@@ -106,6 +112,60 @@ _SHIPPED = (
     ConversationProfile("llava-1.6-mistral", "", _MISTRAL),
 )
 SHIPPED: Mapping[str, ConversationProfile] = {profile.name: profile for profile in _SHIPPED}
+
+
+class ConversationConfig(BaseModel):
+    """How the model is asked.
+
+    Attributes:
+        profile: A shipped conversation profile; `auto` takes one where it is certain that the checkpoint was
+            tuned on it, `none` leaves the conversation to the checkpoint.
+        system_prompt: What conversations begin with; None: as the profile has it, empty: nothing.
+        chat_template: Jinja, or the name of a shipped template; None: the profile's, else the checkpoint's.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    profile: str = "auto"
+    system_prompt: str | None = None
+    chat_template: str | None = None
+
+    @field_validator("profile")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        names = ["auto", "none", *SHIPPED]
+        if value not in names:
+            raise ValueError(f"give one of {', '.join(names)}")
+        return value
+
+    @field_validator("chat_template")
+    @classmethod
+    def _jinja(cls, value: str | None) -> str | None:
+        """The text of a template that is given by its name."""
+        text = None if value is None else TEMPLATES.get(value, value)
+        if text is not None and "{" not in text:
+            names = ", ".join(TEMPLATES)
+            raise ValueError(f"is no template; give Jinja, a file of it, or one of {names}")
+        return text
+
+
+def read_template(conversation: Any) -> Any:
+    """Settings of a conversation with the text of a chat template that is given as a file in its place.
+
+    So content counts, not where it lies. What is no mapping is left to be refused.
+
+    Raises:
+        UserError: There is no such file, or it is not text.
+    """
+    where = conversation.get("chat_template") if isinstance(conversation, Mapping) else None
+    if not isinstance(where, str) or where in TEMPLATES or "{" in where:
+        return conversation
+    try:
+        text = Path(os.path.expanduser(where)).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is not text"
+        known = ", ".join(TEMPLATES)
+        raise UserError(f"--chat-template {where}: {reason}; give a file in Jinja, or {known}") from error
+    return {**conversation, "chat_template": text}
 
 
 def in_force(

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
-from stic_eval import profiles
+from stic_eval.profiles import ConversationConfig
 from stic_eval.tags import ANSWER, THINKING, Pair
 
 Limit = int | float
@@ -65,40 +65,6 @@ class TrainingConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     images: Shown = "as_generated"
-
-
-class ConversationConfig(BaseModel):
-    """How the model is asked.
-
-    Attributes:
-        profile: A shipped conversation profile; `auto` takes one where it is certain that the checkpoint was
-            tuned on it, `none` leaves the conversation to the checkpoint.
-        system_prompt: What conversations begin with; None: as the profile has it, empty: nothing.
-        chat_template: Jinja, or the name of a shipped template; None: the profile's, else the checkpoint's.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    profile: str = "auto"
-    system_prompt: str | None = None
-    chat_template: str | None = None
-
-    @field_validator("profile")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        names = ["auto", "none", *profiles.SHIPPED]
-        if value not in names:
-            raise ValueError(f"give one of {', '.join(names)}")
-        return value
-
-    @field_validator("chat_template")
-    @classmethod
-    def _jinja(cls, value: str | None) -> str | None:
-        """The text of a template that is given by its name."""
-        text = None if value is None else profiles.TEMPLATES.get(value, value)
-        if text is not None and "{" not in text:
-            names = ", ".join(profiles.TEMPLATES)
-            raise ValueError(f"is no template; give Jinja, a file of it, or one of {names}")
-        return text
 
 
 class JudgeConfig(BaseModel):

@@ -51,6 +51,7 @@ def facts(run: Finished, picked: Made, name: str) -> Facts:
         fingerprint=str(model.get("fingerprint") or ""),
         dtype=str(model.get("dtype") or ""),
         packed=config.quantization,
+        asked=str((manifest.get("asked") or {}).get("as") or ""),
         seed=picked.seed or 0,
         data=_data(run, picked),
         options=options or {},

@@ -111,6 +111,8 @@ def _file(model: str, revision: str | None, name: str) -> Path | None:
     except EntryNotFoundError:  # neither there nor, offline, in the cache
         return None
     except Exception as error:  # the hub's client raises a dozen kinds
+        if name == "config.json":  # its fingerprint, or loading it, tells what is wrong
+            return None
         first = (str(error).strip().splitlines() or [""])[0]
         raise UserError(
             f"--model {model}: {name} cannot be looked up ({type(error).__name__}: {first}); give --profile, "

@@ -78,6 +78,23 @@ def test_the_template_is_found_wherever_checkpoints_have_it(at: str, tmp_path: P
     assert certain(str(folder), None) == "llava-1.5"
 
 
+def test_of_a_hub_model_the_cached_files_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--some--llava"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("a" * 40)
+    published.configuration(repository / "snapshots" / ("a" * 40), "llava", "vicuna-7b", published.VICUNA)
+    published.configuration(repository / "snapshots" / ("b" * 40), "llava", "vicuna-7b", published.CHATML)
+    assert certain("some/llava", None) == "llava-1.5"
+    assert certain("some/llava", "b" * 40) is None
+    assert certain("some/other", None) is None  # which its fingerprint refuses
+
+
 def test_the_template_that_the_processor_would_take_decides(tmp_path: Path) -> None:
     folder = published.configuration(
         tmp_path, "llava", "vicuna-7b", published.VICUNA, at="tokenizer_config.json"
