@@ -336,6 +336,14 @@ def test_unanswered_rows_are_in_no_aggregate() -> None:
     assert summary.unscored == 1
 
 
+def test_rows_whose_thinking_was_cut_are_in_no_aggregate() -> None:
+    found = benchmark("pope")
+    samples = asked(found, *map(pope, range(2)))
+    first, second = records(found, samples, ["yes", ""])
+    cut = dataclasses.replace(second, score=None, n_tokens=16, thinking="yes or", unclosed=True)
+    assert found.aggregate([first, cut]).breakdown["lmms-eval/pope_accuracy (1 of 2 rows)"] == 100.0
+
+
 def test_aggregates_say_which_part_of_the_rows_is_in_them() -> None:
     found = benchmark("mme")
     samples = asked(found, *map(mme, range(8)))

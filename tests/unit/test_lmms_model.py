@@ -17,6 +17,7 @@ from lmms_eval.models.registry_v2 import ModelRegistryV2
 
 from stic_eval.errors import UserError
 from stic_eval.lmms_model import SticEval
+from stic_eval.models.fake import FakeVLM
 
 DOCS = [{"image": Image.new("RGB", (20, 16), (60 * i, 9, 200 - 60 * i))} for i in range(3)]
 
@@ -76,6 +77,16 @@ def test_an_answer_ends_at_its_stop(model: SticEval) -> None:
     assert len(whole) > 2
     stop = whole[2]
     assert texts(model, instance(0, until=["\0", stop])) == [whole.split(stop)[0]]
+
+
+def test_thinking_is_left_out_before_an_answer_is_cut(
+    model: SticEval, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = {0: "<think>Well.\n\nA?</think>B\n\nC", 1: "<think>Well.\n\nA", 2: "C\n\nD"}
+    fake = FakeVLM(lambda request: said[DOCS.index({"image": request.images[0].load()})])
+    monkeypatch.setattr(model, "_answerer", lambda: fake)
+    assert texts(model, *[instance(n, until=["\n\n"]) for n in range(3)]) == ["B", "", "C"]
+    assert "1 of 3 answers were cut while the model was thinking, and are empty" in capsys.readouterr().err
 
 
 def test_repeated_requests_that_sample_have_seeds_of_their_own(model: SticEval) -> None:

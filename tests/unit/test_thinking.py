@@ -292,6 +292,30 @@ def test_descriptions_are_answers_alone_and_an_item_without_one_is_left_out(tmp_
     assert any("1 of 3 answers were cut" in line for line in lines)
 
 
+def test_items_without_a_description_are_not_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import stic_eval.train.sft as sft
+    from stic_eval.train.lora import LoraSettings
+
+    trained: list[SFTItem] = []
+
+    def train(hf: Any, items: Any, out: Path, **how: Any) -> None:
+        trained.extend(items)
+        (out / "adapter").mkdir()
+
+    monkeypatch.setattr(sft, "train_sft", train)
+    tuning = FineTuning(items=3)
+    described = stages.descriptions(None, DATA, tuning=tuning, how=Describing())
+    made(
+        tmp_path,
+        stages.infused_sft(DATA, tuning=tuning, lora=LoraSettings(), described=described),
+        thoughtful,
+    )
+    assert [item.id for item in trained] == ["1", "2"]
+    assert all("It is" in item.turns[0][1] and "hm" not in item.turns[0][1] for item in trained)
+
+
 def test_it_is_in_keys_where_it_is_not_the_default() -> None:
     stage = stages.pairs(PairSettings(images=4), DATA)
     assert stage_key(stage, DATA, "m", 0) == stage_key(stage, DATA, "m", 0, thinking=ThinkingConfig())
