@@ -351,7 +351,7 @@ def _corrected(rows: Sequence[Row], averaged: Sequence[str]) -> tuple[tuple[Row,
         return float("nan") if difference is None or difference.lacks else difference.p
 
     tested = [
-        family.Tested(
+        family.PValues(
             p(row.average.difference) if row.average and row.average.difference else None,
             {name: p(cell.difference) for name, cell in row.cells.items() if name not in (AVERAGE, alone)},
         )
