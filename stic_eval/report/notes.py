@@ -84,7 +84,9 @@ def _differences(rows: Sequence[Row], lines: Sequence[Line], comparisons: int) -
     ]
     if tested:
         tests = ", ".join(dict.fromkeys(difference.test for difference in tested if difference.test))
-        notes.append(f"* p < 0.05, ** p < 0.01 ({tests or 'paired test'}) {_correction(comparisons)}.")
+        several = sum(cell.difference is not None for cell in rows[-1].cells.values()) > 2
+        said = f"* p < 0.05, ** p < 0.01 ({tests or 'paired test'})"
+        notes.append(f"{said}{_correction(comparisons, several)}.")
     notes += unmarked(found)
     if comparisons > 1 and tested:
         notes.append(
@@ -114,12 +116,11 @@ def intervals(found: Sequence[Difference]) -> str:
     return f"{bootstrap}; with several seeds {student}" if resampled else student
 
 
-def _correction(comparisons: int) -> str:
-    averages = f"the table's {comparisons} averages" if comparisons != 1 else "the table's only average"
-    return (
-        f"after Holm's correction over {averages}; a row's benchmarks are tested behind its marked average, "
-        "corrected within the row"
-    )
+def _correction(averages: int, several: bool) -> str:
+    """The procedure of `stic_eval.report.family`, as far as a table has use for it."""
+    first = f" after Holm's correction over the table's {averages} averages" if averages > 1 else ""
+    behind = "; a row's benchmarks are tested behind its marked average, corrected within the row"
+    return first + (behind if several else "")
 
 
 def unmarked(found: Sequence[Difference]) -> list[str]:
