@@ -275,7 +275,11 @@ def main(argv: Sequence[str]) -> int:
         for row in pool.map(partial(simulate, simulations=given.simulations), todo):
             rows.append(row)
             shares = " ".join(f"{name} {row[name]:.3f}" for name in ("marks", "coverage", "power"))
-            print(f"{named(row)}, {row['seeds']} seeds, luck {row['luck']:g}: {shares}", *missed(row), flush=True)
+            print(
+                f"{named(row)}, {row['seeds']} seeds, luck {row['luck']:g}: {shares}",
+                *missed(row),
+                flush=True,
+            )
             if whole:
                 data = {"code": code(), "resamples": RESAMPLES, "effect": EFFECT, "scenarios": rows}
                 RESULTS.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
