@@ -142,7 +142,7 @@ def _who(side: Side) -> str:
 
 
 def _notes(found: Versus) -> list[str]:
-    from stic_eval.report import compare, notes
+    from stic_eval.report import notes
 
     differences = [line.difference for line in found.lines]
     tests: dict[str, list[str]] = {}

@@ -78,7 +78,9 @@ def test_a_benchmark_may_name_what_its_rows_share() -> None:
 
 def test_a_unit_that_no_row_is_called_by_is_an_error() -> None:
     odd = replace(BENCHMARK, aggregate=lambda rows: replace(summarize(rows), units={"q7": (1.0, 1.0)}))
-    with pytest.raises(RunError, match=r"benchmark signs: nobody can tell which rows its unit 'q7' is made of"):
+    with pytest.raises(
+        RunError, match=r"benchmark signs: nobody can tell which rows its unit 'q7' is made of"
+    ):
         conclude([answered("1", "a")], odd)
 
 
@@ -88,7 +90,8 @@ def test_real_pocket_rows_share_images_by_content() -> None:
 
     benchmark = registry.benchmarks().get("mmbench")
     rows = [
-        runner.Answered(sample, Response("A", 1, "stop"), Score(0.0)) for sample in samples(benchmark, "pocket", limit=40)
+        runner.Answered(sample, Response("A", 1, "stop"), Score(0.0))
+        for sample in samples(benchmark, "pocket", limit=40)
     ]
     summary = conclude(rows, benchmark)
     images = {str(row.sample.meta["unit"]): row.sample.images[0].sha256 for row in rows}
@@ -124,7 +127,9 @@ def test_a_score_that_is_no_mean_of_its_rows_is_an_error_in_one_line(
 ) -> None:
     rows = [answered(str(i), "a" if i else "b") for i in range(4)]
     wrong = replace(BENCHMARK, aggregate=lambda records: replace(summarize(records), score=53.0))
-    with pytest.raises(RunError, match=r"benchmark signs: its score \(53.00\) is not what its rows come to \(75.00\)"):
+    with pytest.raises(
+        RunError, match=r"benchmark signs: its score \(53.00\) is not what its rows come to \(75.00\)"
+    ):
         conclude(rows, wrong)
     old = replace(conclude(rows), score=53.0)
     entry = runs.Entry("baseline", "baseline", "Baseline", False, None, {}, {"signs": old})
@@ -169,7 +174,9 @@ def test_a_single_cluster_has_no_interval_and_no_mark() -> None:
     for several in (1, 3):
         found = compare({"b": base}, {"b": [method] * several})[0]["b"]
         assert found.p == 1.0 and math.isnan(found.low) and found.mark == ""
-    variants = [Variant(name, name, False, (), {"a": [run]}) for name, run in (("baseline", base), ("m", method))]
+    variants = [
+        Variant(name, name, False, (), {"a": [run]}) for name, run in (("baseline", base), ("m", method))
+    ]
     from stic_eval.report import render
 
     table = build([Column("a", "A")], variants)
@@ -182,8 +189,8 @@ def test_equal_clusters_are_drawn_as_one_however_many_there_are() -> None:
     shared = {str(i): str(i % 3166) for i in range(5000)}
 
     def run() -> Summary:
-        return Summary(None, 5000, 0, {str(i): (float(v), 1.0) for i, v in enumerate(rng.integers(0, 2, 5000))},
-                       {}, clusters=shared)  # fmt: skip
+        units = {str(i): (float(value), 1.0) for i, value in enumerate(rng.integers(0, 2, 5000))}
+        return Summary(None, 5000, 0, units, {}, clusters=shared)
 
     from stic_eval.report import compare as module
 
@@ -207,11 +214,15 @@ def macro_f1(records: Sequence[Record]) -> float:
 
 
 F1 = replace(
-    BENCHMARK, statistic=macro_f1, aggregate=lambda records: replace(summarize(records), score=macro_f1(records))
+    BENCHMARK,
+    statistic=macro_f1,
+    aggregate=lambda records: replace(summarize(records), score=macro_f1(records)),
 )
 
 
-def classified(rng: np.random.Generator, right: Callable[[str], float], n: int = 300) -> list[runner.Answered]:
+def classified(
+    rng: np.random.Generator, right: Callable[[str], float], n: int = 300
+) -> list[runner.Answered]:
     rows = []
     for i in range(n):
         target = "a" if i % 10 else "b"
@@ -225,7 +236,10 @@ def test_score_and_difference_come_from_one_statistic() -> None:
     base = conclude(classified(rng, lambda label: 0.7), F1)
     method = conclude(classified(rng, lambda label: 0.9 if label == "a" else 0.3), F1)
     assert base.score is not None and method.score is not None
-    rows = [Variant("baseline", "B", False, (), {"signs": [base]}), Variant("m", "M", False, (), {"signs": [method]})]
+    rows = [
+        Variant("baseline", "B", False, (), {"signs": [base]}),
+        Variant("m", "M", False, (), {"signs": [method]}),
+    ]
     table = build([Column("signs", "Signs")], rows)
     cell = table.rows[1].cells["signs"]
     assert cell.difference is not None and cell.score is not None
@@ -240,7 +254,7 @@ def test_score_and_difference_come_from_one_statistic() -> None:
 def test_a_statistic_that_is_the_mean_has_the_means_error() -> None:
     rng = np.random.default_rng(3)
     mean = replace(BENCHMARK, statistic=lambda rows: 100 * sum(r.score or 0 for r in rows) / len(rows))
-    answers = [classified(rng, lambda label: share) for share in (0.6, 0.7)]
+    answers = [classified(rng, lambda label, share=share: share) for share in (0.6, 0.7)]
     plain, own = (
         compare({"b": conclude(answers[0], kind)}, {"b": [conclude(answers[1], kind)]})[0]["b"]
         for kind in (BENCHMARK, mean)
@@ -272,8 +286,8 @@ def test_runs_over_other_rows_have_no_difference_rather_than_a_wrong_one() -> No
 @pytest.mark.parametrize(
     ("statistic", "why"),
     [
-        (lambda rows: 100 / (len({r.target for r in rows}) - 1), r"its statistic fails on \d+ of its rows.*ZeroDivisionError"),
-        (lambda rows: 100.0 if len({r.id for r in rows}) == 300 else math.nan, r"its statistic gives nan for 300 of its rows"),
+        (lambda rows: 100 / (len({r.target for r in rows}) - 1), r"its statistic fails on .*ZeroDivisionError"),
+        (lambda rows: 100.0 if len({r.id for r in rows}) == 300 else math.nan, "its statistic gives nan"),
         (lambda rows: 12.0, r"its aggregate gives 100.00, its statistic 12.00"),
     ],
 )  # fmt: skip
@@ -292,5 +306,7 @@ def test_an_old_table_without_the_statistic_is_refused() -> None:
 
 
 def test_units_of_records_are_named_by_their_meta() -> None:
-    records = runner.conclude(BENCHMARK, [answered("1", "a", images=["x"]), answered("2", "a", images=["x"])])[0]
+    records = runner.conclude(
+        BENCHMARK, [answered("1", "a", images=["x"]), answered("2", "a", images=["x"])]
+    )[0]
     assert clusters(BENCHMARK, records) == {"1": "x", "2": "x"}
