@@ -20,27 +20,27 @@ def lines(pocket: Path) -> list[str]:
     found = [
         "## Before the claims: what could explain them away",
         "",
-        f"**Repeated prompts.** {wordings.counted(about)} ask word for word with a prompt that",
-        "training uses ([wordings.md](pocket/wordings.md)). A model that learns to answer these prompts gains there,",
-        "whatever else it learns. The average's difference to the base, in points:",
+        f"**Repeated prompts.** {wordings.counted(about)} ask word for word with a prompt",
+        "that training uses ([wordings.md](pocket/wordings.md)). A model that learns to answer these prompts",
+        "gains there, whatever else it learns. The average's difference to the base, in points:",
         "",
         *wordings.split_table(list(wordings.gains(pocket)), about),
         "",
-        "The claims below have a column of differences without these rows. Beside them, instruction data is worded",
-        "as the benchmarks are (about other pictures), for plain fine-tuning as much as for STIC.",
+        "The claims below have a column of differences without these rows. Beside them, instruction data is",
+        "worded as the benchmarks are (about other pictures), for plain fine-tuning as much as for STIC.",
         "",
         f"**Columns that cannot tell rows apart.** {_guarded(scores)}",
         f"They are in the averages all the same; a claim about such a column is left out.\n{_still(scores)}",
         "",
-        "**One world, one base.** Seeds differ in training alone: the base model, its pictures and the rows are the",
-        "same throughout, and so is whatever is odd about them.",
+        "**One world, one base.** Seeds differ in training alone: the base model, its pictures and the rows",
+        "are the same throughout, and so is whatever is odd about them.",
     ]
     if old := _old(pocket):
         found += [
             "",
-            f"**The grader.** In {old} LLaVA-Bench and MM-Vet are graded by an earlier version of the rule on key",
-            "facts, which took a fact for named whatever it was said of ([docs/pocket.md](../docs/pocket.md)), until",
-            "they are run again.",
+            f"**The grader.** In {old} LLaVA-Bench and MM-Vet are graded by the first version of the rule",
+            "on key facts, which took a fact for named whatever it was said of",
+            "([docs/pocket.md](../docs/pocket.md)), until they are run again.",
         ]
     return found
 
@@ -70,7 +70,7 @@ def _still(scores: Scores) -> str:
         for column in scores.columns
     }
     every = sum(len(scores.entries[0].summaries[name].units) for name in still)
-    return f"{sum(still.values()):,} of the {every:,} units have the same verdict in every row and with every seed."
+    return f"{sum(still.values()):,} of the {every:,} units have one verdict in all rows and with all seeds."
 
 
 def _old(pocket: Path) -> str:

@@ -5,9 +5,9 @@
 `--simulations 100` is a quick look and writes nothing. `--check` says whether the criteria are met.
 
 A study has rows in clusters. What a row's two answers are worth is drawn together, so that both sides are
-alike; with a probability of the root of the ICC a row takes its cluster's draw instead of its own, which makes
-any two rows of a cluster correlated by the ICC. Each training seed answers a part of the rows anew, and is
-better or worse by its luck.
+alike; with a probability of the root of the ICC a row takes its cluster's draw instead of its own, which
+makes any two rows of a cluster correlated by the ICC. Each training seed answers a part of the rows anew, and
+is better or worse by its luck.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Scenario:
         n: Rows.
         clusters: Of them.
         icc: Correlation of two rows of a cluster.
-        kind: Of scores: `binary`, `graded` (steps of a quarter), `continuous`, `ratio` (points of two graders).
+        kind: Of scores: `binary`, `graded` (steps of a quarter), `continuous`, `ratio` (two graders' points).
         seeds: Training seeds of the method.
         luck: Standard deviation of a seed's true score, in points.
     """
@@ -163,7 +163,7 @@ def _layout(n: int, clusters: int) -> NDArray[np.intp]:
 
 
 def _shifted(own: Array, shift: float, kind: str, rng: np.random.Generator) -> Array:
-    """Values of which so many have become the highest, or the lowest, that the score moves by `shift` points."""
+    """Values of which so many became the highest, or the lowest, that the score moves by `shift` points."""
     mean, weight = _moments(kind)
     top, bottom = _HIGHEST.get(kind, 1.0), 0.0 if kind != "ratio" else 1.0
     goal = top if shift > 0 else bottom

@@ -45,8 +45,7 @@ def corrected(rows: Sequence[PValues]) -> list[PValues]:
     for row, gate in zip(rows, gates, strict=True):
         within = holm(list(row.benchmarks.values()))
         benchmarks = {
-            name: p if math.isnan(p) else max(p, gate)
-            for name, p in zip(row.benchmarks, within, strict=True)
+            name: p if math.isnan(p) else max(p, gate) for name, p in zip(row.benchmarks, within, strict=True)
         }
         found.append(PValues(None if row.average is None else gate, benchmarks))
     return found

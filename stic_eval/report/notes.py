@@ -105,7 +105,9 @@ def _differences(rows: Sequence[Row], lines: Sequence[Line], comparisons: int) -
 def intervals(found: Sequence[Difference]) -> str:
     """How intervals were made: resampled, and with several seeds by a Student t."""
     clustered = any(difference.clusters < difference.n for difference in found)
-    over = "clusters of test rows (about one image, or what the benchmark names)" if clustered else "test rows"
+    over = (
+        "clusters of test rows (about one image, or what the benchmark names)" if clustered else "test rows"
+    )
     resampled = any(difference.test != SEEDS for difference in found)
     bootstrap = (
         f"paired bootstrap over {over}, {N_RESAMPLES:,} resamples, stratified by benchmark for the average"
@@ -134,8 +136,8 @@ def unmarked(found: Sequence[Difference]) -> list[str]:
         )
     if DESCRIPTION in lacks:
         said.append(
-            f"{UNMARKED} one description for all rows: interval and p are about test rows alone, not about the "
-            "luck of that description; descriptions that see their image would be tested."
+            f"{UNMARKED} one description for all rows: interval and p are about test rows alone, not about "
+            "the luck of that description; descriptions that see their image would be tested."
         )
     return said
 
@@ -153,9 +155,7 @@ def seeds(rows: Sequence[Row], tested: bool = True) -> list[str]:
         return []
     if counts[-1] == 1:
         which = f"One training seed ({found[0]})" if len(found) == 1 else "One training seed a row"
-        return [
-            f"{which}: intervals cover test rows, not training luck." if tested else f"{which}."
-        ]
+        return [f"{which}: intervals cover test rows, not training luck." if tested else f"{which}."]
     over, by_row = "training seeds", ""
     if counts[0] == counts[-1]:
         over = f"{counts[-1]} training seeds ({', '.join(map(str, found))})"

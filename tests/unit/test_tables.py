@@ -199,7 +199,9 @@ def test_one_training_seed_gives_no_mark_and_says_what_would() -> None:
     columns = [Column("a", "A"), Column("b", "B")]
 
     def row(method: str, seeds: tuple[int, ...], right: int) -> Variant:
-        return Variant(method, method, False, seeds, {c.name: [summary(right)] * max(1, len(seeds)) for c in columns})
+        return Variant(
+            method, method, False, seeds, {c.name: [summary(right)] * max(1, len(seeds)) for c in columns}
+        )
 
     table = build(columns, [row("baseline", (), 60), row("stic", (0,), 140), row("other", (), 140)])
     alone, tested = table.rows[1:]
@@ -220,7 +222,9 @@ def test_one_blind_description_gives_no_mark_unless_seeds_have_their_own() -> No
         return Variant(method, method, True, seeds, {"a": runs})
 
     def marks(*others: Variant) -> list[str]:
-        table = build([Column("a", "A")], [Variant("baseline", "B", False, (), {"a": [summary(60)]}), *others])
+        table = build(
+            [Column("a", "A")], [Variant("baseline", "B", False, (), {"a": [summary(60)]}), *others]
+        )
         return [row.cells["a"].difference.mark for row in table.rows[1:] if row.cells["a"].difference]
 
     assert marks(row("m", (), 140, 1), row("n", (), 140, 200)) == ["§", "**"]
@@ -243,7 +247,10 @@ def test_notes_give_smallest_differences_from_the_least_on() -> None:
 def test_the_number_of_clusters_is_said() -> None:
     shared = {str(i): str(i // 4) for i in range(120)}  # 30 clusters of four, 80 of one
     variant = Variant("baseline", "Baseline", False, (), {"a": [replace(summary(100), clusters=shared)]})
-    table = build([Column("a", "A"), Column("b", "B")], [replace(variant, summaries={**variant.summaries, "b": [summary(9)]})])
+    table = build(
+        [Column("a", "A"), Column("b", "B")],
+        [replace(variant, summaries={**variant.summaries, "b": [summary(9)]})],
+    )
     assert "A: n = 200 in 110 clusters." in table.notes and "B: n = 200." in table.notes
     rows = list(csv.DictReader(io.StringIO(render.to_csv(table))))
     assert [row["clusters"] for row in rows] == ["110", "200", "310"]
