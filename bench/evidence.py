@@ -2,9 +2,8 @@
 
 `python -m bench.evidence` builds the page from the records of `results/pocket`. A verdict is by rule: by the
 side of zero on which the 95 % interval lies, if it is on one, and by p after Holm's correction over the
-section of the page. The sentences that explain
-are written by hand for the verdict that they stand beside; one that is missing is an error, so that no
-explanation outlives the numbers that it explains.
+section of the page. Explanations are written by hand for the verdict that they stand beside, so that none
+outlives the numbers that it explains.
 """
 
 from __future__ import annotations
@@ -12,12 +11,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from bench import caveats, wordings
 from bench.ablations import ABLATIONS
 from bench.claims import GROUPS, HEAD, TAIL, Claim, Of, Verdict
-from stic_eval.report import runs
+from stic_eval.report import guards, runs
 from stic_eval.report.cells import points
 from stic_eval.report.compare import Difference
 from stic_eval.report.family import holm
@@ -77,26 +78,68 @@ def measured(claim: Claim) -> Difference:
 
 
 def page(groups: Mapping[str, list[Claim]], head: str, tail: str) -> str:
-    """The page as Markdown.
-
-    Raises:
-        KeyError: A claim has no explanation for its verdict.
-    """
-    lines = [head.strip(), ""]
+    """The page as Markdown."""
+    lines = [head.strip(), "", *caveats.lines(POCKET), ""]
     for title, group in groups.items():
-        lines += [f"## {title}", "", "| claim | paper | miniature | p (Holm) | |", "|---|---:|---:|---:|---|"]
-        notes = []
-        for claim, d in corrected(group):
-            says = verdict(d)
-            if says not in claim.why:
-                raise KeyError(f"{claim.text!r} is {says}: {d}; explain that in bench/evidence.py")
-            interval = f"{points(d.delta, '+')} [{points(d.low)}, {points(d.high)}]"
+        heads = "| claim | paper | miniature | without training prompts | p (Holm) | |"
+        lines += [f"## {title}", "", heads]
+        lines += ["|---|---:|---:|---:|---:|---|"]
+        notes = [
+            f"- *{claim.text}*: left out. The base: {reason}."
+            for claim in group
+            if (reason := guarded(claim))
+        ]
+        for claim, d in corrected([claim for claim in group if not guarded(claim)]):
+            says, rest = verdict(d), without(claim)
             p = "-" if d.p != d.p or d.p_holm is None else f"{d.p:.2g} ({d.p_holm:.2g})"
-            lines.append(f"| {claim.text} | {claim.paper} | {interval} | {p} | **{says}** |")
-            if claim.why[says]:
+            lines.append(
+                f"| {claim.text} | {claim.paper} | {_interval(d)} | {_interval(rest)} | {p} "
+                f"| **{says}**{_borne_out(says, rest)} |"
+            )
+            if claim.why.get(says):
                 notes.append(f"- *{claim.text}*: {claim.why[says]}")
         lines += ["", *notes, ""] if notes else [""]
     return "\n".join(lines) + "\n" + tail.strip() + "\n"
+
+
+def guarded(claim: Claim) -> str:
+    """Why the score that a claim about one benchmark starts from says little; empty if it does not."""
+    if claim.benchmark == "average":
+        return ""
+    return guards.guard(side(claim.less).summaries(claim.benchmark))
+
+
+def without(claim: Claim) -> Difference | None:
+    """The claim's difference without rows that ask with a training prompt; None where there are none."""
+    about = _asked()
+    names = list(about) if claim.benchmark == "average" else [claim.benchmark]
+    if not any(about[name].prompts for name in names):
+        return None
+    kept = {name: about[name].units - about[name].prompts for name in names}
+    less, more = (wordings.only(side(row), kept) for row in (claim.less, claim.more))
+    return measure(less, more).average.difference
+
+
+@cache
+def _asked() -> Mapping[str, wordings.Asked]:
+    return wordings.asked(POCKET)
+
+
+def _interval(d: Difference | None) -> str:
+    if d is None:
+        return ""
+    if d.unmoved:
+        return f"no row differs (below {d.unseen:.1f})"
+    return f"{points(d.delta, '+')} [{points(d.low)}, {points(d.high)}]"
+
+
+def _borne_out(says: Verdict, rest: Difference | None) -> str:
+    """Whether rows that ask with no training prompt bear a verdict out; empty if they do."""
+    sign = {"shown": 1, "suggested": 1, "suggested otherwise": -1, "contradicted": -1}.get(says, 0)
+    if rest is None or not sign:
+        return ""
+    low, high = sorted((sign * rest.low, sign * rest.high))
+    return "" if low > 0 else ", the opposite on the other rows" if high < 0 else ", not on the other rows"
 
 
 def listed() -> list[str]:

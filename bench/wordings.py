@@ -20,6 +20,7 @@ from typing import Any
 import yaml
 
 from stic_eval import registry
+from stic_eval.evals.scoring.aggregate import percent
 from stic_eval.evals.sources import samples
 from stic_eval.pocket.rows import sft_items
 from stic_eval.report import runs, sides
@@ -28,6 +29,7 @@ from stic_eval.report.compare import Difference
 from stic_eval.report.sides import Side
 from stic_eval.report.versus import measure
 from stic_eval.train.prompts import load_prompts
+from stic_eval.types import Summary
 from stic_eval.variants import with_options
 
 POCKET = Path(__file__).parent.parent / "results" / "pocket"
@@ -140,17 +142,17 @@ def gains(run: Path) -> Iterator[Gain]:
 
 def only(side: Side, units: Mapping[str, Collection[str]]) -> Side:
     """A side with some of its benchmarks, and of these some units alone."""
-    entries = []
-    for entry in side.entries:
-        summaries = {
-            name: replace(
-                entry.summaries[name],
-                units={u: v for u, v in entry.summaries[name].units.items() if u in kept},
-            )
-            for name, kept in units.items()
-        }
-        entries.append(replace(entry, summaries=summaries))
-    return replace(side, columns={name: side.columns[name] for name in units}, entries=tuple(entries))
+    entries = tuple(
+        replace(entry, summaries={name: _only(entry.summaries[name], kept) for name, kept in units.items()})
+        for entry in side.entries
+    )
+    return replace(side, columns={name: side.columns[name] for name in units}, entries=entries)
+
+
+def _only(summary: Summary, kept: Collection[str]) -> Summary:
+    units = {unit: pair for unit, pair in summary.units.items() if unit in kept}
+    shared = {unit: cluster for unit, cluster in summary.clusters.items() if unit in kept}
+    return replace(summary, units=units, n=len(units), score=percent(units.values()), clusters=shared)
 
 
 # ---------------------------------------------------------------- as text

@@ -147,7 +147,7 @@ def _notes(found: Versus) -> list[str]:
     differences = [line.difference for line in found.lines]
     tests: dict[str, list[str]] = {}
     for line in found.lines:
-        tests.setdefault(line.difference.test, []).append(line.title)
+        tests.setdefault(line.difference.test or "none", []).append(line.title)
     named = "; ".join(f"{test} ({', '.join(titles)})" for test, titles in tests.items())
     several = len(found.a.seeds) > 1 or len(found.b.seeds) > 1
     clustered = [

@@ -428,6 +428,7 @@ class Session:
                 benchmark.title,
                 grading.protocol_text(benchmark),
                 grading.grader_text(benchmark, self.config.rows_of(benchmark.name), self.judge),
+                benchmark.version,
             )
             for benchmark in self.benchmarks
         ]

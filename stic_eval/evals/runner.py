@@ -150,7 +150,7 @@ def conclude(
         RunError: The benchmark's aggregation fails, or its score is not what its units, or its own
             statistic, come to.
     """
-    records = [_record(item) for item in answered]
+    records = [record_of(item) for item in answered]
     cases = [number for number, item in enumerate(answered) if item.verdict.open]
     if judge is not None and benchmark.judging is not None and cases:
         open_step = step or (lambda name, total: nullcontext(lambda done, total: None))
@@ -158,7 +158,7 @@ def conclude(
         with open_step(f"judge {benchmark.title}", len(asked)) as progress:
             for index, verdict, info in judge.grade(benchmark, asked, progress):
                 number = cases[index]
-                records[number] = _record(replace(answered[number], verdict=verdict), info)
+                records[number] = record_of(replace(answered[number], verdict=verdict), info)
     decided = sum(record.judge is not None and record.score is not None for record in records)
     failed = sum(item.response.finish_reason == "failed" for item in answered)
     summary = replace(
@@ -250,7 +250,8 @@ def verdict_of(benchmark: Benchmark, sample: Sample, response: str, extraction: 
     return replace(verdict, value=value, weight=weight)
 
 
-def _record(item: Answered, judge: Mapping[str, Any] | None = None) -> Record:
+def record_of(item: Answered, judge: Mapping[str, Any] | None = None) -> Record:
+    """What is kept of an answer; `judge`: what a judge's verdict came with."""
     sample, verdict, response = item.sample, item.verdict, item.response
     return Record(
         id=sample.id,

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +70,7 @@ class Difference:
 
     @property
     def mark(self) -> str:
-        """`*` if the p-value is below 0.05, `**` below 0.01; the corrected one if there is one. `§`: untested."""
+        """`*` if p, corrected where it is, is below 0.05, `**` below 0.01; `§` if it is not tested."""
         if self.lacks:
             return UNMARKED
         p = self.p if self.p_holm is None else self.p_holm
@@ -131,19 +132,28 @@ def compare(
             part = _part([one] if isinstance(one, (Mapping, Summary)) else one, method[name])
             if part is not None:
                 parts[name] = part
-    differences = {}
-    drawn = []
-    for name, part in parts.items():
-        rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-        draws = part.draws if part.draws is not None else statistics.resample(*part.pairs, n_resamples, rng)
-        drawn.append(draws)
-        differences[name] = replace(_difference([part], draws, n_resamples, rng), lacks=lacks)
+
+    def seeded(name: str) -> np.random.Generator:
+        return np.random.default_rng([seed, zlib.crc32(name.encode())])
+
+    @cache
+    def resampled(name: str) -> statistics.Array:
+        own = parts[name].draws
+        return statistics.resample(*parts[name].pairs, n_resamples, seeded(name)) if own is None else own
+
+    def averaged() -> statistics.Array:
+        drawn = [resampled(name) for name in parts]
+        fewest = min(map(len, drawn))
+        mean: statistics.Array = np.mean([draws[:fewest] for draws in drawn], axis=0)
+        return mean
+
+    def found(of: Sequence[_Part], draws: Callable[[], statistics.Array], name: str) -> Difference:
+        return replace(_difference(of, draws, n_resamples, seeded(f"exchanges of {name}")), lacks=lacks)
+
+    differences = {name: found([part], partial(resampled, name), name) for name, part in parts.items()}
     if len(parts) < 2:
         return differences, next(iter(differences.values()), None)
-    rng = np.random.default_rng([seed, zlib.crc32(b"average")])
-    fewest = min(len(draws) for draws in drawn)
-    mean = np.mean([draws[:fewest] for draws in drawn], axis=0)
-    return differences, replace(_difference(list(parts.values()), mean, n_resamples, rng), lacks=lacks)
+    return differences, found(list(parts.values()), averaged, "average")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -274,9 +284,9 @@ def _clusters(units: Sequence[str], runs: Sequence[Run]) -> NDArray[np.intp]:
 
 
 def _difference(
-    parts: Sequence[_Part], draws: statistics.Array, n_resamples: int, rng: np.random.Generator
+    parts: Sequence[_Part], draws: Callable[[], statistics.Array], n_resamples: int, rng: np.random.Generator
 ) -> Difference:
-    """The difference of one benchmark, or the average's, from the bootstrap draws of it."""
+    """The difference of one benchmark, or the average's; with several seeds nothing is resampled."""
     base, method = (np.mean([part.scores[side] for part in parts], axis=0) for side in (0, 1))
     delta = float(method.mean() - base.mean())
     rows, noise = (sum(getattr(part, name) for part in parts) / len(parts) ** 2 for name in ("rows", "noise"))
@@ -295,7 +305,7 @@ def _difference(
         reach = error * statistics.quantile(1 - statistics.LEVEL / 2, df)
         low, high = delta - reach, delta + reach
     else:
-        low, high = _interval(delta, draws, rows, rows_df)
+        low, high = _interval(delta, draws(), rows, rows_df)
         test, p = PERMUTATION if all(part.draws is None for part in parts) else OWN, 1.0
     if len(parts) == 1 and parts[0].binary:
         test, p = MCNEMAR, statistics.mcnemar(round(better), round(worse))

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Tested:
+class PValues:
     """A row's p-values.
 
     Attributes:
@@ -38,17 +38,16 @@ class Tested:
         return min(1.0, len(found) * min(found)) if found else float("nan")
 
 
-def corrected(rows: Sequence[Tested]) -> list[Tested]:
+def corrected(rows: Sequence[PValues]) -> list[PValues]:
     """The p-values of a table's rows, corrected; a mark is given where one is below its level."""
     gates = holm([row.gate for row in rows])
     found = []
     for row, gate in zip(rows, gates, strict=True):
         within = holm(list(row.benchmarks.values()))
         benchmarks = {
-            name: p if math.isnan(p) else max(p, gate)
-            for name, p in zip(row.benchmarks, within, strict=True)
+            name: p if math.isnan(p) else max(p, gate) for name, p in zip(row.benchmarks, within, strict=True)
         }
-        found.append(Tested(None if row.average is None else gate, benchmarks))
+        found.append(PValues(None if row.average is None else gate, benchmarks))
     return found
 
 

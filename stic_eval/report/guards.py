@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -80,6 +80,11 @@ def answers(column: str, rows: Sequence[Row]) -> list[str]:
 def untested(found: Difference, a: Sequence[Summary], b: Sequence[Summary]) -> Difference:
     """A difference without its test where neither side's score says anything."""
     return replace(found, p=float("nan"), test="") if guard(a) and guard(b) else found
+
+
+def untested_average(average: Difference, benchmarks: Iterable[Difference]) -> Difference:
+    """The average without its test where none of its benchmarks has one."""
+    return average if any(d.test for d in benchmarks) else replace(average, p=float("nan"), test="")
 
 
 def unmoved(differences: Sequence[Difference]) -> list[str]:

@@ -114,7 +114,9 @@ def _differences(rows: Sequence[Row], lines: Sequence[Line], comparisons: int) -
     ]
     if tested:
         tests = ", ".join(dict.fromkeys(difference.test for difference in tested if difference.test))
-        notes.append(f"* p < 0.05, ** p < 0.01 ({tests or 'paired test'}) {_correction(comparisons)}.")
+        several = sum(cell.difference is not None for cell in rows[-1].cells.values()) > 2
+        said = f"* p < 0.05, ** p < 0.01 ({tests or 'paired test'})"
+        notes.append(f"{said}{_correction(comparisons, several)}.")
     notes += unmarked(found)
     if comparisons > 1 and tested:
         notes.append(
@@ -133,7 +135,9 @@ def _differences(rows: Sequence[Row], lines: Sequence[Line], comparisons: int) -
 def intervals(found: Sequence[Difference]) -> str:
     """How intervals were made: resampled, and with several seeds by a Student t."""
     clustered = any(difference.clusters < difference.n for difference in found)
-    over = "clusters of test rows (about one image, or what the benchmark names)" if clustered else "test rows"
+    over = (
+        "clusters of test rows (about one image, or what the benchmark names)" if clustered else "test rows"
+    )
     resampled = any(difference.test != SEEDS for difference in found)
     bootstrap = (
         f"paired bootstrap over {over}, {N_RESAMPLES:,} resamples, stratified by benchmark for the average"
@@ -144,12 +148,11 @@ def intervals(found: Sequence[Difference]) -> str:
     return f"{bootstrap}; with several seeds {student}" if resampled else student
 
 
-def _correction(comparisons: int) -> str:
-    averages = f"the table's {comparisons} averages" if comparisons != 1 else "the table's only average"
-    return (
-        f"after Holm's correction over {averages}; a row's benchmarks are tested behind its marked average, "
-        "corrected within the row"
-    )
+def _correction(averages: int, several: bool) -> str:
+    """The procedure of `stic_eval.report.family`, as far as a table has use for it."""
+    first = f" after Holm's correction over the table's {averages} averages" if averages > 1 else ""
+    behind = "; a row's benchmarks are tested behind its marked average, corrected within the row"
+    return first + (behind if several else "")
 
 
 def unmarked(found: Sequence[Difference]) -> list[str]:
@@ -163,8 +166,8 @@ def unmarked(found: Sequence[Difference]) -> list[str]:
         )
     if DESCRIPTION in lacks:
         said.append(
-            f"{UNMARKED} one description for all rows: interval and p are about test rows alone, not about the "
-            "luck of that description; descriptions that see their image would be tested."
+            f"{UNMARKED} one description for all rows: interval and p are about test rows alone, not about "
+            "the luck of that description; descriptions that see their image would be tested."
         )
     return said
 
@@ -182,9 +185,7 @@ def seeds(rows: Sequence[Row], tested: bool = True) -> list[str]:
         return []
     if counts[-1] == 1:
         which = f"One training seed ({found[0]})" if len(found) == 1 else "One training seed a row"
-        return [
-            f"{which}: intervals cover test rows, not training luck." if tested else f"{which}."
-        ]
+        return [f"{which}: intervals cover test rows, not training luck." if tested else f"{which}."]
     over, by_row = "training seeds", ""
     if counts[0] == counts[-1]:
         over = f"{counts[-1]} training seeds ({', '.join(map(str, found))})"

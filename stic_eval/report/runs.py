@@ -183,7 +183,8 @@ def save(scores: Scores, folder: Path) -> None:
     }
     # A line for each variant: they are long, and hold a number for every row of every benchmark.
     lines = [
-        json.dumps(_entry(entry, shared), ensure_ascii=False, separators=(",", ":")) for entry in scores.entries
+        json.dumps(_entry(entry, shared), ensure_ascii=False, separators=(",", ":"))
+        for entry in scores.entries
     ]
     head = json.dumps(data, indent=1, ensure_ascii=False).removesuffix("[]\n}")
     atomic_write(folder / "scores.json", head + "[\n" + ",\n".join(lines) + "\n]}\n")

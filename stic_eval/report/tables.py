@@ -298,6 +298,8 @@ def _row(line: Line, columns: Sequence[Column], averaged: Sequence[str]) -> Row:
             name: guards.untested(found, reference.summaries[name], variant.summaries[name])
             for name, found in differences.items()
         }
+        if average is not None:
+            average = guards.untested_average(average, [differences[name] for name in averaged])
     cells: dict[str, Cell] = {}
     for column in columns:
         runs = variant.summaries.get(column.name, ())
@@ -362,7 +364,7 @@ def _corrected(rows: Sequence[Row], averaged: Sequence[str]) -> tuple[tuple[Row,
         return float("nan") if difference is None or difference.lacks else difference.p
 
     tested = [
-        family.Tested(
+        family.PValues(
             p(row.average.difference) if row.average and row.average.difference else None,
             {name: p(cell.difference) for name, cell in row.cells.items() if name not in (AVERAGE, alone)},
         )

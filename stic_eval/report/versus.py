@@ -108,9 +108,10 @@ def measure(a: Side, b: Side) -> Versus:
         if name not in found:
             notes.append(f"{a.columns[name].title}: left out, {_unpaired(runs[name])}.")
     found = {name: guards.untested(d, *runs[name]) for name, d in found.items()}
+    average = guards.untested_average(average, found.values())
     notes += [note for name in found if (note := _guarded(a.columns[name].title, *runs[name]))]
-    tested = family.Tested(average.p, {name: d.p for name, d in found.items()} if len(found) > 1 else {})
-    [adjusted] = family.corrected([tested]) if not average.lacks else [family.Tested(None, {})]
+    tested = family.PValues(average.p, {name: d.p for name, d in found.items()} if len(found) > 1 else {})
+    [adjusted] = family.corrected([tested]) if not average.lacks else [family.PValues(None, {})]
     scores = {name: [_scores(side, runs[name]) for side in runs[name]] for name in found}
     lines = [
         _line(
