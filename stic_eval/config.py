@@ -64,6 +64,8 @@ def load(
     named = model is not None or preset is not None
     preset = preset or ("pocket" if model in (None, "pocket") else None)
     shipped = _checked(read_preset(preset), f"preset {preset}") if preset else {}
+    if model not in (None, shipped.get("model")):
+        shipped.pop("conversation", None)  # how the preset's own model is asked; this may be another one
     merged = dict(shipped)
     if preset:
         merged["preset"] = preset

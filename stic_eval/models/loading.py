@@ -146,9 +146,8 @@ def load(
         memory.check(model, count, _name(kind), quantization, where)
         place = _placed(where, kind, attn, quantization)
         processor = load_processor(source, config, **common)
-        _prepare(
-            processor, model, profile
-        )  # before the weights: a setting that does not fit is told of at once
+        # Before the weights are read: of a setting that does not fit one is told at once.
+        _prepare(processor, model, profile)
         base = AutoModelForImageTextToText.from_pretrained(
             source, dtype=kind, use_safetensors=True, **place, **common
         )

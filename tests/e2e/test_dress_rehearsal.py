@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+from stic_eval.config import read_preset
 from tests.e2e.conftest import Lab, chartqa, mmbench, textvqa
 from tests.full_size import SIZES, Kind, build, save_photographs
 from tests.judge_server import Answer, says, serving
@@ -115,7 +116,9 @@ def test_a_paper_preset_from_weights_to_latex(
     monkeypatch.setenv("JUDGE_KEY", "sk-none")
     lab, model = rehearsal.at(tmp_path), build(tmp_path / "model", kind, tiny_vlm)
     argv = ["run", "--preset", preset, "--model", model, "--method", methods, "--output", "out"]
+    profile = read_preset(preset)["conversation"]["profile"]  # which the preset has for its own model alone
     argv += ["--images", lab.photos, "--sft-data", lab.instructions, "--image-root", lab.photos]
+    argv += ["--profile", profile]
     for option in (*SMALL, *(f"rows.{name}={path}" for name, path in lab.rows.items())):
         argv += ["-o", option]
     assert "trains on images as: single_tile (training.images)" in lab.invoke(*argv, "--dry-run").out
@@ -141,6 +144,7 @@ def test_a_paper_preset_from_weights_to_latex(
         cell["score"] is not None and cell["n"] for row in table["rows"] for cell in row["cells"].values()
     )
     assert any("training.images=single_tile" in note for note in table["notes"])
+    assert any(note.startswith(f"Asked as: profile {profile} (") for note in table["notes"])
     latex = (lab.folder / "out" / "table.tex").read_text()
     assert r"\toprule" in latex
     assert "training.images=single" in latex

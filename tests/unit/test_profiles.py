@@ -208,8 +208,22 @@ def test_of_a_preset_a_server_leaves_the_profile_out() -> None:
     assert asked is not None and asked.content == {"system_prompt": "Be brief."}
 
 
+PRESETS = {
+    "paper-llava-1.5": "llava-1.5",
+    "paper-llava-1.6": "llava-1.6-mistral",
+    "paper-llava-1.6-13b": "llava-1.6-vicuna",
+}
+
+
 def test_presets_of_the_paper_name_their_profile() -> None:
-    names = {
-        name: config.load(preset=name).conversation.profile for name in ("paper-llava-1.5", "paper-llava-1.6")
-    }
-    assert names == {"paper-llava-1.5": "llava-1.5", "paper-llava-1.6": "llava-1.6-mistral"}
+    assert {name: config.load(preset=name).conversation.profile for name in PRESETS} == PRESETS
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_presets_profile_is_for_its_own_model(preset: str) -> None:
+    for model in ("llava-hf/llava-onevision-qwen2-7b-ov-hf", "Qwen/Qwen2.5-VL-7B-Instruct"):
+        assert config.load(preset=preset, flags={"model": model}).conversation.profile == "auto"
+        named = {"model": model, "conversation": {"profile": "llava-1.6-vicuna"}}
+        assert config.load(preset=preset, flags=named).conversation.profile == "llava-1.6-vicuna"
+        off = config.load(preset=preset, flags={"model": model}, overrides=["conversation={profile: none}"])
+        assert off.conversation.profile == "none"
