@@ -79,11 +79,12 @@ class ConversationProfile:
 
     @property
     def content(self) -> dict[str, Any]:
-        """What of it changes prompts or pixels, for content keys; its name does not."""
+        """What of it changes answers, for content keys; its name does not."""
         found = {
             "system_prompt": self.system_prompt,
             "chat_template": self.chat_template,
             "processor": dict(self.processor),
+            "stop": list(self.stop),
         }
         return {name: value for name, value in found.items() if value}
 
@@ -99,6 +100,8 @@ class ConversationProfile:
             whole = len(first) <= _SHOWN and first == self.system_prompt
             parts.append(f'system prompt "{first if whole else f"{first[:_SHOWN].rstrip()} ..."}"')
         parts += [f"{name}={json.dumps(value)}" for name, value in self.processor.items()]
+        if self.stop:
+            parts.append(f"answers end at {' or '.join(map(repr, self.stop))}")
         changed = ", changed" if self.changed else ""
         named = f"profile {self.name}{changed}" if self.name else "own conversation, changed"
         return f"{named} ({'; '.join(parts)})"
@@ -122,12 +125,27 @@ class ConversationConfig(BaseModel):
             tuned on it, `none` leaves the conversation to the checkpoint.
         system_prompt: What conversations begin with; None: as the profile has it, empty: nothing.
         chat_template: Jinja, or the name of a shipped template; None: the profile's, else the checkpoint's.
+        stop: Texts of which the first that appears ends an answer, beside a benchmark's own; None: the
+            profile's.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     profile: str = "auto"
     system_prompt: str | None = None
     chat_template: str | None = None
+    stop: tuple[str, ...] | None = None
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _several(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("stop")
+    @classmethod
+    def _not_empty(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value and not all(value):
+            raise ValueError("an empty text would end every answer")
+        return value
 
     @field_validator("profile")
     @classmethod
@@ -169,26 +187,21 @@ def read_template(conversation: Any) -> Any:
 
 
 def in_force(
-    name: str, system_prompt: str | None, chat_template: str | None, processor: Mapping[str, Any]
+    name: str, conversation: ConversationConfig, processor: Mapping[str, Any]
 ) -> ConversationProfile | None:
     """A profile with what settings put in its place.
 
     Args:
         name: Of a shipped profile; `none` for none.
-        system_prompt: None: the profile's; empty: none.
-        chat_template: Jinja; None: the profile's.
+        conversation: What stands above it; None of it: as the profile has it.
         processor: Arguments beside the profile's, the stronger ones.
 
     Returns:
         None where nothing is asked otherwise than the checkpoint has it.
     """
     shipped = SHIPPED.get(name, ConversationProfile())
-    found = replace(
-        shipped,
-        system_prompt=shipped.system_prompt if system_prompt is None else system_prompt,
-        chat_template=shipped.chat_template if chat_template is None else chat_template,
-        processor={**shipped.processor, **processor},
-    )
-    if found == shipped:
-        return found if found.content else None
-    return replace(found, changed=bool(found.name)) if found.content else None
+    own = conversation.model_dump(exclude={"profile"}, exclude_none=True)
+    found = replace(shipped, **own, processor={**shipped.processor, **processor})
+    if not found.content:
+        return None
+    return replace(found, changed=bool(found.name) and found != shipped)

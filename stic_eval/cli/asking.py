@@ -130,7 +130,7 @@ def _rechecked(
     some = asked[:: max(1, len(asked) // most)][:most]
     requests = {question(sample, benchmark.generation): record for sample, record in some}
     model = session.base_with(session.train(variant))
-    alone = ThinkingVLM(model.one_by_one, model.fingerprint, session.config.thinking)
+    alone = ThinkingVLM(model.one_by_one, model.fingerprint, session.config.thinking, session.stop)
     with session.report.step(f"{variant.label}: {benchmark.title}, one at a time", len(requests)) as progress:
         otherwise = 0
         for done, (request, response) in enumerate(alone.generate(requests), 1):
@@ -144,7 +144,7 @@ def _answering(session: Session, variant: Variant) -> VLM:
     from stic_eval.models.thinking import ThinkingVLM
 
     cached = _cached(session, variant)
-    return ThinkingVLM(cached.generate, cached.fingerprint, session.config.thinking)
+    return ThinkingVLM(cached.generate, cached.fingerprint, session.config.thinking, session.stop)
 
 
 def _cached(session: Session, variant: Variant) -> CachedVLM:

@@ -105,6 +105,11 @@ class Session:
 
         return self._beside.profile if self._beside is not None else profile_of(self.config)
 
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """Texts that end answers, beside those of a benchmark."""
+        return self.profile.stop if self.profile is not None else ()
+
     @cached_property
     def base(self) -> HFModel:
         """The base model, in memory."""
@@ -288,6 +293,7 @@ class Session:
             store=self.stages,
             report=self.report,
             thinking=self.config.thinking,
+            stop=self.stop,
         )
 
     def keyed(self, variant: Variant) -> list[tuple[Stage, str]]:

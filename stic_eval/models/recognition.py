@@ -56,12 +56,12 @@ def profile_of(config: RunConfig) -> ConversationProfile | None:
     Raises:
         UserError: The model may have a profile, and its files cannot be looked up.
     """
-    own, name = config.conversation, config.conversation.profile
+    name = config.conversation.profile
     if config.engine == "openai":
         name = "none"
     elif name == "auto":
         name = certain(config.model, config.revision) or "none"
-    return profiles.in_force(name, own.system_prompt, own.chat_template, config.processor)
+    return profiles.in_force(name, config.conversation, config.processor)
 
 
 def certain(model: str, revision: str | None) -> str | None:

@@ -99,6 +99,7 @@ def run_stage(
     store: StageStore,
     report: Report,
     thinking: ThinkingConfig = _THINKING,
+    stop: tuple[str, ...] = (),
 ) -> Path:
     """Gives the folder of a stage's output; computes it, and what it needs, if it is not there.
 
@@ -114,6 +115,7 @@ def run_stage(
         store: Where finished stages lie.
         report: Where progress goes.
         thinking: How what the model thinks is told from its answers.
+        stop: Texts that end its answers; `fingerprint` has them.
 
     Raises:
         RunError: Two needs of the stage share a name.
@@ -136,6 +138,7 @@ def run_stage(
             store=store,
             report=report,
             thinking=thinking,
+            stop=stop,
         )
         for need in stage.needs
     }
@@ -145,7 +148,7 @@ def run_stage(
     def vlm(adapter: Path | None) -> VLM:
         own = adapter_fingerprint(fingerprint, adapter)
         cached = CachedVLM(lambda: model(adapter), own, responses())
-        return _Counted(ThinkingVLM(cached.generate, own, thinking), asked)
+        return _Counted(ThinkingVLM(cached.generate, own, thinking, stop), asked)
 
     def likelihoods(adapter: Path | None, what: Sequence[tuple[Request, str]]) -> Iterator[Likelihood]:
         asked["scored"] += len(what)

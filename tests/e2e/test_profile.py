@@ -62,11 +62,13 @@ def test_a_llava_is_asked_as_llava_and_everything_says_so(llava: Lab) -> None:
         "none": evaluated(llava, "none", "--profile", "none"),
         "brief": evaluated(llava, "brief", "--system-prompt", "Be brief."),
         "cropped": evaluated(llava, "cropped", "-o", "processor.do_pad=false"),
+        "short": evaluated(llava, "short", "-o", f"conversation.stop={json.dumps(responses(run)[0][1])}"),
         "mistral": evaluated(llava, "mistral", "--chat-template", "mistral_instruct"),
     }
     assert not [note for note in notes(other["none"]) if note.startswith("Asked as")]
     assert [note for note in notes(other["brief"]) if note.startswith("Asked as: profile llava-1.5, changed")]
-    assert len({tuple(keys(run).values()), *(tuple(keys(found).values()) for found in other.values())}) == 5
+    assert len({tuple(keys(run).values()), *(tuple(keys(found).values()) for found in other.values())}) == 6
+    assert responses(other["short"])[0] == responses(run)[0][0]
     for found in other.values():
         assert responses(found) != responses(run)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from stic_eval import config, profiles
+from stic_eval.cli import serving
 from stic_eval.cli.progress import Reporter
 from stic_eval.cli.session import Session
 from stic_eval.errors import UserError
@@ -155,6 +156,19 @@ def test_a_template_is_its_text_wherever_it_came_from(tmp_path: Path) -> None:
     saved.write_text(by_file.to_yaml())
     file.unlink()
     assert config.load(file=saved).conversation == by_file.conversation
+
+
+def test_texts_that_end_answers_are_part_of_it(tmp_path: Path) -> None:
+    asked = profile_of(llava(tmp_path, conversation={"stop": "###"}))
+    assert asked is not None
+    assert (asked.stop, asked.changed) == (("###",), True)
+    assert asked.content["stop"] == ["###"] and "answers end at '###'" in asked.title
+    alone = profile_of(config.load(overrides=["conversation.stop=['A:', 'B:']"]))
+    assert alone is not None and alone.content == {"stop": ["A:", "B:"]}
+    server = [config.load(flags={**SERVER, "conversation": own}) for own in ({}, {"stop": "###"})]
+    assert len({serving.fingerprint(built, "m") for built in server}) == 2
+    with pytest.raises(UserError, match=r"-o conversation\.stop.*an empty text would end every answer"):
+        config.load(flags={"conversation": {"stop": ""}})
 
 
 def test_what_is_no_template_or_profile_is_refused(tmp_path: Path) -> None:
