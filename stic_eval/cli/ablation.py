@@ -109,7 +109,8 @@ def run(
         interrupted = True
     base.keep_curves(scores.entries)
     scores.notes += trained(scores.entries, grid.base.training.images)
-    scores.notes += asking.rounding((s for e in scores.entries for s in e.summaries.values()), base.dtype)
+    summaries = [summary for entry in scores.entries for summary in entry.summaries.values()]
+    scores.notes += asking.thinking(summaries, grid.base.thinking) + asking.rounding(summaries, base.dtype)
     scores.notes += provenance.undated((stage for e in scores.entries for stage in e.stages), base.stages)
     runs.save(scores, folder)
     if board.done or not (folder / "manifest.json").is_file():

@@ -138,6 +138,19 @@ def test_a_plan_counts_the_same_answers_whatever_the_options(lab: Lab, tmp_path:
     assert len({tuple(line) for line in lines}) == 3, "each has a key of its own"
 
 
+def test_the_table_of_an_ablation_says_so_as_well(lab: Lab, tmp_path: Path) -> None:
+    place = lab.at(tmp_path)
+    with serving(lambda number, prompt: says(THOUGHT)) as server:
+        command = ["ablate", "--engine", "openai", "--base-url", server.url, "--model", "m", "-q"]
+        command += ["--benchmarks", "scienceqa", "-o", "rows.scienceqa=pocket", "--limit", "6"]
+        command += ["--method", "stic", "--adapter-name", "stic=lora", "--vary", "dar=false,true"]
+        done = place.invoke(*command, "-o", "thinking.max_new_tokens=99", "--output", "grid")
+    assert done.code == 0, done.err
+    notes = json.loads((place.folder / "grid" / "table.json").read_text())["notes"]
+    assert any("answers come after thinking, which is not scored." in note for note in notes)
+    assert "Room for thinking: 99 tokens beyond the bound on each answer." in notes
+
+
 # ---------------------------------------------------------------- in this process
 
 
