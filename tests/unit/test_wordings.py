@@ -20,7 +20,7 @@ CONFIG = "prompts: pocket\nbenchmark_options: {llava_bench: {protocol: llava}}\n
 def run(tmp_path: Path) -> Path:
     """A run in which a method is right on training prompts alone, with two seeds, and the base never."""
     (tmp_path / "config.yaml").write_text(CONFIG)
-    empty = Summary(0.0, 200, 0, {}, {})
+    empty = Summary(None, 200, 0, {}, {})
     scores = runs.Scores("run", [Column("llava_bench", "LLaVA-Bench")], [], model="pocket")
     scores.entries = [
         runs.Entry(folder, folder.partition("@")[0], folder, False, seed, summaries={"llava_bench": empty})
