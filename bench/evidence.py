@@ -94,7 +94,7 @@ def page(groups: Mapping[str, list[Claim]], head: str, tail: str) -> str:
             p = "-" if d.p != d.p or d.p_holm is None else f"{d.p:.2g} ({d.p_holm:.2g})"
             lines.append(
                 f"| {claim.text} | {claim.paper} | {_interval(d)} | {_interval(rest)} | {p} "
-                f"| **{says}**{_borne_out(says, rest)} |"
+                f"| **{says}**{borne_out(says, rest)} |"
             )
             if claim.why.get(says):
                 notes.append(f"- *{claim.text}*: {claim.why[says]}")
@@ -133,7 +133,7 @@ def _interval(d: Difference | None) -> str:
     return f"{points(d.delta, '+')} [{points(d.low)}, {points(d.high)}]"
 
 
-def _borne_out(says: Verdict, rest: Difference | None) -> str:
+def borne_out(says: Verdict, rest: Difference | None) -> str:
     """Whether rows that ask with no training prompt bear a verdict out; empty if they do."""
     sign = {"shown": 1, "suggested": 1, "suggested otherwise": -1, "contradicted": -1}.get(says, 0)
     if rest is None or not sign:
