@@ -67,8 +67,8 @@ def verdict(difference: Difference) -> Verdict:
 def corrected(group: Sequence[Claim]) -> list[tuple[Claim, Difference]]:
     """A section's claims with their differences.
 
-    What a run's own table compares has that table's corrected p, and so its mark. The other pairs of a section
-    are a family of their own, corrected as a table's averages are.
+    What a run's own table compares has that table's corrected p, and so its mark. The other pairs of a
+    section are a family of their own, corrected as a table's averages are.
     """
     found = [tabled(claim) for claim in group]
     others = [measured(claim) for claim, known in zip(group, found, strict=True) if known is None]
