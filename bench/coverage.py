@@ -224,9 +224,10 @@ def _share(hits: Iterator[bool]) -> float:
 
 def code() -> str:
     """Digest of what is simulated, but for its comments and texts: results of other code do not count."""
-    trees = [
-        ast.parse(inspect.getsource(what)) for what in (compare, statistics, *_DRAW.values(), study, _shifted)
-    ]
+    paths = compare.__file__, statistics.__file__
+    sources = [Path(path).read_text(encoding="utf-8") for path in paths]
+    sources += [inspect.getsource(what) for what in (*_DRAW.values(), study, _shifted)]
+    trees = [ast.parse(source) for source in sources]
     for tree in trees:
         for node in ast.walk(tree):
             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):

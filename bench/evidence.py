@@ -97,8 +97,7 @@ def _table(folder: Path) -> Table:
 
 
 def _reversed(d: Difference) -> Difference:
-    turned = {"delta": -d.delta, "low": -d.high, "high": -d.low, "better": d.worse, "worse": d.better}
-    return replace(d, **turned)
+    return replace(d, delta=-d.delta, low=-d.high, high=-d.low, better=d.worse, worse=d.better)
 
 
 def measured(claim: Claim) -> Difference:

@@ -202,7 +202,7 @@ def test_degrees_of_freedom_lie_between_those_of_seeds_and_of_rows() -> None:
 @pytest.mark.parametrize("seeds", [3, 5])
 @pytest.mark.parametrize(("own", "noise"), [(1.0, 0.0), (1.0, 0.2), (0.5, 0.5), (0.05, 0.95)])
 def test_false_alarms_with_seeds_are_nominal_for_any_luck(seeds: int, own: float, noise: float) -> None:
-    """In normal theory, with variances over many clusters known: `own`, and `noise` that seeds share with it."""
+    """In normal theory, with known variances over many clusters: `own`, and `noise` that seeds share."""
     rng = np.random.default_rng(11)
     for luck in (0.05, 0.2, 1.0, 3.0, 10.0, 40.0):
         alarms = 0
