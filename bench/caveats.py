@@ -29,8 +29,8 @@ def lines(pocket: Path) -> list[str]:
         "The claims below have a column of differences without these rows. Beside them, instruction data is",
         "worded as the benchmarks are (about other pictures), for plain fine-tuning as much as for STIC.",
         "",
-        f"**Columns that cannot tell rows apart.** {_guarded(scores)}",
-        f"They are in the averages all the same; a claim about such a column is left out.\n{_still(scores)}",
+        f"**Columns that cannot tell rows apart.** {guarded(scores)}",
+        f"They are in the averages all the same; a claim about such a column is left out.\n{still(scores)}",
         "",
         "**One world, one base.** Seeds differ in training alone: the base model, its pictures and the rows",
         "are the same throughout, and so is whatever is odd about them.",
@@ -45,7 +45,7 @@ def lines(pocket: Path) -> list[str]:
     return found
 
 
-def _guarded(scores: Scores) -> str:
+def guarded(scores: Scores) -> str:
     """Which columns of the run say little for the base, and how many units these have."""
     base = next(entry for entry in scores.entries if entry.folder == "baseline")
     titles = {column.name: column.title for column in scores.columns}
@@ -60,7 +60,7 @@ def _guarded(scores: Scores) -> str:
     )
 
 
-def _still(scores: Scores) -> str:
+def still(scores: Scores) -> str:
     """How many units have one verdict in all rows and seeds."""
     still: Mapping[str, int] = {
         column.name: sum(

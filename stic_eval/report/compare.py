@@ -88,7 +88,7 @@ class Difference:
         Exact, of independent clusters: 100 (1 - 0.05^(1 / clusters)), some 300 / clusters (Hanley and
         Lippman-Hand 1983).
         """
-        return 100.0 * (1.0 - 0.05 ** (1.0 / (self.clusters or self.n)))
+        return 100.0 * (1.0 - math.pow(0.05, 1.0 / (self.clusters or self.n)))
 
     @property
     def significant(self) -> bool:

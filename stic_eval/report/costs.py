@@ -33,9 +33,14 @@ class Cost:
     def __str__(self) -> str:
         if self.unknown:
             return f"{self.title} unknown (the cache has lost {', '.join(self.unknown)})"
-        asked = f"{self.generations:,.0f} generations"
+        asked = _counted(self.generations, "generation")
         asked += f", {self.scored:,.0f} scored" if self.scored else ""
-        return f"{self.title} {asked}, {self.steps:,.0f} steps, {self.seconds:,.0f} s"
+        return f"{self.title} {asked}, {_counted(self.steps, 'step')}, {self.seconds:,.0f} s"
+
+
+def _counted(number: float, what: str) -> str:
+    text = f"{number:,.0f}"
+    return f"{text} {what}{'' if text == '1' else 's'}"
 
 
 def costs(found: Sequence[Scores]) -> list[Cost]:

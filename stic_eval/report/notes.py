@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import stdev
 from typing import TYPE_CHECKING
 
+from stic_eval import registry
 from stic_eval.report import guards
 from stic_eval.report.compare import DESCRIPTION, N_RESAMPLES, SEED, SEEDS, UNMARKED, Difference
 
@@ -213,7 +214,16 @@ def _column(column: Column, rows: Sequence[Row]) -> list[str]:
         parts += ["none between runs over other rows"] if len({one.rows for one in own}) > 1 else []
     parts += [column.protocol] if column.protocol else []
     parts += [column.grader] if column.grader else []
-    return parts + _share_judged(column.name, rows)
+    return [*parts, *_version(column), *_share_judged(column.name, rows)]
+
+
+def _version(column: Column) -> list[str]:
+    """Whether another version of a shipped benchmark asked and graded, as part of a note."""
+    known = registry.benchmarks()
+    if not column.version or column.name not in known.own():
+        return []
+    today = known.get(column.name).version
+    return [f"graded by version {column.version} (today's is {today})"] if column.version != today else []
 
 
 def _cut_thinking(column: str, rows: Sequence[Row]) -> list[str]:

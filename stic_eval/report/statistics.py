@@ -245,7 +245,7 @@ def mcnemar(better: int, worse: int) -> float:
     """Two-sided p-value that units flip either way alike (McNemar 1947; the binomial form).
 
     Exact below 20 flips. From there on mid-p: of flips exactly as uneven as these, half the probability. The
-    exact test errs on the careful side, at 3 % instead of 5 for 40 flips (Fagerland et al. 2013).
+    exact test errs on the careful side, at 3.8 % instead of 5 for 40 flips (Fagerland et al. 2013).
 
     Args:
         better: Units that went from wrong to right.

@@ -187,6 +187,11 @@ def _differing(a: Side, b: Side, name: str) -> Iterator[str]:
             f"{mine.title}: A is {mine.grader or 'scored by rule'}, B {theirs.grader or 'scored by rule'}"
             f"{apart}."
         )
+    if mine.version and theirs.version and mine.version != theirs.version:
+        yield (
+            f"{mine.title}: A was graded by version {mine.version} of the benchmark, B by {theirs.version}, "
+            "which the difference contains."
+        )
     sides = [side.summaries(name) for side in (a, b)]
     shared = len(set.intersection(*(set(s.units) for side in sides for s in side)))
     counts = [max(s.n for s in side) for side in sides]

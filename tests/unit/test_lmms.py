@@ -136,7 +136,7 @@ def test_without_lmms_eval_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
 
 def test_a_task_brings_its_data_set_decoding_and_metrics() -> None:
     found = benchmark("pope")
-    assert (found.name, found.title) == ("lmms:pope", "lmms:pope")
+    assert (found.name, found.title) == ("lmms:pope", "lmms:pope (mean of rows)")
     assert (found.source.path, found.source.split, found.source.revision) == (
         "lmms-lab-encoder/POPE",
         "test",

@@ -199,6 +199,21 @@ def test_degrees_of_freedom_lie_between_those_of_seeds_and_of_rows() -> None:
     assert statistics.with_seeds(3.0, 1.0, 99, 2.0, 1) == (2.0, 1)
 
 
+@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize(("own", "noise"), [(1.0, 0.0), (1.0, 0.2), (0.5, 0.5), (0.05, 0.95)])
+def test_false_alarms_with_seeds_are_nominal_for_any_luck(seeds: int, own: float, noise: float) -> None:
+    """In normal theory, with known variances over many clusters: `own`, and `noise` that seeds share."""
+    rng = np.random.default_rng(11)
+    for luck in (0.05, 0.2, 1.0, 3.0, 10.0, 40.0):
+        alarms = 0
+        times = 2_000
+        for delta in rng.normal(0, math.sqrt(luck + own + noise), times):
+            variance = (luck + noise) * rng.chisquare(seeds - 1) / (seeds - 1)
+            error, df = statistics.with_seeds(own + noise, noise, 1e6, variance, seeds - 1)
+            alarms += abs(delta) > error * statistics.quantile(0.975, df)
+        assert 0.03 < alarms / times < 0.062 + 2 * math.sqrt(0.05 * 0.95 / times), luck
+
+
 def test_the_seeds_noise_on_rows_counts_once() -> None:
     """Seeds without luck that answer each row anew: both variances are of the same noise."""
     rng = np.random.default_rng(6)

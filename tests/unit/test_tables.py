@@ -256,6 +256,19 @@ def test_the_number_of_clusters_is_said() -> None:
     assert [row["clusters"] for row in rows] == ["110", "200", "310"]
 
 
+def test_a_column_says_which_earlier_version_graded_it() -> None:
+    from stic_eval import registry
+
+    today = registry.benchmarks().get("mmvet").version
+    rows = [Variant("baseline", "Baseline", False, (), {"mmvet": [summary(100)]})]
+
+    def said(version: int) -> str:
+        return next(n for n in build([Column("mmvet", "MM-Vet", version=version)], rows).notes if "n = " in n)
+
+    assert said(today - 1) == f"MM-Vet: n = 200; graded by version {today - 1} (today's is {today})."
+    assert said(today) == said(0) == "MM-Vet: n = 200."
+
+
 def test_runs_of_one_seed_are_paired_in_any_order() -> None:
     def of(seeds: tuple[int, ...], right: dict[int, int]) -> Variant:
         return Variant("stic", "STIC", False, seeds, {"a": [summary(right[seed]) for seed in seeds]})

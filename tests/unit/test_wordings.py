@@ -20,7 +20,7 @@ CONFIG = "prompts: pocket\nbenchmark_options: {llava_bench: {protocol: llava}}\n
 def run(tmp_path: Path) -> Path:
     """A run in which a method is right on training prompts alone, with two seeds, and the base never."""
     (tmp_path / "config.yaml").write_text(CONFIG)
-    empty = Summary(0.0, 200, 0, {}, {})
+    empty = Summary(None, 200, 0, {}, {})
     scores = runs.Scores("run", [Column("llava_bench", "LLaVA-Bench")], [], model="pocket")
     scores.entries = [
         runs.Entry(folder, folder.partition("@")[0], folder, False, seed, summaries={"llava_bench": empty})
@@ -56,10 +56,8 @@ def test_a_gain_on_training_prompts_alone_is_none_without_them(run: Path) -> Non
 
 def test_other_rows_than_those_that_are_drawn_are_refused(run: Path) -> None:
     scores = runs.load(run)
-    units = {"201": (1.0, 1.0)}
-    scores.entries[0].summaries["llava_bench"] = replace(
-        scores.entries[0].summaries["llava_bench"], units=units
-    )
+    first = scores.entries[0].summaries
+    first["llava_bench"] = replace(first["llava_bench"], units={"201": (1.0, 1.0)}, score=100.0)
     runs.save(scores, run)
     with pytest.raises(ValueError, match="other rows"):
         wordings.asked(run)

@@ -77,7 +77,7 @@ def _varied(task: Task, options: type[TaskOptions], chosen: TaskOptions) -> Benc
     name, path = config.get("dataset_name"), str(config.get("dataset_path"))
     return Benchmark(
         name=f"lmms:{task.name}",
-        title=f"lmms:{task.name}",
+        title=_title(task, chosen),
         # What the task's files say is part of the key under which results are kept.
         version=int(task.digest[:7], 16) * 100 + _VERSION,
         source=HubData(
@@ -104,6 +104,12 @@ def _varied(task: Task, options: type[TaskOptions], chosen: TaskOptions) -> Benc
 
 def _generation(task: Task) -> Generation:
     return generation(task.config.get("generation_kwargs") or {})
+
+
+def _title(task: Task, chosen: TaskOptions) -> str:
+    """The task, and that its column is a mean of rows where lmms-eval makes another number of them."""
+    how = tasks.aggregation_name(task, chosen.metric or task.metrics[0])
+    return f"lmms:{task.name}" if how == "mean" else f"lmms:{task.name} (mean of rows)"
 
 
 def _protocol(task: Task, chosen: TaskOptions) -> str:
