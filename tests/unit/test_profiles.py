@@ -210,6 +210,11 @@ def test_of_a_preset_a_server_leaves_the_profile_out() -> None:
 
 def test_presets_of_the_paper_name_their_profile() -> None:
     names = {
-        name: config.load(preset=name).conversation.profile for name in ("paper-llava-1.5", "paper-llava-1.6")
+        name: config.load(preset=name).conversation.profile
+        for name in ("paper-llava-1.5", "paper-llava-1.6", "paper-llava-1.6-13b")
     }
-    assert names == {"paper-llava-1.5": "llava-1.5", "paper-llava-1.6": "llava-1.6-mistral"}
+    assert names == {
+        "paper-llava-1.5": "llava-1.5",
+        "paper-llava-1.6": "llava-1.6-mistral",
+        "paper-llava-1.6-13b": "llava-1.6-vicuna",
+    }
