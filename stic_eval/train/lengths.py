@@ -84,14 +84,15 @@ def report(
     limit = f"max_length {found.max_length:,}"
     if found.total and not found.rows:
         raise UserError(
-            f"{stage}: nothing to learn: the prompts of all {found.total:,} rows fill {limit} text tokens and "
-            "leave no room for an answer; set a larger max_length, or null for none"
+            f"{stage}: nothing to learn: the prompts of all {found.total:,} rows fill {limit} text tokens and"
+            " leave no room for an answer; set a larger max_length, or null for none"
         )
     names = [name(row) for row in found.left_out]
+    some = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
     log(
-        f"{stage}: {limit} text tokens: {found.cut_rows:,} of {found.total:,} rows cut, by {found.cut_tokens:,} "
-        f"tokens in all; {len(names):,} left out, without an answer token"
-        + (f": {', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}" if names else "")
+        f"{stage}: {limit} text tokens: {found.cut_rows:,} of {found.total:,} rows cut, by "
+        f"{found.cut_tokens:,} tokens in all; {len(names):,} left out, without an answer token"
+        + (f": {some}" if names else "")
     )
     if names or found.cut_rows:
         content = {
