@@ -18,7 +18,7 @@ from stic_eval.profiles import ConversationConfig
 from stic_eval.tags import ANSWER, THINKING, Pair
 
 Limit = int | float
-Shown = Literal["as_generated", "single_tile"]  # how images are shown to a model that is trained
+TrainingImages = Literal["as_generated", "single_tile"]  # how images are shown to a model that is trained
 
 
 def _is_a_name(value: str) -> str:
@@ -64,7 +64,7 @@ class TrainingConfig(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    images: Shown = "as_generated"
+    images: TrainingImages = "as_generated"
 
 
 class JudgeConfig(BaseModel):

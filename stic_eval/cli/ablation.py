@@ -20,7 +20,7 @@ from stic_eval.errors import RunError, UserError
 from stic_eval.models.fingerprint import local_model
 from stic_eval.report import render, runs
 from stic_eval.report.layouts import lay_out
-from stic_eval.report.notes import trained
+from stic_eval.report.notes import training
 from stic_eval.store import atomic_write
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def run(
     except KeyboardInterrupt:
         interrupted = True
     base.keep_curves(scores.entries)
-    scores.notes += trained(scores.entries, grid.base.training.images)
+    scores.notes += training(scores.entries, grid.base.training.images)
     summaries = [summary for entry in scores.entries for summary in entry.summaries.values()]
     scores.notes += asking.thinking(summaries, grid.base.thinking) + asking.rounding(summaries, base.dtype)
     scores.notes += provenance.undated((stage for e in scores.entries for stage in e.stages), base.stages)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stic_eval.cli import grading
-from stic_eval.report.runs import Cut, Trained
+from stic_eval.report.runs import TextCut, Trained
 from stic_eval.store import append_jsonl, atomic_write, file_sha256
 
 if TYPE_CHECKING:
@@ -68,13 +68,13 @@ def undated(stages: Iterable[Trained], store: StageStore) -> list[str]:
     ]
 
 
-def _cut(path: Path) -> Cut | None:
+def _cut(path: Path) -> TextCut | None:
     """What a stage's limit on text has cut; None: nothing."""
     if not path.is_file():
         return None
     found = json.loads(path.read_bytes())
-    numbers = {name: int(found[name]) for name in ("max_length", "rows", "shortened", "tokens")}
-    return Cut(**numbers, left_out=len(found["left_out"]))
+    numbers = {name: int(found[name]) for name in ("max_length", "rows", "cut_rows", "cut_tokens")}
+    return TextCut(**numbers, left_out=len(found["left_out"]))
 
 
 def keep_curves(stages: Iterable[Trained], store: StageStore, folder: Path) -> None:

@@ -15,7 +15,7 @@ from stic_eval.errors import RunError, UserError
 from stic_eval.models.tile import check_single_tile
 from stic_eval.report import render, runs, tables
 from stic_eval.report.layouts import lay_out
-from stic_eval.report.notes import trained
+from stic_eval.report.notes import training
 from stic_eval.store import (
     ResponseStore,
     StageStore,
@@ -445,7 +445,7 @@ class Session:
 
     def _save(self, entries: Sequence[runs.Entry]) -> runs.Scores:
         notes = serving.notes(self.config, self.variants, self.dtype) + asking.notes(self.profile)
-        notes += trained(entries, self.config.training.images)
+        notes += training(entries, self.config.training.images)
         summaries = [summary for entry in entries for summary in entry.summaries.values()]
         notes += asking.thinking(summaries, self.config.thinking) + asking.rounding(summaries, self.dtype)
         notes += provenance.undated((stage for entry in entries for stage in entry.stages), self.stages)

@@ -12,7 +12,7 @@ from stic_eval.report import guards
 from stic_eval.report.compare import DESCRIPTION, N_RESAMPLES, SEED, SEEDS, UNMARKED, Difference
 
 if TYPE_CHECKING:
-    from stic_eval.report.runs import Cut, Entry
+    from stic_eval.report.runs import Entry, TextCut
     from stic_eval.report.tables import Column, Line, Row
 
 INCOMPLETE = "° incomplete: unscored rows or columns are left out, never counted as 0."
@@ -61,7 +61,7 @@ def unfinished(done: Mapping[str, int], total: int) -> list[str]:
     return [f"unfinished: {more}{', '.join(parts[:_NAMED])}."]
 
 
-def trained(entries: Sequence[Entry], images: str) -> list[str]:
+def training(entries: Sequence[Entry], images: str) -> list[str]:
     """How images were shown in training, where that departs, and what of the text was cut.
 
     Args:
@@ -75,16 +75,15 @@ def trained(entries: Sequence[Entry], images: str) -> list[str]:
             "Trained on images padded to a square and resized to one tile (training.images=single_tile), as "
             "LLaVA's and STIC's released code does; asked about images as the model's processor gives them."
         )
-    cuts: dict[tuple[str, int], list[Cut]] = {}
+    cuts: dict[tuple[str, int], list[TextCut]] = {}
     for stage in stages:
         if stage.cut is not None:
             cuts.setdefault((stage.name, stage.cut.max_length), []).append(stage.cut)
     for (name, limit), found in cuts.items():
-        rows, shortened, tokens, left_out = (
-            sum(getattr(cut, field) for cut in found) for field in ("rows", "shortened", "tokens", "left_out")
-        )
+        fields = ("rows", "cut_rows", "cut_tokens", "left_out")
+        rows, cut_rows, cut_tokens, left_out = (sum(getattr(cut, name) for cut in found) for name in fields)
         times = f" in {len(found)} trainings" if len(found) > 1 else ""
-        said = f"{shortened:,} of {rows:,} rows{times} cut at {limit:,} text tokens, by {tokens:,} in all"
+        said = f"{cut_rows:,} of {rows:,} rows{times} cut at {limit:,} text tokens, by {cut_tokens:,} in all"
         said += f"; {left_out:,} left out, as no answer was left of them" if left_out else ""
         notes.append(f"Text in training ({name}): {said}.")
     return notes

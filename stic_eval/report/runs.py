@@ -23,21 +23,21 @@ _DEPTH = 3  # folders below it at which a run may lie, e.g. results/pocket/ablat
 
 
 @dataclass(frozen=True)
-class Cut:
+class TextCut:
     """What a limit on the text of a row has cut in training.
 
     Attributes:
         max_length: Text tokens of a row.
         rows: How many there were.
-        shortened: How many have lost tokens.
-        tokens: How many they have lost in all.
+        cut_rows: How many have lost tokens.
+        cut_tokens: How many they have lost in all.
         left_out: Rows that had no answer token left.
     """
 
     max_length: int
     rows: int
-    shortened: int
-    tokens: int
+    cut_rows: int
+    cut_tokens: int
     left_out: int
 
 
@@ -64,7 +64,7 @@ class Trained:
     steps: int
     scored: int = 0
     known: bool = True
-    cut: Cut | None = None
+    cut: TextCut | None = None
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def stage_key(
         "model": fingerprint,
         "seed": seed,
     }
-    content |= _shown(stage, data)
+    content |= _departure(stage, data)
     if code := foreign(stage.run, *stage.code):
         content["code"] = code
     if thinking.changed:
@@ -74,7 +74,7 @@ def stage_key(
     return known[id(stage)]
 
 
-def _shown(stage: Stage, data: Data) -> dict[str, str]:
+def _departure(stage: Stage, data: Data) -> dict[str, str]:
     """How images are shown to a model that a stage trains, where that is not as when it answers."""
     departs = stage.trains and data.training_images != "as_generated"
     return {"training_images": data.training_images} if departs else {}
@@ -224,7 +224,7 @@ def _manifest(
     """Where the output came from. Nothing of it is in the key that is not in `stage_key`."""
     return {
         "version": stage.version,
-        "params": {**stage.params, **_shown(stage, data)},
+        "params": {**stage.params, **_departure(stage, data)},
         "needs": {
             need.name: stage_key(need, data, fingerprint, seed, thinking=thinking) for need in stage.needs
         },

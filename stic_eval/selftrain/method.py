@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import BaseModel
 
-from stic_eval.settings import Shown
+from stic_eval.settings import TrainingImages
 from stic_eval.train.prompts import PromptSet, load_prompts
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Data:
     pairs_key: str = ""
     pairs_rows: int = 0
     separator: str = "\n"
-    training_images: Shown = "as_generated"
+    training_images: TrainingImages = "as_generated"
     _keys: dict[tuple[str, int], str] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def key(self, kind: Literal["images", "sft"], count: int | None = None) -> str:

@@ -55,7 +55,7 @@ def _changed(settings: BaseModel, *names: str) -> dict[str, Any]:
     }
 
 
-def _trained(training: Training) -> dict[str, Any]:
+def _training_params(training: Training) -> dict[str, Any]:
     """Settings of training as a stage's parameters; a limit on text, which came later, where there is one."""
     own = {"training": training.model_dump(mode="json", exclude={"max_length"})}
     return own | _changed(training, "max_length")
@@ -130,7 +130,7 @@ def preference(
                 progress=step.update, log=ctx.log,
             )  # fmt: skip
 
-    params: dict[str, Any] = {"beta": loss.beta, "alpha": loss.alpha, **_trained(own)}
+    params: dict[str, Any] = {"beta": loss.beta, "alpha": loss.alpha, **_training_params(own)}
     params |= _changed(constants, "rejected_logp")
     if loss.alpha > 0:
         params |= _changed(constants, "alpha_over")
@@ -187,7 +187,7 @@ def positive_sft(made: Stage, *, training: Training, lora: LoraSettings) -> Stag
                 progress=step.update, log=ctx.log,
             )  # fmt: skip
 
-    params = {**_trained(own), "lora": lora.model_dump(mode="json")}
+    params = {**_training_params(own), "lora": lora.model_dump(mode="json")}
     steps = own.steps(made.rows or made.generations // 2)
     return Stage("positive_sft", 1, run, params, needs=(made,), steps=steps, trains=True)
 
@@ -274,7 +274,7 @@ def infused_sft(
                 log=ctx.log,
             )  # fmt: skip
 
-    params: dict[str, Any] = {"items": items, "max_length": own.max_length} | _trained(own)
+    params: dict[str, Any] = {"items": items, "max_length": own.max_length} | _training_params(own)
     if start is None:
         params["lora"] = lora.model_dump(mode="json")
     if described is not None:

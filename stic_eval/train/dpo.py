@@ -14,7 +14,7 @@ from trl.trainer.dpo_trainer import DPOTrainer
 
 from stic_eval.errors import UserError
 from stic_eval.models.conversation import encode
-from stic_eval.settings import Shown
+from stic_eval.settings import TrainingImages
 from stic_eval.train import lengths, loop, sharing
 from stic_eval.train.lora import LoraSettings, lora_config
 from stic_eval.train.losses import regularizer, runner_up
@@ -139,7 +139,7 @@ def make_trainer(
     training: Training,
     lora: LoraSettings,
     seed: int,
-    images: Shown = "as_generated",
+    images: TrainingImages = "as_generated",
     start: Path | None = None,
     reference: Literal["previous", "base"] = "previous",
 ) -> RegularizedDPOTrainer:
@@ -171,7 +171,7 @@ def train_preferences(
     training: Training,
     lora: LoraSettings,
     seed: int,
-    images: Shown = "as_generated",
+    images: TrainingImages = "as_generated",
     start: Path | None = None,
     reference: Literal["previous", "base"] = "previous",
     progress: loop.Progress | None = None,
@@ -208,7 +208,7 @@ def train_preferences(
         processor = loop.processor_for(hf, images)
         found = lengths.cuts(processor, map(_conversations, text), training.max_length)
         lengths.report(found, out, loop.PREFERENCES, lambda row: f"{row} ({text[row]['source']})", log)
-        dataset = dataset.select(found.kept) if found.left_out else dataset
+        dataset = dataset.select(found.rows) if found.left_out else dataset
     if loss.alpha == 0 and loss.rejected_logp == "label":
         answers = dataset.select_columns(["chosen", "rejected"])
         if all(row["chosen"] == row["rejected"] for row in answers):

@@ -22,23 +22,22 @@ class Cuts:
 
     Attributes:
         max_length: Text tokens of a row.
-        rows: How many there are.
-        kept: Numbers of those that have an answer token left in each conversation.
-        shortened: How many of these lose tokens.
-        tokens: How many they lose in all.
+        total: How many rows there are.
+        rows: Numbers of those that have an answer token left in each conversation.
+        cut_rows: How many of these lose tokens.
+        cut_tokens: How many they lose in all.
     """
 
     max_length: int
-    rows: int
-    kept: tuple[int, ...]
-    shortened: int
-    tokens: int
+    total: int
+    rows: tuple[int, ...]
+    cut_rows: int
+    cut_tokens: int
 
     @property
     def left_out(self) -> list[int]:
         """Numbers of the rows that have no answer token left."""
-        kept = set(self.kept)
-        return [row for row in range(self.rows) if row not in kept]
+        return sorted(set(range(self.total)) - set(self.rows))
 
 
 def cuts(processor: Any, rows: Iterable[Sequence[Turns]], max_length: int) -> Cuts:
@@ -50,9 +49,9 @@ def cuts(processor: Any, rows: Iterable[Sequence[Turns]], max_length: int) -> Cu
         max_length: Text tokens of a conversation.
     """
     end = turn_end(processor)
-    kept, shortened, tokens, count = [], 0, 0, 0
+    rows_left, cut_rows, cut_tokens, total = [], 0, 0, 0
     for number, conversations in enumerate(rows):
-        count += 1
+        total += 1
         lost, learned = 0, []
         for turns in conversations:
             text, spans = render(processor, turns, end)
@@ -61,10 +60,10 @@ def cuts(processor: Any, rows: Iterable[Sequence[Turns]], max_length: int) -> Cu
             lost += max(0, len(tail) - room)
             learned.append(sum(marks[:room]))
         if min(learned) > 0:
-            kept.append(number)
-            shortened += lost > 0
-            tokens += lost
-    return Cuts(max_length, count, tuple(kept), shortened, tokens)
+            rows_left.append(number)
+            cut_rows += lost > 0
+            cut_tokens += lost
+    return Cuts(max_length, total, tuple(rows_left), cut_rows, cut_tokens)
 
 
 def report(
@@ -83,20 +82,21 @@ def report(
         UserError: No row is left.
     """
     limit = f"max_length {found.max_length:,}"
-    if found.rows and not found.kept:
+    if found.total and not found.rows:
         raise UserError(
-            f"{stage}: nothing to learn: the prompts of all {found.rows:,} rows fill {limit} text tokens and "
-            "leave no room for an answer; set a larger max_length, or null for none"
+            f"{stage}: nothing to learn: the prompts of all {found.total:,} rows fill {limit} text tokens and"
+            " leave no room for an answer; set a larger max_length, or null for none"
         )
     names = [name(row) for row in found.left_out]
+    some = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
     log(
-        f"{stage}: {limit} text tokens: {found.shortened:,} of {found.rows:,} rows cut, by {found.tokens:,} "
-        f"tokens in all; {len(names):,} left out, without an answer token"
-        + (f": {', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}" if names else "")
+        f"{stage}: {limit} text tokens: {found.cut_rows:,} of {found.total:,} rows cut, by "
+        f"{found.cut_tokens:,} tokens in all; {len(names):,} left out, without an answer token"
+        + (f": {some}" if names else "")
     )
-    if names or found.shortened:
+    if names or found.cut_rows:
         content = {
-            "max_length": found.max_length, "rows": found.rows, "shortened": found.shortened,
-            "tokens": found.tokens, "left_out": names,
+            "max_length": found.max_length, "rows": found.total, "cut_rows": found.cut_rows,
+            "cut_tokens": found.cut_tokens, "left_out": names,
         }  # fmt: skip
         atomic_write(out / FILE, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

@@ -23,7 +23,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback
 from stic_eval.errors import RunError
 from stic_eval.models.loading import strip
 from stic_eval.models.tile import SingleTile, check_single_tile, features_of_tiles
-from stic_eval.settings import Shown
+from stic_eval.settings import TrainingImages
 from stic_eval.store import atomic_write
 from stic_eval.train import learning, memory
 from stic_eval.train.settings import Training
@@ -46,7 +46,7 @@ _TOKENS = ("pad_token_id", "bos_token_id", "eos_token_id", "output_router_logits
 # ---------------------------------------------------------------- the model, lent and returned
 
 
-def processor_for(hf: HFModel, images: Shown) -> Any:
+def processor_for(hf: HFModel, images: TrainingImages) -> Any:
     """What makes model input of a row's images.
 
     Args:
@@ -63,7 +63,7 @@ def processor_for(hf: HFModel, images: Shown) -> Any:
 
 
 @contextmanager
-def lent_model(hf: HFModel, images: Shown = "as_generated") -> Iterator[Any]:
+def lent_model(hf: HFModel, images: TrainingImages = "as_generated") -> Iterator[Any]:
     """Gives the base model without any adapter, and takes back whatever a trainer did to it.
 
     Trainers wrap `forward`, switch dropout off, align special tokens, freeze weights, and put adapter

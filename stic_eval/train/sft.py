@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stic_eval.errors import UserError
-from stic_eval.settings import Shown
+from stic_eval.settings import TrainingImages
 from stic_eval.train.items import SFTItem, infuse, items_key, items_of, read_items
 from stic_eval.train.lora import LoraSettings
 from stic_eval.train.settings import Training
@@ -57,7 +57,7 @@ def train_sft(
     training: Training,
     lora: LoraSettings,
     seed: int,
-    images: Shown = "as_generated",
+    images: TrainingImages = "as_generated",
     start: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
     log: Callable[[str], None] = _LOG.info,
@@ -117,7 +117,7 @@ def train_sft(
     if training.max_length is not None:
         found = lengths.cuts(processor, ([item.turns] for item in items), training.max_length)
         lengths.report(found, out, loop.FINE_TUNING, lambda row: _named(items[row]), log)
-        items = [items[row] for row in found.kept]
+        items = [items[row] for row in found.rows]
     with loop.lent_model(hf, images) as model:
         settings = loop.arguments(hf, out, training, seed, model.num_parameters())
         # Rows are looked up and encoded by the collator, batch by batch.

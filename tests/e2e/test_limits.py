@@ -39,11 +39,11 @@ def test_what_a_limit_cuts_is_noted_and_listed(here: Lab) -> None:
     (folder,) = here.done("sft")
     cuts = json.loads((folder / "cuts.json").read_text())
     assert [name.split()[0] for name in cuts["left_out"]] == [pictured[3]["id"]]
-    said = f"{cuts['shortened']} of 6 rows cut at 60 text tokens, by {cuts['tokens']} in all; 1 left out"
+    said = f"{cuts['cut_rows']} of 6 rows cut at 60 text tokens, by {cuts['cut_tokens']} in all; 1 left out"
     (note,) = [note for note in notes(here.folder / "out") if note.startswith("Text in training (sft): ")]
     assert said in note
     assert said in " ".join(done.out.split())
-    assert cuts["shortened"] > 0
+    assert cuts["cut_rows"] > 0
     assert "1 left out, without an answer token" in (here.folder / "out" / "run.log").read_text()
     assert "cuts.json" in json.loads((folder / "manifest.json").read_text())["files"]
     shutil.rmtree(here.stages)  # the run still says it

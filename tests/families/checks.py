@@ -327,13 +327,15 @@ def learns_preferences(member: Member, pairs: Path, requests: Sequence[Request],
 def is_fine_tuned(
     member: Member, pictures: Sequence[ImageRef], requests: Sequence[Request], out: Path
 ) -> None:
-    """One step of supervised fine-tuning, on conversations of different lengths."""
+    """One step of supervised fine-tuning, on conversations of different lengths; of text there is no more."""
     from stic_eval.train.sft import train_sft
 
     before = answers(member.hf, requests)
     items = [SFTItem(str(n), image, TALK[: 2 + 2 * (n % 2)]) for n, image in enumerate(pictures[:3])]
-    train_sft(member.hf, items, out, training=ONE_STEP, lora=LORA, seed=0)
+    limited = ONE_STEP.model_copy(update={"max_length": 1000})
+    train_sft(member.hf, items, out, training=limited, lora=LORA, seed=0)
     _checked(member, out, before)
+    assert not (out / "cuts.json").exists()
 
 
 def _checked(member: Member, out: Path, before: Answers) -> dict[str, float]:

@@ -95,8 +95,8 @@ def test_rows_without_an_answer_token_are_left_out_counted_and_listed(
         "3",
     ]
     assert all("1.jpg" in name or "3.jpg" in name for name in found["left_out"])
-    assert {name: found[name] for name in ("max_length", "rows", "shortened", "tokens")} == {
-        "max_length": 60, "rows": 5, "shortened": 0, "tokens": 0,
+    assert {name: found[name] for name in ("max_length", "rows", "cut_rows", "cut_tokens")} == {
+        "max_length": 60, "rows": 5, "cut_rows": 0, "cut_tokens": 0,
     }  # fmt: skip
     steps = [json.loads(row) for row in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
     assert len(steps) == 2  # three rows, two a step
@@ -114,7 +114,7 @@ def test_what_is_cut_is_counted(kind: Kind, train: Train, tmp_path: Path) -> Non
     (line,) = train(kind, [SHORT] * 4, rate={"max_length": limit})
     lost = 4 * sum(max(0, len(text) - 8) for text in tail)
     assert f"4 of 4 rows cut, by {lost} tokens in all; 0 left out" in line
-    assert json.loads((tmp_path / "out" / "cuts.json").read_text())["tokens"] == lost
+    assert json.loads((tmp_path / "out" / "cuts.json").read_text())["cut_tokens"] == lost
 
 
 @pytest.mark.parametrize("kind", KINDS)
