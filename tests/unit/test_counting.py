@@ -31,8 +31,8 @@ def test_only_rows_that_count_are_looked_at() -> None:
     rows = [
         {"question": question, "score": score, "response": response, "target": "3"}
         for question, score, response in [
-            ("How many?", 1.0, "3"), ("How many?", 0.0, "2"), ("How many?", 0.0, "5"), ("How many?", 0.0, "B"),
-            ("Which?", 1.0, "3"), ("Which?", 0.0, "1"),
+            ("How many?", 1.0, "3"), ("How many?", 0.0, "2"), ("How many?", 0.0, "5"),
+            ("How many?", 0.0, "B"), ("Which?", 1.0, "3"), ("Which?", 0.0, "1"),
         ]
     ]  # fmt: skip
     assert counting.right(rows) == (1, 1, 4)
