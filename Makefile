@@ -83,7 +83,9 @@ results: $(TEST_STAMP)
 	$(BIN)/python -m bench.methods_md
 	$(BIN)/python -m bench.descriptions --out results/pocket
 	$(BIN)/python -m bench.ablations
+	$(BIN)/python -m bench.wordings results/pocket results/pocket/methods
 	$(BIN)/python -m bench.evidence
+	$(BIN)/python -m bench.pocket_md
 
 clean:
 	rm -rf $(VENV) build *.egg-info

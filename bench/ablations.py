@@ -1,7 +1,8 @@
 """The evidence in results/pocket: shipped ablations over three seeds, their tables and their figures.
 
 `python -m bench.ablations` runs every shipped ablation on the embedded model (what is cached is not
-computed again), then draws. `--draw` only draws.
+computed again), then draws. `--draw` computes nothing: tables and figures of what is there, by the statistics
+of now.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from bench.retable import retable
 
 RESULTS = Path(__file__).parent.parent / "results" / "pocket"
 # Ablation -> what of it this model and two cores are spared, and the figures that it gives beside the gains.
@@ -68,6 +71,9 @@ def main(argv: Sequence[str]) -> None:
     names = named or list(ABLATIONS)
     if "--draw" not in argv:
         run(names)
+    else:
+        for folder in (RESULTS, RESULTS / "methods", *(RESULTS / "ablations" / name for name in names)):
+            retable(folder)
     draw(names)
 
 

@@ -2,9 +2,8 @@
 
 `python -m bench.evidence` builds the page from the records of `results/pocket`. A verdict is by rule: by the
 side of zero on which the 95 % interval lies, if it is on one, and by p after Holm's correction over the
-section of the page. The sentences that explain
-are written by hand for the verdict that they stand beside; one that is missing is an error, so that no
-explanation outlives the numbers that it explains.
+section of the page. Explanations are written by hand for the verdict that they stand beside, so that none
+outlives the numbers that it explains.
 """
 
 from __future__ import annotations
@@ -12,15 +11,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from bench import caveats, wordings
 from bench.ablations import ABLATIONS
 from bench.claims import GROUPS, HEAD, TAIL, Claim, Of, Verdict
-from stic_eval.report import runs
+from stic_eval.report import guards, runs
 from stic_eval.report.cells import points
-from stic_eval.report.compare import Difference, holm
+from stic_eval.report.compare import Difference
+from stic_eval.report.family import PValues
+from stic_eval.report.family import corrected as by_family
+from stic_eval.report.layouts import lay_out
 from stic_eval.report.sides import Side
+from stic_eval.report.tables import Table
 from stic_eval.report.versus import measure
 
 RESULTS = Path(__file__).parent.parent / "results"
@@ -52,19 +57,47 @@ def side(row: Of) -> Side:
 
 def verdict(difference: Difference) -> Verdict:
     """What a corrected difference says about a claim that it is positive."""
-    sure = difference.p_holm is not None and difference.p_holm < 0.05
     if difference.low > 0:
-        return "shown" if sure else "suggested"
+        return "shown" if difference.significant else "suggested"
     if difference.high < 0:
-        return "contradicted" if sure else "suggested otherwise"
+        return "contradicted" if difference.significant else "suggested otherwise"
     return "not shown"
 
 
 def corrected(group: Sequence[Claim]) -> list[tuple[Claim, Difference]]:
-    """A section's claims with their differences; Holm's correction is over the section."""
-    differences = [measured(claim) for claim in group]
-    adjusted = holm([difference.p for difference in differences])
-    return [(c, replace(d, p_holm=p)) for c, d, p in zip(group, differences, adjusted, strict=True)]
+    """A section's claims with their differences.
+
+    What a run's own table compares has that table's corrected p, and so its mark. The other pairs of a
+    section are a family of their own, corrected as a table's averages are.
+    """
+    found = [tabled(claim) for claim in group]
+    others = [measured(claim) for claim, known in zip(group, found, strict=True) if known is None]
+    tested = by_family([PValues(other.p, {}) for other in others])
+    rest = iter([replace(d, p_holm=p.average) for d, p in zip(others, tested, strict=True)])
+    return [(claim, known or next(rest)) for claim, known in zip(group, found, strict=True)]
+
+
+def tabled(claim: Claim) -> Difference | None:
+    """The claim's difference as the table of its run has it; None if that compares other rows."""
+    for row, base, sign in ((claim.more, claim.less, 1), (claim.less, claim.more, -1)):
+        if (base.method, base.dar, base.settings) != ("baseline", False, None):
+            continue
+        one = side(row).entries[0]
+        for line in _table(side(row).run).rows:
+            of = line.variant
+            if (of.method, of.dar, of.settings) == (one.method, one.dar, one.settings):
+                found = line.cells[claim.benchmark].difference
+                return found if found is None or sign > 0 else _reversed(found)
+    return None
+
+
+@cache
+def _table(folder: Path) -> Table:
+    return lay_out([runs.load(folder)])
+
+
+def _reversed(d: Difference) -> Difference:
+    return replace(d, delta=-d.delta, low=-d.high, high=-d.low, better=d.worse, worse=d.better)
 
 
 def measured(claim: Claim) -> Difference:
@@ -76,26 +109,68 @@ def measured(claim: Claim) -> Difference:
 
 
 def page(groups: Mapping[str, list[Claim]], head: str, tail: str) -> str:
-    """The page as Markdown.
-
-    Raises:
-        KeyError: A claim has no explanation for its verdict.
-    """
-    lines = [head.strip(), ""]
+    """The page as Markdown."""
+    lines = [head.strip(), "", *caveats.lines(POCKET), ""]
     for title, group in groups.items():
-        lines += [f"## {title}", "", "| claim | paper | miniature | p (Holm) | |", "|---|---:|---:|---:|---|"]
-        notes = []
-        for claim, d in corrected(group):
-            says = verdict(d)
-            if says not in claim.why:
-                raise KeyError(f"{claim.text!r} is {says}: {d}; explain that in bench/evidence.py")
-            interval = f"{points(d.delta, '+')} [{points(d.low)}, {points(d.high)}]"
+        heads = "| claim | paper | miniature | without training prompts | p (Holm) | |"
+        lines += [f"## {title}", "", heads]
+        lines += ["|---|---:|---:|---:|---:|---|"]
+        notes = [
+            f"- *{claim.text}*: left out. The base: {reason}."
+            for claim in group
+            if (reason := guarded(claim))
+        ]
+        for claim, d in corrected([claim for claim in group if not guarded(claim)]):
+            says, rest = verdict(d), without(claim)
             p = "-" if d.p != d.p or d.p_holm is None else f"{d.p:.2g} ({d.p_holm:.2g})"
-            lines.append(f"| {claim.text} | {claim.paper} | {interval} | {p} | **{says}** |")
-            if claim.why[says]:
+            lines.append(
+                f"| {claim.text} | {claim.paper} | {_interval(d)} | {_interval(rest)} | {p} "
+                f"| **{says}**{borne_out(says, rest)} |"
+            )
+            if claim.why.get(says):
                 notes.append(f"- *{claim.text}*: {claim.why[says]}")
         lines += ["", *notes, ""] if notes else [""]
     return "\n".join(lines) + "\n" + tail.strip() + "\n"
+
+
+def guarded(claim: Claim) -> str:
+    """Why the score that a claim about one benchmark starts from says little; empty if it does not."""
+    if claim.benchmark == "average":
+        return ""
+    return guards.guard(side(claim.less).summaries(claim.benchmark))
+
+
+def without(claim: Claim) -> Difference | None:
+    """The claim's difference without rows that ask with a training prompt; None where there are none."""
+    about = _asked()
+    names = list(about) if claim.benchmark == "average" else [claim.benchmark]
+    if not any(about[name].prompts for name in names):
+        return None
+    kept = {name: about[name].units - about[name].prompts for name in names}
+    less, more = (wordings.only(side(row), kept) for row in (claim.less, claim.more))
+    return measure(less, more).average.difference
+
+
+@cache
+def _asked() -> Mapping[str, wordings.Asked]:
+    return wordings.asked(POCKET)
+
+
+def _interval(d: Difference | None) -> str:
+    if d is None:
+        return ""
+    if d.unmoved:
+        return f"no row differs (below {d.unseen:.1f})"
+    return f"{points(d.delta, '+')} [{points(d.low)}, {points(d.high)}]"
+
+
+def borne_out(says: Verdict, rest: Difference | None) -> str:
+    """Whether rows that ask with no training prompt bear a verdict out; empty if they do."""
+    sign = {"shown": 1, "suggested": 1, "suggested otherwise": -1, "contradicted": -1}.get(says, 0)
+    if rest is None or not sign:
+        return ""
+    low, high = sorted((sign * rest.low, sign * rest.high))
+    return "" if low > 0 else ", the opposite on the other rows" if high < 0 else ", not on the other rows"
 
 
 def listed() -> list[str]:

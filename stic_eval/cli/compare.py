@@ -109,7 +109,7 @@ _HEAD = ("", "n", "A", "B", "B - A", "95 % interval", "p", "p (Holm)", "better",
 
 def _numbers(line: Line) -> list[str]:
     """A line of the table, in the order of its head."""
-    from stic_eval.report.cells import points
+    from stic_eval.report.cells import UNMOVED, points
 
     d = line.difference
 
@@ -120,11 +120,12 @@ def _numbers(line: Line) -> list[str]:
         return f"{value:.1f}".removesuffix(".0")
 
     def p_value(value: float | None) -> str:
-        return "-" if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
+        return "-" if value is None or math.isnan(value) else "<0.001" if value < 0.001 else f"{value:.3f}"
 
     return [
         _line(line.title), str(d.n), score(line.a, line.sd_a), score(line.b, line.sd_b),
-        f"{points(d.delta, '+')}{d.mark}", f"[{points(d.low)}, {points(d.high)}]",
+        f"{points(d.delta, '+')}{d.mark}",
+        UNMOVED if d.unmoved else "-" if math.isnan(d.low) else f"[{points(d.low)}, {points(d.high)}]",
         p_value(d.p), p_value(d.p_holm),
         count(d.better), count(d.worse), "-" if math.isnan(d.detectable) else f"{d.detectable:.1f}",
     ]  # fmt: skip
@@ -141,32 +142,48 @@ def _who(side: Side) -> str:
 
 
 def _notes(found: Versus) -> list[str]:
-    from stic_eval.report.compare import N_RESAMPLES
+    from stic_eval.report import guards, notes
 
+    differences = [line.difference for line in found.lines]
     tests: dict[str, list[str]] = {}
     for line in found.lines:
-        tests.setdefault(line.difference.test, []).append(line.title)
+        tests.setdefault(line.difference.test or "none", []).append(line.title)
     named = "; ".join(f"{test} ({', '.join(titles)})" for test, titles in tests.items())
     several = len(found.a.seeds) > 1 or len(found.b.seeds) > 1
+    clustered = [
+        f"{line.title} {line.difference.n} in {line.difference.clusters}"
+        for line in found.benchmarks
+        if line.difference.clusters < line.difference.n
+    ]
+    own = notes.unmarked(differences)
     return [
         _line(note)
         for note in (
             "Scores in percent, differences in points, on units that all runs of both have a verdict for"
             + ("; means over seeds, (±) their standard deviation." if several else "."),
-            f"Interval: 95 %, paired bootstrap, {N_RESAMPLES:,} resamples, stratified by benchmark for the "
-            "average" + (", with the seeds' standard error." if several else "."),
-            f"p: {named}. Holm: corrected over {_family(found)}; * below 0.05, ** below 0.01.",
+            f"Interval: 95 %, {notes.intervals(differences)}.",
+            *([f"Clusters of units that are resampled and exchanged together: {', '.join(clustered)}."]
+              if clustered else []),
+            f"p: {named}. " + ("About test rows alone." if own else _family(found)),
+            *own,
+            *guards.unmoved([line.difference for line in found.benchmarks]),
             "better, worse: units that B does better or worse than A"
             + (", mean over seeds." if several else "."),
             "detectable: smallest true difference that such a comparison finds with 80 % power at 5 %, "
-            "before Holm's correction.",
+            "uncorrected.",
             *found.notes,
         )
     ]
 
 
 def _family(found: Versus) -> str:
-    return f"these {len(found.lines)} comparisons" if len(found.lines) > 1 else "one comparison"
+    marks = "* below 0.05, ** below 0.01"
+    if len(found.lines) == 1:
+        return f"One comparison by itself; {marks}."
+    return (
+        "Holm: these two rows by themselves, whatever tables they are in: the average as it is, benchmarks "
+        f"behind it, corrected within the row; {marks}."
+    )
 
 
 def _caption(rows: Sequence[Flip], total: int | None) -> str:
@@ -233,7 +250,7 @@ def _print(found: Versus, rows: Sequence[Flip], total: int | None, console: Cons
             grid.add_section()
         numbers = _numbers(line)
         d = line.difference
-        style = "green" if d.mark and d.delta > 0 else "red" if d.mark else ""
+        style = ("green" if d.delta > 0 else "red") if d.significant else ""
         grid.add_row(
             *(
                 Text("\n".join(_broken(numbers[i]) if narrow and i in (2, 3) else numbers[i] for i in places),
@@ -282,7 +299,9 @@ def _markdown(found: Versus, rows: Sequence[Flip], total: int | None) -> str:
 def _record(line: Line) -> dict[str, Any]:
     numbers = asdict(line.difference)
     scores = {"a": line.a, "b": line.b, "sd_a": line.sd_a, "sd_b": line.sd_b}
-    everything = {"benchmark": line.name, **scores, **numbers, "mark": line.difference.mark}
+    d = line.difference
+    said = {"mark": d.mark, "unseen95": d.unseen if d.unmoved else None}
+    everything = {"benchmark": line.name, **scores, **numbers, **said}
     return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in everything.items()}
 
 

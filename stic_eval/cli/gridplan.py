@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from stic_eval.cli import plan
+from stic_eval.printable import printable
 
 if TYPE_CHECKING:
     from stic_eval.ablate import pool
@@ -38,9 +39,9 @@ def print_plan(
     distinct = {key for item in planned for _, key in item.session.keyed(item.variant)}
     apart = sum(len(item.session.keyed(item.variant)) for item in _once(planned))
     stages = [line for task, line in todo.values() if task.payload[0] == "stage"]
-    seeds = ", ".join(map(str, grid.base.seeds))
+    seeds = f"{'' if len(grid.base.seeds) == 1 else 's'} {', '.join(map(str, grid.base.seeds))}"
     console.print(
-        f"\n{_counted(len(grid.cells), 'cell')}, training seeds {seeds}: one by one they would run "
+        f"\n{_counted(len(grid.cells), 'cell')}, training seed{seeds}: one by one they would run "
         f"{_counted(apart, 'stage')}; shared it is {len(distinct)}, "
         f"of which {len(distinct) - len(stages)} are cached",
         soft_wrap=True,
@@ -57,14 +58,18 @@ def print_plan(
         took = f", by the server at {grid.base.server.base_url}"
     console.print(
         f"to do: {_counted(len(stages), 'stage')}, {_counted(len(todo) - len(stages), 'evaluation')}; "
-        f"{generations:,} generations, {steps:,} optimiser steps{took}",
+        f"{_counted(generations, 'generation')}, {_counted(steps, 'optimiser step')}{took}",
         soft_wrap=True,
     )
+    if stages and any(item.session.config.training.images == "single_tile" for item in planned):
+        console.print("trains on images as: single_tile (training.images)")
+    if planned and (asked := planned[0].session.profile) is not None:
+        console.print(f"asked as: {printable(asked.title)}", markup=False, soft_wrap=True)
     console.print(f"output: {grid.base.folder}", markup=False, soft_wrap=True)
 
 
 def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _cells(planned: Sequence[Planned]) -> list[int | None]:

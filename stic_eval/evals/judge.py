@@ -20,7 +20,7 @@ def is_pocket(sample: Sample) -> bool:
 
 
 def rule_score(response: str, facts: Facts) -> Score:
-    """The share of key facts that the answer names, as a whole word or phrase and not negated."""
+    """The share of key facts that the answer names: whole words, of the right subject, not negated."""
     found = named_facts(response, facts)
     return Score(
         value=len(found) / len(facts),

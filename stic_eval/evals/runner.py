@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from stic_eval.errors import RunError
-from stic_eval.evals import solvers
+from stic_eval.evals import clusters, constant, solvers
 from stic_eval.evals.benchmark import Benchmark
+from stic_eval.evals.scoring.aggregate import ROUNDING, odd
 from stic_eval.models.base import VLM
 from stic_eval.store import atomic_write
 from stic_eval.types import Generation, Record, Response, Sample, Score, Summary
 
+UNCLOSED = "cut while the model was thinking"
 Progress = Callable[[int, int | None], None]
 # Opens a piece of work with so many items: what to call as they get done.
 Step = Callable[[str, int], AbstractContextManager[Progress]]
@@ -99,6 +101,8 @@ def evaluate(
     for sample, description, response in stream:
         if response.finish_reason == "failed":
             verdict = Score(None, why=f"no answer: {response.why}")
+        elif response.unclosed:
+            verdict = Score(None, why=UNCLOSED)
         else:
             verdict = verdict_of(benchmark, sample, response.text)
         answered[sample.id] = Answered(sample, response, verdict, description)
@@ -106,9 +110,35 @@ def evaluate(
     missing = [sample.id for sample in rows if sample.id not in answered]
     if missing:
         raise RunError(f"benchmark {benchmark.name}: {len(missing)} samples got no answer, e.g. {missing[0]}")
-    records, summary = conclude(benchmark, [answered[sample.id] for sample in rows], judge, step)
+    found = cut_thinking([answered[sample.id] for sample in rows])
+    records, summary = conclude(benchmark, found, judge, step)
     write_records(records, out)
     return records, summary
+
+
+def cut_thinking(answered: Sequence[Answered], finished: bool = False) -> list[Answered]:
+    """Answers, of which those without any tag are cut thinking where others only close it.
+
+    There the prompt has opened the thinking, and what does not close it is no answer, though it may read like
+    one. Whoever has the prompt sees that in it; of a server's replies, and of answers in a file, this is how
+    it shows.
+
+    Args:
+        answered: All of one model's answers to a benchmark.
+        finished: Nobody knows which answers have run into their bound: any of them may.
+    """
+    if not any(item.response.opened and not item.response.unclosed for item in answered):
+        return list(answered)
+
+    def settled(item: Answered) -> Answered:
+        found = item.response
+        cut = finished or found.finish_reason == "length"
+        if not cut or found.opened or found.thinking or not found.text:
+            return item
+        response = replace(found, text="", thinking=found.text, unclosed=True)
+        return replace(item, response=response, verdict=Score(None, why=UNCLOSED))
+
+    return [settled(item) for item in answered]
 
 
 def conclude(
@@ -117,9 +147,10 @@ def conclude(
     """Has a judge decide what is open, and sums up.
 
     Raises:
-        RunError: The benchmark's aggregation fails.
+        RunError: The benchmark's aggregation fails, or its score is not what its units, or its own
+            statistic, come to.
     """
-    records = [_record(item) for item in answered]
+    records = [record_of(item) for item in answered]
     cases = [number for number, item in enumerate(answered) if item.verdict.open]
     if judge is not None and benchmark.judging is not None and cases:
         open_step = step or (lambda name, total: nullcontext(lambda done, total: None))
@@ -127,13 +158,50 @@ def conclude(
         with open_step(f"judge {benchmark.title}", len(asked)) as progress:
             for index, verdict, info in judge.grade(benchmark, asked, progress):
                 number = cases[index]
-                records[number] = _record(replace(answered[number], verdict=verdict), info)
+                records[number] = record_of(replace(answered[number], verdict=verdict), info)
     decided = sum(record.judge is not None and record.score is not None for record in records)
     failed = sum(item.response.finish_reason == "failed" for item in answered)
     summary = replace(
-        _aggregated(benchmark, records), answers=len(records), judged=decided, unanswered=failed
+        _aggregated(benchmark, records),
+        answers=len(records),
+        judged=decided,
+        unanswered=failed,
+        thoughtful=sum(bool(record.thinking) for record in records),
+        unclosed=sum(record.unclosed for record in records),
     )
-    return records, replace(summary, gradings=_gradings(benchmark, records))
+    summary = replace(
+        summary,
+        gradings=_gradings(benchmark, records),
+        descriptions=len({record.description for record in records if record.description is not None}),
+    )
+    samples, responses = [item.sample for item in answered], [item.response for item in answered]
+    summary = constant.noted(benchmark, samples, responses, records, summary)
+    return records, _paired(benchmark, records, summary)
+
+
+def _paired(benchmark: Benchmark, records: Sequence[Record], summary: Summary) -> Summary:
+    """A summary with all that differences to other runs are made of, which has to fit its score."""
+    where = f"benchmark {benchmark.name}"
+    if (unit := clusters.untraced(records, summary.units)) is not None:
+        raise RunError(
+            f"{where}: nobody can tell which rows its unit {unit!r} is made of; a unit is called like its "
+            "record, or as the meta of its records says under `unit`"
+        )
+    try:
+        shared = clusters.clusters(benchmark, records)
+    except Exception as error:  # a benchmark is a user's own code
+        raise RunError(f"{where}: its cluster failed: {_told(error)}") from error
+    summary = replace(summary, clusters=shared)
+    if benchmark.statistic is None or summary.score is None:
+        if why := odd(summary):
+            raise RunError(f"{where}: {why}")
+        return summary
+    own = clusters.statistic(benchmark, records)
+    if abs(own - summary.score) > ROUNDING:
+        raise RunError(
+            f"{where}: its aggregate gives {summary.score:.2f}, its statistic {own:.2f}; both are its score"
+        )
+    return replace(summary, resampled=clusters.resampled(benchmark, records, shared))
 
 
 def _aggregated(benchmark: Benchmark, records: Sequence[Record]) -> Summary:
@@ -182,7 +250,8 @@ def verdict_of(benchmark: Benchmark, sample: Sample, response: str, extraction: 
     return replace(verdict, value=value, weight=weight)
 
 
-def _record(item: Answered, judge: Mapping[str, Any] | None = None) -> Record:
+def record_of(item: Answered, judge: Mapping[str, Any] | None = None) -> Record:
+    """What is kept of an answer; `judge`: what a judge's verdict came with."""
     sample, verdict, response = item.sample, item.verdict, item.response
     return Record(
         id=sample.id,
@@ -200,6 +269,8 @@ def _record(item: Answered, judge: Mapping[str, Any] | None = None) -> Record:
         n_tokens=response.n_tokens,
         meta=sample.meta,
         judge=judge,
+        thinking=response.thinking,
+        unclosed=response.unclosed,
     )
 
 

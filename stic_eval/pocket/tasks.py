@@ -133,8 +133,8 @@ _OPEN = (
 
 
 def _fact(question: Question) -> str:
-    """What an open answer has to name; a place up to the full stop, for the top is not the top left."""
-    return f"at the {question.answer}." if question.kind == "place" else question.answer
+    """What an open answer has to name, and of what: the blue star's place, the value of red."""
+    return f"{question.answer}<OF>{question.subject}" if question.subject else question.answer
 
 
 def _detail(spec: Spec, rng: random.Random, wordings: Sequence[str]) -> tuple[str, str, list[str]]:

@@ -214,12 +214,14 @@ def marks_note(marks: Sequence[str], incomplete: bool, *, filled: bool = False) 
     """
     starred = "*" in marks or "**" in marks
     said = []
+    if "§" in marks:
+        said.append("§ one training seed, or one description: not tested.")
     if filled and starred:
-        said.append("Filled: * p < 0.05, ** p < 0.01 (Holm); unfilled: neither.")
+        said.append("Filled: * p < 0.05, ** p < 0.01 (corrected); unfilled: neither.")
     elif filled:
-        said.append("Filled: p < 0.05 (Holm); unfilled: not.")
+        said.append("Filled: p < 0.05 (corrected); unfilled: not.")
     elif starred:
-        said.append("* p < 0.05, ** p < 0.01 (Holm).")
+        said.append("* p < 0.05, ** p < 0.01 (corrected).")
     if incomplete:
         said.append("° incomplete: unscored rows or columns are left out.")
     return said

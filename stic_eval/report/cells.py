@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Literal
@@ -10,6 +11,7 @@ from stic_eval.printable import printable
 from stic_eval.report.tables import Cell, Table
 
 NONE = "–"  # where there is no score; also "no" in a column of components
+UNMOVED = "="
 Rank = Literal["best", "second"]
 
 
@@ -23,13 +25,19 @@ def score_text(cell: Cell) -> str:
 
 
 def delta_text(cell: Cell) -> str:
-    """A difference as printed, e.g. `+3.0*`; empty for the reference."""
+    """A difference as printed, e.g. `+3.0*`, `+3.0§` if untested; empty for the reference."""
     return f"{points(cell.difference.delta, '+')}{cell.difference.mark}" if cell.difference else ""
 
 
 def interval_text(cell: Cell) -> str:
-    """A 95 % interval as printed, e.g. `[0.5, 5.5]`; empty for the reference."""
-    return f"[{points(cell.difference.low)}, {points(cell.difference.high)}]" if cell.difference else ""
+    """A 95 % interval as printed, e.g. `[0.5, 5.5]`, `=` where no row differs; empty for the reference.
+
+    Where there is a difference and no interval (a single cluster) it is empty as well.
+    """
+    found = cell.difference
+    if found and found.unmoved:
+        return UNMOVED
+    return f"[{points(found.low)}, {points(found.high)}]" if found and math.isfinite(found.low) else ""
 
 
 def points(value: float, sign: Literal["", "+"] = "") -> str:

@@ -297,7 +297,7 @@ def _points(
 def _line(axes: Axes, points: Sequence[_Point], k: int, total: int, compared: bool) -> None:
     """Draws the k-th of so many lines.
 
-    Markers of differences are filled where Holm's p is below 0.05; stars say more where there is room.
+    Markers of differences are filled where the corrected p is below 0.05; stars say more where there is room.
     """
     from matplotlib.transforms import ScaledTranslation
 

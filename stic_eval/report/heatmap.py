@@ -13,6 +13,7 @@ import numpy as np
 from stic_eval.report import canvas
 from stic_eval.report.bars import chosen, column_title, mark_of, notes_of, row_key, row_label, signed
 from stic_eval.report.canvas import Look, needs, plain, tall, value_text
+from stic_eval.report.cells import interval_text
 from stic_eval.report.tables import AVERAGE, Cell, Row, Table
 
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ def _maps(
     cells = [cell for panel in panels for cell, _ in panel.cells.values()]
     limit = max([abs(cell.difference.delta) for cell in cells if cell.difference] + [0.1])
     colours = _diverging()
-    longest = max(len(_interval(cell)) for cell in cells)
+    longest = max(len(interval_text(cell)) for cell in cells)
     intervals = longest * canvas.LETTER < cell_width - 0.04
     image = None
     ylabels = [canvas.wrapped(value, room - 0.4) for value in ys.values()]
@@ -231,10 +232,6 @@ def _delta(cell: Cell | None) -> float:
     return cell.difference.delta if cell.difference else 0.0
 
 
-def _interval(cell: Cell) -> str:
-    return f"[{cell.difference.low:.1f}, {cell.difference.high:.1f}]" if cell.difference else ""
-
-
 def _write(
     axes: Axes,
     column: int,
@@ -260,7 +257,7 @@ def _write(
         axes.text(column, row, whose, ha="center", va="center", color="black")
         return
     delta = cell.difference.delta
-    text = f"{delta:+.1f}{mark_of(cell)}" + (f"\n{_interval(cell)}" if interval else "")
+    text = f"{delta:+.1f}{mark_of(cell)}" + (f"\n{interval_text(cell)}" if interval else "")
     text = text.replace("-", "−") + f"\n{whose}" * bool(whose)
     behind = colours((delta / limit + 1) / 2)
     # Relative luminance (WCAG 2): below 0.18 white has more contrast than black.

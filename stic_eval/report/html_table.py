@@ -40,7 +40,7 @@ def to_html(table: Table, *, notes: bool = True) -> str:
 
 def _cell(cell: Cell, rank: Rank | None) -> str:
     names: list[str] = [rank] if rank else []
-    if cell.difference and cell.difference.mark:
+    if cell.difference and cell.difference.significant:
         names += ["sig", "better" if cell.difference.delta > 0 else "worse"]
     if not cell.complete:
         names.append("incomplete")

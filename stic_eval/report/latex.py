@@ -147,6 +147,6 @@ def _score(cell: Cell, rank: Rank | None) -> str:
 
 def _delta(cell: Cell) -> str:
     text = delta_text(cell)
-    number, stars = text.rstrip("*"), text.count("*")
-    dagger = ("", r"$^{\dagger}$", r"$^{\ddagger}$")[stars]
+    number, stars = text.rstrip("*§"), text.count("*")
+    dagger = r"$^{\S}$" if "§" in text else ("", r"$^{\dagger}$", r"$^{\ddagger}$")[stars]
     return f"${number}${dagger}" if text else ""

@@ -146,6 +146,11 @@ def _check(one: Column, other: Column, run: str, to: str, first: Scores, scores:
                 f"{one.title}: {what} in another way in {run} ({a or 'not said'}) than in {to} "
                 f"({b or 'not said'}); they cannot stand side by side: leave one out"
             )
+    if one.version and other.version and one.version != other.version:
+        raise UserError(
+            f"{one.title}: graded by version {one.version} of the benchmark in {run}, by {other.version} in "
+            f"{to}; they cannot stand side by side: run the older again"
+        )
     sizes = [_sizes(scores_, one.name) for scores_ in (first, scores)]
     if sizes[0] and sizes[1] and sizes[0] != sizes[1]:
         a, b = ("/".join(map(str, sorted(size))) for size in sizes)

@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from statistics import stdev
 from typing import TYPE_CHECKING
 
-from stic_eval.report.compare import N_RESAMPLES
+from stic_eval import registry
+from stic_eval.report import guards
+from stic_eval.report.compare import DESCRIPTION, N_RESAMPLES, SEED, SEEDS, UNMARKED, Difference
 
 if TYPE_CHECKING:
+    from stic_eval.report.runs import Cut, Entry
     from stic_eval.report.tables import Column, Line, Row
 
 INCOMPLETE = "° incomplete: unscored rows or columns are left out, never counted as 0."
@@ -33,7 +36,11 @@ def describe(
         comparisons: The size of the family of Holm's correction.
     """
     notes = ["Scores in percent.", *_differences(rows, lines, comparisons), *seeds(rows)]
+    notes += guards.unmoved(
+        [d for row in rows for column in columns if (d := row.cells[column.name].difference) is not None]
+    )
     notes += _average(columns, averaged)
+    notes += guards.notes(columns, averaged, rows)
     if any(not cell.complete for row in rows for cell in row.cells.values()):
         notes.append(INCOMPLETE)
     evaluated = [column for column in columns if any(row.cells[column.name].n for row in rows)]
@@ -52,6 +59,35 @@ def unfinished(done: Mapping[str, int], total: int) -> list[str]:
         return []
     more = f"{len(parts)} of {len(done)} evaluations, e.g. " if len(parts) > _NAMED else ""
     return [f"unfinished: {more}{', '.join(parts[:_NAMED])}."]
+
+
+def trained(entries: Sequence[Entry], images: str) -> list[str]:
+    """How images were shown in training, where that departs, and what of the text was cut.
+
+    Args:
+        entries: Variants, with the stages of their adapters.
+        images: `training.images` of the run.
+    """
+    stages = {stage.key: stage for entry in entries for stage in entry.stages}.values()
+    notes = []
+    if images == "single_tile" and stages:
+        notes.append(
+            "Trained on images padded to a square and resized to one tile (training.images=single_tile), as "
+            "LLaVA's and STIC's released code does; asked about images as the model's processor gives them."
+        )
+    cuts: dict[tuple[str, int], list[Cut]] = {}
+    for stage in stages:
+        if stage.cut is not None:
+            cuts.setdefault((stage.name, stage.cut.max_length), []).append(stage.cut)
+    for (name, limit), found in cuts.items():
+        rows, shortened, tokens, left_out = (
+            sum(getattr(cut, field) for cut in found) for field in ("rows", "shortened", "tokens", "left_out")
+        )
+        times = f" in {len(found)} trainings" if len(found) > 1 else ""
+        said = f"{shortened:,} of {rows:,} rows{times} cut at {limit:,} text tokens, by {tokens:,} in all"
+        said += f"; {left_out:,} left out, as no answer was left of them" if left_out else ""
+        notes.append(f"Text in training ({name}): {said}.")
+    return notes
 
 
 def _average(columns: Sequence[Column], averaged: Sequence[str]) -> list[str]:
@@ -73,19 +109,22 @@ def _differences(rows: Sequence[Row], lines: Sequence[Line], comparisons: int) -
     references = [line.reference for line in lines if line.reference is not None]
     labels = list(dict.fromkeys(variant.label for variant in references))
     own = " of the same model or run" if len({id(variant) for variant in references}) > len(labels) else ""
-    tests = ", ".join(dict.fromkeys(difference.test for difference in found if difference.test))
+    tested = [difference for difference in found if not difference.lacks]
     notes = [
-        f"Differences: to {' or '.join(labels)}{own}, in points, with 95 % intervals (paired bootstrap "
-        f"over test rows, {N_RESAMPLES:,} resamples, stratified by benchmark for the average).",
-        f"* p < 0.05, ** p < 0.01 ({tests or 'paired test'}) after Holm's correction over the table's "
-        f"{comparisons} comparison{'' if comparisons == 1 else 's'}.",
+        f"Differences: to {' or '.join(labels)}{own}, in points, with 95 % intervals ({intervals(found)})."
     ]
-    if comparisons > 1:
+    if tested:
+        tests = ", ".join(dict.fromkeys(difference.test for difference in tested if difference.test))
+        several = sum(cell.difference is not None for cell in rows[-1].cells.values()) > 2
+        said = f"* p < 0.05, ** p < 0.01 ({tests or 'paired test'})"
+        notes.append(f"{said}{_correction(comparisons, several)}.")
+    notes += unmarked(found)
+    if comparisons > 1 and tested:
         notes.append(
             "Intervals are not corrected, marks are: an interval that leaves out 0 may come without a mark."
         )
-    averages = [row.average.difference for row in rows if row.average]
-    span = _span([difference.detectable for difference in averages if difference])
+    averages = [row.average.difference for row in rows if row.average and row.average.difference]
+    span = _span([difference.detectable for difference in averages if not difference.lacks])
     if span:
         notes.append(
             f"Smallest difference of the average that such a comparison, uncorrected, finds with 80 % power: "
@@ -94,8 +133,48 @@ def _differences(rows: Sequence[Row], lines: Sequence[Line], comparisons: int) -
     return notes
 
 
+def intervals(found: Sequence[Difference]) -> str:
+    """How intervals were made: resampled, and with several seeds by a Student t."""
+    clustered = any(difference.clusters < difference.n for difference in found)
+    over = (
+        "clusters of test rows (about one image, or what the benchmark names)" if clustered else "test rows"
+    )
+    resampled = any(difference.test != SEEDS for difference in found)
+    bootstrap = (
+        f"paired bootstrap over {over}, {N_RESAMPLES:,} resamples, stratified by benchmark for the average"
+    )
+    student = "Student's t with the variance over " + ("them" if resampled else over) + " and over seeds"
+    if not any(difference.test == SEEDS for difference in found):
+        return bootstrap
+    return f"{bootstrap}; with several seeds {student}" if resampled else student
+
+
+def _correction(averages: int, several: bool) -> str:
+    """The procedure of `stic_eval.report.family`, as far as a table has use for it."""
+    first = f" after Holm's correction over the table's {averages} averages" if averages > 1 else ""
+    behind = "; a row's benchmarks are tested behind its marked average, corrected within the row"
+    return first + (behind if several else "")
+
+
+def unmarked(found: Sequence[Difference]) -> list[str]:
+    """What the sign of untested differences means, and what would earn them a mark; none without any."""
+    lacks = {difference.lacks for difference in found}
+    said = []
+    if SEED in lacks:
+        said.append(
+            f"{UNMARKED} one training seed: interval and p are about test rows alone, and another seed may "
+            "come out otherwise; three seeds would be tested."
+        )
+    if DESCRIPTION in lacks:
+        said.append(
+            f"{UNMARKED} one description for all rows: interval and p are about test rows alone, not about "
+            "the luck of that description; descriptions that see their image would be tested."
+        )
+    return said
+
+
 def _span(values: Sequence[float]) -> str:
-    texts = [f"{value:.1f}" for value in sorted(values) if math.isfinite(value)]
+    texts = [f"{value:.1f}" for value in sorted(filter(math.isfinite, values))]
     return "" if not texts else texts[0] if texts[0] == texts[-1] else f"{texts[0]} to {texts[-1]}"
 
 
@@ -107,16 +186,14 @@ def seeds(rows: Sequence[Row], tested: bool = True) -> list[str]:
         return []
     if counts[-1] == 1:
         which = f"One training seed ({found[0]})" if len(found) == 1 else "One training seed a row"
-        return [
-            f"{which}: intervals and tests cover test rows, not training luck." if tested else f"{which}."
-        ]
+        return [f"{which}: intervals cover test rows, not training luck." if tested else f"{which}."]
     over, by_row = "training seeds", ""
     if counts[0] == counts[-1]:
         over = f"{counts[-1]} training seeds ({', '.join(map(str, found))})"
     else:
         per = ", ".join(f"{row.label} {len(row.variant.seeds)}" for row in rows if row.variant.seeds)
         by_row = f" Seeds by row: {per}."
-    both = "; intervals and tests include the seeds' standard error (Student's t)" if tested else ""
+    both = "; intervals and tests include the variance over seeds" if tested else ""
     return [f"Trained methods: mean over {over}, (±) standard deviation over them{both}.{by_row}"]
 
 
@@ -124,11 +201,36 @@ def _column(column: Column, rows: Sequence[Row]) -> list[str]:
     cells = [row.cells[column.name] for row in rows]
     counts = sorted({cell.n for cell in cells if cell.n is not None})
     unscored = max((cell.unscored for cell in cells), default=0)
+    lie = sorted({(cell.n, cell.clusters) for cell in cells if cell.n is not None and cell.clusters})
+    groups = "/".join(str(clusters) for n, clusters in lie)
     parts = [f"n = {'/'.join(map(str, counts)) or '0'}"]
+    parts[0] += f" in {groups} cluster{'' if groups == '1' else 's'}" if any(n != c for n, c in lie) else ""
     parts += [f"{unscored} unscored"] if unscored else []
+    parts += _cut_thinking(column.name, rows)
+    parts += guards.answers(column.name, rows)
+    own = [s.resampled for row in rows for s in row.variant.summaries.get(column.name, ()) if s.resampled]
+    if own:
+        parts.append(f"differences by {len(own[0].draws):,} resamples of its own statistic")
+        parts += ["none between runs over other rows"] if len({one.rows for one in own}) > 1 else []
     parts += [column.protocol] if column.protocol else []
     parts += [column.grader] if column.grader else []
-    return parts + _share_judged(column.name, rows)
+    return [*parts, *_version(column), *_share_judged(column.name, rows)]
+
+
+def _version(column: Column) -> list[str]:
+    """Whether another version of a shipped benchmark asked and graded, as part of a note."""
+    known = registry.benchmarks()
+    if not column.version or column.name not in known.own():
+        return []
+    today = known.get(column.name).version
+    return [f"graded by version {column.version} (today's is {today})"] if column.version != today else []
+
+
+def _cut_thinking(column: str, rows: Sequence[Row]) -> list[str]:
+    """How many answers were cut while the model was thinking, the most in a row; nothing where none was."""
+    summaries = [summary for row in rows for summary in row.variant.summaries.get(column, ())]
+    most = max((summary.unclosed for summary in summaries), default=0)
+    return [f"{most} answers cut while the model was thinking"] if most else []
 
 
 def _share_judged(column: str, rows: Sequence[Row]) -> list[str]:

@@ -52,8 +52,9 @@ def to_csv(tables: Table | Sequence[Table]) -> str:
     parts = any(table.benchmark for table in several)
     head = [
         "model", "method", "label", "dar", "seeds", "benchmark", *(["group", "part"] if parts else []),
-        "n", "unscored", "score", "sd_seeds", "delta", "low95", "high95", "mark", "paired_n", "complete", "p",
-        "p_holm", "test", "better", "worse", "detectable", "published",
+        "n", "clusters", "unscored", "score", "sd_seeds", "delta", "low95", "high95", "mark", "paired_n",
+        "paired_clusters", "complete", "p", "p_holm", "test", "better", "worse", "detectable", "published",
+        "guard", "unseen95",
     ]  # fmt: skip
     writer.writerow([*head, *(_plain(f"settings.{axis}") for axis in axes)])
     for table in several:
@@ -77,11 +78,12 @@ def _fields(row: Row, name: str, measured: Sequence[str]) -> list[object]:
     d = cell.difference
     return [
         _plain(variant.model), _plain(variant.method), _plain(row.label), int(variant.dar),
-        " ".join(map(str, variant.seeds)), *map(_plain, measured), cell.n, cell.unscored, cell.score, cell.sd,
-        *([d.delta, d.low, d.high, d.mark, d.n] if d else [None] * 5),
+        " ".join(map(str, variant.seeds)), *map(_plain, measured), cell.n, cell.clusters, cell.unscored,
+        cell.score, cell.sd,
+        *([d.delta, _finite(d.low), _finite(d.high), d.mark, d.n, d.clusters] if d else [None] * 6),
         int(cell.complete),
         *([_finite(d.p), d.p_holm, d.test, d.better, d.worse, _finite(d.detectable)] if d else [None] * 6),
-        int(row.published),
+        int(row.published), _plain(cell.guard), d.unseen if d and d.unmoved else None,
     ]  # fmt: skip
 
 
@@ -105,6 +107,7 @@ def _data(table: Table) -> Mapping[str, Any]:
             difference = row.cells[name].difference
             if difference is not None:
                 data["difference"]["mark"] = difference.mark
+                data["difference"]["unseen95"] = difference.unseen if difference.unmoved else None
         return found
 
     return {

@@ -23,6 +23,25 @@ _DEPTH = 3  # folders below it at which a run may lie, e.g. results/pocket/ablat
 
 
 @dataclass(frozen=True)
+class Cut:
+    """What a limit on the text of a row has cut in training.
+
+    Attributes:
+        max_length: Text tokens of a row.
+        rows: How many there were.
+        shortened: How many have lost tokens.
+        tokens: How many they have lost in all.
+        left_out: Rows that had no answer token left.
+    """
+
+    max_length: int
+    rows: int
+    shortened: int
+    tokens: int
+    left_out: int
+
+
+@dataclass(frozen=True)
 class Trained:
     """A stage that an adapter came from, and what it cost.
 
@@ -34,6 +53,8 @@ class Trained:
         generations: Responses that were asked for.
         steps: Optimiser steps.
         scored: Given answers whose likelihood was asked for.
+        known: Whether the cost is known; if not, the numbers are 0.
+        cut: What a limit on text has cut; None: nothing.
     """
 
     name: str
@@ -42,6 +63,8 @@ class Trained:
     generations: int
     steps: int
     scored: int = 0
+    known: bool = True
+    cut: Cut | None = None
 
 
 @dataclass(frozen=True)
@@ -146,6 +169,7 @@ def save(scores: Scores, folder: Path) -> None:
     """Writes scores.json atomically."""
     from stic_eval.store import atomic_write
 
+    shared = _shared(scores)
     data = {
         "schema": SCHEMA,
         "run": scores.run,
@@ -154,19 +178,57 @@ def save(scores: Scores, folder: Path) -> None:
         "axes": scores.axes,
         "without_default": scores.without_default,
         "notes": scores.notes,
+        "clusters": shared,
         "variants": [],
     }
     # A line for each variant: they are long, and hold a number for every row of every benchmark.
-    lines = [json.dumps(asdict(e), ensure_ascii=False, separators=(",", ":")) for e in scores.entries]
+    lines = [
+        json.dumps(_entry(entry, shared), ensure_ascii=False, separators=(",", ":"))
+        for entry in scores.entries
+    ]
     head = json.dumps(data, indent=1, ensure_ascii=False).removesuffix("[]\n}")
     atomic_write(folder / "scores.json", head + "[\n" + ",\n".join(lines) + "\n]}\n")
+
+
+def _shared(scores: Scores) -> dict[str, Mapping[str, str]]:
+    """Benchmark -> the clusters of its first summary: nearly always those of all."""
+    found: dict[str, Mapping[str, str]] = {}
+    for entry in scores.entries:
+        for name, summary in entry.summaries.items():
+            found.setdefault(name, dict(summary.clusters))
+    return {name: clusters for name, clusters in found.items() if clusters}
+
+
+def _entry(entry: Entry, shared: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """An entry as data, without the clusters that are written once, and without what it has nothing of."""
+    data = asdict(entry)
+    for name, summary in data["summaries"].items():
+        if summary["clusters"] == shared.get(name, {}):
+            del summary["clusters"]
+        if summary["resampled"] is None:
+            del summary["resampled"]
+    return data
+
+
+def _with_clusters(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What scores.json holds, each summary with its clusters. Files of earlier versions have none."""
+    shared = data.get("clusters")
+    entries = data.get("variants")
+    if isinstance(shared, dict) and isinstance(entries, list):
+        for entry in entries:
+            summaries = entry.get("summaries") if isinstance(entry, dict) else None
+            for name, summary in (summaries if isinstance(summaries, dict) else {}).items():
+                if isinstance(summary, dict) and name in shared:
+                    summary.setdefault("clusters", shared[name])
+    return {**data, "entries": entries}
 
 
 def load(folder: Path) -> Scores:
     """Reads scores.json; the run is called what its folder is, by which commands find it.
 
     Raises:
-        UserError: The folder is no finished run, or its file was written by another version.
+        UserError: The folder is no finished run, its file was written by another version, or a benchmark's
+            score is not what its units come to.
     """
     path = folder / "scores.json"
     try:
@@ -183,12 +245,16 @@ def load(folder: Path) -> Scores:
 
     try:
         # Each field by its type: whoever wrote the file, what is printed is text, and numbers are numbers.
-        scores = TypeAdapter(Scores).validate_python({**data, "entries": data.get("variants")})
-        return replace(scores, run=folder.resolve().name or scores.run)
+        scores = TypeAdapter(Scores).validate_python(_with_clusters(data))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise UserError(f"{path}: is damaged ({where}: {first['msg']}); run it again") from error
+    titles = {column.name: column.title for column in scores.columns}
+    for entry in scores.entries:
+        for name, summary in entry.summaries.items():
+            tables.check(titles.get(name, name), [summary], f"{path}: ")
+    return replace(scores, run=folder.resolve().name or scores.run)
 
 
 def of_another(folder: Path, config: RunConfig) -> bool:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import mean, stdev
 from typing import Any
 
-from stic_eval.report.compare import Difference, compare, holm
+from stic_eval.errors import UserError
+from stic_eval.evals.scoring.aggregate import odd
+from stic_eval.report import family, guards
+from stic_eval.report.compare import DESCRIPTION, SEED, Difference, compare
 from stic_eval.report.notes import describe
 from stic_eval.types import Summary
 
@@ -18,12 +20,21 @@ AVERAGE = "average"
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A benchmark as a column: registry name, printed title, protocol, and who grades it."""
+    """A benchmark as a column.
+
+    Attributes:
+        name: Registry name.
+        title: As printed.
+        protocol: How it was asked and scored.
+        grader: Who graded it, where rules alone did not.
+        version: Of the benchmark, prompt and scoring; 0: not recorded.
+    """
 
     name: str
     title: str
     protocol: str = ""
     grader: str = ""
+    version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +92,11 @@ class Cell:
         score: None if nothing is scored.
         sd: Sample standard deviation over seeds; None with one.
         n: Units; None where that is not known (published figures, parts of a benchmark).
+        clusters: In how many clusters they lie; None where that is not known.
         unscored: Units without a verdict, in the seed with most.
         difference: To the reference; None for the reference itself and where no pair is left.
         complete: False marks a score over fewer units, or an average over fewer columns, than there are.
+        guard: Why the score cannot tell rows apart, e.g. `constant answer B`; see `stic_eval.report.guards`.
     """
 
     score: float | None
@@ -92,6 +105,8 @@ class Cell:
     unscored: int = 0
     difference: Difference | None = None
     complete: bool = True
+    clusters: int | None = None
+    guard: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +146,7 @@ class Table:
         average: Whether the last column is the average.
         caption: What the table shows, in a sentence.
         name: Short name, e.g. for LaTeX's `\label{tab:...}`.
-        comparisons: How many p-values Holm's correction was over.
+        comparisons: How many averages are tested: the family that Holm's correction is over.
         hints: What command or flag shows more; for a terminal, not for a paper.
         benchmark: Of a breakdown: the benchmark whose parts the columns are.
         group: Of a breakdown: the group of labels, e.g. `capability`.
@@ -157,8 +172,12 @@ class Table:
 
     @property
     def fields(self) -> list[tuple[str, str]]:
-        """(name, title) of the columns with cells in them, the average's included."""
-        found = [(column.name, column.title) for column in self.columns]
+        """(name, title) of the columns with cells in them, guarded ones marked, the average's included."""
+        guarded = {column.name for column in self.columns if guards.reasons(column.name, self.rows)}
+        found = [
+            (column.name, f"{column.title} {guards.SIGN}" if column.name in guarded else column.title)
+            for column in self.columns
+        ]
         return [*found, (AVERAGE, "Average")] if self.average else found
 
 
@@ -210,10 +229,16 @@ def assemble(
     """Computes a table.
 
     The average is taken over the columns in which every row has a score, so that rows stay comparable; it
-    is marked where that leaves a column out or a unit is unscored. P-values are corrected by Holm's
-    procedure over all comparisons of the table, the average's included.
+    is marked where that leaves a column out or a unit is unscored. P-values are corrected as
+    `stic_eval.report.family` says: averages first, a row's benchmarks behind its average.
+
+    Raises:
+        UserError: A benchmark's score is not what its units come to.
     """
     variants = [line.variant for line in lines]
+    for variant in variants:
+        for column in columns:
+            check(column.title, variant.summaries.get(column.name, ()))
     averaged = tuple(
         column.name
         for column in columns
@@ -230,10 +255,32 @@ def assemble(
         caption=caption or "Scores in percent.",
         name=name,
         comparisons=comparisons,
-        hints=("`stic-eval compare` tests two rows by themselves, over fewer comparisons.",)
-        if comparisons > 1
-        else (),
+        hints=("`stic-eval compare` tests two rows by themselves.",) if comparisons > 1 else (),
     )
+
+
+def check(title: str, summaries: Sequence[Summary], where: str = "") -> None:
+    """Whether a benchmark's scores are what its units come to.
+
+    Raises:
+        UserError: One is not.
+    """
+    for summary in summaries:
+        if why := odd(summary):
+            raise UserError(f"{where}{title}: {why}, and run it again")
+
+
+def lacking(base: Variant, method: Variant) -> str:
+    """What a comparison of two variants has one of, of a kind that luck decides; see `Difference.lacks`."""
+    sides = base, method
+    if any(len(side.seeds) == 1 for side in sides):
+        return SEED
+
+    def blind(side: Variant) -> bool:
+        runs = [summary for summaries in side.summaries.values() for summary in summaries]
+        return len(side.seeds) < 2 and any(run.descriptions == 1 < run.n for run in runs)
+
+    return DESCRIPTION if any(blind(side) for side in sides) else ""
 
 
 def _row(line: Line, columns: Sequence[Column], averaged: Sequence[str]) -> Row:
@@ -247,6 +294,12 @@ def _row(line: Line, columns: Sequence[Column], averaged: Sequence[str]) -> Row:
             average = _compare(reference, variant, averaged)[1]
         if not set(averaged) <= set(differences):
             average = None  # a difference over fewer benchmarks than the average itself would mislead
+        differences = {
+            name: guards.untested(found, reference.summaries[name], variant.summaries[name])
+            for name, found in differences.items()
+        }
+        if average is not None:
+            average = guards.untested_average(average, [differences[name] for name in averaged])
     cells: dict[str, Cell] = {}
     for column in columns:
         runs = variant.summaries.get(column.name, ())
@@ -256,9 +309,11 @@ def _row(line: Line, columns: Sequence[Column], averaged: Sequence[str]) -> Row:
             score=mean(scores) if scores and len(scores) == len(runs) else None,
             sd=stdev(scores) if len(scores) > 1 and len(scores) == len(runs) else None,
             n=max((s.n for s in runs), default=None),
+            clusters=max((n_clusters(s) for s in runs), default=None),
             unscored=unscored,
             difference=differences.get(column.name),
             complete=unscored == 0 and bool(scores),
+            guard=guards.guard(runs),
         )
     by_seed = [
         mean(float(variant.summaries[name][i].score or 0.0) for name in averaged)  # none is None: `averaged`
@@ -269,6 +324,7 @@ def _row(line: Line, columns: Sequence[Column], averaged: Sequence[str]) -> Row:
         score=mean(by_seed) if by_seed else None,
         sd=stdev(by_seed) if len(by_seed) > 1 else None,
         n=sum(cells[name].n or 0 for name in averaged),
+        clusters=sum(cells[name].clusters or 0 for name in averaged),
         unscored=sum(cells[name].unscored for name in averaged),
         difference=average,
         complete=len(averaged) == len(columns) and all(cells[name].complete for name in averaged),
@@ -279,40 +335,53 @@ def _row(line: Line, columns: Sequence[Column], averaged: Sequence[str]) -> Row:
 def _compare(
     reference: Variant, variant: Variant, names: Sequence[str]
 ) -> tuple[dict[str, Difference], Difference | None]:
-    theirs = {name: [s.units for s in reference.summaries.get(name, ())] for name in names}
-    mine = {name: [s.units for s in variant.summaries.get(name, ())] for name in names}
+    theirs = {name: list(reference.summaries.get(name, ())) for name in names}
+    mine = {name: list(variant.summaries.get(name, ())) for name in names}
     if set(reference.seeds) == set(variant.seeds):
         # Runs of one seed are paired, in whatever order they were made.
         order = [reference.seeds.index(seed) for seed in variant.seeds] or [0]
-        theirs = {name: [units[i] for i in order] for name, units in theirs.items() if units}
+        theirs = {name: [runs[i] for i in order] for name, runs in theirs.items() if runs}
     return compare(
-        {name: units for name, units in theirs.items() if units},
-        {name: units for name, units in mine.items() if units},
+        {name: runs for name, runs in theirs.items() if runs},
+        {name: runs for name, runs in mine.items() if runs},
+        lacks=lacking(reference, variant),
     )
 
 
+def n_clusters(summary: Summary) -> int:
+    """In how many clusters a benchmark's units lie."""
+    if summary.resampled is not None:
+        return summary.resampled.clusters
+    return summary.n - len(summary.clusters) + len(set(summary.clusters.values()))
+
+
 def _corrected(rows: Sequence[Row], averaged: Sequence[str]) -> tuple[tuple[Row, ...], int]:
-    """Rows with `p_holm` in their differences, and the size of the family."""
+    """Rows with `p_holm` in their differences, and how many averages are tested."""
+    # The average over one benchmark is that benchmark's comparison, which counts once.
+    alone = averaged[0] if len(averaged) == 1 else ""
 
-    def what(name: str) -> str:
-        # The average over one benchmark is that benchmark's comparison, which counts once.
-        return averaged[0] if name == AVERAGE and len(averaged) == 1 else name
+    def p(difference: Difference | None) -> float:
+        return float("nan") if difference is None or difference.lacks else difference.p
 
-    ps = {
-        (at, what(name)): cell.difference.p
-        for at, row in enumerate(rows)
-        for name, cell in row.cells.items()
-        if cell.difference is not None and not math.isnan(cell.difference.p)
-    }
-    adjusted = dict(zip(ps, holm(list(ps.values())), strict=True))
-
-    def cell_of(at: int, name: str, cell: Cell) -> Cell:
-        if cell.difference is None:
-            return cell
-        return replace(cell, difference=replace(cell.difference, p_holm=adjusted.get((at, what(name)))))
-
-    found = [
-        replace(row, cells={name: cell_of(at, name, cell) for name, cell in row.cells.items()})
-        for at, row in enumerate(rows)
+    tested = [
+        family.PValues(
+            p(row.average.difference) if row.average and row.average.difference else None,
+            {name: p(cell.difference) for name, cell in row.cells.items() if name not in (AVERAGE, alone)},
+        )
+        for row in rows
     ]
-    return tuple(found), len(ps)
+    found = []
+    for row, adjusted in zip(rows, family.corrected(tested), strict=True):
+        by_name = {**adjusted.benchmarks, AVERAGE: adjusted.average, alone: adjusted.average}
+        cells = {
+            name: replace(cell, difference=replace(cell.difference, p_holm=_known(by_name[name])))
+            if cell.difference is not None
+            else cell
+            for name, cell in row.cells.items()
+        }
+        found.append(replace(row, cells=cells))
+    return tuple(found), sum(row.gate == row.gate for row in tested)
+
+
+def _known(p: float | None) -> float | None:
+    return None if p is None or p != p else p

@@ -103,7 +103,7 @@ def _average_grid(table: Table, lines: int, most: int) -> RichTable:
     scores = [score_text(cell).partition(" ") for cell in cells]
     columns = {
         "Average": _padded([score for score, _, _ in scores], "°"),
-        "difference": _padded([delta_text(cell) for cell in cells], "*"),
+        "difference": _padded([delta_text(cell) for cell in cells], "*§"),
         "95 %\ninterval": [interval_text(cell).replace(" ", "") for cell in cells],
         "over\nseeds": [spread for _, _, spread in scores],
     }
@@ -202,7 +202,7 @@ def _texts(cells: Sequence[Cell], mode: Mode, is_average: bool) -> list[Text]:
     if mode == "line":
         # Numbers stand below each other, whatever marks follow them.
         scores = _padded(scores, "°")
-        deltas = _padded(deltas, "*")
+        deltas = _padded(deltas, "*§")
         intervals = [text.ljust(max(map(len, intervals))) for text in intervals]
     return [
         _text(cell, score, delta, interval if mode == "full" or is_average else "", mode)
@@ -210,11 +210,12 @@ def _texts(cells: Sequence[Cell], mode: Mode, is_average: bool) -> list[Text]:
     ]
 
 
-def _padded(texts: Sequence[str], mark: str, least: int = 0) -> list[str]:
+def _padded(texts: Sequence[str], marks: str, least: int = 0) -> list[str]:
     """Texts of one width in which numbers end at the same place, before room for the most marks."""
-    marks = max(least, *(text.count(mark) for text in texts))
-    width = max(len(text.rstrip(mark)) for text in texts) + marks
-    return [(text + " " * (marks - text.count(mark))).rjust(width) for text in texts]
+    counts = [len(text) - len(text.rstrip(marks)) for text in texts]
+    most = max(least, *counts)
+    width = max(len(text.rstrip(marks)) for text in texts) + most
+    return [(text + " " * (most - n)).rjust(width) for text, n in zip(texts, counts, strict=True)]
 
 
 def _text(cell: Cell, score: str, delta: str, interval: str, mode: Mode) -> Text:
@@ -222,7 +223,7 @@ def _text(cell: Cell, score: str, delta: str, interval: str, mode: Mode) -> Text
 
     text = Text(score, style="bold")
     style = "dim"
-    if cell.difference and cell.difference.mark:
+    if cell.difference and cell.difference.significant:
         style = "green" if cell.difference.delta > 0 else "red"
     if delta.strip() or (mode == "line" and delta):
         text.append((" " if mode == "line" else "\n") + delta, style=style)

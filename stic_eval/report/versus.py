@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import mean, stdev
 
 from stic_eval.errors import UserError
-from stic_eval.report.compare import Difference, Units, compare, holm, percent
+from stic_eval.report import family, guards
+from stic_eval.report.compare import Difference, compare, percent
 from stic_eval.report.flips import same_rows
 from stic_eval.report.sides import Side
-from stic_eval.report.tables import AVERAGE
+from stic_eval.report.tables import AVERAGE, Variant, check, lacking
+from stic_eval.types import Summary
+
+# How often a judge was asked makes it no other one.
+_REPLIES = re.compile(r", \d+ replies each\Z")
 
 
 @dataclass(frozen=True)
@@ -56,12 +62,14 @@ class Versus:
 
     @property
     def lines(self) -> tuple[Line, ...]:
-        """All comparisons, each once: what Holm's correction is over."""
+        """All comparisons, each once."""
         return (*self.benchmarks, self.average) if len(self.benchmarks) > 1 else self.benchmarks
 
 
 def measure(a: Side, b: Side) -> Versus:
     """Compares two sides benchmark by benchmark. Seeds that both have are paired.
+
+    The two are a family of their own: their average is tested as it is, the benchmarks behind it.
 
     Raises:
         UserError: They have no benchmark, or no row, in common, or mean different rows by the same ids.
@@ -76,27 +84,68 @@ def measure(a: Side, b: Side) -> Versus:
         notes.append("A and B are one evaluation: their settings come to the same.")
     for name in names:
         notes += [*_differing(a, b, name), *same_rows(a, b, name)]
-    units = {name: [[s.units for s in side.summaries(name)] for side in (a, b)] for name in names}
-    found, average = compare({n: u[0] for n, u in units.items()}, {n: u[1] for n, u in units.items()})
+        for side in (a, b):
+            check(side.columns[name].title, side.summaries(name), f"{side.run}: ")
+    graded_apart = [name for name in names if _graded_apart(a, b, name)]
+    if graded_apart == names:
+        titles = ", ".join(a.columns[name].title for name in names)
+        raise UserError(
+            f"{a.run} and {b.run}: {titles} were graded by different judges, whose scores are not compared; "
+            "run both with one --judge (answers are kept)"
+        )
+    names = [name for name in names if name not in graded_apart]
+    runs = {name: [list(side.summaries(name)) for side in (a, b)] for name in names}
+    found, average = compare(
+        {name: both[0] for name, both in runs.items()},
+        {name: both[1] for name, both in runs.items()},
+        lacks=lacking(_variant(a, runs, 0), _variant(b, runs, 1)),
+    )
     if average is None:
         raise UserError(
             f"{a.run} and {b.run} have no rows with a verdict in common; were both asked the same rows?"
         )
     for name in names:
         if name not in found:
-            notes.append(f"{a.columns[name].title}: left out, no row with a verdict in common.")
-    family = [*found.values(), average] if len(found) > 1 else [average]
-    adjusted = [replace(d, p_holm=p) for d, p in zip(family, holm([d.p for d in family]), strict=True)]
-    scores = {name: [_scores(side, units[name]) for side in units[name]] for name in found}
+            notes.append(f"{a.columns[name].title}: left out, {_unpaired(runs[name])}.")
+    found = {name: guards.untested(d, *runs[name]) for name, d in found.items()}
+    average = guards.untested_average(average, found.values())
+    notes += [note for name in found if (note := _guarded(a.columns[name].title, *runs[name]))]
+    tested = family.PValues(average.p, {name: d.p for name, d in found.items()} if len(found) > 1 else {})
+    [adjusted] = family.corrected([tested]) if not average.lacks else [family.PValues(None, {})]
+    scores = {name: [_scores(side, runs[name]) for side in runs[name]] for name in found}
     lines = [
-        _line(name, a.columns[name].title, scores[name], difference)
-        for name, difference in zip(found, adjusted, strict=False)  # the average's is one more
+        _line(
+            name,
+            a.columns[name].title,
+            scores[name],
+            replace(difference, p_holm=adjusted.benchmarks.get(name, adjusted.average)),
+        )
+        for name, difference in found.items()
     ]
     means = [
         [mean(seed) for seed in zip(*(by_side[at] for by_side in scores.values()), strict=True)]
         for at in (0, 1)
     ]
-    return Versus(a, b, tuple(lines), _line(AVERAGE, "Average", means, adjusted[-1]), tuple(notes))
+    whole = _line(AVERAGE, "Average", means, replace(average, p_holm=adjusted.average))
+    return Versus(a, b, tuple(lines), whole, tuple(notes))
+
+
+def _variant(side: Side, runs: Mapping[str, Sequence[Sequence[Summary]]], at: int) -> Variant:
+    first = side.entries[0]
+    own = {name: both[at] for name, both in runs.items()}
+    return Variant(first.method, first.title, first.dar, side.seeds, own)
+
+
+def _guarded(title: str, a: Sequence[Summary], b: Sequence[Summary]) -> str:
+    """Which side's score says little, and why; empty if neither's."""
+    said = [f"{name}: {reason}" for name, one in (("A", a), ("B", b)) if (reason := guards.guard(one))]
+    return f"{title}: such scores cannot tell A and B apart ({'; '.join(said)})." if said else ""
+
+
+def _unpaired(both: Sequence[Sequence[Summary]]) -> str:
+    if any(run.resampled for side in both for run in side):
+        return "it has a statistic of its own, and A and B have other rows"
+    return "no row with a verdict in common"
 
 
 def _same_seeds(a: Side, b: Side) -> tuple[Side, Side, list[str]]:
@@ -112,6 +161,18 @@ def _same_seeds(a: Side, b: Side) -> tuple[Side, Side, list[str]]:
     return first, second, [f"Left out, as only one of both has them: seeds {', '.join(map(str, left))}."]
 
 
+def _graded_apart(a: Side, b: Side, name: str) -> bool:
+    """Whether different judges, or versions of the rules in a judge's place, decided scores of a benchmark.
+
+    Where a judge was only asked what rules leave open and decided nothing, rules alone did on both sides.
+    """
+    graders = [_REPLIES.sub("", side.columns[name].grader) for side in (a, b)]
+    if graders[0] == graders[1]:
+        return False
+    judged = any(summary.judged for side in (a, b) for summary in side.summaries(name))
+    return judged or all(grader and not grader.startswith("judge ") for grader in graders)
+
+
 def _differing(a: Side, b: Side, name: str) -> Iterator[str]:
     """What makes a comparison of two runs questionable, as notes."""
     mine, theirs = a.columns[name], b.columns[name]
@@ -121,7 +182,16 @@ def _differing(a: Side, b: Side, name: str) -> Iterator[str]:
             f"A: {mine.protocol}. B: {theirs.protocol}."
         )
     if mine.grader != theirs.grader:
-        yield f"{mine.title}: A is {mine.grader or 'scored by rule'}, B {theirs.grader or 'scored by rule'}."
+        apart = "; left out, as scores by different judges are not compared" * _graded_apart(a, b, name)
+        yield (
+            f"{mine.title}: A is {mine.grader or 'scored by rule'}, B {theirs.grader or 'scored by rule'}"
+            f"{apart}."
+        )
+    if mine.version and theirs.version and mine.version != theirs.version:
+        yield (
+            f"{mine.title}: A was graded by version {mine.version} of the benchmark, B by {theirs.version}, "
+            "which the difference contains."
+        )
     sides = [side.summaries(name) for side in (a, b)]
     shared = len(set.intersection(*(set(s.units) for side in sides for s in side)))
     counts = [max(s.n for s in side) for side in sides]
@@ -133,9 +203,11 @@ def _differing(a: Side, b: Side, name: str) -> Iterator[str]:
         )
 
 
-def _scores(side: Sequence[Units], both: Sequence[Sequence[Units]]) -> list[float]:
-    shared = set.intersection(*(set(run) for runs_ in both for run in runs_))
-    return [percent({unit: run[unit] for unit in shared}) for run in side]
+def _scores(side: Sequence[Summary], both: Sequence[Sequence[Summary]]) -> list[float]:
+    if any(run.resampled for run in side):
+        return [float(run.score or 0.0) for run in side]
+    shared = set.intersection(*(set(run.units) for runs in both for run in runs))
+    return [percent({unit: run.units[unit] for unit in shared}) for run in side]
 
 
 def _line(name: str, title: str, scores: Sequence[Sequence[float]], difference: Difference) -> Line:

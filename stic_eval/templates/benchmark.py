@@ -82,7 +82,7 @@ benchmark = Benchmark(
     to_sample=to_sample,
     generation=Generation(max_new_tokens=32),  # greedy; give a temperature and top_p to sample
     score=score,
-    aggregate=summarize,  # the mean over rows, and by `group`
+    aggregate=summarize,  # the mean over rows, and by `group`; name another number (an F1) as `statistic`
     protocol="question, single word or phrase asked for; exact match with an accepted answer",
     images=True,  # every row has one: a row without is an error
 )

@@ -88,7 +88,7 @@ def test_seeds_widen_the_interval_by_their_student_t() -> None:
     several = compare({"b": rows}, {"b": seeds})[0]["b"]
     alone = compare({"b": rows}, {"b": [seeds[1]]})[0]["b"]
     assert several.delta == pytest.approx(20)
-    assert alone.mark == "**" and several.test == "permutation with seeds"
+    assert alone.mark == "**" and several.test == "t with seeds"
     half = stats.t.ppf(0.975, 2) * 10 / 3**0.5  # 24.8 points: rows add little to that
     assert (several.high - several.low) / 2 == pytest.approx(half, rel=0.1)
     assert several.mark == ""
@@ -102,7 +102,7 @@ def test_nothing_in_common_is_no_difference() -> None:
 def test_right_and_wrong_is_tested_by_flips() -> None:
     base, method = units([1, 1, 0, 0, 0, 0, 0, 0, 0, 0]), units([1, 0, 1, 1, 1, 1, 1, 1, 1, 0])
     difference = compare({"b": base}, {"b": [method]})[0]["b"]
-    assert (difference.better, difference.worse, difference.test) == (7, 1, "exact McNemar")
+    assert (difference.better, difference.worse, difference.test) == (7, 1, "McNemar")
     assert difference.p == pytest.approx(2 * (1 + 8) / 2**8)
 
 
@@ -112,8 +112,8 @@ def test_right_and_wrong_is_tested_by_flips() -> None:
         ([units([0.5, 1, 0])], [units([1, 1, 0])], "permutation"),  # graded
         ([units([0, 1, 0], [2, 1, 1])], [units([1, 1, 0], [2, 1, 1])], "permutation"),  # weighted
         ([units([0, 1, 0])], [units([1, 1, 0])] * 2, "permutation"),  # seeds that agree
-        ([units([0, 1, 0])], [units([1, 1, 0]), units([1, 1, 1])], "permutation with seeds"),
-        ([units([0, 1, 0]), units([0, 0, 0])], [units([1, 1, 0])], "permutation with seeds"),
+        ([units([0, 1, 0])], [units([1, 1, 0]), units([1, 1, 1])], "t with seeds"),
+        ([units([0, 1, 0]), units([0, 0, 0])], [units([1, 1, 0])], "t with seeds"),
     ],
 )
 def test_everything_else_is_tested_by_exchanges(base: list[Units], method: list[Units], test: str) -> None:
@@ -159,9 +159,8 @@ def test_other_numbers_of_seeds_are_compared_by_their_means() -> None:
     difference = compare({"b": base}, {"b": method})[0]["b"]
     assert difference.delta == pytest.approx(55 - 42)
     welch = stats.ttest_ind([50, 56, 59], [40, 44], equal_var=False)
-    half = stats.t.ppf(0.975, welch.df) * 13 / welch.statistic
-    assert (difference.high - difference.low) / 2 > half  # rows come on top
-    assert difference.p > welch.pvalue
+    error = (difference.high - difference.low) / 2 / stats.t.ppf(1 - 0.05 / 2, 4)
+    assert error > 13 / welch.statistic * 0.9  # seeds alone; rows come on top, with more degrees of freedom
 
 
 def test_one_benchmark_is_its_own_average() -> None:

@@ -37,7 +37,7 @@ def table(title: str = "STIC", columns: int = 7, unscored: int = 0) -> Table:
             {c.name: [summary(right + k, unscored) for k in runs] for c in fields},
         )  # fmt: skip
 
-    rows = [row("baseline", (), 90), row("stic", (0,), 130), row("sft", (0,), 100)]
+    rows = [row("baseline", (), 90), row("stic", (), 130), row("sft", (), 100)]
     return build(fields, rows, [title])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 from itertools import pairwise
 from typing import Any
 
@@ -12,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stic_eval import registry
+from stic_eval.evals.scoring.keyfacts import named_facts, parse_facts
 from stic_eval.evals.sources import samples
 from stic_eval.pocket import rows, world
 from stic_eval.pocket.language import careless, claims, describe, invented, truth
-from stic_eval.pocket.questions import questions
+from stic_eval.pocket.questions import Question, questions
 
 NAMES = ("scienceqa", "textvqa", "chartqa", "llava_bench", "mmbench", "mmvet", "mathvista")
 SEEDS = st.integers(0, 10_000)
@@ -64,7 +66,8 @@ def test_rows_fit_the_real_benchmark_and_their_answers_score(name: str) -> None:
         if name == "textvqa":
             right = max(set(sample.target), key=sample.target.count)
         else:
-            right = str(sample.target).replace("<AND>", " ")
+            # MM-Vet's key facts, each a sentence; the subjects are for the grader.
+            right = ". ".join(fact.partition("<OF>")[0] for fact in str(sample.target).split("<AND>"))
         assert benchmark.score(sample, right).value == 1.0
         assert benchmark.score(sample, "").value == 0.0
 
@@ -179,12 +182,57 @@ def test_instruction_data_is_in_llavas_format() -> None:
         assert all("<image>" not in turn["value"] for turn in talk[1:])
 
 
-def test_a_wrong_place_is_not_graded_as_right() -> None:
+def said(answer: str, question: Question) -> bool:
+    return bool(named_facts(answer, parse_facts(f"{question.answer}<OF>{question.subject}")))
+
+
+@given(SEEDS, KINDS)
+def test_what_is_said_of_another_subject_is_not_graded_as_right(seed: int, kind: str) -> None:
+    """Where the question is about the blue star, the green star's place (colour, value, sum) is no answer."""
+    spec = world.draw_spec("train", seed, kind)
+    found = [
+        q for q in questions(spec, random.Random(seed)) if q.subject and q.kind not in ("size", "count_size")
+    ]
+    for question in found:
+        assert said(question.sentence, question)
+        assert said(question.answer, question)
+        for other in found:
+            kinds = {question.kind, other.kind}
+            if other.subject == question.subject or question.answer in other.subject:
+                continue
+            if len(kinds) == 1 and kinds <= {
+                "place",
+                "color",
+                "shape",
+                "at",
+                "left",
+                "value",
+                "sum",
+                "highest",
+            }:
+                wrong = other.sentence.replace(other.answer, question.answer)
+                assert not said(wrong, question), (wrong, question)
+
+
+def test_a_benchmarks_rows_are_graded_by_subject() -> None:
     benchmark = registry.benchmarks().get("llava_bench")
-    asked = [s for s in samples(benchmark, "pocket") if "at the top.<AND>" in f"{s.meta['caption']}<AND>"]
-    assert asked
-    for sample in asked:
-        wrong = sample.target.replace("at the top.", "at the top left.")
-        assert wrong != sample.target
+    where = [s for s in samples(benchmark, "pocket") if s.question.startswith("Where is the blue star?")]
+    assert where
+    for sample in where:
+        wrong = sample.target.replace("The blue star is", "The green star is")
         assert benchmark.score(sample, sample.target).value == 1.0
         assert benchmark.score(sample, wrong).value < 1.0
+
+
+@pytest.mark.parametrize("name", ["llava_bench", "mmvet"])
+def test_a_wrong_place_is_not_graded_as_right(name: str) -> None:
+    benchmark = registry.benchmarks().get(name)
+    found = [s for s in samples(benchmark, "pocket") if re.fullmatch(r"Where is the \w+ \w+\?", s.question)]
+    assert found
+    for sample in found:
+        thing = sample.question.removeprefix("Where is ").removesuffix("?")
+        (fact,) = sample.meta["key_facts"] if name == "llava_bench" else parse_facts(sample.target)
+        (place,) = fact.alternatives
+        assert benchmark.score(sample, f"T{thing[1:]} is at the {place}.").value == 1.0
+        for other in set(world.POSITIONS) - {place}:
+            assert benchmark.score(sample, f"T{thing[1:]} is at the {other}.").value == 0.0

@@ -81,7 +81,9 @@ def test_every_sample_has_its_record_in_order(
     )
     assert [record.id for record in records] == [sample.id for sample in samples]
     assert seen == [(done, len(samples)) for done in range(len(samples) + 1)]
-    assert summary == replace(summarize(records), answers=len(samples), judged=0)
+    described = len({record.description for record in records} - {None})
+    said = {"answers": len(samples), "descriptions": described, "cut": len(samples)}
+    assert summary == replace(summarize(records), **said)
     rows = list(read_jsonl(out))
     for row, record, sample in zip(rows, records, samples, strict=True):
         assert row == json.loads(json.dumps({name: getattr(record, name) for name in row}))

@@ -7,12 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stic_eval.evals.judge import rule_score, unjudged
-from stic_eval.evals.scoring.keyfacts import named_facts, names, parse_facts
+from stic_eval.evals.scoring.keyfacts import Fact, named_facts, names, parse_facts
 
 
 def test_parse_facts() -> None:
-    assert parse_facts("red cube") == (("red cube",),)
-    assert parse_facts("a<AND>b<OR>c <AND> d") == (("a",), ("b", "c"), ("d",))
+    assert parse_facts("red cube") == (Fact(("red cube",)),)
+    assert parse_facts("a<AND>b<OR>c <AND> d") == (Fact(("a",)), Fact(("b", "c")), Fact(("d",)))
+    assert parse_facts("top left <OF> blue star<AND>b") == (Fact(("top left",), "blue star"), Fact(("b",)))
     with pytest.raises(ValueError, match="no key fact"):
         parse_facts(" <AND> ")
 
@@ -56,6 +57,87 @@ def test_the_share_of_facts_counts_and_any_alternative_does() -> None:
     assert score.value == pytest.approx(2 / 3)
     assert (score.answer, score.why, score.weight) == ("red, sphere", "rule: 2 of 3 key facts named", 1.0)
     assert rule_score("", facts).value == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "fact", "said"),
+    [
+        # The place of a thing, not of another one.
+        ("The blue star is at the top left.", "top left<OF>blue star", True),
+        ("The green star is at the top left.", "top left<OF>blue star", False),
+        ("The blue ring is at the top left.", "top left<OF>blue star", False),
+        ("The sign is at the top left.", "top left<OF>blue star", False),
+        ("The star is at the top left.", "top left<OF>blue star", True),
+        ("It is at the top left.", "top left<OF>blue star", True),
+        ("at the top left", "top left<OF>blue star", True),
+        ("Top Left", "top left<OF>blue star", True),
+        ("A day scene. Top left: a large blue star.", "top left<OF>blue star", True),
+        ("A day scene. Top left: a large red ring.", "top left<OF>blue star", False),
+        ("It is not at the top left.", "top left<OF>blue star", False),
+        # A place is a whole one, and only one.
+        ("It is at the top left.", "top<OF>blue star", False),
+        ("It is at the top or at the left.", "top<OF>blue star", False),
+        ("The blue star is at the top.", "top left<OF>blue star", False),
+        ("The blue star is to the left of the red ring.", "left<OF>blue star", False),
+        # Two questions in one: each is held against its own sentence.
+        ("The blue star is at the left. The red ring is at the top.", "top<OF>blue star", False),
+        ("The red ring is at the top. The blue star is at the top.", "top<OF>blue star", True),
+        ("The blue star is at the left. The blue star is at the top.", "top<OF>blue star", False),
+        ("The purple ring is at the right.", "purple ring<OF>right", True),
+        (
+            "The purple ring is at the right. There is a green ring at the right.",
+            "purple ring<OF>right",
+            False,
+        ),
+        (
+            "There is a purple ring at the right. The green ring is at the right.",
+            "purple ring<OF>right",
+            True,
+        ),
+        ("There is a purple ring at the top right.", "purple ring<OF>right", False),
+        ("a purple ring", "purple ring<OF>right", True),
+        # Colour and shape.
+        ("The star is green.", "green<OF>star", True),
+        ("The ring is green.", "green<OF>star", False),
+        ("a green star", "green<OF>star", True),
+        ("The star is green or red.", "green<OF>star", False),
+        ("The star is yellow. The green object is a star.", "green<OF>star", False),
+        ("green", "green<OF>star", True),
+        ("The purple object is a cross.", "cross<OF>purple object", True),
+        ("The yellow object is a cross.", "cross<OF>purple object", False),
+        ("The purple object is a cross. The star is purple.", "cross<OF>purple object", True),
+        # What lies left of something is named first.
+        ("The red ring is to the left of the blue star.", "red ring<OF>left of the blue star", True),
+        ("The blue star is to the left of the red ring.", "red ring<OF>left of the blue star", False),
+        ("The red ring is to the left of the green star.", "red ring<OF>left of the blue star", False),
+        # Values of a chart.
+        ("The value of red is 5.", "5<OF>value of red", True),
+        ("The value of blue is 5.", "5<OF>value of red", False),
+        ("The sum of red and blue is 5.", "5<OF>value of red", False),
+        ("Red is 5, blue is 3.", "5<OF>value of red", True),
+        ("Red is 3, blue is 5.", "5<OF>value of red", False),
+        ("It is 5.", "5<OF>value of red", True),
+        ("The sum of blue and red is 9.", "9<OF>sum of red and blue", True),
+        ("The sum of green and red is 9.", "9<OF>sum of red and blue", False),
+        ("The sum of green and red is 9.", "9<OF>sum", False),
+        ("The difference is 9.", "9<OF>sum of red and blue", False),
+        ("Purple is 8 higher than green.", "8<OF>difference of purple and green", True),
+        ("The highest is orange with 5.", "orange<OF>highest", True),
+        ("Orange has the highest value.", "orange<OF>highest", True),
+        ("The lowest is orange with 5.", "orange<OF>highest", False),
+        ("The sum of orange and green is 4. The highest is red.", "orange<OF>highest", False),
+        ("The value of orange is 8. The highest is orange with 8.", "orange<OF>highest", True),
+        # Counts and signs.
+        ("There are 2 objects.", "2<OF>objects", True),
+        ("There are 2 red objects.", "2<OF>objects", False),
+        ("There are 2 objects left if all red objects are gone.", "2<OF>red objects", True),
+        ("The sign is at the top.", "top<OF>sign", True),
+        ("The red ring is at the top.", "top<OF>sign", False),
+        ("The sign is at the top or at the bottom.", "top<OF>sign", False),
+    ],
+)
+def test_a_fact_is_one_of_its_subject(answer: str, fact: str, said: bool) -> None:
+    assert bool(named_facts(answer, parse_facts(fact))) is said
 
 
 def test_what_only_a_judge_can_grade_is_unscored() -> None:

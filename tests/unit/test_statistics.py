@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from stic_eval.report import statistics
-from stic_eval.report.compare import Difference, Units, compare, holm
+from stic_eval.report.compare import Difference, Units, compare
+from stic_eval.report.family import holm
 from stic_eval.report.statistics import Array
 
 Rng = np.random.Generator
@@ -29,27 +30,47 @@ def differences(values: Array) -> tuple[Array, Array]:
     return statistics.paired(arrays(0 * values[:, None]), arrays(values[:, None]))
 
 
-def p_of(base: Array, method: Array, seed: int = 0) -> float:
+def p_of(base: Array, method: Array, seed: int = 0, exact: bool = True) -> float:
     rng = np.random.default_rng(seed)
     sums = base.sum(axis=0)[None], method.sum(axis=0)[None]
     delta = float(statistics.deltas(*sums)[0])
-    return statistics.permutation(delta, lambda m: statistics.shuffle(base, method, m, rng))
+    return statistics.permutation(delta, lambda m: statistics.shuffle(base, method, m, rng), 10_000, exact)
 
 
-# ---------------------------------------------------------------- exact McNemar
+# ---------------------------------------------------------------- McNemar
 
 
 @given(st.integers(0, 60), st.integers(0, 60))
-def test_mcnemar_is_the_two_sided_binomial_sum(better: int, worse: int) -> None:
+def test_mcnemar_is_the_two_sided_binomial_sum_and_mid_p_from_20_flips_on(better: int, worse: int) -> None:
     n = better + worse
     tail = sum(math.comb(n, k) for k in range(min(better, worse) + 1)) / 2**n
-    assert statistics.mcnemar(better, worse) == pytest.approx(min(1.0, 2 * tail))
+    at = math.comb(n, better) / 2**n if n >= 20 else 0.0
+    assert statistics.mcnemar(better, worse) == pytest.approx(min(1.0, 2 * tail - at))
 
 
-@given(st.integers(0, 400), st.integers(1, 400))
-def test_mcnemar_agrees_with_scipy(better: int, worse: int) -> None:
+@given(st.integers(0, 9), st.integers(1, 10))
+def test_few_flips_are_tested_exactly_as_scipy_does(better: int, worse: int) -> None:
     expected = stats.binomtest(better, better + worse, 0.5).pvalue
     assert statistics.mcnemar(better, worse) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("flips", "n"), [(0.2, 200), (0.05, 1000), (0.5, 60)])
+def test_mcnemars_false_alarms_are_nominal(flips: float, n: int) -> None:
+    """Summed over all numbers of flips: no simulation."""
+    alarms = 0.0
+    for moved in range(1, n + 1):
+        better = np.arange(moved + 1)
+        p = np.array([statistics.mcnemar(int(k), moved - int(k)) for k in better])
+        given_moved = float(stats.binom.pmf(better, moved, 0.5)[p < 0.05].sum())
+        alarms += float(stats.binom.pmf(moved, n, flips)) * given_moved
+    assert 0.04 < alarms < 0.055
+
+
+def test_mid_p_exchanges_are_mid_p_mcnemar() -> None:
+    values = np.array([1.0] * 27 + [-1.0] * 13 + [0.0] * 50)
+    p = p_of(*differences(values), exact=False)
+    assert p == pytest.approx(statistics.mcnemar(27, 13), abs=0.005)
+    assert p_of(*differences(values)) == pytest.approx(stats.binomtest(27, 40).pvalue, abs=0.006)
 
 
 # ---------------------------------------------------------------- permutation
@@ -114,18 +135,98 @@ def test_small_p_values_are_drawn_for_longer() -> None:
         drawn.append(m)
         return np.zeros(m)
 
-    assert statistics.permutation(1.0, draw) == pytest.approx(1 / 200_001)
+    assert statistics.permutation(1.0, draw, 10_000, True) == pytest.approx(1 / 200_001)
     assert sum(drawn) == 200_000
     drawn.clear()
-    assert statistics.permutation(0.0, draw) == 1.0
+    assert statistics.permutation(0.0, draw, 10_000, False) == 1.0
     assert sum(drawn) == 10_000
 
 
-def test_error_over_seeds_is_students_t_where_units_do_not_differ() -> None:
+# ---------------------------------------------------------------- clusters
+
+
+def test_clusters_are_exchanged_whole() -> None:
+    """Twelve rows on four images: 16 exchanges, not 4,096."""
+    rng = np.random.default_rng(3)
+    cluster = np.array([0, 0, 0, 1, 1, 2, 2, 2, 2, 3, 3, 3])
+    base, method = (statistics.gathered(arrays(rng.random((12, 1))), cluster) for _ in range(2))
+    assert base.shape == (4, 1, 2) and base[..., 1].ravel().tolist() == [3, 2, 4, 3]
+    assert p_of(*statistics.paired(base, method)) == pytest.approx(brute_force(base, method), abs=0.02)
+
+
+def test_clustered_error_is_the_sandwich_and_what_resampling_clusters_gives() -> None:
+    rng = np.random.default_rng(4)
+    cluster = np.unique(rng.integers(0, 150, 400), return_inverse=True)[1]
+    shared = rng.normal(0, 1, cluster.max() + 1)[cluster]
+    values = 0.6 * shared + 0.8 * rng.normal(0, 1, 400)
+    base, method = (statistics.gathered(arrays(v[:, None]), cluster) for v in (0 * values, values))
+    rows, noise = statistics.variances(base, method)
+    residuals = values - values.mean()
+    meat = sum(residuals[cluster == g].sum() ** 2 for g in set(cluster.tolist()))
+    groups = len(set(cluster.tolist()))
+    assert rows == pytest.approx(1e4 * meat / 400**2 * groups / (groups - 1))
+    assert noise == 0
+    drawn = statistics.resample(*statistics.paired(base, method), 20_000, rng)
+    assert math.sqrt(rows) == pytest.approx(drawn.std(), rel=0.03)
+    naive = 100 * values.std(ddof=1) / 20
+    assert math.sqrt(rows) > 1.2 * naive
+
+
+def test_a_row_for_each_cluster_is_the_plain_error() -> None:
+    rng = np.random.default_rng(5)
+    values = rng.random((80, 1))
+    base, method = arrays(0 * values), arrays(values)
+    assert statistics.variances(base, method)[0] == pytest.approx(1e4 * float(values.var(ddof=1)) / 80)
+    assert all(math.isnan(v) for v in statistics.variances(base[:1], method[:1]))
+
+
+# ---------------------------------------------------------------- seeds
+
+
+def test_seeds_that_alone_differ_are_a_students_t() -> None:
     by_seed = np.array([1.0, 2.5, 4.0])
-    error, df = statistics.seed_error(np.zeros(3), by_seed)
-    p = statistics.permutation(float(by_seed.mean()), np.zeros, error, df)
-    assert p == pytest.approx(stats.ttest_1samp(by_seed, 0).pvalue, abs=2e-4)
+    variance, df = statistics.seed_variance(np.zeros(3), by_seed)
+    error, df = statistics.with_seeds(0.0, 0.0, 99, variance, df)
+    p = statistics.t_test(float(by_seed.mean()), error, df)
+    assert p == pytest.approx(stats.ttest_1samp(by_seed, 0).pvalue)
+
+
+def test_degrees_of_freedom_lie_between_those_of_seeds_and_of_rows() -> None:
+    assert statistics.with_seeds(4.0, 0.0, 99, 0.0, 2) == (2.0, pytest.approx(99))
+    assert statistics.with_seeds(3.0, 3.0, 99, 4.0, 2) == (2.0, 2)
+    error, df = statistics.with_seeds(3.0, 1.0, 99, 2.0, 2)
+    assert (error, df) == (2.0, pytest.approx(4 / (2 / 99 + 2 / 2)))
+    assert statistics.with_seeds(3.0, 1.0, 99, 2.0, 1) == (2.0, 1)
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize(("own", "noise"), [(1.0, 0.0), (1.0, 0.2), (0.5, 0.5), (0.05, 0.95)])
+def test_false_alarms_with_seeds_are_nominal_for_any_luck(seeds: int, own: float, noise: float) -> None:
+    """In normal theory, with known variances over many clusters: `own`, and `noise` that seeds share."""
+    rng = np.random.default_rng(11)
+    for luck in (0.05, 0.2, 1.0, 3.0, 10.0, 40.0):
+        alarms = 0
+        times = 2_000
+        for delta in rng.normal(0, math.sqrt(luck + own + noise), times):
+            variance = (luck + noise) * rng.chisquare(seeds - 1) / (seeds - 1)
+            error, df = statistics.with_seeds(own + noise, noise, 1e6, variance, seeds - 1)
+            alarms += abs(delta) > error * statistics.quantile(0.975, df)
+        assert 0.03 < alarms / times < 0.062 + 2 * math.sqrt(0.05 * 0.95 / times), luck
+
+
+def test_the_seeds_noise_on_rows_counts_once() -> None:
+    """Seeds without luck that answer each row anew: both variances are of the same noise."""
+    rng = np.random.default_rng(6)
+    both, counted = [], []
+    for _ in range(300):
+        base, method = arrays(np.zeros((300, 1))), arrays((rng.random((300, 3)) < 0.5).astype(float))
+        rows, noise = statistics.variances(base, method)
+        seeds, df = statistics.seed_variance(statistics.scores(base), statistics.scores(method))
+        both.append(rows + seeds)
+        counted.append(statistics.with_seeds(rows, noise, 299, seeds, df)[0] ** 2)
+    true = 1e4 * 0.25 / 900
+    assert np.mean(both) == pytest.approx(2 * true, rel=0.15)
+    assert np.mean(counted) == pytest.approx(true, rel=0.15)
 
 
 # ---------------------------------------------------------------- standard errors and resamples
@@ -134,11 +235,11 @@ def test_error_over_seeds_is_students_t_where_units_do_not_differ() -> None:
 def test_error_over_seeds_agrees_with_scipys_t_tests() -> None:
     a, b, c = np.array([60.0, 62.0, 61.5]), np.array([63.0, 62.5, 66.0]), np.array([61.0, 66.0])
     for mine, theirs in (((a, b), stats.ttest_rel(b, a)), ((a, c), stats.ttest_ind(c, a, equal_var=False))):
-        error, df = statistics.seed_error(*mine)
-        assert (mine[1].mean() - mine[0].mean()) / error == pytest.approx(theirs.statistic)
+        variance, df = statistics.seed_variance(*mine)
+        assert (mine[1].mean() - mine[0].mean()) / math.sqrt(variance) == pytest.approx(theirs.statistic)
         assert df == pytest.approx(theirs.df)
-    assert statistics.seed_error(a[:1], b) == (pytest.approx(stats.sem(b)), 2)
-    assert statistics.seed_error(a[:1], b[:1])[0] == 0
+    assert statistics.seed_variance(a[:1], b) == (pytest.approx(stats.sem(b) ** 2), 2)
+    assert statistics.seed_variance(a[:1], b[:1])[0] == 0
 
 
 def test_resamples_spread_like_the_closed_form() -> None:
@@ -150,7 +251,7 @@ def test_resamples_spread_like_the_closed_form() -> None:
     drawn = statistics.resample(base, method, 20_000, rng)
     assert drawn.std() == pytest.approx(expected, rel=0.03)
     assert drawn.mean() == pytest.approx(100 * p, abs=4 * expected / math.sqrt(20_000))
-    assert statistics.unit_error(base, method) == pytest.approx(expected * math.sqrt(500 / 499))
+    assert statistics.variances(base, method)[0] == pytest.approx(expected**2 * 500 / 499)
 
 
 def test_linearised_error_of_a_ratio_is_what_resampling_gives() -> None:
@@ -158,7 +259,7 @@ def test_linearised_error_of_a_ratio_is_what_resampling_gives() -> None:
     weights = rng.uniform(4, 10, (400, 2))
     base, method = (arrays(weights * rng.random((400, 2)), weights + shift) for shift in (0, 0.5))
     drawn = statistics.resample(*statistics.paired(base, method), 10_000, rng)
-    assert statistics.unit_error(*statistics.paired(base, method)) == pytest.approx(drawn.std(), rel=0.05)
+    assert math.sqrt(statistics.variances(base, method)[0]) == pytest.approx(drawn.std(), rel=0.05)
 
 
 @given(st.integers(1, 3), st.integers(1, 3), st.integers(0, 2**32 - 1))
@@ -252,11 +353,11 @@ SLACK = 3 * math.sqrt(0.05 * 0.95 / TIMES)
 @pytest.mark.parametrize(
     ("seeds", "spread", "levels", "test"),
     [
-        (1, 0.0, 1, "exact McNemar"),
+        (1, 0.0, 1, "McNemar"),
         (1, 0.0, 4, "permutation"),
-        (3, 0.03, 1, "permutation with seeds"),
-        (3, 0.03, 4, "permutation with seeds"),
-        (2, 0.03, 1, "permutation with seeds"),
+        (3, 0.03, 1, "t with seeds"),
+        (3, 0.03, 4, "t with seeds"),
+        (2, 0.03, 1, "t with seeds"),
     ],
 )
 def test_coverage_and_false_alarms_are_nominal(seeds: int, spread: float, levels: int, test: str) -> None:
@@ -264,7 +365,7 @@ def test_coverage_and_false_alarms_are_nominal(seeds: int, spread: float, levels
     assert max((d.test for d in found), key=[d.test for d in found].count) == test
     covered = np.mean([d.low <= 0 <= d.high for d in found])
     alarms = np.mean([d.p < 0.05 for d in found])
-    # Seeds' scores differ by their rows as well as by their training, which makes several seeds careful.
+    # Two seeds have one degree of freedom, whatever rows add: careful.
     assert 0.95 - SLACK <= covered <= (0.95 + SLACK if seeds == 1 else 1)
     assert alarms <= 0.05 + SLACK
     assert alarms > 0 and covered < 1
@@ -308,11 +409,12 @@ def test_a_detectable_difference_is_found_four_times_in_five(seeds: int, spread:
     assert 0.8 - 0.1 <= power <= 0.8 + 0.1
 
 
-def test_detectable_without_seeds_is_the_textbooks_formula() -> None:
+def test_detectable_is_the_textbooks_formula() -> None:
     z = stats.norm.ppf(0.975) + stats.norm.ppf(0.8)
-    assert statistics.detectable(2.0, 0.0, 1.0) == pytest.approx(2 * z)
-    assert statistics.detectable(3.0, 4.0, 1e6) == pytest.approx(5 * z, rel=1e-2)
-    assert statistics.detectable(0.0, 2.0, 2) == pytest.approx(
-        2 * (stats.t.ppf(0.975, 2) + stats.t.ppf(0.8, 2)), rel=1e-3
-    )
-    assert math.isnan(statistics.detectable(0.0, 0.0, 1.0))
+    assert statistics.detectable(2.0, math.inf, 50) == pytest.approx(2 * z)
+    assert statistics.detectable(2.0, 2, 50) == pytest.approx(2 * 5.6535, rel=1e-4)
+    for df in (2, 10, 300):  # by the noncentral t itself
+        found = statistics.detectable(1.0, df, 50)
+        assert stats.nct.sf(stats.t.ppf(0.975, df), df, found) == pytest.approx(0.8, abs=1e-6)
+    assert math.isnan(statistics.detectable(0.0, 10, 50))
+    assert math.isnan(statistics.detectable(2.0, 4, 5)), "five clusters reach p = 0.0625 at best"

@@ -113,7 +113,7 @@ def test_the_plain_layout_is_methods_by_benchmarks(table: Run, plain: str) -> No
     text = table(plain)
     assert re.search(r"STIC \+ DaR +73\.0 ±1\.0 +73\.0 ±1\.0 +73\.0 ±1\.0", text)
     assert "Differences: to Baseline" in text and "3 training seeds (0, 1, 2)" in text
-    assert "over the table's 9 comparisons" in " ".join(text.split())
+    assert "over the table's 3 averages" in " ".join(text.split())
 
 
 def test_every_format_has_the_same_numbers(table: Run, plain: str) -> None:
@@ -306,6 +306,15 @@ def test_published_rows_are_marked_and_not_compared(table: Run, plain: str) -> N
     assert data["rows"][: len(measured["rows"])] == measured["rows"]
     for kind in ("text", "md", "tex", "html", "csv"):
         assert "(published)" in table(plain, "--published", "--format", kind), kind
+    # Who graded them is said wherever they are shown, and nowhere else.
+    (judges,) = [note for note in data["notes"] if "Published figures by a judge" in note]
+    assert "MM-Vet by gpt-4-0613" in judges and "MMBench" not in judges
+    for extra in ((), ("--no-notes",)):
+        for kind in ("text", "md", "tex", "html", "json"):
+            said = table(plain, "--published", *extra, "--format", kind)
+            assert "Published figures by a judge" in " ".join(said.split()), (kind, extra)
+    assert json.loads(table(plain, "--published", "--no-notes", "--format", "json"))["notes"] == [judges]
+    assert json.loads(table(plain, "--no-notes", "--format", "json"))["notes"] == []
     assert r"\textbf{67.8}" not in table(plain, "--published", "--format", "tex")
     assert '<tr class="published">' in table(plain, "--published", "--format", "html")
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from stic_eval.errors import UserError
 from stic_eval.report import cells, html_table, notes, render, terminal
-from stic_eval.report.compare import holm
+from stic_eval.report.family import holm
 from stic_eval.report.tables import AVERAGE, Column, Line, Table, Variant, assemble, build
 from stic_eval.types import Summary
 
@@ -150,18 +152,22 @@ def test_without_a_baseline_there_are_scores_and_no_differences() -> None:
     assert table.rows[0].cells[AVERAGE].difference is None
 
 
-def test_holms_correction_is_over_every_comparison_of_the_table() -> None:
+def test_averages_are_corrected_over_the_table_and_benchmarks_behind_them_within_their_row() -> None:
     table = full()
-    found = [c.difference for row in table.rows for c in row.cells.values() if c.difference]
-    assert len(found) == table.comparisons == 3 * 8
-    assert [d.p_holm for d in found] == pytest.approx(holm([d.p for d in found]))
-    assert any(d.p_holm is not None and d.p_holm > d.p for d in found)
-    assert any(f"over the table's {table.comparisons} comparisons" in note for note in table.notes)
+    rows = [[cell.difference for cell in row.cells.values()] for row in table.rows[1:]]
+    averages = [row[-1] for row in rows]
+    assert table.comparisons == len(averages) == 3
+    expected = holm([d.p for d in averages if d])
+    assert [d.p_holm for d in averages if d] == pytest.approx(expected)
+    for row, gate in zip(rows, expected, strict=True):
+        within = holm([d.p for d in row[:-1] if d])
+        assert [d.p_holm for d in row[:-1] if d] == pytest.approx([max(p, gate) for p in within])
+    assert any("over the table's 3 averages; a row's benchmarks are tested behind" in n for n in table.notes)
 
 
 def test_the_average_over_one_benchmark_is_no_comparison_of_its_own() -> None:
     base = Variant("baseline", "Baseline", False, (), {"a": [summary(100)]})
-    stic = Variant("stic", "STIC", False, (0,), {"a": [summary(110)]})
+    stic = Variant("stic", "STIC", False, (), {"a": [summary(110)]})
     table = build([Column("a", "A")], [base, stic])
     one, average = (table.rows[1].cells[name].difference for name in ("a", AVERAGE))
     assert table.comparisons == 1
@@ -178,7 +184,7 @@ def test_a_mark_is_of_the_corrected_p_value() -> None:
             "stic",
             "STIC",
             False,
-            (0,),
+            (),
             {c.name: [summary(right if c.name == "b0" else 100)] for c in columns},
         )
 
@@ -187,6 +193,80 @@ def test_a_mark_is_of_the_corrected_p_value() -> None:
     assert alone is not None and among is not None
     assert alone.mark == "*" and among.mark == ""
     assert alone.p == among.p
+
+
+def test_one_training_seed_gives_no_mark_and_says_what_would() -> None:
+    columns = [Column("a", "A"), Column("b", "B")]
+
+    def row(method: str, seeds: tuple[int, ...], right: int) -> Variant:
+        return Variant(
+            method, method, False, seeds, {c.name: [summary(right)] * max(1, len(seeds)) for c in columns}
+        )
+
+    table = build(columns, [row("baseline", (), 60), row("stic", (0,), 140), row("other", (), 140)])
+    alone, tested = table.rows[1:]
+    assert all(cell.difference and cell.difference.mark == "§" for cell in alone.cells.values())
+    assert all(cell.difference and cell.difference.p < 0.001 for cell in alone.cells.values())
+    assert all(cell.difference and cell.difference.mark == "**" for cell in tested.cells.values())
+    assert table.comparisons == 1, "what cannot be marked costs the others nothing"
+    assert any(note.startswith("§ one training seed") and "three seeds" in note for note in table.notes)
+    assert r"+40.0$$^{\S}$" in render.to_latex(table)
+    several = build(columns, [row("baseline", (), 60), row("stic", (0, 1, 2), 140)])
+    assert not any("§" in note for note in several.notes)
+    assert all(cell.difference and cell.difference.mark == "**" for cell in several.rows[1].cells.values())
+
+
+def test_one_blind_description_gives_no_mark_unless_seeds_have_their_own() -> None:
+    def row(method: str, seeds: tuple[int, ...], right: int, descriptions: int) -> Variant:
+        runs = [replace(summary(right), descriptions=descriptions)] * max(1, len(seeds))
+        return Variant(method, method, True, seeds, {"a": runs})
+
+    def marks(*others: Variant) -> list[str]:
+        table = build(
+            [Column("a", "A")], [Variant("baseline", "B", False, (), {"a": [summary(60)]}), *others]
+        )
+        return [row.cells["a"].difference.mark for row in table.rows[1:] if row.cells["a"].difference]
+
+    assert marks(row("m", (), 140, 1), row("n", (), 140, 200)) == ["§", "**"]
+    assert marks(row("m", (0, 1, 2), 140, 1)) == ["**"]
+
+
+def test_a_score_that_is_no_mean_of_its_rows_is_an_error_and_no_table() -> None:
+    wrong = replace(summary(100), score=53.0)
+    with pytest.raises(UserError, match=r"^A: its score \(53.00\) is not what its rows come to \(50.00\)"):
+        build([Column("a", "A")], [Variant("baseline", "Baseline", False, (), {"a": [wrong]})])
+    rounded = replace(summary(67), score=33.5)
+    build([Column("a", "A")], [Variant("baseline", "Baseline", False, (), {"a": [rounded]})])
+
+
+def test_notes_give_smallest_differences_from_the_least_on() -> None:
+    assert notes._span([float("nan"), 6.6, 6.5, float("nan"), 6.55]) == "6.5 to 6.6"
+    assert notes._span([float("nan")]) == ""
+
+
+def test_the_number_of_clusters_is_said() -> None:
+    shared = {str(i): str(i // 4) for i in range(120)}  # 30 clusters of four, 80 of one
+    variant = Variant("baseline", "Baseline", False, (), {"a": [replace(summary(100), clusters=shared)]})
+    table = build(
+        [Column("a", "A"), Column("b", "B")],
+        [replace(variant, summaries={**variant.summaries, "b": [summary(9)]})],
+    )
+    assert "A: n = 200 in 110 clusters." in table.notes and "B: n = 200." in table.notes
+    rows = list(csv.DictReader(io.StringIO(render.to_csv(table))))
+    assert [row["clusters"] for row in rows] == ["110", "200", "310"]
+
+
+def test_a_column_says_which_earlier_version_graded_it() -> None:
+    from stic_eval import registry
+
+    today = registry.benchmarks().get("mmvet").version
+    rows = [Variant("baseline", "Baseline", False, (), {"mmvet": [summary(100)]})]
+
+    def said(version: int) -> str:
+        return next(n for n in build([Column("mmvet", "MM-Vet", version=version)], rows).notes if "n = " in n)
+
+    assert said(today - 1) == f"MM-Vet: n = 200; graded by version {today - 1} (today's is {today})."
+    assert said(today) == said(0) == "MM-Vet: n = 200."
 
 
 def test_runs_of_one_seed_are_paired_in_any_order() -> None:
@@ -252,7 +332,7 @@ def test_two_dozen_rows_fit_a_terminal(width: int) -> None:
     labels = [line for line in shown.splitlines() if line.startswith("Method")]
     assert len(labels) == (24 if width > 80 else 24 + 24), "one block; at 80 columns the average in a second"
     assert shown.count("[") == 23
-    assert "184 comparisons" in below
+    assert "23 averages" in " ".join(below.split())
 
 
 @pytest.mark.parametrize("seeds", [(0,), (0, 1)])
@@ -292,10 +372,10 @@ def test_notes_tell_corrected_marks_from_uncorrected_intervals_and_commands_are_
 
 def test_a_single_benchmark_needs_no_average_explained_and_one_of_two_is_named() -> None:
     base = Variant("baseline", "Baseline", False, (), {"a": [summary(100)]})
-    stic = Variant("stic", "STIC", False, (0,), {"a": [summary(110)], "b": [summary(100)]})
+    stic = Variant("stic", "STIC", False, (), {"a": [summary(110)], "b": [summary(100)]})
     one = build([Column("a", "A")], [base, stic]).notes
     assert not any(note.startswith("Average") for note in one)
-    assert any("over the table's 1 comparison." in note for note in one)
+    assert any("** p < 0.01 (McNemar)." in note for note in one)
     assert not any("Intervals are not corrected" in note for note in one)
     two = build([Column("a", "A"), Column("b", "B")], [base, stic]).notes
     assert any(note.startswith("Average: A alone, without B") for note in two)
@@ -347,7 +427,8 @@ def test_json_knows_no_nan() -> None:
     text = render.to_json(build([Column("a", "A")], [base, same]))
     data = json.loads(text, parse_constant=pytest.fail)
     assert data["rows"][1]["cells"]["a"]["difference"]["detectable"] is None
-    assert data["rows"][1]["cells"]["a"]["difference"]["mark"] == ""
+    assert data["rows"][1]["cells"]["a"]["difference"]["mark"] == "§"
+    assert data["rows"][1]["cells"]["a"]["difference"]["p_holm"] is None
 
 
 def test_every_format_is_written(tmp_path: Path) -> None:

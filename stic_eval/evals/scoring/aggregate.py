@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from stic_eval.types import Record, Summary
 
 _Pair = tuple[float, float]  # value, weight
+ROUNDING = 0.05  # points by which a score may be rounded: what is printed has one decimal
 
 
 def percent(pairs: Iterable[_Pair]) -> float | None:
@@ -16,6 +17,25 @@ def percent(pairs: Iterable[_Pair]) -> float | None:
         value += v
         weight += w
     return 100 * value / weight if weight else None
+
+
+def odd(summary: Summary) -> str | None:
+    """Why a score is not what its units say, where it should be; None: it is.
+
+    Differences are made of units: were the score anything else, a table would show two numbers of one name.
+    """
+    if summary.resampled is not None:
+        return None
+    said, units = summary.score, percent(summary.units.values())
+    if (said is None) == (units is None) and (
+        said is None or units is None or abs(said - units) <= ROUNDING + 1e-9
+    ):
+        return None
+    told = ["none" if value is None else f"{value:.2f}" for value in (said, units)]
+    return (
+        f"its score ({told[0]}) is not what its rows come to ({told[1]}), of which differences are made; "
+        "name what computes it (`statistic` of a Benchmark), or make it their mean"
+    )
 
 
 def _labels(record: Record, several: Collection[str]) -> Iterable[str]:

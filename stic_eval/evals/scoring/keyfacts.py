@@ -1,14 +1,31 @@
 """Grading an open answer by the key facts it has to name: a rule, no judge.
 
-The notation is MM-Vet's: `<AND>` separates facts that must all be named, `<OR>` alternatives of one.
+The notation is MM-Vet's: `<AND>` separates facts that must all be named, `<OR>` alternatives of one. Embedded
+rows add whose fact it is: `top left<OF>blue star` (see `stic_eval.evals.scoring.subjects`).
 """
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import NamedTuple
 
-Facts = tuple[tuple[str, ...], ...]
+from stic_eval.evals.scoring.subjects import said_of
+
+
+class Fact(NamedTuple):
+    """What an answer has to name.
+
+    Attributes:
+        alternatives: One of these will do.
+        subject: What it is a fact of; empty: it counts wherever it is named.
+    """
+
+    alternatives: tuple[str, ...]
+    subject: str = ""
+
+
+Facts = tuple[Fact, ...]
 
 # "no", "is not a", "without any": at most two words between the negation and the fact.
 _NEGATED = re.compile(
@@ -20,19 +37,20 @@ _WINDOW = 60
 
 
 def parse_facts(text: str) -> Facts:
-    """`a<AND>b<OR>c` -> (("a",), ("b", "c")).
+    """`a<AND>b<OR>c<OF>d` -> `(Fact(("a",)), Fact(("b", "c"), "d"))`.
 
     Raises:
         ValueError: There is no fact in it.
     """
-    facts = tuple(
-        alternatives
-        for part in text.split("<AND>")
-        if (alternatives := tuple(a.strip() for a in part.split("<OR>") if a.strip()))
-    )
+    facts = []
+    for part in text.split("<AND>"):
+        said, _, subject = part.partition("<OF>")
+        alternatives = tuple(a.strip() for a in said.split("<OR>") if a.strip())
+        if alternatives:
+            facts.append(Fact(alternatives, subject.strip()))
     if not facts:
         raise ValueError(f"no key fact in {text!r}")
-    return facts
+    return tuple(facts)
 
 
 @lru_cache(maxsize=4096)
@@ -55,5 +73,9 @@ def names(answer: str, fact: str) -> bool:
 
 def named_facts(answer: str, facts: Facts) -> tuple[str, ...]:
     """Of each fact the first alternative that the answer names; facts not named are left out."""
-    found = (next((a for a in alternatives if names(answer, a)), None) for alternatives in facts)
+    found = (next((a for a in fact.alternatives if _says(answer, a, fact.subject)), None) for fact in facts)
     return tuple(fact for fact in found if fact is not None)
+
+
+def _says(answer: str, fact: str, subject: str) -> bool:
+    return said_of(answer, fact, subject, names) if subject else names(answer, fact)

@@ -1,0 +1,93 @@
+"""Writes the measured parts of docs/pocket.md: `python -m bench.pocket_md`; `--check` changes nothing.
+
+They come from results/pocket: descriptions.json, scores.json, and the wordings of its questions.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench import caveats, wordings
+from stic_eval.report import runs
+from stic_eval.report.cells import interval_text, points
+from stic_eval.report.layouts import lay_out
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "pocket.md"
+POCKET = ROOT / "results" / "pocket"
+_DESCRIBED = (
+    "step-by-step prompt",
+    "plain prompts",
+    "misleading prompts",
+    "plain prompts, low resolution",
+    "plain prompts, colour jitter",
+)
+_MODELS = {
+    "base": "base: precision, recall",
+    "STIC, stage 1 only": "after stage 1",
+    "STIC": "after stage 2",
+}
+
+
+def page(before: str) -> str:
+    """The page with its tables as they are now."""
+    for name, lines in (("descriptions", described()), ("averages", averages()), ("wordings", split())):
+        block = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        assert block.search(before), name
+        parts = block.split(before)
+        before = f"{parts[0]}{parts[1]}" + "\n".join(lines) + f"\n{parts[2]}{parts[3]}"
+    return before
+
+
+def described() -> list[str]:
+    """Precision and recall of descriptions, by prompt and training."""
+    found = json.loads((POCKET / "descriptions.json").read_text(encoding="utf-8"))
+    lines = ["| descriptions under | " + " | ".join(_MODELS.values()) + " |", "|---|---:|---:|---:|"]
+    for name in _DESCRIBED:
+        cells = [
+            f"{found[model][name]['precision']:.1f}, {found[model][name]['recall']:.1f}" for model in _MODELS
+        ]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def averages() -> list[str]:
+    """The average of every row, and its difference to the baseline."""
+    lines = ["| | average | to baseline, 95 % interval |", "|---|---:|---:|"]
+    for row in lay_out([runs.load(POCKET)]).rows:
+        cell = row.average
+        assert cell is not None and cell.score is not None, row.label
+        gain = ""
+        if (found := cell.difference) is not None:
+            gain = f"{points(found.delta, '+')}{found.mark} {interval_text(cell)}".replace("*", r"\*")
+        lines.append(f"| {row.label} | {points(cell.score)} | {gain} |")
+    return lines
+
+
+def split() -> list[str]:
+    """Gains on rows that ask with a training prompt and on the others, and columns that say little."""
+    about = wordings.asked(POCKET)
+    return [
+        f"{wordings.counted(about)} ask word for word with a prompt that training uses.",
+        f"Some columns cannot tell rows apart. {caveats.guarded(runs.load(POCKET))}",
+        "",
+        *wordings.split_table(list(wordings.gains(POCKET)), about),
+    ]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Writes the page, or says whether it is up to date."""
+    before = PAGE.read_text(encoding="utf-8")
+    after = page(before)
+    if "--check" in argv:
+        return int(before != after)
+    PAGE.write_text(after, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

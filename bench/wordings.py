@@ -1,0 +1,245 @@
+"""What a run's gains are on questions in words of a training prompt, and on the others.
+
+`python -m bench.wordings [RUN ...]` takes the scores that a run of the embedded model has committed and the
+embedded rows, which are drawn anew, and writes `wordings.json` and `wordings.md` into the run's folder
+(default: results/pocket). Some rows ask verbatim with a prompt that training uses, in stage 1, for infusion
+or as describe-and-respond's first question: a gain on those alone is a gain on one task. `--check` writes
+nothing and fails if a file is not what would be written.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stic_eval import registry
+from stic_eval.evals.scoring.aggregate import percent
+from stic_eval.evals.sources import samples
+from stic_eval.pocket.rows import sft_items
+from stic_eval.report import runs, sides
+from stic_eval.report.cells import points
+from stic_eval.report.compare import Difference
+from stic_eval.report.sides import Side
+from stic_eval.report.versus import measure
+from stic_eval.train.prompts import load_prompts
+from stic_eval.types import Summary
+from stic_eval.variants import with_options
+
+POCKET = Path(__file__).parent.parent / "results" / "pocket"
+ITEMS = 1000  # of instruction data, as the pocket preset takes
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A benchmark's units by what they ask with.
+
+    Attributes:
+        title: As printed.
+        units: All of them.
+        prompts: Those whose question is a training prompt, word for word.
+        items: How many questions occur word for word in the instruction data (about other pictures).
+    """
+
+    title: str
+    units: frozenset[str]
+    prompts: frozenset[str]
+    items: int
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A row of the table against the base.
+
+    Attributes:
+        label: The row.
+        all: Average over the benchmarks, all units.
+        others: The same without the units that ask with a training prompt.
+        by_seed: `others`' difference, seed by seed.
+        parts: Benchmark with such units -> difference on these, and on its others.
+    """
+
+    label: str
+    all: Difference
+    others: Difference
+    by_seed: tuple[float, ...]
+    parts: Mapping[str, tuple[Difference, Difference]]
+
+
+def asked(run: Path) -> dict[str, Asked]:
+    """Benchmark -> its units, of a run on embedded rows.
+
+    Raises:
+        ValueError: The run's units are not the embedded rows of now.
+    """
+    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    said = load_prompts(config["prompts"])
+    prompts = {said.step_by_step, *said.plain, *said.misleading}
+    scores = runs.load(run)
+    found = {}
+    for column in scores.columns:
+        options = {k: v for k, v in config["benchmark_options"].get(column.name, {}).items() if v is not None}
+        rows = samples(with_options(registry.benchmarks().get(column.name), options), "pocket")
+        named = [
+            (str(row.meta.get("unit", row.id)), str(row.meta.get("question", row.question))) for row in rows
+        ]
+        units = frozenset(unit for unit, _ in named)
+        for entry in scores.entries:
+            if not set(entry.summaries[column.name].units) <= units:
+                raise ValueError(f"{run}: {column.title} was asked other rows than those that are drawn now")
+        found[column.name] = Asked(
+            column.title,
+            units,
+            frozenset(unit for unit, question in named if question in prompts),
+            sum(question in _item_questions() for _, question in named),
+        )
+    return found
+
+
+@cache
+def _item_questions() -> frozenset[str]:
+    """What the instruction data asks; worded as the benchmarks word it, about pictures of another split."""
+    talks = (item["conversations"] for item in sft_items(ITEMS))
+    return frozenset(
+        turn["value"].removeprefix("<image>\n") for talk in talks for turn in talk if turn["from"] == "human"
+    )
+
+
+def gains(run: Path) -> Iterator[Gain]:
+    """Every row of the run's table against its base."""
+    scores, about = runs.load(run), asked(run)
+    columns = {column.name: column for column in scores.columns}
+    found = [
+        Side(run, key, sides.label(entries[0]), scores.model, columns, tuple(entries))
+        for key, entries in sides.groups(scores).items()
+    ]
+    base = next(side for side in found if side.key == "baseline")
+    others = {name: it.units - it.prompts for name, it in about.items()}
+    own = {name: it.prompts for name, it in about.items() if it.prompts}
+    for side in (one for one in found if one is not base):
+        within = measure(only(base, own), only(side, own))
+        without = measure(only(base, others), only(side, others))
+        lines = {line.name: line.difference for line in without.benchmarks}
+        yield Gain(
+            side.label,
+            measure(base, side).average.difference,
+            without.average.difference,
+            tuple(
+                measure(
+                    only(base, others), only(replace(side, entries=(entry,)), others)
+                ).average.difference.delta
+                for entry in side.entries
+            ),
+            {line.name: (line.difference, lines[line.name]) for line in within.benchmarks},
+        )
+
+
+def only(side: Side, units: Mapping[str, Collection[str]]) -> Side:
+    """A side with some of its benchmarks, and of these some units alone."""
+    entries = tuple(
+        replace(entry, summaries={name: _only(entry.summaries[name], kept) for name, kept in units.items()})
+        for entry in side.entries
+    )
+    return replace(side, columns={name: side.columns[name] for name in units}, entries=entries)
+
+
+def _only(summary: Summary, kept: Collection[str]) -> Summary:
+    units = {unit: pair for unit, pair in summary.units.items() if unit in kept}
+    shared = {unit: cluster for unit, cluster in summary.clusters.items() if unit in kept}
+    return replace(summary, units=units, n=len(units), score=percent(units.values()), clusters=shared)
+
+
+# ---------------------------------------------------------------- as text
+
+
+def split_table(gains_: Sequence[Gain], about: Mapping[str, Asked]) -> list[str]:
+    """Lines of a Markdown table: gains on all rows, on the others, and where training prompts are asked."""
+    named = [name for name, it in about.items() if it.prompts]
+    heads = ["", "all rows", "without them", "by seed"]
+    heads += [f"{about[name].title}: {part}" for name in named for part in ("these", "others")]
+    lines = ["| " + " | ".join(heads) + " |", "|---|" + "---:|" * (len(heads) - 1)]
+    for gain in gains_:
+        seeds = ", ".join(f"{delta:+.2f}" for delta in gain.by_seed) if len(gain.by_seed) > 1 else ""
+        cells = [gain.label, _interval(gain.all), _interval(gain.others), seeds]
+        cells += [points(d.delta, "+") for name in named for d in gain.parts[name]]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def _interval(d: Difference) -> str:
+    return f"{d.delta:+.2f} [{points(d.low)}, {points(d.high)}]"
+
+
+def counted(about: Mapping[str, Asked]) -> str:
+    """How many rows ask with a training prompt, in words."""
+    parts = [f"{len(it.prompts)} of {len(it.units)} {it.title} rows" for it in about.values() if it.prompts]
+    return " and ".join(parts) or "no row"
+
+
+def page(run: Path) -> tuple[str, str]:
+    """wordings.json and wordings.md."""
+    about, found = asked(run), list(gains(run))
+    data: dict[str, Any] = {
+        "benchmarks": {
+            name: {"title": it.title, "units": len(it.units), "prompts": len(it.prompts), "items": it.items}
+            for name, it in about.items()
+        },
+        "gains": [
+            {
+                "row": gain.label,
+                "all": _numbers(gain.all),
+                "others": _numbers(gain.others),
+                "by_seed": [round(delta, 4) for delta in gain.by_seed],
+                "benchmarks": {
+                    name: {"prompts": _numbers(these), "others": _numbers(others)}
+                    for name, (these, others) in gain.parts.items()
+                },
+            }
+            for gain in found
+        ],
+    }
+    items = ", ".join(f"{it.title} {it.items}" for it in about.values() if it.items)
+    text = [
+        "# Gains by the wording of questions",
+        "",
+        f"{counted(about)} ask word for word with a prompt",
+        "that training uses. The average's difference to the base in points, with its 95 % interval: over",
+        "all rows, without those, and seed by seed without those; then the difference on those rows and on",
+        "the others, where a benchmark has both.",
+        "",
+        *split_table(found, about),
+        "",
+        "Beside these, instruction data is worded as the benchmarks are. Rows whose question occurs in it",
+        f"word for word, about another picture: {items or 'none'}.",
+        "Fine-tuning alone sees as much of that as STIC does.",
+        "",
+        "Written by `python -m bench.wordings` from scores.json and the embedded rows.",
+        "",
+    ]
+    return json.dumps(data, indent=1) + "\n", "\n".join(text)
+
+
+def _numbers(d: Difference) -> dict[str, Any]:
+    return {name: round(getattr(d, name), 4) for name in ("delta", "low", "high", "n", "p")}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Writes both files of each run, or checks them."""
+    stale = 0
+    for run in [Path(arg) for arg in argv if not arg.startswith("-")] or [POCKET]:
+        for name, text in zip(("wordings.json", "wordings.md"), page(run), strict=True):
+            if "--check" in argv:
+                stale += not (run / name).is_file() or (run / name).read_text(encoding="utf-8") != text
+            else:
+                (run / name).write_text(text, encoding="utf-8")
+    return int(stale > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
