@@ -11,6 +11,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+from bench import search
 from stic_eval import registry
 from stic_eval.report import runs
 from stic_eval.report.cells import points
@@ -29,7 +30,8 @@ __all__ = ["PAGE", "main", "page"]
 def page(before: str) -> str:
     """The page with its tables as they are now."""
     blocks = {
-        "methods": compared(), "departures": departures(), "results": measured(), "selfjudge": judged(),
+        "methods": compared(), "departures": departures(), "spaces": spaces(), "results": measured(),
+        "selfjudge": judged(), "counting": counting(),
     }  # fmt: skip
     for name, text in blocks.items():
         block = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
@@ -61,6 +63,28 @@ def departures() -> str:
         if "differs" in method.notes
     ]
     return "\n\n".join(textwrap.fill(line, 110, break_on_hyphens=False) for line in lines)
+
+
+def spaces() -> str:
+    """What `bench.search` tries for each method, with the embedded model's preset."""
+    rows = []
+    for name, space in search.SPACES.items():
+        own = search.preset(name)
+        for number, (path, values) in enumerate(space.items()):
+            texts = [f"**{value:g}**" if value == own[path] else f"{value:g}" for value in values]
+            rows.append([f"`{name}`" if not number else "", f"`{path}`", ", ".join(texts)])
+    return _table(("method", "path", "values, the preset's in bold"), rows)
+
+
+def counting() -> str:
+    """What SeVa's pairs teach about numbers."""
+    found = json.loads((RESULTS / "counting.json").read_text(encoding="utf-8"))
+    columns = {
+        "noise step": "step", "pairs": "pairs", "that count": "counting", "dispreferred larger": "larger",
+        "dispreferred 3 or 4": "three_or_four", "rows": "rows", "right before": "before",
+        "right after": "after", "too low before": "low_before", "too low after": "low_after",
+    }  # fmt: skip
+    return _table(tuple(columns), [[str(row[name]) for name in columns.values()] for row in found])
 
 
 def measured() -> str:

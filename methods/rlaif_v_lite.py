@@ -151,7 +151,8 @@ def even_lengths(made: Sequence[Made]) -> list[Made]:
         return [pair for pair, good, bad in sides if bad - good <= part * bad]
 
     def gap(pairs: Sequence[Made]) -> float:
-        good, bad = (sum(side) for side in zip(*map(lengths, pairs), strict=True))
+        sides = [lengths(pair) for pair in pairs]
+        good, bad = sum(good for good, _ in sides), sum(bad for _, bad in sides)
         return abs(good - bad) / max(1, bad)
 
     sets = [pairs for step in range(50) if (pairs := within(step / 50))]

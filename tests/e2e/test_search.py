@@ -1,0 +1,209 @@
+"""The search for steps and rates: one budget for all, validation rows alone, gone on with after a stop."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import search
+from stic_eval import config
+from stic_eval.errors import UserError
+from stic_eval.pocket import rows
+
+# Few and short; what is searched is left as it is.
+TINY = (
+    *(f"{name}.stage1.images=4" for name in ("stic", "positive_only")),
+    *(f"{name}.stage1.max_new_tokens=8" for name in ("stic", "positive_only")),
+    *(f"{name}.stage2.items=4" for name in ("stic", "positive_only", "sft")),
+    "seva.pairs.items=6", "sima.pairs.items=12", "csr.pairs.images=4", "csr.pairs.sentences=2",
+    "rlaif_v_lite.pairs.images=8", "rlaif_v_lite.pairs.temperature=1.2",
+    "rlaif_v_lite.pairs.length_filter=false", "lora.r=4", "lora.alpha=8", "dar.max_new_tokens=8",
+)  # fmt: skip
+Splits = list[str]
+
+
+@pytest.fixture
+def splits(monkeypatch: pytest.MonkeyPatch) -> Splits:
+    """Which rows of the embedded world have been read so far."""
+    read: Splits = []
+    whole: Callable[..., Any] = rows.benchmark_rows
+
+    def benchmark_rows(name: str, split: Any = "test") -> Any:
+        read.append(split)
+        return whole(name, split)
+
+    monkeypatch.setattr(rows, "benchmark_rows", benchmark_rows)
+    return read
+
+
+@pytest.fixture
+def found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a full search would write."""
+    monkeypatch.setenv("STIC_EVAL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(search, "OUT", tmp_path / "search.json")
+    return tmp_path / "search.json"
+
+
+def argv(folder: Path, *extra: str) -> list[str]:
+    options = [part for option in TINY for part in ("-o", option)]
+    small = ["--budget", "2", "--limit", "20", "--benchmarks", "chartqa", "--seed", "0"]
+    return [*small, "--output", str(folder), *options, *extra]
+
+
+def test_all_methods_are_searched_on_validation_rows_with_one_budget(
+    splits: Splits, found: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert search.main(argv(tmp_path / "out")) == 0
+    assert splits and set(splits) == {"val"}
+    done = [json.loads(line) for line in (tmp_path / "out" / "search.jsonl").read_text().splitlines()]
+    assert [row["method"] for row in done] == [name for name in search.SPACES for _ in range(2)]
+    for name in search.SPACES:
+        first, second = (row["settings"] for row in done if row["method"] == name)
+        assert first == search.preset(name) != second
+        assert second in list(search.points(name))
+    folders = [path for path in (tmp_path / "out").iterdir() if path.is_dir()]
+    assert len(folders) == 14
+    for folder in folders:
+        built = config.read_file(folder / "config.yaml")
+        assert built["rows"] == {"all": "pocket:val"} and built["limit"] == 20
+        own = next(row for row in done if folder.name == f"{row['method']}-{row['key'][:8]}")
+        for path, value in own["settings"].items():
+            options = built["method_options"][own["method"]]
+            for part in path.split("."):
+                options = options[part]
+            assert options == value
+        assert own["average"] == pytest.approx(average_of(folder, own["method"]))
+    shown = capsys.readouterr().out
+    assert [line.split(" | ")[0:2] for line in shown.splitlines() if line.startswith("| `")] == [
+        [f"| `{name}`", "2"] for name in search.SPACES
+    ]
+    assert not found.exists()  # it was no full search
+
+    # The same command computes nothing and says the same.
+    splits.clear()
+    before = (tmp_path / "out" / "search.jsonl").read_bytes()
+    assert search.main(argv(tmp_path / "out")) == 0
+    assert (splits, (tmp_path / "out" / "search.jsonl").read_bytes()) == ([], before)
+    assert capsys.readouterr().out == shown
+
+
+def average_of(folder: Path, method: str) -> float:
+    """What the run's own table says of the row that answers as the method does."""
+    shown = json.loads((folder / "table.json").read_text())["rows"]
+    dar = method in ("stic", "positive_only")
+    (row,) = [row for row in shown if row["label"] != "Baseline" and row["label"].endswith("+ DaR") == dar
+              and not row["label"].startswith("Baseline")]  # fmt: skip
+    return float(row["cells"]["chartqa"]["score"])
+
+
+def test_a_stopped_search_goes_on_with_what_it_has(
+    splits: Splits, found: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    averages = iter([50.0, 70.0, None, 60.0, 40.0])
+    ran: list[str] = []
+
+    def average(command: list[str], method: str, folder: Path) -> float | None:
+        ran.append(method)
+        return next(averages)
+
+    monkeypatch.setattr(search, "_average", average)
+    wanted = search.Search(methods=("seva", "sima"), budget=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(search, "append_jsonl", stopping(after=1))
+        with pytest.raises(KeyboardInterrupt):
+            search.run(wanted, tmp_path)
+    assert ran == ["seva", "seva"]
+    # The second of SeVa was not written down. The first of SIMA fails, and is tried again.
+    trials = search.run(wanted, tmp_path)
+    assert [trial.average for trial in trials] == [50.0, None, 60.0, 40.0]
+    best = search.best(trials, "sima")
+    assert best is not None and best.average == 60.0
+    assert ran == ["seva", "seva", "seva", "sima", "sima"]
+    assert search.table(trials)[2].startswith("| `seva` | 2 | 50.0 | 50.0 |")
+
+
+def stopping(after: int) -> Callable[..., None]:
+    """Writing that is interrupted behind so many lines."""
+    written: list[Any] = []
+
+    def append(path: Path, lines: Any) -> None:
+        if len(written) == after:
+            raise KeyboardInterrupt
+        written.append(lines)
+        WRITE(path, lines)
+
+    return append
+
+
+WRITE = search.append_jsonl
+
+
+def test_the_highest_validation_average_is_chosen_and_a_full_search_is_written_down(
+    found: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def average(command: list[str], method: str, folder: Path) -> float | None:
+        assert command[-2:] == ["-o", "rows=pocket:val"]
+        rate = next(part for part in command if ".learning_rate=" in part)
+        return 100 - abs(float(rate.partition("=")[2]) - 3e-4)
+
+    monkeypatch.setattr(search, "_average", average)
+    assert search.main(["--output", str(tmp_path / "out")]) == 0
+    written = json.loads(found.read_text())
+    assert (written["rows"], written["budget"], written["seeds"]) == ("pocket:val", 8, [0, 1])
+    for name in search.SPACES:
+        own = [trial for trial in written["trials"] if trial["method"] == name]
+        assert len(own) == len({json.dumps(trial["settings"]) for trial in own}) == 8
+        trials = [search.Trial(**trial) for trial in own]
+        best = search.best(trials, name)
+        assert best is not None and best.average == max(trial["average"] for trial in own)
+
+
+def test_a_configuration_that_fails_is_never_chosen() -> None:
+    trials = [search.Trial("sft", {"a": n}, average) for n, average in enumerate([None, 3.0, None, 5.0, 5.0])]
+    best = search.best(trials, "sft")
+    assert best is not None and best.settings == {"a": 3}
+    assert search.best(trials[:1], "sft") is None
+    assert "failed" in search.table(trials[:1])[2]
+
+
+@pytest.mark.parametrize("name", search.SPACES)
+def test_every_space_has_the_preset_and_as_many_points_as_the_budget(name: str) -> None:
+    found = search.configurations(name, search.BUDGET)
+    assert found[0] == search.preset(name)
+    assert len({json.dumps(one) for one in found}) == search.BUDGET
+    assert all(one in list(search.points(name)) for one in found)
+    assert search.configurations(name, 3) == found[:3]
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        (["-o", "rows=pocket"], "its own rows"),
+        (["-o", "rows.chartqa=pocket"], "its own rows"),
+        (["--budget", "99"], "between 1 and"),
+        (["--methods", "stik"], 'did you mean "stic"'),
+    ],
+)
+def test_what_a_search_cannot_do_is_refused(
+    extra: list[str], said: str, splits: Splits, found: Path, capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    assert search.main(argv(tmp_path / "out", *extra)) == 2
+    assert said in capsys.readouterr().err
+    assert splits == []
+
+
+def test_a_run_that_read_other_rows_ends_the_search(
+    found: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Even if a command were put together wrongly, no number would come of it."""
+    command = ["run", "--method", "baseline", "--benchmarks", "chartqa", "--limit", "1", "--quiet"]
+    with pytest.raises(Exception, match="was run on the rows"):
+        search._average([*command, "-o", "rows=pocket"], "baseline", tmp_path / "other")
+    with pytest.raises(UserError, match="did not begin"):
+        search._average([*command, "-o", "rows=nowhere"], "baseline", tmp_path / "none")
