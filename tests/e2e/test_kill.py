@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,10 @@ MOMENTS: tuple[int | str, ...] = (
 
 
 def table(run: Path) -> Any:
-    return json.loads((run / "table.json").read_text())
+    """The table but for the seconds that training took."""
+    found = json.loads((run / "table.json").read_text())
+    found["notes"] = [re.sub(r", [\d,]+ s\b", "", note) for note in found["notes"]]
+    return found
 
 
 def answers(run: Path) -> dict[str, list[Any]]:
