@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import textwrap
 from pathlib import Path
 
 from stic_eval import registry
@@ -27,7 +28,10 @@ __all__ = ["PAGE", "main", "page"]
 
 def page(before: str) -> str:
     """The page with its tables as they are now."""
-    for name, text in (("methods", compared()), ("results", measured()), ("selfjudge", judged())):
+    blocks = {
+        "methods": compared(), "departures": departures(), "results": measured(), "selfjudge": judged(),
+    }  # fmt: skip
+    for name, text in blocks.items():
         block = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         assert block.search(before), name
         parts = block.split(before)
@@ -46,6 +50,17 @@ def _row(method: Method) -> list[str]:
     notes = [method.notes.get(name, "–") for name in ("preferred", "dispreferred", "training", "reads")]
     answers = {"direct": "directly", "describe_and_respond": "describes first"}[solver]
     return [f"`{method.name}`", *notes, answers, method.paper or "–"]
+
+
+def departures() -> str:
+    """In what each method differs from its paper, and where that was read."""
+    methods = [registry.methods().get(name) for name in ORDER]
+    lines = [
+        f"**{method.title}** ({method.notes['source']}): {method.notes['differs']}."
+        for method in methods
+        if "differs" in method.notes
+    ]
+    return "\n\n".join(textwrap.fill(line, 110, break_on_hyphens=False) for line in lines)
 
 
 def measured() -> str:

@@ -69,6 +69,27 @@ Perception LM, Kimi K2.5 and Molmo 2, among others.
 
 Where torchvision is installed, transformers resizes images with it rather than with Pillow. That moves
 pixels a little, and now and then an answer: compare runs that were made with one of the two.
+
+## Models that think
+
+What stands between `<think>` and `</think>` is no part of an answer: records keep it under `thinking`, and
+nothing is scored, judged, described or trained by it. The same is true of `◁think▷` (Kimi-VL), `[THINK]`
+(Magistral) and `<|channel>thought` (Gemma 4). What GLM puts between `<answer>` or `<|begin_of_box|>` tags is
+its answer. Tags that are special tokens are kept where others are dropped. Where the chat template has
+written the opening tag (Qwen3-VL-Thinking), only the closing one comes, and that will do; a server's
+`reasoning_content`, or `reasoning`, is taken as it is. `stic-eval score` reads answers in the same way.
+
+A text that ends before the thinking does is no answer: it is unscored, counted under the table, and the
+command ends with exit code 3. In self-training it makes no pair and no description.
+
+- `thinking.max_new_tokens` (default 0) is added to the bound of every answer. There is one bound for both, in
+  this process as at a server: what is not thought is left for the answer.
+- `thinking.tags`: pairs of tags, e.g. `[["<think>", "</think>"]]`; `[]` takes all text for the answer, as
+  tasks want it that score the tags.
+- `thinking.answer_tags`: pairs around the answer. Where one pair stands there, what is in it is the answer.
+- `thinking.opened` (default false): every prompt opens the thinking. A model in this process shows that
+  itself. Of a server, and in a file of answers, it is concluded: where some answers only close a tag, those
+  without any (at a server: those that ran into their bound) are cut thinking. Where none closes one, say it.
 """
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
-from stic_eval.evals.benchmark import Benchmark, Departure, HubData, Layout
+from stic_eval.evals.benchmark import Benchmark, Departure, HubData, HubId, Layout
 from stic_eval.evals.columns import FilledNumber, FilledText, Number, Text
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.evals.scoring.relaxed import relaxed_match, strict_match
@@ -118,6 +118,8 @@ def _layout(name: str, folder: str) -> Layout:
     return Layout(name, files, f"{folder}/png", _join)
 
 
+# The data set has moved to another organisation, which keeps its commits.
+COMMIT = "9e63b7df1592a1c2158e735cc1725454aef0d6d9"
 LAYOUTS = (
     _layout("ChartQA's own files", "test"),
     _layout("ChartQA's repository", "ChartQA Dataset/test"),
@@ -173,7 +175,11 @@ def vary(options: Options) -> Benchmark:
         title="ChartQA",
         version=2,
         source=HubData(
-            "lmms-lab/ChartQA", "test", revision="9e63b7df1592a1c2158e735cc1725454aef0d6d9", rows=2500
+            "lmms-lab-encoder/ChartQA",
+            "test",
+            revision=COMMIT,
+            rows=2500,
+            former=(HubId("lmms-lab/ChartQA", COMMIT),),
         ),
         to_sample=to_sample,
         generation=Generation(max_new_tokens=128),

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
 
 from stic_eval.evals import official, verdicts
-from stic_eval.evals.benchmark import Benchmark, Departure, Grader, HubData, Judging, Layout
+from stic_eval.evals.benchmark import Benchmark, Departure, Grader, HubData, HubId, Judging, Layout
 from stic_eval.evals.columns import FilledText, Number, Text
 from stic_eval.evals.judge import rule_score, unjudged
 from stic_eval.evals.scoring.aggregate import summarize
@@ -29,7 +29,8 @@ class Options(BaseModel):
     """What may be chosen.
 
     Attributes:
-        protocol: `llava`: 1,024 new tokens; `lmms`: 4,096. The prompt is the bare question under both.
+        protocol: `llava`: 1,024 new tokens; `lmms`: 4,096, and the answer ends before
+            `ASSISTANT:`. The prompt is the bare question under both.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -185,6 +186,8 @@ def _join(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterable[Mapping
     return joined
 
 
+# The data set has moved to another organisation, which keeps its commits.
+COMMIT = "2c88d835d509b1372066db42ab7799255dbe9da2"
 LAYOUTS = (
     Layout(
         "LLaVA's own files",
@@ -236,13 +239,14 @@ def vary(options: Options) -> Benchmark:
         title="LLaVA-Bench",
         version=3,
         source=HubData(
-            "lmms-lab/llava-bench-in-the-wild",
+            "lmms-lab-encoder/llava-bench-in-the-wild",
             "train",
-            revision="2c88d835d509b1372066db42ab7799255dbe9da2",
+            revision=COMMIT,
             rows=60,
+            former=(HubId("lmms-lab/llava-bench-in-the-wild", COMMIT),),
         ),
         to_sample=to_sample,
-        generation=Generation(max_new_tokens=4096 if lmms else 1024),
+        generation=Generation(max_new_tokens=4096 if lmms else 1024, stop=("ASSISTANT:",) if lmms else ()),
         score=score,
         aggregate=summarize,
         protocol=f"{who}: bare question; the judge's points relative to the reference answer's",

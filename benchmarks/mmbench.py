@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from stic_eval.evals.benchmark import Benchmark, Departure, HubData
+from stic_eval.evals.benchmark import Benchmark, Departure, HubData, HubId
 from stic_eval.evals.columns import FilledText, Text
 from stic_eval.evals.judge import is_pocket
 from stic_eval.evals.matcher import MATCHING
@@ -35,6 +35,8 @@ from stic_eval.types import Generation, Record, Sample, Score, Summary
 SUFFIX = "Answer with the option's letter from the given choices directly."
 LMMS_OPTIONS = "There are several options:"
 ROTATION = 1_000_000
+# The data set has moved to another organisation, which keeps its commits.
+COMMIT = "56ba1af8954932c4804bd3f522e05ed96e63b654"
 LETTERS = "ABCD"
 
 # The second level of the ability taxonomy, as the paper's table 7 abbreviates it.
@@ -55,7 +57,8 @@ class Options(BaseModel):
 
     Attributes:
         protocol: `llava`: hint, question and options on lines of their own; `lmms`: hint and question
-            in one line, and `There are several options:` before them. Answers are read alike.
+            in one line, `There are several options:` before them, and the answer ends before `ASSISTANT:`.
+            Answers are read alike.
         evaluation: `circular`: a question is right if it is under every rotation, which is what
             the paper reports; `vanilla`: every question is asked once, with the options as
             they come first, and the score is the accuracy.
@@ -204,10 +207,10 @@ DEPARTURES = (
 
 def vary(options: Options) -> Benchmark:
     """The benchmark under a protocol and a way of evaluation."""
-    vanilla = options.evaluation == "vanilla"
+    lmms, vanilla = options.protocol == "lmms", options.evaluation == "vanilla"
     prompt = (
         "lmms-eval: hint and question, `There are several options:`"
-        if options.protocol == "lmms"
+        if lmms
         else "LLaVA-1.5: hint, question, options"
     )
     return Benchmark(
@@ -215,14 +218,15 @@ def vary(options: Options) -> Benchmark:
         title="MMBench",
         version=2,
         source=HubData(
-            "lmms-lab/MMBench",
+            "lmms-lab-encoder/MMBench",
             "dev",
             name="en",
-            revision="56ba1af8954932c4804bd3f522e05ed96e63b654",
+            revision=COMMIT,
             rows=1164 if vanilla else 4329,
+            former=(HubId("lmms-lab/MMBench", COMMIT),),
         ),
         to_sample=partial(to_sample, protocol=options.protocol),
-        generation=Generation(max_new_tokens=1024),
+        generation=Generation(max_new_tokens=1024, stop=("ASSISTANT:",) if lmms else ()),
         score=score,
         aggregate=summarize if vanilla else aggregate,
         protocol=f"{prompt}, letter asked for; {options.evaluation} accuracy, unread is wrong",

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
 
 from stic_eval.evals import official, verdicts
-from stic_eval.evals.benchmark import Benchmark, Departure, Grader, HubData, Judging, Layout
+from stic_eval.evals.benchmark import Benchmark, Departure, Grader, HubData, HubId, Judging, Layout
 from stic_eval.evals.columns import FilledNumber, FilledText, Number
 from stic_eval.evals.judge import is_pocket, rule_score, unjudged
 from stic_eval.evals.scoring.aggregate import summarize
@@ -173,6 +173,8 @@ def _join(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterable[Mapping
     ]
 
 
+# The data set has moved to another organisation, which keeps its commits.
+COMMIT = "b310d12d0d9e765db953da28a7ef7ff43620dc83"
 LAYOUTS = (
     Layout("the authors' files and LLaVA's eval layout", {"questions": "mm-vet.json"}, "images", _join),
 )
@@ -217,7 +219,11 @@ def vary(options: Options) -> Benchmark:
         title="MM-Vet",
         version=3,
         source=HubData(
-            "lmms-lab/MMVet", "test", revision="b310d12d0d9e765db953da28a7ef7ff43620dc83", rows=218
+            "lmms-lab-encoder/MMVet",
+            "test",
+            revision=COMMIT,
+            rows=218,
+            former=(HubId("lmms-lab/MMVet", COMMIT),),
         ),
         to_sample=partial(to_sample, preamble=LMMS_PREAMBLE) if lmms else to_sample,
         generation=Generation(max_new_tokens=1024),

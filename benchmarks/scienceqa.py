@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from stic_eval.evals.benchmark import Benchmark, Departure, HubData, Layout
+from stic_eval.evals.benchmark import Benchmark, Departure, HubData, HubId, Layout
 from stic_eval.evals.columns import FilledText, Number, Text
 from stic_eval.evals.judge import is_pocket
 from stic_eval.evals.matcher import MATCHING
@@ -174,6 +174,8 @@ def _with_path(row: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**row, "image": f"{row['id']}/{row['image']}" if row["image"] else None}
 
 
+# The data set has moved to another organisation, which keeps its commits.
+COMMIT = "69dd4d6b67373d38f96a5badd5d24d0eb5bcdc50"
 LAYOUTS = (
     Layout(
         "LLaVA's eval layout",
@@ -209,11 +211,12 @@ def vary(options: Options) -> Benchmark:
     """The benchmark under a protocol and on a part of the questions."""
     lmms, full = options.protocol == "lmms", options.subset == "full"
     source = HubData(
-        "lmms-lab/ScienceQA",
+        "lmms-lab-encoder/ScienceQA",
         "test",
         name="ScienceQA-FULL" if full else "ScienceQA-IMG",
-        revision="69dd4d6b67373d38f96a5badd5d24d0eb5bcdc50",
+        revision=COMMIT,
         rows=4241 if full else 2017,
+        former=(HubId("lmms-lab/ScienceQA", COMMIT),),
     )
     return Benchmark(
         name="scienceqa",

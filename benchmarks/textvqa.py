@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
-from stic_eval.evals.benchmark import Benchmark, Departure, HubData, Layout
+from stic_eval.evals.benchmark import Benchmark, Departure, HubData, HubId, Layout
 from stic_eval.evals.columns import FilledText, Number, Text
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.evals.scoring.vqa import evalai, vqa_accuracy
@@ -49,7 +49,8 @@ class Options(BaseModel):
 
     Attributes:
         protocol: `llava`: the question with the row's OCR tokens, 128 new tokens; `lmms`: without them,
-            1,024 new tokens, which is what lmms-eval's LLaVA takes where a task sets no bound.
+            1,024 new tokens, which is what lmms-eval's LLaVA takes where a task sets no bound, and the answer
+            ends before `ASSISTANT:`.
         ocr: Whether the prompt has the OCR tokens. Left out, it is as the protocol has it, and rows of a
             file without the column (VLMEvalKit's) are asked without; `true` refuses such rows.
     """
@@ -157,6 +158,8 @@ def _authors(tables: Mapping[str, _Rows]) -> Iterable[Mapping[str, Any]]:
     return [{**row, "image": f"{row['image_id']}.jpg"} for row in tables["annotations"]]
 
 
+# The data set has moved to another organisation, which keeps its commits.
+COMMIT = "9c0699cd19768ac5ab97568f6b3cbac4c0062884"
 _ANNOTATIONS = "TextVQA_0.5.1_val.json"
 LAYOUTS = (
     Layout(
@@ -198,10 +201,14 @@ def vary(options: Options) -> Benchmark:
         title="TextVQA",
         version=2,
         source=HubData(
-            "lmms-lab/textvqa", "validation", revision="9c0699cd19768ac5ab97568f6b3cbac4c0062884", rows=5000
+            "lmms-lab-encoder/textvqa",
+            "validation",
+            revision=COMMIT,
+            rows=5000,
+            former=(HubId("lmms-lab/textvqa", COMMIT),),
         ),
         to_sample=partial(to_sample, protocol=options.protocol, ocr=options.ocr),
-        generation=Generation(max_new_tokens=1024 if lmms else 128),
+        generation=Generation(max_new_tokens=1024 if lmms else 128, stop=("ASSISTANT:",) if lmms else ()),
         score=score,
         aggregate=summarize,
         protocol=(

@@ -1,11 +1,12 @@
-"""CSR: Calibrated Self-Rewarding (Zhou et al., NeurIPS 2024, arXiv 2405.14622).
+"""CSR: Calibrated Self-Rewarding (Zhou et al., NeurIPS 2024, arXiv 2405.14622), as its code has it.
 
 For each image v and prompt x, answers grow sentence by sentence. In each step, for each path:
     candidates s ~ model(v, x, path), each the next sentence
-    r(s) = (1 - w) rank(log p(s | v, x, path)) + w rank(fit(v, s)), w = 0.9, fit the image-text similarity;
-      ranks are among the candidates of one image, scaled to [0, 1]
-    go on with the paths that are best and with those that are worst by the mean r of their sentences
-  At the end the best path is preferred, the worst dispreferred; an adapter is trained on the pairs by DPO.
+    c(s) = (1 - w) rank(log p(s | v, x, path)) + w rank(fit(v, s)), w = 0.9, log p a token's mean, fit the
+      image-text similarity; a rank is the place among the path's candidates, best first, over their number
+    go on with the likeliest paths of the image and with the least likely, by log p added up
+  Of all answers of an image the one with the lowest c is preferred, the one with the highest dispreferred, c
+  the sum over the sentences by one more than there are; an adapter is trained on the pairs by DPO.
   The next of several iterations goes on from that adapter, which is its reference as well.
 
 Candidates are sampled, where the paper has diverse beams. It merges each adapter into the weights and trains
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -33,10 +34,11 @@ class Pairs(DifferentPairs, Describing):
     """How pairs are made.
 
     Attributes:
-        images: Unlabeled images, from the front (paper: 12.9k prompts about images of MSCOCO train2014).
+        images: Unlabeled images, from the front (the released prompts are about 12,856 of MSCOCO train2014).
         fraction: Part of these images.
         candidates: Next sentences that are sampled for each path.
-        keep: Paths that are gone on with at each end, the best and the worst.
+        keep_best: Paths that are gone on with at the likely end, where there are as many as candidates.
+        keep_worst: And at the unlikely end.
         sentences: Of an answer at most.
         weight: w, of the image-text similarity.
         scorer: Of the similarity: `clip`, a CLIP model, as in the paper; `own`, the model itself.
@@ -44,23 +46,24 @@ class Pairs(DifferentPairs, Describing):
         max_new_tokens: Bound on a sentence.
     """
 
-    images: int = Field(default=12_900, ge=1)
+    images: int = Field(default=12_856, ge=1)  # released code
     fraction: float = Field(default=1.0, gt=0, le=1)
-    candidates: int = Field(default=5, ge=1)  # paper: 5 beams
-    keep: int = Field(default=1, ge=1)
+    candidates: int = Field(default=5, ge=1)  # paper and released code: 5 beams
+    keep_best: int = Field(default=1, ge=1)  # released code
+    keep_worst: int = Field(default=2, ge=1)  # released code
     sentences: int = Field(default=8, ge=1)
-    weight: float = Field(default=0.9, ge=0, le=1)  # paper
+    weight: float = Field(default=0.9, ge=0, le=1)  # paper and released code
     scorer: Literal["clip", "own"] = "clip"
-    clip: str = "openai/clip-vit-large-patch14-336"
+    clip: str = "openai/clip-vit-large-patch14-336"  # released code
     temperature: float = Field(default=1.0, gt=0)
-    max_new_tokens: int = Field(default=128, ge=1)
+    max_new_tokens: int = Field(default=70, ge=1)  # released code
 
 
 class Training(PreferenceTraining):
-    """DPO; the paper's rates."""
+    """DPO; the released script's rates."""
 
     learning_rate: float = Field(default=1e-7, gt=0)
-    batch_size: int = Field(default=4, ge=1)  # not from the paper: as STIC's first stage
+    batch_size: int = Field(default=1, ge=1)  # on each GPU there
 
 
 class CsrConfig(BaseModel):
@@ -76,17 +79,24 @@ class CsrConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Path:
-    """An answer so far: its image's number, its text, its sentences' rewards, whether it has ended."""
+    """An answer so far.
+
+    Attributes:
+        image: Its image's number.
+        text: What it says.
+        costs: Of its sentences, c above.
+        score: Their log-probabilities a token in nats, added up.
+    """
 
     image: int
     text: str = ""
-    rewards: tuple[float, ...] = ()
-    ended: bool = False
+    costs: tuple[float, ...] = ()
+    score: float = 0.0
 
     @property
-    def reward(self) -> float:
-        """Mean over its sentences."""
-        return sum(self.rewards) / max(1, len(self.rewards))
+    def cost(self) -> float:
+        """Sum over its sentences by one more than there are: the released code counts the prompt as well."""
+        return sum(self.costs) / (len(self.costs) + 1)
 
 
 # A path, a sentence that it might go on with (with the blank before it), and whether the answer ends there.
@@ -98,25 +108,27 @@ def make_pairs(making: Making, how: Pairs) -> Iterator[Made]:
     if how.scorer == "clip":
         making.image_text([], how.clip)  # a wrong name is told before hours of work
     prompts = [making.random("csr", i.sha256).choice(making.prompts["plain"]) for i in making.images]
-    paths = [[Path(number)] for number in range(len(making.images))]
+    growing = [[Path(number)] for number in range(len(making.images))]
+    answers: list[list[Path]] = [[] for _ in making.images]
     for step in range(how.sentences):
-        growing = [path for own in paths for path in own if not path.ended]
-        found = candidates(making, prompts, growing, how, step)
-        paths = [[path for path in own if path.ended] for own in paths]
-        # Where the model says no more the path ends as it is: nothing is likelier than no words. An answer
-        # without any is none.
-        ends = [replace(path, ended=True) for path, sentence, _ in found if path.text and not sentence]
+        found = candidates(making, prompts, [path for own in growing for path in own], how, step)
+        for path, sentence, _ in found:
+            # Where the model says no more the path ends as it is: nothing is likelier than no words. An
+            # answer without any is none.
+            if path.text and not sentence:
+                answers[path.image].append(path)
         found = [one for one in found if one[1]]
-        for (path, sentence, ended), reward in zip(found, rewards(making, prompts, found, how), strict=True):
-            ends.append(Path(path.image, path.text + sentence, (*path.rewards, reward), ended))
-        for grown in ends:
-            paths[grown.image].append(grown)
-        paths = [at_the_ends(own, how.keep) for own in paths]
-    for image, prompt, own in zip(making.images, prompts, paths, strict=True):
-        if len(own) < 2:
+        grown: list[list[Path]] = [[] for _ in making.images]
+        for (_, _, ended), path in zip(found, graded(making, prompts, found, how), strict=True):
+            # An answer that the bound on sentences cuts is one of them.
+            (answers if ended or step == how.sentences - 1 else grown)[path.image].append(path)
+        growing = [at_the_ends(own, how) for own in grown]
+    for image, prompt, own in zip(making.images, prompts, answers, strict=True):
+        order = sorted(own, key=lambda path: (path.cost, path.text))
+        if len(order) < 2:
             making.dropped["with fewer than two answers"] += 1
         else:
-            yield Made(image, prompt, own[0].text, own[-1].text, "worst path")
+            yield Made(image, prompt, order[0].text, order[-1].text, "worst path")
 
 
 def candidates(
@@ -142,38 +154,43 @@ def candidates(
     return list(found.values())
 
 
-def rewards(making: Making, prompts: Sequence[str], found: Sequence[Candidate], how: Pairs) -> list[float]:
-    """(1 - w) rank(log p) + w rank(fit), ranks among the candidates of one image."""
+def graded(making: Making, prompts: Sequence[str], found: Sequence[Candidate], how: Pairs) -> list[Path]:
+    """The paths that candidates make, with their costs: ranks are among the candidates of one path."""
     images = [making.images[path.image] for path, _, _ in found]
     asked = [
         (question(prompts[path.image], image, how, begun=path.text), sentence)
         for image, (path, sentence, _) in zip(images, found, strict=True)
     ]
-    logps = [likelihood.logp for likelihood in making.likelihoods(asked, "score sentences")]
+    logps = [one.logp / max(1, one.n_tokens) for one in making.likelihoods(asked, "score sentences")]
     shown = [(image, sentence.strip()) for image, (_, sentence, _) in zip(images, found, strict=True)]
     fits = making.image_text(shown, how.clip if how.scorer == "clip" else None)
-    together: dict[int, list[int]] = defaultdict(list)
+    together: dict[Path, list[int]] = defaultdict(list)
     for index, (path, _, _) in enumerate(found):
-        together[path.image].append(index)
-    totals = [0.0] * len(found)
+        together[path].append(index)
+    costs = [0.0] * len(found)
     for own in together.values():
         for values, weight in ((logps, 1 - how.weight), (fits, how.weight)):
             for index, rank in zip(own, ranks([values[index] for index in own]), strict=True):
-                totals[index] += weight * rank
-    return totals
+                costs[index] += weight * rank
+    return [
+        Path(path.image, path.text + sentence, (*path.costs, cost), path.score + logp)
+        for (path, sentence, _), cost, logp in zip(found, costs, logps, strict=True)
+    ]
 
 
 def ranks(values: Sequence[float]) -> list[float]:
-    """Places in ascending order, scaled to [0, 1]; equal values share the middle of theirs."""
+    """Places from the highest value on, over their number; equal values share the middle of theirs."""
     from scipy.stats import rankdata
 
-    return [(rank - 1) / max(1, len(values) - 1) for rank in rankdata(values).tolist()]
+    return [rank / len(values) for rank in rankdata([-value for value in values]).tolist()]
 
 
-def at_the_ends(paths: Sequence[Path], keep: int) -> list[Path]:
-    """The best and the worst paths, so many of each, the best first."""
-    order = sorted(paths, key=lambda path: (-path.reward, path.text))
-    return order if len(order) <= 2 * keep else order[:keep] + order[-keep:]
+def at_the_ends(paths: Sequence[Path], how: Pairs) -> list[Path]:
+    """What is gone on with: the likeliest paths and the least likely; all if there are few."""
+    order = sorted(paths, key=lambda path: (-path.score, path.text))
+    if len(order) < how.candidates or len(order) <= how.keep_best + how.keep_worst:
+        return order
+    return order[: how.keep_best] + order[-how.keep_worst :]
 
 
 def plan(config: CsrConfig, data: Data) -> Plan:
@@ -181,10 +198,11 @@ def plan(config: CsrConfig, data: Data) -> Plan:
     how = config.pairs
     images = share(how.images, how.fraction, len(data.images))
     rows = min(images, len(data.images))
-    asked = rows * (1 + 2 * how.keep * (how.sentences - 1)) * how.candidates
+    most = max(how.keep_best + how.keep_worst, how.candidates - 1)  # paths that go on, of an image
+    asked = rows * (1 + most * (how.sentences - 1)) * how.candidates
 
     pairs = partial(
-        stages.made_pairs, make_pairs, Pairs, how, data, version=2, images=images, rows=rows,
+        stages.made_pairs, make_pairs, Pairs, how, data, version=3, images=images, rows=rows,
         generations=asked, roles=("plain",) if how.scorer == "clip" else ("plain", "step_by_step"),
     )  # fmt: skip
     adapter = stages.rounds(
@@ -200,6 +218,14 @@ NOTES = {
     "training": "DPO, several iterations",
     "reads": "images",
     "differs": "candidates are sampled, each beyond its sentence's end, where the paper searches diverse "
-    "beams; iterations go on from the adapter, without merging",
+    "beams (5 groups, penalty 3); equal ones count once. Of the likelihood the token's mean is ranked, "
+    "without that penalty. An answer ends where the model ends it, or with its 8th sentence; in the released "
+    "code with 1,024 characters, prompt included, and sentences are cut at every full stop. That code also "
+    "drops candidates below four characters, with symbols of other scripts, or with many repetitions. "
+    "Prompts are those of the prompt set, not its own eleven. The batch size is that of all GPUs together; "
+    "the released script has 1 on each GPU and does not say how many, and puts rows of like length together. "
+    "Iterations go on from the adapter, "
+    "without merging",
+    "source": "github.com/YiyangZhou/CSR, inference_csr/ and scripts/run_train.sh",
 }
 method = Method("csr", "CSR", plan, CsrConfig, PAPER, NOTES)

@@ -3,9 +3,11 @@
 For each image v and prompt x:
     y_1 ... y_n ~ model(v, x)
     each answer is split into claims, by the model itself
-    a claim c is wrong if p(no | v, "is c right?") > p(yes | v, "is c right?"), by the model itself
-    the answer with fewest wrong claims is preferred, the one with most dispreferred, if these differ
-  and train an adapter by DPO. The next of several iterations goes on from that adapter.
+    a claim c is wrong unless p(yes | v, "is c right?") > p(no | v, "is c right?"), by the model itself
+    of all pairs of answers that differ in how many of their claims are wrong, up to two are drawn; the answer
+    with fewer is preferred
+  Pairs whose preferred answer is much shorter are dropped, as many as brings the mean lengths of both sides
+  nearest to each other; then an adapter is trained by DPO. The next of several iterations goes on from it.
 
 "Lite", for here one model does all of it. In the paper another one splits and turns claims into
 questions, and a stronger one may judge them.
@@ -13,8 +15,9 @@ questions, and a stronger one may judge them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import combinations
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -41,6 +44,8 @@ class Pairs(DifferentPairs, Describing):
         images: Unlabeled images, from the front.
         fraction: Part of these images.
         samples: Answers to each prompt.
+        per_image: Pairs of an image at most, drawn at random from those whose answers differ.
+        length_filter: Whether pairs are dropped that teach to be short, see `even_lengths`.
         split: Who splits an answer into claims: the `model`, by `split_prompt`, one claim a line; or its
             `sentences` are the claims.
         split_prompt: Has {answer} in it.
@@ -48,10 +53,13 @@ class Pairs(DifferentPairs, Describing):
         verdicts: The answers for right and wrong whose probabilities are compared.
     """
 
-    images: int = Field(default=6000, ge=1)  # not from the paper: as STIC
+    images: int = Field(default=6000, ge=1)  # the released code does not state it: as STIC
     fraction: float = Field(default=1.0, gt=0, le=1)
-    samples: int = Field(default=10, ge=2)  # paper
-    temperature: float = Field(default=0.7, gt=0)  # paper
+    samples: int = Field(default=10, ge=2)  # paper and released code
+    per_image: int = Field(default=2, ge=1)  # released code
+    length_filter: bool = True  # released code
+    temperature: float = Field(default=0.7, gt=0)  # paper and released code
+    max_new_tokens: int = Field(default=512, ge=1)  # released code
     split: Literal["model", "sentences"] = "model"
     split_prompt: str = SPLIT
     check_prompt: str = CHECK
@@ -59,26 +67,35 @@ class Pairs(DifferentPairs, Describing):
 
 
 class Training(PreferenceTraining):
-    """DPO."""
+    """DPO; the released script for LoRA."""
 
-    learning_rate: float = Field(default=5e-7, gt=0)  # not from the paper
-    batch_size: int = Field(default=8, ge=1)  # not from the paper
+    learning_rate: float = Field(default=1e-5, gt=0)  # 5e-7 where all weights are trained
+    batch_size: int = Field(default=8, ge=1)  # 1 on each GPU there; its scripts for data have 8
     epochs: int = Field(default=4, ge=1)  # paper
+    warmup_ratio: float = Field(default=0.05, ge=0, lt=1)
+    weight_decay: float = Field(default=0.01, ge=0)
+
+
+class Lora(LoraSettings):
+    """The released script for LoRA."""
+
+    r: int = Field(default=64, ge=1)
+    alpha: int = Field(default=16, ge=1)
 
 
 class RlaifConfig(BaseModel):
-    """The paper's hyperparameters, as far as they are known here."""
+    """The paper's hyperparameters, and the released script's."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     iterations: int = Field(default=4, ge=1)  # paper
     reference: Literal["previous", "base"] = "previous"
     pairs: Pairs = Pairs()
     training: Training = Training()
-    lora: LoraSettings = LoraSettings()  # not from the paper
+    lora: Lora = Lora()
 
 
 def make_pairs(making: Making, how: Pairs) -> Iterator[Made]:
-    """Samples, claims, verdicts; then for each image the answer with fewest wrong claims against most."""
+    """Samples, claims, verdicts; then pairs of answers with fewer and with more wrong claims."""
     asked, prompts = [], []
     for image in making.images:
         draw = making.random("rlaif_v", image.sha256)
@@ -98,15 +115,47 @@ def make_pairs(making: Making, how: Pairs) -> Iterator[Made]:
         for verdict in how.verdicts
     ]
     found = iter(making.likelihoods(checks, "check claims"))
-    wrong = {one: next(found).logp < next(found).logp for one in about}
+    wrong = {one: not next(found).logp > next(found).logp for one in about}
+    made: list[Made] = []
     for number, (image, prompt, own) in enumerate(zip(making.images, prompts, samples, strict=True)):
         # An answer that claims nothing has nothing wrong in it, and is no example of a good one.
         counts = {text: sum(wrong[number, claim] for claim in claims[text]) for text in own if claims[text]}
-        if len(set(counts.values())) < 2:
+        unlike = [
+            (good, bad) if counts[good] < counts[bad] else (bad, good)
+            for good, bad in combinations(sorted(counts), 2)
+            if counts[good] != counts[bad]
+        ]
+        if not unlike:
             making.dropped["with as many wrong claims in all answers"] += 1
-        else:
-            best, worst = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
-            yield Made(image, prompt, best, worst, "most wrong claims")
+        draw = making.random("rlaif_v pairs", image.sha256)
+        for good, bad in draw.sample(unlike, min(how.per_image, len(unlike))):
+            made.append(Made(image, prompt, good, bad, "more wrong claims"))
+    kept = even_lengths(made) if how.length_filter else made
+    if len(kept) < len(made):
+        making.dropped["dropped for a much shorter preferred answer"] += len(made) - len(kept)
+    yield from kept
+
+
+def even_lengths(made: Sequence[Made]) -> list[Made]:
+    """Pairs without those whose preferred answer is shorter by more than a share of the other.
+
+    Of the shares 0, 0.02, ... 0.98 the first is taken that brings the mean lengths of both sides, in words,
+    nearest to each other: the released code's filter against a liking for short answers.
+    """
+
+    def lengths(pair: Made) -> tuple[int, int]:
+        return len(pair.chosen.split()), len(pair.rejected.split())
+
+    def within(part: float) -> list[Made]:
+        sides = ((pair, *lengths(pair)) for pair in made)
+        return [pair for pair, good, bad in sides if bad - good <= part * bad]
+
+    def gap(pairs: Sequence[Made]) -> float:
+        good, bad = (sum(side) for side in zip(*map(lengths, pairs), strict=True))
+        return abs(good - bad) / max(1, bad)
+
+    sets = [pairs for step in range(50) if (pairs := within(step / 50))]
+    return min(sets, key=gap, default=[])
 
 
 def split(making: Making, texts: set[str], how: Pairs) -> Mapping[str, list[str]]:
@@ -126,11 +175,11 @@ def plan(config: RlaifConfig, data: Data) -> Plan:
     """In each iteration pairs by the last adapter, then preference training that goes on from it."""
     how = config.pairs
     images = share(how.images, how.fraction, len(data.images))
-    rows = min(images, len(data.images))
-    asked = rows * how.samples * (2 if how.split == "model" else 1)
+    shown = min(images, len(data.images))
+    asked = shown * how.samples * (2 if how.split == "model" else 1)
 
     pairs = partial(
-        stages.made_pairs, make_pairs, Pairs, how, data, version=2, images=images, rows=rows,
+        stages.made_pairs, make_pairs, Pairs, how, data, version=3, images=images, rows=shown * how.per_image,
         generations=asked, roles=("plain",),
     )  # fmt: skip
     adapter = stages.rounds(
@@ -141,10 +190,16 @@ def plan(config: RlaifConfig, data: Data) -> Plan:
 
 PAPER = "after Yu et al., RLAIF-V: Aligning MLLMs through Open-Source AI Feedback, 2024"
 NOTES = {
-    "preferred": "sample with fewest claims that the model itself holds wrong, by its p(no) > p(yes)",
-    "dispreferred": "sample with most",
+    "preferred": "sample with fewer claims that the model itself holds wrong, by its p(yes) <= p(no)",
+    "dispreferred": "sample with more, to the same prompt",
     "training": "DPO, several iterations",
     "reads": "images",
-    "differs": "one model samples, splits and judges; claims are checked as statements, not as questions",
+    "differs": "one model samples, splits and judges; in the paper others split, turn claims into questions "
+    "and judge. Claims are checked as statements, not as questions, by one casing of yes and no. Equal "
+    "samples count once, and one without a claim makes no pair. Prompts are those of the prompt set. "
+    "Iterations go on from the adapter, without merging, and from its end, where the paper picks the best "
+    "checkpoint by two benchmarks. The batch size is that of all GPUs together; the released script has 1 on "
+    "each",
+    "source": "github.com/RLHF-V/RLAIF-V, script/ and utils/",
 }
 method = Method("rlaif_v_lite", "RLAIF-V lite", plan, RlaifConfig, PAPER, NOTES)

@@ -57,16 +57,18 @@ class Pairs(DifferentPairs, Describing):
         judge_prompt: What the model is asked about its two answers; has {question}, {reference}, {first}
             and {second} in it.
         verdicts: What it says for the first and for the second; of several the last counts.
+        max_new_tokens: Bound on an answer.
         judge_max_new_tokens: Bound on a verdict.
     """
 
-    items: int = Field(default=5000, ge=1)  # not from the paper: as STIC's second stage
+    items: int = Field(default=5000, ge=1)  # the released code does not state it: as STIC's second stage
     fraction: float = Field(default=1.0, gt=0, le=1)
-    temperature: float = Field(default=0.8, gt=0)  # paper
-    top_p: float = Field(default=0.9, gt=0, le=1)  # paper
+    temperature: float = Field(default=0.8, gt=0)  # paper and released code
+    top_p: float = Field(default=0.9, gt=0, le=1)  # paper and released code
+    max_new_tokens: int = Field(default=1024, ge=1)  # released code
     judge_prompt: str = JUDGE
     verdicts: tuple[str, str] = ("[[1]]", "[[2]]")
-    judge_max_new_tokens: int = Field(default=256, ge=1)
+    judge_max_new_tokens: int = Field(default=4096, ge=1)  # released code
 
     @field_validator("judge_prompt")
     @classmethod
@@ -78,10 +80,10 @@ class Pairs(DifferentPairs, Describing):
 
 
 class Training(PreferenceTraining):
-    """DPO; the paper's rates."""
+    """DPO; the released script's rates."""
 
     learning_rate: float = Field(default=1e-7, gt=0)
-    batch_size: int = Field(default=4, ge=1)  # not from the paper: as STIC's first stage
+    batch_size: int = Field(default=1, ge=1)  # on each GPU there
     epochs: int = Field(default=3, ge=1)
 
 
@@ -161,6 +163,11 @@ NOTES = {
     "dispreferred": "the other",
     "training": "DPO",
     "reads": "instruction data",
-    "differs": "the judge's instructions are in our words",
+    "differs": "the judge's instructions are in our words. The two answers are shown in an order that is "
+    "drawn, so that a liking for one place is none for one way of decoding; the released code always shows "
+    "the sampled one first. Of an item the first question and answer are taken. The batch size is that of "
+    "all GPUs together; the released script has 1 on each GPU and does not say how many, and puts rows of "
+    "like length together",
+    "source": "github.com/umd-huang-lab/SIMA, llava/sima/ and scripts/run_dpo.sh",
 }
 method = Method("sima", "SIMA", plan, SimaConfig, PAPER, NOTES)

@@ -15,15 +15,23 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from stic_eval import layers, registry
+from stic_eval import layers, profiles, registry
 from stic_eval.errors import UserError
 from stic_eval.layers import preset_names, read_file, read_preset
-from stic_eval.settings import DarConfig, JudgeConfig, Limit, RunConfig, ServerConfig
-from stic_eval.variants import protocols, with_options
+from stic_eval.settings import (
+    DarConfig,
+    JudgeConfig,
+    Limit,
+    RunConfig,
+    ServerConfig,
+    ThinkingConfig,
+    TrainingConfig,
+)
+from stic_eval.variants import complete, protocols
 
 __all__ = [
-    "DarConfig", "JudgeConfig", "Limit", "RunConfig", "ServerConfig", "load", "preset_names", "read_file",
-    "read_preset",
+    "DarConfig", "JudgeConfig", "Limit", "RunConfig", "ServerConfig", "ThinkingConfig", "TrainingConfig",
+    "load", "of_the_run", "preset_names", "read_file", "read_preset",
 ]  # fmt: skip
 
 
@@ -49,13 +57,15 @@ def load(
     from_file = _by_name(read_file(file), f"--config {file}") if file else {}
     given = _by_name({key: value for key, value in (flags or {}).items() if value is not None}, "flags")
     pairs = [pair for item in overrides for pair in _split(item)]
-    direct = {path: value for path, value in pairs if path.split(".")[0] in RunConfig.model_fields}
+    direct = {path: value for path, value in pairs if of_the_run(path)}
     direct = _by_name(direct, "-o plugins")
     model = direct.get("model", given.get("model", from_file.get("model")))
     preset = preset or from_file.get("preset")
     named = model is not None or preset is not None
     preset = preset or ("pocket" if model in (None, "pocket") else None)
     shipped = _checked(read_preset(preset), f"preset {preset}") if preset else {}
+    if model not in (None, shipped.get("model")):
+        shipped.pop("conversation", None)  # how the preset's own model is asked; this may be another one
     merged = dict(shipped)
     if preset:
         merged["preset"] = preset
@@ -72,9 +82,10 @@ def load(
         layers.require(path, RunConfig, f"-o {path}")
         layers.put(merged, path, _long(path, value))
         _known_benchmarks(merged, f"-o {path}")
+    merged["conversation"] = profiles.read_template(merged.get("conversation") or {})
     config: RunConfig = _validate(RunConfig, merged, "")
     config = config.model_copy(update={"benchmarks": _all_benchmarks(config.benchmarks)})
-    _check_engine(config, given, named)
+    config = _check_engine(config, given, named)
     for path in direct:
         head, _, name = path.partition(".")
         if head == "benchmark_options" and name.partition(".")[0] not in config.benchmarks:
@@ -92,6 +103,15 @@ def load(
     files = registry.files(config.methods, config.benchmarks)
     done = {"method_options": complete, "benchmark_options": chosen, "plugins": tuple(map(str, files))}
     return config.model_copy(update=done)
+
+
+def of_the_run(path: str) -> bool:
+    """Whether an option's path is one of `RunConfig` rather than of a method.
+
+    Methods, too, may have settings below `training`, e.g. `training.learning_rate`.
+    """
+    head = path.partition(".")[0]
+    return head in RunConfig.model_fields and (head != "training" or layers.has(path, RunConfig))
 
 
 def _by_name(layer: dict[str, Any], where: str) -> dict[str, Any]:
@@ -141,9 +161,9 @@ def benchmarks(config: RunConfig) -> dict[str, dict[str, Any]]:
         known |= set(protocols(benchmark))
         if config.protocol in protocols(benchmark):
             options.setdefault("protocol", config.protocol)
-        with_options(benchmark, options)
-        if benchmark.options is not None:
-            found[name] = benchmark.options.model_validate(options).model_dump(mode="json")
+        chosen = complete(benchmark, options)
+        if benchmark.options is not None or chosen:
+            found[name] = chosen
     if config.protocol is not None and config.protocol not in known:
         names = ", ".join(sorted(known)) or "none"
         raise UserError(f"--protocol {config.protocol}: none of the benchmarks has it (there is {names})")
@@ -157,8 +177,11 @@ _OF_LOADING = (
 )  # fmt: skip
 
 
-def _check_engine(config: RunConfig, given: Mapping[str, Any], named: bool) -> None:
+def _check_engine(config: RunConfig, given: Mapping[str, Any], named: bool) -> RunConfig:
     """Refuses settings that would not be acted on: answers would come from elsewhere than was asked for.
+
+    Returns:
+        The configuration; for a server without a preset's conversation profile.
 
     Args:
         config: The run.
@@ -172,7 +195,7 @@ def _check_engine(config: RunConfig, given: Mapping[str, Any], named: bool) -> N
         for flag, value in (("--base-url", server.base_url), ("--adapter-name", server.adapters)):
             if value:
                 raise UserError(f"{flag}: is for a model at a server; add --engine openai")
-        return
+        return config
     if not server.base_url:
         raise UserError(
             "--base-url: --engine openai needs the server's address, e.g. http://localhost:8000/v1"
@@ -189,6 +212,29 @@ def _check_engine(config: RunConfig, given: Mapping[str, Any], named: bool) -> N
             raise UserError(f'--adapter-name {name}={model}: this run has no method "{method}"{advice}')
         if not model or ("@" in name and not seed.isdecimal()):
             raise UserError(f"--adapter-name {name}={model}: give METHOD=NAME, or METHOD@seed0=NAME")
+    return _asked_by_server(config)
+
+
+def _asked_by_server(config: RunConfig) -> RunConfig:
+    """The configuration of a run whose conversations and pixels are the server's, but for a system prompt.
+
+    A preset's profile is left out: `auto` is none there.
+
+    Raises:
+        UserError: It names a profile, a template or a processor's argument, which only the server could use.
+    """
+    own = config.conversation
+    shipped: Mapping[str, Any] = read_preset(config.preset) if config.preset else {}
+    shipped = shipped.get("conversation") or {}
+    flag = f"--profile {own.profile}" if own.profile not in ("auto", "none", shipped.get("profile")) else ""
+    flag = flag or ("--chat-template" if own.chat_template is not None else "")
+    flag = flag or next((f"-o processor.{name}" for name in config.processor), "")
+    if flag:
+        raise UserError(
+            f"{flag}: the server writes conversations and prepares images itself; leave it out with --engine "
+            "openai, which sends --system-prompt alone"
+        )
+    return config.model_copy(update={"conversation": own.model_copy(update={"profile": "auto"})})
 
 
 def _mappings(name: str) -> list[str]:
@@ -301,6 +347,8 @@ def _set_method_option(
 _FLAGS: Mapping[str, str] = {
     "methods": "--method", "pairs_file": "--pairs", "seeds": "--seed", "dar": "--dar",
     "method_options": "method_options",
+    "conversation.profile": "--profile", "conversation.system_prompt": "--system-prompt",
+    "conversation.chat_template": "--chat-template",
     "judge.model": "--judge", "judge.base_url": "--judge-base-url",
     "judge.api_key_env": "--judge-api-key-env", "judge.protocol": "--judge-protocol",
     "judge.samples": "--judge-samples", "judge.max_requests": "--judge-max-requests",

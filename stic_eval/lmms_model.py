@@ -7,6 +7,7 @@ imports lmms-eval.
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,8 +17,11 @@ from lmms_eval.api.instance import GenerationResult, TokenCounts
 from lmms_eval.api.model import lmms
 
 from stic_eval.errors import UserError
-from stic_eval.evals.lmms.asking import cut, generation, stops, without_places
+from stic_eval.evals.lmms.asking import generation, stops, without_places
 from stic_eval.evals.solvers import seeded
+from stic_eval.models.detokenize import cut
+from stic_eval.models.thinking import ThinkingVLM
+from stic_eval.settings import ThinkingConfig
 
 if TYPE_CHECKING:
     from stic_eval.models.hf import HFModel
@@ -39,6 +43,12 @@ class SticEval(lmms):  # type: ignore[misc]
         attn: Implementation of attention, as transformers names it.
         quantization: `4bit` or `8bit`.
         trust_remote_code: Lets transformers execute code from the model's repository.
+        profile: How it is asked, as `stic-eval run --profile`; so are `system_prompt` and `chat_template`.
+        system_prompt: What conversations begin with.
+        chat_template: A file in Jinja, or a shipped template's name.
+        do_pad: Argument of the image processor, as are `min_pixels` and `max_pixels`.
+        min_pixels: Of an image.
+        max_pixels: Of an image.
         max_batch_size: Not used; lmms-eval passes it.
 
     Raises:
@@ -59,13 +69,29 @@ class SticEval(lmms):  # type: ignore[misc]
         attn: str | None = None,
         quantization: Any = None,
         trust_remote_code: bool = False,
+        profile: str = "auto",
+        system_prompt: str | None = None,
+        chat_template: str | None = None,
+        do_pad: bool | None = None,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
         max_batch_size: Any = None,
     ) -> None:
         super().__init__()
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise UserError("--model stic_eval: answers in one process; start lmms-eval without launcher")
+        from stic_eval.config import load
         from stic_eval.models.hf import HFModel
+        from stic_eval.models.recognition import profile_of
 
+        processor = {"do_pad": do_pad, "min_pixels": min_pixels, "max_pixels": max_pixels}
+        conversation = {"profile": profile, "system_prompt": system_prompt, "chat_template": chat_template}
+        settings = {
+            "model": str(pretrained),
+            "revision": None if revision is None else str(revision),
+            "conversation": {name: value for name, value in conversation.items() if value is not None},
+            "processor": {name: value for name, value in processor.items() if value is not None},
+        }
         base = HFModel.load(
             str(pretrained),
             revision=None if revision is None else str(revision),
@@ -75,6 +101,7 @@ class SticEval(lmms):  # type: ignore[misc]
             trust_remote_code=trust_remote_code,
             attn=attn,
             quantization=quantization,
+            profile=profile_of(load(flags=settings)),
         )
         self._model: HFModel | None = base if adapter is None else base.with_adapter(Path(str(adapter)))
         self._cached_as = [base.dtype, attn, quantization] if cache else None
@@ -93,7 +120,8 @@ class SticEval(lmms):  # type: ignore[misc]
         """Answers in the order of the requests, each up to the first text of its `until`.
 
         A task's `<image>` placeholders are taken out: images stand in front of the text. Requests that
-        sample have seeds of their own, by document and repetition.
+        sample have seeds of their own, by document and repetition. What a model thinks is left out before
+        its answer is cut; of one that is cut while it thinks there is no answer, and the text is empty.
         """
         from tqdm import tqdm  # type: ignore[import-untyped]
 
@@ -111,7 +139,11 @@ class SticEval(lmms):  # type: ignore[misc]
                 yield request
 
         bar = tqdm(total=len(requests), desc="Model Responding")
-        for request, response in self._answerer().generate(asked()):
+        unclosed = 0
+        answerer = self._answerer()
+        thinking = ThinkingVLM(answerer.generate, answerer.fingerprint, ThinkingConfig())
+        for request, response in thinking.generate(asked()):
+            unclosed += response.unclosed
             number = waiting[request].popleft()
             context, kwargs = requests[number].args[:2]
             text = cut(response.text, stops(kwargs))
@@ -119,6 +151,12 @@ class SticEval(lmms):  # type: ignore[misc]
             self.cache_hook.add_partial("generate_until", (context, kwargs), text)
             bar.update()
         bar.close()
+        if unclosed:
+            print(
+                f"--model stic_eval: {unclosed} of {len(requests)} answers were cut while the model was "
+                "thinking, and are empty; give more room: --gen_kwargs max_new_tokens=...",
+                file=sys.stderr,
+            )
         return [answer for answer in found if answer is not None]
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[GenerationResult]:

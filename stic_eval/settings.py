@@ -14,7 +14,11 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
+from stic_eval.profiles import ConversationConfig
+from stic_eval.tags import ANSWER, THINKING, Pair
+
 Limit = int | float
+Shown = Literal["as_generated", "single_tile"]  # how images are shown to a model that is trained
 
 
 def _is_a_name(value: str) -> str:
@@ -35,7 +39,8 @@ class DarConfig(BaseModel):
             alone, None is as the method says.
         prompt: What the first pass asks; None takes the first prompt of `prompt_role` in the prompt set.
         prompt_role: Which of the set's prompts that is; the paper takes a plain one.
-        separator: Between description and question. The paper has one newline, its code two.
+        separator: Between description and question, at inference and in the instruction data that stage 2
+            trains on. The paper has one newline, its code two.
         sees_image: Whether the first pass is given the image. The released MMBench script gives none.
         max_new_tokens: Bound on the description's tokens.
     """
@@ -47,6 +52,19 @@ class DarConfig(BaseModel):
     separator: str = "\n"
     sees_image: bool = True
     max_new_tokens: int = Field(default=1024, ge=1)
+
+
+class TrainingConfig(BaseModel):
+    """What holds for all training of a run, whatever the method.
+
+    Attributes:
+        images: How images are shown to a model that is trained: `as_generated`, as its processor gives them
+            when it answers; `single_tile`, as LLaVA's and STIC's trainers do: padded to a square with the
+            processor's mean colour and resized to one tile, with one feature a patch.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    images: Shown = "as_generated"
 
 
 class JudgeConfig(BaseModel):
@@ -113,6 +131,45 @@ class ServerConfig(BaseModel):
         return value.rstrip("/") if value else None
 
 
+class ThinkingConfig(BaseModel):
+    """How what a model thinks is told from what it answers, and what room it has for it.
+
+    Attributes:
+        tags: Pairs of tags around what is thought; none: all that a model writes is its answer.
+        answer_tags: Pairs of tags around the answer. Where one such pair stands in it, what is between is the
+            answer; of several the tags alone are taken away.
+        opened: Every prompt ends with an opening tag, so that an answer without any tag is cut thinking. A
+            model in this process shows that itself, and of a server it is concluded from answers that only
+            close a tag.
+        max_new_tokens: Added to the bound on the tokens of every answer; there is one bound for both.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    tags: tuple[Pair, ...] = THINKING
+    answer_tags: tuple[Pair, ...] = ANSWER
+    opened: bool = False
+    max_new_tokens: int = Field(default=0, ge=0)
+
+    @field_validator("tags", "answer_tags")
+    @classmethod
+    def _told_apart(cls, value: tuple[Pair, ...]) -> tuple[Pair, ...]:
+        for open_, close in value:
+            if not open_.strip() or not close.strip() or open_ == close:
+                raise ValueError("a pair is two different tags, e.g. [<think>, </think>]")
+        return value
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """What of it differs from the defaults."""
+        fresh = ThinkingConfig().model_dump(mode="json")
+        return {name: value for name, value in self.model_dump(mode="json").items() if value != fresh[name]}
+
+    @property
+    def more_tags(self) -> tuple[Pair, ...]:
+        """Tags that are no known ones."""
+        return tuple(p for p in (*self.tags, *self.answer_tags) if p not in (*THINKING, *ANSWER))
+
+
 def adapter_name(adapter: Path) -> str:
     """What an adapter is called: by its folder, or by the one above if that is just `adapter`."""
     folder = adapter.resolve()
@@ -148,6 +205,8 @@ class RunConfig(BaseModel):
         protocol: What every benchmark that knows it is asked and read by, e.g. `lmms`; None: the default.
         benchmark_options: Benchmark name -> its options, complete after `load`.
         judge: Who grades what rules leave open.
+        conversation: How the model is asked: profile, system prompt, chat template.
+        processor: Arguments of the image processor, e.g. `do_pad`, `max_pixels`.
         images: Folder, or a file that lists images: stage 1's unlabeled images.
         sft_data: LLaVA-format JSON or a data set on disk: stage 2's instruction data.
         image_root: Where relative image paths of `sft_data` start; default: its folder.
@@ -160,6 +219,8 @@ class RunConfig(BaseModel):
         limit: Rows of each benchmark: a count, a fraction below 1, or None for all.
         seeds: Training seeds. Test rows do not depend on them.
         dar: Describe-and-respond; `true`, `false`, `only` and `null` are short for its `use`.
+        training: What holds for all training.
+        thinking: How what a model thinks is told from what it answers.
         engine: `hf` loads the model here, `openai` asks a server that has it.
         server: That server.
         device: `auto`, `cpu`, `cuda`, `mps`.
@@ -188,6 +249,8 @@ class RunConfig(BaseModel):
     protocol: str | None = None
     benchmark_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     judge: JudgeConfig = JudgeConfig()
+    conversation: ConversationConfig = ConversationConfig()
+    processor: dict[str, Any] = Field(default_factory=dict)
     images: Path | None = None
     sft_data: str | None = None
     image_root: Path | None = None
@@ -198,6 +261,8 @@ class RunConfig(BaseModel):
     limit: Limit | None = None
     seeds: tuple[int, ...] = (0,)
     dar: DarConfig = DarConfig()
+    training: TrainingConfig = TrainingConfig()
+    thinking: ThinkingConfig = ThinkingConfig()
     engine: Literal["hf", "openai"] = "hf"
     server: ServerConfig = ServerConfig()
     device: str = "auto"
@@ -323,7 +388,10 @@ class RunConfig(BaseModel):
             "server", "attn", "load_in_4bit", "load_in_8bit", "gradient_checkpointing", "plugins",
         }  # fmt: skip
         # What came to runs later is left out where it is not used, so that the others keep their keys.
-        aside |= {name for name in ("pairs_file", "adapters") if not getattr(self, name)}
+        aside |= {name for name in ("pairs_file", "adapters", "processor") if not getattr(self, name)}
+        aside |= {"training"} if self.training == TrainingConfig() else set()
+        aside |= {"conversation"} if self.conversation == ConversationConfig() else set()
+        aside |= set() if self.thinking.changed else {"thinking"}
         content = {**self.model_dump(mode="json", exclude=aside), "judge": self.judge.grading}
         if self.adapters:
             content["adapters"] = [_adapter_content(folder) for folder in self.adapters]

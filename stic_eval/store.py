@@ -15,8 +15,8 @@ import shutil
 import sqlite3
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -24,6 +24,8 @@ from urllib.parse import unquote
 import platformdirs
 from filelock import FileLock
 
+from stic_eval.digests import changed, digests, moved
+from stic_eval.digests import file_sha256 as file_sha256  # noqa: PLC0414 - is imported from here
 from stic_eval.errors import UserError
 from stic_eval.types import Request, Response
 
@@ -94,6 +96,8 @@ def request_key(request: Request) -> str:
             "top_p": generation.top_p,
             "seed": generation.seed,
         }
+    if generation.stop:
+        decoding["stop"] = generation.stop
     return content_key(
         {
             "version": REQUEST_VERSION,
@@ -102,12 +106,6 @@ def request_key(request: Request) -> str:
             "decoding": decoding,
         }
     )
-
-
-def file_sha256(path: Path | str) -> str:
-    """The sha256 (hex) of a file's content."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # ---------------------------------------------------------------- files
@@ -227,6 +225,10 @@ class ResponseStore:
                 " n_tokens INTEGER NOT NULL, finish_reason TEXT NOT NULL, seconds REAL NOT NULL)"
                 " WITHOUT ROWID"
             )
+            # What servers give apart from the text. Beside it, so that other versions can use the file.
+            self._db.execute(
+                "CREATE TABLE IF NOT EXISTS thinking (key TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID"
+            )
         except (OSError, sqlite3.Error) as error:
             raise UserError(
                 f"cannot use the response cache {self.path}: {error}; delete that file or set STIC_EVAL_CACHE"
@@ -240,12 +242,12 @@ class ResponseStore:
             for start in range(0, len(keys), 500):
                 part = keys[start : start + 500]
                 marks = ",".join("?" * len(part))
-                for key, *fields in self._db.execute(
-                    "SELECT key, text, n_tokens, finish_reason, seconds FROM responses"
-                    f" WHERE key IN ({marks})",
+                for key, text, count, reason, seconds, thinking in self._db.execute(
+                    "SELECT key, r.text, n_tokens, finish_reason, seconds, coalesce(t.text, '')"
+                    f" FROM responses r LEFT JOIN thinking t USING (key) WHERE key IN ({marks})",
                     part,
                 ):
-                    found[key] = Response(*fields)
+                    found[key] = Response(text, count, reason, seconds, thinking=thinking)
         return found
 
     def put_many(self, responses: Mapping[str, Response], *, replace: bool = False) -> None:
@@ -256,9 +258,16 @@ class ResponseStore:
             replace: Let the new ones take the place of those that are there.
         """
         rule = "REPLACE" if replace else "IGNORE"
+        new = "" if replace else " WHERE NOT EXISTS (SELECT 1 FROM responses WHERE key = ?1)"
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
             try:
+                if replace:
+                    self._db.executemany("DELETE FROM thinking WHERE key = ?", [(key,) for key in responses])
+                self._db.executemany(
+                    f"INSERT OR REPLACE INTO thinking SELECT ?1, ?2{new}",
+                    [(key, response.thinking) for key, response in responses.items() if response.thinking],
+                )
                 self._db.executemany(
                     f"INSERT OR {rule} INTO responses VALUES (?, ?, ?, ?, ?)",
                     [(k, r.text, r.n_tokens, r.finish_reason, r.seconds) for k, r in responses.items()],
@@ -291,13 +300,17 @@ class StageStore:
 
     def __init__(self, root: Path | str):
         self.root = Path(root)
+        self._said: set[str] = set()
 
     def folder(self, name: str, key: str) -> Path:
         """Where the finished stage lies (or will lie)."""
         return self.root / f"{name}-{key[:16]}"
 
     def done(self, name: str, key: str) -> Path | None:
-        """The finished folder, or None if there is none or files of it are missing or cut short."""
+        """The finished folder, or None if there is none or files of it are missing or cut short.
+
+        By names and sizes alone: good for a plan. What is to be used is asked of `sound`.
+        """
         folder = self.folder(name, key)
         try:
             manifest = json.loads((folder / "manifest.json").read_bytes())
@@ -305,6 +318,47 @@ class StageStore:
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return folder if manifest.get("key") == key and sizes == manifest["files"] else None
+
+    def sound(self, name: str, key: str, tell: Callable[[str], None]) -> Path | None:
+        """The finished folder, if the content of its files is what was written; None: make it anew.
+
+        Each file is read once in a process. A manifest that an earlier version wrote has no digests: they
+        are taken now and kept, and it says from then on that they were taken later.
+
+        Args:
+            name: The stage's name.
+            key: Its content key.
+            tell: Says, once, what is wrong with it, or that its digests are taken only now.
+        """
+        folder, which = self.done(name, key), f"stage {name} ({key[:16]})"
+        if folder is None:
+            return None
+        if (file := self.damaged(name, key)) is not None:
+            self._say(tell, f"{which}: {file} is not what was written there; the stage is made anew")
+            return None
+        manifest = json.loads((folder / "manifest.json").read_bytes())
+        if not isinstance(manifest.get("sha256"), dict):
+            self._say(tell, f"{which}: was kept without digests of its files; they are taken now")
+            manifest |= {"sha256": digests(folder, manifest["files"]), "sha256_taken": "at first use"}
+            with suppress(UserError):  # a cache that may only be read is used as it is
+                atomic_write(folder / "manifest.json", json.dumps(manifest, indent=2, sort_keys=True))
+        return folder
+
+    def damaged(self, name: str, key: str) -> Path | None:
+        """The first file of a finished stage whose content is not what was written; None: none is known."""
+        folder = self.folder(name, key)
+        try:
+            manifest = json.loads((folder / "manifest.json").read_bytes())
+            recorded = {file: manifest["sha256"].get(file, "") for file in manifest["files"]}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+        file = changed(folder, recorded)
+        return None if file is None else folder / file
+
+    def _say(self, tell: Callable[[str], None], line: str) -> None:
+        if line not in self._said:
+            self._said.add(line)
+            tell(line)
 
     def work_dir(self, name: str, key: str) -> Path:
         """The folder to work in, with whatever an earlier, killed attempt left there.
@@ -333,15 +387,12 @@ class StageStore:
             for path in sorted(work.rglob("*"))
             if path.is_file() and path.name != "manifest.json"
         }
-        atomic_write(
-            work / "manifest.json",
-            json.dumps(
-                {**(manifest or {}), "name": name, "key": key, "files": files}, indent=2, sort_keys=True
-            ),
-        )
-        if folder.exists():  # damaged, or `done` would have returned it
+        whole = {**(manifest or {}), "name": name, "key": key, "files": files, "sha256": digests(work, files)}
+        atomic_write(work / "manifest.json", json.dumps(whole, indent=2, sort_keys=True))
+        if folder.exists():  # damaged, or `sound` would have returned it
             shutil.rmtree(folder)
         os.replace(work, folder)
+        moved(work, folder, files)
         return folder
 
     def discard(self, name: str, key: str) -> None:

@@ -53,12 +53,14 @@ class Generation:
         temperature: 0 is greedy.
         top_p: Nucleus mass; 1.0 is off.
         seed: Seeds this request's own sampling; has no effect (and is 0) when greedy.
+        stop: Texts of which the first that appears ends the answer, and is no part of it.
     """
 
     max_new_tokens: int = 1024
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
+    stop: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +80,18 @@ class Response:
     """What a model answered.
 
     Attributes:
-        text: The decoded answer without special tokens. Untrusted wherever it is rendered.
+        text: The decoded answer without special tokens. Untrusted wherever it is rendered. Of a model or a
+            cache itself it is all that was written; `stic_eval.models.thinking` takes out what was thought.
         n_tokens: Generated tokens, the end token included.
-        finish_reason: `stop` (end token), `length` (ran into max_new_tokens), or `failed`: there is no
-            answer, and the text is empty. Such a response is never cached, and its sample unscored.
+        finish_reason: `stop` (end token, or a text that ends the answer), `length` (ran into max_new_tokens),
+            or `failed`: there is no answer, and the text is empty. Such a response is never cached, and its
+            sample unscored.
         seconds: Its share of the wall time of every pass that it took part in; measured once, kept by
             the cache.
         why: Why it failed; None: it did not.
+        thinking: What the model thought before or between its answer; no part of `text`.
+        unclosed: It ended while it was thinking: there is no answer, and the text is empty.
+        opened: The thinking was closed without having been opened: the prompt had done that.
     """
 
     text: str
@@ -92,6 +99,9 @@ class Response:
     finish_reason: Literal["stop", "length", "failed"]
     seconds: float = 0.0
     why: str | None = None
+    thinking: str = ""
+    unclosed: bool = False
+    opened: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +166,8 @@ class Record:
     """One evaluated sample, as written to `records/<method>/<benchmark>.jsonl`.
 
     `judge` is None where rules decided; else it holds the judge's `model` and `protocol`, its
-    `replies`, and what was noticed about them.
+    `replies`, and what was noticed about them. `thinking` is what the model thought, which nothing
+    scores; `unclosed` says that it ended while it was thinking, and is unscored.
     """
 
     id: str
@@ -174,6 +185,8 @@ class Record:
     n_tokens: int
     meta: Mapping[str, Any] = field(default_factory=dict)
     judge: Mapping[str, Any] | None = None
+    thinking: str = ""
+    unclosed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +228,8 @@ class Summary:
         unanswered: How many answers are missing because the model failed; the next start asks again.
         rechecked: Answers by weights in 16 bits or fewer that were asked for again, one at a time.
         otherwise: How many of them came out otherwise.
+        thoughtful: Answers that the model thought before.
+        unclosed: Answers that are missing because the model was still thinking when it ended.
         clusters: Unit id -> cluster, of the units that share one with another unit: rows about one image are
             not independent. A unit that is not named here is a cluster of its own.
         descriptions: How many different descriptions the rows were asked with; 0: with none.
@@ -238,6 +253,8 @@ class Summary:
     unanswered: int = 0
     rechecked: int = 0
     otherwise: int = 0
+    thoughtful: int = 0
+    unclosed: int = 0
     clusters: Mapping[str, str] = field(default_factory=dict)
     descriptions: int = 0
     resampled: Resampled | None = None

@@ -51,6 +51,9 @@ def ablate(
     ] = 1,
     model: o.Model = None,
     revision: o.Revision = None,
+    profile: o.Profile = None,
+    system_prompt: o.SystemPrompt = None,
+    chat_template: o.ChatTemplate = None,
     trust_remote_code: o.TrustRemoteCode = None,
     engine: o.Engine = None,
     method: Annotated[
@@ -117,6 +120,9 @@ def ablate(
     flags = {
         "model": model,
         "revision": revision,
+        "profile": profile,
+        "system_prompt": system_prompt,
+        "chat_template": chat_template,
         "trust_remote_code": trust_remote_code,
         "engine": engine,
         "benchmarks": benchmarks,

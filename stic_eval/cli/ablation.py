@@ -20,6 +20,7 @@ from stic_eval.errors import RunError, UserError
 from stic_eval.models.fingerprint import local_model
 from stic_eval.report import render, runs
 from stic_eval.report.layouts import lay_out
+from stic_eval.report.notes import trained
 from stic_eval.store import atomic_write
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def run(
         for session in (base, *sessions):
             serving.check(session.config)
             inputs.check_rows(session.config)
+            inputs.check_tiles(session.config)
         grading.check_key(base.judge, grid.base, base.benchmarks, report)
         if grid.base.engine == "openai":
             labels = [cell.label for cell in grid.cells]
@@ -86,6 +88,7 @@ def run(
         provenance.list_skipped(base)
         skipped = len(base.skipped())
     notes = serving.notes(grid.base, [item.variant for item in planned], base.dtype)
+    notes += asking.notes(base.profile)
     scores = runs.Scores(name, base.columns(), [p.entry for p in planned], notes, grid.base.model)
     # Values that only cells had which were left out are none of this grid.
     scores.axes = {
@@ -105,10 +108,14 @@ def run(
     except KeyboardInterrupt:
         interrupted = True
     base.keep_curves(scores.entries)
-    scores.notes += asking.rounding((s for e in scores.entries for s in e.summaries.values()), base.dtype)
+    scores.notes += trained(scores.entries, grid.base.training.images)
+    summaries = [summary for entry in scores.entries for summary in entry.summaries.values()]
+    scores.notes += asking.thinking(summaries, grid.base.thinking) + asking.rounding(summaries, base.dtype)
+    scores.notes += provenance.undated((stage for e in scores.entries for stage in e.stages), base.stages)
     runs.save(scores, folder)
     if board.done or not (folder / "manifest.json").is_file():
         more = {"jobs": jobs, "failed": board.failed, **grid.base.answering}
+        provenance.rows_by_others(base)
         provenance.manifest(base, name, started, board.done, more)
     table = None
     if any(entry.summaries for entry in scores.entries):
@@ -174,7 +181,7 @@ def _work(
                 entry = by_task[event.task].entry
                 benchmark, key, value = event.value
                 if benchmark == "stages":
-                    entry.stages[:] = value
+                    entry.stages[:] = provenance.recalled(value, entry.stages)
                 else:
                     entry.keys[benchmark], entry.summaries[benchmark] = key, value
             view.see(event)
@@ -255,7 +262,7 @@ def _seconds(
         return plan.estimate([plan.Line("", "", False, generations, steps)], size, base.dtype, device)[0]
 
     seen: dict[str, tuple[float, float]] = {}
-    for stage in {s.key: s for item in planned for s in item.entry.stages}.values():
+    for stage in {s.key: s for item in planned for s in item.entry.stages if s.known}.values():
         took, guessed = seen.get(stage.name, (0.0, 0.0))
         seen[stage.name] = (took + stage.seconds, guessed + guess(stage.generations, stage.steps))
     # Evaluations are not timed in the cache; descriptions are what they are most like.

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from stic_eval.cli.plan import Variant
     from stic_eval.cli.session import Session
     from stic_eval.evals.benchmark import Benchmark
+    from stic_eval.models.base import VLM
     from stic_eval.models.cached import CachedVLM
+    from stic_eval.profiles import ConversationProfile
+    from stic_eval.settings import ThinkingConfig
     from stic_eval.types import Record, Sample, Summary
 
 # Rows of a benchmark that are asked again one at a time where rounding may change an answer.
@@ -48,6 +51,13 @@ def evaluate(session: Session, benchmark: Benchmark, variant: Variant) -> Summar
     suspects = sum(bool(record.judge and record.judge.get("suspect")) for record in records)
     if suspects:
         report.line(f"{variant.label}: {benchmark.title}: {suspects} answers seem to speak to the judge")
+    if summary.unclosed:
+        more = config.thinking.max_new_tokens
+        report.line(
+            f"{variant.label}: {benchmark.title}: {summary.unclosed} of {summary.answers} answers were cut "
+            f"while the model was thinking, and are unscored; it had {more or 'no'} tokens for that: "
+            "-o thinking.max_new_tokens=..."
+        )
     if summary.unanswered:
         why = next((r.why for r in records if r.score is None and (r.why or "").startswith("no answer")), "")
         report.line(
@@ -55,6 +65,11 @@ def evaluate(session: Session, benchmark: Benchmark, variant: Variant) -> Summar
             f"unscored, {why}; the same command asks again"
         )
     return summary
+
+
+def notes(asked: ConversationProfile | None) -> list[str]:
+    """What a table says about how the model was asked: a note, or none where its checkpoint decides."""
+    return [] if asked is None else [f"Asked as: {asked.title}."]
 
 
 def rounding(summaries: Iterable[Summary], kind: str) -> list[str]:
@@ -74,6 +89,24 @@ def rounding(summaries: Iterable[Summary], kind: str) -> list[str]:
     ]
 
 
+def thinking(summaries: Iterable[Summary], how: ThinkingConfig) -> list[str]:
+    """What a table says about thinking before answers: a note, or none where nothing was thought.
+
+    Args:
+        summaries: Of the table.
+        how: Tags, and the room.
+    """
+    found = list(summaries)
+    thoughtful = sum(summary.thoughtful for summary in found)
+    notes = []
+    if thoughtful:
+        total = sum(summary.answers for summary in found)
+        notes.append(f"{thoughtful} of {total} answers come after thinking, which is not scored.")
+    if how.max_new_tokens:
+        notes.append(f"Room for thinking: {how.max_new_tokens:,} tokens beyond the bound on each answer.")
+    return notes
+
+
 def _rechecked(
     session: Session,
     benchmark: Benchmark,
@@ -86,25 +119,35 @@ def _rechecked(
     In float32 on a CPU it does not, which tests prove. A model that was not loaded is not loaded for this.
     """
     from stic_eval.evals.solvers import question
+    from stic_eval.models.thinking import ThinkingVLM
 
     exact = session.dtype == "float32" and session.config.quantization is None
     exact = exact and machine.device_of(session.config.device) == "cpu"
     if session.config.engine == "openai" or exact or not session.loaded:
         return summary
-    most = max(1, min(_RECHECKED, _TOKENS // benchmark.generation.max_new_tokens))
+    bound = benchmark.generation.max_new_tokens + session.config.thinking.max_new_tokens
+    most = max(1, min(_RECHECKED, _TOKENS // bound))
     some = asked[:: max(1, len(asked) // most)][:most]
     requests = {question(sample, benchmark.generation): record for sample, record in some}
     model = session.base_with(session.train(variant))
+    alone = ThinkingVLM(model.one_by_one, model.fingerprint, session.config.thinking, session.stop)
     with session.report.step(f"{variant.label}: {benchmark.title}, one at a time", len(requests)) as progress:
         otherwise = 0
-        for done, (request, response) in enumerate(model.one_by_one(requests), 1):
+        for done, (request, response) in enumerate(alone.generate(requests), 1):
             otherwise += response.text != requests[request].response
             progress.update(done, len(requests))
     return replace(summary, rechecked=len(requests), otherwise=otherwise)
 
 
-def _answering(session: Session, variant: Variant) -> CachedVLM:
-    """Who answers for a variant, behind the cache."""
+def _answering(session: Session, variant: Variant) -> VLM:
+    """Who answers for a variant, behind the cache, without what it thinks."""
+    from stic_eval.models.thinking import ThinkingVLM
+
+    cached = _cached(session, variant)
+    return ThinkingVLM(cached.generate, cached.fingerprint, session.config.thinking, session.stop)
+
+
+def _cached(session: Session, variant: Variant) -> CachedVLM:
     from stic_eval.models.cached import CachedVLM
 
     if session.config.engine == "openai":

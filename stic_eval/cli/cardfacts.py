@@ -13,7 +13,7 @@ from stic_eval.errors import UserError
 from stic_eval.models.fingerprint import local_model, model_fingerprint
 from stic_eval.report.card import Facts, Rows
 from stic_eval.report.layouts import lay_out
-from stic_eval.store import content_key, read_jsonl
+from stic_eval.store import StageStore, content_key, read_jsonl
 
 if TYPE_CHECKING:
     from stic_eval.cli.made import Finished, Made
@@ -51,6 +51,7 @@ def facts(run: Finished, picked: Made, name: str) -> Facts:
         fingerprint=str(model.get("fingerprint") or ""),
         dtype=str(model.get("dtype") or ""),
         packed=config.quantization,
+        asked=str((manifest.get("asked") or {}).get("as") or ""),
         seed=picked.seed or 0,
         data=_data(run, picked),
         options=options or {},
@@ -99,6 +100,8 @@ def _data(run: Finished, picked: Made) -> list[str]:
     given = {"images": config.images, "items": config.sft_data and Path(config.sft_data)}
     for stage in picked.entries[0].stages:
         folder = run.stages / f"{stage.name}-{stage.key[:16]}"
+        if StageStore(run.stages).damaged(stage.name, stage.key):
+            continue  # what lies there now is not what was learnt from
         if stage.name == "pairs" and (folder / "pairs.parquet").is_file():
             table = pq.read_table(folder / "pairs.parquet", columns=["image_sha256"])
             hashes = sorted(set(table.column("image_sha256").to_pylist()))
@@ -130,7 +133,9 @@ def _rows(run: Finished, name: str) -> Rows:
         what = "embedded rows of stic-eval" if where.startswith("pocket") else "local copy"
         return Rows(f"{name} ({what})", metric=benchmark.metric)
     source = benchmark.source
-    return Rows(source.path, source.split, source.name or "", source.revision or "", benchmark.metric)
+    read = as_object(run.folder / "manifest.json").get("rows") or {}
+    at = read.get(name) or {"id": source.path, "revision": source.revision}
+    return Rows(str(at["id"]), source.split, source.name or "", str(at["revision"]), benchmark.metric)
 
 
 def unknown(run: Finished, picked: Made) -> list[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from stic_eval import registry
 from stic_eval.ablate import pool
 from stic_eval.ablate.grid import BASELINE, Cell
-from stic_eval.cli import inputs, plan
+from stic_eval.cli import inputs, plan, provenance
 from stic_eval.cli.session import Session
 from stic_eval.report import runs
 from stic_eval.store import content_key
@@ -78,7 +78,8 @@ def sessions(grid: Grid, report: Reporter) -> tuple[Session, list[Session]]:
     together: dict[tuple[Any, ...], list[Session]] = {}
     for session in found:
         c = session.config
-        together.setdefault((c.images, c.sft_data, c.pairs_file, c.image_root, c.prompts), []).append(session)
+        given = (c.images, c.sft_data, c.pairs_file, c.image_root, c.prompts, c.training.images)
+        together.setdefault(given, []).append(session)
     for group in together.values():
         wanted: dict[str, int | None] = {}
         for session in group:
@@ -87,7 +88,9 @@ def sessions(grid: Grid, report: Reporter) -> tuple[Session, list[Session]]:
                 wanted[kind] = None if count is None or known is None else max(known, count)
         data = inputs.load(group[0].config, report, wanted)
         for session in group:
-            session.inputs = data
+            separator = session.config.dar.separator
+            same = separator == data.data.separator
+            session.inputs = data if same else replace(data, data=replace(data.data, separator=separator))
     skipped = {(item.source, item.reason): item for session in found for item in session.inputs.skipped}
     base.inputs = replace(found[0].inputs, skipped=tuple(skipped.values()))
     return base, found
@@ -112,8 +115,7 @@ def evaluations(grid: Grid, base: Session, cells: Sequence[Session]) -> list[Pla
             continue  # a cell without training or descriptions is the baseline itself
         folder = same.variant.folder if same is not None else variant.folder
         entry = runs.Entry(folder, method, title, variant.dar, variant.seed, settings=settings)
-        made, earlier = session.trained(variant), stages.get(folder, [])
-        entry.stages[:] = made if len(made) >= len(earlier) else earlier
+        entry.stages[:] = provenance.recalled(session.trained(variant), stages.get(folder, []))
         for name, key in keys.items():
             old, summary = known.get((folder, name), ("", None))
             if summary is not None and old == key and not session.asks_again(name, summary):

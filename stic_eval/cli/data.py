@@ -142,8 +142,15 @@ def _checked(benchmark: Benchmark, source: str, remote: bool, quiet: bool, image
 
     disable_progress_bars()  # of its own reading, beside ours
     where = source if source in NAMED else Path(source).expanduser()
+    lines: list[str] = []
     with _progress("checking", None, quiet) as progress:
-        return examine(benchmark, where, images=images, remote=remote, progress=progress)
+        checked = examine(
+            benchmark, where, images=images, remote=remote, progress=progress,
+            hub_use=lambda at, said: lines.extend(said),
+        )  # fmt: skip
+    for line in lines:
+        typer.echo(line, err=True)
+    return checked
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from stic_eval.cli import inputs, machine, plan
@@ -61,6 +62,12 @@ def print_plan(config: RunConfig, *, evaluate: bool = True, fresh: bool = False)
         console.print(text + ", ".join(map(printable, names)), markup=False, soft_wrap=True)
     else:
         _print_estimate(console, current, lines)
+    if config.training.images != "as_generated" and any(line.steps for line in lines):
+        console.print(f"trains on images as: {config.training.images} (training.images)")
+    if current.profile is not None:
+        console.print(f"asked as: {printable(current.profile.title)}", markup=False, soft_wrap=True)
+    for told in _rows_from(current) if evaluate else ():
+        console.print(told, markup=False, soft_wrap=True)
     if skipped:
         console.print(f"{skipped} input files would be skipped", soft_wrap=True)
     console.print(f"output: {config.folder}", markup=False, soft_wrap=True)
@@ -101,6 +108,17 @@ def _lines(current: Session, evaluate: bool, fresh: bool) -> list[plan.Line]:
             what = f"evaluate {variant.folder} {benchmark.name}" + (" (rows unknown)" if rows is None else "")
             lines.append(plan.Line(what, key, cached, (rows or 0) * (2 if variant.dar else 1), 0))
     return lines
+
+
+def _rows_from(current: Session) -> Iterator[str]:
+    """Under which id the rows of each benchmark on the hub would be had."""
+    from stic_eval.evals.hub import planned
+
+    for benchmark in current.benchmarks:
+        if current.config.rows_of(benchmark.name) == "hub":
+            at, cached = planned(benchmark.source)
+            where = "in the local cache" if cached else "to be downloaded"
+            yield f"rows of {benchmark.name}: {at.path}, revision {at.revision[:12]} ({where})"
 
 
 def rows_of(current: Session, benchmark: Benchmark) -> int | None:

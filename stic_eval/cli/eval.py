@@ -11,6 +11,9 @@ from stic_eval.cli.run import session
 def eval_(
     model: o.Model = None,
     revision: o.Revision = None,
+    profile: o.Profile = None,
+    system_prompt: o.SystemPrompt = None,
+    chat_template: o.ChatTemplate = None,
     trust_remote_code: o.TrustRemoteCode = None,
     engine: o.Engine = None,
     adapter: o.Adapters = None,
@@ -52,6 +55,9 @@ def eval_(
     flags = {
         "model": model,
         "revision": revision,
+        "profile": profile,
+        "system_prompt": system_prompt,
+        "chat_template": chat_template,
         "trust_remote_code": trust_remote_code,
         "engine": engine,
         "adapters": adapter or None,

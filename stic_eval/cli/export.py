@@ -120,6 +120,7 @@ def adapter(
     from stic_eval.cli import cardfacts, made
     from stic_eval.cli.progress import Reporter
     from stic_eval.errors import UserError
+    from stic_eval.models.values import check_adapter_values
     from stic_eval.printable import printable
     from stic_eval.report.card import card
 
@@ -128,6 +129,7 @@ def adapter(
         raise UserError(f"{found.folder}: its adapters are the server's; there is none here to export")
     picked = made.pick(found, "adapter", method, seed, key=key)
     source = found.adapter(picked)
+    check_adapter_values(source, f"{found.folder}: its adapter {source}")
     output = output.expanduser()
     name = output.resolve().name
     config = found.config

@@ -15,7 +15,7 @@ from stic_eval.ablate import grid as grids
 from stic_eval.ablate.grid import Axis, Value
 from stic_eval.cli import options as o
 from stic_eval.cli.cells import Grid
-from stic_eval.config import RunConfig, read_file
+from stic_eval.config import RunConfig, of_the_run, read_file
 from stic_eval.errors import UserError
 from stic_eval.report.tables import setting
 
@@ -81,7 +81,7 @@ def _concerns(item: str, method: str, methods: Sequence[str]) -> bool:
     if head in methods and rest:
         return head == method
     configs = {name: registry.methods().get(name).config for name in methods}
-    if head in RunConfig.model_fields or not any(layers.has(path, config) for config in configs.values()):
+    if of_the_run(path) or not any(layers.has(path, config) for config in configs.values()):
         return True  # not of a method, or of none, which is refused where it is read
     return layers.has(path, configs[method])
 

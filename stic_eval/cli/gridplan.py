@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from stic_eval.cli import plan
+from stic_eval.printable import printable
 
 if TYPE_CHECKING:
     from stic_eval.ablate import pool
@@ -60,6 +61,10 @@ def print_plan(
         f"{_counted(generations, 'generation')}, {_counted(steps, 'optimiser step')}{took}",
         soft_wrap=True,
     )
+    if stages and any(item.session.config.training.images == "single_tile" for item in planned):
+        console.print("trains on images as: single_tile (training.images)")
+    if planned and (asked := planned[0].session.profile) is not None:
+        console.print(f"asked as: {printable(asked.title)}", markup=False, soft_wrap=True)
     console.print(f"output: {grid.base.folder}", markup=False, soft_wrap=True)
 
 

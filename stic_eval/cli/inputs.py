@@ -87,16 +87,19 @@ def check_model(model: str) -> None:
 
 
 def check_adapter(folder: Path) -> None:
-    """Refuses a folder that is no PEFT adapter in safetensors.
+    """Refuses a folder that is no PEFT adapter in safetensors, or one with values that no adapter has.
 
     Raises:
-        UserError: Says what is missing.
+        UserError: Says what is missing, or which tensor holds what.
     """
     if not folder.is_dir():
         raise UserError(f"--adapter {folder}: no such folder")
     names = ("adapter_config.json", "adapter_model.safetensors")
     if missing := " and no ".join(name for name in names if not (folder / name).is_file()):
         raise UserError(f"--adapter {folder}: holds no {missing}; give a PEFT adapter folder")
+    from stic_eval.models.values import check_adapter_values
+
+    check_adapter_values(folder, f"--adapter {folder}")
 
 
 def check_adapters(config: RunConfig, report: Reporter) -> None:
@@ -151,6 +154,20 @@ def check_rows(config: RunConfig) -> None:
         local_path(registry.benchmarks().get(name), config.rows_of(name))
 
 
+def check_tiles(config: RunConfig) -> None:
+    """Refuses training by single tiles of a model that has none; of one on the hub it is known when loaded.
+
+    Raises:
+        UserError: Names the model's type.
+    """
+    from stic_eval.models.fingerprint import local_model
+    from stic_eval.models.tile import check_single_tile
+
+    folder = local_model(config.model)
+    if config.training.images == "single_tile" and folder is not None and any(_stages(config)):
+        check_single_tile(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+
+
 @dataclass(frozen=True)
 class Inputs:
     """The data of self-training, and what was left out of it."""
@@ -182,7 +199,10 @@ def _stages(config: RunConfig) -> Iterator[Stage]:
     for name in config.methods if config.engine == "hf" else ():
         method = registry.methods().get(name)
         options = method.config.model_validate(config.method_options.get(name, {}))
-        data = Data((), (), "", "", prompt_set(config), pairs=config.pairs_file)
+        data = Data(
+            (), (), "", "", prompt_set(config), pairs=config.pairs_file,
+            separator=config.dar.separator, training_images=config.training.images,
+        )  # fmt: skip
         yield from stages(method.plan(options, data).adapter)
 
 
@@ -263,7 +283,10 @@ def load(config: RunConfig, report: Reporter, wanted: Mapping[str, int | None] |
         for item in skipped[:_SHOWN]:
             report.line(f"  {item.source}: {item.reason}")
     keys = content_key([image.sha256 for image in images]), items_key(items)
-    data = Data(tuple(images), tuple(items), *keys, prompt_set(config))
+    data = Data(
+        tuple(images), tuple(items), *keys, prompt_set(config),
+        separator=config.dar.separator, training_images=config.training.images,
+    )  # fmt: skip
     if config.pairs_file is not None:
         from stic_eval.train.exchange import check
 

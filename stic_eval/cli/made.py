@@ -11,6 +11,7 @@ from stic_eval.errors import UserError
 from stic_eval.registry import suggest
 from stic_eval.report import runs
 from stic_eval.report.tables import setting
+from stic_eval.store import StageStore
 
 if TYPE_CHECKING:
     from stic_eval.config import RunConfig
@@ -76,12 +77,17 @@ class Finished:
         """The folder of a stage's output.
 
         Raises:
-            UserError: The cache does not have it (any more).
+            UserError: The cache does not have it (any more), or its files are not what was written.
         """
-        folder = self.stages / f"{made.stage}-{made.key[:16]}"
-        if not (folder / "manifest.json").is_file():
+        store, said = StageStore(self.stages), list[str]()
+        folder = store.sound(made.stage, made.key, said.append)
+        if folder is None:
+            damaged = store.damaged(made.stage, made.key)
+            what = f"is damaged ({damaged} is not what was written there)" if damaged else "is not whole"
+            if not (store.folder(made.stage, made.key) / "manifest.json").is_file():
+                what = f"is not in the cache {self.stages}"
             raise UserError(
-                f"{self.folder}: its stage {made.stage} ({made.key[:16]}) is not in the cache {self.stages}; "
+                f"{self.folder}: its stage {made.stage} ({made.key[:16]}) {what}; "
                 f"`stic-eval train --config {self.folder / 'config.yaml'}` makes it again"
             )
         return folder

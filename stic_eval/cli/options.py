@@ -51,6 +51,22 @@ Timeout = Annotated[
     float | None,
     typer.Option(help="Seconds for a request.", show_default="300", rich_help_panel=_SERVER),
 ]
+Profile = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="How the model is asked: `none`, or a conversation profile "
+                 "(llava-1.5, llava-1.6-vicuna, llava-1.6-mistral).",
+                 show_default="the checkpoint's, where it is certain", rich_help_panel=_MODEL),
+]  # fmt: skip
+SystemPrompt = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT", help="What conversations begin with; empty for nothing.",
+                 show_default="the profile's", rich_help_panel=_MODEL),
+]  # fmt: skip
+ChatTemplate = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="Chat template in Jinja, or shipped: vicuna_v1, mistral_instruct.",
+                 show_default="the profile's, else the checkpoint's", rich_help_panel=_MODEL),
+]  # fmt: skip
 Revision = Annotated[str | None, typer.Option(help="Hub revision of the model.", rich_help_panel=_MODEL)]
 TrustRemoteCode = Annotated[
     bool | None,
@@ -249,6 +265,8 @@ def configure(
     judge["model"] = judge.pop("judge", None)
     given["judge"] = {name: value for name, value in judge.items() if value is not None} or None
     given["server"] = _server(given) or None
+    asked = {name: given.pop(name, None) for name in ("profile", "system_prompt", "chat_template")}
+    given["conversation"] = {name: value for name, value in asked.items() if value is not None} or None
     if given.get("batch_size") not in (None, "auto"):
         given["batch_size"] = _integer("--batch-size", given["batch_size"])
     built = config.load(preset=preset, file=file, flags=given, overrides=overrides or ())
@@ -273,7 +291,8 @@ def _server(given: dict[str, Any]) -> dict[str, Any]:
 def of_benchmark(benchmark: str, item: str) -> str:
     """An `-o` item of a command about one benchmark as `run` would have it."""
     head = item.partition("=")[0].partition(".")[0].strip()
-    return item if head in ("benchmarks", "benchmark_options", "judge") else f"benchmarks.{benchmark}.{item}"
+    apart = ("benchmarks", "benchmark_options", "judge", "thinking")
+    return item if head in apart else f"benchmarks.{benchmark}.{item}"
 
 
 def go_offline(offline: bool | None) -> None:

@@ -139,7 +139,8 @@ def check_apart(cells: Sequence[tuple[str, RunConfig, Sequence[Variant]]], data:
             if other != key:
                 raise UserError(
                     f"--adapter-name: cells {first} and {label} train differently, but both would be "
-                    f"answered by {name}; with --engine openai vary what is not trained (dar, benchmarks.*)"
+                    f"answered by {name}; with --engine openai vary what is not trained (dar.prompt_role, "
+                    "benchmarks.*)"
                 )
 
 
@@ -223,6 +224,7 @@ def evaluation_key(
     return content_key(
         {
             **({"plug-in": theirs} if theirs else {}),
+            **({"thinking": config.thinking.changed} if config.thinking.changed else {}),
             "benchmark": [benchmark.name, benchmark.version, config.benchmark_options.get(benchmark.name)],
             "judge": judge,
             "code": _code_hash(tuple(code)),
@@ -244,7 +246,7 @@ def _rows_key(where: str, benchmark: Benchmark) -> Any:
 
     if where == "hub":
         source = benchmark.source
-        return ["hub", source.path, source.name, source.split, source.revision]
+        return ["hub", [[at.path, at.revision] for at in source.ids], source.name, source.split]
     if is_pocket(where):
         from stic_eval import pocket
 

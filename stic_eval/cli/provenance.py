@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stic_eval.cli import grading
-from stic_eval.report.runs import Trained
-from stic_eval.store import append_jsonl, atomic_write, file_sha256, read_jsonl
+from stic_eval.report.runs import Cut, Trained
+from stic_eval.store import append_jsonl, atomic_write, file_sha256
 
 if TYPE_CHECKING:
     from stic_eval.cli.session import Session
@@ -21,36 +22,59 @@ if TYPE_CHECKING:
 
 
 def trained(keyed: Sequence[tuple[Stage, str]], store: StageStore) -> list[Trained]:
-    """Lists what of an adapter's stages the cache has.
+    """Lists an adapter's stages: all of them where the cache has the last, else those that it has.
 
     Args:
         keyed: Stages with their content keys, the first first.
         store: Where finished stages lie.
     """
-    found = []
-    for stage, key in keyed:
-        done = store.done(stage.name, key)
-        if done is None:
+    from stic_eval.selftrain.spent import spent
+
+    there = [store.done(stage.name, key) is not None for stage, key in keyed]
+    found = [
+        Trained(**asdict(one), cut=_cut(store.folder(one.name, one.key) / "cuts.json"))
+        for one in spent(keyed, store)
+    ]
+    return [one for one, done in zip(found, there, strict=True) if done or there[-1]]
+
+
+def recalled(found: Sequence[Trained], before: Sequence[Trained]) -> list[Trained]:
+    """Stages as the cache has them now, completed by what a run has written of them before.
+
+    The longer list: of what is cached no more, the run still says what it was.
+    """
+    if len(found) < len(before):
+        return list(before)
+    known = {stage.key: stage for stage in before if stage.known}
+    return [stage if stage.known else known.get(stage.key, stage) for stage in found]
+
+
+def undated(stages: Iterable[Trained], store: StageStore) -> list[str]:
+    """What a table says of stages whose files have digests only since their first use: a note, or none."""
+    names = []
+    for stage in {stage.key: stage for stage in stages}.values():
+        try:
+            data = json.loads((store.folder(stage.name, stage.key) / "manifest.json").read_bytes())
+            late = "sha256_taken" in data or "sha256" not in data
+        except (OSError, ValueError, TypeError):
             continue
-        manifest = json.loads((done / "manifest.json").read_bytes())
-        # What was done, where that is recorded; a plan counts pairs that a filter then drops.
-        asked = manifest.get("asked", {"generations": stage.generations})
-        found.append(
-            Trained(
-                stage.name,
-                key,
-                float(manifest.get("seconds", 0.0)),
-                asked.get("generations", 0),
-                _steps(done / "log.jsonl", stage.steps),
-                asked.get("scored", 0),
-            )
-        )
-    return found
+        names += [f"{stage.name} ({stage.key[:16]})"] if late else []
+    if not names:
+        return []
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return [
+        f"Cache: digests of the files of {', '.join(names[:3])}{more} were taken at their first use, not "
+        "when they were made; a change before that would not show."
+    ]
 
 
-def _steps(log: Path, planned: int) -> int:
-    """The optimiser steps that a stage's log ends with; as planned where it has none."""
-    return max((row["step"] for row in read_jsonl(log) if isinstance(row.get("step"), int)), default=planned)
+def _cut(path: Path) -> Cut | None:
+    """What a stage's limit on text has cut; None: nothing."""
+    if not path.is_file():
+        return None
+    found = json.loads(path.read_bytes())
+    numbers = {name: int(found[name]) for name in ("max_length", "rows", "shortened", "tokens")}
+    return Cut(**numbers, left_out=len(found["left_out"]))
 
 
 def keep_curves(stages: Iterable[Trained], store: StageStore, folder: Path) -> None:
@@ -79,6 +103,17 @@ def given(config: RunConfig) -> dict[str, Any]:
         files = map(Path, config.plugins)
         found["plugins"] = [{"name": file.name, "content": file_sha256(file)} for file in files]
     return found
+
+
+def rows_by_others(session: Session) -> None:
+    """Takes down where rows of the hub lie that other processes have read: in the local cache."""
+    from stic_eval.evals.hub import planned
+
+    for benchmark in session.benchmarks:
+        if session.config.rows_of(benchmark.name) == "hub" and benchmark.name not in session.hub_ids:
+            at, cached = planned(benchmark.source)
+            if cached:
+                session.hub_ids[benchmark.name] = at
 
 
 def list_skipped(session: Session) -> None:
@@ -119,7 +154,10 @@ def manifest(
             "fingerprint": loaded.get("model_fingerprint"),
             "dtype": loaded.get("dtype"),
         },
+        **({"asked": {"as": asked.title, **asked.content}} if (asked := session.profile) else {}),
         "judge": grading.identity(session.judge),
+        # Of rows of the hub: under which id and commit they were had.
+        "rows": {name: {"id": at.path, "revision": at.revision} for name, at in session.hub_ids.items()},
         "skipped": len(session.skipped()),
         "seconds_of": {name: round(value, 2) for name, value in seconds_of.items()},
         "platform": platform.platform(),

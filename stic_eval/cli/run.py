@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 def run(
     model: o.Model = None,
     revision: o.Revision = None,
+    profile: o.Profile = None,
+    system_prompt: o.SystemPrompt = None,
+    chat_template: o.ChatTemplate = None,
     trust_remote_code: o.TrustRemoteCode = None,
     engine: o.Engine = None,
     adapter: o.Adapters = None,
@@ -66,6 +69,9 @@ def run(
     flags = {
         "model": model,
         "revision": revision,
+        "profile": profile,
+        "system_prompt": system_prompt,
+        "chat_template": chat_template,
         "trust_remote_code": trust_remote_code,
         "engine": engine,
         "adapters": adapter or None,

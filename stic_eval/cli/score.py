@@ -15,8 +15,9 @@ from stic_eval.cli import options as o
 
 if TYPE_CHECKING:
     from stic_eval.evals import runner
-    from stic_eval.evals.benchmark import Benchmark
+    from stic_eval.evals.benchmark import Benchmark, HubId
     from stic_eval.evals.predictions import Prediction, Predictions
+    from stic_eval.settings import ThinkingConfig
     from stic_eval.types import Record, Sample, Summary
 
 _SHOWN = 5
@@ -75,7 +76,7 @@ def score(
     from stic_eval.evals.predictions import read_predictions
     from stic_eval.printable import printable
     from stic_eval.store import atomic_write, cache_dir
-    from stic_eval.variants import with_options
+    from stic_eval.variants import decoding, with_options
 
     benchmark = registry.benchmarks().get(benchmark).name
     # A run's settings, of which only the benchmark's and the judge's are used: said in one way everywhere.
@@ -96,12 +97,17 @@ def score(
             "judge_max_requests": judge_max_requests,
         },
     )
-    chosen = with_options(registry.benchmarks().get(benchmark), built.benchmark_options.get(benchmark, {}))
+    options = built.benchmark_options.get(benchmark, {})
+    chosen = with_options(registry.benchmarks().get(benchmark), options)
+    if asked_for := decoding(registry.benchmarks().get(benchmark), options):
+        raise UserError(
+            f"-o benchmarks.{benchmark}.{next(iter(asked_for))}: is for asking, and these answers are there"
+        )
     given = read_predictions(predictions)
     where, asked, found = _matched(chosen, given, rows)
     if answered_only:
         asked = [sample for sample in asked if sample.id in found]
-    answered = _answered(chosen, asked, found, predictions.name)
+    answered = _answered(chosen, asked, found, predictions.name, built.thinking)
     if json_out is not None and json_out.is_dir():
         raise UserError(f"--json {json_out}: is a folder; give a file")
     grader = grading.judge_of(built.judge, cache_dir(), fresh=not resume)
@@ -147,7 +153,7 @@ def _matched(
     own = rows is None and bool(given.rows)
     where = "" if own else str(Path(rows).expanduser()) if rows is not None else given.source or "hub"
     source = listed("the rows beside the answers", given.rows) if own else where
-    asked = samples(chosen, source, images=False)
+    asked = samples(chosen, source, images=False, hub_use=_tell_where)
     wanted = {sample.id for sample in asked}
     # The other rows are read only for answers that may be theirs.
     theirs = chosen.keep and any(item.by_number or item.id not in wanted for item in given.items)
@@ -160,23 +166,49 @@ def _matched(
     return where, asked, {name: item for name, item in found.items() if name in wanted}
 
 
+def _tell_where(at: HubId, lines: Sequence[str]) -> None:
+    for line in lines:
+        typer.echo(line, err=True)
+
+
 def _answered(
-    chosen: Benchmark, asked: Sequence[Sample], found: Mapping[str, Prediction], name: str
+    chosen: Benchmark,
+    asked: Sequence[Sample],
+    found: Mapping[str, Prediction],
+    name: str,
+    how: ThinkingConfig,
 ) -> list[runner.Answered]:
     """Every sample with its answer and the rules' verdict; unscored where there is no answer."""
+    from dataclasses import replace
+
     from stic_eval.evals import runner
+    from stic_eval.evals.predictions import CELL_LIMIT
+    from stic_eval.models.thinking import answered as without_thinking
     from stic_eval.types import Response, Score
 
     answered = []
     for sample in asked:
         item = found.get(sample.id)
+        response = Response("", 0, "stop")
         if item is None:
             verdict = Score(None, why=f"no answer in {name}")
+        elif item.cut:
+            # As it was asked or answered nobody knows; a judge would grade a torso.
+            why = (
+                f"column {item.cut} was cut in {name}: a spreadsheet's cell ends at {CELL_LIMIT:,} characters"
+            )
+            verdict = Score(None, why=why)
         else:
-            verdict = runner.verdict_of(chosen, sample, item.response, item.extraction)
-        response = Response("" if item is None else item.response, 0, "stop")
+            response = Response(item.response, 0, "stop", thinking=item.thinking)
+            if item.unclosed is None:
+                response = without_thinking(response, how)
+            if response.unclosed or item.unclosed:
+                response = replace(response, unclosed=True)
+                verdict = Score(None, why=runner.UNCLOSED)
+            else:
+                verdict = runner.verdict_of(chosen, sample, response.text, item.extraction)
         answered.append(runner.Answered(sample, response, verdict))
-    return answered
+    return runner.cut_thinking(answered, finished=True)
 
 
 def print_summary(benchmark: Benchmark, summary: Summary, grader: str) -> None:

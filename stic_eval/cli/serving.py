@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from stic_eval.cli import machine, plan
 from stic_eval.errors import UserError
 from stic_eval.printable import printable
+from stic_eval.store import content_key
 
 if TYPE_CHECKING:
     from stic_eval.cli.plan import Variant
@@ -21,10 +22,12 @@ _SECONDS, _BODY, _NAMED = 5.0, 1 << 20, 8
 
 
 def fingerprint(config: RunConfig, name: str) -> str:
-    """Of a served model, by the server's address and the model's name there."""
+    """Of a served model, by the server's address, the model's name there, and how it is asked."""
     from stic_eval.models.server import server_fingerprint
 
-    return server_fingerprint(config.server.base_url or "", name)
+    own = config.conversation
+    found = server_fingerprint(config.server.base_url or "", name, own.system_prompt or "")
+    return content_key([found, own.stop]) if own.stop else found
 
 
 def model(config: RunConfig, name: str, known: bool) -> ServerModel:
@@ -44,7 +47,7 @@ def model(config: RunConfig, name: str, known: bool) -> ServerModel:
     key = os.environ.get(variable, "").strip() if variable else None
     if key == "":
         raise UserError(f"--api-key-env {variable}: that environment variable is not set")
-    return ServerModel(_endpoint(config, name, key), known)
+    return ServerModel(_endpoint(config, name, key), known, config.conversation.system_prompt or "")
 
 
 def check(config: RunConfig) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stic_eval import registry
 from stic_eval.cli import asking, grading, inputs, machine, plan, provenance, serving
 from stic_eval.errors import RunError, UserError
+from stic_eval.models.tile import check_single_tile
 from stic_eval.report import render, runs, tables
 from stic_eval.report.layouts import lay_out
+from stic_eval.report.notes import trained
 from stic_eval.store import (
     ResponseStore,
     StageStore,
@@ -27,10 +29,11 @@ if TYPE_CHECKING:
     from stic_eval.cli.plan import Variant
     from stic_eval.cli.progress import Reporter
     from stic_eval.config import RunConfig
-    from stic_eval.evals.benchmark import Benchmark
+    from stic_eval.evals.benchmark import Benchmark, HubId
     from stic_eval.evals.judging import Judge
     from stic_eval.models.hf import HFModel
     from stic_eval.models.server import ServerModel
+    from stic_eval.profiles import ConversationProfile
     from stic_eval.selftrain.method import Stage
     from stic_eval.types import Sample, Summary
 
@@ -62,6 +65,8 @@ class Session:
         # Method and seed -> what its training failed with.
         self.failed: dict[tuple[str, int | None], Exception] = {}
         self._samples: dict[str, list[Sample]] = beside._samples if beside else {}
+        # Benchmark -> id and commit that its rows were had under, of those that this process has read.
+        self.hub_ids: dict[str, HubId] = beside.hub_ids if beside else {}
         self._seconds: dict[str, float] = {}
         self._started = time.time()
 
@@ -85,11 +90,25 @@ class Session:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The base model's content, its weights' type, how they are packed, and attention, if it is named."""
+        """The base model's content, its weights' type, and how it is packed, attends and is asked."""
         if self.config.engine == "openai":
             return self.model_fingerprint
-        ways = [self.config.quantization, self.config.attn]
+        # Tags that are no known ones may be tokens that answers are given without.
+        tags, asked = self.config.thinking.more_tags, self.profile and self.profile.content
+        ways: list[Any] = [self.config.quantization, self.config.attn, tags, asked]
         return content_key([self.model_fingerprint, self.dtype, *(way for way in ways if way)])
+
+    @cached_property
+    def profile(self) -> ConversationProfile | None:
+        """How the model is asked; None: as its checkpoint has it, or the server."""
+        from stic_eval.models.recognition import profile_of
+
+        return self._beside.profile if self._beside is not None else profile_of(self.config)
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """Texts that end answers, beside those of a benchmark."""
+        return self.profile.stop if self.profile is not None else ()
 
     @cached_property
     def base(self) -> HFModel:
@@ -111,6 +130,8 @@ class Session:
                 attn=config.attn,
                 quantization=config.quantization,
                 gradient_checkpointing=config.gradient_checkpointing,
+                tags=config.thinking.more_tags,
+                profile=self.profile,
             )
         for adapter in config.adapters:
             _ = base.with_adapter(adapter).model  # one that does not fit is told of before hours of work
@@ -164,8 +185,17 @@ class Session:
         if benchmark.name not in self._samples:
             source = self.config.rows_of(benchmark.name)
             remote = self.config.allow_remote_images
-            self._samples[benchmark.name] = samples(benchmark, source, limit=self.config.limit, remote=remote)
+            self._samples[benchmark.name] = samples(
+                benchmark, source, limit=self.config.limit, remote=remote,
+                hub_use=partial(self._had, benchmark.name),
+            )  # fmt: skip
         return self._samples[benchmark.name]
+
+    def _had(self, benchmark: str, at: HubId, lines: Sequence[str]) -> None:
+        """Keeps where a benchmark's rows were had on the hub, and says what was in the way."""
+        self.hub_ids[benchmark] = at
+        for line in lines:
+            self.report.line(line)
 
     def skipped(self) -> Sequence[Any]:
         """Input files that were left out; nothing is read to find out."""
@@ -195,21 +225,21 @@ class Session:
                     todo.append((entry, variant, benchmark, key))
                 else:
                     entry.keys[benchmark.name], entry.summaries[benchmark.name] = key, summary
-            # The longer list: of what is cached no more, the run still says what it was.
-            found, before_it = self.trained(variant), old_stages.get(variant.folder, [])
-            entry.stages[:] = found if len(found) >= len(before_it) else before_it
+            entry.stages[:] = provenance.recalled(self.trained(variant), old_stages.get(variant.folder, []))
         # What is wrong with rows, or with names at a server, is told before hours of work.
         for _, _, benchmark, _ in todo:
             self.samples(benchmark)
         if todo:
             serving.check_names(self.config, self.variants)
             self.report.log(f"answers by {serving.described(self.config, self.dtype)}")
+            if self.profile is not None:
+                self.report.log(f"asked as: {self.profile.title}")
         for entry, variant, benchmark, key in todo:
             if not self._is_trained(variant):
                 continue
             entry.summaries[benchmark.name] = self.evaluate(benchmark, variant)
             entry.keys[benchmark.name] = key
-            entry.stages[:] = self.trained(variant)
+            entry.stages[:] = provenance.recalled(self.trained(variant), entry.stages)
             # After each benchmark, and with all that was known before: a kill costs the one in flight,
             # whose answers are cached.
             self._save(entries)
@@ -262,27 +292,44 @@ class Session:
             responses=lambda: self.responses,
             store=self.stages,
             report=self.report,
+            thinking=self.config.thinking,
+            stop=self.stop,
         )
 
     def keyed(self, variant: Variant) -> list[tuple[Stage, str]]:
         """The stages of a variant with their content keys, the first first; none for a server's adapter."""
         if self.config.engine == "openai":
             return []
-        from stic_eval.selftrain.execute import stage_key
-
         known: dict[int, str] = {}
         return [
-            (stage, stage_key(stage, self.inputs.data, self.fingerprint, variant.seed or 0, known))
-            for stage in plan.stages(variant.plan.adapter)
+            (stage, self._stage_key(stage, variant, known)) for stage in plan.stages(variant.plan.adapter)
         ]
+
+    def _stage_key(self, stage: Stage, variant: Variant, known: dict[int, str]) -> str:
+        from stic_eval.selftrain.execute import stage_key
+
+        how = self.config.thinking
+        return stage_key(stage, self.inputs.data, self.fingerprint, variant.seed or 0, known, thinking=how)
 
     def trained(self, variant: Variant) -> list[runs.Trained]:
         """What a variant's adapter came from, as far as the cache has it."""
         return provenance.trained(self.keyed(variant), self.stages)
 
     def base_with(self, adapter: Path | None) -> HFModel:
-        """The base model with an adapter attached, or as it is."""
+        """The base model with an adapter attached, or as it is.
+
+        Raises:
+            UserError: What is to be trained by single tiles has none.
+        """
+        if self._tiles:
+            check_single_tile(self.base.config.to_dict())
         return self.base.with_adapter(adapter)
+
+    @cached_property
+    def _tiles(self) -> bool:
+        """Whether anything is trained by single tiles; known before hours of work for it."""
+        trained = any(variant.plan.adapter is not None for variant in self.variants)
+        return trained and self.config.training.images == "single_tile"
 
     def evaluate(self, benchmark: Benchmark, variant: Variant) -> Summary:
         """Asks, scores and records one benchmark."""
@@ -293,8 +340,6 @@ class Session:
 
     def evaluation_key(self, benchmark: Benchmark, variant: Variant) -> str:
         """Content key of one evaluation."""
-        from stic_eval.selftrain.execute import stage_key
-
         adapter: str | None = None
         if self.config.engine == "openai":
             name = plan.served(self.config, variant)
@@ -302,7 +347,7 @@ class Session:
         elif variant.adapter is not None:
             adapter = self.adapted(variant.adapter)
         elif variant.plan.adapter is not None:
-            adapter = stage_key(variant.plan.adapter, self.inputs.data, self.fingerprint, variant.seed or 0)
+            adapter = self._stage_key(variant.plan.adapter, variant, {})
         prompt = inputs.describe_prompt(self.config)
         judge = grading.identity(self.judge) if benchmark.judging else None
         return plan.evaluation_key(self.config, benchmark, variant, self.fingerprint, adapter, prompt, judge)
@@ -325,6 +370,7 @@ class Session:
         inputs.check_adapters(self.config, self.report)
         inputs.check_pairs(self.config)
         inputs.check_rows(self.config)
+        inputs.check_tiles(self.config)
         if not self._fresh and runs.of_another(self.folder, self.config):
             raise UserError(
                 f"--output {self.folder}: holds the results of a run with other settings; give another "
@@ -398,8 +444,11 @@ class Session:
         provenance.keep_curves((stage for e in entries for stage in e.stages), self.stages, self.folder)
 
     def _save(self, entries: Sequence[runs.Entry]) -> runs.Scores:
-        notes = serving.notes(self.config, self.variants, self.dtype)
-        notes += asking.rounding((s for entry in entries for s in entry.summaries.values()), self.dtype)
+        notes = serving.notes(self.config, self.variants, self.dtype) + asking.notes(self.profile)
+        notes += trained(entries, self.config.training.images)
+        summaries = [summary for entry in entries for summary in entry.summaries.values()]
+        notes += asking.thinking(summaries, self.config.thinking) + asking.rounding(summaries, self.dtype)
+        notes += provenance.undated((stage for entry in entries for stage in entry.stages), self.stages)
         scores = runs.Scores(self.config.name, self.columns(), list(entries), notes, self.config.model)
         runs.save(scores, self.folder)
         return scores

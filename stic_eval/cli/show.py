@@ -43,7 +43,7 @@ def show(
     number: Annotated[int, typer.Option("-n", min=1, help="Of a run: how many samples.")] = 5,
 ) -> None:
     """Show a run (configuration, answers side by side), a benchmark, method, preset or ablation."""
-    from stic_eval import config, plugins, registry
+    from stic_eval import config, plugins, profiles, registry
     from stic_eval.ablate import spec
     from stic_eval.errors import UserError
     from stic_eval.report import runs
@@ -62,6 +62,8 @@ def show(
     elif name in spec.shipped():
         print(_yaml(spec.load(name).model_dump(mode="json", exclude_defaults=True)), end="")
         print("# docs/axes.md says what each axis changes, and which values it takes.")
+    elif name in profiles.SHIPPED:
+        print(_yaml({"title": profiles.SHIPPED[name].title, **profiles.SHIPPED[name].content}), end="")
     else:
         try:
             folder = runs.find(name)
@@ -71,6 +73,7 @@ def show(
                 *registry.methods().names(),
                 *config.preset_names(),
                 *spec.shipped(),
+                *profiles.SHIPPED,
             ]
             known += map(runs.name_of, runs.runs())
             raise UserError(
@@ -88,8 +91,7 @@ def _benchmark(shown: Benchmark) -> None:
     names = ("title", "version", "variant", "protocol", "metric", "source", "vlmeval", "generation", "judged")
     _origin(registry.benchmarks().file(shown.name))
     _print(shown, names)
-    if shown.options is not None:
-        _options(shown)
+    _options(shown)
 
 
 def _method(shown: Method) -> None:
@@ -127,12 +129,18 @@ def _options(benchmark: Benchmark) -> None:
     """A benchmark's options: default, and what else may be chosen."""
     from typing import Literal, get_args, get_origin
 
-    assert benchmark.options is not None
+    from stic_eval.variants import Decoding
+
+    own = benchmark.options.model_fields if benchmark.options is not None else {}
     print(f"options (-o benchmarks.{benchmark.name}.OPTION=VALUE):")
-    for name, field in benchmark.options.model_fields.items():
+    for name, field in own.items():
         choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
         rest = f" (one of {', '.join(map(str, choices))})" if len(choices) > 1 else ""
         print(f"  {name}: {_yaml(field.default).splitlines()[0]}{rest}")
+    for name in Decoding.model_fields:
+        if name not in own:
+            value = getattr(benchmark.generation, name)
+            print(f"  {name}: {list(value) if isinstance(value, tuple) else value}")
 
 
 def _run(folder: Path) -> None:
@@ -235,5 +243,7 @@ def _side_by_side(benchmark: str, identity: str, records: dict[str, Any]) -> Ite
         yield f"-- {printable(variant)}: {score}{why}"
         if record.get("description"):
             yield f"   description: {printable(record['description'])}"
+        if record.get("thinking"):
+            yield f"   thinking: {printable(str(record['thinking']))}"
         yield f"   response: {printable(record['response'])}"
     yield ""

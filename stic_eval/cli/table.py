@@ -80,7 +80,9 @@ def table(
     wide: Annotated[
         bool, typer.Option("--wide", help="For `tex`: over both columns of a page that has two (`table*`).")
     ] = False,
-    no_notes: Annotated[bool, typer.Option("--no-notes", help="No notes below the table.")] = False,
+    no_notes: Annotated[
+        bool, typer.Option("--no-notes", help="No notes below it, but on who graded published figures.")
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(help="File to write: .txt, .md, .tex, .html, .csv or .json.",
@@ -92,6 +94,7 @@ def table(
 
     from stic_eval.errors import UserError
     from stic_eval.report import runs
+    from stic_eval.report.published import JUDGE
 
     chosen_format = _format(format_, out)
     if wide and chosen_format is not Format.tex:
@@ -115,7 +118,9 @@ def table(
         chosen = cast(Literal["auto", "paper", "components", "ablation"], layout.value)
         built = [lay_out(found, chosen, by=by or (), reference=reference, published=published)]
     if no_notes:
-        built = [replace(item, notes=(), hints=()) for item in built]
+        # Figures by another judge stand beside measured ones with a word on that, or not at all.
+        kept = [tuple(note for note in item.notes if note.startswith(JUDGE)) for item in built]
+        built = [replace(item, notes=own, hints=()) for item, own in zip(built, kept, strict=True)]
     if chosen_format is Format.text and out is None:
         for at, item in enumerate(built):
             print("\n" if at else "", end="")

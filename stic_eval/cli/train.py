@@ -17,6 +17,9 @@ _NOT_THERE = (
 def train(
     model: o.Model = None,
     revision: o.Revision = None,
+    profile: o.Profile = None,
+    system_prompt: o.SystemPrompt = None,
+    chat_template: o.ChatTemplate = None,
     trust_remote_code: o.TrustRemoteCode = None,
     engine: o.Engine = None,
     method: o.Methods = None,
@@ -47,6 +50,9 @@ def train(
     flags = {
         "model": model,
         "revision": revision,
+        "profile": profile,
+        "system_prompt": system_prompt,
+        "chat_template": chat_template,
         "trust_remote_code": trust_remote_code,
         "engine": engine,
         "methods": method or None,

@@ -12,15 +12,29 @@ from stic_eval.types import Generation, Record, Sample, Score, Summary
 
 
 @dataclass(frozen=True)
+class HubId:
+    """Where a data set lies on the Hugging Face hub, pinned.
+
+    Attributes:
+        path: Its id.
+        revision: Branch, tag or commit.
+    """
+
+    path: str
+    revision: str = "main"
+
+
+@dataclass(frozen=True)
 class HubData:
     """A data set on the Hugging Face hub, pinned.
 
     Attributes:
-        path: Its id.
+        path: Its newest id.
         split: The split that is asked.
         name: Its configuration, if it has several.
-        revision: Branch, tag or commit.
+        revision: Branch, tag or commit under the newest id.
         rows: How many rows the split has, for plans; None: not known before it is downloaded.
+        former: Ids that it had before, the newest first, each pinned by itself.
     """
 
     path: str
@@ -28,6 +42,12 @@ class HubData:
     name: str | None = None
     revision: str = "main"
     rows: int | None = None
+    former: tuple[HubId, ...] = ()
+
+    @property
+    def ids(self) -> tuple[HubId, ...]:
+        """All ids that it can be had under, the newest first."""
+        return (HubId(self.path, self.revision), *self.former)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from stic_eval.evals.benchmark import Benchmark
 from stic_eval.evals.cells import PLACEHOLDER
 from stic_eval.evals.faults import RAISED, Fault, faults
 from stic_eval.evals.formats import Broken, Rows
-from stic_eval.evals.sources import Opened, is_pocket, no_image, open_rows, to_sample
+from stic_eval.evals.sources import HubUse, Opened, is_pocket, no_image, open_rows, to_sample
 from stic_eval.images import ImageError, in_order
 from stic_eval.types import ImageRef, Sample
 
@@ -69,6 +69,7 @@ def check(
     images: bool = True,
     remote: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    hub_use: HubUse | None = None,
 ) -> Checked:
     """Looks at every row of the benchmark's variant and decodes every image.
 
@@ -78,11 +79,12 @@ def check(
         images: Whether images are looked at; rows that only serve to score need none.
         remote: Whether images may be fetched from the web.
         progress: Called with (rows looked at, rows in all).
+        hub_use: See `sources.samples`.
 
     Raises:
         UserError: There is no such data, or it cannot be read as rows at all.
     """
-    opened = open_rows(benchmark, source, remote=remote)
+    opened = open_rows(benchmark, source, remote=remote, hub_use=hub_use)
     problems: list[Problem] = []
     good: dict[int, Sample] = {}
     first: dict[str, int] = {}

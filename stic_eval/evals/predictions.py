@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stic_eval.errors import UserError
+from stic_eval.evals.cells import is_image_column
 from stic_eval.types import Sample
 
 Row = Mapping[str, Any]
@@ -22,6 +23,9 @@ Row = Mapping[str, Any]
 _IDS = ("id", "question_id", "pid", "index")
 _TEXTS = ("response", "text", "prediction")
 _SHOWN = 3
+# What a spreadsheet's cell holds at most: writers of xlsx (VLMEvalKit's is one) cut longer texts here, and
+# tables that were made of such a file are cut as well.
+CELL_LIMIT = 32_767
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,10 @@ class Prediction:
         extraction: The answer that somebody extracted from the response, if the file has one.
         prompt: What was asked, if the file tells.
         by_number: Whether `id` counts rows.
+        thinking: What was thought before, if the file has it apart.
+        unclosed: Whether it was cut while the model was thinking; None: the file does not say, and what was
+            thought may be part of the response.
+        cut: Column of the answer's row whose text fills a spreadsheet's cell, so that it was cut; else empty.
     """
 
     id: str
@@ -43,6 +51,9 @@ class Prediction:
     extraction: str | None = None
     prompt: str | None = None
     by_number: bool = False
+    thinking: str = ""
+    unclosed: bool | None = None
+    cut: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,10 +89,11 @@ def read_predictions(path: Path) -> Predictions:
         raise UserError(f"--predictions {path}: cannot be read: {first}") from error
     if not rows:
         raise UserError(f"--predictions {path}: holds no answers")
-    read = (_prediction(row, f"{path}, {where}") for where, row in rows)
+    table = path.suffix in (".xlsx", ".tsv", ".csv")
+    read = (_prediction(row, f"{path}, {where}", _cut(row) if table else "") for where, row in rows)
     items = tuple(item for item in read if item is not None)
     own: tuple[Row, ...] = ()
-    if path.suffix in (".xlsx", ".tsv", ".csv"):
+    if table:
         own = tuple(row for _, row in rows) if "question" in rows[0][1] else ()
     elif all(isinstance(row.get("doc"), dict) for _, row in rows):
         own = tuple(_document(row) for _, row in rows)
@@ -234,8 +246,26 @@ def _document(row: Mapping[str, Any]) -> Row:
     return doc if any(name in doc for name in _IDS) else {"id": str(row.get("doc_id")), **doc}
 
 
-def _prediction(row: Mapping[str, Any], where: str) -> Prediction | None:
-    """A row's answer; None where it says itself that there is none (null)."""
+def _cut(row: Mapping[str, Any]) -> str:
+    """The first column, of those that hold no image, whose text fills a cell; empty: none does."""
+    return next((str(name) for name, cell in row.items() if not is_image_column(name) and _fills(cell)), "")
+
+
+def _fills(cell: Any) -> bool:
+    # Python's writers count characters, spreadsheet programs count units of UTF-16.
+    if not isinstance(cell, str) or len(cell) < CELL_LIMIT // 2:
+        return False
+    return len(cell) == CELL_LIMIT or len(cell.encode("utf-16-le", "surrogatepass")) // 2 == CELL_LIMIT
+
+
+def _prediction(row: Mapping[str, Any], where: str, cut: str) -> Prediction | None:
+    """A row's answer; None where it says itself that there is none (null).
+
+    Args:
+        row: As the file has it.
+        where: Names it in messages.
+        cut: See `Prediction`.
+    """
     if "doc_id" in row and ("filtered_resps" in row or "resps" in row):
         response = _unwrapped(row.get("filtered_resps", row.get("resps")))
         if not isinstance(response, str):
@@ -260,7 +290,7 @@ def _prediction(row: Mapping[str, Any], where: str) -> Prediction | None:
         return None
     if not isinstance(response, (str, int, float, type(None))):
         raise UserError(f"{where}: column {column} is {json.dumps(response)[:40]}, not a text")
-    prompt = row.get("prompt")
+    prompt, thinking, unclosed = row.get("prompt"), row.get("thinking"), row.get("unclosed")
     return Prediction(
         _identity(row, where, _IDS),
         # A judge is asked about the response: of an extraction alone, that is all there is.
@@ -268,6 +298,9 @@ def _prediction(row: Mapping[str, Any], where: str) -> Prediction | None:
         where,
         None if extraction is None else str(extraction),
         prompt if isinstance(prompt, str) else None,
+        thinking=thinking if isinstance(thinking, str) else "",
+        unclosed=unclosed if isinstance(unclosed, bool) else None,
+        cut=cut,
     )
 
 

@@ -322,7 +322,7 @@ def _manifest(checked: Checked, work: Path, files: Mapping[str, int]) -> dict[st
         "version": benchmark.version,
         "protocol": benchmark.variant or benchmark.protocol,
         "source": opened.source if named else Path(opened.source).name,
-        "revision": f"{hub.path}@{hub.revision}" if opened.source == "hub" else None,
+        "revision": f"{opened.at.path}@{opened.at.revision}" if opened.at is not None else None,
         "split": hub.split,
         "rows": len(checked.samples),
         "skipped": [asdict(problem) for problem in checked.problems],

@@ -18,6 +18,7 @@ from stic_eval.models.base import VLM
 from stic_eval.store import atomic_write
 from stic_eval.types import Generation, Record, Response, Sample, Score, Summary
 
+UNCLOSED = "cut while the model was thinking"
 Progress = Callable[[int, int | None], None]
 # Opens a piece of work with so many items: what to call as they get done.
 Step = Callable[[str, int], AbstractContextManager[Progress]]
@@ -100,6 +101,8 @@ def evaluate(
     for sample, description, response in stream:
         if response.finish_reason == "failed":
             verdict = Score(None, why=f"no answer: {response.why}")
+        elif response.unclosed:
+            verdict = Score(None, why=UNCLOSED)
         else:
             verdict = verdict_of(benchmark, sample, response.text)
         answered[sample.id] = Answered(sample, response, verdict, description)
@@ -107,9 +110,35 @@ def evaluate(
     missing = [sample.id for sample in rows if sample.id not in answered]
     if missing:
         raise RunError(f"benchmark {benchmark.name}: {len(missing)} samples got no answer, e.g. {missing[0]}")
-    records, summary = conclude(benchmark, [answered[sample.id] for sample in rows], judge, step)
+    found = cut_thinking([answered[sample.id] for sample in rows])
+    records, summary = conclude(benchmark, found, judge, step)
     write_records(records, out)
     return records, summary
+
+
+def cut_thinking(answered: Sequence[Answered], finished: bool = False) -> list[Answered]:
+    """Answers, of which those without any tag are cut thinking where others only close it.
+
+    There the prompt has opened the thinking, and what does not close it is no answer, though it may read like
+    one. Whoever has the prompt sees that in it; of a server's replies, and of answers in a file, this is how
+    it shows.
+
+    Args:
+        answered: All of one model's answers to a benchmark.
+        finished: Nobody knows which answers have run into their bound: any of them may.
+    """
+    if not any(item.response.opened and not item.response.unclosed for item in answered):
+        return list(answered)
+
+    def settled(item: Answered) -> Answered:
+        found = item.response
+        cut = finished or found.finish_reason == "length"
+        if not cut or found.opened or found.thinking or not found.text:
+            return item
+        response = replace(found, text="", thinking=found.text, unclosed=True)
+        return replace(item, response=response, verdict=Score(None, why=UNCLOSED))
+
+    return [settled(item) for item in answered]
 
 
 def conclude(
@@ -133,7 +162,12 @@ def conclude(
     decided = sum(record.judge is not None and record.score is not None for record in records)
     failed = sum(item.response.finish_reason == "failed" for item in answered)
     summary = replace(
-        _aggregated(benchmark, records), answers=len(records), judged=decided, unanswered=failed
+        _aggregated(benchmark, records),
+        answers=len(records),
+        judged=decided,
+        unanswered=failed,
+        thoughtful=sum(bool(record.thinking) for record in records),
+        unclosed=sum(record.unclosed for record in records),
     )
     summary = replace(
         summary,
@@ -235,6 +269,8 @@ def record_of(item: Answered, judge: Mapping[str, Any] | None = None) -> Record:
         n_tokens=response.n_tokens,
         meta=sample.meta,
         judge=judge,
+        thinking=response.thinking,
+        unclosed=response.unclosed,
     )
 
 

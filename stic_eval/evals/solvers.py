@@ -56,7 +56,7 @@ def describe_and_respond(
     Yields:
         Every sample once, with the description that it was asked with. Tokens and seconds of the
         answer include the description's, which the answer would not be there without. Where the
-        description failed, that failure is the answer.
+        description failed, or was cut while the model was thinking, that is the answer.
     """
     described: dict[Request, Response] = {}
     waiting: dict[Request, list[Sample]] = {}  # for a description that has been asked for
@@ -104,7 +104,8 @@ def describe_and_respond(
             going = True
             if request in waiting:
                 same = waiting.pop(request)
-                if response.finish_reason == "failed":  # not kept: a later question asks for it once more
+                # Not kept: a later question asks for it once more.
+                if response.finish_reason == "failed" or response.unclosed:
                     for sample in same:
                         yield sample, None, response
                 else:

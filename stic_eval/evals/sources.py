@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,8 @@ from typing import Any, Literal
 from PIL import Image
 
 from stic_eval.errors import UserError
-from stic_eval.evals.benchmark import Benchmark
+from stic_eval.evals import hub
+from stic_eval.evals.benchmark import Benchmark, HubId
 from stic_eval.evals.cells import IMAGE_COLUMNS, PLACEHOLDER, Cells
 from stic_eval.evals.faults import RAISED, Fault, faults, naming, shortened
 from stic_eval.evals.formats import Broken, Listed, Row, Rows, Table, json_rows, split_files, tsv_rows
@@ -24,6 +25,8 @@ from stic_eval.evals.layouts import described, layout_rows
 from stic_eval.images import ImageError, ref_from_pil
 from stic_eval.types import ImageRef, Sample
 
+# (id and commit that rows were had under, lines on what was in the way of others).
+HubUse = Callable[[HubId, Sequence[str]], None]
 # Sources that are no path. `vlmeval` is the benchmark's own file in VLMEvalKit's folder.
 NAMED = ("hub", "vlmeval", "pocket", "pocket:val")
 
@@ -35,6 +38,7 @@ def samples(
     limit: float | None = None,
     images: bool = True,
     remote: bool = False,
+    hub_use: HubUse | None = None,
 ) -> list[Sample]:
     """The benchmark's samples, in the order of the data set.
 
@@ -51,12 +55,13 @@ def samples(
         images: Whether images are read. Without, nothing is looked for or decoded, rows may lack
             the column, and an image that a row does have is a reference that cannot be loaded.
         remote: Whether images may be fetched from the web.
+        hub_use: Is told of rows from the hub under which id they were had, and what was in the way.
 
     Raises:
         UserError: No such data, a row that does not fit the schema (named with its column), a row
             without image, or ids that occur twice.
     """
-    opened = open_rows(benchmark, source, remote=remote)
+    opened = open_rows(benchmark, source, remote=remote, hub_use=hub_use)
     for index in opened.kept:
         if isinstance(row := opened.light[index], Broken):
             raise UserError(f"{opened.name(index)}: {row.why}")
@@ -131,6 +136,7 @@ class Opened:
         rows: They.
         light: All of them without images; what is no row is `Broken`.
         kept: Numbers, from 0, of those that belong to the benchmark's variant.
+        at: Of rows from the hub: their id and commit.
     """
 
     benchmark: Benchmark
@@ -138,24 +144,38 @@ class Opened:
     rows: Rows
     light: Sequence[dict[str, Any]]
     kept: Sequence[int]
+    at: HubId | None = None
 
     def name(self, index: int) -> str:
         """A row in messages; people count from 1."""
         return f"{self.benchmark.name}: {self.rows.where}: row {index + 1}"
 
 
-def open_rows(benchmark: Benchmark, source: str | Path | Rows, *, remote: bool = False) -> Opened:
+def open_rows(
+    benchmark: Benchmark,
+    source: str | Path | Rows,
+    *,
+    remote: bool = False,
+    hub_use: HubUse | None = None,
+) -> Opened:
     """Finds and lists a benchmark's rows; see `samples`.
 
     Raises:
         UserError: No such data, no rows, or none of the benchmark's variant.
     """
-    rows = _open(benchmark, source, remote) if isinstance(source, (str, Path)) else source
+    at: HubId | None = None
+    if str(source) == "hub" and isinstance(source, (str, Path)):
+        lines: list[str] = []
+        rows, at = _hub(benchmark, remote, lines.append)
+        if hub_use is not None:
+            hub_use(at, lines)
+    else:
+        rows = _open(benchmark, source, remote) if isinstance(source, (str, Path)) else source
     light = rows.light()
     if not light:
         raise UserError(f"{benchmark.name}: {rows.where} has no rows")
     named = str(source) if isinstance(source, (str, Path)) else ""
-    opened = Opened(benchmark, named, rows, light, range(len(light)))
+    opened = Opened(benchmark, named, rows, light, range(len(light)), at)
     if benchmark.keep is None:
         return opened
     kept = []
@@ -251,8 +271,6 @@ def _open(benchmark: Benchmark, source: str | Path, remote: bool) -> Rows:
                 f"{benchmark.name}: the pocket world has no rows for it; give its own: "
                 f"-o rows.{benchmark.name}=FILE"
             ) from None
-    if str(source) == "hub":
-        return _hub(benchmark, remote)
     path = local_path(benchmark, source)
     assert path is not None
     return _local(benchmark, path, remote)
@@ -287,41 +305,23 @@ def _vlmeval(benchmark: Benchmark) -> Path:
     return folder / benchmark.vlmeval
 
 
-def _hub(benchmark: Benchmark, remote: bool) -> Rows:
-    hub = benchmark.source
-    where = f"{hub.path}{f' ({hub.name})' if hub.name else ''}, split {hub.split}"
+def _hub(benchmark: Benchmark, remote: bool, tell: hub.Tell) -> tuple[Rows, HubId]:
+    """Rows of the first copy that can be read: one that a download has left half may be whole elsewhere."""
+    source = benchmark.source
+    unread: UserError | None = None
     try:
-        from huggingface_hub import snapshot_download
-
-        # Only the split's own files: `load_dataset` would fetch the training images as well.
-        pattern = f"{hub.name or 'data'}/{hub.split}-*.parquet"
-        folder = snapshot_download(
-            hub.path, repo_type="dataset", revision=hub.revision, allow_patterns=[pattern]
-        )
-        # Of this split: without network, a snapshot that holds another one is found as well.
-        if any(Path(folder).glob(pattern)):
-            return _local(benchmark, Path(folder), remote, where)
-        from datasets import load_dataset
-
-        loaded = load_dataset(hub.path, hub.name, split=hub.split, revision=hub.revision)
-        return Table(where, loaded, Cells(None, remote))
-    except UserError:
-        raise
-    except Exception as error:  # the hub's client raises a dozen kinds
-        raise UserError(f"{benchmark.name}: {_not_there(where, hub.revision, error)}") from error
-
-
-def _not_there(where: str, revision: str, error: Exception) -> str:
-    from huggingface_hub import is_offline_mode
-
-    advice = "or give a local copy: `score --rows FILE`, `run -o rows.NAME=FILE`, `data check --from FILE`"
-    if is_offline_mode():
-        return (
-            f"{where}, revision {revision}, is not in the local cache; "
-            f"without --offline it would be downloaded ({advice})"
-        )
-    reason = f"{type(error).__name__}: {_first_line(error)}"
-    return f"cannot get {where}, revision {revision}, from the hub: {reason} ({advice})"
+        for at, found in hub.find(benchmark.name, source, tell):
+            where = hub.named(source, at)
+            if not isinstance(found, Path):
+                return Table(where, found, Cells(None, remote)), at
+            try:
+                return _local(benchmark, found, remote, where), at
+            except UserError as error:
+                unread = unread or error
+    except UserError as error:
+        raise unread or error from error
+    assert unread is not None  # `find` gives something or raises
+    raise unread
 
 
 def _local(benchmark: Benchmark, path: Path, remote: bool, where: str | None = None) -> Rows:
@@ -352,12 +352,8 @@ def _local(benchmark: Benchmark, path: Path, remote: bool, where: str | None = N
     except UserError:
         raise
     except Exception as error:  # pyarrow's and datasets' own kinds
-        raise UserError(f"{benchmark.name}: {path}: cannot be read: {_first_line(error)}") from error
+        raise UserError(f"{benchmark.name}: {path}: cannot be read: {hub.first_line(error)}") from error
     raise UserError(
         f"{benchmark.name}: {path}: holds no parquet, arrow, JSON, JSONL or TSV file"
         f"{described(benchmark.layouts) if path.is_dir() else ''}"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -27,6 +27,7 @@ R = TypeVar("R")
 _RETRIED = {408, 409, 429}  # and every 5xx
 _FATAL = {401, 403, 404}  # no later request would fare better
 _SHOWN = 200
+_THINKING = ("reasoning_content", "reasoning")
 # Seconds after which the main thread looks up from waiting: Ctrl-C that comes the moment before it begins
 # to wait would else go unnoticed until the next reply.
 _WAKE = 0.2
@@ -80,6 +81,7 @@ class Chat:
         temperature: 0 is greedy.
         seed: Sent if it is given.
         top_p: Nucleus mass; sent if it is below 1.
+        stop: Texts that end the reply; sent if there are any.
     """
 
     messages: Sequence[Mapping[str, Any]]
@@ -87,6 +89,7 @@ class Chat:
     temperature: float = 0.0
     seed: int | None = None
     top_p: float = 1.0
+    stop: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -98,12 +101,15 @@ class Reply:
         finish_reason: `stop`, `length`, `content_filter`, `refusal`, or whatever the server says.
         n_tokens: Generated tokens, if the server counts them, else 0.
         seconds: From sending the request that succeeded to its last byte.
+        thinking: What the server has told from the content: `reasoning_content`, or `reasoning` as newer
+            versions of vLLM call it.
     """
 
     text: str
     finish_reason: str
     n_tokens: int = 0
     seconds: float = 0.0
+    thinking: str = ""
 
 
 class Failure(Exception):
@@ -287,6 +293,8 @@ class Client:
             body["seed"] = chat.seed
         if chat.top_p < 1:
             body["top_p"] = chat.top_p
+        if chat.stop:
+            body["stop"] = list(chat.stop)
         begin = time.monotonic()
         try:
             status, headers, data = self._line().post(self._url, json.dumps(body).encode())
@@ -316,6 +324,7 @@ class Client:
             choice = parsed["choices"][0]
             message, finish = choice["message"], choice.get("finish_reason")
             text, refusal = message.get("content"), message.get("refusal")
+            thinking = next((t for t in map(message.get, _THINKING) if isinstance(t, str) and t), "")
             counted = (parsed.get("usage") or {}).get("completion_tokens")
         except (ValueError, RecursionError) as error:
             raise _Retry(f"the reply is not JSON ({type(error).__name__})") from None
@@ -324,16 +333,18 @@ class Client:
         finish = finish if isinstance(finish, str) else "stop"
         if isinstance(refusal, str) and refusal and not text:
             text, finish = refusal, "refusal"
-        if text is None and finish in ("content_filter", "length"):
+        if text is None and (thinking or finish in ("content_filter", "length")):
             text = ""
         if not isinstance(text, str):
             raise _Retry("the reply's content is no text")
+        n_tokens = counted if isinstance(counted, int) and 0 <= counted < 1 << 31 else 0
+        return Reply(self._storable(text), finish, n_tokens, seconds, self._storable(thinking))
+
+    def _storable(self, text: str) -> str:
+        """A text without the key, and without half a surrogate pair, which no file or database takes."""
         if self.endpoint.api_key:
             text = text.replace(self.endpoint.api_key, "[key]")
-        # JSON can hold half a surrogate pair, which no file or database takes.
-        text = text.encode("utf-8", "replace").decode()
-        n_tokens = counted if isinstance(counted, int) and 0 <= counted < 1 << 31 else 0
-        return Reply(text, finish, n_tokens, seconds)
+        return text.encode("utf-8", "replace").decode()
 
     def _line(self) -> Line:
         line: Line | None = getattr(self._local, "line", None)

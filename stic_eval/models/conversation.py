@@ -35,7 +35,7 @@ def encode(
         images: One for each row; with k times as many rows as images, row i is about image
             `i % len(images)` and must begin with the same prompt as row `i % len(images)`.
         rows: Conversations, each with a user's turn first and at least one assistant's.
-        max_length: Longer rows lose their end, but never their prompt, which holds the image.
+        max_length: Rows with more text tokens lose their end: see `room_for`.
 
     Returns:
         `input_ids` and `attention_mask` of shape (rows, tokens), `answer_mask` of the same shape with 1
@@ -61,7 +61,7 @@ def assembled(
         processor: The model's.
         images: Of each conversation, equally many; of the first so many, if several are about the same.
         rendered: Texts, and where in them the answers lie.
-        max_length: Longer rows lose their end, but never their prompt.
+        max_length: Rows with more text tokens lose their end: see `room_for`.
     """
     import torch
 
@@ -88,7 +88,7 @@ def assembled(
     for number, (text, spans) in enumerate(rendered):
         head = heads[number % len(images)]
         tail, marks = tail_of(tokenizer, text, spans)
-        room = len(tail) if max_length is None else max(0, max_length - len(head))
+        room = len(tail) if max_length is None else room_for(processor, text[: spans[0][0]], max_length)
         ids.append(torch.cat([head, torch.tensor(tail[:room], dtype=head.dtype)]))
         masks.append(torch.cat([torch.zeros_like(head), torch.tensor(marks[:room], dtype=head.dtype)]))
     extra = {
@@ -121,6 +121,24 @@ def _padded(rows: Sequence[Tensor], like: Sequence[Tensor], value: int = 0) -> T
     for number, row in enumerate(rows):
         padded[number, : len(row)] = row
     return padded
+
+
+def room_for(processor: Any, prompt: str, max_length: int) -> int:
+    """How many tokens may follow a prompt in a row of at most so many text tokens.
+
+    What a processor puts in an image's place does not count, however much it is: the prompt holds the image
+    and is never cut, so that a limit on all tokens would leave large images without an answer.
+
+    Args:
+        processor: The model's.
+        prompt: As the template writes it, images' places marked.
+        max_length: Text tokens of a row, the prompt's included.
+    """
+    tokenizer = processor.tokenizer
+    ids = tokenizer(prompt, add_special_tokens=adds_start(tokenizer, prompt))["input_ids"]
+    marks = [getattr(processor, name, None) for name in ("image_token", "boi_token")]
+    places = {tokenizer.convert_tokens_to_ids(str(mark)) for mark in marks if mark}
+    return max(0, max_length - sum(token not in places for token in ids))
 
 
 def render(processor: Any, turns: Turns, end: str, images: int = 1) -> tuple[str, list[Span]]:

@@ -164,9 +164,11 @@ class Engine:
         return False  # outside of the handler, which keeps the failed attempt's tensors alive
 
     def _answer(self, row: Row) -> Answer:
-        response = self._loaded.response(row.tokens, row.seconds)
+        prompt = row.prompt
+        stop = prompt.request.generation.stop
+        response = self._loaded.response(row.tokens, row.seconds, stop, prompt.text)
         row.tokens = []  # handed on
-        return row.prompt.request, response
+        return prompt.request, response
 
     # ------------------------------------------------------------ what is kept
 

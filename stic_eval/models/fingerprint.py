@@ -8,7 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
 
+from stic_eval.digests import digest
 from stic_eval.errors import UserError
+from stic_eval.models.values import check_adapter_values
 from stic_eval.store import atomic_write, cache_dir, content_key, file_sha256
 
 # What decides a local model's answers: what lies beside its weights, and these with their configuration.
@@ -61,14 +63,16 @@ def adapter_fingerprint(base: str, adapter: Path | None) -> str:
         adapter: PEFT folder; its `adapter_*` files count.
 
     Raises:
-        UserError: The folder holds no adapter.
+        UserError: The folder holds no adapter, or one with values that no adapter has: nothing is ever filed
+            under it.
     """
     if adapter is None:
         return base
     found = sorted(adapter.glob("adapter_*"))
     if not found:
         raise UserError(f"adapter {adapter}: holds no adapter_config.json; give a PEFT adapter folder")
-    return content_key([base, *([path.name, file_sha256(path)] for path in found)])
+    check_adapter_values(adapter, f"adapter {adapter}")
+    return content_key([base, *([path.name, digest(path)] for path in found)])
 
 
 def _commit(model: str, revision: str | None) -> str:

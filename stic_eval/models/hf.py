@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stic_eval.models import loading
 from stic_eval.models.fingerprint import adapter_fingerprint, model_fingerprint
+from stic_eval.tags import Pair
 from stic_eval.types import Likelihood, Request, Response
 
 if TYPE_CHECKING:
     from stic_eval.models.likelihood import Asked
     from stic_eval.models.loading import Loaded
+    from stic_eval.profiles import ConversationProfile
 
 __all__ = ["HFModel", "model_fingerprint"]
 
@@ -29,6 +31,7 @@ class HFModel:
     Attributes:
         fingerprint: Weights and adapter by content.
         processor: The model's processor.
+        config: The model's configuration.
         device: Where it is.
         dtype: Of its weights.
         gradient_checkpointing: While training; None goes by device and size.
@@ -39,6 +42,7 @@ class HFModel:
         self.fingerprint = adapter_fingerprint(loaded.fingerprint, adapter)
         self._key = "" if adapter is None else self.fingerprint
         self.processor, self.device, self.dtype = loaded.processor, loaded.device, loaded.dtype
+        self.config = loaded.base.config
         self.gradient_checkpointing = loaded.gradient_checkpointing
 
     @classmethod
@@ -55,6 +59,8 @@ class HFModel:
         attn: str | None = None,
         quantization: Literal["4bit", "8bit"] | None = None,
         gradient_checkpointing: bool | None = None,
+        tags: Sequence[Pair] = (),
+        profile: ConversationProfile | None = None,
     ) -> HFModel:
         """Loads a model and its processor.
 
@@ -70,10 +76,13 @@ class HFModel:
             attn: Implementation of attention, as transformers names it; None is its choice.
             quantization: Packs the weights by bitsandbytes.
             gradient_checkpointing: While training; None goes by device and size.
+            tags: More tags of what it may think or answer in: where they are special tokens, or the end of a
+                prompt, its answers have them nevertheless.
+            profile: How it is asked; None: as the checkpoint's own processor has it.
 
         Raises:
-            UserError: There is no such model or device, it cannot be loaded, takes no images, or has no
-                chat template.
+            UserError: There is no such model or device, it cannot be loaded, takes no images, has no chat
+                template, or the profile does not fit it.
         """
         return cls(
             loading.load(
@@ -87,6 +96,8 @@ class HFModel:
                 attn=attn,
                 quantization=quantization,
                 gradient_checkpointing=gradient_checkpointing,
+                tags=tags,
+                profile=profile,
             )
         )
 

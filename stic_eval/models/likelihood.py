@@ -6,6 +6,7 @@ has given greedily is the likeliest at each of its tokens.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ import torch
 
 from stic_eval.models.conversation import Span, assembled, tail_of
 from stic_eval.models.diffusion import noised
+from stic_eval.models.loading import not_finite
 from stic_eval.models.room import out_of_memory, release, too_small
 from stic_eval.models.text import common, written
 from stic_eval.types import Likelihood, Message, Request
@@ -67,6 +69,7 @@ def likelihoods(
 
     Raises:
         UserError: An image cannot be decoded, or a single row does not fit in memory.
+        RunError: Logits are not finite.
     """
     stream = iter(asked)
     while window := list(islice(stream, _WINDOW)):
@@ -151,7 +154,10 @@ def _scored(
         # In double precision: sums do not depend on what stands beside them in the batch.
         before = own[:-1].gather(1, tokens[:-1, None]).double().sum() if count > 1 else 0.0
         for asked, last in row.ends:
-            found.append((asked, Likelihood(float(before + own[-1, last].double()), row.n_tokens)))
+            logp = float(before + own[-1, last].double())
+            if math.isnan(logp):  # which any NaN or infinity among a token's logits makes of all of them
+                raise not_finite(loaded, asked[0])
+            found.append((asked, Likelihood(logp, row.n_tokens)))
     return found
 
 

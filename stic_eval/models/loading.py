@@ -9,20 +9,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from stic_eval.errors import UserError
+from stic_eval.errors import RunError, UserError
 from stic_eval.models import memory
+from stic_eval.models.detokenize import Detokenizer, cut
 from stic_eval.models.fingerprint import local_model, model_fingerprint
 from stic_eval.models.kept import BoundedStore, PrefixStore
 from stic_eval.models.memory import Packed, free_bytes
+from stic_eval.models.processing import apply
 from stic_eval.models.room import out_of_memory
 from stic_eval.models.stills import load_processor
 from stic_eval.models.text import control_tokens
-from stic_eval.types import Response
+from stic_eval.store import content_key
+from stic_eval.tags import ANSWER, THINKING, Pair, opening
+from stic_eval.types import Request, Response
 
 if TYPE_CHECKING:
     import torch
 
     from stic_eval.models.prompts import Beginning, Prompter
+    from stic_eval.profiles import ConversationProfile
 
 # Most rows of `--batch-size auto`; memory may allow fewer. On a CPU a step takes twice as long with twice
 # as many rows from 64 on, so more would only make answers wait for each other.
@@ -44,6 +49,8 @@ class Loaded:
     batch_size: int
     ends: frozenset[int]
     control: tuple[str, ...]
+    detokenizer: Detokenizer
+    tags: tuple[Pair, ...]  # of what it may think, and around answers
     batch_size_given: bool = False
     reuse: bool | Literal["always"] = True
     gradient_checkpointing: bool | None = None  # in training; None: as device and size suggest
@@ -85,13 +92,23 @@ class Loaded:
             for name, value in inputs.items()
         }
 
-    def response(self, tokens: Sequence[int], seconds: float) -> Response:
-        """An answer of these token ids, the end token included if there was one."""
-        text = self.processor.tokenizer.decode(
-            tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
+    def response(
+        self, tokens: Sequence[int], seconds: float, stop: Sequence[str] = (), prompt: str = ""
+    ) -> Response:
+        """An answer, with the tag in front of it that the prompt ends with.
+
+        Args:
+            tokens: Ids, the end token included if there was one.
+            seconds: That it took.
+            stop: Texts that end it.
+            prompt: What it answers, or the end of it.
+        """
+        said = self.detokenizer.text(tokens)
+        text = cut(said, stop)
+        ended = tokens[-1] in self.ends or len(text) < len(said)
+        return Response(
+            opening(prompt, self.tags) + text.strip(), len(tokens), "stop" if ended else "length", seconds
         )
-        reason: Literal["stop", "length"] = "stop" if tokens[-1] in self.ends else "length"
-        return Response(text.strip(), len(tokens), reason, seconds)
 
     @property
     def workers(self) -> int:
@@ -111,6 +128,8 @@ def load(
     attn: str | None = None,
     quantization: Packed | None = None,
     gradient_checkpointing: bool | None = None,
+    tags: Sequence[Pair] = (),
+    profile: ConversationProfile | None = None,
 ) -> Loaded:
     """Loads a model and its processor; see `HFModel.load`."""
     from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig
@@ -126,10 +145,12 @@ def load(
         count = memory.parameters(model, revision, _name(getattr(config, "dtype", None)))
         memory.check(model, count, _name(kind), quantization, where)
         place = _placed(where, kind, attn, quantization)
+        processor = load_processor(source, config, **common)
+        # Before the weights are read: of a setting that does not fit one is told at once.
+        _prepare(processor, model, profile)
         base = AutoModelForImageTextToText.from_pretrained(
             source, dtype=kind, use_safetensors=True, **place, **common
         )
-        processor = load_processor(source, config, **common)
     except UserError:
         raise
     except Exception as error:  # transformers and safetensors raise a dozen kinds
@@ -143,13 +164,9 @@ def load(
         if attn is not None and re.search(r"attn|attention|kernels", str(error), re.IGNORECASE):
             raise UserError(f"--attn {attn}: cannot be had: {first}") from error
         raise UserError(f"--model {model}: cannot be loaded: {first}") from error
-    if getattr(processor, "image_processor", None) is None:
-        raise UserError(f"--model {model}: has no image processor; give a vision-language model")
     tokenizer = processor.tokenizer
-    if not processor.chat_template:
-        processor.chat_template = tokenizer.chat_template
-    if not processor.chat_template:
-        raise UserError(f"--model {model}: has no chat template; put one beside it as chat_template.jinja")
+    if profile is not None and (tiles := profile.processor.get("image_grid_pinpoints")):
+        base.config.image_grid_pinpoints = tiles  # by which the model puts an image's tiles together again
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     ends = base.generation_config.eos_token_id
@@ -157,6 +174,7 @@ def load(
     if ends is None:
         raise UserError(f"--model {model}: says nowhere which token ends an answer (eos_token_id)")
     ends = sorted({int(end) for end in (ends if isinstance(ends, list) else [ends])})
+    tags = (*THINKING, *ANSWER, *tags)
     # Decoding is what a request says, not the penalties and temperatures that a checkpoint brings.
     base.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=tokenizer.pad_token_id)
     return Loaded(
@@ -164,14 +182,48 @@ def load(
         processor=processor,
         device=where,
         dtype=kind,
-        fingerprint=model_fingerprint(model, revision),
+        fingerprint=content_key([model_fingerprint(model, revision), profile.content])
+        if profile is not None
+        else model_fingerprint(model, revision),
         batch_size=_batch_size(where) if batch_size == "auto" else batch_size,
         ends=frozenset(ends),
         control=control_tokens(processor),
+        detokenizer=Detokenizer(tokenizer, tags),
+        tags=tags,
         batch_size_given=batch_size != "auto",
         reuse=reuse,
         gradient_checkpointing=gradient_checkpointing,
         prefixes=PrefixStore(int(free_bytes(where) * _PREFIXES)),
+    )
+
+
+def _prepare(processor: Any, model: str, profile: ConversationProfile | None) -> None:
+    """Has a processor write and see as the checkpoint says, or as a profile does.
+
+    Raises:
+        UserError: There is no image processor or chat template, or the profile does not fit.
+    """
+    if getattr(processor, "image_processor", None) is None:
+        raise UserError(f"--model {model}: has no image processor; give a vision-language model")
+    if not processor.chat_template:
+        processor.chat_template = processor.tokenizer.chat_template
+    if profile is not None:
+        apply(processor, profile)
+    if not processor.chat_template:
+        raise UserError(
+            f"--model {model}: has no chat template; put one beside it as chat_template.jinja, or give "
+            "--chat-template"
+        )
+
+
+def not_finite(loaded: Loaded, request: Request) -> RunError:
+    """The error for a request whose logits are NaN or infinite: no answer can be read from them."""
+    shown = f" about {request.images[0].source}" if request.images else ""
+    who = "the model" if loaded.adapter is None else f"the model with adapter {loaded.adapter}"
+    other = "" if loaded.dtype.itemsize > 2 else " or another --dtype"
+    return RunError(
+        f"{who} gives logits that are not finite when it is asked{shown}: its weights are broken, or "
+        f"overflow in {_name(loaded.dtype)}; look for a sound copy{other}"
     )
 
 

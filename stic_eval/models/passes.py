@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from stic_eval.models import kv, vision
+from stic_eval.models.loading import not_finite
 from stic_eval.models.prompts import Beginning, Group, Key, Prompt
-from stic_eval.models.sampling import Sampler, choose
+from stic_eval.models.sampling import Sampler, choose, finite
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -212,11 +213,20 @@ class Passes:
         return logits
 
     def _chosen(self, rows: Sequence[Row], logits: Tensor) -> Tensor:
-        """Each row's next token."""
+        """Each row's next token.
+
+        Raises:
+            RunError: Logits are not finite.
+        """
         tokens = choose(logits, [row.sampler for row in rows])
-        for row, token in zip(rows, tokens.tolist(), strict=True):
+        # In one transfer: -1 stands for a token that was chosen by nothing.
+        told = tokens.where(finite(logits, tokens), -1).tolist()
+        for row, token in zip(rows, told, strict=True):
             if not row.done:
+                if token < 0:
+                    raise not_finite(self._loaded, row.prompt.request)
                 row.tokens.append(token)
-                over = len(row.tokens) >= row.prompt.request.generation.max_new_tokens
-                row.done = over or token in self._loaded.ends
+                how = row.prompt.request.generation
+                over = len(row.tokens) >= how.max_new_tokens or token in self._loaded.ends
+                row.done = over or self._loaded.detokenizer.stops(row.tokens, how.stop)
         return tokens

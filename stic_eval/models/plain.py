@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from stic_eval.models.diffusion import noised
+from stic_eval.models.loading import not_finite
 from stic_eval.models.room import out_of_memory, release, too_small
-from stic_eval.models.sampling import Sampler, perturbed
+from stic_eval.models.sampling import Sampler, finite, perturbed
 from stic_eval.models.text import adds_start, written
 from stic_eval.types import Request, Response
 
@@ -59,7 +60,8 @@ def answers(
             rows = _answered(loaded, adapter, key, batch[:most])
             seconds = (time.perf_counter() - start) / len(rows)
             for asked, tokens in zip(batch, rows, strict=False):
-                yield asked.request, loaded.response(tokens, seconds)
+                stop = asked.request.generation.stop
+                yield asked.request, loaded.response(tokens, seconds, stop, asked.prompt)
 
 
 def _batches(asked: Sequence[_Asked], most: int) -> Iterator[list[_Asked]]:
@@ -68,7 +70,7 @@ def _batches(asked: Sequence[_Asked], most: int) -> Iterator[list[_Asked]]:
     for one in asked:
         how, images = one.request.generation, one.request.images
         noisy = any(image.diffusion for image in images)
-        groups[how.max_new_tokens, how.temperature, how.top_p, len(images), noisy].append(one)
+        groups[how.max_new_tokens, how.temperature, how.top_p, how.stop, len(images), noisy].append(one)
     for key, group in groups.items():
         group.sort(key=lambda one: len(one.prompt), reverse=True)
         size = 1 if key[-1] else most
@@ -92,14 +94,21 @@ def _inputs(loaded: Loaded, batch: Sequence[_Asked]) -> dict[str, torch.Tensor]:
 def _answered(loaded: Loaded, adapter: Path | None, key: str, batch: Sequence[_Asked]) -> list[list[int]]:
     """Generated token ids of each row up to its end token."""
     try:
-        output, width = generated(loaded, adapter, key, batch)
+        seen: list[torch.Tensor] = []
+        output, width = generated(loaded, adapter, key, batch, seen)
     except Exception as error:
         if not out_of_memory(error):
             raise
         if len(batch) == 1 and not len(loaded.prefixes):
             raise too_small(loaded.device) from error
     else:
-        return [_cut(row, loaded.ends) for row in output.sequences[:, width:].tolist()]
+        rows = [_cut(row, loaded.ends) for row in output.sequences[:, width:].tolist()]
+        fine = torch.stack(seen, dim=1).tolist()
+        for asked, tokens, by_token in zip(batch, rows, fine, strict=True):
+            if not all(by_token[: len(tokens)]):
+                raise not_finite(loaded, asked.request)
+        stop = batch[0].request.generation.stop
+        return [list(loaded.detokenizer.ended(row, stop)) for row in rows]
     # Outside of the handler, which keeps the failed attempt's tensors alive.
     loaded.prefixes.clear()
     release(loaded.device)
@@ -112,13 +121,29 @@ def _answered(loaded: Loaded, adapter: Path | None, key: str, batch: Sequence[_A
 
 
 def generated(
-    loaded: Loaded, adapter: Path | None, key: str, batch: Sequence[_Asked], **wanted: Any
+    loaded: Loaded,
+    adapter: Path | None,
+    key: str,
+    batch: Sequence[_Asked],
+    seen: list[torch.Tensor] | None = None,
+    **wanted: Any,
 ) -> tuple[Any, int]:
-    """What transformers' `generate` gives for a batch, and how many tokens its prompts have."""
-    from transformers import GenerationConfig, LogitsProcessorList
+    """What transformers' `generate` gives for a batch, and how many tokens its prompts have.
+
+    Args:
+        loaded: The model.
+        adapter: What is attached to it.
+        key: Its content; empty for None.
+        batch: What is asked.
+        seen: Where is put for each new token which rows' logits are finite, of shape (rows,).
+        wanted: Further settings of `GenerationConfig`.
+    """
+    from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
     first = batch[0].request.generation
     processors = LogitsProcessorList()
+    if seen is not None:
+        processors.append(lambda ids, scores: _noted(scores, seen))
     if first.temperature > 0:
         samplers = [Sampler(asked.request.generation) for asked in batch]
         processors.append(lambda ids, scores: perturbed(scores, samplers, first.temperature, first.top_p))
@@ -132,10 +157,24 @@ def generated(
         **wanted,
     )
     inputs = _inputs(loaded, batch)
+    width = inputs["input_ids"].shape[1]
+
+    def stopped(ids: torch.Tensor, scores: Any, **how: Any) -> torch.Tensor:
+        found = [loaded.detokenizer.stops(row, first.stop) for row in ids[:, width:].tolist()]
+        return torch.tensor(found, device=ids.device)
+
+    criteria = StoppingCriteriaList([stopped] if first.stop else [])
     model = loaded.attach(adapter, key)
     with torch.inference_mode():
-        output = model.generate(**inputs, generation_config=config, logits_processor=processors)
-    return output, inputs["input_ids"].shape[1]
+        output = model.generate(
+            **inputs, generation_config=config, logits_processor=processors, stopping_criteria=criteria
+        )
+    return output, width
+
+
+def _noted(scores: torch.Tensor, seen: list[torch.Tensor]) -> torch.Tensor:
+    seen.append(finite(scores, scores.argmax(dim=-1)))
+    return scores
 
 
 def asked(loaded: Loaded, request: Request) -> _Asked:

@@ -88,11 +88,13 @@ class Prompt:
         request: It.
         group: Its beginning, and who shares it.
         rest: Token ids of what follows.
+        text: It, as the chat template writes it.
     """
 
     request: Request
     group: Group
     rest: tuple[int, ...]
+    text: str
 
     def __len__(self) -> int:
         return len(self.group.beginning.ids) + len(self.rest)
@@ -183,18 +185,18 @@ class Prompter:
         first = asked[0]
         if known is not None and known.frame is not None:
             group = Group(first.key, known)
-            return [Prompt(one.request, group, self._rest(one, known.frame)) for one in asked]
+            return [Prompt(one.request, group, self._rest(one, known.frame), one.text) for one in asked]
         group, rest = self._processed(first)
-        prompts = [Prompt(first.request, group, rest)]
+        prompts = [Prompt(first.request, group, rest, first.text)]
         frame = group.beginning.frame
         for one in asked[1:]:
             if one.text == first.text:
-                prompts.append(Prompt(one.request, group, rest))
+                prompts.append(Prompt(one.request, group, rest, one.text))
             elif frame is not None:
-                prompts.append(Prompt(one.request, group, self._rest(one, frame)))
+                prompts.append(Prompt(one.request, group, self._rest(one, frame), one.text))
             else:
                 own, ids = self._processed(one)
-                prompts.append(Prompt(one.request, own, ids))
+                prompts.append(Prompt(one.request, own, ids, one.text))
         return prompts
 
     def _processed(self, one: Written) -> tuple[Group, tuple[int, ...]]:

@@ -58,6 +58,19 @@ def choose(logits: torch.Tensor, samplers: Sequence[Sampler]) -> torch.Tensor:
     return chosen
 
 
+def finite(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """Which rows have logits that a token can be chosen by: of shape (rows,), on the logits' device.
+
+    The chosen one's says it for all: NaN is taken for the largest, as infinity is, and -inf is chosen only
+    if there is nothing else. Of others, -inf is how a token is ruled out.
+
+    Args:
+        logits: Of shape (rows, vocabulary).
+        tokens: What was chosen by them.
+    """
+    return logits.gather(-1, tokens[:, None])[:, 0].isfinite()
+
+
 def perturbed(
     scores: torch.Tensor, samplers: Sequence[Sampler], temperature: float, top_p: float
 ) -> torch.Tensor:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from stic_eval.errors import UserError
 from stic_eval.models.api import Chat, Client, Endpoint, Failure, Reply
+from stic_eval.models.detokenize import cut
 from stic_eval.models.encoded import encoded, media_type
 from stic_eval.store import content_key
 from stic_eval.types import Request, Response
@@ -16,9 +17,12 @@ from stic_eval.types import Request, Response
 _HOPELESS = 32
 
 
-def server_fingerprint(base_url: str, model: str) -> str:
-    """What answers of a served model are filed under: nothing more than address and name is known of it."""
-    return content_key(["openai", base_url.rstrip("/"), model])
+def server_fingerprint(base_url: str, model: str, system_prompt: str = "") -> str:
+    """What answers of a served model are filed under: address and name are all that is known of it.
+
+    A system prompt that it is sent counts as well.
+    """
+    return content_key(["openai", base_url.rstrip("/"), model, *([system_prompt] if system_prompt else [])])
 
 
 class ServerModel:
@@ -27,17 +31,18 @@ class ServerModel:
     Args:
         endpoint: The server, the model's name there, and how patiently it is asked.
         known: The model has answered before, so that what fails is the request's own trouble.
+        system_prompt: Sent as the first message of conversations that have no system turn; empty: none.
 
     Attributes:
-        fingerprint: Of address and name.
+        fingerprint: Of address, name and system prompt.
 
     Raises:
         UserError: The address is none, or the key is no header value.
     """
 
-    def __init__(self, endpoint: Endpoint, known: bool = False) -> None:
-        self.endpoint, self._known = endpoint, known
-        self.fingerprint = server_fingerprint(endpoint.base_url, endpoint.model)
+    def __init__(self, endpoint: Endpoint, known: bool = False, system_prompt: str = "") -> None:
+        self.endpoint, self._known, self._system = endpoint, known, system_prompt
+        self.fingerprint = server_fingerprint(endpoint.base_url, endpoint.model, system_prompt)
         self._client = Client(endpoint)
 
     def generate(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Response]]:
@@ -54,7 +59,7 @@ class ServerModel:
             self._client = Client(self.endpoint)
         client, failed, why = self._client, 0, ""
         bound = max(_HOPELESS, 2 * self.endpoint.concurrency)
-        for request, response in client.stream(requests, lambda request: _answer(client, request)):
+        for request, response in client.stream(requests, lambda r: _answer(client, r, self._system)):
             if response.why is not None:
                 failed, why = failed + 1, response.why
                 if failed >= bound and not (self._known or client.served):
@@ -67,34 +72,37 @@ class ServerModel:
             )
 
 
-def _answer(client: Client, request: Request) -> Response:
+def _answer(client: Client, request: Request, system: str) -> Response:
     """Asks one request; runs in a thread of the client."""
     how = request.generation
     greedy = how.temperature <= 0
     chat = Chat(
-        messages=_messages(request),
+        messages=_messages(request, system),
         max_tokens=how.max_new_tokens,
         temperature=0.0 if greedy else how.temperature,
         seed=None if greedy else how.seed,
         top_p=1.0 if greedy else how.top_p,
+        stop=how.stop,
     )
     try:
         reply = client.ask(chat)
     except Failure as failure:
         return Response("", 0, "failed", why=str(failure))
-    return _response(reply)
+    return _response(reply, how.stop)
 
 
-def _response(reply: Reply) -> Response:
+def _response(reply: Reply, stop: Sequence[str]) -> Response:
     if reply.finish_reason == "content_filter":  # what is left of the text is not what the model said
         return Response("", 0, "failed", reply.seconds, why="cut by the server's content filter")
     finish: Any = "length" if reply.finish_reason == "length" else "stop"
-    return Response(reply.text.strip(), reply.n_tokens, finish, reply.seconds)
+    text = cut(reply.text, stop).strip()  # some servers leave in what ended it
+    return Response(text, reply.n_tokens, finish, reply.seconds, thinking=reply.thinking.strip())
 
 
-def _messages(request: Request) -> list[dict[str, Any]]:
+def _messages(request: Request, system: str) -> list[dict[str, Any]]:
     """The turns in OpenAI's shape; images stand before the first user turn's text, as data URLs."""
-    turns: list[dict[str, Any]] = []
+    own = any(message.role == "system" for message in request.messages[:1])
+    turns: list[dict[str, Any]] = [{"role": "system", "content": system}] if system and not own else []
     images = request.images
     for message in request.messages:
         text = message.text.encode("utf-8", "replace").decode()  # half a surrogate pair is no JSON text

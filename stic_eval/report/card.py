@@ -62,6 +62,7 @@ class Facts:
         fingerprint: Of the base model, by content.
         dtype: Weights in memory while it was trained and measured.
         packed: How weights were packed meanwhile; None: they were not.
+        asked: How it was asked meanwhile; empty: as its processor has it.
         merged: Type of the merged model's weights; empty for an adapter by itself.
         seed: Of training.
         data: What it learnt from, a line each.
@@ -84,6 +85,7 @@ class Facts:
     fingerprint: str = ""
     dtype: str = ""
     packed: str | None = None
+    asked: str = ""
     merged: str = ""
     seed: int = 0
     data: Sequence[str] = ()
@@ -210,6 +212,7 @@ def _base(facts: Facts) -> str:
     )
     packed = f", packed in {facts.packed.replace('bit', ' bits')} by bitsandbytes" if facts.packed else ""
     lines += [f"- Weights while it was trained and measured: {facts.dtype}{packed}"] if facts.dtype else []
+    lines += [f"- Asked, in training as well, as: {markdown(facts.asked)}"] if facts.asked else []
     if facts.merged:
         lines.append(
             f"- Weights of this model: {facts.merged}; what was measured is the base with the adapter beside "
@@ -232,6 +235,8 @@ def _training(facts: Facts) -> str:
         head = "| Stage | Responses asked for | Optimiser steps | Seconds | Content key |"
         body = [
             f"| {markdown(s.name)} | {s.generations:,} | {s.steps:,} | {s.seconds:.0f} | `{s.key[:16]}` |"
+            if s.known
+            else f"| {markdown(s.name)} | unknown | unknown | unknown | `{s.key[:16]}` |"
             for s in facts.stages
         ]
         parts.append("\n".join([head, "| --- | ---: | ---: | ---: | --- |", *body]))

@@ -20,6 +20,7 @@ class Cost:
         scored: Given answers whose likelihood it was asked for.
         steps: Optimiser steps.
         seconds: On the machine that computed the stages, when it computed them.
+        unknown: Names of stages whose cost nothing has recorded; the numbers are then of the others alone.
     """
 
     title: str
@@ -27,8 +28,11 @@ class Cost:
     scored: float
     steps: float
     seconds: float
+    unknown: tuple[str, ...] = ()
 
     def __str__(self) -> str:
+        if self.unknown:
+            return f"{self.title} unknown (the cache has lost {', '.join(self.unknown)})"
         asked = _counted(self.generations, "generation")
         asked += f", {self.scored:,.0f} scored" if self.scored else ""
         return f"{self.title} {asked}, {_counted(self.steps, 'step')}, {self.seconds:,.0f} s"
@@ -46,6 +50,7 @@ def costs(found: Sequence[Scores]) -> list[Cost]:
     are left out: they share a method.
     """
     by_run: dict[tuple[str, str, str], dict[int | None, list[float]]] = {}
+    lost: dict[tuple[str, str, str], dict[str, None]] = {}
     for scores in found:
         for entry in scores.entries:
             if not entry.stages or entry.settings:
@@ -54,14 +59,18 @@ def costs(found: Sequence[Scores]) -> list[Cost]:
                 sum(getattr(stage, name) for stage in entry.stages)
                 for name in ("generations", "scored", "steps", "seconds")
             ]
-            by_run.setdefault((entry.method, entry.title, scores.run), {})[entry.seed] = total
-    unlike: dict[tuple[str, str, tuple[float, ...]], str] = {}
+            who = (entry.method, entry.title, scores.run)
+            by_run.setdefault(who, {})[entry.seed] = total
+            lost.setdefault(who, {}).update(dict.fromkeys(s.name for s in entry.stages if not s.known))
+    unlike: dict[tuple[str, str, tuple[float, float, float, float], tuple[str, ...]], str] = {}
     for (method, title, run), seeds in by_run.items():
-        unlike.setdefault((method, title, tuple(map(mean, zip(*seeds.values(), strict=True)))), run)
-    times = Counter((method, title) for method, title, _ in unlike)
+        asked, scored, steps, seconds = map(mean, zip(*seeds.values(), strict=True))
+        numbers = (asked, scored, steps, seconds)
+        unlike.setdefault((method, title, numbers, tuple(lost[method, title, run])), run)
+    times = Counter((method, title) for method, title, *_ in unlike)
     return [
-        Cost(title if times[method, title] == 1 else f"{title} ({run})", *numbers)
-        for (method, title, numbers), run in unlike.items()
+        Cost(title if times[method, title] == 1 else f"{title} ({run})", *numbers, unknown)
+        for (method, title, numbers, unknown), run in unlike.items()
     ]
 
 

@@ -107,7 +107,7 @@ def _table(
             name = item.name if "Model" in heads else item.label
             added = published.row(item, own, (), (*texts, name))
             rows.append(replace(added, cells={label: added.cells[label] for label in own}))
-        said += published.notes()
+        said += [*published.notes(), *published.judge_note([column])]
     return Table(
         columns=tuple(Column(label, label) for label in own),
         averaged=(),

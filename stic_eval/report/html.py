@@ -240,7 +240,8 @@ def _facts(scores: Scores, manifest: Mapping[str, Any]) -> Iterator[tuple[str, s
     yield "Run", str(manifest.get("run") or scores.run)
     yield "Model", scores.model or str(model.get("name", "not recorded"))
     seconds = manifest.get("seconds")
-    trained = sum({stage.key: stage.seconds for entry in scores.entries for stage in entry.stages}.values())
+    stages = {stage.key: stage for entry in scores.entries for stage in entry.stages}.values()
+    trained, whole = sum(stage.seconds for stage in stages), all(stage.known for stage in stages)
     lines = {
         "Fingerprint": model.get("fingerprint"),
         "Weights in memory": model.get("dtype"),
@@ -249,7 +250,8 @@ def _facts(scores: Scores, manifest: Mapping[str, Any]) -> Iterator[tuple[str, s
         "Started": manifest.get("started"),
         "Last call": f"{seconds:,.0f} s, what it found done read from the cache"
         if isinstance(seconds, int | float) else None,
-        "Stages": f"{trained:,.0f} s in all, when they were computed" if trained else None,
+        "Stages": f"{'' if whole else 'more than '}{trained:,.0f} s in all, when they were computed"
+        if trained else None,
         "Settings": manifest.get("key"),
         "Python": manifest.get("python"),
         "Platform": manifest.get("platform"),

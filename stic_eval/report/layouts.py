@@ -309,4 +309,6 @@ def _with_published(table: Table, layout: Layout) -> Table:
         heads = [texts.get(head, "") for head in table.heads]
         rows.append(paper.row(item, names, table.averaged, heads))
     notes = paper.notes("table2" if components else "table1")
+    shown = [column for column in table.columns if any(item.scores.get(column.name) for item in found)]
+    notes += paper.judge_note(shown)
     return replace(table, rows=(*table.rows, *rows), notes=(*table.notes, *notes))

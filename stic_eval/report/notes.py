@@ -12,6 +12,7 @@ from stic_eval.report import guards
 from stic_eval.report.compare import DESCRIPTION, N_RESAMPLES, SEED, SEEDS, UNMARKED, Difference
 
 if TYPE_CHECKING:
+    from stic_eval.report.runs import Cut, Entry
     from stic_eval.report.tables import Column, Line, Row
 
 INCOMPLETE = "° incomplete: unscored rows or columns are left out, never counted as 0."
@@ -58,6 +59,35 @@ def unfinished(done: Mapping[str, int], total: int) -> list[str]:
         return []
     more = f"{len(parts)} of {len(done)} evaluations, e.g. " if len(parts) > _NAMED else ""
     return [f"unfinished: {more}{', '.join(parts[:_NAMED])}."]
+
+
+def trained(entries: Sequence[Entry], images: str) -> list[str]:
+    """How images were shown in training, where that departs, and what of the text was cut.
+
+    Args:
+        entries: Variants, with the stages of their adapters.
+        images: `training.images` of the run.
+    """
+    stages = {stage.key: stage for entry in entries for stage in entry.stages}.values()
+    notes = []
+    if images == "single_tile" and stages:
+        notes.append(
+            "Trained on images padded to a square and resized to one tile (training.images=single_tile), as "
+            "LLaVA's and STIC's released code does; asked about images as the model's processor gives them."
+        )
+    cuts: dict[tuple[str, int], list[Cut]] = {}
+    for stage in stages:
+        if stage.cut is not None:
+            cuts.setdefault((stage.name, stage.cut.max_length), []).append(stage.cut)
+    for (name, limit), found in cuts.items():
+        rows, shortened, tokens, left_out = (
+            sum(getattr(cut, field) for cut in found) for field in ("rows", "shortened", "tokens", "left_out")
+        )
+        times = f" in {len(found)} trainings" if len(found) > 1 else ""
+        said = f"{shortened:,} of {rows:,} rows{times} cut at {limit:,} text tokens, by {tokens:,} in all"
+        said += f"; {left_out:,} left out, as no answer was left of them" if left_out else ""
+        notes.append(f"Text in training ({name}): {said}.")
+    return notes
 
 
 def _average(columns: Sequence[Column], averaged: Sequence[str]) -> list[str]:
@@ -176,6 +206,7 @@ def _column(column: Column, rows: Sequence[Row]) -> list[str]:
     parts = [f"n = {'/'.join(map(str, counts)) or '0'}"]
     parts[0] += f" in {groups} cluster{'' if groups == '1' else 's'}" if any(n != c for n, c in lie) else ""
     parts += [f"{unscored} unscored"] if unscored else []
+    parts += _cut_thinking(column.name, rows)
     parts += guards.answers(column.name, rows)
     own = [s.resampled for row in rows for s in row.variant.summaries.get(column.name, ()) if s.resampled]
     if own:
@@ -193,6 +224,13 @@ def _version(column: Column) -> list[str]:
         return []
     today = known.get(column.name).version
     return [f"graded by version {column.version} (today's is {today})"] if column.version != today else []
+
+
+def _cut_thinking(column: str, rows: Sequence[Row]) -> list[str]:
+    """How many answers were cut while the model was thinking, the most in a row; nothing where none was."""
+    summaries = [summary for row in rows for summary in row.variant.summaries.get(column, ())]
+    most = max((summary.unclosed for summary in summaries), default=0)
+    return [f"{most} answers cut while the model was thinking"] if most else []
 
 
 def _share_judged(column: str, rows: Sequence[Row]) -> list[str]:

@@ -12,6 +12,7 @@ from stic_eval.images import CORRUPTIONS, corrupt, load_bytes
 from stic_eval.printable import printable
 from stic_eval.report.runs import Scores
 from stic_eval.report.tables import setting
+from stic_eval.store import StageStore
 from stic_eval.types import ImageRef
 
 _COLUMNS = ["prompt", "chosen", "rejected", "images", "image_sha256", "source", "negative", "seed"]
@@ -71,6 +72,9 @@ def read(scores: Scores, stages: Path, n: int) -> tuple[list[PairSet], list[str]
     elsewhere: list[str] = []
     for key, label in _named(scores).items():
         path = stages / f"pairs-{key[:16]}" / "pairs.parquet"
+        if StageStore(stages).damaged("pairs", key):
+            missing.append(f"{label}: {path} is not what was trained on; run it again.")
+            continue
         try:
             found.append(_read(path, label, n))
         except FileNotFoundError:

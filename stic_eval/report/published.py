@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from stic_eval.report.tables import AVERAGE, Cell, Row, Variant
+from stic_eval.report.tables import AVERAGE, Cell, Column, Row, Variant
 
 MODEL = "LLaVA-v1.6-7B"  # of tables 2, 7 and 8
 
@@ -107,6 +107,29 @@ def row(published: Published, columns: Sequence[str], averaged: Sequence[str], h
     cells[AVERAGE] = Cell(mean(known) if complete else None)
     variant = Variant("published", published.name, bool(published.dar), (), {}, model=published.model)
     return Row(variant, cells, tuple(heads), published.label, published=True)
+
+
+# How the note begins that published rows are never shown without.
+JUDGE = "Published figures by a judge"
+
+
+def judge_note(columns: Sequence[Column]) -> list[str]:
+    """Who has graded published figures and who the measured ones; none where no judge grades a column.
+
+    Args:
+        columns: Benchmarks of which published figures are shown.
+    """
+    judges = paper()["judges"]
+    parts = [
+        f"{column.title} by {judges[column.name]}, as far as the paper's code tells; measured here: "
+        f"{column.grader or 'not said'}"
+        for column in columns
+        if column.name in judges
+    ]
+    if not parts:
+        return []
+    advice = "figures by different judges do not compare (docs/benchmarks.md has how far they drift)"
+    return [f"{JUDGE}: {'; '.join(parts)}; {advice}."]
 
 
 def notes(table: str = "") -> list[str]:

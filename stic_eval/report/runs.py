@@ -23,6 +23,25 @@ _DEPTH = 3  # folders below it at which a run may lie, e.g. results/pocket/ablat
 
 
 @dataclass(frozen=True)
+class Cut:
+    """What a limit on the text of a row has cut in training.
+
+    Attributes:
+        max_length: Text tokens of a row.
+        rows: How many there were.
+        shortened: How many have lost tokens.
+        tokens: How many they have lost in all.
+        left_out: Rows that had no answer token left.
+    """
+
+    max_length: int
+    rows: int
+    shortened: int
+    tokens: int
+    left_out: int
+
+
+@dataclass(frozen=True)
 class Trained:
     """A stage that an adapter came from, and what it cost.
 
@@ -34,6 +53,8 @@ class Trained:
         generations: Responses that were asked for.
         steps: Optimiser steps.
         scored: Given answers whose likelihood was asked for.
+        known: Whether the cost is known; if not, the numbers are 0.
+        cut: What a limit on text has cut; None: nothing.
     """
 
     name: str
@@ -42,6 +63,8 @@ class Trained:
     generations: int
     steps: int
     scored: int = 0
+    known: bool = True
+    cut: Cut | None = None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import mean, stdev
@@ -13,6 +14,9 @@ from stic_eval.report.flips import same_rows
 from stic_eval.report.sides import Side
 from stic_eval.report.tables import AVERAGE, Variant, check, lacking
 from stic_eval.types import Summary
+
+# How often a judge was asked makes it no other one.
+_REPLIES = re.compile(r", \d+ replies each\Z")
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,14 @@ def measure(a: Side, b: Side) -> Versus:
         notes += [*_differing(a, b, name), *same_rows(a, b, name)]
         for side in (a, b):
             check(side.columns[name].title, side.summaries(name), f"{side.run}: ")
+    graded_apart = [name for name in names if _graded_apart(a, b, name)]
+    if graded_apart == names:
+        titles = ", ".join(a.columns[name].title for name in names)
+        raise UserError(
+            f"{a.run} and {b.run}: {titles} were graded by different judges, whose scores are not compared; "
+            "run both with one --judge (answers are kept)"
+        )
+    names = [name for name in names if name not in graded_apart]
     runs = {name: [list(side.summaries(name)) for side in (a, b)] for name in names}
     found, average = compare(
         {name: both[0] for name, both in runs.items()},
@@ -149,6 +161,18 @@ def _same_seeds(a: Side, b: Side) -> tuple[Side, Side, list[str]]:
     return first, second, [f"Left out, as only one of both has them: seeds {', '.join(map(str, left))}."]
 
 
+def _graded_apart(a: Side, b: Side, name: str) -> bool:
+    """Whether different judges, or versions of the rules in a judge's place, decided scores of a benchmark.
+
+    Where a judge was only asked what rules leave open and decided nothing, rules alone did on both sides.
+    """
+    graders = [_REPLIES.sub("", side.columns[name].grader) for side in (a, b)]
+    if graders[0] == graders[1]:
+        return False
+    judged = any(summary.judged for side in (a, b) for summary in side.summaries(name))
+    return judged or all(grader and not grader.startswith("judge ") for grader in graders)
+
+
 def _differing(a: Side, b: Side, name: str) -> Iterator[str]:
     """What makes a comparison of two runs questionable, as notes."""
     mine, theirs = a.columns[name], b.columns[name]
@@ -158,7 +182,11 @@ def _differing(a: Side, b: Side, name: str) -> Iterator[str]:
             f"A: {mine.protocol}. B: {theirs.protocol}."
         )
     if mine.grader != theirs.grader:
-        yield f"{mine.title}: A is {mine.grader or 'scored by rule'}, B {theirs.grader or 'scored by rule'}."
+        apart = "; left out, as scores by different judges are not compared" * _graded_apart(a, b, name)
+        yield (
+            f"{mine.title}: A is {mine.grader or 'scored by rule'}, B {theirs.grader or 'scored by rule'}"
+            f"{apart}."
+        )
     if mine.version and theirs.version and mine.version != theirs.version:
         yield (
             f"{mine.title}: A was graded by version {mine.version} of the benchmark, B by {theirs.version}, "

@@ -9,10 +9,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stic_eval.errors import RunError
+from stic_eval.errors import RunError, UserError
 from stic_eval.models.cached import CachedVLM, cached_likelihoods
 from stic_eval.models.fingerprint import adapter_fingerprint
+from stic_eval.models.thinking import ThinkingVLM
+from stic_eval.models.values import check_adapter_values
 from stic_eval.selftrain.method import Data, Report, Stage, StageContext
+from stic_eval.selftrain.spent import came_from
+from stic_eval.settings import ThinkingConfig
 from stic_eval.source import foreign
 from stic_eval.store import REQUEST_VERSION, ResponseStore, StageStore, content_key
 from stic_eval.types import Likelihood, Request, Response
@@ -21,11 +25,18 @@ if TYPE_CHECKING:
     from stic_eval.models.base import VLM
     from stic_eval.models.hf import HFModel
 
+_THINKING = ThinkingConfig()
 _PACKAGES = ("stic-eval", "torch", "transformers", "trl", "peft")
 
 
 def stage_key(
-    stage: Stage, data: Data, fingerprint: str, seed: int, known: dict[int, str] | None = None
+    stage: Stage,
+    data: Data,
+    fingerprint: str,
+    seed: int,
+    known: dict[int, str] | None = None,
+    *,
+    thinking: ThinkingConfig = _THINKING,
 ) -> str:
     """The content key (64 hex digits) of what a stage puts out.
 
@@ -36,6 +47,7 @@ def stage_key(
         seed: The run's.
         known: Keys that were computed before with the same other arguments, by the stages' identity; a
             stage may be needed along many paths.
+        thinking: How what the model thinks is told from its answers; in keys where it is not the default.
 
     Raises:
         TypeError: A parameter has no content key (it is no JSON value).
@@ -47,16 +59,33 @@ def stage_key(
         "name": stage.name,
         "version": stage.version,
         "params": stage.params,
-        "needs": [stage_key(need, data, fingerprint, seed, known) for need in stage.needs],
+        "needs": [stage_key(need, data, fingerprint, seed, known, thinking=thinking) for need in stage.needs],
         "reads": {kind: data.key(kind, stage.takes(kind)) for kind in stage.reads},
         "requests": REQUEST_VERSION,
         "model": fingerprint,
         "seed": seed,
     }
+    content |= _shown(stage, data)
     if code := foreign(stage.run, *stage.code):
         content["code"] = code
+    if thinking.changed:
+        content["thinking"] = thinking.changed
     known[id(stage)] = content_key(content)
     return known[id(stage)]
+
+
+def _shown(stage: Stage, data: Data) -> dict[str, str]:
+    """How images are shown to a model that a stage trains, where that is not as when it answers."""
+    departs = stage.trains and data.training_images != "as_generated"
+    return {"training_images": data.training_images} if departs else {}
+
+
+def keyed(stage: Stage, key_of: Callable[[Stage], str]) -> dict[str, Stage]:
+    """Content key -> stage, of all that a stage needs and of itself, the first first, each once."""
+    found: dict[str, Stage] = {}
+    for need in stage.needs:
+        found |= keyed(need, key_of)
+    return found | {key_of(stage): stage}
 
 
 def run_stage(
@@ -69,6 +98,8 @@ def run_stage(
     responses: Callable[[], ResponseStore],
     store: StageStore,
     report: Report,
+    thinking: ThinkingConfig = _THINKING,
+    stop: tuple[str, ...] = (),
 ) -> Path:
     """Gives the folder of a stage's output; computes it, and what it needs, if it is not there.
 
@@ -83,13 +114,15 @@ def run_stage(
         responses: Opens the store of the base model's answers.
         store: Where finished stages lie.
         report: Where progress goes.
+        thinking: How what the model thinks is told from its answers.
+        stop: Texts that end its answers; `fingerprint` has them.
 
     Raises:
         RunError: Two needs of the stage share a name.
     """
-    key = stage_key(stage, data, fingerprint, seed)
+    key = stage_key(stage, data, fingerprint, seed, thinking=thinking)
     # Before its needs: they may have been cleared away since it was made of them.
-    if done := store.done(stage.name, key):
+    if done := store.sound(stage.name, key, report.line):
         return done
     names = [need.name for need in stage.needs]
     if len(set(names)) < len(names):
@@ -104,6 +137,8 @@ def run_stage(
             responses=responses,
             store=store,
             report=report,
+            thinking=thinking,
+            stop=stop,
         )
         for need in stage.needs
     }
@@ -112,7 +147,8 @@ def run_stage(
 
     def vlm(adapter: Path | None) -> VLM:
         own = adapter_fingerprint(fingerprint, adapter)
-        return _Counted(CachedVLM(lambda: model(adapter), own, responses()), asked)
+        cached = CachedVLM(lambda: model(adapter), own, responses())
+        return _Counted(ThinkingVLM(cached.generate, own, thinking, stop), asked)
 
     def likelihoods(adapter: Path | None, what: Sequence[tuple[Request, str]]) -> Iterator[Likelihood]:
         asked["scored"] += len(what)
@@ -120,7 +156,7 @@ def run_stage(
         return cached_likelihoods(lambda: model(adapter), own, responses(), what)
 
     with store.lock(stage.name, key):
-        if done := store.done(stage.name, key):  # by another process, meanwhile
+        if done := store.sound(stage.name, key, report.line):  # by another process, meanwhile
             return done
         out = store.work_dir(stage.name, key)
         report.log(f"stage {stage.name}: begins in {out}" + (" (resumed)" if any(out.iterdir()) else ""))
@@ -139,10 +175,32 @@ def run_stage(
             )
         )
         seconds = time.monotonic() - start
-        manifest = _manifest(stage, data, fingerprint, seed, seconds)
-        folder = store.finish(stage.name, key, {**manifest, "asked": dict(asked)})
+        _check_adapter(stage, out)
+        manifest = _manifest(stage, data, fingerprint, seed, seconds, thinking)
+        if asked["unclosed"]:
+            report.line(
+                f"stage {stage.name}: {asked['unclosed']} of {asked['generations']} answers were cut while "
+                "the model was thinking, and are left out; give it more room: -o thinking.max_new_tokens=..."
+            )
+        known: dict[int, str] = {}
+        chain = keyed(stage, lambda one: stage_key(one, data, fingerprint, seed, known, thinking=thinking))
+        before = [(one, own) for own, one in chain.items() if own != key]
+        more = {"asked": dict(asked), "came_from": came_from(before, store)}
+        folder = store.finish(stage.name, key, {**manifest, **more})
     report.log(f"stage {stage.name}: done in {seconds:.1f} s, {folder}")
     return folder
+
+
+def _check_adapter(stage: Stage, out: Path) -> None:
+    """Lets no adapter into the cache that training has broken.
+
+    Raises:
+        RunError: It holds NaN, infinities or values beyond all measure.
+    """
+    try:
+        check_adapter_values(out / "adapter", "its adapter")
+    except UserError as error:
+        raise RunError(f"stage {stage.name}: training has diverged: {error}") from error
 
 
 class _Counted:
@@ -155,15 +213,21 @@ class _Counted:
         """As the model behind."""
         for answer in self._vlm.generate(requests):
             self._asked["generations"] += 1
+            if answer[1].unclosed:
+                self._asked["unclosed"] += 1
             yield answer
 
 
-def _manifest(stage: Stage, data: Data, fingerprint: str, seed: int, seconds: float) -> dict[str, Any]:
+def _manifest(
+    stage: Stage, data: Data, fingerprint: str, seed: int, seconds: float, thinking: ThinkingConfig
+) -> dict[str, Any]:
     """Where the output came from. Nothing of it is in the key that is not in `stage_key`."""
     return {
         "version": stage.version,
-        "params": dict(stage.params),
-        "needs": {need.name: stage_key(need, data, fingerprint, seed) for need in stage.needs},
+        "params": {**stage.params, **_shown(stage, data)},
+        "needs": {
+            need.name: stage_key(need, data, fingerprint, seed, thinking=thinking) for need in stage.needs
+        },
         "model": fingerprint,
         "seed": seed,
         "seconds": round(seconds, 2),

@@ -6,7 +6,7 @@ import random
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -52,6 +52,7 @@ class Making:
         context: The stage's.
         dropped: Reason -> how many pairs were given up for it; logged at the end.
         kept: What is loaded once, by name.
+        cut: Answers that are empty because the model was still thinking when they ended.
     """
 
     images: Sequence[ImageRef]
@@ -62,6 +63,7 @@ class Making:
     context: StageContext
     dropped: Counter[str] = field(default_factory=Counter)
     kept: dict[str, Any] = field(default_factory=dict)
+    cut: set[str] = field(default_factory=set)
 
     def random(self, *parts: Any) -> random.Random:
         """A generator of one's own for what these parts name, e.g. an image's hash.
@@ -83,6 +85,8 @@ class Making:
             stream = self.context.vlm(self.folder).generate(requests)
             for done, (request, response) in enumerate(stream, 1):
                 found[request_key(request)] = response
+                if response.unclosed:
+                    self.cut.add(request_key(request))
                 step.update(done, len(requests))
         return [found[request_key(request)] for request in requests]
 
@@ -200,7 +204,7 @@ def made_pairs(
             ctx.data.sft_items[:items] if items is not None else (),
             texts, iteration, ctx.needs[by.name] / "adapter" if by else None, ctx,
         )  # fmt: skip
-        report = write_made(make(making, own), ctx.out / "pairs.parquet", own)
+        report = write_made(_whole(make(making, own), making), ctx.out / "pairs.parquet", own)
         tell(ctx, report, own, making.dropped, _file(make))
 
     constants = {"near_duplicates": {"similarity"}, "length_balance": {"length_ratio"}}
@@ -221,6 +225,15 @@ def made_pairs(
         "pairs", version, run, params,
         needs=(by,) if by else (), reads=reads, generations=generations, rows=rows, code=(make,),
     )  # fmt: skip
+
+
+def _whole(pairs: Iterable[Made], making: Making) -> Iterator[Made]:
+    """Pairs without those that have no answer, where answers were cut while the model was thinking."""
+    for pair in pairs:
+        if making.cut and not (pair.chosen and pair.rejected):
+            making.dropped["with an answer cut while thinking"] += 1
+        else:
+            yield pair
 
 
 def _file(make: Any) -> str:

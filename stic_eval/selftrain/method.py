@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import BaseModel
 
+from stic_eval.settings import Shown
 from stic_eval.train.prompts import PromptSet, load_prompts
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ class Data:
             the place of the first ones that a method would make.
         pairs_key: Content hash of that file; empty without one.
         pairs_rows: How many it holds.
+        separator: Between a description and what it is put in front of, in training as at inference:
+            the run's `dar.separator`.
+        training_images: How images are shown to a model that is trained: `training.images` of the run.
     """
 
     images: tuple[Any, ...]  # ImageRef
@@ -45,6 +49,8 @@ class Data:
     pairs: Path | None = None
     pairs_key: str = ""
     pairs_rows: int = 0
+    separator: str = "\n"
+    training_images: Shown = "as_generated"
     _keys: dict[tuple[str, int], str] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def key(self, kind: Literal["images", "sft"], count: int | None = None) -> str:
@@ -141,6 +147,8 @@ class Stage:
         rows: How many pairs it makes at most, if it makes pairs (for the plan).
         code: Functions that decide its output, beside `run`. Of those that are no part of this program the
             file's content enters the key: whoever works on a method need not think of its version.
+        trains: Whether it trains on images, so that how these are shown (`Data.training_images`) enters
+            the key.
     """
 
     name: str
@@ -153,6 +161,7 @@ class Stage:
     steps: int = 0
     rows: int = 0
     code: tuple[Callable[..., Any], ...] = ()
+    trains: bool = False
 
     def takes(self, kind: Literal["images", "sft"]) -> int | None:
         """How many images or items the stage takes, from the front; None: all."""

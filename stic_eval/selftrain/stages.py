@@ -33,7 +33,13 @@ __all__ = [
     "rounds", "shuffled",
 ]  # fmt: skip
 
+# Limits of fine-tuning that cut nothing, whatever they count; in version 1 they counted images. 1,024 is the
+# embedded model's, whose rows have at most some 300 tokens with their image.
+_NEVER_REACHED = (None, 1024)
+
 Infusion = Literal["own", "none", "shuffled"]
+# What infusion had before it could be set, as the released code: with two newlines keys are as they were.
+_FORMER_SEPARATOR = "\n\n"
 Reference = Literal["previous", "base"]
 
 
@@ -47,6 +53,12 @@ def _changed(settings: BaseModel, *names: str) -> dict[str, Any]:
     return {
         name: getattr(settings, name) for name in names if getattr(settings, name) != fields[name].default
     }
+
+
+def _trained(training: Training) -> dict[str, Any]:
+    """Settings of training as a stage's parameters; a limit on text, which came later, where there is one."""
+    own = {"training": training.model_dump(mode="json", exclude={"max_length"})}
+    return own | _changed(training, "max_length")
 
 
 def pairs(settings: PairSettings, data: Data, by: Stage | None = None, iteration: int = 1) -> Stage:
@@ -69,8 +81,10 @@ def pairs(settings: PairSettings, data: Data, by: Stage | None = None, iteration
         requests = [request for pair in asked for request in (pair.chosen, pair.rejected)]
         folder = ctx.needs[by.name] / "adapter" if by else None
         answers = _answers(ctx, folder, requests, "ask for pairs")
-        report = write_pairs(asked, answers, ctx.out / "pairs.parquet", own)
-        tell(ctx, report, own, {}, "stage 1")
+        whole = [p for p in asked if {request_key(p.chosen), request_key(p.rejected)} <= answers.keys()]
+        report = write_pairs(whole, answers, ctx.out / "pairs.parquet", own)
+        cut = {"with an answer cut while thinking": len(asked) - len(whole)}
+        tell(ctx, report, own, cut if len(whole) < len(asked) else {}, "stage 1")
 
     constants = {"near_duplicates": {"similarity"}, "length_balance": {"length_ratio"}}
     unused = {"fraction", "chosen_prompt", "similarity", "length_ratio"} - constants.get(own.filter, set())
@@ -111,12 +125,12 @@ def preference(
         with ctx.progress("preference training", None) as step:
             train_preferences(
                 ctx.model(None), ctx.needs[made.name] / "pairs.parquet", ctx.out,
-                loss=constants, training=own, lora=lora, seed=ctx.seed,
+                loss=constants, training=own, lora=lora, seed=ctx.seed, images=ctx.data.training_images,
                 start=ctx.needs[start.name] / "adapter" if start else None, reference=reference,
-                progress=step.update,
+                progress=step.update, log=ctx.log,
             )  # fmt: skip
 
-    params: dict[str, Any] = {"beta": loss.beta, "alpha": loss.alpha, "training": own.model_dump(mode="json")}
+    params: dict[str, Any] = {"beta": loss.beta, "alpha": loss.alpha, **_trained(own)}
     params |= _changed(constants, "rejected_logp")
     if loss.alpha > 0:
         params |= _changed(constants, "alpha_over")
@@ -125,9 +139,8 @@ def preference(
     else:
         params["reference"] = reference
     needs = (made,) if start is None else (made, start)
-    return Stage(
-        "preference", 1, run, params, needs=needs, steps=own.steps(made.rows or made.generations // 2)
-    )
+    steps = own.steps(made.rows or made.generations // 2)
+    return Stage("preference", 1, run, params, needs=needs, steps=steps, trains=True)
 
 
 def rounds(
@@ -170,13 +183,13 @@ def positive_sft(made: Stage, *, training: Training, lora: LoraSettings) -> Stag
         ):
             train_sft(
                 ctx.model(None), items, ctx.out,
-                training=own, lora=lora, seed=ctx.seed, max_length=None, progress=step.update,
+                training=own, lora=lora, seed=ctx.seed, images=ctx.data.training_images,
+                progress=step.update, log=ctx.log,
             )  # fmt: skip
 
-    params = {"training": own.model_dump(mode="json"), "lora": lora.model_dump(mode="json")}
-    return Stage(
-        "positive_sft", 1, run, params, needs=(made,), steps=own.steps(made.rows or made.generations // 2)
-    )
+    params = {**_trained(own), "lora": lora.model_dump(mode="json")}
+    steps = own.steps(made.rows or made.generations // 2)
+    return Stage("positive_sft", 1, run, params, needs=(made,), steps=steps, trains=True)
 
 
 def descriptions(adapter: Stage | None, data: Data, *, tuning: FineTuning, how: Describing) -> Stage:
@@ -209,7 +222,7 @@ def descriptions(adapter: Stage | None, data: Data, *, tuning: FineTuning, how: 
             path,
             [
                 {"id": item.id, "image": item.image.sha256, "prompt": request.messages[0].text,
-                 "description": answers[request_key(request)]}
+                 "description": answers.get(request_key(request))}
                 for item, request in rows
             ],
         )  # fmt: skip
@@ -232,14 +245,14 @@ def infused_sft(
     """`adapter/`: fine-tuned on instruction data, with descriptions in front of the instructions.
 
     Args:
-        data: Counts the items.
+        data: Counts the items, and has what stands between a description and the instruction.
         tuning: How many items, from the front; steps, rates and batches; tokens of a row.
         lora: Size of a new adapter.
         described: Stage with the descriptions; None: instructions stay as they are.
         start: Stage whose adapter is gone on from; None: a new one.
         infusion: `own` descriptions, or `shuffled` ones of other items' images.
     """
-    own, max_length = own_fields(Training, tuning), tuning.max_length
+    own, separator = own_fields(Training, tuning), data.separator
     items = share(tuning.items, tuning.fraction, len(data.sft_items))
 
     def run(ctx: StageContext) -> None:
@@ -251,25 +264,28 @@ def infused_sft(
             texts = [row["description"] for row in rows]
             if infusion == "shuffled":
                 texts = shuffled(texts, ctx.seed)
-            chosen = [infuse(item, text) for item, text in zip(chosen, texts, strict=True)]
+            both = zip(chosen, texts, strict=True)
+            chosen = [infuse(item, text, separator) for item, text in both if text is not None]
         with ctx.progress("fine-tuning", None) as step:
             train_sft(
                 ctx.model(None), chosen, ctx.out,
-                training=own, lora=lora, seed=ctx.seed, max_length=max_length,
+                training=own, lora=lora, seed=ctx.seed, images=ctx.data.training_images,
                 start=ctx.needs[start.name] / "adapter" if start else None, progress=step.update,
+                log=ctx.log,
             )  # fmt: skip
 
-    params: dict[str, Any] = {
-        "items": items, "training": own.model_dump(mode="json"), "max_length": max_length,
-    }  # fmt: skip
+    params: dict[str, Any] = {"items": items, "max_length": own.max_length} | _trained(own)
     if start is None:
         params["lora"] = lora.model_dump(mode="json")
     if described is not None:
         params["infusion"] = infusion
+        if separator != _FORMER_SEPARATOR:
+            params["separator"] = separator
     count = min(items, len(data.sft_items))
     needs = tuple(stage for stage in (described, start) if stage is not None)
     name = "sft" if described is None else "infused_sft"
-    return Stage(name, 1, run, params, needs=needs, reads=("sft",), steps=own.steps(count))
+    version = 1 if own.max_length in _NEVER_REACHED else 2
+    return Stage(name, version, run, params, needs=needs, reads=("sft",), steps=own.steps(count), trains=True)
 
 
 def shuffled(texts: Sequence[str], seed: int) -> list[str]:
@@ -285,10 +301,11 @@ def shuffled(texts: Sequence[str], seed: int) -> list[str]:
 def _answers(
     ctx: StageContext, adapter: Path | None, requests: Sequence[Request], what: str
 ) -> Mapping[str, str]:
-    """Content key of each request -> the model's answer."""
+    """Content key of each request -> the model's answer, but for those cut while it was thinking."""
     found: dict[str, str] = {}
     with ctx.progress(what, len(requests)) as step:
         for done, (request, response) in enumerate(ctx.vlm(adapter).generate(requests), 1):
-            found[request_key(request)] = response.text
+            if not response.unclosed:
+                found[request_key(request)] = response.text
             step.update(done, len(requests))
     return found

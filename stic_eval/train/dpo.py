@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
+from stic_eval.errors import UserError
 from stic_eval.models.conversation import encode
-from stic_eval.train import loop, sharing
+from stic_eval.settings import Shown
+from stic_eval.train import lengths, loop, sharing
 from stic_eval.train.lora import LoraSettings, lora_config
 from stic_eval.train.losses import regularizer, runner_up
 from stic_eval.train.preferences import open_pairs
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from stic_eval.models.hf import HFModel
 
 
+_LOG = logging.getLogger(__name__)
 _CHUNK = 256  # positions whose logits are held at a time
 
 
@@ -98,21 +102,31 @@ def choose_runner_ups(model: Any, states: Tensor, labels: Tensor, dispreferred: 
             labels[dispreferred] = torch.cat(chosen)
 
 
-def preference_collator(processor: Any) -> Any:
-    """A collator of `pairs.parquet` rows: chosen rows first, then rejected ones, as TRL has them."""
+def preference_collator(processor: Any, max_length: int | None = None) -> Any:
+    """A collator of `pairs.parquet` rows: chosen rows first, then rejected ones, as TRL has them.
+
+    Args:
+        processor: The model's.
+        max_length: Text tokens of a prompt with one answer; each answer is cut by itself.
+    """
 
     def collate(rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         images = [row["images"][0].convert("RGB") for row in rows]
-        turns = [
-            [(turn["role"], turn["content"]) for turn in [*row["prompt"], *row[side]]]
-            for side in ("chosen", "rejected")
-            for row in rows
-        ]
-        batch = encode(processor, images, turns)
+        both = [_conversations(row) for row in rows]
+        turns = [conversations[side] for side in (0, 1) for conversations in both]
+        batch = encode(processor, images, turns, max_length)
         batch["completion_mask"] = batch.pop("answer_mask")
         return batch
 
     return collate
+
+
+def _conversations(row: Mapping[str, Any]) -> list[list[tuple[str, str]]]:
+    """The turns of a pair with its preferred answer, and with the other."""
+    return [
+        [(turn["role"], turn["content"]) for turn in [*row["prompt"], *row[side]]]
+        for side in ("chosen", "rejected")
+    ]
 
 
 def make_trainer(
@@ -125,6 +139,7 @@ def make_trainer(
     training: Training,
     lora: LoraSettings,
     seed: int,
+    images: Shown = "as_generated",
     start: Path | None = None,
     reference: Literal["previous", "base"] = "previous",
 ) -> RegularizedDPOTrainer:
@@ -137,7 +152,7 @@ def make_trainer(
         args=loop.single_gpu(DPOConfig(**settings)),
         train_dataset=dataset,
         processing_class=hf.processor,
-        data_collator=preference_collator(hf.processor),
+        data_collator=preference_collator(loop.processor_for(hf, images), training.max_length),
         # With a configuration the reference is the base; with an adapter to go on from, that adapter.
         peft_config=lora_config(model, lora) if start is None else None,
     )
@@ -156,36 +171,58 @@ def train_preferences(
     training: Training,
     lora: LoraSettings,
     seed: int,
+    images: Shown = "as_generated",
     start: Path | None = None,
     reference: Literal["previous", "base"] = "previous",
     progress: loop.Progress | None = None,
+    log: Callable[[str], None] = _LOG.info,
 ) -> None:
     """Trains an adapter to prefer; writes `adapter/` and `log.jsonl` into `out`, resuming what is there.
+
+    Pairs that the limit on text leaves without a token of both answers are left out; `cuts.json` lists them.
 
     Args:
         hf: The model; it is left as it was.
         pairs: `pairs.parquet` of `stic_eval.train.preferences`.
         out: Folder to write into and to resume from.
         loss: Its constants.
-        training: Steps, rates and batches.
+        training: Steps, rates, batches and the limit on text.
         lora: Size of a new adapter; one that is gone on from keeps its own.
         seed: Of the order of rows and a new adapter's weights.
+        images: How they are shown to the model.
         start: Adapter to go on from; None: a new one on the base.
         reference: What the model is held to where there is an adapter to go on from: that one, as it was
             (`previous`), or the base model. A new adapter's reference is the base model.
         progress: Told (steps done, steps in all).
+        log: Told what the limit on text cuts.
 
     Raises:
-        UserError: There are no pairs, or the memory does not suffice.
-        RunError: Training diverged.
+        UserError: There are no pairs, the model has no single tiles, or the memory does not suffice.
+        RunError: Training diverged, or nothing was learned.
     """
     if loop.trained(out):
         return
-    with loop.lent_model(hf) as model:
-        dataset = open_pairs(pairs, out / "rows").select_columns(["prompt", "chosen", "rejected", "images"])
+    dataset = open_pairs(pairs, out / "rows")
+    if training.max_length is not None:
+        text = dataset.select_columns(["prompt", "chosen", "rejected", "source"])
+        processor = loop.processor_for(hf, images)
+        found = lengths.cuts(processor, map(_conversations, text), training.max_length)
+        lengths.report(found, out, loop.PREFERENCES, lambda row: f"{row} ({text[row]['source']})", log)
+        dataset = dataset.select(found.kept) if found.left_out else dataset
+    if loss.alpha == 0 and loss.rejected_logp == "label":
+        answers = dataset.select_columns(["chosen", "rejected"])
+        if all(row["chosen"] == row["rejected"] for row in answers):
+            # Their gradient is rounding, of which Adam makes whole steps.
+            raise UserError(
+                f"{loop.PREFERENCES}: nothing to learn: the two answers of all {len(dataset):,} pairs are "
+                "the same; set filter=identical, and give more data"
+            )
+    dataset = dataset.select_columns(["prompt", "chosen", "rejected", "images"])
+    with loop.lent_model(hf, images) as model:
         trainer = make_trainer(
             hf, model, dataset, out,
-            loss=loss, training=training, lora=lora, seed=seed, start=start, reference=reference,
+            loss=loss, training=training, lora=lora, seed=seed, images=images, start=start,
+            reference=reference,
         )  # fmt: skip
-        loop.run(trainer, out, progress, model, loop.PREFERENCES)
+        loop.run(trainer, out, progress, model, loop.PREFERENCES, start)
         shutil.rmtree(out / "rows", ignore_errors=True)

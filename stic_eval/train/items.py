@@ -50,11 +50,18 @@ def items_key(items: Iterable[SFTItem]) -> str:
     return content_key([[item.image.sha256, item.turns] for item in items])
 
 
-def infuse(item: SFTItem, description: str) -> SFTItem:
-    """The item with a description in front of its first instruction, worded as in Deng et al. 2024."""
+def infuse(item: SFTItem, description: str, separator: str = "\n") -> SFTItem:
+    """The item with a description in front of its first instruction, worded as in Deng et al. 2024.
+
+    Args:
+        item: With the instruction as it is.
+        description: Of its image.
+        separator: Between the two: the one that describe-and-respond asks with. The paper has one newline,
+            the released code two.
+    """
     turns = list(item.turns)
     first = next(index for index, (role, _) in enumerate(turns) if role == "user")
-    turns[first] = ("user", f"Image description:\n{description}\n\n{turns[first][1]}")
+    turns[first] = ("user", f"Image description:\n{description}{separator}{turns[first][1]}")
     return replace(item, turns=tuple(turns))
 
 
@@ -89,7 +96,8 @@ def read_items(
 
     Returns:
         The items, and what was left out because its image is missing, damaged or outside of
-        `image_root`. Items without an image are no part of either.
+        `image_root`, or because it has not as many images as `<image>` marks. Items without an image, and
+        without a mark, are no part of either.
 
     Raises:
         UserError: The file cannot be read, a row does not fit (it is named), or no row has an image.
@@ -98,23 +106,29 @@ def read_items(
     if not source.exists():
         raise UserError(f"--sft-data {path}: no such file or folder")
     root = image_root or (source if source.is_dir() else source.parent)
-    rows, cell = _open(source, path)
+    rows, cell, count = _open(source, path)
     found: list[tuple[str, int, Turns]] = []
+    unlike: dict[int, str] = {}
     for index, row in enumerate(rows):
         where = f"--sft-data {path}, row {index + 1}"
         if not isinstance(row, Mapping):
             raise UserError(f"{where}: expected an object with image and conversations")
-        if not _has_image(row):
+        marks = _marks(row)
+        if not _has_image(row) and not marks:
             continue
         turns = _turns(row, where)
         found.append((_order(row, turns), index, turns))
-    if not found:
+        if marks is not None and marks != count(index):
+            unlike[index] = _unlike(row, count(index), marks)
+    if all(index in unlike and not _has_image(rows[index]) for _, index, _ in found):
         raise UserError(f"--sft-data {path}: no item has an image; give data with an `image` on its items")
     found.sort()
 
     def look(entry: tuple[str, int, Turns]) -> SFTItem | Skipped:
         _, index, turns = entry
         name = f"{source.name}#{index + 1}"
+        if index in unlike:
+            return Skipped(name, unlike[index])
         try:
             ref = cell(index, name, root)
         except ImageError as error:
@@ -148,6 +162,33 @@ def _order(row: Mapping[str, Any], turns: Turns) -> str:
 
 def _has_image(row: Mapping[str, Any]) -> bool:
     return bool(row.get("image")) or bool(row.get("images"))
+
+
+def _marks(row: Mapping[str, Any]) -> int | None:
+    """How many images a row's turns say that they are about; None where the format does not say.
+
+    LLaVA's `conversations` mark the place of each by `<image>`. In the hub's `messages` parts may do so, or
+    marks, or nothing.
+    """
+    given = row.get("conversations")
+    if given is None:
+        given = row.get("messages")
+    count = 0
+    for turn in given if isinstance(given, list) else ():
+        text = turn.get("value", turn.get("content")) if isinstance(turn, Mapping) else None
+        for part in text if isinstance(text, list) else [text]:
+            count += isinstance(part, Mapping) and part.get("type") == "image"
+            said = part.get("text") if isinstance(part, Mapping) else part
+            count += said.count("<image>") if isinstance(said, str) else 0
+    return count if count or row.get("conversations") is not None else None
+
+
+def _unlike(row: Mapping[str, Any], images: int, marks: int) -> str:
+    def counted(n: int, what: str) -> str:
+        return f"{n} {what}{'s' * (n != 1)}"
+
+    item = f"item {row['id']}: " if row.get("id") is not None else ""
+    return f"{item}has {counted(images, 'image')}, but {counted(marks, '<image> mark')} in its turns"
 
 
 # ---------------------------------------------------------------- conversations
@@ -189,12 +230,16 @@ def _turn(turn: Any, where: str) -> tuple[str, str]:
 # ---------------------------------------------------------------- where rows and their images lie
 
 _Cell = Callable[[int, str, Path], ImageRef]  # (row, its name, image root)
+_Count = Callable[[int], int]  # row -> how many images it has
 
 
-def _open(source: Path, flag: str) -> tuple[Sequence[Any], _Cell]:
+def _open(source: Path, flag: str) -> tuple[Sequence[Any], _Cell, _Count]:
     if source.is_dir() or source.suffix in (".parquet", ".arrow"):
         return _table(source, flag)
     rows = _json_rows(source, flag)
+
+    def count(index: int) -> int:
+        return _count(rows[index].get("image") or rows[index].get("images"))
 
     def cell(index: int, name: str, root: Path) -> ImageRef:
         image = rows[index].get("image") or rows[index].get("images")
@@ -203,7 +248,11 @@ def _open(source: Path, flag: str) -> tuple[Sequence[Any], _Cell]:
             raise ImageError(name, f"has {len(images)} images; one path is expected")
         return image_ref(images[0], root)
 
-    return rows, cell
+    return rows, cell, count
+
+
+def _count(images: Any) -> int:
+    return len(images) if isinstance(images, list) else int(bool(images))
 
 
 def _json_rows(source: Path, flag: str) -> list[Any]:
@@ -232,7 +281,7 @@ def _json_rows(source: Path, flag: str) -> list[Any]:
     return data
 
 
-def _table(source: Path, flag: str) -> tuple[Sequence[Any], _Cell]:
+def _table(source: Path, flag: str) -> tuple[Sequence[Any], _Cell, _Count]:
     import pyarrow.compute as pc
     from datasets import Dataset, DatasetDict, List, load_from_disk
     from datasets import Image as ImageFeature
@@ -257,19 +306,28 @@ def _table(source: Path, flag: str) -> tuple[Sequence[Any], _Cell]:
     if isinstance(table, DatasetDict):
         table = table["train"] if "train" in table else next(iter(table.values()))
     light = table
+    counts: list[int] | None = None
     for name, feature in table.features.items():
         if isinstance(feature, ImageFeature):
             table = table.cast_column(name, ImageFeature(decode=False))
-            there = pc.is_valid(table.data.column(name))
+            there = numbers = pc.is_valid(table.data.column(name))
         elif isinstance(feature, List) and isinstance(feature.feature, ImageFeature):
             table = table.cast_column(name, List(ImageFeature(decode=False)))
-            there = pc.fill_null(pc.greater(pc.list_value_length(table.data.column(name)), 0), False)
+            numbers = pc.fill_null(pc.list_value_length(table.data.column(name)), 0)
+            there = pc.greater(numbers, 0)
         else:
             continue
+        own = [int(number) for number in numbers.to_pylist()]
+        counts = own if counts is None else [a or b for a, b in zip(counts, own, strict=True)]
         # All rows are looked through for conversations; of images only whether there are any.
         light = light.remove_columns(name)
         if "image" not in light.column_names:
             light = light.add_column("image", there.to_pylist())
+
+    def count(index: int) -> int:
+        if counts is not None:
+            return counts[index]
+        return _count(light[index].get("image") or light[index].get("images"))
 
     def cell(index: int, name: str, root: Path) -> ImageRef:
         row = table[index]
@@ -289,7 +347,7 @@ def _table(source: Path, flag: str) -> tuple[Sequence[Any], _Cell]:
         image = row.get("image") or row.get("images")
         return decoded((image[0] if isinstance(image, list) else image)["bytes"], name)
 
-    return light, cell
+    return light, cell, count
 
 
 def decoded(data: bytes, source: str) -> Image:

@@ -14,7 +14,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +22,10 @@ from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from stic_eval.errors import RunError
 from stic_eval.models.loading import strip
+from stic_eval.models.tile import SingleTile, check_single_tile, features_of_tiles
+from stic_eval.settings import Shown
 from stic_eval.store import atomic_write
-from stic_eval.train import memory
+from stic_eval.train import learning, memory
 from stic_eval.train.settings import Training
 
 if TYPE_CHECKING:
@@ -44,13 +46,33 @@ _TOKENS = ("pad_token_id", "bos_token_id", "eos_token_id", "output_router_logits
 # ---------------------------------------------------------------- the model, lent and returned
 
 
+def processor_for(hf: HFModel, images: Shown) -> Any:
+    """What makes model input of a row's images.
+
+    Args:
+        hf: The model.
+        images: How they are shown to it.
+
+    Raises:
+        UserError: The model has no single tiles.
+    """
+    if images == "as_generated":
+        return hf.processor
+    check_single_tile(hf.config.to_dict())
+    return SingleTile(hf.processor)
+
+
 @contextmanager
-def lent_model(hf: HFModel) -> Iterator[Any]:
+def lent_model(hf: HFModel, images: Shown = "as_generated") -> Iterator[Any]:
     """Gives the base model without any adapter, and takes back whatever a trainer did to it.
 
     Trainers wrap `forward`, switch dropout off, align special tokens, freeze weights, and put adapter
     layers in; all of that is undone, after a failure as well. What they say on stderr meanwhile is left
     to the log: remarks on special tokens, and on names that TRL uses and transformers has retired.
+
+    Args:
+        hf: The model.
+        images: How images are shown to it; as `processor_for`.
     """
     from torch import nn
     from transformers.utils import logging
@@ -67,8 +89,9 @@ def lent_model(hf: HFModel) -> Iterator[Any]:
     frozen = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     training = model.training
     logging.set_verbosity_error()
+    shown = features_of_tiles(model) if images == "single_tile" else nullcontext()
     try:
-        with warnings.catch_warnings():
+        with shown, warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             yield model
     finally:
@@ -214,7 +237,7 @@ class Durable(Trainer):
 
 
 class _Watch(TrainerCallback):
-    """Tells progress, asks for checkpoints by the clock, and stops when a loss is no number."""
+    """Tells progress, asks for checkpoints by the clock, stops when a loss is no number or 0."""
 
     def __init__(self, progress: Progress | None) -> None:
         self.progress, self.saved = progress, time.monotonic()
@@ -240,6 +263,7 @@ class _Watch(TrainerCallback):
             raise RunError(
                 f"training diverged: {bad[0]} is not finite at step {state.global_step}; lower learning_rate"
             )
+        learning.check_first_steps(state.log_history, state.max_steps)
 
 
 # ---------------------------------------------------------------- running one
@@ -250,7 +274,9 @@ def trained(out: Path) -> bool:
     return (out / "adapter" / "adapter_config.json").is_file()
 
 
-def run(trainer: Any, out: Path, progress: Progress | None, model: Any, stage: str) -> None:
+def run(
+    trainer: Any, out: Path, progress: Progress | None, model: Any, stage: str, start: Path | None = None
+) -> None:
     """Trains, from the last whole checkpoint if there is one, and writes `adapter/` and `log.jsonl`.
 
     Args:
@@ -259,20 +285,23 @@ def run(trainer: Any, out: Path, progress: Progress | None, model: Any, stage: s
         progress: Told the steps done and all steps.
         model: The model under the adapter.
         stage: What this is, for errors.
+        start: Adapter that it goes on from; None: a new one, whose update is 0.
 
     Raises:
-        RunError: A loss was not finite.
+        RunError: A loss was not finite, or nothing was learned.
         UserError: The memory does not suffice.
     """
     trainer.remove_callback(PrinterCallback)  # it would print every log line to stdout
     trainer.add_callback(_Watch(progress))
     checkpoint = latest_checkpoint(_checkpoints(out))
     checkpointing = bool(trainer.args.gradient_checkpointing)
-    with memory.advised(stage, model, checkpointing=checkpointing, lengths=stage == FINE_TUNING):
+    with memory.advised(stage, model, checkpointing=checkpointing):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     rows = [entry for entry in trainer.state.log_history if "loss" in entry]
     atomic_write(out / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    save_adapter(trainer.accelerator.unwrap_model(trainer.model), out / "adapter", public_name(model))
+    adapter = trainer.accelerator.unwrap_model(trainer.model)
+    learning.check_changed(adapter, start, rows, stage)
+    save_adapter(adapter, out / "adapter", public_name(model))
     shutil.rmtree(_checkpoints(out), ignore_errors=True)
 
 

@@ -11,14 +11,13 @@ from stic_eval.models.room import out_of_memory
 
 
 @contextmanager
-def advised(stage: str, model: Any, *, checkpointing: bool, lengths: bool) -> Iterator[None]:
+def advised(stage: str, model: Any, *, checkpointing: bool) -> Iterator[None]:
     """Turns running out of memory into a line that says what takes less of it.
 
     Args:
         stage: What was being done.
         model: What is trained.
         checkpointing: Whether gradients are checkpointed already.
-        lengths: Whether rows can be made shorter.
 
     Raises:
         UserError: Memory was used up.
@@ -32,7 +31,7 @@ def advised(stage: str, model: Any, *, checkpointing: bool, lengths: bool) -> It
         ways = [] if checkpointing else ["--gradient-checkpointing"]
         if device.type == "cuda" and getattr(model, "hf_quantizer", None) is None:
             ways.append("--load-in-4bit")
-        ways += ["a smaller lora.r", *(["a smaller max_length"] if lengths else []), "a smaller --model"]
+        ways += ["a smaller lora.r", "a smaller max_length", "a smaller --model"]
         raise UserError(
             f"{stage}: does not fit in the memory of {device}; try {', '.join(ways[:-1])} or {ways[-1]}"
         ) from error

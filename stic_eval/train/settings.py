@@ -45,6 +45,8 @@ class Training(BaseModel):
         warmup_ratio: Share of the steps in which the rate rises linearly from 0.
         scheduler: How it goes on after that.
         weight_decay: Of AdamW.
+        max_length: Text tokens of a row, prompt and answers; images do not count, and longer rows lose their
+            end. None: no limit.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -54,6 +56,7 @@ class Training(BaseModel):
     warmup_ratio: float = Field(default=0.03, ge=0, lt=1)
     scheduler: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
     weight_decay: float = Field(default=0.0, ge=0)
+    max_length: int | None = Field(default=None, ge=1)
 
     def steps(self, rows: int) -> int:
         """Optimiser steps that training on so many rows takes."""
@@ -169,11 +172,10 @@ class FineTuning(Training):
     Attributes:
         items: Items with an image, counted from the front; 0 leaves fine-tuning out.
         fraction: Part of these items (of those that there are, if fewer).
-        max_length: Tokens of a row.
     """
 
     items: int = Field(default=5000, ge=0)  # paper and released code
     fraction: float = Field(default=1.0, gt=0, le=1)
     learning_rate: float = Field(default=2e-5, gt=0)  # paper and released code
     batch_size: int = Field(default=64, ge=1)  # paper; 32 in the released code
-    max_length: int | None = Field(default=2048, ge=1)  # paper and released code
+    max_length: int | None = Field(default=1472, ge=1)  # paper: 2,048 with the 576 tokens of an image

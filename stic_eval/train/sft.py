@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stic_eval.errors import UserError
+from stic_eval.settings import Shown
 from stic_eval.train.items import SFTItem, infuse, items_key, items_of, read_items
 from stic_eval.train.lora import LoraSettings
 from stic_eval.train.settings import Training
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from stic_eval.models.hf import HFModel
+
+_LOG = logging.getLogger(__name__)
 
 __all__ = ["SFTItem", "infuse", "items_key", "items_of", "read_items", "sft_collator", "train_sft"]
 
@@ -30,7 +34,7 @@ def sft_collator(
     Args:
         processor: The model's.
         items: What is trained on.
-        max_length: Tokens of a row; what goes beyond is cut, images and prompts excepted.
+        max_length: Text tokens of a row; what goes beyond is cut, prompts excepted.
     """
 
     def collate(rows: Sequence[dict[str, int]]) -> dict[str, Tensor]:
@@ -53,34 +57,37 @@ def train_sft(
     training: Training,
     lora: LoraSettings,
     seed: int,
-    max_length: int | None = 2048,
+    images: Shown = "as_generated",
     start: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
+    log: Callable[[str], None] = _LOG.info,
 ) -> None:
     """Fine-tunes an adapter; writes `adapter/` and `log.jsonl` into `out`, resuming what is there.
 
-    The loss of a step is the mean over the answer tokens of its whole batch.
+    The loss of a step is the mean over the answer tokens of its whole batch. Rows that the limit on text
+    leaves without an answer token are left out; `cuts.json` lists them.
 
     Args:
         hf: The model; it is left as it was.
         items: What is trained on.
         out: Folder to write into and to resume from.
-        training: Steps, rates and batches.
+        training: Steps, rates, batches and the limit on text.
         lora: Size of a new adapter; one that is gone on from keeps its own.
         seed: Of the order of rows, dropout and a new adapter's weights.
-        max_length: Tokens of a row.
+        images: How they are shown to the model.
         start: Adapter to go on from; None: a new one on the base.
         progress: Told (steps done, steps in all).
+        log: Told what the limit on text cuts.
 
     Raises:
-        UserError: There is nothing to train on, or the memory does not suffice.
-        RunError: Training diverged.
+        UserError: There is nothing to train on, the model has no single tiles, or memory does not suffice.
+        RunError: Training diverged, or nothing was learned.
     """
     from datasets import Dataset
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
-    from stic_eval.train import loop, sharing
+    from stic_eval.train import lengths, loop, sharing
     from stic_eval.train.lora import lora_config
 
     class Trainer(loop.Durable, SFTTrainer):
@@ -106,7 +113,12 @@ def train_sft(
         return
     if not items:
         raise UserError("no item to fine-tune on; give --sft-data with images, or more of it")
-    with loop.lent_model(hf) as model:
+    processor = loop.processor_for(hf, images)
+    if training.max_length is not None:
+        found = lengths.cuts(processor, ([item.turns] for item in items), training.max_length)
+        lengths.report(found, out, loop.FINE_TUNING, lambda row: _named(items[row]), log)
+        items = [items[row] for row in found.kept]
+    with loop.lent_model(hf, images) as model:
         settings = loop.arguments(hf, out, training, seed, model.num_parameters())
         # Rows are looked up and encoded by the collator, batch by batch.
         settings["dataset_kwargs"] = {"skip_prepare_dataset": True}
@@ -115,7 +127,11 @@ def train_sft(
             args=loop.single_gpu(SFTConfig(**settings)),
             train_dataset=Dataset.from_dict({"row": list(range(len(items)))}),
             processing_class=hf.processor,
-            data_collator=sft_collator(hf.processor, items, max_length),
+            data_collator=sft_collator(processor, items, training.max_length),
             peft_config=lora_config(model, lora) if start is None else None,
         )
-        loop.run(trainer, out, progress, model, loop.FINE_TUNING)
+        loop.run(trainer, out, progress, model, loop.FINE_TUNING, start)
+
+
+def _named(item: SFTItem) -> str:
+    return f"{item.id} ({item.image.source})"

@@ -264,6 +264,8 @@ def _tried(
         model.train(training)
     apart = (found[0].log_probs - found[1].log_probs)[labels[:, 1:] != -100].float().abs()
     half = any(parameter.dtype != torch.float32 for parameter in base.parameters())
+    if not len(apart):
+        return None  # no answer to compare
     if not bool(apart.mean() <= _HALF_MOST if half else apart.max() <= _FLOAT32_MOST):
         _LOG.info("%s: not for this model: log p is up to %g off", way, apart.max().item())
         return None

@@ -138,7 +138,7 @@ def test_offline_nothing_is_asked_of_the_hub(lab: Lab, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "stic_eval.cli.app", "data", "check", "chartqa", "--offline"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "is not in the local cache; without --offline it would be downloaded" in done.stderr
+    assert "is not in the local cache (nor under a former id: lmms-lab/ChartQA" in done.stderr
 
 
 def test_rows_that_only_serve_to_score_are_checked_without_images(
@@ -154,3 +154,40 @@ def test_rows_that_only_serve_to_score_are_checked_without_images(
     assert "gone.png" not in without and 'column "type"' in without
     assert invoke(argv) == 1
     assert "gone.png" in capsys.readouterr().out
+
+
+def test_rows_of_a_former_id_in_the_local_cache_are_used_and_written_down(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cache as the hub's own client has made it before the data set moved."""
+    from datasets import Dataset
+    from huggingface_hub import constants
+
+    from stic_eval import registry
+
+    source = registry.benchmarks().get("chartqa").source
+    (former,) = source.former
+    folder = tmp_path / "hub" / f"datasets--{former.path.replace('/', '--')}" / "snapshots" / former.revision
+    (folder / "data").mkdir(parents=True)
+    picture = (lab.photos / "0.png").read_bytes()
+    rows = [{"type": "human_test", "question": f"How many {n}?", "answer": "1"} for n in range(3)]
+    table = Dataset.from_list([{**row, "image": {"bytes": picture, "path": None}} for row in rows])
+    table.to_parquet(folder / "data" / "test-00000-of-00001.parquet")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)  # so that nothing is asked whatever happens
+    own = lab.at(tmp_path / "there")
+    argv = ["run", "--method", "baseline", "--model", lab.model, "--benchmarks", "chartqa", "--output", "out"]
+    plan = own.invoke(*argv, "--dry-run")
+    said = f"rows of chartqa: {former.path}, revision {former.revision[:12]} (in the local cache)"
+    assert (plan.code, said in plan.out) == (0, True), plan.err
+    done = own.invoke(*argv)
+    assert done.code == 0, done.err
+    assert (
+        f"chartqa: rows of the local cache under a former id, {former.path} (now {source.path})" in done.err
+    )
+    manifest = json.loads((own.folder / "out" / "manifest.json").read_text())
+    assert manifest["rows"] == {"chartqa": {"id": former.path, "revision": former.revision}}
+    done = own.invoke("data", "prepare", "chartqa", "--from", "hub", "--to", "prepared", "-q")
+    assert (done.code, former.path in done.err) == (0, True), done.err
+    written = json.loads((own.folder / "prepared" / "manifest.json").read_text())
+    assert written["revision"] == f"{former.path}@{former.revision}"

@@ -65,7 +65,7 @@ def test_wrong_flags(here: Lab, extra: list[str], parts: list[str]) -> None:
 ITEM = {
     "id": "a",
     "image": "0.png",
-    "conversations": [{"from": "human", "value": "?"}, {"from": "gpt", "value": "!"}],
+    "conversations": [{"from": "human", "value": "<image>?"}, {"from": "gpt", "value": "!"}],
 }
 
 
@@ -77,6 +77,10 @@ ITEM = {
         ("[3]", ["row 1", "expected an object"]),
         ([{**ITEM, "image": None}], ["no item has an image"]),
         ([{**ITEM, "image": "gone.png"}], ["no item has a usable image", "gone.png"]),
+        (
+            [{**ITEM, "image": ["0.png", "1.png"]}],
+            ["no item has a usable image", "llava.json#1: item a: has 2 images, but 1 <image> mark in its"],
+        ),
         ([{**ITEM, "image": "../../etc/passwd"}], ["no item has a usable image", "outside"]),
         ([{**ITEM, "image": "a\0.png"}], ["no item has a usable image", "a\\x00.png"]),
         ([{**ITEM, "image": "\ud83d.png"}], ["no item has a usable image"]),

@@ -85,7 +85,7 @@ def test_one_table_has_all_of_them_and_what_they_cost(finished: Finished) -> Non
     for label in labels[1:]:
         assert f"{label} " in cost
         assert label in finished.done.out
-    assert "SeVa 12 generations, " in cost  # six questions, clean and noisy
+    assert "SeVa 24 generations, " in cost  # two questions of each item, clean and noisy
     assert "scored" in cost.partition("CSR")[2]
     assert "Baseline" not in cost
 
@@ -101,7 +101,7 @@ def test_each_has_made_pairs_of_its_own_kind(finished: Finished) -> None:
     assert kinds["seva 1"] == {"diffusion"}
     assert kinds["sima 1"] <= {"greedy", "sampled"}
     assert kinds["csr 1"] == kinds["csr 2"] == {"worst path"}
-    assert kinds["rlaif_v_lite 1"] == {"most wrong claims"}
+    assert kinds["rlaif_v_lite 1"] == {"more wrong claims"}
     assert found["csr 1"] != found["csr 2"]
 
 

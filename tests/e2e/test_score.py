@@ -74,6 +74,26 @@ def test_what_has_no_answer_is_unscored_and_exit_code_3(
     assert "unscored: 1 x no answer in p.jsonl (e.g. b)" in said.err
 
 
+def test_an_answer_that_a_spreadsheet_has_cut_is_unscored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    sheet = book.active
+    assert sheet is not None
+    sheet.append(["index", "question", "answer", "split", "type", "prediction"])
+    for index, answer in ((1, "4"), (2, "4 " * 20_000)):
+        sheet.append([index, "How many?", "4", "test", "human_test", answer])
+    book.save(tmp_path / "m.xlsx")
+    assert score("chartqa", "--predictions", tmp_path / "m.xlsx", out=tmp_path / "o.json") == 3
+    data = json.loads((tmp_path / "o.json").read_text())
+    assert (data["scored"], data["unscored"], data["score"]) == (1, 1, 100.0)
+    assert [row["score"] for row in data["per_sample"]] == [1.0, None]
+    said = capsys.readouterr().err
+    assert "unscored: 1 x column prediction was cut in m.xlsx: a spreadsheet's cell ends at 32,767" in said
+
+
 def test_an_extraction_is_used_as_the_extracted_answer(tmp_path: Path) -> None:
     rows = jsonl(tmp_path / "rows.jsonl", PROBLEM)
     read = jsonl(tmp_path / "p.jsonl", {"pid": "1", "response": "7, no: 8", "extraction": "3.0"})

@@ -20,8 +20,9 @@ from PIL import Image, ImageFile
 from stic_eval.evals import sources
 from stic_eval.evals.benchmark import Benchmark
 from stic_eval.evals.lmms import finding, tasks
-from stic_eval.evals.lmms.asking import cut, stops, without_places
+from stic_eval.evals.lmms.asking import stops, without_places
 from stic_eval.evals.lmms.benchmark import benchmark
+from stic_eval.models.detokenize import cut
 from stic_eval.types import Record, Sample
 from stic_eval.variants import with_options
 from tests.parity.lmms_rows import CASES, ROWS, WORDS, Case

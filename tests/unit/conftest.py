@@ -101,7 +101,13 @@ class World:
         return folder
 
     def stage_key(
-        self, stage: Stage, data: Data, fingerprint: str, seed: int, known: dict[int, str] | None = None
+        self,
+        stage: Stage,
+        data: Data,
+        fingerprint: str,
+        seed: int,
+        known: dict[int, str] | None = None,
+        **_: Any,
     ) -> str:
         needs = [self.stage_key(need, data, fingerprint, seed) for need in stage.needs]
         return content_key([stage.name, dict(stage.params), needs, data.images_key, fingerprint, seed])
@@ -164,7 +170,10 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     import stic_eval.selftrain  # noqa: F401
 
     module("stic_eval.models.hf", model_fingerprint=lambda model, revision: content_key(model), HFModel=None)
-    module("stic_eval.models.cached", CachedVLM=lambda make, fingerprint, store: SimpleNamespace())
+    module(
+        "stic_eval.models.cached",
+        CachedVLM=lambda make, fingerprint, store: SimpleNamespace(generate=None, fingerprint=fingerprint),
+    )
     module("stic_eval.selftrain.execute", stage_key=made.stage_key, run_stage=made.run_stage)
     module("stic_eval.evals.runner", evaluate=made.evaluate)
     return made

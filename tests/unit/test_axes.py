@@ -70,38 +70,47 @@ def keys(name: str, data: Data = DATA, **options: Any) -> dict[str, str]:
 # setting must not change them while it has its default.
 KNOWN = {
     "pocket": {
-        "stic": ("f97b2eb14d04d0b4", "52dba235bc1ee273", "01fc5cc18c474d7e", "e72f7ae881ea42cc"),
+        "stic": ("f97b2eb14d04d0b4", "52dba235bc1ee273", "01fc5cc18c474d7e", "b454458ad1e9c18f"),
         "stic_stage1": ("f97b2eb14d04d0b4", "52dba235bc1ee273"),
         "sft": ("dbfe1c99a10a1a36",),
-        "positive_only": ("f97b2eb14d04d0b4", "83b9710fc3a3d273", "d6b9fea2683d19ba", "2af6047a11739ef3"),
+        "positive_only": ("f97b2eb14d04d0b4", "83b9710fc3a3d273", "d6b9fea2683d19ba", "c5d7f59274ba08da"),
     },
     "paper-llava-1.6": {
-        "stic": ("0feb0f46c8d180ca", "b23c81a1b158514a", "c6b8d56eef2e7bce", "402d35e9f91df419"),
-        "stic_stage1": ("0feb0f46c8d180ca", "b23c81a1b158514a"),
-        "sft": ("721a67f3fd74818a",),
-        "positive_only": ("0feb0f46c8d180ca", "f319f33ef94563a5", "3465f197c2616917", "6321331c79af6d5b"),
+        "stic": ("0feb0f46c8d180ca", "cced3061caeb6a0b", "666200156f168127", "94023bb01c152f1d"),
+        "stic_stage1": ("0feb0f46c8d180ca", "cced3061caeb6a0b"),
+        "sft": ("739a55938d314502",),
+        "positive_only": ("0feb0f46c8d180ca", "4f36ba3923a05549", "4f253cd1e621f29d", "6c98b2732f0c142e"),
     },
+}
+INFUSED_WITH_TWO_NEWLINES = {
+    "pocket": {"stic": "e72f7ae881ea42cc", "positive_only": "2af6047a11739ef3"},
+    "paper-llava-1.6": {"stic": "4667c4e50837b3f0", "positive_only": "5dd5872919a0cef6"},
 }
 
 
 @pytest.mark.parametrize("preset", KNOWN)
 def test_presets_keep_the_keys_of_their_stages(preset: str) -> None:
     built = config.load(preset=preset, flags={"methods": ALL})
-    data = replace(NOTHING, prompts=inputs.prompt_set(built))
+    data = replace(NOTHING, prompts=inputs.prompt_set(built), training_images=built.training.images)
     for name, known in KNOWN[preset].items():
         found = keys(name, data, **built.method_options[name]).values()
         assert tuple(key[:16] for key in found) == known, name
+    # Before `dar.separator` held for training, too, infusion had two newlines.
+    former = replace(data, separator="\n\n")
+    for name, last in INFUSED_WITH_TWO_NEWLINES[preset].items():
+        *_, found_last = keys(name, former, **built.method_options[name]).values()
+        assert found_last[:16] == last, name
 
 
 # Pairs and training of the methods beside STIC, under the preset of the embedded model; of CSR three times.
 RIVALS = {
-    "seva": ("67a5b30298a35fbc", "a2dfcc25fd2010f3"),
+    "seva": ("1c6435fcda39180d", "cf8f5b4b648464ac"),
     "sima": ("2bd5c04ae0c31714", "17e6f8fe4c35b7ea"),
     "csr": (
-        "622d382b93628955", "2df4d3b18d67c37e", "d55d1da146df87ae", "10f137cf55e39ef4", "26c28a828f37f90d",
-        "5e03f7268284a507",
+        "031de38748f2fcff", "e3a4a07d0075867d", "22c8964582323474", "8fcbf9a6042b02ca", "de204ef044719a7a",
+        "0dfd7aa1cf38e08e",
     ),
-    "rlaif_v_lite": ("e8370209cee99679", "c8562105a8f18ba7"),
+    "rlaif_v_lite": ("585c9e4436419a95", "1f18c54128682508"),
 }  # fmt: skip
 
 
@@ -111,6 +120,44 @@ def test_the_preset_of_the_embedded_model_keeps_the_keys_of_other_methods() -> N
     for name, known in RIVALS.items():
         found = stages_of(name, data, **built.method_options[name])
         assert tuple(stage_key(stage, data, "model", 0)[:16] for stage in found) == known, name
+
+
+def test_how_images_are_shown_is_in_the_keys_of_all_training_and_of_nothing_else() -> None:
+    tiles = replace(DATA, training_images="single_tile")
+    for name in (*ALL, "csr", "rlaif_v_lite", "seva", "sima"):
+        for stage in stages_of(name):
+            alone = replace(stage, needs=())
+            assert stage.trains == (stage.name not in ("pairs", "descriptions")), stage.name
+            changed = stage_key(alone, tiles, "model", 0) != stage_key(alone, DATA, "model", 0)
+            assert changed == stage.trains, stage.name
+    run = config.load(flags={"methods": ALL})
+    tiled = config.load(flags={"methods": ALL}, overrides=["training.images=single_tile"])
+    assert run.training.images == "as_generated"
+    assert run.key != tiled.key
+    assert run.key == config.load(flags={"methods": ALL}, overrides=["training.images=as_generated"]).key
+    assert config.RunConfig().key == config.RunConfig(training=config.TrainingConfig()).key
+
+
+def test_settings_below_training_are_the_runs_or_a_methods() -> None:
+    built = config.load(
+        flags={"methods": ["seva"]}, overrides=["training.images=single_tile", "training.learning_rate=0.5"]
+    )
+    assert built.training.images == "single_tile"
+    assert built.method_options["seva"]["training"]["learning_rate"] == 0.5
+    with pytest.raises(UserError, match=r'"training.imags"; did you mean "training.images"'):
+        config.load(flags={"methods": ["stic"]}, overrides=["training.imags=single_tile"])
+    with pytest.raises(UserError, match=r"^-o training.images 'tiles': input should be"):
+        config.load(flags={"methods": ["stic"]}, overrides=["training.images=tiles"])
+
+
+def test_a_limit_that_counts_text_is_another_stage_than_one_that_counted_images() -> None:
+    versions = {
+        limit: stages_of("sft", stage2={"max_length": limit})[0].version for limit in (None, 1024, 2048)
+    }
+    assert versions == {None: 1, 1024: 1, 2048: 2}  # the embedded model has 1024, and no row of that length
+    assert keys("stic", stage1={"max_length": None}) == keys("stic")
+    limited = keys("stic", stage1={"max_length": 448})
+    assert [name for name in FOUR if limited[name] == keys("stic")[name]] == ["pairs"]
 
 
 @pytest.mark.parametrize(
@@ -396,7 +443,9 @@ def rows() -> list[list[str]]:
 
 
 def default_of(path: str) -> Any:
-    owner: type[BaseModel] = RunConfig if path.startswith("dar.") else registry.methods().get("stic").config
+    owner: type[BaseModel] = (
+        RunConfig if path.startswith(("dar.", "training.")) else registry.methods().get("stic").config
+    )
     value: Any = owner()
     for part in path.split("."):
         value = getattr(value, part)
@@ -410,7 +459,7 @@ def test_the_document_has_every_axis_with_its_default() -> None:
         # YAML 1.1 takes 1e-07 for a text.
         assert (float(written) if isinstance(default, float) else written) == default, path
     known = set(layers.paths(registry.methods().get("stic").config))
-    known |= {path for path in layers.paths(RunConfig) if path.startswith("dar.")}
+    known |= {path for path in layers.paths(RunConfig) if path.startswith(("dar.", "training."))}
     known -= {"stage1", "stage2", "lora"}
     # How AdamW's rate moves and how long answers get is no axis of the method.
     minor = (

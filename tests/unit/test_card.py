@@ -40,6 +40,7 @@ def table(title: str = "STIC", unscored: int = 0) -> tables.Table:
 
 
 FACTS = Facts(
+    asked="profile llava-1.5 (do_pad=true)",
     name="mine",
     title="STIC",
     method="stic",
@@ -58,6 +59,11 @@ FACTS = Facts(
     versions={"torch": "2.13", "trl": None},
     command=["run", "--images", "/home/me/coco/train2014", "-o", "rows.one=/data/one.jsonl"],
 )
+
+
+def test_it_says_how_the_model_was_asked() -> None:
+    assert "Asked, in training as well, as: profile llava-1.5 (do\\_pad=true)" in card(FACTS)
+    assert "Asked" not in card(replace(FACTS, asked=""))
 
 
 def test_a_card_states_where_the_adapter_comes_from_and_what_it_scores() -> None:

@@ -443,3 +443,74 @@ def test_what_a_run_wrote_can_be_compared(world: Any, capsys: Capture) -> None:
     found = json.loads(capsys.readouterr().out)
     assert found["benchmarks"][0]["n"] == 20
     assert (found["benchmarks"][0]["better"], found["benchmarks"][0]["worse"]) == (10, 10)
+
+
+# ---------------------------------------------------------------- who graded
+
+
+def graded(run: str, benchmark: str, grader: str, judged: int = 0) -> None:
+    """Says of a run who graded a benchmark, and how many answers a judge decided."""
+    path = Path(run) / "scores.json"
+    data = json.loads(path.read_text())
+    next(column for column in data["columns"] if column["name"] == benchmark)["grader"] = grader
+    for entry in data["variants"]:
+        entry["summaries"][benchmark]["judged"] = judged
+    path.write_text(json.dumps(data))
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> tuple[str, str]:
+    """Two runs of one variant on two benchmarks."""
+    first, second = (
+        write_run(tmp_path / name, {"stic": {"one": answers(one), "two": answers("0101")}})
+        for name, one in (("a", "0000"), ("b", "1111"))
+    )
+    return first, second
+
+
+def test_scores_by_different_judges_are_not_compared(
+    two: tuple[str, str], data: Callable[..., dict[str, Any]]
+) -> None:
+    graded(two[0], "one", "judge gpt-4-0613 (stic-eval-1)", judged=4)
+    graded(two[1], "one", "judge gpt-4o (stic-eval-1)", judged=4)
+    found = data(*two)
+    assert [line["benchmark"] for line in found["benchmarks"]] == ["two"]
+    assert found["average"]["delta"] == 0
+    (note,) = [note for note in found["notes"] if note.startswith("ONE:")]
+    assert note == (
+        "ONE: A is judge gpt-4-0613 (stic-eval-1), B judge gpt-4o (stic-eval-1); left out, as scores by "
+        "different judges are not compared."
+    )
+
+
+@pytest.mark.parametrize(
+    ("graders", "judged", "compared"),
+    [
+        (("judge a (stic-eval-1)", "judge a (stic-eval-1)"), (4, 4), True),
+        (("judge a (stic-eval-1)", "judge a (stic-eval-1), 3 replies each"), (4, 4), True),
+        (("judge a (stic-eval-1)", "judge a (official@x)"), (4, 4), False),
+        # MMBench: a judge reads what rules cannot; where it decided nothing, rules did on both sides.
+        (("", "judge a (stic-eval-1)"), (0, 0), True),
+        (("judge b (stic-eval-1)", "judge a (stic-eval-1)"), (0, 0), True),
+        (("", "judge a (stic-eval-1)"), (0, 1), False),
+        (("judge b (stic-eval-1)", "judge a (stic-eval-1)"), (1, 0), False),
+        # Rules in a judge's place, of two versions.
+        (("graded by rule, version 1", "graded by rule, version 2"), (0, 0), False),
+        (("graded by rule", "judge a (stic-eval-1)"), (0, 4), False),
+    ],
+)
+def test_who_graded_decides_what_is_compared(
+    two: tuple[str, str], data: Callable[..., dict[str, Any]], graders: Any, judged: Any, compared: bool
+) -> None:
+    for run, grader, count in zip(two, graders, judged, strict=True):
+        graded(run, "one", grader, count)
+    assert [line["benchmark"] for line in data(*two)["benchmarks"]] == ["one", "two"][not compared :]
+
+
+def test_where_nothing_is_left_to_compare_it_says_so(two: tuple[str, str], capsys: Capture) -> None:
+    for name in ("one", "two"):
+        graded(two[0], name, "judge a (stic-eval-1)", judged=4)
+        graded(two[1], name, "judge b (stic-eval-1)", judged=4)
+    assert invoke(["compare", *two]) == 2
+    said = capsys.readouterr().err
+    assert "ONE, TWO were graded by different judges, whose scores are not compared" in said

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from stic_eval.cli.provenance import trained
+from stic_eval.cli.provenance import recalled, trained
 from stic_eval.report.costs import Cost, costs, notes
 from stic_eval.report.layouts import lay_out
 from stic_eval.report.runs import Entry, Scores, Trained
 from stic_eval.report.tables import Column
 from stic_eval.selftrain.method import Stage
+from stic_eval.selftrain.spent import came_from
 from stic_eval.store import StageStore, append_jsonl
 from stic_eval.types import Summary
 
@@ -62,6 +63,35 @@ def test_what_a_stage_cost_is_what_it_has_done_and_not_what_was_planned(tmp_path
         ("pairs", 90, 30, 0), ("preference", 0, 0, 20), ("descriptions", 7, 0, 0), ("sft", 0, 0, 9),
     ]  # fmt: skip
     assert {one.seconds for one in found} == {2.5}
+
+
+def test_a_stage_that_is_lost_costs_what_those_that_came_from_it_say(tmp_path: Path) -> None:
+    store = StageStore(tmp_path)
+    pairs = Stage("pairs", 1, lambda ctx: None, {}, generations=100)
+    first = Stage("preference", 1, lambda ctx: None, {}, needs=(pairs,))
+    told = Stage("descriptions", 1, lambda ctx: None, {}, needs=(first,), generations=7)
+    last = Stage("infused_sft", 1, lambda ctx: None, {}, needs=(told, first))
+    keyed = [(stage, letter * 64) for stage, letter in zip((pairs, first, told, last), "abcd", strict=True)]
+    finished(store, *keyed[0], {"generations": 90, "scored": 30})
+    finished(store, *keyed[1], {}, steps=20)
+    finished(store, *keyed[2], {"generations": 7})
+    whole = came_from(keyed[:3], store)
+    folder = store.work_dir(last.name, keyed[3][1])
+    append_jsonl(folder / "log.jsonl", [{"step": 9}])
+    store.finish(last.name, keyed[3][1], {"seconds": 2.5, "asked": {}, "came_from": whole})
+    before = trained(keyed, store)
+    assert (sum(one.generations for one in before), sum(one.steps for one in before)) == (97, 29)
+    for stage, key in keyed[:3]:
+        store.discard(stage.name, key)
+        assert trained(keyed, store) == before
+    # What was lost before the last one was made is known to nobody.
+    store.finish(last.name, keyed[3][1], {"asked": {}, "came_from": came_from(keyed[:3], store)})
+    after = trained(keyed, store)
+    assert [one.known for one in after] == [False, False, False, True]
+    assert costs([scores(entry("stic", *after))])[0].unknown == ("pairs", "preference", "descriptions")
+    # A run that has written it down before still says it.
+    assert recalled(after, before)[:3] == before[:3]
+    assert recalled(after[:1], before) == before
 
 
 def test_costs_come_back_from_a_runs_file(tmp_path: Path) -> None:
@@ -128,6 +158,14 @@ def test_nothing_trained_is_no_note_and_cells_of_an_ablation_have_none() -> None
 def test_the_note(stages: tuple[Trained, ...], said: str) -> None:
     found = notes([scores(entry("csr", *stages), entry("sft", DPO))])
     assert found == [f"Training cost of a seed: {said}; SFT 0 generations, 12 steps, 6 s."]
+
+
+def test_the_note_of_a_cost_that_is_not_known() -> None:
+    lost = Trained("pairs", "a" * 64, 0.0, 0, 0, known=False)
+    found = notes([scores(entry("csr", lost, DPO), entry("csr", PAIRS, DPO, seed=1), entry("sft", DPO))])
+    assert found == [
+        "Training cost of a seed: CSR unknown (the cache has lost pairs); SFT 0 generations, 12 steps, 6 s."
+    ]
 
 
 def test_a_table_of_methods_has_the_note_once() -> None:

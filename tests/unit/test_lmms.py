@@ -25,10 +25,11 @@ from stic_eval.errors import UserError
 from stic_eval.evals import official, sources
 from stic_eval.evals.benchmark import Benchmark
 from stic_eval.evals.lmms import docs, finding, guard
-from stic_eval.evals.lmms.asking import cut, generation, stops, without_places
+from stic_eval.evals.lmms.asking import generation, stops, without_places
 from stic_eval.evals.lmms.benchmark import benchmark
 from stic_eval.evals.sources import listed
 from stic_eval.images import ref_from_pil
+from stic_eval.models.detokenize import cut
 from stic_eval.types import Generation, ImageRef, Record, Sample
 from stic_eval.variants import with_options
 
@@ -333,6 +334,14 @@ def test_unanswered_rows_are_in_no_aggregate() -> None:
     summary = found.aggregate([first, failed])
     assert summary.breakdown["lmms-eval/pope_accuracy (1 of 2 rows)"] == 100.0
     assert summary.unscored == 1
+
+
+def test_rows_whose_thinking_was_cut_are_in_no_aggregate() -> None:
+    found = benchmark("pope")
+    samples = asked(found, *map(pope, range(2)))
+    first, second = records(found, samples, ["yes", ""])
+    cut = dataclasses.replace(second, score=None, n_tokens=16, thinking="yes or", unclosed=True)
+    assert found.aggregate([first, cut]).breakdown["lmms-eval/pope_accuracy (1 of 2 rows)"] == 100.0
 
 
 def test_aggregates_say_which_part_of_the_rows_is_in_them() -> None:

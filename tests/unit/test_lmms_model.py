@@ -17,6 +17,7 @@ from lmms_eval.models.registry_v2 import ModelRegistryV2
 
 from stic_eval.errors import UserError
 from stic_eval.lmms_model import SticEval
+from stic_eval.models.fake import FakeVLM
 
 DOCS = [{"image": Image.new("RGB", (20, 16), (60 * i, 9, 200 - 60 * i))} for i in range(3)]
 
@@ -76,6 +77,16 @@ def test_an_answer_ends_at_its_stop(model: SticEval) -> None:
     assert len(whole) > 2
     stop = whole[2]
     assert texts(model, instance(0, until=["\0", stop])) == [whole.split(stop)[0]]
+
+
+def test_thinking_is_left_out_before_an_answer_is_cut(
+    model: SticEval, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = {0: "<think>Well.\n\nA?</think>B\n\nC", 1: "<think>Well.\n\nA", 2: "C\n\nD"}
+    fake = FakeVLM(lambda request: said[DOCS.index({"image": request.images[0].load()})])
+    monkeypatch.setattr(model, "_answerer", lambda: fake)
+    assert texts(model, *[instance(n, until=["\n\n"]) for n in range(3)]) == ["B", "", "C"]
+    assert "1 of 3 answers were cut while the model was thinking, and are empty" in capsys.readouterr().err
 
 
 def test_repeated_requests_that_sample_have_seeds_of_their_own(model: SticEval) -> None:
@@ -151,3 +162,19 @@ def test_what_it_cannot_do_it_says(tiny_vlm: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="one process"):
         SticEval(str(tiny_vlm))
+
+
+def test_it_is_asked_as_in_a_run_of_ours(tiny_vlm: Path) -> None:
+    plain = SticEval(str(tiny_vlm), device="cpu")._ready()
+    named = SticEval.create_from_arg_string(f"pretrained={tiny_vlm},device=cpu,profile=llava-1.5")._ready()
+    brief = SticEval.create_from_arg_string(
+        f"pretrained={tiny_vlm},device=cpu,system_prompt=Be brief.,do_pad=true"
+    )._ready()
+    assert len({plain.fingerprint, named.fingerprint, brief.fingerprint}) == 3
+    talk = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "x"}]}]
+    written = [made.processor.apply_chat_template(talk, tokenize=False) for made in (plain, named, brief)]
+    assert written[0] == "USER: <image>\nx "
+    assert written[1].startswith("A chat between a curious user")
+    assert "Be brief." in written[2]
+    with pytest.raises(UserError, match="takes no min_pixels"):
+        SticEval(str(tiny_vlm), device="cpu", min_pixels=100)

@@ -100,6 +100,31 @@ def test_listings_break_no_word_and_stay_within_the_terminal(
     assert max(cell_len(line.rstrip()) for line in out.splitlines()) <= width
 
 
+@pytest.mark.parametrize(
+    ("name", "departures"),
+    [
+        (
+            "stic",
+            ["the projector", "rate 2e-5", "drops it", "group_by_modality_length", "bilinearly", "enlarges",
+             "dar.separator", "runner_up", "github.com/yihedeng9/STIC"],
+        ),
+        ("stic_stage1", ["bilinearly", "group_by_modality_length"]),
+        ("positive_only", ["no hyperparameters"]),
+        ("seva", ["twice", "warm-up is 0"]),
+        ("sima", ["order that is drawn", "sampled one first"]),
+        ("csr", ["diverse beams"]),
+        ("rlaif_v_lite", ["one model samples"]),
+    ],
+)  # fmt: skip
+def test_show_of_a_method_says_in_what_it_differs_from_its_paper(
+    name: str, departures: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(["show", name]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    said = " ".join(line for line in lines if line.startswith(("differs: ", "source: "))).lower()
+    assert all(departure.lower() in said for departure in departures), said
+
+
 def test_show_of_an_ablation_is_yaml_and_says_where_axes_are_explained(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

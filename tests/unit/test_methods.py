@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from stic_eval import config, registry
+from stic_eval import config, layers, registry
 from stic_eval.cli import inputs, plan
 from stic_eval.errors import UserError
 from stic_eval.images import scan_images
@@ -128,14 +128,29 @@ def test_shuffled_descriptions_are_others(data: Data) -> None:
 
 def test_the_papers_presets_are_the_papers_defaults() -> None:
     for preset, model in (("paper-llava-1.6", "llava-hf/llava-v1.6-mistral-7b-hf"),
+                          ("paper-llava-1.6-13b", "llava-hf/llava-v1.6-vicuna-13b-hf"),
                           ("paper-llava-1.5", "llava-hf/llava-1.5-7b-hf")):  # fmt: skip
         built = config.load(preset=preset, flags={"methods": METHODS})
-        plain = config.load(flags={"model": model, "methods": METHODS})
+        # What of the text fits beside one tile is the presets'; without one, stage 1 has no limit.
+        short = [f"{name}.stage1.max_length=448" for name in ("stic", "stic_stage1", "positive_only")]
+        plain = config.load(flags={"model": model, "methods": METHODS}, overrides=short)
         assert (built.model, built.dtype) == (model, "bfloat16")
+        assert (built.training.images, plain.training.images) == ("single_tile", "as_generated")
         assert built.method_options == plain.method_options
         assert built.dar.model_dump(exclude={"use"}) == plain.dar.model_dump(exclude={"use"})
         stic = built.method_options["stic"]
         assert (stic["stage1"]["alpha"], stic["stage2"]["items"], stic["lora"]["r"]) == (1 / 1024, 5000, 128)
+        # 1,024 and 2,048 tokens, less the 576 of a tile.
+        assert (stic["stage1"]["max_length"], stic["stage2"]["max_length"]) == (1024 - 576, 2048 - 576)
+
+
+def test_the_larger_model_of_the_paper_is_trained_like_the_smaller() -> None:
+    small, large = (layers.read_preset(f"paper-llava-1.6{suffix}") for suffix in ("", "-13b"))
+    assert small.pop("model") != large.pop("model")
+    assert (small.pop("conversation"), large.pop("conversation")) == (
+        {"profile": "llava-1.6-mistral"}, {"profile": "llava-1.6-vicuna"},
+    )  # fmt: skip
+    assert small == large
 
 
 def test_the_pocket_preset_keeps_methods_comparable(data: Data) -> None:
@@ -188,7 +203,7 @@ class Silent:
 def test_inputs_are_a_shuffle_by_content_and_no_larger_than_needed(photos: Path, tmp_path: Path) -> None:
     rows = [
         {"id": i, "image": f"{n}.{'jpg' if n % 2 else 'png'}",
-         "conversations": [{"from": "human", "value": f"{i}?"}, {"from": "gpt", "value": "ok"}]}
+         "conversations": [{"from": "human", "value": f"<image>{i}?"}, {"from": "gpt", "value": "ok"}]}
         for i, n in enumerate([0, 1, 2, 3, 4, 5, 6, 7] * 5)
     ]  # fmt: skip
     (tmp_path / "data.json").write_text(json.dumps(rows))

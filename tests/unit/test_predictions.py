@@ -178,6 +178,32 @@ def test_vlmevalkit_spreadsheets_bring_their_rows(tmp_path: Path) -> None:
         assert found.rows[1]["split"] == "test_augmented"
 
 
+@pytest.mark.parametrize(("length", "cut"), [(32_766, ""), (32_767, "prediction"), (40_000, "prediction")])
+def test_an_answer_that_a_spreadsheet_has_cut_is_marked(tmp_path: Path, length: int, cut: str) -> None:
+    book = openpyxl.Workbook()
+    sheet = book.active
+    assert sheet is not None
+    sheet.append(["index", "question", "answer", "prediction"])
+    sheet.append([1, "Which?", "B", "so " * length])  # which the writer cuts at the limit
+    sheet["D2"].value = ("x" * length)[:32_767]
+    sheet.append([2, "Which?", "B", "B"])
+    book.save(tmp_path / "m.xlsx")
+    items = read_predictions(tmp_path / "m.xlsx").items
+    assert [item.cut for item in items] == [cut, ""]
+    # What was made of it is cut as well; JSON has no such limit.
+    text = items[0].response
+    (tmp_path / "m.tsv").write_text(f"index\tprediction\n1\t{text}\n")
+    assert [item.cut for item in read_predictions(tmp_path / "m.tsv").items] == [cut]
+    path = jsonl(tmp_path / "m.jsonl", {"index": 1, "prediction": text})
+    assert [item.cut for item in read_predictions(path).items] == [""]
+
+
+def test_a_spreadsheet_program_counts_units_of_utf_16(tmp_path: Path) -> None:
+    for text, cut in (("\U0001f600" * 16_383 + "x", "prediction"), ("\U0001f600" * 16_383, "")):
+        (tmp_path / "m.csv").write_text(f"index,prediction\n1,{text}\n", encoding="utf-8")
+        assert [item.cut for item in read_predictions(tmp_path / "m.csv").items] == [cut]
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [

@@ -11,6 +11,7 @@ import pytest
 
 from stic_eval import registry
 from stic_eval.report import published
+from stic_eval.report.tables import Column
 
 
 def test_every_table_is_as_wide_as_its_head() -> None:
@@ -56,6 +57,16 @@ def test_rows_say_model_method_and_that_they_are_published() -> None:
         "LLaVA-v1.6-7B (published)", "LLaVA-v1.6-7B+STIC (published)",
     ]  # fmt: skip
     assert published.breakdown("mmvet", "combination") == []
+
+
+def test_figures_by_a_judge_come_with_a_word_on_the_judge() -> None:
+    columns = [Column(name, name.upper(), "", "judge mine (stic-eval-1)") for name in ("mmbench", "mmvet")]
+    (note,) = published.judge_note(columns)
+    assert note.startswith(f"{published.JUDGE}: MMVET by gpt-4-0613, as far as the paper's code tells; ")
+    assert "measured here: judge mine (stic-eval-1); " in note
+    assert published.judge_note(columns[:1]) == []
+    judged = {name for name in registry.benchmarks().names() if registry.benchmarks().get(name).judged}
+    assert set(published.paper()["judges"]) == judged & set(published.paper()["benchmarks"])
 
 
 def test_an_average_is_over_the_tables_columns_or_there_is_none() -> None:

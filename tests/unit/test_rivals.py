@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stic_eval.methods import rlaif_v_lite, seva, sima
 
-from stic_eval import registry
+from stic_eval import config, registry
 from stic_eval.cli.plan import stages as stages_of
 from stic_eval.selftrain.execute import stage_key
 from stic_eval.selftrain.making import Made
@@ -53,8 +53,8 @@ def test_a_plan_is_pure_and_made_before_anything_is_read(name: str) -> None:
     [
         ("seva", ("sft",), 5, 10),  # of one user's turn each: clean and noisy
         ("sima", ("sft",), 5, 15),  # two candidates and a verdict
-        ("csr", ("images",), 7, 7 * 5 * (1 + 2 * 7)),
-        ("rlaif_v_lite", ("images",), 7, 7 * 10 * 2),
+        ("csr", ("images",), 7, 7 * 5 * (1 + 4 * 7)),  # of fewer than five paths all go on
+        ("rlaif_v_lite", ("images",), 14, 7 * 10 * 2),
     ],
 )
 def test_plans_say_what_there_is_to_do(
@@ -144,7 +144,7 @@ def test_the_second_adapter_is_trained_from_the_first(
 
 
 def test_seva_asks_about_the_clean_and_the_noisy_image_and_drops_what_is_the_same(tmp_path: Path) -> None:
-    turns = (("user", "A {n}?"), ("assistant", "x"), ("user", "B {n}?"), ("assistant", "y"), ("user", "C?"))
+    turns = (("user", "A {n}?"), ("assistant", "x"), ("user", "B {n}?"), ("assistant", "y"))
     items = talks(4, *turns)
 
     def answer(request: Request) -> str:
@@ -157,7 +157,7 @@ def test_seva_asks_about_the_clean_and_the_noisy_image_and_drops_what_is_the_sam
     data = Data((), items, "", "items")
     lab = Lab(tmp_path, model)
     made, *_ = stages("seva", data, pairs={"step": 300, "max_new_tokens": 9})
-    assert made.rows == 8  # two of the three questions of each item
+    assert made.rows == 8
     rows = rows_of(lab.run(made, data))
     assert [
         (row["prompt"][0]["content"], row["chosen"][0]["content"], row["rejected"][0]["content"])
@@ -192,8 +192,41 @@ def test_seva_takes_so_many_questions_of_an_item(questions: int) -> None:
         "0.png": min(4, questions),
         "1.png": min(4, questions),
     }
-    assert [pair.prompt for pair in made[: len(made) // 2]] == [f"{n}?" for n in range(min(4, questions))]
+    for own in (made[: len(made) // 2], made[len(made) // 2 :]):
+        asked = [pair.prompt for pair in own]
+        assert asked == sorted(set(asked)) and set(asked) <= {f"{n}?" for n in range(4)}
     assert all((pair.chosen, pair.rejected) == ("clean", "noisy") for pair in made)
+
+
+def questions_of(items: Any, seed: int = 0, questions: int = 2) -> dict[str, list[str]]:
+    """Image -> the questions that SeVa draws."""
+    given = making(Scripted(lambda request: "x"), Path(), items=items, seed=seed)
+    found: dict[str, list[str]] = {}
+    for pair in seva.make_pairs(given, seva.Pairs(questions=questions)):
+        found.setdefault(pair.image.sha256, []).append(pair.prompt)
+    return found
+
+
+@settings(deadline=None)
+@given(data=st.data(), seed=st.integers(0, 99))
+def test_seva_draws_questions_by_image_and_seed_in_whatever_order(data: st.DataObject, seed: int) -> None:
+    items = talks(6, *(turn for n in range(5) for turn in (("user", f"{n}?"), ("assistant", "."))))
+    whole = questions_of(items, seed)
+    some = data.draw(st.lists(st.sampled_from(items), unique=True, min_size=1))
+    assert questions_of(some, seed) == {item.image.sha256: whole[item.image.sha256] for item in some}
+    assert all(len(set(asked)) == 2 for asked in whole.values())
+
+
+def test_seva_draws_each_question_alike() -> None:
+    turns = [turn for n in range(5) for turn in (("user", f"{n}?"), ("assistant", "."))]
+    counts = Counter(
+        question for seed in range(100) for asked in questions_of(talks(5, *turns), seed).values()
+        for question in asked
+    )  # fmt: skip
+    assert sum(counts.values()) == 1000
+    assert all(150 < counts[f"{n}?"] < 250 for n in range(5))  # 200 each, five standard deviations of 11
+    assert questions_of(talks(5, *turns), 0) != questions_of(talks(5, *turns), 1)
+    assert len({tuple(asked) for asked in questions_of(talks(9, *turns)).values()}) > 1
 
 
 def test_seva_draws_by_image_question_and_seed(tmp_path: Path) -> None:
@@ -281,7 +314,7 @@ def test_sima_drops_equal_candidates_and_verdicts_that_say_nothing() -> None:
     judgements = [request for request in model.asked if "|" in prompt_of(request)]
     assert len(judgements) == 7  # equal ones are not judged
     assert {request.generation.temperature for request in judgements} == {0}
-    assert {request.generation.max_new_tokens for request in judgements} == {256}
+    assert {request.generation.max_new_tokens for request in judgements} == {4096}
     sampled = [request.generation for request in model.asked if request.generation.temperature]
     assert {(how.temperature, how.top_p) for how in sampled} == {(0.8, 0.9)}
     assert len({how.seed for how in sampled}) == 10
@@ -371,21 +404,27 @@ def checked(
     return list(rlaif_v_lite.make_pairs(given, settings)), model, given.dropped
 
 
-def test_rlaif_prefers_fewest_wrong_claims_to_most() -> None:
+def test_rlaif_pairs_answers_that_differ_in_wrong_claims() -> None:
     samples = {
         0: ["One right. One wrong.", "One right.", "One wrong. Two wrong."],
         1: ["One right.", "Two right.", "One right. Two right."],  # nothing is wrong
         2: ["Two wrong. One wrong.", "Two wrong.", "One wrong. Two wrong. One wrong."],
     }
-    made, model, dropped = checked(samples, {"One wrong.", "Two wrong."}, split="sentences")
-    assert [(pair.image.source, pair.chosen) for pair in made] == [
-        ("0.png", "One right."),
-        ("2.png", "Two wrong."),
-    ]
-    assert made[0].rejected == "One wrong. Two wrong."
+    wrong = {"One wrong.", "Two wrong."}
+    made, model, dropped = checked(samples, wrong, split="sentences", per_image=9, length_filter=False)
+    first = [(pair.chosen, pair.rejected) for pair in made if pair.image.source == "0.png"]
+    assert sorted(first) == sorted(
+        [
+            (samples[0][1], samples[0][0]),
+            (samples[0][1], samples[0][2]),
+            (samples[0][0], samples[0][2]),
+        ]
+    )
     # A claim that an answer repeats counts once: both of the others have two.
-    assert made[1].rejected in (samples[2][0], samples[2][2])
-    assert {pair.negative for pair in made} == {"most wrong claims"}
+    last = [(pair.chosen, pair.rejected) for pair in made if pair.image.source == "2.png"]
+    assert sorted(last) == sorted((samples[2][1], samples[2][n]) for n in (0, 2))
+    assert len(made) == 5
+    assert {pair.negative for pair in made} == {"more wrong claims"}
     assert dropped == {"with as many wrong claims in all answers": 1}
     # Each claim about an image is checked once, by both verdicts.
     assert Counter(prompt_of(request) + request.images[0].source for request, _ in model.scored) == {
@@ -426,12 +465,147 @@ def test_rlaif_never_prefers_more_wrong_claims(data: st.DataObject) -> None:
     texts = st.lists(st.sampled_from(claims), max_size=5).map(" ".join)
     samples = {n: data.draw(st.lists(texts, min_size=3, max_size=3)) for n in range(3)}
     wrong = data.draw(st.sets(st.sampled_from(claims)))
-    made, _, dropped = checked(samples, wrong, split="sentences")
+    made, _, dropped = checked(samples, wrong, split="sentences", length_filter=False)
 
     def count(text: str) -> int:
         return sum(claim in text for claim in wrong)
 
-    assert len(made) + sum(dropped.values()) == 3
+    assert len({pair.image.source for pair in made}) + sum(dropped.values()) == 3
     for pair in made:
         own = [text for text in samples[int(pair.image.source[0])] if text]
-        assert count(pair.chosen) == min(map(count, own)) < max(map(count, own)) == count(pair.rejected)
+        assert {pair.chosen, pair.rejected} <= set(own)
+        assert count(pair.chosen) < count(pair.rejected)
+    assert len({(pair.image.source, pair.chosen, pair.rejected) for pair in made}) == len(made)
+    assert max(Counter(pair.image.source for pair in made).values(), default=0) <= 2
+
+
+def test_rlaif_draws_so_many_pairs_by_image_and_seed() -> None:
+    texts = ["Aa.", "Aa. Bb.", "Aa. Bb. Cc.", "Aa. Bb. Cc. Dd."]  # six pairs an image
+    wrong = {"Bb.", "Cc.", "Dd."}
+    samples = dict.fromkeys(range(8), texts)
+
+    def pairs(seed: int = 0, order: int = 1, **how: Any) -> dict[str, list[tuple[str, str]]]:
+        given_out = {number: list(own) for number, own in samples.items()}
+        model = Scripted(
+            lambda request: given_out[int(request.images[0].source[0])].pop(0),
+            lambda request, said: 0.0 if (said == "No") == (prompt_of(request) in wrong) else -1.0,
+        )
+        given = making(model, Path(), images=pictures(8)[::order], seed=seed)
+        settings = rlaif_v_lite.Pairs(
+            samples=4, split="sentences", check_prompt="{claim}", length_filter=False, **how
+        )
+        found: dict[str, list[tuple[str, str]]] = {}
+        for pair in rlaif_v_lite.make_pairs(given, settings):
+            found.setdefault(pair.image.source, []).append((pair.chosen, pair.rejected))
+        return found
+
+    assert [len(own) for own in pairs().values()] == [2] * 8
+    assert [len(own) for own in pairs(per_image=9).values()] == [6] * 8
+    assert pairs() == pairs(order=-1) != pairs(seed=1)
+    assert len({tuple(own) for own in pairs().values()}) > 1  # each image has draws of its own
+
+
+def test_rlaif_holds_a_claim_wrong_on_a_tie() -> None:
+    model = Scripted(
+        lambda request: "Even." if request.generation.seed % 2 else "Right.",
+        lambda request, said: -1.0 if "Even" in prompt_of(request) else {"Yes": -0.5, "No": -2.0}[said],
+    )
+    how = rlaif_v_lite.Pairs(samples=8, split="sentences")
+    (pair,) = rlaif_v_lite.make_pairs(making(model, Path(), images=pictures(1)), how)
+    assert (pair.chosen, pair.rejected) == ("Right.", "Even.")
+
+
+def made_of(*lengths: tuple[int, int]) -> list[Made]:
+    (image,) = pictures(1)
+    return [Made(image, str(n), "a " * good, "b " * bad, "") for n, (good, bad) in enumerate(lengths)]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "left"),
+    [
+        ([(10, 10), (12, 8)], [0, 1]),  # nothing is shorter: nothing goes
+        ([(10, 10), (2, 10)], [0]),  # even without the second
+        # Preferred sides have 8 + 14 + 1 words of 10 + 10 + 10. Without the last 22 of 20, without the first
+        # as well 14 of 10: the share of 0.2 is the first that keeps the first.
+        ([(8, 10), (14, 10), (1, 10)], [0, 1]),
+        ([(5, 10), (15, 10)], [0, 1]),  # both together are even, and stay
+        ([(1, 100), (1, 100)], []),  # by 99 % shorter: beyond every share
+        ([], []),
+    ],
+)
+def test_rlaifs_length_filter_evens_out_the_sides(lengths: list[tuple[int, int]], left: list[int]) -> None:
+    pairs = made_of(*lengths)
+    assert rlaif_v_lite.even_lengths(pairs) == [pairs[n] for n in left]
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 30), st.integers(1, 30)), min_size=1, max_size=12))
+def test_rlaifs_length_filter_drops_the_most_shortened_alone(lengths: list[tuple[int, int]]) -> None:
+    pairs = made_of(*lengths)
+    kept = rlaif_v_lite.even_lengths(pairs)
+
+    def shortened(pair: Made) -> float:
+        good, bad = len(pair.chosen.split()), len(pair.rejected.split())
+        return (bad - good) / bad
+
+    def gap(part: list[Made]) -> float:
+        good, bad = (sum(len(text.split()) for text in side) for side in
+                     ([p.chosen for p in part], [p.rejected for p in part]))  # fmt: skip
+        return abs(good - bad) / bad
+
+    lost = [pair for pair in pairs if pair not in kept]
+    assert [pair for pair in pairs if pair in kept] == kept
+    if kept:
+        assert all(shortened(a) < shortened(b) for a in kept for b in lost)
+        assert gap(kept) <= gap(pairs) or max(map(shortened, pairs)) > 0.98
+    assert all(shortened(pair) > 0 for pair in lost)  # what is longer never goes
+
+
+def test_rlaif_counts_what_the_length_filter_drops() -> None:
+    samples = {n: ["Wrong. " * 3 + "x.", "Right. " * 3 + "x."] for n in range(3)} | {
+        3: ["Right.", "Wrong. " + "x. " * 40]
+    }
+    made, _, dropped = checked(samples, {"Wrong."}, split="sentences")
+    assert len(made) == 3
+    assert dropped == {"dropped for a much shorter preferred answer": 1}
+    assert len(checked(samples, {"Wrong."}, split="sentences", length_filter=False)[0]) == 4
+
+
+# ---------------------------------------------------------------- published values
+
+# As the released code of each method has them, read there; where its authors state two, the default.
+PUBLISHED = {
+    "seva": {
+        "pairs.questions": 2, "pairs.max_new_tokens": 512, "pairs.temperature": 0.0, "pairs.step": 500,
+        "training.learning_rate": 2e-6, "training.batch_size": 16, "training.warmup_ratio": 0.0,
+        "training.beta": 0.1, "lora.r": 1024, "lora.alpha": 2048,
+    },
+    "sima": {
+        "pairs.max_new_tokens": 1024, "pairs.judge_max_new_tokens": 4096, "pairs.temperature": 0.8,
+        "pairs.top_p": 0.9, "training.learning_rate": 1e-7, "training.batch_size": 1, "training.epochs": 3,
+        "training.warmup_ratio": 0.03, "lora.r": 128, "lora.alpha": 256,
+    },
+    "csr": {
+        "pairs.max_new_tokens": 70, "pairs.candidates": 5, "pairs.keep_best": 1, "pairs.keep_worst": 2,
+        "pairs.weight": 0.9, "pairs.images": 12_856, "training.learning_rate": 1e-7,
+        "training.batch_size": 1, "training.epochs": 1, "training.warmup_ratio": 0.03, "lora.r": 128,
+        "lora.alpha": 256,
+    },
+    "rlaif_v_lite": {
+        "pairs.samples": 10, "pairs.temperature": 0.7, "pairs.max_new_tokens": 512, "pairs.per_image": 2,
+        "pairs.length_filter": True, "training.learning_rate": 1e-5, "training.epochs": 4,
+        "training.warmup_ratio": 0.05, "training.weight_decay": 0.01, "lora.r": 64, "lora.alpha": 16,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_defaults_are_the_published_values_and_so_is_the_preset(name: str) -> None:
+    plain = config.load(flags={"model": "a/b", "methods": [name]}).method_options[name]
+    for path, value in PUBLISHED[name].items():
+        part, _, field = path.partition(".")
+        assert plain[part][field] == value, path
+    preset = config.load(preset="paper-llava-1.5", flags={"methods": [name]}).method_options[name]
+    assert preset == plain
+    notes = registry.methods().get(name).notes
+    assert notes["differs"] and notes["source"].startswith("github.com/")

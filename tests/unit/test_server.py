@@ -66,6 +66,19 @@ def test_turns_images_and_decoding_are_sent_as_they_are() -> None:
     assert [body["messages"][i]["content"] for i in (0, 2, 3)] == ["Be brief.", "Yes.", "half ? pair"]
 
 
+def test_a_system_prompt_goes_in_front_unless_a_conversation_has_one() -> None:
+    own = Request((Message("system", "In French."), Message("user", "b")), (), Generation(max_new_tokens=7))
+    with serving(lambda number, prompt: says("x")) as server:
+        model = ServerModel(endpoint(server, concurrency=1), system_prompt="Be brief.")
+        assert len(dict(model.generate([request("a"), own]))) == 2
+    sent = sorted([turn["content"] for turn in body["messages"]] for body in server.asked)
+    assert sent == [["Be brief.", "a"], ["In French.", "b"]]
+    assert server.asked[0]["messages"][0]["role"] == "system"
+    prompts = ("", "Be brief.", "In French.")
+    assert len({server_fingerprint("http://a/v1", "m", prompt) for prompt in prompts}) == 3
+    assert server_fingerprint("http://a/v1", "m", "") == server_fingerprint("http://a/v1", "m")
+
+
 def test_greedy_decoding_has_no_seed_and_no_nucleus() -> None:
     with serving(lambda number, prompt: says("x")) as server:
         answers(server, request("a", top_p=0.5))
@@ -82,14 +95,51 @@ def test_greedy_decoding_has_no_seed_and_no_nucleus() -> None:
         (says(None, refusal="I will not."), "I will not.", "stop"),
         (says("half a", finish="content_filter"), "", "failed"),
         (says("x", finish="tool_calls"), "x", "stop"),
+        (says("x \nUSER: y"), "x", "stop"),  # a server that leaves in what ended it
     ],
 )
 def test_how_a_reply_ended(reply: Answer, text: str, finish: str) -> None:
-    asked = request("a")
+    asked = request("a", stop=("USER:",))
     with serving(lambda number, prompt: reply) as server:
         found = answers(server, asked)[asked]
     assert (found.text, found.finish_reason) == (text, finish)
     assert (found.why is not None) == (finish == "failed")
+
+
+def test_texts_that_end_an_answer_are_sent_where_there_are_any() -> None:
+    with serving(lambda number, prompt: says("x")) as server:
+        answers(server, request("a"))
+        answers(server, request("b", stop=("USER:", "\n\n")))
+    assert "stop" not in server.asked[0]
+    assert server.asked[1]["stop"] == ["USER:", "\n\n"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "text", "thinking", "finish"),
+    [
+        (says("B", reasoning_content=" so \n"), "B", "so", "stop"),
+        (says("\n\nB", reasoning="so"), "B", "so", "stop"),  # as vLLM names it from 0.11 on
+        (says("B", reasoning="so", reasoning_content="so"), "B", "so", "stop"),
+        (says("B", reasoning=None, reasoning_content=""), "B", "", "stop"),
+        (says("B", reasoning={"summary": "so"}), "B", "", "stop"),
+        (says(None, "length", reasoning_content="so"), "", "so", "length"),
+        (says(None, reasoning="half \ud83d pair"), "", "half ? pair", "stop"),
+    ],
+)
+def test_what_a_server_has_told_apart_as_thinking(
+    reply: Answer, text: str, thinking: str, finish: str
+) -> None:
+    asked = request("a")
+    with serving(lambda number, prompt: reply) as server:
+        found = answers(server, asked)[asked]
+    assert (found.text, found.thinking, found.finish_reason) == (text, thinking, finish)
+
+
+def test_the_key_is_in_no_thinking_either() -> None:
+    asked = request("a")
+    with serving(lambda number, prompt: says("B", reasoning_content="my key is sk-1234567")) as server:
+        found = answers(server, asked, api_key="sk-1234567")[asked]
+    assert found.thinking == "my key is [key]"
 
 
 def _save(image: Image.Image, suffix: str, **how: Any) -> bytes:

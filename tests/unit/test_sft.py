@@ -75,7 +75,8 @@ def written(folder: Path, rows: list[Any], name: str = "data.json") -> str:
 
 @pytest.mark.parametrize("name", ["data.json", "data.jsonl"])
 def test_llava_json_is_read(name: str, folder: Path) -> None:
-    rows = [talk(i, image=f"images/{i}.png") for i in range(6)] + [talk(9)]
+    words = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yes"}]
+    rows = [talk(i, image=f"images/{i}.png") for i in range(6)] + [talk(9, conversations=words)]
     items, skipped = read_items(written(folder, rows, name))
     assert skipped == []
     assert {item.id for item in items} == set("012345")
@@ -118,6 +119,42 @@ def test_what_cannot_be_used_is_listed_with_its_reason(folder: Path) -> None:
     assert "lies outside" in reasons["../secret.png"]
     assert "2 images" in reasons["data.json#6"]
     assert len(reasons) == 5
+
+
+def said(text: Any, **row: Any) -> dict[str, Any]:
+    """An item that asks this."""
+    return {"conversations": [{"from": "human", "value": text}, {"from": "gpt", "value": "ok"}], **row}
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (said("<image>?", id="a"), "item a: has 0 images, but 1 <image> mark in its turns"),
+        (said("What?", image="images/1.png"), "has 1 image, but 0 <image> marks in its turns"),
+        (said("<image><image>?", id=7, image="images/1.png"), "item 7: has 1 image, but 2 <image> marks"),
+        (said("<image>?", image=["images/1.png", "images/2.png"]), "has 2 images, but 1 <image> mark"),
+        (said("<image><image>?", images=["images/1.png", "images/2.png"]), "2 images; one path is expected"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image"}, {"type": "image"}]},
+                          {"role": "assistant", "content": "ok"}], "images": ["images/1.png"]},
+            "has 1 image, but 2 <image> marks",
+        ),
+    ],
+)  # fmt: skip
+def test_an_item_that_has_not_as_many_images_as_marks_is_left_out(
+    folder: Path, row: dict[str, Any], reason: str
+) -> None:
+    items, skipped = read_items(written(folder, [talk(0, image="images/0.png"), row]))
+    assert [item.id for item in items] == ["0"]
+    ((source, why),) = [(item.source, item.reason) for item in skipped]
+    assert (source, reason in why) == ("data.json#2", True), why
+
+
+def test_messages_of_the_hub_need_no_marks(folder: Path) -> None:
+    talked = [{"role": "user", "content": "What?"}, {"role": "assistant", "content": "ok"}]
+    rows = [{"messages": talked, "images": ["images/0.png"]}, {"messages": talked}]
+    items, skipped = read_items(written(folder, rows))
+    assert (len(items), skipped) == (1, [])
 
 
 def test_image_root_is_where_paths_start(folder: Path) -> None:
@@ -183,11 +220,15 @@ def test_a_data_set_with_images_inside_is_read(saved: str, folder: Path) -> None
     ]
     rows[4]["images"] = [{"bytes": b"no image", "path": None}]
     rows.append({**rows[0], "images": []})
+    rows.append({**rows[0], "images": [rows[0]["images"][0], rows[1]["images"][0]]})
     table = Dataset.from_list(rows, features=features)
     path = folder / ("set" if saved == "folder" else "set.parquet")
     table.save_to_disk(path) if saved == "folder" else table.to_parquet(path)
     items, skipped = read_items(str(path))
-    assert [(item.source, "damaged" in item.reason) for item in skipped] == [(f"{path.name}#5", True)]
+    assert {item.source.partition("#")[2]: item.reason.split(":")[0] for item in skipped} == {
+        "5": "damaged", "6": "has 0 images, but 1 <image> mark in its turns",
+        "7": "has 2 images, but 1 <image> mark in its turns",
+    }  # fmt: skip
     assert sorted(item.turns[0][1] for item in items) == ["0?", "1?", "2?", "3?"]
     for item in items:
         assert item.image.load().getpixel((0, 0)) == (int(item.turns[0][1][0]) * 40, 0, 0)
@@ -213,7 +254,9 @@ def test_the_key_is_content_and_no_path(items: list[SFTItem]) -> None:
 
 def test_the_description_stands_before_the_first_instruction(items: list[SFTItem]) -> None:
     turns = infuse(items[1], "A box.").turns
-    assert turns[0] == ("user", "Image description:\nA box.\n\nHow many boxes, 1?")
+    assert turns[0] == ("user", "Image description:\nA box.\nHow many boxes, 1?")
+    apart = infuse(items[1], "A box.", "\n\n").turns[0][1]
+    assert apart == "Image description:\nA box.\n\nHow many boxes, 1?"
     assert turns[1:] == items[1].turns[1:]
 
 
@@ -256,8 +299,12 @@ def test_control_tokens_in_a_text_are_only_text(hf: HFModel, items: list[SFTItem
 def test_what_is_too_long_loses_its_end_and_never_the_image(hf: HFModel, items: list[SFTItem]) -> None:
     whole = sft_collator(hf.processor, items, None)([{"row": 1}])
     length = whole["input_ids"].shape[1]
-    cut = sft_collator(hf.processor, items, length - 8)([{"row": 1}])
+    images = int((whole["input_ids"] == hf.processor.image_token_id).sum())
+    assert images > 3
+    cut = sft_collator(hf.processor, items, length - images - 8)([{"row": 1}])
     assert torch.equal(cut["input_ids"], whole["input_ids"][:, : length - 8])
+    just = sft_collator(hf.processor, items, length - images)([{"row": 1}])
+    assert torch.equal(just["input_ids"], whole["input_ids"])
     nothing = sft_collator(hf.processor, items, 3)([{"row": 1}])
     assert (nothing["labels"] == -100).all()
     assert (nothing["input_ids"] == hf.processor.image_token_id).sum() == (
@@ -322,7 +369,7 @@ def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
 def test_the_logged_loss_is_the_mean_over_the_batchs_answer_tokens(
     hf: HFModel, items: list[SFTItem], tmp_path: Path
 ) -> None:
-    once = Training(learning_rate=1e-3, batch_size=len(items))
+    once = Training(learning_rate=1e-3, batch_size=len(items), warmup_ratio=0.0)
     train(hf, items, tmp_path, training=once)
     logged = json.loads((tmp_path / "log.jsonl").read_text())["loss"]
     batch = sft_collator(hf.processor, items, None)([{"row": i} for i in range(len(items))])

@@ -6,8 +6,11 @@ import base64
 import csv
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +21,7 @@ from pydantic import AliasChoices, BaseModel, Field, field_validator
 
 from stic_eval import registry
 from stic_eval.errors import UserError
-from stic_eval.evals.benchmark import Benchmark
+from stic_eval.evals.benchmark import Benchmark, HubId
 from stic_eval.evals.sources import images_of, listed, samples
 from stic_eval.images import ImageError
 from stic_eval.types import Sample
@@ -116,36 +119,159 @@ def test_encoded_images_have_one_hash_in_every_format(tmp_path: Path) -> None:
     assert hashes[0] == hashes[1]
 
 
-def test_the_hub_is_asked_for_the_pinned_split_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub
+class Hub:
+    """The hub and its local cache, in place of the client's functions; data sets are folders.
 
-    (tmp_path / "data").mkdir()
-    dataset(chart_rows()).to_parquet(tmp_path / "data" / "test-00000-of-00001.parquet")
-    asked: dict[str, Any] = {}
+    Attributes:
+        there: Id -> its folder, or what the client raises.
+        cached: Ids that the local cache has.
+        redirects: Id -> the one that the hub knows it under.
+        asked: Ids that were asked for over the network, in order.
+        lines: What was told.
+        used: What rows were had under.
+    """
 
-    def download(repo: str, **options: Any) -> str:
-        asked.update(options, repo=repo)
-        return str(tmp_path)
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        import huggingface_hub
+        from huggingface_hub import constants
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)  # the hub cannot be reached in tests
-    assert len(samples(chartqa())) == 3
-    assert asked["repo"] == "lmms-lab/ChartQA"
-    assert asked["revision"] == chartqa().source.revision != "main"
-    assert asked["allow_patterns"] == ["data/test-*.parquet"]
+        self.folder, self.there, self.cached = folder, dict[str, Path | Exception](), set[str]()
+        self.redirects, self.asked, self.lines = dict[str, str](), list[str](), list[str]()
+        self.used: list[tuple[str, str]] = []
+        self.wanted: dict[str, Any] = {}
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", self.download)
+        monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", self.info)
+        self.offline = partial(monkeypatch.setattr, constants, "HF_HUB_OFFLINE")
+        self.offline(False)
+
+    def put(self, path: str, rows: list[dict[str, Any]], cached: bool = False) -> None:
+        folder = self.folder / path / "snapshots" / COMMIT
+        (folder / "data").mkdir(parents=True)
+        dataset(rows).to_parquet(folder / "data" / "test-00000-of-00001.parquet")
+        self.there[path] = folder
+        self.cached |= {path} if cached else set()
+
+    def download(self, path: str, *, local_files_only: bool = False, **options: Any) -> str:
+        self.wanted = options
+        if local_files_only or huggingface_hub_is_offline():
+            if path not in self.cached:
+                raise FileNotFoundError(path)
+        else:
+            self.asked.append(path)
+        found = self.there.get(path, OSError(f"404 {path}\nmore"))
+        if isinstance(found, Exception):
+            raise found
+        return str(found)
+
+    def info(self, path: str, **options: Any) -> Any:
+        return SimpleNamespace(id=self.redirects.get(path, path))
+
+    def rows(self, benchmark: Benchmark | None = None) -> list[Sample]:
+        def use(at: HubId, lines: Sequence[str]) -> None:
+            self.used.append((at.path, at.revision))
+            self.lines += lines
+
+        return samples(benchmark or chartqa(), hub_use=use)
 
 
-def test_no_hub_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub
+def huggingface_hub_is_offline() -> bool:
+    from huggingface_hub import is_offline_mode
 
-    def fail(*args: Any, **options: Any) -> str:
-        raise OSError("no route to host\nmore")
+    return is_offline_mode()
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
-    monkeypatch.setattr(huggingface_hub, "is_offline_mode", lambda: False)
+
+COMMIT = "0123456789abcdef" * 2 + "01234567"
+NEW, OLD = "lmms-lab-encoder/ChartQA", "lmms-lab/ChartQA"
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    return Hub(tmp_path, monkeypatch)
+
+
+def test_the_hub_is_asked_for_the_pinned_split_only(hub: Hub) -> None:
+    hub.put(NEW, chart_rows())
+    assert len(hub.rows()) == 3
+    assert (hub.asked, hub.lines, hub.used) == ([NEW], [], [(NEW, COMMIT)])
+    assert hub.wanted["revision"] == chartqa().source.revision != "main"
+    assert hub.wanted["allow_patterns"] == ["data/test-*.parquet"]
+
+
+@pytest.mark.parametrize("offline", [False, True])
+def test_a_copy_under_a_former_id_is_as_good(hub: Hub, offline: bool) -> None:
+    hub.put(NEW, chart_rows())
+    hub.put(OLD, chart_rows(), cached=True)
+    hub.offline(offline)
+    assert len(hub.rows()) == 3
+    assert (hub.asked, hub.used) == ([], [(OLD, COMMIT)])
+    assert hub.lines == [f"chartqa: rows of the local cache under a former id, {OLD} (now {NEW})"]
+
+
+def test_a_cached_copy_under_the_newest_id_comes_first(hub: Hub) -> None:
+    hub.put(OLD, chart_rows(), cached=True)
+    hub.put(NEW, chart_rows(), cached=True)
+    hub.rows()
+    assert (hub.asked, hub.used, hub.lines) == ([], [(NEW, COMMIT)], [])
+
+
+def test_an_id_that_is_gone_is_told_and_the_next_is_tried(hub: Hub) -> None:
+    hub.put(OLD, chart_rows())
+    assert len(hub.rows()) == 3
+    assert (hub.asked, hub.used) == ([NEW, OLD], [(OLD, COMMIT)])
+    assert hub.lines == [f"chartqa: {NEW} cannot be had (OSError: 404 {NEW}); trying {OLD}"]
+
+
+def test_a_redirect_is_told(hub: Hub) -> None:
+    hub.put(OLD, chart_rows())
+    hub.redirects[OLD] = "lmms-lab-third/ChartQA"
+    hub.rows()
+    assert hub.lines[1:] == [
+        f"chartqa: {OLD} has moved to lmms-lab-third/ChartQA on the hub, which answers for it"
+    ]
+
+
+def test_a_copy_that_is_cut_short_is_no_reason_to_stop(hub: Hub) -> None:
+    hub.put(NEW, chart_rows())
+    hub.put(OLD, chart_rows(), cached=True)
+    folder = hub.there[OLD]
+    assert isinstance(folder, Path)
+    (folder / "data" / "test-00000-of-00001.parquet").rename(folder / "data" / "test-00000-of-00002.parquet")
+    assert len(hub.rows()) == 3
+    assert (hub.asked, hub.used) == ([NEW], [(NEW, COMMIT)])
+    hub.offline(True)
+    with pytest.raises(UserError, match="test-00001-of-00002 is missing"):
+        hub.rows()
+
+
+def test_a_branch_is_asked_for_again_unless_offline(hub: Hub) -> None:
+    moving = replace(chartqa(), source=replace(chartqa().source, revision="main", former=()))
+    hub.put(NEW, chart_rows(), cached=True)
+    hub.rows(moving)
+    assert hub.asked == [NEW]
+    hub.offline(True)
+    hub.rows(moving)
+    assert hub.asked == [NEW]
+    assert hub.used == [(NEW, COMMIT)] * 2  # the commit that it came to
+
+
+def test_no_hub_is_one_line(hub: Hub) -> None:
+    hub.there |= {path: OSError("no route to host\nmore") for path in (NEW, OLD)}
     with pytest.raises(
-        UserError, match=r"^chartqa: cannot get lmms-lab/ChartQA, .* no route to host \(or give a local copy"
+        UserError,
+        match=rf"^chartqa: cannot get from the hub {NEW}, .* no route to host; nor {OLD}, .* no route to "
+        r"host \(or give a local copy",
     ):
-        samples(chartqa())
+        hub.rows()
+
+
+def test_what_a_plan_says_of_the_hub(hub: Hub) -> None:
+    from stic_eval.evals.hub import planned
+
+    source = chartqa().source
+    assert planned(source) == (HubId(NEW, source.revision), False)
+    hub.put(OLD, chart_rows(), cached=True)
+    assert planned(source) == (HubId(OLD, source.revision), True)
+    assert hub.asked == []
 
 
 # ---------------------------------------------------------------- TSV
@@ -391,8 +517,8 @@ def test_offline_says_what_would_help(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(
         UserError,
-        match=r"^chartqa: lmms-lab/ChartQA, split test, revision \w+, is not in the local cache; "
-        r"without --offline it would be downloaded",
+        match=r"^chartqa: lmms-lab-encoder/ChartQA, split test, revision \w+, is not in the local cache "
+        r"\(nor under a former id: lmms-lab/ChartQA, split test, revision \w+\); without --offline it would",
     ):
         samples(chartqa())
 

@@ -306,6 +306,15 @@ def test_published_rows_are_marked_and_not_compared(table: Run, plain: str) -> N
     assert data["rows"][: len(measured["rows"])] == measured["rows"]
     for kind in ("text", "md", "tex", "html", "csv"):
         assert "(published)" in table(plain, "--published", "--format", kind), kind
+    # Who graded them is said wherever they are shown, and nowhere else.
+    (judges,) = [note for note in data["notes"] if "Published figures by a judge" in note]
+    assert "MM-Vet by gpt-4-0613" in judges and "MMBench" not in judges
+    for extra in ((), ("--no-notes",)):
+        for kind in ("text", "md", "tex", "html", "json"):
+            said = table(plain, "--published", *extra, "--format", kind)
+            assert "Published figures by a judge" in " ".join(said.split()), (kind, extra)
+    assert json.loads(table(plain, "--published", "--no-notes", "--format", "json"))["notes"] == [judges]
+    assert json.loads(table(plain, "--no-notes", "--format", "json"))["notes"] == []
     assert r"\textbf{67.8}" not in table(plain, "--published", "--format", "tex")
     assert '<tr class="published">' in table(plain, "--published", "--format", "html")
 

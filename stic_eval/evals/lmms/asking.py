@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from stic_eval.types import Generation
@@ -37,13 +37,6 @@ def stops(kwargs: Mapping[str, Any]) -> tuple[str, ...]:
     """The texts that end an answer: `until` of a task's `generation_kwargs`."""
     until = kwargs.get("until") or ()
     return tuple(text for text in ([until] if isinstance(until, str) else until) if text)
-
-
-def cut(response: str, until: Sequence[str]) -> str:
-    """A response up to the first text that ends it, as lmms-eval's models cut theirs."""
-    for text in until:
-        response = response.split(text, maxsplit=1)[0]
-    return response
 
 
 def without_places(text: str) -> str:

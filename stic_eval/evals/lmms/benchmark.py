@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from stic_eval.errors import UserError
-from stic_eval.evals.benchmark import Benchmark, HubData
+from stic_eval.evals.benchmark import Benchmark, HubData, HubId
 from stic_eval.evals.lmms import docs, finding, tasks
 from stic_eval.evals.lmms.asking import generation, without_places
 from stic_eval.evals.lmms.finding import Task
@@ -27,6 +27,8 @@ from stic_eval.types import Generation, ImageRef, Record, Sample, Score, Summary
 _VERSION = 1
 # Groups of the breakdown: lmms-eval's aggregates that are fractions, in percent; others as they are.
 _OWN, _POINTS = "lmms-eval", "lmms-eval-points"
+# Where data sets of images lie by now, and lay before (lmms-eval's pull request 1416).
+_NOW, _BEFORE = "lmms-lab-encoder/", "lmms-lab/"
 # Columns that results are broken down by.
 _LABELS = ("category",)
 
@@ -72,14 +74,18 @@ def _varied(task: Task, options: type[TaskOptions], chosen: TaskOptions) -> Benc
     revision = chosen.revision
     if revision == "main":
         revision = str((config.get("dataset_kwargs") or {}).get("revision") or "main")
-    name = config.get("dataset_name")
+    name, path = config.get("dataset_name"), str(config.get("dataset_path"))
     return Benchmark(
         name=f"lmms:{task.name}",
         title=_title(task, chosen),
         # What the task's files say is part of the key under which results are kept.
         version=int(task.digest[:7], 16) * 100 + _VERSION,
         source=HubData(
-            str(config.get("dataset_path")), str(split).strip(), None if name is None else str(name), revision
+            path,
+            str(split).strip(),
+            None if name is None else str(name),
+            revision,
+            former=(HubId(path.replace(_NOW, _BEFORE), revision),) if path.startswith(_NOW) else (),
         ),
         to_sample=partial(to_sample, task, chosen),
         generation=_generation(task),
@@ -261,6 +267,8 @@ def aggregate(task: Task, chosen: TaskOptions, records: Sequence[Record]) -> Sum
 
 
 def _answered(record: Record) -> bool:
+    if record.unclosed:
+        return False
     return bool(record.score is not None or record.response or record.n_tokens)
 
 

@@ -15,10 +15,11 @@ from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any
 
-from stic_eval.evals.lmms.asking import cut, stops
+from stic_eval.evals.lmms.asking import stops
 from stic_eval.evals.lmms.docs import Doc, Rows, is_media
 from stic_eval.evals.lmms.finding import Task, find, parameters
 from stic_eval.evals.lmms.guard import called
+from stic_eval.models.detokenize import cut
 
 
 class _OneRow:

@@ -1,0 +1,149 @@
+"""Which conversation profile a checkpoint was tuned on, where that is certain. Never imports transformers.
+
+Certain is what kind of model, kind of decoder, vocabulary and chat template say together. A 34B LLaVA-1.6 is
+of the same kind and speaks ChatML, a LLaVA of Llama 3 has another vocabulary, and one of Phi-3 has one of the
+same size and another template: none of them was tuned on the sentence that Vicuna's conversations begin with.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stic_eval import profiles
+from stic_eval.errors import UserError
+from stic_eval.models.fingerprint import local_model
+
+if TYPE_CHECKING:
+    from stic_eval.profiles import ConversationProfile
+    from stic_eval.settings import RunConfig
+
+# Llama 2's and Mistral's 32,000 tokens, `<image>` and padding behind them, as the conversions to transformers
+# have it: `vocab_size` and the id of `<image>`.
+_VOCABULARY = (32064, 32000)
+_QUESTION = "qzx"
+_WRITTEN = {
+    "vicuna": f"USER: <image>\n{_QUESTION} ASSISTANT:",
+    "mistral": f"[INST] <image>\n{_QUESTION} [/INST]",
+}
+# Where processors look for a template, the first one first (transformers 5).
+_TEMPLATES = ("processor_config.json", "chat_template.jinja", "chat_template.json", "tokenizer_config.json")
+
+
+@dataclass(frozen=True)
+class _Tuned:
+    """A checkpoint's kind, its decoder's kind, and the conversation that its template writes."""
+
+    model_type: str
+    text_type: str
+    written: str
+
+
+_PROFILES = {
+    _Tuned("llava", "llama", "vicuna"): "llava-1.5",
+    _Tuned("llava_next", "llama", "vicuna"): "llava-1.6-vicuna",
+    _Tuned("llava_next", "mistral", "mistral"): "llava-1.6-mistral",
+}
+
+
+def profile_of(config: RunConfig) -> ConversationProfile | None:
+    """How a run's model is asked; None: as its checkpoint has it, or the server.
+
+    Raises:
+        UserError: The model may have a profile, and its files cannot be looked up.
+    """
+    name = config.conversation.profile
+    if config.engine == "openai":
+        name = "none"
+    elif name == "auto":
+        name = certain(config.model, config.revision) or "none"
+    return profiles.in_force(name, config.conversation, config.processor)
+
+
+def certain(model: str, revision: str | None) -> str | None:
+    """The name of the profile that a checkpoint was tuned on; None where that is not certain.
+
+    Args:
+        model: `pocket`, a folder, or a hub id.
+        revision: Of a hub id.
+
+    Raises:
+        UserError: It may have one, and its chat template cannot be looked up.
+    """
+    config = _json(_file(model, revision, "config.json"))
+    text = config.get("text_config")
+    text = text if isinstance(text, dict) else {}
+    kind, decoder = str(config.get("model_type")), str(text.get("model_type", "llama"))
+    if not any((kind, decoder) == (tuned.model_type, tuned.text_type) for tuned in _PROFILES):
+        return None
+    image = config.get("image_token_index", config.get("image_token_id"))
+    if (text.get("vocab_size"), image) != _VOCABULARY:
+        return None
+    template = next(_templates(model, revision), None)
+    written = None if template is None else _render(template)
+    named = (_PROFILES.get(_Tuned(kind, decoder, name)) for name, as_ in _WRITTEN.items() if as_ == written)
+    return next(named, None)
+
+
+def _templates(model: str, revision: str | None) -> Iterator[str]:
+    for name in _TEMPLATES:
+        path = _file(model, revision, name)
+        if path is not None and path.suffix == ".jinja":
+            yield path.read_text(encoding="utf-8")
+        elif isinstance(found := _json(path).get("chat_template"), str):
+            yield found
+
+
+def _file(model: str, revision: str | None, name: str) -> Path | None:
+    """A file of a checkpoint, from its folder, or the hub or its local cache; None: it has none."""
+    folder = local_model(model)
+    if folder is not None:
+        return path if (path := folder / name).is_file() else None
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(model, name, revision=revision))
+    except EntryNotFoundError:  # neither there nor, offline, in the cache
+        return None
+    except Exception as error:  # the hub's client raises a dozen kinds
+        if name == "config.json":  # its fingerprint, or loading it, tells what is wrong
+            return None
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise UserError(
+            f"--model {model}: {name} cannot be looked up ({type(error).__name__}: {first}); give --profile, "
+            "which says how it is asked"
+        ) from error
+
+
+def _json(path: Path | None) -> Mapping[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path is not None else {}
+    except (OSError, ValueError):  # loading the model tells what is wrong
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _render(template: str) -> str | None:
+    """A question about an image as a template writes it, without start token; None: it cannot."""
+    from jinja2 import TemplateError
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    # Marks of what the model says are an extension of transformers, and write nothing.
+    plain = re.sub(r"\{%-?\s*(end)?generation\s*-?%\}", "", template)
+    parts = [{"type": "image"}, {"type": "text", "text": _QUESTION}]
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    try:
+        text = environment.from_string(plain).render(
+            messages=[{"role": "user", "content": parts}],
+            add_generation_prompt=True,
+            bos_token="<s>",
+            eos_token="</s>",
+        )
+    except (TemplateError, TypeError, ValueError, LookupError, AttributeError):
+        return None
+    return text.strip().removeprefix("<s>").strip()

@@ -1,0 +1,71 @@
+"""What a model answers, without what it thinks: in front of whoever asks, behind the cache.
+
+Caches keep what was written, so that other tags can be looked for in it later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+
+from stic_eval.settings import ThinkingConfig
+from stic_eval.tags import split
+from stic_eval.types import Request, Response
+
+Answering = Callable[[Iterable[Request]], Iterator[tuple[Request, Response]]]
+
+
+class ThinkingVLM:
+    """A VLM that has room to think, and whose responses hold what it thought apart from their text.
+
+    Args:
+        write: Asks the model, which writes both.
+        fingerprint: Of that model.
+        how: Tags, and the room.
+        stop: Texts that end its answers, beside those of requests.
+    """
+
+    def __init__(
+        self, write: Answering, fingerprint: str, how: ThinkingConfig, stop: tuple[str, ...] = ()
+    ) -> None:
+        self.fingerprint, self._write, self._how, self._stop = fingerprint, write, how, stop
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Response]]:
+        """Yields every request with its response, as they come."""
+        room, stop = self._how.max_new_tokens, self._stop
+        for request, response in self._write(_more(request, room, stop) for request in requests):
+            yield _less(request, room, stop), answered(response, self._how)
+
+
+def _more(request: Request, room: int, stop: tuple[str, ...]) -> Request:
+    """A request with more tokens, for what is thought first; where the answer has begun, that is over."""
+    how = request.generation
+    room = 0 if request.messages[-1].role == "assistant" else room
+    if not room and not stop:
+        return request
+    return replace(
+        request, generation=replace(how, max_new_tokens=how.max_new_tokens + room, stop=how.stop + stop)
+    )
+
+
+def _less(request: Request, room: int, stop: tuple[str, ...]) -> Request:
+    """A request as it was before `_more`."""
+    how = request.generation
+    room = 0 if request.messages[-1].role == "assistant" else room
+    own = how.stop[: len(how.stop) - len(stop)]
+    return replace(request, generation=replace(how, max_new_tokens=how.max_new_tokens - room, stop=own))
+
+
+def answered(response: Response, how: ThinkingConfig) -> Response:
+    """A response with the answer as its text, and beside it what was thought.
+
+    Thinking that somebody else has told from the answer (a server) stays that; without an answer it was
+    never closed.
+    """
+    if response.finish_reason == "failed":
+        return response
+    apart = bool(response.thinking)
+    found = split(response.text, how.tags, how.answer_tags, how.opened and not apart)
+    thinking = "\n".join(part for part in (response.thinking, found.thinking) if part)
+    unclosed = found.unclosed or (apart and not response.text)
+    return replace(response, text=found.answer, thinking=thinking, unclosed=unclosed, opened=found.opened)

@@ -1,0 +1,102 @@
+"""What a limit on the text of a row cuts, known before anything is trained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stic_eval.errors import UserError
+from stic_eval.models.conversation import Turns, render, room_for, tail_of, turn_end
+from stic_eval.store import atomic_write
+
+FILE = "cuts.json"
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """What a limit makes of rows.
+
+    Attributes:
+        max_length: Text tokens of a row.
+        rows: How many there are.
+        kept: Numbers of those that have an answer token left in each conversation.
+        shortened: How many of these lose tokens.
+        tokens: How many they lose in all.
+    """
+
+    max_length: int
+    rows: int
+    kept: tuple[int, ...]
+    shortened: int
+    tokens: int
+
+    @property
+    def left_out(self) -> list[int]:
+        """Numbers of the rows that have no answer token left."""
+        kept = set(self.kept)
+        return [row for row in range(self.rows) if row not in kept]
+
+
+def cuts(processor: Any, rows: Iterable[Sequence[Turns]], max_length: int) -> Cuts:
+    """Measures rows; images are not looked at, for they do not count.
+
+    Args:
+        processor: The model's.
+        rows: The conversations of each: one, or a pair's two with the same prompt.
+        max_length: Text tokens of a conversation.
+    """
+    end = turn_end(processor)
+    kept, shortened, tokens, count = [], 0, 0, 0
+    for number, conversations in enumerate(rows):
+        count += 1
+        lost, learned = 0, []
+        for turns in conversations:
+            text, spans = render(processor, turns, end)
+            tail, marks = tail_of(processor.tokenizer, text, spans)
+            room = room_for(processor, text[: spans[0][0]], max_length)
+            lost += max(0, len(tail) - room)
+            learned.append(sum(marks[:room]))
+        if min(learned) > 0:
+            kept.append(number)
+            shortened += lost > 0
+            tokens += lost
+    return Cuts(max_length, count, tuple(kept), shortened, tokens)
+
+
+def report(
+    found: Cuts, out: Path, stage: str, name: Callable[[int], str], log: Callable[[str], None]
+) -> None:
+    """Logs what is cut, and writes `cuts.json` where that is anything.
+
+    Args:
+        found: What was measured.
+        out: The stage's folder.
+        stage: What this is, for people.
+        name: Names a row by its number.
+        log: Takes a line.
+
+    Raises:
+        UserError: No row is left.
+    """
+    limit = f"max_length {found.max_length:,}"
+    if found.rows and not found.kept:
+        raise UserError(
+            f"{stage}: nothing to learn: the prompts of all {found.rows:,} rows fill {limit} text tokens and "
+            "leave no room for an answer; set a larger max_length, or null for none"
+        )
+    names = [name(row) for row in found.left_out]
+    log(
+        f"{stage}: {limit} text tokens: {found.shortened:,} of {found.rows:,} rows cut, by {found.tokens:,} "
+        f"tokens in all; {len(names):,} left out, without an answer token"
+        + (f": {', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}" if names else "")
+    )
+    if names or found.shortened:
+        content = {
+            "max_length": found.max_length, "rows": found.rows, "shortened": found.shortened,
+            "tokens": found.tokens, "left_out": names,
+        }  # fmt: skip
+        atomic_write(out / FILE, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

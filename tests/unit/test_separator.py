@@ -1,0 +1,120 @@
+"""What stands between a description and an instruction: one text in training and at inference."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stic_eval import config, registry
+from stic_eval.ablate.spec import Spec
+from stic_eval.cli import cells, gridbuild, inputs, plan
+from stic_eval.evals.solvers import describe_and_respond
+from stic_eval.models.fake import FakeVLM
+from stic_eval.selftrain.execute import stage_key
+from stic_eval.train import dpo, sft
+from stic_eval.train.items import SFTItem, infuse
+from stic_eval.types import Generation, Request, Sample
+from tests.scripted import Lab, Quiet, Scripted, data_of
+
+# (method, options): whatever infuses instructions.
+INFUSING: list[tuple[str, dict[str, Any]]] = [
+    ("stic", {}),
+    ("stic", {"stage2": {"infusion": "shuffled"}}),
+    ("stic", {"stage1": {"use": False}}),
+    ("positive_only", {}),
+]
+
+
+def keys(name: str, separator: str, **options: Any) -> dict[str, str]:
+    data = data_of(6, 4, separator=separator)
+    method = registry.methods().get(name)
+    found = plan.stages(method.plan(method.config.model_validate(options), data).adapter)
+    return {stage.name: stage_key(stage, data, "model", 0) for stage in found}
+
+
+@pytest.mark.parametrize(("name", "options"), INFUSING)
+def test_it_changes_infused_training_and_nothing_before_it(name: str, options: dict[str, Any]) -> None:
+    one, two, none = (keys(name, separator, **options) for separator in ("\n", "\n\n", ""))
+    assert [stage for stage in one if one[stage] != two[stage]] == ["infused_sft"]
+    assert len({one["infused_sft"], two["infused_sft"], none["infused_sft"]}) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("sft", {}), ("stic", {"stage2": {"infusion": "none"}}), ("stic_stage1", {})]
+)
+def test_training_without_descriptions_does_not_depend_on_it(name: str, options: dict[str, Any]) -> None:
+    assert keys(name, "\n", **options) == keys(name, "\n\n", **options)
+
+
+@pytest.mark.parametrize("separator", ["\n", "\n\n", " | "])
+@pytest.mark.parametrize(("name", "options"), INFUSING)
+def test_a_run_trains_on_the_very_text_that_it_asks(
+    name: str, options: dict[str, Any], separator: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From `-o dar.separator` to the rows of the last training, and to the question at inference."""
+    trained: list[SFTItem] = []
+
+    def write_adapter(out: Path) -> None:
+        (out / "adapter").mkdir()
+        (out / "adapter" / "adapter_config.json").write_text(str(len(trained)))
+
+    def train_sft(model: Any, items: Any, out: Path, **how: Any) -> None:
+        trained[:] = items
+        write_adapter(out)
+
+    monkeypatch.setattr(sft, "train_sft", train_sft)
+    monkeypatch.setattr(dpo, "train_preferences", lambda model, pairs, out, **how: write_adapter(out))
+    overrides = [f"dar.separator={separator!r}".replace("'", '"')]
+    built = config.load(flags={"model": "a/b", "methods": [name]}, overrides=overrides)
+    assert built.dar.separator == separator
+    data = data_of(4, 4, separator=built.dar.separator)
+    method = registry.methods().get(name)
+    settings = {**options, "stage2": {"items": 4, **options.get("stage2", {})}}
+    adapter = method.plan(method.config.model_validate(settings), data).adapter
+    assert adapter is not None
+    described = Scripted(lambda request: f"Seen {request.images[0].source}, {request.messages[0].text}")
+    lab = Lab(tmp_path, described)
+    lab.run(adapter, data)
+    asked: list[str] = []
+
+    def respond(request: Request) -> str:
+        asked.append(request.messages[0].text)
+        return "A box." if request.messages[0].text == "Describe." else "Yes."
+
+    samples = [Sample(item.id, (item.image,), dict(item.turns)["user"], "") for item in data.sft_items]
+    list(
+        describe_and_respond(
+            samples, FakeVLM(respond), Generation(), describe_prompt="Describe.",
+            describe_generation=Generation(), separator=built.dar.separator,
+        )
+    )  # fmt: skip
+    questions = {text for text in asked if text != "Describe."}
+    assert questions == {infuse(item, "A box.", separator).turns[0][1] for item in data.sft_items}
+    for item, plain in zip(trained, data.sft_items, strict=True):
+        head, description, end = item.turns[0][1].partition(separator + plain.turns[0][1])
+        assert head.startswith("Image description:\nSeen ") and description and not end
+
+
+def test_reading_a_runs_data_takes_it_along(photos: Path, tmp_path: Path) -> None:
+    overrides = [r'dar.separator="\n\n"', "stic.stage2.use=false"]
+    built = config.load(flags={"model": "a/b", "images": photos, "methods": ["stic"]}, overrides=overrides)
+    assert inputs.load(built, Quiet()).data.separator == "\n\n"  # type: ignore[arg-type]
+
+
+def test_cells_of_a_grid_that_share_data_have_each_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = Spec(vary={"dar.separator": ["\n", "\n\n"], "stage2.infusion": ["own", "none"]}, dar="only")
+    given = gridbuild.Given(spec, "mine.yaml", (), None, None, (), {"model": "pocket"})
+    axes, _ = gridbuild.axes(given)
+    grid = gridbuild.grid(given, axes, "grid", None)
+    found = data_of(4, 4)
+    monkeypatch.setattr(
+        inputs, "load", lambda c, *_: inputs.Inputs(replace(found, separator=c.dar.separator), ())
+    )
+    _, sessions = cells.sessions(grid, Quiet())  # type: ignore[arg-type]
+    assert [session.inputs.data.separator for session in sessions] == ["\n", "\n", "\n\n", "\n\n"]
+    last = [session.variants[-1].plan.adapter for session in sessions]
+    made = [stage_key(stage, s.inputs.data, "m", 0) for stage, s in zip(last, sessions, strict=True) if stage]
+    assert len(set(made)) == 3  # without descriptions it makes no difference
