@@ -14,7 +14,7 @@ from pathlib import Path
 from bench import search
 from stic_eval import registry
 from stic_eval.report import runs
-from stic_eval.report.cells import points
+from stic_eval.report.cells import interval_text, points
 from stic_eval.report.costs import costs
 from stic_eval.report.layouts import lay_out
 from stic_eval.selftrain.method import Data, Method
@@ -98,7 +98,7 @@ def measured() -> str:
         score = "–" if cell is None or cell.score is None else points(cell.score)
         gain = "–"
         if cell is not None and (found := cell.difference) is not None:
-            gain = f"{points(found.delta, '+')} [{points(found.low)}, {points(found.high)}]{found.mark}"
+            gain = f"{points(found.delta, '+')} {interval_text(cell)}{found.mark}"
         numbers = (cost.generations, cost.scored, cost.steps, cost.seconds) if cost else ()
         rows.append([row.variant.label, score, gain, *([f"{n:,.0f}" for n in numbers] or ["–"] * 4)])
     heads = ("", "average", "over the baseline", "generations", "scored", "steps", "seconds")

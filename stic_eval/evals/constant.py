@@ -41,8 +41,12 @@ def constant_answer(records: Sequence[Record]) -> str:
         return ""
     if _most([repr(record.target) for record in records])[1] >= SHARE:
         return ""
-    text = printable(" ".join(_most(read)[0].split()))
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    return _short(_most(read)[0])
+
+
+def _short(text: str) -> str:
+    line = printable(" ".join(text.split()))
+    return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."
 
 
 def _read(record: Record) -> str:
@@ -83,4 +87,4 @@ def best_constant(
     if not found:
         return None
     score, text = max(found, key=lambda pair: pair[0])
-    return text, score
+    return _short(text), score

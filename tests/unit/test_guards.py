@@ -187,6 +187,19 @@ def test_a_constant_answer_is_text_in_every_format(text: str) -> None:
     assert [column["title"] for column in data["columns"]] == ["Alpha", "Beta"]
 
 
+def test_what_was_noted_is_kept_and_files_of_earlier_versions_have_none(tmp_path: Path) -> None:
+    noted = summary(15, constant="B", best_constant=("B", 30.0), blank=3, cut=4)
+    scores = runs.Scores("run", [Column("a", "Alpha")], [], model="m")
+    scores.entries = [runs.Entry("baseline", "baseline", "Baseline", False, None, summaries={"a": noted})]
+    runs.save(scores, tmp_path)
+    assert runs.load(tmp_path).entries[0].summaries["a"] == noted
+    data = json.loads((tmp_path / "scores.json").read_text())
+    for name in ("constant", "best_constant", "blank", "cut"):
+        del data["variants"][0]["summaries"]["a"][name]
+    (tmp_path / "scores.json").write_text(json.dumps(data))
+    assert guards.guard([runs.load(tmp_path).entries[0].summaries["a"]]) == ""
+
+
 # ---------------------------------------------------------------- no row differs
 
 
