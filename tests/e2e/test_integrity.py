@@ -237,3 +237,35 @@ def test_logits_that_are_not_finite_end_a_run_in_one_line(own: Lab, tmp_path: Pa
     done = own.invoke(*argv)
     assert (done.code, done.err.count("\n")) == (1, 1), done.err
     assert "logits that are not finite" in done.err
+
+
+# ---------------------------------------------------------------- what else reads the cache
+
+
+def test_pages_and_cards_show_nothing_of_a_damaged_stage(copied: Lab, finished: Finished) -> None:
+    shutil.copytree(finished.folder, copied.folder / "run")
+    (pairs,) = copied.done("pairs")
+    card = ("export", "adapter", "run", "--force", "-q", "--output")
+    assert copied.invoke("report", "run", "--out", "sound.html", "--no-images", "-q").code == 0
+    assert copied.invoke(*card, "sound").code == 0
+    flip(pairs / "pairs.parquet")
+    assert copied.invoke("report", "run", "--out", "damaged.html", "--no-images", "-q").code == 0
+    assert copied.invoke(*card, "damaged").code == 0
+    pages = [(copied.folder / f"{name}.html").read_text() for name in ("sound", "damaged")]
+    assert ["is not what was trained on" in page for page in pages] == [False, True]
+    cards = [(copied.folder / name / "README.md").read_text() for name in ("sound", "damaged")]
+    assert ["preference pairs, made by the model itself" in text for text in cards] == [True, False]
+
+
+def test_a_lost_stage_is_unknown_on_pages_and_cards(copied: Lab, finished: Finished) -> None:
+    (pairs,) = copied.done("pairs")
+    shutil.rmtree(pairs)
+    for stage in copied.stages.glob("*/manifest.json"):
+        manifest = json.loads(stage.read_text())
+        manifest.pop("came_from")
+        stage.write_text(json.dumps(manifest))
+    assert again(copied, finished, "-q").code == 0
+    assert copied.invoke("report", "out", "--out", "page.html", "--no-images", "-q").code == 0
+    assert "<td>unknown</td>" in (copied.folder / "page.html").read_text()
+    assert copied.invoke("export", "adapter", "out", "--output", "mine", "-q").code == 0
+    assert "| pairs | unknown |" in (copied.folder / "mine" / "README.md").read_text()

@@ -37,6 +37,7 @@ def test_a_section_has_everything_that_is_declared(name: str) -> None:
         assert f"n = {one.source.rows:,}" in section
         assert all(text in section for d in one.departures for text in (d.what, d.why, d.example))
     said = [benchmark.metric, *benchmark.sources, benchmark.source.path, benchmark.source.revision]
+    said += [text for old in benchmark.source.former for text in (old.path, old.revision)]
     said += [layout.name for layout in benchmark.layouts]
     said += [pattern for layout in benchmark.layouts for pattern in layout.files.values()]
     said += [benchmark.vlmeval, f"| version | {benchmark.version} |"]

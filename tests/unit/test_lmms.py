@@ -147,6 +147,9 @@ def test_a_task_brings_its_data_set_decoding_and_metrics() -> None:
     assert f"lmms-eval {official.VERSION}" in found.protocol
     pinned = with_options(found, {"revision": "abc", "metric": "pope_f1_score"})
     assert pinned.source.revision == "abc"
+    assert [(at.path, at.revision) for at in pinned.source.ids] == [
+        ("lmms-lab-encoder/POPE", "abc"), ("lmms-lab/POPE", "abc"),
+    ]  # fmt: skip
     assert pinned.variant == "pope_f1_score"
     assert "lmms-eval's own pope_aggregate_f1_score" in pinned.protocol
     assert benchmark("mme").version != found.version
