@@ -166,6 +166,7 @@ class _Part:
         rows: Variance of the difference over clusters.
         noise: What of it is the seeds', see `statistics.variances`.
         n: Units.
+        clusters: In how many clusters they lie; of a statistic of its own, `pairs` are groups of them.
         better: Units that the method does better, mean over pairs of runs.
         worse: Units that it does worse.
         binary: One run meets one, and clusters are single units that are right or wrong.
@@ -177,14 +178,11 @@ class _Part:
     rows: float
     noise: float
     n: int
+    clusters: int
     better: float
     worse: float
     binary: bool
     draws: statistics.Array | None = None
-
-    @property
-    def clusters(self) -> int:
-        return len(self.pairs[0])
 
 
 def _part(base: Sequence[Run], method: Sequence[Run]) -> _Part | None:
@@ -221,6 +219,7 @@ def _part(base: Sequence[Run], method: Sequence[Run]) -> _Part | None:
         rows=rows,
         noise=noise,
         n=len(shared),
+        clusters=len(a),
         better=better,
         worse=worse,
         binary=single
@@ -255,6 +254,7 @@ def _own(runs: Sequence[Summary], base: int, method: int, better: float, worse: 
         rows=rows,
         noise=noise,
         n=min(len(run.units) for run in runs),
+        clusters=total,
         better=better,
         worse=worse,
         binary=False,
@@ -292,7 +292,7 @@ def _difference(
     rows, noise = (sum(getattr(part, name) for part in parts) / len(parts) ** 2 for name in ("rows", "noise"))
     rows_df = math.inf
     if rows > 0:
-        own = sum((part.rows / len(parts) ** 2) ** 2 / (part.clusters - 1) for part in parts)
+        own = sum((part.rows / len(parts) ** 2) ** 2 / (len(part.pairs[0]) - 1) for part in parts)
         rows_df = rows**2 / own
     error, df = math.sqrt(rows) if rows >= 0 else rows, rows_df
     moved = sum(statistics.moved(*part.pairs) for part in parts)

@@ -115,7 +115,7 @@ def _differences(rows: Sequence[Row], lines: Sequence[Line], comparisons: int) -
     ]
     if tested:
         tests = ", ".join(dict.fromkeys(difference.test for difference in tested if difference.test))
-        several = sum(cell.difference is not None for cell in rows[-1].cells.values()) > 2
+        several = max(sum(cell.difference is not None for cell in row.cells.values()) for row in rows) > 2
         said = f"* p < 0.05, ** p < 0.01 ({tests or 'paired test'})"
         notes.append(f"{said}{_correction(comparisons, several)}.")
     notes += unmarked(found)

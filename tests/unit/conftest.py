@@ -70,6 +70,8 @@ class Known:
     def names(self) -> list[str]:
         return list(self.known)
 
+    own = names
+
     def get(self, name: str) -> Any:
         return self.known[name]
 

@@ -248,6 +248,7 @@ def test_score_and_difference_come_from_one_statistic() -> None:
     assert abs((accuracy[1] - accuracy[0]) - cell.difference.delta) > 3, "of rows it would be another number"
     assert cell.difference.low < cell.difference.delta < cell.difference.high
     assert cell.difference.test == "jackknife permutation"
+    assert cell.difference.clusters == cell.difference.n == 300, "groups of the jackknife are no clusters"
     assert any(f"differences by {DRAWS:,} resamples of its own statistic" in note for note in table.notes)
 
 

@@ -90,12 +90,15 @@ def test_seeds_train_apart_and_meet_in_one_row(world: World) -> None:
     assert [(row["label"], row["seeds"]) for row in rows] == [("Baseline", []), ("STIC", [0, 4])]
 
 
-def test_a_better_method_is_marked(world: World) -> None:
-    world.answer = lambda variant, sample: sample.target if variant == "stic" else "yes"
-    assert world.run("--no-dar") == 0
+@pytest.mark.parametrize(("seeds", "mark"), [((0,), "§"), ((0, 1, 2), "**")])
+def test_a_better_method_is_marked_with_several_seeds(
+    world: World, seeds: tuple[int, ...], mark: str
+) -> None:
+    world.answer = lambda variant, sample: sample.target if variant.startswith("stic") else "yes"
+    assert world.run("--no-dar", *(word for seed in seeds for word in ("--seed", str(seed)))) == 0
     row = json.loads((world.results() / "table.json").read_text())["rows"][1]
     assert row["cells"]["average"]["score"] == 100.0
-    assert row["cells"]["average"]["difference"]["mark"] == "**"
+    assert row["cells"]["average"]["difference"]["mark"] == mark
 
 
 def test_unscored_rows_and_skipped_files_end_with_3(world: World) -> None:
