@@ -144,7 +144,7 @@ def make_trainer(
     reference: Literal["previous", "base"] = "previous",
 ) -> RegularizedDPOTrainer:
     """The trainer of `train_preferences`, ready to run on a lent model."""
-    settings = loop.arguments(hf, out, training, seed, model.num_parameters())
+    settings = loop.arguments(hf, out, training, seed, model.num_parameters(), len(dataset))
     settings |= {"beta": loss.beta, "loss_type": ["sigmoid"], "disable_dropout": True}
     trainer = RegularizedDPOTrainer(
         loss=loss,

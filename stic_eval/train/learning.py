@@ -47,11 +47,11 @@ def check_changed(peft: Any, start: Path | None, log: Sequence[Mapping[str, Any]
     """
     if not _unchanged(peft, start):
         return
-    why = "learning_rate is too small for the weights"
-    if not any(entry.get("learning_rate") for entry in log):
-        why = "the rate is 0 while it warms up, which takes them all; set warmup_ratio=0 or give more rows"
     count = f"all {len(log):,} steps" if len(log) > 1 else "its only step"
-    raise RunError(f"{stage} learns nothing: {count} left the adapter as it was: {why}")
+    raise RunError(
+        f"{stage} learns nothing: {count} left the adapter as it was; set a larger learning_rate, or look for "
+        "rows that teach nothing"
+    )
 
 
 def _unchanged(peft: Any, start: Path | None) -> bool:

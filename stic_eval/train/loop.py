@@ -127,7 +127,9 @@ def adapted(model: Any, start: Path | None) -> Any:
 # ---------------------------------------------------------------- trainers
 
 
-def arguments(hf: HFModel, out: Path, training: Training, seed: int, parameters: int) -> dict[str, Any]:
+def arguments(
+    hf: HFModel, out: Path, training: Training, seed: int, parameters: int, rows: int
+) -> dict[str, Any]:
     """Arguments of TRL's trainers that do not depend on the loss.
 
     The batch is split into equal micro-batches by device and model size, which changes nothing but
@@ -139,22 +141,24 @@ def arguments(hf: HFModel, out: Path, training: Training, seed: int, parameters:
         training: Settings.
         seed: Of the order of rows, dropout and a new adapter's weights.
         parameters: Of the model: one row at a time from a billion on.
+        rows: That are trained on in an epoch.
     """
     import torch
 
     most = _CPU_ROWS if parameters < 1e9 else 1
-    rows = max(n for n in range(1, most + 1) if training.batch_size % n == 0)
+    micro = max(n for n in range(1, most + 1) if training.batch_size % n == 0)
     on_gpu = hf.device.type == "cuda"
     checkpointing = hf.gradient_checkpointing
     if checkpointing is None:
         checkpointing = on_gpu and parameters >= 1e9
     return {
         "output_dir": str(_checkpoints(out)),
-        "per_device_train_batch_size": rows,
-        "gradient_accumulation_steps": training.batch_size // rows,
+        "per_device_train_batch_size": micro,
+        "gradient_accumulation_steps": training.batch_size // micro,
         "num_train_epochs": training.epochs,
         "learning_rate": training.learning_rate,
-        "warmup_steps": training.warmup_ratio,  # below 1 it is a share of all steps
+        # Below 1 it is a share of all steps, rounded up: of a single one all of it, at a rate of 0.
+        "warmup_steps": training.warmup_ratio if training.steps(rows) > 1 else 0,
         "lr_scheduler_type": training.scheduler,
         "weight_decay": training.weight_decay,
         "optim": "adamw_torch",

@@ -42,7 +42,7 @@ class Training(BaseModel):
         learning_rate: Peak.
         batch_size: Rows in an optimiser step, all micro-batches together.
         epochs: Passes over the data.
-        warmup_ratio: Share of the steps in which the rate rises linearly from 0.
+        warmup_ratio: Share of the steps in which the rate rises linearly from 0; of a single step none.
         scheduler: How it goes on after that.
         weight_decay: Of AdamW.
         max_length: Text tokens of a row, prompt and answers; images do not count, and longer rows lose their

@@ -119,7 +119,7 @@ def train_sft(
         lengths.report(found, out, loop.FINE_TUNING, lambda row: _named(items[row]), log)
         items = [items[row] for row in found.rows]
     with loop.lent_model(hf, images) as model:
-        settings = loop.arguments(hf, out, training, seed, model.num_parameters())
+        settings = loop.arguments(hf, out, training, seed, model.num_parameters(), len(items))
         # Rows are looked up and encoded by the collator, batch by batch.
         settings["dataset_kwargs"] = {"skip_prepare_dataset": True}
         trainer = Trainer(

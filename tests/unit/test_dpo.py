@@ -223,7 +223,7 @@ def test_without_alpha_it_is_trls_own_loss_and_gradient(hf: HFModel, pairs: Path
         )
         ours, own_grads = measured(trainer)
     with loop.lent_model(hf) as model:
-        settings = loop.arguments(hf, tmp_path, TRAINING, 0, 1)
+        settings = loop.arguments(hf, tmp_path, TRAINING, 0, 1, 8)
         stock = DPOTrainer(
             model=model, args=DPOConfig(**settings, beta=0.1), train_dataset=rows,
             processing_class=hf.processor, data_collator=preference_collator(hf.processor),

@@ -193,13 +193,13 @@ def test_one_step_in_which_something_is_learned_is_enough() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_rate_that_never_leaves_its_warm_up_is_an_error(kind: Kind, train: Train, tmp_path: Path) -> None:
-    with pytest.raises(RunError) as caught:
-        train(kind, [SHORT] * 2, rate={"warmup_ratio": 0.03})
-    said = str(caught.value)
-    assert said.startswith(f"{kind} learns nothing: its only step left the adapter as it was"), said
-    assert "warmup_ratio=0" in said
-    assert not (tmp_path / "out" / "adapter").exists()
+def test_a_single_step_is_no_warm_up(kind: Kind, train: Train, tmp_path: Path) -> None:
+    """It would be at a rate of 0, and the adapter stay as it was made."""
+    train(kind, [SHORT] * 2, rate={"warmup_ratio": 0.03})
+    (step,) = (tmp_path / "out" / "log.jsonl").read_text().splitlines()
+    assert json.loads(step)["learning_rate"] == 1e-3
+    weights = load_file(tmp_path / "out" / "adapter" / "adapter_model.safetensors")
+    assert any(bool(value.any()) for name, value in weights.items() if "lora_B" in name)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -207,7 +207,7 @@ def test_an_adapter_that_ends_as_it_began_is_an_error(
     kind: Kind, train: Train, tiny_vlm: Path, tmp_path: Path
 ) -> None:
     start = random_adapter(tmp_path / "start", tiny_vlm, 0)
-    with pytest.raises(RunError, match="all 4 steps left the adapter as it was: learning_rate is too small"):
+    with pytest.raises(RunError, match="all 4 steps left the adapter as it was; set a larger learning_rate"):
         train(kind, [SHORT] * 8, start=start, rate={"learning_rate": 1e-30})
 
 
@@ -240,8 +240,8 @@ def test_an_adapter_in_16_bits_is_compared_as_it_was_loaded(tiny_vlm: Path, tmp_
     base = AutoModelForImageTextToText.from_pretrained(tiny_vlm, use_safetensors=True)
     peft = PeftModel.from_pretrained(base, str(start), is_trainable=True)
     with pytest.raises(RunError, match="learns nothing"):
-        learning.check_changed(peft, start, [{"learning_rate": 1.0}] * 2, "fine-tuning")
+        learning.check_changed(peft, start, [{}, {}], "fine-tuning")
     name = next(name for name, _ in peft.named_parameters() if "lora_A" in name)
     with torch.no_grad():
         peft.get_parameter(name).view(-1)[0] += 1e-6
-    learning.check_changed(peft, start, [{"learning_rate": 1.0}] * 2, "fine-tuning")
+    learning.check_changed(peft, start, [{}, {}], "fine-tuning")
