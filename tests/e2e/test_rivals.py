@@ -20,7 +20,8 @@ RIVALS = ("seva", "sima", "csr", "rlaif_v_lite")
 OPTIONS = (
     "seva.pairs.items=6", "sima.pairs.items=24", "csr.pairs.images=5", "rlaif_v_lite.pairs.images=8",
     "csr.iterations=2", "csr.pairs.sentences=3", "rlaif_v_lite.pairs.temperature=1.2",
-    "training.learning_rate=0.05", "training.batch_size=2", "lora.r=4", "lora.alpha=8",
+    "training.learning_rate=0.05", "training.warmup_ratio=0", "training.batch_size=2", "lora.r=4",
+    "lora.alpha=8", "csr.training.learning_rate=0.01",
 )  # fmt: skip
 
 
