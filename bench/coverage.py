@@ -233,10 +233,11 @@ def _share(hits: Iterator[bool]) -> float:
 
 def code() -> str:
     """Digest of what is simulated, but for its comments and texts: results of other code do not count."""
-    measured = (compare.compare, compare._part, compare._clusters, compare._difference, compare._seeds)
-    drawn = (compare._interval, compare._exchanged, *_DRAW.values(), study, _shifted)
-    sources = [Path(statistics.__file__).read_text(encoding="utf-8")]
-    sources += [inspect.getsource(what) for what in (*measured, *drawn)]
+    functions: list[Callable[..., Any]] = [
+        compare.compare, compare._part, compare._clusters, compare._difference, compare._seeds,
+        compare._interval, compare._exchanged, *_DRAW.values(), study, _shifted,
+    ]  # fmt: skip
+    sources = [Path(statistics.__file__).read_text(encoding="utf-8"), *map(inspect.getsource, functions)]
     trees = [ast.parse(source) for source in sources]
     for tree in trees:
         for node in ast.walk(tree):
