@@ -148,8 +148,8 @@ def study(scenario: Scenario, rng: np.random.Generator, effect: float) -> Differ
         anew = rng.random(n) < (ANEW if scenario.seeds > 1 else 0)
         own[anew] = draw(rng, n)[anew][:, [1, 3]]
         own[:, 0] = _shifted(own, effect + rng.normal(0, scenario.luck), kind, rng)
-        runs.append(_summary(own, cluster, scenario))
-    base = _summary(rows[:, [0, 2]], cluster, scenario)
+        runs.append(_summary(own, scenario))
+    base = _summary(rows[:, [0, 2]], scenario)
     lacks = compare.SEED if scenario.seeds == 1 and scenario.luck else ""
     [found] = compare.compare(
         {"b": [base]}, {"b": runs}, n_resamples=RESAMPLES, seed=int(rng.integers(2**31)), lacks=lacks
@@ -184,11 +184,20 @@ def _moments(kind: str) -> tuple[float, float]:
     return _MOMENTS[kind]
 
 
-def _summary(own: Array, cluster: NDArray[np.intp], scenario: Scenario) -> Summary:
-    units = dict(zip(map(str, range(len(own))), map(tuple, own.tolist()), strict=True))
-    shared = scenario.clusters < scenario.n
-    clusters = dict(zip(units, map(str, cluster.tolist()), strict=True)) if shared else {}
-    return Summary(None, scenario.n, 0, units, {}, clusters=clusters)
+def _summary(own: Array, scenario: Scenario) -> Summary:
+    units = dict(zip(_names(scenario.n), zip(*own.T.tolist(), strict=True), strict=True))
+    shared = _named_layout(scenario.n, scenario.clusters) if scenario.clusters < scenario.n else {}
+    return Summary(None, scenario.n, 0, units, {}, clusters=shared)
+
+
+@cache
+def _names(n: int) -> tuple[str, ...]:
+    return tuple(map(str, range(n)))
+
+
+@cache
+def _named_layout(n: int, clusters: int) -> dict[str, str]:
+    return dict(zip(_names(n), map(str, _layout(n, clusters).tolist()), strict=True))
 
 
 # ---------------------------------------------------------------- many
@@ -224,10 +233,11 @@ def _share(hits: Iterator[bool]) -> float:
 
 def code() -> str:
     """Digest of what is simulated, but for its comments and texts: results of other code do not count."""
-    measured = (compare.compare, compare._part, compare._clusters, compare._difference, compare._seeds)
-    drawn = (compare._interval, compare._exchanged, *_DRAW.values(), study, _shifted)
-    sources = [Path(statistics.__file__).read_text(encoding="utf-8")]
-    sources += [inspect.getsource(what) for what in (*measured, *drawn)]
+    functions: list[Callable[..., Any]] = [
+        compare.compare, compare._part, compare._clusters, compare._difference, compare._seeds,
+        compare._interval, compare._exchanged, *_DRAW.values(), study, _shifted,
+    ]  # fmt: skip
+    sources = [Path(statistics.__file__).read_text(encoding="utf-8"), *map(inspect.getsource, functions)]
     trees = [ast.parse(source) for source in sources]
     for tree in trees:
         for node in ast.walk(tree):

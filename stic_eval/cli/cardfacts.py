@@ -79,7 +79,10 @@ def _revision(config: RunConfig, fingerprint: str) -> str | None:
 
 
 def _table(run: Finished, picked: Made) -> Table | None:
-    """The run's table as it is with this adapter alone: the baseline, and what answers with it."""
+    """The run's table as it is with this adapter alone: the baseline, and what answers with it.
+
+    What the run's whole table has as well is marked as there, among all of its rows.
+    """
     if run.scores is None:
         return None
     own = {entry.folder for entry in picked.entries}
@@ -89,7 +92,17 @@ def _table(run: Finished, picked: Made) -> Table | None:
     scores = replace(run.scores, entries=entries, axes={}, without_default=[])
     if not any(entry.summaries for entry in picked.entries):
         return None
-    return lay_out([scores]) if not picked.entries[0].settings else scores.table()
+    if picked.entries[0].settings:
+        return scores.table()
+    table, whole = lay_out([scores]), lay_out([run.scores])
+    same = {id(row): other for row in table.rows for other in whole.rows if other.variant == row.variant}
+    if table.averaged != whole.averaged or not any(
+        other.average and other.average.difference for other in same.values()
+    ):
+        return table
+    rows = tuple(replace(row, cells=same[id(row)].cells) if id(row) in same else row for row in table.rows)
+    note = "What the run's table compares too is marked as there, corrected over all of its rows."
+    return replace(table, rows=rows, notes=(*table.notes, note))
 
 
 def _data(run: Finished, picked: Made) -> list[str]:

@@ -20,6 +20,7 @@ POWER = 0.8
 LEVEL = 0.05
 FEW = 20  # clusters that differ; below, p-values are exact, from here on mid-p
 _MANY = 1e5  # degrees of freedom with which Student's t is the normal distribution
+_SHARES = 1.25  # the power of variances in the mean of their degrees of freedom
 _FEWEST = 6  # clusters; of five, even those that all change alike come out one time in sixteen
 _MORE = 20  # times as many draws of a permutation test, at most, where p is small
 _ENOUGH = 20  # exceedances that make a p-value precise to about a fifth of itself
@@ -179,9 +180,10 @@ def with_seeds(
     """Standard error of a difference of means over seeds, and the degrees of freedom of its Student's t.
 
     The variance over clusters without the seeds' noise, and the variance over seeds, which has it. Degrees of
-    freedom are the harmonic mean of both, weighted by these variances: with Satterthwaite's squared weights,
-    three seeds give 8 % false alarms instead of 5; with a sum of a normal and a t variate, 2 %. A variance
-    of one degree of freedom (two seeds) keeps that one.
+    freedom are the harmonic mean of both, weighted by their shares of the sum to the power of 5/4. With 1
+    false alarms of three seeds lie between 3.6 and 5.8 % for mixtures of luck, rows and noise, with 2
+    (Satterthwaite) up to 7.9 %, with 5/4 between 4.0 and 6.4 %. A variance of one degree of freedom (two
+    seeds) keeps that one.
 
     Args:
         rows: Variance over clusters, in square points.
@@ -199,7 +201,8 @@ def with_seeds(
         return 0.0, rows_df
     if seeds > 0 and seeds_df < 2:
         return math.sqrt(total), seeds_df
-    return math.sqrt(total), total / (own / rows_df + seeds / seeds_df)
+    shares = (own / total) ** _SHARES / rows_df + (seeds / total) ** _SHARES / seeds_df
+    return math.sqrt(total), 1 / shares
 
 
 def quantile(q: float, df: float) -> float:

@@ -185,3 +185,33 @@ def test_texts_of_others_stay_texts(text: str) -> None:
     outside = re.sub(r"(?<!\\)(?<!`)(`+)(?!`).*?(?<!`)\1(?!`)", "", code)
     assert not re.search(r"(?<!\\)<script|(?<!\\)\]\(", outside)
     assert "\x1b" not in made
+
+
+def test_a_card_marks_what_the_runs_table_compares_as_that_does() -> None:
+    from types import SimpleNamespace
+    from typing import Any, cast
+
+    from stic_eval.cli import cardfacts
+    from stic_eval.report.runs import Entry, Scores
+
+    def units(right: int) -> Summary:
+        return Summary(right / 2, 200, 0, {str(i): (float(i < right), 1.0) for i in range(200)}, {})
+
+    def entry(method: str, dar: bool, seed: int | None, right: int) -> Entry:
+        name = f"{method}{'+dar' * dar}{'' if seed is None else f'@seed{seed}'}"
+        return Entry(name, method, method, dar, seed, {}, {"a": units(right)})
+
+    # 8 flips, p = 0.008: corrected over the run's rows it has one star less.
+    others = [entry(f"m{i}", False, None, 100) for i in range(4)]
+    stic = [entry("stic", False, seed, 150) for seed in (0, 1, 2)]
+    run = Scores("r", [tables.Column("a", "A")], [entry("baseline", False, None, 100),
+                 entry("baseline", True, None, 108), *others, *stic])  # fmt: skip
+    picked = SimpleNamespace(entries=stic[:1])
+    made = cardfacts._table(cast(Any, SimpleNamespace(scores=run)), cast(Any, picked))
+    assert made is not None
+    shown, whole = (
+        {row.label: d for row in table.rows if (d := row.cells["a"].difference)}
+        for table in (made, run.table())
+    )
+    assert {label: d.mark for label, d in shown.items()} == {"baseline + DaR": "*", "stic": "§"}
+    assert whole["baseline + DaR"] == shown["baseline + DaR"] and shown["baseline + DaR"].p < 0.01
