@@ -49,8 +49,8 @@ def check_changed(peft: Any, start: Path | None, log: Sequence[Mapping[str, Any]
         return
     count = f"all {len(log):,} steps" if len(log) > 1 else "its only step"
     raise RunError(
-        f"{stage} learns nothing: {count} left the adapter as it was; set a larger learning_rate, or look for "
-        "rows that teach nothing"
+        f"{stage} learns nothing: {count} left the adapter as it was; set a larger learning_rate, or look "
+        "for rows that teach nothing"
     )
 
 
