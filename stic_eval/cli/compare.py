@@ -162,8 +162,11 @@ def _notes(found: Versus) -> list[str]:
             "Scores in percent, differences in points, on units that all runs of both have a verdict for"
             + ("; means over seeds, (±) their standard deviation." if several else "."),
             f"Interval: 95 %, {notes.intervals(differences)}.",
-            *([f"Clusters of units that are resampled and exchanged together: {', '.join(clustered)}."]
-              if clustered else []),
+            *(
+                [f"Clusters of units that are resampled and exchanged together: {', '.join(clustered)}."]
+                if clustered
+                else []
+            ),
             f"p: {named}. " + ("About test rows alone." if own else _family(found)),
             *own,
             *guards.unmoved([line.difference for line in found.benchmarks]),
