@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.coverage import RESULTS, SIMULATIONS, missed
+from bench.rewriting import rewrite
 
 PAGE = Path(__file__).parent.parent / "docs" / "statistics.md"
 _BLOCK = re.compile(r"(<!-- coverage -->\n).*?(<!-- /coverage -->)", re.DOTALL)
@@ -47,11 +48,7 @@ def lines() -> Iterator[str]:
 
 def main(argv: list[str]) -> int:
     """Writes the page, or says whether it is up to date."""
-    before = PAGE.read_text(encoding="utf-8")
-    after = page(before)
-    if "--check" not in argv:
-        PAGE.write_text(after, encoding="utf-8")
-    return int("--check" in argv and before != after)
+    return rewrite(PAGE, page, argv)
 
 
 if __name__ == "__main__":

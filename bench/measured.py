@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bench.rewriting import rewrite
+
 PAGE = Path(__file__).parent / "README.md"
 RESULTS = Path(__file__).parent / "results"
 BEGIN, END = "<!-- measured -->\n", "<!-- /measured -->"
@@ -52,11 +54,7 @@ def _read(name: str, what: str) -> list[dict[str, Any]]:
 
 def main(argv: list[str]) -> int:
     """Writes the page, or says whether it is up to date."""
-    before = PAGE.read_text(encoding="utf-8")
-    after = page(before)
-    if "--check" not in argv:
-        PAGE.write_text(after, encoding="utf-8")
-    return int("--check" in argv and before != after)
+    return rewrite(PAGE, page, argv)
 
 
 if __name__ == "__main__":

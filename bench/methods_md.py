@@ -12,6 +12,7 @@ import textwrap
 from pathlib import Path
 
 from bench import search
+from bench.rewriting import rewrite
 from stic_eval import registry
 from stic_eval.report import runs
 from stic_eval.report.cells import interval_text, points
@@ -130,12 +131,7 @@ def _table(heads: tuple[str, ...], rows: list[list[str]]) -> str:
 
 def main(argv: list[str]) -> int:
     """Writes the page, or says whether it is up to date."""
-    before = PAGE.read_text(encoding="utf-8")
-    after = page(before)
-    if "--check" in argv:
-        return int(before != after)
-    PAGE.write_text(after, encoding="utf-8")
-    return 0
+    return rewrite(PAGE, page, argv)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import caveats, wordings
+from bench.rewriting import rewrite
 from stic_eval.report import runs
 from stic_eval.report.cells import interval_text, points
 from stic_eval.report.layouts import lay_out
@@ -81,12 +82,7 @@ def split() -> list[str]:
 
 def main(argv: Sequence[str]) -> int:
     """Writes the page, or says whether it is up to date."""
-    before = PAGE.read_text(encoding="utf-8")
-    after = page(before)
-    if "--check" in argv:
-        return int(before != after)
-    PAGE.write_text(after, encoding="utf-8")
-    return 0
+    return rewrite(PAGE, page, argv)
 
 
 if __name__ == "__main__":

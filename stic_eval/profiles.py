@@ -11,9 +11,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, field_validator
 
 from stic_eval.errors import UserError
 
@@ -117,6 +117,20 @@ _SHIPPED = (
 SHIPPED: Mapping[str, ConversationProfile] = {profile.name: profile for profile in _SHIPPED}
 
 
+def _several(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+def _not_empty(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(value):
+        raise ValueError("an empty text would end every answer")
+    return value
+
+
+# Texts of which the first that appears ends an answer; a single one may stand for itself.
+StopStrings = Annotated[tuple[str, ...], BeforeValidator(_several), AfterValidator(_not_empty)]
+
+
 class ConversationConfig(BaseModel):
     """How the model is asked.
 
@@ -133,19 +147,7 @@ class ConversationConfig(BaseModel):
     profile: str = "auto"
     system_prompt: str | None = None
     chat_template: str | None = None
-    stop: tuple[str, ...] | None = None
-
-    @field_validator("stop", mode="before")
-    @classmethod
-    def _several(cls, value: object) -> object:
-        return (value,) if isinstance(value, str) else value
-
-    @field_validator("stop")
-    @classmethod
-    def _not_empty(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if value and not all(value):
-            raise ValueError("an empty text would end every answer")
-        return value
+    stop: StopStrings | None = None
 
     @field_validator("profile")
     @classmethod

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stic_eval.errors import UserError
+from stic_eval.profiles import StopStrings
 from stic_eval.registry import suggest
 
 if TYPE_CHECKING:
@@ -29,19 +30,7 @@ class Decoding(BaseModel):
     max_new_tokens: int | None = Field(None, ge=1)
     temperature: float | None = Field(None, ge=0, allow_inf_nan=False)
     top_p: float | None = Field(None, gt=0, le=1)
-    stop: tuple[str, ...] | None = None
-
-    @field_validator("stop", mode="before")
-    @classmethod
-    def _several(cls, value: object) -> object:
-        return (value,) if isinstance(value, str) else value
-
-    @field_validator("stop")
-    @classmethod
-    def _not_empty(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if value and not all(value):
-            raise ValueError("an empty text would end every answer")
-        return value
+    stop: StopStrings | None = None
 
 
 def with_options(benchmark: Benchmark, options: Mapping[str, Any]) -> Benchmark:
