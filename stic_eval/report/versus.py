@@ -109,7 +109,7 @@ def measure(a: Side, b: Side) -> Versus:
             notes.append(f"{a.columns[name].title}: left out, {_unpaired(runs[name])}.")
     found = {name: guards.untested(d, *runs[name]) for name, d in found.items()}
     average = guards.untested_average(average, found.values())
-    notes += [note for name in found if (note := _guarded(a.columns[name].title, *runs[name]))]
+    notes += [note for name in found if (note := guards.between(a.columns[name].title, *runs[name]))]
     tested = family.PValues(average.p, {name: d.p for name, d in found.items()} if len(found) > 1 else {})
     [adjusted] = family.corrected([tested]) if not average.lacks else [family.PValues(None, {})]
     scores = {name: [_scores(side, runs[name]) for side in runs[name]] for name in found}
@@ -134,12 +134,6 @@ def _variant(side: Side, runs: Mapping[str, Sequence[Sequence[Summary]]], at: in
     first = side.entries[0]
     own = {name: both[at] for name, both in runs.items()}
     return Variant(first.method, first.title, first.dar, side.seeds, own)
-
-
-def _guarded(title: str, a: Sequence[Summary], b: Sequence[Summary]) -> str:
-    """Which side's score says little, and why; empty if neither's."""
-    said = [f"{name}: {reason}" for name, one in (("A", a), ("B", b)) if (reason := guards.guard(one))]
-    return f"{title}: such scores cannot tell A and B apart ({'; '.join(said)})." if said else ""
 
 
 def _unpaired(both: Sequence[Sequence[Summary]]) -> str:
