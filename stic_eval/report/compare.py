@@ -83,7 +83,7 @@ class Difference:
 
     @property
     def unseen(self) -> float:
-        """How large a share of differing units `unmoved` leaves open, in percent: its upper 95 % bound.
+        """How large a share of differing clusters `unmoved` leaves open, in percent: its upper 95 % bound.
 
         Exact, of independent clusters: 100 (1 - 0.05^(1 / clusters)), some 300 / clusters (Hanley and
         Lippman-Hand 1983).

@@ -108,8 +108,18 @@ def untested_average(average: Difference, benchmarks: Iterable[Difference]) -> D
 
 def unmoved(differences: Sequence[Difference]) -> list[str]:
     """What benchmarks without a differing row leave open, by their number of rows; nothing without any."""
-    found = {d.clusters or d.n: d.unseen for d in differences if d.unmoved}
+    found = sorted({(d.clusters, d.n): bound(d) for d in differences if d.unmoved}.items())
     if not found:
         return []
-    parts = [f"{bound:.1f} points with {n} rows" for n, bound in sorted(found.items())]
-    return [f"= no row differs, which leaves room for a difference of up to {', '.join(parts)} (95 %)."]
+    parts = ", ".join(text for _, text in found)
+    return [f"= no row differs, which leaves room for differences in {parts} (95 %)."]
+
+
+def bound(d: Difference) -> str:
+    """How large a share may differ though none here does: of rows, or of clusters where rows lie in such.
+
+    Of clusters it is no bound in points, as those that differ may be large ones.
+    """
+    if 0 < d.clusters < d.n:
+        return f"up to {d.unseen:.1f} % of clusters like these {d.clusters:,}, of {d.n:,} rows"
+    return f"up to {d.unseen:.1f} % of rows like these {d.n:,}"

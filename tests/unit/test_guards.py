@@ -238,7 +238,7 @@ def test_no_interval_is_printed_where_no_row_differs_but_what_that_leaves_open()
     assert "| 30.0<br>+0.0<br>= |" in render.to_markdown(found)
     assert "[0.0, 0.0]" not in render.to_markdown(found) + html_table.to_html(found) + latex.to_latex(found)
     assert (
-        "= no row differs, which leaves room for a difference of up to 5.8 points with 50 rows (95 %)."
+        "= no row differs, which leaves room for differences in up to 5.8 % of rows like these 50 (95 %)."
         in found.notes
     )
     lines = [line for line in csv.DictReader(io.StringIO(render.to_csv(found))) if line["benchmark"] == "a"]
@@ -252,6 +252,20 @@ def test_the_bound_is_the_exact_one() -> None:
     found = table(summary(15, n=200), summary(15, n=200)).rows[1].cells["a"].difference
     assert found is not None
     assert (1 - found.unseen / 100) ** 200 == pytest.approx(0.05)
+
+
+def test_the_bound_of_rows_in_clusters_is_on_clusters() -> None:
+    """A share of clusters is no share of rows, let alone points: a cluster may hold half of the rows."""
+    shared = {f"{i}": f"{min(i, 23)}" for i in range(60)}
+    clustered = summary(15, n=60, clusters=shared)
+    found = table(clustered, clustered)
+    (note,) = [note for note in found.notes if note.startswith("= no row")]
+    assert note == (
+        "= no row differs, which leaves room for differences in up to 11.7 % of clusters like these 24, "
+        "of 60 rows (95 %)."
+    )
+    difference = found.rows[1].cells["a"].difference
+    assert difference is not None and (1 - difference.unseen / 100) ** 24 == pytest.approx(0.05)
 
 
 def test_compare_says_of_one_side_what_is_true_of_one(tmp_path: Path) -> None:
@@ -286,5 +300,6 @@ def test_compare_says_so_too(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         assert "[0.0, 0.0]" not in out
         if format_ in (Format.text, Format.md):
             assert (
-                "no row differs, which leaves room for a difference of up to 5.8 points with 50 rows" in out
+                "no row differs, which leaves room for differences in up to 5.8 % of rows like these 50"
+                in out
             )
