@@ -200,7 +200,7 @@ def _shared(scores: Scores) -> dict[str, Mapping[str, str]]:
     found: dict[str, Mapping[str, str]] = {}
     for entry in scores.entries:
         for name, summary in entry.summaries.items():
-            found.setdefault(name, dict(summary.clusters))
+            found.setdefault(name, dict(summary.clusters or {}))
     return {name: clusters for name, clusters in found.items() if clusters}
 
 
@@ -216,9 +216,9 @@ def _entry(entry: Entry, shared: Mapping[str, Mapping[str, str]]) -> dict[str, A
 
 
 def _with_clusters(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What scores.json holds, each summary with its clusters. Files of earlier versions have none."""
+    """What scores.json holds, each summary with its clusters; of files of earlier versions None."""
     shared = data.get("clusters")
-    shared = shared if isinstance(shared, dict) else {}
+    known, shared = isinstance(shared, dict), shared if isinstance(shared, dict) else {}
     entries = data.get("variants")
     for entry in entries if isinstance(entries, list) else []:
         if not isinstance(entry, dict):
@@ -227,8 +227,8 @@ def _with_clusters(data: Mapping[str, Any]) -> Mapping[str, Any]:
             entry.setdefault("has_adapter", True)  # earlier versions do not say so
         summaries = entry.get("summaries")
         for name, summary in (summaries if isinstance(summaries, dict) else {}).items():
-            if isinstance(summary, dict) and name in shared:
-                summary.setdefault("clusters", shared[name])
+            if isinstance(summary, dict):
+                summary.setdefault("clusters", shared.get(name, {}) if known else None)
     return {**data, "entries": entries}
 
 

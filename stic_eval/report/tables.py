@@ -355,7 +355,8 @@ def n_clusters(summary: Summary) -> int:
     """In how many clusters a benchmark's units lie."""
     if summary.resampled is not None:
         return summary.resampled.clusters
-    return summary.n - len(summary.clusters) + len(set(summary.clusters.values()))
+    shared = summary.clusters or {}
+    return summary.n - len(shared) + len(set(shared.values()))
 
 
 def _corrected(rows: Sequence[Row], averaged: Sequence[str]) -> tuple[tuple[Row, ...], int]:

@@ -119,7 +119,7 @@ def test_clusters_are_written_once_and_an_old_file_has_none(tmp_path: Path) -> N
     data = json.loads(text)
     del data["clusters"]
     (tmp_path / "scores.json").write_text(json.dumps(data))
-    assert runs.load(tmp_path).entries[0].summaries["signs"].clusters == {}
+    assert runs.load(tmp_path).entries[0].summaries["signs"].clusters is None
 
 
 def test_a_score_that_is_no_mean_of_its_rows_is_an_error_in_one_line(
@@ -198,6 +198,47 @@ def test_equal_clusters_are_drawn_as_one_however_many_there_are() -> None:
     assert part is not None and part.clusters == 3166
     distinct = np.unique(np.concatenate(part.pairs, axis=1).reshape(3166, -1), axis=0)
     assert len(distinct) <= 8
+
+
+def test_results_without_clusters_say_that_their_rows_are_taken_for_independent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Written by a version that knew none: nobody can tell whether rows share an image."""
+    entries = []
+    for name, right in (("baseline", 30), ("stic", 45)):
+        rows = [answered(str(i), "a" if i < right else "b", "a", [f"{i // 2}" * 12]) for i in range(60)]
+        entries.append(runs.Entry(name, name, name, False, None, {}, {"signs": conclude(rows)}))
+    runs.save(runs.Scores("r", [Column("signs", "Signs")], entries), tmp_path)
+    (tmp_path / "config.yaml").touch()
+
+    def said() -> tuple[str, str]:
+        assert invoke(["compare", str(tmp_path), "--format", "json"]) == 0
+        compared = capsys.readouterr().out
+        assert invoke(["table", str(tmp_path), "--format", "json"]) == 0
+        return compared, capsys.readouterr().out
+
+    note = "Signs: an earlier version evaluated it"
+    assert all(note not in text for text in said())
+    path = tmp_path / "scores.json"
+    data = json.loads(path.read_text())
+    del data["clusters"]
+    path.write_text(json.dumps(data))
+    assert all(note in text for text in said())
+    # It stays known once the file is written anew, and holds for the entries that are as old.
+    scores = runs.load(tmp_path)
+    runs.save(scores, tmp_path)
+    assert all(note in text for text in said())
+    scores.entries[1] = entries[1]
+    runs.save(scores, tmp_path)
+    assert all(note not in text for text in said()), "clusters of the same rows are known of one side"
+    # Rows that are known to share nothing are another thing than rows of which nothing is known.
+    alone = [
+        runs.Entry(e.folder, e.method, e.title, False, None, {}, {"signs": replace(s, clusters={})})
+        for e in entries
+        for s in e.summaries.values()
+    ]
+    runs.save(runs.Scores("r", [Column("signs", "Signs")], alone), tmp_path)
+    assert all(note not in text for text in said())
 
 
 # ---------------------------------------------------------------- a statistic of its own
