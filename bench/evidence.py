@@ -160,7 +160,7 @@ def _interval(d: Difference | None) -> str:
     if d is None:
         return ""
     if d.unmoved:
-        return f"no row differs (below {d.unseen:.1f})"
+        return f"no row differs ({guards.bound(d)} may)"
     return f"{points(d.delta, '+')} [{points(d.low)}, {points(d.high)}]"
 
 

@@ -151,7 +151,9 @@ def only(side: Side, units: Mapping[str, Collection[str]]) -> Side:
 
 def _only(summary: Summary, kept: Collection[str]) -> Summary:
     units = {unit: pair for unit, pair in summary.units.items() if unit in kept}
-    shared = {unit: cluster for unit, cluster in summary.clusters.items() if unit in kept}
+    shared = summary.clusters
+    if shared is not None:
+        shared = {unit: cluster for unit, cluster in shared.items() if unit in kept}
     return replace(summary, units=units, n=len(units), score=percent(units.values()), clusters=shared)
 
 

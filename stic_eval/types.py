@@ -231,7 +231,8 @@ class Summary:
         thoughtful: Answers that the model thought before.
         unclosed: Answers that are missing because the model was still thinking when it ended.
         clusters: Unit id -> cluster, of the units that share one with another unit: rows about one image are
-            not independent. A unit that is not named here is a cluster of its own.
+            not independent. A unit that is not named here is a cluster of its own. None: an earlier version
+            did not look for any.
         descriptions: How many different descriptions the rows were asked with; 0: with none.
         resampled: Of a benchmark that has its own statistic.
         constant: The answer that nearly all are (95 % of those that could be read) though targets differ, as
@@ -255,7 +256,7 @@ class Summary:
     otherwise: int = 0
     thoughtful: int = 0
     unclosed: int = 0
-    clusters: Mapping[str, str] = field(default_factory=dict)
+    clusters: Mapping[str, str] | None = field(default_factory=dict)
     descriptions: int = 0
     resampled: Resampled | None = None
     constant: str = ""

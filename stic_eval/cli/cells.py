@@ -115,6 +115,7 @@ def evaluations(grid: Grid, base: Session, cells: Sequence[Session]) -> list[Pla
             continue  # a cell without training or descriptions is the baseline itself
         folder = same.variant.folder if same is not None else variant.folder
         entry = runs.Entry(folder, method, title, variant.dar, variant.seed, settings=settings)
+        entry = replace(entry, has_adapter=variant.has_adapter)
         entry.stages[:] = provenance.recalled(session.trained(variant), stages.get(folder, []))
         for name, key in keys.items():
             old, summary = known.get((folder, name), ("", None))

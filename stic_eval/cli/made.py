@@ -166,8 +166,9 @@ def _planned(config: RunConfig) -> list[runs.Entry]:
         found = []
         for variant in session.variants:
             entry = runs.Entry(
-                variant.folder, variant.method.name, variant.method.title, variant.dar, variant.seed
-            )
+                variant.folder, variant.method.name, variant.method.title, variant.dar, variant.seed,
+                has_adapter=variant.has_adapter,
+            )  # fmt: skip
             entry.stages[:] = [
                 runs.Trained(stage.name, key, 0.0, stage.generations, stage.steps)
                 for stage, key in session.keyed(variant)

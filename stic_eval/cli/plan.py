@@ -50,6 +50,11 @@ class Variant:
     adapter: Path | None = None
 
     @property
+    def has_adapter(self) -> bool:
+        """Whether a trained adapter answers, wherever it was trained."""
+        return self.plan.adapter is not None or self.adapter is not None
+
+    @property
     def label(self) -> str:
         """For progress lines, e.g. `STIC + DaR, seed 1`."""
         dar = " + DaR" if self.dar else ""

@@ -216,7 +216,10 @@ class Session:
         todo: list[tuple[runs.Entry, Variant, Benchmark, str]] = []
         for variant in self.variants:
             method = variant.method
-            entry = runs.Entry(variant.folder, method.name, method.title, variant.dar, variant.seed)
+            entry = runs.Entry(
+                variant.folder, method.name, method.title, variant.dar, variant.seed,
+                has_adapter=variant.has_adapter,
+            )  # fmt: skip
             entries.append(entry)
             for benchmark in self.benchmarks:
                 key = self.evaluation_key(benchmark, variant)

@@ -201,7 +201,8 @@ def _paired(benchmark: Benchmark, records: Sequence[Record], summary: Summary) -
         raise RunError(
             f"{where}: its aggregate gives {summary.score:.2f}, its statistic {own:.2f}; both are its score"
         )
-    return replace(summary, resampled=clusters.resampled(benchmark, records, shared))
+    # The exact one: an aggregate may have rounded, which resamples have not.
+    return replace(summary, score=own, resampled=clusters.resampled(benchmark, records, shared))
 
 
 def _aggregated(benchmark: Benchmark, records: Sequence[Record]) -> Summary:

@@ -83,7 +83,7 @@ class Difference:
 
     @property
     def unseen(self) -> float:
-        """How large a share of differing units `unmoved` leaves open, in percent: its upper 95 % bound.
+        """How large a share of differing clusters `unmoved` leaves open, in percent: its upper 95 % bound.
 
         Exact, of independent clusters: 100 (1 - 0.05^(1 / clusters)), some 300 / clusters (Hanley and
         Lippman-Hand 1983).
@@ -232,7 +232,8 @@ def _own(runs: Sequence[Summary], base: int, method: int, better: float, worse: 
     """A benchmark with a statistic of its own: by the resamples that were drawn when it was evaluated.
 
     In place of clusters stand the pseudo-values of a delete-a-group jackknife, weighted by the groups' sizes
-    (Busing et al. 1999): exchanges need something that adds up.
+    (Busing et al. 1999): exchanges need something that adds up. They are centred on the score, without the
+    jackknife's correction of bias, which would multiply the rounding of a score by the number of groups.
     """
     found = [run.resampled for run in runs if run.resampled is not None]
     if len(found) < base + method or len({one.rows for one in found}) > 1 or not found[0].without:
@@ -243,7 +244,8 @@ def _own(runs: Sequence[Summary], base: int, method: int, better: float, worse: 
     scores = np.array([float(run.score or 0.0) for run in runs])
     without = np.array([one.without for one in found]).T / 100
     times = (total / sizes)[:, None]
-    values = (times * scores / 100 - (times - 1) * without) * sizes[:, None]
+    centre = np.average(without, axis=0, weights=total - sizes)
+    values = (scores / 100 + (times - 1) * (centre - without)) * sizes[:, None]
     table = np.stack([values, np.broadcast_to(sizes[:, None], values.shape)], axis=-1)
     a, b = table[:, :base], table[:, base:]
     draws = np.array([one.draws for one in found])

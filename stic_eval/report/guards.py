@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from stic_eval.report.tables import Column, Row
 
 SIGN = "¶"
+CEILING = "at the ceiling"
 LEAST = 20  # units: fewer may all be right, or wrong, by chance
 _ROUNDING = 0.05  # points
 _MOST = 0.5  # of the answers empty or cut, from which on it is said
@@ -28,12 +29,12 @@ def guard(summaries: Sequence[Summary]) -> str:
 def _of_one(summary: Summary) -> str:
     units = summary.units.values()
     if len(units) >= LEAST and all(weight == 1 and value >= 1 for value, weight in units):
-        return "at the ceiling"
+        return CEILING
     if summary.constant:
         return f"constant answer {summary.constant}"
     best, score = summary.best_constant, summary.score
-    if best is not None and score is not None and score <= best[1] + _ROUNDING:
-        return f"no better than always answering {best[0]}"
+    if best is not None and score is not None and abs(score - best[1]) <= _ROUNDING:
+        return f"what always answering {best[0]} scores"
     if len(units) >= LEAST and all(value <= 0 for value, _ in units):
         return "no row right"
     return ""
@@ -48,7 +49,10 @@ def notes(columns: Sequence[Column], averaged: Sequence[str], rows: Sequence[Row
     said = "; ".join(f"{titles[name]}: {', '.join(texts)}" for name, texts in found.items())
     inside = sum(name in averaged for name in found)
     average = f" The average holds {inside} such column{'' if inside == 1 else 's'}." if inside else ""
-    return [f"{SIGN} {said}: such scores cannot tell rows apart, and no claim is made of them.{average}"]
+    return [
+        f"{SIGN} {said}: such scores cannot tell rows apart, and a difference between two of them is not "
+        f"tested, except to the ceiling.{average}"
+    ]
 
 
 def reasons(name: str, rows: Sequence[Row]) -> list[str]:
@@ -79,7 +83,22 @@ def answers(column: str, rows: Sequence[Row]) -> list[str]:
 
 def untested(found: Difference, a: Sequence[Summary], b: Sequence[Summary]) -> Difference:
     """A difference without its test where neither side's score says anything."""
-    return replace(found, p=float("nan"), test="") if guard(a) and guard(b) else found
+    return replace(found, p=float("nan"), test="") if _inseparable(guard(a), guard(b)) else found
+
+
+def _inseparable(a: str, b: str) -> bool:
+    """Whether both sides say little, and not one of them because all of its rows are right."""
+    return bool(a and b) and (a == CEILING) == (b == CEILING)
+
+
+def between(title: str, a: Sequence[Summary], b: Sequence[Summary]) -> str:
+    """What a comparison of A and B says of their scores; empty where both may be taken as they are."""
+    said = {name: reason for name, one in (("A", a), ("B", b)) if (reason := guard(one))}
+    if _inseparable(said.get("A", ""), said.get("B", "")):
+        reasons_ = "; ".join(f"{name}: {reason}" for name, reason in said.items())
+        return f"{title}: such scores cannot tell A and B apart ({reasons_})."
+    parts = [f"{name}'s score says little by itself ({reason})" for name, reason in said.items()]
+    return f"{title}: {', '.join(parts)}." if parts else ""
 
 
 def untested_average(average: Difference, benchmarks: Iterable[Difference]) -> Difference:
@@ -89,8 +108,18 @@ def untested_average(average: Difference, benchmarks: Iterable[Difference]) -> D
 
 def unmoved(differences: Sequence[Difference]) -> list[str]:
     """What benchmarks without a differing row leave open, by their number of rows; nothing without any."""
-    found = {d.clusters or d.n: d.unseen for d in differences if d.unmoved}
+    found = sorted({(d.clusters, d.n): bound(d) for d in differences if d.unmoved}.items())
     if not found:
         return []
-    parts = [f"{bound:.1f} points with {n} rows" for n, bound in sorted(found.items())]
-    return [f"= no row differs, which leaves room for a difference of up to {', '.join(parts)} (95 %)."]
+    parts = ", ".join(text for _, text in found)
+    return [f"= no row differs, which leaves room for differences in {parts} (95 %)."]
+
+
+def bound(d: Difference) -> str:
+    """How large a share may differ though none here does: of rows, or of clusters where rows lie in such.
+
+    Of clusters it is no bound in points, as those that differ may be large ones.
+    """
+    if 0 < d.clusters < d.n:
+        return f"up to {d.unseen:.1f} % of clusters like these {d.clusters:,}, of {d.n:,} rows"
+    return f"up to {d.unseen:.1f} % of rows like these {d.n:,}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import stdev
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from stic_eval.report.compare import DESCRIPTION, N_RESAMPLES, SEED, SEEDS, UNMA
 if TYPE_CHECKING:
     from stic_eval.report.runs import Entry, TextCut
     from stic_eval.report.tables import Column, Line, Row
+    from stic_eval.types import Summary
 
 INCOMPLETE = "° incomplete: unscored rows or columns are left out, never counted as 0."
 _NAMED = 3  # of a grid that is under way
@@ -39,6 +40,15 @@ def describe(
     notes += guards.unmoved(
         [d for row in rows for column in columns if (d := row.cells[column.name].difference) is not None]
     )
+    notes += unclustered(
+        column.title
+        for column in columns
+        if any(
+            row.cells[column.name].difference is not None and line.reference is not None
+            and knows_no_clusters(line.reference.summaries[column.name], line.variant.summaries[column.name])
+            for row, line in zip(rows, lines, strict=True)
+        )
+    )  # fmt: skip
     notes += _average(columns, averaged)
     notes += guards.notes(columns, averaged, rows)
     if any(not cell.complete for row in rows for cell in row.cells.values()):
@@ -87,6 +97,23 @@ def training(entries: Sequence[Entry], images: str) -> list[str]:
         said += f"; {left_out:,} left out, as no answer was left of them" if left_out else ""
         notes.append(f"Text in training ({name}): {said}.")
     return notes
+
+
+def knows_no_clusters(*sides: Sequence[Summary]) -> bool:
+    """Whether nobody looked which rows of a comparison share an image, on either side."""
+    return all(run.clusters is None and run.resampled is None for runs in sides for run in runs)
+
+
+def unclustered(titles: Iterable[str]) -> list[str]:
+    """What it means for benchmarks that nobody looked for clusters; nothing without any."""
+    found = ", ".join(titles)
+    if not found:
+        return []
+    return [
+        f"{found}: an earlier version evaluated it, and did not look which rows share an image. All are "
+        "taken for independent: intervals may be too narrow, and p too small. To have it looked up, remove "
+        "scores.json and run it again; answers are kept."
+    ]
 
 
 def _average(columns: Sequence[Column], averaged: Sequence[str]) -> list[str]:

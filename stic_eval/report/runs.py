@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 ROOT = Path("results")
+_GIVEN = re.compile(r"adapter\d*")  # methods of `--adapter`
 _DEPTH = 3  # folders below it at which a run may lie, e.g. results/pocket/ablations/components
 
 
@@ -81,6 +83,7 @@ class Entry:
         summaries: Benchmark -> result.
         settings: Of an ablation: axis -> this cell's value. Empty in a run.
         stages: What its adapter was trained by, the first first; empty if it is not trained.
+        has_adapter: Whether a trained adapter answers: with no seed, one that was trained elsewhere.
     """
 
     folder: str
@@ -92,6 +95,7 @@ class Entry:
     summaries: dict[str, Summary] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     stages: list[Trained] = field(default_factory=list)
+    has_adapter: bool = False
 
 
 @dataclass
@@ -153,8 +157,9 @@ class Scores:
         }
         first = group[0]
         return tables.Variant(
-            first.method, first.title, first.dar, seeds, summaries, first.settings, self.model
-        )
+            first.method, first.title, first.dar, seeds, summaries, first.settings, self.model,
+            first.has_adapter,
+        )  # fmt: skip
 
     def unfinished(self) -> list[str]:
         """A note on what has not been evaluated yet; none if all has."""
@@ -195,7 +200,7 @@ def _shared(scores: Scores) -> dict[str, Mapping[str, str]]:
     found: dict[str, Mapping[str, str]] = {}
     for entry in scores.entries:
         for name, summary in entry.summaries.items():
-            found.setdefault(name, dict(summary.clusters))
+            found.setdefault(name, dict(summary.clusters or {}))
     return {name: clusters for name, clusters in found.items() if clusters}
 
 
@@ -211,15 +216,19 @@ def _entry(entry: Entry, shared: Mapping[str, Mapping[str, str]]) -> dict[str, A
 
 
 def _with_clusters(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What scores.json holds, each summary with its clusters. Files of earlier versions have none."""
+    """What scores.json holds, each summary with its clusters; of files of earlier versions None."""
     shared = data.get("clusters")
+    known, shared = isinstance(shared, dict), shared if isinstance(shared, dict) else {}
     entries = data.get("variants")
-    if isinstance(shared, dict) and isinstance(entries, list):
-        for entry in entries:
-            summaries = entry.get("summaries") if isinstance(entry, dict) else None
-            for name, summary in (summaries if isinstance(summaries, dict) else {}).items():
-                if isinstance(summary, dict) and name in shared:
-                    summary.setdefault("clusters", shared[name])
+    for entry in entries if isinstance(entries, list) else []:
+        if not isinstance(entry, dict):
+            continue
+        if _GIVEN.fullmatch(str(entry.get("method"))):
+            entry.setdefault("has_adapter", True)  # earlier versions do not say so
+        summaries = entry.get("summaries")
+        for name, summary in (summaries if isinstance(summaries, dict) else {}).items():
+            if isinstance(summary, dict):
+                summary.setdefault("clusters", shared.get(name, {}) if known else None)
     return {**data, "entries": entries}
 
 

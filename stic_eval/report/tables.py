@@ -49,6 +49,7 @@ class Variant:
         summaries: Benchmark -> one summary per seed (one in all for what is not trained).
         settings: Of an ablation's cell: axis -> value.
         model: What was evaluated; variants are compared with the baseline of their own model.
+        has_adapter: Whether a trained adapter answers.
     """
 
     method: str
@@ -58,6 +59,7 @@ class Variant:
     summaries: Mapping[str, Sequence[Summary]]
     settings: Mapping[str, Any] = field(default_factory=dict)
     model: str = ""
+    has_adapter: bool = False
 
     @property
     def name(self) -> str:
@@ -273,7 +275,8 @@ def check(title: str, summaries: Sequence[Summary], where: str = "") -> None:
 def lacking(base: Variant, method: Variant) -> str:
     """What a comparison of two variants has one of, of a kind that luck decides; see `Difference.lacks`."""
     sides = base, method
-    if any(len(side.seeds) == 1 for side in sides):
+    # An adapter without a seed was given, and is one training as well.
+    if any(len(side.seeds) == 1 or (side.has_adapter and not side.seeds) for side in sides):
         return SEED
 
     def blind(side: Variant) -> bool:
@@ -352,7 +355,8 @@ def n_clusters(summary: Summary) -> int:
     """In how many clusters a benchmark's units lie."""
     if summary.resampled is not None:
         return summary.resampled.clusters
-    return summary.n - len(summary.clusters) + len(set(summary.clusters.values()))
+    shared = summary.clusters or {}
+    return summary.n - len(shared) + len(set(shared.values()))
 
 
 def _corrected(rows: Sequence[Row], averaged: Sequence[str]) -> tuple[tuple[Row, ...], int]:

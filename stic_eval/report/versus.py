@@ -11,6 +11,7 @@ from stic_eval.errors import UserError
 from stic_eval.report import family, guards
 from stic_eval.report.compare import Difference, compare, percent
 from stic_eval.report.flips import same_rows
+from stic_eval.report.notes import knows_no_clusters, unclustered
 from stic_eval.report.sides import Side
 from stic_eval.report.tables import AVERAGE, Variant, check, lacking
 from stic_eval.types import Summary
@@ -109,7 +110,8 @@ def measure(a: Side, b: Side) -> Versus:
             notes.append(f"{a.columns[name].title}: left out, {_unpaired(runs[name])}.")
     found = {name: guards.untested(d, *runs[name]) for name, d in found.items()}
     average = guards.untested_average(average, found.values())
-    notes += [note for name in found if (note := _guarded(a.columns[name].title, *runs[name]))]
+    notes += unclustered(a.columns[name].title for name in found if knows_no_clusters(*runs[name]))
+    notes += [note for name in found if (note := guards.between(a.columns[name].title, *runs[name]))]
     tested = family.PValues(average.p, {name: d.p for name, d in found.items()} if len(found) > 1 else {})
     [adjusted] = family.corrected([tested]) if not average.lacks else [family.PValues(None, {})]
     scores = {name: [_scores(side, runs[name]) for side in runs[name]] for name in found}
@@ -133,13 +135,7 @@ def measure(a: Side, b: Side) -> Versus:
 def _variant(side: Side, runs: Mapping[str, Sequence[Sequence[Summary]]], at: int) -> Variant:
     first = side.entries[0]
     own = {name: both[at] for name, both in runs.items()}
-    return Variant(first.method, first.title, first.dar, side.seeds, own)
-
-
-def _guarded(title: str, a: Sequence[Summary], b: Sequence[Summary]) -> str:
-    """Which side's score says little, and why; empty if neither's."""
-    said = [f"{name}: {reason}" for name, one in (("A", a), ("B", b)) if (reason := guards.guard(one))]
-    return f"{title}: such scores cannot tell A and B apart ({'; '.join(said)})." if said else ""
+    return Variant(first.method, first.title, first.dar, side.seeds, own, has_adapter=first.has_adapter)
 
 
 def _unpaired(both: Sequence[Sequence[Summary]]) -> str:

@@ -69,6 +69,8 @@ def test_several_stand_side_by_side(own: Lab, adapters: tuple[Path, Path]) -> No
     both = ["--adapter", str(adapters[0]), "--adapter", str(adapters[1])]
     assert own.invoke(*argv_of(own, *both, "--no-dar", "-q", "--output", "both")).code == 0
     assert list(table(own.folder / "both")) == ["Baseline", "Adapter a", "Adapter b"]
+    rows = json.loads((own.folder / "both" / "table.json").read_text())["rows"][1:]
+    assert [row["cells"]["average"]["difference"]["lacks"] for row in rows] == ["seeds", "seeds"]
     alone = argv_of(own, "--adapter", adapters[1], "--no-dar", "-q", "--output", "alone")
     assert own.invoke(*alone).code == 0
     for benchmark in ("textvqa", "chartqa"):

@@ -149,6 +149,7 @@ def test_a_method_is_the_adapter_that_the_server_has_for_it(lab: Lab, tmp_path: 
     assert manifest["engine"] == ["openai", server.url, {"stic": "my-lora", "sft": "other-lora"}]
     scores = json.loads((folder(place) / "scores.json").read_text())
     assert [entry["seed"] for entry in scores["variants"]] == [None] * 3  # trained with nobody knows which
+    assert [entry["has_adapter"] for entry in scores["variants"]] == [False, True, True]
 
 
 def test_an_adapter_for_each_training_seed(lab: Lab, tmp_path: Path) -> None:

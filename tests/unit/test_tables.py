@@ -7,12 +7,13 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from stic_eval.errors import UserError
-from stic_eval.report import cells, html_table, notes, render, terminal
+from stic_eval.report import cells, html_table, notes, render, runs, sides, terminal, versus
 from stic_eval.report.family import holm
 from stic_eval.report.tables import AVERAGE, Column, Line, Table, Variant, assemble, build
 from stic_eval.types import Summary
@@ -214,6 +215,33 @@ def test_one_training_seed_gives_no_mark_and_says_what_would() -> None:
     several = build(columns, [row("baseline", (), 60), row("stic", (0, 1, 2), 140)])
     assert not any("§" in note for note in several.notes)
     assert all(cell.difference and cell.difference.mark == "**" for cell in several.rows[1].cells.values())
+
+
+def test_an_adapter_that_was_given_is_one_training(tmp_path: Path) -> None:
+    """Whoever trained it, and with whatever seed: another training may come out otherwise."""
+
+    def entry(method: str, right: int, **more: Any) -> runs.Entry:
+        return runs.Entry(method, method, method, False, None, summaries={"a": summary(right)}, **more)
+
+    def marks(scores: runs.Scores) -> list[str]:
+        return [
+            row.cells["a"].difference.mark for row in scores.table().rows[1:] if row.cells["a"].difference
+        ]
+
+    scores = runs.Scores("run", [Column("a", "A")], [], model="m")
+    scores.entries = [entry("baseline", 60), entry("adapter", 140, has_adapter=True), entry("asked", 140)]
+    runs.save(scores, tmp_path)
+    loaded = runs.load(tmp_path)
+    assert marks(loaded) == ["§", "**"]
+    assert any(note.startswith("§ one training seed") for note in loaded.table().notes)
+    found = versus.measure(*sides.choose(str(tmp_path), None, ["adapter"]))
+    assert found.average.difference.mark == "§"
+    # Files of earlier versions do not say it, but the name does.
+    data = json.loads((tmp_path / "scores.json").read_text())
+    for variant in data["variants"]:
+        del variant["has_adapter"]
+    (tmp_path / "scores.json").write_text(json.dumps(data))
+    assert marks(runs.load(tmp_path)) == ["§", "**"]
 
 
 def test_one_blind_description_gives_no_mark_unless_seeds_have_their_own() -> None:
