@@ -50,7 +50,9 @@ def split(text: str, tags: Sequence[Pair], answer_tags: Sequence[Pair] = (), ope
     """Tells what a model thinks from what it answers.
 
     A tag within the thinking is part of it, and the first closing tag ends it. One that closes nothing says
-    that all before it was thinking. Without any tag the text is the answer as it stands.
+    that all before it was thinking. An opening tag that nothing closes is thinking that was cut where the
+    text begins with it, or has thought before; in the middle of an answer it is spoken of. Without any tag
+    the text is the answer as it stands.
 
     Args:
         text: What a model has written.
@@ -72,6 +74,9 @@ def split(text: str, tags: Sequence[Pair], answer_tags: Sequence[Pair] = (), ope
             parts.append((True, before))
             closing = None
         elif own := [close for open_, close in tags if open_ == tag]:
+            first = not before.strip() or any(thought for thought, _ in parts)
+            if not first and not any(close in text[found.end() :] for close in own):
+                continue  # the answer speaks of tags
             parts.append((False, before))
             closing = own
         else:

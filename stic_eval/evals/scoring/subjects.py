@@ -207,7 +207,7 @@ def _without_landmark(clause: str, fact: str) -> str:
 
 
 def _without_neighbours(clause: str) -> str:
-    """Without what a place is next to: "at the top left, next to the ring", "left of the ring, at the top"."""
+    """Without what a place is next to: "at the top, next to the ring", "left of the ring, at the top"."""
     place = next((match for match in _WORD.finditer(clause) if match.lastgroup == "place"), None)
     if place is None:
         return clause
