@@ -117,7 +117,7 @@ def evaluate(
 
 
 def cut_thinking(answered: Sequence[Answered], finished: bool = False) -> list[Answered]:
-    """Answers, of which those without any tag are cut thinking where half of the others or more only close it.
+    """Answers, of which those without any tag are cut thinking where half of the others only close it.
 
     There the prompt has opened the thinking, and what does not close it is no answer, though it may read like
     one. Whoever has the prompt sees that in it; of a server's replies, and of answers in a file, this is how

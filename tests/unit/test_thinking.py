@@ -93,6 +93,17 @@ def test_texts_that_end_all_answers_are_put_beside_those_of_a_request() -> None:
     assert [request.generation.stop for request in model.asked] == [("all",), ("own", "all")]
 
 
+@pytest.mark.parametrize(
+    ("how", "answer", "thinking"), [(DEFAULT, "B", "one\n\ntwo"), (ThinkingConfig(tags=()), "<think>one", "")]
+)
+def test_texts_that_end_an_answer_are_looked_for_in_what_is_the_answer(
+    how: ThinkingConfig, answer: str, thinking: str
+) -> None:
+    model = Scripted(lambda request: "<think>one\n\ntwo</think>\n\nB")
+    ((_, found),) = ThinkingVLM(model.generate, "m", how, ("\n\n",)).generate([ask("?")])
+    assert (found.text, found.thinking, found.unclosed) == (answer, thinking, False)
+
+
 # ---------------------------------------------------------------- what the cache keeps
 
 
