@@ -167,7 +167,17 @@ class ThinkingConfig(BaseModel):
     @property
     def more_tags(self) -> tuple[Pair, ...]:
         """Tags that are no known ones."""
-        return tuple(p for p in (*self.tags, *self.answer_tags) if p not in (*THINKING, *ANSWER))
+        return (*self.more_thinking, *self.more_answer)
+
+    @property
+    def more_thinking(self) -> tuple[Pair, ...]:
+        """Tags of what is thought that are no known ones."""
+        return tuple(pair for pair in self.tags if pair not in (*THINKING, *ANSWER))
+
+    @property
+    def more_answer(self) -> tuple[Pair, ...]:
+        """Tags around answers that are no known ones."""
+        return tuple(pair for pair in self.answer_tags if pair not in (*THINKING, *ANSWER))
 
 
 def adapter_name(adapter: Path) -> str:

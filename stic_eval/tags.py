@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 Pair = tuple[str, str]
 
@@ -38,19 +38,24 @@ class Split:
         thinking: What stands between tags, without them.
         unclosed: Whether the text ends within the thinking: what there is of an answer is none.
         opened: Whether the text began within the thinking: a closing tag came first.
+        start: Where in the text the answer begins, behind the last of the thinking and white space; the
+            text's length where there is none.
     """
 
     answer: str
     thinking: str = ""
     unclosed: bool = False
     opened: bool = False
+    start: int = field(default=0, compare=False)
 
 
 def split(text: str, tags: Sequence[Pair], answer_tags: Sequence[Pair] = (), opened: bool = False) -> Split:
     """Tells what a model thinks from what it answers.
 
     A tag within the thinking is part of it, and the first closing tag ends it. One that closes nothing says
-    that all before it was thinking. Without any tag the text is the answer as it stands.
+    that all before it was thinking. An opening tag that nothing closes is thinking that was cut where the
+    text begins with it, or has thought before; in the middle of an answer it is spoken of. Without any tag
+    the text is the answer as it stands.
 
     Args:
         text: What a model has written.
@@ -72,6 +77,9 @@ def split(text: str, tags: Sequence[Pair], answer_tags: Sequence[Pair] = (), ope
             parts.append((True, before))
             closing = None
         elif own := [close for open_, close in tags if open_ == tag]:
+            first = not before.strip() or any(thought for thought, _ in parts)
+            if not first and not any(close in text[found.end() :] for close in own):
+                continue  # the answer speaks of tags
             parts.append((False, before))
             closing = own
         else:
@@ -83,7 +91,10 @@ def split(text: str, tags: Sequence[Pair], answer_tags: Sequence[Pair] = (), ope
     answer = "".join(part for thought, part in parts if not thought)
     thinking = "\n".join(part.strip() for thought, part in parts if thought and part.strip())
     answer = answer.strip() if len(parts) > 1 else answer  # without any tag as it stands
-    return Split(_unwrapped(answer, answer_tags), thinking, unclosed, stray or opened)
+    thought = any(thought for thought, _ in parts)
+    start = len(text) - len(text[at:].lstrip()) if thought else 0
+    start = len(text) if unclosed else start
+    return Split(_unwrapped(answer, answer_tags), thinking, unclosed, stray or opened, start)
 
 
 def _longest_first(tags: Sequence[Pair]) -> list[str]:

@@ -123,6 +123,7 @@ def score(
         typer.echo(f"{grader.requests} requests sent to judge {printable(grader.model)}", err=True)
     print_summary(chosen, summary, grading.grader_text(chosen, where, grader))
     _print_suspects(records)
+    _print_closing(answered, built.thinking.opened)
     _print_unscored(records)
     if summary.unscored:
         raise typer.Exit(3)
@@ -259,6 +260,19 @@ def _print_suspects(records: Sequence[Record]) -> None:
         reason = f"{first.id}: {first.judge['suspect']}" if first.judge else ""
         typer.echo(
             f"suspect: {len(found)} answers seem to speak to the judge (e.g. {printable(reason)})", err=True
+        )
+
+
+def _print_closing(answered: Sequence[runner.Answered], opened: bool) -> None:
+    """Says that some answers close a tag of thinking that they do not open, where that settles nothing."""
+    from stic_eval.evals import runner
+
+    closed, told = runner.closing([item.response for item in answered], finished=True)
+    if 0 < closed < told and not opened:
+        typer.echo(
+            f"thinking: {closed} of {told} answers only close a tag of thinking; if prompts opened it, the "
+            "others were cut: -o thinking.opened=true",
+            err=True,
         )
 
 

@@ -47,7 +47,8 @@ def model(config: RunConfig, name: str, known: bool) -> ServerModel:
     key = os.environ.get(variable, "").strip() if variable else None
     if key == "":
         raise UserError(f"--api-key-env {variable}: that environment variable is not set")
-    return ServerModel(_endpoint(config, name, key), known, config.conversation.system_prompt or "")
+    system = config.conversation.system_prompt or ""
+    return ServerModel(_endpoint(config, name, key), known, system, config.thinking.more_thinking)
 
 
 def check(config: RunConfig) -> None:

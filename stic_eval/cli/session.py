@@ -130,7 +130,8 @@ class Session:
                 attn=config.attn,
                 quantization=config.quantization,
                 gradient_checkpointing=config.gradient_checkpointing,
-                tags=config.thinking.more_tags,
+                tags=config.thinking.more_thinking,
+                answer_tags=config.thinking.more_answer,
                 profile=self.profile,
             )
         for adapter in config.adapters:

@@ -117,17 +117,18 @@ def evaluate(
 
 
 def cut_thinking(answered: Sequence[Answered], finished: bool = False) -> list[Answered]:
-    """Answers, of which those without any tag are cut thinking where others only close it.
+    """Answers, of which those without any tag are cut thinking where half of the others only close it.
 
     There the prompt has opened the thinking, and what does not close it is no answer, though it may read like
     one. Whoever has the prompt sees that in it; of a server's replies, and of answers in a file, this is how
-    it shows.
+    it shows. A single answer that speaks of such a tag shows nothing.
 
     Args:
         answered: All of one model's answers to a benchmark.
         finished: Nobody knows which answers have run into their bound: any of them may.
     """
-    if not any(item.response.opened and not item.response.unclosed for item in answered):
+    closed, told = closing([item.response for item in answered], finished)
+    if not closed or 2 * closed < told:
         return list(answered)
 
     def settled(item: Answered) -> Answered:
@@ -139,6 +140,21 @@ def cut_thinking(answered: Sequence[Answered], finished: bool = False) -> list[A
         return replace(item, response=response, verdict=Score(None, why=UNCLOSED))
 
     return [settled(item) for item in answered]
+
+
+def closing(responses: Sequence[Response], finished: bool = False) -> tuple[int, int]:
+    """How many answers only close a tag of thinking, and of how many that tell whether prompts open one.
+
+    Those tell nothing that are empty, that open their thinking themselves or had it told apart, and that ran
+    into their bound before they closed it.
+
+    Args:
+        responses: All of one model's to a benchmark.
+        finished: Nobody knows which have run into their bound.
+    """
+    closed = sum(found.opened and not found.unclosed for found in responses)
+    plain = [found for found in responses if found.text and not (found.opened or found.thinking)]
+    return closed, closed + sum(finished or found.finish_reason == "stop" for found in plain)
 
 
 def conclude(

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
 
-from stic_eval.tags import Pair
+from stic_eval.tags import THINKING, Pair, opening, split
 
 
 def cut(text: str, stop: Sequence[str]) -> str:
@@ -16,6 +16,23 @@ def cut(text: str, stop: Sequence[str]) -> str:
     return text
 
 
+def cut_answer(text: str, stop: Sequence[str], tags: Sequence[Pair] = THINKING, opened: str = "") -> str:
+    """A text up to the first of those that end an answer; what is thought before it may have them.
+
+    Args:
+        text: What a model has written.
+        stop: Texts that end its answer.
+        tags: Opening and closing tags of what it thinks.
+        opened: The opening tag that the prompt ends with; empty: none.
+    """
+    if not stop:
+        return text
+    # Whoever stops at a tag means it.
+    text = cut(text, [end for end in stop if any(tag in end for pair in tags for tag in pair)])
+    start = max(split(opened + text, tags).start - len(opened), 0)
+    return text[:start] + cut(text[start:], stop)
+
+
 class Detokenizer:
     """What tokens say.
 
@@ -23,12 +40,13 @@ class Detokenizer:
 
     Args:
         tokenizer: The model's.
-        tags: Of what is thought, and of answers.
+        tags: Of what is thought.
+        answer_tags: Of answers.
     """
 
-    def __init__(self, tokenizer: Any, tags: Sequence[Pair]) -> None:
-        self._tokenizer = tokenizer
-        names = {tag for pair in tags for tag in pair}
+    def __init__(self, tokenizer: Any, tags: Sequence[Pair], answer_tags: Sequence[Pair] = ()) -> None:
+        self._tokenizer, self._tags = tokenizer, tags
+        names = {tag for pair in (*tags, *answer_tags) for tag in pair}
         special = {int(i): str(token) for i, token in tokenizer.added_tokens_decoder.items() if token.special}
         self._kept = {
             i
@@ -48,12 +66,25 @@ class Detokenizer:
         )
         return text
 
-    def stops(self, tokens: Sequence[int], stop: Sequence[str]) -> bool:
+    def answer(self, tokens: Sequence[int], stop: Sequence[str], prompt: str = "") -> tuple[str, bool]:
+        """Tokens as text up to the first of those that end the answer, and whether there is one.
+
+        Args:
+            tokens: All of them.
+            stop: The texts.
+            prompt: What is answered, or the end of it.
+        """
+        said = self.text(tokens)
+        text = cut_answer(said, stop, self._tags, opening(prompt, self._tags))
+        return text, len(text) < len(said)
+
+    def stops(self, tokens: Sequence[int], stop: Sequence[str], prompt: str = "") -> bool:
         """Whether a text that ends the answer has just appeared: the last token completes it, or goes beyond.
 
         Args:
-            tokens: So far; none of these texts was there before the last token.
+            tokens: So far; in the answer none of these texts was there before the last token.
             stop: The texts.
+            prompt: What is answered, or the end of it.
         """
         if not stop:
             return False
@@ -66,14 +97,14 @@ class Detokenizer:
             if len(end) > most:
                 break
         said = self.text(end[::-1])
-        return any(text in said for text in stop)
+        # The end alone does not say whether it is thought.
+        return any(text in said for text in stop) and self.answer(tokens, stop, prompt)[1]
 
-    def ended(self, tokens: Sequence[int], stop: Sequence[str]) -> Sequence[int]:
+    def ended(self, tokens: Sequence[int], stop: Sequence[str], prompt: str = "") -> Sequence[int]:
         """Tokens up to the one that completes the first text that ends the answer; all, if there is none."""
 
         def there(count: int) -> bool:
-            said = self.text(tokens[:count])
-            return any(text in said for text in stop)
+            return self.answer(tokens[:count], stop, prompt)[1]
 
         if not stop or not there(len(tokens)):
             return tokens

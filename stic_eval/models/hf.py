@@ -60,6 +60,7 @@ class HFModel:
         quantization: Literal["4bit", "8bit"] | None = None,
         gradient_checkpointing: bool | None = None,
         tags: Sequence[Pair] = (),
+        answer_tags: Sequence[Pair] = (),
         profile: ConversationProfile | None = None,
     ) -> HFModel:
         """Loads a model and its processor.
@@ -76,8 +77,9 @@ class HFModel:
             attn: Implementation of attention, as transformers names it; None is its choice.
             quantization: Packs the weights by bitsandbytes.
             gradient_checkpointing: While training; None goes by device and size.
-            tags: More tags of what it may think or answer in: where they are special tokens, or the end of a
-                prompt, its answers have them nevertheless.
+            tags: More tags of what it may think: where they are special tokens, or the end of a prompt, its
+                answers have them nevertheless.
+            answer_tags: More such around answers.
             profile: How it is asked; None: as the checkpoint's own processor has it.
 
         Raises:
@@ -97,6 +99,7 @@ class HFModel:
                 quantization=quantization,
                 gradient_checkpointing=gradient_checkpointing,
                 tags=tags,
+                answer_tags=answer_tags,
                 profile=profile,
             )
         )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stic_eval.errors import RunError, UserError
 from stic_eval.models import memory
-from stic_eval.models.detokenize import Detokenizer, cut
+from stic_eval.models.detokenize import Detokenizer
 from stic_eval.models.fingerprint import local_model, model_fingerprint
 from stic_eval.models.kept import BoundedStore, PrefixStore
 from stic_eval.models.memory import Packed, free_bytes
@@ -100,12 +100,11 @@ class Loaded:
         Args:
             tokens: Ids, the end token included if there was one.
             seconds: That it took.
-            stop: Texts that end it.
+            stop: Texts that end it, behind what is thought.
             prompt: What it answers, or the end of it.
         """
-        said = self.detokenizer.text(tokens)
-        text = cut(said, stop)
-        ended = tokens[-1] in self.ends or len(text) < len(said)
+        text, stopped = self.detokenizer.answer(tokens, stop, prompt)
+        ended = tokens[-1] in self.ends or stopped
         return Response(
             opening(prompt, self.tags) + text.strip(), len(tokens), "stop" if ended else "length", seconds
         )
@@ -129,6 +128,7 @@ def load(
     quantization: Packed | None = None,
     gradient_checkpointing: bool | None = None,
     tags: Sequence[Pair] = (),
+    answer_tags: Sequence[Pair] = (),
     profile: ConversationProfile | None = None,
 ) -> Loaded:
     """Loads a model and its processor; see `HFModel.load`."""
@@ -174,7 +174,7 @@ def load(
     if ends is None:
         raise UserError(f"--model {model}: says nowhere which token ends an answer (eos_token_id)")
     ends = sorted({int(end) for end in (ends if isinstance(ends, list) else [ends])})
-    tags = (*THINKING, *ANSWER, *tags)
+    tags, answer_tags = (*THINKING, *tags), (*ANSWER, *answer_tags)
     # Decoding is what a request says, not the penalties and temperatures that a checkpoint brings.
     base.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=tokenizer.pad_token_id)
     return Loaded(
@@ -188,8 +188,8 @@ def load(
         batch_size=_batch_size(where) if batch_size == "auto" else batch_size,
         ends=frozenset(ends),
         control=control_tokens(processor),
-        detokenizer=Detokenizer(tokenizer, tags),
-        tags=tags,
+        detokenizer=Detokenizer(tokenizer, tags, answer_tags),
+        tags=(*tags, *answer_tags),
         batch_size_given=batch_size != "auto",
         reuse=reuse,
         gradient_checkpointing=gradient_checkpointing,

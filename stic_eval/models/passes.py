@@ -228,5 +228,5 @@ class Passes:
                 row.tokens.append(token)
                 how = row.prompt.request.generation
                 over = len(row.tokens) >= how.max_new_tokens or token in self._loaded.ends
-                row.done = over or self._loaded.detokenizer.stops(row.tokens, how.stop)
+                row.done = over or self._loaded.detokenizer.stops(row.tokens, how.stop, row.prompt.text)
         return tokens

@@ -108,7 +108,10 @@ def _answered(loaded: Loaded, adapter: Path | None, key: str, batch: Sequence[_A
             if not all(by_token[: len(tokens)]):
                 raise not_finite(loaded, asked.request)
         stop = batch[0].request.generation.stop
-        return [list(loaded.detokenizer.ended(row, stop)) for row in rows]
+        return [
+            list(loaded.detokenizer.ended(row, stop, asked.prompt))
+            for asked, row in zip(batch, rows, strict=True)
+        ]
     # Outside of the handler, which keeps the failed attempt's tensors alive.
     loaded.prefixes.clear()
     release(loaded.device)
@@ -160,7 +163,8 @@ def generated(
     width = inputs["input_ids"].shape[1]
 
     def stopped(ids: torch.Tensor, scores: Any, **how: Any) -> torch.Tensor:
-        found = [loaded.detokenizer.stops(row, first.stop) for row in ids[:, width:].tolist()]
+        rows = zip(batch, ids[:, width:].tolist(), strict=True)
+        found = [loaded.detokenizer.stops(row, first.stop, asked.prompt) for asked, row in rows]
         return torch.tensor(found, device=ids.device)
 
     criteria = StoppingCriteriaList([stopped] if first.stop else [])

@@ -8,9 +8,10 @@ from typing import Any
 
 from stic_eval.errors import UserError
 from stic_eval.models.api import Chat, Client, Endpoint, Failure, Reply
-from stic_eval.models.detokenize import cut
+from stic_eval.models.detokenize import cut_answer
 from stic_eval.models.encoded import encoded, media_type
 from stic_eval.store import content_key
+from stic_eval.tags import THINKING, Pair
 from stic_eval.types import Request, Response
 
 # So many requests that fail, with none that is answered, and the server is not to be had.
@@ -32,6 +33,7 @@ class ServerModel:
         endpoint: The server, the model's name there, and how patiently it is asked.
         known: The model has answered before, so that what fails is the request's own trouble.
         system_prompt: Sent as the first message of conversations that have no system turn; empty: none.
+        tags: More tags of what it may think, in which nothing is looked for that ends an answer.
 
     Attributes:
         fingerprint: Of address, name and system prompt.
@@ -40,8 +42,15 @@ class ServerModel:
         UserError: The address is none, or the key is no header value.
     """
 
-    def __init__(self, endpoint: Endpoint, known: bool = False, system_prompt: str = "") -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        known: bool = False,
+        system_prompt: str = "",
+        tags: Sequence[Pair] = (),
+    ) -> None:
         self.endpoint, self._known, self._system = endpoint, known, system_prompt
+        self._tags = (*THINKING, *tags)
         self.fingerprint = server_fingerprint(endpoint.base_url, endpoint.model, system_prompt)
         self._client = Client(endpoint)
 
@@ -59,7 +68,9 @@ class ServerModel:
             self._client = Client(self.endpoint)
         client, failed, why = self._client, 0, ""
         bound = max(_HOPELESS, 2 * self.endpoint.concurrency)
-        for request, response in client.stream(requests, lambda r: _answer(client, r, self._system)):
+        for request, response in client.stream(
+            requests, lambda r: _answer(client, r, self._system, self._tags)
+        ):
             if response.why is not None:
                 failed, why = failed + 1, response.why
                 if failed >= bound and not (self._known or client.served):
@@ -72,7 +83,7 @@ class ServerModel:
             )
 
 
-def _answer(client: Client, request: Request, system: str) -> Response:
+def _answer(client: Client, request: Request, system: str, tags: Sequence[Pair]) -> Response:
     """Asks one request; runs in a thread of the client."""
     how = request.generation
     greedy = how.temperature <= 0
@@ -88,14 +99,14 @@ def _answer(client: Client, request: Request, system: str) -> Response:
         reply = client.ask(chat)
     except Failure as failure:
         return Response("", 0, "failed", why=str(failure))
-    return _response(reply, how.stop)
+    return _response(reply, how.stop, tags)
 
 
-def _response(reply: Reply, stop: Sequence[str]) -> Response:
+def _response(reply: Reply, stop: Sequence[str], tags: Sequence[Pair]) -> Response:
     if reply.finish_reason == "content_filter":  # what is left of the text is not what the model said
         return Response("", 0, "failed", reply.seconds, why="cut by the server's content filter")
     finish: Any = "length" if reply.finish_reason == "length" else "stop"
-    text = cut(reply.text, stop).strip()  # some servers leave in what ended it
+    text = cut_answer(reply.text, stop, tags).strip()  # some servers leave in what ended it
     return Response(text, reply.n_tokens, finish, reply.seconds, thinking=reply.thinking.strip())
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
+from stic_eval.models.detokenize import cut
 from stic_eval.settings import ThinkingConfig
 from stic_eval.tags import split
 from stic_eval.types import Request, Response
@@ -34,7 +35,11 @@ class ThinkingVLM:
         """Yields every request with its response, as they come."""
         room, stop = self._how.max_new_tokens, self._stop
         for request, response in self._write(_more(request, room, stop) for request in requests):
-            yield _less(request, room, stop), answered(response, self._how)
+            found = answered(response, self._how)
+            # By these tags more of it may be the answer than whoever wrote it knows.
+            text = cut(found.text, request.generation.stop)
+            found = found if text == found.text else replace(found, text=text.strip())
+            yield _less(request, room, stop), found
 
 
 def _more(request: Request, room: int, stop: tuple[str, ...]) -> Request:

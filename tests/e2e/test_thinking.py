@@ -231,6 +231,20 @@ def test_score_leaves_out_what_was_cut(tmp_path: Path, capsys: pytest.CaptureFix
     assert (code, data["unscored"], data["score"]) == (3, 1, None)
 
 
+def test_score_says_that_some_answers_close_a_tag_that_they_do_not_open(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    some = [{"response": "so</think>B"}, *[{"response": "B"}] * 3]
+    code, data = score(tmp_path, answers=some)
+    assert (code, data["score"], data["unscored"]) == (0, 100.0, 0)
+    said = capsys.readouterr().err
+    assert "1 of 4 answers only close a tag of thinking" in said and "-o thinking.opened=true" in said
+    score(tmp_path, "-o", "thinking.opened=true", answers=some)
+    assert "only close a tag" not in capsys.readouterr().err
+    score(tmp_path, answers=some[:2])
+    assert "only close a tag" not in capsys.readouterr().err, "those without any are unscored already"
+
+
 def test_records_of_a_run_are_scored_as_they_were(lab: Lab, tmp_path: Path) -> None:
     place = lab.at(tmp_path)
     replies = [

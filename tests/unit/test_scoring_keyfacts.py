@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stic_eval.evals.judge import rule_score, unjudged
 from stic_eval.evals.scoring.keyfacts import Fact, named_facts, names, parse_facts
+from stic_eval.pocket.questions import questions
+from stic_eval.pocket.tasks import _CAPABILITIES, _OPEN
+from stic_eval.pocket.world import sample_spec
 
 
 def test_parse_facts() -> None:
@@ -134,10 +139,93 @@ def test_the_share_of_facts_counts_and_any_alternative_does() -> None:
         ("The sign is at the top.", "top<OF>sign", True),
         ("The red ring is at the top.", "top<OF>sign", False),
         ("The sign is at the top or at the bottom.", "top<OF>sign", False),
+        # What is counted has its size, too.
+        ("There are 2 large objects.", "2<OF>small objects", False),
+        ("There are 2 small objects.", "2<OF>small objects", True),
+        ("There are 2 large objects.", "2<OF>objects", False),
+        ("There are 3 blue objects, 2 of them small.", "2<OF>blue objects", False),
+        ("There are 3 blue objects, 2 of them small.", "3<OF>blue objects", True),
+        ("There are 3 blue objects, 2 of them are at the left.", "2<OF>blue objects", False),
+        ("There are 5 objects, 3 of them at the left.", "3<OF>objects", False),
+        ("There are 3 red objects and 2 blue objects.", "2<OF>blue objects", True),
+        ("There are 3 red objects and 2 blue objects.", "3<OF>blue objects", False),
+        ("There are 3 red and 2 blue objects.", "2<OF>blue objects", True),
+        ("There are 3 red and 2 blue objects.", "3<OF>red objects", True),
+        ("There are 3 red objects and 2 blue objects.", "2<OF>objects", False),
+        ("There are 2 blue objects. 3 objects are left.", "3<OF>blue objects", True),
+        ("There are 2 blue objects. 3 objects are left.", "2<OF>blue objects", False),
+        ("There are 5 objects, 2 of them blue, so 3 are left.", "3<OF>blue objects", True),
+        ("There are 5 objects, 2 of them blue, so 3 are left.", "5<OF>blue objects", False),
+        # A size is a fact of a thing, and no stranger where something else is asked.
+        ("The blue star is small.", "small<OF>blue star", True),
+        ("The red ring is small.", "small<OF>blue star", False),
+        ("The blue star is small or large.", "small<OF>blue star", False),
+        ("The small blue star is at the left. The blue star is at the top.", "top<OF>blue star", False),
+        # A pronoun stands for what was named before it.
+        ("The red circle is there. It is at the top left.", "top left<OF>blue star", False),
+        ("The blue star is there. It is at the top left.", "top left<OF>blue star", True),
+        ("A day scene. It is at the top left.", "top left<OF>blue star", True),
+        ("The sign is large, and is at the top left.", "top left<OF>blue star", False),
+        ("There is a ring. It is green.", "green<OF>star", False),
+        ("There is a star at the top. It is green.", "green<OF>star", True),
+        ("It is at the top and it is at the left.", "top<OF>blue star", False),
+        # What is next to a place does not hold the place.
+        ("The blue star is at the top left, next to the red square.", "top left<OF>blue star", True),
+        ("The blue star is at the top left above the sign.", "top left<OF>blue star", True),
+        ("The red square is at the top left, next to the blue star.", "top left<OF>blue star", False),
+        ("The red square is next to the blue star, at the top left.", "top left<OF>blue star", False),
+        ("The blue star is next to the red square at the top left.", "top left<OF>blue star", False),
+        ("The blue star is left of the red ring, at the top.", "top<OF>blue star", True),
+        ("The blue star is to the left of the large red ring.", "left<OF>blue star", False),
+        ("The blue star is at the left of the picture.", "left<OF>blue star", True),
+        # One statement after another.
+        ("The red ring is at the top and the blue star is at the left.", "left<OF>blue star", True),
+        ("The red ring is at the top and the blue star is at the left.", "top<OF>blue star", False),
+        ("There is a red ring at the top and a blue star at the left.", "left<OF>blue star", True),
+        ("There is a red ring and a blue star at the top.", "red ring<OF>top", False),
+        ("The star is green and red.", "green<OF>star", False),
+        ("The star is green and the ring is red.", "green<OF>star", True),
+        ("The star is green and the ring is red.", "red<OF>star", False),
+        ("The value of red is 5 and the value of blue is 7.", "5<OF>value of red", True),
+        ("The value of red is 5 and the value of blue is 7.", "7<OF>value of red", False),
+        ("Red is 5 and blue is 7, so the sum is 12.", "12<OF>sum of red and blue", True),
+        ("Red is 5 while blue is 7.", "7<OF>value of red", False),
+        ("The value of red and blue is 5 and 7.", "5<OF>value of red", False),
+        ("The highest is orange with 5 and the lowest is red with 2.", "orange<OF>highest", True),
+        ("The highest is orange with 5 and the lowest is red with 2.", "red<OF>highest", False),
+        # The relation that was asked for.
+        ("The red ring is to the right of the blue star.", "red ring<OF>left of the blue star", False),
+        ("The red ring is above the blue star.", "red ring<OF>left of the blue star", False),
+        ("The red ring is to the left of it.", "red ring<OF>left of the blue star", True),
+        (
+            "The red ring is left of the blue star. The green ring is left of the blue star.",
+            "red ring<OF>left of the blue star",
+            False,
+        ),
     ],
 )
 def test_a_fact_is_one_of_its_subject(answer: str, fact: str, said: bool) -> None:
     assert bool(named_facts(answer, parse_facts(fact))) is said
+
+
+def test_every_kind_of_question_has_right_and_wrong_answers() -> None:
+    seen = set()
+    for seed in range(400):
+        spec = sample_spec(random.Random(seed))
+        for question in questions(spec, random.Random(seed)):
+            if not question.subject:
+                continue
+            seen.add(question.kind)
+            facts = parse_facts(f"{question.answer}<OF>{question.subject}")
+            assert named_facts(question.sentence, facts), question
+            assert named_facts(question.answer, facts), question
+            for wrong in question.wrong:
+                # The last one is what is said: "The value of red is 5", "There are 5 objects".
+                head, _, tail = question.sentence.rpartition(question.answer)
+                if question.kind in ("highest", "lowest", "at", "left", "count", "remain"):
+                    head, _, tail = question.sentence.partition(question.answer)
+                assert not named_facts(f"{head}{wrong}{tail}", facts), (question, wrong)
+    assert seen >= {*_OPEN, *_CAPABILITIES} - {"sign", "setting"}
 
 
 def test_what_only_a_judge_can_grade_is_unscored() -> None:

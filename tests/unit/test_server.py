@@ -96,6 +96,7 @@ def test_greedy_decoding_has_no_seed_and_no_nucleus() -> None:
         (says("half a", finish="content_filter"), "", "failed"),
         (says("x", finish="tool_calls"), "x", "stop"),
         (says("x \nUSER: y"), "x", "stop"),  # a server that leaves in what ended it
+        (says("<think>USER: y</think>x USER: y"), "<think>USER: y</think>x", "stop"),
     ],
 )
 def test_how_a_reply_ended(reply: Answer, text: str, finish: str) -> None:

@@ -10,11 +10,12 @@ import pytest
 
 from stic_eval.images import scan_images
 from stic_eval.models.cached import CachedVLM
-from stic_eval.models.detokenize import cut
+from stic_eval.models.detokenize import cut, cut_answer
 from stic_eval.models.fake import FakeVLM
 from stic_eval.models.hf import HFModel
 from stic_eval.store import ResponseStore, request_key
 from stic_eval.types import Generation, ImageRef, Request
+from tests.conftest import CHAT_TEMPLATE
 from tests.questions import QUESTIONS, request
 
 LONG = 40
@@ -98,6 +99,64 @@ def test_a_character_of_several_bytes_ends_an_answer(tiny_vlm: Path, tmp_path: P
     assert loaded.detokenizer.text(tokens[: seen[0]]) == "so ◁/think▷"
     assert list(loaded.detokenizer.ended(tokens, ("◁/think▷",))) == tokens[: seen[0]]
     assert list(loaded.detokenizer.ended(tokens, ("nowhere",))) == tokens
+
+
+THOUGHTFUL = "<think>one\n\ntwo</think>\n\nB\n\nC"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [("", THOUGHTFUL), ("ASSISTANT: <think>\n", THOUGHTFUL.removeprefix("<think>"))],
+)
+def test_what_ends_an_answer_is_looked_for_behind_the_thinking(
+    tiny_vlm: Path, prompt: str, said: str
+) -> None:
+    loaded: Any = HFModel.load(str(tiny_vlm), device="cpu")._loaded
+    tokens = loaded.processor.tokenizer(said, add_special_tokens=False)["input_ids"]
+    stop, shorter = ("\n\n",), said.removesuffix("C")
+    seen = [n for n in range(1, len(tokens) + 1) if loaded.detokenizer.stops(tokens[:n], stop, prompt)]
+    assert loaded.detokenizer.text(tokens[: seen[0]]) == shorter
+    assert loaded.detokenizer.text(loaded.detokenizer.ended(tokens, stop, prompt)) == shorter
+    response = loaded.response(tokens, 0.0, stop, prompt)
+    assert (response.text, response.finish_reason) == ("<think>one\n\ntwo</think>\n\nB", "stop")
+    thought = tokens[: len(tokens) // 2]
+    assert loaded.response(thought, 0.0, stop, prompt).finish_reason == "length"
+
+
+@pytest.mark.parametrize("way", ["generate", "one_by_one"])
+def test_a_model_whose_prompt_opens_the_thinking_is_not_stopped_in_it(
+    tiny_vlm: Path, tmp_path: Path, images: list[ImageRef], way: str
+) -> None:
+    folder = Path(shutil.copytree(tiny_vlm, tmp_path / "vlm"))
+    template = folder / "chat_template.jinja"
+    whole = request("What?", images[0], Generation(LONG))
+    found = {}
+    for opened in (False, True):
+        if opened:
+            template.write_text(CHAT_TEMPLATE.replace("ASSISTANT:{%", "ASSISTANT:<think>\n{%"))
+        model = HFModel.load(str(folder), device="cpu")
+        ((_, answer),) = getattr(model, way)([whole])
+        stop = in_the_middle(answer.text.removeprefix("<think>"), 2)
+        assert stop is not None
+        own = request("What?", images[0], Generation(LONG, stop=(stop,)))
+        ((_, ended),) = getattr(model, way)([own])
+        found[opened] = (ended.text == answer.text, ended.n_tokens < answer.n_tokens)
+    assert found == {False: (False, True), True: (True, False)}
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("one\n\ntwo", "one"),
+        (THOUGHTFUL, THOUGHTFUL.removesuffix("\n\nC")),
+        ("<think>one\n\ntwo", "<think>one\n\ntwo"),
+        ("one\n\ntwo</think>B\n\nC", "one\n\ntwo</think>B"),
+        ("The tag <think> is odd.\n\nB", "The tag <think> is odd."),
+    ],
+)
+def test_the_answer_alone_is_cut(text: str, left: str) -> None:
+    assert cut_answer(text, ("\n\n",)) == left
+    assert cut_answer(text, ()) == text
 
 
 def test_special_tokens_that_are_tags_are_part_of_an_answer_and_others_are_not(

@@ -37,6 +37,10 @@ GOLDEN = {
     # cut
     "<think>The user asks which option. A or B": Split("", "The user asks which option. A or B", True),
     "<think>first</think>B<think>or rather": Split("", "first\nB\nor rather", True),
+    # a tag that is spoken of is no thinking, for nothing closes it and the text has begun with its answer
+    "The HTML tag <think> is odd. Answer: B": Split("The HTML tag <think> is odd. Answer: B"),
+    "See <think>, then [THINK]so[/THINK]B": Split("See <think>, then B", "so"),
+    "\n<think>\nA or": Split("", "A or", True),
     # an answer that is cut is an answer
     "<think>Hm.</think><answer>The bar is 1": Split("The bar is 1", "Hm."),
     # several blocks, nested ones, tags that are spoken of
@@ -78,6 +82,7 @@ def test_a_prompt_that_does_not(prompt: str) -> None:
 plain = st.text(max_size=30).filter(lambda text: not any(tag in text for tag in TAGS))
 # Words of no tag, so that parts put side by side make none.
 words = st.text("abc \n", min_size=1, max_size=12)
+opening_tags = [open_ for open_, _ in THINKING]
 
 
 @given(plain)
@@ -101,7 +106,9 @@ def test_whatever_comes_no_tag_of_thinking_is_left_and_no_cut_answer_is_one(
     parts: list[str], opened: bool
 ) -> None:
     found = split("".join(parts), THINKING, ANSWER, opened)
-    assert not any(tag in found.answer for pair in THINKING for tag in pair)
+    left = [tag for pair in THINKING for tag in pair if tag in found.answer]
+    # None but an opening one behind the beginning of an answer, which nothing closes.
+    assert all(tag in opening_tags and not found.answer.startswith(tag) for tag in left)
     if found.unclosed:
         assert found.answer == ""
     if opened and not any(tag in parts for pair in THINKING for tag in pair):

@@ -93,6 +93,17 @@ def test_texts_that_end_all_answers_are_put_beside_those_of_a_request() -> None:
     assert [request.generation.stop for request in model.asked] == [("all",), ("own", "all")]
 
 
+@pytest.mark.parametrize(
+    ("how", "answer", "thinking"), [(DEFAULT, "B", "one\n\ntwo"), (ThinkingConfig(tags=()), "<think>one", "")]
+)
+def test_texts_that_end_an_answer_are_looked_for_in_what_is_the_answer(
+    how: ThinkingConfig, answer: str, thinking: str
+) -> None:
+    model = Scripted(lambda request: "<think>one\n\ntwo</think>\n\nB")
+    ((_, found),) = ThinkingVLM(model.generate, "m", how, ("\n\n",)).generate([ask("?")])
+    assert (found.text, found.thinking, found.unclosed) == (answer, thinking, False)
+
+
 # ---------------------------------------------------------------- what the cache keeps
 
 
@@ -187,6 +198,40 @@ def test_where_answers_only_close_a_tag_those_without_any_are_cut_if_they_ran_in
     assert (records[1].response, records[1].score, summary.unclosed) == ("B perhaps", 0.0, 0)
     records, summary = evaluated(tmp_path, by_number("C", cut, "B", "so</think>B"), opened=True)
     assert summary.unclosed == 3, "whoever says that prompts open the tag is taken at their word"
+
+
+def in_a_file(*texts: str) -> list[runner.Answered]:
+    """Answers to rows, as they are read from a file: where one was cut, nobody knows."""
+    found = []
+    for number, text in enumerate(texts):
+        sample = Sample(str(number), (PICTURE,), f"question {number}", "B")
+        response = answered(text)
+        found.append(runner.Answered(sample, response, BENCHMARK.score(sample, response.text)))
+    return runner.cut_thinking(found, finished=True)
+
+
+def test_one_answer_that_speaks_of_a_closing_tag_does_not_unscore_the_others() -> None:
+    found = in_a_file("It ends with </think> as it should. B", *["B"] * 999)
+    assert [item.verdict.value for item in found[1:]] == [1.0] * 999
+    assert not any(item.response.unclosed for item in found)
+    assert runner.closing([item.response for item in found], finished=True) == (1, 1000)
+
+
+@pytest.mark.parametrize(("closers", "others", "cut"), [(1, 1, 1), (4, 5, 0), (5, 4, 4), (1, 0, 0)])
+def test_answers_without_tags_are_cut_where_at_least_half_close_one(
+    closers: int, others: int, cut: int
+) -> None:
+    # Empty answers, and thinking that has both of its tags, say nothing about how prompts end.
+    found = in_a_file(*["so</think>B"] * closers, *["B"] * others, "", "<think>so</think>B", "<think>so")
+    assert sum(item.response.unclosed for item in found) == cut + 1
+
+
+def test_at_a_server_answers_that_ran_into_their_bound_do_not_count_among_the_others(tmp_path: Path) -> None:
+    cut = Response("B perhaps", 6, "length")
+    records, _ = evaluated(tmp_path, by_number("so</think>B", cut, cut, cut))
+    assert [record.score for record in records] == [1.0, None, None, None]
+    records, _ = evaluated(tmp_path, by_number("so</think>B", cut, "C", "C"))
+    assert [record.score for record in records] == [1.0, 0.0, 0.0, 0.0]
 
 
 def test_a_description_is_the_answer_without_the_thinking(tmp_path: Path) -> None:
