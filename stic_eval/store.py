@@ -395,6 +395,21 @@ class StageStore:
         moved(work, folder, files)
         return folder
 
+    def made_of(self, keys: Iterable[str]) -> dict[str, str]:
+        """Content key -> name, of finished stages that were made of these, directly or not; not of these."""
+        found, names, needs = set(keys), {}, {}
+        for path in self.root.glob("*/manifest.json"):
+            try:
+                manifest = json.loads(path.read_bytes())
+                key = str(manifest["key"])
+                names[key], needs[key] = str(manifest["name"]), set(manifest["needs"].values())
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                continue
+        before = set(found)
+        while more := {key for key, of in needs.items() if key not in found and of & found}:
+            found |= more
+        return {key: names[key] for key in found - before}
+
     def discard(self, name: str, key: str) -> None:
         """Forgets a stage, finished or not."""
         for folder in (self.folder(name, key), self.root / f"{name}-{key[:16]}.work"):

@@ -16,6 +16,7 @@ from stic_eval.ablate import pool
 from stic_eval.ablate.view import Board, Line, View, kind_of
 from stic_eval.cli import asking, cells, grading, inputs, machine, plan, provenance, serving
 from stic_eval.cli.progress import Reporter
+from stic_eval.cli.untrained import discard_untrained
 from stic_eval.errors import RunError, UserError
 from stic_eval.models.fingerprint import local_model
 from stic_eval.report import render, runs
@@ -75,6 +76,8 @@ def run(
             base.clear()
             for session in sessions:
                 session.use_cache(base.cache)
+        if not dry_run:
+            discard_untrained([base, *sessions])
         planned = cells.evaluations(grid, base, sessions)
         todo = cells.tasks(grid, planned)
         work = _seconds(base, planned, {ident: line for ident, (_, line) in todo.items()})
