@@ -111,7 +111,7 @@ def run(
     except KeyboardInterrupt:
         interrupted = True
     base.keep_curves(scores.entries)
-    scores.notes += training(scores.entries, grid.base.training.images)
+    scores.notes += training(scores.entries)
     summaries = [summary for entry in scores.entries for summary in entry.summaries.values()]
     scores.notes += asking.thinking(summaries, grid.base.thinking) + asking.rounding(summaries, base.dtype)
     scores.notes += provenance.undated((stage for e in scores.entries for stage in e.stages), base.stages)

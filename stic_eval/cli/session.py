@@ -447,7 +447,7 @@ class Session:
 
     def _save(self, entries: Sequence[runs.Entry]) -> runs.Scores:
         notes = serving.notes(self.config, self.variants, self.dtype) + asking.notes(self.profile)
-        notes += training(entries, self.config.training.images)
+        notes += training(entries)
         summaries = [summary for entry in entries for summary in entry.summaries.values()]
         notes += asking.thinking(summaries, self.config.thinking) + asking.rounding(summaries, self.dtype)
         notes += provenance.undated((stage for entry in entries for stage in entry.stages), self.stages)

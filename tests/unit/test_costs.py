@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -173,3 +174,14 @@ def test_a_table_of_methods_has_the_note_once() -> None:
     assert [note for note in table.notes if "Training cost" in note] == notes(
         [scores(entry("csr", PAIRS, DPO))]
     )
+
+
+def test_a_grid_says_which_of_its_trainings_saw_single_tiles() -> None:
+    from stic_eval.report.notes import training
+
+    tile = replace(DPO, key="c" * 64, images="single_tile")
+    assert training([entry("stic", PAIRS, DPO)]) == []
+    (all_of_them,) = training([entry("stic", PAIRS, tile)])
+    assert all_of_them.startswith("Trained on images padded to a square")
+    (some,) = training([entry("stic", PAIRS, tile), entry("sft", DPO)])
+    assert some.startswith("Rows with training.images=single_tile were trained on images padded to a square")
