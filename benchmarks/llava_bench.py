@@ -234,6 +234,7 @@ def vary(options: Options) -> Benchmark:
     """The benchmark under a protocol."""
     lmms = options.protocol == "lmms"
     who = "lmms-eval" if lmms else "LLaVA-1.5"
+    end = ", the answer ending before `ASSISTANT:`" if lmms else ""
     return Benchmark(
         name="llava_bench",
         title="LLaVA-Bench",
@@ -249,7 +250,7 @@ def vary(options: Options) -> Benchmark:
         generation=Generation(max_new_tokens=4096 if lmms else 1024, stop=("ASSISTANT:",) if lmms else ()),
         score=score,
         aggregate=summarize,
-        protocol=f"{who}: bare question; the judge's points relative to the reference answer's",
+        protocol=f"{who}: bare question{end}; the judge's points relative to the reference answer's",
         variant=options.protocol,
         options=Options,
         vary=vary,

@@ -213,6 +213,7 @@ def vary(options: Options) -> Benchmark:
         if lmms
         else "LLaVA-1.5: hint, question, options"
     )
+    end = ", the answer ending before `ASSISTANT:`" if lmms else ""
     return Benchmark(
         name="mmbench",
         title="MMBench",
@@ -229,7 +230,7 @@ def vary(options: Options) -> Benchmark:
         generation=Generation(max_new_tokens=1024, stop=("ASSISTANT:",) if lmms else ()),
         score=score,
         aggregate=summarize if vanilla else aggregate,
-        protocol=f"{prompt}, letter asked for; {options.evaluation} accuracy, unread is wrong",
+        protocol=f"{prompt}, letter asked for{end}; {options.evaluation} accuracy, unread is wrong",
         variant=f"{options.protocol}, vanilla" if vanilla else options.protocol,
         options=Options,
         vary=vary,

@@ -212,7 +212,8 @@ def vary(options: Options) -> Benchmark:
         score=score,
         aggregate=summarize,
         protocol=(
-            f"{'lmms-eval' if lmms else 'LLaVA-1.5'}: question {tokens}, short answer asked for; VQA accuracy"
+            f"{'lmms-eval' if lmms else 'LLaVA-1.5'}: question {tokens}, short answer asked for"
+            f"{', ending before `ASSISTANT:`' if lmms else ''}; VQA accuracy"
         ),
         variant=options.protocol + changed,
         options=Options,

@@ -290,6 +290,12 @@ class ResponseStore:
 # ---------------------------------------------------------------- stages
 
 
+def _changed(folder: Path, manifest: Mapping[str, Any]) -> Path | None:
+    """The first file of a stage whose content is not what its manifest has; one without a digest is none."""
+    file = changed(folder, {file: manifest["sha256"].get(file, "") for file in manifest["files"]})
+    return None if file is None else folder / file
+
+
 class StageStore:
     """Finished stages by content key, each a folder `<name>-<first 16 digits of its key>`.
 
@@ -311,13 +317,17 @@ class StageStore:
 
         By names and sizes alone: good for a plan. What is to be used is asked of `sound`.
         """
+        return None if self._manifest(name, key) is None else self.folder(name, key)
+
+    def _manifest(self, name: str, key: str) -> dict[str, Any] | None:
+        """A finished stage's manifest, if its files are there in the sizes that it has of them."""
         folder = self.folder(name, key)
         try:
-            manifest = json.loads((folder / "manifest.json").read_bytes())
+            manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_bytes())
             sizes = {file: (folder / file).stat().st_size for file in manifest["files"]}
-        except (OSError, ValueError, KeyError, TypeError):
+            return manifest if manifest.get("key") == key and sizes == manifest["files"] else None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
-        return folder if manifest.get("key") == key and sizes == manifest["files"] else None
 
     def sound(self, name: str, key: str, tell: Callable[[str], None]) -> Path | None:
         """The finished folder, if the content of its files is what was written; None: make it anew.
@@ -330,30 +340,32 @@ class StageStore:
             key: Its content key.
             tell: Says, once, what is wrong with it, or that its digests are taken only now.
         """
-        folder, which = self.done(name, key), f"stage {name} ({key[:16]})"
-        if folder is None:
+        folder, which = self.folder(name, key), f"stage {name} ({key[:16]})"
+        manifest = self._manifest(name, key)  # read once: another process may put a new folder in its place
+        if manifest is None:
             return None
-        if (file := self.damaged(name, key)) is not None:
-            self._say(tell, f"{which}: {file} is not what was written there; the stage is made anew")
+        if isinstance(manifest.get("sha256"), dict):
+            if (file := _changed(folder, manifest)) is not None:
+                self._say(tell, f"{which}: {file} is not what was written there; the stage is made anew")
+                return None
+            return folder
+        self._say(tell, f"{which}: was kept without digests of its files; they are taken now")
+        try:
+            taken = digests(folder, manifest["files"])
+        except OSError:
             return None
-        manifest = json.loads((folder / "manifest.json").read_bytes())
-        if not isinstance(manifest.get("sha256"), dict):
-            self._say(tell, f"{which}: was kept without digests of its files; they are taken now")
-            manifest |= {"sha256": digests(folder, manifest["files"]), "sha256_taken": "at first use"}
-            with suppress(UserError):  # a cache that may only be read is used as it is
-                atomic_write(folder / "manifest.json", json.dumps(manifest, indent=2, sort_keys=True))
+        manifest |= {"sha256": taken, "sha256_taken": "at first use"}
+        with suppress(UserError):  # a cache that may only be read is used as it is
+            atomic_write(folder / "manifest.json", json.dumps(manifest, indent=2, sort_keys=True))
         return folder
 
     def damaged(self, name: str, key: str) -> Path | None:
         """The first file of a finished stage whose content is not what was written; None: none is known."""
         folder = self.folder(name, key)
         try:
-            manifest = json.loads((folder / "manifest.json").read_bytes())
-            recorded = {file: manifest["sha256"].get(file, "") for file in manifest["files"]}
+            return _changed(folder, json.loads((folder / "manifest.json").read_bytes()))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
-        file = changed(folder, recorded)
-        return None if file is None else folder / file
 
     def _say(self, tell: Callable[[str], None], line: str) -> None:
         if line not in self._said:
@@ -394,6 +406,21 @@ class StageStore:
         os.replace(work, folder)
         moved(work, folder, files)
         return folder
+
+    def made_of(self, keys: Iterable[str]) -> dict[str, str]:
+        """Content key -> name, of finished stages that were made of these, directly or not; not of these."""
+        found, names, needs = set(keys), {}, {}
+        for path in self.root.glob("*/manifest.json"):
+            try:
+                manifest = json.loads(path.read_bytes())
+                key = str(manifest["key"])
+                names[key], needs[key] = str(manifest["name"]), set(manifest["needs"].values())
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                continue
+        before = set(found)
+        while more := {key for key, of in needs.items() if key not in found and of & found}:
+            found |= more
+        return {key: names[key] for key in found - before}
 
     def discard(self, name: str, key: str) -> None:
         """Forgets a stage, finished or not."""

@@ -16,6 +16,7 @@ from stic_eval.ablate import pool
 from stic_eval.ablate.view import Board, Line, View, kind_of
 from stic_eval.cli import asking, cells, grading, inputs, machine, plan, provenance, serving
 from stic_eval.cli.progress import Reporter
+from stic_eval.cli.untrained import discard_untrained
 from stic_eval.errors import RunError, UserError
 from stic_eval.models.fingerprint import local_model
 from stic_eval.report import render, runs
@@ -75,6 +76,8 @@ def run(
             base.clear()
             for session in sessions:
                 session.use_cache(base.cache)
+        if not dry_run:
+            discard_untrained([base, *sessions])
         planned = cells.evaluations(grid, base, sessions)
         todo = cells.tasks(grid, planned)
         work = _seconds(base, planned, {ident: line for ident, (_, line) in todo.items()})
@@ -108,7 +111,7 @@ def run(
     except KeyboardInterrupt:
         interrupted = True
     base.keep_curves(scores.entries)
-    scores.notes += training(scores.entries, grid.base.training.images)
+    scores.notes += training(scores.entries)
     summaries = [summary for entry in scores.entries for summary in entry.summaries.values()]
     scores.notes += asking.thinking(summaries, grid.base.thinking) + asking.rounding(summaries, base.dtype)
     scores.notes += provenance.undated((stage for e in scores.entries for stage in e.stages), base.stages)

@@ -247,11 +247,13 @@ def evaluation_key(
 
 
 def _rows_key(where: str, benchmark: Benchmark) -> Any:
+    from stic_eval.evals.hub import is_commit
     from stic_eval.evals.sources import is_pocket, local_path
 
     if where == "hub":
         source = benchmark.source
-        return ["hub", [[at.path, at.revision] for at in source.ids], source.name, source.split]
+        at = {i.revision if is_commit(i.revision) else f"{i.revision} of {i.path}" for i in source.ids}
+        return ["hub", sorted(at), source.name, source.split]
     if is_pocket(where):
         from stic_eval import pocket
 

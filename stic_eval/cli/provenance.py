@@ -31,10 +31,10 @@ def trained(keyed: Sequence[tuple[Stage, str]], store: StageStore) -> list[Train
     from stic_eval.selftrain.spent import spent
 
     there = [store.done(stage.name, key) is not None for stage, key in keyed]
-    found = [
-        Trained(**asdict(one), cut=_cut(store.folder(one.name, one.key) / "cuts.json"))
-        for one in spent(keyed, store)
-    ]
+    found = []
+    for one in spent(keyed, store):
+        folder = store.folder(one.name, one.key)
+        found.append(Trained(**asdict(one), cut=_cut(folder / "cuts.json"), images=_shown(folder)))
     return [one for one, done in zip(found, there, strict=True) if done or there[-1]]
 
 
@@ -75,6 +75,15 @@ def _cut(path: Path) -> TextCut | None:
     found = json.loads(path.read_bytes())
     numbers = {name: int(found[name]) for name in ("max_length", "rows", "cut_rows", "cut_tokens")}
     return TextCut(**numbers, left_out=len(found["left_out"]))
+
+
+def _shown(folder: Path) -> str:
+    """How a stage was shown images in training, by its manifest."""
+    try:
+        params = json.loads((folder / "manifest.json").read_bytes())["params"]
+        return str(params.get("training_images", "as_generated"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return "as_generated"
 
 
 def keep_curves(stages: Iterable[Trained], store: StageStore, folder: Path) -> None:

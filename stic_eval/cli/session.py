@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from stic_eval import registry
 from stic_eval.cli import asking, grading, inputs, machine, plan, provenance, serving
+from stic_eval.cli.untrained import discard_untrained
 from stic_eval.errors import RunError, UserError
 from stic_eval.models.tile import check_single_tile
 from stic_eval.report import render, runs, tables
@@ -210,6 +211,7 @@ class Session:
         What an earlier run of the same configuration has finished is read, not computed: with all
         of it there, neither the model nor torch is loaded.
         """
+        discard_untrained([self])
         before = self.before()
         known = before.known()
         old_stages = {entry.folder: entry.stages for entry in before.entries}
@@ -449,7 +451,7 @@ class Session:
 
     def _save(self, entries: Sequence[runs.Entry]) -> runs.Scores:
         notes = serving.notes(self.config, self.variants, self.dtype) + asking.notes(self.profile)
-        notes += training(entries, self.config.training.images)
+        notes += training(entries)
         summaries = [summary for entry in entries for summary in entry.summaries.values()]
         notes += asking.thinking(summaries, self.config.thinking) + asking.rounding(summaries, self.dtype)
         notes += provenance.undated((stage for entry in entries for stage in entry.stages), self.stages)

@@ -82,7 +82,10 @@ def train(
 
         print_plan(built, evaluate=False, fresh=not resume)
         return
+    from stic_eval.cli.untrained import discard_untrained
+
     with session(built, fresh=not resume, verbose=verbose, quiet=quiet) as current:
+        discard_untrained([current])
         adapters = {v.label: current.train(v) for v in current.variants if v.plan.adapter and not v.dar}
         skipped = current.skipped()
     for label, folder in adapters.items():

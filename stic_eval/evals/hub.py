@@ -58,10 +58,11 @@ def _is_usable(at: HubId) -> bool:
     """Whether a copy in the local cache is what the hub has: of a commit always, of a branch when offline."""
     from huggingface_hub import is_offline_mode
 
-    return is_offline_mode() or _is_commit(at.revision)
+    return is_offline_mode() or is_commit(at.revision)
 
 
-def _is_commit(revision: str) -> bool:
+def is_commit(revision: str) -> bool:
+    """Whether a revision is a commit, which is the same under each id and for ever."""
     return len(revision) == _COMMIT and set(revision) <= set("0123456789abcdef")
 
 
@@ -120,7 +121,7 @@ def _fetched(hub: HubData, at: HubId) -> Path | Dataset:
 def _resolved(at: HubId, found: Path | Dataset) -> HubId:
     """The id with the commit that its branch or tag comes to, where that is known."""
     # <cache>/datasets--x--y/snapshots/<commit>
-    commit = found.name if isinstance(found, Path) and _is_commit(found.name) else at.revision
+    commit = found.name if isinstance(found, Path) and is_commit(found.name) else at.revision
     return HubId(at.path, commit)
 
 

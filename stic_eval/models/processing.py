@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from stic_eval.errors import UserError
 from stic_eval.images import square
+from stic_eval.profiles import SHIPPED, ConversationProfile
 from stic_eval.registry import suggest
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-    from stic_eval.profiles import ConversationProfile
 
 # Those of LLaVA-1.5 and its kin, one tile an image: CLIP's passes over `do_pad`, which published
 # configurations of LLaVA have, and LLaVA's own pads as we do.
@@ -25,6 +24,7 @@ _ONE_TILE = ("CLIPImageProcessor", "LlavaImageProcessor")
 # Sizes of pictures that an argument has to change: wide, tall, square, tiny, large.
 _SIZES = ((96, 64), (64, 150), (50, 50), (20, 14), (1500, 1100))
 _MOST_PIXELS = 1 << 24  # of a picture that is made to try a bound on pixels
+_NOTHING = ConversationProfile()
 
 
 def apply(processor: Any, profile: ConversationProfile) -> None:
@@ -49,7 +49,10 @@ def apply(processor: Any, profile: ConversationProfile) -> None:
                 "--system-prompt: the model's chat template writes none; give --chat-template too"
             )
     for name, value in sorted(profile.processor.items(), key=lambda item: item[0] == "do_pad"):
-        processor.image_processor = _with_argument(processor.image_processor, name, value)
+        shipped = SHIPPED.get(profile.name, _NOTHING).processor
+        processor.image_processor = _with_argument(
+            processor.image_processor, name, value, expected=name in shipped
+        )
 
 
 # ---------------------------------------------------------------- text
@@ -93,17 +96,29 @@ def _written(processor: Any) -> str:
 # ---------------------------------------------------------------- pixels
 
 
-def _with_argument(images: Any, name: str, value: Any) -> Any:
+def _with_argument(images: Any, name: str, value: Any, expected: bool = False) -> Any:
     """An image processor with one argument.
+
+    Args:
+        images: The processor; of one tile an image it is changed in place by `do_pad`.
+        name: The argument.
+        value: Its value.
+        expected: Whether a shipped profile has the argument. Then `do_pad` may be what the checkpoint does
+            already, or take back what the profile would do.
 
     Raises:
         UserError: It knows no such argument, or its pixels stay as they are.
     """
     kind = type(images).__name__
     flag = f"-o processor.{name}={json.dumps(value)}"
+    same = f"{flag}: changes no pixel: {kind} passes over it, or has it so already; leave it out"
     if name == "do_pad" and kind.removesuffix("Pil").removesuffix("Fast") in _ONE_TILE:
+        before = [_pixels(images, size) for size in _SIZES]
         images.do_pad = False
-        return _padded(images) if value else images
+        images = _padded(images) if value else images
+        if not expected and before == [_pixels(images, size) for size in _SIZES]:
+            raise UserError(same)
+        return images
     known = [str(known) for known in getattr(images, "_valid_kwargs_names", ())]
     if known and name not in known:
         raise UserError(f"{flag}: {kind} takes no {name}{suggest(name, known)}")
@@ -114,9 +129,7 @@ def _with_argument(images: Any, name: str, value: Any) -> Any:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"{flag}: {kind}: {first}") from error
     if not differs:
-        raise UserError(
-            f"{flag}: changes no pixel: {kind} passes over it, or has it so already; leave it out"
-        )
+        raise UserError(same)
     return changed
 
 

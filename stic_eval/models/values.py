@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,39 @@ def check_adapter_values(adapter: Path, where: str) -> None:
     _sound.add(content)
 
 
+def learned_nothing(adapter: Path, starts: Iterable[Path]) -> bool:
+    """Whether a LoRA changes nothing, or is one of those that it may have gone on from.
+
+    Args:
+        adapter: PEFT folder. Of one that is missing or no LoRA nothing is known: False.
+        starts: Such folders; a file may hold fewer bits than what went on from it.
+    """
+    weights = adapter / "adapter_model.safetensors"
+    if not weights.is_file():
+        return False
+    factors = [values for name, values in _tensors(weights) if ".lora_B." in name]
+    if not factors:
+        return False
+    if not any(_numbers(part).any() for values in factors for part in _parts(values)):
+        return True
+    return any(_same(weights, start / "adapter_model.safetensors") for start in starts)
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two files hold the same numbers under the same names."""
+    if not other.is_file():
+        return False
+    ours, theirs = dict(_tensors(one)), dict(_tensors(other))
+    return ours.keys() == theirs.keys() and all(
+        values.size == theirs[name].size
+        and all(
+            np.array_equal(_numbers(part), _numbers(part_there))
+            for part, part_there in zip(_parts(values), _parts(theirs[name]), strict=True)
+        )
+        for name, values in ours.items()
+    )
+
+
 def _wrong_scale(config: Path) -> str | None:
     """What is wrong with the numbers that updates are multiplied by; None: nothing."""
     try:
@@ -87,12 +120,21 @@ def _tensors(path: Path) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
 
 def _wrong(numbers: np.ndarray[Any, Any]) -> str | None:
     """What of a tensor no adapter has; None: nothing."""
-    for start in range(0, numbers.size, _CHUNK):
-        part = numbers[start : start + _CHUNK]
-        if part.dtype == np.uint16:
-            part = (part.astype(np.uint32) << 16).view(np.float32)
+    for part in _parts(numbers):
+        values = _numbers(part)
         # The comparison is False for NaN.
-        bad = part[~(np.abs(part) <= LARGEST)]
+        bad = values[~(np.abs(values) <= LARGEST)]
         if bad.size:
             return _said(float(bad[0]))
     return None
+
+
+def _parts(numbers: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:
+    """A tensor in pieces that fit into memory."""
+    for start in range(0, numbers.size, _CHUNK):
+        yield numbers[start : start + _CHUNK]
+
+
+def _numbers(part: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Numbers as they lie in a file as such to compute with."""
+    return (part.astype(np.uint32) << 16).view(np.float32) if part.dtype == np.uint16 else part

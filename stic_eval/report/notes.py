@@ -71,19 +71,25 @@ def unfinished(done: Mapping[str, int], total: int) -> list[str]:
     return [f"unfinished: {more}{', '.join(parts[:_NAMED])}."]
 
 
-def training(entries: Sequence[Entry], images: str) -> list[str]:
+def training(entries: Sequence[Entry]) -> list[str]:
     """How images were shown in training, where that departs, and what of the text was cut.
 
     Args:
         entries: Variants, with the stages of their adapters.
-        images: `training.images` of the run.
     """
     stages = {stage.key: stage for entry in entries for stage in entry.stages}.values()
     notes = []
-    if images == "single_tile" and stages:
+    shown = {any(stage.images == "single_tile" for stage in e.stages) for e in entries if e.stages}
+    if True in shown:
+        how = "images padded to a square and resized to one tile"
         notes.append(
-            "Trained on images padded to a square and resized to one tile (training.images=single_tile), as "
-            "LLaVA's and STIC's released code does; asked about images as the model's processor gives them."
+            (
+                f"Rows with training.images=single_tile were trained on {how}"
+                if False in shown
+                else f"Trained on {how} (training.images=single_tile)"
+            )
+            + ", as LLaVA's and STIC's released code does; asked about images as the model's processor gives "
+            "them."
         )
     cuts: dict[tuple[str, int], list[TextCut]] = {}
     for stage in stages:

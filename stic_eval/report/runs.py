@@ -57,6 +57,7 @@ class Trained:
         scored: Given answers whose likelihood was asked for.
         known: Whether the cost is known; if not, the numbers are 0.
         cut: What a limit on text has cut; None: nothing.
+        images: How it was shown images in training (`training.images`).
     """
 
     name: str
@@ -67,6 +68,7 @@ class Trained:
     scored: int = 0
     known: bool = True
     cut: TextCut | None = None
+    images: str = "as_generated"
 
 
 @dataclass(frozen=True)

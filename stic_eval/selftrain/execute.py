@@ -47,7 +47,8 @@ def stage_key(
         seed: The run's.
         known: Keys that were computed before with the same other arguments, by the stages' identity; a
             stage may be needed along many paths.
-        thinking: How what the model thinks is told from its answers; in keys where it is not the default.
+        thinking: How what the model thinks is told from its answers; in keys where it is not the default, of
+            stages that ask the model. Of one that is no part of this program nobody knows whether it does.
 
     Raises:
         TypeError: A parameter has no content key (it is no JSON value).
@@ -68,7 +69,7 @@ def stage_key(
     content |= _departure(stage, data)
     if code := foreign(stage.run, *stage.code):
         content["code"] = code
-    if thinking.changed:
+    if thinking.changed and (stage.generations or code):
         content["thinking"] = thinking.changed
     known[id(stage)] = content_key(content)
     return known[id(stage)]

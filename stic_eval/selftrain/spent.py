@@ -52,8 +52,11 @@ def spent(keyed: Sequence[tuple[Stage, str]], store: StageStore) -> list[Spent]:
         folder = store.done(stage.name, key)
         if folder is None:
             continue
-        manifest = json.loads((folder / "manifest.json").read_bytes())
-        own[key] = _own(stage, key, folder, manifest)
+        try:
+            manifest = json.loads((folder / "manifest.json").read_bytes())
+            own[key] = _own(stage, key, folder, manifest)
+        except OSError:  # taken away by another process, meanwhile
+            continue
         for record in manifest.get("came_from", ()):
             if record.get("known"):
                 repeated[record["key"]] = Spent(**record)

@@ -34,7 +34,8 @@ __all__ = [
 ]  # fmt: skip
 
 # Limits of fine-tuning that cut nothing, whatever they count; in version 1 they counted images. 1,024 is the
-# embedded model's, whose rows have at most some 300 tokens with their image.
+# embedded model's, whose rows have at most some 300 tokens with their image. Where it once cut all answers
+# of another model's rows away, training taught nothing: such a stage is found by its adapter, not by its key.
 _NEVER_REACHED = (None, 1024)
 
 Infusion = Literal["own", "none", "shuffled"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -205,8 +206,6 @@ def test_large_weights_that_an_adapter_may_have_are_no_fault(own: Lab, tmp_path:
 
 def test_an_adapter_of_a_stage_without_numbers_is_refused(copied: Lab, finished: Finished) -> None:
     """One that an earlier version has trained and kept, its digest and all."""
-    import hashlib
-
     (last,) = copied.done("infused_sft")
     named = set_first(np.nan)(last / "adapter")
     manifest = json.loads((last / "manifest.json").read_text())
@@ -221,6 +220,67 @@ def test_an_adapter_of_a_stage_without_numbers_is_refused(copied: Lab, finished:
     for merge in ((), ("--merge",)):
         done = copied.invoke("export", "adapter", "run", "--output", "exported", *merge)
         assert (done.code, named in done.err) == (2, True), done.err
+
+
+# ---------------------------------------------------------------- training that earlier versions kept
+
+
+def kept(stage: Path, weights: dict[str, Any]) -> None:
+    """Puts other weights into a finished stage, as if they were what was written there."""
+    path = stage / "adapter" / WEIGHTS
+    save_file(weights, path, {"format": "pt"})
+    manifest = json.loads((stage / "manifest.json").read_text())
+    manifest["files"][f"adapter/{WEIGHTS}"] = path.stat().st_size
+    manifest["sha256"][f"adapter/{WEIGHTS}"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    (stage / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("how", ["second factors of 0", "its start again"])
+def test_training_that_taught_nothing_is_done_again_with_all_that_came_of_it(
+    copied: Lab, finished: Finished, how: str
+) -> None:
+    assert again(copied, finished, "-q").code == 0
+    (first,), (last,) = copied.done("preference"), copied.done("infused_sft")
+    made = [(stage / "adapter" / WEIGHTS).read_bytes() for stage in (first, last)]
+    before = load_file(first / "adapter" / WEIGHTS)
+    if how == "its start again":
+        kept(last, {name: value.astype(np.float16).astype(np.float32) for name, value in before.items()})
+        kept(first, {name: value.astype(np.float16) for name, value in before.items()})
+        taught_nothing, cleared = "infused_sft", (last,)
+    else:
+        kept(first, {name: value * (".lora_B." not in name) for name, value in before.items()})
+        taught_nothing, cleared = "preference", (first, last, *copied.done("descriptions"))
+    times = [(stage / "manifest.json").stat().st_mtime_ns for stage in cleared]
+    shutil.rmtree(copied.folder / "out" / "records" / "stic")
+    done = again(copied, finished)
+    assert done.code == 0, done.err
+    (line,) = [line for line in done.err.splitlines() if "taught nothing" in line]
+    assert line.startswith(f"stage {taught_nothing} (")
+    for stage, time in zip(cleared, times, strict=True):
+        assert (stage / "manifest.json").stat().st_mtime_ns > time, stage
+    if how != "its start again":
+        assert [(stage / "adapter" / WEIGHTS).read_bytes() for stage in (first, last)] == made
+        assert numbers(copied.folder / "out") == numbers(finished.folder)
+    # Scores of that adapter are none of the new one.
+    assert (copied.folder / "out" / "records" / "stic" / "chartqa.jsonl").is_file()
+    assert "taught nothing" not in again(copied, finished).err
+
+
+def test_what_another_method_made_of_training_that_taught_nothing_is_not_served(
+    copied: Lab, finished: Finished
+) -> None:
+    (first,), (last,) = copied.done("preference"), copied.done("infused_sft")
+    sound = (last / "adapter" / WEIGHTS).read_bytes()
+    weights = load_file(first / "adapter" / WEIGHTS)
+    kept(first, {name: value * (".lora_B." not in name) for name, value in weights.items()})
+    set_first(0.25)(last / "adapter")
+    kept(last, load_file(last / "adapter" / WEIGHTS))
+    argv = [*finished.argv, "--output", "first"]
+    argv[argv.index("stic")] = "stic_stage1"
+    assert copied.invoke(*argv).code == 0
+    assert copied.done("infused_sft") == []
+    assert again(copied, finished).code == 0
+    assert (last / "adapter" / WEIGHTS).read_bytes() == sound
 
 
 # ---------------------------------------------------------------- weights

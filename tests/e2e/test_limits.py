@@ -95,3 +95,5 @@ def test_how_images_are_shown_is_an_axis(here: Lab, tiny_next: Path) -> None:
     assert one != other
     rows = json.loads((here.folder / "out" / "table.json").read_text())["rows"]
     assert any("single_tile" in row["label"] for row in rows)
+    (note,) = [note for note in notes(here.folder / "out") if "single_tile" in note]
+    assert note.startswith("Rows with training.images=single_tile were trained on images padded to a square")

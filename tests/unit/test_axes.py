@@ -23,9 +23,10 @@ from stic_eval import config, layers, registry
 from stic_eval.cli import inputs, plan
 from stic_eval.corruptions import CORRUPTIONS
 from stic_eval.errors import UserError
+from stic_eval.evals.benchmark import HubData, HubId
 from stic_eval.selftrain.execute import stage_key
 from stic_eval.selftrain.method import Data, Stage
-from stic_eval.settings import RunConfig
+from stic_eval.settings import RunConfig, ThinkingConfig
 from stic_eval.store import content_key, request_key
 from stic_eval.train.items import SFTItem, items_key
 from stic_eval.train.preferences import filtered, pair_requests
@@ -136,6 +137,22 @@ def test_how_images_are_shown_is_in_the_keys_of_all_training_and_of_nothing_else
     assert run.key != tiled.key
     assert run.key == config.load(flags={"methods": ALL}, overrides=["training.images=as_generated"]).key
     assert config.RunConfig().key == config.RunConfig(training=config.TrainingConfig()).key
+
+
+def test_room_for_thinking_trains_nothing_again_that_asks_nothing() -> None:
+    room = ThinkingConfig(max_new_tokens=512)
+    data = replace(DATA, pairs=Path("pairs.parquet"), pairs_key="pairs")
+    for name in (*ALL, "csr", "rlaif_v_lite", "seva", "sima"):
+        for stage in stages_of(name):
+            alone = replace(stage, needs=())
+            asks = stage.name in ("pairs", "descriptions")
+            assert (stage_key(alone, DATA, "m", 0) != stage_key(alone, DATA, "m", 0, thinking=room)) == asks
+    for name in ("sft", "stic_stage1"):  # the latter on pairs that were given
+        for stage in stages_of(name, data):
+            assert stage_key(stage, data, "m", 0) == stage_key(stage, data, "m", 0, thinking=room)
+    # What a plug-in's stage asks nobody knows.
+    own = Stage("sft", 1, lambda context: None, {}, trains=True)
+    assert stage_key(own, DATA, "m", 0) != stage_key(own, DATA, "m", 0, thinking=room)
 
 
 def test_settings_below_training_are_the_runs_or_a_methods() -> None:
@@ -395,6 +412,28 @@ def test_another_role_is_another_evaluation_with_descriptions_alone(tmp_path: Pa
 
     assert key(True) != key(True, "dar.prompt_role=misleading")
     assert key(False) == key(False, "dar.prompt_role=misleading")
+
+
+def test_another_id_of_the_same_commit_is_the_same_evaluation() -> None:
+    benchmark = registry.benchmarks().get("textvqa")
+    source = benchmark.source
+
+    def key(source: HubData) -> str:
+        built = config.load(flags={"model": "a/b", "methods": ["baseline"]})
+        (variant,) = plan.variants(built, NOTHING)
+        return plan.evaluation_key(built, replace(benchmark, source=source), variant, "model", None, "x")
+
+    known = key(source)
+    older = HubId("someone/textvqa", source.revision)
+    assert key(replace(source, former=(*source.former, older))) == known
+    moved = HubId(source.path, source.revision)
+    assert key(replace(source, path="now/textvqa", former=(moved, *source.former))) == known
+    assert key(replace(source, split="test")) != known
+    assert key(replace(source, name="other")) != known
+    assert key(replace(source, revision="0" * 40)) != known
+    # What a branch holds depends on whose it is.
+    branch = key(replace(source, revision="main", former=()))
+    assert branch not in (known, key(replace(source, path="now/textvqa", revision="main", former=())))
 
 
 # ---------------------------------------------------------------- mistakes

@@ -60,6 +60,7 @@ def test_variants_are_named() -> None:
     ]
     assert [one.variant for one in made] == ["llava", "lmms", "llava, vanilla", "lmms, vanilla"]
     assert len({one.protocol for one in made}) == 4
+    assert ["ending before `ASSISTANT:`" in one.protocol for one in made] == [False, True, False, True]
     with pytest.raises(UserError, match=r"benchmarks\.mmbench\.evaluation 'round'"):
         with_options(benchmark, {"evaluation": "round"})
 

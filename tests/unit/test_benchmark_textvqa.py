@@ -51,6 +51,8 @@ def test_variants_are_named() -> None:
     assert [one.variant for one in made] == ["llava", "llava", "llava, no ocr", "lmms", "lmms, ocr"]
     assert ["with the rows' OCR tokens" in one.protocol for one in made] == [True, True, False, False, True]
     assert [one.generation.max_new_tokens for one in made] == [128, 128, 128, 1024, 1024]
+    # By which runs from before answers ended there are told apart.
+    assert ["ending before `ASSISTANT:`" in one.protocol for one in made] == [False, False, False, True, True]
     with pytest.raises(UserError, match=r"benchmarks\.textvqa\.ocr 'maybe'"):
         with_options(benchmark, {"ocr": "maybe"})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from stic_eval.report.layouts import lay_out
 from stic_eval.report.runs import Entry, Scores, Trained
 from stic_eval.report.tables import Column
 from stic_eval.selftrain.method import Stage
-from stic_eval.selftrain.spent import came_from
+from stic_eval.selftrain.spent import came_from, spent
 from stic_eval.store import StageStore, append_jsonl
 from stic_eval.types import Summary
 
@@ -173,3 +174,30 @@ def test_a_table_of_methods_has_the_note_once() -> None:
     assert [note for note in table.notes if "Training cost" in note] == notes(
         [scores(entry("csr", PAIRS, DPO))]
     )
+
+
+def test_a_grid_says_which_of_its_trainings_saw_single_tiles() -> None:
+    from stic_eval.report.notes import training
+
+    tile = replace(DPO, key="c" * 64, images="single_tile")
+    assert training([entry("stic", PAIRS, DPO)]) == []
+    (all_of_them,) = training([entry("stic", PAIRS, tile)])
+    assert all_of_them.startswith("Trained on images padded to a square")
+    (some,) = training([entry("stic", PAIRS, tile), entry("sft", DPO)])
+    assert some.startswith("Rows with training.images=single_tile were trained on images padded to a square")
+
+
+def test_a_stage_that_goes_while_its_cost_is_read_is_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, stage = StageStore(tmp_path), Stage("sft", 1, lambda ctx: None, {})
+    finished(store, stage, "a" * 64)
+    done = store.done
+
+    def gone(name: str, key: str) -> Path | None:
+        found = done(name, key)
+        store.discard(name, key)
+        return found
+
+    monkeypatch.setattr(store, "done", gone)
+    assert [one.known for one in spent([(stage, "a" * 64)], store)] == [False]

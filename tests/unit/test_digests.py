@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,43 @@ def test_a_cache_that_may_only_be_read_is_used_as_it_is(
     monkeypatch.setattr(module, "atomic_write", refused)
     assert [store.sound("one", KEY, said.append) for _ in range(2)] == [folder] * 2
     assert (len(said), "without digests" in said[0]) == (1, True)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_stage_that_another_process_takes_away_meanwhile_is_none_or_was_read_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """It is gone when its manifest would be read for the first, second or third time."""
+    store, said = StageStore(tmp_path), list[str]()
+    folder = finished(store)
+    reads, real = 0, Path.read_bytes
+
+    def read_bytes(path: Path) -> bytes:
+        nonlocal reads
+        reads += 1
+        if reads == number:
+            shutil.rmtree(folder)
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    assert store.sound("one", KEY, said.append) == (folder if folder.exists() else None)
+
+
+def test_one_without_digests_that_goes_meanwhile_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stic_eval import store as module
+
+    store, said = StageStore(tmp_path), list[str]()
+    folder = finished(store)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["sha256"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+    def gone(folder: Path, files: Iterable[str]) -> dict[str, str]:
+        shutil.rmtree(folder)
+        return digests.digests(folder, files)
+
+    monkeypatch.setattr(module, "digests", gone)
+    assert store.sound("one", KEY, said.append) is None
+    assert not folder.exists()

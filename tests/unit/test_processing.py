@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,7 @@ def test_a_template_without_a_place_for_images_or_a_system_prompt_is_refused(tin
         ("llava", {"do_padd": True}, 'takes no do_padd; did you mean "do_pad"?'),
         ("llava", {"pad_size": {"height": 50, "width": 50}}, "changes no pixel"),
         ("llava", {"size": "large"}, '-o processor.size="large": CLIPImageProcessor'),
+        ("llava", {"do_pad": False}, "changes no pixel"),
         ("llava_next", {"do_pad": True}, "changes no pixel"),
         ("paligemma", {"do_pad": True}, "changes no pixel"),
         ("qwen2_vl", {"do_pad": True}, "changes no pixel"),
@@ -207,7 +209,31 @@ def test_other_tiles_are_the_models_as_well(tiny_next: Path, tmp_path: Path) -> 
 def test_padding_is_taken_back_by_its_own_argument(tiny_vlm: Path, wide: ImageRef) -> None:
     on, off, never = (opened(tiny_vlm) for _ in range(3))
     processing.apply(on, ConversationProfile(processor={"do_pad": True}))
-    processing.apply(off, ConversationProfile(processor={"do_pad": False}))
+    processing.apply(off, replace(profiles.SHIPPED["llava-1.5"], processor={"do_pad": False}))
     pixels = [p.image_processor([wide.load()], return_tensors="np")["pixel_values"] for p in (on, off, never)]
     assert not np.array_equal(pixels[0], pixels[1])
     assert np.array_equal(pixels[1], pixels[2])
+
+
+@pytest.mark.parametrize(("own", "changes"), [(True, False), (False, True)])
+def test_llavas_own_processor_may_pad_already(
+    tiny_vlm: Path, wide: ImageRef, own: bool, changes: bool
+) -> None:
+    from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
+
+    def made() -> Any:
+        processor = opened(tiny_vlm)
+        given = processor.image_processor.to_dict()
+        processor.image_processor = LlavaImageProcessorPil.from_dict({**given, "do_pad": own})
+        return processor
+
+    assert "changes no pixel" in refused(made(), processor={"do_pad": own})
+    before, other, shipped = made(), made(), made()
+    processing.apply(other, ConversationProfile(processor={"do_pad": not own}))
+    processing.apply(shipped, profiles.SHIPPED["llava-1.5"])  # whatever the checkpoint has
+    plain, turned, padded = (
+        p.image_processor([wide.load()], return_tensors="np")["pixel_values"]
+        for p in (before, other, shipped)
+    )
+    assert not np.allclose(plain, turned, atol=0.05)
+    assert np.allclose(plain, padded, atol=0.05) != changes
