@@ -98,8 +98,10 @@ def test_an_adapter_goes_out_with_its_card(finished: Finished, tmp_path: Path) -
     for row in table["rows"]:
         for cell in row["cells"].values():
             assert points(cell["score"]) in text
-            if cell["difference"] and cell["difference"]["low"] is not None:  # it is where all is one image
-                assert f"[{points(cell['difference']['low'])}, {points(cell['difference']['high'])}]" in text
+            found = cell["difference"]
+            if found and found["low"] is not None:  # it is where all is one image
+                span = f"[{points(found['low'])}, {points(found['high'])}]"
+                assert (" =" if found["better"] == found["worse"] == 0 else span) in text
     data = ModelCard(text).data
     assert data.base_model is None  # a folder, which the hub does not know
     assert "tiny-vlm" in text
