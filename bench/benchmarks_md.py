@@ -97,7 +97,7 @@ graded what, also with `--no-notes`; published figures are never tested against 
 columns were graded otherwise do not merge; and `compare` leaves out, with a note, a benchmark of which
 different judges decided any answer. The last holds for ScienceQA, MMBench and MathVista as well, where a
 judge reads what rules cannot. To compare, run both with one `--judge`: answers are kept, and nothing is
-generated again.
+generated again. Benchmarks that different versions of this program graded are left out, too.
 """
 
 

@@ -59,6 +59,7 @@ def cell(
 
 BASE, BASE_DAR = Of("baseline", False), Of("baseline", True)
 STIC, STIC_DAR = Of(dar=False), Of()
+BASE_OF_FRACTIONS = Of("baseline", False, "data-fraction")  # each run is compared with its own base
 
 HEAD = """
 # The paper's claims, in miniature
@@ -213,14 +214,14 @@ GROUPS: dict[str, list[Claim]] = {
         Claim(
             "half of the instruction items are enough to beat the base",
             "5k items where others use 17k",
-            BASE,
+            BASE_OF_FRACTIONS,
             cell("data-fraction", {"stage2.fraction": 0.5}),
             {},
         ),
         Claim(
             "30 % of them are",
             "5k items where others use 17k",
-            BASE,
+            BASE_OF_FRACTIONS,
             cell("data-fraction", {"stage2.fraction": 0.3}),
             {},
         ),

@@ -32,11 +32,11 @@ def _of_one(summary: Summary) -> str:
         return CEILING
     if summary.constant:
         return f"constant answer {summary.constant}"
+    if len(units) >= LEAST and all(value <= 0 for value, _ in units):
+        return "no row right"
     best, score = summary.best_constant, summary.score
     if best is not None and score is not None and abs(score - best[1]) <= _ROUNDING:
         return f"what always answering {best[0]} scores"
-    if len(units) >= LEAST and all(value <= 0 for value, _ in units):
-        return "no row right"
     return ""
 
 

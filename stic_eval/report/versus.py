@@ -87,14 +87,11 @@ def measure(a: Side, b: Side) -> Versus:
         notes += [*_differing(a, b, name), *same_rows(a, b, name)]
         for side in (a, b):
             check(side.columns[name].title, side.summaries(name), f"{side.run}: ")
-    graded_apart = [name for name in names if _graded_apart(a, b, name)]
-    if graded_apart == names:
-        titles = ", ".join(a.columns[name].title for name in names)
-        raise UserError(
-            f"{a.run} and {b.run}: {titles} were graded by different judges, whose scores are not compared; "
-            "run both with one --judge (answers are kept)"
-        )
-    names = [name for name in names if name not in graded_apart]
+    older = [name for name in names if _versions_apart(a, b, name)]
+    judged = [name for name in names if name not in older and _graded_apart(a, b, name)]
+    if len(older) + len(judged) == len(names):
+        raise UserError(f"{a.run} and {b.run}: {_all_apart(a, older, judged)}")
+    names = [name for name in names if name not in (*older, *judged)]
     runs = {name: [list(side.summaries(name)) for side in (a, b)] for name in names}
     found, average = compare(
         {name: both[0] for name, both in runs.items()},
@@ -157,6 +154,25 @@ def _same_seeds(a: Side, b: Side) -> tuple[Side, Side, list[str]]:
     return first, second, [f"Left out, as only one of both has them: seeds {', '.join(map(str, left))}."]
 
 
+def _versions_apart(a: Side, b: Side, name: str) -> bool:
+    """Whether different versions of a benchmark asked or graded, as far as both sides say which."""
+    mine, theirs = a.columns[name].version, b.columns[name].version
+    return bool(mine and theirs and mine != theirs)
+
+
+def _all_apart(a: Side, older: Sequence[str], judged: Sequence[str]) -> str:
+    """Why no benchmark is left to compare, and what to do."""
+    said = []
+    for names, graders, advice in (
+        (older, "versions of the benchmarks", "run the older again"),
+        (judged, "judges", "run both with one --judge"),
+    ):
+        titles = ", ".join(a.columns[name].title for name in names)
+        not_compared = f"were graded by different {graders}, whose scores are not compared; {advice}"
+        said += [f"{titles} {not_compared} (answers are kept)"] if names else []
+    return "; ".join(said)
+
+
 def _graded_apart(a: Side, b: Side, name: str) -> bool:
     """Whether different judges, or versions of the rules in a judge's place, decided scores of a benchmark.
 
@@ -183,10 +199,10 @@ def _differing(a: Side, b: Side, name: str) -> Iterator[str]:
             f"{mine.title}: A is {mine.grader or 'scored by rule'}, B {theirs.grader or 'scored by rule'}"
             f"{apart}."
         )
-    if mine.version and theirs.version and mine.version != theirs.version:
+    if _versions_apart(a, b, name):
         yield (
-            f"{mine.title}: A was graded by version {mine.version} of the benchmark, B by {theirs.version}, "
-            "which the difference contains."
+            f"{mine.title}: left out, as version {mine.version} of the benchmark graded A, and version "
+            f"{theirs.version} B; run the older again."
         )
     sides = [side.summaries(name) for side in (a, b)]
     shared = len(set.intersection(*(set(s.units) for side in sides for s in side)))

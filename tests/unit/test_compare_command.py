@@ -514,3 +514,30 @@ def test_where_nothing_is_left_to_compare_it_says_so(two: tuple[str, str], capsy
     assert invoke(["compare", *two]) == 2
     said = capsys.readouterr().err
     assert "ONE, TWO were graded by different judges, whose scores are not compared" in said
+
+
+def versioned(run: str, benchmark: str, version: int) -> None:
+    path = Path(run) / "scores.json"
+    data = json.loads(path.read_text())
+    next(column for column in data["columns"] if column["name"] == benchmark)["version"] = version
+    path.write_text(json.dumps(data))
+
+
+def test_scores_by_different_versions_are_not_compared(
+    two: tuple[str, str], data: Callable[..., dict[str, Any]], capsys: Capture
+) -> None:
+    """Rows may read alike and be graded by other rules: neither does a table have both."""
+    versioned(two[0], "one", 2)
+    assert [line["benchmark"] for line in data(*two)["benchmarks"]] == ["one", "two"], "one does not say"
+    versioned(two[1], "one", 3)
+    found = data(*two)
+    assert [line["benchmark"] for line in found["benchmarks"]] == ["two"]
+    assert found["average"]["delta"] == 0
+    assert (
+        "ONE: left out, as version 2 of the benchmark graded A, and version 3 B; run the older again."
+    ) in found["notes"]
+    for run, version in zip(two, (2, 3), strict=True):
+        versioned(run, "two", version)
+    assert invoke(["compare", *two]) == 2
+    said = capsys.readouterr().err
+    assert "ONE, TWO were graded by different versions of the benchmarks, whose scores are not" in said

@@ -138,6 +138,7 @@ def test_answers_that_are_empty_or_cut_are_counted_and_said(tmp_path: Path) -> N
         (summary(15, best_constant=("B", 30.0)), "what always answering B scores"),
         (summary(16, best_constant=("B", 30.0)), ""),
         (summary(14, best_constant=("B", 30.0)), ""),
+        (summary(0, best_constant=("A", 0.0)), "no row right"),
         (summary(49), ""),
         (summary(10, n=10), ""),
         (replace(summary(0, n=30), units={f"{i}": (0.8, 0.8) for i in range(30)}, score=100.0), ""),

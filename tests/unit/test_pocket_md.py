@@ -58,3 +58,10 @@ def test_a_claim_that_starts_from_the_ceiling_is_left_out() -> None:
     on = {claim.benchmark: evidence.guarded(claim) for claim in claims if claim.text.startswith("on ")}
     assert on["textvqa"] == "at the ceiling"
     assert on["llava_bench"] == ""
+
+
+def test_a_claim_compares_rows_of_one_run() -> None:
+    """Runs may be graded by different versions, and ablations are evaluated at another time."""
+    for claim in (claim for group in evidence.GROUPS.values() for claim in group):
+        assert claim.less.ablation == claim.more.ablation, claim.text
+        assert evidence.side(claim.less).run == evidence.side(claim.more).run
