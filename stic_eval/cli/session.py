@@ -92,11 +92,15 @@ class Session:
     @cached_property
     def fingerprint(self) -> str:
         """The base model's content, its weights' type, and how it is packed, attends and is asked."""
+        from stic_eval.models.recognition import tags_written
+
         if self.config.engine == "openai":
             return self.model_fingerprint
         # Tags that are no known ones may be tokens that answers are given without.
         tags, asked = self.config.thinking.more_tags, self.profile and self.profile.content
-        ways: list[Any] = [self.config.quantization, self.config.attn, tags, asked]
+        config = self.config
+        written = tags_written(config.model, config.revision, self.profile)
+        ways: list[Any] = [config.quantization, config.attn, tags, asked, written]
         return content_key([self.model_fingerprint, self.dtype, *(way for way in ways if way)])
 
     @cached_property

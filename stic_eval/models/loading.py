@@ -16,6 +16,7 @@ from stic_eval.models.fingerprint import local_model, model_fingerprint
 from stic_eval.models.kept import BoundedStore, PrefixStore
 from stic_eval.models.memory import Packed, free_bytes
 from stic_eval.models.processing import apply
+from stic_eval.models.recognition import tags_written
 from stic_eval.models.room import out_of_memory
 from stic_eval.models.stills import load_processor
 from stic_eval.models.text import control_tokens
@@ -182,9 +183,7 @@ def load(
         processor=processor,
         device=where,
         dtype=kind,
-        fingerprint=content_key([model_fingerprint(model, revision), profile.content])
-        if profile is not None
-        else model_fingerprint(model, revision),
+        fingerprint=_fingerprint(model, revision, profile),
         batch_size=_batch_size(where) if batch_size == "auto" else batch_size,
         ends=frozenset(ends),
         control=control_tokens(processor),
@@ -195,6 +194,12 @@ def load(
         gradient_checkpointing=gradient_checkpointing,
         prefixes=PrefixStore(int(free_bytes(where) * _PREFIXES)),
     )
+
+
+def _fingerprint(model: str, revision: str | None, profile: ConversationProfile | None) -> str:
+    found, written = model_fingerprint(model, revision), tags_written(model, revision, profile)
+    ways = [*([profile.content] if profile is not None else []), *([written] if written else [])]
+    return content_key([found, *ways]) if ways else found
 
 
 def _prepare(processor: Any, model: str, profile: ConversationProfile | None) -> None:

@@ -1,4 +1,6 @@
-"""Which conversation profile a checkpoint was tuned on, where that is certain. Never imports transformers.
+"""What a checkpoint's files say without loading it. Never imports transformers.
+
+Which conversation profile it was tuned on is said where that is certain.
 
 Certain is what kind of model, kind of decoder, vocabulary and chat template say together. A 34B LLaVA-1.6 is
 of the same kind and speaks ChatML, a LLaVA of Llama 3 has another vocabulary, and one of Phi-3 has one of the
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from stic_eval import profiles
 from stic_eval.errors import UserError
 from stic_eval.models.fingerprint import local_model
+from stic_eval.tags import ANSWER, THINKING
 
 if TYPE_CHECKING:
     from stic_eval.profiles import ConversationProfile
@@ -89,13 +92,60 @@ def certain(model: str, revision: str | None) -> str | None:
     return next(named, None)
 
 
-def _templates(model: str, revision: str | None) -> Iterator[str]:
+def tags_written(model: str, revision: str | None, profile: ConversationProfile | None = None) -> str:
+    """How far a model's answers have tags of thinking and answers that a decoder or a template may swallow.
+
+    Part of what its answers are filed under: those that an earlier version filed lack these tags, so that
+    thinking reads like an answer.
+
+    Args:
+        model: `pocket`, a folder, or a hub id.
+        revision: Of a hub id.
+        profile: How it is asked; None: as its checkpoint has it.
+
+    Returns:
+        `all tags`, or nothing where none is a special token and no template writes one.
+
+    Raises:
+        UserError: Its files cannot be looked up.
+    """
+    own = profile.chat_template if profile is not None else ""
+    templates = [own] if own else _templates(model, revision, any_kind=True)
+    tags = [tag for pair in (*THINKING, *ANSWER) for tag in pair]
+    opens = any(open_ in text for text in templates for open_, _ in THINKING)
+    # A special token may be a piece of a tag.
+    special = any(token in tag for token in _special_tokens(model, revision) for tag in tags)
+    return "all tags" if opens or special else ""
+
+
+def _special_tokens(model: str, revision: str | None) -> Iterator[str]:
+    whole, slow = (
+        _json(_file(model, revision, name)) for name in ("tokenizer.json", "tokenizer_config.json")
+    )
+    listed, by_id = whole.get("added_tokens"), slow.get("added_tokens_decoder")
+    tokens = [
+        *(listed if isinstance(listed, list) else []),
+        *(by_id.values() if isinstance(by_id, dict) else []),
+    ]
+    for token in tokens:
+        if (
+            isinstance(token, dict)
+            and token.get("special")
+            and (text := str(token.get("content", "")).strip())
+        ):
+            yield text
+
+
+def _templates(model: str, revision: str | None, any_kind: bool = False) -> Iterator[str]:
+    """Chat templates, the one in force first; `any_kind`: those of processors that have several as well."""
     for name in _TEMPLATES:
         path = _file(model, revision, name)
         if path is not None and path.suffix == ".jinja":
             yield path.read_text(encoding="utf-8")
         elif isinstance(found := _json(path).get("chat_template"), str):
             yield found
+        elif found is not None and any_kind:
+            yield json.dumps(found, ensure_ascii=False)
 
 
 def _file(model: str, revision: str | None, name: str) -> Path | None:
@@ -115,8 +165,8 @@ def _file(model: str, revision: str | None, name: str) -> Path | None:
             return None
         first = (str(error).strip().splitlines() or [""])[0]
         raise UserError(
-            f"--model {model}: {name} cannot be looked up ({type(error).__name__}: {first}); give --profile, "
-            "which says how it is asked"
+            f"--model {model}: {name} cannot be looked up ({type(error).__name__}: {first}); give a "
+            "folder, or try again"
         ) from error
 
 
