@@ -14,6 +14,7 @@ import pytest
 from safetensors.torch import load_file
 
 from stic_eval.config import read_preset
+from stic_eval.profiles import SHIPPED
 from tests.e2e.conftest import Lab, chartqa, mmbench, textvqa
 from tests.full_size import SIZES, Kind, build, save_photographs
 from tests.judge_server import Answer, says, serving
@@ -102,23 +103,29 @@ def rehearsal(tiny_vlm: Path, tmp_path_factory: pytest.TempPathFactory) -> Lab:
 
 
 @pytest.mark.parametrize(
-    ("preset", "kind", "methods", "stages"),
+    ("preset", "profile", "kind", "methods", "stages"),
     [
-        ("paper-llava-1.5", "llava", "stic", STIC),
-        ("paper-llava-1.6", "llava_next", "stic,sft,positive_only", STIC | {"sft", "positive_sft"}),
-        ("paper-llava-1.6-13b", "llava_next", "stic", STIC),
+        ("paper-llava-1.5", "llava-1.5", "llava", "stic", STIC),
+        (
+            "paper-llava-1.6",
+            "llava-1.6-mistral",
+            "llava_next",
+            "stic,sft,positive_only",
+            STIC | {"sft", "positive_sft"},
+        ),
+        ("paper-llava-1.6-13b", "llava-1.6-vicuna", "llava_next", "stic", STIC),
     ],
 )
 def test_a_paper_preset_from_weights_to_latex(
-    preset: str, kind: Kind, methods: str, stages: set[str], rehearsal: Lab, tiny_vlm: Path, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    preset: str, profile: str, kind: Kind, methods: str, stages: set[str], rehearsal: Lab, tiny_vlm: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setenv("JUDGE_KEY", "sk-none")
-    lab, model = rehearsal.at(tmp_path), build(tmp_path / "model", kind, tiny_vlm)
-    argv = ["run", "--preset", preset, "--model", model, "--method", methods, "--output", "out"]
-    profile = read_preset(preset)["conversation"]["profile"]  # which the preset has for its own model alone
+    lab = rehearsal.at(tmp_path)
+    # A folder of the name that the preset's own model has: what the preset says of that model is in force.
+    build(lab.folder / read_preset(preset)["model"], kind, tiny_vlm)
+    argv = ["run", "--preset", preset, "--method", methods, "--output", "out"]
     argv += ["--images", lab.photos, "--sft-data", lab.instructions, "--image-root", lab.photos]
-    argv += ["--profile", profile]
     for option in (*SMALL, *(f"rows.{name}={path}" for name, path in lab.rows.items())):
         argv += ["-o", option]
     assert "trains on images as: single_tile (training.images)" in lab.invoke(*argv, "--dry-run").out
@@ -145,6 +152,8 @@ def test_a_paper_preset_from_weights_to_latex(
     )
     assert any("training.images=single_tile" in note for note in table["notes"])
     assert any(note.startswith(f"Asked as: profile {profile} (") for note in table["notes"])
+    manifest = json.loads((lab.folder / "out" / "manifest.json").read_text())
+    assert manifest["asked"]["chat_template"] == SHIPPED[profile].chat_template
     latex = (lab.folder / "out" / "table.tex").read_text()
     assert r"\toprule" in latex
     assert "training.images=single" in latex

@@ -123,6 +123,16 @@ def test_the_preset_of_the_embedded_model_keeps_the_keys_of_other_methods() -> N
         assert tuple(stage_key(stage, data, "model", 0)[:16] for stage in found) == known, name
 
 
+def test_the_preset_of_the_paper_limits_text_as_the_rivals_released_scripts() -> None:
+    """Theirs count the tile's 576 tokens."""
+    scripts = {"seva": 2048, "sima": 2048, "csr": 1024, "rlaif_v_lite": 2048}
+    built = config.load(preset="paper-llava-1.5", flags={"methods": tuple(scripts)})
+    assert built.training.images == "single_tile"
+    for name, whole in scripts.items():
+        trained = [stage for stage in stages_of(name, **built.method_options[name]) if stage.trains]
+        assert {stage.params.get("max_length") for stage in trained} == {whole - 576}, name
+
+
 def test_how_images_are_shown_is_in_the_keys_of_all_training_and_of_nothing_else() -> None:
     tiles = replace(DATA, training_images="single_tile")
     for name in (*ALL, "csr", "rlaif_v_lite", "seva", "sima"):

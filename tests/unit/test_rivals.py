@@ -606,6 +606,9 @@ def test_defaults_are_the_published_values_and_so_is_the_preset(name: str) -> No
         part, _, field = path.partition(".")
         assert plain[part][field] == value, path
     preset = config.load(preset="paper-llava-1.5", flags={"methods": [name]}).method_options[name]
+    # Its limits are for one tile an image; by default there is none, as for STIC's pairs.
+    limit = preset["training"].pop("max_length")
+    assert (limit, plain["training"].pop("max_length")) == ({"csr": 448}.get(name, 1472), None)
     assert preset == plain
     notes = registry.methods().get(name).notes
     assert notes["differs"] and notes["source"].startswith("github.com/")
