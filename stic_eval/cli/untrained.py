@@ -28,11 +28,11 @@ def discard_untrained(sessions: Sequence[Session]) -> None:
     for session in sessions:
         for variant in session.variants:
             keyed = session.keyed(variant)
-            key_of = {id(stage): key for stage, key in keyed}
             for stage, key in keyed:
                 if key in planned:
                     continue
-                needs = {key_of[id(need)]: need for need in stage.needs}
+                # By equality: of equal stages a plan lists one.
+                needs = {own: need for need, own in keyed if need in stage.needs}
                 planned[key] = stage.name, set(needs)
                 folder = store.done(stage.name, key) if stage.trains else None
                 starts = [store.folder(need.name, own) / "adapter" for own, need in needs.items()]
