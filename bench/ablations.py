@@ -7,6 +7,7 @@ of now.
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -64,12 +65,15 @@ def draw(names: Sequence[str]) -> None:
 
 def main(argv: Sequence[str]) -> None:
     """Runs and draws what is named, or everything."""
-    named = [name for name in argv if not name.startswith("-")]
-    unknown = sorted(set(named) - set(ABLATIONS))
+    parser = argparse.ArgumentParser(prog="python -m bench.ablations", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(ABLATIONS)}; default: all")
+    parser.add_argument("--draw", action="store_true", help="compute nothing")
+    given = parser.parse_args(argv)
+    unknown = sorted(set(given.names) - set(ABLATIONS))
     if unknown:
-        sys.exit(f"no ablation {', '.join(unknown)}: there are {', '.join(ABLATIONS)}")
-    names = named or list(ABLATIONS)
-    if "--draw" not in argv:
+        parser.error(f"no ablation {', '.join(unknown)}: there are {', '.join(ABLATIONS)}")
+    names = given.names or list(ABLATIONS)
+    if not given.draw:
         run(names)
     else:
         for folder in (RESULTS, RESULTS / "methods", *(RESULTS / "ablations" / name for name in names)):
