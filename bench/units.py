@@ -154,7 +154,7 @@ def imports(root: Path, file: str) -> set[str]:
 
 @cache
 def _imported(text: str) -> set[tuple[str, str]]:
-    """(module, name in it) of all that code imports: of `from a import b`, ("a", "a.b"), which may be a module."""
+    """(module, what of it) of all imports: of `from a import b`, ("a", "a.b"), which may be a module."""
     found: set[tuple[str, str]] = set()
     todo: list[ast.AST] = [ast.parse(text)]
     while todo:
