@@ -80,10 +80,10 @@ def evaluation_keys(
         else None,
     }
     where = config.rows_of(benchmark.name)
-    now = {"rows": _rows(where, benchmark), "versions": own, **_built_on(benchmark, functions)}
-    key = content_key({**content, **now})
+    built_on = _built_on(benchmark, functions)
+    key = content_key({**content, **built_on, "rows": _rows(where, benchmark), "versions": own})
     rows, code = _former_rows(where, benchmark), _FORMER_CODE.get(_module(benchmark.to_sample))
-    if not code or not rows or max(own) > 1:
+    if not code or not rows or built_on or max(own) > 1:
         return (key,)
     return key, content_key({**content, "rows": rows, "code": code})
 
