@@ -109,7 +109,8 @@ def evaluations(grid: Grid, base: Session, cells: Sequence[Session]) -> list[Pla
         method, title = variant.method.name, variant.method.title
         if not trained and method != BASELINE:
             method, title = BASELINE, base.variants[0].method.title
-        keys = {b.name: session.evaluation_key(b, variant) for b in session.benchmarks}
+        of = {b.name: session.evaluation_keys(b, variant) for b in session.benchmarks}
+        keys = {name: all_of[0] for name, all_of in of.items()}
         same = by_keys.get(tuple(keys.values()))
         if same is not None and same.cell is None and not variant.dar:
             continue  # a cell without training or descriptions is the baseline itself
@@ -119,7 +120,7 @@ def evaluations(grid: Grid, base: Session, cells: Sequence[Session]) -> list[Pla
         entry.stages[:] = provenance.recalled(session.trained(variant), stages.get(folder, []))
         for name, key in keys.items():
             old, summary = known.get((folder, name), ("", None))
-            if summary is not None and old == key and not session.asks_again(name, summary):
+            if summary is not None and old in of[name] and not session.asks_again(name, summary):
                 entry.keys[name], entry.summaries[name] = key, summary
         missing = tuple(name for name in keys if name not in entry.keys)
         planned = Planned(index, session, variant, entry, missing, same)
@@ -232,7 +233,7 @@ def work(number: int, common: tuple[Grid, int, Path]) -> Callable[[Any, pool.Sen
         by_name = {benchmark.name: benchmark for benchmark in item.session.benchmarks}
         for name in what:
             summary = item.session.evaluate(by_name[name], item.variant)
-            key = item.session.evaluation_key(by_name[name], item.variant)
+            key = item.session.evaluation_keys(by_name[name], item.variant)[0]
             send("result", (name, key, summary))
         send("result", ("stages", "", item.session.trained(item.variant)))
 

@@ -23,6 +23,7 @@ PROMPTS = Path(__file__).parent / "prompts.yaml"
 ROWS = 200
 
 _WORLD = 1  # bumped when pictures change
+VERSION = (_WORLD, 1)  # of rows; the second number is bumped when what is asked about pictures changes
 
 
 def picture(spec: Spec, split: Split, seed: int) -> ImageRef:
