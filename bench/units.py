@@ -19,8 +19,8 @@ ASIDE = {
     f"{MODELS}/api.py", f"{MODELS}/base.py", f"{MODELS}/fake.py", f"{MODELS}/fingerprint.py",
     f"{MODELS}/memory.py", f"{MODELS}/values.py", f"{MODELS}/wire.py",
     f"{TRAIN}/exchange.py", f"{TRAIN}/memory.py", "stic_eval/selftrain/method.py",
-    # `data check`, `data prepare` and `score`, whose results are not kept; the versions themselves.
-    f"{EVALS}/check.py", f"{EVALS}/prepare.py", f"{EVALS}/predictions.py", f"{EVALS}/versions.py",
+    # `data check`, `data prepare` and `score`, whose results are not kept; what keys are made of.
+    *(f"{EVALS}/{name}.py" for name in ("beside", "check", "prepare", "predictions", "versions")),
 }  # fmt: skip
 
 

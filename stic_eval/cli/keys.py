@@ -117,29 +117,44 @@ def _rows(where: str, benchmark: Benchmark) -> Any:
         from stic_eval.pocket.rows import VERSION
 
         return [where, VERSION]
-    root, files = _local(where, benchmark)
+    root = _local(where, benchmark)
     try:
-        if files == [root]:
+        if root.is_dir():
+            files = _files_below(root)
+        else:
             root, files = root.parent, [root, *_images_beside(root, digest(root))]
         found = remembered(files, cache_dir() / "digests.sqlite")
-    except OSError as error:
-        raise UserError(f"rows of {benchmark.name}: {error.filename}: {error.strerror}") from error
-    names = [Path(os.path.relpath(file, root)).as_posix() for file in files]
+    except (OSError, ValueError) as error:  # pyarrow has both, without a name
+        file, why = getattr(error, "filename", None) or where, getattr(error, "strerror", None) or str(error)
+        raise UserError(f"rows of {benchmark.name}: {file}: {why.partition(chr(10))[0]}") from error
+    names = [Path(os.path.relpath(path, root)).as_posix() for path in files]
     return ["local", list(zip(names, found, strict=True))]
 
 
-def _local(where: str, benchmark: Benchmark) -> tuple[Path, list[Path]]:
-    """A local data set, and its files."""
+def _local(where: str, benchmark: Benchmark) -> Path:
     from stic_eval.evals.sources import local_path
 
-    path = local_path(benchmark, where) or Path(where)
-    return path, [file for file in sorted(path.rglob("*")) if file.is_file()] if path.is_dir() else [path]
+    return local_path(benchmark, where) or Path(where)
+
+
+def _files_below(folder: Path) -> list[Path]:
+    """All files of a folder, those behind links to folders too; each folder once, for links may go round."""
+    found: list[Path] = []
+    seen: set[str] = set()
+    for at, folders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(at)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        found += [Path(at, name) for name in names]
+    return sorted(file for file in found if file.is_file())
 
 
 @cache
 def _images_beside(path: Path, content: str) -> list[Path]:
     """The images that a file of rows names, as far as they are there: they are part of the rows."""
-    from stic_eval.evals.formats import images_beside
+    from stic_eval.evals.beside import images_beside
 
     return images_beside(path)
 
@@ -154,5 +169,6 @@ def _former_rows(where: str, benchmark: Benchmark) -> Any:
         from stic_eval.pocket.rows import VERSION
 
         return [where, _FORMER_POCKET_ROWS] if VERSION == (1, 1) else None
-    _, files = _local(where, benchmark)
+    path = _local(where, benchmark)
+    files = [file for file in sorted(path.rglob("*")) if file.is_file()] if path.is_dir() else [path]
     return ["local", [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files]]
