@@ -9,10 +9,10 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stic_eval.digests import digest, remembered
+from stic_eval.digests import digest
 from stic_eval.errors import UserError
 from stic_eval.source import foreign
-from stic_eval.store import cache_dir, content_key
+from stic_eval.store import content_key, file_digests
 
 if TYPE_CHECKING:
     from stic_eval.cli.plan import Variant
@@ -123,7 +123,7 @@ def _rows(where: str, benchmark: Benchmark) -> Any:
             files = _files_below(root)
         else:
             root, files = root.parent, [root, *_images_beside(root, digest(root))]
-        found = remembered(files, cache_dir() / "digests.sqlite")
+        found = file_digests(files)
     except (OSError, ValueError) as error:  # pyarrow has both, without a name
         file, why = getattr(error, "filename", None) or where, getattr(error, "strerror", None) or str(error)
         raise UserError(f"rows of {benchmark.name}: {file}: {why.partition(chr(10))[0]}") from error

@@ -208,7 +208,7 @@ def test_rows_that_cannot_be_read_are_named(
     def refuse(*_: object) -> list[str]:
         raise PermissionError(13, "Permission denied", str(path / "rows.jsonl"))
 
-    monkeypatch.setattr("stic_eval.cli.keys.remembered", refuse)
+    monkeypatch.setattr("stic_eval.cli.keys.file_digests", refuse)
     monkeypatch.chdir(tmp_path)
     argv = ["run", "--method", "baseline", "--benchmarks", "textvqa", "-o", f"rows.textvqa={path}"]
     assert invoke([*argv, "--dry-run"]) == 2
