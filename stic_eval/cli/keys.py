@@ -88,19 +88,23 @@ def evaluation_keys(
     return key, content_key({**content, "rows": rows, "code": code})
 
 
-def _module(function: Any) -> str:
-    """The module of this program that a function is from; empty for somebody else's."""
-    while isinstance(function, partial):  # under options
-        function = function.func
-    first, _, rest = str(getattr(function, "__module__", "")).partition(".")
+def _module(thing: Any) -> str:
+    """The module of this program that a function is from, or that it is; empty for somebody else's."""
+    while isinstance(thing, partial):  # under options
+        thing = thing.func
+    name = getattr(thing, "__module__", None) or getattr(thing, "__name__", "")
+    first, _, rest = str(name).partition(".")
     return rest if first == "stic_eval" else ""
 
 
 def _built_on(benchmark: Benchmark, functions: list[Any]) -> dict[str, Any]:
-    """Versions of the built-in benchmarks that another one has functions of."""
+    """Versions of the built-in benchmarks that another one has functions of, or imports."""
     from stic_eval import registry
+    from stic_eval.evals.benchmark import Benchmark
 
-    names = {_module(function).removeprefix("benchmarks.") for function in functions}
+    near = [*functions, *(value for f in functions for value in getattr(f, "__globals__", {}).values())]
+    near += [value.to_sample for value in near if isinstance(value, Benchmark)]
+    names = {_module(value).removeprefix("benchmarks.") for value in near}
     others = sorted(names & set(registry.benchmarks().own()) - {benchmark.name})
     return {"built on": [[n, registry.benchmarks().get(n).version] for n in others]} if others else {}
 

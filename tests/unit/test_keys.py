@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +73,23 @@ def test_another_version_of_a_benchmark_is_no_former_one() -> None:
     assert not set(keys(replace(textvqa(), version=99))) & set(keys(textvqa()))
 
 
-def test_what_is_built_on_a_benchmark_goes_by_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    mine = replace(textvqa(), name="mine", version=1, score=lambda sample, text: Score(1.0))
+def derived(how: str) -> Benchmark:
+    """A plug-in's benchmark that has a function of ours, or calls one in its own."""
+    if how == "a function":
+        return replace(textvqa(), name="mine", version=1, score=lambda sample, text: Score(1.0))
+    imported = {
+        "the module": "import stic_eval.benchmarks.textvqa as base",
+        "the benchmark": "from stic_eval.benchmarks.textvqa import benchmark as base",
+    }[how]
+    names: dict[str, Any] = {"__name__": "mine"}
+    exec(f"{imported}\ndef own(*given): raise NotImplementedError", names)
+    functions = [field.name for field in fields(Benchmark) if callable(getattr(textvqa(), field.name))]
+    return replace(textvqa(), name="mine", version=1, **dict.fromkeys(functions, names["own"]))
+
+
+@pytest.mark.parametrize("how", ["a function", "the module", "the benchmark"])
+def test_what_is_built_on_a_benchmark_goes_by_its_version(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    mine = derived(how)
     (before,) = keys(mine)  # nobody knows which version an earlier one had
     known = registry.benchmarks()
     get = known.get
