@@ -88,10 +88,15 @@ def evaluation_keys(
     return key, content_key({**content, "rows": rows, "code": code})
 
 
+def _bare(function: Any) -> Any:
+    while isinstance(function, partial):  # under options
+        function = function.func
+    return function
+
+
 def _module(thing: Any) -> str:
     """The module of this program that a function is from, or that it is; empty for somebody else's."""
-    while isinstance(thing, partial):  # under options
-        thing = thing.func
+    thing = _bare(thing)
     name = getattr(thing, "__module__", None) or getattr(thing, "__name__", "")
     first, _, rest = str(name).partition(".")
     return rest if first == "stic_eval" else ""
@@ -102,7 +107,8 @@ def _built_on(benchmark: Benchmark, functions: list[Any]) -> dict[str, Any]:
     from stic_eval import registry
     from stic_eval.evals.benchmark import Benchmark
 
-    near = [*functions, *(value for f in functions for value in getattr(f, "__globals__", {}).values())]
+    near = list(functions)
+    near += [value for f in functions for value in getattr(_bare(f), "__globals__", {}).values()]
     near += [value.to_sample for value in near if isinstance(value, Benchmark)]
     names = {_module(value).removeprefix("benchmarks.") for value in near}
     others = sorted(names & set(registry.benchmarks().own()) - {benchmark.name})

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def derived(how: str) -> Benchmark:
     names: dict[str, Any] = {"__name__": "mine"}
     exec(f"{imported}\ndef own(*given): raise NotImplementedError", names)
     functions = [field.name for field in fields(Benchmark) if callable(getattr(textvqa(), field.name))]
-    return replace(textvqa(), name="mine", version=1, **dict.fromkeys(functions, names["own"]))
+    return replace(textvqa(), name="mine", version=1, **dict.fromkeys(functions, partial(names["own"])))
 
 
 @pytest.mark.parametrize("how", ["a function", "the module", "the benchmark"])
