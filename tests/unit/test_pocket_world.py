@@ -216,10 +216,12 @@ def test_what_is_said_of_another_subject_is_not_graded_as_right(seed: int, kind:
 
 def test_a_benchmarks_rows_are_graded_by_subject() -> None:
     benchmark = registry.benchmarks().get("llava_bench")
-    where = [s for s in samples(benchmark, "pocket") if s.question.startswith("Where is the blue star?")]
+    found = [(s, re.match(r"Where is the (\w+) (\w+)\?", s.question)) for s in samples(benchmark, "pocket")]
+    where = [(sample, match[1], match[2]) for sample, match in found if match]
     assert where
-    for sample in where:
-        wrong = sample.target.replace("The blue star is", "The green star is")
+    for sample, color, shape in where:
+        other = next(c for c in world.COLORS if c not in sample.target and c != color)
+        wrong = sample.target.replace(f"The {color} {shape} is", f"The {other} {shape} is")
         assert benchmark.score(sample, sample.target).value == 1.0
         assert benchmark.score(sample, wrong).value < 1.0
 
