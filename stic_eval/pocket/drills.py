@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from stic_eval.pocket.tasks import FEELINGS, MATERIALS
+from stic_eval.pocket.tasks import FEELINGS, MATERIALS, RULES
 from stic_eval.pocket.world import CHARTS, COLORS, POSITIONS, SETTINGS, SHAPES
 
 NUMBERS = tuple(str(n) for n in range(61))
@@ -75,7 +75,7 @@ def rules(rng: random.Random, n: int = 5) -> list[Turn]:
     by_shape = rng.random() < 0.5
     keys = rng.sample(SHAPES if by_shape else tuple(COLORS), 4)
     values = rng.sample(MATERIALS if by_shape else FEELINGS, 4)
-    says = "Each {} is made of {}." if by_shape else "All {} objects are {}."
+    says = RULES[0 if by_shape else 1]
     asks = "What is the {} made of?" if by_shape else "How does the {} object feel?"
     hint = "Context: " + " ".join(says.format(k, v) for k, v in zip(keys, values, strict=True))
     turns: list[Turn] = []

@@ -26,7 +26,7 @@ from stic_eval.pocket.drills import NUMBERS, Turn, drill
 from stic_eval.pocket.language import careful, careless, describe, invented
 from stic_eval.pocket.recall import LETTERS, MARKS
 from stic_eval.pocket.rows import PROMPTS, turns, wordings
-from stic_eval.pocket.tasks import FEELINGS, MATERIALS, Row
+from stic_eval.pocket.tasks import FEELINGS, MAKERS, MATERIALS, Row
 from stic_eval.pocket.vocabulary import EOS, IMAGE, MARK, tokenizer, words_of
 from stic_eval.pocket.world import COLORS, OBJECT_SIZES, SETTINGS, SHAPES, SIZE, Spec, Split, draw_spec
 
@@ -46,8 +46,8 @@ MIXES = {
     },
 }  # fmt: skip
 SKILLS = (
-    "option", "rotation", "rule", "two hops", "sum", "passage", "picture", "after description",
-    "careful", "careless", "invented",
+    "option", "rotation", "rule", "two hops", "sum", "after description", "careful", "careless", "invented",
+    *(f"read {name}" for name in MAKERS), *(f"see {name}" for name in MAKERS),
 )  # fmt: skip
 _UNSEEN = ("reading", "drills")
 _PASSAGES = ("Image description:\n{}\n\n", "Image description:\n{}\n", "Context: {}\n", "{}\n")
@@ -96,19 +96,19 @@ def _talk(
     if kind == "faithful":
         yield Turn(roles["step_by_step"], careful(spec, rng), 1.0, "careful")
         if rng.random() < 0.4:
-            yield from (Turn(q, a, short, "after description") for q, a in turns(spec, rng, ask, 2))
+            yield from (Turn(q, a, short, "after description") for _, q, a in turns(spec, rng, ask, 2))
     elif kind == "careless":
         yield Turn(rng.choice(roles["plain"]), careless(spec, rng), 1.0, "careless")
     elif kind == "invented":
         yield Turn(rng.choice(roles["misleading"]), invented(spec, rng), 1.0, "invented")
     elif kind == "questions":
-        yield from (Turn(q, a, short, "picture") for q, a in turns(spec, rng, ask, 3))
+        yield from (Turn(q, a, short, f"see {name}") for name, q, a in turns(spec, rng, ask, 3))
     elif kind == "drills":
         yield from drill(rng)
     else:
         passage = rng.choice(_PASSAGES).format(describe(spec))
-        for number, (question, answer) in enumerate(turns(spec, rng, ask, 4)):
-            yield Turn(question if number else passage + question, answer, short, "passage")
+        for number, (name, question, answer) in enumerate(turns(spec, rng, ask, 4)):
+            yield Turn(question if number else passage + question, answer, short, f"read {name}")
 
 
 # ---------------------------------------------------------------- what the model is made of
