@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 from stic_eval.pocket.language import describe
 from stic_eval.pocket.tasks import FEELINGS, MATERIALS
-from stic_eval.pocket.world import COLORS, POSITIONS, SHAPES, WORDS, sample_scene
+from stic_eval.pocket.world import COLORS, POSITIONS, SHAPES, made_up_word, sample_scene
 
 _LETTER = "Answer with the option's letter from the given choices directly."
+WORDS = tuple(made_up_word(random.Random(n)) for n in range(32))
 _NUMBERS = tuple(str(n) for n in range(28))
 
 
