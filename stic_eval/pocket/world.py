@@ -58,9 +58,9 @@ _REAL = frozenset(
     (  # noqa: SIM905
         "bad bar base bed big bus but data date did dig digit dog dot far file fit five for fun game gas get "
         "give given gun kid lake late later led let level line lines live log made make male man map mat men "
-        "metal meter min mine minus mode model more move name named names nan net never nine none nor not "
+        "metal meter min mine minus mode model more move name names nan net never nine none nor not "
         "note novel nut page pages pale pan paper pen per pet pin pole pot put rare rate rated red rid rise "
-        "river robot roles rose rule ruler rules run sad safe sale same sat save saved set seven side sides sit "
+        "river robot roles rose rule rules run sad safe sale same sat save saved set seven side sides sit "
         "site size sizes solid some son sum sun sure tag take taken ten tiger time timer times tin tip token "
         "tone top total tube val vase visit vote zero zip zone"
     ).split()

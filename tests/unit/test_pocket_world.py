@@ -106,11 +106,13 @@ def test_charts_have_three_different_values_to_twenty(seed: int) -> None:
 
 
 def test_values_can_be_read_off_a_bar_and_a_slice() -> None:
+    heights = []
     for value in range(1, 21):
         others = (("green", value % 20 + 1), ("red", (value + 1) % 20 + 1))
         img = world.draw(world.Chart("bar", (("blue", value), *others)), 0)
         column = [img.getpixel((world.CELL // 2, y)) for y in range(world.SIZE)]
-        assert column.count(world.COLORS["blue"]) == pytest.approx(10 / 3 * value, abs=1.5)
+        heights.append(column.count(world.COLORS["blue"]))
+    assert all(3 <= above - below <= 4 for below, above in pairwise(heights))
     for value in range(1, 18):
         rest = 20 - value
         img = world.draw(world.Chart("pie", (("blue", value), ("red", 1), ("green", rest - 1))), 0)
