@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 LENGTH = 48
-KINDS = ("copy", "after", "before", "letter")
+KINDS = ("copy", "after", "before", "arrow", "pair", "letter")
 LETTERS = tuple("ABCDEFGH")
 MARKS = (".", ",", ":", ";", "?", "(")  # after, before, lettered; the end of an entry, a query, its arrow
 
@@ -59,16 +59,23 @@ def rows(
         pairs = np.stack([np.take_along_axis(row, i, 1) for i in (query, answer)], 2).reshape(batch, -1)
         ids = np.concatenate([row, mark(0 if kind == "after" else 1), pairs], 1)
         return ids, n + 2 + 2 * np.arange(asked)
-    n = entries or int(rng.choice((2, 3, 4, 6, 8)))
-    asked = (LENGTH - 3 * n - 1) // 4
-    letter, row = draw(letters, n), draw(words, n)
-    listed = np.stack([letter, row, mark(3, n)], 2).reshape(batch, -1)
-    i = rng.integers(0, n, (batch, asked))
-    queries = np.stack(
-        [
-            mark(4, asked), np.take_along_axis(row, i, 1),
-            mark(5, asked), np.take_along_axis(letter, i, 1),
-        ], 2,
-    )  # fmt: skip
-    ids = np.concatenate([listed, mark(2), queries.reshape(batch, -1)], 1)
-    return ids, 3 * n + 4 + 4 * np.arange(asked)
+    if kind == "arrow":
+        n = entries or int(rng.integers(3, 13))
+        row = draw(words, n)
+        i = rng.integers(1, n, (batch, LENGTH // 4))
+        query, answer = np.take_along_axis(row, i, 1), np.take_along_axis(row, i - 1, 1)
+    else:
+        n = entries or int(rng.choice((2, 3, 4, 6, 8)))
+        both = draw(words if kind == "pair" else np.setdiff1d(words, letters), 2 * n)
+        first = draw(letters, n) if kind == "letter" else both[:, n:]
+        entry = [first, both[:, :n], mark(3, n)][: 3 if kind == "letter" or rng.random() < 0.5 else 2]
+        row = np.stack(entry, 2).reshape(batch, -1)
+        i = rng.integers(0, n, (batch, LENGTH // 4))
+        query, answer = np.take_along_axis(both, i, 1), np.take_along_axis(first, i, 1)
+    marked = kind == "letter" or rng.random() < 0.5
+    asked = np.stack([mark(4, i.shape[1]), query, mark(5, i.shape[1]), answer][not marked :], 2)
+    border = mark(2 if kind == "letter" else int(rng.integers(1, 3)))
+    each = asked.shape[2]
+    asked = asked.reshape(batch, -1)[:, : (LENGTH - row.shape[1] - 1) // each * each]
+    ids = np.concatenate([row, border, asked], 1)
+    return ids, row.shape[1] + each + each * np.arange(asked.shape[1] // each)

@@ -203,16 +203,16 @@ def recall_words(pool: str, words: PreTrainedTokenizerFast) -> list[str]:
     """The words that `recall` draws from.
 
     Args:
-        pool: `few` (16), `more` (all that are said of pictures), or `all` of the vocabulary's.
+        pool: `few` (16 and the letters), `more` (all that are said of pictures), or `all` of the vocabulary's.
         words: The tokenizer.
     """
     content = [*COLORS, *SHAPES, *MATERIALS, *FEELINGS, *OBJECT_SIZES, *SETTINGS, *NUMBERS]
     if pool == "few":
-        return content[:16]
+        return [*content[:16], *LETTERS]
     if pool == "more":
-        return content
+        return [*content, *LETTERS]
     other = [token.removeprefix(MARK) for token in sorted(words.get_vocab()) if token.startswith(MARK)]
-    return [word for word in other if word and word not in (*LETTERS, *MARKS)]
+    return [word for word in other if word and word not in MARKS]
 
 
 def encode(
