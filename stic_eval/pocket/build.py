@@ -1,25 +1,26 @@
 """Rebuilds the pocket model from nothing: `python -m stic_eval.pocket.build`.
 
-Five trainings: the vision tower alone, on what is drawn where; the decoder alone, on reading (both at
-once, a core each); then projector, decoder and tower together, three times: on pictures and reading, with
-exercises in words, and at last with dense ones, the tower at a tenth of the learning rate. A tower that
-is trained only through the language model stays near chance.
+Four trainings: the vision tower alone, on what is drawn where; at the same time, on the other core, the
+decoder alone, on looking things up in rows of random words and then on reading; at last everything
+together, the tower at a tenth of the learning rate. A tower that is trained only through the language model
+stays near chance, and so do options in a decoder that has not learned to look things up before.
 
-Everything is seeded, so that a rebuild gives the same model up to floating point. Each training leaves
-a checkpoint every minute in `--work` and goes on from there when the command is started again.
+Trainings of the decoder alone end when their gate is passed, not at a step. Everything is seeded, so that a
+rebuild gives the same model up to floating point. Each training leaves a checkpoint every minute in `--work`
+and goes on from there when the command is started again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from stic_eval.pocket import recipe
+from stic_eval.pocket import recall, recipe
 from stic_eval.pocket.rows import MODEL_DIR, wordings
 from stic_eval.pocket.tower import Heads, Pictures, pixels, tower_loss
 from stic_eval.pocket.world import draw
 
 CHECKPOINT_SECONDS = 60.0
+LOGGED = 50  # steps between two lines of figures
 
 
 @dataclass(frozen=True)
@@ -42,14 +44,16 @@ class Phase:
     """One training.
 
     Attributes:
-        name: `tower`, `reading`, `seeing`, `words` or `joint`.
-        steps: Optimiser steps.
+        name: `tower`, `recall`, `reading` or `joint`.
+        steps: Optimiser steps; with a gate, how many at most.
         batch: Examples in a step.
-        lr: Peak learning rate; linear warm-up over 2 %, flat, then a linear decay over the last `decay`.
+        lr: Peak learning rate of AdamW; linear warm-up over 100 steps, flat, then a linear decay over the
+            last `decay`.
         decay: Share of the steps over which the learning rate falls to zero.
         threads: Cores.
         muon: Peak learning rate of Muon (Jordan 2024) for the matrices of decoder and projector; 0 leaves
             them to AdamW.
+        gate: What has to be reached by each figure, over the last `LOGGED` steps, before the training ends.
     """
 
     name: str
@@ -59,29 +63,65 @@ class Phase:
     decay: float
     threads: int
     muon: float = 0.0
+    gate: Mapping[str, float] = field(default_factory=dict)
 
 
+_RECALL = dict.fromkeys(recall.KINDS, 0.97)
 PHASES = {
     "tower": Phase("tower", 5_000, 128, 1e-3, 0.4, 1),
-    "reading": Phase("reading", 400, 64, 1.5e-3, 0.1, 1),
-    "seeing": Phase("seeing", 2173, 64, 1e-3, 0.0, 2),
-    "words": Phase("words", 641, 64, 1e-3, 0.0, 2),
-    "joint": Phase("joint", 2_300, 64, 1e-3, 0.4, 2, muon=0.01),
-}
+    "recall few": Phase("recall few", 6_000, 32, 1e-3, 0.0, 1, muon=0.005, gate=_RECALL),
+    "recall more": Phase("recall more", 6_000, 32, 1e-3, 0.0, 1, muon=0.005, gate=_RECALL),
+    "recall all": Phase("recall all", 6_000, 32, 1e-3, 0.0, 1, muon=0.005, gate=_RECALL),
+    "reading": Phase(
+        "reading", 20_000, 32, 1e-3, 0.0, 1, muon=0.005,
+        gate={"option": 0.95, "rotation": 0.95, "rule": 0.95, "two hops": 0.9},
+    ),
+    "joint": Phase("joint", 4_000, 64, 1e-3, 0.5, 2, muon=0.005),
+}  # fmt: skip
+BEFORE = {"recall more": "recall few", "recall all": "recall more", "reading": "recall all"}
+SKILLS = (*recall.KINDS, *recipe.SKILLS)
 TOWER_SHARE = 0.1  # the tower's learning rate in the joint training, as a share of the others'
+Figures = dict[str, tuple[float, int]]  # what was measured -> (sum, count)
 
 
-# ---------------------------------------------------------------- decoder, projector, tower
+# ---------------------------------------------------------------- what the decoder is shown
+
+
+class Rows(Dataset[dict[str, Any]]):
+    """Batches of `recall`; the step decides the kind of rows."""
+
+    def __init__(self, phase: Phase) -> None:
+        self.phase = phase
+        words = recipe.build_tokenizer()
+        self.words = recipe.token_ids(words, recipe.recall_words(phase.name.split()[1], words))
+        self.letters = recipe.token_ids(words, recall.LETTERS)
+        self.marks = recipe.token_ids(words, recall.MARKS)
+
+    def __len__(self) -> int:
+        return self.phase.steps
+
+    def __getitem__(self, step: int) -> dict[str, Any]:
+        rng = np.random.default_rng((len(self.words), step))
+        kind = recall.KINDS[rng.integers(len(recall.KINDS))]
+        ids, columns = recall.rows(kind, self.words, self.letters, self.marks, self.phase.batch, rng)
+        weights, skills = torch.zeros(ids.shape), torch.full(ids.shape, -1)
+        weights[:, columns] = 1.0
+        skills[:, columns] = SKILLS.index(kind)
+        tokens = torch.from_numpy(ids)
+        return {
+            "input_ids": tokens, "attention_mask": torch.ones_like(tokens), "weights": weights,
+            "skills": skills,
+        }  # fmt: skip
 
 
 class Conversations(Dataset[dict[str, Any]]):
     """Batches of conversations of similar length; the batch of a step depends on its number alone."""
 
-    GROUP = 8  # batches that are made at once and sorted by length
+    GROUP = 8  # batches that are drawn at once and sorted by length
 
     def __init__(self, phase: Phase) -> None:
         self.phase = phase
-        self.words = recipe.tokenizer()
+        self.words = recipe.build_tokenizer()
         self.ask = wordings()
         self._group: tuple[int, list[Any]] = (-1, [])
 
@@ -91,65 +131,89 @@ class Conversations(Dataset[dict[str, Any]]):
     def __getitem__(self, step: int) -> dict[str, Any]:
         group, inside = divmod(step, self.GROUP)
         if self._group[0] != group:
-            self._group = (group, self._make(group))
+            self._group = (group, self._draw(group))
         order = np.random.default_rng(group).permutation(self.GROUP)
         part, size = int(order[inside]), self.phase.batch
         return self._batch(self._group[1][part * size : (part + 1) * size])
 
-    def _make(self, group: int) -> list[Any]:
-        mix = recipe.MIXES[self.phase.name]
-        starts = {"seeing": 0, "reading": 300_000_000, "words": 100_000_000, "joint": 400_000_000}
-        first = starts[self.phase.name]
+    def _draw(self, group: int) -> list[Any]:
         n = self.GROUP * self.phase.batch
-        source = recipe.examples(mix, self.ask, "train", first + group * n)
-        made = [
+        first = (400_000_000 if self.phase.name == "joint" else 0) + group * n
+        source = recipe.examples(recipe.MIXES[self.phase.name], self.ask, "train", first)
+        drawn = [
             (example, *recipe.encode(example, self.words))
             for example, _ in zip(source, range(n), strict=False)
         ]
-        return sorted(made, key=lambda item: len(item[1]))
+        return sorted(drawn, key=lambda item: len(item[1]))
 
-    def _batch(self, made: list[Any]) -> dict[str, Any]:
-        longest = max(len(ids) for _, ids, _ in made)
-        ids = torch.full((len(made), longest), self.words.pad_token_id)
-        mask = torch.zeros_like(ids)
-        weights = torch.zeros(len(made), longest)
+    def _batch(self, drawn: list[Any]) -> dict[str, Any]:
+        longest = max(len(ids) for _, ids, _, _ in drawn)
+        ids = torch.full((len(drawn), longest), self.words.pad_token_id)
+        mask, weights = torch.zeros_like(ids), torch.zeros(len(drawn), longest)
+        skills = torch.full_like(ids, -1)
         images = []
-        for row, (example, tokens, weight) in enumerate(made):
+        for row, (example, tokens, weight, skill) in enumerate(drawn):
             ids[row, : len(tokens)] = torch.tensor(tokens)
             mask[row, : len(tokens)] = 1
             weights[row, : len(tokens)] = torch.tensor(weight)
+            skills[row, : len(tokens)] = torch.tensor([SKILLS.index(s) if s else -1 for s in skill])
             if example.seen:
                 images.append(draw(example.spec, example.seed))
-        batch: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "weights": weights}
+        batch = {"input_ids": ids, "attention_mask": mask, "weights": weights, "skills": skills}
         return batch | ({"pixel_values": pixels(images)} if images else {})
 
 
-def talk_loss(model: Any, batch: dict[str, Any]) -> tuple[Tensor, dict[str, float]]:
-    """Weighted mean cross-entropy of the answers' tokens."""
-    inputs = {k: v for k, v in batch.items() if k != "weights"}
+def answer_loss(model: Any, batch: dict[str, Any]) -> tuple[Tensor, Figures]:
+    """Weighted mean cross-entropy of the answers' tokens, and the share of them that is right, by skill."""
+    inputs = {k: v for k, v in batch.items() if k not in ("weights", "skills")}
     hidden = model.model(**inputs, use_cache=False).last_hidden_state[:, :-1]
-    weights = batch["weights"][:, 1:]
-    said = weights > 0
-    logits = model.lm_head(hidden[said]).float()
-    target = batch["input_ids"][:, 1:][said]
+    weights, skills = batch["weights"][:, 1:], batch["skills"][:, 1:]
+    counted = weights > 0
+    logits = model.lm_head(hidden[counted]).float()
+    target = batch["input_ids"][:, 1:][counted]
     losses = F.cross_entropy(logits, target, reduction="none")
-    loss = (losses * weights[said]).sum() / weights[said].sum()
-    short = weights[said] > 1
-    right = logits.argmax(-1) == target
+    loss = (losses * weights[counted]).sum() / weights[counted].sum()
+    right, skill = logits.argmax(-1) == target, skills[counted]
     figures = {
-        "description": float(right[~short].float().mean()),
-        "answer": float(right[short].float().mean()),
+        SKILLS[i]: (float(right[skill == i].sum()), int((skill == i).sum()))
+        for i in skill.unique().tolist()
+        if i >= 0
     }
     return loss, figures
+
+
+def see_loss(model: Any, heads: Heads, batch: dict[str, Tensor]) -> tuple[Tensor, Figures]:
+    """The tower's loss, and its heads' accuracies."""
+    loss, right = tower_loss(model, heads, batch)
+    return loss, {name: (value, 1) for name, value in right.items() if value == value}
 
 
 # ---------------------------------------------------------------- one loop for all
 
 
+def fastest_precision() -> AbstractContextManager[Any]:
+    """Autocast to bfloat16 where the processor has it; where it does not, it is many times slower."""
+    seconds = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        a = torch.ones(1024, 256, dtype=dtype)
+        for _ in range(2):  # the first round warms up
+            start = time.perf_counter()
+            for _ in range(8):
+                a @ a.T
+            seconds[dtype] = time.perf_counter() - start
+    native = seconds[torch.bfloat16] < 0.8 * seconds[torch.float32]
+    print("bfloat16" if native else "float32", flush=True)
+    return torch.autocast("cpu", torch.bfloat16) if native else nullcontext()
+
+
 def _rate(phase: Phase, step: int) -> float:
-    up = min(1.0, (step + 1) / max(1.0, 0.02 * phase.steps))
+    up = min(1.0, (step + 1) / 100)
     down = min(1.0, (phase.steps - step) / max(1.0, phase.decay * phase.steps))
     return up * down
+
+
+def _passed(phase: Phase, line: Mapping[str, float]) -> bool:
+    return bool(phase.gate) and all(line.get(name, 0.0) >= least for name, least in phase.gate.items())
 
 
 def fit(
@@ -157,13 +221,17 @@ def fit(
     modules: dict[str, nn.Module],
     groups: list[dict[str, Any]],
     data: Dataset[Any],
-    loss_of: Callable[[Any], tuple[Tensor, dict[str, float]]],
+    loss_of: Callable[[Any], tuple[Tensor, Figures]],
     work: Path,
 ) -> None:
-    """Trains, with a checkpoint every minute; returns at once what is finished."""
+    """Trains, with a checkpoint every minute; returns at once what is finished.
+
+    Raises:
+        SystemExit: The gate was not passed within the phase's steps.
+    """
     path = work / f"{phase.name}.pt"
     optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW([g for g in groups if not g.get("muon")], betas=(0.9, 0.98), weight_decay=0.02)
+        torch.optim.AdamW([g for g in groups if not g.get("muon")], betas=(0.9, 0.95), weight_decay=0.01)
     ]
     if matrices := [{"params": g["params"], "lr": g["lr"]} for g in groups if g.get("muon")]:
         optimizers.append(torch.optim.Muon(matrices, momentum=0.95, nesterov=True, weight_decay=0.0))
@@ -175,27 +243,31 @@ def fit(
         for name, module in modules.items():
             module.load_state_dict(saved["modules"][name])
         first, log = saved["step"], json.loads(saved["log"])
-        if first < phase.steps:
+        if not saved["finished"]:
             for optimizer, state in zip(optimizers, saved["optimizers"], strict=True):
                 optimizer.load_state_dict(state)
 
-    def save(step: int) -> None:
+    def save(step: int, finished: bool) -> None:
         state = {
-            "step": step, "modules": {name: module.state_dict() for name, module in modules.items()},
+            "step": step, "finished": finished,
+            "modules": {name: module.state_dict() for name, module in modules.items()},
             "optimizers": [optimizer.state_dict() for optimizer in optimizers], "log": json.dumps(log),
         }  # fmt: skip
         torch.save(state, path.with_suffix(".tmp"))
         os.replace(path.with_suffix(".tmp"), path)
 
+    if path.exists() and saved["finished"]:
+        return
     saved_at = started = time.monotonic()
     steps = range(first, phase.steps)
     loader = DataLoader(data, batch_size=None, sampler=steps, num_workers=1, prefetch_factor=8)
-    since: list[dict[str, float]] = []
+    since: dict[str, tuple[float, int]] = {}
     parameters = [p for group in groups for p in group["params"]]
+    precision, passed = fastest_precision(), False
     for step, batch in zip(steps, loader, strict=True):
         for group, lr in rates:
             group["lr"] = lr * _rate(phase, step)
-        with torch.autocast("cpu", torch.bfloat16):
+        with precision:
             loss, figures = loss_of(batch)
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
@@ -203,84 +275,69 @@ def fit(
         nn.utils.clip_grad_norm_(parameters, 1.0)
         for optimizer in optimizers:
             optimizer.step()
-        since.append({"loss": loss.item(), **figures})
-        if (step + 1) % 100 == 0 or step + 1 == phase.steps:
-            line = {"step": step + 1, **{k: _mean(x[k] for x in since) for k in since[0]}}
-            log.append(line)
-            since = []
+        for name, (total, n) in {"loss": (loss.item(), 1), **figures}.items():
+            before = since.get(name, (0.0, 0))
+            since[name] = (before[0] + total, before[1] + n)
+        if (step + 1) % LOGGED == 0 or step + 1 == phase.steps:
+            means = {name: round(total / n, 4) for name, (total, n) in since.items() if n}
+            log.append({"step": step + 1, **means})
+            since, passed = {}, _passed(phase, means)
             rate = (step + 1 - first) / (time.monotonic() - started)
-            shown = " ".join(f"{k} {v:.3f}" for k, v in line.items() if k != "step")
-            left = (phase.steps - step - 1) / rate / 60
-            print(
-                f"{phase.name} {step + 1}/{phase.steps} {rate:.2f} steps/s {left:.0f} min left: {shown}",
-                flush=True,
-            )
-        if time.monotonic() - saved_at > CHECKPOINT_SECONDS:
-            save(step + 1)
+            shown = " ".join(f"{k} {v:.3f}" for k, v in means.items())
+            print(f"{phase.name} {step + 1}/{phase.steps} {rate:.2f} steps/s: {shown}", flush=True)
+        if passed or time.monotonic() - saved_at > CHECKPOINT_SECONDS:
+            save(step + 1, passed)
             saved_at = time.monotonic()
-    if first < phase.steps:
-        save(phase.steps)
+        if passed:
+            break
+    if phase.gate and not passed:
+        sys.exit(f"{phase.name}: the gate {dict(phase.gate)} was not passed in {phase.steps} steps")
+    if not phase.gate:
+        save(phase.steps, finished=True)
     recipe.save_log(work / f"{phase.name}.jsonl", log)
-
-
-def _mean(values: Iterator[float]) -> float:
-    found = [value for value in values if not math.isnan(value)]
-    return round(sum(found) / len(found), 4) if found else math.nan
 
 
 def train(phase: Phase, work: Path) -> None:
     """One training, on what the ones before it have left in `work`."""
     torch.set_num_threads(phase.threads)
     torch.manual_seed(0)
-    model = recipe.build_model(recipe.tokenizer())
+    model = recipe.build_model(recipe.build_tokenizer())
     model.set_attn_implementation("eager")  # half the time of the fused kernels' backward pass on a CPU
+    tower, language = model.model.vision_tower, model.model.language_model
     if phase.name == "tower":
-        tower = model.model.vision_tower
         heads = Heads(tower.config.hidden_size)
         groups = [{"params": [*tower.parameters(), *heads.parameters()], "lr": phase.lr}]
+        data: Dataset[Any] = Pictures(phase.steps, phase.batch)
         modules = {"tower": tower, "heads": heads}
-        fit(
-            phase,
-            modules,
-            groups,
-            Pictures(phase.steps, phase.batch),
-            lambda batch: tower_loss(model, heads, batch),
-            work,
-        )
+        fit(phase, modules, groups, data, lambda batch: see_loss(model, heads, batch), work)
         return
-    for layer in model.model.language_model.layers:
+    for layer in language.layers:
         layer.forward = torch.compile(layer.forward, dynamic=True)  # a third less time
-    language = nn.ModuleList([model.model.language_model, model.lm_head])
-    if phase.name == "reading":
-        groups = [{"params": list(language.parameters()), "lr": phase.lr}]
-        fit(phase, {"language": language}, groups, Conversations(phase), lambda b: talk_loss(model, b), work)
-        return
-    if phase.name in ("words", "joint"):
-        model.load_state_dict(_trained(work, "seeing" if phase.name == "words" else "words")["model"])
-    else:
-        model.model.vision_tower.load_state_dict(_trained(work, "tower")["tower"])
+    if phase.name == "joint":
+        tower.load_state_dict(_trained(work, "tower")["tower"])
         language.load_state_dict(_trained(work, "reading")["language"])
-    matrices, rest = _split(model, phase.muon)
-    groups = [
-        {"params": rest, "lr": phase.lr},
-        {"params": list(model.model.vision_tower.parameters()), "lr": phase.lr * TOWER_SHARE},
-    ]
-    if matrices:
-        groups.append({"params": matrices, "lr": phase.muon, "muon": True})
-    fit(phase, {"model": model}, groups, Conversations(phase), lambda batch: talk_loss(model, batch), work)
+        projector = list(model.model.multi_modal_projector.parameters())
+        groups = [*_groups(phase, list(language.layers.parameters()), projector, language)]
+        groups.append({"params": list(tower.parameters()), "lr": phase.lr * TOWER_SHARE})
+        data, modules = Conversations(phase), {"model": model}
+    else:
+        if phase.name in BEFORE:
+            language.load_state_dict(_trained(work, BEFORE[phase.name])["language"])
+        groups = _groups(phase, list(language.layers.parameters()), [], language)
+        data = Conversations(phase) if phase.name == "reading" else Rows(phase)
+        modules = {"language": language}
+    fit(phase, modules, groups, data, lambda batch: answer_loss(model, batch), work)
 
 
-def _split(model: Any, muon: float) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Decoder and projector: the layers' matrices, which Muon trains if it is used, and the rest."""
-    layers = [
-        *model.model.language_model.layers.parameters(),
-        *model.model.multi_modal_projector.parameters(),
-    ]
-    matrices = [p for p in layers if p.ndim == 2] if muon else []
+def _groups(
+    phase: Phase, layers: Sequence[nn.Parameter], projector: Sequence[nn.Parameter], language: Any
+) -> list[dict[str, Any]]:
+    """Parameter groups of decoder and projector: matrices, which Muon trains if it is used, and the rest."""
+    matrices = [p for p in (*layers, *projector) if p.ndim == 2] if phase.muon else []
     taken = {id(p) for p in matrices}
-    every = [*model.model.language_model.parameters(), *model.lm_head.parameters()]
-    every += model.model.multi_modal_projector.parameters()
-    return matrices, [p for p in every if id(p) not in taken]
+    rest = [p for p in (*language.parameters(), *projector) if id(p) not in taken]
+    groups: list[dict[str, Any]] = [{"params": rest, "lr": phase.lr}]
+    return [*groups, {"params": matrices, "lr": phase.muon, "muon": True}] if matrices else groups
 
 
 def _trained(work: Path, name: str) -> dict[str, Any]:
@@ -291,7 +348,7 @@ def _trained(work: Path, name: str) -> dict[str, Any]:
 
 def export(work: Path, out: Path) -> None:
     """Writes model, tokenizer and processor as transformers has them, in bfloat16, with the figures."""
-    words = recipe.tokenizer()
+    words = recipe.build_tokenizer()
     model = recipe.build_model(words)
     model.load_state_dict(_trained(work, "joint")["model"])
     out.mkdir(parents=True, exist_ok=True)
@@ -299,7 +356,8 @@ def export(work: Path, out: Path) -> None:
     model.bfloat16().save_pretrained(out)
     recipe.processor(words).save_pretrained(out)
     for name in PHASES:
-        (out / f"{name}.jsonl").write_bytes((work / f"{name}.jsonl").read_bytes())
+        if (log := work / f"{name}.jsonl").exists():
+            (out / log.name.replace(" ", "-")).write_bytes(log.read_bytes())
 
 
 def main() -> None:
@@ -318,11 +376,12 @@ def main() -> None:
         train(PHASES[args.phase], args.work)
         return
     one = [sys.executable, "-m", "stic_eval.pocket.build", "--work", str(args.work), "--phase"]
-    first = [subprocess.Popen([*one, name]) for name in ("tower", "reading")]
-    if any(process.wait() for process in first):
-        sys.exit("a training failed")
-    for name in ("seeing", "words", "joint"):
+    tower = subprocess.Popen([*one, "tower"])
+    for name in ("recall few", "recall more", "recall all", "reading"):
         subprocess.run([*one, name], check=True)
+    if tower.wait():
+        sys.exit("the tower's training failed")
+    subprocess.run([*one, "joint"], check=True)
     export(args.work, args.out)
 
 

@@ -131,8 +131,8 @@ def turns(
     ask: Mapping[str, Callable[[Row], str]],
     n: int,
     groups: Sequence[Group] = GROUPS,
-) -> list[tuple[str, str]]:
-    """Up to n questions about a picture, worded as the benchmarks word them, with their answers.
+) -> list[tuple[str, str, str]]:
+    """Up to n questions about a picture: benchmark, question in its wording, answer.
 
     Args:
         spec: The picture.
@@ -141,7 +141,7 @@ def turns(
         n: How many, at least one.
         groups: Whose wordings may be used.
     """
-    found: dict[str, str] = {}
+    found: dict[str, tuple[str, str, str]] = {}
     names = iter(rng.choices(list(ask), k=3 * n))
     while (name := next(names, None)) is not None or not found:
         # Not every benchmark can ask about every picture; in the end one has to.
@@ -149,8 +149,9 @@ def turns(
         made = MAKERS[name][0](spec, Draw(rng, rng.choice(groups), rng.randrange(4)))
         if made is not None and len(found) < n:
             row = _finished(name, made[0], picture(spec, "train", 0), 1)[0]
-            found.setdefault(ask[name](row), made[1])
-    return list(found.items())
+            question = ask[name](row)
+            found.setdefault(question, (name, question, made[1]))
+    return list(found.values())
 
 
 def wordings() -> dict[str, Callable[[Row], str]]:
@@ -173,7 +174,7 @@ def sft_items(n: int) -> list[Row]:
     for (seed, spec), _ in zip(_distinct("sft", ("any", "chart", "sign")), range(n), strict=False):
         talk = []
         asked = turns(spec, random.Random(f"sft/{seed}"), ask, 2, ("shared",))
-        for number, (question, answer) in enumerate(asked):
+        for number, (_, question, answer) in enumerate(asked):
             talk += [
                 {"from": "human", "value": question if number else f"<image>\n{question}"},
                 {"from": "gpt", "value": answer},
