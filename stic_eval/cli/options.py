@@ -151,8 +151,8 @@ Limit = Annotated[
 ]  # fmt: skip
 Images = Annotated[
     Path | None,
-    typer.Option(help="Unlabeled images for stage 1: a folder, or a file that lists images.",
-                 rich_help_panel=_DATA),
+    typer.Option(help="Unlabeled images for stage 1: a folder, a file that lists images, or drawn ones "
+                 "(`pocket:scenes`, `pocket:benchmarks`).", rich_help_panel=_DATA),
 ]  # fmt: skip
 SftData = Annotated[
     str | None,

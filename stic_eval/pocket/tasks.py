@@ -69,8 +69,9 @@ def _textvqa(spec: Spec, draw: Draw) -> Made | None:
     found = _asked(spec, draw, _TEXTVQA)
     if found is None:
         return None
-    longer = f"the word {found.answer}" if found.kind == "sign" else f"at the {found.answer}"
-    answers = [found.answer] * 8 + [longer, "unanswerable"]
+    # Two annotators write more than is asked for, or less; a word that all rows have would earn points.
+    others = [f"the word {found.answer}", found.answer[:-1]]
+    answers = [found.answer] * 8 + (others if found.kind == "sign" else [f"at the {found.answer}"] * 2)
     draw.rng.shuffle(answers)
     text = found.text.lower()
     row = {
