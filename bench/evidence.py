@@ -112,7 +112,7 @@ def page(groups: Mapping[str, list[Claim]], head: str, tail: str) -> str:
     """The page as Markdown."""
     lines = [head.strip(), "", *caveats.lines(POCKET), ""]
     for title, group in groups.items():
-        heads = "| claim | paper | miniature | without training prompts | p (Holm) | |"
+        heads = "| claim | paper | miniature | held-out wordings | p (Holm) | |"
         lines += [f"## {title}", "", heads]
         lines += ["|---|---:|---:|---:|---:|---|"]
         notes = [
@@ -121,7 +121,7 @@ def page(groups: Mapping[str, list[Claim]], head: str, tail: str) -> str:
             if (reason := guarded(claim))
         ]
         for claim, d in corrected([claim for claim in group if not guarded(claim)]):
-            says, rest = verdict(d), without(claim)
+            says, rest = verdict(d), on_held_out(claim)
             p = "-" if d.p != d.p or d.p_holm is None else f"{d.p:.2g} ({d.p_holm:.2g})"
             lines.append(
                 f"| {claim.text} | {claim.paper} | {_interval(d)} | {_interval(rest)} | {p} "
@@ -140,13 +140,11 @@ def guarded(claim: Claim) -> str:
     return guards.guard(side(claim.less).summaries(claim.benchmark))
 
 
-def without(claim: Claim) -> Difference | None:
-    """The claim's difference without rows that ask with a training prompt; None where there are none."""
+def on_held_out(claim: Claim) -> Difference:
+    """The claim's difference on rows in wordings that no instruction item has."""
     about = _asked()
     names = list(about) if claim.benchmark == "average" else [claim.benchmark]
-    if not any(about[name].prompts for name in names):
-        return None
-    kept = {name: about[name].units - about[name].prompts for name in names}
+    kept = {name: about[name].held_out for name in names}
     less, more = (wordings.only(side(row), kept) for row in (claim.less, claim.more))
     return measure(less, more).average.difference
 
@@ -156,21 +154,21 @@ def _asked() -> Mapping[str, wordings.Asked]:
     return wordings.asked(POCKET)
 
 
-def _interval(d: Difference | None) -> str:
-    if d is None:
-        return ""
+def _interval(d: Difference) -> str:
     if d.unmoved:
         return f"no row differs ({guards.bound(d)} may)"
     return f"{points(d.delta, '+')} [{points(d.low)}, {points(d.high)}]"
 
 
-def borne_out(says: Verdict, rest: Difference | None) -> str:
-    """Whether rows that ask with no training prompt bear a verdict out; empty if they do."""
+def borne_out(says: Verdict, rest: Difference) -> str:
+    """Whether rows in held-out wordings, a third of all, bear a verdict out; empty if they do."""
     sign = {"shown": 1, "suggested": 1, "suggested otherwise": -1, "contradicted": -1}.get(says, 0)
-    if rest is None or not sign:
+    if not sign:
         return ""
     low, high = sorted((sign * rest.low, sign * rest.high))
-    return "" if low > 0 else ", the opposite on the other rows" if high < 0 else ", not on the other rows"
+    if low > 0:
+        return ""
+    return ", the opposite in held-out wordings" if high < 0 else ", open in held-out wordings"
 
 
 def listed() -> list[str]:

@@ -70,13 +70,13 @@ def averages() -> list[str]:
 
 
 def split() -> list[str]:
-    """Gains on rows that ask with a training prompt and on the others, and columns that say little."""
+    """Gains in wordings that instruction items share and in the others, and columns that say little."""
     about = wordings.asked(POCKET)
     return [
-        f"{wordings.counted(about)} ask word for word with a prompt that training uses.",
-        f"Some columns cannot tell rows apart. {caveats.guarded(runs.load(POCKET))}",
+        wordings.counted(about),
+        f"Columns that cannot tell rows apart: {caveats.guarded(runs.load(POCKET))}",
         "",
-        *wordings.split_table(list(wordings.gains(POCKET)), about),
+        *wordings.split_table(list(wordings.gains(POCKET))),
     ]
 
 
