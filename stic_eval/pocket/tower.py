@@ -155,7 +155,7 @@ def parameter_groups(tower: nn.Module, heads: Heads, lr: float, muon: float) -> 
         muon: Muon's; 0 leaves everything to AdamW.
     """
     rest = list(heads.parameters())
-    matrices = []
+    matrices: list[nn.Parameter] = []
     for name, parameter in tower.named_parameters():
         is_matrix = muon and parameter.ndim == 2 and ".layers." in name
         (matrices if is_matrix else rest).append(parameter)
