@@ -76,7 +76,7 @@ PHASES = {
     "recall more": Phase("recall more", 6_000, 32, 1e-3, 0.0, 1, muon=0.005, gate=_RECALL),
     "recall all": Phase("recall all", 6_000, 32, 1e-3, 0.0, 1, muon=0.005, gate=_RECALL),
     "reading": Phase(
-        "reading", 20_000, 32, 1e-3, 0.0, 2, muon=0.005,
+        "reading", 20_000, 32, 1e-3, 0.0, 1, muon=0.005,
         gate={"option": 0.95, "rotation": 0.95, "rule": 0.95, "two hops": 0.9},
     ),
     "joint": Phase("joint", 4_000, 64, 1e-3, 0.5, 2, muon=0.005),
@@ -120,7 +120,7 @@ class Conversations(Dataset[dict[str, Any]]):
     """Batches of conversations of similar length; the batch of a step depends on its number alone."""
 
     GROUP = 8  # batches that are drawn at once and sorted by length
-    REHEARSAL = 3  # every third batch is of `recall`, which is forgotten within 200 steps otherwise
+    REHEARSAL = 2  # every second batch is of `recall`, which is forgotten within 200 steps otherwise
 
     def __init__(self, phase: Phase, words: PreTrainedTokenizerFast) -> None:
         self.phase = phase
