@@ -66,7 +66,7 @@ def test_no_instruction_item_has_a_held_out_wording() -> None:
 def test_the_models_own_training_has_both_groups() -> None:
     ask, rng = rows.wordings(), random.Random(0)
     talks = [rows.turns(world.draw_spec("train", seed), rng, ask, 3) for seed in range(200)]
-    share = Counter(held_out(question) for talk in talks for question, _ in talk)
+    share = Counter(held_out(question) for talk in talks for _, question, _ in talk)
     assert share[True] > 200 and share[False] > 200
 
 
