@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -34,6 +34,9 @@ from stic_eval.pocket import recall, recipe
 from stic_eval.pocket.rows import MODEL_DIR, wordings
 from stic_eval.pocket.tower import Heads, Pictures, pixels, tower_loss
 from stic_eval.pocket.world import draw
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 CHECKPOINT_SECONDS = 60.0
 LOGGED = 50  # steps between two lines of figures
@@ -90,10 +93,9 @@ Figures = dict[str, tuple[float, int]]  # what was measured -> (sum, count)
 class Rows(Dataset[dict[str, Any]]):
     """Batches of `recall`; the step decides the kind of rows."""
 
-    def __init__(self, phase: Phase) -> None:
+    def __init__(self, phase: Phase, pool: str, words: PreTrainedTokenizerFast) -> None:
         self.phase = phase
-        words = recipe.build_tokenizer()
-        self.words = recipe.token_ids(words, recipe.recall_words(phase.name.split()[1], words))
+        self.words = recipe.token_ids(words, recipe.recall_words(pool, words))
         self.letters = recipe.token_ids(words, recall.LETTERS)
         self.marks = recipe.token_ids(words, recall.MARKS)
 
@@ -118,17 +120,21 @@ class Conversations(Dataset[dict[str, Any]]):
     """Batches of conversations of similar length; the batch of a step depends on its number alone."""
 
     GROUP = 8  # batches that are drawn at once and sorted by length
+    REHEARSAL = 2  # every second batch is of `recall`, which is forgotten within 200 steps otherwise
 
-    def __init__(self, phase: Phase) -> None:
+    def __init__(self, phase: Phase, words: PreTrainedTokenizerFast) -> None:
         self.phase = phase
-        self.words = recipe.build_tokenizer()
+        self.words = words
         self.ask = wordings()
+        self.rows = Rows(phase, "all", words)
         self._group: tuple[int, list[Any]] = (-1, [])
 
     def __len__(self) -> int:
         return self.phase.steps
 
     def __getitem__(self, step: int) -> dict[str, Any]:
+        if step % self.REHEARSAL == self.REHEARSAL - 1:
+            return self.rows[step]
         group, inside = divmod(step, self.GROUP)
         if self._group[0] != group:
             self._group = (group, self._draw(group))
@@ -301,7 +307,8 @@ def train(phase: Phase, work: Path) -> None:
     """One training, on what the ones before it have left in `work`."""
     torch.set_num_threads(phase.threads)
     torch.manual_seed(0)
-    model = recipe.build_model(recipe.build_tokenizer())
+    words = recipe.build_tokenizer()
+    model = recipe.build_model(words)
     model.set_attn_implementation("eager")  # half the time of the fused kernels' backward pass on a CPU
     tower, language = model.model.vision_tower, model.model.language_model
     if phase.name == "tower":
@@ -319,12 +326,13 @@ def train(phase: Phase, work: Path) -> None:
         projector = list(model.model.multi_modal_projector.parameters())
         groups = [*_groups(phase, list(language.layers.parameters()), projector, language)]
         groups.append({"params": list(tower.parameters()), "lr": phase.lr * TOWER_SHARE})
-        data, modules = Conversations(phase), {"model": model}
+        data, modules = Conversations(phase, words), {"model": model}
     else:
         if phase.name in BEFORE:
             language.load_state_dict(_trained(work, BEFORE[phase.name])["language"])
         groups = _groups(phase, list(language.layers.parameters()), [], language)
-        data = Conversations(phase) if phase.name == "reading" else Rows(phase)
+        pool = phase.name.removeprefix("recall ")
+        data = Conversations(phase, words) if phase.name == "reading" else Rows(phase, pool, words)
         modules = {"language": language}
     fit(phase, modules, groups, data, lambda batch: answer_loss(model, batch), work)
 

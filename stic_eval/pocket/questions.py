@@ -17,6 +17,7 @@ from stic_eval.pocket.language import article, sign_place
 from stic_eval.pocket.world import (
     CHARTS,
     COLORS,
+    MAX_VALUE,
     OBJECT_SIZES,
     POSITIONS,
     SETTINGS,
@@ -29,7 +30,6 @@ from stic_eval.pocket.world import (
 
 Group = Literal["shared", "held_out"]
 GROUPS: tuple[Group, ...] = ("shared", "held_out")
-HIGHEST_VALUE = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +213,7 @@ def _thing_questions(scene: Scene, t: Thing, words: _Words) -> Iterator[Question
 
 def _chart_questions(chart: Chart, words: _Words) -> Iterator[Question]:
     values = dict(chart.values)
-    colors, top = list(values), HIGHEST_VALUE
+    colors, top = list(values), MAX_VALUE
     absent = next(c for c in COLORS if c not in values)
     for kind, choose in (("highest", max), ("lowest", min)):
         color = choose(values, key=values.__getitem__)

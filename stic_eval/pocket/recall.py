@@ -11,9 +11,12 @@ from __future__ import annotations
 import numpy as np
 
 LENGTH = 48
-KINDS = ("copy", "after", "before", "arrow", "pair", "letter")
+KINDS = ("copy", "after", "before", "arrow", "pair", "letter", "option")
 LETTERS = tuple("ABCDEFGH")
-MARKS = (".", ",", ":", ";", "?", "(")  # after, before, lettered; the end of an entry, a query, its arrow
+MARKS = (
+    ".", ",", ":", ";", "?", "(",  # after, before, lettered; the end of an entry, a query, its arrow
+    "(", ".", "\n", "USER", ":", "Which", "option", "is", "?", "ASSISTANT", ":",  # of options
+)  # fmt: skip
 
 
 def rows(
@@ -59,6 +62,8 @@ def rows(
         pairs = np.stack([np.take_along_axis(row, i, 1) for i in (query, answer)], 2).reshape(batch, -1)
         ids = np.concatenate([row, mark(0 if kind == "after" else 1), pairs], 1)
         return ids, n + 2 + 2 * np.arange(asked)
+    if kind == "option":
+        return _options(words, letters, marks, batch, rng)
     if kind == "arrow":
         n = entries or int(rng.integers(3, 13))
         row = draw(words, n)
@@ -79,3 +84,36 @@ def rows(
     asked = asked.reshape(batch, -1)[:, : (LENGTH - row.shape[1] - 1) // each * each]
     ids = np.concatenate([row, border, asked], 1)
     return ids, row.shape[1] + each + each * np.arange(asked.shape[1] // each)
+
+
+def _options(
+    words: np.ndarray, letters: np.ndarray, marks: np.ndarray, batch: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lettered words with more and more of what stands around options and questions in a conversation."""
+    n, (before, point, line, asked, arrow) = 4, np.split(marks[6:], np.cumsum((1, 1, 1, 5)))
+    single = np.setdiff1d(words, letters)
+    letter = (
+        letters[rng.random((batch, len(letters))).argsort(1)]
+        if rng.random() < 0.5
+        else np.tile(letters[:4], (batch, 1))
+    )
+    word = single[rng.random((batch, len(single))).argsort(1)[:, :n]]
+    queries = 6
+    i = rng.integers(0, n, (batch, queries))
+
+    def fixed(ids: np.ndarray, columns: int) -> list[np.ndarray]:
+        return [np.full((batch, columns), token) for token in ids]
+
+    head, tail = int(rng.integers(0, len(asked) + 1)), int(rng.integers(1, len(arrow) + 1))
+    entry = [
+        *fixed(before[: rng.integers(0, 2)], n),
+        letter[:, :n],
+        *fixed(point[: rng.integers(0, 2)], n),
+        word,
+    ]
+    listed = np.stack([*entry, *fixed(line, n)], 2).reshape(batch, -1)
+    query = [*fixed(asked[len(asked) - head :], queries), np.take_along_axis(word, i, 1)]
+    query += [*fixed(arrow[len(arrow) - tail :], queries), np.take_along_axis(letter, i, 1)]
+    each = len(query)
+    ids = np.concatenate([listed, np.stack(query, 2).reshape(batch, -1)], 1)
+    return ids, listed.shape[1] + each - 1 + each * np.arange(queries)

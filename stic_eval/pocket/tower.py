@@ -85,7 +85,7 @@ def labels(spec: Spec) -> dict[str, list[int]]:
 class Pictures(Dataset[dict[str, Tensor]]):
     """Batches for the tower; the batch of a step depends on its number alone."""
 
-    KINDS = ("any", "many", "sign", "chart", "sign")
+    KINDS = ("sign", "pie", "sign", "many", "sign", "chart")  # letters and pies are what takes long
 
     def __init__(self, steps: int, batch: int, split: Split = "train") -> None:
         self.steps, self.batch, self.split = steps, batch, split
@@ -125,13 +125,12 @@ def tower_loss(model: Any, heads: Heads, batch: dict[str, Tensor]) -> tuple[Tens
         there[name] = target > 0 if name != "kind" else target >= 0
     values = [name for name in Heads.SIZES if name.startswith("value/")]
     figures = {name: _share(right[name], there[name]) for name in ("shape", "color", "size", "kind")}
-    for name, heads_of in (("value", values), ("letter", LETTER_HEADS)):
-        all_right = torch.stack([right[h] for h in heads_of])
-        all_there = torch.stack([there[h] for h in heads_of])
-        figures[name] = _share(all_right, all_there)
-        # Of what is not there, nothing may be seen.
-        whole = (all_right | (torch.stack([batch[h] for h in heads_of]) == IGNORED)).all(0).all(1)
-        figures["chart" if name == "value" else "word"] = _share(whole, all_there.any(0).any(1))
+    for one, whole, names in (("value", "chart", values), ("letter", "word", LETTER_HEADS)):
+        all_right = torch.stack([right[name] for name in names])
+        all_there = torch.stack([there[name] for name in names])
+        figures[one] = _share(all_right, all_there)
+        # Where there is nothing, nothing may be seen; pictures of the other kind are not counted.
+        figures[whole] = _share(all_right.all(0).all(1), all_there.any(0).any(1))
     return torch.stack(losses).nan_to_num().sum(), figures
 
 
@@ -139,7 +138,14 @@ def _share(right: Tensor, there: Tensor) -> float:
     return float(right[there].float().mean())
 
 
-def groups(tower: nn.Module, heads: Heads, lr: float, muon: float) -> list[dict[str, Any]]:
+def zero_outputs(tower: nn.Module) -> None:
+    """Lets every layer add nothing at first: the matrices that write to the residual stream become zero."""
+    for name, parameter in tower.named_parameters():
+        if name.endswith(("out_proj.weight", "fc2.weight")):
+            nn.init.zeros_(parameter)
+
+
+def parameter_groups(tower: nn.Module, heads: Heads, lr: float, muon: float) -> list[dict[str, Any]]:
     """The parameters for the optimisers: the layers' matrices for Muon, the rest for AdamW.
 
     Args:
@@ -149,7 +155,7 @@ def groups(tower: nn.Module, heads: Heads, lr: float, muon: float) -> list[dict[
         muon: Muon's; 0 leaves everything to AdamW.
     """
     rest = list(heads.parameters())
-    matrices = []
+    matrices: list[nn.Parameter] = []
     for name, parameter in tower.named_parameters():
         is_matrix = muon and parameter.ndim == 2 and ".layers." in name
         (matrices if is_matrix else rest).append(parameter)

@@ -78,7 +78,7 @@ _SPLITS: dict[Split, tuple[range, int]] = {
 SEEDS_PER_SPLIT = 1_000_000_000
 
 # How signs look, in grey levels of 0 to 255.
-BOARD, CONTRAST, GRAIN = 200, 60, 24
+BOARD, CONTRAST, GRAIN = 200, 70, 22
 _GRAIN = [round(2 * GRAIN * level / 255) for level in range(256)]
 
 

@@ -124,7 +124,7 @@ def test_values_can_be_read_off_a_bar_and_a_slice() -> None:
 
 def test_letters_of_a_sign_stand_in_slots_of_their_own() -> None:
     """Where no letter stands is grain alone; where one stands is ink, whatever the seed."""
-    lightest_ink = world.BOARD - world.CONTRAST - world.GRAIN
+    lightest_ink = world.BOARD - world.CONTRAST + world.GRAIN
     darkest_board = world.BOARD - world.GRAIN
     assert lightest_ink < darkest_board
     for word, slots in (("zup", {1, 2, 3}), ("kevo", {1, 2, 3, 4}), ("mabig", {0, 1, 2, 3, 4})):
