@@ -127,8 +127,12 @@ TEMPLATE = (
 )
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """The tokenizer of all words that prompts, exercises and at least one in 500 examples have."""
+def build_tokenizer(shown: int = 8000) -> PreTrainedTokenizerFast:
+    """The tokenizer of all words that prompts, exercises and at least one in 500 examples have.
+
+    Args:
+        shown: Examples that are looked through.
+    """
     ask, roles = wordings(), prompts()
     texts = [roles["step_by_step"], *roles["plain"], *roles["misleading"]]
     texts += [
@@ -140,9 +144,9 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     seen: list[str] = []
     for number, example in enumerate(examples(MIXES["joint"], ask, "train", 900_000_000)):
         seen += [f"{turn.question}\n{turn.answer}" for turn in example.talk]
-        if number == 8000:
+        if number == shown:
             break
-    return tokenizer(sorted({*words_of(texts), *words_of(seen, least=16)}))
+    return tokenizer(sorted({*words_of(texts), *words_of(seen, least=max(1, shown // 500))}))
 
 
 def processor(words: PreTrainedTokenizerFast) -> LlavaProcessor:

@@ -1,0 +1,95 @@
+"""Exercises in words: every answer is right, found again by reading the question."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from statistics import mean
+
+import pytest
+
+from stic_eval.pocket import drills
+from stic_eval.pocket.drills import Turn
+from stic_eval.pocket.recipe import SKILLS
+from stic_eval.pocket.tasks import FEELINGS, MATERIALS
+
+OPTION = re.compile(r"^\(?([A-D])(?:\.|\)) (.+)$", re.MULTILINE)
+SUMS = {
+    r"What is the sum of (\d+) and (\d+)\?": lambda a, b: str(a + b),
+    r"How much higher is (\d+) than (\d+)\?": lambda a, b: str(a - b),
+    r"What is the average of (\d+) and (\d+)\?": lambda a, b: f"{mean((a, b)):.1f}",
+    r"Is (\d+) higher than (\d+)\?": lambda a, b: "yes" if a > b else "no",
+}
+
+
+def talks(make: object, n: int = 300) -> list[list[Turn]]:
+    assert callable(make)
+    return [make(random.Random(seed)) for seed in range(n)]
+
+
+def listed(text: str) -> dict[str, str]:
+    found = dict(OPTION.findall(text))
+    assert len(set(found.values())) == len(found)
+    return found
+
+
+def test_an_options_letter_and_a_letters_option_are_right() -> None:
+    backwards = 0
+    for talk in talks(drills.options):
+        options = listed(talk[0].question)
+        assert 3 <= len(options) <= 4
+        letters = {text: letter for letter, text in options.items()}
+        for turn in talk:
+            asked = turn.question.rpartition("\n")[2].removeprefix("Which option is ").removesuffix("?")
+            assert turn.answer == (options | letters)[asked]
+            backwards += asked in options
+    assert backwards > 100
+
+
+def test_a_question_has_its_letter_under_every_rotation() -> None:
+    letters = Counter[str]()
+    for talk in talks(drills.rotations):
+        for turn in talk:
+            asked, _, rest = turn.question.partition("\n")
+            assert listed(rest)[turn.answer] == asked.removeprefix("Which option is ").removesuffix("?")
+            assert turn.question.endswith(drills.LETTER)
+        if len(listed(talk[0].question)) == 4:
+            assert sorted(turn.answer for turn in talk) == list("ABCD")
+        letters[talk[0].answer] += 1
+    assert all(letters[letter] > 40 for letter in "ABCD")
+
+
+def test_a_rules_value_is_right_and_so_is_its_letter() -> None:
+    skills = Counter[str]()
+    for talk in talks(drills.rules):
+        hint = talk[0].question.partition("\n")[0]
+        values = {key: value for key, _, value in re.findall(r"Each (\w+)( object)? is (\w+)\.", hint)}
+        assert len(values) == 4 and set(values.values()) <= {*MATERIALS, *FEELINGS}
+        for turn in talk:
+            question = turn.question.removeprefix(f"{hint}\n")
+            key = re.search(r"(\w+)(?: object)? (?:made of|feel)\?", question.partition("\n")[0])
+            assert key
+            options = listed(question)
+            assert (options[turn.answer] if options else turn.answer) == values[key[1]]
+            assert turn.skill == ("two hops" if options else "rule")
+            skills[turn.skill] += 1
+    assert min(skills["rule"], skills["two hops"]) > 200
+
+
+def test_sums_are_right() -> None:
+    kinds = Counter[str]()
+    for turn in (turn for talk in talks(drills.sums) for turn in talk):
+        (pattern, match), = [(p, m) for p in SUMS if (m := re.fullmatch(p, turn.question))]  # fmt: skip
+        a, b = map(int, match.groups())
+        assert 1 <= min(a, b) and max(a, b) <= 20
+        assert turn.answer == SUMS[pattern](a, b)
+        kinds[pattern] += 1
+    assert all(kinds[pattern] > 200 for pattern in SUMS)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_every_turn_is_counted_as_a_skill_that_is_logged(seed: int) -> None:
+    for turn in drills.drill(random.Random(seed)):
+        assert turn.skill in SKILLS
+        assert turn.weight > 0 and turn.question and turn.answer

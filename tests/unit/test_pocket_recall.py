@@ -1,0 +1,68 @@
+"""Rows of random words: what is asked for can be told from what stands before it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from stic_eval.pocket import recall
+
+# Ids as they fall: letters are words too, and signs have one id wherever they are used.
+MARKS = np.array([list(dict.fromkeys(recall.MARKS)).index(text) for text in recall.MARKS])
+LETTERS = np.arange(100, 108)
+WORDS = np.arange(100, 140)
+
+
+def look_up(kind: str, row: list[int], column: int) -> int:
+    """What has to stand in a column, found in the columns before it."""
+    before = row[:column]
+    if kind == "copy":
+        return row[before.index(before[-1]) + 1]
+    asked = next(token for token in reversed(before) if token not in MARKS)
+    place = before.index(asked)
+    if kind == "after":
+        return before[place + 1]
+    return next(token for token in reversed(before[:place]) if token not in MARKS)
+
+
+@pytest.mark.parametrize("kind", recall.KINDS)
+def test_what_is_asked_for_can_be_told(kind: str) -> None:
+    answers = set()
+    for seed in range(60):
+        ids, columns = recall.rows(kind, WORDS, LETTERS, MARKS, 5, np.random.default_rng(seed))
+        assert len(columns) >= 4
+        assert ids.shape[0] == 5 and max(columns) < ids.shape[1]
+        assert kind == "option" or ids.shape[1] <= recall.LENGTH
+        for row in ids.tolist():
+            for column in columns.tolist():
+                assert row[column] == look_up(kind, row, column), (seed, column, row)
+                answers.add(row[column])
+    assert len(answers) >= 8
+
+
+@pytest.mark.parametrize("kind", ["letter", "option"])
+def test_letters_are_asked_for_by_word_and_again(kind: str) -> None:
+    """A letter that was asked for may come again: what is left over is no hint."""
+    again = 0
+    for seed in range(40):
+        ids, columns = recall.rows(kind, WORDS, LETTERS, MARKS, 4, np.random.default_rng(seed))
+        answers = ids[:, columns]
+        assert np.isin(answers, LETTERS).all()
+        again += sum(len(set(row)) < len(row) for row in answers.tolist())
+    assert again > 80
+
+
+@pytest.mark.parametrize(("kind", "entries"), [("arrow", 5), ("pair", 2), ("letter", 8), ("copy", 3)])
+def test_rows_are_as_long_as_is_asked_for(kind: str, entries: int) -> None:
+    ids, columns = recall.rows(kind, WORDS, LETTERS, MARKS, 3, np.random.default_rng(0), entries)
+    content = {token for token in ids[0, : columns[0]].tolist() if token not in MARKS}
+    assert len(content) == entries * (2 if kind in ("pair", "letter") else 1)
+
+
+@pytest.mark.parametrize("kind", recall.KINDS)
+def test_rows_depend_on_the_generator_alone(kind: str) -> None:
+    one, other, third = (
+        recall.rows(kind, WORDS, LETTERS, MARKS, 4, np.random.default_rng(seed)) for seed in (3, 3, 4)
+    )
+    assert np.array_equal(one[0], other[0]) and np.array_equal(one[1], other[1])
+    assert one[0].shape != third[0].shape or not np.array_equal(one[0], third[0])
