@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from PIL import Image
@@ -25,6 +25,9 @@ from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.selftrain.method import Data, Method, Plan, Stage
 from stic_eval.store import StageStore, content_key
 from stic_eval.types import Generation, Record, Sample, Score, Summary
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 VARIANTS = ("baseline", "baseline+dar", "stic", "stic+dar")
 EVERYTHING = [f"{variant}/{name}" for variant in VARIANTS for name in ("one", "two")]
@@ -179,3 +182,11 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     module("stic_eval.selftrain.execute", stage_key=made.stage_key, run_stage=made.run_stage)
     module("stic_eval.evals.runner", evaluate=made.evaluate)
     return made
+
+
+@pytest.fixture(scope="session")
+def pocket_words() -> PreTrainedTokenizerFast:
+    """The pocket model's tokenizer, of fewer examples than its recipe looks through."""
+    from stic_eval.pocket.recipe import build_tokenizer
+
+    return build_tokenizer(shown=1000)
