@@ -241,8 +241,10 @@ def fit(
     ]
     if matrices := [{"params": g["params"], "lr": g["lr"]} for g in groups if g.get("muon")]:
         optimizers.append(torch.optim.Muon(matrices, momentum=0.95, nesterov=True, weight_decay=0.0))
-    rates = [(group, group["lr"]) for optimizer in optimizers for group in optimizer.param_groups]
+    # Loading an optimiser's state replaces its groups, and gives them the rate of that step.
+    peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     log: list[dict[str, Any]] = []
+    since: Figures = {}
     first = 0
     if path.exists():
         saved = torch.load(path, weights_only=True)
@@ -252,12 +254,14 @@ def fit(
         if not saved["finished"]:
             for optimizer, state in zip(optimizers, saved["optimizers"], strict=True):
                 optimizer.load_state_dict(state)
+            since = {name: (total, n) for name, (total, n) in json.loads(saved.get("since", "{}")).items()}
 
     def save(step: int, finished: bool) -> None:
         state = {
             "step": step, "finished": finished,
             "modules": {name: module.state_dict() for name, module in modules.items()},
-            "optimizers": [optimizer.state_dict() for optimizer in optimizers], "log": json.dumps(log),
+            "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+            "log": json.dumps(log), "since": json.dumps(since),
         }  # fmt: skip
         torch.save(state, path.with_suffix(".tmp"))
         os.replace(path.with_suffix(".tmp"), path)
@@ -267,12 +271,12 @@ def fit(
     saved_at = started = time.monotonic()
     steps = range(first, phase.steps)
     loader = DataLoader(data, batch_size=None, sampler=steps, num_workers=1, prefetch_factor=8)
-    since: dict[str, tuple[float, int]] = {}
     parameters = [p for group in groups for p in group["params"]]
     precision, passed = fastest_precision(), False
     for step, batch in zip(steps, loader, strict=True):
-        for group, lr in rates:
-            group["lr"] = lr * _rate(phase, step)
+        for optimizer, peak in zip(optimizers, peaks, strict=True):
+            for group, lr in zip(optimizer.param_groups, peak, strict=True):
+                group["lr"] = lr * _rate(phase, step)
         with precision:
             loss, figures = loss_of(batch)
         for optimizer in optimizers:
