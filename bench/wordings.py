@@ -1,4 +1,4 @@
-"""What a run's gains are on questions in wordings that instruction data has, and in wordings that are held out.
+"""What a run gains on questions in wordings that instruction data has, and in those that are held out.
 
 `python -m bench.wordings [RUN ...]` takes the scores that a run of the embedded model has committed and the
 embedded rows, which are drawn anew, and writes `wordings.json` and `wordings.md` into the run's folder
@@ -236,8 +236,8 @@ def page(run: Path) -> tuple[str, str]:
         "# Gains by the wording of questions",
         "",
         counted(about),
-        "The average's difference to the base in points, with its 95 % interval: over all rows, over those in",
-        "wordings that instruction items share, and over the others, these also seed by seed.",
+        "The average's difference to the base in points, with its 95 % interval: over all rows, in wordings",
+        "that instruction items share, and in those held out, these also seed by seed.",
         "",
         *split_table(found),
         "",

@@ -207,7 +207,7 @@ def recall_words(pool: str, words: PreTrainedTokenizerFast) -> list[str]:
     """The words that `recall` draws from.
 
     Args:
-        pool: `few` (16 and the letters), `more` (all that are said of pictures), or `all` of the vocabulary's.
+        pool: `few` (16 and the letters), `more` (all that are said of pictures), or `all` of the words.
         words: The tokenizer.
     """
     content = [*COLORS, *SHAPES, *MATERIALS, *FEELINGS, *OBJECT_SIZES, *SETTINGS, *NUMBERS]

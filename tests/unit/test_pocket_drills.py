@@ -82,7 +82,7 @@ def test_sums_are_right() -> None:
     for turn in (turn for talk in talks(drills.sums) for turn in talk):
         (pattern, match), = [(p, m) for p in SUMS if (m := re.fullmatch(p, turn.question))]  # fmt: skip
         a, b = map(int, match.groups())
-        assert 1 <= min(a, b) and max(a, b) <= 20
+        assert {a, b} <= set(range(1, 21))
         assert turn.answer == SUMS[pattern](a, b)
         kinds[pattern] += 1
     assert all(kinds[pattern] > 200 for pattern in SUMS)

@@ -1,4 +1,4 @@
-"""The pocket model's tokens: whole words, one and the same letter everywhere, nothing lost but white space."""
+"""The pocket model's tokens: whole words, one and the same letter everywhere, no loss but white space."""
 
 from __future__ import annotations
 
