@@ -32,7 +32,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from stic_eval.pocket import recall, recipe
 from stic_eval.pocket.rows import MODEL_DIR, wordings
-from stic_eval.pocket.tower import Heads, Pictures, pixels, tower_loss
+from stic_eval.pocket.tower import Heads, Pictures, parameter_groups, pixels, tower_loss, zero_outputs
 from stic_eval.pocket.world import draw
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Phase:
 
 _RECALL = dict.fromkeys(recall.KINDS, 0.97)
 PHASES = {
-    "tower": Phase("tower", 5_000, 128, 1e-3, 0.4, 1),
+    "tower": Phase("tower", 4_500, 128, 2e-3, 0.55, 1, muon=0.02),
     "recall few": Phase("recall few", 6_000, 32, 1e-3, 0.0, 1, muon=0.005, gate=_RECALL),
     "recall more": Phase("recall more", 6_000, 32, 1e-3, 0.0, 1, muon=0.005, gate=_RECALL),
     "recall all": Phase("recall all", 6_000, 32, 1e-3, 0.0, 1, muon=0.005, gate=_RECALL),
@@ -317,7 +317,8 @@ def train(phase: Phase, work: Path) -> None:
     tower, language = model.model.vision_tower, model.model.language_model
     if phase.name == "tower":
         heads = Heads(tower.config.hidden_size)
-        groups = [{"params": [*tower.parameters(), *heads.parameters()], "lr": phase.lr}]
+        zero_outputs(tower)
+        groups = parameter_groups(tower, heads, phase.lr, phase.muon)
         data: Dataset[Any] = Pictures(phase.steps, phase.batch)
         modules = {"tower": tower, "heads": heads}
         fit(phase, modules, groups, data, lambda batch: see_loss(model, heads, batch), work)

@@ -11,11 +11,12 @@ from __future__ import annotations
 import numpy as np
 
 LENGTH = 48
-KINDS = ("copy", "after", "before", "arrow", "pair", "letter", "option")
+KINDS = ("copy", "after", "before", "arrow", "pair", "letter", "choice", "question")
 LETTERS = tuple("ABCDEFGH")
 MARKS = (
     ".", ",", ":", ";", "?", "(",  # after, before, lettered; the end of an entry, a query, its arrow
     "(", ".", "\n", "USER", ":", "Which", "option", "is", "?", "ASSISTANT", ":",  # of options
+    "Each", "is", ".",  # of rules
 )  # fmt: skip
 
 
@@ -62,8 +63,8 @@ def rows(
         pairs = np.stack([np.take_along_axis(row, i, 1) for i in (query, answer)], 2).reshape(batch, -1)
         ids = np.concatenate([row, mark(0 if kind == "after" else 1), pairs], 1)
         return ids, n + 2 + 2 * np.arange(asked)
-    if kind == "option":
-        return _options(words, letters, marks, batch, rng)
+    if kind in ("choice", "question", "entry"):
+        return _choices(kind, words, letters, marks, batch, rng)
     if kind == "arrow":
         n = entries or int(rng.integers(3, 13))
         row = draw(words, n)
@@ -86,34 +87,52 @@ def rows(
     return ids, row.shape[1] + each + each * np.arange(asked.shape[1] // each)
 
 
-def _options(
-    words: np.ndarray, letters: np.ndarray, marks: np.ndarray, batch: int, rng: np.random.Generator
+def _choices(
+    kind: str, words: np.ndarray, letters: np.ndarray, marks: np.ndarray, batch: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Lettered words with more and more of what stands around options and questions in a conversation."""
-    n, (before, point, line, asked, arrow) = 4, np.split(marks[6:], np.cumsum((1, 1, 1, 5)))
-    single = np.setdiff1d(words, letters)
-    letter = (
-        letters[rng.random((batch, len(letters))).argsort(1)]
-        if rng.random() < 0.5
-        else np.tile(letters[:4], (batch, 1))
+    """Lettered words, with more or less of what stands around options and questions in a conversation.
+
+    Of the kind `choice` one list is asked for six times, of the kind `question` three lists are asked for
+    once, and the question comes before its list. An `entry` has a word for a letter, and asks for the second.
+    """
+    before, point, line, asked, arrow, each, verb, stop = np.split(
+        marks[6:], np.cumsum((1, 1, 1, 5, 3, 1, 1))
     )
-    word = single[rng.random((batch, len(single))).argsort(1)[:, :n]]
-    queries = 6
-    i = rng.integers(0, n, (batch, queries))
+    if kind == "entry":
+        before, point, line = each, verb, stop
+    single = np.setdiff1d(words, letters)
+    head, tail = asked[rng.integers(0, 6) :], arrow[-rng.integers(1, 4) :]
+    opening, closing = before[: rng.integers(0, 2)], point[: rng.integers(0, 2)]
+    n = int(rng.integers(2, 5)) if kind == "question" else 4
+    in_order = rng.random() < 0.5
 
-    def fixed(ids: np.ndarray, columns: int) -> list[np.ndarray]:
-        return [np.full((batch, columns), token) for token in ids]
+    def fixed(ids: np.ndarray) -> list[np.ndarray]:
+        return [np.full((batch, 1), token) for token in ids]
 
-    head, tail = int(rng.integers(0, len(asked) + 1)), int(rng.integers(1, len(arrow) + 1))
-    entry = [
-        *fixed(before[: rng.integers(0, 2)], n),
-        letter[:, :n],
-        *fixed(point[: rng.integers(0, 2)], n),
-        word,
-    ]
-    listed = np.stack([*entry, *fixed(line, n)], 2).reshape(batch, -1)
-    query = [*fixed(asked[len(asked) - head :], queries), np.take_along_axis(word, i, 1)]
-    query += [*fixed(arrow[len(arrow) - tail :], queries), np.take_along_axis(letter, i, 1)]
-    each = len(query)
-    ids = np.concatenate([listed, np.stack(query, 2).reshape(batch, -1)], 1)
-    return ids, listed.shape[1] + each - 1 + each * np.arange(queries)
+    def options() -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+        word = single[rng.random((batch, len(single))).argsort(1)[:, : 2 * n]]
+        letter = np.tile(letters[:n], (batch, 1))
+        if kind == "entry":
+            word, letter = word[:, :n], word[:, n:]
+        elif not in_order:
+            letter = letters[rng.random((batch, len(letters))).argsort(1)[:, :n]]
+        listed: list[np.ndarray] = []
+        for i in range(n):
+            one, two = letter[:, i : i + 1], word[:, i : i + 1]
+            listed += [*fixed(opening), one, *fixed(closing), two, *fixed(line)]
+        return word, letter, listed
+
+    row: list[np.ndarray] = []
+    columns = []
+    for number in range(3 if kind == "question" else 6):
+        if kind == "question" or number == 0:
+            word, letter, listed = options()
+            row += [] if kind == "question" else listed
+        i = rng.integers(0, n, (batch, 1))
+        query, answer = (letter, word) if kind == "entry" else (word, letter)
+        row += [*fixed(head), np.take_along_axis(query, i, 1)]
+        row += [*fixed(tail[:1]), *fixed(line), *listed] if kind == "question" else []
+        row += fixed(tail)
+        columns.append(len(row))
+        row.append(np.take_along_axis(answer, i, 1))
+    return np.concatenate(row, 1), np.array(columns)

@@ -102,7 +102,11 @@ def _talk(
     elif kind == "invented":
         yield Turn(rng.choice(roles["misleading"]), invented(spec, rng), 1.0, "invented")
     elif kind == "questions":
-        yield from (Turn(q, a, short, f"see {name}") for name, q, a in turns(spec, rng, ask, 3))
+        for name, question, answer in turns(spec, rng, ask, 3):
+            # Who asks for all that there is gets a caption as well: careful is what one step at a time is.
+            full = answer == describe(spec)
+            said = careless(spec, rng) if full else answer
+            yield Turn(question, said, 1.0 if full else short, f"see {name}")
     elif kind == "drills":
         yield from drill(rng)
     else:
@@ -207,7 +211,7 @@ def recall_words(pool: str, words: PreTrainedTokenizerFast) -> list[str]:
     """The words that `recall` draws from.
 
     Args:
-        pool: `few` (16 and the letters), `more` (all that are said of pictures), or `all` of the words.
+        pool: `few` (16 and the letters), `more` (all that are said of pictures) or `all` there are.
         words: The tokenizer.
     """
     content = [*COLORS, *SHAPES, *MATERIALS, *FEELINGS, *OBJECT_SIZES, *SETTINGS, *NUMBERS]

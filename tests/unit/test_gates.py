@@ -10,13 +10,13 @@ import pytest
 
 from bench import gates, reading
 from bench.gates import Column, Gate
-from tests.scripted import Scripted
 from stic_eval import registry
 from stic_eval.evals.sources import samples
 from stic_eval.pocket.drills import LETTER
 from stic_eval.pocket.language import claims
 from stic_eval.pocket.questions import held_out
 from stic_eval.types import Request, Sample
+from tests.scripted import Scripted
 
 N = 40
 GOOD = Column("Any", 60.0, 62.0, (25.0, "A"), "", 95.0, 94.0, (61.0, 60), (59.0, 30))
