@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -11,36 +13,43 @@ from stic_eval.pocket import recall
 MARKS = np.array([list(dict.fromkeys(recall.MARKS)).index(text) for text in recall.MARKS])
 LETTERS = np.arange(100, 108)
 WORDS = np.arange(100, 140)
+LONG = ("choice", "question", "entry")  # as long as a conversation
 
 
-def look_up(kind: str, row: list[int], column: int) -> int:
-    """What has to stand in a column, found in the columns before it."""
-    before = row[:column]
+def look_up(kind: str, row: list[int], column: int, since: int) -> int:
+    """What has to stand in a column, found in the columns before it.
+
+    Args:
+        kind: Kind of row.
+        row: Its ids.
+        column: The column.
+        since: The column after the last answer before it.
+    """
     if kind == "copy":
-        return row[before.index(before[-1]) + 1]
-    asked = next(token for token in reversed(before) if token not in MARKS)
-    place = before.index(asked)
-    if kind == "after":
-        return before[place + 1]
-    return next(token for token in reversed(before[:place]) if token not in MARKS)
+        return row[row.index(row[column - 1]) + 1]
+    before = [token for token in row[:column] if token not in MARKS]
+    asked = before[-1]
+    if kind == "question":  # comes first, and its list behind it
+        asked, *before = (token for token in row[since:column] if token not in MARKS)
+    return before[before.index(asked) + (1 if kind in ("after", "entry") else -1)]
 
 
-@pytest.mark.parametrize("kind", recall.KINDS)
+@pytest.mark.parametrize("kind", sorted({*recall.KINDS, *LONG}))
 def test_what_is_asked_for_can_be_told(kind: str) -> None:
     answers = set()
     for seed in range(60):
         ids, columns = recall.rows(kind, WORDS, LETTERS, MARKS, 5, np.random.default_rng(seed))
-        assert len(columns) >= 4
+        assert len(columns) >= 3
         assert ids.shape[0] == 5 and max(columns) < ids.shape[1]
-        assert kind == "option" or ids.shape[1] <= recall.LENGTH
+        assert ids.shape[1] <= recall.LENGTH * (2 if kind in LONG else 1)
         for row in ids.tolist():
-            for column in columns.tolist():
-                assert row[column] == look_up(kind, row, column), (seed, column, row)
+            for since, column in pairwise([-1, *columns.tolist()]):
+                assert row[column] == look_up(kind, row, column, since + 1), (seed, column, row)
                 answers.add(row[column])
     assert len(answers) >= 8
 
 
-@pytest.mark.parametrize("kind", ["letter", "option"])
+@pytest.mark.parametrize("kind", ["letter", "choice"])
 def test_letters_are_asked_for_by_word_and_again(kind: str) -> None:
     """A letter that was asked for may come again: what is left over is no hint."""
     again = 0
