@@ -75,8 +75,8 @@ Each line is a difference that the claim says is positive, in points, with its 9
 seeds; p is of no difference, in brackets after correction (how all of that is computed:
 [docs/statistics.md](../docs/statistics.md)). **Shown** means that the interval lies above zero and
 that the corrected p is below 0.05; **suggested**, that only the first is so; **not shown**, that the interval
-holds zero; **suggested otherwise** and **contradicted** mirror the first two. Behind a verdict stands what rows
-that ask with no training prompt say of it, where they do not say the same. The paper states no intervals. Its
+holds zero; **suggested otherwise** and **contradicted** mirror the first two. Behind a verdict stands what the
+third of the rows that is in held-out wordings says of it, where its interval does not say the same. The paper states no intervals. Its
 figures are in [paper.yaml](paper.yaml); they are of LLaVA-v1.6-7B, and of the average over seven benchmarks
 unless a line says otherwise.
 

@@ -56,13 +56,13 @@ def rows(
         return np.tile(draw(words, n), (1, times)), np.arange(n + 1, n * times)
     if kind in ("after", "before"):
         n = entries or int(rng.integers(3, 13))
-        asked = (LENGTH - n - 1) // 2
+        queries = (LENGTH - n - 1) // 2
         row = draw(words, n)
-        first = rng.integers(0, n - 1, (batch, asked))
+        first = rng.integers(0, n - 1, (batch, queries))
         query, answer = (first, first + 1) if kind == "after" else (first + 1, first)
         pairs = np.stack([np.take_along_axis(row, i, 1) for i in (query, answer)], 2).reshape(batch, -1)
         ids = np.concatenate([row, mark(0 if kind == "after" else 1), pairs], 1)
-        return ids, n + 2 + 2 * np.arange(asked)
+        return ids, n + 2 + 2 * np.arange(queries)
     if kind in ("choice", "question", "entry"):
         return _choices(kind, words, letters, marks, batch, rng)
     if kind == "arrow":
