@@ -139,7 +139,9 @@ def _answers(target: object) -> Iterator[str]:
 
 def exercise(model: HFModel, skill: str, n: int) -> float:
     """Right answers to a kind of exercise in words, in percent: one turn of each of n conversations."""
-    make, requests, right = EXERCISES[skill][0], [], []
+    make = EXERCISES[skill][0]
+    requests: list[Request] = []
+    right: list[str] = []
     for seed in range(20 * n):
         rng = random.Random(f"gates/{skill}/{seed}")
         talk = make(rng)

@@ -69,12 +69,13 @@ class Phase:
     gate: Mapping[str, float] = field(default_factory=dict)
 
 
-_RECALL = dict.fromkeys(recall.KINDS, 0.97)
+_DENSE = dict.fromkeys(recall.DENSE, 0.97)
+_WORDED = dict.fromkeys(recall.WORDED, 0.97)
 PHASES = {
     "tower": Phase("tower", 4_500, 128, 2e-3, 0.55, 1, muon=0.02),
-    "recall few": Phase("recall few", 6_000, 32, 1e-3, 0.0, 1, muon=0.005, gate=_RECALL),
-    "recall more": Phase("recall more", 6_000, 32, 1e-3, 0.0, 1, muon=0.005, gate=_RECALL),
-    "recall all": Phase("recall all", 6_000, 32, 1e-3, 0.0, 1, muon=0.005, gate=_RECALL),
+    "recall few": Phase("recall few", 6_000, 32, 1e-3, 0.0, 1, muon=0.005, gate=_DENSE),
+    "recall more": Phase("recall more", 6_000, 32, 1e-3, 0.0, 1, muon=0.005, gate=_DENSE),
+    "recall all": Phase("recall all", 6_000, 32, 1e-3, 0.0, 1, muon=0.005, gate=_DENSE | _WORDED),
     "reading": Phase(
         "reading", 20_000, 32, 1e-3, 0.0, 1, muon=0.005,
         gate={"option": 0.95, "rotation": 0.95, "rule": 0.95, "two hops": 0.9},
@@ -97,6 +98,7 @@ class Rows(Dataset[dict[str, Any]]):
         self.phase = phase
         self.words = recipe.token_ids(words, recipe.recall_words(pool, words))
         self.letters = recipe.token_ids(words, recall.LETTERS)
+        self.kinds = recall.DENSE + (3 * recall.WORDED if pool == "all" else ())
         self.marks = recipe.token_ids(words, recall.MARKS)
 
     def __len__(self) -> int:
@@ -104,7 +106,7 @@ class Rows(Dataset[dict[str, Any]]):
 
     def __getitem__(self, step: int) -> dict[str, Any]:
         rng = np.random.default_rng((len(self.words), step))
-        kind = recall.KINDS[rng.integers(len(recall.KINDS))]
+        kind = self.kinds[rng.integers(len(self.kinds))]
         ids, columns = recall.rows(kind, self.words, self.letters, self.marks, self.phase.batch, rng)
         weights, skills = torch.zeros(ids.shape), torch.full(ids.shape, -1)
         weights[:, columns] = 1.0

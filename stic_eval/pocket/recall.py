@@ -11,7 +11,9 @@ from __future__ import annotations
 import numpy as np
 
 LENGTH = 48
-KINDS = ("copy", "after", "before", "arrow", "pair", "letter", "choice", "question")
+DENSE = ("copy", "after", "before", "arrow", "pair", "letter")
+WORDED = ("choice", "question", "entry")  # with the words that stand around them in a conversation
+KINDS = DENSE + WORDED
 LETTERS = tuple("ABCDEFGH")
 MARKS = (
     ".", ",", ":", ";", "?", "(",  # after, before, lettered; the end of an entry, a query, its arrow
