@@ -33,6 +33,7 @@ from torch.utils.data import DataLoader, Dataset
 from stic_eval.pocket import recall, recipe
 from stic_eval.pocket.rows import MODEL_DIR, wordings
 from stic_eval.pocket.tower import Heads, Pictures, parameter_groups, pixels, tower_loss, zero_outputs
+from stic_eval.pocket.vocabulary import MARK
 from stic_eval.pocket.world import draw
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Phase:
 
 
 _DENSE = dict.fromkeys(recall.DENSE, 0.97)
-_WORDED = dict.fromkeys(recall.WORDED, 0.97)
+_WORDED = dict.fromkeys(("choice", "question", "entry"), 0.97) | {"hops": 0.9}
 PHASES = {
     "tower": Phase("tower", 4_500, 128, 2e-3, 0.55, 1, muon=0.02),
     "recall few": Phase("recall few", 6_000, 32, 1e-3, 0.0, 1, muon=0.005, gate=_DENSE),
@@ -100,6 +101,9 @@ class Rows(Dataset[dict[str, Any]]):
         self.letters = recipe.token_ids(words, recall.LETTERS)
         self.kinds = recall.DENSE + (3 * recall.WORDED if pool == "all" else ())
         self.marks = recipe.token_ids(words, recall.MARKS)
+        self.vocabulary = {
+            k.removeprefix(MARK): v for k, v in words.get_vocab().items() if k.startswith(MARK)
+        }
 
     def __len__(self) -> int:
         return self.phase.steps
@@ -107,7 +111,10 @@ class Rows(Dataset[dict[str, Any]]):
     def __getitem__(self, step: int) -> dict[str, Any]:
         rng = np.random.default_rng((len(self.words), step))
         kind = self.kinds[rng.integers(len(self.kinds))]
-        ids, columns = recall.rows(kind, self.words, self.letters, self.marks, self.phase.batch, rng)
+        if kind == "figures":
+            ids, columns = recall.figures(self.vocabulary, self.phase.batch, rng)
+        else:
+            ids, columns = recall.rows(kind, self.words, self.letters, self.marks, self.phase.batch, rng)
         weights, skills = torch.zeros(ids.shape), torch.full(ids.shape, -1)
         weights[:, columns] = 1.0
         skills[:, columns] = SKILLS.index(kind)

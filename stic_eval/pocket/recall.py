@@ -8,11 +8,19 @@ question with options needs it. Dense rows over few words come first, more words
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 import numpy as np
 
 LENGTH = 48
 DENSE = ("copy", "after", "before", "arrow", "pair", "letter")
-WORDED = ("choice", "question", "entry")  # with the words that stand around them in a conversation
+WORDED = (
+    "choice",
+    "question",
+    "entry",
+    "hops",
+    "figures",
+)  # with the words that stand around them in a conversation
 KINDS = DENSE + WORDED
 LETTERS = tuple("ABCDEFGH")
 MARKS = (
@@ -65,6 +73,8 @@ def rows(
         pairs = np.stack([np.take_along_axis(row, i, 1) for i in (query, answer)], 2).reshape(batch, -1)
         ids = np.concatenate([row, mark(0 if kind == "after" else 1), pairs], 1)
         return ids, n + 2 + 2 * np.arange(queries)
+    if kind == "hops":
+        return _hops(words, letters, marks, batch, rng)
     if kind in ("choice", "question", "entry"):
         return _choices(kind, words, letters, marks, batch, rng)
     if kind == "arrow":
@@ -137,4 +147,84 @@ def _choices(
         row += fixed(tail)
         columns.append(len(row))
         row.append(np.take_along_axis(answer, i, 1))
+    return np.concatenate(row, 1), np.array(columns)
+
+
+def _hops(
+    words: np.ndarray, letters: np.ndarray, marks: np.ndarray, batch: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Four rules of words for words, twice asked for the letter of what a word's rule says."""
+    before, point, line, asked, arrow, each, verb, stop = np.split(
+        marks[6:], np.cumsum((1, 1, 1, 5, 3, 1, 1))
+    )
+    n = 4
+    single = np.setdiff1d(words, letters)
+    both = single[rng.random((batch, len(single))).argsort(1)[:, : 2 * n]]
+    key, value = both[:, :n], both[:, n:]
+    head, tail = asked[rng.integers(0, 6) :], arrow[-rng.integers(1, 4) :]
+    opening, closing = before[: rng.integers(0, 2)], point[: rng.integers(0, 2)]
+
+    def fixed(ids: np.ndarray) -> list[np.ndarray]:
+        return [np.full((batch, 1), token) for token in ids]
+
+    row: list[np.ndarray] = []
+    columns = []
+    for i in range(n):
+        row += [*fixed(each), key[:, i : i + 1], *fixed(verb), value[:, i : i + 1], *fixed(stop)]
+    for _ in range(2):
+        order, i = rng.random((batch, n)).argsort(1), rng.integers(0, n, (batch, 1))
+        shown = np.take_along_axis(value, order, 1)
+        row += [*fixed(head), np.take_along_axis(key, i, 1)]
+        row += [*fixed(tail[:1]), *fixed(line)]
+        for place in range(n):
+            one = np.full((batch, 1), letters[place])
+            row += [*fixed(opening), one, *fixed(closing), shown[:, place : place + 1], *fixed(line)]
+        row += fixed(tail)
+        columns.append(len(row))
+        row.append(letters[(order == i).argmax(1)][:, None])
+    return np.concatenate(row, 1), np.array(columns)
+
+
+def figures(
+    words: Mapping[str, int], batch: int, rng: np.random.Generator, asked: int = 8
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sums, differences and means of values from 1 to 20, and which of two is higher.
+
+    Args:
+        words: Word -> token id.
+        batch: Rows.
+        rng: Where everything is drawn from.
+        asked: Answers in a row.
+
+    Returns:
+        Token ids (batch, length), and the columns of the answers.
+    """
+    row: list[np.ndarray] = []
+    columns = []
+
+    def fixed(text: str) -> list[np.ndarray]:
+        return [np.full((batch, 1), words[word]) for word in text.split()]
+
+    def numbers(values: Iterable[str]) -> np.ndarray:
+        return np.array([[words[value]] for value in values])
+
+    for _ in range(asked):
+        a, b = rng.integers(1, 21, (2, batch))
+        high, low = np.maximum(a, b), np.minimum(a, b)
+        which = int(rng.integers(4))
+        if which == 0:
+            row += [*fixed("sum of"), numbers(map(str, a)), *fixed("and"), numbers(map(str, b))]
+            answer = numbers(map(str, a + b))
+        elif which == 1:
+            row += [*fixed("higher is"), numbers(map(str, high)), *fixed("than"), numbers(map(str, low))]
+            answer = numbers(map(str, high - low))
+        elif which == 2:
+            row += [*fixed("average of"), numbers(map(str, a)), *fixed("and"), numbers(map(str, b))]
+            answer = numbers(f"{mean:.1f}" for mean in (a + b) / 2)
+        else:
+            row += [*fixed("Is"), numbers(map(str, a)), *fixed("higher than"), numbers(map(str, b))]
+            answer = numbers("yes" if more else "no" for more in a > b)
+        row += fixed("? ASSISTANT :")
+        columns.append(len(row))
+        row.append(answer)
     return np.concatenate(row, 1), np.array(columns)
