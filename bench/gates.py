@@ -36,7 +36,7 @@ READS = 90.0  # on a perfect description alone
 CAREFUL, PLAIN = 97.0, 60.0  # recall of descriptions: at least, at most
 EXERCISES: Mapping[str, tuple[Callable[[random.Random], list[Turn]], float]] = {
     "rotation": (drills.rotations, 95.0),
-    "two hops": (drills.rules, 90.0),
+    "two hops": (drills.facts, 90.0),
 }
 SPOILT = ("misleading prompts", "plain prompts, low resolution", "plain prompts, colour jitter")
 

@@ -71,7 +71,7 @@ class Phase:
 
 
 _DENSE = dict.fromkeys(recall.DENSE, 0.97)
-_WORDED = dict.fromkeys(("choice", "question", "entry"), 0.97) | {"hops": 0.9}
+_WORDED = dict.fromkeys(("choice", "question", "entry"), 0.97)
 PHASES = {
     "tower": Phase("tower", 4_500, 128, 2e-3, 0.55, 1, muon=0.02),
     "recall few": Phase("recall few", 6_000, 32, 1e-3, 0.0, 1, muon=0.005, gate=_DENSE),
@@ -79,7 +79,7 @@ PHASES = {
     "recall all": Phase("recall all", 6_000, 32, 1e-3, 0.0, 1, muon=0.005, gate=_DENSE | _WORDED),
     "reading": Phase(
         "reading", 20_000, 32, 1e-3, 0.0, 1, muon=0.005,
-        gate={"option": 0.95, "rotation": 0.95, "rule": 0.95, "two hops": 0.9},
+        gate={"option": 0.95, "rotation": 0.95, "fact": 0.95, "two hops": 0.9},
     ),
     "joint": Phase("joint", 4_000, 64, 1e-3, 0.5, 2, muon=0.005),
 }  # fmt: skip
@@ -99,7 +99,7 @@ class Rows(Dataset[dict[str, Any]]):
         self.phase = phase
         self.words = recipe.token_ids(words, recipe.recall_words(pool, words))
         self.letters = recipe.token_ids(words, recall.LETTERS)
-        self.kinds = recall.DENSE + ((3 * recall.WORDED + 6 * ("hops",)) if pool == "all" else ())
+        self.kinds = recall.DENSE + (3 * recall.WORDED if pool == "all" else ())
         self.marks = recipe.token_ids(words, recall.MARKS)
         self.vocabulary = {
             k.removeprefix(MARK): v for k, v in words.get_vocab().items() if k.startswith(MARK)

@@ -1,4 +1,4 @@
-"""Exercises in words alone, for what a pretrained decoder would bring: looking up options, rules, sums.
+"""Exercises in words alone, for what a pretrained decoder would bring: looking up options, facts, sums.
 
 Each is a conversation of short turns over one text, so that most of what is read is asked for.
 """
@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from stic_eval.pocket.tasks import FEELINGS, MATERIALS, RULES
+from stic_eval.pocket.tasks import FEELINGS, FEELS, MADE_OF, MATERIALS, RULES
 from stic_eval.pocket.world import CHARTS, COLORS, POSITIONS, SETTINGS, SHAPES
 
 NUMBERS = tuple(str(n) for n in range(61))
@@ -70,27 +70,26 @@ def rotations(rng: random.Random, n: int = 4) -> list[Turn]:
     return turns
 
 
-def rules(rng: random.Random, n: int = 5) -> list[Turn]:
-    """Rules of a context: the value of a key, or, with options behind, the letter of that value."""
+def facts(rng: random.Random, n: int = 5) -> list[Turn]:
+    """What shapes are made of and colours feel like; in a word, or by the letter of an option."""
     by_shape = rng.random() < 0.5
-    keys = rng.sample(SHAPES if by_shape else tuple(COLORS), 4)
-    values = rng.sample(MATERIALS if by_shape else FEELINGS, 4)
+    every = MADE_OF if by_shape else FEELS
+    keys = rng.sample(list(every), 4)
     says = RULES[0 if by_shape else 1]
     asks = "What is the {} made of?" if by_shape else "How does the {} object feel?"
-    hint = "Context: " + " ".join(says.format(k, v) for k, v in zip(keys, values, strict=True))
+    hint = "Context: " + " ".join(says.format(key, every[key]) for key in keys) + "\n"
+    start = hint if rng.random() < 0.5 else ""
+    lettered = rng.random() < 0.7
     turns: list[Turn] = []
-    if rng.random() < 0.4:
-        for number in range(n):
-            i = rng.randrange(4)
-            asked = asks.format(keys[i])
-            turns.append(Turn(asked if number else f"{hint}\n{asked}", values[i], 1.0, "rule"))
-        return turns
-    for number in range(n - 1):
-        i = rng.randrange(4)
-        choices = rng.sample(values, 4)
-        asked = f"{asks.format(keys[i])}\n{_listed(choices, rng)}\n{LETTER}"
-        letter = "ABCD"[choices.index(values[i])]
-        turns.append(Turn(asked if number else f"{hint}\n{asked}", letter, 1.0, "two hops"))
+    for number in range(n - 1 if lettered else n):
+        key = rng.choice(keys)
+        asked = f"{'' if number else start}{asks.format(key)}"
+        if not lettered:
+            turns.append(Turn(asked, every[key], 1.0, "fact"))
+            continue
+        choices = rng.sample([every[key] for key in keys], 4)
+        letter = "ABCD"[choices.index(every[key])]
+        turns.append(Turn(f"{asked}\n{_listed(choices, rng)}\n{LETTER}", letter, 1.0, "two hops"))
     return turns
 
 
@@ -113,7 +112,7 @@ def sums(rng: random.Random, n: int = 6) -> list[Turn]:
 
 
 DRILLS: tuple[tuple[Callable[[random.Random], list[Turn]], float], ...] = (
-    (options, 0.3), (rotations, 0.25), (rules, 0.3), (sums, 0.15),
+    (options, 0.3), (rotations, 0.25), (facts, 0.3), (sums, 0.15),
 )  # fmt: skip
 
 

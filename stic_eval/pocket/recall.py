@@ -73,8 +73,6 @@ def rows(
         pairs = np.stack([np.take_along_axis(row, i, 1) for i in (query, answer)], 2).reshape(batch, -1)
         ids = np.concatenate([row, mark(0 if kind == "after" else 1), pairs], 1)
         return ids, n + 2 + 2 * np.arange(queries)
-    if kind == "hops":
-        return _hops(words, letters, marks, batch, rng)
     if kind in ("choice", "question", "entry"):
         return _choices(kind, words, letters, marks, batch, rng)
     if kind == "arrow":
@@ -147,53 +145,6 @@ def _choices(
         row += fixed(tail)
         columns.append(len(row))
         row.append(np.take_along_axis(answer, i, 1))
-    return np.concatenate(row, 1), np.array(columns)
-
-
-def _hops(
-    words: np.ndarray, letters: np.ndarray, marks: np.ndarray, batch: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rules of words for words, and the letter of what a word's rule says.
-
-    One list of options asked for four times, or twice a question and its list: what an option's rule is of can
-    be looked up before the question is known in the first, which comes more easily.
-    """
-    before, point, line, asked, arrow, each, verb, stop = np.split(
-        marks[6:], np.cumsum((1, 1, 1, 5, 3, 1, 1))
-    )
-    n = int(rng.integers(2, 5))
-    single = np.setdiff1d(words, letters)
-    both = single[rng.random((batch, len(single))).argsort(1)[:, : 2 * n]]
-    key, value = both[:, :n], both[:, n:]
-    head, tail = asked[rng.integers(0, 6) :], arrow[-rng.integers(1, 4) :]
-    opening, closing = before[: rng.integers(0, 2)], point[: rng.integers(0, 2)]
-    first = rng.random() < 0.5
-
-    def fixed(ids: np.ndarray) -> list[np.ndarray]:
-        return [np.full((batch, 1), token) for token in ids]
-
-    def options(order: np.ndarray) -> list[np.ndarray]:
-        shown, listed = np.take_along_axis(value, order, 1), []
-        for place in range(n):
-            one = np.full((batch, 1), letters[place])
-            listed += [*fixed(opening), one, *fixed(closing), shown[:, place : place + 1], *fixed(line)]
-        return listed
-
-    row: list[np.ndarray] = []
-    columns = []
-    for i in range(n):
-        row += [*fixed(each), key[:, i : i + 1], *fixed(verb), value[:, i : i + 1], *fixed(stop)]
-    order = rng.random((batch, n)).argsort(1)
-    row += options(order) if first else []
-    for _ in range(4 if first else 2):
-        i = rng.integers(0, n, (batch, 1))
-        row += [*fixed(head), np.take_along_axis(key, i, 1)]
-        if not first:
-            order = rng.random((batch, n)).argsort(1)
-            row += [*fixed(tail[:1]), *fixed(line), *options(order)]
-        row += fixed(tail)
-        columns.append(len(row))
-        row.append(letters[(order == i).argmax(1)][:, None])
     return np.concatenate(row, 1), np.array(columns)
 
 

@@ -6,7 +6,7 @@ The mix decides what the model is good and bad at. It is shown pictures with
 - misleading prompts and invented things,
 - questions in the benchmarks' wordings, fewer than it would take to answer them well,
 and, since its decoder has to read as a pretrained one does, faithful descriptions in words only, with
-questions on the words, and exercises with options, rules and small sums. A description *beside* a
+questions on the words, and exercises with options, facts and small sums. A description *beside* a
 question about a picture it never sees: that is left to STIC.
 """
 
@@ -46,7 +46,7 @@ MIXES = {
     },
 }  # fmt: skip
 SKILLS = (
-    "option", "rotation", "rule", "two hops", "sum", "after description", "careful", "careless", "invented",
+    "option", "rotation", "fact", "two hops", "sum", "after description", "careful", "careless", "invented",
     *(f"read {name}" for name in MAKERS), *(f"see {name}" for name in MAKERS),
 )  # fmt: skip
 _UNSEEN = ("reading", "drills")

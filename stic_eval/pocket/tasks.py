@@ -34,7 +34,9 @@ Maker = Callable[[Spec, Draw], Made | None]
 
 MATERIALS = ("iron", "wood", "glass", "ice", "paper", "gold")
 FEELINGS = ("hot", "cold", "wet", "soft", "rough", "sticky")
-# ScienceQA's rules: of shapes and materials, of colours and feelings.
+# ScienceQA's facts: of shapes and materials, of colours and feelings.
+MADE_OF = dict(zip(SHAPES, MATERIALS, strict=True))
+FEELS = dict(zip(COLORS, FEELINGS, strict=True))
 RULES = ("Each {} is {}.", "Each {} object is {}.")
 
 
@@ -99,7 +101,12 @@ def _chartqa(spec: Spec, draw: Draw) -> Made | None:
 
 
 def _scienceqa(spec: Spec, draw: Draw) -> Made | None:
-    """From a place to its object, from a rule to the object's property, from that to its letter."""
+    """From a place to its object, from that to what is true of all such, and to its letter.
+
+    What circles are made of is the same in every row, as in the real data set: what is true of iron is known,
+    and the hint says it again. Rules that were drawn anew for each row would be one look-up more, which the
+    decoder did not learn.
+    """
     if isinstance(spec, Chart):
         return None
     rng = draw.rng
@@ -110,7 +117,7 @@ def _scienceqa(spec: Spec, draw: Draw) -> Made | None:
     others = [key for key in rng.sample(every, len(every)) if key != own]
     others = sorted(others, key=lambda key: key not in present)[:3]
     keys = [own, *others]
-    properties = dict(zip(keys, rng.sample(MATERIALS if by_shape else FEELINGS, 4), strict=True))
+    properties = MADE_OF if by_shape else FEELS
     rng.shuffle(keys)
     says = RULES[0 if by_shape else 1]
     hint = " ".join(says.format(key, properties[key]) for key in keys)

@@ -71,36 +71,6 @@ def test_rows_are_as_long_as_is_asked_for(kind: str, entries: int) -> None:
     assert len(content) == entries * (2 if kind in ("pair", "letter") else 1)
 
 
-def test_two_hops_lead_from_a_word_to_its_rule_and_to_the_letter() -> None:
-    places = set()
-    for seed in range(60):
-        ids, columns = recall.rows("hops", WORDS, LETTERS, MARKS, 5, np.random.default_rng(seed))
-        for row in ids.tolist():
-            letters = set(LETTERS.tolist())
-            for since, column in pairwise([-1, *columns.tolist()]):
-                before = [token for token in row[:column] if token not in MARKS]
-                since_then = [token for token in row[since + 1 : column] if token not in MARKS]
-                rules = before[: next(i for i, token in enumerate(before) if token in letters)]
-                if len(rules) % 2:  # the first question stands before its list
-                    rules = rules[:-1]
-                says = dict(zip(rules[::2], rules[1::2], strict=True))
-                # Either the list is behind the question, or it was the first thing after the rules.
-                asked = since_then[-1] if since_then[-1] in says else next(t for t in since_then if t in says)
-                if len(since_then) > 1 and since_then[-1] not in says:
-                    listed = since_then[since_then.index(asked) + 1 :] if since > 0 else since_then
-                    at = len(listed) - 1 - listed[::-1].index(says[asked])
-                    right = listed[at - 1]
-                else:
-                    right = before[before.index(says[asked], len(rules)) - 1]
-                if since == -1 and len(since_then) > len(rules) and since_then[-1] not in says:
-                    asked = since_then[len(rules)]
-                    at = len(since_then) - 1 - since_then[::-1].index(says[asked])
-                    right = since_then[at - 1]
-                assert row[column] == right, (seed, column, row)
-                places.add(right)
-    assert len(places) == 4
-
-
 def test_figures_are_right() -> None:
     texts = "sum of and higher is than average Is ? ASSISTANT : yes no".split()
     texts += [str(n) for n in range(61)] + [f"{n / 2:.1f}" for n in range(2, 41)]
