@@ -72,7 +72,7 @@ def test_rows_are_as_long_as_is_asked_for(kind: str, entries: int) -> None:
 
 
 def test_figures_are_right() -> None:
-    texts = "sum of and higher is than average Is ? ASSISTANT : yes no".split()
+    texts = ["sum", "of", "and", "higher", "is", "than", "average", "Is", "?", "ASSISTANT", ":", "yes", "no"]
     texts += [str(n) for n in range(61)] + [f"{n / 2:.1f}" for n in range(2, 41)]
     ids, columns = recall.figures({text: i for i, text in enumerate(texts)}, 40, np.random.default_rng(0))
     kinds = set()
