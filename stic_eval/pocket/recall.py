@@ -75,6 +75,8 @@ def rows(
         return ids, n + 2 + 2 * np.arange(queries)
     if kind in ("choice", "question", "entry"):
         return _choices(kind, words, letters, marks, batch, rng)
+    if kind not in KINDS:
+        raise ValueError(f"unknown kind of rows {kind!r}")
     if kind == "arrow":
         n = entries or int(rng.integers(3, 13))
         row = draw(words, n)
