@@ -14,13 +14,7 @@ import numpy as np
 
 LENGTH = 48
 DENSE = ("copy", "after", "before", "arrow", "pair", "letter")
-WORDED = (
-    "choice",
-    "question",
-    "entry",
-    "hops",
-    "figures",
-)  # with the words that stand around them in a conversation
+WORDED = ("choice", "question", "entry", "figures")  # with words of conversations around them
 KINDS = DENSE + WORDED
 LETTERS = tuple("ABCDEFGH")
 MARKS = (
