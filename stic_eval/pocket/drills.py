@@ -79,8 +79,15 @@ def facts(rng: random.Random, n: int = 5) -> list[Turn]:
     asks = "What is the {} made of?" if by_shape else "How does the {} object feel?"
     hint = "Context: " + " ".join(says.format(key, every[key]) for key in keys) + "\n"
     start = hint if rng.random() < 0.5 else ""
-    lettered = rng.random() < 0.7
-    turns: list[Turn] = []
+    lettered, turns = rng.random() < 0.8, []
+    if lettered and rng.random() < 0.5:  # one list of options for all that is asked
+        choices = rng.sample([every[key] for key in keys], 4)
+        for number in range(n + 1):
+            key = rng.choice(keys)
+            listed = "" if number else f"{start}{_listed(choices, rng)}\n"
+            asked = f"{listed}{asks.format(key)}"
+            turns.append(Turn(asked, "ABCD"[choices.index(every[key])], 1.0, "two hops"))
+        return turns
     for number in range(n - 1 if lettered else n):
         key = rng.choice(keys)
         asked = f"{'' if number else start}{asks.format(key)}"

@@ -67,11 +67,12 @@ def test_a_facts_value_is_right_and_so_is_its_letter() -> None:
         for key, _, value in re.findall(r"Each (\w+)( object)? is (\w+)\.", hint):
             assert {**MADE_OF, **FEELS}[key] == value
         hints += bool(hint)
+        options: dict[str, str] = {}
         for turn in talk:
             question = turn.question[turn.question.startswith("Context") and turn.question.index("\n") + 1 :]
-            key = re.search(r"(\w+)(?: object)? (?:made of|feel)\?", question.partition("\n")[0])
+            key = re.search(r"(\w+)(?: object)? (?:made of|feel)\?", question)
             assert key
-            options = listed(question)
+            options = listed(question) or options
             assert (options[turn.answer] if options else turn.answer) == {**MADE_OF, **FEELS}[key[1]]
             assert turn.skill == ("two hops" if options else "fact")
             skills[turn.skill] += 1
