@@ -100,7 +100,9 @@ def load(
         name: _validate(classes[name], options[name], f"{name}.").model_dump(mode="json")
         for name in config.methods
     }
-    files = registry.files(config.methods, config.benchmarks)
+    leaves = [leaf for own in complete.values() for leaf in layers.leaves(own)]
+    named_there = [text for path, value in leaves for text in (path.rpartition(".")[2], str(value))]
+    files = registry.files(config.methods, config.benchmarks, named_there)
     done = {"method_options": complete, "benchmark_options": chosen, "plugins": tuple(map(str, files))}
     return config.model_copy(update=done)
 

@@ -28,9 +28,14 @@ FOLDERS = "STIC_EVAL_PLUGINS"  # the environment variable
 CONTRACTS = {
     "method": "stic_eval.selftrain.method.Method",
     "benchmark": "stic_eval.evals.benchmark.Benchmark",
+    "corruption": "stic_eval.corruptions.Corruption",
+    "loss": "stic_eval.contracts.loss.Loss",
 }
-_CALLED = {"method": ("plan",), "benchmark": ("to_sample", "score", "aggregate")}
-_TEXTS = {"method": ("title", "paper"), "benchmark": ("title", "protocol")}
+_CALLED = {
+    "method": ("plan",), "benchmark": ("to_sample", "score", "aggregate"), "corruption": ("spoil",),
+    "loss": ("compute",),
+}  # fmt: skip
+_TEXTS = {"method": ("title", "paper"), "benchmark": ("title", "protocol"), "loss": ("title",)}
 _NAME = re.compile(r"[A-Za-z][\w-]*")
 _ADAPTER = re.compile(r"adapter\d*", re.IGNORECASE)  # folders differ by case in some file systems alone
 
@@ -182,13 +187,14 @@ def fault(kind: str, thing: Any, name: str | None = None) -> str:
         return f"{article} is called {thing.name!r}; a name has letters, digits, _ and -, a letter first"
     if why := reserved(kind, thing.name):
         return f'{article} is called "{thing.name}", {why}'
-    for attribute in _TEXTS[kind]:
+    for attribute in _TEXTS.get(kind, ()):
         if not isinstance(getattr(thing, attribute), str):
             return f"{article}: {attribute} is {getattr(thing, attribute)!r}; it has to be a text"
     for attribute in _CALLED[kind]:
         if not callable(getattr(thing, attribute)):
             return f"{article}: {attribute} is {getattr(thing, attribute)!r}; it has to be a function"
-    return _fault_of_method(thing) if kind == "method" else _fault_of_benchmark(thing)
+    more = {"method": _fault_of_method, "benchmark": _fault_of_benchmark, "loss": _fault_of_loss}
+    return more[kind](thing) if kind in more else ""
 
 
 def reserved(kind: str, name: str) -> str:
@@ -229,6 +235,14 @@ def _fault_of_benchmark(benchmark: Any) -> str:
     if name != benchmark.name:
         return f'`benchmark`: vary makes one called "{name}"; keep the name, or set options=None, vary=None'
     return ""
+
+
+def _fault_of_loss(loss: Any) -> str:
+    try:
+        right = all(above < value < below for value, above, below in loss.constants.values())
+    except (AttributeError, TypeError, ValueError):
+        right = False
+    return "" if right else "`loss`: constants has to map a name to (default, what it is above, and below)"
 
 
 def _line_of(content: bytes, name: str) -> int:

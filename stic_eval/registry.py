@@ -22,6 +22,8 @@ from stic_eval.errors import UserError
 from stic_eval.plugins import PluginFile
 
 if TYPE_CHECKING:
+    from stic_eval.contracts.loss import Loss
+    from stic_eval.corruptions import Corruption
     from stic_eval.evals.benchmark import Benchmark
     from stic_eval.selftrain.method import Method
 
@@ -260,6 +262,18 @@ def _methods() -> Registry[Method]:
     return Registry("method", "--method", _points("stic_eval.methods"), files=plugins.known)
 
 
+@cache
+def corruptions() -> Registry[Corruption]:
+    """The corruptions that are there: installed ones, and those of plug-in files."""
+    return Registry("corruption", "corruptions", _points("stic_eval.corruptions"), files=plugins.known)
+
+
+@cache
+def losses() -> Registry[Loss]:
+    """The preference losses that are there: installed ones, and those of plug-in files."""
+    return Registry("loss", "loss", _points("stic_eval.losses"), files=plugins.known)
+
+
 def benchmarks() -> Registry[Benchmark]:
     """The benchmarks that are there: installed ones, and those of plug-in files."""
     return _benchmarks()
@@ -293,9 +307,10 @@ def named(kind: str, name: str) -> str:
     return _methods().get(name).name if kind == "method" else _benchmarks().get(name).name
 
 
-def files(methods: Iterable[str], benchmarks: Iterable[str]) -> list[Path]:
-    """Plug-in files that methods and benchmarks come from, each once."""
+def files(methods: Iterable[str], benchmarks: Iterable[str], options: Iterable[str] = ()) -> list[Path]:
+    """Plug-in files that methods, benchmarks and what options name come from, each once."""
     found = [*map(_methods().file, methods), *map(_benchmarks().file, benchmarks)]
+    found += [known.file(name) for name in options for known in (losses(), corruptions())]
     return list(dict.fromkeys(path for path in found if path is not None))
 
 
@@ -325,4 +340,5 @@ def told(error: BaseException) -> str:
 
 
 def _roots_of_plugins() -> list[Path]:
-    return [*_methods().roots(), *_benchmarks().roots()]
+    known = (_methods(), _benchmarks(), losses(), corruptions())
+    return [root for registry in known for root in registry.roots()]

@@ -95,7 +95,7 @@ def _lines(current: Session, evaluate: bool, fresh: bool) -> list[plan.Line]:
             if key not in seen:
                 seen.add(key)
                 cached = not fresh and current.stages.done(stage.name, key) is not None
-                seed = f", seed {variant.seed}"
+                seed = f", seed {variant.seed}" + (f", loss {stage.loss}" if stage.loss else "")
                 lines.append(plan.Line(f"{stage.name}{seed}", key, cached, stage.generations, stage.steps))
     if not evaluate:
         return lines

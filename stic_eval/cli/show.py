@@ -52,7 +52,10 @@ def show(
         objects = plugins.named(name).objects
         for at, (kind, thing) in enumerate(objects.items()):
             print("\n" * bool(at), end="")
-            (_benchmark if kind == "benchmark" else _method)(thing)
+            if kind in ("benchmark", "method"):
+                (_benchmark if kind == "benchmark" else _method)(thing)
+            else:
+                print(f"{kind}: {thing.name}")
     elif name in registry.benchmarks().names() or registry.of_family(name):
         _benchmark(registry.benchmarks().get(name))
     elif name in registry.methods().names():

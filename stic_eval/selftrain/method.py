@@ -130,6 +130,19 @@ class StageContext:
 
 
 @dataclass(frozen=True)
+class Curves:
+    """What is drawn of a stage's training.
+
+    Attributes:
+        title: Of the figure's part, which stages with the same curves share.
+        measures: Column of `log.jsonl` -> title, in the order of the panels.
+    """
+
+    title: str
+    measures: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Stage:
     """A step with content-addressed output: same inputs, same key, computed once.
 
@@ -149,6 +162,10 @@ class Stage:
             file's content enters the key: whoever works on a method need not think of its version.
         trains: Whether it trains on images, so that how these are shown (`Data.training_images`) enters
             the key.
+        kind: What it is to a reader of reports: `pairs` (leaves pairs.parquet), `descriptions` (leaves
+            descriptions.jsonl), `pair_training`, `item_training` (on instruction data), or one's own.
+        curves: What is drawn of its `log.jsonl`; None: the loss, if it leaves one.
+        loss: What it minimises, for people, where that is not the default.
     """
 
     name: str
@@ -162,6 +179,9 @@ class Stage:
     rows: int = 0
     code: tuple[Callable[..., Any], ...] = ()
     trains: bool = False
+    kind: str = ""
+    curves: Curves | None = None
+    loss: str = ""
 
     def takes(self, kind: Literal["images", "sft"]) -> int | None:
         """How many images or items the stage takes, from the front; None: all."""
