@@ -14,7 +14,7 @@ EVALS, MODELS, TRAIN, POCKET = (f"stic_eval/{name}" for name in ("evals", "model
 # What units import and no result depends on: messages, names, storage by content, sizes, transport.
 ASIDE = {
     "benchmarks/__init__.py", f"{EVALS}/__init__.py", f"{EVALS}/lmms/__init__.py",
-    "stic_eval/digests.py", "stic_eval/errors.py", "stic_eval/plugins.py",
+    "stic_eval/contracts/curves.py", "stic_eval/digests.py", "stic_eval/errors.py", "stic_eval/plugins.py",
     "stic_eval/printable.py", "stic_eval/registry.py", "stic_eval/source.py", "stic_eval/store.py",
     f"{MODELS}/api.py", f"{MODELS}/base.py", f"{MODELS}/fake.py", f"{MODELS}/fingerprint.py",
     f"{MODELS}/memory.py", f"{MODELS}/values.py", f"{MODELS}/wire.py",
@@ -129,8 +129,9 @@ UNITS = {
         _requests, "REQUEST_VERSION in stic_eval/store.py",
     ),
     "stages": Unit(
-        (*_all("stic_eval", "selftrain/stages", "selftrain/making", "corruptions", "models/clip", "contracts/loss"),
-         f"{MODELS}/tile.py", *_all(TRAIN, "dpo", "sft", "loop", "losses", "lora", "items", "lengths"),
+        (*_all("stic_eval", "selftrain/stages", "selftrain/making", "corruptions", "models/clip"),
+         "stic_eval/contracts/loss.py", f"{MODELS}/tile.py",
+         *_all(TRAIN, "dpo", "sft", "loop", "losses", "lora", "items", "lengths"),
          *_all(TRAIN, "learning", "sharing", "preferences", "prompts", "settings")),
         partial(_stages, "sft", "positive_only", "stic"),
         "the version of a stage in stic_eval/selftrain/stages.py",

@@ -200,7 +200,8 @@ class Registry(Generic[T]):
         advice = "rename one"
         if files:
             advice = f'give the one in {files[-1].path.name} another name, e.g. name="my_{name}"'
-        return f'two {self.kind}s are called "{name}": {wheres[0]} and {wheres[-1]}; {advice}'
+        plural = f"{self.kind}es" if self.kind.endswith("s") else f"{self.kind}s"
+        return f'two {plural} are called "{name}": {wheres[0]} and {wheres[-1]}; {advice}'
 
 
 def _is_own(point: EntryPoint) -> bool:

@@ -64,6 +64,9 @@ def print_plan(config: RunConfig, *, evaluate: bool = True, fresh: bool = False)
         _print_estimate(console, current, lines)
     if config.training.images != "as_generated" and any(line.steps for line in lines):
         console.print(f"trains on images as: {config.training.images} (training.images)")
+    losses = {one.loss for variant in current.variants for one, _ in current.keyed(variant) if one.loss}
+    if losses:
+        console.print(f"preference loss: {', '.join(sorted(losses))}", markup=False, soft_wrap=True)
     if current.profile is not None:
         console.print(f"asked as: {printable(current.profile.title)}", markup=False, soft_wrap=True)
     for told in _rows_from(current) if evaluate else ():
@@ -95,7 +98,7 @@ def _lines(current: Session, evaluate: bool, fresh: bool) -> list[plan.Line]:
             if key not in seen:
                 seen.add(key)
                 cached = not fresh and current.stages.done(stage.name, key) is not None
-                seed = f", seed {variant.seed}" + (f", loss {stage.loss}" if stage.loss else "")
+                seed = f", seed {variant.seed}"
                 lines.append(plan.Line(f"{stage.name}{seed}", key, cached, stage.generations, stage.steps))
     if not evaluate:
         return lines

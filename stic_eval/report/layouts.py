@@ -126,7 +126,9 @@ def _components(placed: Sequence[Placed], with_method: bool) -> tuple[tuple[str,
                 f"--layout components: {item.runs[0]} was written by a version that did not record stages; "
                 "run it again (what is computed is only read)"
             )
-        texts.append((says("pair_training" in stages), says("item_training" in stages), says(item.variant.dar)))
+        texts.append(
+            (says("pair_training" in stages), says("item_training" in stages), says(item.variant.dar))
+        )
     heads: tuple[str, ...] = ("Stage 1", "Stage 2", "DaR")
     keys = [(item.variant.model, text) for item, text in zip(placed, texts, strict=True)]
     if with_method or len(set(keys)) < len(keys):

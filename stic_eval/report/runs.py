@@ -10,11 +10,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stic_eval.contracts.curves import PREFERENCE_CURVES, TUNING_CURVES, Curves
 from stic_eval.errors import UserError
 from stic_eval.report import tables
 from stic_eval.report.notes import unfinished
-from stic_eval.selftrain.method import Curves
-from stic_eval.selftrain.stages import PREFERENCE_CURVES, TUNING_CURVES
 from stic_eval.types import Summary
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
+from stic_eval.contracts.curves import Curves
 from stic_eval.report import canvas
 from stic_eval.report.canvas import COLOURS, DASHES, Look, needs, plain, value_text
-from stic_eval.selftrain.method import Curves
 from stic_eval.store import read_jsonl
 
 if TYPE_CHECKING:

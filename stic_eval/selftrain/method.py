@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import BaseModel
 
+from stic_eval.contracts.curves import Curves
 from stic_eval.settings import TrainingImages
 from stic_eval.train.prompts import PromptSet, load_prompts
 
@@ -127,19 +128,6 @@ class StageContext:
     seed: int
     log: Callable[[str], None]
     progress: Callable[[str, int | None], AbstractContextManager[Progress]]
-
-
-@dataclass(frozen=True)
-class Curves:
-    """What is drawn of a stage's training.
-
-    Attributes:
-        title: Of the figure's part, which stages with the same curves share.
-        measures: Column of `log.jsonl` -> title, in the order of the panels.
-    """
-
-    title: str
-    measures: Mapping[str, str]
 
 
 @dataclass(frozen=True)

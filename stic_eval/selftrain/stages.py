@@ -13,8 +13,9 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from stic_eval import registry
+from stic_eval.contracts.curves import PREFERENCE_CURVES, TUNING_CURVES
 from stic_eval.selftrain.making import imported_pairs, made_pairs, own_fields, tell
-from stic_eval.selftrain.method import Curves, Data, Stage, StageContext
+from stic_eval.selftrain.method import Data, Stage, StageContext
 from stic_eval.store import append_jsonl, read_jsonl, request_key
 from stic_eval.train.lora import LoraSettings
 from stic_eval.train.preferences import local_random, pair_requests, positives, write_pairs
@@ -39,11 +40,6 @@ __all__ = [
 # of another model's rows away, training taught nothing: such a stage is found by its adapter, not by its key.
 _NEVER_REACHED = (None, 1024)
 
-PREFERENCE_CURVES = Curves(
-    "Preference training",
-    {"loss": "Loss", "rewards/margins": "Reward margin", "rewards/accuracies": "Reward accuracy"},
-)
-TUNING_CURVES = Curves("Fine-tuning", {"loss": "Loss", "mean_token_accuracy": "Token accuracy"})
 Infusion = Literal["own", "none", "shuffled"]
 # What infusion had before it could be set, as the released code: with two newlines keys are as they were.
 _FORMER_SEPARATOR = "\n\n"
