@@ -190,7 +190,9 @@ class PreferenceLoss(BaseModel):
 
     @model_validator(mode="after")
     def _constants(self) -> Self:
-        known = {name: limits for _, loss in self.parts() for name, limits in loss.constants.items()}
+        # Without any, nothing is looked up: defaults are made when a method is imported.
+        parts = self.parts() if self.loss_constants else []
+        known = {name: limits for _, loss in parts for name, limits in loss.constants.items()}
         for name, value in self.loss_constants.items():
             if name not in known:
                 there = f"there are {', '.join(known)}" if known else "there are none"

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from trl import DPOTrainer
 
 from stic_eval.errors import RunError, UserError
 from stic_eval.images import scan_images
@@ -117,6 +118,22 @@ def test_the_loss_is_the_formula_on_the_models_own_logits(
     expected = (expected - loss.alpha * w / tokens).mean()
     assert found.dtype == torch.float32
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_with_other_losses_it_is_trls_own_trainer(hf: HFModel, pairs: Path, tmp_path: Path) -> None:
+    batch = batch_of(hf, pairs, tmp_path / "rows")()
+    rows = open_pairs(pairs, tmp_path / "rows")
+    for mix in ({"ipo": 1.0}, {"sppo_hard": 0.5, "nca_pair": 2.0}):
+        loss = PreferenceLoss(beta=0.3, alpha=0.0, loss=mix)
+        with loop.lent_model(hf) as model:
+            trainer: Any = make_trainer(
+                hf, model, rows, tmp_path, loss=loss, training=TRAINING, lora=LORA, seed=0
+            )
+            stir(trainer.model)
+            found = trainer.compute_loss(trainer.model, dict(batch))
+            trainer.loss_types, trainer.loss_weights = [*mix], [*mix.values()]
+            expected = DPOTrainer.compute_loss(trainer, trainer.model, dict(batch))
+        torch.testing.assert_close(found, expected)
 
 
 def test_the_gradient_of_runner_ups_is_the_formulas_with_the_chosen_tokens_held_fixed(
