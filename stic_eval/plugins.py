@@ -198,11 +198,13 @@ def fault(kind: str, thing: Any, name: str | None = None) -> str:
 
 
 def reserved(kind: str, name: str) -> str:
-    """Why nobody may call a `method` or `benchmark` so, as a relative clause; empty if anybody may."""
+    """Why nobody may call something of a kind so, as a relative clause; empty if anybody may."""
     if name == "all":
         return "which stands for everything"
     if kind == "method" and _ADAPTER.fullmatch(name):
         return "which is what `--adapter` calls its rows"
+    if kind == "corruption" and name in ("misleading", "both"):
+        return "which stands for something else among pairs and axes"
     return ""
 
 

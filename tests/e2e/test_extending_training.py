@@ -157,6 +157,12 @@ def test_what_is_wrong_with_a_loss_is_one_line(text: str, said: str) -> None:
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_a_corruption_is_not_called_what_pairs_call_a_prompt() -> None:
+    Path("posterize.py").write_text(FILES["posterize.py"].replace('"posterize"', '"misleading"'))
+    with pytest.raises(UserError, match=r'posterize.py, line 13: `corruption` is called "misleading", which'):
+        keys()
+
+
 def test_without_its_file_a_name_is_unknown_with_a_suggestion() -> None:
     with pytest.raises(
         UserError, match=r'^-o stic.stage1.loss .*cdpo is no loss; did you mean "\w*apo_zero|ipo'
