@@ -16,9 +16,12 @@ ASIDE = {
     "benchmarks/__init__.py", f"{EVALS}/__init__.py", f"{EVALS}/lmms/__init__.py",
     "stic_eval/digests.py", "stic_eval/errors.py", "stic_eval/plugins.py",
     "stic_eval/printable.py", "stic_eval/registry.py", "stic_eval/store.py",
-    f"{MODELS}/api.py", f"{MODELS}/base.py", f"{MODELS}/fake.py", f"{MODELS}/fingerprint.py",
+    f"{MODELS}/api.py", f"{MODELS}/fake.py", f"{MODELS}/fingerprint.py",
     f"{MODELS}/memory.py", f"{MODELS}/values.py", f"{MODELS}/wire.py",
-    f"{TRAIN}/exchange.py", f"{TRAIN}/memory.py", "stic_eval/selftrain/method.py",
+    f"{TRAIN}/exchange.py", f"{TRAIN}/memory.py",
+    "stic_eval/contracts/method.py", "stic_eval/contracts/engine.py", "stic_eval/contracts/solver.py",
+    # Where contracts were.
+    f"{EVALS}/benchmark.py", "stic_eval/selftrain/method.py",
     # `data check`, `data prepare` and `score`, whose results are not kept; the versions themselves.
     f"{EVALS}/check.py", f"{EVALS}/prepare.py", f"{EVALS}/predictions.py", f"{EVALS}/versions.py",
 }  # fmt: skip
@@ -65,6 +68,12 @@ def _requests() -> Any:
     return REQUEST_VERSION
 
 
+def _solvers() -> dict[str, int]:
+    from stic_eval import registry
+
+    return {name: registry.solvers().get(name).version for name in SOLVERS}
+
+
 def _benchmark(name: str) -> Any:
     from stic_eval import registry
 
@@ -74,11 +83,12 @@ def _benchmark(name: str) -> Any:
 def _stages(*methods: str) -> dict[str, int]:
     from stic_eval import registry
     from stic_eval.cli.plan import stages
-    from stic_eval.selftrain.method import Data
+    from stic_eval.contracts.method import Data
+    from stic_eval.train.prompts import load_prompts
 
     found: dict[str, int] = {}
     for method in map(registry.methods().get, methods):
-        plan = method.plan(method.config(), Data((), (), "images", "sft"))
+        plan = method.plan(method.config(), Data((), (), "images", "sft", load_prompts()))
         found |= {stage.name: stage.version for stage in stages(plan.adapter)}
     return found
 
@@ -92,11 +102,12 @@ def _all(folder: str, *names: str) -> tuple[str, ...]:
 
 
 BENCHMARKS = ("chartqa", "llava_bench", "mathvista", "mmbench", "mmvet", "scienceqa", "textvqa")
+SOLVERS = ("direct", "describe_and_respond", "self_consistency")
 EVERYWHERE = ("runner", "rows")  # in the key of every evaluation, and no benchmark's own
 UNITS = {
     "runner": Unit(
-        (*_all(EVALS, "runner", "clusters", "constant", "benchmark", "scoring/aggregate", "scoring/__init__"),
-         *_all("stic_eval", "variants", "types", "tags"), f"{MODELS}/thinking.py",
+        (*_all(EVALS, "runner", "clusters", "constant", "scoring/aggregate", "scoring/__init__"),
+         *_all("stic_eval", "variants", "types", "tags", "contracts/benchmark"), f"{MODELS}/thinking.py",
          "stic_eval/settings.py:ThinkingConfig", "stic_eval/cli/asking.py:evaluate,_rechecked,_answering"),
         partial(_evaluation, "RUNNER"), "RUNNER in stic_eval/evals/versions.py",
     ),
@@ -105,7 +116,7 @@ UNITS = {
         partial(_evaluation, "ROWS"), "ROWS in stic_eval/evals/versions.py",
     ),
     "solvers": Unit(
-        _all(EVALS, "solvers"), partial(_evaluation, "SOLVERS"), "SOLVERS in stic_eval/evals/versions.py",
+        _all("stic_eval/solvers", *SOLVERS, "requests"), _solvers, "version in a file of stic_eval/solvers",
     ),
     "scoring": Unit(
         (*_all(EVALS, "judge", "judging", "matcher", "extractor", "verdicts", "official"),

@@ -212,7 +212,7 @@ def _outcome(scores: runs.Scores, entry: runs.Entry) -> str:
 
     peers = [
         e for e in scores.entries
-        if (e.method, e.dar, e.settings) == (entry.method, entry.dar, entry.settings)
+        if (e.method, e.solver, e.settings) == (entry.method, entry.solver, entry.settings)
         and len(e.summaries) == len(scores.columns)
     ]  # fmt: skip
     values = [s.score for e in peers for s in e.summaries.values()]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from stic_eval.cli.session import Session
     from stic_eval.config import RunConfig
-    from stic_eval.evals.benchmark import Benchmark
+    from stic_eval.contracts.benchmark import Benchmark
 
 
 def print_plan(config: RunConfig, *, evaluate: bool = True, fresh: bool = False) -> None:
@@ -106,7 +106,8 @@ def _lines(current: Session, evaluate: bool, fresh: bool) -> list[plan.Line]:
             cached = known.get((variant.folder, benchmark.name), ("", None))[0] in keys
             rows = rows_of(current, benchmark)
             what = f"evaluate {variant.folder} {benchmark.name}" + (" (rows unknown)" if rows is None else "")
-            lines.append(plan.Line(what, keys[0], cached, (rows or 0) * (2 if variant.dar else 1), 0))
+            asked = (rows or 0) * variant.solver.requests(variant.options)
+            lines.append(plan.Line(what, keys[0], cached, asked, 0))
     return lines
 
 

@@ -15,9 +15,8 @@ from stic_eval.errors import UserError
 if TYPE_CHECKING:
     from stic_eval.cli.progress import Reporter
     from stic_eval.config import RunConfig
+    from stic_eval.contracts.method import Data, PromptSet, Stage
     from stic_eval.images import Skipped
-    from stic_eval.selftrain.method import Data, Stage
-    from stic_eval.train.prompts import PromptSet
     from stic_eval.types import ImageRef
 
 # Any of these in config.json says that a model takes images.
@@ -194,14 +193,14 @@ def needs(config: RunConfig) -> dict[str, int | None]:
 def _stages(config: RunConfig) -> Iterator[Stage]:
     """All stages of a run's methods as they are before any data is read."""
     from stic_eval.cli.plan import stages
-    from stic_eval.selftrain.method import Data
+    from stic_eval.contracts.method import Data
 
     for name in config.methods if config.engine == "hf" else ():
         method = registry.methods().get(name)
         options = method.config.model_validate(config.method_options.get(name, {}))
         data = Data(
             (), (), "", "", prompt_set(config), pairs=config.pairs_file,
-            separator=config.dar.separator, training_images=config.training.images,
+            separator=separator(config), training_images=config.training.images,
         )  # fmt: skip
         yield from stages(method.plan(options, data).adapter)
 
@@ -217,12 +216,12 @@ def prompt_set(config: RunConfig) -> PromptSet:
     return load_prompts(config.prompts)
 
 
-def describe_prompt(config: RunConfig) -> str:
-    """What describe-and-respond asks first: `dar.prompt`, or the set's first prompt of `dar.prompt_role`."""
-    if config.dar.prompt:
-        return config.dar.prompt
-    found = getattr(prompt_set(config), config.dar.prompt_role)
-    return found if isinstance(found, str) else str(found[0])
+def separator(config: RunConfig) -> str:
+    """What stands between a description and what follows it, in training as in answers."""
+    from stic_eval.config import options_of
+
+    options: Any = options_of(config, registry.solvers().get("describe_and_respond"))
+    return str(options.separator)
 
 
 def load(config: RunConfig, report: Reporter, wanted: Mapping[str, int | None] | None = None) -> Inputs:
@@ -236,10 +235,10 @@ def load(config: RunConfig, report: Reporter, wanted: Mapping[str, int | None] |
     Raises:
         UserError: A method needs images or instruction data and none are given or usable.
     """
+    from stic_eval.contracts.method import Data, items_key
     from stic_eval.images import scan_images
-    from stic_eval.selftrain.method import Data
     from stic_eval.store import content_key, file_sha256
-    from stic_eval.train.items import items_key, items_of, read_items
+    from stic_eval.train.items import items_of, read_items
 
     wanted = needs(config) if wanted is None else wanted
     pocket = config.model == "pocket"
@@ -285,7 +284,7 @@ def load(config: RunConfig, report: Reporter, wanted: Mapping[str, int | None] |
     keys = content_key([image.sha256 for image in images]), items_key(items)
     data = Data(
         tuple(images), tuple(items), *keys, prompt_set(config),
-        separator=config.dar.separator, training_images=config.training.images,
+        separator=separator(config), training_images=config.training.images,
     )  # fmt: skip
     if config.pairs_file is not None:
         from stic_eval.train.exchange import check

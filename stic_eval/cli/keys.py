@@ -17,7 +17,7 @@ from stic_eval.store import cache_dir, content_key
 if TYPE_CHECKING:
     from stic_eval.cli.plan import Variant
     from stic_eval.config import RunConfig
-    from stic_eval.evals.benchmark import Benchmark
+    from stic_eval.contracts.benchmark import Benchmark
 
 # Keys once held the text of this program instead of versions. Those of its last such text are still known:
 # of evaluations by a module of ours, or, under "", by a plug-in.
@@ -32,6 +32,7 @@ _FORMER_CODE = {
     "benchmarks.textvqa": "3d6ce2b72d17f73486db58eb13f9324d1bc83235e27bf4cdd077e1852b6535a9",
     "evals.lmms.benchmark": "d70ece8adf4d6b25dfaf93db61354f946560b4ff28bc1f0cb3eff7ad468d31e9",
 }
+_FIRST = ("direct", "describe_and_respond")
 _FORMER_POCKET_ROWS = "4aee01909471cd46681dce210adbd5a9d13a9204d363b4ae7184e115c123535d"
 
 
@@ -41,7 +42,6 @@ def evaluation_keys(
     variant: Variant,
     model: str,
     adapter: str | None,
-    prompt: str,
     judge: Mapping[str, Any] | None = None,
 ) -> tuple[str, ...]:
     """Content keys of one evaluation: its own, then one by which an earlier version knew the very same.
@@ -52,19 +52,20 @@ def evaluation_keys(
         variant: Who answers, and how.
         model: Fingerprint of the base model and its weights' type.
         adapter: Key of the stage that makes the adapter.
-        prompt: What describe-and-respond asks first.
         judge: What decides the verdicts on open answers.
     """
     from stic_eval import store
+    from stic_eval.cli.inputs import prompt_set
     from stic_eval.evals import versions
 
     functions = [value for field in fields(benchmark) if callable(value := getattr(benchmark, field.name))]
     if benchmark.judging is not None:
         graders = (benchmark.judging.own, benchmark.judging.official)
         functions += [function for grader in graders for function in (grader.prompt, grader.read)]
-    theirs = foreign(*functions)
-    solver = "describe_and_respond" if variant.dar else "direct"
-    own = [versions.RUNNER, versions.SCORING, versions.ROWS, versions.SOLVERS[solver]]
+    solver, options = variant.solver, variant.options
+    theirs = foreign(*functions, solver.solve, solver.key)
+    own = [versions.RUNNER, versions.SCORING, versions.ROWS, solver.version]
+    asked = solver.key(options, prompt_set(config)) if solver.key else options.model_dump(mode="json")
     content = {
         **({"plug-in": theirs} if theirs else {}),
         **({"thinking": config.thinking.changed} if config.thinking.changed else {}),
@@ -75,9 +76,8 @@ def evaluation_keys(
         "share": isinstance(config.limit, float),
         "model": model,
         "adapter": adapter,
-        "dar": [prompt, config.dar.model_dump(exclude={"use", "prompt", "prompt_role"})]
-        if variant.dar
-        else None,
+        # The first two solvers are told apart by their options alone.
+        **({"dar": asked or None} if solver.name in _FIRST else {"solver": [solver.name, asked]}),
     }
     where = config.rows_of(benchmark.name)
     built_on = _built_on(benchmark, functions)

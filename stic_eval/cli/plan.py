@@ -7,13 +7,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stic_eval import registry
+from stic_eval import layers, registry
+from stic_eval.config import options_of
 from stic_eval.errors import UserError
 from stic_eval.settings import adapter_name
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from stic_eval.config import RunConfig
-    from stic_eval.selftrain.method import Data, Method, Plan, Stage
+    from stic_eval.contracts.method import Data, Method, Plan, Stage
+    from stic_eval.contracts.solver import Solver
 
 # Sustained throughput assumed for estimates, in FLOP/s: a laptop core's, and a current GPU's at
 # the batch sizes that fit beside a 7B model. Estimates are good to a factor of about three.
@@ -25,12 +29,13 @@ _PROCESS_BYTES = 1.2e9  # Python with torch and transformers
 
 @dataclass(frozen=True)
 class Variant:
-    """One thing that is evaluated: a method, with or without DaR, trained with one seed.
+    """One thing that is evaluated: a method with one solver, trained with one seed.
 
     Attributes:
         folder: Its folder under `records/`: `stic`, `stic+dar`, with several seeds `stic+dar@seed1`.
         method: The method.
-        dar: Whether it answers by describe-and-respond.
+        solver: How its answers are obtained.
+        options: The solver's.
         seed: Training seed; None if nothing is trained.
         plan: What the method amounts to.
         adapter: Folder of an adapter that was trained elsewhere.
@@ -38,7 +43,8 @@ class Variant:
 
     folder: str
     method: Method
-    dar: bool
+    solver: Solver
+    options: BaseModel
     seed: int | None
     plan: Plan
     adapter: Path | None = None
@@ -51,8 +57,8 @@ class Variant:
     @property
     def label(self) -> str:
         """For progress lines, e.g. `STIC + DaR, seed 1`."""
-        dar = " + DaR" if self.dar else ""
-        return f"{self.method.title}{dar}" + ("" if self.seed is None else f", seed {self.seed}")
+        solver = f" + {self.solver.title}" if self.solver.title else ""
+        return f"{self.method.title}{solver}" + ("" if self.seed is None else f", seed {self.seed}")
 
 
 def variants(config: RunConfig, data: Data) -> list[Variant]:
@@ -66,21 +72,44 @@ def variants(config: RunConfig, data: Data) -> list[Variant]:
     known = () if config.engine == "hf" else [n for n in config.server.adapters if "@" not in n]
     names = ["baseline", *(name for name in config.methods if name != "baseline")]
     methods = [registry.methods().get(name) for name in names]
-    plans = [m.plan(m.config.model_validate(config.method_options.get(m.name, {})), data) for m in methods]
-    describing = any(plan.solver == "describe_and_respond" for plan in plans)
+    plans = [planned(method, config, data) for method in methods]
     found = []
     for method, plan in zip(methods, plans, strict=True):
-        own = plan.solver == "describe_and_respond" or (method.name == "baseline" and describing)
-        with_dar = own if config.dar.use is None else bool(config.dar.use)
-        # A baseline without describe-and-respond is what everything is compared with.
-        alone = config.dar.use == "only" and method.name != "baseline"
-        for dar in (True,) if alone else (False, True) if with_dar else (False,):
+        # The baseline is asked in every way that something is compared with it in, and directly.
+        baseline = method.name == "baseline"
+        own = [other.solver for other in (plans if baseline else [plan])]
+        names = [*own] if config.solvers is None else [*config.solvers]
+        names = ["direct", *names] if baseline or config.solvers is None else names
+        for solver in map(registry.solvers().get, dict.fromkeys(names)):
+            asks = next((p for p in [plan, *plans] if p.solver == solver.name), plan)
+            given = asks.options if asks.solver == solver.name else {}
+            options = options_of(config, solver, given)
             apart = plan.adapter and not (method.name in known and len(config.seeds) == 1)
             for seed in config.seeds if apart else (None,):
-                suffix = "+dar" if dar else ""
-                suffix += f"@seed{seed}" if seed is not None and len(config.seeds) > 1 else ""
-                found.append(Variant(method.name + suffix, method, dar, seed, plan))
+                several = f"@seed{seed}" if seed is not None and len(config.seeds) > 1 else ""
+                folder = solver.label.of(method.name) + several
+                found.append(Variant(folder, method, solver, options, seed, plan))
     return found
+
+
+def planned(method: Method, config: RunConfig, data: Data) -> Plan:
+    """What a method amounts to in a run, whose solver there is.
+
+    Raises:
+        UserError: The method cannot work with this data, or its solver or the solver's options are none.
+    """
+    plan = method.plan(method.config.model_validate(config.method_options.get(method.name, {})), data)
+    where = f"{registry.origin(method.name)}: Plan.solver"
+    known = registry.solvers().names()
+    if plan.solver not in known:
+        advice = registry.suggest(str(plan.solver), known)
+        raise UserError(
+            f'{where}: no solver is called "{plan.solver}"{advice} (`stic-eval ls solvers` lists them)'
+        )
+    solver = registry.solvers().get(plan.solver)
+    for path, _ in layers.leaves(plan.options):
+        layers.require(path, solver.options, f"{where} {plan.solver}")
+    return plan
 
 
 def served(config: RunConfig, variant: Variant) -> str:
@@ -155,7 +184,7 @@ def with_adapters(found: Sequence[Variant], adapters: Sequence[Path]) -> list[Va
         for variant in found:
             if variant.method.name == "baseline":
                 method = replace(variant.method, name=name, title=f"Adapter {adapter_name(adapter)}")
-                folder = f"{name}+dar" if variant.dar else name
+                folder = variant.solver.label.of(name)
                 more.append(replace(variant, folder=folder, method=method, adapter=adapter))
     return more
 

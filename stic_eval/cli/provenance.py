@@ -17,7 +17,7 @@ from stic_eval.store import append_jsonl, atomic_write, file_sha256
 if TYPE_CHECKING:
     from stic_eval.cli.session import Session
     from stic_eval.config import RunConfig
-    from stic_eval.selftrain.method import Stage
+    from stic_eval.contracts.method import Stage
     from stic_eval.store import StageStore
 
 

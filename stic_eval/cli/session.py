@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from stic_eval.cli.plan import Variant
     from stic_eval.cli.progress import Reporter
     from stic_eval.config import RunConfig
-    from stic_eval.evals.benchmark import Benchmark, HubId
+    from stic_eval.contracts.benchmark import Benchmark, HubId
+    from stic_eval.contracts.method import Stage
     from stic_eval.evals.judging import Judge
     from stic_eval.models.hf import HFModel
     from stic_eval.models.server import ServerModel
     from stic_eval.profiles import ConversationProfile
-    from stic_eval.selftrain.method import Stage
     from stic_eval.types import Sample, Summary
 
 
@@ -224,7 +224,7 @@ class Session:
         for variant in self.variants:
             method = variant.method
             entry = runs.Entry(
-                variant.folder, method.name, method.title, variant.dar, variant.seed,
+                variant.folder, method.name, method.title, variant.solver.label, variant.seed,
                 has_adapter=variant.has_adapter,
             )  # fmt: skip
             entries.append(entry)
@@ -358,9 +358,8 @@ class Session:
             adapter = self.adapted(variant.adapter)
         elif variant.plan.adapter is not None:
             adapter = self._stage_key(variant.plan.adapter, variant, {})
-        prompt = inputs.describe_prompt(self.config)
         judge = grading.identity(self.judge) if benchmark.judging else None
-        return keys.evaluation_keys(self.config, benchmark, variant, self.fingerprint, adapter, prompt, judge)
+        return keys.evaluation_keys(self.config, benchmark, variant, self.fingerprint, adapter, judge)
 
     def adapted(self, adapter: Path | None) -> str:
         """The fingerprint of the base model with an adapter."""

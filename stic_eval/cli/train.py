@@ -86,7 +86,8 @@ def train(
 
     with session(built, fresh=not resume, verbose=verbose, quiet=quiet) as current:
         discard_untrained([current])
-        adapters = {v.label: current.train(v) for v in current.variants if v.plan.adapter and not v.dar}
+        trained = {(v.method.name, v.seed): v for v in reversed(current.variants) if v.plan.adapter}
+        adapters = {variant.label: current.train(variant) for variant in reversed(trained.values())}
         skipped = current.skipped()
     for label, folder in adapters.items():
         typer.echo(f"{label}: {folder}")

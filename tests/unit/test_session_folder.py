@@ -12,7 +12,7 @@ import pytest
 
 from stic_eval import registry
 from stic_eval.cli.app import invoke
-from stic_eval.evals.benchmark import HubData
+from stic_eval.contracts.benchmark import HubData
 from stic_eval.store import content_key
 
 if TYPE_CHECKING:

@@ -154,7 +154,7 @@ def edit(copy: Path, file: str, change: Callable[[str], str]) -> None:
     [
         ("stic_eval/evals/scoring/relaxed.py", "return ", "return not ", {"scoring", "chartqa"}),
         ("stic_eval/evals/scoring/aggregate.py", "return ", "return not ", {"runner"}),
-        ("stic_eval/evals/solvers.py", "return ", "return not ", {"solvers"}),
+        ("stic_eval/solvers/requests.py", "return ", "return not ", {"solvers"}),
         ("stic_eval/evals/clusters.py", "_DIGITS = 12", "_DIGITS = 13", {"runner"}),
         ("stic_eval/evals/columns.py", "return ", "return not ", {"rows"}),
         ("benchmarks/chartqa.py", "version=2", "version=1 + 2", {"chartqa"}),
@@ -214,7 +214,7 @@ def test_a_reason_is_asked_for(copy: Path, capsys: pytest.CaptureFixture[str]) -
 def test_a_higher_version_is_taken_down_and_a_lower_one_is_not(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    edit(copy, "stic_eval/evals/solvers.py", lambda text: text + "\nMORE = 1\n")
+    edit(copy, "stic_eval/solvers/requests.py", lambda text: text + "\nMORE = 1\n")
     now = {"direct": 1, "describe_and_respond": 1}
 
     def version(**changed: int) -> None:
