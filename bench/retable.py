@@ -23,7 +23,7 @@ from stic_eval.evals import clusters, constant, runner
 from stic_eval.evals.sources import is_pocket, samples
 from stic_eval.report import render, runs
 from stic_eval.report.layouts import lay_out
-from stic_eval.types import Record, Response, Sample, Score, SolverLabel, Summary
+from stic_eval.types import DIRECT, Record, Response, Sample, Score, SolverLabel, Summary
 from stic_eval.variants import with_options
 
 RESULTS = Path(__file__).parent.parent / "results"
@@ -80,7 +80,7 @@ def _constant(entry: runs.Entry, name: str, summary: Summary, main: _Main) -> Su
     same = main.get((entry.method, entry.solver, entry.seed, name))
     if same is not None and same.units == summary.units:
         return replace(summary, constant=same.constant, blank=same.blank, cut=same.cut)
-    base = main.get(("baseline", False, None, name))
+    base = main.get(("baseline", DIRECT, None, name))
     mixed = len(set(summary.units.values())) > 1  # all wrong may be wrong in any way
     if mixed and base is not None and base.units == summary.units:
         return replace(summary, constant=base.constant)

@@ -53,7 +53,8 @@ def show(
         objects = plugins.named(name).objects
         for at, (kind, thing) in enumerate(objects.items()):
             print("\n" * bool(at), end="")
-            {"benchmark": _benchmark, "method": _method, "solver": _solver}[kind](thing)
+            ways: Any = {"benchmark": _benchmark, "method": _method, "solver": _solver}
+            ways[kind](thing)
     elif name in registry.benchmarks().names() or registry.of_family(name):
         _benchmark(registry.benchmarks().get(name))
     elif name in registry.methods().names():

@@ -129,7 +129,15 @@ class World:
         return store.finish(stage.name, key)
 
     def evaluate(
-        self, benchmark: Benchmark, rows: list[Sample], model: Any, solver: str, *, out: Path, **_: Any
+        self,
+        benchmark: Benchmark,
+        rows: list[Sample],
+        model: Any,
+        solver: Any,
+        options: Any,
+        *,
+        out: Path,
+        **_: Any,
     ) -> tuple[list[Record], Summary]:
         self.calls[f"{out.parent.name}/{benchmark.name}"] += 1
         if self.fail_at == f"{out.parent.name}/{benchmark.name}":
