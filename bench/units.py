@@ -17,7 +17,7 @@ ASIDE = {
     "stic_eval/digests.py", "stic_eval/errors.py", "stic_eval/plugins.py",
     "stic_eval/printable.py", "stic_eval/registry.py", "stic_eval/store.py",
     f"{MODELS}/api.py", f"{MODELS}/fake.py", f"{MODELS}/fingerprint.py",
-    f"{MODELS}/memory.py", f"{MODELS}/values.py", f"{MODELS}/wire.py",
+    f"{MODELS}/machine.py", f"{MODELS}/memory.py", f"{MODELS}/values.py", f"{MODELS}/wire.py",
     f"{TRAIN}/exchange.py", f"{TRAIN}/memory.py",
     "stic_eval/contracts/method.py", "stic_eval/contracts/engine.py", "stic_eval/contracts/solver.py",
     # Where contracts were.

@@ -93,7 +93,9 @@ def load(
     merged["conversation"] = profiles.read_template(merged.get("conversation") or {})
     config: RunConfig = _validate(RunConfig, merged, "")
     config = config.model_copy(update={"benchmarks": _all_benchmarks(config.benchmarks)})
-    config = _check_engine(config, given, named)
+    if config.load_in_4bit and config.load_in_8bit:
+        raise UserError("--load-in-8bit: with --load-in-4bit as well; give one of both")
+    config = registry.engines().get(config.engine).settled(config, given, named)
     for path in direct:
         head, _, name = path.partition(".")
         if head == "benchmark_options" and name.partition(".")[0] not in config.benchmarks:
@@ -111,7 +113,7 @@ def load(
     for name in {*(config.solvers or ()), *config.solver_options}:
         solver = registry.solvers().get(name)
         options_of(config, solver)
-    files = registry.files(config.methods, config.benchmarks, config.solvers or ())
+    files = registry.files(config.methods, config.benchmarks, config.solvers or (), config.engine)
     done = {"method_options": complete, "benchmark_options": chosen, "plugins": tuple(map(str, files))}
     return config.model_copy(update=done)
 
@@ -174,13 +176,15 @@ def _by_name(layer: dict[str, Any], where: str) -> dict[str, Any]:
         raise UserError(f"{where}: plugins {paths!r}: give a list of plug-in files")
     for path in paths:
         registry.register(str(path), where)
+    if "engine" in found:
+        found["engine"] = registry.named("engine", str(found["engine"]))
     for key in ("methods", "benchmarks", "solvers"):
         value = found.get(key)
         parts = [value] if isinstance(value, str) else value
         if isinstance(parts, Sequence) and any(".py" in str(part) for part in parts):
             for part in parts:
                 if "," in str(part) and os.path.isfile(os.path.expanduser(str(part))):
-                    flag = _flag(key)
+                    flag = flag_of(key)
                     raise UserError(f"{flag} {part}: commas part names; give the file a path without any")
             names = [name.strip() for part in parts for name in str(part).split(",")]
             found[key] = [registry.named(key.removesuffix("s"), name) for name in names]
@@ -220,73 +224,6 @@ def benchmarks(config: RunConfig) -> dict[str, dict[str, Any]]:
         names = ", ".join(sorted(known)) or "none"
         raise UserError(f"--protocol {config.protocol}: none of the benchmarks has it (there is {names})")
     return found
-
-
-# What says how a model is loaded, and means nothing where a server has it.
-_OF_LOADING = (
-    "revision", "trust_remote_code", "device", "dtype", "batch_size", "attn", "load_in_4bit", "load_in_8bit",
-    "gradient_checkpointing",
-)  # fmt: skip
-
-
-def _check_engine(config: RunConfig, given: Mapping[str, Any], named: bool) -> RunConfig:
-    """Refuses settings that would not be acted on: answers would come from elsewhere than was asked for.
-
-    Returns:
-        The configuration; for a server without a preset's conversation profile.
-
-    Args:
-        config: The run.
-        given: RunConfig fields given on the command line.
-        named: Whether anybody has named a model.
-    """
-    server = config.server
-    if config.load_in_4bit and config.load_in_8bit:
-        raise UserError("--load-in-8bit: with --load-in-4bit as well; give one of both")
-    if config.engine == "hf":
-        for flag, value in (("--base-url", server.base_url), ("--adapter-name", server.adapters)):
-            if value:
-                raise UserError(f"{flag}: is for a model at a server; add --engine openai")
-        return config
-    if not server.base_url:
-        raise UserError(
-            "--base-url: --engine openai needs the server's address, e.g. http://localhost:8000/v1"
-        )
-    if not named:
-        raise UserError("--model: --engine openai needs the model's name at the server")
-    for name in _OF_LOADING:
-        if name in given or (name.startswith("load_in") and getattr(config, name)):
-            raise UserError(f"{_flag(name)}: the server decides that; leave it out with --engine openai")
-    for name, model in server.adapters.items():
-        method, _, seed = name.partition("@seed")
-        if method not in config.methods:
-            advice = registry.suggest(method, config.methods)
-            raise UserError(f'--adapter-name {name}={model}: this run has no method "{method}"{advice}')
-        if not model or ("@" in name and not seed.isdecimal()):
-            raise UserError(f"--adapter-name {name}={model}: give METHOD=NAME, or METHOD@seed0=NAME")
-    return _asked_by_server(config)
-
-
-def _asked_by_server(config: RunConfig) -> RunConfig:
-    """The configuration of a run whose conversations and pixels are the server's, but for a system prompt.
-
-    A preset's profile is left out: `auto` is none there.
-
-    Raises:
-        UserError: It names a profile, a template or a processor's argument, which only the server could use.
-    """
-    own = config.conversation
-    shipped: Mapping[str, Any] = read_preset(config.preset) if config.preset else {}
-    shipped = shipped.get("conversation") or {}
-    flag = f"--profile {own.profile}" if own.profile not in ("auto", "none", shipped.get("profile")) else ""
-    flag = flag or ("--chat-template" if own.chat_template is not None else "")
-    flag = flag or next((f"-o processor.{name}" for name in config.processor), "")
-    if flag:
-        raise UserError(
-            f"{flag}: the server writes conversations and prepares images itself; leave it out with --engine "
-            "openai, which sends --system-prompt alone"
-        )
-    return config.model_copy(update={"conversation": own.model_copy(update={"profile": "auto"})})
 
 
 def _mappings(name: str) -> list[str]:
@@ -415,7 +352,8 @@ _FLAGS: Mapping[str, str] = {
 }  # fmt: skip
 
 
-def _flag(path: str) -> str:
+def flag_of(path: str) -> str:
+    """What a setting is called on the command line."""
     if path in _FLAGS:
         return _FLAGS[path]
     head, dot, _ = path.partition(".")
@@ -430,7 +368,7 @@ def _validate(config: type[BaseModel], data: Mapping[str, Any], prefix: str) -> 
         first = error.errors(include_url=False)[0]
         path = ".".join(str(part) for part in first["loc"] if not str(part).startswith("function-"))
         path = re.sub(r"\.(int|float|str|literal\[.*\])$", "", path)
-        name = f"-o {prefix}{path}" if prefix else _flag(path)
+        name = f"-o {prefix}{path}" if prefix else flag_of(path)
         message = first["msg"].removeprefix("Value error, ")
         given = "" if path.endswith(".api_key_env") else f" {first['input']!r}"  # it may be the key itself
         raise UserError(f"{name}{given}: {message[:1].lower()}{message[1:]}") from error

@@ -1,4 +1,4 @@
-"""Plug-in files: Python files with a `method`, a `benchmark`, a `solver`, or several of these.
+"""Plug-in files: Python files with a `method`, a `benchmark`, a `solver`, an `engine`, or several of these.
 
 A file is named (`--method ./mine.py`), or lies in a folder of `$STIC_EVAL_PLUGINS`. Whatever is wrong with
 one is said in one line that names path and line, and is nobody else's problem.
@@ -22,16 +22,23 @@ from typing import Any
 from pydantic import BaseModel
 
 from stic_eval.contracts.benchmark import Benchmark
+from stic_eval.contracts.engine import Engine
 from stic_eval.contracts.method import Method
 from stic_eval.contracts.solver import Solver
 from stic_eval.errors import UserError
 
 FOLDERS = "STIC_EVAL_PLUGINS"  # the environment variable
-CONTRACTS: Mapping[str, type] = {"method": Method, "benchmark": Benchmark, "solver": Solver}
+CONTRACTS: Mapping[str, type] = {
+    "method": Method, "benchmark": Benchmark, "solver": Solver, "engine": Engine,
+}  # fmt: skip
 _CALLED = {
     "method": ("plan",), "benchmark": ("to_sample", "score", "aggregate"), "solver": ("solve", "requests"),
+    "engine": (),
 }  # fmt: skip
-_TEXTS = {"method": ("title", "paper"), "benchmark": ("title", "protocol"), "solver": ("title", "suffix")}
+_TEXTS = {
+    "method": ("title", "paper"), "benchmark": ("title", "protocol"), "solver": ("title", "suffix"),
+    "engine": ("name",),
+}  # fmt: skip
 _NAME = re.compile(r"[A-Za-z][\w-]*")
 _SUFFIX = re.compile(r"\w*")
 _ADAPTER = re.compile(r"adapter\d*", re.IGNORECASE)  # folders differ by case in some file systems alone
@@ -43,7 +50,7 @@ class PluginFile:
 
     Attributes:
         path: Where it lies; absolute.
-        objects: What it gives, by kind: `method`, `benchmark`, `solver`. Empty if it is broken.
+        objects: What it gives, by kind: `method`, `benchmark`, `solver`, `engine`. Empty if it is broken.
         error: What is wrong with it, path and line included; empty if nothing is.
     """
 
@@ -153,26 +160,34 @@ def _without(path: Path, content: bytes, module: Any) -> str:
     """What to do about a file that has none of them: perhaps it only calls it otherwise."""
     for name, thing in vars(module).items():
         for kind in CONTRACTS:
-            if isinstance(thing, CONTRACTS[kind]):
+            if _is(kind, thing):
                 where = f"{shown(path)}, line {_line_of(content, name)}"
                 return f"{where}: `{name}` is a {kind}, which a plug-in file has to call `{kind}`"
     return (
-        f"{shown(path)}, line 1: has no `method = Method(...)`, `benchmark = Benchmark(...)` or "
-        "`solver = Solver(...)` (`stic-eval new method NAME` writes one that works)"
+        f"{shown(path)}, line 1: has no `method = Method(...)`, `benchmark = Benchmark(...)`, "
+        "`solver = Solver(...)` or `engine` (`stic-eval new method NAME` writes one that works)"
     )
+
+
+def _is(kind: str, thing: object) -> bool:
+    """Whether an object is a plug-in of a kind; an engine is a class, which is made for each run."""
+    contract = CONTRACTS[kind]
+    if contract is not Engine:
+        return isinstance(thing, contract)
+    return isinstance(thing, type) and issubclass(thing, Engine) and thing is not Engine
 
 
 def fault(kind: str, thing: Any, name: str | None = None) -> str:
     """What keeps an object from being used as a plug-in of a kind; empty if nothing does.
 
     Args:
-        kind: `method`, `benchmark` or `solver`.
+        kind: `method`, `benchmark`, `solver` or `engine`.
         thing: The object.
         name: What it has to be called; None: anything that can be typed.
     """
     article = f"`{kind}`"
     contract: Any = CONTRACTS[kind]
-    if not isinstance(thing, contract):
+    if not _is(kind, thing):
         what = f"is of type {type(thing).__name__}"
         return f"{article} {what}; it has to be a {contract.__name__} of {contract.__module__}"
     if name is not None and thing.name != name:
@@ -187,7 +202,8 @@ def fault(kind: str, thing: Any, name: str | None = None) -> str:
     for attribute in _CALLED[kind]:
         if not callable(getattr(thing, attribute)):
             return f"{article}: {attribute} is {getattr(thing, attribute)!r}; it has to be a function"
-    faults = {"method": _fault_of_method, "benchmark": _fault_of_benchmark, "solver": _fault_of_solver}
+    faults = {"method": _fault_of_method, "benchmark": _fault_of_benchmark, "solver": _fault_of_solver,
+              "engine": _fault_of_engine}  # fmt: skip
     return faults[kind](thing)
 
 
@@ -207,6 +223,11 @@ def _fault_of_options(article: str, attribute: str, options: Any) -> str:
         advice = 'model_config = ConfigDict(extra="forbid")'
         return f"{article}: {attribute} has to forbid what it does not know: {advice}"
     return ""
+
+
+def _fault_of_engine(engine: Any) -> str:
+    missing = ", ".join(sorted(engine.__abstractmethods__))
+    return f"`engine`: has no {missing}" if missing else ""
 
 
 def _fault_of_solver(solver: Any) -> str:

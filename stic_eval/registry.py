@@ -1,4 +1,4 @@
-"""The registries, benchmarks, methods and solvers: entry points and plug-in files, loaded on demand.
+"""The registries, benchmarks, methods, solvers and engines: entry points and plug-in files, loaded on demand.
 
 Built-ins have no privilege: they are entry points of this package, as a user's own file is one
 of theirs. A plug-in that cannot be imported is named when it is asked for and never takes the
@@ -19,6 +19,7 @@ from typing import Any, Generic, TypeVar
 
 from stic_eval import plugins
 from stic_eval.contracts.benchmark import Benchmark
+from stic_eval.contracts.engine import Engine
 from stic_eval.contracts.method import Method
 from stic_eval.contracts.solver import Solver
 from stic_eval.errors import UserError
@@ -242,7 +243,7 @@ def _points(group: str) -> list[EntryPoint]:
     # paper's table is kept for what it has, then the alphabet.
     order = ["scienceqa", "textvqa", "chartqa", "llava_bench", "mmbench", "mmvet", "mathvista"]
     order += ["baseline", "stic", "stic_stage1", "positive_only", "sft"]
-    order += ["direct", "describe_and_respond", "self_consistency"]
+    order += ["direct", "describe_and_respond", "self_consistency", "hf", "openai"]
     order += ["seva", "sima", "csr", "rlaif_v_lite"]
     rank = {name: index for index, name in enumerate(order)}
     return sorted(entry_points(group=group), key=lambda p: (rank.get(p.name, len(rank)), p.name))
@@ -280,6 +281,16 @@ def solvers() -> Registry[Solver]:
     return _solvers()
 
 
+@cache
+def _engines() -> Registry[type[Engine]]:
+    return Registry("engine", "--engine", _points("stic_eval.engines"), files=plugins.known)
+
+
+def engines() -> Registry[type[Engine]]:
+    """The engines that are there: installed ones, and those of plug-in files."""
+    return _engines()
+
+
 def register(path: str, where: str) -> None:
     """Registers a plug-in file, whatever it holds.
 
@@ -301,15 +312,17 @@ def named(kind: str, name: str) -> str:
     if not name.endswith(".py"):
         return name
     found: dict[str, Callable[[], Registry[Any]]] = {
-        "method": _methods, "benchmark": _benchmarks, "solver": _solvers,
+        "method": _methods, "benchmark": _benchmarks, "solver": _solvers, "engine": _engines,
     }  # fmt: skip
     return str(found[kind]().get(name).name)
 
 
-def files(methods: Iterable[str], benchmarks: Iterable[str], solvers: Iterable[str]) -> list[Path]:
-    """Plug-in files that methods, benchmarks and solvers come from, each once."""
+def files(
+    methods: Iterable[str], benchmarks: Iterable[str], solvers: Iterable[str], engine: str
+) -> list[Path]:
+    """Plug-in files that methods, benchmarks, solvers and the engine come from, each once."""
     found = [*map(_methods().file, methods), *map(_benchmarks().file, benchmarks)]
-    found += map(_solvers().file, solvers)
+    found += [*map(_solvers().file, solvers), _engines().file(engine)]
     return list(dict.fromkeys(path for path in found if path is not None))
 
 
@@ -339,4 +352,4 @@ def told(error: BaseException) -> str:
 
 
 def _roots_of_plugins() -> list[Path]:
-    return [*_methods().roots(), *_benchmarks().roots(), *_solvers().roots()]
+    return [*_methods().roots(), *_benchmarks().roots(), *_solvers().roots(), *_engines().roots()]

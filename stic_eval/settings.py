@@ -249,7 +249,7 @@ class RunConfig(BaseModel):
         solver_options: Solver name -> its options, as far as they are given. `dar` is short for both.
         training: What holds for all training.
         thinking: How what a model thinks is told from what it answers.
-        engine: `hf` loads the model here, `openai` asks a server that has it.
+        engine: `hf` loads the model here, `openai` asks a server that has it, or a plug-in's own.
         server: That server.
         device: `auto`, `cpu`, `cuda`, `mps`.
         dtype: `auto`, `float32`, `bfloat16`, `float16`.
@@ -292,7 +292,7 @@ class RunConfig(BaseModel):
     solver_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     training: TrainingConfig = TrainingConfig()
     thinking: ThinkingConfig = ThinkingConfig()
-    engine: Literal["hf", "openai"] = "hf"
+    engine: str = "hf"
     server: ServerConfig = ServerConfig()
     device: str = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -412,10 +412,7 @@ class RunConfig(BaseModel):
     @property
     def answering(self) -> dict[str, Any]:
         """What decides answers beside model and dtype; empty for a model in this process as it is."""
-        if self.engine == "openai":
-            return {"engine": ["openai", self.server.base_url, self.server.adapters]}
-        named = {"quantization": self.quantization, "attn": self.attn}
-        return {name: value for name, value in named.items() if value}
+        return dict(registry.engines().get(self.engine).answering(self))
 
     @property
     def dar(self) -> dict[str, Any]:

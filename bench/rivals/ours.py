@@ -6,7 +6,6 @@ ids of every part's first questions, each asked alone and without reuse of anyth
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -75,8 +74,7 @@ def evaluated(work: Work, folder: Path) -> Done:
 
 def prompts(work: Work, folder: Path) -> Done:
     """Token ids of some prompts, as the model's first layer is given them."""
-    apart = {"reuse": False} if "reuse" in inspect.signature(HFModel.load).parameters else {}
-    model = load(work.model, batch_size=1, **apart)
+    model = load(work.model, batch_size=1, reuse=False)
     clock = begin()
     found: dict[str, list[int]] = {}
     ids: list[list[int]] = []

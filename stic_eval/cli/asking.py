@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from stic_eval.cli import inputs, machine, plan, serving
+from stic_eval.cli import inputs
 from stic_eval.store import file_name
 
 if TYPE_CHECKING:
@@ -118,16 +118,18 @@ def _rechecked(
     from stic_eval.models.thinking import ThinkingVLM
     from stic_eval.solvers.requests import question
 
-    exact = session.dtype == "float32" and session.config.quantization is None
-    exact = exact and machine.device_of(session.config.device) == "cpu"
-    if session.config.engine == "openai" or exact or not session.loaded:
+    if not session.engine.loaded:
+        return summary
+    adapter = session.adapter(variant)
+    by_itself = session.engine.alone(adapter)
+    if by_itself is None:
         return summary
     bound = benchmark.generation.max_new_tokens + session.config.thinking.max_new_tokens
     most = max(1, min(_RECHECKED, _TOKENS // bound))
     some = asked[:: max(1, len(asked) // most)][:most]
     requests = {question(sample, benchmark.generation): record for sample, record in some}
-    model = session.base_with(session.train(variant))
-    alone = ThinkingVLM(model.one_by_one, model.fingerprint, session.config.thinking, session.stop)
+    how = session.config.thinking
+    alone = ThinkingVLM(by_itself, session.engine.fingerprint(adapter), how, session.stop)
     with session.report.step(f"{variant.label}: {benchmark.title}, one at a time", len(requests)) as progress:
         otherwise = 0
         for done, (request, response) in enumerate(alone.generate(requests), 1):
@@ -147,9 +149,5 @@ def _answering(session: Session, variant: Variant) -> VLM:
 def _cached(session: Session, variant: Variant) -> CachedVLM:
     from stic_eval.models.cached import CachedVLM
 
-    if session.config.engine == "openai":
-        name = plan.served(session.config, variant)
-        fingerprint = serving.fingerprint(session.config, name)
-        return CachedVLM(lambda: session.served(name), fingerprint, session.responses)
-    adapter = session.train(variant)
-    return CachedVLM(lambda: session.base_with(adapter), session.adapted(adapter), session.responses)
+    adapter, engine = session.adapter(variant), session.engine
+    return CachedVLM(lambda: engine.answers(adapter), engine.fingerprint(adapter), session.responses)

@@ -45,30 +45,32 @@ def unwritable(folder: Path) -> str:
         return f"{folder} cannot be written to ({error.strerror})"
 
 
-def check_model(model: str) -> None:
+def check_model(config: RunConfig) -> None:
     """Refuses early, without importing torch, what transformers would refuse late.
 
     Raises:
         UserError: A folder that is missing or holds no configuration, no weights, or no model that
             takes images.
     """
-    path = Path(model).expanduser()
-    if model == "pocket" or (
-        not path.exists() and model.count("/") <= 1 and not model.startswith((".", "/", "~"))
+    model, path = config.model, Path(config.model).expanduser()
+    if (
+        not registry.engines().get(config.engine).trains
+        or model == "pocket"
+        or (not path.exists() and model.count("/") <= 1 and not model.startswith((".", "/", "~")))
     ):
         return
     if not path.is_dir():
         raise UserError(f"--model {model}: no such folder")
     try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        data = json.loads((path / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(
             f"--model {model}: holds no config.json; give the folder of a transformers model"
         ) from None
     except (OSError, ValueError) as error:
         raise UserError(f"--model {model}: config.json cannot be read: {error}") from error
-    if not isinstance(config, dict):
-        raise UserError(f"--model {model}: config.json holds a {type(config).__name__}, not an object")
+    if not isinstance(data, dict):
+        raise UserError(f"--model {model}: config.json holds a {type(data).__name__}, not an object")
     for weights in path.glob("*.safetensors"):
         with weights.open("rb") as file:
             if file.read(len(_LFS)) == _LFS:
@@ -80,8 +82,8 @@ def check_model(model: str) -> None:
         other = next((p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in path.glob(pattern)), None)
         found = f" ({other} is not loaded: convert it to safetensors)" if other else ""
         raise UserError(f"--model {model}: holds no weights (*.safetensors){found}")
-    if not _VISION_KEYS & set(config) and not any(path.glob("*processor_config.json")):
-        kind = config.get("model_type", "of unknown type")
+    if not _VISION_KEYS & set(data) and not any(path.glob("*processor_config.json")):
+        kind = data.get("model_type", "of unknown type")
         raise UserError(f"--model {model}: {kind} takes no images; give a vision-language model")
 
 
@@ -109,8 +111,6 @@ def check_adapters(config: RunConfig, report: Reporter) -> None:
     """
     from stic_eval.models.fingerprint import local_model
 
-    if config.adapters and config.engine == "openai":
-        raise UserError("--adapter: the server loads adapters; name the one it has with --adapter-name")
     folder = local_model(config.model)
     own = config.model if folder is None else folder.resolve().name
     for adapter in config.adapters:
@@ -195,7 +195,7 @@ def _stages(config: RunConfig) -> Iterator[Stage]:
     from stic_eval.cli.plan import stages
     from stic_eval.contracts.method import Data
 
-    for name in config.methods if config.engine == "hf" else ():
+    for name in config.methods if registry.engines().get(config.engine).trains else ():
         method = registry.methods().get(name)
         options = method.config.model_validate(config.method_options.get(name, {}))
         data = Data(

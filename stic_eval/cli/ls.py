@@ -20,15 +20,18 @@ class What(StrEnum):
     benchmarks = "benchmarks"
     methods = "methods"
     solvers = "solvers"
+    engines = "engines"
     presets = "presets"
     ablations = "ablations"
     runs = "runs"
 
 
 def ls(
-    what: Annotated[What, typer.Argument(help="benchmarks, methods, solvers, presets, ablations or runs.")],
+    what: Annotated[
+        What, typer.Argument(help="benchmarks, methods, solvers, engines, presets, ablations or runs.")
+    ],
 ) -> None:
-    """List benchmarks, methods, solvers, presets, ablations or runs."""
+    """List benchmarks, methods, solvers, engines, presets, ablations or runs."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -36,7 +39,7 @@ def ls(
     from stic_eval.printable import printable
 
     head, rows = {
-        What.benchmarks: _benchmarks, What.methods: _methods, What.solvers: _solvers,
+        What.benchmarks: _benchmarks, What.methods: _methods, What.solvers: _solvers, What.engines: _engines,
         What.presets: _presets, What.ablations: _ablations, What.runs: _runs,
     }[what]()  # fmt: skip
     if not rows:
@@ -110,6 +113,12 @@ def _solvers() -> Listing:
     return _listing(registry.solvers(), "title", "suffix")
 
 
+def _engines() -> Listing:
+    from stic_eval import registry
+
+    return _listing(registry.engines(), "trains")
+
+
 def _listing(known: Any, *shown: str) -> Listing:
     """Names of a registry, and some texts of each."""
     from stic_eval.errors import UserError
@@ -121,7 +130,7 @@ def _listing(known: Any, *shown: str) -> Listing:
         except UserError as error:
             rows.append((name, "broken", str(error)))
             continue
-        rows.append((name, *(getattr(found, text) for text in shown)))
+        rows.append((name, *(str(getattr(found, text)) for text in shown)))
     rows += [(file.path.name, "broken", file.error) for file in known.broken()]
     return ("name", *shown), rows
 

@@ -16,15 +16,9 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from stic_eval.config import RunConfig
+    from stic_eval.contracts.engine import Engine
     from stic_eval.contracts.method import Data, Method, Plan, Stage
     from stic_eval.contracts.solver import Solver
-
-# Sustained throughput assumed for estimates, in FLOP/s: a laptop core's, and a current GPU's at
-# the batch sizes that fit beside a 7B model. Estimates are good to a factor of about three.
-_CPU_CORE_FLOPS, _GPU_FLOPS = 2.0e10, 1.0e14
-_TOKENS_PER_GENERATION, _TOKENS_PER_ROW = 200, 400
-_ROWS_PER_STEP = 8
-_PROCESS_BYTES = 1.2e9  # Python with torch and transformers
 
 
 @dataclass(frozen=True)
@@ -69,7 +63,7 @@ def variants(config: RunConfig, data: Data) -> list[Variant]:
     Raises:
         UserError: A method cannot work with this data.
     """
-    known = () if config.engine == "hf" else [n for n in config.server.adapters if "@" not in n]
+    known = [n for n in config.server.adapters if "@" not in n]
     names = ["baseline", *(name for name in config.methods if name != "baseline")]
     methods = [registry.methods().get(name) for name in names]
     plans = [planned(method, config, data) for method in methods]
@@ -112,14 +106,22 @@ def planned(method: Method, config: RunConfig, data: Data) -> Plan:
     return plan
 
 
-def served(config: RunConfig, variant: Variant) -> str:
-    """The name of the model that a server is to be asked for: the adapter's, or the base model's.
+def answerers(config: RunConfig, found: Sequence[Variant], engine: Engine) -> dict[str, str | None]:
+    """Row -> its adapter's name, where the engine has adapters of its own; else nothing."""
+    if engine.trains:
+        return {}
+    named = {True: "", False: ", seed {}"}
+    return {v.method.title + named[v.seed is None].format(v.seed): served(config, v) for v in found}
+
+
+def served(config: RunConfig, variant: Variant) -> str | None:
+    """The name that an engine which trains nothing has for a variant's adapter; None: the base model answers.
 
     Raises:
         UserError: Nobody has said what the server calls the adapter.
     """
     if variant.plan.adapter is None:
-        return config.model
+        return None
     name = variant.method.name if variant.seed is None else f"{variant.method.name}@seed{variant.seed}"
     found = config.server.adapters.get(name)
     if found is None:
@@ -159,8 +161,7 @@ def check_apart(cells: Sequence[tuple[str, RunConfig, Sequence[Variant]]], data:
     known: dict[str, tuple[str, str]] = {}
     for label, config, variants in cells:
         for variant in variants:
-            name = served(config, variant)
-            if variant.plan.adapter is None:
+            if variant.plan.adapter is None or (name := served(config, variant)) is None:
                 continue
             key = stage_key(variant.plan.adapter, data, "", variant.seed or 0)
             first, other = known.setdefault(name, (label, key))
@@ -215,45 +216,6 @@ class Line:
     cached: bool
     generations: int
     steps: int
-
-
-def estimate(lines: Sequence[Line], parameters: int, dtype: str, device: str) -> tuple[float, float]:
-    """Seconds and bytes of memory that the uncached lines will take, roughly.
-
-    Args:
-        lines: The plan.
-        parameters: Of the model.
-        dtype: Of its weights, not `auto`; `4bit` or `8bit` where they are packed.
-        device: `cpu`, `cuda` or `mps`.
-
-    Two FLOPs a parameter and token for generation, six for training (Kaplan et al. 2020, section
-    2.1), over an assumed throughput.
-    """
-    import os
-
-    from stic_eval.models.memory import WIDTHS
-
-    flops = _GPU_FLOPS if device in ("cuda", "mps") else _CPU_CORE_FLOPS * (os.cpu_count() or 1)
-    work = 0.0
-    trains = False
-    for line in lines:
-        if not line.cached:
-            work += 2.0 * parameters * _TOKENS_PER_GENERATION * line.generations
-            work += 6.0 * parameters * _TOKENS_PER_ROW * _ROWS_PER_STEP * line.steps
-            trains = trains or line.steps > 0
-    width = WIDTHS[dtype]
-    return work / flops, _PROCESS_BYTES + parameters * width * (2.0 if trains else 1.3)
-
-
-def parameters(model: Path | None) -> int:
-    """Parameters of a local model by the headers of its safetensors files; 7e9 for one on the hub.
-
-    Raises:
-        UserError: A file is no safetensors file.
-    """
-    from stic_eval.models.memory import local_parameters
-
-    return 7_000_000_000 if model is None or not model.is_dir() else local_parameters(model)
 
 
 def duration(seconds: float) -> str:

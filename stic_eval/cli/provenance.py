@@ -150,7 +150,7 @@ def manifest(
     from importlib.metadata import version
 
     packages = ("stic-eval", "torch", "transformers", "trl", "peft", "numpy", "pillow")
-    loaded = session.__dict__
+    loaded = vars(session.engine)
     data = {
         "run": run,
         **more,
@@ -160,7 +160,7 @@ def manifest(
         "model": {
             "name": session.config.model,
             # None where nothing asked for it: no method of `train` had an adapter.
-            "fingerprint": loaded.get("model_fingerprint"),
+            "fingerprint": loaded.get("model"),
             "dtype": loaded.get("dtype"),
         },
         **({"asked": {"as": asked.title, **asked.content}} if (asked := session.profile) else {}),

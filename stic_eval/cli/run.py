@@ -147,8 +147,7 @@ def session(built: RunConfig, *, fresh: bool, verbose: bool, quiet: bool) -> Ite
     from stic_eval.cli.session import Session
     from stic_eval.errors import RunError, UserError
 
-    if built.engine == "hf":
-        inputs.check_model(built.model)
+    inputs.check_model(built)
     made = [folder for folder in (built.folder, *built.folder.parents) if not folder.exists()]
     reason = inputs.unwritable(built.folder)
     if reason:

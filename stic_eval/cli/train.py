@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import typer
 
+from stic_eval import registry
 from stic_eval.cli import options as o
 from stic_eval.cli.run import session
 from stic_eval.errors import UserError
 
 _NOT_THERE = (
-    "--engine openai: a server's model cannot be trained; train it with --engine hf, let the server load "
+    "a server's model cannot be trained; train it with --engine hf, let the server load "
     "the adapter, and name it with `stic-eval run --engine openai --adapter-name METHOD=NAME`"
 )
 
@@ -72,11 +73,11 @@ def train(
         "gradient_checkpointing": gradient_checkpointing,
         "output": output,
     }
-    if engine == "openai":
-        raise UserError(_NOT_THERE)
+    if engine is not None and not registry.engines().get(engine).trains:
+        raise UserError(f"--engine {engine}: {_NOT_THERE}")
     built = o.configure(preset, config, option, flags)
-    if built.engine == "openai":
-        raise UserError(_NOT_THERE)
+    if not registry.engines().get(built.engine).trains:
+        raise UserError(f"--engine {built.engine}: {_NOT_THERE}")
     if dry_run:
         from stic_eval.cli.dryrun import print_plan
 

@@ -1,4 +1,4 @@
-"""Solvers from outside, as the documentation has them, and those that methods name."""
+"""Solvers and engines from outside, as the documentation has them, and solvers that methods name."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from stic_eval.cli.app import invoke
 
 DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "extending.md"
 (SOLVER,) = re.findall(r"<!-- solver -->\n```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+(ENGINE,) = re.findall(r"<!-- engine -->\n```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
 METHOD = """
 from pydantic import BaseModel, ConfigDict
 from stic_eval.contracts.method import Method, Plan
@@ -124,3 +125,23 @@ def test_a_solver_that_there_is_not_is_refused_when_it_is_planned(
 def test_a_mistake_is_one_line(argv: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["run", "--method", "baseline", *SMALL, *argv, "--dry-run"]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_an_engine_of_somebody_answers(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("program.py").write_text(ENGINE)
+    assert len(ENGINE.splitlines()) <= 30
+    model = ["--engine", "./program.py", "--model", "cat", "-o", "rows=pocket", *SMALL]
+    assert invoke(["run", "--method", "baseline", *model, "--dry-run"]) == 0
+    assert "answered by cat (program)" in capsys.readouterr().out
+    assert invoke(["run", "--method", "baseline", *model]) == 0
+    rows = [json.loads(line) for line in Path("run/records/baseline/chartqa.jsonl").read_text().splitlines()]
+    assert [row["response"] for row in rows] == [row["question"].strip() for row in rows]
+    assert invoke(["train", "--method", "stic", *model[:4], "--dry-run"]) == 2
+    assert "--engine ./program.py" in capsys.readouterr().err
+    assert invoke(["run", "--method", "stic", *model, "--output", "other", "--dry-run"]) == 2
+    assert "--adapter-name" in capsys.readouterr().err
+    assert invoke(["run", "--engine", "openia", *SMALL, "--dry-run"]) == 2
+    assert 'did you mean "openai"?' in capsys.readouterr().err
+    Path("program.py").write_text(ENGINE.replace("def answers", "def replies"))
+    assert invoke(["run", "--method", "baseline", *model]) == 2
+    assert "has no answers" in capsys.readouterr().err
