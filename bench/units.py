@@ -16,11 +16,14 @@ ASIDE = {
     "benchmarks/__init__.py", f"{EVALS}/__init__.py", f"{EVALS}/lmms/__init__.py",
     "stic_eval/digests.py", "stic_eval/errors.py", "stic_eval/plugins.py",
     "stic_eval/printable.py", "stic_eval/registry.py", "stic_eval/store.py",
-    f"{MODELS}/base.py", f"{MODELS}/fake.py", f"{MODELS}/fingerprint.py",
-    f"{MODELS}/memory.py", f"{MODELS}/values.py", f"{MODELS}/wire.py",
-    f"{TRAIN}/exchange.py", f"{TRAIN}/memory.py", "stic_eval/selftrain/method.py",
-    # `data check`, `data prepare` and `score`, whose results are not kept; what keys are made of.
-    *(f"{EVALS}/{name}.py" for name in ("beside", "check", "prepare", "predictions", "versions")),
+    f"{MODELS}/api.py", f"{MODELS}/fake.py", f"{MODELS}/fingerprint.py",
+    f"{MODELS}/machine.py", f"{MODELS}/memory.py", f"{MODELS}/values.py", f"{MODELS}/wire.py",
+    f"{TRAIN}/exchange.py", f"{TRAIN}/memory.py",
+    "stic_eval/contracts/method.py", "stic_eval/contracts/engine.py", "stic_eval/contracts/solver.py",
+    # Where contracts were.
+    f"{EVALS}/benchmark.py", "stic_eval/selftrain/method.py",
+    # `data check`, `data prepare` and `score`, whose results are not kept; the versions themselves.
+    f"{EVALS}/check.py", f"{EVALS}/prepare.py", f"{EVALS}/predictions.py", f"{EVALS}/versions.py",
 }  # fmt: skip
 
 
@@ -29,8 +32,7 @@ class Unit:
     """What one version stands for.
 
     Attributes:
-        files: Patterns of files; `file:NAME,NAME` stands for these definitions with what of the file they
-            use, or these entries, alone.
+        files: Patterns of files; `file:NAME,NAME` stands for these definitions, or entries, of it alone.
         version: The version: a number, or several.
         where: What to raise.
         imported: Its files' imports belong to it, unless a unit of `EVERYWHERE` has them.
@@ -66,6 +68,12 @@ def _requests() -> Any:
     return REQUEST_VERSION
 
 
+def _solvers() -> dict[str, int]:
+    from stic_eval import registry
+
+    return {name: registry.solvers().get(name).version for name in SOLVERS}
+
+
 def _benchmark(name: str) -> Any:
     from stic_eval import registry
 
@@ -75,11 +83,12 @@ def _benchmark(name: str) -> Any:
 def _stages(*methods: str) -> dict[str, int]:
     from stic_eval import registry
     from stic_eval.cli.plan import stages
-    from stic_eval.selftrain.method import Data
+    from stic_eval.contracts.method import Data
+    from stic_eval.train.prompts import load_prompts
 
     found: dict[str, int] = {}
     for method in map(registry.methods().get, methods):
-        plan = method.plan(method.config(), Data((), (), "images", "sft"))
+        plan = method.plan(method.config(), Data((), (), "images", "sft", load_prompts()))
         found |= {stage.name: stage.version for stage in stages(plan.adapter)}
     return found
 
@@ -93,13 +102,13 @@ def _all(folder: str, *names: str) -> tuple[str, ...]:
 
 
 BENCHMARKS = ("chartqa", "llava_bench", "mathvista", "mmbench", "mmvet", "scienceqa", "textvqa")
-MAKING = _all("stic_eval", "selftrain/making", "models/clip", "train/preferences")  # pairs, of any method
+SOLVERS = ("direct", "describe_and_respond", "self_consistency")
 EVERYWHERE = ("runner", "rows")  # in the key of every evaluation, and no benchmark's own
 UNITS = {
     "runner": Unit(
-        (*_all(EVALS, "runner", "clusters", "constant", "benchmark", "scoring/aggregate", "scoring/__init__"),
-         *_all("stic_eval", "variants", "types", "tags"), f"{MODELS}/thinking.py",
-         "stic_eval/settings.py:ThinkingConfig", "stic_eval/cli/asking.py:evaluate"),
+        (*_all(EVALS, "runner", "clusters", "constant", "scoring/aggregate", "scoring/__init__"),
+         *_all("stic_eval", "variants", "types", "tags", "contracts/benchmark"), f"{MODELS}/thinking.py",
+         "stic_eval/settings.py:ThinkingConfig", "stic_eval/cli/asking.py:evaluate,_rechecked,_answering"),
         partial(_evaluation, "RUNNER"), "RUNNER in stic_eval/evals/versions.py",
     ),
     "rows": Unit(
@@ -107,7 +116,7 @@ UNITS = {
         partial(_evaluation, "ROWS"), "ROWS in stic_eval/evals/versions.py",
     ),
     "solvers": Unit(
-        _all(EVALS, "solvers"), partial(_evaluation, "SOLVERS"), "SOLVERS in stic_eval/evals/versions.py",
+        _all("stic_eval/solvers", *SOLVERS, "requests"), _solvers, "version in a file of stic_eval/solvers",
     ),
     "scoring": Unit(
         (*_all(EVALS, "judge", "judging", "matcher", "extractor", "verdicts", "official"),
@@ -131,15 +140,14 @@ UNITS = {
         _requests, "REQUEST_VERSION in stic_eval/store.py",
     ),
     "stages": Unit(
-        (*_all("stic_eval", "selftrain/stages", "corruptions", "models/tile"), *MAKING,
-         "stic_eval/selftrain/execute.py:run_stage",
-         *_all(TRAIN, "dpo", "sft", "loop", "losses", "lora", "items", "lengths"),
-         *_all(TRAIN, "learning", "sharing", "prompts", "settings")),
+        (*_all("stic_eval", "selftrain/stages", "selftrain/making", "corruptions", "models/clip"),
+         f"{MODELS}/tile.py", *_all(TRAIN, "dpo", "sft", "loop", "losses", "lora", "items", "lengths"),
+         *_all(TRAIN, "learning", "sharing", "preferences", "prompts", "settings")),
         partial(_stages, "sft", "positive_only", "stic"),
         "the version of a stage in stic_eval/selftrain/stages.py",
     ),
     **{
-        name: Unit((f"methods/{name}.py", *MAKING), partial(_pairs, name), f"version in methods/{name}.py")
+        name: Unit((f"methods/{name}.py",), partial(_pairs, name), f"version in methods/{name}.py")
         for name in ("csr", "rlaif_v_lite", "seva", "sima")
     },
 }  # fmt: skip

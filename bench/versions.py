@@ -41,7 +41,7 @@ def tree(text: str, names: Sequence[str] = ()) -> Any:
 
     Args:
         text: The code.
-        names: Of the definitions at its top that count, with those that they use; none: all of it does.
+        names: Of the definitions at its top that count; none: all of it does.
 
     Raises:
         LookupError: It has no such definition.
@@ -49,24 +49,15 @@ def tree(text: str, names: Sequence[str] = ()) -> Any:
     module = ast.parse(text)
     if names:
         known = {name: node for node in module.body for name in _defined(node)}
-        found: dict[str, ast.stmt] = {}
-        todo = list(names)
-        while todo:
-            name = todo.pop()
-            found[name] = known[name]
-            used = {node.id for node in ast.walk(known[name]) if isinstance(node, ast.Name)}
-            todo += used & known.keys() - found.keys()
-        return [_plain(found[name]) for name in sorted(found)]
+        return [_plain(known[name]) for name in names]
     return _plain(module)
 
 
 def _defined(node: ast.stmt) -> list[str]:
     if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
         return [node.name]
-    if not isinstance(node, (ast.Assign, ast.AnnAssign)):
-        return []
-    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-    return [part.id for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)]
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
 def _plain(node: Any) -> Any:
@@ -135,6 +126,12 @@ def raised(old: Any, new: Any) -> bool:
     return max(steps, default=0) > 0 and min(steps) >= 0
 
 
+def kept(old: Any, new: Any) -> bool:
+    """Whether a version is as it was; of several numbers those that there were, beside new ones."""
+    before, after = _numbers(old), _numbers(new)
+    return before.keys() <= after.keys() and all(after[name] == before[name] for name in before)
+
+
 def findings(root: Path, record: Mapping[str, Any]) -> Iterator[tuple[str, bool, str]]:
     """Units that are not as recorded: name, whether that may be taken down as it is, what to do.
 
@@ -146,7 +143,7 @@ def findings(root: Path, record: Mapping[str, Any]) -> Iterator[tuple[str, bool,
         found, known = now(root, name), record.get(name)
         if known is None or raised(known["version"], found["version"]):
             yield name, True, f"{name}: version {found['version']} is not taken down: {COMMAND}"
-        elif found["version"] != known["version"]:
+        elif not kept(known["version"], found["version"]):
             yield name, False, f"{name}: version {known['version']} became {found['version']}; only raise it"
         elif found["files"] != known["files"]:
             both = found["files"].keys() | known["files"].keys()
@@ -157,6 +154,8 @@ def findings(root: Path, record: Mapping[str, Any]) -> Iterator[tuple[str, bool,
                 f'--same-output {name} --because "..."'
             )
             yield name, False, why
+        elif found["version"] != known["version"]:
+            yield name, True, f"{name}: version {found['version']} is not taken down: {COMMAND}"
     for name in record.keys() - UNITS.keys():
         yield name, True, f"{name}: is no unit any more: {COMMAND}"
 
@@ -169,7 +168,7 @@ def update(root: Path, record: dict[str, Any], same: Sequence[str] = (), why: st
             del record[name]
         elif may:
             record[name] = now(root, name)
-        elif name in same and record[name]["version"] == now(root, name)["version"]:
+        elif name in same and kept(record[name]["version"], now(root, name)["version"]):
             reasons = [*record[name].get("same output", []), why]
             record[name] = {**now(root, name), "same output": reasons}
         else:

@@ -1,4 +1,4 @@
-"""The two registries, benchmarks and methods: entry points and plug-in files, loaded on demand.
+"""The registries, benchmarks, methods, solvers and engines: entry points and plug-in files, loaded on demand.
 
 Built-ins have no privilege: they are entry points of this package, as a user's own file is one
 of theirs. A plug-in that cannot be imported is named when it is asked for and never takes the
@@ -15,15 +15,15 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from stic_eval import plugins
+from stic_eval.contracts.benchmark import Benchmark
+from stic_eval.contracts.engine import Engine
+from stic_eval.contracts.method import Method
+from stic_eval.contracts.solver import Solver
 from stic_eval.errors import UserError
 from stic_eval.plugins import PluginFile
-
-if TYPE_CHECKING:
-    from stic_eval.evals.benchmark import Benchmark
-    from stic_eval.selftrain.method import Method
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ class Registry(Generic[T]):
     """Names to objects, by entry point or plug-in file.
 
     Args:
-        kind: What it holds, for messages: `benchmark` or `method`.
+        kind: What it holds, for messages: `benchmark`, `method` or `solver`.
         flag: The flag that names one, for messages.
         points: The entry points of the group.
         families: Entry points of functions that make an object from what stands behind `<family>:`.
@@ -243,6 +243,7 @@ def _points(group: str) -> list[EntryPoint]:
     # paper's table is kept for what it has, then the alphabet.
     order = ["scienceqa", "textvqa", "chartqa", "llava_bench", "mmbench", "mmvet", "mathvista"]
     order += ["baseline", "stic", "stic_stage1", "positive_only", "sft"]
+    order += ["direct", "describe_and_respond", "self_consistency", "hf", "openai"]
     order += ["seva", "sima", "csr", "rlaif_v_lite"]
     rank = {name: index for index, name in enumerate(order)}
     return sorted(entry_points(group=group), key=lambda p: (rank.get(p.name, len(rank)), p.name))
@@ -260,6 +261,11 @@ def _methods() -> Registry[Method]:
     return Registry("method", "--method", _points("stic_eval.methods"), files=plugins.known)
 
 
+@cache
+def _solvers() -> Registry[Solver]:
+    return Registry("solver", "--solver", _points("stic_eval.solvers"), files=plugins.known)
+
+
 def benchmarks() -> Registry[Benchmark]:
     """The benchmarks that are there: installed ones, and those of plug-in files."""
     return _benchmarks()
@@ -268,6 +274,21 @@ def benchmarks() -> Registry[Benchmark]:
 def methods() -> Registry[Method]:
     """The methods that are there: installed ones, and those of plug-in files."""
     return _methods()
+
+
+def solvers() -> Registry[Solver]:
+    """The solvers that are there: installed ones, and those of plug-in files."""
+    return _solvers()
+
+
+@cache
+def _engines() -> Registry[type[Engine]]:
+    return Registry("engine", "--engine", _points("stic_eval.engines"), files=plugins.known)
+
+
+def engines() -> Registry[type[Engine]]:
+    """The engines that are there: installed ones, and those of plug-in files."""
+    return _engines()
 
 
 def register(path: str, where: str) -> None:
@@ -290,12 +311,18 @@ def named(kind: str, name: str) -> str:
     """A name as it is; of a plug-in file, which is registered, the name of what is in it."""
     if not name.endswith(".py"):
         return name
-    return _methods().get(name).name if kind == "method" else _benchmarks().get(name).name
+    found: dict[str, Callable[[], Registry[Any]]] = {
+        "method": _methods, "benchmark": _benchmarks, "solver": _solvers, "engine": _engines,
+    }  # fmt: skip
+    return str(found[kind]().get(name).name)
 
 
-def files(methods: Iterable[str], benchmarks: Iterable[str]) -> list[Path]:
-    """Plug-in files that methods and benchmarks come from, each once."""
+def files(
+    methods: Iterable[str], benchmarks: Iterable[str], solvers: Iterable[str], engine: str
+) -> list[Path]:
+    """Plug-in files that methods, benchmarks, solvers and the engine come from, each once."""
     found = [*map(_methods().file, methods), *map(_benchmarks().file, benchmarks)]
+    found += [*map(_solvers().file, solvers), _engines().file(engine)]
     return list(dict.fromkeys(path for path in found if path is not None))
 
 
@@ -325,4 +352,4 @@ def told(error: BaseException) -> str:
 
 
 def _roots_of_plugins() -> list[Path]:
-    return [*_methods().roots(), *_benchmarks().roots()]
+    return [*_methods().roots(), *_benchmarks().roots(), *_solvers().roots(), *_engines().roots()]

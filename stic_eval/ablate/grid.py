@@ -17,13 +17,13 @@ from typing import Any
 import yaml
 
 from stic_eval import layers, registry
-from stic_eval.config import RunConfig, of_the_run
+from stic_eval.config import of_the_run, paths, require
 from stic_eval.corruptions import CORRUPTIONS
 from stic_eval.errors import UserError
 from stic_eval.report.tables import setting as text
 
 # What of a run may differ between cells; the rest decides what they have in common.
-_OF_THE_RUN = ("dar", "training", "prompts", "images", "sft_data", "image_root")
+_OF_THE_RUN = ("dar", "solvers", "solver_options", "training", "prompts", "images", "sft_data", "image_root")
 BASELINE = "baseline"
 
 
@@ -207,7 +207,7 @@ def resolve(name: str, methods: Sequence[str], where: str) -> str:
                 f"{where}: {head} is the same for all cells (may differ: settings of the method, "
                 f"{', '.join(_OF_THE_RUN)})" + (": give --seeds" if head == "seeds" else "")
             )
-        layers.require(name, RunConfig, where)
+        require(name, where)
         return name
     if name in ("seed", "seeds"):
         raise UserError(f"{where}: give --seeds; every cell is trained with each")
@@ -215,7 +215,7 @@ def resolve(name: str, methods: Sequence[str], where: str) -> str:
     if any(layers.has(name, config) for config in configs):
         return name
     known = list(dict.fromkeys(path for config in configs for path in layers.paths(config)))
-    known += [path for path in layers.paths(RunConfig) if path.startswith(("dar.", "training."))]
+    known += [path for path in paths() if path.startswith(("dar.", "training."))]
     ends = [path for path in known if path.endswith(f".{name}")]
     if len(ends) == 1:
         return ends[0]

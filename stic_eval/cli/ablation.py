@@ -14,11 +14,10 @@ import typer
 
 from stic_eval.ablate import pool
 from stic_eval.ablate.view import Board, Line, View, kind_of
-from stic_eval.cli import asking, cells, grading, inputs, machine, plan, provenance, serving
+from stic_eval.cli import asking, cells, grading, inputs, plan, provenance
 from stic_eval.cli.progress import Reporter
 from stic_eval.cli.untrained import discard_untrained
 from stic_eval.errors import RunError, UserError
-from stic_eval.models.fingerprint import local_model
 from stic_eval.report import render, runs
 from stic_eval.report.layouts import lay_out
 from stic_eval.report.notes import training
@@ -51,8 +50,7 @@ def run(
         typer.Exit: Rows are unscored or files skipped (3), or it was interrupted (130).
     """
     folder = grid.base.folder
-    if grid.base.engine == "hf":
-        inputs.check_model(grid.base.model)
+    inputs.check_model(grid.base)
     sheet = _sheet(grid, spec, axes, name)
     if not fresh:
         _check_same(folder, sheet)
@@ -64,11 +62,11 @@ def run(
     with Reporter(log, verbose=verbose, quiet=quiet) as report:
         base, sessions = cells.sessions(grid, report)
         for session in (base, *sessions):
-            serving.check(session.config)
+            session.engine.check()
             inputs.check_rows(session.config)
             inputs.check_tiles(session.config)
         grading.check_key(base.judge, grid.base, base.benchmarks, report)
-        if grid.base.engine == "openai":
+        if not base.engine.trains:
             labels = [cell.label for cell in grid.cells]
             named = [(label, s.config, s.variants) for label, s in zip(labels, sessions, strict=True)]
             plan.check_apart(named, base.inputs.data)
@@ -90,7 +88,8 @@ def run(
         atomic_write(folder / "ablation.json", json.dumps(sheet, indent=1, ensure_ascii=False) + "\n")
         provenance.list_skipped(base)
         skipped = len(base.skipped())
-    notes = serving.notes(grid.base, [item.variant for item in planned], base.dtype)
+    rows = plan.answerers(grid.base, [item.variant for item in planned], base.engine)
+    notes = base.engine.notes(rows)
     notes += asking.notes(base.profile)
     scores = runs.Scores(name, base.columns(), [p.entry for p in planned], notes, grid.base.model)
     # Values that only cells had which were left out are none of this grid.
@@ -212,7 +211,7 @@ def _outcome(scores: runs.Scores, entry: runs.Entry) -> str:
 
     peers = [
         e for e in scores.entries
-        if (e.method, e.dar, e.settings) == (entry.method, entry.dar, entry.settings)
+        if (e.method, e.solver, e.settings) == (entry.method, entry.solver, entry.settings)
         and len(e.summaries) == len(scores.columns)
     ]  # fmt: skip
     values = [s.score for e in peers for s in e.summaries.values()]
@@ -256,13 +255,12 @@ def _seconds(
 
     Of a server's speed nothing is known: its tasks count by their requests, a second each.
     """
-    if base.config.engine == "openai":
+    if base.engine.estimate(1, 0) is None:
         return {ident: float(line.generations) for ident, line in lines.items()}
-    size = plan.parameters(local_model(base.config.model))
-    device = machine.device_of(base.config.device)
 
     def guess(generations: int, steps: int) -> float:
-        return plan.estimate([plan.Line("", "", False, generations, steps)], size, base.dtype, device)[0]
+        found = base.engine.estimate(generations, steps)
+        return 0.0 if found is None else found.seconds
 
     seen: dict[str, tuple[float, float]] = {}
     for stage in {s.key: s for item in planned for s in item.entry.stages if s.known}.values():

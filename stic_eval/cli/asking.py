@@ -6,14 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from stic_eval.cli import inputs, machine, plan, serving
+from stic_eval.cli import inputs
 from stic_eval.store import file_name
 
 if TYPE_CHECKING:
     from stic_eval.cli.plan import Variant
     from stic_eval.cli.session import Session
-    from stic_eval.evals.benchmark import Benchmark
-    from stic_eval.models.base import VLM
+    from stic_eval.contracts.benchmark import Benchmark
+    from stic_eval.contracts.engine import VLM
     from stic_eval.models.cached import CachedVLM
     from stic_eval.profiles import ConversationProfile
     from stic_eval.settings import ThinkingConfig
@@ -26,7 +26,6 @@ _RECHECKED, _TOKENS = 8, 2048  # and most tokens that they may take
 def evaluate(session: Session, benchmark: Benchmark, variant: Variant) -> Summary:
     """Asks, scores and records; what the variant needs is trained first."""
     from stic_eval.evals import runner
-    from stic_eval.types import Generation
 
     config, report = session.config, session.report
     model = _answering(session, variant)
@@ -36,17 +35,15 @@ def evaluate(session: Session, benchmark: Benchmark, variant: Variant) -> Summar
             benchmark,
             rows,
             model,
-            "describe_and_respond" if variant.dar else "direct",
-            describe_prompt=inputs.describe_prompt(config),
-            describe_generation=Generation(max_new_tokens=config.dar.max_new_tokens),
+            variant.solver,
+            variant.options,
+            prompts=inputs.prompt_set(config),
             out=session.folder / "records" / variant.folder / f"{file_name(benchmark.name)}.jsonl",
             progress=step.update,
-            separator=config.dar.separator,
-            sees_image=config.dar.sees_image,
             judge=session.judge,
             step=lambda name, total: report.updates(f"{variant.label}: {name}", total),
         )
-    if not variant.dar:
+    if variant.solver.name == "direct":
         summary = _rechecked(session, benchmark, variant, list(zip(rows, records, strict=True)), summary)
     suspects = sum(bool(record.judge and record.judge.get("suspect")) for record in records)
     if suspects:
@@ -118,19 +115,21 @@ def _rechecked(
 
     In float32 on a CPU it does not, which tests prove. A model that was not loaded is not loaded for this.
     """
-    from stic_eval.evals.solvers import question
     from stic_eval.models.thinking import ThinkingVLM
+    from stic_eval.solvers.requests import question
 
-    exact = session.dtype == "float32" and session.config.quantization is None
-    exact = exact and machine.device_of(session.config.device) == "cpu"
-    if session.config.engine == "openai" or exact or not session.loaded:
+    if not session.engine.loaded:
+        return summary
+    adapter = session.adapter(variant)
+    by_itself = session.engine.alone(adapter)
+    if by_itself is None:
         return summary
     bound = benchmark.generation.max_new_tokens + session.config.thinking.max_new_tokens
     most = max(1, min(_RECHECKED, _TOKENS // bound))
     some = asked[:: max(1, len(asked) // most)][:most]
     requests = {question(sample, benchmark.generation): record for sample, record in some}
-    model = session.base_with(session.train(variant))
-    alone = ThinkingVLM(model.one_by_one, model.fingerprint, session.config.thinking, session.stop)
+    how = session.config.thinking
+    alone = ThinkingVLM(by_itself, session.engine.fingerprint(adapter), how, session.stop)
     with session.report.step(f"{variant.label}: {benchmark.title}, one at a time", len(requests)) as progress:
         otherwise = 0
         for done, (request, response) in enumerate(alone.generate(requests), 1):
@@ -150,9 +149,5 @@ def _answering(session: Session, variant: Variant) -> VLM:
 def _cached(session: Session, variant: Variant) -> CachedVLM:
     from stic_eval.models.cached import CachedVLM
 
-    if session.config.engine == "openai":
-        name = plan.served(session.config, variant)
-        fingerprint = serving.fingerprint(session.config, name)
-        return CachedVLM(lambda: session.served(name), fingerprint, session.responses)
-    adapter = session.train(variant)
-    return CachedVLM(lambda: session.base_with(adapter), session.adapted(adapter), session.responses)
+    adapter, engine = session.adapter(variant), session.engine
+    return CachedVLM(lambda: engine.answers(adapter), engine.fingerprint(adapter), session.responses)

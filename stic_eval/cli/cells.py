@@ -21,7 +21,7 @@ from stic_eval.store import content_key
 if TYPE_CHECKING:
     from stic_eval.cli.progress import Reporter
     from stic_eval.config import RunConfig
-    from stic_eval.selftrain.method import Stage
+    from stic_eval.contracts.method import Stage
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,7 @@ class Planned:
         session: The cell's.
         variant: What is evaluated; its folder is unique within the grid.
         entry: Its line in scores.json.
-        missing: Benchmarks that have no result yet -> the key that it gets: of the rows as they are now,
-            so that one of rows that change meanwhile is never taken for one of the new rows.
+        missing: Benchmarks that have no result yet.
         same: The evaluation that gives the same answers, and is the one that is done.
     """
 
@@ -63,7 +62,7 @@ class Planned:
     session: Session
     variant: plan.Variant
     entry: runs.Entry
-    missing: Mapping[str, str]
+    missing: tuple[str, ...]
     same: Planned | None = None
 
     @property
@@ -89,7 +88,7 @@ def sessions(grid: Grid, report: Reporter) -> tuple[Session, list[Session]]:
                 wanted[kind] = None if count is None or known is None else max(known, count)
         data = inputs.load(group[0].config, report, wanted)
         for session in group:
-            separator = session.config.dar.separator
+            separator = inputs.separator(session.config)
             same = separator == data.data.separator
             session.inputs = data if same else replace(data, data=replace(data.data, separator=separator))
     skipped = {(item.source, item.reason): item for session in found for item in session.inputs.skipped}
@@ -113,17 +112,17 @@ def evaluations(grid: Grid, base: Session, cells: Sequence[Session]) -> list[Pla
         of = {b.name: session.evaluation_keys(b, variant) for b in session.benchmarks}
         keys = {name: all_of[0] for name, all_of in of.items()}
         same = by_keys.get(tuple(keys.values()))
-        if same is not None and same.cell is None and not variant.dar:
+        if same is not None and same.cell is None and variant.solver.label.plain:
             continue  # a cell without training or descriptions is the baseline itself
         folder = same.variant.folder if same is not None else variant.folder
-        entry = runs.Entry(folder, method, title, variant.dar, variant.seed, settings=settings)
+        entry = runs.Entry(folder, method, title, variant.solver.label, variant.seed, settings=settings)
         entry = replace(entry, has_adapter=variant.has_adapter)
         entry.stages[:] = provenance.recalled(session.trained(variant), stages.get(folder, []))
         for name, key in keys.items():
             old, summary = known.get((folder, name), ("", None))
             if summary is not None and old in of[name] and not session.asks_again(name, summary):
                 entry.keys[name], entry.summaries[name] = key, summary
-        missing = {name: key for name, key in keys.items() if name not in entry.keys}
+        missing = tuple(name for name in keys if name not in entry.keys)
         planned = Planned(index, session, variant, entry, missing, same)
         by_keys.setdefault(tuple(keys.values()), planned)
         found.append(planned)
@@ -135,19 +134,24 @@ def _variants(
 ) -> Iterator[tuple[int | None, Session, plan.Variant]]:
     by_axis = any(cell.dar is not None for cell in grid.cells)
     for variant in base.variants:
-        beside = not variant.dar or (base.config.dar.use != "only" and not by_axis)
+        beside = variant.solver.label.plain or not (_alone(base.config) or by_axis)
         if variant.method.name == BASELINE and beside:
             yield None, base, variant
     for index, (cell, session) in enumerate(zip(grid.cells, cells, strict=True)):
         for variant in session.variants:
             if variant.method.name != cell.method:
                 continue
-            if cell.method == BASELINE and not variant.dar and session.config.dar.use == "only":
+            if cell.method == BASELINE and variant.solver.label.plain and _alone(session.config):
                 continue
-            dar = "+dar" if variant.dar and cell.dar is None else ""  # else an axis says so
+            name = f"{cell.method}+{cell.slug}" if cell.values else cell.method
+            name = variant.solver.label.of(name) if cell.dar is None else name  # else an axis says so
             seed = "" if variant.seed is None else f"@seed{variant.seed}"
-            name = f"{cell.method}+{cell.slug}{dar}{seed}" if cell.values else f"{cell.method}{dar}{seed}"
-            yield index, session, replace(variant, folder=name)
+            yield index, session, replace(variant, folder=name + seed)
+
+
+def _alone(config: RunConfig) -> bool:
+    """Whether methods answer by other solvers than `direct` alone."""
+    return config.solvers is not None and "direct" not in config.solvers
 
 
 def tasks(grid: Grid, planned: Sequence[Planned]) -> dict[str, tuple[pool.Task, plan.Line]]:
@@ -168,7 +172,8 @@ def tasks(grid: Grid, planned: Sequence[Planned]) -> dict[str, tuple[pool.Task, 
                 line = plan.Line(what, key, False, stage.generations, stage.steps)
                 found[ident] = pool.Task(ident, needs, ("stage", index, key)), line
         needs = (f"{adapter.name} {keyed[id(adapter)][:16]}",) if adapter else ()
-        rows = sum(_rows(item.session, name) for name in item.missing) * (2 if item.variant.dar else 1)
+        each = item.variant.solver.requests(item.variant.options)
+        rows = sum(_rows(item.session, name) for name in item.missing) * each
         seed = "" if item.variant.seed is None else f", seed {item.variant.seed}"
         line = plan.Line(f"{labels[item.cell]}: evaluate{seed}", "", False, rows, 0)
         found[item.task] = pool.Task(item.task, needs, ("evaluate", index, item.missing)), line
@@ -232,8 +237,10 @@ def work(number: int, common: tuple[Grid, int, Path]) -> Callable[[Any, pool.Sen
             item.session.train_stage(item.variant, what)
             return
         by_name = {benchmark.name: benchmark for benchmark in item.session.benchmarks}
-        for name, key in what.items():
-            send("result", (name, key, item.session.evaluate(by_name[name], item.variant)))
+        for name in what:
+            summary = item.session.evaluate(by_name[name], item.variant)
+            key = item.session.evaluation_keys(by_name[name], item.variant)[0]
+            send("result", (name, key, summary))
         send("result", ("stages", "", item.session.trained(item.variant)))
 
     return handle

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from stic_eval.cli import inputs, machine, plan
+from stic_eval.cli import inputs, plan
+from stic_eval.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from stic_eval.cli.session import Session
     from stic_eval.config import RunConfig
-    from stic_eval.evals.benchmark import Benchmark
+    from stic_eval.contracts.benchmark import Benchmark
 
 
 def print_plan(config: RunConfig, *, evaluate: bool = True, fresh: bool = False) -> None:
@@ -32,10 +33,8 @@ def print_plan(config: RunConfig, *, evaluate: bool = True, fresh: bool = False)
 
     from stic_eval.cli.progress import Reporter
     from stic_eval.cli.session import Session
-    from stic_eval.printable import printable
 
-    if config.engine == "hf":
-        inputs.check_model(config.model)
+    inputs.check_model(config)
     with Reporter(None, quiet=True) as report:
         current = Session(config, report, fresh=fresh)
         current.check()
@@ -55,13 +54,7 @@ def print_plan(config: RunConfig, *, evaluate: bool = True, fresh: bool = False)
     grid.add_row(Text("to do in all", style="bold"), "", "", f"{total[0]:,}", f"{total[1]:,}")
     console = Console(highlight=False)
     console.print(grid)
-    if config.engine == "openai":
-        names = dict.fromkeys(plan.served(config, variant) for variant in current.variants)
-        server = config.server
-        text = f"\nanswered by the server at {server.base_url}, {server.concurrency} requests at a time: "
-        console.print(text + ", ".join(map(printable, names)), markup=False, soft_wrap=True)
-    else:
-        _print_estimate(console, current, lines)
+    _print_estimate(console, current, *total)
     if config.training.images != "as_generated" and any(line.steps for line in lines):
         console.print(f"trains on images as: {config.training.images} (training.images)")
     if current.profile is not None:
@@ -73,18 +66,18 @@ def print_plan(config: RunConfig, *, evaluate: bool = True, fresh: bool = False)
     console.print(f"output: {config.folder}", markup=False, soft_wrap=True)
 
 
-def _print_estimate(console: Console, current: Session, lines: list[plan.Line]) -> None:
-    from stic_eval.models.fingerprint import local_model
-
-    config = current.config
-    device = machine.device_of(config.device)
-    size = plan.parameters(local_model(config.model))
-    seconds, memory = plan.estimate(lines, size, config.quantization or current.dtype, device)
-    console.print(
-        f"\nestimate on {device}, {size / 1e6:,.1f} M parameters: about {plan.duration(seconds)} "
-        f"and {memory / 2**30:.1f} GiB of memory (to a factor of about three)",
-        soft_wrap=True,
-    )
+def _print_estimate(console: Console, current: Session, generations: int, steps: int) -> None:
+    found = current.engine.estimate(generations, steps)
+    if found is None:
+        names = plan.answerers(current.config, current.variants, current.engine)
+        rows = ", ".join(dict.fromkeys(printable(name or current.config.model) for name in names.values()))
+        text = f"\nanswered by {printable(current.engine.described())}: {rows}"
+    else:
+        text = (
+            f"\nestimate on {found.where}: about {plan.duration(found.seconds)} and "
+            f"{found.memory / 2**30:.1f} GiB of memory (to a factor of about three)"
+        )
+    console.print(text, markup=False, soft_wrap=True)
 
 
 def _lines(current: Session, evaluate: bool, fresh: bool) -> list[plan.Line]:
@@ -106,7 +99,8 @@ def _lines(current: Session, evaluate: bool, fresh: bool) -> list[plan.Line]:
             cached = known.get((variant.folder, benchmark.name), ("", None))[0] in keys
             rows = rows_of(current, benchmark)
             what = f"evaluate {variant.folder} {benchmark.name}" + (" (rows unknown)" if rows is None else "")
-            lines.append(plan.Line(what, keys[0], cached, (rows or 0) * (2 if variant.dar else 1), 0))
+            asked = (rows or 0) * variant.solver.requests(variant.options)
+            lines.append(plan.Line(what, keys[0], cached, asked, 0))
     return lines
 
 

@@ -117,6 +117,7 @@ def adapter(
     quiet: o.Quiet = False,
 ) -> None:
     """Write a run's adapter, or the merged model, with a model card that says how it came about."""
+    from stic_eval import registry
     from stic_eval.cli import cardfacts, made
     from stic_eval.cli.progress import Reporter
     from stic_eval.errors import UserError
@@ -125,7 +126,7 @@ def adapter(
     from stic_eval.report.card import card
 
     found = made.finished(run, _note)
-    if found.config.engine == "openai":
+    if not registry.engines().get(found.config.engine).trains:
         raise UserError(f"{found.folder}: its adapters are the server's; there is none here to export")
     picked = made.pick(found, "adapter", method, seed, key=key)
     source = found.adapter(picked)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stic_eval.cli.progress import Reporter
-    from stic_eval.evals.benchmark import Benchmark
+    from stic_eval.contracts.benchmark import Benchmark
     from stic_eval.evals.judging import Judge
     from stic_eval.settings import JudgeConfig, RunConfig
 

@@ -140,7 +140,8 @@ def _default(given: Given, axis: Axis) -> Value:
             f"--one-at-a-time: no value of {axis.name} is the default; add one, or leave that flag out"
         )
     (path,) = paths
-    found: Any = settings(given, given.spec.method).model_dump(mode="json")
+    default = settings(given, given.spec.method)
+    found: Any = {**default.model_dump(mode="json"), "dar": default.dar}
     if path.partition(".")[0] not in found:
         found = found["method_options"][given.spec.method]
     for part in path.split("."):

@@ -54,8 +54,8 @@ def print_plan(
         f": about {plan.duration(seconds)}{by} (to a factor of about three; better once such stages have run "
         "here)"
     )
-    if grid.base.engine == "openai":
-        took = f", by the server at {grid.base.server.base_url}"
+    if planned and (engine := planned[0].session.engine).estimate(1, 0) is None:
+        took = f", by {engine.described()}"
     console.print(
         f"to do: {_counted(len(stages), 'stage')}, {_counted(len(todo) - len(stages), 'evaluation')}; "
         f"{_counted(generations, 'generation')}, {_counted(steps, 'optimiser step')}{took}",

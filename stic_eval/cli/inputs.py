@@ -15,9 +15,8 @@ from stic_eval.errors import UserError
 if TYPE_CHECKING:
     from stic_eval.cli.progress import Reporter
     from stic_eval.config import RunConfig
+    from stic_eval.contracts.method import Data, PromptSet, Stage
     from stic_eval.images import Skipped
-    from stic_eval.selftrain.method import Data, Stage
-    from stic_eval.train.prompts import PromptSet
     from stic_eval.types import ImageRef
 
 # Any of these in config.json says that a model takes images.
@@ -46,30 +45,32 @@ def unwritable(folder: Path) -> str:
         return f"{folder} cannot be written to ({error.strerror})"
 
 
-def check_model(model: str) -> None:
+def check_model(config: RunConfig) -> None:
     """Refuses early, without importing torch, what transformers would refuse late.
 
     Raises:
         UserError: A folder that is missing or holds no configuration, no weights, or no model that
             takes images.
     """
-    path = Path(model).expanduser()
-    if model == "pocket" or (
-        not path.exists() and model.count("/") <= 1 and not model.startswith((".", "/", "~"))
+    model, path = config.model, Path(config.model).expanduser()
+    if (
+        not registry.engines().get(config.engine).trains
+        or model == "pocket"
+        or (not path.exists() and model.count("/") <= 1 and not model.startswith((".", "/", "~")))
     ):
         return
     if not path.is_dir():
         raise UserError(f"--model {model}: no such folder")
     try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        data = json.loads((path / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(
             f"--model {model}: holds no config.json; give the folder of a transformers model"
         ) from None
     except (OSError, ValueError) as error:
         raise UserError(f"--model {model}: config.json cannot be read: {error}") from error
-    if not isinstance(config, dict):
-        raise UserError(f"--model {model}: config.json holds a {type(config).__name__}, not an object")
+    if not isinstance(data, dict):
+        raise UserError(f"--model {model}: config.json holds a {type(data).__name__}, not an object")
     for weights in path.glob("*.safetensors"):
         with weights.open("rb") as file:
             if file.read(len(_LFS)) == _LFS:
@@ -81,8 +82,8 @@ def check_model(model: str) -> None:
         other = next((p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in path.glob(pattern)), None)
         found = f" ({other} is not loaded: convert it to safetensors)" if other else ""
         raise UserError(f"--model {model}: holds no weights (*.safetensors){found}")
-    if not _VISION_KEYS & set(config) and not any(path.glob("*processor_config.json")):
-        kind = config.get("model_type", "of unknown type")
+    if not _VISION_KEYS & set(data) and not any(path.glob("*processor_config.json")):
+        kind = data.get("model_type", "of unknown type")
         raise UserError(f"--model {model}: {kind} takes no images; give a vision-language model")
 
 
@@ -110,8 +111,6 @@ def check_adapters(config: RunConfig, report: Reporter) -> None:
     """
     from stic_eval.models.fingerprint import local_model
 
-    if config.adapters and config.engine == "openai":
-        raise UserError("--adapter: the server loads adapters; name the one it has with --adapter-name")
     folder = local_model(config.model)
     own = config.model if folder is None else folder.resolve().name
     for adapter in config.adapters:
@@ -194,14 +193,14 @@ def needs(config: RunConfig) -> dict[str, int | None]:
 def _stages(config: RunConfig) -> Iterator[Stage]:
     """All stages of a run's methods as they are before any data is read."""
     from stic_eval.cli.plan import stages
-    from stic_eval.selftrain.method import Data
+    from stic_eval.contracts.method import Data
 
-    for name in config.methods if config.engine == "hf" else ():
+    for name in config.methods if registry.engines().get(config.engine).trains else ():
         method = registry.methods().get(name)
         options = method.config.model_validate(config.method_options.get(name, {}))
         data = Data(
             (), (), "", "", prompt_set(config), pairs=config.pairs_file,
-            separator=config.dar.separator, training_images=config.training.images,
+            separator=separator(config), training_images=config.training.images,
         )  # fmt: skip
         yield from stages(method.plan(options, data).adapter)
 
@@ -217,12 +216,12 @@ def prompt_set(config: RunConfig) -> PromptSet:
     return load_prompts(config.prompts)
 
 
-def describe_prompt(config: RunConfig) -> str:
-    """What describe-and-respond asks first: `dar.prompt`, or the set's first prompt of `dar.prompt_role`."""
-    if config.dar.prompt:
-        return config.dar.prompt
-    found = getattr(prompt_set(config), config.dar.prompt_role)
-    return found if isinstance(found, str) else str(found[0])
+def separator(config: RunConfig) -> str:
+    """What stands between a description and what follows it, in training as in answers."""
+    from stic_eval.config import options_of
+
+    options: Any = options_of(config, registry.solvers().get("describe_and_respond"))
+    return str(options.separator)
 
 
 def load(config: RunConfig, report: Reporter, wanted: Mapping[str, int | None] | None = None) -> Inputs:
@@ -236,10 +235,10 @@ def load(config: RunConfig, report: Reporter, wanted: Mapping[str, int | None] |
     Raises:
         UserError: A method needs images or instruction data and none are given or usable.
     """
+    from stic_eval.contracts.method import Data, items_key
     from stic_eval.images import scan_images
-    from stic_eval.selftrain.method import Data
     from stic_eval.store import content_key, file_sha256
-    from stic_eval.train.items import items_key, items_of, read_items
+    from stic_eval.train.items import items_of, read_items
 
     wanted = needs(config) if wanted is None else wanted
     pocket = config.model == "pocket"
@@ -285,7 +284,7 @@ def load(config: RunConfig, report: Reporter, wanted: Mapping[str, int | None] |
     keys = content_key([image.sha256 for image in images]), items_key(items)
     data = Data(
         tuple(images), tuple(items), *keys, prompt_set(config),
-        separator=config.dar.separator, training_images=config.training.images,
+        separator=separator(config), training_images=config.training.images,
     )  # fmt: skip
     if config.pairs_file is not None:
         from stic_eval.train.exchange import check

@@ -9,15 +9,15 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stic_eval.digests import digest
+from stic_eval.digests import digest, remembered
 from stic_eval.errors import UserError
 from stic_eval.source import foreign
-from stic_eval.store import content_key, file_digests
+from stic_eval.store import cache_dir, content_key
 
 if TYPE_CHECKING:
     from stic_eval.cli.plan import Variant
     from stic_eval.config import RunConfig
-    from stic_eval.evals.benchmark import Benchmark
+    from stic_eval.contracts.benchmark import Benchmark
 
 # Keys once held the text of this program instead of versions. Those of its last such text are still known:
 # of evaluations by a module of ours, or, under "", by a plug-in.
@@ -32,6 +32,7 @@ _FORMER_CODE = {
     "benchmarks.textvqa": "3d6ce2b72d17f73486db58eb13f9324d1bc83235e27bf4cdd077e1852b6535a9",
     "evals.lmms.benchmark": "d70ece8adf4d6b25dfaf93db61354f946560b4ff28bc1f0cb3eff7ad468d31e9",
 }
+_FIRST = ("direct", "describe_and_respond")
 _FORMER_POCKET_ROWS = "4aee01909471cd46681dce210adbd5a9d13a9204d363b4ae7184e115c123535d"
 
 
@@ -41,7 +42,6 @@ def evaluation_keys(
     variant: Variant,
     model: str,
     adapter: str | None,
-    prompt: str,
     judge: Mapping[str, Any] | None = None,
 ) -> tuple[str, ...]:
     """Content keys of one evaluation: its own, then one by which an earlier version knew the very same.
@@ -52,19 +52,20 @@ def evaluation_keys(
         variant: Who answers, and how.
         model: Fingerprint of the base model and its weights' type.
         adapter: Key of the stage that makes the adapter.
-        prompt: What describe-and-respond asks first.
         judge: What decides the verdicts on open answers.
     """
     from stic_eval import store
+    from stic_eval.cli.inputs import prompt_set
     from stic_eval.evals import versions
 
     functions = [value for field in fields(benchmark) if callable(value := getattr(benchmark, field.name))]
     if benchmark.judging is not None:
         graders = (benchmark.judging.own, benchmark.judging.official)
         functions += [function for grader in graders for function in (grader.prompt, grader.read)]
-    theirs = foreign(*functions)
-    solver = "describe_and_respond" if variant.dar else "direct"
-    own = [versions.RUNNER, versions.SCORING, versions.ROWS, versions.SOLVERS[solver]]
+    solver, options = variant.solver, variant.options
+    theirs = foreign(*functions, solver.solve, solver.key)
+    own = [versions.RUNNER, versions.SCORING, versions.ROWS, solver.version]
+    asked = solver.key(options, prompt_set(config)) if solver.key else options.model_dump(mode="json")
     content = {
         **({"plug-in": theirs} if theirs else {}),
         **({"thinking": config.thinking.changed} if config.thinking.changed else {}),
@@ -75,9 +76,8 @@ def evaluation_keys(
         "share": isinstance(config.limit, float),
         "model": model,
         "adapter": adapter,
-        "dar": [prompt, config.dar.model_dump(exclude={"use", "prompt", "prompt_role"})]
-        if variant.dar
-        else None,
+        # The first two solvers are told apart by their options alone.
+        **({"dar": asked or None} if solver.name in _FIRST else {"solver": [solver.name, asked]}),
     }
     where = config.rows_of(benchmark.name)
     built_on = _built_on(benchmark, functions)
@@ -88,29 +88,19 @@ def evaluation_keys(
     return key, content_key({**content, "rows": rows, "code": code})
 
 
-def _bare(function: Any) -> Any:
+def _module(function: Any) -> str:
+    """The module of this program that a function is from; empty for somebody else's."""
     while isinstance(function, partial):  # under options
         function = function.func
-    return function
-
-
-def _module(thing: Any) -> str:
-    """The module of this program that a function is from, or that it is; empty for somebody else's."""
-    thing = _bare(thing)
-    name = getattr(thing, "__module__", None) or getattr(thing, "__name__", "")
-    first, _, rest = str(name).partition(".")
+    first, _, rest = str(getattr(function, "__module__", "")).partition(".")
     return rest if first == "stic_eval" else ""
 
 
 def _built_on(benchmark: Benchmark, functions: list[Any]) -> dict[str, Any]:
-    """Versions of the built-in benchmarks that another one has functions of, or imports."""
+    """Versions of the built-in benchmarks that another one has functions of."""
     from stic_eval import registry
-    from stic_eval.evals.benchmark import Benchmark
 
-    near = list(functions)
-    near += [value for f in functions for value in getattr(_bare(f), "__globals__", {}).values()]
-    near += [value.to_sample for value in near if isinstance(value, Benchmark)]
-    names = {_module(value).removeprefix("benchmarks.") for value in near}
+    names = {_module(function).removeprefix("benchmarks.") for function in functions}
     others = sorted(names & set(registry.benchmarks().own()) - {benchmark.name})
     return {"built on": [[n, registry.benchmarks().get(n).version] for n in others]} if others else {}
 
@@ -127,44 +117,29 @@ def _rows(where: str, benchmark: Benchmark) -> Any:
         from stic_eval.pocket.rows import VERSION
 
         return [where, VERSION]
-    root = _local(where, benchmark)
+    root, files = _local(where, benchmark)
     try:
-        if root.is_dir():
-            files = _files_below(root)
-        else:
+        if files == [root]:
             root, files = root.parent, [root, *_images_beside(root, digest(root))]
-        found = file_digests(files)
-    except (OSError, ValueError) as error:  # pyarrow has both, without a name
-        file, why = getattr(error, "filename", None) or where, getattr(error, "strerror", None) or str(error)
-        raise UserError(f"rows of {benchmark.name}: {file}: {why.partition(chr(10))[0]}") from error
-    names = [Path(os.path.relpath(path, root)).as_posix() for path in files]
+        found = remembered(files, cache_dir() / "digests.sqlite")
+    except OSError as error:
+        raise UserError(f"rows of {benchmark.name}: {error.filename}: {error.strerror}") from error
+    names = [Path(os.path.relpath(file, root)).as_posix() for file in files]
     return ["local", list(zip(names, found, strict=True))]
 
 
-def _local(where: str, benchmark: Benchmark) -> Path:
+def _local(where: str, benchmark: Benchmark) -> tuple[Path, list[Path]]:
+    """A local data set, and its files."""
     from stic_eval.evals.sources import local_path
 
-    return local_path(benchmark, where) or Path(where)
-
-
-def _files_below(folder: Path) -> list[Path]:
-    """All files of a folder, those behind links to folders too; each folder once, for links may go round."""
-    found: list[Path] = []
-    seen: set[str] = set()
-    for at, folders, names in os.walk(folder, followlinks=True):
-        if (real := os.path.realpath(at)) in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders.sort()
-        found += [Path(at, name) for name in names]
-    return sorted(file for file in found if file.is_file())
+    path = local_path(benchmark, where) or Path(where)
+    return path, [file for file in sorted(path.rglob("*")) if file.is_file()] if path.is_dir() else [path]
 
 
 @cache
 def _images_beside(path: Path, content: str) -> list[Path]:
     """The images that a file of rows names, as far as they are there: they are part of the rows."""
-    from stic_eval.evals.beside import images_beside
+    from stic_eval.evals.formats import images_beside
 
     return images_beside(path)
 
@@ -179,6 +154,5 @@ def _former_rows(where: str, benchmark: Benchmark) -> Any:
         from stic_eval.pocket.rows import VERSION
 
         return [where, _FORMER_POCKET_ROWS] if VERSION == (1, 1) else None
-    path = _local(where, benchmark)
-    files = [file for file in sorted(path.rglob("*")) if file.is_file()] if path.is_dir() else [path]
+    _, files = _local(where, benchmark)
     return ["local", [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,15 +19,19 @@ class What(StrEnum):
 
     benchmarks = "benchmarks"
     methods = "methods"
+    solvers = "solvers"
+    engines = "engines"
     presets = "presets"
     ablations = "ablations"
     runs = "runs"
 
 
 def ls(
-    what: Annotated[What, typer.Argument(help="benchmarks, methods, presets, ablations or runs.")],
+    what: Annotated[
+        What, typer.Argument(help="benchmarks, methods, solvers, engines, presets, ablations or runs.")
+    ],
 ) -> None:
-    """List benchmarks, methods, presets, ablations or runs."""
+    """List benchmarks, methods, solvers, engines, presets, ablations or runs."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -35,8 +39,8 @@ def ls(
     from stic_eval.printable import printable
 
     head, rows = {
-        What.benchmarks: _benchmarks, What.methods: _methods, What.presets: _presets,
-        What.ablations: _ablations, What.runs: _runs,
+        What.benchmarks: _benchmarks, What.methods: _methods, What.solvers: _solvers, What.engines: _engines,
+        What.presets: _presets, What.ablations: _ablations, What.runs: _runs,
     }[what]()  # fmt: skip
     if not rows:
         print(f"no {what}")
@@ -99,19 +103,36 @@ def _benchmarks() -> Listing:
 
 def _methods() -> Listing:
     from stic_eval import registry
+
+    return _listing(registry.methods(), "title", "paper")
+
+
+def _solvers() -> Listing:
+    from stic_eval import registry
+
+    return _listing(registry.solvers(), "title", "suffix")
+
+
+def _engines() -> Listing:
+    from stic_eval import registry
+
+    return _listing(registry.engines(), "trains")
+
+
+def _listing(known: Any, *shown: str) -> Listing:
+    """Names of a registry, and some texts of each."""
     from stic_eval.errors import UserError
 
     rows: list[tuple[str, ...]] = []
-    for name in registry.methods().names():
+    for name in known.names():
         try:
-            method = registry.methods().get(name)
+            found = known.get(name)
         except UserError as error:
             rows.append((name, "broken", str(error)))
             continue
-        rows.append((name, method.title, method.paper))
-    for file in registry.methods().broken():
-        rows.append((file.path.name, "broken", file.error))
-    return ("name", "title", "paper"), rows
+        rows.append((name, *(str(getattr(found, text)) for text in shown)))
+    rows += [(file.path.name, "broken", file.error) for file in known.broken()]
+    return ("name", *shown), rows
 
 
 def _presets() -> Listing:

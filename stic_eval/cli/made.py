@@ -166,7 +166,7 @@ def _planned(config: RunConfig) -> list[runs.Entry]:
         found = []
         for variant in session.variants:
             entry = runs.Entry(
-                variant.folder, variant.method.name, variant.method.title, variant.dar, variant.seed,
+                variant.folder, variant.method.name, variant.method.title, variant.solver.label, variant.seed,
                 has_adapter=variant.has_adapter,
             )  # fmt: skip
             entry.stages[:] = [

@@ -140,6 +140,11 @@ Dar = Annotated[
     typer.Option("--dar/--no-dar", help="Methods with and without describe-and-respond, or all without.",
                  show_default="as the method says", rich_help_panel=_METHOD),
 ]  # fmt: skip
+Solvers = Annotated[
+    list[str] | None,
+    typer.Option("--solver", show_default="as the method says", rich_help_panel=_METHOD,
+                 help="How answers are obtained, by name or plug-in file; repeatable: a row with each."),
+]  # fmt: skip
 Seeds = Annotated[
     list[int] | None,
     typer.Option("--seed", help="Training seed; repeatable.", show_default="0", rich_help_panel=_METHOD),
@@ -259,8 +264,11 @@ def configure(
         UserError: A value does not fit, or names something that does not exist.
     """
     from stic_eval import config
+    from stic_eval.errors import UserError
 
     given = dict(flags)
+    if given.get("solvers") and given.get("dar") is not None:
+        raise UserError(f"--{'' if given['dar'] else 'no-'}dar: with --solver as well; give one of both")
     judge = {name.removeprefix("judge_"): given.pop(name) for name in [*given] if name.startswith("judge")}
     judge["model"] = judge.pop("judge", None)
     given["judge"] = {name: value for name, value in judge.items() if value is not None} or None

@@ -7,30 +7,29 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stic_eval import registry
+from stic_eval import layers, registry
+from stic_eval.config import options_of
 from stic_eval.errors import UserError
 from stic_eval.settings import adapter_name
 
 if TYPE_CHECKING:
-    from stic_eval.config import RunConfig
-    from stic_eval.selftrain.method import Data, Method, Plan, Stage
+    from pydantic import BaseModel
 
-# Sustained throughput assumed for estimates, in FLOP/s: a laptop core's, and a current GPU's at
-# the batch sizes that fit beside a 7B model. Estimates are good to a factor of about three.
-_CPU_CORE_FLOPS, _GPU_FLOPS = 2.0e10, 1.0e14
-_TOKENS_PER_GENERATION, _TOKENS_PER_ROW = 200, 400
-_ROWS_PER_STEP = 8
-_PROCESS_BYTES = 1.2e9  # Python with torch and transformers
+    from stic_eval.config import RunConfig
+    from stic_eval.contracts.engine import Engine
+    from stic_eval.contracts.method import Data, Method, Plan, Stage
+    from stic_eval.contracts.solver import Solver
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One thing that is evaluated: a method, with or without DaR, trained with one seed.
+    """One thing that is evaluated: a method with one solver, trained with one seed.
 
     Attributes:
         folder: Its folder under `records/`: `stic`, `stic+dar`, with several seeds `stic+dar@seed1`.
         method: The method.
-        dar: Whether it answers by describe-and-respond.
+        solver: How its answers are obtained.
+        options: The solver's.
         seed: Training seed; None if nothing is trained.
         plan: What the method amounts to.
         adapter: Folder of an adapter that was trained elsewhere.
@@ -38,7 +37,8 @@ class Variant:
 
     folder: str
     method: Method
-    dar: bool
+    solver: Solver
+    options: BaseModel
     seed: int | None
     plan: Plan
     adapter: Path | None = None
@@ -51,8 +51,8 @@ class Variant:
     @property
     def label(self) -> str:
         """For progress lines, e.g. `STIC + DaR, seed 1`."""
-        dar = " + DaR" if self.dar else ""
-        return f"{self.method.title}{dar}" + ("" if self.seed is None else f", seed {self.seed}")
+        solver = f" + {self.solver.title}" if self.solver.title else ""
+        return f"{self.method.title}{solver}" + ("" if self.seed is None else f", seed {self.seed}")
 
 
 def variants(config: RunConfig, data: Data) -> list[Variant]:
@@ -63,34 +63,65 @@ def variants(config: RunConfig, data: Data) -> list[Variant]:
     Raises:
         UserError: A method cannot work with this data.
     """
-    known = () if config.engine == "hf" else [n for n in config.server.adapters if "@" not in n]
+    known = [n for n in config.server.adapters if "@" not in n]
     names = ["baseline", *(name for name in config.methods if name != "baseline")]
     methods = [registry.methods().get(name) for name in names]
-    plans = [m.plan(m.config.model_validate(config.method_options.get(m.name, {})), data) for m in methods]
-    describing = any(plan.solver == "describe_and_respond" for plan in plans)
+    plans = [planned(method, config, data) for method in methods]
     found = []
     for method, plan in zip(methods, plans, strict=True):
-        own = plan.solver == "describe_and_respond" or (method.name == "baseline" and describing)
-        with_dar = own if config.dar.use is None else bool(config.dar.use)
-        # A baseline without describe-and-respond is what everything is compared with.
-        alone = config.dar.use == "only" and method.name != "baseline"
-        for dar in (True,) if alone else (False, True) if with_dar else (False,):
+        # The baseline is asked in every way that something is compared with it in, and directly.
+        baseline = method.name == "baseline"
+        own = [other.solver for other in (plans if baseline else [plan])]
+        names = [*own] if config.solvers is None else [*config.solvers]
+        names = ["direct", *names] if baseline or config.solvers is None else names
+        for solver in map(registry.solvers().get, dict.fromkeys(names)):
+            asks = next((p for p in [plan, *plans] if p.solver == solver.name), plan)
+            given = asks.options if asks.solver == solver.name else {}
+            options = options_of(config, solver, given)
             apart = plan.adapter and not (method.name in known and len(config.seeds) == 1)
             for seed in config.seeds if apart else (None,):
-                suffix = "+dar" if dar else ""
-                suffix += f"@seed{seed}" if seed is not None and len(config.seeds) > 1 else ""
-                found.append(Variant(method.name + suffix, method, dar, seed, plan))
+                several = f"@seed{seed}" if seed is not None and len(config.seeds) > 1 else ""
+                folder = solver.label.of(method.name) + several
+                found.append(Variant(folder, method, solver, options, seed, plan))
     return found
 
 
-def served(config: RunConfig, variant: Variant) -> str:
-    """The name of the model that a server is to be asked for: the adapter's, or the base model's.
+def planned(method: Method, config: RunConfig, data: Data) -> Plan:
+    """What a method amounts to in a run, whose solver there is.
+
+    Raises:
+        UserError: The method cannot work with this data, or its solver or the solver's options are none.
+    """
+    plan = method.plan(method.config.model_validate(config.method_options.get(method.name, {})), data)
+    where = f"{registry.origin(method.name)}: Plan.solver"
+    known = registry.solvers().names()
+    if plan.solver not in known:
+        advice = registry.suggest(str(plan.solver), known)
+        raise UserError(
+            f'{where}: no solver is called "{plan.solver}"{advice} (`stic-eval ls solvers` lists them)'
+        )
+    solver = registry.solvers().get(plan.solver)
+    for path, _ in layers.leaves(plan.options):
+        layers.require(path, solver.options, f"{where} {plan.solver}")
+    return plan
+
+
+def answerers(config: RunConfig, found: Sequence[Variant], engine: Engine) -> dict[str, str | None]:
+    """Row -> its adapter's name, where the engine has adapters of its own; else nothing."""
+    if engine.trains:
+        return {}
+    named = {True: "", False: ", seed {}"}
+    return {v.method.title + named[v.seed is None].format(v.seed): served(config, v) for v in found}
+
+
+def served(config: RunConfig, variant: Variant) -> str | None:
+    """The name that an engine which trains nothing has for a variant's adapter; None: the base model answers.
 
     Raises:
         UserError: Nobody has said what the server calls the adapter.
     """
     if variant.plan.adapter is None:
-        return config.model
+        return None
     name = variant.method.name if variant.seed is None else f"{variant.method.name}@seed{variant.seed}"
     found = config.server.adapters.get(name)
     if found is None:
@@ -130,8 +161,7 @@ def check_apart(cells: Sequence[tuple[str, RunConfig, Sequence[Variant]]], data:
     known: dict[str, tuple[str, str]] = {}
     for label, config, variants in cells:
         for variant in variants:
-            name = served(config, variant)
-            if variant.plan.adapter is None:
+            if variant.plan.adapter is None or (name := served(config, variant)) is None:
                 continue
             key = stage_key(variant.plan.adapter, data, "", variant.seed or 0)
             first, other = known.setdefault(name, (label, key))
@@ -155,7 +185,7 @@ def with_adapters(found: Sequence[Variant], adapters: Sequence[Path]) -> list[Va
         for variant in found:
             if variant.method.name == "baseline":
                 method = replace(variant.method, name=name, title=f"Adapter {adapter_name(adapter)}")
-                folder = f"{name}+dar" if variant.dar else name
+                folder = variant.solver.label.of(name)
                 more.append(replace(variant, folder=folder, method=method, adapter=adapter))
     return more
 
@@ -186,45 +216,6 @@ class Line:
     cached: bool
     generations: int
     steps: int
-
-
-def estimate(lines: Sequence[Line], parameters: int, dtype: str, device: str) -> tuple[float, float]:
-    """Seconds and bytes of memory that the uncached lines will take, roughly.
-
-    Args:
-        lines: The plan.
-        parameters: Of the model.
-        dtype: Of its weights, not `auto`; `4bit` or `8bit` where they are packed.
-        device: `cpu`, `cuda` or `mps`.
-
-    Two FLOPs a parameter and token for generation, six for training (Kaplan et al. 2020, section
-    2.1), over an assumed throughput.
-    """
-    import os
-
-    from stic_eval.models.memory import WIDTHS
-
-    flops = _GPU_FLOPS if device in ("cuda", "mps") else _CPU_CORE_FLOPS * (os.cpu_count() or 1)
-    work = 0.0
-    trains = False
-    for line in lines:
-        if not line.cached:
-            work += 2.0 * parameters * _TOKENS_PER_GENERATION * line.generations
-            work += 6.0 * parameters * _TOKENS_PER_ROW * _ROWS_PER_STEP * line.steps
-            trains = trains or line.steps > 0
-    width = WIDTHS[dtype]
-    return work / flops, _PROCESS_BYTES + parameters * width * (2.0 if trains else 1.3)
-
-
-def parameters(model: Path | None) -> int:
-    """Parameters of a local model by the headers of its safetensors files; 7e9 for one on the hub.
-
-    Raises:
-        UserError: A file is no safetensors file.
-    """
-    from stic_eval.models.memory import local_parameters
-
-    return 7_000_000_000 if model is None or not model.is_dir() else local_parameters(model)
 
 
 def duration(seconds: float) -> str:

@@ -17,7 +17,7 @@ from stic_eval.store import append_jsonl, atomic_write, file_sha256
 if TYPE_CHECKING:
     from stic_eval.cli.session import Session
     from stic_eval.config import RunConfig
-    from stic_eval.selftrain.method import Stage
+    from stic_eval.contracts.method import Stage
     from stic_eval.store import StageStore
 
 
@@ -150,7 +150,7 @@ def manifest(
     from importlib.metadata import version
 
     packages = ("stic-eval", "torch", "transformers", "trl", "peft", "numpy", "pillow")
-    loaded = session.__dict__
+    loaded = vars(session.engine)
     data = {
         "run": run,
         **more,
@@ -160,7 +160,7 @@ def manifest(
         "model": {
             "name": session.config.model,
             # None where nothing asked for it: no method of `train` had an adapter.
-            "fingerprint": loaded.get("model_fingerprint"),
+            "fingerprint": loaded.get("model"),
             "dtype": loaded.get("dtype"),
         },
         **({"asked": {"as": asked.title, **asked.content}} if (asked := session.profile) else {}),

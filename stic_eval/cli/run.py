@@ -29,6 +29,7 @@ def run(
     benchmarks: o.Benchmarks = None,
     protocol: o.Protocol = None,
     dar: o.Dar = None,
+    solver: o.Solvers = None,
     limit: o.Limit = None,
     seed: o.Seeds = None,
     images: o.Images = None,
@@ -79,6 +80,7 @@ def run(
         "methods": method or (["baseline"] if adapter and not config else None),
         "benchmarks": benchmarks,
         "dar": dar,
+        "solvers": solver or None,
         "limit": limit,
         "seeds": seed or None,
         "images": images,
@@ -145,8 +147,7 @@ def session(built: RunConfig, *, fresh: bool, verbose: bool, quiet: bool) -> Ite
     from stic_eval.cli.session import Session
     from stic_eval.errors import RunError, UserError
 
-    if built.engine == "hf":
-        inputs.check_model(built.model)
+    inputs.check_model(built)
     made = [folder for folder in (built.folder, *built.folder.parents) if not folder.exists()]
     reason = inputs.unwritable(built.folder)
     if reason:

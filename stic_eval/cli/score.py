@@ -14,8 +14,8 @@ import typer
 from stic_eval.cli import options as o
 
 if TYPE_CHECKING:
+    from stic_eval.contracts.benchmark import Benchmark, HubId
     from stic_eval.evals import runner
-    from stic_eval.evals.benchmark import Benchmark, HubId
     from stic_eval.evals.predictions import Prediction, Predictions
     from stic_eval.settings import ThinkingConfig
     from stic_eval.types import Record, Sample, Summary

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stic_eval import registry
-from stic_eval.cli import asking, grading, inputs, keys, machine, plan, provenance, serving
+from stic_eval.cli import asking, grading, inputs, keys, plan, provenance
 from stic_eval.cli.untrained import discard_untrained
 from stic_eval.errors import RunError, UserError
 from stic_eval.models.tile import check_single_tile
@@ -22,7 +22,6 @@ from stic_eval.store import (
     StageStore,
     atomic_write,
     cache_dir,
-    content_key,
 )
 from stic_eval.variants import with_options
 
@@ -30,12 +29,11 @@ if TYPE_CHECKING:
     from stic_eval.cli.plan import Variant
     from stic_eval.cli.progress import Reporter
     from stic_eval.config import RunConfig
-    from stic_eval.evals.benchmark import Benchmark, HubId
+    from stic_eval.contracts.benchmark import Benchmark, HubId
+    from stic_eval.contracts.engine import Engine
+    from stic_eval.contracts.method import Stage
     from stic_eval.evals.judging import Judge
-    from stic_eval.models.hf import HFModel
-    from stic_eval.models.server import ServerModel
     from stic_eval.profiles import ConversationProfile
-    from stic_eval.selftrain.method import Stage
     from stic_eval.types import Sample, Summary
 
 
@@ -74,90 +72,34 @@ class Session:
     # ------------------------------------------------------------ what is loaded on demand
 
     @cached_property
-    def model_fingerprint(self) -> str:
-        """The base model's content; of a server's model, its address and name."""
+    def engine(self) -> Engine:
+        """Who answers."""
         if self._beside is not None:
-            return self._beside.model_fingerprint
-        if self.config.engine == "openai":
-            return serving.fingerprint(self.config, self.config.model)
-        from stic_eval.models.hf import model_fingerprint
+            return self._beside.engine
+        made = registry.engines().get(self.config.engine)
+        step = lambda name: self.report.step(name)  # noqa: E731, PLW0108  a worker has another report later
+        return made(self.config, step, lambda: len(self.responses) > 0)
 
-        return model_fingerprint(self.config.model, self.config.revision)
-
-    @cached_property
+    @property
     def dtype(self) -> str:
-        """The type of its weights in memory; a server does not say."""
-        return "" if self.config.engine == "openai" else machine.dtype_of(self.config)
+        """The type of the weights in memory; empty where nobody says."""
+        return self.engine.dtype
 
     @cached_property
     def fingerprint(self) -> str:
-        """The base model's content, its weights' type, and how it is packed, attends and is asked."""
-        from stic_eval.models.recognition import tags_written
+        """The base model, and all that its answers depend on."""
+        return self.engine.fingerprint()
 
-        if self.config.engine == "openai":
-            return self.model_fingerprint
-        # Tags that are no known ones may be tokens that answers are given without.
-        tags, asked = self.config.thinking.more_tags, self.profile and self.profile.content
-        config = self.config
-        written = tags_written(config.model, config.revision, self.profile)
-        ways: list[Any] = [config.quantization, config.attn, tags, asked, written]
-        return content_key([self.model_fingerprint, self.dtype, *(way for way in ways if way)])
-
-    @cached_property
+    @property
     def profile(self) -> ConversationProfile | None:
-        """How the model is asked; None: as its checkpoint has it, or the server."""
-        from stic_eval.models.recognition import profile_of
-
-        return self._beside.profile if self._beside is not None else profile_of(self.config)
+        """How the model is asked; None: as its checkpoint has it, or the engine."""
+        found: ConversationProfile | None = self.engine.profile
+        return found
 
     @property
     def stop(self) -> tuple[str, ...]:
         """Texts that end answers, beside those of a benchmark."""
         return self.profile.stop if self.profile is not None else ()
-
-    @cached_property
-    def base(self) -> HFModel:
-        """The base model, in memory."""
-        from stic_eval.models.hf import HFModel
-
-        if self._beside is not None:
-            return self._beside.base
-        config = self.config
-        with self.report.step(f"load {config.model}"):
-            # The type by name, so that answers are never filed under another than they were given in.
-            base = HFModel.load(
-                config.model,
-                revision=config.revision,
-                device=config.device,
-                dtype=self.dtype,
-                batch_size=config.batch_size,
-                trust_remote_code=config.trust_remote_code,
-                attn=config.attn,
-                quantization=config.quantization,
-                gradient_checkpointing=config.gradient_checkpointing,
-                tags=config.thinking.more_thinking,
-                answer_tags=config.thinking.more_answer,
-                profile=self.profile,
-            )
-        for adapter in config.adapters:
-            _ = base.with_adapter(adapter).model  # one that does not fit is told of before hours of work
-        return base
-
-    @property
-    def loaded(self) -> bool:
-        """Whether the base model is in memory."""
-        return self._beside.loaded if self._beside is not None else "base" in self.__dict__
-
-    @cached_property
-    def _served(self) -> dict[str, ServerModel]:
-        """A server's models by name."""
-        return self._beside._served if self._beside is not None else {}
-
-    def served(self, name: str) -> ServerModel:
-        """A model at the server."""
-        if name not in self._served:
-            self._served[name] = serving.model(self.config, name, known=len(self.responses) > 0)
-        return self._served[name]
 
     @cached_property
     def responses(self) -> ResponseStore:
@@ -224,7 +166,7 @@ class Session:
         for variant in self.variants:
             method = variant.method
             entry = runs.Entry(
-                variant.folder, method.name, method.title, variant.dar, variant.seed,
+                variant.folder, method.name, method.title, variant.solver.label, variant.seed,
                 has_adapter=variant.has_adapter,
             )  # fmt: skip
             entries.append(entry)
@@ -240,8 +182,9 @@ class Session:
         for _, _, benchmark, _ in todo:
             self.samples(benchmark)
         if todo:
-            serving.check_names(self.config, self.variants)
-            self.report.log(f"answers by {serving.described(self.config, self.dtype)}")
+            if not self.engine.trains:
+                self.engine.named(plan.served(self.config, variant) for variant in self.variants)
+            self.report.log(f"answers by {self.engine.described()}")
             if self.profile is not None:
                 self.report.log(f"asked as: {self.profile.title}")
         for entry, variant, benchmark, key in todo:
@@ -274,7 +217,7 @@ class Session:
     def _is_trained(self, variant: Variant) -> bool:
         """Trains a variant if that is not done. A method that fails does not stop the others of a run."""
         who = (variant.method.name, variant.seed)
-        if who in self.failed or variant.plan.adapter is None or self.config.engine == "openai":
+        if who in self.failed or variant.plan.adapter is None or not self.engine.trains:
             return who not in self.failed
         try:
             self.train(variant)
@@ -298,7 +241,7 @@ class Session:
             data=self.inputs.data,
             seed=variant.seed or 0,
             fingerprint=self.fingerprint,
-            model=self.base_with,
+            model=self.trainable,
             responses=lambda: self.responses,
             store=self.stages,
             report=self.report,
@@ -307,8 +250,8 @@ class Session:
         )
 
     def keyed(self, variant: Variant) -> list[tuple[Stage, str]]:
-        """The stages of a variant with their content keys, the first first; none for a server's adapter."""
-        if self.config.engine == "openai":
+        """The stages of a variant with their keys, the first first; none where the engine trains nothing."""
+        if not self.engine.trains:
             return []
         known: dict[int, str] = {}
         return [
@@ -325,15 +268,20 @@ class Session:
         """What a variant's adapter came from, as far as the cache has it."""
         return provenance.trained(self.keyed(variant), self.stages)
 
-    def base_with(self, adapter: Path | None) -> HFModel:
-        """The base model with an adapter attached, or as it is.
+    def trainable(self, adapter: Path | None) -> Any:
+        """The model in memory with an adapter attached, or as it is.
 
         Raises:
             UserError: What is to be trained by single tiles has none.
         """
+        found = self.engine.trainable(adapter)
         if self._tiles:
-            check_single_tile(self.base.config.to_dict())
-        return self.base.with_adapter(adapter)
+            check_single_tile(found.config.to_dict())
+        return found
+
+    def adapter(self, variant: Variant) -> Any:
+        """What the engine answers with for a variant: what its stages make, or the engine's name for it."""
+        return self.train(variant) if self.engine.trains else plan.served(self.config, variant)
 
     @cached_property
     def _tiles(self) -> bool:
@@ -351,22 +299,15 @@ class Session:
     def evaluation_keys(self, benchmark: Benchmark, variant: Variant) -> tuple[str, ...]:
         """Content key of one evaluation, and what earlier versions had for it."""
         adapter: str | None = None
-        if self.config.engine == "openai":
+        if not self.engine.trains:
             name = plan.served(self.config, variant)
-            adapter = None if name == self.config.model else serving.fingerprint(self.config, name)
+            adapter = None if name is None else self.engine.fingerprint(name)
         elif variant.adapter is not None:
-            adapter = self.adapted(variant.adapter)
+            adapter = self.engine.fingerprint(variant.adapter)
         elif variant.plan.adapter is not None:
             adapter = self._stage_key(variant.plan.adapter, variant, {})
-        prompt = inputs.describe_prompt(self.config)
         judge = grading.identity(self.judge) if benchmark.judging else None
-        return keys.evaluation_keys(self.config, benchmark, variant, self.fingerprint, adapter, prompt, judge)
-
-    def adapted(self, adapter: Path | None) -> str:
-        """The fingerprint of the base model with an adapter."""
-        from stic_eval.models.fingerprint import adapter_fingerprint
-
-        return adapter_fingerprint(self.fingerprint, adapter)
+        return keys.evaluation_keys(self.config, benchmark, variant, self.fingerprint, adapter, judge)
 
     # ------------------------------------------------------------ the run's folder
 
@@ -376,7 +317,7 @@ class Session:
         Raises:
             UserError: Device, rows or inputs are wrong, or the folder holds another run's results.
         """
-        serving.check(self.config)
+        self.engine.check()
         inputs.check_adapters(self.config, self.report)
         inputs.check_pairs(self.config)
         inputs.check_rows(self.config)
@@ -387,7 +328,7 @@ class Session:
                 "folder, or --fresh to start over in this one"
             )
         grading.check_key(self.judge, self.config, self.benchmarks, self.report)
-        if self.config.engine == "openai":
+        if not self.engine.trains:
             plan.check_served(self.config, self.variants)
         _ = self.inputs
 
@@ -454,7 +395,8 @@ class Session:
         provenance.keep_curves((stage for e in entries for stage in e.stages), self.stages, self.folder)
 
     def _save(self, entries: Sequence[runs.Entry]) -> runs.Scores:
-        notes = serving.notes(self.config, self.variants, self.dtype) + asking.notes(self.profile)
+        rows = plan.answerers(self.config, self.variants, self.engine)
+        notes = self.engine.notes(rows) + asking.notes(self.profile)
         notes += training(entries)
         summaries = [summary for entry in entries for summary in entry.summaries.values()]
         notes += asking.thinking(summaries, self.config.thinking) + asking.rounding(summaries, self.dtype)

@@ -12,8 +12,9 @@ import typer
 from stic_eval.printable import printable
 
 if TYPE_CHECKING:
-    from stic_eval.evals.benchmark import Benchmark
-    from stic_eval.selftrain.method import Method
+    from stic_eval.contracts.benchmark import Benchmark
+    from stic_eval.contracts.method import Method
+    from stic_eval.contracts.solver import Solver
 
 # What is shown of a record, by type; a file without them was written by something else.
 _RECORD: dict[str, tuple[type, ...]] = {
@@ -42,7 +43,7 @@ def show(
     ] = False,
     number: Annotated[int, typer.Option("-n", min=1, help="Of a run: how many samples.")] = 5,
 ) -> None:
-    """Show a run (configuration, answers side by side), a benchmark, method, preset or ablation."""
+    """Show a run (configuration, answers side by side), a benchmark, method, solver, preset or ablation."""
     from stic_eval import config, plugins, profiles, registry
     from stic_eval.ablate import spec
     from stic_eval.errors import UserError
@@ -52,11 +53,14 @@ def show(
         objects = plugins.named(name).objects
         for at, (kind, thing) in enumerate(objects.items()):
             print("\n" * bool(at), end="")
-            (_benchmark if kind == "benchmark" else _method)(thing)
+            ways: Any = {"benchmark": _benchmark, "method": _method, "solver": _solver}
+            ways[kind](thing)
     elif name in registry.benchmarks().names() or registry.of_family(name):
         _benchmark(registry.benchmarks().get(name))
     elif name in registry.methods().names():
         _method(registry.methods().get(name))
+    elif name in registry.solvers().names():
+        _solver(registry.solvers().get(name))
     elif name in config.preset_names():
         print(_yaml(config.read_preset(name)), end="")
     elif name in spec.shipped():
@@ -71,13 +75,15 @@ def show(
             known = [
                 *registry.benchmarks().names(),
                 *registry.methods().names(),
+                *registry.solvers().names(),
                 *config.preset_names(),
                 *spec.shipped(),
                 *profiles.SHIPPED,
             ]
             known += map(runs.name_of, runs.runs())
             raise UserError(
-                f'"{name}" is no run, benchmark, method, preset or ablation{registry.suggest(name, known)}'
+                f'"{name}" is no run, benchmark, method, solver, preset or ablation'
+                f"{registry.suggest(name, known)}"
             ) from None
         if benchmark is None and sample is None and not wrong and not method:
             _run(folder)
@@ -105,6 +111,14 @@ def _method(shown: Method) -> None:
     if shown.presets:
         options = {name: dict(options) for name, options in shown.presets.items()}
         print(_yaml({"options under a preset": options}), end="")
+
+
+def _solver(shown: Solver) -> None:
+    from stic_eval import registry
+
+    _origin(registry.solvers().file(shown.name))
+    _print(shown, ("title", "suffix"))
+    print(_yaml({"options": shown.options().model_dump(mode="json")}), end="")
 
 
 def _origin(file: Path | None) -> None:
@@ -205,6 +219,7 @@ def _entries(folder: Path, there: Sequence[str], methods: Sequence[str]) -> set[
     """Folders of records of the variants that are named; of all, if none is."""
     from stic_eval.errors import UserError
     from stic_eval.report import runs, sides
+    from stic_eval.types import DIRECT
 
     if not methods:
         return set(there)
@@ -213,7 +228,7 @@ def _entries(folder: Path, there: Sequence[str], methods: Sequence[str]) -> set[
     except UserError:  # nothing of it is finished: its folders are all that is known
         parts = [(name, *name.partition("@seed")) for name in there]
         entries = [
-            runs.Entry(name, stem, stem, False, int(seed) if seed.isdecimal() else None)
+            runs.Entry(name, stem, stem, DIRECT, int(seed) if seed.isdecimal() else None)
             for name, stem, _, seed in parts
         ]
         scores = runs.Scores("", [], entries)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import typer
 
+from stic_eval import registry
 from stic_eval.cli import options as o
 from stic_eval.cli.run import session
 from stic_eval.errors import UserError
 
 _NOT_THERE = (
-    "--engine openai: a server's model cannot be trained; train it with --engine hf, let the server load "
+    "a server's model cannot be trained; train it with --engine hf, let the server load "
     "the adapter, and name it with `stic-eval run --engine openai --adapter-name METHOD=NAME`"
 )
 
@@ -72,11 +73,11 @@ def train(
         "gradient_checkpointing": gradient_checkpointing,
         "output": output,
     }
-    if engine == "openai":
-        raise UserError(_NOT_THERE)
+    if engine is not None and not registry.engines().get(engine).trains:
+        raise UserError(f"--engine {engine}: {_NOT_THERE}")
     built = o.configure(preset, config, option, flags)
-    if built.engine == "openai":
-        raise UserError(_NOT_THERE)
+    if not registry.engines().get(built.engine).trains:
+        raise UserError(f"--engine {built.engine}: {_NOT_THERE}")
     if dry_run:
         from stic_eval.cli.dryrun import print_plan
 
@@ -86,7 +87,8 @@ def train(
 
     with session(built, fresh=not resume, verbose=verbose, quiet=quiet) as current:
         discard_untrained([current])
-        adapters = {v.label: current.train(v) for v in current.variants if v.plan.adapter and not v.dar}
+        trained = {(v.method.name, v.seed): v for v in reversed(current.variants) if v.plan.adapter}
+        adapters = {variant.label: current.train(variant) for variant in reversed(trained.values())}
         skipped = current.skipped()
     for label, folder in adapters.items():
         typer.echo(f"{label}: {folder}")

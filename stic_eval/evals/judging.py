@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stic_eval.contracts.benchmark import Benchmark, Grader, Unreadable
 from stic_eval.errors import RunError, UserError
 from stic_eval.evals import official
-from stic_eval.evals.benchmark import Benchmark, Grader, Unreadable
 from stic_eval.evals.verdicts import refused, shown, suspicious
 from stic_eval.models.wire import checked_url
 from stic_eval.printable import printable

@@ -27,7 +27,7 @@ def server_fingerprint(base_url: str, model: str, system_prompt: str = "") -> st
 
 
 class ServerModel:
-    """Asks a server, many requests at once; satisfies `models.base.VLM`.
+    """Asks a server, many requests at once; a `VLM` of `stic_eval.contracts.engine`.
 
     Args:
         endpoint: The server, the model's name there, and how patiently it is asked.

@@ -138,7 +138,7 @@ def _results(facts: Facts) -> list[Any]:
     from huggingface_hub import EvalResult
 
     trained = _trained(facts.table)
-    row = next((row for row in trained if not row.variant.dar), trained[0] if trained else None)
+    row = next((row for row in trained if row.variant.solver.plain), trained[0] if trained else None)
     if row is None or facts.table is None:
         return []
     found = []

@@ -89,12 +89,12 @@ def _steps(table: Table) -> dict[str, Row]:
         if set(settings) - _STAGE_AXES:
             continue
         if variant.method == "baseline":
-            step = "" if variant.dar else "base"
+            step = "" if variant.solver.suffix else "base"
         elif variant.method == "stic_stage1":
-            step = "" if variant.dar else "stage1"
+            step = "" if variant.solver.suffix else "stage1"
         elif variant.method == "stic" and settings.get("stage1.use", True):
             step = "stage2" if settings.get("stage2.use", True) else "stage1"
-            step = step + "+dar" if variant.dar else step
+            step = variant.solver.of(step)
         else:
             step = ""
         if step in STEPS:

@@ -15,6 +15,7 @@ from stic_eval.report.cells import NONE
 from stic_eval.report.merge import Merged, Placed, merge
 from stic_eval.report.runs import Scores
 from stic_eval.report.tables import Line, Table, Variant, assemble, baseline, setting
+from stic_eval.types import DIRECT
 
 Layout = Literal["auto", "paper", "components", "ablation"]
 YES, NO = "yes", NONE
@@ -129,7 +130,8 @@ def _components(placed: Sequence[Placed], with_method: bool) -> tuple[tuple[str,
                 f"--layout components: {item.runs[0]} was written by a version that did not record stages; "
                 "run it again (what is computed is only read)"
             )
-        texts.append((says(bool(stages & STAGE_1)), says(bool(stages & STAGE_2)), says(item.variant.dar)))
+        described = bool(item.variant.solver.suffix)
+        texts.append((says(bool(stages & STAGE_1)), says(bool(stages & STAGE_2)), says(described)))
     heads: tuple[str, ...] = ("Stage 1", "Stage 2", "DaR")
     keys = [(item.variant.model, text) for item, text in zip(placed, texts, strict=True)]
     if with_method or len(set(keys)) < len(keys):
@@ -142,7 +144,7 @@ def _components(placed: Sequence[Placed], with_method: bool) -> tuple[tuple[str,
 
 def _without_components(variant: Variant) -> str:
     settings = {axis: value for axis, value in variant.settings.items() if axis not in _COMPONENT_AXES}
-    return replace(variant, dar=False, settings=settings).label
+    return replace(variant, solver=DIRECT, settings=settings).label
 
 
 def _ablation(
@@ -234,7 +236,7 @@ def _referrer(
     def refer(item: Placed) -> Variant | None:
         def likeness(other: Placed) -> tuple[bool, bool, bool]:
             a, b = item.variant, other.variant
-            return bool(set(item.runs) & set(other.runs)), a.method == b.method, a.dar == b.dar
+            return bool(set(item.runs) & set(other.runs)), a.method == b.method, a.solver == b.solver
 
         own = [other for other in found if other.variant.model == item.variant.model] or found
         return max(own, key=likeness).variant

@@ -179,7 +179,7 @@ def _ids(scores: Scores, benchmark: str) -> frozenset[str]:
 def _same(one: Placed, other: Placed) -> bool:
     """Whether two variants are one row: called the same, and nowhere with other results."""
     a, b = one.variant, other.variant
-    names = [(v.model, v.method, v.title, v.dar, v.seeds) for v in (a, b)]
+    names = [(v.model, v.method, v.title, v.solver, v.seeds) for v in (a, b)]
     cells = [json.dumps(dict(v.settings), sort_keys=True, default=str) for v in (a, b)]
     plain = one.default and other.default and not (a.settings and b.settings)
     shared = [name for name in a.summaries if a.summaries[name] and b.summaries.get(name)]

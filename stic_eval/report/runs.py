@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from stic_eval.errors import UserError
 from stic_eval.report import tables
 from stic_eval.report.notes import unfinished
-from stic_eval.types import Summary
+from stic_eval.types import DESCRIBED, DIRECT, SolverLabel, Summary
 
 if TYPE_CHECKING:
     from stic_eval.config import RunConfig
@@ -79,7 +79,7 @@ class Entry:
         folder: Its folder under `records/`, e.g. `stic+dar@seed1`.
         method: Registry name.
         title: Printed name.
-        dar: Whether it answers by describe-and-respond.
+        solver: How its answers were obtained.
         seed: Training seed.
         keys: Benchmark -> content key of the evaluation.
         summaries: Benchmark -> result.
@@ -91,7 +91,7 @@ class Entry:
     folder: str
     method: str
     title: str
-    dar: bool
+    solver: SolverLabel
     seed: int | None
     keys: dict[str, str] = field(default_factory=dict)
     summaries: dict[str, Summary] = field(default_factory=dict)
@@ -140,10 +140,10 @@ class Scores:
 
     def groups(self) -> list[list[Entry]]:
         """Entries that differ by nothing but their seed, together."""
-        groups: dict[tuple[str, bool, str], list[Entry]] = {}
+        groups: dict[tuple[str, SolverLabel, str], list[Entry]] = {}
         for entry in self.entries:
             cell = json.dumps(entry.settings, sort_keys=True, default=str)
-            groups.setdefault((entry.method, entry.dar, cell), []).append(entry)
+            groups.setdefault((entry.method, entry.solver, cell), []).append(entry)
         return list(groups.values())
 
     def variant(self, group: list[Entry]) -> tables.Variant | None:
@@ -159,7 +159,7 @@ class Scores:
         }
         first = group[0]
         return tables.Variant(
-            first.method, first.title, first.dar, seeds, summaries, first.settings, self.model,
+            first.method, first.title, first.solver, seeds, summaries, first.settings, self.model,
             first.has_adapter,
         )  # fmt: skip
 
@@ -227,6 +227,8 @@ def _with_clusters(data: Mapping[str, Any]) -> Mapping[str, Any]:
             continue
         if _GIVEN.fullmatch(str(entry.get("method"))):
             entry.setdefault("has_adapter", True)  # earlier versions do not say so
+        if "solver" not in entry:  # they had two, and said whether it was the second
+            entry["solver"] = asdict(DESCRIBED if entry.pop("dar", False) else DIRECT)
         summaries = entry.get("summaries")
         for name, summary in (summaries if isinstance(summaries, dict) else {}).items():
             if isinstance(summary, dict):

@@ -13,7 +13,7 @@ from stic_eval.evals.scoring.aggregate import odd
 from stic_eval.report import family, guards
 from stic_eval.report.compare import DESCRIPTION, SEED, Difference, compare
 from stic_eval.report.notes import describe
-from stic_eval.types import Summary
+from stic_eval.types import SolverLabel, Summary
 
 AVERAGE = "average"
 
@@ -44,7 +44,7 @@ class Variant:
     Attributes:
         method: Registry name.
         title: Printed name.
-        dar: Whether answers came from describe-and-respond.
+        solver: How answers were obtained.
         seeds: Training seeds in the order of the summaries; empty for what is not trained.
         summaries: Benchmark -> one summary per seed (one in all for what is not trained).
         settings: Of an ablation's cell: axis -> value.
@@ -54,7 +54,7 @@ class Variant:
 
     method: str
     title: str
-    dar: bool
+    solver: SolverLabel
     seeds: tuple[int, ...]
     summaries: Mapping[str, Sequence[Summary]]
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class Variant:
     @property
     def name(self) -> str:
         """Method and solver as printed, e.g. `STIC + DaR`."""
-        return f"{self.title} + DaR" if self.dar else self.title
+        return f"{self.title} + {self.solver.title}" if self.solver.title else self.title
 
     @property
     def label(self) -> str:
@@ -77,7 +77,7 @@ class Variant:
 
     def _said(self) -> tuple[str, ...]:
         """Axes whose value the name says already: `+ DaR` is the axis dar."""
-        return ("dar",) if self.settings.get("dar") == ("on" if self.dar else "off") else ()
+        return ("dar",) if self.settings.get("dar") == ("off" if self.solver.plain else "on") else ()
 
     def average(self, columns: Sequence[Column]) -> float | None:
         """Mean over benchmarks and seeds, in percent; None unless every one of them has a score."""
@@ -204,7 +204,7 @@ def baseline(variant: Variant, variants: Sequence[Variant]) -> Variant | None:
 
     Where there are baselines in cells alone, it is the one with most settings in common with the variant.
     """
-    found = [v for v in variants if v.method == "baseline" and not v.dar and v.model == variant.model]
+    found = [v for v in variants if v.method == "baseline" and v.solver.plain and v.model == variant.model]
 
     def shared(base: Variant) -> tuple[bool, int]:
         same = sum(variant.settings.get(axis) == value for axis, value in base.settings.items())

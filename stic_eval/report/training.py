@@ -60,7 +60,7 @@ def read(scores: Scores, folder: Path, methods: Sequence[str] = ()) -> list[Curv
     """
     owners: dict[str, list[tuple[Entry, str]]] = {}  # name of the file -> who was trained by it
     for entry in scores.entries:
-        if methods and not {entry.method, entry.method + "+dar" * entry.dar} & set(methods):
+        if methods and not {entry.method, entry.solver.of(entry.method)} & set(methods):
             continue
         seen: Counter[str] = Counter()
         for stage in entry.stages:

@@ -132,7 +132,7 @@ def measure(a: Side, b: Side) -> Versus:
 def _variant(side: Side, runs: Mapping[str, Sequence[Sequence[Summary]]], at: int) -> Variant:
     first = side.entries[0]
     own = {name: both[at] for name, both in runs.items()}
-    return Variant(first.method, first.title, first.dar, side.seeds, own, has_adapter=first.has_adapter)
+    return Variant(first.method, first.title, first.solver, side.seeds, own, has_adapter=first.has_adapter)
 
 
 def _unpaired(both: Sequence[Sequence[Summary]]) -> str:

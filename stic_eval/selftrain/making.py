@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel
 
+from stic_eval.contracts.method import Data, Stage, StageContext
 from stic_eval.errors import UserError
-from stic_eval.selftrain.method import Data, Stage, StageContext
 from stic_eval.store import request_key
 from stic_eval.train.preferences import Made, PairReport, local_random, question, write_made
 from stic_eval.train.settings import Describing, PairFilter
 from stic_eval.types import ImageRef, Likelihood, Request, Response
 
 if TYPE_CHECKING:
-    from stic_eval.train.items import SFTItem
+    from stic_eval.contracts.method import SFTItem
 
 __all__ = [
     "Made", "Making", "filled", "imported_pairs", "made_pairs", "own_fields", "question", "sentences",

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from stic_eval.contracts.method import Data, Stage, StageContext
 from stic_eval.selftrain.making import imported_pairs, made_pairs, own_fields, tell
-from stic_eval.selftrain.method import Data, Stage, StageContext
 from stic_eval.store import append_jsonl, read_jsonl, request_key
 from stic_eval.train.lora import LoraSettings
 from stic_eval.train.preferences import local_random, pair_requests, positives, write_pairs

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
+from stic_eval.contracts.method import TrainingImages
 from stic_eval.errors import UserError
 from stic_eval.models.conversation import encode
-from stic_eval.settings import TrainingImages
 from stic_eval.train import lengths, loop, sharing
 from stic_eval.train.lora import LoraSettings, lora_config
 from stic_eval.train.losses import regularizer, runner_up

@@ -13,12 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stic_eval.contracts.method import PromptSet, SFTItem
 from stic_eval.errors import UserError
 from stic_eval.images import corrupt
 from stic_eval.models.encoded import encoded
 from stic_eval.store import content_key, request_key
-from stic_eval.train.items import SFTItem
-from stic_eval.train.prompts import PromptSet
 from stic_eval.train.settings import Describing, PairFilter, PairSettings
 from stic_eval.types import Generation, ImageRef, Message, Request
 

@@ -13,8 +13,8 @@ import pytest
 
 from stic_eval import registry
 from stic_eval.cli.app import invoke
+from stic_eval.contracts.benchmark import Benchmark
 from stic_eval.evals import versions
-from stic_eval.evals.benchmark import Benchmark
 from stic_eval.registry import Registry
 
 DATA = Path(__file__).parent.parent / "data" / "former"
@@ -39,9 +39,16 @@ def former(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     # As they were then, whatever has been raised since.
     for name in ("RUNNER", "SCORING", "ROWS"):
         monkeypatch.setattr(versions, name, 1)
-    monkeypatch.setattr(versions, "SOLVERS", dict.fromkeys(versions.SOLVERS, 1))
+    for name in ("direct", "describe_and_respond"):
+        of_version(1, name, monkeypatch)
     monkeypatch.setattr(registry, "benchmarks", lambda: Then(known))
     return folder
+
+
+def of_version(version: int, solver: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gives a solver another version."""
+    known = registry.solvers()
+    monkeypatch.setitem(known._loaded, solver, replace(known.get(solver), version=version))
 
 
 class Then:
@@ -128,7 +135,7 @@ def test_it_is_shown_tabled_and_compared_as_it_is(former: Path, capsys: pytest.C
 @pytest.mark.parametrize(
     ("name", "again"),
     [("RUNNER", set(VARIANTS)), ("SCORING", set(VARIANTS)), ("ROWS", set(VARIANTS)),
-     ("SOLVERS", {"baseline+dar", "stic+dar"})],
+     ("describe_and_respond", {"baseline+dar", "stic+dar"})],
 )  # fmt: skip
 @pytest.mark.parametrize("resumed", [False, True])
 def test_a_higher_version_evaluates_again_what_it_stands_for(
@@ -137,8 +144,10 @@ def test_a_higher_version_evaluates_again_what_it_stands_for(
     if resumed:
         assert invoke(ARGV) == 0
     evaluated, made = records(), stages()
-    higher = versions.SOLVERS | {"describe_and_respond": 2} if name == "SOLVERS" else 2
-    monkeypatch.setattr(versions, name, higher)
+    if hasattr(versions, name):
+        monkeypatch.setattr(versions, name, 2)
+    else:
+        of_version(2, name, monkeypatch)
     assert invoke(ARGV) == 0
     assert {name.partition("/")[0] for name in rewritten(evaluated)} == again
     assert stages() == made

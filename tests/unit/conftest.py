@@ -20,9 +20,9 @@ from pydantic import BaseModel, ConfigDict
 
 from stic_eval import registry
 from stic_eval.cli.app import invoke
-from stic_eval.evals.benchmark import Benchmark, HubData
+from stic_eval.contracts.benchmark import Benchmark, HubData
+from stic_eval.contracts.method import Data, Method, Plan, Stage
 from stic_eval.evals.scoring.aggregate import summarize
-from stic_eval.selftrain.method import Data, Method, Plan, Stage
 from stic_eval.store import StageStore, content_key
 from stic_eval.types import Generation, Record, Sample, Score, Summary
 
@@ -129,7 +129,15 @@ class World:
         return store.finish(stage.name, key)
 
     def evaluate(
-        self, benchmark: Benchmark, rows: list[Sample], model: Any, solver: str, *, out: Path, **_: Any
+        self,
+        benchmark: Benchmark,
+        rows: list[Sample],
+        model: Any,
+        solver: Any,
+        options: Any,
+        *,
+        out: Path,
+        **_: Any,
     ) -> tuple[list[Record], Summary]:
         self.calls[f"{out.parent.name}/{benchmark.name}"] += 1
         if self.fail_at == f"{out.parent.name}/{benchmark.name}":

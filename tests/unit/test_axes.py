@@ -10,6 +10,7 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,18 +23,18 @@ from pydantic import BaseModel
 from stic_eval import config, layers, registry
 from stic_eval.cli import inputs, plan
 from stic_eval.cli.keys import evaluation_keys
+from stic_eval.contracts.benchmark import HubData, HubId
+from stic_eval.contracts.method import Data, SFTItem, Stage, items_key
 from stic_eval.corruptions import CORRUPTIONS
 from stic_eval.errors import UserError
-from stic_eval.evals.benchmark import HubData, HubId
 from stic_eval.selftrain.execute import stage_key
-from stic_eval.selftrain.method import Data, Stage
 from stic_eval.settings import RunConfig, ThinkingConfig
 from stic_eval.store import content_key, request_key
-from stic_eval.train.items import SFTItem, items_key
 from stic_eval.train.preferences import filtered, pair_requests
 from stic_eval.train.prompts import load_prompts
 from stic_eval.train.settings import PairSettings, share
 from stic_eval.types import ImageRef
+from tests.scripted import first
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "axes.md"
 ALL = ("stic", "stic_stage1", "sft", "positive_only")
@@ -49,11 +50,11 @@ def data_of(images: int, items: int) -> Data:
     pictures = refs(images)
     talk = (("user", "What?"), ("assistant", "That."))
     rows = tuple(SFTItem(str(i), image, talk) for i, image in enumerate(refs(items)))
-    return Data(pictures, rows, content_key([image.sha256 for image in pictures]), items_key(rows))
+    return Data(pictures, rows, content_key([image.sha256 for image in pictures]), items_key(rows), PROMPTS)
 
 
 DATA = data_of(40, 20)
-NOTHING = Data((), (), "images", "sft")
+NOTHING = Data((), (), "images", "sft", load_prompts())
 
 
 def stages_of(name: str, data: Data = DATA, **options: Any) -> list[Stage]:
@@ -405,7 +406,7 @@ def test_the_description_can_be_asked_for_in_another_role(tmp_path: Path) -> Non
 
     def asked(*overrides: str) -> str:
         flags = {"model": "a/b", "methods": ["baseline"], "prompts": prompts}
-        return inputs.describe_prompt(config.load(flags=flags, overrides=list(overrides)))
+        return first(config.load(flags=flags, overrides=list(overrides)))
 
     assert asked() == asked("dar.prompt_role=plain") == "Plainly."
     assert asked("dar.prompt_role=step_by_step") == "Look."
@@ -418,8 +419,9 @@ def test_another_role_is_another_evaluation_with_descriptions_alone(tmp_path: Pa
 
     def key(dar: bool, *overrides: str) -> str:
         built = config.load(flags={"methods": ["baseline"], "dar": True}, overrides=list(overrides))
-        (variant,) = [found for found in plan.variants(built, NOTHING) if found.dar is dar]
-        return evaluation_keys(built, benchmark, variant, "model", None, inputs.describe_prompt(built))[0]
+        variant = plan.variants(built, NOTHING)[dar]
+        assert variant.solver.suffix == ("dar" if dar else "")
+        return evaluation_keys(built, benchmark, variant, "model", None)[0]
 
     assert key(True) != key(True, "dar.prompt_role=misleading")
     assert key(False) == key(False, "dar.prompt_role=misleading")
@@ -496,7 +498,7 @@ def default_of(path: str) -> Any:
     owner: type[BaseModel] = (
         RunConfig if path.startswith(("dar.", "training.")) else registry.methods().get("stic").config
     )
-    value: Any = owner()
+    value: Any = SimpleNamespace(dar=SimpleNamespace(**RunConfig().dar)) if path[:4] == "dar." else owner()
     for part in path.split("."):
         value = getattr(value, part)
     return value
@@ -509,7 +511,7 @@ def test_the_document_has_every_axis_with_its_default() -> None:
         # YAML 1.1 takes 1e-07 for a text.
         assert (float(written) if isinstance(default, float) else written) == default, path
     known = set(layers.paths(registry.methods().get("stic").config))
-    known |= {path for path in layers.paths(RunConfig) if path.startswith(("dar.", "training."))}
+    known |= {path for path in config.paths() if path.startswith(("dar.", "training."))}
     known -= {"stage1", "stage2", "lora"}
     # How AdamW's rate moves and how long answers get is no axis of the method.
     minor = (

@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict
 from stic_eval import registry
 from stic_eval.cli.app import invoke
 from stic_eval.cli.session import Session
+from stic_eval.contracts.method import Data, Method, Plan, Stage
 from stic_eval.errors import UserError
-from stic_eval.selftrain.method import Data, Method, Plan, Stage
 
 
 class Options(BaseModel):

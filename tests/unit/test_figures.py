@@ -26,7 +26,7 @@ from stic_eval.report import canvas, figures
 from stic_eval.report.canvas import Look
 from stic_eval.report.runs import Entry, Scores, Trained
 from stic_eval.report.tables import AVERAGE, Column, Table
-from stic_eval.types import Summary
+from stic_eval.types import DESCRIBED, DIRECT, Summary
 
 COLUMNS = [Column("one", "One"), Column("two", "Two")]
 SVG = "{http://www.w3.org/2000/svg}"
@@ -50,7 +50,17 @@ def entry(
 ) -> Entry:
     found = {"one": summary(right), "two": summary(right + 5)}
     name = f"{method}{'+dar' * dar}@{seed}{json.dumps(dict(cell or {}))}"
-    return Entry(name, method, title or method, dar, seed, {}, found, dict(cell or {}), list(stages))
+    return Entry(
+        name,
+        method,
+        title or method,
+        DESCRIBED if dar else DIRECT,
+        seed,
+        {},
+        found,
+        dict(cell or {}),
+        list(stages),
+    )
 
 
 BASE = entry("baseline", 20, seed=None, title="Baseline")

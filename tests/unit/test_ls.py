@@ -16,7 +16,7 @@ from stic_eval.report import runs
 from stic_eval.report.runs import Entry, Scores
 from stic_eval.report.tables import Column
 from stic_eval.store import append_jsonl
-from stic_eval.types import Summary
+from stic_eval.types import DIRECT, Summary
 
 
 def test_a_run_folder_cannot_drive_the_terminal(
@@ -50,11 +50,11 @@ def scored(score: float) -> dict[str, Summary]:
 def grid() -> list[Entry]:
     """A baseline and two cells with two seeds each."""
     cells = [
-        Entry(f"stic+x={x}@seed{seed}", "stic", "STIC", False, seed, {}, scored(score), {"x": x})
+        Entry(f"stic+x={x}@seed{seed}", "stic", "STIC", DIRECT, seed, {}, scored(score), {"x": x})
         for x, score in ((1, 50.0), (2, 70.0))
         for seed in (0, 1)
     ]
-    return [Entry("baseline", "baseline", "Baseline", False, None, {}, scored(40.0)), *cells]
+    return [Entry("baseline", "baseline", "Baseline", DIRECT, None, {}, scored(40.0)), *cells]
 
 
 def test_runs_are_listed_wherever_they_lie_and_say_what_resumes_them(
@@ -63,9 +63,9 @@ def test_runs_are_listed_wherever_they_lie_and_say_what_resumes_them(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
     results = tmp_path / "results"
-    put_run(results / "mine", Entry("baseline", "baseline", "Baseline", False, None, {}, scored(40.0)))
+    put_run(results / "mine", Entry("baseline", "baseline", "Baseline", DIRECT, None, {}, scored(40.0)))
     put_run(results / "mine" / "ablations" / "grid", *grid(), axes={"x": [1, 2]})
-    under_way = put_run(results / "mine" / "ablations" / "begun", Entry("stic", "stic", "STIC", False, 0))
+    under_way = put_run(results / "mine" / "ablations" / "begun", Entry("stic", "stic", "STIC", DIRECT, 0))
     for folder in (under_way, results / "torn"):
         folder.mkdir(exist_ok=True)
         (folder / "ablation.json").touch()

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from stic_eval.cli import machine
 from stic_eval.config import RunConfig
+from stic_eval.models import machine
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_without_a_gpu_torch_is_not_imported(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     code = f"""
 import sys
-from stic_eval.cli import machine
+from stic_eval.models import machine
 from stic_eval.config import RunConfig
 machine._NODES = ()
 machine.platform.system = lambda: "Linux"

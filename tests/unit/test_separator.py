@@ -11,13 +11,13 @@ import pytest
 from stic_eval import config, registry
 from stic_eval.ablate.spec import Spec
 from stic_eval.cli import cells, gridbuild, inputs, plan
-from stic_eval.evals.solvers import describe_and_respond
+from stic_eval.contracts.method import SFTItem
 from stic_eval.models.fake import FakeVLM
 from stic_eval.selftrain.execute import stage_key
 from stic_eval.train import dpo, sft
-from stic_eval.train.items import SFTItem, infuse
+from stic_eval.train.items import infuse
 from stic_eval.types import Generation, Request, Sample
-from tests.scripted import Lab, Quiet, Scripted, data_of
+from tests.scripted import Lab, Quiet, Scripted, data_of, solved
 
 # (method, options): whatever infuses instructions.
 INFUSING: list[tuple[str, dict[str, Any]]] = [
@@ -69,8 +69,8 @@ def test_a_run_trains_on_the_very_text_that_it_asks(
     monkeypatch.setattr(dpo, "train_preferences", lambda model, pairs, out, **how: write_adapter(out))
     overrides = [f"dar.separator={separator!r}".replace("'", '"')]
     built = config.load(flags={"model": "a/b", "methods": [name]}, overrides=overrides)
-    assert built.dar.separator == separator
-    data = data_of(4, 4, separator=built.dar.separator)
+    assert built.dar["separator"] == separator
+    data = data_of(4, 4, separator=built.dar["separator"])
     method = registry.methods().get(name)
     settings = {**options, "stage2": {"items": 4, **options.get("stage2", {})}}
     adapter = method.plan(method.config.model_validate(settings), data).adapter
@@ -86,9 +86,9 @@ def test_a_run_trains_on_the_very_text_that_it_asks(
 
     samples = [Sample(item.id, (item.image,), dict(item.turns)["user"], "") for item in data.sft_items]
     list(
-        describe_and_respond(
-            samples, FakeVLM(respond), Generation(), describe_prompt="Describe.",
-            describe_generation=Generation(), separator=built.dar.separator,
+        solved(
+            samples, FakeVLM(respond), Generation(), "describe_and_respond", prompt="Describe.",
+            separator=built.dar["separator"],
         )
     )  # fmt: skip
     questions = {text for text in asked if text != "Describe."}
@@ -111,7 +111,7 @@ def test_cells_of_a_grid_that_share_data_have_each_their_own(monkeypatch: pytest
     grid = gridbuild.grid(given, axes, "grid", None)
     found = data_of(4, 4)
     monkeypatch.setattr(
-        inputs, "load", lambda c, *_: inputs.Inputs(replace(found, separator=c.dar.separator), ())
+        inputs, "load", lambda c, *_: inputs.Inputs(replace(found, separator=c.dar["separator"]), ())
     )
     _, sessions = cells.sessions(grid, Quiet())  # type: ignore[arg-type]
     assert [session.inputs.data.separator for session in sessions] == ["\n", "\n", "\n\n", "\n\n"]

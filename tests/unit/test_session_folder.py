@@ -12,7 +12,7 @@ import pytest
 
 from stic_eval import registry
 from stic_eval.cli.app import invoke
-from stic_eval.evals.benchmark import HubData
+from stic_eval.contracts.benchmark import HubData
 from stic_eval.store import content_key
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def test_on_a_cpu_auto_is_float32(world: World) -> None:
 def test_answers_of_another_device_are_not_taken(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     assert world.run_in("a", "--device", "cpu") == 0
     world.calls.clear()
-    monkeypatch.setattr("stic_eval.cli.machine.check_device", lambda device: None)
+    monkeypatch.setattr("stic_eval.models.machine.check_device", lambda device: None)
     assert world.run_in("a", "--device", "cuda") == 0
     assert world.calls == Counter([*world.everything, "pairs", "preference"])
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from datasets import Image as ImageFeature
 from PIL import Image
 from safetensors.torch import load_file
 
+from stic_eval.contracts.method import SFTItem, items_key
 from stic_eval.errors import UserError
 from stic_eval.images import scan_images
 from stic_eval.models import text
@@ -26,7 +26,7 @@ from stic_eval.models.text import control_tokens
 from stic_eval.train import loop
 from stic_eval.train.lora import LoraSettings
 from stic_eval.train.settings import Training
-from stic_eval.train.sft import SFTItem, infuse, items_key, items_of, read_items, sft_collator, train_sft
+from stic_eval.train.sft import infuse, items_of, read_items, sft_collator, train_sft
 from stic_eval.types import Generation, ImageRef, Message, Request
 
 LORA = LoraSettings(r=4, alpha=8, dropout=0.3)
@@ -206,19 +206,6 @@ def test_a_file_that_does_not_fit_is_named(name: str, text: str, said: str, tmp_
     assert name in str(caught.value)
     with pytest.raises(UserError, match="no such file"):
         read_items(str(tmp_path / "none.json"))
-
-
-@pytest.mark.parametrize("whole", [True, False])
-def test_a_table_of_other_content_is_read_again_however_old_it_looks(folder: Path, whole: bool) -> None:
-    """`datasets` knows what it has read before by path and time alone."""
-    path = folder / "set" / "items.parquet"
-    path.parent.mkdir()
-    for answer in ("one", "two"):
-        turns = [{"from": "human", "value": "<image>\n?"}, {"from": "gpt", "value": answer}]
-        Dataset.from_list([{"id": "1", "image": "images/0.png", "conversations": turns}]).to_parquet(path)
-        os.utime(path, ns=(10**18, 10**18))
-        ((item,), _) = read_items(str(path.parent if whole else path), folder)
-        assert item.turns[-1] == ("assistant", answer)
 
 
 @pytest.mark.parametrize("saved", ["folder", "parquet"])

@@ -17,7 +17,7 @@ from stic_eval.cli.app import invoke
 from stic_eval.report import runs
 from stic_eval.report.runs import Entry, Scores, Trained
 from stic_eval.report.tables import Column
-from stic_eval.types import Summary
+from stic_eval.types import DESCRIBED, DIRECT, Summary
 
 PAIRS, DPO = Trained("pairs", "a" * 64, 1, 1, 0), Trained("preference", "b" * 64, 1, 0, 1)
 DESCRIBE, SFT = Trained("descriptions", "c" * 64, 1, 1, 0), Trained("infused_sft", "d" * 64, 1, 0, 1)
@@ -47,7 +47,8 @@ def entry(
     parts = {"mmbench": {"ability/CP": right / 2, "ability/LR": 3.0, "category/x": 1.0, "vanilla": 9.0},
              "mmvet": {"capability/rec": 50.0, "capability/ocr": right * 1.0}}  # fmt: skip
     return Entry(
-        folder, method, title or {"baseline": "Baseline", "stic": "STIC"}.get(method, method), dar, seed,
+        folder, method, title or {"baseline": "Baseline", "stic": "STIC"}.get(method, method),
+        DESCRIBED if dar else DIRECT, seed,
         summaries={name: summary(right, n, parts.get(name), first) for name in names},
         settings=dict(settings or {}), stages=list(stages),
     )  # fmt: skip
