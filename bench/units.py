@@ -15,15 +15,15 @@ EVALS, MODELS, TRAIN, POCKET = (f"stic_eval/{name}" for name in ("evals", "model
 ASIDE = {
     "benchmarks/__init__.py", f"{EVALS}/__init__.py", f"{EVALS}/lmms/__init__.py",
     "stic_eval/digests.py", "stic_eval/errors.py", "stic_eval/plugins.py",
-    "stic_eval/printable.py", "stic_eval/registry.py", "stic_eval/store.py",
-    f"{MODELS}/api.py", f"{MODELS}/fake.py", f"{MODELS}/fingerprint.py",
+    "stic_eval/printable.py", "stic_eval/registry.py", "stic_eval/source.py", "stic_eval/store.py",
+    f"{MODELS}/fake.py", f"{MODELS}/fingerprint.py",
     f"{MODELS}/machine.py", f"{MODELS}/memory.py", f"{MODELS}/values.py", f"{MODELS}/wire.py",
     f"{TRAIN}/exchange.py", f"{TRAIN}/memory.py",
-    "stic_eval/contracts/method.py", "stic_eval/contracts/engine.py", "stic_eval/contracts/solver.py",
+    *(f"stic_eval/contracts/{name}.py" for name in ("curves", "engine", "method", "solver")),
     # Where contracts were.
     f"{EVALS}/benchmark.py", "stic_eval/selftrain/method.py",
-    # `data check`, `data prepare` and `score`, whose results are not kept; the versions themselves.
-    f"{EVALS}/check.py", f"{EVALS}/prepare.py", f"{EVALS}/predictions.py", f"{EVALS}/versions.py",
+    # `data check`, `data prepare` and `score`, whose results are not kept; what keys are made of.
+    *(f"{EVALS}/{name}.py" for name in ("beside", "check", "prepare", "predictions", "versions")),
 }  # fmt: skip
 
 
@@ -32,7 +32,8 @@ class Unit:
     """What one version stands for.
 
     Attributes:
-        files: Patterns of files; `file:NAME,NAME` stands for these definitions, or entries, of it alone.
+        files: Patterns of files; `file:NAME,NAME` stands for these definitions with what of the file they
+            use, or these entries, alone.
         version: The version: a number, or several.
         where: What to raise.
         imported: Its files' imports belong to it, unless a unit of `EVERYWHERE` has them.
@@ -103,12 +104,13 @@ def _all(folder: str, *names: str) -> tuple[str, ...]:
 
 BENCHMARKS = ("chartqa", "llava_bench", "mathvista", "mmbench", "mmvet", "scienceqa", "textvqa")
 SOLVERS = ("direct", "describe_and_respond", "self_consistency")
+MAKING = _all("stic_eval", "selftrain/making", "models/clip", "train/preferences")  # pairs, of any method
 EVERYWHERE = ("runner", "rows")  # in the key of every evaluation, and no benchmark's own
 UNITS = {
     "runner": Unit(
         (*_all(EVALS, "runner", "clusters", "constant", "scoring/aggregate", "scoring/__init__"),
          *_all("stic_eval", "variants", "types", "tags", "contracts/benchmark"), f"{MODELS}/thinking.py",
-         "stic_eval/settings.py:ThinkingConfig", "stic_eval/cli/asking.py:evaluate,_rechecked,_answering"),
+         "stic_eval/settings.py:ThinkingConfig", "stic_eval/cli/asking.py:evaluate"),
         partial(_evaluation, "RUNNER"), "RUNNER in stic_eval/evals/versions.py",
     ),
     "rows": Unit(
@@ -140,14 +142,15 @@ UNITS = {
         _requests, "REQUEST_VERSION in stic_eval/store.py",
     ),
     "stages": Unit(
-        (*_all("stic_eval", "selftrain/stages", "selftrain/making", "corruptions", "models/clip"),
-         f"{MODELS}/tile.py", *_all(TRAIN, "dpo", "sft", "loop", "losses", "lora", "items", "lengths"),
-         *_all(TRAIN, "learning", "sharing", "preferences", "prompts", "settings")),
+        (*_all("stic_eval", "selftrain/stages", "corruptions", "models/tile"), *MAKING,
+         *_all("stic_eval/contracts", "corruption", "loss"), "stic_eval/selftrain/execute.py:run_stage",
+         *_all(TRAIN, "dpo", "sft", "loop", "losses", "lora", "items", "lengths"),
+         *_all(TRAIN, "learning", "sharing", "prompts", "settings")),
         partial(_stages, "sft", "positive_only", "stic"),
         "the version of a stage in stic_eval/selftrain/stages.py",
     ),
     **{
-        name: Unit((f"methods/{name}.py",), partial(_pairs, name), f"version in methods/{name}.py")
+        name: Unit((f"methods/{name}.py", *MAKING), partial(_pairs, name), f"version in methods/{name}.py")
         for name in ("csr", "rlaif_v_lite", "seva", "sima")
     },
 }  # fmt: skip

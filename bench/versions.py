@@ -41,7 +41,7 @@ def tree(text: str, names: Sequence[str] = ()) -> Any:
 
     Args:
         text: The code.
-        names: Of the definitions at its top that count; none: all of it does.
+        names: Of the definitions at its top that count, with those that they use; none: all of it does.
 
     Raises:
         LookupError: It has no such definition.
@@ -49,15 +49,24 @@ def tree(text: str, names: Sequence[str] = ()) -> Any:
     module = ast.parse(text)
     if names:
         known = {name: node for node in module.body for name in _defined(node)}
-        return [_plain(known[name]) for name in names]
+        found: dict[str, ast.stmt] = {}
+        todo = list(names)
+        while todo:
+            name = todo.pop()
+            found[name] = known[name]
+            used = {node.id for node in ast.walk(known[name]) if isinstance(node, ast.Name)}
+            todo += used & known.keys() - found.keys()
+        return [_plain(found[name]) for name in sorted(found)]
     return _plain(module)
 
 
 def _defined(node: ast.stmt) -> list[str]:
     if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
         return [node.name]
-    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-    return [target.id for target in targets if isinstance(target, ast.Name)]
+    if not isinstance(node, (ast.Assign, ast.AnnAssign)):
+        return []
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    return [part.id for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)]
 
 
 def _plain(node: Any) -> Any:

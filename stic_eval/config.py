@@ -113,7 +113,11 @@ def load(
     for name in {*(config.solvers or ()), *config.solver_options}:
         solver = registry.solvers().get(name)
         options_of(config, solver)
-    files = registry.files(config.methods, config.benchmarks, config.solvers or (), config.engine)
+    leaves = [leaf for own in complete.values() for leaf in layers.leaves(own)]
+    named_there = [text for path, value in leaves for text in (path.rpartition(".")[2], str(value))]
+    files = registry.files(
+        config.methods, config.benchmarks, config.solvers or (), config.engine, named_there
+    )
     done = {"method_options": complete, "benchmark_options": chosen, "plugins": tuple(map(str, files))}
     return config.model_copy(update=done)
 

@@ -16,7 +16,7 @@ _Identity = tuple[str, tuple[int, ...]]
 _known: dict[_Identity, str] = {}
 # From so many bytes on digests are remembered beyond the process; a 7B model takes half a minute.
 _LARGE = 32 << 20
-# A file that changed a moment ago may change again without its times showing it.
+# A file that changed a moment before it is read may change meanwhile without its times showing it.
 _SETTLED_NS = 2_000_000_000
 
 
@@ -48,6 +48,7 @@ def remembered(paths: Sequence[Path], memory: Path) -> list[str]:
     Raises:
         OSError: A file cannot be read.
     """
+    before = time.time_ns() - _SETTLED_NS
     found = [(path, _identity(path)) for path in paths]
     fresh = {identity: path for path, identity in found if identity not in _known}
     if sum(size for _, (size, *_) in fresh) >= _LARGE:
@@ -59,7 +60,6 @@ def remembered(paths: Sequence[Path], memory: Path) -> list[str]:
         unread = {identity: path for identity, path in fresh.items() if identity not in _known}
         with ThreadPoolExecutor(max_workers=4) as pool:
             list(pool.map(digest, unread.values()))
-        before = time.time_ns() - _SETTLED_NS
         kept = [
             (*_row(*identity), _known[identity])
             for identity, path in unread.items()

@@ -1,4 +1,4 @@
-"""Plug-in files: Python files with a `method`, a `benchmark`, a `solver`, an `engine`, or several of these.
+"""Plug-in files: Python files with a `method`, or another of `CONTRACTS`, or several of these.
 
 A file is named (`--method ./mine.py`), or lies in a folder of `$STIC_EVAL_PLUGINS`. Whatever is wrong with
 one is said in one line that names path and line, and is nobody else's problem.
@@ -22,22 +22,25 @@ from typing import Any
 from pydantic import BaseModel
 
 from stic_eval.contracts.benchmark import Benchmark
+from stic_eval.contracts.corruption import Corruption
 from stic_eval.contracts.engine import Engine
+from stic_eval.contracts.loss import Loss
 from stic_eval.contracts.method import Method
 from stic_eval.contracts.solver import Solver
 from stic_eval.errors import UserError
 
 FOLDERS = "STIC_EVAL_PLUGINS"  # the environment variable
 CONTRACTS: Mapping[str, type] = {
-    "method": Method, "benchmark": Benchmark, "solver": Solver, "engine": Engine,
+    "method": Method, "benchmark": Benchmark, "solver": Solver, "engine": Engine, "corruption": Corruption,
+    "loss": Loss,
 }  # fmt: skip
 _CALLED = {
     "method": ("plan",), "benchmark": ("to_sample", "score", "aggregate"), "solver": ("solve", "requests"),
-    "engine": (),
+    "corruption": ("spoil",), "loss": ("compute",),
 }  # fmt: skip
 _TEXTS = {
     "method": ("title", "paper"), "benchmark": ("title", "protocol"), "solver": ("title", "suffix"),
-    "engine": ("name",),
+    "engine": ("name",), "loss": ("title",),
 }  # fmt: skip
 _NAME = re.compile(r"[A-Za-z][\w-]*")
 _SUFFIX = re.compile(r"\w*")
@@ -50,7 +53,7 @@ class PluginFile:
 
     Attributes:
         path: Where it lies; absolute.
-        objects: What it gives, by kind: `method`, `benchmark`, `solver`, `engine`. Empty if it is broken.
+        objects: What it gives, by kind (of `CONTRACTS`). Empty if it is broken.
         error: What is wrong with it, path and line included; empty if nothing is.
     """
 
@@ -181,7 +184,7 @@ def fault(kind: str, thing: Any, name: str | None = None) -> str:
     """What keeps an object from being used as a plug-in of a kind; empty if nothing does.
 
     Args:
-        kind: `method`, `benchmark`, `solver` or `engine`.
+        kind: One of `CONTRACTS`.
         thing: The object.
         name: What it has to be called; None: anything that can be typed.
     """
@@ -196,23 +199,25 @@ def fault(kind: str, thing: Any, name: str | None = None) -> str:
         return f"{article} is called {thing.name!r}; a name has letters, digits, _ and -, a letter first"
     if why := reserved(kind, thing.name):
         return f'{article} is called "{thing.name}", {why}'
-    for attribute in _TEXTS[kind]:
+    for attribute in _TEXTS.get(kind, ()):
         if not isinstance(getattr(thing, attribute), str):
             return f"{article}: {attribute} is {getattr(thing, attribute)!r}; it has to be a text"
-    for attribute in _CALLED[kind]:
+    for attribute in _CALLED.get(kind, ()):
         if not callable(getattr(thing, attribute)):
             return f"{article}: {attribute} is {getattr(thing, attribute)!r}; it has to be a function"
     faults = {"method": _fault_of_method, "benchmark": _fault_of_benchmark, "solver": _fault_of_solver,
-              "engine": _fault_of_engine}  # fmt: skip
-    return faults[kind](thing)
+              "engine": _fault_of_engine, "loss": _fault_of_loss}  # fmt: skip
+    return faults[kind](thing) if kind in faults else ""
 
 
 def reserved(kind: str, name: str) -> str:
-    """Why nobody may call a thing of a kind so, as a relative clause; empty if anybody may."""
+    """Why nobody may call something of a kind so, as a relative clause; empty if anybody may."""
     if name == "all":
         return "which stands for everything"
     if kind == "method" and _ADAPTER.fullmatch(name):
         return "which is what `--adapter` calls its rows"
+    if kind == "corruption" and name in ("misleading", "both"):
+        return "which stands for something else among pairs and axes"
     return ""
 
 
@@ -266,6 +271,14 @@ def _fault_of_benchmark(benchmark: Any) -> str:
     if name != benchmark.name:
         return f'`benchmark`: vary makes one called "{name}"; keep the name, or set options=None, vary=None'
     return ""
+
+
+def _fault_of_loss(loss: Any) -> str:
+    try:
+        right = all(above < value < below for value, above, below in loss.constants.values())
+    except (AttributeError, TypeError, ValueError):
+        right = False
+    return "" if right else "`loss`: constants has to map a name to (default, what it is above, and below)"
 
 
 def _line_of(content: bytes, name: str) -> int:

@@ -1,4 +1,4 @@
-"""The registries, benchmarks, methods, solvers and engines: entry points and plug-in files, loaded on demand.
+"""What is there by name, each kind a registry: entry points and plug-in files, loaded on demand.
 
 Built-ins have no privilege: they are entry points of this package, as a user's own file is one
 of theirs. A plug-in that cannot be imported is named when it is asked for and never takes the
@@ -19,7 +19,9 @@ from typing import Any, Generic, TypeVar
 
 from stic_eval import plugins
 from stic_eval.contracts.benchmark import Benchmark
+from stic_eval.contracts.corruption import Corruption
 from stic_eval.contracts.engine import Engine
+from stic_eval.contracts.loss import Loss
 from stic_eval.contracts.method import Method
 from stic_eval.contracts.solver import Solver
 from stic_eval.errors import UserError
@@ -38,7 +40,7 @@ class Registry(Generic[T]):
     """Names to objects, by entry point or plug-in file.
 
     Args:
-        kind: What it holds, for messages: `benchmark`, `method` or `solver`.
+        kind: What it holds, for messages: `benchmark`, `loss`.
         flag: The flag that names one, for messages.
         points: The entry points of the group.
         families: Entry points of functions that make an object from what stands behind `<family>:`.
@@ -198,7 +200,8 @@ class Registry(Generic[T]):
         advice = "rename one"
         if files:
             advice = f'give the one in {files[-1].path.name} another name, e.g. name="my_{name}"'
-        return f'two {self.kind}s are called "{name}": {wheres[0]} and {wheres[-1]}; {advice}'
+        plural = f"{self.kind}es" if self.kind.endswith("s") else f"{self.kind}s"
+        return f'two {plural} are called "{name}": {wheres[0]} and {wheres[-1]}; {advice}'
 
 
 def _is_own(point: EntryPoint) -> bool:
@@ -266,6 +269,18 @@ def _solvers() -> Registry[Solver]:
     return Registry("solver", "--solver", _points("stic_eval.solvers"), files=plugins.known)
 
 
+@cache
+def corruptions() -> Registry[Corruption]:
+    """The corruptions that are there: installed ones, and those of plug-in files."""
+    return Registry("corruption", "corruptions", _points("stic_eval.corruptions"), files=plugins.known)
+
+
+@cache
+def losses() -> Registry[Loss]:
+    """The preference losses that are there: installed ones, and those of plug-in files."""
+    return Registry("loss", "loss", _points("stic_eval.losses"), files=plugins.known)
+
+
 def benchmarks() -> Registry[Benchmark]:
     """The benchmarks that are there: installed ones, and those of plug-in files."""
     return _benchmarks()
@@ -318,11 +333,16 @@ def named(kind: str, name: str) -> str:
 
 
 def files(
-    methods: Iterable[str], benchmarks: Iterable[str], solvers: Iterable[str], engine: str
+    methods: Iterable[str],
+    benchmarks: Iterable[str],
+    solvers: Iterable[str],
+    engine: str,
+    options: Iterable[str] = (),
 ) -> list[Path]:
-    """Plug-in files that methods, benchmarks, solvers and the engine come from, each once."""
+    """Plug-in files of methods, benchmarks, solvers, the engine and what options name, each once."""
     found = [*map(_methods().file, methods), *map(_benchmarks().file, benchmarks)]
     found += [*map(_solvers().file, solvers), _engines().file(engine)]
+    found += [known.file(name) for name in options for known in (losses(), corruptions())]
     return list(dict.fromkeys(path for path in found if path is not None))
 
 
@@ -352,4 +372,7 @@ def told(error: BaseException) -> str:
 
 
 def _roots_of_plugins() -> list[Path]:
-    return [*_methods().roots(), *_benchmarks().roots(), *_solvers().roots(), *_engines().roots()]
+    known: tuple[Registry[Any], ...] = (
+        _methods(), _benchmarks(), _solvers(), _engines(), losses(), corruptions(),
+    )  # fmt: skip
+    return [root for registry in known for root in registry.roots()]

@@ -219,6 +219,15 @@ def _adapter_content(folder: Path) -> list[str]:
         return [str(folder)]
 
 
+# Of methods' options what came later: left out of a run's key where it is not used.
+_LATER: dict[str, Any] = {"loss": "sigmoid", "loss_constants": {}}
+
+
+def _without_later(options: dict[str, Any]) -> dict[str, Any]:
+    used = {name: value for name, value in options.items() if name not in _LATER or _LATER[name] != value}
+    return {name: _without_later(value) if isinstance(value, dict) else value for name, value in used.items()}
+
+
 class RunConfig(BaseModel):
     """One run.
 
@@ -436,6 +445,7 @@ class RunConfig(BaseModel):
         aside |= set() if self.thinking.changed else {"thinking"}
         content = self.model_dump(mode="json", exclude=aside)
         content |= {"judge": self.judge.grading, "dar": self.dar}
+        content["method_options"] = _without_later(content["method_options"])
         if others := {name: own for name, own in self.solver_options.items() if own and name != DESCRIBE}:
             content["solver_options"] = others
         if self.adapters:

@@ -18,7 +18,6 @@ import yaml
 
 from stic_eval import layers, registry
 from stic_eval.config import of_the_run, paths, require
-from stic_eval.corruptions import CORRUPTIONS
 from stic_eval.errors import UserError
 from stic_eval.report.tables import setting as text
 
@@ -183,8 +182,8 @@ def _value(name: str, value: Any, methods: Sequence[str], where: str) -> Value:
         return Value("on" if on else "off", dar=on)
     if name == "corruption":
         weights = {"low_res": 0.5, "jitter": 0.5} if value == "both" else {value: 1.0}
-        if value != "both" and value not in CORRUPTIONS:
-            known = ["both", *CORRUPTIONS]
+        known = ["both", *registry.corruptions().names()]
+        if value not in known:
             raise UserError(
                 f"{where}: {value} is no corruption{registry.suggest(str(value), known)} "
                 f"(there are {', '.join(known)})"

@@ -115,7 +115,7 @@ def _data(run: Finished, picked: Made) -> list[str]:
         folder = run.stages / f"{stage.name}-{stage.key[:16]}"
         if StageStore(run.stages).damaged(stage.name, stage.key):
             continue  # what lies there now is not what was learnt from
-        if stage.name == "pairs" and (folder / "pairs.parquet").is_file():
+        if stage.kind == "pairs" and (folder / "pairs.parquet").is_file():
             table = pq.read_table(folder / "pairs.parquet", columns=["image_sha256"])
             hashes = sorted(set(table.column("image_sha256").to_pylist()))
             # By what this stage was made of: after imported pairs, further rounds are the model's own.
@@ -126,9 +126,9 @@ def _data(run: Finished, picked: Made) -> list[str]:
             lines.append(
                 f"{table.num_rows:,} preference pairs, {made}, of {images} ({content_key(hashes)[:16]})"
             )
-        elif stage.name == "descriptions" and (folder / "descriptions.jsonl").is_file():
+        elif stage.kind == "descriptions" and (folder / "descriptions.jsonl").is_file():
             described = len(list(read_jsonl(folder / "descriptions.jsonl")))
-        elif stage.name in ("sft", "infused_sft"):
+        elif stage.kind == "item_training":
             items = as_object(folder / "manifest.json").get("params", {}).get("items")
             count = f"{described:,} " if described else f"at most {items:,} " if items else ""
             source = f" of {Path(config.sft_data).name}" if config.sft_data else ""

@@ -54,7 +54,8 @@ class Planned:
         session: The cell's.
         variant: What is evaluated; its folder is unique within the grid.
         entry: Its line in scores.json.
-        missing: Benchmarks that have no result yet.
+        missing: Benchmarks that have no result yet -> the key that it gets: of the rows as they are now,
+            so that one of rows that change meanwhile is never taken for one of the new rows.
         same: The evaluation that gives the same answers, and is the one that is done.
     """
 
@@ -62,7 +63,7 @@ class Planned:
     session: Session
     variant: plan.Variant
     entry: runs.Entry
-    missing: tuple[str, ...]
+    missing: Mapping[str, str]
     same: Planned | None = None
 
     @property
@@ -122,7 +123,7 @@ def evaluations(grid: Grid, base: Session, cells: Sequence[Session]) -> list[Pla
             old, summary = known.get((folder, name), ("", None))
             if summary is not None and old in of[name] and not session.asks_again(name, summary):
                 entry.keys[name], entry.summaries[name] = key, summary
-        missing = tuple(name for name in keys if name not in entry.keys)
+        missing = {name: key for name, key in keys.items() if name not in entry.keys}
         planned = Planned(index, session, variant, entry, missing, same)
         by_keys.setdefault(tuple(keys.values()), planned)
         found.append(planned)
@@ -237,10 +238,8 @@ def work(number: int, common: tuple[Grid, int, Path]) -> Callable[[Any, pool.Sen
             item.session.train_stage(item.variant, what)
             return
         by_name = {benchmark.name: benchmark for benchmark in item.session.benchmarks}
-        for name in what:
-            summary = item.session.evaluate(by_name[name], item.variant)
-            key = item.session.evaluation_keys(by_name[name], item.variant)[0]
-            send("result", (name, key, summary))
+        for name, key in what.items():
+            send("result", (name, key, item.session.evaluate(by_name[name], item.variant)))
         send("result", ("stages", "", item.session.trained(item.variant)))
 
     return handle

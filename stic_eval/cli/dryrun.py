@@ -57,6 +57,9 @@ def print_plan(config: RunConfig, *, evaluate: bool = True, fresh: bool = False)
     _print_estimate(console, current, *total)
     if config.training.images != "as_generated" and any(line.steps for line in lines):
         console.print(f"trains on images as: {config.training.images} (training.images)")
+    losses = {one.loss for variant in current.variants for one, _ in current.keyed(variant) if one.loss}
+    if losses:
+        console.print(f"preference loss: {', '.join(sorted(losses))}", markup=False, soft_wrap=True)
     if current.profile is not None:
         console.print(f"asked as: {printable(current.profile.title)}", markup=False, soft_wrap=True)
     for told in _rows_from(current) if evaluate else ():

@@ -95,6 +95,7 @@ def axes(given: Given) -> tuple[list[Axis], list[str]]:
         UserError: An axis or a value is none, or one at a time has no default to depart from.
     """
     methods = given.methods
+    settings(given, methods[0])  # registers the plug-ins that it names, which values may be of
     if given.vary:
         found = [grids.parse_axis(item, methods) for item in given.vary]
         names = [axis.name for axis in found]

@@ -9,10 +9,10 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stic_eval.digests import digest, remembered
+from stic_eval.digests import digest
 from stic_eval.errors import UserError
 from stic_eval.source import foreign
-from stic_eval.store import cache_dir, content_key
+from stic_eval.store import content_key, file_digests
 
 if TYPE_CHECKING:
     from stic_eval.cli.plan import Variant
@@ -88,19 +88,29 @@ def evaluation_keys(
     return key, content_key({**content, "rows": rows, "code": code})
 
 
-def _module(function: Any) -> str:
-    """The module of this program that a function is from; empty for somebody else's."""
+def _bare(function: Any) -> Any:
     while isinstance(function, partial):  # under options
         function = function.func
-    first, _, rest = str(getattr(function, "__module__", "")).partition(".")
+    return function
+
+
+def _module(thing: Any) -> str:
+    """The module of this program that a function is from, or that it is; empty for somebody else's."""
+    thing = _bare(thing)
+    name = getattr(thing, "__module__", None) or getattr(thing, "__name__", "")
+    first, _, rest = str(name).partition(".")
     return rest if first == "stic_eval" else ""
 
 
 def _built_on(benchmark: Benchmark, functions: list[Any]) -> dict[str, Any]:
-    """Versions of the built-in benchmarks that another one has functions of."""
+    """Versions of the built-in benchmarks that another one has functions of, or imports."""
     from stic_eval import registry
+    from stic_eval.contracts.benchmark import Benchmark
 
-    names = {_module(function).removeprefix("benchmarks.") for function in functions}
+    near = list(functions)
+    near += [value for f in functions for value in getattr(_bare(f), "__globals__", {}).values()]
+    near += [value.to_sample for value in near if isinstance(value, Benchmark)]
+    names = {_module(value).removeprefix("benchmarks.") for value in near}
     others = sorted(names & set(registry.benchmarks().own()) - {benchmark.name})
     return {"built on": [[n, registry.benchmarks().get(n).version] for n in others]} if others else {}
 
@@ -117,29 +127,44 @@ def _rows(where: str, benchmark: Benchmark) -> Any:
         from stic_eval.pocket.rows import VERSION
 
         return [where, VERSION]
-    root, files = _local(where, benchmark)
+    root = _local(where, benchmark)
     try:
-        if files == [root]:
+        if root.is_dir():
+            files = _files_below(root)
+        else:
             root, files = root.parent, [root, *_images_beside(root, digest(root))]
-        found = remembered(files, cache_dir() / "digests.sqlite")
-    except OSError as error:
-        raise UserError(f"rows of {benchmark.name}: {error.filename}: {error.strerror}") from error
-    names = [Path(os.path.relpath(file, root)).as_posix() for file in files]
+        found = file_digests(files)
+    except (OSError, ValueError) as error:  # pyarrow has both, without a name
+        file, why = getattr(error, "filename", None) or where, getattr(error, "strerror", None) or str(error)
+        raise UserError(f"rows of {benchmark.name}: {file}: {why.partition(chr(10))[0]}") from error
+    names = [Path(os.path.relpath(path, root)).as_posix() for path in files]
     return ["local", list(zip(names, found, strict=True))]
 
 
-def _local(where: str, benchmark: Benchmark) -> tuple[Path, list[Path]]:
-    """A local data set, and its files."""
+def _local(where: str, benchmark: Benchmark) -> Path:
     from stic_eval.evals.sources import local_path
 
-    path = local_path(benchmark, where) or Path(where)
-    return path, [file for file in sorted(path.rglob("*")) if file.is_file()] if path.is_dir() else [path]
+    return local_path(benchmark, where) or Path(where)
+
+
+def _files_below(folder: Path) -> list[Path]:
+    """All files of a folder, those behind links to folders too; each folder once, for links may go round."""
+    found: list[Path] = []
+    seen: set[str] = set()
+    for at, folders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(at)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        found += [Path(at, name) for name in names]
+    return sorted(file for file in found if file.is_file())
 
 
 @cache
 def _images_beside(path: Path, content: str) -> list[Path]:
     """The images that a file of rows names, as far as they are there: they are part of the rows."""
-    from stic_eval.evals.formats import images_beside
+    from stic_eval.evals.beside import images_beside
 
     return images_beside(path)
 
@@ -154,5 +179,6 @@ def _former_rows(where: str, benchmark: Benchmark) -> Any:
         from stic_eval.pocket.rows import VERSION
 
         return [where, _FORMER_POCKET_ROWS] if VERSION == (1, 1) else None
-    _, files = _local(where, benchmark)
+    path = _local(where, benchmark)
+    files = [file for file in sorted(path.rglob("*")) if file.is_file()] if path.is_dir() else [path]
     return ["local", [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files]]

@@ -170,7 +170,7 @@ def _planned(config: RunConfig) -> list[runs.Entry]:
                 has_adapter=variant.has_adapter,
             )  # fmt: skip
             entry.stages[:] = [
-                runs.Trained(stage.name, key, 0.0, stage.generations, stage.steps)
+                runs.Trained(stage.name, key, 0.0, stage.generations, stage.steps, kind=stage.kind)
                 for stage, key in session.keyed(variant)
             ]
             found.append(entry)

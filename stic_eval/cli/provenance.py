@@ -32,9 +32,14 @@ def trained(keyed: Sequence[tuple[Stage, str]], store: StageStore) -> list[Train
 
     there = [store.done(stage.name, key) is not None for stage, key in keyed]
     found = []
-    for one in spent(keyed, store):
+    for (stage, _), one in zip(keyed, spent(keyed, store), strict=True):
         folder = store.folder(one.name, one.key)
-        found.append(Trained(**asdict(one), cut=_cut(folder / "cuts.json"), images=_shown(folder)))
+        found.append(
+            Trained(
+                **asdict(one), cut=_cut(folder / "cuts.json"), images=_shown(folder), kind=stage.kind,
+                curves=stage.curves, loss=stage.loss,
+            )
+        )  # fmt: skip
     return [one for one, done in zip(found, there, strict=True) if done or there[-1]]
 
 

@@ -54,7 +54,7 @@ def show(
         for at, (kind, thing) in enumerate(objects.items()):
             print("\n" * bool(at), end="")
             ways: Any = {"benchmark": _benchmark, "method": _method, "solver": _solver}
-            ways[kind](thing)
+            ways.get(kind, _named)(thing)
     elif name in registry.benchmarks().names() or registry.of_family(name):
         _benchmark(registry.benchmarks().get(name))
     elif name in registry.methods().names():
@@ -119,6 +119,10 @@ def _solver(shown: Solver) -> None:
     _origin(registry.solvers().file(shown.name))
     _print(shown, ("title", "suffix"))
     print(_yaml({"options": shown.options().model_dump(mode="json")}), end="")
+
+
+def _named(shown: Any) -> None:
+    print(printable(f"name: {shown.name}"))
 
 
 def _origin(file: Path | None) -> None:

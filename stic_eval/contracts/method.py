@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from stic_eval.contracts.curves import Curves
 from stic_eval.contracts.engine import VLM
 from stic_eval.store import content_key
 from stic_eval.types import ImageRef, Likelihood, Request
@@ -180,6 +181,10 @@ class Stage:
             file's content enters the key: whoever works on a method need not think of its version.
         trains: Whether it trains on images, so that how these are shown (`Data.training_images`) enters
             the key.
+        kind: What it is to a reader of reports: `pairs` (leaves pairs.parquet), `descriptions` (leaves
+            descriptions.jsonl), `pair_training`, `item_training` (on instruction data), or one's own.
+        curves: What is drawn of its `log.jsonl`; None: the loss, if it leaves one.
+        loss: What it minimises, for people, where that is not the default.
     """
 
     name: str
@@ -193,6 +198,9 @@ class Stage:
     rows: int = 0
     code: tuple[Callable[..., Any], ...] = ()
     trains: bool = False
+    kind: str = ""
+    curves: Curves | None = None
+    loss: str = ""
 
     def takes(self, kind: Literal["images", "sft"]) -> int | None:
         """How many images or items the stage takes, from the front; None: all."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from stic_eval.contracts.benchmark import HubData
 from stic_eval.errors import UserError
 from stic_eval.evals.cells import (
-    LONGEST_PATH,
     PLACEHOLDER,
     Cells,
     base64_ref,
@@ -327,7 +325,7 @@ def tsv_rows(where: str, files: Sequence[Path], remote: bool = False) -> Tsv:
     """
     rows: list[dict[str, Any]] = []
     for path in files:
-        rows += _tsv_file(path)
+        rows += tsv_file(path)
     holders: dict[str, int] = {}
     for number, row in enumerate(rows):
         if len(row.get("image") or "") > _SHARED_IMAGE:
@@ -335,7 +333,12 @@ def tsv_rows(where: str, files: Sequence[Path], remote: bool = False) -> Tsv:
     return Tsv(where, rows, Cells(files[0].parent, remote), holders)
 
 
-def _tsv_file(path: Path) -> list[dict[str, Any]]:
+def tsv_file(path: Path) -> list[dict[str, Any]]:
+    """The rows of a VLMEvalKit TSV as they are, all text; one with too many or too few cells is `Broken`.
+
+    Raises:
+        UserError: The file is no TSV, or has no column `index`.
+    """
     with path.open(newline="", encoding="utf-8-sig") as file:
         old = csv.field_size_limit(1 << 30)  # a cell holds a whole image
         try:
@@ -349,24 +352,6 @@ def _tsv_file(path: Path) -> list[dict[str, Any]]:
         raise UserError(f'{path}: column "index" is missing')
     columns = len(reader.fieldnames or ())
     return [_whole_row(row, columns) for row in rows]
-
-
-def images_beside(path: Path) -> list[Path]:
-    """The images that a JSON, JSONL or TSV file names by paths from its folder on, as far as they are there.
-
-    Raises:
-        UserError: The file cannot be read.
-    """
-    rows: list[dict[str, Any]] = []
-    if path.suffix in (".json", ".jsonl"):
-        rows = json_file(path)
-    elif path.suffix == ".tsv" and b"image_path" in path.open("rb").readline():
-        rows = [{"image": row.get("image_path")} for row in _tsv_file(path)]
-    cells = [cell for row in rows for name, cell in row.items() if is_image_column(name)]
-    several = [listed(cell) if isinstance(cell, str) else cell for cell in cells]
-    texts = [text for texts in several if isinstance(texts, list) for text in texts]
-    names = sorted({text for text in texts if isinstance(text, str) and len(text) <= LONGEST_PATH})
-    return [path.parent / name for name in names if os.path.isfile(path.parent / name)]
 
 
 def _whole_row(row: dict[Any, Any], columns: int) -> dict[str, Any]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
-from stic_eval.digests import digest, remembered
+from stic_eval.digests import digest
 from stic_eval.errors import UserError
 from stic_eval.models.values import check_adapter_values
-from stic_eval.store import cache_dir, content_key
+from stic_eval.store import content_key, file_digests
 
 # What decides a local model's answers: what lies beside its weights, and these with their configuration.
 BESIDE = (
@@ -44,7 +44,7 @@ def model_fingerprint(model: str, revision: str | None) -> str:
     found = sorted({path for pattern in _PATTERNS for path in folder.glob(pattern) if path.is_file()})
     if not (folder / "config.json").is_file() or not any(p.suffix == ".safetensors" for p in found):
         raise UserError(f"--model {model}: {folder} holds no config.json with weights in safetensors")
-    digests = remembered(found, cache_dir() / "digests.sqlite")
+    digests = file_digests(found)
     return content_key(
         [[path.relative_to(folder).as_posix(), digest] for path, digest in zip(found, digests, strict=True)]
     )

@@ -19,9 +19,6 @@ from stic_eval.types import DIRECT
 
 Layout = Literal["auto", "paper", "components", "ablation"]
 YES, NO = "yes", NONE
-# Names of the stages that a component consists of; see `stic_eval.selftrain.stages`.
-STAGE_1 = frozenset({"preference", "positive_sft"})
-STAGE_2 = frozenset({"sft", "infused_sft"})
 # Axes that the components' columns show already.
 _COMPONENT_AXES = ("stage1.use", "stage2.use", "dar", "method")
 
@@ -131,7 +128,7 @@ def _components(placed: Sequence[Placed], with_method: bool) -> tuple[tuple[str,
                 "run it again (what is computed is only read)"
             )
         described = bool(item.variant.solver.suffix)
-        texts.append((says(bool(stages & STAGE_1)), says(bool(stages & STAGE_2)), says(described)))
+        texts.append((says("pair_training" in stages), says("item_training" in stages), says(described)))
     heads: tuple[str, ...] = ("Stage 1", "Stage 2", "DaR")
     keys = [(item.variant.model, text) for item, text in zip(placed, texts, strict=True)]
     if with_method or len(set(keys)) < len(keys):

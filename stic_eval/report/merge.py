@@ -121,7 +121,7 @@ def _placed(scores: Scores, run: str) -> list[Placed]:
             continue
         folders = tuple(dict.fromkeys(re.sub(r"@seed\d+$", "", entry.folder) for entry in group))
         known = [entry.stages for entry in group if entry.stages or entry.seed is None]
-        stages = frozenset(stage.name for stage in known[0]) if known else None
+        stages = frozenset(stage.kind for stage in known[0]) if known else None
         found.append(Placed(variant, (run,), folders, stages, _is_default(variant, scores)))
     return found
 

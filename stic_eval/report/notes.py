@@ -72,13 +72,18 @@ def unfinished(done: Mapping[str, int], total: int) -> list[str]:
 
 
 def training(entries: Sequence[Entry]) -> list[str]:
-    """How images were shown in training, where that departs, and what of the text was cut.
+    """What was minimised and how images were shown, where these depart, and what of the text was cut.
 
     Args:
         entries: Variants, with the stages of their adapters.
     """
     stages = {stage.key: stage for entry in entries for stage in entry.stages}.values()
     notes = []
+    for loss in dict.fromkeys(stage.loss for stage in stages if stage.loss):
+        of = [e for e in entries if any(stage.loss == loss for stage in e.stages)]
+        others = {e.title for e in entries if e not in of}
+        titles = dict.fromkeys(e.title + (" in some rows" if e.title in others else "") for e in of)
+        notes.append(f"Preference loss: {loss} instead of DPO's sigmoid ({', '.join(titles)}).")
     shown = {any(stage.images == "single_tile" for stage in e.stages) for e in entries if e.stages}
     if True in shown:
         how = "images padded to a square and resized to one tile"

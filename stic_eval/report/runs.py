@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stic_eval.contracts.curves import PREFERENCE_CURVES, TUNING_CURVES, Curves
 from stic_eval.errors import UserError
 from stic_eval.report import tables
 from stic_eval.report.notes import unfinished
@@ -21,6 +22,15 @@ if TYPE_CHECKING:
 SCHEMA = 1
 ROOT = Path("results")
 _GIVEN = re.compile(r"adapter\d*")  # methods of `--adapter`
+# Kind and curves by a stage's name: in runs of versions that did not write them.
+_FORMER = {
+    "pairs": ("pairs", None),
+    "preference": ("pair_training", PREFERENCE_CURVES),
+    "positive_sft": ("pair_training", TUNING_CURVES),
+    "descriptions": ("descriptions", None),
+    "sft": ("item_training", TUNING_CURVES),
+    "infused_sft": ("item_training", TUNING_CURVES),
+}
 _DEPTH = 3  # folders below it at which a run may lie, e.g. results/pocket/ablations/components
 
 
@@ -58,6 +68,9 @@ class Trained:
         known: Whether the cost is known; if not, the numbers are 0.
         cut: What a limit on text has cut; None: nothing.
         images: How it was shown images in training (`training.images`).
+        kind: What it is: `pairs`, `descriptions`, `pair_training`, `item_training`, or a method's own.
+        curves: What is drawn of its training; None: nothing is known of it.
+        loss: What preference training minimised, where that departs; empty otherwise.
     """
 
     name: str
@@ -69,6 +82,14 @@ class Trained:
     known: bool = True
     cut: TextCut | None = None
     images: str = "as_generated"
+    kind: str = ""
+    curves: Curves | None = None
+    loss: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.kind and self.name in _FORMER:
+            object.__setattr__(self, "kind", _FORMER[self.name][0])
+            object.__setattr__(self, "curves", self.curves or _FORMER[self.name][1])
 
 
 @dataclass(frozen=True)

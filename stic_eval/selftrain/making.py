@@ -154,7 +154,7 @@ def imported_pairs(data: Data) -> Stage:
         assert ctx.data.pairs is not None
         shutil.copyfile(ctx.data.pairs, ctx.out / "pairs.parquet")
 
-    return Stage("pairs", 1, run, {"imported": data.pairs_key}, rows=data.pairs_rows)
+    return Stage("pairs", 1, run, {"imported": data.pairs_key}, rows=data.pairs_rows, kind="pairs")
 
 
 def made_pairs(
@@ -224,6 +224,7 @@ def made_pairs(
     return Stage(
         "pairs", version, run, params,
         needs=(by,) if by else (), reads=reads, generations=generations, rows=rows, code=(make,),
+        kind="pairs",
     )  # fmt: skip
 
 

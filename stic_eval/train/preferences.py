@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stic_eval import registry
 from stic_eval.contracts.method import PromptSet, SFTItem
 from stic_eval.errors import UserError
 from stic_eval.images import corrupt
@@ -118,7 +119,7 @@ def pair_requests(
         corrupted = draw.random() < settings.p_corrupt
         own, good, bad = (draw.getrandbits(31) for _ in range(3))
         rejected = (
-            question(plain, corrupt(image, kind, own), settings, bad)
+            question(plain, corrupt(image, registry.corruptions().get(kind), own), settings, bad)
             if corrupted
             else question(misleading, image, settings, bad)
         )

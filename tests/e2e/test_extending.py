@@ -13,8 +13,8 @@ import pytest
 from stic_eval.cli.app import invoke
 
 DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "extending.md"
-(SOLVER,) = re.findall(r"<!-- solver -->\n```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
-(ENGINE,) = re.findall(r"<!-- engine -->\n```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+FILES = dict(re.findall(r"<!-- file: (\S+) -->\n```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL))
+SOLVER, ENGINE = FILES["second_look.py"], FILES["program.py"]
 METHOD = """
 from pydantic import BaseModel, ConfigDict
 from stic_eval.contracts.method import Method, Plan

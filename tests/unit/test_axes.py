@@ -125,6 +125,43 @@ def test_the_preset_of_the_embedded_model_keeps_the_keys_of_other_methods() -> N
         assert tuple(stage_key(stage, data, "model", 0)[:16] for stage in found) == known, name
 
 
+# Keys of runs of all methods, as of before `stage1.loss` could be set.
+RUNS = {
+    "paper-llava-1.5": "8dfd2524e2df4a1f",
+    "paper-llava-1.6": "3e1fd396ef5bfc62",
+    "paper-llava-1.6-13b": "09b1cd3fd833507c",
+    "pocket": "f7a2d20b785ba24d",
+}
+
+
+@pytest.mark.parametrize("preset", RUNS)
+def test_presets_keep_the_keys_of_their_runs(preset: str) -> None:
+    methods = [name for name in registry.methods().own() if name != "baseline"]
+    built = config.load(preset=preset, flags={"methods": methods})
+    assert built.key[:16] == RUNS[preset]
+    other = config.load(preset=preset, flags={"methods": methods}, overrides=["stage1.loss=ipo"])
+    assert other.key != built.key
+    spelt = config.load(preset=preset, flags={"methods": methods}, overrides=["stage1.loss=sigmoid"])
+    assert spelt.key == built.key
+
+
+def test_a_loss_is_in_the_key_of_preference_training_and_of_what_follows() -> None:
+    plain = keys("stic")
+
+    def changed(**stage1: Any) -> list[str]:
+        return [name for name, key in keys("stic", stage1=stage1).items() if key != plain[name]]
+
+    assert changed(loss={"sigmoid": 1, "ipo": 0}) == []
+    for loss in ("ipo", {"sigmoid": 2.0}, {"sigmoid": 0.8, "bco_pair": 0.2}):
+        assert changed(loss=loss) == ["preference", "descriptions", "infused_sft"]
+    robust = {"loss": "robust", "loss_constants": {"label_smoothing": 0.1}}
+    assert keys("stic", stage1=robust) == keys("stic", stage1={"loss": "robust"})  # the default, written out
+    robust["loss_constants"] = {"label_smoothing": 0.2}
+    assert keys("stic", stage1=robust) != keys("stic", stage1={"loss": "robust"})
+    mix = {"ipo": 1.0, "hinge": 1.0}
+    assert keys("stic", stage1={"loss": mix}) == keys("stic", stage1={"loss": dict(reversed(mix.items()))})
+
+
 def test_the_preset_of_the_paper_limits_text_as_the_rivals_released_scripts() -> None:
     """Theirs count the tile's 576 tokens."""
     scripts = {"seva": 2048, "sima": 2048, "csr": 1024, "rlaif_v_lite": 2048}

@@ -201,6 +201,25 @@ def test_a_file_that_changed_a_moment_ago_is_not_remembered(
     assert sorted(read) == sorted(path.name for path in large)
 
 
+def test_however_long_reading_takes(
+    tmp_path: Path, large: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What counts is when reading began: within that tick of the clock the file may have changed again."""
+    real, now = digests.file_sha256, [max(path.stat().st_ctime_ns for path in large) + 1]
+
+    def slow(path: Path) -> str:
+        now[0] += 10**11
+        return real(path)
+
+    monkeypatch.setattr(digests, "_SETTLED_NS", 10**9)
+    monkeypatch.setattr(digests.time, "time_ns", lambda: now[0])
+    monkeypatch.setattr(digests, "file_sha256", slow)
+    memory = tmp_path / "digests.sqlite"
+    digests.remembered(large, memory)
+    with closing(sqlite3.connect(memory)) as db:
+        assert db.execute("SELECT count(*) FROM digests").fetchone() == (0,)
+
+
 def test_a_file_that_changes_while_it_is_read_is_not_remembered(
     tmp_path: Path, large: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,10 @@ import pytest
 from bench import units, versions
 from bench.units import ASIDE, UNITS, files, imports
 from bench.versions import ROOT, findings, main, tree, update
+from stic_eval import registry
+from stic_eval.cli.plan import stages
+from stic_eval.contracts.method import Data
+from stic_eval.train.prompts import load_prompts
 
 RECORD = json.loads(versions.RECORD.read_text(encoding="utf-8"))
 
@@ -39,6 +45,18 @@ def test_what_a_unit_imports_is_in_one() -> None:
     whole = {file for name in UNITS for file in files(ROOT, name) if file.endswith(".py")}
     known = covered() | ASIDE
     assert {file: more for file in whole if (more := imports(ROOT, file) - known)} == {}
+
+
+def test_what_makes_stages_is_in_a_unit() -> None:
+    """A method that makes pairs of its own has a version of its own."""
+    for name in registry.methods().own():
+        method = registry.methods().get(name)
+        plan = method.plan(method.config(), Data((), (), "images", "sft", load_prompts()))
+        for stage in stages(plan.adapter):
+            for made in (stage.run, *stage.code):
+                function = made.func if isinstance(made, partial) else made
+                file = Path(inspect.getfile(function)).resolve().relative_to(ROOT).as_posix()
+                assert file in covered(), (name, stage.name)
 
 
 def test_nothing_is_set_aside_that_is_in_a_unit_or_gone() -> None:
@@ -116,12 +134,14 @@ def test_what_newer_versions_of_python_add_to_trees_does_not_count(monkeypatch: 
     assert after == before
 
 
-def test_a_definition_stands_for_itself_alone() -> None:
-    code = "A = 1\nB: int = 2\nclass C: pass\ndef f(): return A\n"
-    assert tree(code, ["B", "f"]) == tree(code.replace("A = 1", "A = 3"), ["B", "f"])
+def test_a_definition_stands_for_itself_and_what_it_uses() -> None:
+    code = "A, D = 1, 5\nB: int = 2\nclass C: pass\ndef f(): return g()\ndef g(): return A\n"
+    assert tree(code, ["B", "C"]) == tree(code.replace("A, D = 1", "A, D = 3"), ["B", "C"])
+    assert tree(code, ["B", "f"]) != tree(code.replace("A, D = 1", "A, D = 3"), ["B", "f"])
+    assert tree(code, ["B", "f"]) == tree(code.replace("pass", "x = 1"), ["B", "f"])
     assert tree(code, ["B"]) != tree(code.replace("2", "3"), ["B"])
-    with pytest.raises(LookupError, match="D"):
-        tree(code, ["D"])
+    with pytest.raises(LookupError, match="E"):
+        tree(code, ["E"])
 
 
 # ---------------------------------------------------------------- in a copy of the project
@@ -167,7 +187,17 @@ def edit(copy: Path, file: str, change: Callable[[str], str]) -> None:
             set(),
         ),
         ("stic_eval/models/sampling.py", "return ", "return not ", {"requests"}),
+        ("stic_eval/models/api.py", 'text, finish = refusal, "refusal"', 'text = ""', {"requests"}),
+        ("stic_eval/cli/asking.py", "8, 2048", "9, 2048", {"runner"}),
+        ("stic_eval/cli/asking.py", "engine.answers(adapter)", "engine.answers(None)", {"runner"}),
+        ("stic_eval/selftrain/execute.py", "thinking, stop), asked", "thinking, ()), asked", {"stages"}),
         ("stic_eval/train/losses.py", "return ", "return not ", {"stages"}),
+        (
+            "stic_eval/models/clip.py",
+            "return ",
+            "return not ",
+            {"stages", "csr", "rlaif_v_lite", "seva", "sima"},
+        ),
         ("methods/csr.py", "return ", "return not ", {"csr"}),
     ],
 )
