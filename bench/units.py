@@ -83,8 +83,8 @@ def _benchmark(name: str) -> Any:
 
 def _stages(*methods: str) -> dict[str, int]:
     from stic_eval import registry
-    from stic_eval.cli.plan import stages
     from stic_eval.contracts.method import Data
+    from stic_eval.experiment.variants import stages
     from stic_eval.train.prompts import load_prompts
 
     found: dict[str, int] = {}

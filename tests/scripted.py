@@ -12,11 +12,11 @@ from typing import Any
 from PIL import Image
 
 from stic_eval import registry
-from stic_eval.cli.inputs import prompt_set
 from stic_eval.config import RunConfig, options_of
 from stic_eval.contracts.engine import VLM
 from stic_eval.contracts.method import Data, Progress, SFTItem, Stage, StageContext, items_key
 from stic_eval.contracts.solver import Asking
+from stic_eval.experiment.inputs import prompt_set
 from stic_eval.selftrain.execute import run_stage
 from stic_eval.selftrain.making import Making
 from stic_eval.solvers.describe_and_respond import first_prompt

@@ -14,10 +14,11 @@ import typer
 
 from stic_eval.ablate import pool
 from stic_eval.ablate.view import Board, Line, View, kind_of
-from stic_eval.cli import asking, cells, grading, inputs, plan, provenance
+from stic_eval.cli import asking, cells, provenance
 from stic_eval.cli.progress import Reporter
 from stic_eval.cli.untrained import discard_untrained
 from stic_eval.errors import RunError, UserError
+from stic_eval.experiment import grading, inputs, variants
 from stic_eval.report import render, runs
 from stic_eval.report.layouts import lay_out
 from stic_eval.report.notes import training
@@ -69,7 +70,7 @@ def run(
         if not base.engine.trains:
             labels = [cell.label for cell in grid.cells]
             named = [(label, s.config, s.variants) for label, s in zip(labels, sessions, strict=True)]
-            plan.check_apart(named, base.inputs.data)
+            variants.check_apart(named, base.inputs.data)
         if fresh and not dry_run:
             base.clear()
             for session in sessions:
@@ -88,7 +89,7 @@ def run(
         atomic_write(folder / "ablation.json", json.dumps(sheet, indent=1, ensure_ascii=False) + "\n")
         provenance.list_skipped(base)
         skipped = len(base.skipped())
-    rows = plan.answerers(grid.base, [item.variant for item in planned], base.engine)
+    rows = variants.answerers(grid.base, [item.variant for item in planned], base.engine)
     notes = base.engine.notes(rows)
     notes += asking.notes(base.profile)
     scores = runs.Scores(name, base.columns(), [p.entry for p in planned], notes, grid.base.model)
@@ -221,7 +222,7 @@ def _outcome(scores: runs.Scores, entry: runs.Entry) -> str:
 
 
 def _lines(
-    grid: cells.Grid, planned: Sequence[cells.Planned], todo: Mapping[str, tuple[pool.Task, plan.Line]]
+    grid: cells.Grid, planned: Sequence[cells.Planned], todo: Mapping[str, tuple[pool.Task, variants.Line]]
 ) -> list[Line]:
     """A line for the baseline and for each cell, with the tasks that it waits for."""
     labels: dict[int | None, str] = {None: "baseline"}
@@ -236,7 +237,7 @@ def _lines(
     return [line for line in found if line.tasks or line.label != "baseline"]
 
 
-def _closure(ident: str, todo: Mapping[str, tuple[pool.Task, plan.Line]]) -> set[str]:
+def _closure(ident: str, todo: Mapping[str, tuple[pool.Task, variants.Line]]) -> set[str]:
     """A task and all that it waits for."""
     found: set[str] = set()
     left = [ident]
@@ -249,7 +250,7 @@ def _closure(ident: str, todo: Mapping[str, tuple[pool.Task, plan.Line]]) -> set
 
 
 def _seconds(
-    base: Session, planned: Sequence[cells.Planned], lines: Mapping[str, plan.Line]
+    base: Session, planned: Sequence[cells.Planned], lines: Mapping[str, variants.Line]
 ) -> dict[str, float]:
     """Roughly what each task takes: by what such stages took before where the cache has some.
 

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from stic_eval.cli import inputs
+from stic_eval.experiment import inputs
 from stic_eval.store import file_name
 
 if TYPE_CHECKING:
-    from stic_eval.cli.plan import Variant
     from stic_eval.cli.session import Session
     from stic_eval.contracts.benchmark import Benchmark
     from stic_eval.contracts.engine import VLM
+    from stic_eval.experiment.variants import Variant
     from stic_eval.models.cached import CachedVLM
     from stic_eval.profiles import ConversationProfile
     from stic_eval.settings import ThinkingConfig

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from stic_eval import registry
 from stic_eval.ablate import pool
 from stic_eval.ablate.grid import BASELINE, Cell
-from stic_eval.cli import inputs, plan, provenance
+from stic_eval.cli import provenance
 from stic_eval.cli.session import Session
+from stic_eval.experiment import inputs, variants
 from stic_eval.report import runs
 from stic_eval.store import content_key
 
@@ -61,7 +62,7 @@ class Planned:
 
     cell: int | None
     session: Session
-    variant: plan.Variant
+    variant: variants.Variant
     entry: runs.Entry
     missing: Mapping[str, str]
     same: Planned | None = None
@@ -132,7 +133,7 @@ def evaluations(grid: Grid, base: Session, cells: Sequence[Session]) -> list[Pla
 
 def _variants(
     grid: Grid, base: Session, cells: Sequence[Session]
-) -> Iterator[tuple[int | None, Session, plan.Variant]]:
+) -> Iterator[tuple[int | None, Session, variants.Variant]]:
     by_axis = any(cell.dar is not None for cell in grid.cells)
     for variant in base.variants:
         beside = variant.solver.label.plain or not (_alone(base.config) or by_axis)
@@ -155,10 +156,10 @@ def _alone(config: RunConfig) -> bool:
     return config.solvers is not None and "direct" not in config.solvers
 
 
-def tasks(grid: Grid, planned: Sequence[Planned]) -> dict[str, tuple[pool.Task, plan.Line]]:
+def tasks(grid: Grid, planned: Sequence[Planned]) -> dict[str, tuple[pool.Task, variants.Line]]:
     """What has to be done, by id: stages before what needs them, each once, and evaluations."""
     labels: dict[int | None, str] = {None: "baseline"} | dict(enumerate(c.label for c in grid.cells))
-    found: dict[str, tuple[pool.Task, plan.Line]] = {}
+    found: dict[str, tuple[pool.Task, variants.Line]] = {}
     for index, item in enumerate(planned):
         if item.same is not None or not item.missing:
             continue
@@ -170,13 +171,13 @@ def tasks(grid: Grid, planned: Sequence[Planned]) -> dict[str, tuple[pool.Task, 
             if ident not in found:
                 needs = tuple(f"{need.name} {keyed[id(need)][:16]}" for need in stage.needs)
                 what = f"{labels[item.cell]}: {stage.name}, seed {item.variant.seed}"
-                line = plan.Line(what, key, False, stage.generations, stage.steps)
+                line = variants.Line(what, key, False, stage.generations, stage.steps)
                 found[ident] = pool.Task(ident, needs, ("stage", index, key)), line
         needs = (f"{adapter.name} {keyed[id(adapter)][:16]}",) if adapter else ()
         each = item.variant.solver.requests(item.variant.options)
         rows = sum(_rows(item.session, name) for name in item.missing) * each
         seed = "" if item.variant.seed is None else f", seed {item.variant.seed}"
-        line = plan.Line(f"{labels[item.cell]}: evaluate{seed}", "", False, rows, 0)
+        line = variants.Line(f"{labels[item.cell]}: evaluate{seed}", "", False, rows, 0)
         found[item.task] = pool.Task(item.task, needs, ("evaluate", index, item.missing)), line
     return found
 

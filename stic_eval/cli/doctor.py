@@ -100,7 +100,7 @@ def _memory() -> tuple[str, str, str]:
 
 
 def _cache() -> tuple[str, str, str]:
-    from stic_eval.cli.inputs import unwritable
+    from stic_eval.experiment.inputs import unwritable
     from stic_eval.store import cache_dir
 
     folder = cache_dir()

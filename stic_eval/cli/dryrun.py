@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from stic_eval.cli import inputs, plan
+from stic_eval.experiment import inputs, variants
 from stic_eval.printable import printable
 
 if TYPE_CHECKING:
@@ -72,19 +72,19 @@ def print_plan(config: RunConfig, *, evaluate: bool = True, fresh: bool = False)
 def _print_estimate(console: Console, current: Session, generations: int, steps: int) -> None:
     found = current.engine.estimate(generations, steps)
     if found is None:
-        names = plan.answerers(current.config, current.variants, current.engine)
+        names = variants.answerers(current.config, current.variants, current.engine)
         rows = ", ".join(dict.fromkeys(printable(name or current.config.model) for name in names.values()))
         text = f"\nanswered by {printable(current.engine.described())}: {rows}"
     else:
         text = (
-            f"\nestimate on {found.where}: about {plan.duration(found.seconds)} and "
+            f"\nestimate on {found.where}: about {variants.duration(found.seconds)} and "
             f"{found.memory / 2**30:.1f} GiB of memory (to a factor of about three)"
         )
     console.print(text, markup=False, soft_wrap=True)
 
 
-def _lines(current: Session, evaluate: bool, fresh: bool) -> list[plan.Line]:
-    lines: list[plan.Line] = []
+def _lines(current: Session, evaluate: bool, fresh: bool) -> list[variants.Line]:
+    lines: list[variants.Line] = []
     seen: set[str] = set()
     for variant in current.variants:
         for stage, key in current.keyed(variant):
@@ -92,7 +92,9 @@ def _lines(current: Session, evaluate: bool, fresh: bool) -> list[plan.Line]:
                 seen.add(key)
                 cached = not fresh and current.stages.done(stage.name, key) is not None
                 seed = f", seed {variant.seed}"
-                lines.append(plan.Line(f"{stage.name}{seed}", key, cached, stage.generations, stage.steps))
+                lines.append(
+                    variants.Line(f"{stage.name}{seed}", key, cached, stage.generations, stage.steps)
+                )
     if not evaluate:
         return lines
     known = {} if fresh else current.before().known()
@@ -103,7 +105,7 @@ def _lines(current: Session, evaluate: bool, fresh: bool) -> list[plan.Line]:
             rows = rows_of(current, benchmark)
             what = f"evaluate {variant.folder} {benchmark.name}" + (" (rows unknown)" if rows is None else "")
             asked = (rows or 0) * variant.solver.requests(variant.options)
-            lines.append(plan.Line(what, keys[0], cached, asked, 0))
+            lines.append(variants.Line(what, keys[0], cached, asked, 0))
     return lines
 
 

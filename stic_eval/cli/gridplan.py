@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from stic_eval.cli import plan
+from stic_eval.experiment import variants
 from stic_eval.printable import printable
 
 if TYPE_CHECKING:
     from stic_eval.ablate import pool
     from stic_eval.cli.cells import Grid, Planned
 
-Todo = Mapping[str, tuple["pool.Task", plan.Line]]
+Todo = Mapping[str, tuple["pool.Task", variants.Line]]
 
 
 def print_plan(
@@ -51,8 +51,8 @@ def print_plan(
     seconds = sum(work.values()) / max(1, jobs)
     by = f" with {jobs} jobs" if jobs > 1 else ""
     took = (
-        f": about {plan.duration(seconds)}{by} (to a factor of about three; better once such stages have run "
-        "here)"
+        f": about {variants.duration(seconds)}{by} (to a factor of about three; better once such stages have "
+        "run here)"
     )
     if planned and (engine := planned[0].session.engine).estimate(1, 0) is None:
         took = f", by {engine.described()}"

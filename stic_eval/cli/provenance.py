@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stic_eval.cli import grading
+from stic_eval.experiment import grading
 from stic_eval.report.runs import TextCut, Trained
 from stic_eval.store import append_jsonl, atomic_write, file_sha256
 

@@ -142,10 +142,10 @@ def session(built: RunConfig, *, fresh: bool, verbose: bool, quiet: bool) -> Ite
         typer.Exit: Interrupted (130).
     """
     from stic_eval import registry
-    from stic_eval.cli import inputs
     from stic_eval.cli.progress import Reporter
     from stic_eval.cli.session import Session
     from stic_eval.errors import RunError, UserError
+    from stic_eval.experiment import inputs
 
     inputs.check_model(built)
     made = [folder for folder in (built.folder, *built.folder.parents) if not folder.exists()]

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stic_eval import registry
-from stic_eval.cli import asking, grading, inputs, keys, plan, provenance
+from stic_eval.cli import asking, provenance
 from stic_eval.cli.untrained import discard_untrained
 from stic_eval.errors import RunError, UserError
+from stic_eval.experiment import grading, inputs, keys, variants
 from stic_eval.models.tile import check_single_tile
 from stic_eval.report import render, runs, tables
 from stic_eval.report.layouts import lay_out
@@ -26,13 +27,13 @@ from stic_eval.store import (
 from stic_eval.variants import with_options
 
 if TYPE_CHECKING:
-    from stic_eval.cli.plan import Variant
     from stic_eval.cli.progress import Reporter
     from stic_eval.config import RunConfig
     from stic_eval.contracts.benchmark import Benchmark, HubId
     from stic_eval.contracts.engine import Engine
     from stic_eval.contracts.method import Stage
     from stic_eval.evals.judging import Judge
+    from stic_eval.experiment.variants import Variant
     from stic_eval.profiles import ConversationProfile
     from stic_eval.types import Sample, Summary
 
@@ -116,8 +117,8 @@ class Session:
     @cached_property
     def variants(self) -> list[Variant]:
         """What is evaluated, the baseline first."""
-        found = plan.variants(self.config, self.inputs.data)
-        return found + plan.with_adapters(found, self.config.adapters)
+        found = variants.variants(self.config, self.inputs.data)
+        return found + variants.with_adapters(found, self.config.adapters)
 
     @cached_property
     def judge(self) -> Judge | None:
@@ -183,7 +184,7 @@ class Session:
             self.samples(benchmark)
         if todo:
             if not self.engine.trains:
-                self.engine.named(plan.served(self.config, variant) for variant in self.variants)
+                self.engine.named(variants.served(self.config, variant) for variant in self.variants)
             self.report.log(f"answers by {self.engine.described()}")
             if self.profile is not None:
                 self.report.log(f"asked as: {self.profile.title}")
@@ -255,7 +256,7 @@ class Session:
             return []
         known: dict[int, str] = {}
         return [
-            (stage, self._stage_key(stage, variant, known)) for stage in plan.stages(variant.plan.adapter)
+            (stage, self._stage_key(stage, variant, known)) for stage in variants.stages(variant.plan.adapter)
         ]
 
     def _stage_key(self, stage: Stage, variant: Variant, known: dict[int, str]) -> str:
@@ -281,7 +282,7 @@ class Session:
 
     def adapter(self, variant: Variant) -> Any:
         """What the engine answers with for a variant: what its stages make, or the engine's name for it."""
-        return self.train(variant) if self.engine.trains else plan.served(self.config, variant)
+        return self.train(variant) if self.engine.trains else variants.served(self.config, variant)
 
     @cached_property
     def _tiles(self) -> bool:
@@ -300,7 +301,7 @@ class Session:
         """Content key of one evaluation, and what earlier versions had for it."""
         adapter: str | None = None
         if not self.engine.trains:
-            name = plan.served(self.config, variant)
+            name = variants.served(self.config, variant)
             adapter = None if name is None else self.engine.fingerprint(name)
         elif variant.adapter is not None:
             adapter = self.engine.fingerprint(variant.adapter)
@@ -329,7 +330,7 @@ class Session:
             )
         grading.check_key(self.judge, self.config, self.benchmarks, self.report)
         if not self.engine.trains:
-            plan.check_served(self.config, self.variants)
+            variants.check_served(self.config, self.variants)
         _ = self.inputs
 
     def begin(self) -> None:
@@ -395,7 +396,7 @@ class Session:
         provenance.keep_curves((stage for e in entries for stage in e.stages), self.stages, self.folder)
 
     def _save(self, entries: Sequence[runs.Entry]) -> runs.Scores:
-        rows = plan.answerers(self.config, self.variants, self.engine)
+        rows = variants.answerers(self.config, self.variants, self.engine)
         notes = self.engine.notes(rows) + asking.notes(self.profile)
         notes += training(entries)
         summaries = [summary for entry in entries for summary in entry.summaries.values()]

@@ -14,9 +14,9 @@ import pytest
 import yaml
 
 from stic_eval import config, plugins, registry
-from stic_eval.cli import plan
 from stic_eval.contracts.method import Data
 from stic_eval.errors import UserError
+from stic_eval.experiment import variants
 from stic_eval.selftrain.execute import stage_key
 from stic_eval.train.prompts import load_prompts
 
@@ -99,7 +99,7 @@ def keys(*options: str) -> dict[str, str]:
     data = Data((), (), "images", "sft", load_prompts())
     method = registry.methods().get("stic")
     made = method.plan(method.config.model_validate(built.method_options["stic"]), data)
-    return {stage.name: stage_key(stage, data, "model", 0) for stage in plan.stages(made.adapter)}
+    return {stage.name: stage_key(stage, data, "model", 0) for stage in variants.stages(made.adapter)}
 
 
 @pytest.mark.parametrize(

@@ -21,12 +21,12 @@ from PIL import Image
 from pydantic import BaseModel
 
 from stic_eval import config, layers, registry
-from stic_eval.cli import inputs, plan
-from stic_eval.cli.keys import evaluation_keys
 from stic_eval.contracts.benchmark import HubData, HubId
 from stic_eval.contracts.method import Data, SFTItem, Stage, items_key
 from stic_eval.corruptions import CORRUPTIONS
 from stic_eval.errors import UserError
+from stic_eval.experiment import inputs, variants
+from stic_eval.experiment.keys import evaluation_keys
 from stic_eval.selftrain.execute import stage_key
 from stic_eval.settings import RunConfig, ThinkingConfig
 from stic_eval.store import content_key, request_key
@@ -59,7 +59,7 @@ NOTHING = Data((), (), "images", "sft", load_prompts())
 
 def stages_of(name: str, data: Data = DATA, **options: Any) -> list[Stage]:
     method = registry.methods().get(name)
-    return list(plan.stages(method.plan(method.config.model_validate(options), data).adapter))
+    return list(variants.stages(method.plan(method.config.model_validate(options), data).adapter))
 
 
 def keys(name: str, data: Data = DATA, **options: Any) -> dict[str, str]:
@@ -456,7 +456,7 @@ def test_another_role_is_another_evaluation_with_descriptions_alone(tmp_path: Pa
 
     def key(dar: bool, *overrides: str) -> str:
         built = config.load(flags={"methods": ["baseline"], "dar": True}, overrides=list(overrides))
-        variant = plan.variants(built, NOTHING)[dar]
+        variant = variants.variants(built, NOTHING)[dar]
         assert variant.solver.suffix == ("dar" if dar else "")
         return evaluation_keys(built, benchmark, variant, "model", None)[0]
 
@@ -470,7 +470,7 @@ def test_another_id_of_the_same_commit_is_the_same_evaluation() -> None:
 
     def key(source: HubData) -> str:
         built = config.load(flags={"model": "a/b", "methods": ["baseline"]})
-        (variant,) = plan.variants(built, NOTHING)
+        (variant,) = variants.variants(built, NOTHING)
         return evaluation_keys(built, replace(benchmark, source=source), variant, "model", None, "x")[0]
 
     known = key(source)

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from stic_eval import config, registry
-from stic_eval.cli import plan
 from stic_eval.cli.app import invoke
-from stic_eval.cli.keys import evaluation_keys
 from stic_eval.contracts.benchmark import Benchmark
 from stic_eval.contracts.method import Data
 from stic_eval.errors import UserError
 from stic_eval.evals import versions
+from stic_eval.experiment import variants
+from stic_eval.experiment.keys import evaluation_keys
 from stic_eval.pocket import rows as pocket_rows
 from stic_eval.train.prompts import load_prompts
 from stic_eval.types import Score
@@ -32,7 +32,7 @@ def keys(
 ) -> tuple[str, ...]:
     built = config.load(flags={"methods": ["baseline"], "dar": dar, "benchmarks": "textvqa", **flags})
     built = built.model_copy(update={"rows": {"all": where}})
-    variant = plan.variants(built, NOTHING)[-1]
+    variant = variants.variants(built, NOTHING)[-1]
     assert variant.solver.name == ("describe_and_respond" if dar else "direct")
     variant = replace(variant, solver=replace(variant.solver, version=version))
     return evaluation_keys(built, benchmark, variant, "model", None)
@@ -227,7 +227,7 @@ def test_rows_that_cannot_be_read_are_named(
     def refuse(*_: object) -> list[str]:
         raise PermissionError(13, "Permission denied", str(path / "rows.jsonl"))
 
-    monkeypatch.setattr("stic_eval.cli.keys.file_digests", refuse)
+    monkeypatch.setattr("stic_eval.experiment.keys.file_digests", refuse)
     monkeypatch.chdir(tmp_path)
     argv = ["run", "--method", "baseline", "--benchmarks", "textvqa", "-o", f"rows.textvqa={path}"]
     assert invoke([*argv, "--dry-run"]) == 2

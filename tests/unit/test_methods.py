@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file
 
 from stic_eval import config, layers, registry
-from stic_eval.cli import inputs, plan
 from stic_eval.contracts.method import Data, SFTItem, Stage, items_key
 from stic_eval.errors import UserError
+from stic_eval.experiment import inputs, variants
 from stic_eval.images import scan_images
 from stic_eval.models.hf import HFModel
 from stic_eval.selftrain.execute import run_stage, stage_key
@@ -43,7 +43,7 @@ def data(photos: Path) -> Data:
 def stages_of(name: str, data: Data, **options: Any) -> dict[str, Stage]:
     method = registry.methods().get(name)
     made = method.plan(method.config.model_validate(options), data)
-    return {stage.name: stage for stage in plan.stages(made.adapter)}
+    return {stage.name: stage for stage in variants.stages(made.adapter)}
 
 
 def keys(name: str, data: Data, **options: Any) -> dict[str, str]:
@@ -314,7 +314,7 @@ def test_a_second_iteration_makes_its_pairs_with_the_first_ones_adapter(
     options: Any = method.config.model_validate(
         {"stage1": small, "lora": SMALL["lora"], "iterations": 2, "reference": reference}
     )
-    made = list(plan.stages(method.plan(options, data).adapter))
+    made = list(variants.stages(method.plan(options, data).adapter))
     assert [stage.name for stage in made] == ["pairs", "preference", "pairs", "preference"]
     lab.run(made[-1], data)
     done = [lab.store.done(stage.name, stage_key(stage, data, lab.hf.fingerprint, 0)) for stage in made]

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from stic_eval.methods import rlaif_v_lite, seva, sima
 
 from stic_eval import config, registry
-from stic_eval.cli.plan import stages as stages_of
 from stic_eval.contracts.method import Data, Stage
+from stic_eval.experiment.variants import stages as stages_of
 from stic_eval.selftrain.execute import stage_key
 from stic_eval.selftrain.making import Made
 from stic_eval.train.prompts import load_prompts

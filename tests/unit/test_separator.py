@@ -10,8 +10,9 @@ import pytest
 
 from stic_eval import config, registry
 from stic_eval.ablate.spec import Spec
-from stic_eval.cli import cells, gridbuild, inputs, plan
+from stic_eval.cli import cells, gridbuild
 from stic_eval.contracts.method import SFTItem
+from stic_eval.experiment import inputs, variants
 from stic_eval.models.fake import FakeVLM
 from stic_eval.selftrain.execute import stage_key
 from stic_eval.train import dpo, sft
@@ -31,7 +32,7 @@ INFUSING: list[tuple[str, dict[str, Any]]] = [
 def keys(name: str, separator: str, **options: Any) -> dict[str, str]:
     data = data_of(6, 4, separator=separator)
     method = registry.methods().get(name)
-    found = plan.stages(method.plan(method.config.model_validate(options), data).adapter)
+    found = variants.stages(method.plan(method.config.model_validate(options), data).adapter)
     return {stage.name: stage_key(stage, data, "model", 0) for stage in found}
 
 

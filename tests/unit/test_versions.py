@@ -16,8 +16,8 @@ from bench import units, versions
 from bench.units import ASIDE, UNITS, files, imports
 from bench.versions import ROOT, findings, main, tree, update
 from stic_eval import registry
-from stic_eval.cli.plan import stages
 from stic_eval.contracts.method import Data
+from stic_eval.experiment.variants import stages
 from stic_eval.train.prompts import load_prompts
 
 RECORD = json.loads(versions.RECORD.read_text(encoding="utf-8"))

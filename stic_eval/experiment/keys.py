@@ -15,9 +15,9 @@ from stic_eval.source import foreign
 from stic_eval.store import content_key, file_digests
 
 if TYPE_CHECKING:
-    from stic_eval.cli.plan import Variant
     from stic_eval.config import RunConfig
     from stic_eval.contracts.benchmark import Benchmark
+    from stic_eval.experiment.variants import Variant
 
 # Keys once held the text of this program instead of versions. Those of its last such text are still known:
 # of evaluations by a module of ours, or, under "", by a plug-in.
@@ -55,8 +55,8 @@ def evaluation_keys(
         judge: What decides the verdicts on open answers.
     """
     from stic_eval import store
-    from stic_eval.cli.inputs import prompt_set
     from stic_eval.evals import versions
+    from stic_eval.experiment.inputs import prompt_set
 
     functions = [value for field in fields(benchmark) if callable(value := getattr(benchmark, field.name))]
     if benchmark.judging is not None:

@@ -13,9 +13,8 @@ from stic_eval import registry
 from stic_eval.errors import UserError
 
 if TYPE_CHECKING:
-    from stic_eval.cli.progress import Reporter
     from stic_eval.config import RunConfig
-    from stic_eval.contracts.method import Data, PromptSet, Stage
+    from stic_eval.contracts.method import Data, PromptSet, Report, Stage
     from stic_eval.images import Skipped
     from stic_eval.types import ImageRef
 
@@ -103,7 +102,7 @@ def check_adapter(folder: Path) -> None:
     check_adapter_values(folder, f"--adapter {folder}")
 
 
-def check_adapters(config: RunConfig, report: Reporter) -> None:
+def check_adapters(config: RunConfig, report: Report) -> None:
     """Refuses what is no adapter, and says of one that was trained for another model.
 
     Raises:
@@ -192,8 +191,8 @@ def needs(config: RunConfig) -> dict[str, int | None]:
 
 def _stages(config: RunConfig) -> Iterator[Stage]:
     """All stages of a run's methods as they are before any data is read."""
-    from stic_eval.cli.plan import stages
     from stic_eval.contracts.method import Data
+    from stic_eval.experiment.variants import stages
 
     for name in config.methods if registry.engines().get(config.engine).trains else ():
         method = registry.methods().get(name)
@@ -224,7 +223,7 @@ def separator(config: RunConfig) -> str:
     return str(options.separator)
 
 
-def load(config: RunConfig, report: Reporter, wanted: Mapping[str, int | None] | None = None) -> Inputs:
+def load(config: RunConfig, report: Report, wanted: Mapping[str, int | None] | None = None) -> Inputs:
     """Reads what the selected methods need, and nothing that they do not.
 
     Args:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stic_eval.cli.progress import Reporter
     from stic_eval.contracts.benchmark import Benchmark
+    from stic_eval.contracts.method import Report
     from stic_eval.evals.judging import Judge
     from stic_eval.settings import JudgeConfig, RunConfig
 
@@ -45,7 +45,7 @@ def identity(judge: Judge | None) -> Mapping[str, Any] | None:
 
 
 def check_key(
-    judge: Judge | None, config: RunConfig, benchmarks: Sequence[Benchmark], report: Reporter
+    judge: Judge | None, config: RunConfig, benchmarks: Sequence[Benchmark], report: Report
 ) -> None:
     """Says now that the judge has no key, not after hours of answers; it may need none if all is cached."""
     import os
