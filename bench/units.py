@@ -110,7 +110,7 @@ UNITS = {
     "runner": Unit(
         (*_all(EVALS, "runner", "clusters", "constant", "scoring/aggregate", "scoring/__init__"),
          *_all("stic_eval", "variants", "types", "tags", "contracts/benchmark"), f"{MODELS}/thinking.py",
-         "stic_eval/settings.py:ThinkingConfig", "stic_eval/cli/asking.py:evaluate"),
+         "stic_eval/settings.py:ThinkingConfig", "stic_eval/experiment/work.py:evaluate"),
         partial(_evaluation, "RUNNER"), "RUNNER in stic_eval/evals/versions.py",
     ),
     "rows": Unit(

@@ -122,6 +122,13 @@ def load(
     return config.model_copy(update=done)
 
 
+def go_offline(offline: bool | None) -> None:
+    """Makes the hub's client answer from its cache alone; before it is imported, for it looks only then."""
+    if offline:
+        for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
+            os.environ[name] = "1"
+
+
 def options_of(config: RunConfig, solver: Solver, planned: Mapping[str, Any] | None = None) -> BaseModel:
     """A solver's options: a run's, over those of a method's plan.
 

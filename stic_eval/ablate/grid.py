@@ -17,9 +17,10 @@ from typing import Any
 import yaml
 
 from stic_eval import layers, registry
-from stic_eval.config import of_the_run, paths, require
+from stic_eval.config import RunConfig, of_the_run, paths, require
 from stic_eval.errors import UserError
 from stic_eval.report.tables import setting as text
+from stic_eval.store import content_key
 
 # What of a run may differ between cells; the rest decides what they have in common.
 _OF_THE_RUN = ("dar", "solvers", "solver_options", "training", "prompts", "images", "sft_data", "image_root")
@@ -86,9 +87,28 @@ class Cell:
         return plain if len(plain) <= 100 and plain == self.label.replace(", ", "+") else _short(plain, self)
 
 
-def _short(plain: str, cell: Cell) -> str:
-    from stic_eval.store import content_key
+@dataclass(frozen=True)
+class Grid:
+    """The cells of an ablation with their settings.
 
+    Attributes:
+        base: The default's settings, with the ablation's folder as output.
+        cells: The cells.
+        configs: Their settings.
+    """
+
+    base: RunConfig
+    cells: tuple[Cell, ...]
+    configs: tuple[RunConfig, ...]
+
+    @property
+    def key(self) -> str:
+        """Content key: of the settings of all cells, but for where output goes."""
+        pairs = [[cell.settings, config.key] for cell, config in zip(self.cells, self.configs, strict=True)]
+        return content_key([self.base.key, pairs])
+
+
+def _short(plain: str, cell: Cell) -> str:
     return f"{plain[:80]}-{content_key(cell.settings)[:8]}"
 
 

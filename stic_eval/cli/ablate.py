@@ -46,9 +46,7 @@ def ablate(
             rich_help_panel=_GRID,
         ),
     ] = None,
-    jobs: Annotated[
-        int, typer.Option("--jobs", "-j", min=1, max=256, help="Worker processes.", rich_help_panel="Machine")
-    ] = 1,
+    jobs: o.Jobs = 1,
     model: o.Model = None,
     revision: o.Revision = None,
     profile: o.Profile = None,

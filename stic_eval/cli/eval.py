@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import typer
-
 from stic_eval.cli import options as o
-from stic_eval.cli.run import session
 
 
 def eval_(
@@ -51,7 +48,7 @@ def eval_(
     quiet: o.Quiet = False,
 ) -> None:
     """Evaluate a model, optionally with an adapter, without training anything."""
-    from stic_eval.cli.table import print_table
+    from stic_eval.cli.conduct import evaluate
 
     flags = {
         "model": model,
@@ -92,9 +89,4 @@ def eval_(
         "output": output,
     }
     built = o.configure(preset, config, option, flags)
-    with session(built, fresh=not resume, verbose=verbose, quiet=quiet) as current:
-        table = current.run()
-    print_table(table)
-    typer.echo(f"\n{current.folder}/table.md, .tex, .html, .csv, .json; records/; run.log")
-    if table.unscored:
-        raise typer.Exit(3)
+    evaluate(built, jobs=1, fresh=not resume, verbose=verbose, quiet=quiet)

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from stic_eval import layers, registry
 from stic_eval.ablate import grid as grids
-from stic_eval.ablate.grid import Axis, Value
+from stic_eval.ablate.grid import Axis, Grid, Value
 from stic_eval.cli import options as o
-from stic_eval.cli.cells import Grid
 from stic_eval.config import RunConfig, of_the_run, read_file
 from stic_eval.errors import UserError
 from stic_eval.report.tables import setting

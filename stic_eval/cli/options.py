@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -149,6 +148,9 @@ Seeds = Annotated[
     list[int] | None,
     typer.Option("--seed", help="Training seed; repeatable.", show_default="0", rich_help_panel=_METHOD),
 ]
+Jobs = Annotated[
+    int, typer.Option("--jobs", "-j", min=1, max=256, help="Worker processes.", rich_help_panel=_MACHINE)
+]
 Limit = Annotated[
     str | None,
     typer.Option(help="Rows of each benchmark: a number, or a fraction such as 0.1.", show_default="all rows",
@@ -278,7 +280,7 @@ def configure(
     if given.get("batch_size") not in (None, "auto"):
         given["batch_size"] = _integer("--batch-size", given["batch_size"])
     built = config.load(preset=preset, file=file, flags=given, overrides=overrides or ())
-    go_offline(built.offline)
+    config.go_offline(built.offline)
     return built
 
 
@@ -301,13 +303,6 @@ def of_benchmark(benchmark: str, item: str) -> str:
     head = item.partition("=")[0].partition(".")[0].strip()
     apart = ("benchmarks", "benchmark_options", "judge", "thinking")
     return item if head in apart else f"benchmarks.{benchmark}.{item}"
-
-
-def go_offline(offline: bool | None) -> None:
-    """Makes the hub's client answer from its cache alone; before it is imported, for it looks only then."""
-    if offline:
-        for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
-            os.environ[name] = "1"
 
 
 def _integer(flag: str, text: str) -> int:

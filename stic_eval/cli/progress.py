@@ -111,6 +111,20 @@ class Reporter:
             self._handler.close()
 
     @contextmanager
+    def handed_over(self) -> Iterator[None]:
+        """Leaves the terminal to somebody else while the block runs; the log goes on."""
+        quiet, live = self.quiet, self.live
+        if live:
+            live.stop()
+        self.quiet, self.live = True, None
+        try:
+            yield
+        finally:
+            self.quiet, self.live = quiet, live
+            if live:
+                live.start()
+
+    @contextmanager
     def step(self, name: str, total: int | None = None) -> Iterator[Step]:
         """Shows a piece of work while the block runs."""
         step = Step(self, name, total)

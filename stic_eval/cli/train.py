@@ -6,7 +6,6 @@ import typer
 
 from stic_eval import registry
 from stic_eval.cli import options as o
-from stic_eval.cli.run import session
 from stic_eval.errors import UserError
 
 _NOT_THERE = (
@@ -83,16 +82,23 @@ def train(
 
         print_plan(built, evaluate=False, fresh=not resume)
         return
-    from stic_eval.cli.untrained import discard_untrained
+    from stic_eval.cli.conduct import at_work, done_here, raise_first
+    from stic_eval.experiment import driver
 
-    with session(built, fresh=not resume, verbose=verbose, quiet=quiet) as current:
-        discard_untrained([current])
-        trained = {(v.method.name, v.seed): v for v in reversed(current.variants) if v.plan.adapter}
-        adapters = {variant.label: current.train(variant) for variant in reversed(trained.values())}
-        skipped = current.skipped()
-    for label, folder in adapters.items():
-        typer.echo(f"{label}: {folder}")
-    if not adapters:
+    with at_work(built, fresh=not resume, verbose=verbose, quiet=quiet) as (resources, _):
+        arms = driver.arm_of_run(built, resources, not resume)
+        driver.start_over(built, not resume)
+        planned = driver.plan(built.name, arms, resources, evaluate=False)
+        outcome = done_here(planned, resources)
+        if outcome.interrupted:
+            raise KeyboardInterrupt
+        raise_first(outcome, built.folder)
+        driver.finish(planned, outcome, resources, driver.of_run(built))
+    trained = {(s.variant.method.name, s.variant.seed): s for s in reversed(planned.subjects) if s.stages}
+    for subject in reversed(trained.values()):
+        stage, key = subject.stages[-1]
+        typer.echo(f"{subject.variant.label}: {resources.stages.folder(stage.name, key) / 'adapter'}")
+    if not trained:
         typer.echo("nothing to train: the methods of this run have no adapter")
-    if skipped:
+    if planned.skipped:
         raise typer.Exit(3)

@@ -56,7 +56,6 @@ def evaluate(
     options: BaseModel,
     *,
     prompts: PromptSet,
-    out: Path,
     progress: Progress,
     judge: Judge | None = None,
     step: Step | None = None,
@@ -70,8 +69,6 @@ def evaluate(
         solver: How an answer is obtained.
         options: The solver's.
         prompts: The run's prompt set.
-        out: JSONL file for the records, in the samples' order, written when all are there: until
-            then the answers are safe in the response cache.
         progress: Called with (samples finished, samples in all).
         judge: Decides what rules leave open; None: then the rules have the last word.
             A sample that the model failed to answer is unscored, and no judge is asked about it.
@@ -103,9 +100,7 @@ def evaluate(
     if missing:
         raise RunError(f"benchmark {benchmark.name}: {len(missing)} samples got no answer, e.g. {missing[0]}")
     found = cut_thinking([answered[sample.id] for sample in rows])
-    records, summary = conclude(benchmark, found, judge, step)
-    write_records(records, out)
-    return records, summary
+    return conclude(benchmark, found, judge, step)
 
 
 def cut_thinking(answered: Sequence[Answered], finished: bool = False) -> list[Answered]:
@@ -285,7 +280,12 @@ def record_of(item: Answered, judge: Mapping[str, Any] | None = None) -> Record:
 
 def write_records(records: Sequence[Record], out: Path) -> None:
     """Writes records as JSONL, all of them or none."""
-    atomic_write(out, "".join(_line(record) for record in records).encode("utf-8", "replace"))
+    atomic_write(out, written(records))
+
+
+def written(records: Sequence[Record]) -> bytes:
+    """Records as JSONL."""
+    return "".join(_line(record) for record in records).encode("utf-8", "replace")
 
 
 def _line(record: Record) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -168,10 +168,38 @@ def check_tiles(config: RunConfig) -> None:
 
 @dataclass(frozen=True)
 class Inputs:
-    """The data of self-training, and what was left out of it."""
+    """The data of self-training, what was left out of it, and what was to be read, as `needs` has it."""
 
     data: Data
     skipped: tuple[Skipped, ...]
+    reads: Mapping[str, int | None] = field(default_factory=dict)
+
+    def separated(self, separator: str) -> Inputs:
+        """The same data under another separator."""
+        if separator == self.data.separator:
+            return self
+        return replace(self, data=replace(self.data, separator=separator))
+
+
+def given(config: RunConfig) -> tuple[Any, ...]:
+    """Where a run's data comes from: of what is the same for two runs, they read the same."""
+    c = config
+    return c.images, c.sft_data, c.pairs_file, c.image_root, c.prompts, c.training.images
+
+
+def joint(configs: Sequence[RunConfig]) -> list[dict[str, int | None]]:
+    """For each of several runs what is read: what it and the others need of the same data, together."""
+    together: dict[tuple[Any, ...], dict[str, int | None]] = {}
+    for config in configs:
+        wanted = together.setdefault(given(config), {})
+        for kind, count in needs(config).items():
+            _add(wanted, kind, count)
+    return [together[given(config)] for config in configs]
+
+
+def _add(wanted: dict[str, int | None], kind: str, count: int | None) -> None:
+    known = wanted.get(kind, 0)
+    wanted[kind] = None if count is None or known is None else max(known, count)
 
 
 def needs(config: RunConfig) -> dict[str, int | None]:
@@ -184,8 +212,7 @@ def needs(config: RunConfig) -> dict[str, int | None]:
     found: dict[str, int | None] = {}
     for stage in _stages(config):
         for kind in stage.reads:
-            count, known = stage.takes(kind), found.get(kind, 0)
-            found[kind] = None if count is None or known is None else max(known, count)
+            _add(found, kind, stage.takes(kind))
     return found
 
 
@@ -291,7 +318,7 @@ def load(config: RunConfig, report: Report, wanted: Mapping[str, int | None] | N
         rows = check(config.pairs_file, "--pairs")
         key = file_sha256(config.pairs_file)
         data = replace(data, pairs=config.pairs_file, pairs_key=key, pairs_rows=rows)
-    return Inputs(data, tuple(skipped))
+    return Inputs(data, tuple(skipped), wanted)
 
 
 def _first(skipped: Sequence[Skipped]) -> str:

@@ -1,8 +1,8 @@
-"""What a run amounts to before anything is done: which rows of the table, which stages, how long."""
+"""What is evaluated: methods with their solvers and seeds, and the stages that their adapters come from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,7 +83,7 @@ def variants(config: RunConfig, data: Data) -> list[Variant]:
                 several = f"@seed{seed}" if seed is not None and len(config.seeds) > 1 else ""
                 folder = solver.label.of(method.name) + several
                 found.append(Variant(folder, method, solver, options, seed, plan))
-    return found
+    return found + with_adapters(found, config.adapters)
 
 
 def planned(method: Method, config: RunConfig, data: Data) -> Plan:
@@ -106,12 +106,12 @@ def planned(method: Method, config: RunConfig, data: Data) -> Plan:
     return plan
 
 
-def answerers(config: RunConfig, found: Sequence[Variant], engine: Engine) -> dict[str, str | None]:
+def answerers(found: Iterable[tuple[RunConfig, Variant]], engine: Engine) -> dict[str, str | None]:
     """Row -> its adapter's name, where the engine has adapters of its own; else nothing."""
     if engine.trains:
         return {}
     named = {True: "", False: ", seed {}"}
-    return {v.method.title + named[v.seed is None].format(v.seed): served(config, v) for v in found}
+    return {v.method.title + named[v.seed is None].format(v.seed): served(c, v) for c, v in found}
 
 
 def served(config: RunConfig, variant: Variant) -> str | None:
@@ -205,21 +205,3 @@ def stages(stage: Stage | None) -> Iterator[Stage]:
     if stage is not None:
         visit(stage)
     yield from seen
-
-
-@dataclass(frozen=True)
-class Line:
-    """One step of a plan as `--dry-run` prints it."""
-
-    what: str
-    key: str
-    cached: bool
-    generations: int
-    steps: int
-
-
-def duration(seconds: float) -> str:
-    """A duration for people: `40 s`, `6 min`, `2.5 h`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

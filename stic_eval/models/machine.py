@@ -60,6 +60,15 @@ def dtype_of(config: RunConfig) -> str:
     return "float32" if _stored(config) == "float32" or device_of(config.device) == "cpu" else "bfloat16"
 
 
+def gpus() -> int:
+    """How many of NVIDIA's or AMD's GPUs a process sees; counted without beginning anything on them."""
+    if not _accelerated():
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
+
+
 def _accelerated() -> bool:
     """Whether torch could find a GPU: it was built for one, and a driver is there. Imports nothing."""
     system = platform.system()

@@ -191,7 +191,7 @@ def test_a_card_marks_what_the_runs_table_compares_as_that_does() -> None:
     from types import SimpleNamespace
     from typing import Any, cast
 
-    from stic_eval.cli import cardfacts
+    from stic_eval.experiment import cardfacts
     from stic_eval.report.runs import Entry, Scores
 
     def units(right: int) -> Summary:

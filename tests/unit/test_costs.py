@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from stic_eval.cli.provenance import recalled, trained
 from stic_eval.contracts.method import Stage
+from stic_eval.experiment.folder import recalled, trained
 from stic_eval.report.costs import Cost, costs, notes
 from stic_eval.report.layouts import lay_out
 from stic_eval.report.runs import Entry, Scores, Trained

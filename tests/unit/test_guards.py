@@ -51,7 +51,6 @@ def evaluated(name: str, answer: Callable[[Request], str], tmp_path: Path) -> Su
         samples(benchmark, "pocket"),
         FakeVLM(answer),
         **solving(),
-        out=tmp_path / "records.jsonl",
         progress=lambda done, total: None,
     )[1]
 
@@ -114,7 +113,7 @@ def test_answers_that_are_empty_or_cut_are_counted_and_said(tmp_path: Path) -> N
     turns = iter([Response("", 1, "stop"), Response("so", 9, "length"), Response("well", 9, "length")] * 40)
     _, found = runner.evaluate(
         benchmark, rows, Scripted(lambda request: next(turns)), **solving(),
-        out=tmp_path / "r.jsonl", progress=lambda done, total: None,
+        progress=lambda done, total: None,
     )  # fmt: skip
     assert (found.blank, found.cut) == (14, 26)
     notes = " ".join(

@@ -5,35 +5,55 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stic_eval.ablate import pool
-from stic_eval.ablate.pool import Event, Task
+from stic_eval.errors import UserError
+from stic_eval.experiment.events import Event, Send
+from stic_eval.experiment.executors.processes import Begin, Processes
+
+Yielded = Iterator[tuple[str, Any]]
 
 
-def setup(number: int, common: Any) -> Callable[[Any, pool.Send], None]:
+@dataclass(frozen=True)
+class Task:
+    """What tests have done."""
+
+    id: str
+    needs: tuple[str, ...]
+    payload: Any
+
+
+def setup(number: int, common: Any, send: Send) -> Callable[[Task], Yielded]:
     """Workers of these tests: a payload says what to do."""
 
-    def handle(payload: Any, send: pool.Send) -> None:
+    def handle(task: Task) -> Yielded:
+        payload = task.payload
         send("progress", ("pid", os.getpid(), None))
         if payload == "fail":
             raise ValueError("no good")
+        if payload == "wrong":
+            raise UserError("--flag: is wrong")
         if payload == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         if isinstance(payload, float):
             time.sleep(payload)
         if isinstance(payload, str) and payload.startswith("see "):
-            send("result", (common / payload[4:]).exists())
+            yield "result", (common / payload[4:]).exists()
         if isinstance(payload, str) and payload.startswith("touch "):
             (common / payload[6:]).touch()
 
     return handle
 
 
-def broken(number: int, common: Any) -> Callable[[Any, pool.Send], None]:
+def broken(number: int, common: Any, send: Send) -> Callable[[Task], Yielded]:
     raise OSError("no device")
+
+
+def run(tasks: Sequence[Task], begin: Begin, common: Any, jobs: int) -> Iterator[Event]:
+    return Processes(begin, common, jobs).run(tasks)
 
 
 def outcome(events: list[Event]) -> dict[str, str]:
@@ -48,7 +68,7 @@ def test_a_task_waits_for_what_it_needs(tmp_path: Path) -> None:
         Task("b", ("a",), "touch b"),
         Task("a", ("cached",), "see b"),
     ]
-    events = list(pool.run(tasks, setup, tmp_path, 2))
+    events = list(run(tasks, setup, tmp_path, 2))
     assert [e.task for e in events if e.kind == "done"] == ["a", "b", "c"]
     assert [e.value for e in events if e.kind == "result"] == [False, True]
 
@@ -62,7 +82,7 @@ def test_what_fails_takes_its_dependents_along_and_nothing_else(tmp_path: Path) 
         Task("orphan", ("killed",), "touch orphan"),
         Task("good", (), "touch good"),
     ]
-    events = list(pool.run(tasks, setup, tmp_path, 1))
+    events = list(run(tasks, setup, tmp_path, 1))
     found = outcome(events)
     assert found["good"] == "done"
     assert found["bad"] == found["child"] == found["grandchild"] == "ValueError: no good"
@@ -71,7 +91,7 @@ def test_what_fails_takes_its_dependents_along_and_nothing_else(tmp_path: Path) 
 
 
 def test_workers_are_kept_and_work_side_by_side(tmp_path: Path) -> None:
-    events = list(pool.run([Task(str(n), (), 0.3) for n in range(6)], setup, tmp_path, 3))
+    events = list(run([Task(str(n), (), 0.3) for n in range(6)], setup, tmp_path, 3))
     assert len({e.value[1] for e in events if e.kind == "progress"}) <= 3
     running = peak = 0
     for event in events:
@@ -81,12 +101,12 @@ def test_workers_are_kept_and_work_side_by_side(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_cannot_begin_fails_each_task_with_the_reason(tmp_path: Path) -> None:
-    events = list(pool.run([Task("a", (), None), Task("b", (), None)], broken, tmp_path, 1))
+    events = list(run([Task("a", (), None), Task("b", (), None)], broken, tmp_path, 1))
     assert outcome(events) == {"a": "OSError: no device", "b": "OSError: no device"}
 
 
 def test_leaving_early_ends_the_workers(tmp_path: Path) -> None:
-    events = pool.run([Task("long", (), 600.0)], setup, tmp_path, 1)
+    events = run([Task("long", (), 600.0)], setup, tmp_path, 1)
     pid = next(e.value[1] for e in events if e.kind == "progress")
     events.close()  # type: ignore[attr-defined]
     for _ in range(100):
@@ -94,10 +114,3 @@ def test_leaving_early_ends_the_workers(tmp_path: Path) -> None:
             return
         time.sleep(0.1)
     raise AssertionError("the worker lives on")
-
-
-def test_several_devices_are_taken_in_turns() -> None:
-    seen = [pool.devices(n, {"CUDA_VISIBLE_DEVICES": "3,5"}) for n in range(3)]
-    assert seen == ["3", "5", "3"]
-    assert pool.devices(1, {"CUDA_VISIBLE_DEVICES": "3"}) is None
-    assert pool.devices(1, {}) is None

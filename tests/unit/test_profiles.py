@@ -9,9 +9,9 @@ import pytest
 
 from stic_eval import config, profiles
 from stic_eval.cli.progress import Reporter
-from stic_eval.cli.session import Session
 from stic_eval.engines.openai import OpenAIEngine
 from stic_eval.errors import UserError
+from stic_eval.experiment.resources import Resources
 from stic_eval.models.recognition import certain, profile_of
 from stic_eval.settings import RunConfig
 from stic_eval.store import content_key
@@ -67,11 +67,11 @@ def test_other_families_keep_their_own_conversation(name: str, tmp_path: Path) -
     assert certain(str(FAMILIES[name].build(tmp_path)), None) is None
 
 
-def test_the_embedded_model_keeps_its_own_and_its_keys() -> None:
+def test_the_embedded_model_keeps_its_own_and_its_keys(tmp_path: Path) -> None:
     built = config.load()
     assert profile_of(built) is None
-    session = Session(built, Reporter(None, quiet=True))
-    assert session.fingerprint == content_key([session.engine.model, session.dtype])
+    resources = Resources(built, Reporter(None, quiet=True), tmp_path)
+    assert resources.fingerprint == content_key([resources.engine.model, resources.engine.dtype])
 
 
 @pytest.mark.parametrize("at", ["chat_template.jinja", "chat_template.json", "tokenizer_config.json"])

@@ -60,16 +60,17 @@ def evaluate(
     how: Mapping[str, Any] = MappingProxyType({}),
     **options: Any,
 ) -> tuple[list[Record], Summary]:
-    return runner.evaluate(
+    records, summary = runner.evaluate(
         benchmark,
         samples,
         model,
         **solving(
             solver, **({} if solver == "direct" else {"prompt": "Describe.", "max_new_tokens": 4, **how})
         ),
-        out=out,
         **{"progress": lambda done, total: None, **options},
     )
+    runner.write_records(records, out)
+    return records, summary
 
 
 @pytest.mark.parametrize("solver", ["direct", "describe_and_respond"])

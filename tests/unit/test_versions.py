@@ -188,8 +188,8 @@ def edit(copy: Path, file: str, change: Callable[[str], str]) -> None:
         ),
         ("stic_eval/models/sampling.py", "return ", "return not ", {"requests"}),
         ("stic_eval/models/api.py", 'text, finish = refusal, "refusal"', 'text = ""', {"requests"}),
-        ("stic_eval/cli/asking.py", "8, 2048", "9, 2048", {"runner"}),
-        ("stic_eval/cli/asking.py", "engine.answers(adapter)", "engine.answers(None)", {"runner"}),
+        ("stic_eval/experiment/work.py", "8, 2048", "9, 2048", {"runner"}),
+        ("stic_eval/experiment/work.py", "engine.answers(adapter)", "engine.answers(None)", {"runner"}),
         ("stic_eval/selftrain/execute.py", "thinking, stop), asked", "thinking, ()), asked", {"stages"}),
         ("stic_eval/train/losses.py", "return ", "return not ", {"stages"}),
         (

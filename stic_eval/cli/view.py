@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
 
-from stic_eval.ablate.pool import Event
+from stic_eval.experiment.events import Event
 from stic_eval.printable import printable
 
 if TYPE_CHECKING:

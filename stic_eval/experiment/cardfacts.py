@@ -16,8 +16,8 @@ from stic_eval.report.layouts import lay_out
 from stic_eval.store import StageStore, content_key, read_jsonl
 
 if TYPE_CHECKING:
-    from stic_eval.cli.made import Finished, Made
     from stic_eval.config import RunConfig
+    from stic_eval.experiment.artifacts import Finished, Made
     from stic_eval.report.tables import Table
 
 T = TypeVar("T")

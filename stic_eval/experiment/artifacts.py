@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from stic_eval.errors import UserError
+from stic_eval.experiment import graph
+from stic_eval.experiment.folder import cache_of
+from stic_eval.experiment.resources import Resources
+from stic_eval.experiment.worker import SendingReport
 from stic_eval.registry import suggest
 from stic_eval.report import runs
 from stic_eval.report.tables import setting
-from stic_eval.store import StageStore
+from stic_eval.store import StageStore, cache_dir
 
 if TYPE_CHECKING:
     from stic_eval.config import RunConfig
@@ -123,8 +127,6 @@ def finished(run: str, say: Callable[[str], None]) -> Finished:
         UserError: There is none, or its settings cannot be used.
     """
     from stic_eval import config
-    from stic_eval.cli.options import go_offline
-    from stic_eval.store import cache_dir
 
     folder = runs.find(run)
     path = folder / "config.yaml"
@@ -136,9 +138,9 @@ def finished(run: str, say: Callable[[str], None]) -> Finished:
         if settings.plugins:
             say(f"executes the plug-ins that the run was trained with: {', '.join(settings.plugins)}")
         settings = config.load(file=path)
-    go_offline(settings.offline)
-    own = folder / "cache"  # of a run that was started with --fresh
+    config.go_offline(settings.offline)
     entries = scores.entries if scores else _planned(settings)
+    own = folder / "cache"  # of a run that was started with --fresh
     return Finished(folder, settings, scores, entries, (own if own.is_dir() else cache_dir()) / "stages")
 
 
@@ -158,22 +160,19 @@ def _saved(path: Path) -> RunConfig:
 
 def _planned(config: RunConfig) -> list[runs.Entry]:
     """Entries of a run that was never evaluated, by what its settings amount to."""
-    from stic_eval.cli.progress import Reporter
-    from stic_eval.cli.session import Session
-
-    with Reporter(None, quiet=True) as report:
-        session = Session(config, report)
-        found = []
-        for variant in session.variants:
-            entry = runs.Entry(
-                variant.folder, variant.method.name, variant.method.title, variant.solver.label, variant.seed,
-                has_adapter=variant.has_adapter,
-            )  # fmt: skip
-            entry.stages[:] = [
-                runs.Trained(stage.name, key, 0.0, stage.generations, stage.steps, kind=stage.kind)
-                for stage, key in session.keyed(variant)
-            ]
-            found.append(entry)
+    resources = Resources(config, SendingReport(lambda kind, value: None), cache_of(config))
+    found = []
+    for subject in graph.subjects([graph.arm_of(config, resources)], resources):
+        variant = subject.variant
+        entry = runs.Entry(
+            variant.folder, variant.method.name, variant.method.title, variant.solver.label, variant.seed,
+            has_adapter=variant.has_adapter,
+        )  # fmt: skip
+        entry.stages[:] = [
+            runs.Trained(stage.name, key, 0.0, stage.generations, stage.steps, kind=stage.kind)
+            for stage, key in subject.stages
+        ]
+        found.append(entry)
     return found
 
 

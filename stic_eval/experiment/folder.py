@@ -1,8 +1,9 @@
-"""Where a run's numbers come from: the stages of its adapters, its manifest, what it left out."""
+"""A run's folder: what it holds of an earlier start, its scores, and where its numbers come from."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -10,15 +11,48 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stic_eval.errors import UserError
 from stic_eval.experiment import grading
+from stic_eval.report import runs
 from stic_eval.report.runs import TextCut, Trained
-from stic_eval.store import append_jsonl, atomic_write, file_sha256
+from stic_eval.store import append_jsonl, atomic_write, cache_dir, file_sha256
 
 if TYPE_CHECKING:
-    from stic_eval.cli.session import Session
     from stic_eval.config import RunConfig
-    from stic_eval.contracts.method import Stage
+    from stic_eval.contracts.method import Report, Stage
+    from stic_eval.experiment.resources import Resources
+    from stic_eval.images import Skipped
     from stic_eval.store import StageStore
+
+
+def cache_of(config: RunConfig, fresh: bool = False) -> Path:
+    """Where a run's stages and answers lie: one that was started with --fresh keeps its own when resumed."""
+    own = config.folder / "cache"
+    return own if fresh or own.is_dir() else cache_dir()
+
+
+def clear(config: RunConfig) -> None:
+    """Starts over: with an empty cache of the run's own, and nothing of earlier results."""
+    own = config.folder / "cache"
+    for folder in (own, config.folder / "records", config.folder / "training"):
+        shutil.rmtree(folder, ignore_errors=True)
+    own.mkdir(parents=True)
+    (config.folder / "scores.json").unlink(missing_ok=True)
+
+
+def nothing(config: RunConfig) -> runs.Scores:
+    """What the folder of a run holds that has not begun."""
+    return runs.Scores(config.name, [], [])
+
+
+def before(config: RunConfig, report: Report) -> runs.Scores:
+    """What the folder holds of an earlier start; nothing of it if it cannot be read."""
+    if (config.folder / "scores.json").is_file():
+        try:
+            return runs.load(config.folder)
+        except UserError as error:
+            report.line(f"{error} (computed anew)")
+    return nothing(config)
 
 
 def trained(keyed: Sequence[tuple[Stage, str]], store: StageStore) -> list[Trained]:
@@ -119,35 +153,30 @@ def given(config: RunConfig) -> dict[str, Any]:
     return found
 
 
-def rows_by_others(session: Session) -> None:
-    """Takes down where rows of the hub lie that other processes have read: in the local cache."""
-    from stic_eval.evals.hub import planned
-
-    for benchmark in session.benchmarks:
-        if session.config.rows_of(benchmark.name) == "hub" and benchmark.name not in session.hub_ids:
-            at, cached = planned(benchmark.source)
-            if cached:
-                session.hub_ids[benchmark.name] = at
-
-
-def list_skipped(session: Session) -> None:
+def list_skipped(folder: Path, skipped: Sequence[Skipped]) -> None:
     """Writes which input files were left out, and why, as skipped.jsonl; none is no file."""
-    path = session.folder / "skipped.jsonl"
+    path = folder / "skipped.jsonl"
     path.unlink(missing_ok=True)
-    if session.skipped():
-        append_jsonl(path, [{"source": item.source, "reason": item.reason} for item in session.skipped()])
+    if skipped:
+        append_jsonl(path, [{"source": item.source, "reason": item.reason} for item in skipped])
 
 
 def manifest(
-    session: Session, run: str, started: float, seconds_of: Mapping[str, float], more: Mapping[str, Any]
+    resources: Resources,
+    run: str,
+    started: float,
+    seconds_of: Mapping[str, float],
+    skipped: int,
+    more: Mapping[str, Any],
 ) -> None:
     """Writes manifest.json: command, model, judge, machine, versions, and what took how long.
 
     Args:
-        session: The run's, or of an ablation the default's.
+        resources: What was worked with.
         run: Its name.
         started: When, in seconds since 1970.
         seconds_of: What was computed -> how long it took.
+        skipped: Input files that were left out.
         more: What else is to be kept.
     """
     import platform
@@ -155,7 +184,7 @@ def manifest(
     from importlib.metadata import version
 
     packages = ("stic-eval", "torch", "transformers", "trl", "peft", "numpy", "pillow")
-    loaded = vars(session.engine)
+    loaded = vars(resources.engine)
     data = {
         "run": run,
         **more,
@@ -163,20 +192,20 @@ def manifest(
         "seconds": round(time.time() - started, 1),
         "command": sys.argv[1:],
         "model": {
-            "name": session.config.model,
+            "name": resources.config.model,
             # None where nothing asked for it: no method of `train` had an adapter.
             "fingerprint": loaded.get("model"),
             "dtype": loaded.get("dtype"),
         },
-        **({"asked": {"as": asked.title, **asked.content}} if (asked := session.profile) else {}),
-        "judge": grading.identity(session.judge),
+        **({"asked": {"as": asked.title, **asked.content}} if (asked := resources.engine.profile) else {}),
+        "judge": grading.identity(resources.judge),
         # Of rows of the hub: under which id and commit they were had.
-        "rows": {name: {"id": at.path, "revision": at.revision} for name, at in session.hub_ids.items()},
-        "skipped": len(session.skipped()),
+        "rows": {name: {"id": at.path, "revision": at.revision} for name, at in resources.hub_ids.items()},
+        "skipped": skipped,
         "seconds_of": {name: round(value, 2) for name, value in seconds_of.items()},
         "platform": platform.platform(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in packages},
     }
     text = json.dumps(data, indent=1, ensure_ascii=False) + "\n"
-    atomic_write(session.folder / "manifest.json", text)
+    atomic_write(resources.config.folder / "manifest.json", text)
