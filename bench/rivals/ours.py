@@ -15,7 +15,7 @@ from typing import Any
 from bench.rivals.side import WARM_UP, Done, Work, begin, warm_up_image, write
 from stic_eval import registry
 from stic_eval.contracts.benchmark import Benchmark
-from stic_eval.evals.runner import evaluate
+from stic_eval.evals.runner import evaluate, write_records
 from stic_eval.evals.sources import samples
 from stic_eval.images import ref_from_pil
 from stic_eval.models.hf import HFModel
@@ -62,9 +62,9 @@ def evaluated(work: Work, folder: Path) -> Done:
             solver,
             solver.options(**described),
             prompts=load_prompts(),
-            out=folder / "records" / f"{benchmark.name}.jsonl",
             progress=lambda done, total: None,
         )
+        write_records(records, folder / "records" / f"{benchmark.name}.jsonl")
         for record in records:
             answers[f"{benchmark.name}/{record.id}"] = record.response.strip()
             if record.description is not None:

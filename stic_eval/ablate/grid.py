@@ -19,7 +19,7 @@ import yaml
 from stic_eval import layers, registry
 from stic_eval.config import RunConfig, of_the_run, paths, require
 from stic_eval.errors import UserError
-from stic_eval.report.tables import setting as text
+from stic_eval.report.rows import setting as text
 from stic_eval.store import content_key
 
 # What of a run may differ between cells; the rest decides what they have in common.

@@ -157,8 +157,7 @@ def _server(base_url: str, variable: str) -> tuple[str, str, str]:
     import os
 
     from stic_eval.engines import openai
-    from stic_eval.models.api import Endpoint
-    from stic_eval.models.wire import check_key, checked_url
+    from stic_eval.models.wire import Endpoint, check_key, checked_url
     from stic_eval.printable import printable
 
     key = os.environ.get(variable, "").strip() if variable else None

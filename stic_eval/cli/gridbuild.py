@@ -16,7 +16,7 @@ from stic_eval.ablate.grid import Axis, Grid, Value
 from stic_eval.cli import options as o
 from stic_eval.config import RunConfig, of_the_run, read_file
 from stic_eval.errors import UserError
-from stic_eval.report.tables import setting
+from stic_eval.report.rows import setting
 
 if TYPE_CHECKING:
     from stic_eval.ablate.spec import Spec

@@ -17,8 +17,8 @@ from stic_eval.settings import RunConfig
 from stic_eval.store import content_key
 
 if TYPE_CHECKING:
-    from stic_eval.models.api import Endpoint
     from stic_eval.models.server import ServerModel
+    from stic_eval.models.wire import Endpoint
 
 # A list of models: seconds to wait for it, bytes of it that are read, and names that are shown.
 _SECONDS, _BODY, _NAMED = 5.0, 1 << 20, 8
@@ -140,7 +140,7 @@ class OpenAIEngine(Engine):
 
 
 def _endpoint(config: RunConfig, name: str, key: str | None) -> Endpoint:
-    from stic_eval.models.api import Endpoint
+    from stic_eval.models.wire import Endpoint
 
     server = config.server
     return Endpoint(

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from stic_eval.experiment import folder, grading, variants
-from stic_eval.report import runs, tables
-from stic_eval.report.notes import training
+from stic_eval.report import runs
+from stic_eval.report.costs import training
+from stic_eval.report.rows import Column
 
 if TYPE_CHECKING:
     from stic_eval.experiment.graph import Evaluation
@@ -16,10 +17,10 @@ if TYPE_CHECKING:
     from stic_eval.types import Summary
 
 
-def columns(resources: Resources) -> list[tables.Column]:
+def columns(resources: Resources) -> list[Column]:
     """The benchmarks as a table's columns."""
     return [
-        tables.Column(
+        Column(
             name,
             benchmark.title,
             grading.protocol_text(benchmark),

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from stic_eval.errors import UserError
-from stic_eval.models.api import Chat, Client, Endpoint, Failure, Reply
+from stic_eval.models.api import Chat, Client, Failure, Reply
 from stic_eval.models.detokenize import cut_answer
 from stic_eval.models.encoded import encoded, media_type
+from stic_eval.models.wire import Endpoint
 from stic_eval.store import content_key
 from stic_eval.tags import THINKING, Pair
 from stic_eval.types import Request, Response

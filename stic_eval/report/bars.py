@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from stic_eval.report import canvas
 from stic_eval.report.canvas import COLOURS, HATCHES, INK, LINE, MUTED, Look, needs, plain, tall, value_text
 from stic_eval.report.compare import Difference
-from stic_eval.report.tables import AVERAGE, Cell, Row, Table
+from stic_eval.report.rows import AVERAGE, Cell, Row
+from stic_eval.report.tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -15,8 +15,9 @@ import yaml
 
 from stic_eval.printable import printable
 from stic_eval.report.cells import delta_text, interval_text, markdown, one_line, score_text
+from stic_eval.report.rows import AVERAGE, Row
 from stic_eval.report.runs import Trained
-from stic_eval.report.tables import AVERAGE, Row, Table
+from stic_eval.report.tables import Table
 
 # Where a path begins that means something on this machine alone (from the root, a home, the working
 # directory, a drive or a server's share), or an address, which stays.

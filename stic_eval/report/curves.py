@@ -13,7 +13,8 @@ from stic_eval.errors import UserError
 from stic_eval.report import canvas, published
 from stic_eval.report.bars import chosen, column_title, mark_of, notes_of, reach, row_key, row_label, signed
 from stic_eval.report.canvas import COLOURS, DASHES, INK, MARKERS, Look, needs, plain, value_text
-from stic_eval.report.tables import AVERAGE, Row, Table
+from stic_eval.report.rows import AVERAGE, Row
+from stic_eval.report.tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

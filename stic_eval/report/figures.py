@@ -19,8 +19,9 @@ from stic_eval.errors import UserError
 from stic_eval.registry import suggest
 from stic_eval.report import bars, canvas, curves, heatmap, training
 from stic_eval.report.canvas import Look, plain
+from stic_eval.report.rows import AVERAGE, Variant
 from stic_eval.report.runs import Entry, Scores
-from stic_eval.report.tables import AVERAGE, Table, Variant
+from stic_eval.report.tables import Table
 from stic_eval.store import atomic_write
 
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ from stic_eval.report import costs
 from stic_eval.report import published as paper
 from stic_eval.report.cells import NONE
 from stic_eval.report.merge import Merged, Placed, merge
+from stic_eval.report.rows import Line, Variant, setting
 from stic_eval.report.runs import Scores
-from stic_eval.report.tables import Line, Table, Variant, assemble, baseline, setting
+from stic_eval.report.tables import Table, assemble, baseline
 from stic_eval.types import DIRECT
 
 Layout = Literal["auto", "paper", "components", "ablation"]

@@ -10,8 +10,8 @@ from pathlib import PurePath
 from typing import Any
 
 from stic_eval.errors import UserError
+from stic_eval.report.rows import Column, Variant
 from stic_eval.report.runs import Scores
-from stic_eval.report.tables import Column, Variant
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from typing import Any
 from stic_eval.errors import UserError
 from stic_eval.images import CORRUPTIONS, corrupt, load_bytes
 from stic_eval.printable import printable
+from stic_eval.report.rows import setting
 from stic_eval.report.runs import Scores
-from stic_eval.report.tables import setting
 from stic_eval.store import StageStore
 from stic_eval.types import ImageRef
 

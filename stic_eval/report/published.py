@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from stic_eval.report.tables import AVERAGE, Cell, Column, Row, Variant
+from stic_eval.report.rows import AVERAGE, Cell, Column, Row, Variant
 from stic_eval.types import DESCRIBED, DIRECT
 
 MODEL = "LLaVA-v1.6-7B"  # of tables 2, 7 and 8

@@ -18,7 +18,8 @@ from stic_eval.printable import csv_cell
 from stic_eval.report.cells import delta_text, interval_text, markdown, one_line, score_text
 from stic_eval.report.html_table import to_html
 from stic_eval.report.latex import to_latex
-from stic_eval.report.tables import Row, Table, setting
+from stic_eval.report.rows import Row, setting
+from stic_eval.report.tables import Table
 from stic_eval.types import DESCRIBED
 
 

@@ -14,6 +14,7 @@ from stic_eval.contracts.curves import PREFERENCE_CURVES, TUNING_CURVES, Curves
 from stic_eval.errors import UserError
 from stic_eval.report import tables
 from stic_eval.report.notes import unfinished
+from stic_eval.report.rows import Column, Variant
 from stic_eval.types import DESCRIBED, DIRECT, SolverLabel, Summary
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class Scores:
     """
 
     run: str
-    columns: list[tables.Column]
+    columns: list[Column]
     entries: list[Entry]
     notes: list[str] = field(default_factory=list)
     model: str = ""
@@ -151,7 +152,7 @@ class Scores:
         """Builds the side-by-side table of everything that has been evaluated."""
         return tables.build(self.columns, self.variants(), [*self.unfinished(), *self.notes])
 
-    def variants(self) -> list[tables.Variant]:
+    def variants(self) -> list[Variant]:
         """The rows of a table: methods and cells, their seeds together.
 
         Of a run that is under way, a row shows the seeds that have all benchmarks, or if none has, the
@@ -167,7 +168,7 @@ class Scores:
             groups.setdefault((entry.method, entry.solver, cell), []).append(entry)
         return list(groups.values())
 
-    def variant(self, group: list[Entry]) -> tables.Variant | None:
+    def variant(self, group: list[Entry]) -> Variant | None:
         """A group's row of a table; None if nothing of it has been evaluated."""
         shown = [entry for entry in group if not self._missing(entry)]
         shown = shown or [min(group, key=self._missing)]
@@ -179,7 +180,7 @@ class Scores:
             for column in self.columns
         }
         first = group[0]
-        return tables.Variant(
+        return Variant(
             first.method, first.title, first.solver, seeds, summaries, first.settings, self.model,
             first.has_adapter,
         )  # fmt: skip

@@ -11,7 +11,7 @@ from pathlib import Path
 from stic_eval.errors import UserError
 from stic_eval.registry import suggest
 from stic_eval.report import runs
-from stic_eval.report.tables import Column, Variant, setting
+from stic_eval.report.rows import Column, Variant, setting
 from stic_eval.types import Summary
 
 DEFAULT = "default"  # names an ablation's default cell

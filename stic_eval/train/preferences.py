@@ -23,7 +23,7 @@ from stic_eval.train.settings import Describing, PairFilter, PairSettings
 from stic_eval.types import Generation, ImageRef, Message, Request
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset, Features
     from PIL.Image import Image
 
 _ROW_GROUP = 64  # pairs held in memory while the file is written
@@ -162,6 +162,18 @@ def filtered(good: str, bad: str, settings: PairFilter) -> bool:
     return False
 
 
+def features() -> Features:
+    """Columns of a file of pairs and their types: TRL's conversational preferences, and what was drawn."""
+    from datasets import Features, Image, List, Value
+
+    turns = List({"role": Value("string"), "content": Value("string")})
+    text = Value("string")
+    return Features(
+        {"prompt": turns, "chosen": turns, "rejected": turns, "images": List(Image()),
+         "image_sha256": text, "source": text, "negative": text, "seed": Value("int64")}
+    )  # fmt: skip
+
+
 def write_pairs(
     pairs: Sequence[Pair], answers: Mapping[str, str], path: Path, settings: PairSettings
 ) -> PairReport:
@@ -202,8 +214,6 @@ def write_made(pairs: Iterable[Made], path: Path, settings: PairFilter) -> PairR
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
-
-    from stic_eval.train.exchange import features
 
     schema = features().arrow_schema
     negatives: Counter[str] = Counter()

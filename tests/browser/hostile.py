@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from stic_eval.report import html, runs
-from stic_eval.report.tables import Column
+from stic_eval.report.rows import Column
 from stic_eval.store import append_jsonl
 from stic_eval.types import DESCRIBED, DIRECT, ImageRef
 

@@ -20,7 +20,8 @@ from stic_eval.evals.clusters import DRAWS, clusters
 from stic_eval.evals.scoring.aggregate import all_right, summarize
 from stic_eval.report import runs
 from stic_eval.report.compare import compare
-from stic_eval.report.tables import Column, Variant, build
+from stic_eval.report.rows import Column, Variant
+from stic_eval.report.tables import build
 from stic_eval.types import DESCRIBED, DIRECT, Generation, ImageRef, Record, Response, Sample, Score, Summary
 
 BENCHMARK = Benchmark(

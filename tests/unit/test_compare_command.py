@@ -19,8 +19,8 @@ from stic_eval.cli.app import invoke
 from stic_eval.evals.runner import write_records
 from stic_eval.evals.scoring.aggregate import all_right, summarize
 from stic_eval.report import runs, sides
+from stic_eval.report.rows import Column
 from stic_eval.report.runs import Entry, Scores
-from stic_eval.report.tables import Column
 from stic_eval.types import DESCRIBED, DIRECT, Record
 
 Answers = Mapping[str, float | None]  # row -> score

@@ -19,7 +19,7 @@ from stic_eval.errors import UserError
 from stic_eval.images import image_ref
 from stic_eval.printable import csv_cell
 from stic_eval.store import read_jsonl
-from stic_eval.train import exchange
+from stic_eval.train import exchange, preferences
 from stic_eval.train.foreign import open_pairs
 from stic_eval.train.preferences import Made, write_made
 from stic_eval.train.settings import PairFilter
@@ -265,8 +265,8 @@ def test_what_is_written_is_what_is_checked_for(photos: Path, tmp_path: Path) ->
     from pyarrow.parquet import read_schema
 
     ours = written(tmp_path, photos, [("a", "b", "c")] * 3)
-    assert Features.from_arrow_schema(read_schema(ours)) == exchange.features()
-    assert tuple(exchange.features()) == exchange.COLUMNS
+    assert Features.from_arrow_schema(read_schema(ours)) == preferences.features()
+    assert tuple(preferences.features()) == exchange.COLUMNS
     assert exchange.check(ours, "--pairs") == 3
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from bench import caveats, evidence, pocket_md
 from stic_eval.report.compare import Difference
+from stic_eval.report.rows import Column
 from stic_eval.report.runs import Entry, Scores
-from stic_eval.report.tables import Column
 from stic_eval.types import DIRECT, Summary
 
 

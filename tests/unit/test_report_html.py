@@ -29,7 +29,7 @@ from stic_eval.evals.sources import samples as rows_of
 from stic_eval.images import corrupt
 from stic_eval.printable import printable
 from stic_eval.report import html, pairs, runs, samples, thumbnails
-from stic_eval.report.tables import Column
+from stic_eval.report.rows import Column
 from stic_eval.store import append_jsonl
 from stic_eval.types import DESCRIBED, DIRECT, ImageRef, Summary
 

@@ -15,7 +15,8 @@ from rich.console import Console
 from stic_eval.errors import UserError
 from stic_eval.report import cells, html_table, notes, render, runs, sides, terminal, versus
 from stic_eval.report.family import holm
-from stic_eval.report.tables import AVERAGE, Column, Line, Table, Variant, assemble, build
+from stic_eval.report.rows import AVERAGE, Column, Line, Variant
+from stic_eval.report.tables import Table, assemble, build
 from stic_eval.types import DESCRIBED, DIRECT, Summary
 
 SEVEN = ["ScienceQA", "TextVQA", "ChartQA", "LLaVA-Bench", "MMBench", "MM-Vet", "MathVista"]
