@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from stic_eval.errors import UserError
-from stic_eval.experiment.events import Event, Send
+from stic_eval.experiment.events import Event, Executor, Send
+from stic_eval.experiment.executors.local import Local
 from stic_eval.experiment.executors.processes import Begin, Processes
 
 Yielded = Iterator[tuple[str, Any]]
@@ -114,3 +117,40 @@ def test_leaving_early_ends_the_workers(tmp_path: Path) -> None:
             return
         time.sleep(0.1)
     raise AssertionError("the worker lives on")
+
+
+# ---------------------------------------------------------------- one contract
+
+
+def executors(folder: Path) -> dict[str, Executor[Task]]:
+    here = setup(0, folder, lambda kind, value: None)
+    return {"local": Local(here), "processes": Processes(setup, folder, 1)}
+
+
+@pytest.mark.parametrize("name", ["local", "processes"])
+def test_both_say_the_same(name: str, tmp_path: Path) -> None:
+    tasks = [
+        Task("good", (), "see nothing"),
+        Task("wrong", (), "wrong"),
+        Task("bad", ("good",), "fail"),
+        Task("child", ("bad", "good"), "touch child"),
+        Task("grandchild", ("child",), "touch grandchild"),
+        Task("last", ("good", "cached"), "touch last"),
+    ]
+    said = [
+        (e.kind, e.task, e.value, e.cause)
+        for e in executors(tmp_path)[name].run(tasks)
+        if e.kind != "progress"
+    ]
+    no_good = "ValueError: no good"
+    assert sorted(said, key=str) == sorted(
+        [
+            ("started", "good", None, None), ("result", "good", False, None), ("done", "good", None, None),
+            ("started", "wrong", None, None), ("failed", "wrong", "--flag: is wrong", UserError),
+            ("started", "bad", None, None), ("failed", "bad", no_good, None),
+            ("failed", "child", no_good, None), ("failed", "grandchild", no_good, None),
+            ("started", "last", None, None), ("done", "last", None, None),
+        ],
+        key=str,
+    )  # fmt: skip
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last"]
