@@ -72,7 +72,10 @@ def _results(folder: Path) -> Iterator[tuple[str, Any]]:
         if not path.is_file() or path.name in _LEFT_OUT or "sqlite" in path.name or path.suffix == ".lock":
             continue
         name = path.relative_to(folder).as_posix()
-        if path.suffix == ".json":
+        if path.name == "scores.json":  # in whatever form the version writes the rest
+            entries = json.loads(path.read_bytes())["variants"]
+            yield name, {entry["folder"]: [entry["keys"], entry["summaries"]] for entry in entries}
+        elif path.suffix == ".json":
             yield name, _timeless(json.loads(path.read_bytes()))
         elif path.suffix == ".jsonl":
             yield name, [_timeless(json.loads(line)) for line in path.read_bytes().splitlines()]

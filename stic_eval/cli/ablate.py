@@ -10,6 +10,7 @@ import typer
 from stic_eval.cli import options as o
 
 _GRID = "Grid"
+_OF_THE_GRID = ("name", "vary", "one_at_a_time", "exclude", "seeds", "method", "dar", "output")
 
 
 def ablate(
@@ -97,6 +98,7 @@ def ablate(
     quiet: o.Quiet = False,
 ) -> None:  # fmt: skip
     """Train and evaluate a method under varied settings, sharing what cells have in common."""
+    flags = o.given(locals(), without=_OF_THE_GRID)
     from stic_eval import registry
     from stic_eval.ablate import spec as specs
     from stic_eval.cli import ablation, gridbuild
@@ -115,44 +117,7 @@ def ablate(
             "seeds": _seeds(seeds) or spec.seeds,
         }
     )
-    flags = {
-        "model": model,
-        "revision": revision,
-        "profile": profile,
-        "system_prompt": system_prompt,
-        "chat_template": chat_template,
-        "trust_remote_code": trust_remote_code,
-        "engine": engine,
-        "benchmarks": benchmarks,
-        "limit": limit,
-        "images": images,
-        "sft_data": sft_data,
-        "pairs_file": pairs,
-        "image_root": image_root,
-        "prompts": prompts,
-        "protocol": protocol,
-        "judge": judge,
-        "judge_base_url": judge_base_url,
-        "judge_api_key_env": judge_api_key_env,
-        "judge_protocol": judge_protocol,
-        "judge_samples": judge_samples,
-        "judge_max_requests": judge_max_requests,
-        "base_url": base_url,
-        "api_key_env": api_key_env,
-        "adapter_names": adapter_name,
-        "concurrency": concurrency,
-        "timeout": timeout,
-        "allow_remote_images": allow_remote_images,
-        "offline": offline,
-        "device": device,
-        "dtype": dtype,
-        "batch_size": batch_size,
-        "attn": attn,
-        "load_in_4bit": load_in_4bit,
-        "load_in_8bit": load_in_8bit,
-        "gradient_checkpointing": gradient_checkpointing,
-        "seeds": spec.seeds or None,
-    }
+    flags["seeds"] = spec.seeds or None
     where = "--vary" if vary else f"ablation {name}" if name in specs.shipped() else str(name)
     given = gridbuild.Given(spec, where, tuple(vary or ()), preset, config, tuple(option or ()), flags)
     axes, without_default = gridbuild.axes(given)

@@ -48,45 +48,11 @@ def eval_(
     quiet: o.Quiet = False,
 ) -> None:
     """Evaluate a model, optionally with an adapter, without training anything."""
+    flags = o.given(locals())
+    # Of a server's adapters, those that are named; of a folder's the one that --adapter gives.
+    named = [item.partition("=")[0].partition("@")[0] for item in adapter_name or ()]
+    flags["methods"] = ["baseline", *named]
+    built = o.configure(preset, config, option, flags)
     from stic_eval.cli.conduct import evaluate
 
-    flags = {
-        "model": model,
-        "revision": revision,
-        "profile": profile,
-        "system_prompt": system_prompt,
-        "chat_template": chat_template,
-        "trust_remote_code": trust_remote_code,
-        "engine": engine,
-        "adapters": adapter or None,
-        # Of a server's adapters, those that are named; of a folder's the one that --adapter gives.
-        "methods": ["baseline", *(item.partition("=")[0].partition("@")[0] for item in adapter_name or ())],
-        "benchmarks": benchmarks,
-        "dar": dar,
-        "solvers": solver or None,
-        "limit": limit,
-        "prompts": prompts,
-        "protocol": protocol,
-        "judge": judge,
-        "judge_base_url": judge_base_url,
-        "judge_api_key_env": judge_api_key_env,
-        "judge_protocol": judge_protocol,
-        "judge_samples": judge_samples,
-        "judge_max_requests": judge_max_requests,
-        "base_url": base_url,
-        "api_key_env": api_key_env,
-        "adapter_names": adapter_name,
-        "concurrency": concurrency,
-        "timeout": timeout,
-        "allow_remote_images": allow_remote_images,
-        "offline": offline,
-        "device": device,
-        "dtype": dtype,
-        "batch_size": batch_size,
-        "attn": attn,
-        "load_in_4bit": load_in_4bit,
-        "load_in_8bit": load_in_8bit,
-        "output": output,
-    }
-    built = o.configure(preset, config, option, flags)
     evaluate(built, jobs=1, fresh=not resume, verbose=verbose, quiet=quiet)

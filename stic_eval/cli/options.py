@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -255,6 +255,27 @@ GradientCheckpointing = Annotated[
                  help="Gradient checkpointing in training: less memory, more time.",
                  show_default="by device and size", rich_help_panel=_MACHINE),
 ]  # fmt: skip
+
+
+# Parameters of commands that are called otherwise in RunConfig, and those that are none of its fields.
+_FIELDS = {
+    "method": "methods", "seed": "seeds", "adapter": "adapters", "pairs": "pairs_file", "solver": "solvers",
+    "adapter_name": "adapter_names",
+}  # fmt: skip
+_OF_THE_COMMAND = ("preset", "config", "option", "jobs", "dry_run", "resume", "verbose", "quiet")
+
+
+def given(values: Mapping[str, Any], without: Sequence[str] = ()) -> dict[str, Any]:
+    """What a command was given, as fields of RunConfig; None: not given.
+
+    Args:
+        values: Its parameters.
+        without: Those that are no setting of a run, beside what all commands have of such.
+    """
+    apart = {*_OF_THE_COMMAND, *without}
+    return {
+        _FIELDS.get(n, n): None if value == [] else value for n, value in values.items() if n not in apart
+    }
 
 
 def configure(

@@ -57,50 +57,10 @@ def run(
     quiet: o.Quiet = False,
 ) -> None:
     """Train what the methods need, evaluate them and the baseline, print and save the table."""
-    flags = {
-        "model": model,
-        "revision": revision,
-        "profile": profile,
-        "system_prompt": system_prompt,
-        "chat_template": chat_template,
-        "trust_remote_code": trust_remote_code,
-        "engine": engine,
-        "adapters": adapter or None,
+    flags = o.given(locals())
+    if adapter and not config and not method:
         # Somebody's adapter by itself is evaluated, and nothing trained beside it that nobody has named.
-        "methods": method or (["baseline"] if adapter and not config else None),
-        "benchmarks": benchmarks,
-        "dar": dar,
-        "solvers": solver or None,
-        "limit": limit,
-        "seeds": seed or None,
-        "images": images,
-        "sft_data": sft_data,
-        "pairs_file": pairs,
-        "image_root": image_root,
-        "prompts": prompts,
-        "protocol": protocol,
-        "judge": judge,
-        "judge_base_url": judge_base_url,
-        "judge_api_key_env": judge_api_key_env,
-        "judge_protocol": judge_protocol,
-        "judge_samples": judge_samples,
-        "judge_max_requests": judge_max_requests,
-        "base_url": base_url,
-        "api_key_env": api_key_env,
-        "adapter_names": adapter_name,
-        "concurrency": concurrency,
-        "timeout": timeout,
-        "allow_remote_images": allow_remote_images,
-        "offline": offline,
-        "device": device,
-        "dtype": dtype,
-        "batch_size": batch_size,
-        "attn": attn,
-        "load_in_4bit": load_in_4bit,
-        "load_in_8bit": load_in_8bit,
-        "gradient_checkpointing": gradient_checkpointing,
-        "output": output,
-    }
+        flags["methods"] = ["baseline"]
     built = o.configure(preset, config, option, flags)
     if dry_run:
         from stic_eval.cli.dryrun import print_plan

@@ -47,31 +47,7 @@ def train(
     quiet: o.Quiet = False,
 ) -> None:
     """Train what the methods need and print where the adapters lie (PEFT folders)."""
-    flags = {
-        "model": model,
-        "revision": revision,
-        "profile": profile,
-        "system_prompt": system_prompt,
-        "chat_template": chat_template,
-        "trust_remote_code": trust_remote_code,
-        "engine": engine,
-        "methods": method or None,
-        "seeds": seed or None,
-        "images": images,
-        "sft_data": sft_data,
-        "pairs_file": pairs,
-        "image_root": image_root,
-        "prompts": prompts,
-        "offline": offline,
-        "device": device,
-        "dtype": dtype,
-        "batch_size": batch_size,
-        "attn": attn,
-        "load_in_4bit": load_in_4bit,
-        "load_in_8bit": load_in_8bit,
-        "gradient_checkpointing": gradient_checkpointing,
-        "output": output,
-    }
+    flags = o.given(locals())
     if engine is not None and not registry.engines().get(engine).trains:
         raise UserError(f"--engine {engine}: {_NOT_THERE}")
     built = o.configure(preset, config, option, flags)
