@@ -138,8 +138,9 @@ def done_by_workers(
     board = Board(lines(planned), work, jobs, {name: task.what for name, task in planned.tasks.items()})
     of = {item.task: item.entry for item in planned.evaluations if item.same is None}
     executor = driver.executor_of(resources, jobs, apart=True)
-    shown = View(board, report.quiet)
-    with report.handed_over(), shown as view:
+    view = View(board, report.quiet)
+    report.hand_over()
+    with view:
 
         def see(event: Event) -> None:
             view.see(event)

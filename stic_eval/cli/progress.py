@@ -110,19 +110,11 @@ class Reporter:
             logging.getLogger().removeHandler(self._handler)
             self._handler.close()
 
-    @contextmanager
-    def handed_over(self) -> Iterator[None]:
-        """Leaves the terminal to somebody else while the block runs; the log goes on."""
-        quiet, live = self.quiet, self.live
-        if live:
-            live.stop()
+    def hand_over(self) -> None:
+        """Leaves the terminal to somebody else; the log goes on."""
+        if self.live:
+            self.live.stop()
         self.quiet, self.live = True, None
-        try:
-            yield
-        finally:
-            self.quiet, self.live = quiet, live
-            if live:
-                live.start()
 
     @contextmanager
     def step(self, name: str, total: int | None = None) -> Iterator[Step]:
