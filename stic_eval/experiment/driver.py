@@ -215,7 +215,7 @@ def carry_out(
     _copy_same(planned.evaluations)
     try:
         _prepare(planned, resources)
-        with _stopped_politely(), closing(executor.run(list(planned.tasks.values()))) as events:  # type: ignore[type-var]
+        with _stopped_politely(), closing(executor.run(list(planned.tasks.values()))) as events:
             for event in events:
                 if event.kind == "answers":
                     resources.responses.put_many(event.value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -56,7 +56,7 @@ class Send(Protocol):
 class Executor(Protocol[W_contra]):
     """Does tasks, each when what it needs is done. One that fails takes its dependents along, no other."""
 
-    def run(self, tasks: Sequence[W_contra]) -> Iterator[Event]:
+    def run(self, tasks: Sequence[W_contra]) -> Generator[Event, None, None]:
         """Yields what happens; leaving the iteration ends the work.
 
         For every task `started`, any number of others, then `done` or `failed`; for one whose need failed,

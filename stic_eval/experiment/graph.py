@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stic_eval.ablate.grid import BASELINE
-from stic_eval.experiment import folder, grading, keys, variants
-from stic_eval.experiment.inputs import Inputs, joint
+from stic_eval.experiment import folder, grading, inputs, keys, variants
+from stic_eval.experiment.inputs import Inputs
 from stic_eval.experiment.variants import Variant
 from stic_eval.report import runs
 from stic_eval.settings import RunConfig
 
 if TYPE_CHECKING:
-    from stic_eval.ablate.grid import Grid
-    from stic_eval.contracts.method import Stage
+    from stic_eval.ablate.grid import Cell, Grid
+    from stic_eval.contracts.method import Data, Method, Stage
     from stic_eval.experiment.resources import Resources
     from stic_eval.types import Summary
 
@@ -132,29 +132,31 @@ def arm_of(config: RunConfig, resources: Resources) -> Arm:
 
 def arms_of(grid: Grid, resources: Resources) -> list[Arm]:
     """The baseline's arm, and one for each cell; cells that are given the same data read it once."""
-    reads = joint(grid.configs)
+    reads = inputs.joint(grid.configs)
     given = [resources.inputs(config, reads[number]) for number, config in enumerate(grid.configs)]
     skipped = {(item.source, item.reason): item for one in given for item in one.skipped}
     first = replace(given[0], skipped=tuple(skipped.values()))
+    plainly = _directly(grid.base) and all(cell.dar is None for cell in grid.cells)
     named = [v for v in variants.variants(grid.base, first.data) if v.method.name == BASELINE]
-    by_axis = any(cell.dar is not None for cell in grid.cells)
-    plainly = _directly(grid.base) and not by_axis
-    base = [v for v in named if v.solver.label.plain or plainly]
-    found = [Arm(grid.base, first, tuple(base), "baseline")]
-    for cell, config, inputs in zip(grid.cells, grid.configs, given, strict=True):
-        own = []
-        for variant in variants.variants(config, inputs.data):
-            plain = cell.method == BASELINE and variant.solver.label.plain and not _directly(config)
-            if variant.method.name != cell.method or plain:
-                continue
-            name = f"{cell.method}+{cell.slug}" if cell.values else cell.method
-            name = variant.solver.label.of(name) if cell.dar is None else name  # else an axis says so
-            seed = "" if variant.seed is None else f"@seed{variant.seed}"
-            # Without training it is the base model, however it is asked.
-            method = variant.method if variant.plan.adapter is not None else named[0].method
-            own.append(replace(variant, folder=name + seed, method=method))
-        found.append(Arm(config, inputs, tuple(own), cell.label, cell.settings))
+    base = tuple(v for v in named if v.solver.label.plain or plainly)
+    found = [Arm(grid.base, first, base, "baseline")]
+    for cell, config, one in zip(grid.cells, grid.configs, given, strict=True):
+        own = tuple(_of_cell(cell, config, one.data, named[0].method))
+        found.append(Arm(config, one, own, cell.label, cell.settings))
     return found
+
+
+def _of_cell(cell: Cell, config: RunConfig, data: Data, baseline: Method) -> Iterator[Variant]:
+    """A cell's variants in folders of their own; without training one is the baseline's, however asked."""
+    for variant in variants.variants(config, data):
+        plain = cell.method == BASELINE and variant.solver.label.plain and not _directly(config)
+        if variant.method.name != cell.method or plain:
+            continue
+        name = f"{cell.method}+{cell.slug}" if cell.values else cell.method
+        name = variant.solver.label.of(name) if cell.dar is None else name  # else an axis says so
+        seed = "" if variant.seed is None else f"@seed{variant.seed}"
+        method = variant.method if variant.plan.adapter is not None else baseline
+        yield replace(variant, folder=name + seed, method=method)
 
 
 def _directly(config: RunConfig) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ class Local:
 
     work: Callable[[Any], Iterator[tuple[str, Any]]]
 
-    def run(self, tasks: Sequence[Work]) -> Iterator[Event]:
+    def run(self, tasks: Sequence[Work]) -> Generator[Event, None, None]:
         """See `Executor`."""
         failed: dict[str, Event] = {}
         for task in tasks:

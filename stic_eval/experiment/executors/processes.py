@@ -10,7 +10,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, resource_tracker
@@ -49,7 +49,7 @@ class Processes:
     common: Any
     jobs: int
 
-    def run(self, tasks: Sequence[Work]) -> Iterator[Event]:
+    def run(self, tasks: Sequence[Work]) -> Generator[Event, None, None]:
         """See `Executor`."""
         waiting = list(tasks)
         names = {task.id for task in tasks}
