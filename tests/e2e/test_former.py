@@ -31,7 +31,9 @@ def former(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for path in (folder / "rows").rglob("*"):
         os.utime(path, ns=(WRITTEN_NS, WRITTEN_NS))
     plugin = folder / "plugin.py"  # which imports the contract from where it was then
-    plugin.write_text(plugin.read_text().replace("stic_eval.evals.benchmark", "stic_eval.contracts.benchmark"))
+    plugin.write_text(
+        plugin.read_text().replace("stic_eval.evals.benchmark", "stic_eval.contracts.benchmark")
+    )
     monkeypatch.chdir(folder)
     monkeypatch.setenv("STIC_EVAL_CACHE", str(folder / "cache"))
 
