@@ -112,6 +112,16 @@ def test_a_solver_that_there_is_not_is_refused_when_it_is_planned(
     assert "mine.py" in message
 
 
+@pytest.mark.parametrize("suffix", ["", "dar", "DAR"])
+def test_two_solvers_that_name_rows_alike_are_refused(
+    suffix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("second_look.py").write_text(SOLVER.replace('"second"', f'"{suffix}"'))
+    solvers = ["--solver", "describe_and_respond", "--solver", "./second_look.py"]
+    assert invoke(["run", "--method", "baseline", *solvers, *SMALL, "--dry-run"]) == 2
+    assert "--solver second_look: its rows would be called" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
