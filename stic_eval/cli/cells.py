@@ -133,7 +133,7 @@ def evaluations(grid: Grid, base: Session, cells: Sequence[Session]) -> list[Pla
 def _variants(
     grid: Grid, base: Session, cells: Sequence[Session]
 ) -> Iterator[tuple[int | None, Session, plan.Variant]]:
-    by_axis = any(cell.dar is not None for cell in grid.cells)
+    by_axis = any(cell.solver is not None for cell in grid.cells)
     for variant in base.variants:
         beside = variant.solver.label.plain or not (_alone(base.config) or by_axis)
         if variant.method.name == BASELINE and beside:
@@ -145,7 +145,7 @@ def _variants(
             if cell.method == BASELINE and variant.solver.label.plain and _alone(session.config):
                 continue
             name = f"{cell.method}+{cell.slug}" if cell.values else cell.method
-            name = variant.solver.label.of(name) if cell.dar is None else name  # else an axis says so
+            name = variant.solver.label.of(name) if cell.solver is None else name  # else an axis says so
             seed = "" if variant.seed is None else f"@seed{variant.seed}"
             yield index, session, replace(variant, folder=name + seed)
 

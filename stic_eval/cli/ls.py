@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -44,13 +44,14 @@ def ls(
 
     from stic_eval.printable import printable
 
-    head, rows = {
+    ways: dict[What, Callable[[], Listing]] = {
         What.benchmarks: _benchmarks, What.methods: partial(_listing, "method", "title", "paper"),
         What.solvers: partial(_listing, "solver", "title", "suffix"),
         What.engines: partial(_listing, "engine", "trains"), What.losses: partial(_listing, "loss", "title"),
         What.corruptions: partial(_listing, "corruption", "defaults"), What.presets: _presets,
         What.ablations: _ablations, What.runs: _runs,
-    }[what]()  # fmt: skip
+    }  # fmt: skip
+    head, rows = ways[what]()
     if not rows:
         print(f"no {what}")
         return

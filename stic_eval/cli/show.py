@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -107,9 +107,9 @@ def _of_kind(kind: str, shown: Any) -> None:
     if kind == "engine":
         print(printable(f"title: {(shown.__doc__ or shown.name).strip().splitlines()[0]}"))
     _print(shown, _SAID[kind])
-    more = {"benchmark": _options, "method": _method, "solver": _solver}.get(kind)
-    if more is not None:
-        more(shown)
+    more: dict[str, Callable[[Any], None]] = {"benchmark": _options, "method": _method, "solver": _solver}
+    if kind in more:
+        more[kind](shown)
 
 
 def _method(shown: Method) -> None:

@@ -115,7 +115,7 @@ def to_lines(
 
 
 def _components(placed: Sequence[Placed], with_method: bool) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Stage 1, stage 2, DaR; in front the method, and any other solver, where these do not tell rows apart."""
+    """Stage 1, stage 2, DaR; in front the method, with any other solver, where these tell no rows apart."""
 
     def says(value: bool) -> str:
         return YES if value else NO
