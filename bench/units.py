@@ -20,8 +20,6 @@ ASIDE = {
     f"{MODELS}/machine.py", f"{MODELS}/memory.py", f"{MODELS}/values.py", f"{MODELS}/wire.py",
     f"{TRAIN}/exchange.py", f"{TRAIN}/memory.py",
     *(f"stic_eval/contracts/{name}.py" for name in ("curves", "engine", "method", "solver")),
-    # Where contracts were.
-    f"{EVALS}/benchmark.py", "stic_eval/selftrain/method.py",
     # `data check`, `data prepare` and `score`, whose results are not kept; what keys are made of.
     *(f"{EVALS}/{name}.py" for name in ("beside", "check", "prepare", "predictions", "versions")),
 }  # fmt: skip

@@ -56,6 +56,7 @@ class Registry(Generic[T]):
         files: Callable[[], Sequence[PluginFile]] = list,
     ) -> None:
         self.kind, self.flag = kind, flag
+        self.plural = f"{kind}es" if kind.endswith("s") else f"{kind}s"
         self._points: dict[str, list[EntryPoint]] = {}
         for point in points:
             same = self._points.setdefault(point.name, [])
@@ -180,7 +181,7 @@ class Registry(Generic[T]):
     def _unknown(self, name: str) -> str:
         family, colon, _ = name.partition(":")
         if colon and self._families:
-            there = f"no family of {self.kind}s is called {family!r} (there is {', '.join(self._families)})"
+            there = f"no family of {self.plural} is called {family!r} (there is {', '.join(self._families)})"
             return f"{self.flag} {name}: {there}"
         broken = self.broken()
         more = ""
@@ -189,7 +190,7 @@ class Registry(Generic[T]):
             more = f"; {count} broken: {broken[0].error}"
         return (
             f'{self.flag}: no {self.kind} is called "{name}"{suggest(name, self.names())} '
-            f"(`stic-eval ls {self.kind}s` lists them){more}"
+            f"(`stic-eval ls {self.plural}` lists them){more}"
         )
 
     def _collision(self, name: str, points: Sequence[EntryPoint], files: Sequence[PluginFile]) -> str:
@@ -200,8 +201,7 @@ class Registry(Generic[T]):
         advice = "rename one"
         if files:
             advice = f'give the one in {files[-1].path.name} another name, e.g. name="my_{name}"'
-        plural = f"{self.kind}es" if self.kind.endswith("s") else f"{self.kind}s"
-        return f'two {plural} are called "{name}": {wheres[0]} and {wheres[-1]}; {advice}'
+        return f'two {self.plural} are called "{name}": {wheres[0]} and {wheres[-1]}; {advice}'
 
 
 def _is_own(point: EntryPoint) -> bool:
@@ -306,6 +306,14 @@ def engines() -> Registry[type[Engine]]:
     return _engines()
 
 
+def kinds() -> dict[str, Registry[Any]]:
+    """All registries, by what they hold."""
+    return {
+        "benchmark": _benchmarks(), "method": _methods(), "solver": _solvers(), "engine": _engines(),
+        "loss": losses(), "corruption": corruptions(),
+    }  # fmt: skip
+
+
 def register(path: str, where: str) -> None:
     """Registers a plug-in file, whatever it holds.
 
@@ -326,10 +334,7 @@ def named(kind: str, name: str) -> str:
     """A name as it is; of a plug-in file, which is registered, the name of what is in it."""
     if not name.endswith(".py"):
         return name
-    found: dict[str, Callable[[], Registry[Any]]] = {
-        "method": _methods, "benchmark": _benchmarks, "solver": _solvers, "engine": _engines,
-    }  # fmt: skip
-    return str(found[kind]().get(name).name)
+    return str(kinds()[kind].get(name).name)
 
 
 def files(
@@ -372,7 +377,4 @@ def told(error: BaseException) -> str:
 
 
 def _roots_of_plugins() -> list[Path]:
-    known: tuple[Registry[Any], ...] = (
-        _methods(), _benchmarks(), _solvers(), _engines(), losses(), corruptions(),
-    )  # fmt: skip
-    return [root for registry in known for root in registry.roots()]
+    return [root for registry in kinds().values() for root in registry.roots()]

@@ -20,6 +20,7 @@ from stic_eval import layers, registry
 from stic_eval.config import RunConfig, of_the_run, paths, require
 from stic_eval.errors import UserError
 from stic_eval.report.rows import setting as text
+from stic_eval.settings import DESCRIBE
 from stic_eval.store import content_key
 
 # What of a run may differ between cells; the rest decides what they have in common.
@@ -35,14 +36,13 @@ class Value:
         label: As printed and kept: a number, a truth value or a text.
         options: What it sets, as `-o` has it.
         method: What it evaluates; None: the grid's.
-        dar: Whether it answers by describe-and-respond alone (True) or not at all (False); None: as the
-            run says.
+        solver: What alone it answers by; None: what the run says.
     """
 
     label: str | int | float | bool
     options: tuple[str, ...] = ()
     method: str | None = None
-    dar: bool | None = None
+    solver: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,9 @@ class Cell:
         return [option for value in self.values.values() for option in value.options]
 
     @property
-    def dar(self) -> bool | None:
-        """See `Value.dar`."""
-        return next((v.dar for v in self.values.values() if v.dar is not None), None)
+    def solver(self) -> str | None:
+        """See `Value.solver`."""
+        return next((v.solver for v in self.values.values() if v.solver is not None), None)
 
     @property
     def label(self) -> str:
@@ -176,7 +176,7 @@ def _named(name: Any, sets: object, methods: Sequence[str], where: str) -> Value
         raise UserError(f"{where}: {text(name)}: expected `setting: value` lines")
     parts = [_value(str(path), value, methods, where) for path, value in sets.items()]
     methods_named = [part.method for part in parts if part.method is not None]
-    answers = [part.dar for part in parts if part.dar is not None]
+    answers = [part.solver for part in parts if part.solver is not None]
     return Value(
         label(name),
         tuple(option for part in parts for option in part.options),
@@ -199,7 +199,7 @@ def _value(name: str, value: Any, methods: Sequence[str], where: str) -> Value:
         on = {"on": True, "off": False, True: True, False: False}.get(value)
         if on is None:
             raise UserError(f"{where}: dar is on or off, not {text(value)}")
-        return Value("on" if on else "off", dar=on)
+        return Value("on" if on else "off", solver=DESCRIBE if on else "direct")
     if name == "corruption":
         weights = {"low_res": 0.5, "jitter": 0.5} if value == "both" else {value: 1.0}
         known = ["both", *registry.corruptions().names()]

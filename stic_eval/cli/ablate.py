@@ -62,6 +62,7 @@ def ablate(
     benchmarks: o.Benchmarks = None,
     protocol: o.Protocol = None,
     dar: o.Dar = None,
+    solver: o.Solvers = None,
     limit: o.Limit = None,
     images: o.Images = None,
     sft_data: o.SftData = None,
@@ -106,6 +107,8 @@ def ablate(
 
     if name is None and not vary:
         raise UserError("give an ablation by name (`stic-eval ls ablations`), or axes with --vary")
+    if solver and dar is not None:
+        raise UserError(f"--{'' if dar else 'no-'}dar: with --solver as well; give one of both")
     spec = specs.load(name) if name else specs.Spec(dar=None)
     spec = spec.model_copy(
         update={
@@ -113,7 +116,7 @@ def ablate(
             "design": spec.design if one_at_a_time is None else "one-at-a-time" if one_at_a_time else "full",
             # Conditions on axes that others have taken the place of would make no sense.
             "exclude": (*(() if vary else spec.exclude), *(exclude or ())),
-            "dar": spec.dar if dar is None else dar,
+            "dar": None if solver else spec.dar if dar is None else dar,
             "seeds": _seeds(seeds) or spec.seeds,
         }
     )
@@ -121,8 +124,9 @@ def ablate(
     where = "--vary" if vary else f"ablation {name}" if name in specs.shipped() else str(name)
     given = gridbuild.Given(spec, where, tuple(vary or ()), preset, config, tuple(option or ()), flags)
     axes, without_default = gridbuild.axes(given)
-    if dar is not None and any(value.dar is not None for axis in axes for value in axis.values):
-        raise UserError(f"--{'' if dar else 'no-'}dar: the axis dar decides; leave one of both out")
+    flag = "--solver" if solver else f"--{'' if dar else 'no-'}dar" if dar is not None else ""
+    if flag and any(value.solver is not None for axis in axes for value in axis.values):
+        raise UserError(f"{flag}: the axis dar decides; leave one of both out")
     known = Path(name).stem if name and not vary else "grid"
     grid = gridbuild.grid(given, axes, known, output)
     ablation.run(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +22,8 @@ class What(StrEnum):
     methods = "methods"
     solvers = "solvers"
     engines = "engines"
+    losses = "losses"
+    corruptions = "corruptions"
     presets = "presets"
     ablations = "ablations"
     runs = "runs"
@@ -28,20 +31,27 @@ class What(StrEnum):
 
 def ls(
     what: Annotated[
-        What, typer.Argument(help="benchmarks, methods, solvers, engines, presets, ablations or runs.")
+        What,
+        typer.Argument(
+            help="benchmarks, methods, solvers, engines, losses, corruptions, presets, ablations or runs."
+        ),
     ],
 ) -> None:
-    """List benchmarks, methods, solvers, engines, presets, ablations or runs."""
+    """List benchmarks, methods, solvers, engines, losses, corruptions, presets, ablations or runs."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from stic_eval.printable import printable
 
-    head, rows = {
-        What.benchmarks: _benchmarks, What.methods: _methods, What.solvers: _solvers, What.engines: _engines,
-        What.presets: _presets, What.ablations: _ablations, What.runs: _runs,
-    }[what]()  # fmt: skip
+    ways: dict[What, Callable[[], Listing]] = {
+        What.benchmarks: _benchmarks, What.methods: partial(_listing, "method", "title", "paper"),
+        What.solvers: partial(_listing, "solver", "title", "suffix"),
+        What.engines: partial(_listing, "engine", "trains"), What.losses: partial(_listing, "loss", "title"),
+        What.corruptions: partial(_listing, "corruption", "defaults"), What.presets: _presets,
+        What.ablations: _ablations, What.runs: _runs,
+    }  # fmt: skip
+    head, rows = ways[what]()
     if not rows:
         print(f"no {what}")
         return
@@ -101,37 +111,22 @@ def _benchmarks() -> Listing:
     return ("name", "title", "data", "protocols", "asked and scored by default"), rows
 
 
-def _methods() -> Listing:
-    from stic_eval import registry
-
-    return _listing(registry.methods(), "title", "paper")
-
-
-def _solvers() -> Listing:
-    from stic_eval import registry
-
-    return _listing(registry.solvers(), "title", "suffix")
-
-
-def _engines() -> Listing:
-    from stic_eval import registry
-
-    return _listing(registry.engines(), "trains")
-
-
-def _listing(known: Any, *shown: str) -> Listing:
+def _listing(kind: str, *shown: str) -> Listing:
     """Names of a registry, and some texts of each."""
+    from stic_eval import registry
     from stic_eval.errors import UserError
 
+    known = registry.kinds()[kind]
     rows: list[tuple[str, ...]] = []
+    broken = [(file.path.name, file.error) for file in known.broken()]
     for name in known.names():
         try:
             found = known.get(name)
         except UserError as error:
-            rows.append((name, "broken", str(error)))
+            broken.append((name, str(error)))
             continue
         rows.append((name, *(str(getattr(found, text)) for text in shown)))
-    rows += [(file.path.name, "broken", file.error) for file in known.broken()]
+    rows += [(name, f"broken: {why}", *[""] * (len(shown) - 1)) for name, why in broken]
     return ("name", *shown), rows
 
 

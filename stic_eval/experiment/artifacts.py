@@ -180,7 +180,7 @@ def all_of(run: Finished, what: Literal["pairs", "adapter"]) -> list[Made]:
     """The stages of pairs, or the last stages of adapters, each once."""
     found: dict[str, Made] = {}
     for entry in run.entries:
-        stages = [stage for stage in entry.stages if stage.name == "pairs"]
+        stages = [stage for stage in entry.stages if stage.kind == "pairs"]
         if what == "adapter":
             stages = entry.stages[-1:]
         for number, stage in enumerate(stages, 1):

@@ -136,7 +136,7 @@ def arms_of(grid: Grid, resources: Resources) -> list[Arm]:
     given = [resources.inputs(config, reads[number]) for number, config in enumerate(grid.configs)]
     skipped = {(item.source, item.reason): item for one in given for item in one.skipped}
     first = replace(given[0], skipped=tuple(skipped.values()))
-    plainly = _directly(grid.base) and all(cell.dar is None for cell in grid.cells)
+    plainly = _directly(grid.base) and all(cell.solver is None for cell in grid.cells)
     named = [v for v in variants.variants(grid.base, first.data) if v.method.name == BASELINE]
     base = tuple(v for v in named if v.solver.label.plain or plainly)
     found = [Arm(grid.base, first, base, "baseline")]
@@ -153,7 +153,7 @@ def _of_cell(cell: Cell, config: RunConfig, data: Data, baseline: Method) -> Ite
         if variant.method.name != cell.method or plain:
             continue
         name = f"{cell.method}+{cell.slug}" if cell.values else cell.method
-        name = variant.solver.label.of(name) if cell.dar is None else name  # else an axis says so
+        name = variant.solver.label.of(name) if cell.solver is None else name  # else an axis says so
         seed = "" if variant.seed is None else f"@seed{variant.seed}"
         method = variant.method if variant.plan.adapter is not None else baseline
         yield replace(variant, folder=name + seed, method=method)

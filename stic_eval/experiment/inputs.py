@@ -135,7 +135,7 @@ def check_pairs(config: RunConfig) -> None:
     from stic_eval.train.exchange import check
 
     check(config.pairs_file, "--pairs")
-    if not any(stage.name == "pairs" and not stage.reads for stage in _stages(config)):
+    if not any(stage.kind == "pairs" and not stage.reads for stage in _stages(config)):
         names = ", ".join(config.methods)
         raise UserError(f"--pairs: nothing that this run trains ({names}) learns from pairs; leave it out")
 

@@ -61,7 +61,7 @@ def variants(config: RunConfig, data: Data) -> list[Variant]:
     A server's adapter was trained elsewhere, with a seed that nobody knows unless it is named by one.
 
     Raises:
-        UserError: A method cannot work with this data.
+        UserError: A method cannot work with this data, or two solvers name their rows alike.
     """
     known = [n for n in config.server.adapters if "@" not in n]
     names = ["baseline", *(name for name in config.methods if name != "baseline")]
@@ -83,6 +83,14 @@ def variants(config: RunConfig, data: Data) -> list[Variant]:
                 several = f"@seed{seed}" if seed is not None and len(config.seeds) > 1 else ""
                 folder = solver.label.of(method.name) + several
                 found.append(Variant(folder, method, solver, options, seed, plan))
+    first: dict[str, Variant] = {}
+    for variant in found:
+        other = first.setdefault(variant.folder.casefold(), variant)
+        if other is not variant:
+            raise UserError(
+                f'--solver {variant.solver.name}: its rows would be called "{variant.folder}", as those of '
+                f"{other.solver.name} are; give it a suffix of its own"
+            )
     return found + with_adapters(found, config.adapters)
 
 

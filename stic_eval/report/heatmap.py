@@ -142,9 +142,9 @@ def _place_reference(
     for place in product(*([canvas.key(value) for value in ablated[axis]] for axis in shown)):
         settings = {**panel.others, **dict(zip(shown, place, strict=True))}
         dar = settings.pop("dar", None)
-        describes = bool(panel.solver.suffix) if dar is None else dar in (canvas.key("on"), canvas.key(True))
+        plain = panel.solver.plain if dar is None else dar not in (canvas.key("on"), canvas.key(True))
         untrained = settings.get("stage1.use") == off == settings.get("stage2.use") or settings in bare
-        if untrained and not describes:
+        if untrained and plain:
             panel.cells.setdefault((place[0], place[1]), cell)
 
 

@@ -16,12 +16,13 @@ from stic_eval.report.merge import Merged, Placed, merge
 from stic_eval.report.rows import Line, Variant, setting
 from stic_eval.report.runs import Scores
 from stic_eval.report.tables import Table, assemble, baseline
-from stic_eval.types import DIRECT
+from stic_eval.types import DESCRIBED, DIRECT
 
 Layout = Literal["auto", "paper", "components", "ablation"]
 YES, NO = "yes", NONE
 # Axes that the components' columns show already.
 _COMPONENT_AXES = ("stage1.use", "stage2.use", "dar", "method")
+_COMPONENT_SOLVERS = (DIRECT, DESCRIBED)  # which are told apart by a column
 
 
 def lay_out(
@@ -115,7 +116,7 @@ def to_lines(
 
 
 def _components(placed: Sequence[Placed], with_method: bool) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Stage 1, stage 2, DaR; the method in front where these do not tell rows apart."""
+    """Stage 1, stage 2, DaR; in front the method, with any other solver, where these tell no rows apart."""
 
     def says(value: bool) -> str:
         return YES if value else NO
@@ -128,7 +129,8 @@ def _components(placed: Sequence[Placed], with_method: bool) -> tuple[tuple[str,
                 f"--layout components: {item.runs[0]} was written by a version that did not record stages; "
                 "run it again (what is computed is only read)"
             )
-        described = bool(item.variant.solver.suffix)
+        described = item.variant.solver == DESCRIBED
+        with_method |= item.variant.solver not in _COMPONENT_SOLVERS
         texts.append((says("pair_training" in stages), says("item_training" in stages), says(described)))
     heads: tuple[str, ...] = ("Stage 1", "Stage 2", "DaR")
     keys = [(item.variant.model, text) for item, text in zip(placed, texts, strict=True)]
@@ -142,7 +144,8 @@ def _components(placed: Sequence[Placed], with_method: bool) -> tuple[tuple[str,
 
 def _without_components(variant: Variant) -> str:
     settings = {axis: value for axis, value in variant.settings.items() if axis not in _COMPONENT_AXES}
-    return replace(variant, solver=DIRECT, settings=settings).label
+    solver = DIRECT if variant.solver in _COMPONENT_SOLVERS else variant.solver
+    return replace(variant, solver=solver, settings=settings).label
 
 
 def _ablation(

@@ -195,7 +195,7 @@ def positive_sft(made: Stage, *, training: Training, lora: LoraSettings) -> Stag
         from stic_eval.train.sft import train_sft
 
         with (
-            positives(ctx.needs["pairs"] / "pairs.parquet", ctx.out / "rows") as items,
+            positives(ctx.needs[made.name] / "pairs.parquet", ctx.out / "rows") as items,
             ctx.progress("fine-tuning on preferred descriptions", None) as step,
         ):
             train_sft(

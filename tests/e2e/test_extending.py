@@ -112,6 +112,29 @@ def test_a_solver_that_there_is_not_is_refused_when_it_is_planned(
     assert "mine.py" in message
 
 
+def test_cells_of_an_ablation_answer_by_any_solver(capsys: pytest.CaptureFixture[str]) -> None:
+    cells = ["ablate", "--vary", "corruption=blur,crop", "--solver", "self_consistency"]
+    ablate = [*cells, *SMALL[:4], "--dry-run"]
+    assert invoke([*ablate, "-o", "stage1.images=4", "-o", "solvers.self_consistency.k=2"]) == 0
+    assert "\nto do: " in capsys.readouterr().out
+    for more, said in (
+        (["--dar"], "--dar: with --solver as well"),
+        (["--vary", "dar=on,off"], "--solver: the axis dar decides"),
+    ):
+        assert invoke([*ablate, *more]) == 2
+        assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", ["", "dar", "DAR"])
+def test_two_solvers_that_name_rows_alike_are_refused(
+    suffix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("second_look.py").write_text(SOLVER.replace('"second"', f'"{suffix}"'))
+    solvers = ["--solver", "describe_and_respond", "--solver", "./second_look.py"]
+    assert invoke(["run", "--method", "baseline", *solvers, *SMALL, "--dry-run"]) == 2
+    assert "--solver second_look: its rows would be called" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from rich.cells import cell_len
 
+from stic_eval import registry
 from stic_eval.cli.app import invoke
 from stic_eval.report import runs
 from stic_eval.report.rows import Column
@@ -123,6 +124,36 @@ def test_show_of_a_method_says_in_what_it_differs_from_its_paper(
     lines = capsys.readouterr().out.splitlines()
     said = " ".join(line for line in lines if line.startswith(("differs: ", "source: "))).lower()
     assert all(departure.lower() in said for departure in departures), said
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("hf", "title: A model in this process.\ntrains: True\n"),
+        ("openai", "trains: False\n"),
+        ("self_consistency", "suffix: sc\nversion: 1\noptions:\n  k: 5\n"),
+        ("robust", "constants: {'label_smoothing': (0.1, 0, 0.5)}\n"),
+        ("blur", "defaults: {'radius': 0.05}\nrandom: False\n"),
+    ],
+)
+def test_show_of_a_solver_engine_loss_or_corruption(
+    name: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(["show", name]) == 0
+    assert said in capsys.readouterr().out
+
+
+def test_every_kind_that_is_registered_is_listed_and_broken_files_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")
+    monkeypatch.setenv("STIC_EVAL_PLUGINS", str(tmp_path))
+    (tmp_path / "mine.py").write_text("solver = 3\n")
+    for known in registry.kinds().values():
+        assert invoke(["ls", known.plural]) == 0
+        out = capsys.readouterr().out
+        assert set(known.names()) <= {line.split()[0] for line in out.splitlines()}
+        assert "mine.py, line 1: `solver` is of type int" in out
 
 
 def test_show_of_an_ablation_is_yaml_and_says_where_axes_are_explained(
