@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stic_eval.cli.made import Finished, all_of
 
 from stic_eval import config
 from stic_eval.cli.app import invoke
 from stic_eval.errors import UserError
+from stic_eval.experiment.artifacts import Finished, all_of
 from stic_eval.images import image_ref
 from stic_eval.printable import csv_cell
 from stic_eval.report.runs import Entry, Trained
