@@ -56,3 +56,11 @@ sys.exit("torch" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_gpus_are_those_that_torch_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_accelerated", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    assert machine.gpus() == 3
+    monkeypatch.setattr(machine, "_accelerated", lambda: False)
+    assert machine.gpus() == 0
