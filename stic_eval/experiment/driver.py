@@ -310,7 +310,7 @@ def finish(planned: Planned, outcome: Outcome, resources: Resources, more: Mappi
         runs.save(found, at)
         table = lay_out([found])
         render.write(table, at)
-    if outcome.seconds or not (at / "manifest.json").is_file():
+    if (outcome.seconds and planned.evaluations) or not (at / "manifest.json").is_file():
         folder.manifest(resources, planned.name, outcome.started, outcome.seconds, planned.skipped, more)
     return table
 

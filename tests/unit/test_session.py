@@ -169,3 +169,16 @@ def test_train_prints_adapters_and_evaluates_nothing(
     label, _, path = capsys.readouterr().out.strip().partition(": ")
     assert label == "STIC, seed 0"
     assert (Path(path) / "adapter_config.json").is_file()
+
+
+def test_training_again_computes_nothing_and_leaves_the_manifest(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["train", "--model", "vlm", "--images", "photos", "-q"]
+    assert invoke(argv) == 0
+    said, manifest = capsys.readouterr().out, (world.results() / "manifest.json").read_text()
+    world.forget()
+    assert invoke(argv) == 0
+    assert capsys.readouterr().out == said
+    assert world.calls == Counter()
+    assert (world.results() / "manifest.json").read_text() == manifest
