@@ -62,17 +62,20 @@ def short(path: str, value: Any) -> tuple[str, Any]:
 
 
 def in_full(layer: Mapping[str, Any]) -> dict[str, Any]:
-    """A layer of settings without `dar`, as `short` has it; what says it in full is the stronger.
+    """A layer of settings without `dar`, as `short` has it.
 
     Raises:
-        ValueError: `dar` is no such setting.
+        ValueError: `dar` is no such setting, or the layer says in full as well which rows there are.
     """
     found = {key: value for key, value in layer.items() if key != "dar"}
     if "dar" in layer:
         given = layer["dar"]
         parts = dict(given) if isinstance(given, Mapping) else {"use": given}
         if "use" in parts:
-            found.setdefault("solvers", short("dar.use", parts.pop("use"))[1])
+            used = short("dar.use", parts.pop("use"))[1]
+            if used and found.get("solvers"):
+                raise ValueError("dar and solvers both say how answers are obtained; give one")
+            found["solvers"] = used or found.get("solvers")
         if parts:
             options = dict(found.get("solver_options") or {})
             found["solver_options"] = {**options, DESCRIBE: {**parts, **(options.get(DESCRIBE) or {})}}

@@ -88,7 +88,7 @@ class HFEngine(Engine):
         ways: list[Any] = [config.quantization, config.attn, tags, asked, written]
         return content_key([self.model, self.dtype, *(way for way in ways if way)])
 
-    def fingerprint(self, adapter: Path | None = None) -> str:
+    def identity(self, adapter: Path | None = None) -> str:
         """The base model's content, its weights' type, how it is packed, attends and is asked; adapter."""
         return adapter_fingerprint(self._own, adapter)
 

@@ -82,7 +82,7 @@ class OpenAIEngine(Engine):
             raise UserError("--adapter: the server loads adapters; name the one it has with --adapter-name")
         checked_url(_endpoint(self.config, self.config.model, None))
 
-    def fingerprint(self, adapter: str | None = None) -> str:
+    def identity(self, adapter: str | None = None) -> str:
         """Of a served model, by the server's address, the model's name there, and how it is asked."""
         from stic_eval.models.server import server_fingerprint
 

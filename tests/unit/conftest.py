@@ -72,6 +72,12 @@ class Known:
 
     own = names
 
+    def file(self, name: str) -> None:
+        return None
+
+    def has_family(self, name: str) -> bool:
+        return False
+
     def get(self, name: str) -> Any:
         return self.known[name]
 
