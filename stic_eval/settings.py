@@ -54,11 +54,11 @@ def short(path: str, value: Any) -> tuple[str, Any]:
     head, _, option = path.partition(".")
     if head != "dar":
         return path, value
-    if option == "use" or not (option or isinstance(value, Mapping)):
-        if not isinstance(value, (bool, str, type(None))) or value not in _USES:
-            raise ValueError("dar is true, false, only or null")
-        return "solvers", _USES[value]
-    return f"solver_options.{DESCRIBE}" + (f".{option}" if option else ""), value
+    if option not in ("", "use"):
+        return f"solver_options.{DESCRIBE}.{option}", value
+    if not isinstance(value, (bool, str, type(None))) or value not in _USES:
+        raise ValueError("dar is true, false, only or null")
+    return "solvers", _USES[value]
 
 
 def in_full(layer: Mapping[str, Any]) -> dict[str, Any]:

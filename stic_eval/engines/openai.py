@@ -121,9 +121,7 @@ class OpenAIEngine(Engine):
         wanted = set(adapters) - {None, self.config.model}
         if not wanted:
             return
-        variable = self.config.server.api_key_env
-        key = os.environ.get(variable, "").strip() if variable else None
-        _, names = listed(self.config.server.base_url or "", key)
+        _, names = listed(self.config.server.base_url or "", self._key())
         missing = sorted(wanted - set(names or ()))
         if names and self.config.model in names and missing:
             there = ", ".join(printable(name) for name in names[:_NAMED])

@@ -78,6 +78,9 @@ class Known:
     def has_family(self, name: str) -> bool:
         return False
 
+    def roots(self) -> list[Path]:
+        return []
+
     def get(self, name: str) -> Any:
         return self.known[name]
 
