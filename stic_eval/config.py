@@ -19,23 +19,10 @@ from stic_eval import layers, plugins, profiles, registry
 from stic_eval.contracts.solver import Solver
 from stic_eval.errors import UserError
 from stic_eval.layers import preset_names, read_file, read_preset
-from stic_eval.settings import (
-    DESCRIBE,
-    JudgeConfig,
-    Limit,
-    RunConfig,
-    ServerConfig,
-    ThinkingConfig,
-    TrainingConfig,
-    in_full,
-    short,
-)
+from stic_eval.settings import DESCRIBE, RunConfig, in_full, short
 from stic_eval.variants import complete, protocols
 
-__all__ = [
-    "JudgeConfig", "Limit", "RunConfig", "ServerConfig", "ThinkingConfig", "TrainingConfig",
-    "load", "of_the_run", "preset_names", "read_file", "read_preset",
-]  # fmt: skip
+__all__ = ["RunConfig", "load", "of_the_run", "preset_names", "read_file", "read_preset"]
 
 
 def load(
