@@ -58,6 +58,7 @@ def _stage(task: Task, resources: Resources) -> Path:
         if stage_key(stage, data, fingerprint, seed, known, thinking=config.thinking) == task.key:
             return run_stage(
                 stage, data=data, seed=seed, fingerprint=fingerprint, model=trainable,
+                answers=resources.engine.answers, scorer=resources.engine.likelihoods,
                 responses=lambda: resources.responses, store=resources.stages, report=resources.report,
                 thinking=config.thinking, stop=resources.stop,
             )  # fmt: skip
