@@ -112,8 +112,8 @@ def _options(
     for method, other in chosen:
         if other != options:
             raise UserError(
-                f"{first.name} and {method.name} answer by {solver.name} with different options, and rows that "
-                f"are compared need the same; give them: -o solvers.{solver.name}.OPTION=VALUE"
+                f"{first.name} and {method.name} answer by {solver.name} with different options, and rows "
+                f"that are compared need the same; give them: -o solvers.{solver.name}.OPTION=VALUE"
             )
     return options
 
