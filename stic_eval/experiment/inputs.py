@@ -303,10 +303,6 @@ def load(config: RunConfig, report: Report, wanted: Mapping[str, int | None] | N
         raise UserError(
             "--sft-data: the selected method is tuned on instruction data; give LLaVA-format JSON"
         )
-    if skipped:
-        report.line(f"{len(skipped)} input files skipped, listed in skipped.jsonl:")
-        for item in skipped[:_SHOWN]:
-            report.line(f"  {item.source}: {item.reason}")
     keys = content_key([image.sha256 for image in images]), items_key(items)
     data = Data(
         tuple(images), tuple(items), *keys, prompt_set(config),
@@ -319,6 +315,14 @@ def load(config: RunConfig, report: Report, wanted: Mapping[str, int | None] | N
         key = file_sha256(config.pairs_file)
         data = replace(data, pairs=config.pairs_file, pairs_key=key, pairs_rows=rows)
     return Inputs(data, tuple(skipped), wanted)
+
+
+def report_skipped(skipped: Sequence[Skipped], report: Report) -> None:
+    """Says which input files were left out, the first of them by name."""
+    if skipped:
+        report.line(f"{len(skipped)} input files skipped, listed in skipped.jsonl:")
+    for item in skipped[:_SHOWN]:
+        report.line(f"  {item.source}: {item.reason}")
 
 
 def _first(skipped: Sequence[Skipped]) -> str:

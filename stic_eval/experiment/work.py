@@ -30,7 +30,7 @@ def perform(task: Task, resources: Resources) -> Iterator[tuple[str, Any]]:
     Yields:
         `result` for each benchmark: (its name, the records as they are written, summary, seconds).
     """
-    adapter: Any = task.adapter
+    adapter: Any = task.served or task.adapter
     if task.key:
         adapter = _stage(task, resources) / "adapter"
     for name in task.benchmarks:
