@@ -6,26 +6,27 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
+from stic_eval.contracts.method import Data, SFTItem, Stage, StageContext, items_key
 from stic_eval.errors import RunError
 from stic_eval.images import scan_images
+from stic_eval.models.cached import Asked
 from stic_eval.models.fingerprint import adapter_fingerprint
 from stic_eval.models.hf import HFModel
 from stic_eval.selftrain import execute
 from stic_eval.selftrain.execute import run_stage, stage_key
-from stic_eval.selftrain.method import Data, Stage, StageContext
 from stic_eval.store import ResponseStore, StageStore, content_key
-from stic_eval.train.items import SFTItem, items_key
-from stic_eval.types import Generation, Message, Request
+from stic_eval.train.prompts import load_prompts
+from stic_eval.types import Generation, Likelihood, Message, Request, Response
 from tests.scripted import Quiet
 
-DATA = Data((), (), "images", "sft")
+DATA = Data((), (), "images", "sft", load_prompts())
 
 
 def nothing(context: StageContext) -> None:
@@ -49,7 +50,7 @@ class Lab:
     def _unloaded(self, adapter: Path | None) -> Any:
         raise AssertionError("the model was loaded")
 
-    def run(self, stage: Stage, data: Data = DATA, seed: int = 0) -> Path:
+    def run(self, stage: Stage, data: Data = DATA, seed: int = 0, **engine: Any) -> Path:
         return run_stage(
             stage,
             data=data,
@@ -59,12 +60,35 @@ class Lab:
             responses=lambda: self._answers,
             store=self.store,
             report=self.report,
+            **engine,
         )
 
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Lab:
     return Lab(tmp_path)
+
+
+def test_answers_and_likelihoods_are_the_engines(lab: Lab) -> None:
+    request = Request((Message("user", "?"),), (), Generation())
+
+    class Engine:
+        def generate(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Response]]:
+            return ((one, Response("said", 1, "stop")) for one in requests)
+
+        def likelihoods(self, asked: Iterable[Asked]) -> Iterator[tuple[Asked, Likelihood]]:
+            return ((one, Likelihood(-2.0, 1)) for one in asked)
+
+    def ask(context: StageContext) -> None:
+        ((_, answer),) = context.vlm(None).generate([request])
+        (likelihood,) = context.likelihoods(None, [(request, answer.text)])
+        (context.out / "made").write_text(f"{answer.text} {likelihood.logp}")
+
+    folder = lab.run(stage(run=ask), answers=lambda adapter: Engine(), scorer=lambda adapter: Engine())
+    assert (folder / "made").read_text() == "said -2.0"
+    lab.fingerprint = "another"
+    with pytest.raises(RunError, match="stage one: the engine tells no likelihoods"):
+        lab.run(stage(run=ask), answers=lambda adapter: Engine(), scorer=lambda adapter: None)
 
 
 # ---------------------------------------------------------------- keys
@@ -114,7 +138,7 @@ def test_a_key_depends_on_the_inputs_that_a_stage_takes_alone(
 
     def data(n: int, m: int) -> Data:
         hashes = content_key([image.sha256 for image in images[:n]])
-        return Data(tuple(images[:n]), tuple(items[:m]), hashes, items_key(items[:m]))
+        return Data(tuple(images[:n]), tuple(items[:m]), hashes, items_key(items[:m]), load_prompts())
 
     both: tuple[Literal["images", "sft"], ...] = ("images", "sft")
     some = stage(params={"images": 3, "items": 4}, reads=both)
@@ -235,7 +259,7 @@ def test_a_stage_that_is_killed_keeps_its_folder_and_frees_its_lock(lab: Lab, tm
 import os, signal
 from pathlib import Path
 from stic_eval.selftrain.execute import run_stage
-from stic_eval.selftrain.method import Data, Stage
+from stic_eval.contracts.method import Data, Stage
 from stic_eval.store import StageStore
 
 def run(context):
@@ -247,7 +271,7 @@ class Report:
     line = log
     def step(self, name, total=None): pass
 
-run_stage(Stage("one", 1, run, {{}}), data=Data((), (), "images", "sft"), seed=0, fingerprint="base",
+run_stage(Stage("one", 1, run, {{}}), data=Data((), (), "images", "sft", None), seed=0, fingerprint="base",
           model=None, responses=None, store=StageStore(Path({str(tmp_path / "stages")!r})), report=Report())
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
@@ -266,7 +290,7 @@ run_stage(Stage("one", 1, run, {{}}), data=Data((), (), "images", "sft"), seed=0
 def test_stages_ask_train_and_ask_the_trained_one(tiny_vlm: Path, photos: Path, tmp_path: Path) -> None:
     base = HFModel.load(str(tiny_vlm), device="cpu")
     images = scan_images(photos)[0][:4]
-    data = Data(tuple(images), (), content_key([i.sha256 for i in images]), "")
+    data = Data(tuple(images), (), content_key([i.sha256 for i in images]), "", load_prompts())
     prompt = (Message("user", "Describe."),)
 
     def ask(context: StageContext, adapter: Path | None) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from bench import wordings
 from stic_eval.report import runs
-from stic_eval.report.tables import Column
-from stic_eval.types import Summary
+from stic_eval.report.rows import Column
+from stic_eval.types import DIRECT, Summary
 
 CONFIG = "prompts: pocket\nbenchmark_options: {llava_bench: {protocol: llava}}\n"
 
@@ -23,7 +23,7 @@ def run(tmp_path: Path) -> Path:
     empty = Summary(None, 200, 0, {}, {})
     scores = runs.Scores("run", [Column("llava_bench", "LLaVA-Bench")], [], model="pocket")
     scores.entries = [
-        runs.Entry(folder, folder.partition("@")[0], folder, False, seed, summaries={"llava_bench": empty})
+        runs.Entry(folder, folder.partition("@")[0], folder, DIRECT, seed, summaries={"llava_bench": empty})
         for folder, seed in (("baseline", None), ("mine@seed0", 0), ("mine@seed1", 1))
     ]
     runs.save(scores, tmp_path)
