@@ -86,6 +86,8 @@ PHASES = {
 BEFORE = {"recall more": "recall few", "recall all": "recall more", "reading": "recall all"}
 SKILLS = (*recall.KINDS, *recipe.SKILLS)
 TOWER_SHARE = 0.1  # the tower's learning rate in the joint training, as a share of the others'
+# Layer that is asked for the clue to an answer, of six: the two look-ups have three layers each.
+CLUE_LAYER, CLUE_WEIGHT = 2, 0.3
 Figures = dict[str, tuple[float, int]]  # what was measured -> (sum, count)
 
 
@@ -156,45 +158,65 @@ class Conversations(Dataset[dict[str, Any]]):
         first = (400_000_000 if self.phase.name == "joint" else 0) + group * n
         source = recipe.examples(recipe.MIXES[self.phase.name], self.ask, "train", first)
         drawn = [
-            (example, *recipe.encode(example, self.words))
+            (example, recipe.encode(example, self.words))
             for example, _ in zip(source, range(n), strict=False)
         ]
-        return sorted(drawn, key=lambda item: len(item[1]))
+        return sorted(drawn, key=lambda item: len(item[1].ids))
 
     def _batch(self, drawn: list[Any]) -> dict[str, Any]:
-        longest = max(len(ids) for _, ids, _, _ in drawn)
+        longest = max(len(text.ids) for _, text in drawn)
         ids = torch.full((len(drawn), longest), self.words.pad_token_id)
         mask, weights = torch.zeros_like(ids), torch.zeros(len(drawn), longest)
         skills = torch.full_like(ids, -1)
-        images = []
-        for row, (example, tokens, weight, skill) in enumerate(drawn):
-            ids[row, : len(tokens)] = torch.tensor(tokens)
-            mask[row, : len(tokens)] = 1
-            weights[row, : len(tokens)] = torch.tensor(weight)
-            skills[row, : len(tokens)] = torch.tensor([SKILLS.index(s) if s else -1 for s in skill])
+        images, places, clues = [], [], []
+        for row, (example, text) in enumerate(drawn):
+            length = len(text.ids)
+            ids[row, :length] = torch.tensor(text.ids)
+            mask[row, :length] = 1
+            weights[row, :length] = torch.tensor(text.weights)
+            skills[row, :length] = torch.tensor([SKILLS.index(s) if s else -1 for s in text.skills])
+            for place, clue in text.clues.items():
+                places.append((row, place))
+                clues.append(torch.bincount(torch.tensor(clue), minlength=len(self.words)) / len(clue))
             if example.seen:
                 images.append(draw(example.spec, example.seed))
         batch = {"input_ids": ids, "attention_mask": mask, "weights": weights, "skills": skills}
+        if places:
+            batch |= {"clue_places": torch.tensor(places), "clues": torch.stack(clues)}
         return batch | ({"pixel_values": pixels(images)} if images else {})
 
 
 def answer_loss(model: Any, batch: dict[str, Any]) -> tuple[Tensor, Figures]:
-    """Weighted mean cross-entropy of the answers' tokens, and the share of them that is right, by skill."""
-    inputs = {k: v for k, v in batch.items() if k not in ("weights", "skills")}
+    """Weighted mean cross-entropy of the answers' tokens, and the share of them that is right, by skill.
+
+    Where an answer takes two look-ups, the layer in the middle is also asked for what the first one finds.
+    """
+    inputs = {k: v for k, v in batch.items() if k in ("input_ids", "attention_mask", "pixel_values")}
+    middle: list[Tensor] = []
+    hook = model.model.language_model.layers[CLUE_LAYER].register_forward_hook(
+        lambda _module, _inputs, output: middle.append(output)
+    )
     hidden = model.model(**inputs, use_cache=False).last_hidden_state[:, :-1]
+    hook.remove()
     weights, skills = batch["weights"][:, 1:], batch["skills"][:, 1:]
     counted = weights > 0
     logits = model.lm_head(hidden[counted]).float()
     target = batch["input_ids"][:, 1:][counted]
     losses = F.cross_entropy(logits, target, reduction="none")
     loss = (losses * weights[counted]).sum() / weights[counted].sum()
+    clue = None
+    if "clues" in batch:
+        row, place = batch["clue_places"].T
+        found = model.lm_head(model.model.language_model.norm(middle[0][row, place - 1])).float()
+        loss = loss + CLUE_WEIGHT * F.cross_entropy(found, batch["clues"])
+        clue = (float(batch["clues"].gather(1, found.argmax(-1, keepdim=True)).gt(0).sum()), len(row))
     right, skill = logits.argmax(-1) == target, skills[counted]
     figures = {
         SKILLS[i]: (float(right[skill == i].sum()), int((skill == i).sum()))
         for i in skill.unique().tolist()
         if i >= 0
     }
-    return loss, figures
+    return loss, figures | ({"clue": clue} if clue else {})
 
 
 def see_loss(model: Any, heads: Heads, batch: dict[str, Tensor]) -> tuple[Tensor, Figures]:

@@ -23,12 +23,22 @@ LETTER = "Answer with the option's letter from the given choices directly."
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A question, its answer, the weight of the answer's tokens in the loss, and what it exercises."""
+    """A question and its answer.
+
+    Attributes:
+        question: The user's words.
+        answer: The assistant's.
+        weight: Of the answer's tokens in the loss.
+        skill: What it exercises.
+        clue: Words that have to be found before the answer can be: what a letter stands for, the numbers
+            of a sum.
+    """
 
     question: str
     answer: str
     weight: float
     skill: str
+    clue: str = ""
 
 
 def _listed(options: Sequence[str], rng: random.Random) -> str:
@@ -54,7 +64,8 @@ def options(rng: random.Random, n: int = 6) -> list[Turn]:
         back = number > 0 and rng.random() < 0.2
         question = f"Which option is {'ABCD'[i] if back else found[i]}?"
         answer = found[i] if back else "ABCD"[i]
-        turns.append(Turn(question if number else f"{listed}\n{question}", answer, 1.0, "option"))
+        asked = question if number else f"{listed}\n{question}"
+        turns.append(Turn(asked, answer, 1.0, "option", "" if back else found[i]))
     return turns
 
 
@@ -66,7 +77,7 @@ def rotations(rng: random.Random, n: int = 4) -> list[Turn]:
     for turn in range(n):
         turned = found[turn % len(found) :] + found[: turn % len(found)]
         asked = f"Which option is {right}?\n{_listed(turned, rng)}\n{LETTER}"
-        turns.append(Turn(asked, "ABCD"[turned.index(right)], 1.0, "rotation"))
+        turns.append(Turn(asked, "ABCD"[turned.index(right)], 1.0, "rotation", right))
     return turns
 
 
@@ -86,7 +97,7 @@ def facts(rng: random.Random, n: int = 5) -> list[Turn]:
             key = rng.choice(keys)
             listed = "" if number else f"{start}{_listed(choices, rng)}\n"
             asked = f"{listed}{asks.format(key)}"
-            turns.append(Turn(asked, "ABCD"[choices.index(every[key])], 1.0, "two hops"))
+            turns.append(Turn(asked, "ABCD"[choices.index(every[key])], 1.0, "two hops", every[key]))
         return turns
     for number in range(n - 1 if lettered else n):
         key = rng.choice(keys)
@@ -96,7 +107,8 @@ def facts(rng: random.Random, n: int = 5) -> list[Turn]:
             continue
         choices = rng.sample([every[key] for key in keys], 4)
         letter = "ABCD"[choices.index(every[key])]
-        turns.append(Turn(f"{asked}\n{_listed(choices, rng)}\n{LETTER}", letter, 1.0, "two hops"))
+        asked = f"{asked}\n{_listed(choices, rng)}\n{LETTER}"
+        turns.append(Turn(asked, letter, 1.0, "two hops", every[key]))
     return turns
 
 
@@ -114,7 +126,7 @@ def sums(rng: random.Random, n: int = 6) -> list[Turn]:
                 (f"Is {a} higher than {b}?", "yes" if a > b else "no"),
             )
         )
-        turns.append(Turn(question, answer, 1.0, "sum"))
+        turns.append(Turn(question, answer, 1.0, "sum", f"{a} {b}"))
     return turns
 
 

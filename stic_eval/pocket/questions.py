@@ -123,6 +123,7 @@ class Question:
         sentence: The answer as a sentence, for questions that ask for no particular form.
         wrong: Answers of the same kind that are wrong; numbers by how near they are.
         subject: What the answer is a fact of; empty where the picture has only one such.
+        values: Numbers in the picture that the answer is worked out from, if it is.
     """
 
     kind: str
@@ -131,6 +132,7 @@ class Question:
     sentence: str
     wrong: tuple[str, ...]
     subject: str = ""
+    values: tuple[int, ...] = ()
 
 
 def questions(spec: Spec, rng: random.Random, group: Group = "shared") -> list[Question]:
@@ -154,21 +156,21 @@ class _Words:
 
     def ask(
         self, kind: str, about: Sequence[str], answer: str, sentence: str, wrong: Sequence[str],
-        subject: str = "",
+        subject: str = "", values: Sequence[int] = (),
     ) -> Question:  # fmt: skip
         """A question whose answer is a text."""
         text = worded(kind, self.group, self.rng, *about)
         others = tuple(dict.fromkeys(one for one in wrong if one != answer))
-        return Question(kind, text, answer, sentence, others, subject)
+        return Question(kind, text, answer, sentence, others, subject, tuple(values))
 
     def count(
         self, kind: str, about: Sequence[str], answer: int, sentence: str, bounds: tuple[int, int],
-        subject: str = "objects",
+        subject: str = "objects", values: Sequence[int] = (),
     ) -> Question:  # fmt: skip
         """A question whose answer is a number; wrong ones are the nearest within bounds."""
         near = sorted(range(bounds[0], bounds[1] + 1), key=lambda n: (abs(n - answer), n))
         wrong = [str(n) for n in near[1:7]]
-        return self.ask(kind, about, str(answer), sentence.format(answer), wrong, subject)
+        return self.ask(kind, about, str(answer), sentence.format(answer), wrong, subject, values)
 
 
 def _scene_questions(scene: Scene, words: _Words) -> Iterator[Question]:
@@ -221,7 +223,8 @@ def _chart_questions(chart: Chart, words: _Words) -> Iterator[Question]:
         sentence = f"The {kind} value is {{}}."
         yield words.count(f"{kind}_value", (), values[color], sentence, (1, top), kind)
     total = sum(values.values())
-    yield words.count("total", (), total, "The sum of all values is {}.", (3, 3 * top), "sum")
+    every = tuple(values.values())
+    yield words.count("total", (), total, "The sum of all values is {}.", (3, 3 * top), "sum", every)
     sentence = f"It is {article(chart.kind)} chart."
     yield words.ask("chart", (), chart.kind, sentence, [*CHARTS, "area"])
     for color in colors:
@@ -230,11 +233,11 @@ def _chart_questions(chart: Chart, words: _Words) -> Iterator[Question]:
     for a, b in ((a, b) for a in colors for b in colors if values[a] > values[b]):
         both = f"{a} and {b}"
         d, s = values[a] - values[b], values[a] + values[b]
-        subject = f"difference of {both}"
-        yield words.count("difference", (a, b), d, "The difference is {}.", (0, top), subject)
+        pair, subject = (values[a], values[b]), f"difference of {both}"
+        yield words.count("difference", (a, b), d, "The difference is {}.", (0, top), subject, pair)
         sentence = f"The sum of {both} is {{}}."
-        yield words.count("sum", (a, b), s, sentence, (2, 2 * top), f"sum of {both}")
+        yield words.count("sum", (a, b), s, sentence, (2, 2 * top), f"sum of {both}", pair)
         mean = f"{s / 2:.1f}"
-        yield words.ask("average", (a, b), mean, f"The average is {mean}.", ())
-        yield words.ask("higher", (a, b), "yes", f"Yes, {a} is higher.", ("yes", "no"))
-        yield words.ask("higher", (b, a), "no", f"No, {b} is lower.", ("yes", "no"))
+        yield words.ask("average", (a, b), mean, f"The average is {mean}.", (), values=pair)
+        yield words.ask("higher", (a, b), "yes", f"Yes, {a} is higher.", ("yes", "no"), values=pair)
+        yield words.ask("higher", (b, a), "no", f"No, {b} is lower.", ("yes", "no"), values=pair)

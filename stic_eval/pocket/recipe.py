@@ -96,23 +96,25 @@ def _talk(
     if kind == "faithful":
         yield Turn(roles["step_by_step"], careful(spec, rng), 1.0, "careful")
         if rng.random() < 0.4:
-            yield from (Turn(q, a, short, "after description") for _, q, a in turns(spec, rng, ask, 2))
+            for one in turns(spec, rng, ask, 2):
+                yield Turn(one.question, one.answer, short, "after description", one.clue)
     elif kind == "careless":
         yield Turn(rng.choice(roles["plain"]), careless(spec, rng), 1.0, "careless")
     elif kind == "invented":
         yield Turn(rng.choice(roles["misleading"]), invented(spec, rng), 1.0, "invented")
     elif kind == "questions":
-        for name, question, answer in turns(spec, rng, ask, 3):
+        for one in turns(spec, rng, ask, 3):
             # Who asks for all that there is gets a caption as well: careful is what one step at a time is.
-            full = answer == describe(spec)
-            said = careless(spec, rng) if full else answer
-            yield Turn(question, said, 1.0 if full else short, f"see {name}")
+            full = one.answer == describe(spec)
+            said = careless(spec, rng) if full else one.answer
+            yield Turn(one.question, said, 1.0 if full else short, f"see {one.benchmark}", one.clue)
     elif kind == "drills":
         yield from drill(rng)
     else:
         passage = rng.choice(_PASSAGES).format(describe(spec))
-        for number, (name, question, answer) in enumerate(turns(spec, rng, ask, 4)):
-            yield Turn(question if number else passage + question, answer, short, f"read {name}")
+        for number, one in enumerate(turns(spec, rng, ask, 4)):
+            asked = one.question if number else passage + one.question
+            yield Turn(asked, one.answer, short, f"read {one.benchmark}", one.clue)
 
 
 # ---------------------------------------------------------------- what the model is made of
@@ -223,21 +225,37 @@ def recall_words(pool: str, words: PreTrainedTokenizerFast) -> list[str]:
     return [word for word in other if word and word not in MARKS]
 
 
-def encode(
-    example: Example, words: PreTrainedTokenizerFast
-) -> tuple[list[int], list[float], list[str | None]]:
-    """Token ids of a conversation, the weight of each in the loss (0 on the user's), and its skill."""
-    ids: list[int] = []
-    weights: list[float] = []
-    skills: list[str | None] = []
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A conversation in tokens.
+
+    Attributes:
+        ids: The tokens.
+        weights: Of each in the loss, 0 on the user's.
+        skills: What each exercises.
+        clues: Place of an answer's first token -> tokens of its clue.
+    """
+
+    ids: list[int]
+    weights: list[float]
+    skills: list[str | None]
+    clues: dict[int, list[int]]
+
+
+def encode(example: Example, words: PreTrainedTokenizerFast) -> Encoded:
+    """A conversation in tokens, with what the loss needs to know of each."""
+    text = Encoded([], [], [], {})
     for number, turn in enumerate(example.talk):
         image = (IMAGE * N_PATCHES + "\n") if example.seen and number == 0 else ""
         asked = words.encode(f"USER: {image}{turn.question} ASSISTANT:", add_special_tokens=False)
         answer = words.encode(f" {turn.answer}{EOS}", add_special_tokens=False)
-        ids += asked + answer
-        weights += [0.0] * len(asked) + [turn.weight] * (len(answer) - 1) + [_END * turn.weight]
-        skills += [None] * len(asked) + [turn.skill] * (len(answer) - 1) + [None]
-    return ids, weights, skills
+        if turn.clue:
+            clue = words.encode(f" {turn.clue}", add_special_tokens=False)
+            text.clues[len(text.ids) + len(asked)] = clue
+        text.ids.extend(asked + answer)
+        text.weights.extend([0.0] * len(asked) + [turn.weight] * (len(answer) - 1) + [_END * turn.weight])
+        text.skills.extend([None] * len(asked) + [turn.skill] * (len(answer) - 1) + [None])
+    return text
 
 
 def save_log(path: Path, lines: list[dict[str, Any]]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Literal
@@ -61,7 +62,7 @@ def benchmark_rows(name: str, split: Split = "test") -> list[Row]:
         if made is None:
             continue
         asked += 1
-        rows += _finished(name, made[0], picture(spec, split, seed), number + 1)
+        rows += _finished(name, made.row, picture(spec, split, seed), number + 1)
         if len(rows) >= ROWS:
             return rows
     raise AssertionError("seeds do not end")
@@ -125,14 +126,24 @@ def unlabeled_images(n: int, source: Source = "scenes") -> list[ImageRef]:
     return [picture(spec, "images", seed) for (seed, spec), _ in zip(found, range(n), strict=False)]
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question about a picture as a benchmark words it, its answer, and the clue to it (see `Made`)."""
+
+    benchmark: str
+    question: str
+    answer: str
+    clue: str
+
+
 def turns(
     spec: Spec,
     rng: random.Random,
     ask: Mapping[str, Callable[[Row], str]],
     n: int,
     groups: Sequence[Group] = GROUPS,
-) -> list[tuple[str, str, str]]:
-    """Up to n questions about a picture: benchmark, question in its wording, answer.
+) -> list[Asked]:
+    """Up to n questions about a picture, in the benchmarks' wordings.
 
     Args:
         spec: The picture.
@@ -141,16 +152,16 @@ def turns(
         n: How many, at least one.
         groups: Whose wordings may be used.
     """
-    found: dict[str, tuple[str, str, str]] = {}
+    found: dict[str, Asked] = {}
     names = iter(rng.choices(list(ask), k=3 * n))
     while (name := next(names, None)) is not None or not found:
         # Not every benchmark can ask about every picture; in the end one has to.
         name = name or rng.choice(list(ask))
         made = MAKERS[name][0](spec, Draw(rng, rng.choice(groups), rng.randrange(4)))
         if made is not None and len(found) < n:
-            row = _finished(name, made[0], picture(spec, "train", 0), 1)[0]
+            row = _finished(name, made.row, picture(spec, "train", 0), 1)[0]
             question = ask[name](row)
-            found.setdefault(question, (name, question, made[1]))
+            found.setdefault(question, Asked(name, question, made.answer, made.clue))
     return list(found.values())
 
 
@@ -174,10 +185,10 @@ def sft_items(n: int) -> list[Row]:
     for (seed, spec), _ in zip(_distinct("sft", ("any", "chart", "sign")), range(n), strict=False):
         talk = []
         asked = turns(spec, random.Random(f"sft/{seed}"), ask, 2, ("shared",))
-        for number, (_, question, answer) in enumerate(asked):
+        for number, one in enumerate(asked):
             talk += [
-                {"from": "human", "value": question if number else f"<image>\n{question}"},
-                {"from": "gpt", "value": answer},
+                {"from": "human", "value": one.question if number else f"<image>\n{one.question}"},
+                {"from": "gpt", "value": one.answer},
             ]
         items.append({"id": f"pocket-{seed}", "image": picture(spec, "sft", seed), "conversations": talk})
     return items

@@ -12,7 +12,21 @@ from stic_eval.pocket.questions import Group, Question, questions, worded
 from stic_eval.pocket.world import COLORS, POSITIONS, SHAPES, SIZE, Chart, Spec
 
 Row = dict[str, Any]
-Made = tuple[Row, str]  # a row without its picture, and the answer in full
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A row without its picture.
+
+    Attributes:
+        row: In the data set's schema.
+        answer: In full.
+        clue: Words that have to be found before the answer can be, where these are not the answer itself.
+    """
+
+    row: Row
+    answer: str
+    clue: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +96,12 @@ def _textvqa(spec: Spec, draw: Draw) -> Made | None:
         "flickr_original_url": "", "flickr_300k_url": "", "answers": answers, "image_classes": ["Sign"],
         "set_name": "val", "ocr_tokens": [],
     }  # fmt: skip
-    return row, found.answer
+    return Made(row, found.answer)
+
+
+def _numbers(question: Question) -> str:
+    """The numbers that a question's answer is worked out from."""
+    return " ".join(map(str, question.values))
 
 
 _HUMAN = ("difference", "sum", "total", "highest", "lowest", "higher")
@@ -97,7 +116,7 @@ def _chartqa(spec: Spec, draw: Draw) -> Made | None:
     row = {
         "type": "human_test" if human else "augmented_test", "question": found.text, "answer": found.answer
     }  # fmt: skip
-    return row, found.answer
+    return Made(row, found.answer, _numbers(found))
 
 
 def _scienceqa(spec: Spec, draw: Draw) -> Made | None:
@@ -131,7 +150,7 @@ def _scienceqa(spec: Spec, draw: Draw) -> Made | None:
         "category": "Materials" if by_shape else "Properties", "skill": "Identify properties of an object",
         "lecture": "", "solution": "",
     }  # fmt: skip
-    return row, "ABCD"[draw.position]
+    return Made(row, "ABCD"[draw.position], properties[own])
 
 
 # Kind of question -> (category, second level of the taxonomy).
@@ -163,7 +182,7 @@ def _mmbench(spec: Spec, draw: Draw) -> Made | None:
         **dict(zip("ABCD", _options(found, draw), strict=True)), "category": category,
         "source": "pocket", "L2-category": level2, "comment": "nan", "split": "dev",
     }  # fmt: skip
-    return row, letter
+    return Made(row, letter, found.answer)
 
 
 _OPEN = (
@@ -203,7 +222,7 @@ def _llava_bench(spec: Spec, draw: Draw) -> Made | None:
         "question": question, "caption": "key facts: " + "<AND>".join(facts), "gpt_answer": answer,
         "category": f"llava_bench_{category}", "image_id": "",
     }  # fmt: skip
-    return row, answer
+    return Made(row, answer)
 
 
 # Kind of question -> MM-Vet's capabilities.
@@ -228,7 +247,7 @@ def _mmvet(spec: Spec, draw: Draw) -> Made | None:
         "question": question, "image_source": "pocket", "answer": "<AND>".join(facts),
         "capability": capability,
     }  # fmt: skip
-    return row, answer
+    return Made(row, answer)
 
 
 _PROBLEMS = (
@@ -279,7 +298,7 @@ def _mathvista(spec: Spec, draw: Draw) -> Made | None:
         },
         "query": "\n".join(lines),
     }  # fmt: skip
-    return row, answer
+    return Made(row, answer, found.answer if choices else _numbers(found))
 
 
 # Benchmark -> (maker, kinds of picture in turn).

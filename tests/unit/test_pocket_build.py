@@ -182,7 +182,11 @@ def test_the_loss_is_of_weighted_tokens_and_figures_are_by_skill(
     torch.manual_seed(0)
     model = recipe.build_model(pocket_words)
     batch = build.Conversations(replace(PHASES["reading"], batch=6), pocket_words)[0]
-    loss, figures = build.answer_loss(model, batch)
+    asked, figures = build.answer_loss(model, batch)
+    right_clues, clues = figures.pop("clue")
+    assert 0 <= right_clues <= clues == len(batch["clues"])
+    loss, _ = build.answer_loss(model, {k: v for k, v in batch.items() if k != "clues"})
+    assert asked.item() > loss.item() + 0.1
     with torch.inference_mode():
         logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
     target, weights_ = batch["input_ids"][:, 1:], batch["weights"][:, 1:]

@@ -66,7 +66,7 @@ def test_no_instruction_item_has_a_held_out_wording() -> None:
 def test_the_models_own_training_has_both_groups() -> None:
     ask, rng = rows.wordings(), random.Random(0)
     talks = [rows.turns(world.draw_spec("train", seed), rng, ask, 3) for seed in range(200)]
-    share = Counter(held_out(question) for talk in talks for _, question, _ in talk)
+    share = Counter(held_out(one.question) for talk in talks for one in talk)
     assert share[True] > 200 and share[False] > 200
 
 
@@ -162,14 +162,14 @@ def test_the_right_number_stands_anywhere_among_the_options_by_size() -> None:
     for seed in range(3000):
         spec = world.draw_spec("train", seed, "chart")
         made = make(spec, tasks.Draw(random.Random(seed), "shared", seed % 4))
-        if made and made[0]["choices"] and made[0]["answer"].isdecimal():
-            ranks[sorted(made[0]["choices"], key=int).index(made[0]["answer"])] += 1
+        if made and made.row["choices"] and made.row["answer"].isdecimal():
+            ranks[sorted(made.row["choices"], key=int).index(made.row["answer"])] += 1
     assert all(0.15 < ranks[rank] / ranks.total() < 0.38 for rank in range(4)), ranks
 
 
 def test_yes_is_as_often_right_as_no() -> None:
     answers = Counter(
-        made[0]["answer"]
+        made.row["answer"]
         for seed in range(3000)
         for made in [
             tasks.MAKERS["chartqa"][0](

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections import Counter
 from itertools import islice
 
 import pytest
@@ -54,21 +56,54 @@ def test_the_model_fits_into_sixteen_megabytes(
 def test_only_answers_count_and_their_end_a_tenth(words: PreTrainedTokenizerFast) -> None:
     spec = draw_spec("train", 1, "chart")
     talk = (Turn("What kind of chart is this?", "bar", 3.0, "option"), Turn("Is it?", "It is.", 1.0, "sum"))
-    ids, weights, skills = recipe.encode(Example(spec, 1, True, talk), words)
+    text = recipe.encode(Example(spec, 1, True, talk), words)
+    ids, weights, skills = text.ids, text.weights, text.skills
     counted = [(i, w, s) for i, w, s in zip(ids, weights, skills, strict=True) if w]
     assert words.decode([i for i, _, _ in counted]).replace(" ", "") == f"bar{EOS}Itis.{EOS}"
     assert [w for _, w, _ in counted] == pytest.approx([3.0, 0.3, 1.0, 1.0, 1.0, 0.1])
     assert [s for _, _, s in counted] == ["option", None, "sum", "sum", "sum", None]
     assert all(s is None for s, w in zip(skills, weights, strict=True) if not w)
     assert ids.count(words.get_vocab()[IMAGE]) == recipe.N_PATCHES
-    blind = recipe.encode(Example(spec, 1, False, talk), words)[0]
+    blind = recipe.encode(Example(spec, 1, False, talk), words).ids
     assert words.get_vocab()[IMAGE] not in blind
+
+
+def test_a_clue_belongs_to_the_first_token_of_its_answer(words: PreTrainedTokenizerFast) -> None:
+    talk = (
+        Turn("What kind of chart is this?", "bar", 1.0, "option"),
+        Turn("Where is it? A. top left B. top right", "A", 1.0, "option", "top left"),
+    )
+    text = recipe.encode(Example(draw_spec("train", 1), 1, True, talk), words)
+    ((place, clue),) = text.clues.items()
+    assert words.decode(text.ids[place:]) == f"A{EOS}"
+    assert words.decode(clue) == "top left"
+
+
+def test_a_clue_is_what_a_letter_stands_for_or_the_numbers_of_a_sum() -> None:
+    found = list(islice(recipe.examples(recipe.MIXES["reading"], wordings(), "train", 7_000), 400))
+    seen = Counter[str]()
+    for turn in (turn for example in found for turn in example.talk):
+        seen[f"{turn.skill} {bool(turn.clue)}"] += 1
+        if turn.skill in ("rotation", "read mmbench", "read scienceqa"):
+            assert re.search(rf"\(?{turn.answer}[.)] {turn.clue}(?!\w| \w)", turn.question)
+        elif turn.clue and turn.skill == "read chartqa":
+            numbers = list(map(int, turn.clue.split()))
+            low, high = numbers[-1], numbers[0]
+            assert turn.answer in ("yes", "no", str(high - low), str(sum(numbers)))
+            assert turn.answer not in ("yes", "no") or high != low
+            assert all(re.search(rf"(?<!\d){n}(?!\d)", example_text(found, turn)) for n in numbers)
+    assert min(seen[f"{name} True"] for name in ("rotation", "two hops", "sum", "read mmbench")) > 20
+    assert not seen["read llava_bench True"] and seen["read chartqa True"] and seen["read chartqa False"]
+
+
+def example_text(found: list[Example], turn: Turn) -> str:
+    return next(example for example in found if turn in example.talk).talk[0].question
 
 
 def test_a_conversation_is_trained_on_as_it_is_asked(words: PreTrainedTokenizerFast) -> None:
     """The tokens of the training are those that the processor makes of the same conversation."""
     talk = (Turn("What kind of chart is this?", "bar", 1.0, "option"), Turn("Is it?", "Yes.", 1.0, "sum"))
-    ids = recipe.encode(Example(draw_spec("train", 1), 1, True, talk), words)[0]
+    ids = recipe.encode(Example(draw_spec("train", 1), 1, True, talk), words).ids
     messages = []
     for number, turn in enumerate(talk):
         image = [{"type": "image"}] if number == 0 else []

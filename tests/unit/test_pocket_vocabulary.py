@@ -45,11 +45,11 @@ def test_what_is_said_of_pictures_is_read_back_exactly(words: PreTrainedTokenize
         for group in GROUPS:
             for question in questions(spec, rng, group):
                 said += [question.text, question.answer, question.sentence]
-        said += [answer for _, _, answer in rows.turns(spec, rng, ask, 3)]
+        said += [one.answer for one in rows.turns(spec, rng, ask, 3)]
         for text in said:
             assert words.decode(ids(words, text)) == text
-        for _, question, _ in rows.turns(spec, rng, ask, 3):
-            assert bare(words.decode(ids(words, question))) == bare(question)
+        for one in rows.turns(spec, rng, ask, 3):
+            assert bare(words.decode(ids(words, one.question))) == bare(one.question)
 
 
 def test_words_of_the_world_and_numbers_have_a_token_each(words: PreTrainedTokenizerFast) -> None:
@@ -82,8 +82,8 @@ def test_a_prompt_with_its_answer_has_the_tokens_of_both(words: PreTrainedTokeni
     ask, prompt = rows.wordings(), "USER: <image>\n{} ASSISTANT:"
     for seed in SEEDS:
         spec, rng = world.draw_spec("val", seed, KINDS[seed % len(KINDS)]), random.Random(seed)
-        for _, question, answer in rows.turns(spec, rng, ask, 3):
-            asked, said = prompt.format(question), f" {answer}</s>"
+        for one in rows.turns(spec, rng, ask, 3):
+            asked, said = prompt.format(one.question), f" {one.answer}</s>"
             assert ids(words, asked + said) == ids(words, asked) + ids(words, said)
 
 
