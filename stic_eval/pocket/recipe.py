@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
-from stic_eval.pocket.drills import NUMBERS, Turn, drill
+from stic_eval.pocket.drills import NUMBERS, PASSAGE_SKILLS, PASSAGES, Turn, drill
 from stic_eval.pocket.language import careful, careless, describe, invented
 from stic_eval.pocket.recall import LETTERS, MARKS
 from stic_eval.pocket.rows import PROMPTS, turns, wordings
@@ -41,16 +41,15 @@ N_PATCHES = (SIZE // PATCH) ** 2
 MIXES = {
     "reading": {"drills": 0.6, "reading": 0.4},
     "joint": {
-        "faithful": 0.20, "careless": 0.08, "invented": 0.05, "questions": 0.12, "reading": 0.28,
-        "drills": 0.27,
+        "faithful": 0.20, "careless": 0.08, "invented": 0.05, "questions": 0.12, "reading": 0.2,
+        "drills": 0.35,
     },
 }  # fmt: skip
 SKILLS = (
     "option", "rotation", "fact", "two hops", "sum", "after description", "careful", "careless", "invented",
-    *(f"read {name}" for name in MAKERS), *(f"see {name}" for name in MAKERS),
+    *PASSAGE_SKILLS, *(f"read {name}" for name in MAKERS), *(f"see {name}" for name in MAKERS),
 )  # fmt: skip
 _UNSEEN = ("reading", "drills")
-_PASSAGES = ("Image description:\n{}\n\n", "Image description:\n{}\n", "Context: {}\n", "{}\n")
 _END = 0.1  # weight of the token that ends an answer: it is easy, and there are many
 
 
@@ -111,7 +110,7 @@ def _talk(
     elif kind == "drills":
         yield from drill(rng)
     else:
-        passage = rng.choice(_PASSAGES).format(describe(spec))
+        passage = rng.choice(PASSAGES).format(describe(spec))
         for number, one in enumerate(turns(spec, rng, ask, 4)):
             asked = one.question if number else passage + one.question
             yield Turn(asked, one.answer, short, f"read {one.benchmark}", one.clue)

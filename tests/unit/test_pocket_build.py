@@ -18,12 +18,14 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast
 
-from stic_eval.pocket import build, recall, recipe
-from stic_eval.pocket.build import PHASES, Phase
+from stic_eval.pocket import batches, build, recall, recipe
+from stic_eval.pocket import fit as training
+from stic_eval.pocket.build import PHASES
+from stic_eval.pocket.fit import Phase
 from stic_eval.pocket.rows import wordings
 
 PHASE = Phase("small", 8, 4, 1e-2, 0.5, 1, muon=0.01)
-Loss = Callable[[dict[str, Tensor]], tuple[Tensor, build.Figures]]
+Loss = Callable[[dict[str, Tensor]], tuple[Tensor, training.Figures]]
 
 
 class Batches(Dataset[dict[str, Tensor]]):
@@ -39,8 +41,8 @@ class Batches(Dataset[dict[str, Tensor]]):
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkpoint at every step, figures at every second, no compilation, no probe."""
-    monkeypatch.setattr(build, "CHECKPOINT_SECONDS", -1.0)
-    monkeypatch.setattr(build, "LOGGED", 2)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr(training, "LOGGED", 2)
 
 
 def small() -> nn.Module:
@@ -52,7 +54,7 @@ def fit(model: nn.Module, phase: Phase, work: Path, until: int = 99, hit: float 
     """Trains to reproduce the input, up to a step that fails; how many steps were taken."""
     taken = 0
 
-    def loss_of(batch: dict[str, Tensor]) -> tuple[Tensor, build.Figures]:
+    def loss_of(batch: dict[str, Tensor]) -> tuple[Tensor, training.Figures]:
         nonlocal taken
         if taken == until:
             raise KeyboardInterrupt
@@ -64,7 +66,7 @@ def fit(model: nn.Module, phase: Phase, work: Path, until: int = 99, hit: float 
     groups: list[dict[str, Any]] = [
         {"params": rest, "lr": phase.lr}, {"params": matrices, "lr": phase.muon, "muon": True}
     ]  # fmt: skip
-    build.fit(phase, {"model": model}, groups, Batches(), loss_of, work)
+    training.fit(phase, {"model": model}, groups, Batches(), loss_of, work)
     return taken
 
 
@@ -74,7 +76,7 @@ def weights(model: nn.Module) -> Tensor:
 
 @pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "fastest_precision", nullcontext)
+    monkeypatch.setattr(training, "fastest_precision", nullcontext)
 
 
 @pytest.mark.usefixtures("plain")
@@ -126,7 +128,7 @@ def test_a_gate_that_is_not_passed_ends_the_command(tmp_path: Path, gate: dict[s
 
 def test_the_rate_rises_stays_and_falls_to_nearly_zero() -> None:
     phase = Phase("any", 1000, 1, 1.0, 0.4, 1)
-    rates = [build._rate(phase, step) for step in range(1000)]
+    rates = [training._rate(phase, step) for step in range(1000)]
     assert rates[0] == 0.01
     assert rates[99:600] == [1.0] * 501
     assert rates[600:] == sorted(rates[600:], reverse=True)
@@ -142,9 +144,9 @@ def test_the_faster_precision_is_taken_and_the_first_round_does_not_count(
     # Beginning and end of two rounds each; the first, which warms up, takes long in either.
     clock = iter([0, 50, 50, 50 + single, 100, 190, 190, 190 + half])
     monkeypatch.setattr(
-        build, "time", SimpleNamespace(perf_counter=lambda: next(clock), monotonic=time.monotonic)
+        training, "time", SimpleNamespace(perf_counter=lambda: next(clock), monotonic=time.monotonic)
     )
-    found = build.fastest_precision()
+    found = training.fastest_precision()
     assert isinstance(found, torch.autocast) is native
     if isinstance(found, torch.autocast):
         assert found.fast_dtype == torch.bfloat16
@@ -155,7 +157,7 @@ def test_the_faster_precision_is_taken_and_the_first_round_does_not_count(
 
 def test_batches_depend_on_the_step_alone(pocket_words: PreTrainedTokenizerFast) -> None:
     phase = replace(PHASES["joint"], batch=4)
-    one, other = (build.Conversations(phase, pocket_words) for _ in range(2))
+    one, other = (batches.Conversations(phase, pocket_words) for _ in range(2))
     first = {step: one[step] for step in (0, 1, 2, 9)}
     for step in (9, 2, 1, 0):
         again = other[step]
@@ -164,14 +166,14 @@ def test_batches_depend_on_the_step_alone(pocket_words: PreTrainedTokenizerFast)
 
 
 def test_recall_counts_what_can_be_told(pocket_words: PreTrainedTokenizerFast) -> None:
-    rows = build.Rows(replace(PHASES["recall few"], batch=3), "few", pocket_words)
+    rows = batches.Rows(replace(PHASES["recall few"], batch=3), "few", pocket_words)
     kinds = set()
     for step in range(20):
         batch = rows[step]
         counted = batch["weights"] > 0
         assert torch.equal(counted, batch["skills"] >= 0)
         assert 0 < counted.float().mean() < 1
-        (kind,) = {build.SKILLS[i] for i in batch["skills"][counted].tolist()}
+        (kind,) = {batches.SKILLS[i] for i in batch["skills"][counted].tolist()}
         kinds.add(kind)
     assert kinds <= set(recall.KINDS) and len(kinds) > 3
 
@@ -181,7 +183,7 @@ def test_the_loss_is_of_weighted_tokens_and_figures_are_by_skill(
 ) -> None:
     torch.manual_seed(0)
     model = recipe.build_model(pocket_words)
-    batch = build.Conversations(replace(PHASES["reading"], batch=6), pocket_words)[0]
+    batch = batches.Conversations(replace(PHASES["reading"], batch=6), pocket_words)[0]
     asked, figures = build.answer_loss(model, batch)
     right_clues, clues = figures.pop("clue")
     assert 0 <= right_clues <= clues == len(batch["clues"])

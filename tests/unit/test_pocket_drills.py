@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
+from dataclasses import replace
 from statistics import mean
 
 import pytest
@@ -88,6 +89,42 @@ def test_sums_are_right() -> None:
         assert turn.answer == SUMS[pattern](a, b)
         kinds[pattern] += 1
     assert all(kinds[pattern] > 200 for pattern in SUMS)
+
+
+def test_a_passage_says_what_is_asked_of_it() -> None:
+    forms, kinds = Counter[str](), Counter[str]()
+    for talk in talks(drills.passages, 200):
+        passage, _, first = talk[0].question.rpartition(".\n")
+        assert passage
+        for turn in (replace(talk[0], question=first.strip()), *talk[1:]):
+            kind, options = turn.skill.removeprefix("passage, "), listed(turn.question)
+            kinds[kind] += 1
+            forms["letter" if options else "word" if drills.WORD in turn.question else "sentence"] += 1
+            said = options.get(turn.answer, turn.answer)
+            assert not options or turn.clue == said
+            if kind in (
+                "color",
+                "shape",
+                "at",
+                "place",
+                "left",
+                "setting",
+                "sign",
+                "chart",
+                "highest",
+                "value",
+            ):
+                words = re.findall(r"[a-z]+|\d+", said.lower())
+                spoken = re.findall(r"[a-z]+|\d+", f"{passage} {turn.question}".lower())
+                assert set(words) - {"it", "the", "a", "an", "to", "of", "at"} <= set(spoken), turn
+            if turn.clue and not options:
+                assert set(turn.clue.split()) <= set(re.findall(r"\d+", passage))
+    assert min(forms.values()) > 200 and len(forms) == 3
+    assert min(kinds.values()) > 10 and kinds.keys() == drills.WORDINGS.keys() - {
+        "detail",
+        "material",
+        "feeling",
+    }
 
 
 @pytest.mark.parametrize("seed", range(40))
