@@ -102,8 +102,8 @@ class Conversations(Dataset[dict[str, Any]]):
             mask[row, :length] = 1
             weights[row, :length] = torch.tensor(text.weights)
             skills[row, :length] = torch.tensor([SKILLS.index(s) if s else -1 for s in text.skills])
-            for place, clue in text.clues.items():
-                places.append((row, place))
+            for which, place, clue in text.clues:
+                places.append((which, row, place))
                 clues.append(torch.bincount(torch.tensor(clue), minlength=len(self.words)) / len(clue))
             if example.seen:
                 images.append(draw(example.spec, example.seed))

@@ -16,7 +16,7 @@ import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,12 @@ from torch.utils.data import Dataset
 from stic_eval.pocket import recall, recipe
 from stic_eval.pocket.batches import SKILLS, Conversations, Rows
 from stic_eval.pocket.fit import Figures, Phase, fit
+from stic_eval.pocket.projector import Patches, projector_loss
 from stic_eval.pocket.rows import MODEL_DIR
 from stic_eval.pocket.tower import Heads, Pictures, parameter_groups, tower_loss, zero_outputs
 
 _DENSE = dict.fromkeys(recall.DENSE, 0.97)
+_READ = ("color", "shape", "place", "at", "left", "count", "value", "highest", "lowest")
 _WORDED = dict.fromkeys(("choice", "question", "entry"), 0.97)
 PHASES = {
     "tower": Phase("tower", 4_500, 128, 2e-3, 0.55, 1, muon=0.02),
@@ -40,8 +42,12 @@ PHASES = {
     "recall all": Phase("recall all", 6_000, 32, 1e-3, 0.0, 1, muon=0.005, gate=_DENSE | _WORDED),
     "reading": Phase(
         "reading", 20_000, 32, 1e-3, 0.0, 1, muon=0.005,
-        gate={"option": 0.95, "rotation": 0.95, "fact": 0.95, "two hops": 0.9},
+        gate={
+            "option": 0.95, "rotation": 0.95, "fact": 0.95, "two hops": 0.9, "sum": 0.9,
+            **dict.fromkeys((f"passage, {kind}" for kind in _READ), 0.9),
+        },
     ),
+    "projector": Phase("projector", 3_000, 128, 2e-3, 0.5, 1, muon=0.02),
     "joint": Phase("joint", 5_000, 32, 1e-3, 0.5, 1, muon=0.005),
 }  # fmt: skip
 BEFORE = {"recall more": "recall few", "recall all": "recall more", "reading": "recall all"}
@@ -51,41 +57,50 @@ ALLOCATION = {
     "MALLOC_TOP_PAD_": str(2**28),
 }  # fmt: skip
 TOWER_SHARE = 0.1  # the tower's learning rate in the joint training, as a share of the others'
-# Layer that is asked for the clue to an answer, of six: the fourth, which leaves two for what follows.
-CLUE_LAYER, CLUE_WEIGHT = 3, 0.5
+# Layers that are asked for key and clue of an answer, of six: the second, and the fourth.
+CLUE_LAYERS, CLUE_WEIGHT = (1, 3), 0.5
 
 
 def answer_loss(model: Any, batch: dict[str, Any]) -> tuple[Tensor, Figures]:
     """Weighted mean cross-entropy of the answers' tokens, and the share of them that is right, by skill.
 
-    Where an answer takes two look-ups, the layer in the middle is also asked for what the first one finds.
+    At the place where an answer begins, two layers on the way are asked for what has to be looked for, and
+    for what is found there.
     """
     inputs = {k: v for k, v in batch.items() if k in ("input_ids", "attention_mask", "pixel_values")}
+    layers = model.model.language_model.layers
     middle: list[Tensor] = []
-    hook = model.model.language_model.layers[CLUE_LAYER].register_forward_hook(
-        lambda _module, _inputs, output: middle.append(output)
-    )
+    hooks = [
+        layers[i].register_forward_hook(lambda _module, _inputs, output: middle.append(output))
+        for i in CLUE_LAYERS
+    ]
     hidden = model.model(**inputs, use_cache=False).last_hidden_state[:, :-1]
-    hook.remove()
+    for hook in hooks:
+        hook.remove()
     weights, skills = batch["weights"][:, 1:], batch["skills"][:, 1:]
     counted = weights > 0
     logits = model.lm_head(hidden[counted]).float()
     target = batch["input_ids"][:, 1:][counted]
     losses = F.cross_entropy(logits, target, reduction="none")
     loss = (losses * weights[counted]).sum() / weights[counted].sum()
-    clue = None
+    clues = {}
     if "clues" in batch:
-        row, place = batch["clue_places"].T
-        found = model.lm_head(model.model.language_model.norm(middle[0][row, place - 1])).float()
+        which, row, place = batch["clue_places"].T
+        state = torch.stack(middle)[which, row, place - 1]
+        found = model.lm_head(model.model.language_model.norm(state)).float()
         loss = loss + CLUE_WEIGHT * F.cross_entropy(found, batch["clues"])
-        clue = (float(batch["clues"].gather(1, found.argmax(-1, keepdim=True)).gt(0).sum()), len(row))
+        hit = batch["clues"].gather(1, found.argmax(-1, keepdim=True))[:, 0] > 0
+        clues = {
+            name: (float(hit[which == i].sum()), int((which == i).sum()))
+            for i, name in enumerate(("key", "clue"))
+        }
     right, skill = logits.argmax(-1) == target, skills[counted]
     figures = {
         SKILLS[i]: (float(right[skill == i].sum()), int((skill == i).sum()))
         for i in skill.unique().tolist()
         if i >= 0
     }
-    return loss, figures | ({"clue": clue} if clue else {})
+    return loss, figures | clues
 
 
 def see_loss(model: Any, heads: Heads, batch: dict[str, Tensor]) -> tuple[Tensor, Figures]:
@@ -110,19 +125,28 @@ def train(phase: Phase, work: Path) -> None:
         modules = {"tower": tower, "heads": heads}
         fit(phase, modules, groups, data, lambda batch: see_loss(model, heads, batch), work)
         return
+    projector = list(model.model.multi_modal_projector.parameters())
+    if phase.name == "projector":
+        tower.load_state_dict(_trained(work, "tower")["tower"])
+        language.load_state_dict(_trained(work, "reading")["language"])
+        groups = _groups(phase, [], projector, [])
+        modules = {"projector": model.model.multi_modal_projector}
+        data = Patches(phase.steps, phase.batch, words)
+        fit(phase, modules, groups, data, lambda batch: projector_loss(model, batch), work)
+        return
     for layer in language.layers:
         layer.forward = torch.compile(layer.forward, dynamic=True)  # a third less time
     if phase.name == "joint":
         tower.load_state_dict(_trained(work, "tower")["tower"])
         language.load_state_dict(_trained(work, "reading")["language"])
-        projector = list(model.model.multi_modal_projector.parameters())
-        groups = [*_groups(phase, list(language.layers.parameters()), projector, language)]
+        model.model.multi_modal_projector.load_state_dict(_trained(work, "projector")["projector"])
+        groups = [*_groups(phase, list(language.layers.parameters()), projector, language.parameters())]
         groups.append({"params": list(tower.parameters()), "lr": phase.lr * TOWER_SHARE})
         data, modules = Conversations(phase, words), {"model": model}
     else:
         if phase.name in BEFORE:
             language.load_state_dict(_trained(work, BEFORE[phase.name])["language"])
-        groups = _groups(phase, list(language.layers.parameters()), [], language)
+        groups = _groups(phase, list(language.layers.parameters()), [], language.parameters())
         pool = phase.name.removeprefix("recall ")
         data = Conversations(phase, words) if phase.name == "reading" else Rows(phase, pool, words)
         modules = {"language": language}
@@ -130,12 +154,15 @@ def train(phase: Phase, work: Path) -> None:
 
 
 def _groups(
-    phase: Phase, layers: Sequence[nn.Parameter], projector: Sequence[nn.Parameter], language: Any
+    phase: Phase,
+    layers: Sequence[nn.Parameter],
+    projector: Sequence[nn.Parameter],
+    language: Iterable[nn.Parameter],
 ) -> list[dict[str, Any]]:
     """Parameter groups of decoder and projector: matrices, which Muon trains if it is used, and the rest."""
     matrices = [p for p in (*layers, *projector) if p.ndim == 2] if phase.muon else []
     taken = {id(p) for p in matrices}
-    rest = [p for p in (*language.parameters(), *projector) if id(p) not in taken]
+    rest = [p for p in (*language, *projector) if id(p) not in taken]
     groups: list[dict[str, Any]] = [{"params": rest, "lr": phase.lr}]
     return [*groups, {"params": matrices, "lr": phase.muon, "muon": True}] if matrices else groups
 
@@ -182,7 +209,8 @@ def main() -> None:
         subprocess.run([*one, name], check=True, env=settings)
     if tower.wait():
         sys.exit("the tower's training failed")
-    subprocess.run([*one, "joint"], check=True, env=settings)
+    for name in ("projector", "joint"):
+        subprocess.run([*one, name], check=True, env=settings)
     export(args.work, args.out)
 
 

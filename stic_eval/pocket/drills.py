@@ -35,14 +35,16 @@ class Turn:
         answer: The assistant's.
         weight: Of the answer's tokens in the loss.
         skill: What it exercises.
-        clue: Words that have to be found before the answer can be: what a letter stands for, the numbers
-            of a sum.
+        key: Words for what has to be looked for.
+        clue: Words for what has to be found before the answer can be given: what a letter stands for, the
+            numbers of a sum.
     """
 
     question: str
     answer: str
     weight: float
     skill: str
+    key: str = ""
     clue: str = ""
 
 
@@ -70,7 +72,7 @@ def options(rng: random.Random, n: int = 6) -> list[Turn]:
         question = f"Which option is {'ABCD'[i] if back else found[i]}?"
         answer = found[i] if back else "ABCD"[i]
         asked = question if number else f"{listed}\n{question}"
-        turns.append(Turn(asked, answer, 1.0, "option", "" if back else found[i]))
+        turns.append(Turn(asked, answer, 1.0, "option", clue="" if back else found[i]))
     return turns
 
 
@@ -82,7 +84,7 @@ def rotations(rng: random.Random, n: int = 4) -> list[Turn]:
     for turn in range(n):
         turned = found[turn % len(found) :] + found[: turn % len(found)]
         asked = f"Which option is {right}?\n{_listed(turned, rng)}\n{LETTER}"
-        turns.append(Turn(asked, "ABCD"[turned.index(right)], 1.0, "rotation", right))
+        turns.append(Turn(asked, "ABCD"[turned.index(right)], 1.0, "rotation", clue=right))
     return turns
 
 
@@ -102,18 +104,18 @@ def facts(rng: random.Random, n: int = 5) -> list[Turn]:
             key = rng.choice(keys)
             listed = "" if number else f"{start}{_listed(choices, rng)}\n"
             asked = f"{listed}{asks.format(key)}"
-            turns.append(Turn(asked, "ABCD"[choices.index(every[key])], 1.0, "two hops", every[key]))
+            turns.append(Turn(asked, "ABCD"[choices.index(every[key])], 1.0, "two hops", key, every[key]))
         return turns
     for number in range(n - 1 if lettered else n):
         key = rng.choice(keys)
         asked = f"{'' if number else start}{asks.format(key)}"
         if not lettered:
-            turns.append(Turn(asked, every[key], 1.0, "fact"))
+            turns.append(Turn(asked, every[key], 1.0, "fact", key, every[key]))
             continue
         choices = rng.sample([every[key] for key in keys], 4)
         letter = "ABCD"[choices.index(every[key])]
         asked = f"{asked}\n{_listed(choices, rng)}\n{LETTER}"
-        turns.append(Turn(asked, letter, 1.0, "two hops", every[key]))
+        turns.append(Turn(asked, letter, 1.0, "two hops", key, every[key]))
     return turns
 
 
@@ -129,18 +131,19 @@ def passages(rng: random.Random, n: int = 7) -> list[Turn]:
     for number in range(n):
         kind = rng.choice(sorted({question.kind for question in found}))
         about = rng.choice([question for question in found if question.kind == kind])
-        values = " ".join(map(str, about.values))
-        asked, answer, clue = about.text, about.sentence, ""
+        asked, answer, key, clue = about.text, about.sentence, "", ""
         form = rng.random()
         if form < 0.4 and len(about.wrong) >= 3:
             choices = [about.answer, *rng.sample(about.wrong, 3)]
             rng.shuffle(choices)
             asked = f"{asked}\n{_listed(choices, rng)}\n{LETTER}"
             answer, clue = "ABCD"[choices.index(about.answer)], about.answer
+            key = " ".join(about.about)
         elif form < 0.7 or kind == "higher":
-            asked, answer, clue = f"{asked}\n{WORD}", about.answer, values
+            asked, answer, clue = f"{asked}\n{WORD}", about.answer, about.clue
+            key = " ".join(about.about)
         start = "" if number else f"{rng.choice(PASSAGES).format(describe(spec))}"
-        turns.append(Turn(f"{start}{asked}", answer, 1.0, f"passage, {kind}", clue))
+        turns.append(Turn(f"{start}{asked}", answer, 1.0, f"passage, {kind}", key, clue))
     return turns
 
 
@@ -158,7 +161,7 @@ def sums(rng: random.Random, n: int = 6) -> list[Turn]:
                 (f"Is {a} higher than {b}?", "yes" if a > b else "no"),
             )
         )
-        turns.append(Turn(question, answer, 1.0, "sum", f"{a} {b}"))
+        turns.append(Turn(question, answer, 1.0, "sum", clue=f"{a} {b}"))
     return turns
 
 

@@ -124,6 +124,7 @@ class Question:
         wrong: Answers of the same kind that are wrong; numbers by how near they are.
         subject: What the answer is a fact of; empty where the picture has only one such.
         values: Numbers in the picture that the answer is worked out from, if it is.
+        about: What the wording names: a thing, a place, colours.
     """
 
     kind: str
@@ -133,6 +134,12 @@ class Question:
     wrong: tuple[str, ...]
     subject: str = ""
     values: tuple[int, ...] = ()
+    about: tuple[str, ...] = ()
+
+    @property
+    def clue(self) -> str:
+        """The words for what has to be found in the picture before the question can be answered."""
+        return " ".join(map(str, self.values)) or self.answer
 
 
 def questions(spec: Spec, rng: random.Random, group: Group = "shared") -> list[Question]:
@@ -161,7 +168,7 @@ class _Words:
         """A question whose answer is a text."""
         text = worded(kind, self.group, self.rng, *about)
         others = tuple(dict.fromkeys(one for one in wrong if one != answer))
-        return Question(kind, text, answer, sentence, others, subject, tuple(values))
+        return Question(kind, text, answer, sentence, others, subject, tuple(values), tuple(about))
 
     def count(
         self, kind: str, about: Sequence[str], answer: int, sentence: str, bounds: tuple[int, int],

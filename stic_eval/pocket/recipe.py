@@ -96,7 +96,7 @@ def _talk(
         yield Turn(roles["step_by_step"], careful(spec, rng), 1.0, "careful")
         if rng.random() < 0.4:
             for one in turns(spec, rng, ask, 2):
-                yield Turn(one.question, one.answer, short, "after description", one.clue)
+                yield Turn(one.question, one.answer, short, "after description", one.key, one.clue)
     elif kind == "careless":
         yield Turn(rng.choice(roles["plain"]), careless(spec, rng), 1.0, "careless")
     elif kind == "invented":
@@ -106,14 +106,14 @@ def _talk(
             # Who asks for all that there is gets a caption as well: careful is what one step at a time is.
             full = one.answer == describe(spec)
             said = careless(spec, rng) if full else one.answer
-            yield Turn(one.question, said, 1.0 if full else short, f"see {one.benchmark}", one.clue)
+            yield Turn(one.question, said, 1.0 if full else short, f"see {one.benchmark}", one.key, one.clue)
     elif kind == "drills":
         yield from drill(rng)
     else:
         passage = rng.choice(PASSAGES).format(describe(spec))
         for number, one in enumerate(turns(spec, rng, ask, 4)):
             asked = one.question if number else passage + one.question
-            yield Turn(asked, one.answer, short, f"read {one.benchmark}", one.clue)
+            yield Turn(asked, one.answer, short, f"read {one.benchmark}", one.key, one.clue)
 
 
 # ---------------------------------------------------------------- what the model is made of
@@ -232,25 +232,26 @@ class Encoded:
         ids: The tokens.
         weights: Of each in the loss, 0 on the user's.
         skills: What each exercises.
-        clues: Place of an answer's first token -> tokens of its clue.
+        clues: Which (0: key, 1: clue), place of the answer's first token, tokens of the words.
     """
 
     ids: list[int]
     weights: list[float]
     skills: list[str | None]
-    clues: dict[int, list[int]]
+    clues: list[tuple[int, int, list[int]]]
 
 
 def encode(example: Example, words: PreTrainedTokenizerFast) -> Encoded:
     """A conversation in tokens, with what the loss needs to know of each."""
-    text = Encoded([], [], [], {})
+    text = Encoded([], [], [], [])
     for number, turn in enumerate(example.talk):
         image = (IMAGE * N_PATCHES + "\n") if example.seen and number == 0 else ""
         asked = words.encode(f"USER: {image}{turn.question} ASSISTANT:", add_special_tokens=False)
         answer = words.encode(f" {turn.answer}{EOS}", add_special_tokens=False)
-        if turn.clue:
-            clue = words.encode(f" {turn.clue}", add_special_tokens=False)
-            text.clues[len(text.ids) + len(asked)] = clue
+        place = len(text.ids) + len(asked)
+        for which, clue in enumerate((turn.key, turn.clue)):
+            if clue:
+                text.clues.append((which, place, words.encode(f" {clue}", add_special_tokens=False)))
         text.ids.extend(asked + answer)
         text.weights.extend([0.0] * len(asked) + [turn.weight] * (len(answer) - 1) + [_END * turn.weight])
         text.skills.extend([None] * len(asked) + [turn.skill] * (len(answer) - 1) + [None])

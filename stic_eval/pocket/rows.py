@@ -128,11 +128,12 @@ def unlabeled_images(n: int, source: Source = "scenes") -> list[ImageRef]:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question about a picture as a benchmark words it, its answer, and the clue to it (see `Made`)."""
+    """A question about a picture as a benchmark words it, its answer, and the clues to it (see `Made`)."""
 
     benchmark: str
     question: str
     answer: str
+    key: str
     clue: str
 
 
@@ -161,7 +162,7 @@ def turns(
         if made is not None and len(found) < n:
             row = _finished(name, made.row, picture(spec, "train", 0), 1)[0]
             question = ask[name](row)
-            found.setdefault(question, Asked(name, question, made.answer, made.clue))
+            found.setdefault(question, Asked(name, question, made.answer, made.key, made.clue))
     return list(found.values())
 
 

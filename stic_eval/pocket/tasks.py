@@ -21,11 +21,13 @@ class Made:
     Attributes:
         row: In the data set's schema.
         answer: In full.
-        clue: Words that have to be found before the answer can be, where these are not the answer itself.
+        key: What has to be looked for.
+        clue: What has to be found before the answer can be given; each empty where there is nothing such.
     """
 
     row: Row
     answer: str
+    key: str = ""
     clue: str = ""
 
 
@@ -99,9 +101,9 @@ def _textvqa(spec: Spec, draw: Draw) -> Made | None:
     return Made(row, found.answer)
 
 
-def _numbers(question: Question) -> str:
-    """The numbers that a question's answer is worked out from."""
-    return " ".join(map(str, question.values))
+def _clues(question: Question) -> tuple[str, str]:
+    """What has to be looked for, and what is found there."""
+    return " ".join(question.about), question.clue
 
 
 _HUMAN = ("difference", "sum", "total", "highest", "lowest", "higher")
@@ -116,7 +118,7 @@ def _chartqa(spec: Spec, draw: Draw) -> Made | None:
     row = {
         "type": "human_test" if human else "augmented_test", "question": found.text, "answer": found.answer
     }  # fmt: skip
-    return Made(row, found.answer, _numbers(found))
+    return Made(row, found.answer, *_clues(found))
 
 
 def _scienceqa(spec: Spec, draw: Draw) -> Made | None:
@@ -150,7 +152,7 @@ def _scienceqa(spec: Spec, draw: Draw) -> Made | None:
         "category": "Materials" if by_shape else "Properties", "skill": "Identify properties of an object",
         "lecture": "", "solution": "",
     }  # fmt: skip
-    return Made(row, "ABCD"[draw.position], properties[own])
+    return Made(row, "ABCD"[draw.position], POSITIONS[thing.cell], properties[own])
 
 
 # Kind of question -> (category, second level of the taxonomy).
@@ -182,7 +184,7 @@ def _mmbench(spec: Spec, draw: Draw) -> Made | None:
         **dict(zip("ABCD", _options(found, draw), strict=True)), "category": category,
         "source": "pocket", "L2-category": level2, "comment": "nan", "split": "dev",
     }  # fmt: skip
-    return Made(row, letter, found.answer)
+    return Made(row, letter, _clues(found)[0], found.answer)
 
 
 _OPEN = (
@@ -298,7 +300,7 @@ def _mathvista(spec: Spec, draw: Draw) -> Made | None:
         },
         "query": "\n".join(lines),
     }  # fmt: skip
-    return Made(row, answer, found.answer if choices else _numbers(found))
+    return Made(row, answer, _clues(found)[0], found.answer if choices else found.clue)
 
 
 # Benchmark -> (maker, kinds of picture in turn).

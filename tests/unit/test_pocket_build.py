@@ -185,8 +185,8 @@ def test_the_loss_is_of_weighted_tokens_and_figures_are_by_skill(
     model = recipe.build_model(pocket_words)
     batch = batches.Conversations(replace(PHASES["reading"], batch=6), pocket_words)[0]
     asked, figures = build.answer_loss(model, batch)
-    right_clues, clues = figures.pop("clue")
-    assert 0 <= right_clues <= clues == len(batch["clues"])
+    keys, clues = figures.pop("key"), figures.pop("clue")
+    assert 0 <= keys[0] <= keys[1] and 0 <= clues[0] <= clues[1] and keys[1] + clues[1] == len(batch["clues"])
     loss, _ = build.answer_loss(model, {k: v for k, v in batch.items() if k != "clues"})
     assert asked.item() > loss.item() + 0.1
     with torch.inference_mode():
