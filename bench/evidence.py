@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from bench import caveats, wordings
-from bench.ablations import ABLATIONS
 from bench.claims import GROUPS, HEAD, TAIL, Claim, Of, Verdict
+from bench.committed import ABLATIONS, ABLATIONS_FOLDER, POCKET, RESULTS
 from stic_eval.report import guards, runs
 from stic_eval.report.cells import points
 from stic_eval.report.compare import Difference
@@ -28,9 +28,6 @@ from stic_eval.report.sides import Side
 from stic_eval.report.tables import Table
 from stic_eval.report.versus import measure
 
-RESULTS = Path(__file__).parent.parent / "results"
-POCKET = RESULTS / "pocket"
-
 
 def side(row: Of) -> Side:
     """A row's results.
@@ -38,7 +35,7 @@ def side(row: Of) -> Side:
     Raises:
         LookupError: There is no such row.
     """
-    folder = POCKET / "ablations" / row.ablation if row.ablation else POCKET
+    folder = ABLATIONS_FOLDER / row.ablation if row.ablation else POCKET
     scores = runs.load(folder)
     wanted: dict[str, Any] | None = None
     if row.ablation and row.settings is not None:
@@ -175,7 +172,7 @@ def listed() -> list[str]:
     """A line for each ablation: its folder, what it varies, its figures."""
     found = []
     for name in ABLATIONS:
-        folder = POCKET / "ablations" / name
+        folder = ABLATIONS_FOLDER / name
         axes = ", ".join(f"`{axis}`" for axis in runs.load(folder).axes)
         figures = sorted((folder / "figures").glob("*.svg"))
         shown = ", ".join(f"[{f.stem}](pocket/ablations/{name}/figures/{f.name})" for f in figures)
@@ -186,9 +183,9 @@ def listed() -> list[str]:
 def spared() -> str:
     """What of the shipped ablations was not run, in words."""
     parts = [
-        f"`{name}` is without {' and '.join(f'`{item}`' for item in what[1::2])}"
-        for name, (what, _) in ABLATIONS.items()
-        if what
+        f"`{name}` is without {' and '.join(f'`{item}`' for item in of.spared[1::2])}"
+        for name, of in ABLATIONS.items()
+        if of.spared
     ]
     return f"Cells of shipped ablations that two cores were spared: {', '.join(parts)}."
 

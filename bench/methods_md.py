@@ -9,9 +9,9 @@ import json
 import re
 import sys
 import textwrap
-from pathlib import Path
 
 from bench import search
+from bench.committed import METHODS, ROOT
 from bench.rewriting import rewrite
 from stic_eval import registry
 from stic_eval.report import runs
@@ -21,9 +21,7 @@ from stic_eval.report.layouts import lay_out
 from stic_eval.selftrain.method import Data, Method
 from stic_eval.store import content_key
 
-ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "methods.md"
-RESULTS = ROOT / "results" / "pocket" / "methods"
 ORDER = ("stic", "seva", "sima", "csr", "rlaif_v_lite", "positive_only", "sft", "baseline")
 __all__ = ["PAGE", "main", "page"]
 
@@ -79,7 +77,7 @@ def spaces() -> str:
 
 def counting() -> str:
     """What SeVa's pairs teach about numbers."""
-    found = json.loads((RESULTS / "counting.json").read_text(encoding="utf-8"))
+    found = json.loads((METHODS / "counting.json").read_text(encoding="utf-8"))
     columns = {
         "noise step": "step", "pairs": "pairs", "that count": "counting", "dispreferred larger": "larger",
         "dispreferred 3 or 4": "three_or_four", "rows": "rows", "right before": "before",
@@ -90,7 +88,7 @@ def counting() -> str:
 
 def measured() -> str:
     """Averages with intervals, and costs, of the committed run."""
-    scores = runs.load(RESULTS)
+    scores = runs.load(METHODS)
     table = lay_out([scores])
     spent = {cost.title: cost for cost in costs([scores])}
     rows = []
@@ -108,7 +106,7 @@ def measured() -> str:
 
 def judged() -> str:
     """How well the embedded model does what methods ask of it."""
-    found = json.loads((RESULTS / "selfjudge.json").read_text(encoding="utf-8"))
+    found = json.loads((METHODS / "selfjudge.json").read_text(encoding="utf-8"))
     what = f"{found['sentences']} sentences, {found['right']} of them right"
     read = f"{found['sima_read']} of {found['sima_asked']} verdicts read"
     rows = [

@@ -9,17 +9,15 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from bench import caveats, wordings
+from bench.committed import POCKET, ROOT
 from bench.rewriting import rewrite
 from stic_eval.report import runs
 from stic_eval.report.cells import interval_text, points
 from stic_eval.report.layouts import lay_out
 
-ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "pocket.md"
-POCKET = ROOT / "results" / "pocket"
 _DESCRIBED = (
     "step-by-step prompt",
     "plain prompts",

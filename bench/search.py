@@ -25,13 +25,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.committed import ROOT, program
 from stic_eval import config, registry
 from stic_eval.errors import RunError, UserError
 from stic_eval.report import runs
 from stic_eval.selftrain.method import Data
-from stic_eval.store import append_jsonl, atomic_write, content_key, file_sha256, read_jsonl
+from stic_eval.store import append_jsonl, atomic_write, content_key, read_jsonl
 
-ROOT = Path(__file__).parent.parent
 OUT = Path(__file__).parent / "results" / "search.json"
 ROWS, BUDGET, SEEDS = "pocket:val", 8, (0, 1)
 RATES = (1e-4, 3e-4, 1e-3, 3e-3)
@@ -147,13 +147,13 @@ def run(search: Search, folder: Path) -> list[Trial]:
 
     One that failed is not: the same command tries it again.
     """
-    log, program = folder / "search.jsonl", _program()
-    known = {row["key"]: row for row in read_jsonl(log)}
+    log = folder / "search.jsonl"
+    known, source = {row["key"]: row for row in read_jsonl(log)}, program()
     trials = []
     for method in search.methods:
         for settings in configurations(method, search.budget):
             command = argv(search, method, settings)
-            key = content_key([program, command])
+            key = content_key([source, command])
             average = known.get(key, {}).get("average")
             if average is None:
                 average = _average(command, method, folder / f"{method}-{key[:8]}")
@@ -214,17 +214,6 @@ def _mean(scores: runs.Scores, method: str) -> float | None:
     ]
     values = [score for score in found if score is not None]
     return sum(values) / len(values) if values and len(values) == len(found) else None
-
-
-def _program() -> str:
-    """Content key of what decides a run's outcome beside its command: all source, and the model."""
-    files = [
-        path
-        for folder in ("stic_eval", "methods", "benchmarks")
-        for path in sorted((ROOT / folder).rglob("*"))
-        if path.suffix in (".py", ".yaml", ".safetensors", ".json")
-    ]
-    return content_key([[path.relative_to(ROOT).as_posix(), file_sha256(path)] for path in files])
 
 
 def _percent(average: float | None) -> str:
