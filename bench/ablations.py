@@ -57,7 +57,9 @@ def main(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.ablations", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(ABLATIONS)}; default: all")
     parser.add_argument("--draw", action="store_true", help="compute nothing; the main run's figures as well")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="workers (default: %(default)s)")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, help="workers (default: %(default)s)"
+    )
     given = parser.parse_args(argv)
     unknown = sorted(set(given.names) - set(ABLATIONS))
     if unknown:

@@ -3,7 +3,7 @@
 Parts are done in order, those that train on one thread each, as many at a time as there are cores; what they
 have trained and answered is in the cache, from which the main tables are then put together. A part that is
 complete is skipped unless the program, the model or its command has changed since; what was killed goes on
-where it was, and loses a stage at most. Pages are written when all parts are complete, or when they are named.
+where it was, and loses a stage at most. Pages are written behind parts that did not fail.
 
 `--list` says what is complete, and how long it took. `make results ARGS="components"` makes one part.
 """
@@ -23,6 +23,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -152,7 +153,7 @@ def _complete(part: Part, key: str, seconds: float) -> None:
 
 
 def key_of(part: Part, source: str) -> str:
-    """What a part is complete for: its commands, the program's key, and the modules of this package it runs."""
+    """What a part is complete for: its commands, the program, and what it runs of this package."""
     modules = {command[0] for command in part.commands} - {"stic-eval"}
     return content_key([source, part.commands, [file_sha256(_module(name)) for name in sorted(modules)]])
 
@@ -177,8 +178,8 @@ class Workers:
         self.stopped = False
         self._running: set[subprocess.Popen[bytes]] = set()
 
-    def do(self, part: Part, threads: int | None, key: str) -> bool:
-        """Does a part, and says how that went."""
+    def do(self, part: Part, key: str, threads: int | None) -> bool:
+        """Does a part, on so many threads if that is to be said; whether it went well."""
         if self.stopped:
             return False
         start = time.monotonic()
@@ -232,13 +233,13 @@ def make(wanted: Sequence[Part], workers: Workers) -> list[str]:
         if failed and together[0].kind == "page":
             failed += [part.name for part in together]
             continue
-        known = _state()
-        todo = [part for part in together if not is_complete(part, key_of(part, source), known)]
+        known, keys = _state(), {part.name: key_of(part, source) for part in together}
+        todo = [part for part in together if not is_complete(part, keys[part.name], known)]
         jobs = max(1, min(workers.jobs, len(todo))) if together[0].kind in ("seed", "run") else 1
         threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
         with ThreadPoolExecutor(jobs) as pool:
             try:
-                done = list(pool.map(lambda part: workers.do(part, threads, key_of(part, source)), todo))
+                done = list(pool.map(workers.do, todo, (keys[p.name] for p in todo), repeat(threads)))
             except BaseException:
                 workers.stop()
                 raise

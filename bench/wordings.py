@@ -2,9 +2,9 @@
 
 `python -m bench.wordings [RUN ...]` takes the scores that a run of the embedded model has committed and the
 embedded rows, which are drawn anew, and writes `wordings.json` and `wordings.md` into the run's folder
-(default: results/pocket, and methods in it). Instruction items ask in the shared wordings alone: a gain on those
-and not on the others is a gain on wordings that fine-tuning has seen. `--check` writes nothing and fails if a
-file is not what would be written.
+(default: results/pocket, and methods in it). Instruction items ask in the shared wordings alone: a gain on
+those and not on the others is a gain on wordings that fine-tuning has seen. `--check` writes nothing and
+fails if a file is not what would be written.
 """
 
 from __future__ import annotations
@@ -199,9 +199,10 @@ def counted(about: Mapping[str, Asked]) -> str:
     unseen = sum(len(it.held_out) for it in about.values())
     every = sum(len(it.units) for it in about.values())
     prompts = sum(it.prompts for it in about.values())
+    who = f"{prompts} rows ask" if prompts > 1 else f"{prompts or 'no'} row asks"
     return (
-        f"{unseen:,} of {every:,} units ask in wordings that no instruction item has; {prompts or 'no'} "
-        f"row{'' if prompts == 1 else 's'} with a prompt for descriptions that training uses."
+        f"{unseen:,} of {every:,} units ask in wordings that no instruction item has; {who} word for word "
+        "with a prompt for descriptions that training uses."
     )
 
 
