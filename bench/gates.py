@@ -2,8 +2,8 @@
 
 Validation rows asked directly and on perfect descriptions, descriptions held against what was drawn, and
 exercises in words that no training has drawn. Prints the figures and every gate with its verdict as Markdown;
-`--out FILE` writes them too. Exit code 1 if a gate is missed that is no mere aim. `--record` writes the figures
-to `gates.json` beside the weights, with the digest of these; a test holds the shipped weights against it.
+`--out FILE` writes them too. Exit code 1 if a gate is missed that is no mere aim. `--record` writes the
+figures to `gates.json` beside the weights, with their digest; a test holds the shipped weights against it.
 """
 
 from __future__ import annotations

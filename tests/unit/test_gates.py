@@ -105,7 +105,8 @@ def test_an_exercise_asks_one_turn_of_each_conversation() -> None:
     assert 10 < gates.exercise(said, "two hops", N) < 45
     assert len(said.asked) == N
     assert {len(request.messages) for request in said.asked} > {1, 3}
-    assert all("B. " in " ".join(message.text for message in request.messages) for request in said.asked)
+    texts = ["\n".join(message.text for message in request.messages) for request in said.asked]
+    assert all("\nB. " in text or "\n(B) " in text for text in texts)
     assert any(request.messages[-1].text.endswith(LETTER) for request in said.asked)
     assert any(request.messages[0].text.startswith("Context: Each") for request in said.asked)
 
