@@ -30,7 +30,7 @@ def page(before: str) -> str:
     """The page with its tables as they are now."""
     blocks = {
         "methods": compared(), "departures": departures(), "spaces": spaces(), "results": measured(),
-        "selfjudge": judged(), "counting": counting(),
+        "selfjudge": judged(), "counting": counting(), "search": searched(),
     }  # fmt: skip
     for name, text in blocks.items():
         block = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
@@ -73,6 +73,21 @@ def spaces() -> str:
             texts = [f"**{value:g}**" if value == own[path] else f"{value:g}" for value in values]
             rows.append([f"`{name}`" if not number else "", f"`{path}`", ", ".join(texts)])
     return _table(("method", "path", "values, the preset's in bold"), rows)
+
+
+def searched() -> str:
+    """What the committed search has tried, and what it chose."""
+    if not search.OUT.is_file():
+        return (
+            "It has not been run for this model: rates and batches of the preset are STIC's for all methods."
+        )
+    found = json.loads(search.OUT.read_text(encoding="utf-8"))
+    trials = search.compared([search.Trial(**trial) for trial in found["trials"]], tuple(search.SPACES))
+    said = (
+        f"It has compared {found['compared']} configurations of each method, in {found['core_hours']:.1f} hours "
+        f"of one core. Averages on {found['limit']} validation rows of each benchmark:"
+    )
+    return "\n".join([said, "", *search.table(trials)])
 
 
 def counting() -> str:
