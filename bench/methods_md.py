@@ -84,8 +84,8 @@ def searched() -> str:
     found = json.loads(search.OUT.read_text(encoding="utf-8"))
     trials = search.compared([search.Trial(**trial) for trial in found["trials"]], tuple(search.SPACES))
     said = (
-        f"It has compared {found['compared']} configurations of each method, in {found['core_hours']:.1f} hours "
-        f"of one core. Averages on {found['limit']} validation rows of each benchmark:"
+        f"It has compared {found['compared']} configurations of each method, in {found['core_hours']:.1f} "
+        f"hours of one core. Averages on {found['limit']} validation rows of each benchmark:"
     )
     return "\n".join([said, "", *search.table(trials)])
 
