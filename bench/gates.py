@@ -282,12 +282,21 @@ def record(
 def recorded(folder: Path) -> tuple[str, dict[str, str], list[Gate]]:
     """The digest of the weights that figures were recorded of, verdicts as written, and the gates of now."""
     data = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    return data["sha256"], data["gates"], gates(*figures(folder))
+
+
+Figures = tuple[dict[str, Column], dict[str, dict[str, float]], dict[str, float]]
+
+
+def figures(folder: Path) -> Figures:
+    """What was recorded beside weights: benchmarks, descriptions, exercises."""
+    data = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     pairs = ("constant", "shared", "held_out")
     columns = {
         name: Column(**{key: tuple(value) if key in pairs else value for key, value in one.items()})
         for name, one in data["columns"].items()
     }
-    return data["sha256"], data["gates"], gates(columns, data["descriptions"], data["exercises"])
+    return columns, data["descriptions"], data["exercises"]
 
 
 def main() -> int:
