@@ -84,7 +84,12 @@ def _seeds() -> Iterator[Part]:
 
 def _seed(name: str, methods: Sequence[str], seed: int) -> Part:
     folder = SCRATCH / name
-    return Part(name, (_run(methods, (seed,), folder),), folder / "scores.json", "seed")
+    return Part(name, (_run(methods, (seed,), folder),), folder / "scores.json", "seed", _stale(folder))
+
+
+def _stale(folder: Path) -> tuple[Path, ...]:
+    """Of a run: settings of an earlier version would be kept, and so would curves of what it trained."""
+    return (folder / "config.yaml", folder / "scores.json", folder / "training")
 
 
 def _run(methods: Sequence[str], seeds: Sequence[int], folder: Path) -> Command:
@@ -102,9 +107,8 @@ def _runs() -> Iterator[Part]:
         ("main", CONTROLS, SEEDS, POCKET, figures),
         ("methods", RIVALS, FEW, METHODS, ()),
     ):
-        # Settings of an earlier version would be kept, and so would the curves of what it trained.
-        stale = (folder / "config.yaml", folder / "scores.json", folder / "training")
-        yield Part(name, (_run(methods, seeds, folder), *more), folder / "scores.json", "run", stale)
+        commands = (_run(methods, seeds, folder), *more)
+        yield Part(name, commands, folder / "scores.json", "run", _stale(folder))
 
 
 def _grids(jobs: int) -> Iterator[Part]:
