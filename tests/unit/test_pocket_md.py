@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 
 from bench import caveats, claims, evidence, pocket_md
+from bench.committed import ABLATIONS
+from stic_eval.ablate import spec
+from stic_eval.cli import gridbuild
 from stic_eval.report.compare import Difference
 from stic_eval.report.runs import Entry, Scores
 from stic_eval.report.tables import Column
@@ -85,6 +88,19 @@ def test_an_amount_is_compared_with_the_difference_and_a_margin_with_the_interva
     assert evidence.verdict(said(-2.0, -3.0, -1.2), second.margin) == "contradicted"
     assert evidence.borne_out("shown", said(0.0, -0.8, 0.8), second.margin) == ""
     assert evidence.borne_out("shown", said(0.0, -1.2, 1.2), second.margin) == ", open in held-out wordings"
+
+
+def test_claims_are_about_cells_of_shipped_ablations() -> None:
+    for claim in (claim for group in claims.GROUPS.values() for claim in group):
+        for row in (claim.less, claim.more):
+            if row.ablation:
+                assert row.ablation in ABLATIONS
+                given = gridbuild.Given(spec.load(row.ablation), row.ablation, (), None, None, (), {})
+                values = {
+                    axis.name: [value.label for value in axis.values] for axis in gridbuild.axes(given)[0]
+                }
+                for name, value in (row.settings or {}).items():
+                    assert value in values[name], claim.text
 
 
 def test_a_claim_compares_rows_of_one_run() -> None:
