@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 from bench import descriptions, reading
 from bench.reading import Asked
@@ -292,10 +293,10 @@ def figures(folder: Path) -> Figures:
     """What was recorded beside weights: benchmarks, descriptions, exercises."""
     data = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     pairs = ("constant", "shared", "held_out")
-    columns = {
-        name: Column(**{key: tuple(value) if key in pairs else value for key, value in one.items()})
-        for name, one in data["columns"].items()
-    }
+    columns = {}
+    for name, one in data["columns"].items():
+        values: dict[str, Any] = one | {key: tuple(one[key]) for key in pairs}
+        columns[name] = Column(**values)
     return columns, data["descriptions"], data["exercises"]
 
 
