@@ -80,9 +80,10 @@ Each line is a difference that the claim says is positive, in points, with its 9
 seeds; p is of no difference, in brackets after correction (how all of that is computed:
 [docs/statistics.md](../docs/statistics.md)). **Shown** means that the interval lies above zero and
 that the corrected p is below 0.05; **suggested**, that only the first is so; **not shown**, that the interval
-holds zero; **suggested otherwise** and **contradicted** mirror the first two. Where a claim names an amount, it
-is compared with the difference itself. Behind a verdict stands what the third of the rows that is in held-out
-wordings says of it, where its interval does not say the same. The paper states no intervals. Its
+holds zero; **suggested otherwise** and **contradicted** mirror the first two. Where a claim names points to gain,
+the difference itself has to come to them; "less than a point" is shown if the interval leaves no room for more.
+Behind a verdict stands what the third of the rows that is in held-out wordings says of it, where its interval
+does not say the same. The paper states no intervals. Its
 figures are in [paper.yaml](paper.yaml); they are of LLaVA-v1.6-7B, and of the average over seven benchmarks
 unless a line says otherwise.
 

@@ -151,8 +151,11 @@ def test_a_search_out_of_time_begins_nothing_and_counts_what_every_method_has_ha
     assert search.compared([], wanted.methods) == []
 
 
-def test_workers_do_what_one_would(splits: Splits, found: Path, tmp_path: Path) -> None:
+def test_workers_do_what_one_would(
+    splits: Splits, found: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Two of them, in processes of their own; only the order in which they finish may differ."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # put back afterwards: workers are given another
     command = ["run", "--method", "baseline", "--benchmarks", "chartqa", "--limit", "1", "--quiet"]
     todo = [
         (search._Job(n, str(n), "baseline", {}, (*command, "-o", "rows=pocket:val"), tmp_path / str(n)), None)
