@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bench import wordings
-from bench.ablations import ABLATIONS
+from bench.committed import ABLATIONS
 from stic_eval import registry
 from stic_eval.report import guards, runs
 from stic_eval.report.runs import Scores

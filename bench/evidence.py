@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from bench import caveats, wordings
-from bench.ablations import ABLATIONS
-from bench.claims import GROUPS, HEAD, TAIL, Claim, Of, Verdict
+from bench.claims import AIM_OF_SEVEN, GROUPS, HEAD, ON_EACH, TAIL, Claim, Of, Verdict
+from bench.committed import ABLATIONS, ABLATIONS_FOLDER, FEW, POCKET, RESULTS, SEEDS
 from stic_eval.report import guards, runs
 from stic_eval.report.cells import points
 from stic_eval.report.compare import Difference
@@ -28,9 +28,6 @@ from stic_eval.report.sides import Side
 from stic_eval.report.tables import Table
 from stic_eval.report.versus import measure
 
-RESULTS = Path(__file__).parent.parent / "results"
-POCKET = RESULTS / "pocket"
-
 
 def side(row: Of) -> Side:
     """A row's results.
@@ -38,7 +35,7 @@ def side(row: Of) -> Side:
     Raises:
         LookupError: There is no such row.
     """
-    folder = POCKET / "ablations" / row.ablation if row.ablation else POCKET
+    folder = ABLATIONS_FOLDER / row.ablation if row.ablation else POCKET
     scores = runs.load(folder)
     wanted: dict[str, Any] | None = None
     if row.ablation and row.settings is not None:
@@ -55,8 +52,16 @@ def side(row: Of) -> Side:
     return Side(folder, entries[0].folder, label, scores.model, columns, tuple(entries))
 
 
-def verdict(difference: Difference) -> Verdict:
-    """What a corrected difference says about a claim that it is positive."""
+def verdict(difference: Difference, margin: float = 0.0) -> Verdict:
+    """What a corrected difference says about a claim that it lies above the margin, in points."""
+    if margin:
+        return (
+            "shown"
+            if difference.low > margin
+            else "contradicted"
+            if difference.high < margin
+            else "not shown"
+        )
     if difference.low > 0:
         return "shown" if difference.significant else "suggested"
     if difference.high < 0:
@@ -120,15 +125,19 @@ def page(groups: Mapping[str, list[Claim]], head: str, tail: str) -> str:
             for claim in group
             if (reason := guarded(claim))
         ]
-        for claim, d in corrected([claim for claim in group if not guarded(claim)]):
-            says, rest = verdict(d), on_held_out(claim)
-            p = "-" if d.p != d.p or d.p_holm is None else f"{d.p:.2g} ({d.p_holm:.2g})"
+        tested = corrected([claim for claim in group if not guarded(claim)])
+        for claim, d in tested:
+            says, rest = verdict(d, claim.margin), on_held_out(claim)
+            p = "-" if d.p != d.p or d.p_holm is None or claim.margin else f"{d.p:.2g} ({d.p_holm:.2g})"
             lines.append(
                 f"| {claim.text} | {claim.paper} | {_interval(d)} | {_interval(rest)} | {p} "
-                f"| **{says}**{borne_out(says, rest)} |"
+                f"| **{says}**{amount(claim, says, d)}{borne_out(says, rest, claim.margin)} |"
             )
             if claim.why.get(says):
                 notes.append(f"- *{claim.text}*: {claim.why[says]}")
+        if title == ON_EACH:
+            shown = sum(verdict(d) == "shown" for _, d in tested)
+            notes.append(f"- Shown on {shown} of {len(group)} benchmarks; the aim is {AIM_OF_SEVEN}.")
         lines += ["", *notes, ""] if notes else [""]
     return "\n".join(lines) + "\n" + tail.strip() + "\n"
 
@@ -160,12 +169,23 @@ def _interval(d: Difference) -> str:
     return f"{points(d.delta, '+')} [{points(d.low)}, {points(d.high)}]"
 
 
-def borne_out(says: Verdict, rest: Difference) -> str:
+def amount(claim: Claim, says: Verdict, d: Difference) -> str:
+    """Whether a gain comes to the points that the claim names; empty if it names none, or none is there."""
+    if not claim.least or says not in ("shown", "suggested"):
+        return ""
+    return (
+        f", by at least {claim.least:g} points"
+        if d.delta >= claim.least
+        else f", but by less than {claim.least:g}"
+    )
+
+
+def borne_out(says: Verdict, rest: Difference, margin: float = 0.0) -> str:
     """Whether rows in held-out wordings, a third of all, bear a verdict out; empty if they do."""
     sign = {"shown": 1, "suggested": 1, "suggested otherwise": -1, "contradicted": -1}.get(says, 0)
     if not sign:
         return ""
-    low, high = sorted((sign * rest.low, sign * rest.high))
+    low, high = sorted((sign * (rest.low - margin), sign * (rest.high - margin)))
     if low > 0:
         return ""
     return ", the opposite in held-out wordings" if high < 0 else ", open in held-out wordings"
@@ -175,20 +195,21 @@ def listed() -> list[str]:
     """A line for each ablation: its folder, what it varies, its figures."""
     found = []
     for name in ABLATIONS:
-        folder = POCKET / "ablations" / name
+        folder = ABLATIONS_FOLDER / name
         axes = ", ".join(f"`{axis}`" for axis in runs.load(folder).axes)
         figures = sorted((folder / "figures").glob("*.svg"))
         shown = ", ".join(f"[{f.stem}](pocket/ablations/{name}/figures/{f.name})" for f in figures)
-        found.append(f"| [{name}](pocket/ablations/{name}/table.md) | {axes} | {shown} |")
+        seeds = len(ABLATIONS[name].seeds)
+        found.append(f"| [{name}](pocket/ablations/{name}/table.md) | {axes} | {seeds} | {shown} |")
     return found
 
 
 def spared() -> str:
     """What of the shipped ablations was not run, in words."""
     parts = [
-        f"`{name}` is without {' and '.join(f'`{item}`' for item in what[1::2])}"
-        for name, (what, _) in ABLATIONS.items()
-        if what
+        f"`{name}` is without {' and '.join(f'`{item}`' for item in of.spared[1::2])}"
+        for name, of in ABLATIONS.items()
+        if of.spared
     ]
     return f"Cells of shipped ablations that two cores were spared: {', '.join(parts)}."
 
@@ -197,11 +218,17 @@ def main() -> None:
     """Writes the page, or with `--print` the numbers behind it."""
     if "--print" in sys.argv[1:]:
         for claim, d in (pair for group in GROUPS.values() for pair in corrected(group)):
-            shown = f"{d.delta:+.2f} [{d.low:.2f}, {d.high:.2f}] p={d.p:.2g} ({d.p_holm:.2g})"
-            print(f"{verdict(d):20} {shown}  {claim.text}")
+            p = "" if d.p_holm is None else f" ({d.p_holm:.2g})"
+            shown = f"{d.delta:+.2f} [{d.low:.2f}, {d.high:.2f}] p={d.p:.2g}{p}"
+            print(f"{verdict(d, claim.margin):20} {shown}  {claim.text}")
         return
     tail = TAIL.replace("{ablations}", "\n".join(listed())).replace("{spared}", spared())
-    (RESULTS / "README.md").write_text(page(GROUPS, HEAD, tail), encoding="utf-8")
+    head = HEAD.replace("{seeds}", _words(len(SEEDS))).replace("{few}", _words(len(FEW)))
+    (RESULTS / "README.md").write_text(page(GROUPS, head, tail), encoding="utf-8")
+
+
+def _words(number: int) -> str:
+    return ("no", "one", "two", "three", "four", "five", "six")[number]
 
 
 if __name__ == "__main__":

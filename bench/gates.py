@@ -2,19 +2,22 @@
 
 Validation rows asked directly and on perfect descriptions, descriptions held against what was drawn, and
 exercises in words that no training has drawn. Prints the figures and every gate with its verdict as Markdown;
-`--out FILE` writes them too. Exit code 1 if a gate is not held.
+`--out FILE` writes them too. Exit code 1 if a gate is missed that is no mere aim. `--record` writes the
+figures to `gates.json` beside the weights, with their digest; a test holds the shipped weights against it.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 from bench import descriptions, reading
 from bench.reading import Asked
@@ -24,9 +27,11 @@ from stic_eval.models.hf import HFModel
 from stic_eval.pocket import drills
 from stic_eval.pocket.drills import Turn
 from stic_eval.pocket.questions import held_out
+from stic_eval.pocket.rows import MODEL_DIR
 from stic_eval.pocket.tasks import MAKERS
 from stic_eval.pocket.world import Split
 from stic_eval.report import guards
+from stic_eval.store import atomic_write, file_sha256
 from stic_eval.types import Generation, Message, Request
 
 DIRECT, CIRCULAR, AVERAGE = (20.0, 85.0), (25.0, 75.0), (45.0, 80.0)  # of scores, in percent
@@ -38,6 +43,7 @@ EXERCISES: Mapping[str, tuple[Callable[[random.Random], list[Turn]], float]] = {
     "rotation": (drills.rotations, 95.0),
     "two hops": (drills.facts, 90.0),
 }
+RECORD = "gates.json"
 SPOILT = ("misleading prompts", "plain prompts, low resolution", "plain prompts, colour jitter")
 
 
@@ -70,17 +76,31 @@ class Column:
 
 @dataclass(frozen=True)
 class Gate:
-    """A figure, and the bounds that it has to lie within."""
+    """A figure, and the bounds that it has to lie within.
+
+    Attributes:
+        name: As printed.
+        value: What was measured.
+        least: Bound, itself allowed.
+        most: The same from above.
+        aim: Whether weights may be shipped that miss it.
+    """
 
     name: str
     value: float
     least: float = float("-inf")
     most: float = float("inf")
+    aim: bool = False
 
     @property
     def held(self) -> bool:
         """Whether it does."""
         return self.least <= self.value <= self.most
+
+    @property
+    def verdict(self) -> str:
+        """In words."""
+        return "held" if self.held else "falls short of the aim" if self.aim else "**missed**"
 
 
 # ---------------------------------------------------------------- measuring
@@ -167,7 +187,7 @@ def exercise(model: HFModel, skill: str, n: int) -> float:
 def gates(
     columns: Mapping[str, Column], said: Mapping[str, Mapping[str, float]], exercises: Mapping[str, float]
 ) -> list[Gate]:
-    """All that has to hold.
+    """All that has to hold, and all that is aimed at.
 
     Args:
         columns: Benchmark -> its figures.
@@ -181,17 +201,20 @@ def gates(
         found.append(Gate(f"{one.title}, direct{' (circular)' if circular else ''}", one.score, least, most))
         found.append(Gate(f"{one.title}, above a constant answer", one.score - one.constant[0], MARGIN))
         found.append(Gate(f"{one.title}, marked columns", float(bool(one.guard)), most=0))
-        found.append(Gate(f"{one.title}, description alone", one.description, READS))
-    found.append(Gate("average, direct", mean(one.score for one in columns.values()), *AVERAGE))
-    found.append(Gate("average, description alone", mean(o.description for o in columns.values()), READS))
-    found.append(Gate("recall, step-by-step prompt", said["step-by-step prompt"]["recall"], CAREFUL))
+        found.append(Gate(f"{one.title}, description alone", one.description, READS, aim=True))
+    every = columns.values()
+    found.append(Gate("average, direct", mean(one.score for one in every), *AVERAGE, aim=True))
+    found.append(Gate("average, description alone", mean(o.description for o in every), READS, aim=True))
+    found.append(
+        Gate("recall, step-by-step prompt", said["step-by-step prompt"]["recall"], CAREFUL, aim=True)
+    )
     plain = said["plain prompts"]
-    found.append(Gate("recall, plain prompts", plain["recall"], most=PLAIN))
-    found += [
-        Gate(f"precision below plain prompts', {name}", plain["precision"] - said[name]["precision"], 0.1)
-        for name in SPOILT
-    ]
-    found += [Gate(f"exercise, {skill}", value, EXERCISES[skill][1]) for skill, value in exercises.items()]
+    found.append(Gate("recall, plain prompts", plain["recall"], most=PLAIN, aim=True))
+    for name in SPOILT:
+        less = plain["precision"] - said[name]["precision"]
+        found.append(Gate(f"precision below plain prompts', {name}", less, 0.1, aim=True))
+    for skill, value in exercises.items():
+        found.append(Gate(f"exercise, {skill}", value, EXERCISES[skill][1], aim=True))
     return found
 
 
@@ -221,10 +244,60 @@ def page(
     found = gates(columns, said, exercises)
     for gate in found:
         bounds = [f"{bound:g}" if abs(bound) != float("inf") else "" for bound in (gate.least, gate.most)]
-        verdict = "held" if gate.held else "**missed**"
-        lines.append(f"| {gate.name} | {gate.value:.1f} | {' | '.join(bounds)} | {verdict} |")
-    lines += ["", f"{sum(gate.held for gate in found)} of {len(found)} gates are held."]
+        lines.append(f"| {gate.name} | {gate.value:.1f} | {' | '.join(bounds)} | {gate.verdict} |")
+    for what, aim in (("gates are held", False), ("aims are reached", True)):
+        those = [gate.held for gate in found if gate.aim is aim]
+        lines += ["", f"{sum(those)} of {len(those)} {what}."]
     return "\n".join(lines) + "\n"
+
+
+# ---------------------------------------------------------------- beside the weights
+
+
+def record(
+    folder: Path, split: Split, n: int,
+    columns: Mapping[str, Column], said: Mapping[str, Mapping[str, float]], exercises: Mapping[str, float],
+) -> None:  # fmt: skip
+    """Writes the figures of weights into their folder.
+
+    Args:
+        folder: Of the weights.
+        split: Whose rows and pictures.
+        n: How many of each.
+        columns: As for `gates`.
+        said: The same.
+        exercises: The same.
+    """
+    data = {
+        "sha256": file_sha256(folder / "model.safetensors"),
+        "split": split,
+        "n": n,
+        "columns": {name: asdict(one) for name, one in columns.items()},
+        "descriptions": said,
+        "exercises": exercises,
+        "gates": {gate.name: gate.verdict for gate in gates(columns, said, exercises)},
+    }
+    atomic_write(folder / RECORD, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+
+
+def recorded(folder: Path) -> tuple[str, dict[str, str], list[Gate]]:
+    """The digest of the weights that figures were recorded of, verdicts as written, and the gates of now."""
+    data = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    return data["sha256"], data["gates"], gates(*figures(folder))
+
+
+Figures = tuple[dict[str, Column], dict[str, dict[str, float]], dict[str, float]]
+
+
+def figures(folder: Path) -> Figures:
+    """What was recorded beside weights: benchmarks, descriptions, exercises."""
+    data = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    pairs = ("constant", "shared", "held_out")
+    columns = {}
+    for name, one in data["columns"].items():
+        values: dict[str, Any] = one | {key: tuple(one[key]) for key in pairs}
+        columns[name] = Column(**values)
+    return columns, data["descriptions"], data["exercises"]
 
 
 def main() -> int:
@@ -234,6 +307,7 @@ def main() -> int:
     parser.add_argument("--split", choices=("val", "test"), default="val", help="default: %(default)s")
     parser.add_argument("-n", type=int, default=100, help="rows, pictures, exercises (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="Markdown file for the same")
+    parser.add_argument("--record", action="store_true", help=f"write {RECORD} beside the weights")
     args = parser.parse_args()
     model = HFModel.load(args.model)
     columns = {name: column(model, name, args.n, args.split) for name in MAKERS}
@@ -244,7 +318,10 @@ def main() -> int:
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(text, encoding="utf-8")
-    return int(not all(gate.held for gate in gates(columns, said, exercises)))
+    if args.record:
+        folder = MODEL_DIR if args.model == "pocket" else Path(args.model)
+        record(folder, args.split, args.n, columns, said, exercises)
+    return int(not all(gate.held or gate.aim for gate in gates(columns, said, exercises)))
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
 `python -m bench.wordings [RUN ...]` takes the scores that a run of the embedded model has committed and the
 embedded rows, which are drawn anew, and writes `wordings.json` and `wordings.md` into the run's folder
-(default: results/pocket). Instruction items ask in the shared wordings alone: a gain on those and not on the
-others is a gain on wordings that fine-tuning has seen. `--check` writes nothing and fails if a file is not
-what would be written.
+(default: results/pocket, and methods in it). Instruction items ask in the shared wordings alone: a gain on
+those and not on the others is a gain on wordings that fine-tuning has seen. `--check` writes nothing and
+fails if a file is not what would be written.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 
 import yaml
 
+from bench.committed import METHODS, POCKET
 from stic_eval import registry
 from stic_eval.evals.scoring.aggregate import percent
 from stic_eval.evals.sources import samples
@@ -33,7 +34,6 @@ from stic_eval.train.prompts import load_prompts
 from stic_eval.types import Summary
 from stic_eval.variants import with_options
 
-POCKET = Path(__file__).parent.parent / "results" / "pocket"
 ITEMS = 1000  # of instruction data, as the pocket preset takes
 
 
@@ -199,9 +199,10 @@ def counted(about: Mapping[str, Asked]) -> str:
     unseen = sum(len(it.held_out) for it in about.values())
     every = sum(len(it.units) for it in about.values())
     prompts = sum(it.prompts for it in about.values())
+    who = f"{prompts} rows ask" if prompts > 1 else f"{prompts or 'no'} row asks"
     return (
-        f"{unseen:,} of {every:,} units ask in wordings that no instruction item has; {prompts or 'no'} "
-        f"row{'' if prompts == 1 else 's'} with a prompt for descriptions that training uses."
+        f"{unseen:,} of {every:,} units ask in wordings that no instruction item has; {who} word for word "
+        "with a prompt for descriptions that training uses."
     )
 
 
@@ -261,7 +262,7 @@ def _numbers(d: Difference) -> dict[str, Any]:
 def main(argv: Sequence[str]) -> int:
     """Writes both files of each run, or checks them."""
     stale = 0
-    for run in [Path(arg) for arg in argv if not arg.startswith("-")] or [POCKET]:
+    for run in [Path(arg) for arg in argv if not arg.startswith("-")] or [POCKET, METHODS]:
         for name, text in zip(("wordings.json", "wordings.md"), page(run), strict=True):
             if "--check" in argv:
                 stale += not (run / name).is_file() or (run / name).read_text(encoding="utf-8") != text

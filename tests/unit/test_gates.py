@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,9 @@ from stic_eval.evals.sources import samples
 from stic_eval.pocket.drills import LETTER
 from stic_eval.pocket.language import claims
 from stic_eval.pocket.questions import held_out
+from stic_eval.pocket.rows import MODEL_DIR
+from stic_eval.pocket.tasks import MAKERS
+from stic_eval.store import file_sha256
 from stic_eval.types import Request, Sample
 from tests.scripted import Scripted
 
@@ -99,9 +104,11 @@ def test_an_exercise_asks_one_turn_of_each_conversation() -> None:
     said = model(lambda request: "A")
     assert 10 < gates.exercise(said, "two hops", N) < 45
     assert len(said.asked) == N
-    assert all(request.messages[-1].text.endswith(LETTER) for request in said.asked)
     assert {len(request.messages) for request in said.asked} > {1, 3}
-    assert all(request.messages[0].text.startswith("Context: Each") for request in said.asked)
+    texts = ["\n".join(message.text for message in request.messages) for request in said.asked]
+    assert all("\nB. " in text or "\n(B) " in text for text in texts)
+    assert any(request.messages[-1].text.endswith(LETTER) for request in said.asked)
+    assert any(request.messages[0].text.startswith("Context: Each") for request in said.asked)
 
 
 def test_figures_within_all_bounds_hold_every_gate() -> None:
@@ -147,7 +154,33 @@ def test_the_page_says_what_is_missed() -> None:
     assert "| Any, direct | 90.0 | 20 | 85 | **missed** |" in text
     assert "| exercise, two hops | 91.0 | 90 |  | held |" in text
     assert "| Any | 90.0 | 62.0 | 25.0 (A) | 95.0 | 94.0 | 61.0 (60) | 59.0 (30) |" in text
-    assert text.endswith("gates are held.\n")
+    assert "| exercise, rotation | 94.0 | 95 |  | falls short of the aim |" in gates.page(
+        {"chartqa": GOOD}, SAID, {"rotation": 94.0}
+    )
+    assert text.endswith("\n2 of 3 gates are held.\n\n9 of 10 aims are reached.\n")
+
+
+def test_figures_are_recorded_with_the_digest_of_the_weights(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    columns = {"chartqa": replace(GOOD, score=90.0), "mmbench": GOOD}
+    gates.record(tmp_path, "val", N, columns, SAID, EXERCISES)
+    digest, written, found = gates.recorded(tmp_path)
+    assert digest == file_sha256(tmp_path / "model.safetensors")
+    assert found == gates.gates(columns, SAID, EXERCISES)
+    assert written == {gate.name: gate.verdict for gate in found}
+    assert written["Any, direct"] == "**missed**"
+
+
+def test_the_shipped_weights_hold_their_gates() -> None:
+    """By the figures beside them, which are of these very weights and all hundred rows of each benchmark."""
+    digest, written, found = gates.recorded(MODEL_DIR)
+    again = "python -m bench.gates --record"
+    assert digest == file_sha256(MODEL_DIR / "model.safetensors"), f"figures of other weights: {again}"
+    assert written == {gate.name: gate.verdict for gate in found}, f"verdicts by other bounds: {again}"
+    assert [gate for gate in found if not gate.held and not gate.aim] == []
+    data = json.loads((MODEL_DIR / gates.RECORD).read_text(encoding="utf-8"))
+    assert set(data["columns"]) == set(MAKERS) and data["exercises"].keys() == gates.EXERCISES.keys()
+    assert data["split"] == "val" and data["n"] >= 100
 
 
 def test_no_figure_is_not_within_bounds() -> None:

@@ -63,7 +63,7 @@ def test_the_files_say_so_and_are_checked(run: Path) -> None:
     assert gain["held_out"]["delta"] == 0
     assert gain["benchmarks"]["mmbench"]["shared"]["delta"] == pytest.approx(100)
     text = (run / "wordings.md").read_text()
-    assert "of 250 units ask in wordings that no instruction item has; no rows with a prompt" in text
+    assert "of 250 units ask in wordings that no instruction item has; no row asks word for word" in text
     assert " | MMBench | +100.00 [" in text
     assert wordings.main([str(run), "--check"]) == 0
     (run / "wordings.md").write_text("by hand")
