@@ -7,13 +7,13 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from stic_eval.digests import digest
 from stic_eval.profiles import ConversationConfig
 from stic_eval.tags import ANSWER, THINKING, Pair
 
@@ -189,18 +189,9 @@ def adapter_name(adapter: Path) -> str:
 def _adapter_content(folder: Path) -> list[str]:
     """An adapter by content: many lie in folders of one name, and one lies in many places."""
     try:
-        found = [(path, path.stat()) for path in sorted(folder.glob("adapter_*"))]
-        return [_hash(path, was.st_size, was.st_mtime_ns) for path, was in found] or [str(folder)]
+        return [digest(path) for path in sorted(folder.glob("adapter_*"))] or [str(folder)]
     except OSError:
         return [str(folder)]
-
-
-@cache
-def _hash(path: Path, size: int, mtime_ns: int) -> str:
-    """A file's, computed once while size and time stay: a run's key is asked for many times."""
-    from stic_eval.store import file_sha256
-
-    return file_sha256(path)
 
 
 class RunConfig(BaseModel):

@@ -1,7 +1,6 @@
 """What of somebody else's code a result depends on, as content: for keys of what is cached.
 
-This program's own code has versions, or is hashed by whoever makes the key. A plug-in's has none that could
-be relied on while somebody works on it.
+This program's own code has versions. A plug-in's has none that could be relied on while somebody works on it.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ import shutil
 import sqlite3
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from urllib.parse import unquote
 import platformdirs
 from filelock import FileLock
 
-from stic_eval.digests import changed, digests, moved
+from stic_eval.digests import changed, digests, moved, remembered
 from stic_eval.digests import file_sha256 as file_sha256  # noqa: PLC0414 - is imported from here
 from stic_eval.errors import UserError
 from stic_eval.types import Request, Response
@@ -49,6 +49,15 @@ def file_name(name: str) -> str:
 def named_by(file: str) -> str:
     """The name that `file_name` made a file's of."""
     return unquote(file)
+
+
+def file_digests(paths: Sequence[Path]) -> list[str]:
+    """The sha256 of files; many or large ones are read once on a machine, as long as they stay.
+
+    Raises:
+        OSError: A file cannot be read.
+    """
+    return remembered(paths, cache_dir() / "digests.sqlite")
 
 
 # ---------------------------------------------------------------- content keys

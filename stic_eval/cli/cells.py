@@ -54,7 +54,8 @@ class Planned:
         session: The cell's.
         variant: What is evaluated; its folder is unique within the grid.
         entry: Its line in scores.json.
-        missing: Benchmarks that have no result yet.
+        missing: Benchmarks that have no result yet -> the key that it gets: of the rows as they are now,
+            so that one of rows that change meanwhile is never taken for one of the new rows.
         same: The evaluation that gives the same answers, and is the one that is done.
     """
 
@@ -62,7 +63,7 @@ class Planned:
     session: Session
     variant: plan.Variant
     entry: runs.Entry
-    missing: tuple[str, ...]
+    missing: Mapping[str, str]
     same: Planned | None = None
 
     @property
@@ -109,7 +110,8 @@ def evaluations(grid: Grid, base: Session, cells: Sequence[Session]) -> list[Pla
         method, title = variant.method.name, variant.method.title
         if not trained and method != BASELINE:
             method, title = BASELINE, base.variants[0].method.title
-        keys = {b.name: session.evaluation_key(b, variant) for b in session.benchmarks}
+        of = {b.name: session.evaluation_keys(b, variant) for b in session.benchmarks}
+        keys = {name: all_of[0] for name, all_of in of.items()}
         same = by_keys.get(tuple(keys.values()))
         if same is not None and same.cell is None and not variant.dar:
             continue  # a cell without training or descriptions is the baseline itself
@@ -119,9 +121,9 @@ def evaluations(grid: Grid, base: Session, cells: Sequence[Session]) -> list[Pla
         entry.stages[:] = provenance.recalled(session.trained(variant), stages.get(folder, []))
         for name, key in keys.items():
             old, summary = known.get((folder, name), ("", None))
-            if summary is not None and old == key and not session.asks_again(name, summary):
+            if summary is not None and old in of[name] and not session.asks_again(name, summary):
                 entry.keys[name], entry.summaries[name] = key, summary
-        missing = tuple(name for name in keys if name not in entry.keys)
+        missing = {name: key for name, key in keys.items() if name not in entry.keys}
         planned = Planned(index, session, variant, entry, missing, same)
         by_keys.setdefault(tuple(keys.values()), planned)
         found.append(planned)
@@ -230,10 +232,8 @@ def work(number: int, common: tuple[Grid, int, Path]) -> Callable[[Any, pool.Sen
             item.session.train_stage(item.variant, what)
             return
         by_name = {benchmark.name: benchmark for benchmark in item.session.benchmarks}
-        for name in what:
-            summary = item.session.evaluate(by_name[name], item.variant)
-            key = item.session.evaluation_key(by_name[name], item.variant)
-            send("result", (name, key, summary))
+        for name, key in what.items():
+            send("result", (name, key, item.session.evaluate(by_name[name], item.variant)))
         send("result", ("stages", "", item.session.trained(item.variant)))
 
     return handle

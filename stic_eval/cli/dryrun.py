@@ -102,11 +102,11 @@ def _lines(current: Session, evaluate: bool, fresh: bool) -> list[plan.Line]:
     known = {} if fresh else current.before().known()
     for variant in current.variants:
         for benchmark in current.benchmarks:
-            key = current.evaluation_key(benchmark, variant)
-            cached = known.get((variant.folder, benchmark.name), ("", None))[0] == key
+            keys = current.evaluation_keys(benchmark, variant)
+            cached = known.get((variant.folder, benchmark.name), ("", None))[0] in keys
             rows = rows_of(current, benchmark)
             what = f"evaluate {variant.folder} {benchmark.name}" + (" (rows unknown)" if rows is None else "")
-            lines.append(plan.Line(what, key, cached, (rows or 0) * (2 if variant.dar else 1), 0))
+            lines.append(plan.Line(what, keys[0], cached, (rows or 0) * (2 if variant.dar else 1), 0))
     return lines
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from functools import cache, partial
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stic_eval import registry
 from stic_eval.errors import UserError
@@ -16,7 +13,6 @@ from stic_eval.settings import adapter_name
 
 if TYPE_CHECKING:
     from stic_eval.config import RunConfig
-    from stic_eval.evals.benchmark import Benchmark
     from stic_eval.selftrain.method import Data, Method, Plan, Stage
 
 # Sustained throughput assumed for estimates, in FLOP/s: a laptop core's, and a current GPU's at
@@ -24,8 +20,6 @@ if TYPE_CHECKING:
 _CPU_CORE_FLOPS, _GPU_FLOPS = 2.0e10, 1.0e14
 _TOKENS_PER_GENERATION, _TOKENS_PER_ROW = 200, 400
 _ROWS_PER_STEP = 8
-# What of the pocket world writes rows; the rest of it trains its model, which has a fingerprint.
-_ROW_MAKERS = ("language", "questions", "rows", "tasks", "world")
 _PROCESS_BYTES = 1.2e9  # Python with torch and transformers
 
 
@@ -181,88 +175,6 @@ def stages(stage: Stage | None) -> Iterator[Stage]:
     if stage is not None:
         visit(stage)
     yield from seen
-
-
-@cache
-def _code_hash(files: tuple[Path, ...]) -> str:
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
-
-
-def evaluation_key(
-    config: RunConfig,
-    benchmark: Benchmark,
-    variant: Variant,
-    model: str,
-    adapter: str | None,
-    prompt: str,
-    judge: Mapping[str, Any] | None = None,
-) -> str:
-    """Content key of one evaluation: whatever changes its records, the scoring code included.
-
-    Args:
-        config: The run's configuration.
-        benchmark: What is asked.
-        variant: Who answers, and how.
-        model: Fingerprint of the base model and its weights' type.
-        adapter: Key of the stage that makes the adapter.
-        prompt: What describe-and-respond asks first.
-        judge: What decides the verdicts on open answers.
-    """
-    from stic_eval.evals import benchmark as contract
-    from stic_eval.source import foreign
-    from stic_eval.store import REQUEST_VERSION, content_key
-
-    machinery = sorted(Path(contract.__file__).parent.rglob("*.py"))
-    functions = [value for field in fields(benchmark) if callable(value := getattr(benchmark, field.name))]
-    if benchmark.judging is not None:
-        graders = (benchmark.judging.own, benchmark.judging.official)
-        functions += [function for grader in graders for function in (grader.prompt, grader.read)]
-    to_sample: Any = benchmark.to_sample
-    while isinstance(to_sample, partial):  # under options
-        to_sample = to_sample.func
-    own = str(to_sample.__module__).startswith("stic_eval.") and inspect.getsourcefile(to_sample)
-    code = [*machinery, *([Path(own)] if own else [])]
-    theirs = foreign(*functions)
-    return content_key(
-        {
-            **({"plug-in": theirs} if theirs else {}),
-            **({"thinking": config.thinking.changed} if config.thinking.changed else {}),
-            "benchmark": [benchmark.name, benchmark.version, config.benchmark_options.get(benchmark.name)],
-            "judge": judge,
-            "code": _code_hash(tuple(code)),
-            "requests": REQUEST_VERSION,
-            "rows": _rows_key(config.rows_of(benchmark.name), benchmark),
-            "limit": config.limit,
-            "share": isinstance(config.limit, float),
-            "model": model,
-            "adapter": adapter,
-            "dar": [prompt, config.dar.model_dump(exclude={"use", "prompt", "prompt_role"})]
-            if variant.dar
-            else None,
-        }
-    )
-
-
-def _rows_key(where: str, benchmark: Benchmark) -> Any:
-    from stic_eval.evals.hub import is_commit
-    from stic_eval.evals.sources import is_pocket, local_path
-
-    if where == "hub":
-        source = benchmark.source
-        at = {i.revision if is_commit(i.revision) else f"{i.revision} of {i.path}" for i in source.ids}
-        return ["hub", sorted(at), source.name, source.split]
-    if is_pocket(where):
-        from stic_eval import pocket
-
-        folder = Path(pocket.__file__).parent
-        return [where, _code_hash(tuple(folder / f"{name}.py" for name in _ROW_MAKERS))]
-    # Content would mean reading every image of a local data set; size and time tell a change well enough.
-    path = local_path(benchmark, where) or Path(where)
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    return ["local", [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files if f.is_file()]]
 
 
 @dataclass(frozen=True)

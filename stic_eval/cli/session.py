@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stic_eval import registry
-from stic_eval.cli import asking, grading, inputs, machine, plan, provenance, serving
+from stic_eval.cli import asking, grading, inputs, keys, machine, plan, provenance, serving
 from stic_eval.cli.untrained import discard_untrained
 from stic_eval.errors import RunError, UserError
 from stic_eval.models.tile import check_single_tile
@@ -229,12 +229,12 @@ class Session:
             )  # fmt: skip
             entries.append(entry)
             for benchmark in self.benchmarks:
-                key = self.evaluation_key(benchmark, variant)
+                same = self.evaluation_keys(benchmark, variant)
                 old_key, summary = known.get((variant.folder, benchmark.name), ("", None))
-                if summary is None or old_key != key or self.asks_again(benchmark.name, summary):
-                    todo.append((entry, variant, benchmark, key))
+                if summary is None or old_key not in same or self.asks_again(benchmark.name, summary):
+                    todo.append((entry, variant, benchmark, same[0]))
                 else:
-                    entry.keys[benchmark.name], entry.summaries[benchmark.name] = key, summary
+                    entry.keys[benchmark.name], entry.summaries[benchmark.name] = same[0], summary
             entry.stages[:] = provenance.recalled(self.trained(variant), old_stages.get(variant.folder, []))
         # What is wrong with rows, or with names at a server, is told before hours of work.
         for _, _, benchmark, _ in todo:
@@ -348,8 +348,8 @@ class Session:
         self._seconds[f"evaluate {variant.folder}/{benchmark.name}"] = time.monotonic() - start
         return summary
 
-    def evaluation_key(self, benchmark: Benchmark, variant: Variant) -> str:
-        """Content key of one evaluation."""
+    def evaluation_keys(self, benchmark: Benchmark, variant: Variant) -> tuple[str, ...]:
+        """Content key of one evaluation, and what earlier versions had for it."""
         adapter: str | None = None
         if self.config.engine == "openai":
             name = plan.served(self.config, variant)
@@ -360,7 +360,7 @@ class Session:
             adapter = self._stage_key(variant.plan.adapter, variant, {})
         prompt = inputs.describe_prompt(self.config)
         judge = grading.identity(self.judge) if benchmark.judging else None
-        return plan.evaluation_key(self.config, benchmark, variant, self.fingerprint, adapter, prompt, judge)
+        return keys.evaluation_keys(self.config, benchmark, variant, self.fingerprint, adapter, prompt, judge)
 
     def adapted(self, adapter: Path | None) -> str:
         """The fingerprint of the base model with an adapter."""

@@ -27,7 +27,7 @@ IMAGE_COLUMNS = ("image", "decoded_image")
 # Where others keep several: one a column (MMMU, BLINK), or a list of them (MuirBench).
 _SEVERAL = re.compile(r"image_\d+|images|image_list")
 # Longer text is no path: PATH_MAX is 4096, and no data set comes near a quarter of it.
-_LONGEST_PATH = 1024
+LONGEST_PATH = 1024
 # The beginnings of JPEG, PNG, GIF and WebP in base64: small images would pass for paths.
 _BASE64 = re.compile(r"(?:/9j/|iVBORw0KGgo|R0lGOD|UklGR)[A-Za-z0-9+/=\s]{48,}\Z")
 
@@ -106,7 +106,7 @@ class Cells:
             if not self.remote:
                 raise ImageError(cell, "is on the web; give --allow-remote-images to have it fetched")
             return replace(image_ref(fetch(cell)), source=cell)
-        if cell[:5].lower() == "data:" or len(cell) > _LONGEST_PATH or _BASE64.match(cell):
+        if cell[:5].lower() == "data:" or len(cell) > LONGEST_PATH or _BASE64.match(cell):
             return base64_ref(get, source)
         return image_ref(cell, self.root)
 

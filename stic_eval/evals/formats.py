@@ -325,7 +325,7 @@ def tsv_rows(where: str, files: Sequence[Path], remote: bool = False) -> Tsv:
     """
     rows: list[dict[str, Any]] = []
     for path in files:
-        rows += _tsv_file(path)
+        rows += tsv_file(path)
     holders: dict[str, int] = {}
     for number, row in enumerate(rows):
         if len(row.get("image") or "") > _SHARED_IMAGE:
@@ -333,7 +333,12 @@ def tsv_rows(where: str, files: Sequence[Path], remote: bool = False) -> Tsv:
     return Tsv(where, rows, Cells(files[0].parent, remote), holders)
 
 
-def _tsv_file(path: Path) -> list[dict[str, Any]]:
+def tsv_file(path: Path) -> list[dict[str, Any]]:
+    """The rows of a VLMEvalKit TSV as they are, all text; one with too many or too few cells is `Broken`.
+
+    Raises:
+        UserError: The file is no TSV, or has no column `index`.
+    """
     with path.open(newline="", encoding="utf-8-sig") as file:
         old = csv.field_size_limit(1 << 30)  # a cell holds a whole image
         try:

@@ -23,6 +23,7 @@ from stic_eval.evals.faults import RAISED, Fault, faults, naming, shortened
 from stic_eval.evals.formats import Broken, Listed, Row, Rows, Table, json_rows, split_files, tsv_rows
 from stic_eval.evals.layouts import described, layout_rows
 from stic_eval.images import ImageError, ref_from_pil
+from stic_eval.store import content_key, file_digests
 from stic_eval.types import ImageRef, Sample
 
 # (id and commit that rows were had under, lines on what was in the way of others).
@@ -327,7 +328,7 @@ def _hub(benchmark: Benchmark, remote: bool, tell: hub.Tell) -> tuple[Rows, HubI
 def _local(benchmark: Benchmark, path: Path, remote: bool, where: str | None = None) -> Rows:
     from datasets import Dataset, concatenate_datasets, load_from_disk
 
-    where = where or str(path)
+    pinned, where = where is not None, where or str(path)
     split = benchmark.source.split
     cells = Cells(path if path.is_dir() else path.parent, remote)
     try:
@@ -341,7 +342,10 @@ def _local(benchmark: Benchmark, path: Path, remote: bool, where: str | None = N
         files = split_files(benchmark.source, path) if path.is_dir() else [path]
         kind = files[0].suffix if files else ""
         if kind == ".parquet":
-            return Table(where, Dataset.from_parquet([str(file) for file in files]), cells)
+            # `datasets` knows what it has read before by path and time; on the hub the path has the commit.
+            name = None if pinned else f"rows_{content_key(file_digests(files))[:16]}"
+            names = [str(file) for file in files]
+            return Table(where, Dataset.from_parquet(names, dataset_name=name), cells)
         if kind == ".arrow":
             parts = [Dataset.from_file(str(file)) for file in files]
             return Table(where, concatenate_datasets(parts), cells)

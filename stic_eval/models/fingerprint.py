@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
 
 from stic_eval.digests import digest
 from stic_eval.errors import UserError
 from stic_eval.models.values import check_adapter_values
-from stic_eval.store import atomic_write, cache_dir, content_key, file_sha256
+from stic_eval.store import content_key, file_digests
 
 # What decides a local model's answers: what lies beside its weights, and these with their configuration.
 BESIDE = (
@@ -20,8 +17,6 @@ BESIDE = (
     "additional_chat_templates/*", "*.py",
 )  # fmt: skip
 _PATTERNS = ("config.json", "*.safetensors", "*.safetensors.index.json", *BESIDE)
-# Files from this size on are hashed once and remembered; a 7B model takes half a minute.
-_LARGE = 32 << 20
 
 
 def local_model(model: str) -> Path | None:
@@ -49,7 +44,7 @@ def model_fingerprint(model: str, revision: str | None) -> str:
     found = sorted({path for pattern in _PATTERNS for path in folder.glob(pattern) if path.is_file()})
     if not (folder / "config.json").is_file() or not any(p.suffix == ".safetensors" for p in found):
         raise UserError(f"--model {model}: {folder} holds no config.json with weights in safetensors")
-    digests = _digests(found)
+    digests = file_digests(found)
     return content_key(
         [[path.relative_to(folder).as_posix(), digest] for path, digest in zip(found, digests, strict=True)]
     )
@@ -89,36 +84,3 @@ def _commit(model: str, revision: str | None) -> str:
             f"{type(error).__name__}: {first}"
         ) from error
     return Path(config).parent.name  # <cache>/models--x--y/snapshots/<commit>/config.json
-
-
-# ---------------------------------------------------------------- hashes of large files, remembered
-
-
-def _digests(paths: Iterable[Path]) -> list[str]:
-    memory = cache_dir() / "hashes.json"
-    known = _remembered(memory)
-    fresh: dict[str, str] = {}
-
-    def digest(path: Path) -> str:
-        stat = path.stat()
-        if stat.st_size < _LARGE:
-            return file_sha256(path)
-        name = f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
-        if name not in known:
-            fresh[name] = file_sha256(path)
-        return known.get(name) or fresh[name]
-
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        result = list(pool.map(digest, paths))
-    if fresh:
-        # Read again: another process may have added some. What gets lost is hashed once more.
-        atomic_write(memory, json.dumps({**_remembered(memory), **fresh}, indent=1))
-    return result
-
-
-def _remembered(path: Path) -> dict[str, str]:
-    try:
-        data = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return {str(k): str(v) for k, v in data.items()} if isinstance(data, dict) else {}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from stic_eval.errors import UserError
 from stic_eval.images import FORMATS, MAX_PIXELS, ImageError, Skipped, image_ref, to_rgb
-from stic_eval.store import content_key
+from stic_eval.store import content_key, file_digests
 from stic_eval.types import ImageRef
 
 if TYPE_CHECKING:
@@ -289,15 +289,15 @@ def _table(source: Path, flag: str) -> tuple[Sequence[Any], _Cell, _Count]:
     try:
         if source.suffix == ".arrow":
             table = Dataset.from_file(str(source))
-        elif source.is_file():
-            table = Dataset.from_parquet(str(source))
         elif (source / "state.json").exists() or (source / "dataset_dict.json").exists():
             table = load_from_disk(str(source))
         else:
-            files = sorted(str(file) for file in source.rglob("*.parquet"))
+            files = [source] if source.is_file() else sorted(source.rglob("*.parquet"))
             if not files:
                 raise UserError(f"--sft-data {flag}: holds neither a saved data set nor parquet files")
-            table = Dataset.from_parquet(files)
+            # By content: `datasets` knows what it has read before by path and time.
+            name = f"items_{content_key(file_digests(files))[:16]}"
+            table = Dataset.from_parquet([str(file) for file in files], dataset_name=name)
     except UserError:
         raise
     except Exception as error:  # pyarrow's and datasets' own kinds

@@ -21,6 +21,7 @@ from pydantic import BaseModel
 
 from stic_eval import config, layers, registry
 from stic_eval.cli import inputs, plan
+from stic_eval.cli.keys import evaluation_keys
 from stic_eval.corruptions import CORRUPTIONS
 from stic_eval.errors import UserError
 from stic_eval.evals.benchmark import HubData, HubId
@@ -418,7 +419,7 @@ def test_another_role_is_another_evaluation_with_descriptions_alone(tmp_path: Pa
     def key(dar: bool, *overrides: str) -> str:
         built = config.load(flags={"methods": ["baseline"], "dar": True}, overrides=list(overrides))
         (variant,) = [found for found in plan.variants(built, NOTHING) if found.dar is dar]
-        return plan.evaluation_key(built, benchmark, variant, "model", None, inputs.describe_prompt(built))
+        return evaluation_keys(built, benchmark, variant, "model", None, inputs.describe_prompt(built))[0]
 
     assert key(True) != key(True, "dar.prompt_role=misleading")
     assert key(False) == key(False, "dar.prompt_role=misleading")
@@ -431,7 +432,7 @@ def test_another_id_of_the_same_commit_is_the_same_evaluation() -> None:
     def key(source: HubData) -> str:
         built = config.load(flags={"model": "a/b", "methods": ["baseline"]})
         (variant,) = plan.variants(built, NOTHING)
-        return plan.evaluation_key(built, replace(benchmark, source=source), variant, "model", None, "x")
+        return evaluation_keys(built, replace(benchmark, source=source), variant, "model", None, "x")[0]
 
     known = key(source)
     older = HubId("someone/textvqa", source.revision)

@@ -143,11 +143,11 @@ def test_the_name_depends_on_what_decides_the_numbers_alone() -> None:
 def test_an_adapter_is_read_once_for_a_runs_key_and_again_when_it_has_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stic_eval import store
+    from stic_eval import digests
 
     read: list[Path] = []
-    sha256 = store.file_sha256
-    monkeypatch.setattr(store, "file_sha256", lambda path: (read.append(path), sha256(path))[1])
+    sha256 = digests.file_sha256
+    monkeypatch.setattr(digests, "file_sha256", lambda path: (read.append(path), sha256(path))[1])
     weights = tmp_path / "adapter_model.safetensors"
     weights.write_bytes(b"one")
     built = load(adapters=(tmp_path,))

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from stic_eval import config, registry
 from stic_eval.cli import plan
 from stic_eval.cli.app import invoke
+from stic_eval.cli.keys import evaluation_keys
 from stic_eval.errors import UserError
 from stic_eval.evals.benchmark import Benchmark, HubData
 from stic_eval.evals.scoring.aggregate import summarize
@@ -33,7 +34,7 @@ def key(name: str, *overrides: str) -> str:
     (variant,) = plan.variants(built, NOTHING)
     options = built.benchmark_options.get(name, {})
     benchmark = with_options(registry.benchmarks().get(name), options)
-    return plan.evaluation_key(built, benchmark, variant, "model", None, "Describe.")
+    return evaluation_keys(built, benchmark, variant, "model", None, "Describe.")[0]
 
 
 @pytest.mark.parametrize("name", ALL)

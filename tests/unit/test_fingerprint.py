@@ -29,7 +29,7 @@ def test_a_fingerprint_is_content_alone(
     tiny_vlm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adapters: tuple[Path, Path]
 ) -> None:
     monkeypatch.setenv("STIC_EVAL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("stic_eval.models.fingerprint._LARGE", 1000)  # so that hashes are remembered
+    monkeypatch.setattr("stic_eval.digests._LARGE", 1000)  # so that hashes are remembered
     copy = tmp_path / "copy"
     shutil.copytree(tiny_vlm, copy)
     (copy / "README.md").write_text("a model")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -116,19 +115,6 @@ def test_another_way_to_make_model_input_is_evaluated_again(
     monkeypatch.setattr("stic_eval.store.REQUEST_VERSION", 99)
     assert world.run() == 0
     assert world.calls == Counter(world.everything)  # the stand-in for stages has keys of its own
-
-
-def test_rows_of_the_pocket_world_depend_on_all_that_writes_them() -> None:
-    from stic_eval import pocket
-    from stic_eval.cli.plan import _ROW_MAKERS
-
-    folder, found, todo = Path(pocket.__file__).parent, set[str](), ["rows"]
-    while todo:
-        if (name := todo.pop()) not in found:
-            found.add(name)
-            text = (folder / f"{name}.py").read_text()
-            todo += re.findall(r"^\s*from stic_eval\.pocket\.(\w+) import", text, re.MULTILINE)
-    assert found == set(_ROW_MAKERS)
 
 
 # ---------------------------------------------------------------- under way

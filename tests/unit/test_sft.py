@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -205,6 +206,19 @@ def test_a_file_that_does_not_fit_is_named(name: str, text: str, said: str, tmp_
     assert name in str(caught.value)
     with pytest.raises(UserError, match="no such file"):
         read_items(str(tmp_path / "none.json"))
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_table_of_other_content_is_read_again_however_old_it_looks(folder: Path, whole: bool) -> None:
+    """`datasets` knows what it has read before by path and time alone."""
+    path = folder / "set" / "items.parquet"
+    path.parent.mkdir()
+    for answer in ("one", "two"):
+        turns = [{"from": "human", "value": "<image>\n?"}, {"from": "gpt", "value": answer}]
+        Dataset.from_list([{"id": "1", "image": "images/0.png", "conversations": turns}]).to_parquet(path)
+        os.utime(path, ns=(10**18, 10**18))
+        ((item,), _) = read_items(str(path.parent if whole else path), folder)
+        assert item.turns[-1] == ("assistant", answer)
 
 
 @pytest.mark.parametrize("saved", ["folder", "parquet"])

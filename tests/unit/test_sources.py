@@ -6,6 +6,7 @@ import base64
 import csv
 import io
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -117,6 +118,15 @@ def test_encoded_images_have_one_hash_in_every_format(tmp_path: Path) -> None:
         for path in (tmp_path / "a", tmp_path / "test.parquet")
     ]
     assert hashes[0] == hashes[1]
+
+
+def test_a_table_of_other_content_is_read_again_however_old_it_looks(tmp_path: Path) -> None:
+    """`datasets` knows what it has read before by path and time alone."""
+    path = tmp_path / "test.parquet"
+    for number in (1, 2):
+        dataset([{**row, "answer": f"{number}"} for row in chart_rows()]).to_parquet(path)
+        os.utime(path, ns=(10**18, 10**18))
+        assert {sample.target for sample in samples(chartqa(), path)} == {f"{number}"}
 
 
 class Hub:

@@ -1,0 +1,200 @@
+"""What each version stands for: its files, where it is, and what it is now."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+EVALS, MODELS, TRAIN, POCKET = (f"stic_eval/{name}" for name in ("evals", "models", "train", "pocket"))
+
+# What units import and no result depends on: messages, names, storage by content, sizes, transport.
+ASIDE = {
+    "benchmarks/__init__.py", f"{EVALS}/__init__.py", f"{EVALS}/lmms/__init__.py",
+    "stic_eval/digests.py", "stic_eval/errors.py", "stic_eval/plugins.py",
+    "stic_eval/printable.py", "stic_eval/registry.py", "stic_eval/store.py",
+    f"{MODELS}/base.py", f"{MODELS}/fake.py", f"{MODELS}/fingerprint.py",
+    f"{MODELS}/memory.py", f"{MODELS}/values.py", f"{MODELS}/wire.py",
+    f"{TRAIN}/exchange.py", f"{TRAIN}/memory.py", "stic_eval/selftrain/method.py",
+    # `data check`, `data prepare` and `score`, whose results are not kept; what keys are made of.
+    *(f"{EVALS}/{name}.py" for name in ("beside", "check", "prepare", "predictions", "versions")),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What one version stands for.
+
+    Attributes:
+        files: Patterns of files; `file:NAME,NAME` stands for these definitions with what of the file they
+            use, or these entries, alone.
+        version: The version: a number, or several.
+        where: What to raise.
+        imported: Its files' imports belong to it, unless a unit of `EVERYWHERE` has them.
+    """
+
+    files: tuple[str, ...]
+    version: Callable[[], Any]
+    where: str
+    imported: bool = False
+
+
+def _evaluation(name: str) -> Any:
+    from stic_eval.evals import versions
+
+    return getattr(versions, name)
+
+
+def _lmms() -> Any:
+    from stic_eval.evals.lmms import benchmark
+
+    return benchmark._VERSION
+
+
+def _pocket() -> Any:
+    from stic_eval.pocket.rows import VERSION
+
+    return VERSION
+
+
+def _requests() -> Any:
+    from stic_eval.store import REQUEST_VERSION
+
+    return REQUEST_VERSION
+
+
+def _benchmark(name: str) -> Any:
+    from stic_eval import registry
+
+    return registry.benchmarks().get(name).version
+
+
+def _stages(*methods: str) -> dict[str, int]:
+    from stic_eval import registry
+    from stic_eval.cli.plan import stages
+    from stic_eval.selftrain.method import Data
+
+    found: dict[str, int] = {}
+    for method in map(registry.methods().get, methods):
+        plan = method.plan(method.config(), Data((), (), "images", "sft"))
+        found |= {stage.name: stage.version for stage in stages(plan.adapter)}
+    return found
+
+
+def _pairs(method: str) -> Any:
+    return _stages(method)["pairs"]
+
+
+def _all(folder: str, *names: str) -> tuple[str, ...]:
+    return tuple(f"{folder}/{name}.py" for name in names)
+
+
+BENCHMARKS = ("chartqa", "llava_bench", "mathvista", "mmbench", "mmvet", "scienceqa", "textvqa")
+MAKING = _all("stic_eval", "selftrain/making", "models/clip", "train/preferences")  # pairs, of any method
+EVERYWHERE = ("runner", "rows")  # in the key of every evaluation, and no benchmark's own
+UNITS = {
+    "runner": Unit(
+        (*_all(EVALS, "runner", "clusters", "constant", "benchmark", "scoring/aggregate", "scoring/__init__"),
+         *_all("stic_eval", "variants", "types", "tags"), f"{MODELS}/thinking.py",
+         "stic_eval/settings.py:ThinkingConfig", "stic_eval/cli/asking.py:evaluate"),
+        partial(_evaluation, "RUNNER"), "RUNNER in stic_eval/evals/versions.py",
+    ),
+    "rows": Unit(
+        _all(EVALS, "sources", "hub", "formats", "layouts", "cells", "columns", "remote", "faults"),
+        partial(_evaluation, "ROWS"), "ROWS in stic_eval/evals/versions.py",
+    ),
+    "solvers": Unit(
+        _all(EVALS, "solvers"), partial(_evaluation, "SOLVERS"), "SOLVERS in stic_eval/evals/versions.py",
+    ),
+    "scoring": Unit(
+        (*_all(EVALS, "judge", "judging", "matcher", "extractor", "verdicts", "official"),
+         *_all(f"{EVALS}/scoring", "choice", "keyfacts", "mathvista", "relaxed", "subjects", "vqa"),
+         f"{POCKET}/world.py:COLORS,OBJECT_SIZES,POSITIONS,SHAPES"),
+        partial(_evaluation, "SCORING"), "SCORING in stic_eval/evals/versions.py",
+    ),
+    **{
+        name: Unit(
+            (f"benchmarks/{name}.py",), partial(_benchmark, name), f"version in benchmarks/{name}.py", True,
+        )
+        for name in BENCHMARKS
+    },
+    "lmms": Unit((f"{EVALS}/lmms/*.py",), _lmms, f"_VERSION in {EVALS}/lmms/benchmark.py"),
+    "pocket": Unit(
+        (*_all(POCKET, "rows", "tasks", "questions", "language", "world"), f"{POCKET}/prompts.yaml:plain"),
+        _pocket, f"_WORLD (pictures) or VERSION (questions) in {POCKET}/rows.py",
+    ),
+    "requests": Unit(
+        (f"{MODELS}/*.py", *_all("stic_eval", "images", "profiles"), "stic_eval/store.py:request_key"),
+        _requests, "REQUEST_VERSION in stic_eval/store.py",
+    ),
+    "stages": Unit(
+        (*_all("stic_eval", "selftrain/stages", "corruptions", "models/tile"), *MAKING,
+         "stic_eval/selftrain/execute.py:run_stage",
+         *_all(TRAIN, "dpo", "sft", "loop", "losses", "lora", "items", "lengths"),
+         *_all(TRAIN, "learning", "sharing", "prompts", "settings")),
+        partial(_stages, "sft", "positive_only", "stic"),
+        "the version of a stage in stic_eval/selftrain/stages.py",
+    ),
+    **{
+        name: Unit((f"methods/{name}.py", *MAKING), partial(_pairs, name), f"version in methods/{name}.py")
+        for name in ("csr", "rlaif_v_lite", "seva", "sima")
+    },
+}  # fmt: skip
+
+
+# ---------------------------------------------------------------- which files
+
+
+def imports(root: Path, file: str) -> set[str]:
+    """The files of this program that a file imports, at its top or in functions; not for types alone."""
+    named = _imported((root / file).read_text(encoding="utf-8"))
+    found = {_file(root, inner) or _file(root, outer) for outer, inner in named}
+    return {file for file in found if file is not None and file != "stic_eval/__init__.py"}
+
+
+@cache
+def _imported(text: str) -> set[tuple[str, str]]:
+    """(module, what of it) of all imports: of `from a import b`, ("a", "a.b"), which may be a module."""
+    found: set[tuple[str, str]] = set()
+    todo: list[ast.AST] = [ast.parse(text)]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {(node.module, f"{node.module}.{alias.name}") for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {(alias.name, alias.name) for alias in node.names}
+        todo += ast.iter_child_nodes(node)
+    return found
+
+
+def _file(root: Path, module: str) -> str | None:
+    name = module.replace(".", "/")
+    for package in ("benchmarks", "methods"):
+        name = name.removeprefix("stic_eval/") if name.startswith(f"stic_eval/{package}") else name
+    return next((path for path in (f"{name}.py", f"{name}/__init__.py") if (root / path).is_file()), None)
+
+
+def files(root: Path, name: str) -> list[str]:
+    """The files of a unit, some with the definitions that count."""
+    unit = UNITS[name]
+    found: list[str] = []
+    for pattern in unit.files:
+        if "*" in pattern:
+            theirs = {pattern for other in UNITS.values() for pattern in other.files if other is not unit}
+            matching = (path.relative_to(root).as_posix() for path in root.glob(pattern))
+            found += [path for path in matching if path not in ASIDE | theirs and "__init__" not in path]
+        else:
+            found.append(pattern)
+    todo = list(found) if unit.imported else []
+    shared = {pattern.partition(":")[0] for other in EVERYWHERE for pattern in UNITS[other].files}
+    while todo:
+        for file in sorted(imports(root, todo.pop())):
+            if file.startswith(EVALS) and file not in {*found, *shared, *ASIDE}:
+                found.append(file)
+                todo.append(file)
+    return sorted(found)
