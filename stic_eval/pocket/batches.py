@@ -58,7 +58,8 @@ class Conversations(Dataset[dict[str, Any]]):
     """Batches of conversations of similar length; the batch of a step depends on its number alone."""
 
     GROUP = 8  # batches that are drawn at once and sorted by length
-    REHEARSAL = 2  # every second batch is of `recall`, which is forgotten within 200 steps otherwise
+    # Every so many batches one is of `recall`, which is forgotten within 200 steps of reading otherwise.
+    REHEARSAL = {"reading": 2, "joint": 4}  # noqa: RUF012
 
     def __init__(self, phase: Phase, words: PreTrainedTokenizerFast) -> None:
         self.phase = phase
@@ -71,7 +72,8 @@ class Conversations(Dataset[dict[str, Any]]):
         return self.phase.steps
 
     def __getitem__(self, step: int) -> dict[str, Any]:
-        if step % self.REHEARSAL == self.REHEARSAL - 1:
+        every = self.REHEARSAL[self.phase.name]
+        if step % every == every - 1:
             return self.rows[step]
         group, inside = divmod(step, self.GROUP)
         if self._group[0] != group:
