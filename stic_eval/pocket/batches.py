@@ -42,6 +42,8 @@ class Rows(Dataset[dict[str, Any]]):
         kind = self.kinds[rng.integers(len(self.kinds))]
         if kind == "figures":
             ids, columns = recall.figures(self.vocabulary, self.phase.batch, rng)
+        elif kind == "statement":
+            ids, columns = recall.statements(self.vocabulary, self.words, self.phase.batch, rng)
         else:
             ids, columns = recall.rows(kind, self.words, self.letters, self.marks, self.phase.batch, rng)
         weights, skills = torch.zeros(ids.shape), torch.full(ids.shape, -1)

@@ -34,7 +34,7 @@ from stic_eval.pocket.tower import Heads, Pictures, parameter_groups, tower_loss
 
 _DENSE = dict.fromkeys(recall.DENSE, 0.97)
 _READ = ("color", "shape", "place", "at", "left", "count", "value", "highest", "lowest")
-_WORDED = dict.fromkeys(("choice", "question", "entry"), 0.97)
+_WORDED = dict.fromkeys(("choice", "question", "entry", "statement"), 0.97)
 PHASES = {
     "tower": Phase("tower", 4_500, 128, 2e-3, 0.55, 1, muon=0.02),
     "recall few": Phase("recall few", 6_000, 32, 1e-3, 0.0, 1, muon=0.005, gate=_DENSE),
@@ -47,7 +47,7 @@ PHASES = {
             **dict.fromkeys((f"passage, {kind}" for kind in _READ), 0.9),
         },
     ),
-    "projector": Phase("projector", 3_000, 128, 2e-3, 0.5, 1, muon=0.02),
+    "projector": Phase("projector", 1_200, 128, 2e-3, 0.8, 1, muon=0.005),
     "joint": Phase("joint", 5_000, 32, 1e-3, 0.5, 1, muon=0.005),
 }  # fmt: skip
 BEFORE = {"recall more": "recall few", "recall all": "recall more", "reading": "recall all"}

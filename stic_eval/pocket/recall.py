@@ -14,7 +14,7 @@ import numpy as np
 
 LENGTH = 48
 DENSE = ("copy", "after", "before", "arrow", "pair", "letter")
-WORDED = ("choice", "question", "entry", "figures")  # with words of conversations around them
+WORDED = ("choice", "question", "entry", "statement", "figures")  # with words of conversations around them
 KINDS = DENSE + WORDED
 LETTERS = tuple("ABCDEFGH")
 MARKS = (
@@ -142,6 +142,62 @@ def _choices(
         columns.append(len(row))
         row.append(np.take_along_axis(answer, i, 1))
     return np.concatenate(row, 1), np.array(columns)
+
+
+# Which of four words name a place: two stand alone, others share one as "top left" and "top right" do.
+_PLACES = ((0,), (1,), (0, 2), (0, 3), (1, 2), (1, 3))
+_BRIEFLY = "Answer the question using a single word or phrase ."
+_SENTENCES = f"The value of is . At the a What at Where color shape object ? USER : {_BRIEFLY} ASSISTANT"
+
+
+def statements(
+    words: Mapping[str, int], pool: np.ndarray, batch: int, rng: np.random.Generator, asked: int = 7
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sentences as descriptions have them, of random words, and questions whose answer is far from its key.
+
+    Args:
+        words: Word -> token id.
+        pool: Token ids that the words are drawn from, but for those of the sentences themselves.
+        batch: Rows.
+        rng: Where everything is drawn from.
+        asked: Answers in a row.
+
+    Returns:
+        Token ids (batch, length), and the columns of the answers.
+    """
+    Part = list[np.ndarray]
+
+    def fixed(text: str) -> Part:
+        return [np.full(batch, words[word]) for word in text.split()]
+
+    pool = np.setdiff1d(pool, [words[word] for word in _SENTENCES.split()])
+    values = rng.random() < 0.4
+    n = 3 if values else int(rng.integers(2, 5))
+    drawn = list(pool[rng.random((batch, len(pool))).argsort(1)[:, : 4 + 3 * n]].T)
+    row: Part = []
+    questions: list[tuple[Part, Part]] = []
+    for i, place in enumerate(rng.permutation(len(_PLACES))[:n]):
+        at = [drawn[number] for number in _PLACES[place]]
+        size, color, shape = drawn[4 + 3 * i : 7 + 3 * i]
+        if values:
+            row += [*fixed("The value of"), color, *fixed("is"), shape, *fixed(".")]
+            questions.append(([*fixed("What is the value of"), color], [shape]))
+            continue
+        row += [*fixed("At the"), *at, *fixed("is a"), size, color, shape, *fixed(".")]
+        questions += [
+            ([*fixed("What is at the"), *at], [color, shape]),
+            ([*fixed("Where is the"), color, shape], at),
+            ([*fixed("What color is the"), shape], [color]),
+            ([*fixed("What shape is the"), color, *fixed("object")], [shape]),
+        ]
+    columns: list[int] = []
+    for number in rng.integers(0, len(questions), asked):
+        question, answer = questions[number]
+        row += [*fixed("USER :"), *question, *fixed("?"), *fixed(_BRIEFLY if rng.random() < 0.5 else "")]
+        row += fixed("ASSISTANT :")
+        columns += range(len(row), len(row) + len(answer))
+        row += answer
+    return np.stack(row, 1), np.array(columns)
 
 
 def figures(

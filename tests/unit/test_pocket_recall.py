@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
 import numpy as np
@@ -96,3 +97,33 @@ def test_rows_depend_on_the_generator_alone(kind: str) -> None:
     )
     assert np.array_equal(one[0], other[0]) and np.array_equal(one[1], other[1])
     assert one[0].shape != third[0].shape or not np.array_equal(one[0], third[0])
+
+
+QUESTIONS = {  # question -> what the description says
+    r"What is the value of (\w+)": r"value of {} is (\w+) \.",
+    r"What is at the ([\w ]+)": r"At the {} is a \w+ (\w+ \w+) \.",
+    r"Where is the (\w+ \w+)": r"At the ((?:\w+ )?\w+) is a \w+ {} \.",
+    r"What color is the (\w+)": r"is a \w+ (\w+) {} \.",
+    r"What shape is the (\w+) object": r"is a \w+ {} (\w+) \.",
+}
+
+
+def test_a_statement_says_what_is_asked() -> None:
+    texts = [*dict.fromkeys(recall._SENTENCES.split()), *(f"w{i}" for i in range(40))]
+    words = {text: number for number, text in enumerate(texts)}
+    seen = set()
+    for seed in range(40):
+        ids, columns = recall.statements(words, np.arange(len(texts)), 3, np.random.default_rng(seed))
+        for row in ids.tolist():
+            said, *turns = " ".join(texts[i] for i in row).split(" USER : ")
+            answers = []
+            for turn in turns:
+                question, _, answer = turn.partition(" ASSISTANT : ")
+                assert question.removesuffix(f" {recall._BRIEFLY}").endswith("?")
+                ((asked, says),) = [(q, a) for q, a in QUESTIONS.items() if re.match(rf"{q} \?", question)]
+                key = re.match(rf"{asked} \?", question)
+                assert key and re.findall(says.format(key[1]), said) == [answer]
+                answers += answer.split()
+                seen.add(asked)
+            assert [texts[row[column]] for column in columns] == answers
+    assert seen == QUESTIONS.keys()
