@@ -28,7 +28,9 @@ class Rows(Dataset[dict[str, Any]]):
         self.phase = phase
         self.words = recipe.token_ids(words, recipe.recall_words(pool, words))
         self.letters = recipe.token_ids(words, recall.LETTERS)
-        self.kinds = recall.DENSE + (3 * recall.WORDED if pool == "all" else ())
+        # What takes longest comes most often.
+        worded = (*(3 * recall.WORDED), *(4 * ("statement",)))
+        self.kinds = recall.DENSE + (worded if pool == "all" else ())
         self.marks = recipe.token_ids(words, recall.MARKS)
         self.vocabulary = {
             k.removeprefix(MARK): v for k, v in words.get_vocab().items() if k.startswith(MARK)
