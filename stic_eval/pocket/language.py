@@ -35,8 +35,8 @@ def article(text: str) -> str:
 
 
 def _thing(cell: int, size: str, color: str, shape: str) -> str:
-    name = " ".join(word for word in (size, color, shape) if word)
-    return f"At the {POSITIONS[cell]} is {article(name)}."
+    """What belongs together stands together: the decoder learned sooner to read it so."""
+    return f"The {POSITIONS[cell]} {color} {shape} is {size or 'visible'}."
 
 
 def _values(chart: Chart, values: dict[str, str]) -> str:
@@ -131,8 +131,8 @@ def sign_place(scene: Scene) -> str:
 # ---------------------------------------------------------------- reading descriptions back
 
 _OBJECT = re.compile(
-    rf"at the ({'|'.join(sorted(POSITIONS, key=len, reverse=True))}) is an? "
-    rf"(?:(?:{'|'.join(OBJECT_SIZES)}) )?({'|'.join(COLORS)}) ({'|'.join(SHAPES)})",
+    rf"the ({'|'.join(sorted(POSITIONS, key=len, reverse=True))}) "
+    rf"({'|'.join(COLORS)}) ({'|'.join(SHAPES)}) is",
     re.IGNORECASE,
 )
 _VALUE = re.compile(rf"value of ({'|'.join(COLORS)}) is (\d+)", re.IGNORECASE)

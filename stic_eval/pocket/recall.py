@@ -144,8 +144,6 @@ def _choices(
     return np.concatenate(row, 1), np.array(columns)
 
 
-# Which of four words name a place: two stand alone, others share one as "top left" and "top right" do.
-_PLACES = ((0,), (1,), (0, 2), (0, 3), (1, 2), (1, 3))
 _BRIEFLY = "Answer the question using a single word or phrase ."
 _SENTENCES = f"The value of is . At the a What at Where color shape object ? USER : {_BRIEFLY} ASSISTANT"
 
@@ -173,20 +171,18 @@ def statements(
     pool = np.setdiff1d(pool, [words[word] for word in _SENTENCES.split()])
     values = rng.random() < 0.4
     n = 3 if values else int(rng.integers(2, 5))
-    drawn = list(pool[rng.random((batch, len(pool))).argsort(1)[:, : 4 + 3 * n]].T)
+    drawn = list(pool[rng.random((batch, len(pool))).argsort(1)[:, : 4 * n]].T)
     row: Part = []
     questions: list[tuple[Part, Part]] = []
-    for i, place in enumerate(rng.permutation(len(_PLACES))[:n]):
-        at = [drawn[number] for number in _PLACES[place]]
-        size, color, shape = drawn[4 + 3 * i : 7 + 3 * i]
+    for place, color, shape, size in zip(*[iter(drawn)] * 4, strict=True):
         if values:
-            row += [*fixed("The value of"), color, *fixed("is"), shape, *fixed(".")]
-            questions.append(([*fixed("What is the value of"), color], [shape]))
+            row += [*fixed("The value of"), color, *fixed("is"), size, *fixed(".")]
+            questions.append(([*fixed("What is the value of"), color], [size]))
             continue
-        row += [*fixed("At the"), *at, *fixed("is a"), size, color, shape, *fixed(".")]
+        row += [*fixed("The"), place, color, shape, *fixed("is"), size, *fixed(".")]
         questions += [
-            ([*fixed("What is at the"), *at], [color, shape]),
-            ([*fixed("Where is the"), color, shape], at),
+            ([*fixed("What is at the"), place], [color, shape]),
+            ([*fixed("Where is the"), color, shape], [place]),
             ([*fixed("What color is the"), shape], [color]),
             ([*fixed("What shape is the"), color, *fixed("object")], [shape]),
         ]

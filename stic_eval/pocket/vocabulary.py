@@ -1,5 +1,7 @@
 """The pocket model's vocabulary: whole words, and letters for whatever is not one of them.
 
+A place is one token even where it has two words, "top left": what is said of it is then one look-up.
+
 White space is not kept: a word is one token wherever it stands, so that an option's letter is the same
 token in the question and in the answer, and copying is one look-up. A word that is not in the vocabulary
 (every word on a sign) is a mark and its letters; what is no printable ASCII is bytes.
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 BOS, EOS, PAD, IMAGE = "<s>", "</s>", "<pad>", "<image>"
 MARK = "\u2581"  # before a word or a sign of punctuation
-_PIECE = r"\d+(?:\.\d+)?|[^\W\d_]+|\n|[^\w\s]|_"
+_PIECE = r"(?:top|bottom) (?:left|right)\b|\d+(?:\.\d+)?|[^\W\d_]+|\n|[^\w\s]|_"
 _CLOSING = ".,?:;!)%"
 
 
@@ -42,7 +44,7 @@ def tokenizer(words: Iterable[str]) -> PreTrainedTokenizerFast:
     pieces = [PAD, BOS, EOS, IMAGE, MARK]
     pieces += [f"<0x{byte:02X}>" for byte in range(256)]
     pieces += [chr(code) for code in range(33, 127)]
-    pieces += [MARK + word for word in words]
+    pieces += [MARK + word.replace(" ", MARK) for word in words]
     model = BPE(
         {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}, [],
         ignore_merges=True, byte_fallback=True,

@@ -101,10 +101,10 @@ def test_rows_depend_on_the_generator_alone(kind: str) -> None:
 
 QUESTIONS = {  # question -> what the description says
     r"What is the value of (\w+)": r"value of {} is (\w+) \.",
-    r"What is at the ([\w ]+)": r"At the {} is a \w+ (\w+ \w+) \.",
-    r"Where is the (\w+ \w+)": r"At the ((?:\w+ )?\w+) is a \w+ {} \.",
-    r"What color is the (\w+)": r"is a \w+ (\w+) {} \.",
-    r"What shape is the (\w+) object": r"is a \w+ {} (\w+) \.",
+    r"What is at the (\w+)": r"The {} (\w+ \w+) is",
+    r"Where is the (\w+ \w+)": r"The (\w+) {} is",
+    r"What color is the (\w+)": r"The \w+ (\w+) {} is",
+    r"What shape is the (\w+) object": r"The \w+ {} (\w+) is",
 }
 
 

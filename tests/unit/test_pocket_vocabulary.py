@@ -57,7 +57,7 @@ def test_words_of_the_world_and_numbers_have_a_token_each(words: PreTrainedToken
     single += [f"{n / 2:.1f}" for n in range(2, 41)]
     for text in single:
         assert tokens(words, text) == [MARK + text]
-    assert tokens(words, "top left") == [f"{MARK}top", f"{MARK}left"]
+    assert tokens(words, "at the top left") == [f"{MARK}at", f"{MARK}the", f"{MARK}top{MARK}left"]
     assert tokens(words, "The average is 7.5.")[-2:] == [f"{MARK}7.5", f"{MARK}."]
     assert tokens(words, "4711") == [MARK, *"4711"]
 
