@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 
 from stic_eval import registry
-from stic_eval.evals.benchmark import Benchmark, Departure, HubData, Layout
+from stic_eval.contracts.benchmark import Benchmark, Departure, HubData, Layout
 from stic_eval.evals.sources import samples
 from stic_eval.types import Record, Sample
 

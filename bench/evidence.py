@@ -43,7 +43,8 @@ def side(row: Of) -> Side:
     entries = [
         entry
         for entry in scores.entries
-        if (entry.method, entry.dar) == (row.method, row.dar) and (entry.settings or None) == wanted
+        if (entry.method, not entry.solver.plain) == (row.method, row.dar)
+        and (entry.settings or None) == wanted
     ]
     if not entries:
         raise LookupError(f"{folder}: no row {row}")
@@ -90,7 +91,7 @@ def tabled(claim: Claim) -> Difference | None:
         one = side(row).entries[0]
         for line in _table(side(row).run).rows:
             of = line.variant
-            if (of.method, of.dar, of.settings) == (one.method, one.dar, one.settings):
+            if (of.method, of.solver, of.settings) == (one.method, one.solver, one.settings):
                 found = line.cells[claim.benchmark].difference
                 return found if found is None or sign > 0 else _reversed(found)
     return None

@@ -22,7 +22,7 @@ from typing import Any
 from bench import descriptions, reading
 from bench.reading import Asked
 from stic_eval import registry
-from stic_eval.evals.benchmark import Benchmark
+from stic_eval.contracts.benchmark import Benchmark
 from stic_eval.models.hf import HFModel
 from stic_eval.pocket import drills
 from stic_eval.pocket.drills import Turn

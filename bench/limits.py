@@ -104,8 +104,8 @@ def profiled(work: str, model: Path, requests: Sequence[Request]) -> Limits:
 
 def requests_of(folder: Path, model: Path, parts: Sequence[works.Part]) -> list[Request]:
     """The questions that the bench `generation` asks directly."""
-    from stic_eval.evals.solvers import question
     from stic_eval.evals.sources import samples
+    from stic_eval.solvers.requests import question
 
     work = works.lay_out(folder, model, parts)
     return [

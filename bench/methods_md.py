@@ -14,12 +14,13 @@ from bench import search
 from bench.committed import METHODS, ROOT
 from bench.rewriting import rewrite
 from stic_eval import registry
+from stic_eval.contracts.method import Data, Method
 from stic_eval.report import runs
 from stic_eval.report.cells import interval_text, points
 from stic_eval.report.costs import costs
 from stic_eval.report.layouts import lay_out
-from stic_eval.selftrain.method import Data, Method
 from stic_eval.store import content_key
+from stic_eval.train.prompts import load_prompts
 
 PAGE = ROOT / "docs" / "methods.md"
 ORDER = ("stic", "seva", "sima", "csr", "rlaif_v_lite", "positive_only", "sft", "baseline")
@@ -47,7 +48,8 @@ def compared() -> str:
 
 
 def _row(method: Method) -> list[str]:
-    solver = method.plan(method.config(), Data((), (), content_key([]), content_key([]))).solver
+    nothing = Data((), (), content_key([]), content_key([]), load_prompts())
+    solver = method.plan(method.config(), nothing).solver
     notes = [method.notes.get(name, "–") for name in ("preferred", "dispreferred", "training", "reads")]
     answers = {"direct": "directly", "describe_and_respond": "describes first"}[solver]
     return [f"`{method.name}`", *notes, answers, method.paper or "–"]

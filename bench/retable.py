@@ -17,13 +17,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from stic_eval import config, registry
+from stic_eval.contracts.benchmark import Benchmark
 from stic_eval.errors import UserError
 from stic_eval.evals import clusters, constant, runner
-from stic_eval.evals.benchmark import Benchmark
 from stic_eval.evals.sources import is_pocket, samples
 from stic_eval.report import render, runs
 from stic_eval.report.layouts import lay_out
-from stic_eval.types import Record, Response, Sample, Score, Summary
+from stic_eval.types import DIRECT, Record, Response, Sample, Score, SolverLabel, Summary
 from stic_eval.variants import with_options
 
 RESULTS = Path(__file__).parent.parent / "results"
@@ -72,15 +72,15 @@ def retable(folder: Path) -> None:
     render.write(lay_out([scores]), folder)
 
 
-_Main = dict[tuple[str, bool, int | None, str], Summary]
+_Main = dict[tuple[str, SolverLabel, int | None, str], Summary]
 
 
 def _constant(entry: runs.Entry, name: str, summary: Summary, main: _Main) -> Summary | None:
     """A result with what the main run knows of such answers; None if it does not."""
-    same = main.get((entry.method, entry.dar, entry.seed, name))
+    same = main.get((entry.method, entry.solver, entry.seed, name))
     if same is not None and same.units == summary.units:
         return replace(summary, constant=same.constant, blank=same.blank, cut=same.cut)
-    base = main.get(("baseline", False, None, name))
+    base = main.get(("baseline", DIRECT, None, name))
     mixed = len(set(summary.units.values())) > 1  # all wrong may be wrong in any way
     if mixed and base is not None and base.units == summary.units:
         return replace(summary, constant=base.constant)
@@ -108,7 +108,7 @@ def _main() -> _Main:
     scores = runs.load(folder)
     noted = _noted(scores, folder)
     return {
-        (entry.method, entry.dar, entry.seed, name): summary
+        (entry.method, entry.solver, entry.seed, name): summary
         for entry in scores.entries
         for name, summary in entry.summaries.items()
         if (entry.folder, name) in noted

@@ -33,10 +33,11 @@ from typing import Any
 
 from bench.committed import POCKET, ROOT, program
 from stic_eval import config, registry
+from stic_eval.contracts.method import Data
 from stic_eval.errors import RunError, UserError
 from stic_eval.report import runs
-from stic_eval.selftrain.method import Data
 from stic_eval.store import append_jsonl, atomic_write, content_key, read_jsonl
+from stic_eval.train.prompts import load_prompts
 
 OUT = POCKET / "search.json"
 # Of each method, some two hours in all on two cores of 70 GFLOP/s together.
@@ -272,8 +273,8 @@ def _average(command: Sequence[str], method: str, folder: Path) -> float | None:
 def _mean(scores: runs.Scores, method: str) -> float | None:
     """Mean over benchmarks and seeds, answering as the method answers; None if anything has no score."""
     made = registry.methods().get(method)
-    dar = made.plan(made.config(), Data((), (), "", "")).solver == "describe_and_respond"
-    own = [entry for entry in scores.entries if entry.method == method and entry.dar == dar]
+    solver = made.plan(made.config(), Data((), (), "", "", load_prompts())).solver
+    own = [entry for entry in scores.entries if entry.method == method and entry.solver.name == solver]
     found = [
         entry.summaries[column.name].score if column.name in entry.summaries else None
         for entry in own

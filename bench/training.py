@@ -220,7 +220,8 @@ def our_dpo(hf: Any, rows: Sequence[Row], batch: int, out: Path) -> Trained:
 
 def our_sft(hf: Any, rows: Sequence[Row], batch: int, out: Path) -> Trained:
     """STIC's stage 2."""
-    from stic_eval.train.sft import SFTItem, train_sft
+    from stic_eval.contracts.method import SFTItem
+    from stic_eval.train.sft import train_sft
     from stic_eval.types import ImageRef
 
     items = [

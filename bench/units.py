@@ -15,10 +15,11 @@ EVALS, MODELS, TRAIN, POCKET = (f"stic_eval/{name}" for name in ("evals", "model
 ASIDE = {
     "benchmarks/__init__.py", f"{EVALS}/__init__.py", f"{EVALS}/lmms/__init__.py",
     "stic_eval/digests.py", "stic_eval/errors.py", "stic_eval/plugins.py",
-    "stic_eval/printable.py", "stic_eval/registry.py", "stic_eval/store.py",
-    f"{MODELS}/base.py", f"{MODELS}/fake.py", f"{MODELS}/fingerprint.py",
-    f"{MODELS}/memory.py", f"{MODELS}/values.py", f"{MODELS}/wire.py",
-    f"{TRAIN}/exchange.py", f"{TRAIN}/memory.py", "stic_eval/selftrain/method.py",
+    "stic_eval/printable.py", "stic_eval/registry.py", "stic_eval/source.py", "stic_eval/store.py",
+    f"{MODELS}/fake.py", f"{MODELS}/fingerprint.py",
+    f"{MODELS}/machine.py", f"{MODELS}/memory.py", f"{MODELS}/values.py", f"{MODELS}/wire.py",
+    f"{TRAIN}/exchange.py", f"{TRAIN}/memory.py",
+    *(f"stic_eval/contracts/{name}.py" for name in ("curves", "engine", "method", "solver")),
     # `data check`, `data prepare` and `score`, whose results are not kept; what keys are made of.
     *(f"{EVALS}/{name}.py" for name in ("beside", "check", "prepare", "predictions", "versions")),
 }  # fmt: skip
@@ -66,6 +67,12 @@ def _requests() -> Any:
     return REQUEST_VERSION
 
 
+def _solvers() -> dict[str, int]:
+    from stic_eval import registry
+
+    return {name: registry.solvers().get(name).version for name in SOLVERS}
+
+
 def _benchmark(name: str) -> Any:
     from stic_eval import registry
 
@@ -74,12 +81,13 @@ def _benchmark(name: str) -> Any:
 
 def _stages(*methods: str) -> dict[str, int]:
     from stic_eval import registry
-    from stic_eval.cli.plan import stages
-    from stic_eval.selftrain.method import Data
+    from stic_eval.contracts.method import Data
+    from stic_eval.experiment.variants import stages
+    from stic_eval.train.prompts import load_prompts
 
     found: dict[str, int] = {}
     for method in map(registry.methods().get, methods):
-        plan = method.plan(method.config(), Data((), (), "images", "sft"))
+        plan = method.plan(method.config(), Data((), (), "images", "sft", load_prompts()))
         found |= {stage.name: stage.version for stage in stages(plan.adapter)}
     return found
 
@@ -93,13 +101,14 @@ def _all(folder: str, *names: str) -> tuple[str, ...]:
 
 
 BENCHMARKS = ("chartqa", "llava_bench", "mathvista", "mmbench", "mmvet", "scienceqa", "textvqa")
+SOLVERS = ("direct", "describe_and_respond", "self_consistency")
 MAKING = _all("stic_eval", "selftrain/making", "models/clip", "train/preferences")  # pairs, of any method
 EVERYWHERE = ("runner", "rows")  # in the key of every evaluation, and no benchmark's own
 UNITS = {
     "runner": Unit(
-        (*_all(EVALS, "runner", "clusters", "constant", "benchmark", "scoring/aggregate", "scoring/__init__"),
-         *_all("stic_eval", "variants", "types", "tags"), f"{MODELS}/thinking.py",
-         "stic_eval/settings.py:ThinkingConfig", "stic_eval/cli/asking.py:evaluate"),
+        (*_all(EVALS, "runner", "clusters", "constant", "scoring/aggregate", "scoring/__init__"),
+         *_all("stic_eval", "variants", "types", "tags", "contracts/benchmark"), f"{MODELS}/thinking.py",
+         "stic_eval/settings.py:ThinkingConfig", "stic_eval/experiment/work.py:evaluate"),
         partial(_evaluation, "RUNNER"), "RUNNER in stic_eval/evals/versions.py",
     ),
     "rows": Unit(
@@ -107,7 +116,7 @@ UNITS = {
         partial(_evaluation, "ROWS"), "ROWS in stic_eval/evals/versions.py",
     ),
     "solvers": Unit(
-        _all(EVALS, "solvers"), partial(_evaluation, "SOLVERS"), "SOLVERS in stic_eval/evals/versions.py",
+        _all("stic_eval/solvers", *SOLVERS, "requests"), _solvers, "version in a file of stic_eval/solvers",
     ),
     "scoring": Unit(
         (*_all(EVALS, "judge", "judging", "matcher", "extractor", "verdicts", "official"),
@@ -132,7 +141,7 @@ UNITS = {
     ),
     "stages": Unit(
         (*_all("stic_eval", "selftrain/stages", "corruptions", "models/tile"), *MAKING,
-         "stic_eval/selftrain/execute.py:run_stage",
+         *_all("stic_eval/contracts", "corruption", "loss"), "stic_eval/selftrain/execute.py:run_stage",
          *_all(TRAIN, "dpo", "sft", "loop", "losses", "lora", "items", "lengths"),
          *_all(TRAIN, "learning", "sharing", "prompts", "settings")),
         partial(_stages, "sft", "positive_only", "stic"),

@@ -135,6 +135,12 @@ def raised(old: Any, new: Any) -> bool:
     return max(steps, default=0) > 0 and min(steps) >= 0
 
 
+def kept(old: Any, new: Any) -> bool:
+    """Whether a version is as it was; of several numbers those that there were, beside new ones."""
+    before, after = _numbers(old), _numbers(new)
+    return before.keys() <= after.keys() and all(after[name] == before[name] for name in before)
+
+
 def findings(root: Path, record: Mapping[str, Any]) -> Iterator[tuple[str, bool, str]]:
     """Units that are not as recorded: name, whether that may be taken down as it is, what to do.
 
@@ -146,7 +152,7 @@ def findings(root: Path, record: Mapping[str, Any]) -> Iterator[tuple[str, bool,
         found, known = now(root, name), record.get(name)
         if known is None or raised(known["version"], found["version"]):
             yield name, True, f"{name}: version {found['version']} is not taken down: {COMMAND}"
-        elif found["version"] != known["version"]:
+        elif not kept(known["version"], found["version"]):
             yield name, False, f"{name}: version {known['version']} became {found['version']}; only raise it"
         elif found["files"] != known["files"]:
             both = found["files"].keys() | known["files"].keys()
@@ -157,6 +163,8 @@ def findings(root: Path, record: Mapping[str, Any]) -> Iterator[tuple[str, bool,
                 f'--same-output {name} --because "..."'
             )
             yield name, False, why
+        elif found["version"] != known["version"]:
+            yield name, True, f"{name}: version {found['version']} is not taken down: {COMMAND}"
     for name in record.keys() - UNITS.keys():
         yield name, True, f"{name}: is no unit any more: {COMMAND}"
 
@@ -169,7 +177,7 @@ def update(root: Path, record: dict[str, Any], same: Sequence[str] = (), why: st
             del record[name]
         elif may:
             record[name] = now(root, name)
-        elif name in same and record[name]["version"] == now(root, name)["version"]:
+        elif name in same and kept(record[name]["version"], now(root, name)["version"]):
             reasons = [*record[name].get("same output", []), why]
             record[name] = {**now(root, name), "same output": reasons}
         else:

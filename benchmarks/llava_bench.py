@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
 
+from stic_eval.contracts.benchmark import Benchmark, Departure, Grader, HubData, HubId, Judging, Layout
 from stic_eval.evals import official, verdicts
-from stic_eval.evals.benchmark import Benchmark, Departure, Grader, HubData, HubId, Judging, Layout
 from stic_eval.evals.columns import FilledText, Number, Text
 from stic_eval.evals.judge import rule_score, unjudged
 from stic_eval.evals.scoring.aggregate import summarize

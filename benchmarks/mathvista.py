@@ -26,7 +26,7 @@ from pydantic import (
     model_validator,
 )
 
-from stic_eval.evals.benchmark import Benchmark, Departure, HubData, Layout
+from stic_eval.contracts.benchmark import Benchmark, Departure, HubData, Layout
 from stic_eval.evals.columns import FilledText, Number, Text
 from stic_eval.evals.extractor import extracting
 from stic_eval.evals.judge import is_pocket

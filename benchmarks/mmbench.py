@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from stic_eval.evals.benchmark import Benchmark, Departure, HubData, HubId
+from stic_eval.contracts.benchmark import Benchmark, Departure, HubData, HubId
 from stic_eval.evals.columns import FilledText, Text
 from stic_eval.evals.judge import is_pocket
 from stic_eval.evals.matcher import MATCHING

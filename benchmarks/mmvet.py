@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
 
+from stic_eval.contracts.benchmark import Benchmark, Departure, Grader, HubData, HubId, Judging, Layout
 from stic_eval.evals import official, verdicts
-from stic_eval.evals.benchmark import Benchmark, Departure, Grader, HubData, HubId, Judging, Layout
 from stic_eval.evals.columns import FilledNumber, FilledText, Number
 from stic_eval.evals.judge import is_pocket, rule_score, unjudged
 from stic_eval.evals.scoring.aggregate import summarize

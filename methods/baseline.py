@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-from stic_eval.selftrain.method import Data, Method, Plan
+from stic_eval.contracts.method import Data, Method, Plan
 
 
 class BaselineConfig(BaseModel):

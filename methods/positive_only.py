@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from stic_eval.contracts.method import Data, Method, Plan
 from stic_eval.selftrain import stages
-from stic_eval.selftrain.method import Data, Method, Plan
 from stic_eval.train.lora import LoraSettings
 from stic_eval.train.settings import Describing, FineTuning, PairSettings, Training
 

@@ -16,11 +16,10 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from stic_eval.contracts.method import Data, Method, Plan, SFTItem
 from stic_eval.images import diffuse
 from stic_eval.selftrain import stages
 from stic_eval.selftrain.making import Made, Making, question
-from stic_eval.selftrain.method import Data, Method, Plan
-from stic_eval.train.items import SFTItem
 from stic_eval.train.lora import LoraSettings
 from stic_eval.train.settings import Describing, DifferentPairs, PreferenceTraining, share
 

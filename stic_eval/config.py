@@ -16,21 +16,24 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from stic_eval import layers, profiles, registry
+from stic_eval.contracts.solver import Solver
 from stic_eval.errors import UserError
 from stic_eval.layers import preset_names, read_file, read_preset
 from stic_eval.settings import (
-    DarConfig,
+    DESCRIBE,
     JudgeConfig,
     Limit,
     RunConfig,
     ServerConfig,
     ThinkingConfig,
     TrainingConfig,
+    in_full,
+    short,
 )
 from stic_eval.variants import complete, protocols
 
 __all__ = [
-    "DarConfig", "JudgeConfig", "Limit", "RunConfig", "ServerConfig", "ThinkingConfig", "TrainingConfig",
+    "JudgeConfig", "Limit", "RunConfig", "ServerConfig", "ThinkingConfig", "TrainingConfig",
     "load", "of_the_run", "preset_names", "read_file", "read_preset",
 ]  # fmt: skip
 
@@ -54,8 +57,9 @@ def load(
     Raises:
         UserError: An unknown key, name or preset, or a value that does not fit.
     """
-    from_file = _by_name(read_file(file), f"--config {file}") if file else {}
-    given = _by_name({key: value for key, value in (flags or {}).items() if value is not None}, "flags")
+    from_file = _by_name(_full(read_file(file), f"--config {file}"), f"--config {file}") if file else {}
+    flags = {key: value for key, value in (flags or {}).items() if value is not None}
+    given = _by_name(_full(flags, "--dar"), "flags")
     pairs = [pair for item in overrides for pair in _split(item)]
     direct = {path: value for path, value in pairs if of_the_run(path)}
     direct = _by_name(direct, "-o plugins")
@@ -63,7 +67,7 @@ def load(
     preset = preset or from_file.get("preset")
     named = model is not None or preset is not None
     preset = preset or ("pocket" if model in (None, "pocket") else None)
-    shipped = _checked(read_preset(preset), f"preset {preset}") if preset else {}
+    shipped = _checked(_full(read_preset(preset), f"preset {preset}"), f"preset {preset}") if preset else {}
     if model not in (None, shipped.get("model")):
         shipped.pop("conversation", None)  # how the preset's own model is asked; this may be another one
     merged = dict(shipped)
@@ -79,13 +83,19 @@ def load(
     merged = layers.merge(merged, checked, whole)
     merged = layers.merge(merged, _long_all(given))
     for path, value in direct.items():
-        layers.require(path, RunConfig, f"-o {path}")
-        layers.put(merged, path, _long(path, value))
+        require(path, f"-o {path}")
+        try:
+            named_in_full, given_value = short(path, value)
+        except ValueError as error:
+            raise UserError(f"-o {path} {value!r}: {error}") from error
+        layers.put(merged, named_in_full, _long(named_in_full, given_value))
         _known_benchmarks(merged, f"-o {path}")
     merged["conversation"] = profiles.read_template(merged.get("conversation") or {})
     config: RunConfig = _validate(RunConfig, merged, "")
     config = config.model_copy(update={"benchmarks": _all_benchmarks(config.benchmarks)})
-    config = _check_engine(config, given, named)
+    if config.load_in_4bit and config.load_in_8bit:
+        raise UserError("--load-in-8bit: with --load-in-4bit as well; give one of both")
+    config = registry.engines().get(config.engine).settled(config, given, named)
     for path in direct:
         head, _, name = path.partition(".")
         if head == "benchmark_options" and name.partition(".")[0] not in config.benchmarks:
@@ -100,9 +110,35 @@ def load(
         name: _validate(classes[name], options[name], f"{name}.").model_dump(mode="json")
         for name in config.methods
     }
-    files = registry.files(config.methods, config.benchmarks)
+    for name in {*(config.solvers or ()), *config.solver_options}:
+        solver = registry.solvers().get(name)
+        options_of(config, solver)
+    leaves = [leaf for own in complete.values() for leaf in layers.leaves(own)]
+    named_there = [text for path, value in leaves for text in (path.rpartition(".")[2], str(value))]
+    files = registry.files(
+        config.methods, config.benchmarks, config.solvers or (), config.engine, named_there
+    )
     done = {"method_options": complete, "benchmark_options": chosen, "plugins": tuple(map(str, files))}
     return config.model_copy(update=done)
+
+
+def go_offline(offline: bool | None) -> None:
+    """Makes the hub's client answer from its cache alone; before it is imported, for it looks only then."""
+    if offline:
+        for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
+            os.environ[name] = "1"
+
+
+def options_of(config: RunConfig, solver: Solver, planned: Mapping[str, Any] | None = None) -> BaseModel:
+    """A solver's options: a run's, over those of a method's plan.
+
+    Raises:
+        UserError: A value does not fit.
+    """
+    given = layers.merge(planned or {}, config.solver_options.get(solver.name, {}))
+    head = "dar" if solver.name == DESCRIBE else f"solvers.{solver.name}"
+    options: BaseModel = _validate(solver.options, given, f"{head}.")
+    return options
 
 
 def of_the_run(path: str) -> bool:
@@ -111,7 +147,36 @@ def of_the_run(path: str) -> bool:
     Methods, too, may have settings below `training`, e.g. `training.learning_rate`.
     """
     head = path.partition(".")[0]
-    return head in RunConfig.model_fields and (head != "training" or layers.has(path, RunConfig))
+    return head in ("dar", *RunConfig.model_fields) and (head != "training" or layers.has(path, RunConfig))
+
+
+def _full(layer: Mapping[str, Any], where: str) -> dict[str, Any]:
+    try:
+        return in_full(layer)
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from error
+
+
+def paths() -> list[str]:
+    """Dotted paths of all settings of a run, those that `dar` is short for included."""
+    own = registry.solvers().get(DESCRIBE).options
+    return [*layers.paths(RunConfig), "dar", "dar.use", *(f"dar.{path}" for path in layers.paths(own))]
+
+
+def require(path: str, where: str) -> None:
+    """Refuses a path that a run's settings do not have.
+
+    Raises:
+        UserError: Names `where`, the path, and the closest one that exists.
+    """
+    head, _, rest = path.partition(".")
+    if head in ("solvers", "solver_options") and rest:
+        name, _, option = rest.partition(".")
+        options = registry.solvers().get(name).options
+        if option:
+            layers.require(option, options, where)
+    elif path not in paths() and not layers.has(path, RunConfig):
+        raise UserError(f'{where}: unknown option "{path}"{registry.suggest(path, paths())}')
 
 
 def _by_name(layer: dict[str, Any], where: str) -> dict[str, Any]:
@@ -122,13 +187,15 @@ def _by_name(layer: dict[str, Any], where: str) -> dict[str, Any]:
         raise UserError(f"{where}: plugins {paths!r}: give a list of plug-in files")
     for path in paths:
         registry.register(str(path), where)
-    for key in ("methods", "benchmarks"):
+    if "engine" in found:
+        found["engine"] = registry.named("engine", str(found["engine"]))
+    for key in ("methods", "benchmarks", "solvers"):
         value = found.get(key)
         parts = [value] if isinstance(value, str) else value
         if isinstance(parts, Sequence) and any(".py" in str(part) for part in parts):
             for part in parts:
                 if "," in str(part) and os.path.isfile(os.path.expanduser(str(part))):
-                    flag = _flag(key)
+                    flag = flag_of(key)
                     raise UserError(f"{flag} {part}: commas part names; give the file a path without any")
             names = [name.strip() for part in parts for name in str(part).split(",")]
             found[key] = [registry.named(key.removesuffix("s"), name) for name in names]
@@ -170,73 +237,6 @@ def benchmarks(config: RunConfig) -> dict[str, dict[str, Any]]:
     return found
 
 
-# What says how a model is loaded, and means nothing where a server has it.
-_OF_LOADING = (
-    "revision", "trust_remote_code", "device", "dtype", "batch_size", "attn", "load_in_4bit", "load_in_8bit",
-    "gradient_checkpointing",
-)  # fmt: skip
-
-
-def _check_engine(config: RunConfig, given: Mapping[str, Any], named: bool) -> RunConfig:
-    """Refuses settings that would not be acted on: answers would come from elsewhere than was asked for.
-
-    Returns:
-        The configuration; for a server without a preset's conversation profile.
-
-    Args:
-        config: The run.
-        given: RunConfig fields given on the command line.
-        named: Whether anybody has named a model.
-    """
-    server = config.server
-    if config.load_in_4bit and config.load_in_8bit:
-        raise UserError("--load-in-8bit: with --load-in-4bit as well; give one of both")
-    if config.engine == "hf":
-        for flag, value in (("--base-url", server.base_url), ("--adapter-name", server.adapters)):
-            if value:
-                raise UserError(f"{flag}: is for a model at a server; add --engine openai")
-        return config
-    if not server.base_url:
-        raise UserError(
-            "--base-url: --engine openai needs the server's address, e.g. http://localhost:8000/v1"
-        )
-    if not named:
-        raise UserError("--model: --engine openai needs the model's name at the server")
-    for name in _OF_LOADING:
-        if name in given or (name.startswith("load_in") and getattr(config, name)):
-            raise UserError(f"{_flag(name)}: the server decides that; leave it out with --engine openai")
-    for name, model in server.adapters.items():
-        method, _, seed = name.partition("@seed")
-        if method not in config.methods:
-            advice = registry.suggest(method, config.methods)
-            raise UserError(f'--adapter-name {name}={model}: this run has no method "{method}"{advice}')
-        if not model or ("@" in name and not seed.isdecimal()):
-            raise UserError(f"--adapter-name {name}={model}: give METHOD=NAME, or METHOD@seed0=NAME")
-    return _asked_by_server(config)
-
-
-def _asked_by_server(config: RunConfig) -> RunConfig:
-    """The configuration of a run whose conversations and pixels are the server's, but for a system prompt.
-
-    A preset's profile is left out: `auto` is none there.
-
-    Raises:
-        UserError: It names a profile, a template or a processor's argument, which only the server could use.
-    """
-    own = config.conversation
-    shipped: Mapping[str, Any] = read_preset(config.preset) if config.preset else {}
-    shipped = shipped.get("conversation") or {}
-    flag = f"--profile {own.profile}" if own.profile not in ("auto", "none", shipped.get("profile")) else ""
-    flag = flag or ("--chat-template" if own.chat_template is not None else "")
-    flag = flag or next((f"-o processor.{name}" for name in config.processor), "")
-    if flag:
-        raise UserError(
-            f"{flag}: the server writes conversations and prepares images itself; leave it out with --engine "
-            "openai, which sends --system-prompt alone"
-        )
-    return config.model_copy(update={"conversation": own.model_copy(update={"profile": "auto"})})
-
-
 def _mappings(name: str) -> list[str]:
     """Paths of a method's mappings; of one that is broken, none."""
     try:
@@ -268,6 +268,10 @@ def _split(item: str) -> Iterator[tuple[str, Any]]:
     head, _, rest = path.partition(".")
     if head in ("benchmarks", "benchmark_options") and rest:
         yield f"benchmark_options.{rest}", value
+    elif head == "solvers" and rest:
+        yield f"solver_options.{rest}", value
+    elif path == "dar" and isinstance(value, dict):
+        yield from ((f"dar.{name}", inner) for name, inner in value.items())
     elif head != "method_options" or not (rest or isinstance(value, dict)):
         yield path, value
     elif isinstance(value, dict):
@@ -279,7 +283,10 @@ def _split(item: str) -> Iterator[tuple[str, Any]]:
 def _checked(layer: dict[str, Any], where: str) -> dict[str, Any]:
     """Checks a layer's own keys, those of unselected methods included, so that a typo never hides."""
     for key in layer:
-        layers.require(str(key), RunConfig, where)
+        require(str(key), where)
+    for name, given in (layer.get("solver_options") or {}).items():
+        for path, _ in layers.leaves(given or {}):
+            require(f"solver_options.{name}.{path}", where)
     _known_benchmarks(layer, where)
     options = layer.get("method_options") or {}
     if not isinstance(options, dict):
@@ -318,8 +325,6 @@ def _long_all(layer: Mapping[str, Any]) -> dict[str, Any]:
 
 def _long(key: str, value: Any) -> Any:
     """The mapping that a short form of a RunConfig field stands for, so that layers merge."""
-    if key == "dar" and (value in (None, "only") or isinstance(value, bool)):
-        return {"use": value}
     return {"all": value} if key == "rows" and isinstance(value, str) else value
 
 
@@ -358,7 +363,8 @@ _FLAGS: Mapping[str, str] = {
 }  # fmt: skip
 
 
-def _flag(path: str) -> str:
+def flag_of(path: str) -> str:
+    """What a setting is called on the command line."""
     if path in _FLAGS:
         return _FLAGS[path]
     head, dot, _ = path.partition(".")
@@ -373,7 +379,7 @@ def _validate(config: type[BaseModel], data: Mapping[str, Any], prefix: str) -> 
         first = error.errors(include_url=False)[0]
         path = ".".join(str(part) for part in first["loc"] if not str(part).startswith("function-"))
         path = re.sub(r"\.(int|float|str|literal\[.*\])$", "", path)
-        name = f"-o {prefix}{path}" if prefix else _flag(path)
+        name = f"-o {prefix}{path}" if prefix else flag_of(path)
         message = first["msg"].removeprefix("Value error, ")
         given = "" if path.endswith(".api_key_env") else f" {first['input']!r}"  # it may be the key itself
         raise UserError(f"{name}{given}: {message[:1].lower()}{message[1:]}") from error

@@ -13,30 +13,19 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
+from stic_eval.contracts.corruption import Corruption
+from stic_eval.source import foreign
 from stic_eval.store import content_key
 from stic_eval.types import ImageRef
 
-# Kind -> its parameters and their defaults. low_res and jitter are the paper's.
-CORRUPTIONS: Mapping[str, Mapping[str, float]] = MappingProxyType(
-    {
-        "low_res": {"short_side": 20, "restore_size": False},
-        "jitter": {"brightness": 0.5, "hue": 0.3},
-        "blur": {"radius": 0.05},
-        "noise": {"std": 0.4},
-        "diffusion": {"step": 500},
-        "blank": {"level": 128},
-        "crop": {"fraction": 0.4},
-    }
-)
-_RANDOM = frozenset({"jitter", "noise", "diffusion", "crop"})
 # The variances of the forward diffusion process: linear, 1,000 steps (Ho et al., 2020, section 4).
 _BETAS = np.linspace(1e-4, 0.02, 1000)
 
 
-def corrupt(ref: ImageRef, kind: str, seed: int = 0, **params: float) -> ImageRef:
+def corrupt(ref: ImageRef, kind: str | Corruption, seed: int = 0, **params: float) -> ImageRef:
     """The same image, spoilt. Lazy: pixels are touched when the result is loaded.
 
-    Kinds and parameters (defaults in `CORRUPTIONS`):
+    The kinds of `CORRUPTIONS`, and their parameters:
         low_res: Down-scaled (bicubic) until the shorter side has `short_side` px, never up-scaled;
             `restore_size` scales back up to the original size.
         jitter: Brightness factor from [1 - brightness, 1 + brightness] and hue shift from
@@ -51,30 +40,32 @@ def corrupt(ref: ImageRef, kind: str, seed: int = 0, **params: float) -> ImageRe
 
     Args:
         ref: The clean image.
-        kind: One of `CORRUPTIONS`.
+        kind: One of `CORRUPTIONS` by name, or a corruption, such as a plug-in's.
         seed: Seeds the random kinds, together with the image's hash.
         **params: Override the kind's defaults.
 
     Returns:
-        A reference whose hash is a hash of the source hash, the kind, all its parameters and, for
-        the random kinds, the seed.
+        A reference whose hash is a hash of the source hash, the kind, all its parameters, for the random
+        kinds the seed, and for a plug-in's the content of its file.
 
     Raises:
         ValueError: Unknown kind or parameter.
     """
-    if kind not in CORRUPTIONS:
+    if isinstance(kind, str) and kind not in CORRUPTIONS:
         raise ValueError(f"unknown corruption {kind!r}: one of {', '.join(CORRUPTIONS)}")
-    unknown = sorted(set(params) - set(CORRUPTIONS[kind]))
+    how = CORRUPTIONS[kind] if isinstance(kind, str) else kind
+    unknown = sorted(set(params) - set(how.defaults))
     if unknown:
-        raise ValueError(f"corruption {kind} has no parameter {', '.join(unknown)}")
-    settings = {**CORRUPTIONS[kind], **params}
-    key = content_key([ref.sha256, kind, settings, seed if kind in _RANDOM else 0])
+        raise ValueError(f"corruption {how.name} has no parameter {', '.join(unknown)}")
+    settings = {**how.defaults, **params}
+    key = content_key([ref.sha256, how.name, settings, seed if how.random else 0, *foreign(how.spoil)])
 
     def load() -> Image.Image:
         draw = np.random.default_rng(int(key[:32], 16))
-        return _SPOIL[kind](ref.load(), draw, settings)
+        spoilt: Image.Image = how.spoil(ref.load(), draw, settings)
+        return spoilt.convert("RGB")
 
-    return ImageRef(key, f"{ref.source}#{kind}", load)
+    return ImageRef(key, f"{ref.source}#{how.name}", load)
 
 
 def diffuse(ref: ImageRef, step: int, seed: int) -> ImageRef:
@@ -152,12 +143,14 @@ def _crop(image: Image.Image, draw: np.random.Generator, settings: _Settings) ->
     return image.crop((left, top, left + width, top + height))
 
 
-_SPOIL: Mapping[str, Callable[[Image.Image, np.random.Generator, _Settings], Image.Image]] = {
-    "low_res": _low_res,
-    "jitter": _jitter,
-    "blur": _blur,
-    "noise": _noise,
-    "diffusion": _diffusion,
-    "blank": _blank,
-    "crop": _crop,
-}
+# Entry points of this package, as a plug-in's is one of its own. low_res and jitter are the paper's.
+low_res = Corruption("low_res", _low_res, {"short_side": 20, "restore_size": False}, random=False)
+jitter = Corruption("jitter", _jitter, {"brightness": 0.5, "hue": 0.3})
+blur = Corruption("blur", _blur, {"radius": 0.05}, random=False)
+noise = Corruption("noise", _noise, {"std": 0.4})
+diffusion = Corruption("diffusion", _diffusion, {"step": 500})
+blank = Corruption("blank", _blank, {"level": 128}, random=False)
+crop = Corruption("crop", _crop, {"fraction": 0.4})
+CORRUPTIONS: Mapping[str, Corruption] = MappingProxyType(
+    {one.name: one for one in (low_res, jitter, blur, noise, diffusion, blank, crop)}
+)

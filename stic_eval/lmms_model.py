@@ -18,10 +18,10 @@ from lmms_eval.api.model import lmms
 
 from stic_eval.errors import UserError
 from stic_eval.evals.lmms.asking import generation, stops, without_places
-from stic_eval.evals.solvers import seeded
 from stic_eval.models.detokenize import cut
 from stic_eval.models.thinking import ThinkingVLM
 from stic_eval.settings import ThinkingConfig
+from stic_eval.solvers.requests import seeded
 
 if TYPE_CHECKING:
     from stic_eval.models.hf import HFModel

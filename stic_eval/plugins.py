@@ -1,4 +1,4 @@
-"""Plug-in files: Python files with a `method = Method(...)`, a `benchmark = Benchmark(...)`, or both.
+"""Plug-in files: Python files with a `method`, or another of `CONTRACTS`, or several of these.
 
 A file is named (`--method ./mine.py`), or lies in a folder of `$STIC_EVAL_PLUGINS`. Whatever is wrong with
 one is said in one line that names path and line, and is nobody else's problem.
@@ -21,17 +21,29 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from stic_eval.contracts.benchmark import Benchmark
+from stic_eval.contracts.corruption import Corruption
+from stic_eval.contracts.engine import Engine
+from stic_eval.contracts.loss import Loss
+from stic_eval.contracts.method import Method
+from stic_eval.contracts.solver import Solver
 from stic_eval.errors import UserError
 
 FOLDERS = "STIC_EVAL_PLUGINS"  # the environment variable
-# By name, so that finding out takes no import of the contracts, which lie above this module.
-CONTRACTS = {
-    "method": "stic_eval.selftrain.method.Method",
-    "benchmark": "stic_eval.evals.benchmark.Benchmark",
-}
-_CALLED = {"method": ("plan",), "benchmark": ("to_sample", "score", "aggregate")}
-_TEXTS = {"method": ("title", "paper"), "benchmark": ("title", "protocol")}
+CONTRACTS: Mapping[str, type] = {
+    "method": Method, "benchmark": Benchmark, "solver": Solver, "engine": Engine, "corruption": Corruption,
+    "loss": Loss,
+}  # fmt: skip
+_CALLED = {
+    "method": ("plan",), "benchmark": ("to_sample", "score", "aggregate"), "solver": ("solve", "requests"),
+    "corruption": ("spoil",), "loss": ("compute",),
+}  # fmt: skip
+_TEXTS = {
+    "method": ("title", "paper"), "benchmark": ("title", "protocol"), "solver": ("title", "suffix"),
+    "engine": ("name",), "loss": ("title",),
+}  # fmt: skip
 _NAME = re.compile(r"[A-Za-z][\w-]*")
+_SUFFIX = re.compile(r"\w*")
 _ADAPTER = re.compile(r"adapter\d*", re.IGNORECASE)  # folders differ by case in some file systems alone
 
 
@@ -41,7 +53,7 @@ class PluginFile:
 
     Attributes:
         path: Where it lies; absolute.
-        objects: What it gives, by kind: `method`, `benchmark`. Empty if it is broken.
+        objects: What it gives, by kind (of `CONTRACTS`). Empty if it is broken.
         error: What is wrong with it, path and line included; empty if nothing is.
     """
 
@@ -148,65 +160,95 @@ def _import(path: Path, content: bytes) -> PluginFile:
 
 
 def _without(path: Path, content: bytes, module: Any) -> str:
-    """What to do about a file that has neither: perhaps it only calls it otherwise."""
+    """What to do about a file that has none of them: perhaps it only calls it otherwise."""
     for name, thing in vars(module).items():
         for kind in CONTRACTS:
             if _is(kind, thing):
                 where = f"{shown(path)}, line {_line_of(content, name)}"
                 return f"{where}: `{name}` is a {kind}, which a plug-in file has to call `{kind}`"
     return (
-        f"{shown(path)}, line 1: has neither `method = Method(...)` nor `benchmark = Benchmark(...)` "
-        "(`stic-eval new method NAME` writes one that works)"
+        f"{shown(path)}, line 1: has no `method = Method(...)`, `benchmark = Benchmark(...)`, "
+        "`solver = Solver(...)` or `engine` (`stic-eval new method NAME` writes one that works)"
     )
 
 
 def _is(kind: str, thing: object) -> bool:
-    return any(f"{c.__module__}.{c.__qualname__}" == CONTRACTS[kind] for c in type(thing).__mro__)
+    """Whether an object is a plug-in of a kind; an engine is a class, which is made for each run."""
+    contract = CONTRACTS[kind]
+    if contract is not Engine:
+        return isinstance(thing, contract)
+    return isinstance(thing, type) and issubclass(thing, Engine) and thing is not Engine
 
 
 def fault(kind: str, thing: Any, name: str | None = None) -> str:
-    """What keeps an object from being used as a `method` or `benchmark`; empty if nothing does.
+    """What keeps an object from being used as a plug-in of a kind; empty if nothing does.
 
     Args:
-        kind: `method` or `benchmark`.
+        kind: One of `CONTRACTS`.
         thing: The object.
         name: What it has to be called; None: anything that can be typed.
     """
     article = f"`{kind}`"
+    contract: Any = CONTRACTS[kind]
     if not _is(kind, thing):
         what = f"is of type {type(thing).__name__}"
-        return f"{article} {what}; it has to be a {CONTRACTS[kind].rpartition('.')[2]} of {CONTRACTS[kind]}"
+        return f"{article} {what}; it has to be a {contract.__name__} of {contract.__module__}"
     if name is not None and thing.name != name:
         return f'{article} calls itself "{thing.name}", not "{name}"'
     if name is None and (not isinstance(thing.name, str) or not _NAME.fullmatch(thing.name)):
         return f"{article} is called {thing.name!r}; a name has letters, digits, _ and -, a letter first"
     if why := reserved(kind, thing.name):
         return f'{article} is called "{thing.name}", {why}'
-    for attribute in _TEXTS[kind]:
+    for attribute in _TEXTS.get(kind, ()):
         if not isinstance(getattr(thing, attribute), str):
             return f"{article}: {attribute} is {getattr(thing, attribute)!r}; it has to be a text"
-    for attribute in _CALLED[kind]:
+    for attribute in _CALLED.get(kind, ()):
         if not callable(getattr(thing, attribute)):
             return f"{article}: {attribute} is {getattr(thing, attribute)!r}; it has to be a function"
-    return _fault_of_method(thing) if kind == "method" else _fault_of_benchmark(thing)
+    faults = {"method": _fault_of_method, "benchmark": _fault_of_benchmark, "solver": _fault_of_solver,
+              "engine": _fault_of_engine, "loss": _fault_of_loss}  # fmt: skip
+    return faults[kind](thing) if kind in faults else ""
 
 
 def reserved(kind: str, name: str) -> str:
-    """Why nobody may call a `method` or `benchmark` so, as a relative clause; empty if anybody may."""
+    """Why nobody may call something of a kind so, as a relative clause; empty if anybody may."""
     if name == "all":
         return "which stands for everything"
     if kind == "method" and _ADAPTER.fullmatch(name):
         return "which is what `--adapter` calls its rows"
+    if kind == "corruption" and name in ("misleading", "both"):
+        return "which stands for something else among pairs and axes"
+    return ""
+
+
+def _fault_of_options(article: str, attribute: str, options: Any) -> str:
+    if not (isinstance(options, type) and issubclass(options, BaseModel)):
+        return f"{article}: {attribute} is {options!r}; it has to be a class of pydantic's BaseModel"
+    if options.model_config.get("extra") != "forbid":
+        advice = 'model_config = ConfigDict(extra="forbid")'
+        return f"{article}: {attribute} has to forbid what it does not know: {advice}"
+    return ""
+
+
+def _fault_of_engine(engine: Any) -> str:
+    missing = ", ".join(sorted(engine.__abstractmethods__))
+    return f"`engine`: has no {missing}" if missing else ""
+
+
+def _fault_of_solver(solver: Any) -> str:
+    if reason := _fault_of_options("`solver`", "options", solver.options):
+        return reason
+    missing = [name for name, field in solver.options.model_fields.items() if field.is_required()]
+    if missing:
+        return f"`solver`: options.{missing[0]} has no default; each needs one"
+    if not _SUFFIX.fullmatch(solver.suffix):
+        return f"`solver`: suffix is {solver.suffix!r}; it has letters, digits and _"
     return ""
 
 
 def _fault_of_method(method: Any) -> str:
-    if not (isinstance(method.config, type) and issubclass(method.config, BaseModel)):
-        return f"`method`: config is {method.config!r}; it has to be a class of pydantic's BaseModel"
-    if method.config.model_config.get("extra") != "forbid":
-        return (
-            '`method`: config has to forbid what it does not know: model_config = ConfigDict(extra="forbid")'
-        )
+    if reason := _fault_of_options("`method`", "config", method.config):
+        return reason
     if not isinstance(method.presets, Mapping) or not all(
         isinstance(options, Mapping) for options in method.presets.values()
     ):
@@ -229,6 +271,14 @@ def _fault_of_benchmark(benchmark: Any) -> str:
     if name != benchmark.name:
         return f'`benchmark`: vary makes one called "{name}"; keep the name, or set options=None, vary=None'
     return ""
+
+
+def _fault_of_loss(loss: Any) -> str:
+    try:
+        right = all(above < value < below for value, above, below in loss.constants.values())
+    except (AttributeError, TypeError, ValueError):
+        right = False
+    return "" if right else "`loss`: constants has to map a name to (default, what it is above, and below)"
 
 
 def _line_of(content: bytes, name: str) -> int:

@@ -1,4 +1,4 @@
-"""The two registries, benchmarks and methods: entry points and plug-in files, loaded on demand.
+"""What is there by name, each kind a registry: entry points and plug-in files, loaded on demand.
 
 Built-ins have no privilege: they are entry points of this package, as a user's own file is one
 of theirs. A plug-in that cannot be imported is named when it is asked for and never takes the
@@ -15,15 +15,17 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from stic_eval import plugins
+from stic_eval.contracts.benchmark import Benchmark
+from stic_eval.contracts.corruption import Corruption
+from stic_eval.contracts.engine import Engine
+from stic_eval.contracts.loss import Loss
+from stic_eval.contracts.method import Method
+from stic_eval.contracts.solver import Solver
 from stic_eval.errors import UserError
 from stic_eval.plugins import PluginFile
-
-if TYPE_CHECKING:
-    from stic_eval.evals.benchmark import Benchmark
-    from stic_eval.selftrain.method import Method
 
 T = TypeVar("T")
 
@@ -38,7 +40,7 @@ class Registry(Generic[T]):
     """Names to objects, by entry point or plug-in file.
 
     Args:
-        kind: What it holds, for messages: `benchmark` or `method`.
+        kind: What it holds, for messages: `benchmark`, `loss`.
         flag: The flag that names one, for messages.
         points: The entry points of the group.
         families: Entry points of functions that make an object from what stands behind `<family>:`.
@@ -54,6 +56,7 @@ class Registry(Generic[T]):
         files: Callable[[], Sequence[PluginFile]] = list,
     ) -> None:
         self.kind, self.flag = kind, flag
+        self.plural = f"{kind}es" if kind.endswith("s") else f"{kind}s"
         self._points: dict[str, list[EntryPoint]] = {}
         for point in points:
             same = self._points.setdefault(point.name, [])
@@ -178,7 +181,7 @@ class Registry(Generic[T]):
     def _unknown(self, name: str) -> str:
         family, colon, _ = name.partition(":")
         if colon and self._families:
-            there = f"no family of {self.kind}s is called {family!r} (there is {', '.join(self._families)})"
+            there = f"no family of {self.plural} is called {family!r} (there is {', '.join(self._families)})"
             return f"{self.flag} {name}: {there}"
         broken = self.broken()
         more = ""
@@ -187,7 +190,7 @@ class Registry(Generic[T]):
             more = f"; {count} broken: {broken[0].error}"
         return (
             f'{self.flag}: no {self.kind} is called "{name}"{suggest(name, self.names())} '
-            f"(`stic-eval ls {self.kind}s` lists them){more}"
+            f"(`stic-eval ls {self.plural}` lists them){more}"
         )
 
     def _collision(self, name: str, points: Sequence[EntryPoint], files: Sequence[PluginFile]) -> str:
@@ -198,7 +201,7 @@ class Registry(Generic[T]):
         advice = "rename one"
         if files:
             advice = f'give the one in {files[-1].path.name} another name, e.g. name="my_{name}"'
-        return f'two {self.kind}s are called "{name}": {wheres[0]} and {wheres[-1]}; {advice}'
+        return f'two {self.plural} are called "{name}": {wheres[0]} and {wheres[-1]}; {advice}'
 
 
 def _is_own(point: EntryPoint) -> bool:
@@ -243,6 +246,7 @@ def _points(group: str) -> list[EntryPoint]:
     # paper's table is kept for what it has, then the alphabet.
     order = ["scienceqa", "textvqa", "chartqa", "llava_bench", "mmbench", "mmvet", "mathvista"]
     order += ["baseline", "stic", "stic_stage1", "positive_only", "sft"]
+    order += ["direct", "describe_and_respond", "self_consistency", "hf", "openai"]
     order += ["seva", "sima", "csr", "rlaif_v_lite"]
     rank = {name: index for index, name in enumerate(order)}
     return sorted(entry_points(group=group), key=lambda p: (rank.get(p.name, len(rank)), p.name))
@@ -260,6 +264,23 @@ def _methods() -> Registry[Method]:
     return Registry("method", "--method", _points("stic_eval.methods"), files=plugins.known)
 
 
+@cache
+def _solvers() -> Registry[Solver]:
+    return Registry("solver", "--solver", _points("stic_eval.solvers"), files=plugins.known)
+
+
+@cache
+def corruptions() -> Registry[Corruption]:
+    """The corruptions that are there: installed ones, and those of plug-in files."""
+    return Registry("corruption", "corruptions", _points("stic_eval.corruptions"), files=plugins.known)
+
+
+@cache
+def losses() -> Registry[Loss]:
+    """The preference losses that are there: installed ones, and those of plug-in files."""
+    return Registry("loss", "loss", _points("stic_eval.losses"), files=plugins.known)
+
+
 def benchmarks() -> Registry[Benchmark]:
     """The benchmarks that are there: installed ones, and those of plug-in files."""
     return _benchmarks()
@@ -268,6 +289,29 @@ def benchmarks() -> Registry[Benchmark]:
 def methods() -> Registry[Method]:
     """The methods that are there: installed ones, and those of plug-in files."""
     return _methods()
+
+
+def solvers() -> Registry[Solver]:
+    """The solvers that are there: installed ones, and those of plug-in files."""
+    return _solvers()
+
+
+@cache
+def _engines() -> Registry[type[Engine]]:
+    return Registry("engine", "--engine", _points("stic_eval.engines"), files=plugins.known)
+
+
+def engines() -> Registry[type[Engine]]:
+    """The engines that are there: installed ones, and those of plug-in files."""
+    return _engines()
+
+
+def kinds() -> dict[str, Registry[Any]]:
+    """All registries, by what they hold."""
+    return {
+        "benchmark": _benchmarks(), "method": _methods(), "solver": _solvers(), "engine": _engines(),
+        "loss": losses(), "corruption": corruptions(),
+    }  # fmt: skip
 
 
 def register(path: str, where: str) -> None:
@@ -290,12 +334,20 @@ def named(kind: str, name: str) -> str:
     """A name as it is; of a plug-in file, which is registered, the name of what is in it."""
     if not name.endswith(".py"):
         return name
-    return _methods().get(name).name if kind == "method" else _benchmarks().get(name).name
+    return str(kinds()[kind].get(name).name)
 
 
-def files(methods: Iterable[str], benchmarks: Iterable[str]) -> list[Path]:
-    """Plug-in files that methods and benchmarks come from, each once."""
+def files(
+    methods: Iterable[str],
+    benchmarks: Iterable[str],
+    solvers: Iterable[str],
+    engine: str,
+    options: Iterable[str] = (),
+) -> list[Path]:
+    """Plug-in files of methods, benchmarks, solvers, the engine and what options name, each once."""
     found = [*map(_methods().file, methods), *map(_benchmarks().file, benchmarks)]
+    found += [*map(_solvers().file, solvers), _engines().file(engine)]
+    found += [known.file(name) for name in options for known in (losses(), corruptions())]
     return list(dict.fromkeys(path for path in found if path is not None))
 
 
@@ -325,4 +377,4 @@ def told(error: BaseException) -> str:
 
 
 def _roots_of_plugins() -> list[Path]:
-    return [*_methods().roots(), *_benchmarks().roots()]
+    return [root for registry in kinds().values() for root in registry.roots()]

@@ -6,19 +6,28 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from stic_eval import registry
+from stic_eval.contracts.method import TrainingImages
 from stic_eval.digests import digest
 from stic_eval.profiles import ConversationConfig
 from stic_eval.tags import ANSWER, THINKING, Pair
 
 Limit = int | float
-TrainingImages = Literal["as_generated", "single_tile"]  # how images are shown to a model that is trained
 
 
 def _is_a_name(value: str) -> str:
@@ -31,27 +40,51 @@ def _is_a_name(value: str) -> str:
 _Variable = Annotated[str, AfterValidator(_is_a_name)]
 
 
-class DarConfig(BaseModel):
-    """Describe-and-respond, the two-pass solver.
+DESCRIBE = "describe_and_respond"  # which `dar` is short for
+_USES: Mapping[Any, tuple[str, ...] | None] = {
+    None: None, True: ("direct", DESCRIBE), False: ("direct",), "only": (DESCRIBE,),
+}  # fmt: skip
 
-    Attributes:
-        use: True shows every method with and without it, False none, `only` shows methods with it
-            alone, None is as the method says.
-        prompt: What the first pass asks; None takes the first prompt of `prompt_role` in the prompt set.
-        prompt_role: Which of the set's prompts that is; the paper takes a plain one.
-        separator: Between description and question, at inference and in the instruction data that stage 2
-            trains on. The paper has one newline, its code two.
-        sees_image: Whether the first pass is given the image. The released MMBench script gives none.
-        max_new_tokens: Bound on the description's tokens.
+
+def short(path: str, value: Any) -> tuple[str, Any]:
+    """A setting in full, where it is one of `dar`, which is short for describe-and-respond's.
+
+    `dar.use` says which rows there are: true: methods with and without it; false: without; `only`: with it;
+    null: as the method says. Any other `dar.x` is the solver's option x.
+
+    Args:
+        path: Of a setting of `RunConfig`; others are given back.
+        value: Its value.
+
+    Raises:
+        ValueError: `dar.use` is none of these.
     """
+    head, _, option = path.partition(".")
+    if head != "dar":
+        return path, value
+    if option == "use" or not (option or isinstance(value, Mapping)):
+        if not isinstance(value, (bool, str, type(None))) or value not in _USES:
+            raise ValueError("dar is true, false, only or null")
+        return "solvers", _USES[value]
+    return f"solver_options.{DESCRIBE}" + (f".{option}" if option else ""), value
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    use: bool | Literal["only"] | None = None
-    prompt: str | None = None
-    prompt_role: Literal["plain", "step_by_step", "misleading"] = "plain"
-    separator: str = "\n"
-    sees_image: bool = True
-    max_new_tokens: int = Field(default=1024, ge=1)
+
+def in_full(layer: Mapping[str, Any]) -> dict[str, Any]:
+    """A layer of settings without `dar`, as `short` has it; what says it in full is the stronger.
+
+    Raises:
+        ValueError: `dar` is no such setting.
+    """
+    found = {key: value for key, value in layer.items() if key != "dar"}
+    if "dar" in layer:
+        given = layer["dar"]
+        parts = dict(given) if isinstance(given, Mapping) else {"use": given}
+        if "use" in parts:
+            found.setdefault("solvers", short("dar.use", parts.pop("use"))[1])
+        if parts:
+            options = dict(found.get("solver_options") or {})
+            found["solver_options"] = {**options, DESCRIBE: {**parts, **(options.get(DESCRIBE) or {})}}
+    return found
 
 
 class TrainingConfig(BaseModel):
@@ -194,6 +227,15 @@ def _adapter_content(folder: Path) -> list[str]:
         return [str(folder)]
 
 
+# Of methods' options what came later: left out of a run's key where it is not used.
+_LATER: dict[str, Any] = {"loss": "sigmoid", "loss_constants": {}}
+
+
+def _without_later(options: dict[str, Any]) -> dict[str, Any]:
+    used = {name: value for name, value in options.items() if name not in _LATER or _LATER[name] != value}
+    return {name: _without_later(value) if isinstance(value, dict) else value for name, value in used.items()}
+
+
 class RunConfig(BaseModel):
     """One run.
 
@@ -220,10 +262,12 @@ class RunConfig(BaseModel):
             single value holds for all; `auto` is `pocket` for the model pocket and `hub` otherwise.
         limit: Rows of each benchmark: a count, a fraction below 1, or None for all.
         seeds: Training seeds. Test rows do not depend on them.
-        dar: Describe-and-respond; `true`, `false`, `only` and `null` are short for its `use`.
+        solvers: How answers are obtained, by registry name: each method has a row with each, the baseline
+            one with `direct` besides; None: with `direct`, and with the solver of the method's plan.
+        solver_options: Solver name -> its options, as far as they are given. `dar` is short for both.
         training: What holds for all training.
         thinking: How what a model thinks is told from what it answers.
-        engine: `hf` loads the model here, `openai` asks a server that has it.
+        engine: `hf` loads the model here, `openai` asks a server that has it, or a plug-in's own.
         server: That server.
         device: `auto`, `cpu`, `cuda`, `mps`.
         dtype: `auto`, `float32`, `bfloat16`, `float16`.
@@ -262,10 +306,11 @@ class RunConfig(BaseModel):
     rows: dict[str, str] = Field(default_factory=lambda: {"all": "auto"})
     limit: Limit | None = None
     seeds: tuple[int, ...] = (0,)
-    dar: DarConfig = DarConfig()
+    solvers: tuple[str, ...] | None = None
+    solver_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     training: TrainingConfig = TrainingConfig()
     thinking: ThinkingConfig = ThinkingConfig()
-    engine: Literal["hf", "openai"] = "hf"
+    engine: str = "hf"
     server: ServerConfig = ServerConfig()
     device: str = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -287,7 +332,13 @@ class RunConfig(BaseModel):
         """Accepts the short names that others take."""
         return {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}.get(str(value), value)
 
-    @field_validator("methods", "benchmarks", mode="before")
+    @model_validator(mode="before")
+    @classmethod
+    def _in_full(cls, value: Any) -> Any:
+        """Accepts `dar`, which is all that settings of earlier versions have."""
+        return in_full(value) if isinstance(value, Mapping) else value
+
+    @field_validator("methods", "benchmarks", "solvers", mode="before")
     @classmethod
     def _names(cls, value: object) -> object:
         """Accepts `a,b` as well as a list, and drops repetitions."""
@@ -309,10 +360,12 @@ class RunConfig(BaseModel):
             raise ValueError("give at least one seed, 0 or larger")
         return tuple(dict.fromkeys(value))
 
-    @field_validator("dar", mode="before")
+    @field_validator("solvers")
     @classmethod
-    def _dar(cls, value: object) -> object:
-        return {"use": value} if value in (None, "only") or isinstance(value, bool) else value
+    def _some_solver(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value == ():
+            raise ValueError("give at least one solver")
+        return value
 
     @field_validator("rows", mode="before")
     @classmethod
@@ -383,24 +436,33 @@ class RunConfig(BaseModel):
     @property
     def answering(self) -> dict[str, Any]:
         """What decides answers beside model and dtype; empty for a model in this process as it is."""
-        if self.engine == "openai":
-            return {"engine": ["openai", self.server.base_url, self.server.adapters]}
-        named = {"quantization": self.quantization, "attn": self.attn}
-        return {name: value for name, value in named.items() if value}
+        return dict(registry.engines().get(self.engine).answering(self))
+
+    @property
+    def dar(self) -> dict[str, Any]:
+        """Which solvers there are, in `dar`'s words where it has some, and describe-and-respond's options."""
+        uses = [use for use, solvers in _USES.items() if solvers == self.solvers]
+        options = registry.solvers().get(DESCRIBE).options(**self.solver_options.get(DESCRIBE, {}))
+        return {"use": uses[0] if uses else self.solvers, **options.model_dump(mode="json")}
 
     @property
     def key(self) -> str:
         """Content key of what decides the run's numbers: paths of output, hardware and ways stay out."""
         aside = {
             "output", "device", "batch_size", "preset", "allow_remote_images", "offline", "judge", "engine",
-            "server", "attn", "load_in_4bit", "load_in_8bit", "gradient_checkpointing", "plugins",
+            "server", "solvers", "solver_options", "attn", "load_in_4bit", "load_in_8bit",
+            "gradient_checkpointing", "plugins",
         }  # fmt: skip
         # What came to runs later is left out where it is not used, so that the others keep their keys.
         aside |= {name for name in ("pairs_file", "adapters", "processor") if not getattr(self, name)}
         aside |= {"training"} if self.training == TrainingConfig() else set()
         aside |= {"conversation"} if self.conversation == ConversationConfig() else set()
         aside |= set() if self.thinking.changed else {"thinking"}
-        content = {**self.model_dump(mode="json", exclude=aside), "judge": self.judge.grading}
+        content = self.model_dump(mode="json", exclude=aside)
+        content |= {"judge": self.judge.grading, "dar": self.dar}
+        content["method_options"] = _without_later(content["method_options"])
+        if others := {name: own for name, own in self.solver_options.items() if own and name != DESCRIBE}:
+            content["solver_options"] = others
         if self.adapters:
             content["adapters"] = [_adapter_content(folder) for folder in self.adapters]
         return hashlib.sha256(json.dumps({**content, **self.answering}, sort_keys=True).encode()).hexdigest()

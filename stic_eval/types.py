@@ -118,6 +118,35 @@ class Likelihood:
 
 
 @dataclass(frozen=True, slots=True)
+class SolverLabel:
+    """How answers were obtained, as results name it, whether or not the solver is installed.
+
+    Attributes:
+        name: The solver's, e.g. `describe_and_respond`.
+        title: What a table's row adds to the method, e.g. `DaR`; empty: nothing.
+        suffix: What a row's name in commands adds, e.g. `dar` in `stic+dar`; empty: nothing.
+    """
+
+    name: str = "direct"
+    title: str = ""
+    suffix: str = ""
+
+    @property
+    def plain(self) -> bool:
+        """Whether a row is named by its method alone."""
+        return not self.suffix
+
+    def of(self, method: str) -> str:
+        """A method's name with the suffix, e.g. `stic+dar`."""
+        return f"{method}+{self.suffix}" if self.suffix else method
+
+
+DIRECT = SolverLabel()
+# As the paper's tables name it, and what results of earlier versions call `dar`.
+DESCRIBED = SolverLabel("describe_and_respond", "DaR", "dar")
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One benchmark item, ready to be asked.
 

@@ -13,7 +13,7 @@ from stic_eval.profiles import StopStrings
 from stic_eval.registry import suggest
 
 if TYPE_CHECKING:
-    from stic_eval.evals.benchmark import Benchmark
+    from stic_eval.contracts.benchmark import Benchmark
 
 
 class Decoding(BaseModel):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from stic_eval.evals.benchmark import Benchmark, Grader, HubData, Judging
+from stic_eval.contracts.benchmark import Benchmark, Grader, HubData, Judging
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.evals.verdicts import fenced, fraction, numbers, own_verdict
 from stic_eval.settings import JudgeConfig

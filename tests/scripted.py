@@ -11,12 +11,18 @@ from typing import Any
 
 from PIL import Image
 
+from stic_eval import registry
+from stic_eval.config import RunConfig, options_of
+from stic_eval.contracts.engine import VLM
+from stic_eval.contracts.method import Data, Progress, SFTItem, Stage, StageContext, items_key
+from stic_eval.contracts.solver import Asking
+from stic_eval.experiment.inputs import prompt_set
 from stic_eval.selftrain.execute import run_stage
 from stic_eval.selftrain.making import Making
-from stic_eval.selftrain.method import Data, Progress, Stage, StageContext
+from stic_eval.solvers.describe_and_respond import first_prompt
 from stic_eval.store import ResponseStore, StageStore, content_key
-from stic_eval.train.items import SFTItem, items_key
-from stic_eval.types import ImageRef, Likelihood, Request, Response
+from stic_eval.train.prompts import load_prompts
+from stic_eval.types import Generation, ImageRef, Likelihood, Request, Response, Sample
 
 Asked = tuple[Request, str]
 
@@ -107,10 +113,32 @@ def talks(count: int, *turns: tuple[str, str]) -> tuple[SFTItem, ...]:
     )
 
 
+def solving(name: str = "direct", **options: Any) -> dict[str, Any]:
+    """A solver, its options and a prompt set, as `runner.evaluate` takes them."""
+    solver = registry.solvers().get(name)
+    return {"solver": solver, "options": solver.options(**options), "prompts": load_prompts()}
+
+
+def solved(
+    samples: Sequence[Sample], model: VLM, generation: Generation, name: str = "direct", **options: Any
+) -> Iterator[tuple[Sample, str | None, Response]]:
+    """What a solver of a name makes of samples; an answer is read as it is, without spaces around it."""
+    by = solving(name, **options)
+    asking = Asking(generation, lambda sample, text: text.strip() or None, by["prompts"])
+    return by["solver"].solve(samples, model, asking, by["options"])
+
+
+def first(config: RunConfig) -> str:
+    """What describe-and-respond of a run asks first."""
+    solver = registry.solvers().get("describe_and_respond")
+    return first_prompt(options_of(config, solver), prompt_set(config))  # type: ignore[arg-type]
+
+
 def data_of(images: int = 0, items: int = 0, **more: Any) -> Data:
     """So many pictures and items as a run's data."""
     shown, told = pictures(images), talks(items)
-    return Data(shown, told, content_key([image.sha256 for image in shown]), items_key(told), **more)
+    keys = content_key([image.sha256 for image in shown]), items_key(told)
+    return Data(shown, told, *keys, **{"prompts": load_prompts(), **more})
 
 
 def making(

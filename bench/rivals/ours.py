@@ -6,7 +6,6 @@ ids of every part's first questions, each asked alone and without reuse of anyth
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,11 +14,12 @@ from typing import Any
 
 from bench.rivals.side import WARM_UP, Done, Work, begin, warm_up_image, write
 from stic_eval import registry
-from stic_eval.evals.benchmark import Benchmark
-from stic_eval.evals.runner import evaluate
+from stic_eval.contracts.benchmark import Benchmark
+from stic_eval.evals.runner import evaluate, write_records
 from stic_eval.evals.sources import samples
 from stic_eval.images import ref_from_pil
 from stic_eval.models.hf import HFModel
+from stic_eval.train.prompts import load_prompts
 from stic_eval.types import Generation, Message, Request
 
 LOOKED_AT = 4  # questions of each part whose prompts are compared
@@ -51,18 +51,20 @@ def evaluated(work: Work, folder: Path) -> Done:
     """Evaluates every part: rows read, asked, scored, recorded."""
     model = load(work.model)
     answers = {}
+    described = {"prompt": work.describe, "max_new_tokens": work.describe_tokens} if work.describe else {}
+    solver = registry.solvers().get("describe_and_respond" if described else "direct")
     clock = begin()
     for benchmark in parts(work):
         records, _ = evaluate(
             benchmark,
             samples(benchmark, folder / benchmark.name),
             model,
-            "describe_and_respond" if work.describe else "direct",
-            describe_prompt=work.describe,
-            describe_generation=Generation(max_new_tokens=work.describe_tokens),
-            out=folder / "records" / f"{benchmark.name}.jsonl",
+            solver,
+            solver.options(**described),
+            prompts=load_prompts(),
             progress=lambda done, total: None,
         )
+        write_records(records, folder / "records" / f"{benchmark.name}.jsonl")
         for record in records:
             answers[f"{benchmark.name}/{record.id}"] = record.response.strip()
             if record.description is not None:
@@ -72,8 +74,7 @@ def evaluated(work: Work, folder: Path) -> Done:
 
 def prompts(work: Work, folder: Path) -> Done:
     """Token ids of some prompts, as the model's first layer is given them."""
-    apart = {"reuse": False} if "reuse" in inspect.signature(HFModel.load).parameters else {}
-    model = load(work.model, batch_size=1, **apart)
+    model = load(work.model, batch_size=1, reuse=False)
     clock = begin()
     found: dict[str, list[int]] = {}
     ids: list[list[int]] = []

@@ -17,13 +17,14 @@ from typing import Any
 import yaml
 
 from stic_eval import layers, registry
-from stic_eval.config import RunConfig, of_the_run
-from stic_eval.corruptions import CORRUPTIONS
+from stic_eval.config import RunConfig, of_the_run, paths, require
 from stic_eval.errors import UserError
-from stic_eval.report.tables import setting as text
+from stic_eval.report.rows import setting as text
+from stic_eval.settings import DESCRIBE
+from stic_eval.store import content_key
 
 # What of a run may differ between cells; the rest decides what they have in common.
-_OF_THE_RUN = ("dar", "training", "prompts", "images", "sft_data", "image_root")
+_OF_THE_RUN = ("dar", "solvers", "solver_options", "training", "prompts", "images", "sft_data", "image_root")
 BASELINE = "baseline"
 
 
@@ -35,14 +36,13 @@ class Value:
         label: As printed and kept: a number, a truth value or a text.
         options: What it sets, as `-o` has it.
         method: What it evaluates; None: the grid's.
-        dar: Whether it answers by describe-and-respond alone (True) or not at all (False); None: as the
-            run says.
+        solver: What alone it answers by; None: what the run says.
     """
 
     label: str | int | float | bool
     options: tuple[str, ...] = ()
     method: str | None = None
-    dar: bool | None = None
+    solver: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,9 @@ class Cell:
         return [option for value in self.values.values() for option in value.options]
 
     @property
-    def dar(self) -> bool | None:
-        """See `Value.dar`."""
-        return next((v.dar for v in self.values.values() if v.dar is not None), None)
+    def solver(self) -> str | None:
+        """See `Value.solver`."""
+        return next((v.solver for v in self.values.values() if v.solver is not None), None)
 
     @property
     def label(self) -> str:
@@ -87,9 +87,28 @@ class Cell:
         return plain if len(plain) <= 100 and plain == self.label.replace(", ", "+") else _short(plain, self)
 
 
-def _short(plain: str, cell: Cell) -> str:
-    from stic_eval.store import content_key
+@dataclass(frozen=True)
+class Grid:
+    """The cells of an ablation with their settings.
 
+    Attributes:
+        base: The default's settings, with the ablation's folder as output.
+        cells: The cells.
+        configs: Their settings.
+    """
+
+    base: RunConfig
+    cells: tuple[Cell, ...]
+    configs: tuple[RunConfig, ...]
+
+    @property
+    def key(self) -> str:
+        """Content key: of the settings of all cells, but for where output goes."""
+        pairs = [[cell.settings, config.key] for cell, config in zip(self.cells, self.configs, strict=True)]
+        return content_key([self.base.key, pairs])
+
+
+def _short(plain: str, cell: Cell) -> str:
     return f"{plain[:80]}-{content_key(cell.settings)[:8]}"
 
 
@@ -157,7 +176,7 @@ def _named(name: Any, sets: object, methods: Sequence[str], where: str) -> Value
         raise UserError(f"{where}: {text(name)}: expected `setting: value` lines")
     parts = [_value(str(path), value, methods, where) for path, value in sets.items()]
     methods_named = [part.method for part in parts if part.method is not None]
-    answers = [part.dar for part in parts if part.dar is not None]
+    answers = [part.solver for part in parts if part.solver is not None]
     return Value(
         label(name),
         tuple(option for part in parts for option in part.options),
@@ -180,11 +199,11 @@ def _value(name: str, value: Any, methods: Sequence[str], where: str) -> Value:
         on = {"on": True, "off": False, True: True, False: False}.get(value)
         if on is None:
             raise UserError(f"{where}: dar is on or off, not {text(value)}")
-        return Value("on" if on else "off", dar=on)
+        return Value("on" if on else "off", solver=DESCRIBE if on else "direct")
     if name == "corruption":
         weights = {"low_res": 0.5, "jitter": 0.5} if value == "both" else {value: 1.0}
-        if value != "both" and value not in CORRUPTIONS:
-            known = ["both", *CORRUPTIONS]
+        known = ["both", *registry.corruptions().names()]
+        if value not in known:
             raise UserError(
                 f"{where}: {value} is no corruption{registry.suggest(str(value), known)} "
                 f"(there are {', '.join(known)})"
@@ -207,7 +226,7 @@ def resolve(name: str, methods: Sequence[str], where: str) -> str:
                 f"{where}: {head} is the same for all cells (may differ: settings of the method, "
                 f"{', '.join(_OF_THE_RUN)})" + (": give --seeds" if head == "seeds" else "")
             )
-        layers.require(name, RunConfig, where)
+        require(name, where)
         return name
     if name in ("seed", "seeds"):
         raise UserError(f"{where}: give --seeds; every cell is trained with each")
@@ -215,7 +234,7 @@ def resolve(name: str, methods: Sequence[str], where: str) -> str:
     if any(layers.has(name, config) for config in configs):
         return name
     known = list(dict.fromkeys(path for config in configs for path in layers.paths(config)))
-    known += [path for path in layers.paths(RunConfig) if path.startswith(("dar.", "training."))]
+    known += [path for path in paths() if path.startswith(("dar.", "training."))]
     ends = [path for path in known if path.endswith(f".{name}")]
     if len(ends) == 1:
         return ends[0]

@@ -10,6 +10,7 @@ import typer
 from stic_eval.cli import options as o
 
 _GRID = "Grid"
+_OF_THE_GRID = ("name", "vary", "one_at_a_time", "exclude", "seeds", "method", "dar", "output")
 
 
 def ablate(
@@ -46,9 +47,7 @@ def ablate(
             rich_help_panel=_GRID,
         ),
     ] = None,
-    jobs: Annotated[
-        int, typer.Option("--jobs", "-j", min=1, max=256, help="Worker processes.", rich_help_panel="Machine")
-    ] = 1,
+    jobs: o.Jobs = 1,
     model: o.Model = None,
     revision: o.Revision = None,
     profile: o.Profile = None,
@@ -63,6 +62,7 @@ def ablate(
     benchmarks: o.Benchmarks = None,
     protocol: o.Protocol = None,
     dar: o.Dar = None,
+    solver: o.Solvers = None,
     limit: o.Limit = None,
     images: o.Images = None,
     sft_data: o.SftData = None,
@@ -99,6 +99,7 @@ def ablate(
     quiet: o.Quiet = False,
 ) -> None:  # fmt: skip
     """Train and evaluate a method under varied settings, sharing what cells have in common."""
+    flags = o.given(locals(), without=_OF_THE_GRID)
     from stic_eval import registry
     from stic_eval.ablate import spec as specs
     from stic_eval.cli import ablation, gridbuild
@@ -106,6 +107,8 @@ def ablate(
 
     if name is None and not vary:
         raise UserError("give an ablation by name (`stic-eval ls ablations`), or axes with --vary")
+    if solver and dar is not None:
+        raise UserError(f"--{'' if dar else 'no-'}dar: with --solver as well; give one of both")
     spec = specs.load(name) if name else specs.Spec(dar=None)
     spec = spec.model_copy(
         update={
@@ -113,53 +116,17 @@ def ablate(
             "design": spec.design if one_at_a_time is None else "one-at-a-time" if one_at_a_time else "full",
             # Conditions on axes that others have taken the place of would make no sense.
             "exclude": (*(() if vary else spec.exclude), *(exclude or ())),
-            "dar": spec.dar if dar is None else dar,
+            "dar": None if solver else spec.dar if dar is None else dar,
             "seeds": _seeds(seeds) or spec.seeds,
         }
     )
-    flags = {
-        "model": model,
-        "revision": revision,
-        "profile": profile,
-        "system_prompt": system_prompt,
-        "chat_template": chat_template,
-        "trust_remote_code": trust_remote_code,
-        "engine": engine,
-        "benchmarks": benchmarks,
-        "limit": limit,
-        "images": images,
-        "sft_data": sft_data,
-        "pairs_file": pairs,
-        "image_root": image_root,
-        "prompts": prompts,
-        "protocol": protocol,
-        "judge": judge,
-        "judge_base_url": judge_base_url,
-        "judge_api_key_env": judge_api_key_env,
-        "judge_protocol": judge_protocol,
-        "judge_samples": judge_samples,
-        "judge_max_requests": judge_max_requests,
-        "base_url": base_url,
-        "api_key_env": api_key_env,
-        "adapter_names": adapter_name,
-        "concurrency": concurrency,
-        "timeout": timeout,
-        "allow_remote_images": allow_remote_images,
-        "offline": offline,
-        "device": device,
-        "dtype": dtype,
-        "batch_size": batch_size,
-        "attn": attn,
-        "load_in_4bit": load_in_4bit,
-        "load_in_8bit": load_in_8bit,
-        "gradient_checkpointing": gradient_checkpointing,
-        "seeds": spec.seeds or None,
-    }
+    flags["seeds"] = spec.seeds or None
     where = "--vary" if vary else f"ablation {name}" if name in specs.shipped() else str(name)
     given = gridbuild.Given(spec, where, tuple(vary or ()), preset, config, tuple(option or ()), flags)
     axes, without_default = gridbuild.axes(given)
-    if dar is not None and any(value.dar is not None for axis in axes for value in axis.values):
-        raise UserError(f"--{'' if dar else 'no-'}dar: the axis dar decides; leave one of both out")
+    flag = "--solver" if solver else f"--{'' if dar else 'no-'}dar" if dar is not None else ""
+    if flag and any(value.solver is not None for axis in axes for value in axis.values):
+        raise UserError(f"{flag}: the axis dar decides; leave one of both out")
     known = Path(name).stem if name and not vary else "grid"
     grid = gridbuild.grid(given, axes, known, output)
     ablation.run(

@@ -16,7 +16,7 @@ from stic_eval.cli import options as o
 
 if TYPE_CHECKING:
     from stic_eval.cli.progress import Update
-    from stic_eval.evals.benchmark import Benchmark
+    from stic_eval.contracts.benchmark import Benchmark
     from stic_eval.evals.check import Checked
 
 app = typer.Typer(help="Check a benchmark's data, or convert it.", no_args_is_help=True)

@@ -100,7 +100,7 @@ def _memory() -> tuple[str, str, str]:
 
 
 def _cache() -> tuple[str, str, str]:
-    from stic_eval.cli.inputs import unwritable
+    from stic_eval.experiment.inputs import unwritable
     from stic_eval.store import cache_dir
 
     folder = cache_dir()
@@ -156,9 +156,8 @@ def _server(base_url: str, variable: str) -> tuple[str, str, str]:
     """Asks a server for the names of its models, which costs it nothing."""
     import os
 
-    from stic_eval.cli import serving
-    from stic_eval.models.api import Endpoint
-    from stic_eval.models.wire import check_key, checked_url
+    from stic_eval.engines import openai
+    from stic_eval.models.wire import Endpoint, check_key, checked_url
     from stic_eval.printable import printable
 
     key = os.environ.get(variable, "").strip() if variable else None
@@ -167,7 +166,7 @@ def _server(base_url: str, variable: str) -> tuple[str, str, str]:
     endpoint = Endpoint(base_url, "", api_key=key, prefix="--")
     chat = checked_url(endpoint)
     check_key(endpoint)
-    said, names = serving.listed(chat.removesuffix("/chat/completions"), key)
+    said, names = openai.listed(chat.removesuffix("/chat/completions"), key)
     if said in ("HTTP 401", "HTTP 403"):
         return "server", f"{base_url}: {said}", "wants a key, or another one: see --api-key-env"
     if names is None and said.startswith("cannot"):

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stic_eval.cli import inputs, machine, plan
+from stic_eval.experiment import variants
+from stic_eval.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from stic_eval.cli.session import Session
     from stic_eval.config import RunConfig
-    from stic_eval.evals.benchmark import Benchmark
+    from stic_eval.experiment.driver import Planned
+    from stic_eval.experiment.resources import Resources
+
+
+@dataclass(frozen=True)
+class Line:
+    """One step of a plan as it is printed."""
+
+    what: str
+    key: str
+    cached: bool
+    generations: int
+    steps: int
 
 
 def print_plan(config: RunConfig, *, evaluate: bool = True, fresh: bool = False) -> None:
@@ -31,16 +44,15 @@ def print_plan(config: RunConfig, *, evaluate: bool = True, fresh: bool = False)
     from rich.text import Text
 
     from stic_eval.cli.progress import Reporter
-    from stic_eval.cli.session import Session
-    from stic_eval.printable import printable
+    from stic_eval.experiment import driver, folder, inputs
+    from stic_eval.experiment.resources import Resources
 
-    if config.engine == "hf":
-        inputs.check_model(config.model)
+    inputs.check_model(config)
     with Reporter(None, quiet=True) as report:
-        current = Session(config, report, fresh=fresh)
-        current.check()
-        lines = _lines(current, evaluate, fresh)
-        skipped = len(current.skipped())
+        resources = Resources(config, report, folder.cache_of(config, fresh))
+        arms = driver.arm_of_run(config, resources, fresh)
+        planned = driver.plan(config.name, arms, resources, fresh=fresh, look=True, evaluate=evaluate)
+        lines = _lines(planned, resources, fresh)
     grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     grid.add_column("step")
     grid.add_column("key")
@@ -55,78 +67,70 @@ def print_plan(config: RunConfig, *, evaluate: bool = True, fresh: bool = False)
     grid.add_row(Text("to do in all", style="bold"), "", "", f"{total[0]:,}", f"{total[1]:,}")
     console = Console(highlight=False)
     console.print(grid)
-    if config.engine == "openai":
-        names = dict.fromkeys(plan.served(config, variant) for variant in current.variants)
-        server = config.server
-        text = f"\nanswered by the server at {server.base_url}, {server.concurrency} requests at a time: "
-        console.print(text + ", ".join(map(printable, names)), markup=False, soft_wrap=True)
-    else:
-        _print_estimate(console, current, lines)
+    _print_estimate(console, planned, resources, *total)
     if config.training.images != "as_generated" and any(line.steps for line in lines):
         console.print(f"trains on images as: {config.training.images} (training.images)")
-    if current.profile is not None:
-        console.print(f"asked as: {printable(current.profile.title)}", markup=False, soft_wrap=True)
-    for told in _rows_from(current) if evaluate else ():
-        console.print(told, markup=False, soft_wrap=True)
-    if skipped:
-        console.print(f"{skipped} input files would be skipped", soft_wrap=True)
+    losses = {one.loss for subject in planned.subjects for one, _ in subject.stages if one.loss}
+    if losses:
+        console.print(f"preference loss: {', '.join(sorted(losses))}", markup=False, soft_wrap=True)
+    if (asked := resources.engine.profile) is not None:
+        console.print(f"asked as: {printable(asked.title)}", markup=False, soft_wrap=True)
+    for line_of_rows in _rows_from(resources) if evaluate else ():
+        console.print(line_of_rows, markup=False, soft_wrap=True)
+    if planned.skipped:
+        console.print(f"{planned.skipped} input files would be skipped", soft_wrap=True)
     console.print(f"output: {config.folder}", markup=False, soft_wrap=True)
 
 
-def _print_estimate(console: Console, current: Session, lines: list[plan.Line]) -> None:
-    from stic_eval.models.fingerprint import local_model
-
-    config = current.config
-    device = machine.device_of(config.device)
-    size = plan.parameters(local_model(config.model))
-    seconds, memory = plan.estimate(lines, size, config.quantization or current.dtype, device)
-    console.print(
-        f"\nestimate on {device}, {size / 1e6:,.1f} M parameters: about {plan.duration(seconds)} "
-        f"and {memory / 2**30:.1f} GiB of memory (to a factor of about three)",
-        soft_wrap=True,
-    )
-
-
-def _lines(current: Session, evaluate: bool, fresh: bool) -> list[plan.Line]:
-    lines: list[plan.Line] = []
-    seen: set[str] = set()
-    for variant in current.variants:
-        for stage, key in current.keyed(variant):
-            if key not in seen:
-                seen.add(key)
-                cached = not fresh and current.stages.done(stage.name, key) is not None
-                seed = f", seed {variant.seed}"
-                lines.append(plan.Line(f"{stage.name}{seed}", key, cached, stage.generations, stage.steps))
-    if not evaluate:
-        return lines
-    known = {} if fresh else current.before().known()
-    for variant in current.variants:
-        for benchmark in current.benchmarks:
-            keys = current.evaluation_keys(benchmark, variant)
-            cached = known.get((variant.folder, benchmark.name), ("", None))[0] in keys
-            rows = rows_of(current, benchmark)
-            what = f"evaluate {variant.folder} {benchmark.name}" + (" (rows unknown)" if rows is None else "")
-            lines.append(plan.Line(what, keys[0], cached, (rows or 0) * (2 if variant.dar else 1), 0))
-    return lines
+def _print_estimate(
+    console: Console, planned: Planned, resources: Resources, generations: int, steps: int
+) -> None:
+    engine = resources.engine
+    found = engine.estimate(generations, steps)
+    if found is None:
+        pairs = ((subject.arm.config, subject.variant) for subject in planned.subjects)
+        names = variants.answerers(pairs, engine).values()
+        rows = ", ".join(dict.fromkeys(printable(name or resources.config.model) for name in names))
+        text = f"\nanswered by {printable(engine.described())}: {rows}"
+    else:
+        text = (
+            f"\nestimate on {found.where}: about {duration(found.seconds)} and "
+            f"{found.memory / 2**30:.1f} GiB of memory (to a factor of about three)"
+        )
+    console.print(text, markup=False, soft_wrap=True)
 
 
-def _rows_from(current: Session) -> Iterator[str]:
+def _lines(planned: Planned, resources: Resources, fresh: bool) -> list[Line]:
+    lines: dict[str, Line] = {}
+    for subject in planned.subjects:
+        for stage, key in subject.stages:
+            cached = not fresh and resources.stages.done(stage.name, key) is not None
+            what = f"{stage.name}, seed {subject.variant.seed}"
+            lines.setdefault(key, Line(what, key, cached, stage.generations, stage.steps))
+    found = list(lines.values())
+    for item in planned.evaluations:
+        variant = item.subject.variant
+        for name, keys in item.keys.items():
+            rows = resources.rows(name)
+            what = f"evaluate {variant.folder} {name}" + (" (rows unknown)" if rows is None else "")
+            asked = (rows or 0) * variant.solver.requests(variant.options)
+            found.append(Line(what, keys[0], name not in item.missing, asked, 0))
+    return found
+
+
+def _rows_from(resources: Resources) -> Iterator[str]:
     """Under which id the rows of each benchmark on the hub would be had."""
     from stic_eval.evals.hub import planned
 
-    for benchmark in current.benchmarks:
-        if current.config.rows_of(benchmark.name) == "hub":
+    for name, benchmark in resources.benchmarks.items():
+        if resources.config.rows_of(name) == "hub":
             at, cached = planned(benchmark.source)
             where = "in the local cache" if cached else "to be downloaded"
-            yield f"rows of {benchmark.name}: {at.path}, revision {at.revision[:12]} ({where})"
+            yield f"rows of {name}: {at.path}, revision {at.revision[:12]} ({where})"
 
 
-def rows_of(current: Session, benchmark: Benchmark) -> int | None:
-    """How many rows a benchmark has under the run's limit; nothing is downloaded to find out."""
-    limit = current.config.limit
-    if current.config.rows_of(benchmark.name) != "hub":
-        return len(current.samples(benchmark))
-    rows = benchmark.source.rows
-    if rows is None or limit is None:
-        return rows
-    return max(1, round(limit * rows)) if limit < 1 else min(int(limit), rows)
+def duration(seconds: float) -> str:
+    """A duration for people: `40 s`, `6 min`, `2.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import typer
-
 from stic_eval.cli import options as o
-from stic_eval.cli.run import session
 
 
 def eval_(
@@ -20,6 +17,7 @@ def eval_(
     benchmarks: o.Benchmarks = None,
     protocol: o.Protocol = None,
     dar: o.Dar = None,
+    solver: o.Solvers = None,
     limit: o.Limit = None,
     prompts: o.Prompts = None,
     preset: o.Preset = None,
@@ -50,49 +48,11 @@ def eval_(
     quiet: o.Quiet = False,
 ) -> None:
     """Evaluate a model, optionally with an adapter, without training anything."""
-    from stic_eval.cli.table import print_table
-
-    flags = {
-        "model": model,
-        "revision": revision,
-        "profile": profile,
-        "system_prompt": system_prompt,
-        "chat_template": chat_template,
-        "trust_remote_code": trust_remote_code,
-        "engine": engine,
-        "adapters": adapter or None,
-        # Of a server's adapters, those that are named; of a folder's the one that --adapter gives.
-        "methods": ["baseline", *(item.partition("=")[0].partition("@")[0] for item in adapter_name or ())],
-        "benchmarks": benchmarks,
-        "dar": dar,
-        "limit": limit,
-        "prompts": prompts,
-        "protocol": protocol,
-        "judge": judge,
-        "judge_base_url": judge_base_url,
-        "judge_api_key_env": judge_api_key_env,
-        "judge_protocol": judge_protocol,
-        "judge_samples": judge_samples,
-        "judge_max_requests": judge_max_requests,
-        "base_url": base_url,
-        "api_key_env": api_key_env,
-        "adapter_names": adapter_name,
-        "concurrency": concurrency,
-        "timeout": timeout,
-        "allow_remote_images": allow_remote_images,
-        "offline": offline,
-        "device": device,
-        "dtype": dtype,
-        "batch_size": batch_size,
-        "attn": attn,
-        "load_in_4bit": load_in_4bit,
-        "load_in_8bit": load_in_8bit,
-        "output": output,
-    }
+    flags = o.given(locals())
+    # Of a server's adapters, those that are named; of a folder's the one that --adapter gives.
+    named = [item.partition("=")[0].partition("@")[0] for item in adapter_name or ()]
+    flags["methods"] = ["baseline", *named]
     built = o.configure(preset, config, option, flags)
-    with session(built, fresh=not resume, verbose=verbose, quiet=quiet) as current:
-        table = current.run()
-    print_table(table)
-    typer.echo(f"\n{current.folder}/table.md, .tex, .html, .csv, .json; records/; run.log")
-    if table.unscored:
-        raise typer.Exit(3)
+    from stic_eval.cli.conduct import evaluate
+
+    evaluate(built, jobs=1, fresh=not resume, verbose=verbose, quiet=quiet)

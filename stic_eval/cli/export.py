@@ -18,7 +18,7 @@ import typer
 from stic_eval.cli import options as o
 
 if TYPE_CHECKING:
-    from stic_eval.cli.made import Finished
+    from stic_eval.experiment.artifacts import Finished
 
 app = typer.Typer(help="Take out what a run has made, for use elsewhere.", no_args_is_help=True)
 
@@ -69,7 +69,7 @@ def pairs(
     force: Force = False,
 ) -> None:
     """Write a run's preference pairs in another program's format, to train on them there."""
-    from stic_eval.cli import made
+    from stic_eval.experiment import artifacts
     from stic_eval.printable import printable
     from stic_eval.train import exchange
 
@@ -77,8 +77,8 @@ def pairs(
         source = Path(run).expanduser()
         exchange.check(source, "RUN")
     else:
-        found = made.finished(run, _note)
-        picked = made.pick(found, "pairs", method, seed, iteration, key)
+        found = artifacts.finished(run, _note)
+        picked = artifacts.pick(found, "pairs", method, seed, iteration, key)
         source = found.path(picked) / "pairs.parquet"
         exchange.check(source, "RUN")
         typer.echo(printable(picked.label), err=True)
@@ -117,17 +117,18 @@ def adapter(
     quiet: o.Quiet = False,
 ) -> None:
     """Write a run's adapter, or the merged model, with a model card that says how it came about."""
-    from stic_eval.cli import cardfacts, made
+    from stic_eval import registry
     from stic_eval.cli.progress import Reporter
     from stic_eval.errors import UserError
+    from stic_eval.experiment import artifacts, cardfacts
     from stic_eval.models.values import check_adapter_values
     from stic_eval.printable import printable
     from stic_eval.report.card import card
 
-    found = made.finished(run, _note)
-    if found.config.engine == "openai":
+    found = artifacts.finished(run, _note)
+    if not registry.engines().get(found.config.engine).trains:
         raise UserError(f"{found.folder}: its adapters are the server's; there is none here to export")
-    picked = made.pick(found, "adapter", method, seed, key=key)
+    picked = artifacts.pick(found, "adapter", method, seed, key=key)
     source = found.adapter(picked)
     check_adapter_values(source, f"{found.folder}: its adapter {source}")
     output = output.expanduser()
@@ -189,8 +190,8 @@ def _not_mixed(output: Path, merge: bool) -> None:
 
 def _same_base(run: Finished) -> None:
     """Refuses to merge into another base than the adapter was trained on."""
-    from stic_eval.cli.cardfacts import as_object
     from stic_eval.errors import UserError
+    from stic_eval.experiment.cardfacts import as_object
     from stic_eval.models.fingerprint import model_fingerprint
 
     known = (as_object(run.folder / "manifest.json").get("model") or {}).get("fingerprint")

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from stic_eval import layers, registry
 from stic_eval.ablate import grid as grids
-from stic_eval.ablate.grid import Axis, Value
+from stic_eval.ablate.grid import Axis, Grid, Value
 from stic_eval.cli import options as o
-from stic_eval.cli.cells import Grid
 from stic_eval.config import RunConfig, of_the_run, read_file
 from stic_eval.errors import UserError
-from stic_eval.report.tables import setting
+from stic_eval.report.rows import setting
+from stic_eval.settings import DESCRIBE
 
 if TYPE_CHECKING:
     from stic_eval.ablate.spec import Spec
@@ -58,14 +58,14 @@ class Given:
         return list(dict.fromkeys(registry.named("method", name) for name in [self.spec.method, *named]))
 
 
-def settings(given: Given, method: str, options: Sequence[str] = (), dar: bool | None = None) -> RunConfig:
+def settings(given: Given, method: str, options: Sequence[str] = (), solver: str | None = None) -> RunConfig:
     """The settings of a cell: the ablation's below the command line's, the cell's own above all."""
     spec = given.spec
     own = [f"{path}={json.dumps(value)}" for path, value in spec.options.items()]
     if spec.dar is not None and not (given.file and "dar" in read_file(given.file)):
         own.insert(0, f"dar.use={json.dumps(spec.dar)}")
     shared = [item for item in (*own, *given.overrides) if _concerns(item, method, given.methods)]
-    last = [] if dar is None else [f"dar.use={json.dumps('only' if dar else False)}"]
+    last = [] if solver is None else [f"solvers={json.dumps([solver])}"]
     # Adapters of the grid's other methods are none of this cell's.
     others = set(given.methods) - {method}
     names = given.flags.get("adapter_names") or ()
@@ -95,6 +95,7 @@ def axes(given: Given) -> tuple[list[Axis], list[str]]:
         UserError: An axis or a value is none, or one at a time has no default to depart from.
     """
     methods = given.methods
+    settings(given, methods[0])  # registers the plug-ins that it names, which values may be of
     if given.vary:
         found = [grids.parse_axis(item, methods) for item in given.vary]
         names = [axis.name for axis in found]
@@ -120,8 +121,8 @@ def axes(given: Given) -> tuple[list[Axis], list[str]]:
 
 
 def _is_default(given: Given, value: Value) -> bool:
-    if value.dar is not None and not value.options:
-        return value.dar
+    if value.solver is not None and not value.options:
+        return value.solver == DESCRIBE
     own = given.spec.method
     if (value.method or own) != own:
         return False
@@ -140,7 +141,8 @@ def _default(given: Given, axis: Axis) -> Value:
             f"--one-at-a-time: no value of {axis.name} is the default; add one, or leave that flag out"
         )
     (path,) = paths
-    found: Any = settings(given, given.spec.method).model_dump(mode="json")
+    default = settings(given, given.spec.method)
+    found: Any = {**default.model_dump(mode="json"), "dar": default.dar}
     if path.partition(".")[0] not in found:
         found = found["method_options"][given.spec.method]
     for part in path.split("."):
@@ -166,7 +168,7 @@ def grid(given: Given, varied: Sequence[Axis], name: str, output: Path | None) -
     configs = []
     for cell in cells:
         try:
-            configs.append(settings(given, cell.method, cell.options, cell.dar))
+            configs.append(settings(given, cell.method, cell.options, cell.solver))
         except UserError as error:
             raise UserError(f"{given.where}: cell {cell.label}: {error}") from error
     key = Grid(base, tuple(cells), tuple(configs)).key

@@ -5,40 +5,41 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from stic_eval.cli import plan
+from stic_eval.cli.dryrun import duration
+from stic_eval.experiment import estimates
 from stic_eval.printable import printable
 
 if TYPE_CHECKING:
-    from stic_eval.ablate import pool
-    from stic_eval.cli.cells import Grid, Planned
+    from stic_eval.ablate.grid import Grid
+    from stic_eval.experiment.driver import Planned
+    from stic_eval.experiment.graph import Evaluation, Task
+    from stic_eval.experiment.resources import Resources
 
-Todo = Mapping[str, tuple["pool.Task", plan.Line]]
 
-
-def print_plan(
-    grid: Grid, planned: Sequence[Planned], todo: Todo, work: Mapping[str, float], jobs: int
-) -> None:
+def print_plan(grid: Grid, planned: Planned, resources: Resources, jobs: int) -> None:
     """Prints the plan of a grid; does nothing."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False)
+    console, engine = Console(highlight=False), resources.engine
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("cell", overflow="fold")
     for title in ("stages", "cached", "to do", "evaluations", "to do"):
         table.add_column(title, justify="right")
-    counts = {index: _counts([p for p in planned if p.cell == index], todo) for index in _cells(planned)}
-    for index, numbers in counts.items():
-        label = "baseline" if index is None else grid.cells[index].label
-        table.add_row(Text(label), *(f"{number:,}" for number in numbers))
-    for index, cell in enumerate(grid.cells):
-        if index not in counts:
-            table.add_row(Text(f"{cell.label} (the baseline itself)"), *["0"] * 5)
+    of: dict[str, list[Evaluation]] = {}
+    for item in planned.evaluations:
+        of.setdefault(item.line, []).append(item)
+    for label, items in of.items():
+        table.add_row(Text(label), *(f"{number:,}" for number in _counts(items, planned.tasks)))
+    for arm in planned.arms:
+        if arm.label not in of:
+            table.add_row(Text(f"{arm.label} (the baseline itself)"), *["0"] * 5)
     console.print(table)
-    distinct = {key for item in planned for _, key in item.session.keyed(item.variant)}
-    apart = sum(len(item.session.keyed(item.variant)) for item in _once(planned))
-    stages = [line for task, line in todo.values() if task.payload[0] == "stage"]
+    distinct = {key for item in planned.evaluations for _, key in item.subject.stages}
+    apart = sum(len(item.subject.stages) for item in _once(planned.evaluations))
+    todo = planned.tasks.values()
+    stages = [task for task in todo if not task.benchmarks]
     seeds = f"{'' if len(grid.base.seeds) == 1 else 's'} {', '.join(map(str, grid.base.seeds))}"
     console.print(
         f"\n{_counted(len(grid.cells), 'cell')}, training seed{seeds}: one by one they would run "
@@ -46,24 +47,22 @@ def print_plan(
         f"of which {len(distinct) - len(stages)} are cached",
         soft_wrap=True,
     )
-    steps = sum(line.steps for _, line in todo.values())
-    generations = sum(line.generations for _, line in todo.values())
-    seconds = sum(work.values()) / max(1, jobs)
+    steps, generations = sum(task.steps for task in todo), sum(task.generations for task in todo)
+    seconds = sum(estimates.seconds(planned.evaluations, planned.tasks, engine).values()) / max(1, jobs)
     by = f" with {jobs} jobs" if jobs > 1 else ""
     took = (
-        f": about {plan.duration(seconds)}{by} (to a factor of about three; better once such stages have run "
-        "here)"
+        f": about {duration(seconds)}{by} (to a factor of about three; better once such stages have run here)"
     )
-    if grid.base.engine == "openai":
-        took = f", by the server at {grid.base.server.base_url}"
+    if engine.estimate(1, 0) is None:
+        took = f", by {engine.described()}"
     console.print(
         f"to do: {_counted(len(stages), 'stage')}, {_counted(len(todo) - len(stages), 'evaluation')}; "
         f"{_counted(generations, 'generation')}, {_counted(steps, 'optimiser step')}{took}",
         soft_wrap=True,
     )
-    if stages and any(item.session.config.training.images == "single_tile" for item in planned):
+    if stages and any(arm.config.training.images == "single_tile" for arm in planned.arms):
         console.print("trains on images as: single_tile (training.images)")
-    if planned and (asked := planned[0].session.profile) is not None:
+    if (asked := engine.profile) is not None:
         console.print(f"asked as: {printable(asked.title)}", markup=False, soft_wrap=True)
     console.print(f"output: {grid.base.folder}", markup=False, soft_wrap=True)
 
@@ -72,20 +71,16 @@ def _counted(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-def _cells(planned: Sequence[Planned]) -> list[int | None]:
-    return list(dict.fromkeys(item.cell for item in planned))
-
-
-def _once(planned: Sequence[Planned]) -> list[Planned]:
-    """One of a cell's evaluations with and without describe-and-respond, which have one adapter."""
-    found: dict[tuple[int | None, int | None], Planned] = {}
-    for item in planned:
-        found.setdefault((item.cell, item.variant.seed), item)
+def _once(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+    """One of a cell's evaluations by several solvers, which have one adapter."""
+    found: dict[tuple[str, int | None], Evaluation] = {}
+    for item in evaluations:
+        found.setdefault((item.line, item.subject.variant.seed), item)
     return list(found.values())
 
 
-def _counts(items: Sequence[Planned], todo: Todo) -> tuple[int, int, int, int, int]:
-    stages = {(stage.name, key[:16]) for item in items for stage, key in item.session.keyed(item.variant)}
-    open_stages = sum(f"{name} {key}" in todo for name, key in stages)
+def _counts(items: Sequence[Evaluation], todo: Mapping[str, Task]) -> tuple[int, int, int, int, int]:
+    stages = {f"{stage.name} {key[:16]}" for item in items for stage, key in item.subject.stages}
+    open_stages = sum(name in todo for name in stages)
     open_evaluations = sum((item.same or item).task in todo for item in items)
     return len(stages), len(stages) - open_stages, open_stages, len(items), open_evaluations

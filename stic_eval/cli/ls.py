@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,25 +20,38 @@ class What(StrEnum):
 
     benchmarks = "benchmarks"
     methods = "methods"
+    solvers = "solvers"
+    engines = "engines"
+    losses = "losses"
+    corruptions = "corruptions"
     presets = "presets"
     ablations = "ablations"
     runs = "runs"
 
 
 def ls(
-    what: Annotated[What, typer.Argument(help="benchmarks, methods, presets, ablations or runs.")],
+    what: Annotated[
+        What,
+        typer.Argument(
+            help="benchmarks, methods, solvers, engines, losses, corruptions, presets, ablations or runs."
+        ),
+    ],
 ) -> None:
-    """List benchmarks, methods, presets, ablations or runs."""
+    """List benchmarks, methods, solvers, engines, losses, corruptions, presets, ablations or runs."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from stic_eval.printable import printable
 
-    head, rows = {
-        What.benchmarks: _benchmarks, What.methods: _methods, What.presets: _presets,
+    ways: dict[What, Callable[[], Listing]] = {
+        What.benchmarks: _benchmarks, What.methods: partial(_listing, "method", "title", "paper"),
+        What.solvers: partial(_listing, "solver", "title", "suffix"),
+        What.engines: partial(_listing, "engine", "trains"), What.losses: partial(_listing, "loss", "title"),
+        What.corruptions: partial(_listing, "corruption", "defaults"), What.presets: _presets,
         What.ablations: _ablations, What.runs: _runs,
-    }[what]()  # fmt: skip
+    }  # fmt: skip
+    head, rows = ways[what]()
     if not rows:
         print(f"no {what}")
         return
@@ -97,21 +111,23 @@ def _benchmarks() -> Listing:
     return ("name", "title", "data", "protocols", "asked and scored by default"), rows
 
 
-def _methods() -> Listing:
+def _listing(kind: str, *shown: str) -> Listing:
+    """Names of a registry, and some texts of each."""
     from stic_eval import registry
     from stic_eval.errors import UserError
 
+    known = registry.kinds()[kind]
     rows: list[tuple[str, ...]] = []
-    for name in registry.methods().names():
+    broken = [(file.path.name, file.error) for file in known.broken()]
+    for name in known.names():
         try:
-            method = registry.methods().get(name)
+            found = known.get(name)
         except UserError as error:
-            rows.append((name, "broken", str(error)))
+            broken.append((name, str(error)))
             continue
-        rows.append((name, method.title, method.paper))
-    for file in registry.methods().broken():
-        rows.append((file.path.name, "broken", file.error))
-    return ("name", "title", "paper"), rows
+        rows.append((name, *(str(getattr(found, text)) for text in shown)))
+    rows += [(name, f"broken: {why}", *[""] * (len(shown) - 1)) for name, why in broken]
+    return ("name", *shown), rows
 
 
 def _presets() -> Listing:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -140,9 +139,17 @@ Dar = Annotated[
     typer.Option("--dar/--no-dar", help="Methods with and without describe-and-respond, or all without.",
                  show_default="as the method says", rich_help_panel=_METHOD),
 ]  # fmt: skip
+Solvers = Annotated[
+    list[str] | None,
+    typer.Option("--solver", show_default="as the method says", rich_help_panel=_METHOD,
+                 help="How answers are obtained, by name or plug-in file; repeatable: a row with each."),
+]  # fmt: skip
 Seeds = Annotated[
     list[int] | None,
     typer.Option("--seed", help="Training seed; repeatable.", show_default="0", rich_help_panel=_METHOD),
+]
+Jobs = Annotated[
+    int, typer.Option("--jobs", "-j", min=1, max=256, help="Worker processes.", rich_help_panel=_MACHINE)
 ]
 Limit = Annotated[
     str | None,
@@ -250,6 +257,27 @@ GradientCheckpointing = Annotated[
 ]  # fmt: skip
 
 
+# Parameters of commands that are called otherwise in RunConfig, and those that are none of its fields.
+_FIELDS = {
+    "method": "methods", "seed": "seeds", "adapter": "adapters", "pairs": "pairs_file", "solver": "solvers",
+    "adapter_name": "adapter_names",
+}  # fmt: skip
+_OF_THE_COMMAND = ("preset", "config", "option", "jobs", "dry_run", "resume", "verbose", "quiet")
+
+
+def given(values: Mapping[str, Any], without: Sequence[str] = ()) -> dict[str, Any]:
+    """What a command was given, as fields of RunConfig; None: not given.
+
+    Args:
+        values: Its parameters.
+        without: Those that are no setting of a run, beside what all commands have of such.
+    """
+    apart = {*_OF_THE_COMMAND, *without}
+    return {
+        _FIELDS.get(n, n): None if value == [] else value for n, value in values.items() if n not in apart
+    }
+
+
 def configure(
     preset: str | None, file: Path | None, overrides: list[str] | None, flags: Mapping[str, Any]
 ) -> RunConfig:
@@ -259,8 +287,11 @@ def configure(
         UserError: A value does not fit, or names something that does not exist.
     """
     from stic_eval import config
+    from stic_eval.errors import UserError
 
     given = dict(flags)
+    if given.get("solvers") and given.get("dar") is not None:
+        raise UserError(f"--{'' if given['dar'] else 'no-'}dar: with --solver as well; give one of both")
     judge = {name.removeprefix("judge_"): given.pop(name) for name in [*given] if name.startswith("judge")}
     judge["model"] = judge.pop("judge", None)
     given["judge"] = {name: value for name, value in judge.items() if value is not None} or None
@@ -270,7 +301,7 @@ def configure(
     if given.get("batch_size") not in (None, "auto"):
         given["batch_size"] = _integer("--batch-size", given["batch_size"])
     built = config.load(preset=preset, file=file, flags=given, overrides=overrides or ())
-    go_offline(built.offline)
+    config.go_offline(built.offline)
     return built
 
 
@@ -293,13 +324,6 @@ def of_benchmark(benchmark: str, item: str) -> str:
     head = item.partition("=")[0].partition(".")[0].strip()
     apart = ("benchmarks", "benchmark_options", "judge", "thinking")
     return item if head in apart else f"benchmarks.{benchmark}.{item}"
-
-
-def go_offline(offline: bool | None) -> None:
-    """Makes the hub's client answer from its cache alone; before it is imported, for it looks only then."""
-    if offline:
-        for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
-            os.environ[name] = "1"
 
 
 def _integer(flag: str, text: str) -> int:

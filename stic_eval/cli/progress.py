@@ -110,6 +110,12 @@ class Reporter:
             logging.getLogger().removeHandler(self._handler)
             self._handler.close()
 
+    def hand_over(self) -> None:
+        """Leaves the terminal to somebody else; the log goes on."""
+        if self.live:
+            self.live.stop()
+        self.quiet, self.live = True, None
+
     @contextmanager
     def step(self, name: str, total: int | None = None) -> Iterator[Step]:
         """Shows a piece of work while the block runs."""

@@ -76,27 +76,27 @@ def _images(scores: Scores, folder: Path, reporter: Reporter, warnings: list[str
     """Content hash -> image of the rows that were asked, read from where the run had them."""
     from pydantic import ValidationError
 
-    from stic_eval.cli.options import go_offline
-    from stic_eval.cli.session import Session
-    from stic_eval.config import RunConfig, read_file
+    from stic_eval.config import RunConfig, go_offline, read_file
     from stic_eval.errors import RunError, UserError
+    from stic_eval.experiment.folder import cache_of
+    from stic_eval.experiment.resources import Resources
 
     try:
         config = RunConfig.model_validate(read_file(folder / "config.yaml"))
         go_offline(config.offline)
-        session = Session(config, reporter)
+        resources = Resources(config, reporter, cache_of(config))
     except (UserError, ValidationError, OSError) as error:
         first = str(error).strip().splitlines()[0]
         warnings.append(f"No images of samples: the run's config.yaml cannot be used ({first}).")
         return {}
     refs: dict[str, ImageRef] = {}
     wanted = {column.name for column in scores.columns}
-    for benchmark in session.benchmarks:
-        if benchmark.name not in wanted:
+    for name, benchmark in resources.benchmarks.items():
+        if name not in wanted:
             continue
         try:
             with reporter.step(f"rows of {benchmark.title}"):
-                rows = session.samples(benchmark)
+                rows = resources.samples(name)
         except (UserError, RunError, OSError) as error:
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             warnings.append(f"{benchmark.title}: no images, for its rows cannot be read ({first}).")

@@ -2,18 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-import typer
-
 from stic_eval.cli import options as o
-
-if TYPE_CHECKING:
-    from stic_eval.cli.session import Session
-    from stic_eval.config import RunConfig
 
 
 def run(
@@ -29,8 +18,10 @@ def run(
     benchmarks: o.Benchmarks = None,
     protocol: o.Protocol = None,
     dar: o.Dar = None,
+    solver: o.Solvers = None,
     limit: o.Limit = None,
     seed: o.Seeds = None,
+    jobs: o.Jobs = 1,
     images: o.Images = None,
     sft_data: o.SftData = None,
     pairs: o.Pairs = None,
@@ -66,119 +57,16 @@ def run(
     quiet: o.Quiet = False,
 ) -> None:
     """Train what the methods need, evaluate them and the baseline, print and save the table."""
-    flags = {
-        "model": model,
-        "revision": revision,
-        "profile": profile,
-        "system_prompt": system_prompt,
-        "chat_template": chat_template,
-        "trust_remote_code": trust_remote_code,
-        "engine": engine,
-        "adapters": adapter or None,
+    flags = o.given(locals())
+    if adapter and not config and not method:
         # Somebody's adapter by itself is evaluated, and nothing trained beside it that nobody has named.
-        "methods": method or (["baseline"] if adapter and not config else None),
-        "benchmarks": benchmarks,
-        "dar": dar,
-        "limit": limit,
-        "seeds": seed or None,
-        "images": images,
-        "sft_data": sft_data,
-        "pairs_file": pairs,
-        "image_root": image_root,
-        "prompts": prompts,
-        "protocol": protocol,
-        "judge": judge,
-        "judge_base_url": judge_base_url,
-        "judge_api_key_env": judge_api_key_env,
-        "judge_protocol": judge_protocol,
-        "judge_samples": judge_samples,
-        "judge_max_requests": judge_max_requests,
-        "base_url": base_url,
-        "api_key_env": api_key_env,
-        "adapter_names": adapter_name,
-        "concurrency": concurrency,
-        "timeout": timeout,
-        "allow_remote_images": allow_remote_images,
-        "offline": offline,
-        "device": device,
-        "dtype": dtype,
-        "batch_size": batch_size,
-        "attn": attn,
-        "load_in_4bit": load_in_4bit,
-        "load_in_8bit": load_in_8bit,
-        "gradient_checkpointing": gradient_checkpointing,
-        "output": output,
-    }
+        flags["methods"] = ["baseline"]
     built = o.configure(preset, config, option, flags)
     if dry_run:
         from stic_eval.cli.dryrun import print_plan
 
         print_plan(built, fresh=not resume)
         return
-    from stic_eval.cli.table import print_table
+    from stic_eval.cli.conduct import evaluate
 
-    with session(built, fresh=not resume, verbose=verbose, quiet=quiet) as current:
-        table = current.run()
-        skipped = current.skipped()
-        if current.failed:
-            current.end()
-            print_table(table)
-            raise next(iter(current.failed.values()))
-    print_table(table)
-    typer.echo(f"\n{current.folder}/table.md, .tex, .html, .csv, .json; records/; run.log")
-    if skipped or table.unscored:
-        raise typer.Exit(3)
-
-
-@contextmanager
-def session(built: RunConfig, *, fresh: bool, verbose: bool, quiet: bool) -> Iterator[Session]:
-    """A run's folder, log and progress around the work, and one line for whatever ends it early.
-
-    Raises:
-        UserError: The input is wrong.
-        RunError: Anything else failed; the message names the log.
-        typer.Exit: Interrupted (130).
-    """
-    from stic_eval import registry
-    from stic_eval.cli import inputs
-    from stic_eval.cli.progress import Reporter
-    from stic_eval.cli.session import Session
-    from stic_eval.errors import RunError, UserError
-
-    if built.engine == "hf":
-        inputs.check_model(built.model)
-    made = [folder for folder in (built.folder, *built.folder.parents) if not folder.exists()]
-    reason = inputs.unwritable(built.folder)
-    if reason:
-        raise UserError(f"--output: {reason}; give a folder that can be")
-    log = built.folder / "run.log"
-    try:
-        with Reporter(log, verbose=verbose, quiet=quiet) as report:
-            current = Session(built, report, fresh=fresh)
-            current.begin()
-            yield current
-            current.end()
-    except KeyboardInterrupt:
-        typer.echo(
-            f"stic-eval: interrupted; finished stages, answers and scores are kept ({built.folder}): "
-            "the same command resumes" + (" (without --fresh)" if fresh else ""),
-            err=True,
-        )
-        raise typer.Exit(130) from None
-    except UserError:
-        _remove(made, log)
-        raise
-    except (RunError, typer.Exit):
-        raise
-    except Exception as error:  # whatever a model, a data set or a plug-in raises
-        raise RunError(f"failed: {registry.told(error)} (see {log})") from error
-
-
-def _remove(made: Sequence[Path], log: Path) -> None:
-    """Takes the folders away that wrong input has had made, unless something was computed meanwhile."""
-    if made and {path.name for path in made[0].iterdir()} <= {log.name, "config.yaml"}:
-        for path in (log, made[0] / "config.yaml"):
-            path.unlink(missing_ok=True)
-        with suppress(OSError):  # others may have put something beside it
-            for folder in made:
-                folder.rmdir()
+    evaluate(built, jobs=jobs, fresh=not resume, verbose=verbose, quiet=quiet)

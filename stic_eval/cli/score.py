@@ -14,8 +14,8 @@ import typer
 from stic_eval.cli import options as o
 
 if TYPE_CHECKING:
+    from stic_eval.contracts.benchmark import Benchmark, HubId
     from stic_eval.evals import runner
-    from stic_eval.evals.benchmark import Benchmark, HubId
     from stic_eval.evals.predictions import Prediction, Predictions
     from stic_eval.settings import ThinkingConfig
     from stic_eval.types import Record, Sample, Summary
@@ -69,11 +69,11 @@ def score(
 ) -> None:
     """Score answers against rows, without a model: by rule, and by a judge what rules leave open."""
     from stic_eval import registry
-    from stic_eval.cli import grading
     from stic_eval.cli.progress import Reporter
     from stic_eval.errors import UserError
     from stic_eval.evals import runner
     from stic_eval.evals.predictions import read_predictions
+    from stic_eval.experiment import grading
     from stic_eval.printable import printable
     from stic_eval.store import atomic_write, cache_dir
     from stic_eval.variants import decoding, with_options
@@ -218,7 +218,7 @@ def print_summary(benchmark: Benchmark, summary: Summary, grader: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from stic_eval.cli.grading import protocol_text
+    from stic_eval.experiment.grading import protocol_text
     from stic_eval.printable import printable
 
     total = "-" if summary.score is None else f"{summary.score:.2f}"

@@ -1,8 +1,8 @@
-"""`stic-eval show`: the details of a run, a benchmark, a method, a preset or an ablation."""
+"""`stic-eval show`: the details of a run, or of anything that has a name."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,8 +12,9 @@ import typer
 from stic_eval.printable import printable
 
 if TYPE_CHECKING:
-    from stic_eval.evals.benchmark import Benchmark
-    from stic_eval.selftrain.method import Method
+    from stic_eval.contracts.benchmark import Benchmark
+    from stic_eval.contracts.method import Method
+    from stic_eval.contracts.solver import Solver
 
 # What is shown of a record, by type; a file without them was written by something else.
 _RECORD: dict[str, tuple[type, ...]] = {
@@ -21,12 +22,23 @@ _RECORD: dict[str, tuple[type, ...]] = {
     "score": (int, float, NoneType),
 }  # fmt: skip
 _OPTIONAL = ("description", "why")
+# What is shown of a thing that is registered, by kind.
+_SAID = {
+    "benchmark": (
+        "title", "version", "variant", "protocol", "metric", "source", "vlmeval", "generation", "judged",
+    ),
+    "method": ("title", "paper"), "solver": ("title", "suffix", "version"), "engine": ("trains",),
+    "loss": ("title", "constants"), "corruption": ("defaults", "random"),
+}  # fmt: skip
 
 
 def show(
     name: Annotated[
         str,
-        typer.Argument(help="A run (folder or name), a benchmark, method (or its file), preset or ablation."),
+        typer.Argument(
+            help="A run (folder or name), a plug-in's file, or a benchmark, method, solver, engine, loss, "
+            "corruption, preset or ablation."
+        ),
     ],
     benchmark: Annotated[str | None, typer.Option(help="Of a run: answers to this benchmark.")] = None,
     method: Annotated[
@@ -42,21 +54,22 @@ def show(
     ] = False,
     number: Annotated[int, typer.Option("-n", min=1, help="Of a run: how many samples.")] = 5,
 ) -> None:
-    """Show a run (configuration, answers side by side), a benchmark, method, preset or ablation."""
+    """Show a run (configuration, answers side by side), a benchmark, method, solver, engine or the like."""
     from stic_eval import config, plugins, profiles, registry
     from stic_eval.ablate import spec
     from stic_eval.errors import UserError
     from stic_eval.report import runs
 
+    kinds = registry.kinds()
     if name.endswith(".py"):
         objects = plugins.named(name).objects
         for at, (kind, thing) in enumerate(objects.items()):
             print("\n" * bool(at), end="")
-            (_benchmark if kind == "benchmark" else _method)(thing)
-    elif name in registry.benchmarks().names() or registry.of_family(name):
-        _benchmark(registry.benchmarks().get(name))
-    elif name in registry.methods().names():
-        _method(registry.methods().get(name))
+            _of_kind(kind, thing)
+    elif registry.of_family(name):
+        _of_kind("benchmark", registry.benchmarks().get(name))
+    elif found := [kind for kind, known in kinds.items() if name in known.names()]:
+        _of_kind(found[0], kinds[found[0]].get(name))
     elif name in config.preset_names():
         print(_yaml(config.read_preset(name)), end="")
     elif name in spec.shipped():
@@ -69,15 +82,14 @@ def show(
             folder = runs.find(name)
         except UserError:
             known = [
-                *registry.benchmarks().names(),
-                *registry.methods().names(),
+                *(word for registered in kinds.values() for word in registered.names()),
                 *config.preset_names(),
                 *spec.shipped(),
                 *profiles.SHIPPED,
             ]
             known += map(runs.name_of, runs.runs())
             raise UserError(
-                f'"{name}" is no run, benchmark, method, preset or ablation{registry.suggest(name, known)}'
+                f'"{name}" is no run, {", ".join(kinds)}, preset or ablation{registry.suggest(name, known)}'
             ) from None
         if benchmark is None and sample is None and not wrong and not method:
             _run(folder)
@@ -85,20 +97,22 @@ def show(
             _answers(folder, benchmark, method, sample, wrong, number)
 
 
-def _benchmark(shown: Benchmark) -> None:
+def _of_kind(kind: str, shown: Any) -> None:
+    """Where something registered is from, what it says of itself, and what may be chosen."""
     from stic_eval import registry
 
-    names = ("title", "version", "variant", "protocol", "metric", "source", "vlmeval", "generation", "judged")
-    _origin(registry.benchmarks().file(shown.name))
-    _print(shown, names)
-    _options(shown)
+    file = registry.kinds()[kind].file(shown.name)
+    if file is not None:
+        print(f"file: {printable(str(file))}")
+    if kind == "engine":
+        print(printable(f"title: {(shown.__doc__ or shown.name).strip().splitlines()[0]}"))
+    _print(shown, _SAID[kind])
+    more: dict[str, Callable[[Any], None]] = {"benchmark": _options, "method": _method, "solver": _solver}
+    if kind in more:
+        more[kind](shown)
 
 
 def _method(shown: Method) -> None:
-    from stic_eval import registry
-
-    _origin(registry.methods().file(shown.name))
-    _print(shown, ("title", "paper"))
     for heading, text in shown.notes.items():
         print(printable(f"{heading}: {text}"))
     print(_yaml({"options": shown.config().model_dump(mode="json")}), end="")
@@ -107,9 +121,8 @@ def _method(shown: Method) -> None:
         print(_yaml({"options under a preset": options}), end="")
 
 
-def _origin(file: Path | None) -> None:
-    if file is not None:
-        print(f"file: {printable(str(file))}")
+def _solver(shown: Solver) -> None:
+    print(_yaml({"options": shown.options().model_dump(mode="json")}), end="")
 
 
 def _yaml(data: Any) -> str:
@@ -205,6 +218,7 @@ def _entries(folder: Path, there: Sequence[str], methods: Sequence[str]) -> set[
     """Folders of records of the variants that are named; of all, if none is."""
     from stic_eval.errors import UserError
     from stic_eval.report import runs, sides
+    from stic_eval.types import DIRECT
 
     if not methods:
         return set(there)
@@ -213,7 +227,7 @@ def _entries(folder: Path, there: Sequence[str], methods: Sequence[str]) -> set[
     except UserError:  # nothing of it is finished: its folders are all that is known
         parts = [(name, *name.partition("@seed")) for name in there]
         entries = [
-            runs.Entry(name, stem, stem, False, int(seed) if seed.isdecimal() else None)
+            runs.Entry(name, stem, stem, DIRECT, int(seed) if seed.isdecimal() else None)
             for name, stem, _, seed in parts
         ]
         scores = runs.Scores("", [], entries)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import typer
 
+from stic_eval import registry
 from stic_eval.cli import options as o
-from stic_eval.cli.run import session
 from stic_eval.errors import UserError
 
 _NOT_THERE = (
-    "--engine openai: a server's model cannot be trained; train it with --engine hf, let the server load "
+    "a server's model cannot be trained; train it with --engine hf, let the server load "
     "the adapter, and name it with `stic-eval run --engine openai --adapter-name METHOD=NAME`"
 )
 
@@ -47,50 +47,34 @@ def train(
     quiet: o.Quiet = False,
 ) -> None:
     """Train what the methods need and print where the adapters lie (PEFT folders)."""
-    flags = {
-        "model": model,
-        "revision": revision,
-        "profile": profile,
-        "system_prompt": system_prompt,
-        "chat_template": chat_template,
-        "trust_remote_code": trust_remote_code,
-        "engine": engine,
-        "methods": method or None,
-        "seeds": seed or None,
-        "images": images,
-        "sft_data": sft_data,
-        "pairs_file": pairs,
-        "image_root": image_root,
-        "prompts": prompts,
-        "offline": offline,
-        "device": device,
-        "dtype": dtype,
-        "batch_size": batch_size,
-        "attn": attn,
-        "load_in_4bit": load_in_4bit,
-        "load_in_8bit": load_in_8bit,
-        "gradient_checkpointing": gradient_checkpointing,
-        "output": output,
-    }
-    if engine == "openai":
-        raise UserError(_NOT_THERE)
+    flags = o.given(locals())
+    if engine is not None and not registry.engines().get(engine).trains:
+        raise UserError(f"--engine {engine}: {_NOT_THERE}")
     built = o.configure(preset, config, option, flags)
-    if built.engine == "openai":
-        raise UserError(_NOT_THERE)
+    if not registry.engines().get(built.engine).trains:
+        raise UserError(f"--engine {built.engine}: {_NOT_THERE}")
     if dry_run:
         from stic_eval.cli.dryrun import print_plan
 
         print_plan(built, evaluate=False, fresh=not resume)
         return
-    from stic_eval.cli.untrained import discard_untrained
+    from stic_eval.cli.conduct import at_work, done_here, raise_first
+    from stic_eval.experiment import driver
 
-    with session(built, fresh=not resume, verbose=verbose, quiet=quiet) as current:
-        discard_untrained([current])
-        adapters = {v.label: current.train(v) for v in current.variants if v.plan.adapter and not v.dar}
-        skipped = current.skipped()
-    for label, folder in adapters.items():
-        typer.echo(f"{label}: {folder}")
-    if not adapters:
+    with at_work(built, fresh=not resume, verbose=verbose, quiet=quiet) as (resources, _):
+        arms = driver.arm_of_run(built, resources, not resume)
+        driver.start_over(built, not resume)
+        planned = driver.plan(built.name, arms, resources, evaluate=False)
+        outcome = done_here(planned, resources)
+        if outcome.interrupted:
+            raise KeyboardInterrupt
+        raise_first(outcome, built.folder)
+        driver.finish(planned, outcome, resources, driver.of_run(built))
+    trained = {(s.variant.method.name, s.variant.seed): s for s in reversed(planned.subjects) if s.stages}
+    for subject in reversed(trained.values()):
+        stage, key = subject.stages[-1]
+        typer.echo(f"{subject.variant.label}: {resources.stages.folder(stage.name, key) / 'adapter'}")
+    if not trained:
         typer.echo("nothing to train: the methods of this run have no adapter")
-    if skipped:
+    if planned.skipped:
         raise typer.Exit(3)

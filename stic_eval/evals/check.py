@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stic_eval.evals.benchmark import Benchmark
+from stic_eval.contracts.benchmark import Benchmark
 from stic_eval.evals.cells import PLACEHOLDER
 from stic_eval.evals.faults import RAISED, Fault, faults
 from stic_eval.evals.formats import Broken, Rows

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from stic_eval.contracts.benchmark import Benchmark
 from stic_eval.errors import RunError
-from stic_eval.evals.benchmark import Benchmark
 from stic_eval.types import Record, Resampled
 
 DRAWS = 1_000  # bootstrap resamples of a benchmark's own statistic

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from stic_eval.evals.benchmark import Benchmark
+from stic_eval.contracts.benchmark import Benchmark
 from stic_eval.printable import printable
 from stic_eval.types import Record, Response, Sample, Summary
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from stic_eval.contracts.benchmark import Grader, Judging, Unreadable
 from stic_eval.evals import official, verdicts
-from stic_eval.evals.benchmark import Grader, Judging, Unreadable
 from stic_eval.evals.scoring.choice import letters
 from stic_eval.types import Sample, Score
 

@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from stic_eval.contracts.benchmark import HubData
 from stic_eval.errors import UserError
-from stic_eval.evals.benchmark import HubData
 from stic_eval.evals.cells import (
     PLACEHOLDER,
     Cells,

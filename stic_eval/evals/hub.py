@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stic_eval.contracts.benchmark import HubData, HubId
 from stic_eval.errors import UserError
-from stic_eval.evals.benchmark import HubData, HubId
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stic_eval.contracts.benchmark import Benchmark, Grader, Unreadable
 from stic_eval.errors import RunError, UserError
 from stic_eval.evals import official
-from stic_eval.evals.benchmark import Benchmark, Grader, Unreadable
 from stic_eval.evals.verdicts import refused, shown, suspicious
 from stic_eval.models.wire import checked_url
 from stic_eval.printable import printable
@@ -28,7 +28,8 @@ from stic_eval.store import ResponseStore, content_key
 from stic_eval.types import Response, Sample, Score
 
 if TYPE_CHECKING:
-    from stic_eval.models.api import Client, Endpoint
+    from stic_eval.models.api import Client
+    from stic_eval.models.wire import Endpoint
 
 OWN = "stic-eval-1"
 # Replies that cannot be read are asked for again so many times in a run.
@@ -192,7 +193,7 @@ class Judge:
         )
 
     def _endpoint(self, api_key: str | None) -> Endpoint:
-        from stic_eval.models.api import Endpoint
+        from stic_eval.models.wire import Endpoint
 
         names = ("base_url", "model", "timeout", "attempts", "concurrency", "max_requests")
         return Endpoint(api_key=api_key, **{name: getattr(self.settings, name) for name in names})

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from stic_eval.contracts.benchmark import Benchmark, Layout
 from stic_eval.errors import UserError
-from stic_eval.evals.benchmark import Benchmark, Layout
 from stic_eval.evals.cells import Cells
 from stic_eval.evals.faults import RAISED, faults
 from stic_eval.evals.formats import Broken, Listed, json_file

@@ -6,8 +6,8 @@ ScienceQA has none of its own; where a judge is configured its unread answers ar
 
 from __future__ import annotations
 
+from stic_eval.contracts.benchmark import Grader, Judging
 from stic_eval.evals import official, verdicts
-from stic_eval.evals.benchmark import Grader, Judging
 from stic_eval.evals.scoring.choice import letters
 from stic_eval.types import Sample, Score
 

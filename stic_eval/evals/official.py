@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 
+from stic_eval.contracts.benchmark import Unreadable
 from stic_eval.errors import UserError
-from stic_eval.evals.benchmark import Unreadable
 
 PACKAGE = "lmms-eval"
 VERSION = "0.7.3"

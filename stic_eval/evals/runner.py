@@ -8,15 +8,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
+from pydantic import BaseModel
+
+from stic_eval.contracts.benchmark import Benchmark
+from stic_eval.contracts.engine import VLM
+from stic_eval.contracts.method import PromptSet
+from stic_eval.contracts.solver import Asking, Solver
 from stic_eval.errors import RunError
-from stic_eval.evals import clusters, constant, solvers
-from stic_eval.evals.benchmark import Benchmark
+from stic_eval.evals import clusters, constant
 from stic_eval.evals.scoring.aggregate import ROUNDING, odd
-from stic_eval.models.base import VLM
 from stic_eval.store import atomic_write
-from stic_eval.types import Generation, Record, Response, Sample, Score, Summary
+from stic_eval.types import Record, Response, Sample, Score, Summary
 
 UNCLOSED = "cut while the model was thinking"
 Progress = Callable[[int, int | None], None]
@@ -48,14 +52,11 @@ def evaluate(
     benchmark: Benchmark,
     rows: Sequence[Sample],
     model: VLM,
-    solver: Literal["direct", "describe_and_respond"],
+    solver: Solver,
+    options: BaseModel,
     *,
-    describe_prompt: str,
-    describe_generation: Generation,
-    out: Path,
+    prompts: PromptSet,
     progress: Progress,
-    separator: str = "\n",
-    sees_image: bool = True,
     judge: Judge | None = None,
     step: Step | None = None,
 ) -> tuple[list[Record], Summary]:
@@ -66,13 +67,9 @@ def evaluate(
         rows: Its samples.
         model: Who answers.
         solver: How an answer is obtained.
-        describe_prompt: Describe-and-respond's first question.
-        describe_generation: Decoding of the description.
-        out: JSONL file for the records, in the samples' order, written when all are there: until
-            then the answers are safe in the response cache.
+        options: The solver's.
+        prompts: The run's prompt set.
         progress: Called with (samples finished, samples in all).
-        separator: See `solvers.describe_and_respond`.
-        sees_image: See `solvers.describe_and_respond`.
         judge: Decides what rules leave open; None: then the rules have the last word.
             A sample that the model failed to answer is unscored, and no judge is asked about it.
         step: Shows the judge's progress.
@@ -85,20 +82,12 @@ def evaluate(
     """
     answered: dict[str, Answered] = {}
     progress(0, len(rows))
-    stream: Iterator[solvers.Solved]
-    if solver == "direct":
-        stream = solvers.direct(rows, model, benchmark.generation)
-    else:
-        stream = solvers.describe_and_respond(
-            rows,
-            model,
-            benchmark.generation,
-            describe_prompt=describe_prompt,
-            describe_generation=describe_generation,
-            separator=separator,
-            sees_image=sees_image,
-        )
-    for sample, description, response in stream:
+
+    def read(sample: Sample, text: str) -> str | None:
+        return verdict_of(benchmark, sample, text).answer
+
+    asking = Asking(benchmark.generation, read, prompts)
+    for sample, description, response in solver.solve(rows, model, asking, options):
         if response.finish_reason == "failed":
             verdict = Score(None, why=f"no answer: {response.why}")
         elif response.unclosed:
@@ -111,9 +100,7 @@ def evaluate(
     if missing:
         raise RunError(f"benchmark {benchmark.name}: {len(missing)} samples got no answer, e.g. {missing[0]}")
     found = cut_thinking([answered[sample.id] for sample in rows])
-    records, summary = conclude(benchmark, found, judge, step)
-    write_records(records, out)
-    return records, summary
+    return conclude(benchmark, found, judge, step)
 
 
 def cut_thinking(answered: Sequence[Answered], finished: bool = False) -> list[Answered]:
@@ -293,7 +280,12 @@ def record_of(item: Answered, judge: Mapping[str, Any] | None = None) -> Record:
 
 def write_records(records: Sequence[Record], out: Path) -> None:
     """Writes records as JSONL, all of them or none."""
-    atomic_write(out, "".join(_line(record) for record in records).encode("utf-8", "replace"))
+    atomic_write(out, written(records))
+
+
+def written(records: Sequence[Record]) -> bytes:
+    """Records as JSONL."""
+    return "".join(_line(record) for record in records).encode("utf-8", "replace")
 
 
 def _line(record: Record) -> str:

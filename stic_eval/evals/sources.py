@@ -15,9 +15,9 @@ from typing import Any, Literal
 
 from PIL import Image
 
+from stic_eval.contracts.benchmark import Benchmark, HubId
 from stic_eval.errors import UserError
 from stic_eval.evals import hub
-from stic_eval.evals.benchmark import Benchmark, HubId
 from stic_eval.evals.cells import IMAGE_COLUMNS, PLACEHOLDER, Cells
 from stic_eval.evals.faults import RAISED, Fault, faults, naming, shortened
 from stic_eval.evals.formats import Broken, Listed, Row, Rows, Table, json_rows, split_files, tsv_rows

@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Iterable
 
-from stic_eval.evals.benchmark import Unreadable
+from stic_eval.contracts.benchmark import Unreadable
 
 # A decimal number as judges write points; no sign, exponent, or digits of other scripts.
 _NUMBER = r"[0-9]{1,4}(?:\.[0-9]{1,6})?"

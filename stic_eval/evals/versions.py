@@ -11,5 +11,3 @@ RUNNER = 1
 SCORING = 1
 # How rows are found, read and chosen.
 ROWS = 1
-# Solver -> version.
-SOLVERS = {"direct": 1, "describe_and_respond": 1}

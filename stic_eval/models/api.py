@@ -13,12 +13,21 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
 from stic_eval.errors import UserError
-from stic_eval.models.wire import Cut, Line, check_key, checked_url, error_of, refused_for_ever, retry_after
+from stic_eval.models.wire import (
+    Cut,
+    Endpoint,
+    Line,
+    check_key,
+    checked_url,
+    error_of,
+    refused_for_ever,
+    retry_after,
+)
 from stic_eval.printable import printable
 
 T = TypeVar("T")
@@ -33,42 +42,6 @@ _THINKING = ("reasoning_content", "reasoning")
 _WAKE = 0.2
 _AHEAD = 2  # items taken from a stream for each that is worked on
 _LOST = 8  # requests in a row, each with all its attempts, after which the server counts as gone
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """A server, a model on it, and how patiently it is asked.
-
-    Attributes:
-        base_url: What `/chat/completions` is appended to, as given; with a key, use https unless the
-            server is on this machine.
-        model: The model's name at the server.
-        api_key: Sent as a bearer token; None: none. In no `repr`, error or log.
-        timeout: Seconds for one request, from connecting to the reply's last byte.
-        attempts: Times that a request is sent before it counts as failed.
-        concurrency: Requests in flight.
-        max_requests: Cap on requests sent, repetitions included; None: none.
-        backoff: Seconds; the n-th wait is drawn from [0, backoff * 2^n] (full jitter).
-        longest_backoff: Bound on that range, in seconds.
-        longest_wait: Bound on what a server may demand by Retry-After, in seconds.
-        max_bytes: Bound on a reply's size.
-        flag: Flag of the model's name.
-        prefix: What the flags of address, key and cap begin with.
-    """
-
-    base_url: str
-    model: str
-    api_key: str | None = field(default=None, repr=False)
-    timeout: float = 60.0
-    attempts: int = 6
-    concurrency: int = 8
-    max_requests: int | None = None
-    backoff: float = 1.0
-    longest_backoff: float = 60.0
-    longest_wait: float = 600.0
-    max_bytes: int = 8 << 20
-    flag: str = "--judge"
-    prefix: str = "--judge-"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 
-from stic_eval.models.base import VLM, Scorer
+from stic_eval.contracts.engine import VLM, Scorer
 from stic_eval.store import ResponseStore, content_key, request_key
 from stic_eval.types import Generation, Likelihood, Request, Response
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from stic_eval.models import loading
 from stic_eval.models.fingerprint import adapter_fingerprint, model_fingerprint
-from stic_eval.tags import Pair
 from stic_eval.types import Likelihood, Request, Response
 
 if TYPE_CHECKING:
     from stic_eval.models.likelihood import Asked
-    from stic_eval.models.loading import Loaded
-    from stic_eval.profiles import ConversationProfile
+    from stic_eval.models.loading import Loaded, Loading
 
 __all__ = ["HFModel", "model_fingerprint"]
 
@@ -46,63 +45,19 @@ class HFModel:
         self.gradient_checkpointing = loaded.gradient_checkpointing
 
     @classmethod
-    def load(
-        cls,
-        model: str,
-        *,
-        revision: str | None = None,
-        device: str = "auto",
-        dtype: str = "auto",
-        batch_size: int | Literal["auto"] = "auto",
-        trust_remote_code: bool = False,
-        reuse: bool | Literal["always"] = True,
-        attn: str | None = None,
-        quantization: Literal["4bit", "8bit"] | None = None,
-        gradient_checkpointing: bool | None = None,
-        tags: Sequence[Pair] = (),
-        answer_tags: Sequence[Pair] = (),
-        profile: ConversationProfile | None = None,
-    ) -> HFModel:
+    def load(cls, model: str, how: Loading | None = None, **options: Any) -> HFModel:
         """Loads a model and its processor.
 
         Args:
             model: `pocket`, a folder, or a hub id.
-            revision: Of a hub id.
-            device: `auto` takes CUDA, MPS or the CPU, the first that there is.
-            dtype: `auto` is float32 on a CPU and for float32 checkpoints, bfloat16 otherwise.
-            batch_size: Most requests under way; `auto` goes by device and free memory.
-            trust_remote_code: Lets transformers execute code from the model's repository.
-            reuse: False computes every image and every prompt from its first token anew, `always` shares
-                even what is not worth the copies; answers are the same.
-            attn: Implementation of attention, as transformers names it; None is its choice.
-            quantization: Packs the weights by bitsandbytes.
-            gradient_checkpointing: While training; None goes by device and size.
-            tags: More tags of what it may think: where they are special tokens, or the end of a prompt, its
-                answers have them nevertheless.
-            answer_tags: More such around answers.
-            profile: How it is asked; None: as the checkpoint's own processor has it.
+            how: Device, type of the weights and the like; None: the defaults.
+            options: Of its fields those that differ.
 
         Raises:
             UserError: There is no such model or device, it cannot be loaded, takes no images, has no chat
                 template, or the profile does not fit it.
         """
-        return cls(
-            loading.load(
-                model,
-                revision=revision,
-                device=device,
-                dtype=dtype,
-                batch_size=batch_size,
-                trust_remote_code=trust_remote_code,
-                reuse=reuse,
-                attn=attn,
-                quantization=quantization,
-                gradient_checkpointing=gradient_checkpointing,
-                tags=tags,
-                answer_tags=answer_tags,
-                profile=profile,
-            )
-        )
+        return cls(loading.load(model, replace(how or loading.Loading(), **options)))
 
     @property
     def model(self) -> Any:

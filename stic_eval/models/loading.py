@@ -116,34 +116,55 @@ class Loaded:
         return min(8, os.cpu_count() or 1) if self.device.type == "cuda" else 1
 
 
-def load(
-    model: str,
-    *,
-    revision: str | None,
-    device: str,
-    dtype: str,
-    batch_size: int | Literal["auto"],
-    trust_remote_code: bool,
-    reuse: bool | Literal["always"] = True,
-    attn: str | None = None,
-    quantization: Packed | None = None,
-    gradient_checkpointing: bool | None = None,
-    tags: Sequence[Pair] = (),
-    answer_tags: Sequence[Pair] = (),
-    profile: ConversationProfile | None = None,
-) -> Loaded:
+@dataclass(frozen=True)
+class Loading:
+    """How a model is loaded.
+
+    Attributes:
+        revision: Of a hub id.
+        device: `auto` takes CUDA, MPS or the CPU, the first that there is.
+        dtype: `auto` is float32 on a CPU and for float32 checkpoints, bfloat16 otherwise.
+        batch_size: Most requests under way; `auto` goes by device and free memory.
+        trust_remote_code: Lets transformers execute code from the model's repository.
+        reuse: False computes every image and every prompt from its first token anew, `always` shares even
+            what is not worth the copies; answers are the same.
+        attn: Implementation of attention, as transformers names it; None is its choice.
+        quantization: Packs the weights by bitsandbytes.
+        gradient_checkpointing: While training; None goes by device and size.
+        tags: More tags of what it may think: where they are special tokens, or the end of a prompt, its
+            answers have them nevertheless.
+        answer_tags: More such around answers.
+        profile: How it is asked; None: as the checkpoint's own processor has it.
+    """
+
+    revision: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    batch_size: int | Literal["auto"] = "auto"
+    trust_remote_code: bool = False
+    reuse: bool | Literal["always"] = True
+    attn: str | None = None
+    quantization: Packed | None = None
+    gradient_checkpointing: bool | None = None
+    tags: Sequence[Pair] = ()
+    answer_tags: Sequence[Pair] = ()
+    profile: ConversationProfile | None = None
+
+
+def load(model: str, how: Loading) -> Loaded:
     """Loads a model and its processor; see `HFModel.load`."""
     from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    where = _device(device)
+    where, attn, profile = _device(how.device), how.attn, how.profile
+    quantization, batch_size = how.quantization, how.batch_size
     source = str(local_model(model) or model)
-    common: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    common: dict[str, Any] = {"revision": how.revision, "trust_remote_code": how.trust_remote_code}
     try:
         config = AutoConfig.from_pretrained(source, **common)
-        kind = _dtype(dtype, where, config)
-        count = memory.parameters(model, revision, _name(getattr(config, "dtype", None)))
+        kind = _dtype(how.dtype, where, config)
+        count = memory.parameters(model, how.revision, _name(getattr(config, "dtype", None)))
         memory.check(model, count, _name(kind), quantization, where)
         place = _placed(where, kind, attn, quantization)
         processor = load_processor(source, config, **common)
@@ -175,7 +196,7 @@ def load(
     if ends is None:
         raise UserError(f"--model {model}: says nowhere which token ends an answer (eos_token_id)")
     ends = sorted({int(end) for end in (ends if isinstance(ends, list) else [ends])})
-    tags, answer_tags = (*THINKING, *tags), (*ANSWER, *answer_tags)
+    tags, answer_tags = (*THINKING, *how.tags), (*ANSWER, *how.answer_tags)
     # Decoding is what a request says, not the penalties and temperatures that a checkpoint brings.
     base.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=tokenizer.pad_token_id)
     return Loaded(
@@ -183,15 +204,15 @@ def load(
         processor=processor,
         device=where,
         dtype=kind,
-        fingerprint=_fingerprint(model, revision, profile),
+        fingerprint=_fingerprint(model, how.revision, profile),
         batch_size=_batch_size(where) if batch_size == "auto" else batch_size,
         ends=frozenset(ends),
         control=control_tokens(processor),
         detokenizer=Detokenizer(tokenizer, tags, answer_tags),
         tags=(*tags, *answer_tags),
         batch_size_given=batch_size != "auto",
-        reuse=reuse,
-        gradient_checkpointing=gradient_checkpointing,
+        reuse=how.reuse,
+        gradient_checkpointing=how.gradient_checkpointing,
         prefixes=PrefixStore(int(free_bytes(where) * _PREFIXES)),
     )
 

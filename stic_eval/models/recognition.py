@@ -54,15 +54,13 @@ _PROFILES = {
 
 
 def profile_of(config: RunConfig) -> ConversationProfile | None:
-    """How a run's model is asked; None: as its checkpoint has it, or the server.
+    """How a run's model is asked; None: as its checkpoint has it.
 
     Raises:
         UserError: The model may have a profile, and its files cannot be looked up.
     """
     name = config.conversation.profile
-    if config.engine == "openai":
-        name = "none"
-    elif name == "auto":
+    if name == "auto":
         name = certain(config.model, config.revision) or "none"
     return profiles.in_force(name, config.conversation, config.processor)
 

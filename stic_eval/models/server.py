@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from stic_eval.errors import UserError
-from stic_eval.models.api import Chat, Client, Endpoint, Failure, Reply
+from stic_eval.models.api import Chat, Client, Failure, Reply
 from stic_eval.models.detokenize import cut_answer
 from stic_eval.models.encoded import encoded, media_type
+from stic_eval.models.wire import Endpoint
 from stic_eval.store import content_key
 from stic_eval.tags import THINKING, Pair
 from stic_eval.types import Request, Response
@@ -27,7 +28,7 @@ def server_fingerprint(base_url: str, model: str, system_prompt: str = "") -> st
 
 
 class ServerModel:
-    """Asks a server, many requests at once; satisfies `models.base.VLM`.
+    """Asks a server, many requests at once; a `VLM` of `stic_eval.contracts.engine`.
 
     Args:
         endpoint: The server, the model's name there, and how patiently it is asked.

@@ -10,14 +10,48 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from stic_eval.errors import UserError
 
-if TYPE_CHECKING:
-    from stic_eval.models.api import Endpoint
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A server, a model on it, and how patiently it is asked.
+
+    Attributes:
+        base_url: What `/chat/completions` is appended to, as given; with a key, use https unless the
+            server is on this machine.
+        model: The model's name at the server.
+        api_key: Sent as a bearer token; None: none. In no `repr`, error or log.
+        timeout: Seconds for one request, from connecting to the reply's last byte.
+        attempts: Times that a request is sent before it counts as failed.
+        concurrency: Requests in flight.
+        max_requests: Cap on requests sent, repetitions included; None: none.
+        backoff: Seconds; the n-th wait is drawn from [0, backoff * 2^n] (full jitter).
+        longest_backoff: Bound on that range, in seconds.
+        longest_wait: Bound on what a server may demand by Retry-After, in seconds.
+        max_bytes: Bound on a reply's size.
+        flag: Flag of the model's name.
+        prefix: What the flags of address, key and cap begin with.
+    """
+
+    base_url: str
+    model: str
+    api_key: str | None = field(default=None, repr=False)
+    timeout: float = 60.0
+    attempts: int = 6
+    concurrency: int = 8
+    max_requests: int | None = None
+    backoff: float = 1.0
+    longest_backoff: float = 60.0
+    longest_wait: float = 600.0
+    max_bytes: int = 8 << 20
+    flag: str = "--judge"
+    prefix: str = "--judge-"
 
 
 class Cut(Exception):

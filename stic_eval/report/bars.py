@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from stic_eval.report import canvas
 from stic_eval.report.canvas import COLOURS, HATCHES, INK, LINE, MUTED, Look, needs, plain, tall, value_text
 from stic_eval.report.compare import Difference
-from stic_eval.report.tables import AVERAGE, Cell, Row, Table
+from stic_eval.report.rows import AVERAGE, Cell, Row
+from stic_eval.report.tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,14 +27,14 @@ def chosen(table: Table, methods: Sequence[str]) -> list[Row]:
         for row in table.rows
         if not methods
         or row.variant.method in methods
-        or row.variant.method + ("+dar" if row.variant.dar else "") in methods
+        or row.variant.solver.of(row.variant.method) in methods
     ]
 
 
 def row_label(row: Row, without: Sequence[str] = ()) -> str:
     """A row's name, without the axes that the figure shows otherwise."""
     variant = row.variant
-    name = f"{variant.title} + DaR" if variant.dar and "dar" not in without else variant.title
+    name = variant.title if "dar" in without else variant.name
     settings = {axis: value for axis, value in variant.settings.items() if axis not in {"dar", *without}}
     if settings.get("method") == variant.method:
         del settings["method"]  # which the title says
@@ -44,7 +45,7 @@ def row_key(row: Row, without: Sequence[str] = ()) -> str:
     """What rows of one line or panel have in common. Names that look alike do not make them one."""
     variant = row.variant
     settings = sorted((a, canvas.key(v)) for a, v in variant.settings.items() if a not in {"dar", *without})
-    return repr((variant.model, variant.method, "dar" not in without and variant.dar, settings))
+    return repr((variant.model, variant.method, "dar" not in without and variant.solver.suffix, settings))
 
 
 def column_title(table: Table, name: str) -> str:
@@ -197,7 +198,7 @@ def _panels(
             for _, delta, (low, high), mark in _deltas(row, [names[i]]):
                 axes.barh(
                     at[k], delta, LINE * 0.9, xerr=[[low], [high]], color=colours[k], edgecolor="black",
-                    linewidth=0.6, hatch="////" if row.variant.dar else "", hatchcolor=INK,
+                    linewidth=0.6, hatch="////" if row.variant.solver.suffix else "", hatchcolor=INK,
                     error_kw={"elinewidth": 0.9, "capsize": 2, "ecolor": INK},
                 )  # fmt: skip
                 text = f"{delta:+.1f}{mark}".replace("-", "−") if across == 1 else mark

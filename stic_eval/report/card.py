@@ -15,8 +15,9 @@ import yaml
 
 from stic_eval.printable import printable
 from stic_eval.report.cells import delta_text, interval_text, markdown, one_line, score_text
+from stic_eval.report.rows import AVERAGE, Row
 from stic_eval.report.runs import Trained
-from stic_eval.report.tables import AVERAGE, Row, Table
+from stic_eval.report.tables import Table
 
 # Where a path begins that means something on this machine alone (from the root, a home, the working
 # directory, a drive or a server's share), or an address, which stays.
@@ -138,7 +139,7 @@ def _results(facts: Facts) -> list[Any]:
     from huggingface_hub import EvalResult
 
     trained = _trained(facts.table)
-    row = next((row for row in trained if not row.variant.dar), trained[0] if trained else None)
+    row = next((row for row in trained if row.variant.solver.plain), trained[0] if trained else None)
     if row is None or facts.table is None:
         return []
     found = []

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Literal
 
 from stic_eval.printable import printable
-from stic_eval.report.tables import Cell, Table
+from stic_eval.report.rows import Cell
+from stic_eval.report.tables import Table
 
 NONE = "–"  # where there is no score; also "no" in a column of components
 UNMOVED = "="

@@ -1,4 +1,4 @@
-"""What the training of a method costs: what the model was asked, optimiser steps, time."""
+"""What is told of training below a table: what it minimised and was shown, what it cost."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
 
-from stic_eval.report.runs import Scores
+from stic_eval.report.runs import Entry, Scores, TextCut
 
 
 @dataclass(frozen=True)
@@ -78,3 +78,42 @@ def notes(found: Sequence[Scores]) -> list[str]:
     """The costs as a note under a table; none where nothing was trained."""
     said = "; ".join(map(str, costs(found)))
     return [f"Training cost of a seed: {said}."] if said else []
+
+
+def training(entries: Sequence[Entry]) -> list[str]:
+    """What was minimised and how images were shown, where these depart, and what of the text was cut.
+
+    Args:
+        entries: Variants, with the stages of their adapters.
+    """
+    stages = {stage.key: stage for entry in entries for stage in entry.stages}.values()
+    notes = []
+    for loss in dict.fromkeys(stage.loss for stage in stages if stage.loss):
+        of = [e for e in entries if any(stage.loss == loss for stage in e.stages)]
+        others = {e.title for e in entries if e not in of}
+        titles = dict.fromkeys(e.title + (" in some rows" if e.title in others else "") for e in of)
+        notes.append(f"Preference loss: {loss} instead of DPO's sigmoid ({', '.join(titles)}).")
+    shown = {any(stage.images == "single_tile" for stage in e.stages) for e in entries if e.stages}
+    if True in shown:
+        how = "images padded to a square and resized to one tile"
+        notes.append(
+            (
+                f"Rows with training.images=single_tile were trained on {how}"
+                if False in shown
+                else f"Trained on {how} (training.images=single_tile)"
+            )
+            + ", as LLaVA's and STIC's released code does; asked about images as the model's processor gives "
+            "them."
+        )
+    cuts: dict[tuple[str, int], list[TextCut]] = {}
+    for stage in stages:
+        if stage.cut is not None:
+            cuts.setdefault((stage.name, stage.cut.max_length), []).append(stage.cut)
+    for (name, limit), found in cuts.items():
+        fields = ("rows", "cut_rows", "cut_tokens", "left_out")
+        rows, cut_rows, cut_tokens, left_out = (sum(getattr(cut, name) for cut in found) for name in fields)
+        times = f" in {len(found)} trainings" if len(found) > 1 else ""
+        said = f"{cut_rows:,} of {rows:,} rows{times} cut at {limit:,} text tokens, by {cut_tokens:,} in all"
+        said += f"; {left_out:,} left out, as no answer was left of them" if left_out else ""
+        notes.append(f"Text in training ({name}): {said}.")
+    return notes

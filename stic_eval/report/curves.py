@@ -13,7 +13,8 @@ from stic_eval.errors import UserError
 from stic_eval.report import canvas, published
 from stic_eval.report.bars import chosen, column_title, mark_of, notes_of, reach, row_key, row_label, signed
 from stic_eval.report.canvas import COLOURS, DASHES, INK, MARKERS, Look, needs, plain, value_text
-from stic_eval.report.tables import AVERAGE, Row, Table
+from stic_eval.report.rows import AVERAGE, Row
+from stic_eval.report.tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -89,12 +90,12 @@ def _steps(table: Table) -> dict[str, Row]:
         if set(settings) - _STAGE_AXES:
             continue
         if variant.method == "baseline":
-            step = "" if variant.dar else "base"
+            step = "" if variant.solver.suffix else "base"
         elif variant.method == "stic_stage1":
-            step = "" if variant.dar else "stage1"
+            step = "" if variant.solver.suffix else "stage1"
         elif variant.method == "stic" and settings.get("stage1.use", True):
             step = "stage2" if settings.get("stage2.use", True) else "stage1"
-            step = step + "+dar" if variant.dar else step
+            step = variant.solver.of(step)
         else:
             step = ""
         if step in STEPS:

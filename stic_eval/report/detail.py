@@ -11,8 +11,9 @@ from stic_eval.registry import suggest
 from stic_eval.report import notes, published
 from stic_eval.report.layouts import to_lines
 from stic_eval.report.merge import Merged, merge
+from stic_eval.report.rows import Cell, Column, Row, Variant
 from stic_eval.report.runs import Scores
-from stic_eval.report.tables import Cell, Column, Row, Table, Variant
+from stic_eval.report.tables import Table
 
 # The parts that benchmarks are reported by (the paper's tables 7 and 8; the benchmarks' own papers).
 # Of others it is the first that their summaries have.

@@ -19,8 +19,9 @@ from stic_eval.errors import UserError
 from stic_eval.registry import suggest
 from stic_eval.report import bars, canvas, curves, heatmap, training
 from stic_eval.report.canvas import Look, plain
+from stic_eval.report.rows import AVERAGE, Variant
 from stic_eval.report.runs import Entry, Scores
-from stic_eval.report.tables import AVERAGE, Table, Variant
+from stic_eval.report.tables import Table
 from stic_eval.store import atomic_write
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def check(look: Look, scores: Scores) -> None:
         UserError: It names a benchmark, axis or method that the run does not have.
     """
     benchmarks = [*(column.name for column in scores.columns), AVERAGE]
-    methods = sorted({name for e in scores.entries for name in (e.method, e.method + "+dar" * e.dar)})
+    methods = sorted({name for e in scores.entries for name in (e.method, e.solver.of(e.method))})
     asked = [("--benchmark", "benchmark", look.benchmark, benchmarks)]
     asked += [("--x", "axis", look.x, list(scores.axes)), ("--y", "axis", look.y, list(scores.axes))]
     asked += [("--method", "method", method, methods) for method in look.methods]
@@ -122,11 +123,11 @@ def _unfinished(scores: Scores, look: Look) -> list[str]:
     for entry in scores.entries:
         whole = all(column.name in entry.summaries for column in scores.columns)
         if whole or not (
-            not look.methods or {entry.method, entry.method + "+dar" * entry.dar} & set(look.methods)
+            not look.methods or {entry.method, entry.solver.of(entry.method)} & set(look.methods)
         ):
             continue
         settings = changed(entry) if singly else {}
-        label = Variant(entry.method, entry.title, entry.dar, (), {}, settings or entry.settings).label
+        label = Variant(entry.method, entry.title, entry.solver, (), {}, settings or entry.settings).label
         seeds.setdefault(plain(label), []).extend([] if entry.seed is None else [entry.seed])
     parts = [
         f"{label} (seed{'s' * (len(of) > 1)} {', '.join(map(str, of))})" if of else label

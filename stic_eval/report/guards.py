@@ -10,7 +10,7 @@ from stic_eval.types import Summary
 
 if TYPE_CHECKING:
     from stic_eval.report.compare import Difference
-    from stic_eval.report.tables import Column, Row
+    from stic_eval.report.rows import Column, Row
 
 SIGN = "¶"
 CEILING = "at the ceiling"

@@ -14,7 +14,9 @@ from stic_eval.report import canvas
 from stic_eval.report.bars import chosen, column_title, mark_of, notes_of, row_key, row_label, signed
 from stic_eval.report.canvas import Look, needs, plain, tall, value_text
 from stic_eval.report.cells import interval_text
-from stic_eval.report.tables import AVERAGE, Cell, Row, Table
+from stic_eval.report.rows import AVERAGE, Cell, Row
+from stic_eval.report.tables import Table
+from stic_eval.types import SolverLabel
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,14 +70,14 @@ class _Panel:
 
     Attributes:
         heading: What its cells have in common.
-        dar: Whether they describe and respond, where no axis of the map says so.
+        solver: How they answer, where no axis of the map says so.
         others: Axis -> value (as keys) of the settings that the map has no axis for.
         cells: (value of x, value of y) -> the cell there, and its name where it is not of the heading's
             method.
     """
 
     heading: str
-    dar: bool
+    solver: SolverLabel
     others: Mapping[str, str]
     cells: dict[tuple[str, str], tuple[Cell, str]]
 
@@ -103,13 +105,13 @@ def _by_panel(
         hosts = [panel for panel in panels.values() if panel.others == _others(row, shown)]
         for panel in hosts:
             scored = row.cells[name].score is not None
-            if scored and ("dar" in shown or panel.dar == row.variant.dar):
+            if scored and ("dar" in shown or panel.solver == row.variant.solver):
                 panel.cells.setdefault(_place(row, shown), (row.cells[name], row.variant.name))
         homeless += [] if hosts else [id(row)]
     bare = [{a: canvas.key(v) for a, v in row.variant.settings.items() if a != "dar"} for row in bases]
     for row in table.rows:
         variant = row.variant
-        if variant.method == "baseline" and not variant.dar and row.cells[name].difference is None:
+        if variant.method == "baseline" and variant.solver.plain and row.cells[name].difference is None:
             for panel in panels.values():
                 _place_reference(panel, ablated, shown, bare, (row.cells[name], variant.name))
             break
@@ -120,7 +122,7 @@ def _by_panel(
 def _add(panels: dict[str, _Panel], rows: Sequence[Row], shown: tuple[str, str], name: str) -> None:
     for row in rows:
         if row.cells[name].difference:
-            new = _Panel(row_label(row, shown), row.variant.dar, _others(row, shown), {})
+            new = _Panel(row_label(row, shown), row.variant.solver, _others(row, shown), {})
             panel = panels.setdefault(row_key(row, shown), new)
             panel.cells[_place(row, shown)] = row.cells[name], ""
 
@@ -140,9 +142,9 @@ def _place_reference(
     for place in product(*([canvas.key(value) for value in ablated[axis]] for axis in shown)):
         settings = {**panel.others, **dict(zip(shown, place, strict=True))}
         dar = settings.pop("dar", None)
-        describes = panel.dar if dar is None else dar in (canvas.key("on"), canvas.key(True))
+        plain = panel.solver.plain if dar is None else dar not in (canvas.key("on"), canvas.key(True))
         untrained = settings.get("stage1.use") == off == settings.get("stage2.use") or settings in bare
-        if untrained and not describes:
+        if untrained and plain:
             panel.cells.setdefault((place[0], place[1]), cell)
 
 

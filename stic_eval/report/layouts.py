@@ -13,16 +13,16 @@ from stic_eval.report import costs
 from stic_eval.report import published as paper
 from stic_eval.report.cells import NONE
 from stic_eval.report.merge import Merged, Placed, merge
+from stic_eval.report.rows import Line, Variant, setting
 from stic_eval.report.runs import Scores
-from stic_eval.report.tables import Line, Table, Variant, assemble, baseline, setting
+from stic_eval.report.tables import Table, assemble, baseline
+from stic_eval.types import DESCRIBED, DIRECT
 
 Layout = Literal["auto", "paper", "components", "ablation"]
 YES, NO = "yes", NONE
-# Names of the stages that a component consists of; see `stic_eval.selftrain.stages`.
-STAGE_1 = frozenset({"preference", "positive_sft"})
-STAGE_2 = frozenset({"sft", "infused_sft"})
 # Axes that the components' columns show already.
 _COMPONENT_AXES = ("stage1.use", "stage2.use", "dar", "method")
+_COMPONENT_SOLVERS = (DIRECT, DESCRIBED)  # which are told apart by a column
 
 
 def lay_out(
@@ -116,7 +116,7 @@ def to_lines(
 
 
 def _components(placed: Sequence[Placed], with_method: bool) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Stage 1, stage 2, DaR; the method in front where these do not tell rows apart."""
+    """Stage 1, stage 2, DaR; in front the method, with any other solver, where these tell no rows apart."""
 
     def says(value: bool) -> str:
         return YES if value else NO
@@ -129,7 +129,9 @@ def _components(placed: Sequence[Placed], with_method: bool) -> tuple[tuple[str,
                 f"--layout components: {item.runs[0]} was written by a version that did not record stages; "
                 "run it again (what is computed is only read)"
             )
-        texts.append((says(bool(stages & STAGE_1)), says(bool(stages & STAGE_2)), says(item.variant.dar)))
+        described = item.variant.solver == DESCRIBED
+        with_method |= item.variant.solver not in _COMPONENT_SOLVERS
+        texts.append((says("pair_training" in stages), says("item_training" in stages), says(described)))
     heads: tuple[str, ...] = ("Stage 1", "Stage 2", "DaR")
     keys = [(item.variant.model, text) for item, text in zip(placed, texts, strict=True)]
     if with_method or len(set(keys)) < len(keys):
@@ -142,7 +144,8 @@ def _components(placed: Sequence[Placed], with_method: bool) -> tuple[tuple[str,
 
 def _without_components(variant: Variant) -> str:
     settings = {axis: value for axis, value in variant.settings.items() if axis not in _COMPONENT_AXES}
-    return replace(variant, dar=False, settings=settings).label
+    solver = DIRECT if variant.solver in _COMPONENT_SOLVERS else variant.solver
+    return replace(variant, solver=solver, settings=settings).label
 
 
 def _ablation(
@@ -234,7 +237,7 @@ def _referrer(
     def refer(item: Placed) -> Variant | None:
         def likeness(other: Placed) -> tuple[bool, bool, bool]:
             a, b = item.variant, other.variant
-            return bool(set(item.runs) & set(other.runs)), a.method == b.method, a.dar == b.dar
+            return bool(set(item.runs) & set(other.runs)), a.method == b.method, a.solver == b.solver
 
         own = [other for other in found if other.variant.model == item.variant.model] or found
         return max(own, key=likeness).variant

@@ -10,8 +10,8 @@ from pathlib import PurePath
 from typing import Any
 
 from stic_eval.errors import UserError
+from stic_eval.report.rows import Column, Variant
 from stic_eval.report.runs import Scores
-from stic_eval.report.tables import Column, Variant
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def _placed(scores: Scores, run: str) -> list[Placed]:
             continue
         folders = tuple(dict.fromkeys(re.sub(r"@seed\d+$", "", entry.folder) for entry in group))
         known = [entry.stages for entry in group if entry.stages or entry.seed is None]
-        stages = frozenset(stage.name for stage in known[0]) if known else None
+        stages = frozenset(stage.kind for stage in known[0]) if known else None
         found.append(Placed(variant, (run,), folders, stages, _is_default(variant, scores)))
     return found
 
@@ -179,7 +179,7 @@ def _ids(scores: Scores, benchmark: str) -> frozenset[str]:
 def _same(one: Placed, other: Placed) -> bool:
     """Whether two variants are one row: called the same, and nowhere with other results."""
     a, b = one.variant, other.variant
-    names = [(v.model, v.method, v.title, v.dar, v.seeds) for v in (a, b)]
+    names = [(v.model, v.method, v.title, v.solver, v.seeds) for v in (a, b)]
     cells = [json.dumps(dict(v.settings), sort_keys=True, default=str) for v in (a, b)]
     plain = one.default and other.default and not (a.settings and b.settings)
     shared = [name for name in a.summaries if a.summaries[name] and b.summaries.get(name)]

@@ -12,8 +12,7 @@ from stic_eval.report import guards
 from stic_eval.report.compare import DESCRIPTION, N_RESAMPLES, SEED, SEEDS, UNMARKED, Difference
 
 if TYPE_CHECKING:
-    from stic_eval.report.runs import Entry, TextCut
-    from stic_eval.report.tables import Column, Line, Row
+    from stic_eval.report.rows import Column, Line, Row
     from stic_eval.types import Summary
 
 INCOMPLETE = "° incomplete: unscored rows or columns are left out, never counted as 0."
@@ -69,40 +68,6 @@ def unfinished(done: Mapping[str, int], total: int) -> list[str]:
         return []
     more = f"{len(parts)} of {len(done)} evaluations, e.g. " if len(parts) > _NAMED else ""
     return [f"unfinished: {more}{', '.join(parts[:_NAMED])}."]
-
-
-def training(entries: Sequence[Entry]) -> list[str]:
-    """How images were shown in training, where that departs, and what of the text was cut.
-
-    Args:
-        entries: Variants, with the stages of their adapters.
-    """
-    stages = {stage.key: stage for entry in entries for stage in entry.stages}.values()
-    notes = []
-    shown = {any(stage.images == "single_tile" for stage in e.stages) for e in entries if e.stages}
-    if True in shown:
-        how = "images padded to a square and resized to one tile"
-        notes.append(
-            (
-                f"Rows with training.images=single_tile were trained on {how}"
-                if False in shown
-                else f"Trained on {how} (training.images=single_tile)"
-            )
-            + ", as LLaVA's and STIC's released code does; asked about images as the model's processor gives "
-            "them."
-        )
-    cuts: dict[tuple[str, int], list[TextCut]] = {}
-    for stage in stages:
-        if stage.cut is not None:
-            cuts.setdefault((stage.name, stage.cut.max_length), []).append(stage.cut)
-    for (name, limit), found in cuts.items():
-        fields = ("rows", "cut_rows", "cut_tokens", "left_out")
-        rows, cut_rows, cut_tokens, left_out = (sum(getattr(cut, name) for cut in found) for name in fields)
-        times = f" in {len(found)} trainings" if len(found) > 1 else ""
-        said = f"{cut_rows:,} of {rows:,} rows{times} cut at {limit:,} text tokens, by {cut_tokens:,} in all"
-        said += f"; {left_out:,} left out, as no answer was left of them" if left_out else ""
-        notes.append(f"Text in training ({name}): {said}.")
-    return notes
 
 
 def knows_no_clusters(*sides: Sequence[Summary]) -> bool:

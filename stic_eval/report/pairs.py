@@ -10,8 +10,8 @@ from typing import Any
 from stic_eval.errors import UserError
 from stic_eval.images import CORRUPTIONS, corrupt, load_bytes
 from stic_eval.printable import printable
+from stic_eval.report.rows import setting
 from stic_eval.report.runs import Scores
-from stic_eval.report.tables import setting
 from stic_eval.store import StageStore
 from stic_eval.types import ImageRef
 
@@ -29,7 +29,8 @@ class Pair:
         negative: How it was got: `misleading`, or a kind of corruption.
         source: Where the image came from.
         image: The clean one, which is trained on.
-        spoilt: What the dispreferred answer describes; None where that is the clean image.
+        spoilt: What the dispreferred answer describes; None where that is the clean image, or where a
+            plug-in spoilt it, which is not executed for a report.
     """
 
     prompt: str
@@ -70,9 +71,9 @@ def read(scores: Scores, stages: Path, n: int) -> tuple[list[PairSet], list[str]
     found: list[PairSet] = []
     missing: list[str] = []
     elsewhere: list[str] = []
-    for key, label in _named(scores).items():
-        path = stages / f"pairs-{key[:16]}" / "pairs.parquet"
-        if StageStore(stages).damaged("pairs", key):
+    for (name, key), label in _named(scores).items():
+        path = stages / f"{name}-{key[:16]}" / "pairs.parquet"
+        if StageStore(stages).damaged(name, key):
             missing.append(f"{label}: {path} is not what was trained on; run it again.")
             continue
         try:
@@ -87,11 +88,11 @@ def read(scores: Scores, stages: Path, n: int) -> tuple[list[PairSet], list[str]
     return found, missing
 
 
-def _named(scores: Scores) -> dict[str, str]:
-    """Key of each stage of pairs -> whose it is."""
-    users: dict[str, tuple[str, list[str]]] = {}
+def _named(scores: Scores) -> dict[tuple[str, str], str]:
+    """Name and key of each stage of pairs -> whose it is."""
+    users: dict[tuple[str, str], tuple[str, list[str]]] = {}
     for entry in scores.entries:
-        keys = [stage.key for stage in entry.stages if stage.name == "pairs"]
+        keys = [(stage.name, stage.key) for stage in entry.stages if stage.kind == "pairs"]
         for number, key in enumerate(keys, start=1):
             when = f"seed {entry.seed}" + (f", round {number}" if len(keys) > 1 else "")
             own = [(axis, value) for axis, value in entry.settings.items() if axis != "dar"]  # not trained on

@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from stic_eval.report.tables import AVERAGE, Cell, Column, Row, Variant
+from stic_eval.report.rows import AVERAGE, Cell, Column, Row, Variant
+from stic_eval.types import DESCRIBED, DIRECT
 
 MODEL = "LLaVA-v1.6-7B"  # of tables 2, 7 and 8
 
@@ -105,7 +106,8 @@ def row(published: Published, columns: Sequence[str], averaged: Sequence[str], h
     known = [score for name in averaged if (score := scores.get(name)) is not None]
     complete = bool(averaged) and len(known) == len(averaged)
     cells[AVERAGE] = Cell(mean(known) if complete else None)
-    variant = Variant("published", published.name, bool(published.dar), (), {}, model=published.model)
+    solver = DESCRIBED if published.dar else DIRECT
+    variant = Variant("published", published.name, solver, (), {}, model=published.model)
     return Row(variant, cells, tuple(heads), published.label, published=True)
 
 

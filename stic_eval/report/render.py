@@ -18,7 +18,9 @@ from stic_eval.printable import csv_cell
 from stic_eval.report.cells import delta_text, interval_text, markdown, one_line, score_text
 from stic_eval.report.html_table import to_html
 from stic_eval.report.latex import to_latex
-from stic_eval.report.tables import Row, Table, setting
+from stic_eval.report.rows import Row, setting
+from stic_eval.report.tables import Table
+from stic_eval.types import DESCRIBED
 
 
 def to_markdown(table: Table) -> str:
@@ -77,7 +79,7 @@ def _fields(row: Row, name: str, measured: Sequence[str]) -> list[object]:
     variant, cell = row.variant, row.cells[name]
     d = cell.difference
     return [
-        _plain(variant.model), _plain(variant.method), _plain(row.label), int(variant.dar),
+        _plain(variant.model), _plain(variant.method), _plain(row.label), int(variant.solver == DESCRIBED),
         " ".join(map(str, variant.seeds)), *map(_plain, measured), cell.n, cell.clusters, cell.unscored,
         cell.score, cell.sd,
         *([d.delta, _finite(d.low), _finite(d.high), d.mark, d.n, d.clusters] if d else [None] * 6),
@@ -124,7 +126,7 @@ def _data(table: Table) -> Mapping[str, Any]:
                 "method": row.variant.method,
                 "label": row.label,
                 "heads": list(row.heads),
-                "dar": row.variant.dar,
+                "dar": row.variant.solver == DESCRIBED,
                 "seeds": list(row.variant.seeds),
                 "settings": dict(row.variant.settings),
                 "published": row.published,

@@ -10,10 +10,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stic_eval.contracts.curves import PREFERENCE_CURVES, TUNING_CURVES, Curves
 from stic_eval.errors import UserError
 from stic_eval.report import tables
 from stic_eval.report.notes import unfinished
-from stic_eval.types import Summary
+from stic_eval.report.rows import Column, Variant
+from stic_eval.types import DESCRIBED, DIRECT, SolverLabel, Summary
 
 if TYPE_CHECKING:
     from stic_eval.config import RunConfig
@@ -21,6 +23,15 @@ if TYPE_CHECKING:
 SCHEMA = 1
 ROOT = Path("results")
 _GIVEN = re.compile(r"adapter\d*")  # methods of `--adapter`
+# Kind and curves by a stage's name: in runs of versions that did not write them.
+_FORMER = {
+    "pairs": ("pairs", None),
+    "preference": ("pair_training", PREFERENCE_CURVES),
+    "positive_sft": ("pair_training", TUNING_CURVES),
+    "descriptions": ("descriptions", None),
+    "sft": ("item_training", TUNING_CURVES),
+    "infused_sft": ("item_training", TUNING_CURVES),
+}
 _DEPTH = 3  # folders below it at which a run may lie, e.g. results/pocket/ablations/components
 
 
@@ -58,6 +69,9 @@ class Trained:
         known: Whether the cost is known; if not, the numbers are 0.
         cut: What a limit on text has cut; None: nothing.
         images: How it was shown images in training (`training.images`).
+        kind: What it is: `pairs`, `descriptions`, `pair_training`, `item_training`, or a method's own.
+        curves: What is drawn of its training; None: nothing is known of it.
+        loss: What preference training minimised, where that departs; empty otherwise.
     """
 
     name: str
@@ -69,6 +83,14 @@ class Trained:
     known: bool = True
     cut: TextCut | None = None
     images: str = "as_generated"
+    kind: str = ""
+    curves: Curves | None = None
+    loss: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.kind and self.name in _FORMER:
+            object.__setattr__(self, "kind", _FORMER[self.name][0])
+            object.__setattr__(self, "curves", self.curves or _FORMER[self.name][1])
 
 
 @dataclass(frozen=True)
@@ -79,7 +101,7 @@ class Entry:
         folder: Its folder under `records/`, e.g. `stic+dar@seed1`.
         method: Registry name.
         title: Printed name.
-        dar: Whether it answers by describe-and-respond.
+        solver: How its answers were obtained.
         seed: Training seed.
         keys: Benchmark -> content key of the evaluation.
         summaries: Benchmark -> result.
@@ -91,7 +113,7 @@ class Entry:
     folder: str
     method: str
     title: str
-    dar: bool
+    solver: SolverLabel
     seed: int | None
     keys: dict[str, str] = field(default_factory=dict)
     summaries: dict[str, Summary] = field(default_factory=dict)
@@ -115,7 +137,7 @@ class Scores:
     """
 
     run: str
-    columns: list[tables.Column]
+    columns: list[Column]
     entries: list[Entry]
     notes: list[str] = field(default_factory=list)
     model: str = ""
@@ -130,7 +152,7 @@ class Scores:
         """Builds the side-by-side table of everything that has been evaluated."""
         return tables.build(self.columns, self.variants(), [*self.unfinished(), *self.notes])
 
-    def variants(self) -> list[tables.Variant]:
+    def variants(self) -> list[Variant]:
         """The rows of a table: methods and cells, their seeds together.
 
         Of a run that is under way, a row shows the seeds that have all benchmarks, or if none has, the
@@ -140,13 +162,13 @@ class Scores:
 
     def groups(self) -> list[list[Entry]]:
         """Entries that differ by nothing but their seed, together."""
-        groups: dict[tuple[str, bool, str], list[Entry]] = {}
+        groups: dict[tuple[str, SolverLabel, str], list[Entry]] = {}
         for entry in self.entries:
             cell = json.dumps(entry.settings, sort_keys=True, default=str)
-            groups.setdefault((entry.method, entry.dar, cell), []).append(entry)
+            groups.setdefault((entry.method, entry.solver, cell), []).append(entry)
         return list(groups.values())
 
-    def variant(self, group: list[Entry]) -> tables.Variant | None:
+    def variant(self, group: list[Entry]) -> Variant | None:
         """A group's row of a table; None if nothing of it has been evaluated."""
         shown = [entry for entry in group if not self._missing(entry)]
         shown = shown or [min(group, key=self._missing)]
@@ -158,8 +180,8 @@ class Scores:
             for column in self.columns
         }
         first = group[0]
-        return tables.Variant(
-            first.method, first.title, first.dar, seeds, summaries, first.settings, self.model,
+        return Variant(
+            first.method, first.title, first.solver, seeds, summaries, first.settings, self.model,
             first.has_adapter,
         )  # fmt: skip
 
@@ -227,6 +249,8 @@ def _with_clusters(data: Mapping[str, Any]) -> Mapping[str, Any]:
             continue
         if _GIVEN.fullmatch(str(entry.get("method"))):
             entry.setdefault("has_adapter", True)  # earlier versions do not say so
+        if "solver" not in entry:  # they had two, and said whether it was the second
+            entry["solver"] = asdict(DESCRIBED if entry.pop("dar", False) else DIRECT)
         summaries = entry.get("summaries")
         for name, summary in (summaries if isinstance(summaries, dict) else {}).items():
             if isinstance(summary, dict):

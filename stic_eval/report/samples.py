@@ -47,7 +47,8 @@ def sides(scores: Scores) -> list[Side]:
     found: list[Side] = []
     for key, entries in groups(scores).items():
         first = entries[0]
-        baseline = first.method == "baseline" and not first.dar and not any(side.baseline for side in found)
+        plain = first.method == "baseline" and first.solver.plain
+        baseline = plain and not any(side.baseline for side in found)
         seeds = {"" if e.seed is None else str(e.seed): printable(e.folder) for e in entries}
         found.append(Side(printable(key), printable(label(first)), baseline, seeds))
     return found

@@ -11,7 +11,7 @@ from pathlib import Path
 from stic_eval.errors import UserError
 from stic_eval.registry import suggest
 from stic_eval.report import runs
-from stic_eval.report.tables import Column, Variant, setting
+from stic_eval.report.rows import Column, Variant, setting
 from stic_eval.types import Summary
 
 DEFAULT = "default"  # names an ablation's default cell
@@ -74,7 +74,7 @@ def label(entry: runs.Entry) -> str:
 
 
 def _variant(entry: runs.Entry) -> Variant:
-    return Variant(entry.method, entry.title, entry.dar, (), {}, entry.settings)
+    return Variant(entry.method, entry.title, entry.solver, (), {}, entry.settings)
 
 
 def names(scores: runs.Scores) -> dict[str, str]:
@@ -242,7 +242,7 @@ def _evaluated(folder: Path) -> runs.Scores:
 
 
 def _is_baseline(entry: runs.Entry) -> bool:
-    return entry.method == "baseline" and not entry.dar and not entry.settings
+    return entry.method == "baseline" and entry.solver.plain and not entry.settings
 
 
 def _changed(scores: runs.Scores) -> list[str]:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from stic_eval.report.cells import delta_text, interval_text, one_line, score_text
-from stic_eval.report.tables import AVERAGE, Cell, Row, Table
+from stic_eval.report.rows import AVERAGE, Cell, Row
+from stic_eval.report.tables import Table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

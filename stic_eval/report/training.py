@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
+from stic_eval.contracts.curves import Curves
 from stic_eval.report import canvas
 from stic_eval.report.canvas import COLOURS, DASHES, Look, needs, plain, value_text
 from stic_eval.store import read_jsonl
@@ -21,12 +22,7 @@ if TYPE_CHECKING:
 
     from stic_eval.report.runs import Entry, Scores
 
-_TITLES = {"preference": "Preference training", "sft": "Fine-tuning"}
-_MEASURES = {
-    "preference": (("loss", "Loss"), ("rewards/margins", "Reward margin"),
-                   ("rewards/accuracies", "Reward accuracy")),
-    "sft": (("loss", "Loss"), ("mean_token_accuracy", "Token accuracy")),
-}  # fmt: skip
+_LOSS_ALONE = Curves("Training", {"loss": "Loss"})
 _MOST_LINES = 14
 
 
@@ -38,14 +34,14 @@ class Curve:
         group: Tells trainings apart; the curves of one training's seeds share it.
         label: What was trained, as printed.
         stage: Name of the stage, e.g. `infused_sft`.
-        kind: `preference` or `sft`.
+        drawn: What is drawn of it.
         rows: Lines of the log: step, loss, and what the trainer measured beside it.
     """
 
     group: str
     label: str
     stage: str
-    kind: str
+    drawn: Curves
     rows: Sequence[Mapping[str, Any]]
 
 
@@ -59,22 +55,24 @@ def read(scores: Scores, folder: Path, methods: Sequence[str] = ()) -> list[Curv
         UserError: A log is damaged.
     """
     owners: dict[str, list[tuple[Entry, str]]] = {}  # name of the file -> who was trained by it
+    drawn: dict[str, Curves] = {}
     for entry in scores.entries:
-        if methods and not {entry.method, entry.method + "+dar" * entry.dar} & set(methods):
+        if methods and not {entry.method, entry.solver.of(entry.method)} & set(methods):
             continue
         seen: Counter[str] = Counter()
         for stage in entry.stages:
             seen[stage.name] += 1
             again = f", round {seen[stage.name]}" if seen[stage.name] > 1 else ""
-            owners.setdefault(f"{stage.name}-{stage.key[:16]}", []).append((entry, again))
+            file = f"{stage.name}-{stage.key[:16]}"
+            owners.setdefault(file, []).append((entry, again))
+            drawn[file] = stage.curves or _LOSS_ALONE
     logs = folder / "training"
     files = [name for name in owners if (logs / f"{name}.jsonl").is_file()]
     found = []
     for name in files:
         rows = list(read_jsonl(logs / f"{name}.jsonl"))
-        kind = "preference" if any("rewards/margins" in row for row in rows) else "sft"
         label, what = plain(_label(owners[name])), name.rpartition("-")[0]
-        found.append(Curve(_group(what, owners[name]), label, what, kind, rows))
+        found.append(Curve(_group(what, owners[name]), label, what, drawn[name], rows))
     return found
 
 
@@ -97,7 +95,7 @@ def _label(owners: Sequence[tuple[Entry, str]]) -> str:
 
 
 def training(curves: Sequence[Curve], look: Look) -> Figure:
-    """Loss, reward margin and accuracy against the optimiser step; a part for each kind of training.
+    """What stages say is drawn of them against the optimiser step; a part for each kind of training.
 
     A thin line for each seed and a thick one for their mean, at the steps that all of them have.
     Nothing is smoothed.
@@ -110,9 +108,8 @@ def training(curves: Sequence[Curve], look: Look) -> Figure:
         raise needs(
             "training", "this run kept no training curves (nothing was trained, or by an older version)"
         )
-    parts = {kind: [curve for curve in drawn if curve.kind == kind] for kind in _MEASURES}
-    parts = {kind: of_kind for kind, of_kind in parts.items() if of_kind}
-    most = max(len({curve.group for curve in of_kind}) for of_kind in parts.values())
+    parts = [(what, [curve for curve in drawn if curve.drawn == what]) for what in _kinds(drawn)]
+    most = max(len({curve.group for curve in of_kind}) for _, of_kind in parts)
     if most > _MOST_LINES:
         raise needs("training", f"would have {most} lines in a panel; choose with --method")
     across = 3 if look.width >= 5.5 else 2
@@ -122,19 +119,19 @@ def training(curves: Sequence[Curve], look: Look) -> Figure:
     note = canvas.footnote(figure, [f"{said} Not smoothed."])
     heights = []
     # Heights first: parts are laid out when they are made.
-    for kind, of_kind in parts.items():
+    for what, of_kind in parts:
         names = list(_labels(of_kind).values())
         heights.append(
-            1.6 * math.ceil(len(_MEASURES[kind]) / across)
+            1.6 * math.ceil(len(what.measures) / across)
             + canvas.legend_height(names, look.width)
             + canvas.LINE
         )
     areas = figure.subfigures(len(parts), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for area, (kind, of_kind) in zip(areas, parts.items(), strict=True):
-        measures = _MEASURES[kind]
+    for area, (what, of_kind) in zip(areas, parts, strict=True):
+        measures = what.measures
         grid = list(area.subplots(math.ceil(len(measures) / across), across, squeeze=False).flat)
         labels = _labels(of_kind)
-        for axes, (measure, title) in zip(grid, measures, strict=False):
+        for axes, (measure, title) in zip(grid, measures.items(), strict=False):
             axes.set_title(title)
             axes.set_xlabel("Optimiser step")
             axes.grid(axis="y")
@@ -144,9 +141,18 @@ def training(curves: Sequence[Curve], look: Look) -> Figure:
         for axes in grid[len(measures) :]:
             axes.set_axis_off()
         canvas.legend(
-            area, grid[0].get_legend_handles_labels()[0], list(labels.values()), look.width, _TITLES[kind]
+            area, grid[0].get_legend_handles_labels()[0], list(labels.values()), look.width, what.title
         )
     return canvas.resize(figure, sum(heights) + note)
+
+
+def _kinds(drawn: Sequence[Curve]) -> list[Curves]:
+    """What is drawn, each once: what has most panels first, as comes first in training."""
+    found: list[Curves] = []
+    for curve in drawn:
+        if curve.drawn not in found:
+            found.append(curve.drawn)
+    return sorted(found, key=lambda curves: -len(curves.measures))
 
 
 def _labels(curves: Sequence[Curve]) -> dict[str, str]:

@@ -12,8 +12,9 @@ from stic_eval.report import family, guards
 from stic_eval.report.compare import Difference, compare, percent
 from stic_eval.report.flips import same_rows
 from stic_eval.report.notes import knows_no_clusters, unclustered
+from stic_eval.report.rows import AVERAGE, Variant
 from stic_eval.report.sides import Side
-from stic_eval.report.tables import AVERAGE, Variant, check, lacking
+from stic_eval.report.tables import check, lacking
 from stic_eval.types import Summary
 
 # How often a judge was asked makes it no other one.
@@ -132,7 +133,7 @@ def measure(a: Side, b: Side) -> Versus:
 def _variant(side: Side, runs: Mapping[str, Sequence[Sequence[Summary]]], at: int) -> Variant:
     first = side.entries[0]
     own = {name: both[at] for name, both in runs.items()}
-    return Variant(first.method, first.title, first.dar, side.seeds, own, has_adapter=first.has_adapter)
+    return Variant(first.method, first.title, first.solver, side.seeds, own, has_adapter=first.has_adapter)
 
 
 def _unpaired(both: Sequence[Sequence[Summary]]) -> str:

@@ -9,12 +9,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stic_eval.contracts.method import Data, Report, Stage, StageContext
 from stic_eval.errors import RunError, UserError
 from stic_eval.models.cached import CachedVLM, cached_likelihoods
 from stic_eval.models.fingerprint import adapter_fingerprint
 from stic_eval.models.thinking import ThinkingVLM
 from stic_eval.models.values import check_adapter_values
-from stic_eval.selftrain.method import Data, Report, Stage, StageContext
 from stic_eval.selftrain.spent import came_from
 from stic_eval.settings import ThinkingConfig
 from stic_eval.source import foreign
@@ -22,7 +22,7 @@ from stic_eval.store import REQUEST_VERSION, ResponseStore, StageStore, content_
 from stic_eval.types import Likelihood, Request, Response
 
 if TYPE_CHECKING:
-    from stic_eval.models.base import VLM
+    from stic_eval.contracts.engine import VLM
     from stic_eval.models.hf import HFModel
 
 _THINKING = ThinkingConfig()

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel
 
+from stic_eval.contracts.method import Data, Stage, StageContext
 from stic_eval.errors import UserError
-from stic_eval.selftrain.method import Data, Stage, StageContext
 from stic_eval.store import request_key
 from stic_eval.train.preferences import Made, PairReport, local_random, question, write_made
 from stic_eval.train.settings import Describing, PairFilter
 from stic_eval.types import ImageRef, Likelihood, Request, Response
 
 if TYPE_CHECKING:
-    from stic_eval.train.items import SFTItem
+    from stic_eval.contracts.method import SFTItem
 
 __all__ = [
     "Made", "Making", "filled", "imported_pairs", "made_pairs", "own_fields", "question", "sentences",
@@ -154,7 +154,7 @@ def imported_pairs(data: Data) -> Stage:
         assert ctx.data.pairs is not None
         shutil.copyfile(ctx.data.pairs, ctx.out / "pairs.parquet")
 
-    return Stage("pairs", 1, run, {"imported": data.pairs_key}, rows=data.pairs_rows)
+    return Stage("pairs", 1, run, {"imported": data.pairs_key}, rows=data.pairs_rows, kind="pairs")
 
 
 def made_pairs(
@@ -224,6 +224,7 @@ def made_pairs(
     return Stage(
         "pairs", version, run, params,
         needs=(by,) if by else (), reads=reads, generations=generations, rows=rows, code=(make,),
+        kind="pairs",
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from stic_eval.selftrain.method import Stage
+from stic_eval.contracts.method import Stage
 from stic_eval.store import StageStore, read_jsonl
 
 

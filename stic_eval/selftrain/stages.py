@@ -12,8 +12,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from stic_eval import registry
+from stic_eval.contracts.curves import PREFERENCE_CURVES, TUNING_CURVES
+from stic_eval.contracts.method import Data, Stage, StageContext
 from stic_eval.selftrain.making import imported_pairs, made_pairs, own_fields, tell
-from stic_eval.selftrain.method import Data, Stage, StageContext
 from stic_eval.store import append_jsonl, read_jsonl, request_key
 from stic_eval.train.lora import LoraSettings
 from stic_eval.train.preferences import local_random, pair_requests, positives, write_pairs
@@ -96,7 +98,11 @@ def pairs(settings: PairSettings, data: Data, by: Stage | None = None, iteration
         params["iteration"] = iteration
     needs = (by,) if by else ()
     generations = 2 * min(count, len(data.images))
-    return Stage("pairs", 1, run, params, needs=needs, reads=("images",), generations=generations)
+    code = tuple(registry.corruptions().get(kind).spoil for kind in params["corruptions"])
+    return Stage(
+        "pairs", 1, run, params,
+        needs=needs, reads=("images",), generations=generations, code=code, kind="pairs",
+    )  # fmt: skip
 
 
 def preference(
@@ -135,13 +141,23 @@ def preference(
     params |= _changed(constants, "rejected_logp")
     if loss.alpha > 0:
         params |= _changed(constants, "alpha_over")
+    named = constants.loss_title if constants.loss_weights != {"sigmoid": 1.0} else ""
+    if named:
+        params["loss"] = {
+            one.name: {"weight": weight, **constants.constants_of(one)} for weight, one in constants.parts()
+        }
     if start is None:
         params["lora"] = lora.model_dump(mode="json")
     else:
         params["reference"] = reference
     needs = (made,) if start is None else (made, start)
     steps = own.steps(made.rows or made.generations // 2)
-    return Stage("preference", 1, run, params, needs=needs, steps=steps, trains=True)
+    code = tuple(one.compute for _, one in constants.parts())
+    return Stage(
+        "preference", 1, run, params,
+        needs=needs, steps=steps, code=code, trains=True, kind="pair_training", curves=PREFERENCE_CURVES,
+        loss=named,
+    )  # fmt: skip
 
 
 def rounds(
@@ -179,7 +195,7 @@ def positive_sft(made: Stage, *, training: Training, lora: LoraSettings) -> Stag
         from stic_eval.train.sft import train_sft
 
         with (
-            positives(ctx.needs["pairs"] / "pairs.parquet", ctx.out / "rows") as items,
+            positives(ctx.needs[made.name] / "pairs.parquet", ctx.out / "rows") as items,
             ctx.progress("fine-tuning on preferred descriptions", None) as step,
         ):
             train_sft(
@@ -190,7 +206,10 @@ def positive_sft(made: Stage, *, training: Training, lora: LoraSettings) -> Stag
 
     params = {**_training_params(own), "lora": lora.model_dump(mode="json")}
     steps = own.steps(made.rows or made.generations // 2)
-    return Stage("positive_sft", 1, run, params, needs=(made,), steps=steps, trains=True)
+    return Stage(
+        "positive_sft", 1, run, params,
+        needs=(made,), steps=steps, trains=True, kind="pair_training", curves=TUNING_CURVES,
+    )  # fmt: skip
 
 
 def descriptions(adapter: Stage | None, data: Data, *, tuning: FineTuning, how: Describing) -> Stage:
@@ -231,7 +250,9 @@ def descriptions(adapter: Stage | None, data: Data, *, tuning: FineTuning, how: 
     params = {"items": items, "plain": list(plain), **own.model_dump(mode="json")}
     count = min(items, len(data.sft_items))
     needs = (adapter,) if adapter else ()
-    return Stage("descriptions", 1, run, params, needs=needs, reads=("sft",), generations=count)
+    return Stage(
+        "descriptions", 1, run, params, needs=needs, reads=("sft",), generations=count, kind="descriptions"
+    )
 
 
 def infused_sft(
@@ -286,7 +307,11 @@ def infused_sft(
     needs = tuple(stage for stage in (described, start) if stage is not None)
     name = "sft" if described is None else "infused_sft"
     version = 1 if own.max_length in _NEVER_REACHED else 2
-    return Stage(name, version, run, params, needs=needs, reads=("sft",), steps=own.steps(count), trains=True)
+    return Stage(
+        name, version, run, params,
+        needs=needs, reads=("sft",), steps=own.steps(count), trains=True, kind="item_training",
+        curves=TUNING_CURVES,
+    )  # fmt: skip
 
 
 def shuffled(texts: Sequence[str], seed: int) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from stic_eval.evals.benchmark import Benchmark, HubData
+from stic_eval.contracts.benchmark import Benchmark, HubData
 from stic_eval.evals.columns import FilledText, Number, Text
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.evals.sources import images_of

@@ -15,10 +15,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from stic_eval.contracts.method import Data, Method, Plan
 from stic_eval.images import corrupt
 from stic_eval.selftrain import stages
 from stic_eval.selftrain.making import Made, Making, question
-from stic_eval.selftrain.method import Data, Method, Plan
 from stic_eval.train.lora import LoraSettings
 from stic_eval.train.settings import Describing, PairFilter, PreferenceLoss, Training
 

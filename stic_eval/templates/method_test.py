@@ -9,15 +9,17 @@ import pytest
 
 from stic_eval import registry
 from stic_eval.cli.app import invoke
+from stic_eval.contracts.method import Data
 from stic_eval.pocket.rows import unlabeled_images
-from stic_eval.selftrain.method import Data
+from stic_eval.train.prompts import load_prompts
 
 FILE = Path(__file__).with_name("my_method.py")
 
 
 def test_the_plan_makes_pairs_and_trains_on_them() -> None:
     method = registry.methods().get(str(FILE))
-    data = Data(images=tuple(unlabeled_images(3)), sft_items=(), images_key="three", sft_key="")
+    three = tuple(unlabeled_images(3))
+    data = Data(images=three, sft_items=(), images_key="three", sft_key="", prompts=load_prompts())
     options = method.config.model_validate({"stage1": {"batch_size": 2, "epochs": 2}})
     training = method.plan(options, data).adapter
     assert training is not None

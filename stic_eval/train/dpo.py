@@ -1,4 +1,4 @@
-"""Stage 1: preference training with TRL's DPO trainer and the paper's regulariser."""
+"""Stage 1: preference training with TRL's DPO trainer, a loss of pairs and the paper's regulariser."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
+from stic_eval.contracts.loss import Logps
+from stic_eval.contracts.method import TrainingImages
 from stic_eval.errors import UserError
 from stic_eval.models.conversation import encode
-from stic_eval.settings import TrainingImages
 from stic_eval.train import lengths, loop, sharing
 from stic_eval.train.lora import LoraSettings, lora_config
-from stic_eval.train.losses import regularizer, runner_up
+from stic_eval.train.losses import check_per_pair, regularizer, runner_up, weighted
 from stic_eval.train.preferences import open_pairs
 from stic_eval.train.settings import PreferenceLoss, Training
 
@@ -32,10 +33,11 @@ _CHUNK = 256  # positions whose logits are held at a time
 
 
 class RegularizedDPOTrainer(loop.Durable, DPOTrainer):
-    """TRL's trainer plus `-alpha * log p(y_w)`, summed (or averaged) over tokens, averaged over the batch.
+    """TRL's trainer with a loss of pairs, plus `-alpha * log p(y_w)`, averaged over the batch.
 
     Args:
-        loss: Its constants; alpha = 0 and the answers' own labels are DPO. Its beta goes by TRL's `args`.
+        loss: The loss and its constants; alpha = 0 and the defaults of the others are DPO. TRL's own loss
+            has no weight.
         share: Whether images and prompts of a pair go through the model once: `stic_eval.train.sharing`.
         **kwargs: As `DPOTrainer`.
     """
@@ -52,21 +54,22 @@ class RegularizedDPOTrainer(loop.Durable, DPOTrainer):
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The loss of a micro-batch: a scalar, float32, in nats."""
+        given = self._shared(inputs) if self.share else inputs
+        # TRL calls the model for the policy, then for the reference. What it computes its own loss of, which
+        # has no weight here, is had without further passes. Log-probabilities are zero outside of answers.
         passes: list[Any] = []
-
-        def policy(**kwargs: Any) -> Any:
-            passes.append(model(**kwargs))
-            return passes[-1]
-
-        # TRL calls the given model for the policy alone (the reference goes by `self.model`), so its
-        # log-probabilities are had without a second forward pass. Zero outside of answers.
+        peft = self.accelerator.unwrap_model(self.model)
+        hook = peft.register_forward_hook(lambda _, args, output: passes.append(output))
         trl: Any = super()
-        loss = trl.compute_loss(policy, self._shared(inputs) if self.share else inputs)
-        chosen_logps, _ = passes[0].log_probs.float().sum(dim=1).chunk(2)
-        tokens = None
-        if self.constants.alpha_over == "token_mean":
-            tokens, _ = inputs["completion_mask"][:, 1:].sum(dim=1).chunk(2)
-        loss = loss + regularizer(chosen_logps, alpha=self.constants.alpha, tokens=tokens).mean()
+        try:
+            loss = trl.compute_loss(model, given)
+        finally:
+            hook.remove()
+        policy, reference = (one.log_probs.float().sum(dim=1).chunk(2) for one in passes)
+        of = Logps(*policy, *reference, *inputs["completion_mask"][:, 1:].sum(dim=1).chunk(2))
+        tokens = of.chosen_tokens if self.constants.alpha_over == "token_mean" else None
+        added = regularizer(of.chosen, alpha=self.constants.alpha, tokens=tokens).mean()
+        loss = loss + weighted(of, self.constants).mean() + added
         return (loss, passes[0]) if return_outputs else loss
 
     def _shared(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,7 +148,8 @@ def make_trainer(
 ) -> RegularizedDPOTrainer:
     """The trainer of `train_preferences`, ready to run on a lent model."""
     settings = loop.arguments(hf, out, training, seed, model.num_parameters(), len(dataset))
-    settings |= {"beta": loss.beta, "loss_type": ["sigmoid"], "disable_dropout": True}
+    settings |= {"beta": loss.beta, "loss_weights": [0.0], "disable_dropout": True}
+    check_per_pair(loss)
     trainer = RegularizedDPOTrainer(
         loss=loss,
         model=loop.adapted(model, start),

@@ -15,13 +15,11 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from stic_eval.errors import UserError
 from stic_eval.printable import csv_cell
-
-if TYPE_CHECKING:
-    from datasets import Features
+from stic_eval.train.preferences import features, open_pairs
 
 Format = Literal["trl", "llama-factory", "hf-dataset", "csv"]
 COLUMNS = ("prompt", "chosen", "rejected", "images", "image_sha256", "source", "negative", "seed")
@@ -71,18 +69,6 @@ class Exported:
     rows: int = 0
     images: int = 0
     left_out: list[tuple[int, str]] = field(default_factory=list)
-
-
-def features() -> Features:
-    """Columns of a file of pairs and their types: TRL's conversational preferences, and what was drawn."""
-    from datasets import Features, Image, List, Value
-
-    turns = List({"role": Value("string"), "content": Value("string")})
-    text = Value("string")
-    return Features(
-        {"prompt": turns, "chosen": turns, "rejected": turns, "images": List(Image()),
-         "image_sha256": text, "source": text, "negative": text, "seed": Value("int64")}
-    )  # fmt: skip
 
 
 def check(path: Path, flag: str) -> int:
@@ -195,8 +181,6 @@ def _trl(pairs: Path, output: Path) -> Exported:
 
 def _hf_dataset(pairs: Path, output: Path) -> Exported:
     import datasets
-
-    from stic_eval.train.preferences import open_pairs
 
     with tempfile.TemporaryDirectory(prefix="stic-eval-") as cache:
         table = open_pairs(pairs, Path(cache))

@@ -7,12 +7,13 @@ import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stic_eval.contracts.method import SFTItem, Turns
 from stic_eval.errors import UserError
 from stic_eval.images import FORMATS, MAX_PIXELS, ImageError, Skipped, image_ref, to_rgb
 from stic_eval.store import content_key, file_digests
@@ -25,29 +26,6 @@ _ROLES = {
     "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system",
 }  # fmt: skip
 _WINDOW = 64  # images looked at together
-
-Turns = tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class SFTItem:
-    """A conversation about an image.
-
-    Attributes:
-        id: As the data has it; for people.
-        image: The image.
-        turns: (role, text); starts with the user (after a system turn, if any), ends with the
-            assistant. Holds no image token: the chat template puts it in front.
-    """
-
-    id: str
-    image: ImageRef
-    turns: Turns
-
-
-def items_key(items: Iterable[SFTItem]) -> str:
-    """Content key of items in their order: images by hash and turns, without ids and paths."""
-    return content_key([[item.image.sha256, item.turns] for item in items])
 
 
 def infuse(item: SFTItem, description: str, separator: str = "\n") -> SFTItem:

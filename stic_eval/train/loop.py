@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import PrinterCallback, Trainer, TrainerCallback
 
+from stic_eval.contracts.method import TrainingImages
 from stic_eval.errors import RunError
 from stic_eval.models.loading import strip
 from stic_eval.models.tile import SingleTile, check_single_tile, features_of_tiles
-from stic_eval.settings import TrainingImages
 from stic_eval.store import atomic_write
 from stic_eval.train import learning, memory
 from stic_eval.train.settings import Training

@@ -1,11 +1,16 @@
-"""The preference loss: tensors in, tensors out, every constant an argument."""
+"""Preference losses: tensors in, tensors out, every constant an argument."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from stic_eval.contracts.loss import Logps, Loss, Tensor
+from stic_eval.errors import UserError
+
 if TYPE_CHECKING:
-    from torch import Tensor
+    from stic_eval.train.settings import PreferenceLoss
 
 
 def regularizer(policy_chosen_logps: Tensor, *, alpha: float, tokens: Tensor | None = None) -> Tensor:
@@ -42,33 +47,112 @@ def runner_up(logits: Tensor, labels: Tensor) -> Tensor:
     return second.where(first == labels, first)
 
 
-def regularized_dpo_loss(
-    policy_chosen_logps: Tensor,
-    policy_rejected_logps: Tensor,
-    ref_chosen_logps: Tensor,
-    ref_rejected_logps: Tensor,
-    *,
-    beta: float,
-    alpha: float,
-) -> Tensor:
-    """STIC's loss of each pair: `-log sigmoid(beta * ((w - rw) - (l - rl))) - alpha * w`.
+def weighted(of: Logps, loss: PreferenceLoss) -> Tensor:
+    """The sum of a setting's losses, each by its weight; shape (pairs,), without the regulariser."""
+    parts = [
+        weight * found.compute(of, loss.beta, **loss.constants_of(found)) for weight, found in loss.parts()
+    ]
+    return sum(parts[1:], parts[0])
 
-    Source: Deng et al. 2024 (arXiv 2405.19716), algorithm 1; with alpha = 0 it is DPO, Rafailov et al.
-    2023 (arXiv 2305.18290), equation 7.
 
-    Args:
-        policy_chosen_logps: w, shape (batch,): summed log-probability of the preferred answer, nats.
-        policy_rejected_logps: l, shape (batch,): the same of the dispreferred answer.
-        ref_chosen_logps: rw, shape (batch,): w under the reference model.
-        ref_rejected_logps: rl, shape (batch,): l under the reference model.
-        beta: How strongly the model is held to the reference.
-        alpha: Weight of the regulariser.
+def check_per_pair(loss: PreferenceLoss) -> None:
+    """Makes sure on made-up pairs that a pair's value depends on that pair alone.
 
-    Returns:
-        Shape (batch,), float32. Training takes its mean.
+    Raises:
+        UserError: One of the losses gives no value for each pair, or others when it sees other pairs or
+            sees them again.
     """
+    import torch
+
+    draw = torch.Generator().manual_seed(0)
+    logps = [-50 * torch.rand(4, generator=draw) for _ in range(4)]
+    whole = Logps(*logps, *(torch.arange(start, start + 4) for start in (7, 5)))
+    pairs = [Logps(*(value[at : at + 1] for value in vars(whole).values())) for at in range(4)]
+    for _, found in loss.parts():
+        constants = loss.constants_of(found)
+        together = found.compute(whole, loss.beta, **constants)
+        alone = [found.compute(pair, loss.beta, **constants).reshape(-1) for pair in pairs]
+        if together.shape != (4,) or not torch.allclose(together, torch.cat(alone), rtol=1e-4, atol=1e-6):
+            raise UserError(
+                f"loss {found.name}: its value of a pair depends on more than the pair (on the others of a "
+                "batch, or on earlier ones), so that the size of a batch would change what is learned"
+            )
+
+
+def _loss(title: str, **constants: tuple[float, float, float]) -> Callable[[Callable[..., Tensor]], Loss]:
+    return lambda compute: Loss(compute.__name__, compute, title, constants)
+
+
+def _log_sigmoid(values: Tensor) -> Tensor:
     from torch.nn.functional import logsigmoid
 
-    chosen = policy_chosen_logps.float() - ref_chosen_logps.float()
-    rejected = policy_rejected_logps.float() - ref_rejected_logps.float()
-    return -logsigmoid(beta * (chosen - rejected)) + regularizer(policy_chosen_logps, alpha=alpha)
+    return logsigmoid(values)
+
+
+# ---------------------------------------------------------------- those of TRL that are of single pairs
+
+
+@_loss("DPO, Rafailov et al. 2023 (arXiv 2305.18290), equation 7")
+def sigmoid(of: Logps, beta: float) -> Tensor:
+    return -_log_sigmoid(beta * of.margin)
+
+
+@_loss("DPO of means over tokens")
+def sigmoid_norm(of: Logps, beta: float) -> Tensor:
+    return -_log_sigmoid(beta * of.mean_margin)
+
+
+@_loss("SLiC, Zhao et al. 2023 (arXiv 2305.10425)")
+def hinge(of: Logps, beta: float) -> Tensor:
+    return (1 - beta * of.margin).relu()
+
+
+@_loss("IPO, Azar et al. 2023 (arXiv 2310.12036), equation 17, of means over tokens")
+def ipo(of: Logps, beta: float) -> Tensor:
+    return (of.mean_margin - 1 / (2 * beta)) ** 2
+
+
+@_loss("EXO, Ji et al. 2024 (arXiv 2402.00856), equation 16", label_smoothing=(1e-3, 0, 0.5))
+def exo_pair(of: Logps, beta: float, label_smoothing: float) -> Tensor:
+    log_w, log_l = _log_sigmoid(beta * of.margin), _log_sigmoid(-beta * of.margin)
+    won = log_w.exp() * (log_w - math.log1p(-label_smoothing))
+    return won + log_l.exp() * (log_l - math.log(label_smoothing))
+
+
+@_loss("NCA, Chen et al. 2024 (arXiv 2402.05369)")
+def nca_pair(of: Logps, beta: float) -> Tensor:
+    chosen, rejected = beta * of.chosen_gain, beta * of.rejected_gain
+    return -_log_sigmoid(chosen) - 0.5 * _log_sigmoid(-chosen) - 0.5 * _log_sigmoid(-rejected)
+
+
+@_loss("robust DPO, Chowdhury et al. 2024 (arXiv 2403.00409)", label_smoothing=(0.1, 0, 0.5))
+def robust(of: Logps, beta: float, label_smoothing: float) -> Tensor:
+    clean, flipped = _log_sigmoid(beta * of.margin), _log_sigmoid(-beta * of.margin)
+    return (label_smoothing * flipped - (1 - label_smoothing) * clean) / (1 - 2 * label_smoothing)
+
+
+@_loss("BCO, Jung et al. 2024 (arXiv 2404.04656), without its running mean")
+def bco_pair(of: Logps, beta: float) -> Tensor:
+    return -_log_sigmoid(beta * of.chosen_gain) - _log_sigmoid(-beta * of.rejected_gain)
+
+
+@_loss("SPPO with hard labels, Wu et al. 2024 (arXiv 2405.00675), equation 4.7")
+def sppo_hard(of: Logps, beta: float) -> Tensor:
+    return (of.chosen_gain - 0.5 / beta) ** 2 + (of.rejected_gain + 0.5 / beta) ** 2
+
+
+@_loss("APO-zero, D'Oosterlinck et al. 2024 (arXiv 2408.06266), equation 7")
+def apo_zero(of: Logps, beta: float) -> Tensor:
+    return 1 - (beta * of.chosen_gain).sigmoid() + (beta * of.rejected_gain).sigmoid()
+
+
+@_loss("APO-down, D'Oosterlinck et al. 2024 (arXiv 2408.06266), equation 8")
+def apo_down(of: Logps, beta: float) -> Tensor:
+    return (beta * of.chosen_gain).sigmoid() + 1 - (beta * of.margin).sigmoid()
+
+
+@_loss("DiscoPOP, Lu et al. 2024 (arXiv 2406.08414), equation 5", discopop_tau=(0.05, 0, math.inf))
+def discopop(of: Logps, beta: float, discopop_tau: float) -> Tensor:
+    logits = beta * of.margin
+    share = (logits / discopop_tau).sigmoid()
+    return -_log_sigmoid(logits) * (1 - share) + (-logits).exp() * share

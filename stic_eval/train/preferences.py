@@ -13,17 +13,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stic_eval import registry
+from stic_eval.contracts.method import PromptSet, SFTItem
 from stic_eval.errors import UserError
 from stic_eval.images import corrupt
 from stic_eval.models.encoded import encoded
 from stic_eval.store import content_key, request_key
-from stic_eval.train.items import SFTItem
-from stic_eval.train.prompts import PromptSet
 from stic_eval.train.settings import Describing, PairFilter, PairSettings
 from stic_eval.types import Generation, ImageRef, Message, Request
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset, Features
     from PIL.Image import Image
 
 _ROW_GROUP = 64  # pairs held in memory while the file is written
@@ -119,7 +119,7 @@ def pair_requests(
         corrupted = draw.random() < settings.p_corrupt
         own, good, bad = (draw.getrandbits(31) for _ in range(3))
         rejected = (
-            question(plain, corrupt(image, kind, own), settings, bad)
+            question(plain, corrupt(image, registry.corruptions().get(kind), own), settings, bad)
             if corrupted
             else question(misleading, image, settings, bad)
         )
@@ -162,6 +162,18 @@ def filtered(good: str, bad: str, settings: PairFilter) -> bool:
     return False
 
 
+def features() -> Features:
+    """Columns of a file of pairs and their types: TRL's conversational preferences, and what was drawn."""
+    from datasets import Features, Image, List, Value
+
+    turns = List({"role": Value("string"), "content": Value("string")})
+    text = Value("string")
+    return Features(
+        {"prompt": turns, "chosen": turns, "rejected": turns, "images": List(Image()),
+         "image_sha256": text, "source": text, "negative": text, "seed": Value("int64")}
+    )  # fmt: skip
+
+
 def write_pairs(
     pairs: Sequence[Pair], answers: Mapping[str, str], path: Path, settings: PairSettings
 ) -> PairReport:
@@ -202,8 +214,6 @@ def write_made(pairs: Iterable[Made], path: Path, settings: PairFilter) -> PairR
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
-
-    from stic_eval.train.exchange import features
 
     schema = features().arrow_schema
     negatives: Counter[str] = Counter()

@@ -7,30 +7,15 @@ from collections.abc import Mapping
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import ValidationError
 
+from stic_eval.contracts.method import PromptSet
 from stic_eval.errors import UserError
 
-Prompt = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 _MISLEADING = ("hallu", "bad", "neg", "mislead")
-
-
-class PromptSet(BaseModel):
-    """What STIC asks for descriptions with.
-
-    Attributes:
-        step_by_step: x_g of the paper: asks for a careful description; its answers are preferred.
-        plain: P of the paper: short requests; what is trained on and asked at inference.
-        misleading: P_hallu of the paper: invite what is not there; their answers are dispreferred.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    step_by_step: Prompt
-    plain: Annotated[tuple[Prompt, ...], Field(min_length=1)]
-    misleading: Annotated[tuple[Prompt, ...], Field(min_length=1)]
 
 
 def shipped() -> list[str]:

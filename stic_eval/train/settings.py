@@ -8,12 +8,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from stic_eval.corruptions import CORRUPTIONS
+from stic_eval import registry
+from stic_eval.contracts.loss import Loss
 
+# Losses of TRL whose value of a pair depends on the other pairs of its micro-batch.
+_NOT_PER_PAIR = {
+    "aot": "sorts the pairs of a micro-batch, so that its size would change what is learned",
+    "aot_unpaired": "sorts the answers of a micro-batch, so that its size would change what is learned",
+    "sft": "is a mean over the tokens of a micro-batch; set alpha above 0, with alpha_over=token_mean",
+}
 _DIGITS = 12  # of a weight: beyond them is rounding, by which equal mixes must not differ
 
 
@@ -102,6 +109,20 @@ class DifferentPairs(PairFilter):
     filter: Literal["none", "identical", "near_duplicates", "length_balance"] = "identical"
 
 
+def _weights(value: Mapping[str, float], known: registry.Registry[Any]) -> Mapping[str, float]:
+    """Weights by name, looked at; ends as well where a plug-in of that name cannot be loaded."""
+    for kind, weight in value.items():
+        if kind not in known.names():
+            there = f"{registry.suggest(kind, known.names())} (there are {', '.join(known.names())})"
+            raise ValueError(f"{kind} is no {known.kind}{there}")
+        known.get(kind)
+        if not 0 <= weight < math.inf:
+            raise ValueError(f"the weight of {kind} is {'negative' if weight < 0 else 'no number'}")
+    if not sum(value.values()) > 0:
+        raise ValueError("give at least one kind a weight above 0")
+    return value
+
+
 class PairSettings(PairFilter, Describing):
     """How preference pairs are made. Defaults: Deng et al. 2024 and their released code; all pairs are kept.
 
@@ -112,7 +133,7 @@ class PairSettings(PairFilter, Describing):
             that is trained on, so that the two answers differ by what spoils the other alone.
         p_corrupt: Probability that the dispreferred answer comes from a corrupted image rather than from
             a misleading prompt.
-        corruptions: Kind (of `stic_eval.corruptions.CORRUPTIONS`) -> its weight.
+        corruptions: Kind (of `stic_eval.corruptions`, or a plug-in's) -> its weight.
     """
 
     images: int = Field(default=6000, ge=1)
@@ -124,14 +145,7 @@ class PairSettings(PairFilter, Describing):
     @field_validator("corruptions")
     @classmethod
     def _known(cls, value: Mapping[str, float]) -> Mapping[str, float]:
-        for kind, weight in value.items():
-            if kind not in CORRUPTIONS:
-                raise ValueError(f"{kind} is no corruption (there are {', '.join(CORRUPTIONS)})")
-            if not 0 <= weight < math.inf:
-                raise ValueError(f"the weight of {kind} is {'negative' if weight < 0 else 'no number'}")
-        if not sum(value.values()) > 0:
-            raise ValueError("give at least one kind a weight above 0")
-        return value
+        return _weights(value, registry.corruptions())
 
     @property
     def mix(self) -> dict[str, float]:
@@ -151,6 +165,9 @@ class PreferenceLoss(BaseModel):
         rejected_logp: Which tokens the log-probabilities of the dispreferred answer are of: `label`, its
             own, as in the paper; `runner_up`, what each model itself holds most likely at each of its
             positions (second most likely where that is the answer's token), as in the released code.
+        loss: What is minimised beside the regulariser: a loss (of `stic_eval.train.losses`, or a plug-in's)
+            by name, or losses with their weights.
+        loss_constants: Constants of these losses that depart from their defaults.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -158,6 +175,51 @@ class PreferenceLoss(BaseModel):
     alpha: float = Field(default=1 / 1024, ge=0)
     alpha_over: Literal["sum", "token_mean"] = "sum"
     rejected_logp: Literal["label", "runner_up"] = "label"
+    loss: str | dict[str, float] = "sigmoid"
+    loss_constants: dict[str, float] = Field(default_factory=dict)
+
+    @field_validator("loss")
+    @classmethod
+    def _per_pair(cls, value: str | dict[str, float]) -> str | dict[str, float]:
+        weights = {value: 1.0} if isinstance(value, str) else value
+        for name in weights:
+            if name in _NOT_PER_PAIR and name not in registry.losses().names():
+                raise ValueError(f"{name} {_NOT_PER_PAIR[name]}")
+        _weights(weights, registry.losses())
+        return value
+
+    @model_validator(mode="after")
+    def _constants(self) -> Self:
+        # Without any, nothing is looked up: defaults are made when a method is imported.
+        parts = self.parts() if self.loss_constants else []
+        known = {name: limits for _, loss in parts for name, limits in loss.constants.items()}
+        for name, value in self.loss_constants.items():
+            if name not in known:
+                there = f"there are {', '.join(known)}" if known else "there are none"
+                raise ValueError(f"loss_constants: {self.loss_title} has no {name} ({there})")
+            _, above, below = known[name]
+            if not above < value < below:
+                raise ValueError(f"loss_constants: {name} has to be above {above:g} and below {below:g}")
+        return self
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """The losses that count, with their weights."""
+        given = {self.loss: 1.0} if isinstance(self.loss, str) else self.loss
+        return {name: weight for name, weight in sorted(given.items()) if weight > 0}
+
+    @property
+    def loss_title(self) -> str:
+        """For people, e.g. `ipo` or `0.8 sigmoid + 0.2 bco_pair`."""
+        return " + ".join(f"{w:g} {name}" if w != 1 else name for name, w in self.loss_weights.items())
+
+    def parts(self) -> list[tuple[float, Loss]]:
+        """The losses that count, each behind its weight."""
+        return [(weight, registry.losses().get(name)) for name, weight in self.loss_weights.items()]
+
+    def constants_of(self, loss: Loss) -> dict[str, float]:
+        """The constants of one of the losses."""
+        return {name: self.loss_constants.get(name, limits[0]) for name, limits in loss.constants.items()}
 
 
 class PreferenceTraining(PreferenceLoss, Training):

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stic_eval.contracts.method import SFTItem, TrainingImages, items_key
 from stic_eval.errors import UserError
-from stic_eval.settings import TrainingImages
-from stic_eval.train.items import SFTItem, infuse, items_key, items_of, read_items
+from stic_eval.train.items import infuse, items_of, read_items
 from stic_eval.train.lora import LoraSettings
 from stic_eval.train.settings import Training
 

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from stic_eval.report import html, runs
-from stic_eval.report.tables import Column
+from stic_eval.report.rows import Column
 from stic_eval.store import append_jsonl
-from stic_eval.types import ImageRef
+from stic_eval.types import DESCRIBED, DIRECT, ImageRef
 
 HOSTILE = (
     "</script><script>document.title='broken'</script>",
@@ -100,10 +100,10 @@ def build(tmp_path: Path) -> Run:
     key = hashlib.sha256(b"pairs").hexdigest()
     trained = [runs.Trained("pairs", key, 1.5, 18, 0), runs.Trained("preference", "cd" * 32, 2.0, 0, 6)]
     entries = [
-        runs.Entry("baseline", "baseline", "Baseline", False, None),
-        runs.Entry("stic@seed0", "stic", f"STIC {HOSTILE[1]}", False, 0, stages=trained),
-        runs.Entry("stic@seed1", "stic", f"STIC {HOSTILE[1]}", False, 1),
-        runs.Entry("stic+dar@seed0", "stic", "STIC", True, 0, stages=trained),
+        runs.Entry("baseline", "baseline", "Baseline", DIRECT, None),
+        runs.Entry("stic@seed0", "stic", f"STIC {HOSTILE[1]}", DIRECT, 0, stages=trained),
+        runs.Entry("stic@seed1", "stic", f"STIC {HOSTILE[1]}", DIRECT, 1),
+        runs.Entry("stic+dar@seed0", "stic", "STIC", DESCRIBED, 0, stages=trained),
     ]
     refs: dict[str, ImageRef] = {}
     for number in range(ROWS):

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from stic_eval.cli import serving as cli_serving
+from stic_eval.engines import openai
 from stic_eval.images import load_image
 from tests.e2e.conftest import Done, Lab, records
 from tests.judge_server import CUT, CUT_IN_THE_MIDDLE, Answer, Server, fails, says, serving
@@ -34,8 +34,8 @@ ROWS = 16  # of the three benchmarks together
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """No waits between attempts, of which nothing here depends."""
-    endpoint = cli_serving._endpoint
-    monkeypatch.setattr(cli_serving, "_endpoint", lambda *how: replace(endpoint(*how), backoff=0.0))
+    endpoint = openai._endpoint
+    monkeypatch.setattr(openai, "_endpoint", lambda *how: replace(endpoint(*how), backoff=0.0))
 
 
 def argv(lab: Lab, command: str, url: str, *extra: str | Path, model: str = "base") -> list[str]:
@@ -353,7 +353,7 @@ SERVED = ("--engine", "openai", "--model", "m", "--base-url", "http://x/v1")
         (["--engine", "openai", "--base-url", "http://x/v1"], "--model"),
         (["--base-url", "http://x/v1"], "--engine openai"),
         (["--adapter-name", "stic=a"], "--engine openai"),
-        (["--engine", "vllm"], "--engine 'vllm'"),
+        (["--engine", "vllm"], '--engine: no engine is called "vllm"'),
         (["--engine", "openai", "--model", "m", "--base-url", "http://a:b@x/v1"], "--base-url: an address"),
         (["--engine", "openai", "--model", "m", "--base-url", "x"], "--base-url x"),
         ([*SERVED, "--dtype", "float16"], "--dtype"),

@@ -202,7 +202,7 @@ def test_a_stage_that_made_no_adapter_is_not_taken_for_one(finished: Finished, t
 TRACE = """
 from pathlib import Path
 from pydantic import BaseModel, ConfigDict
-from stic_eval.selftrain.method import Method, Plan
+from stic_eval.contracts.method import Method, Plan
 class Options(BaseModel):
     model_config = ConfigDict(extra="forbid")
 method = Method("theirs", "Theirs", lambda options, data: Plan(None), Options)

@@ -13,13 +13,14 @@ import pytest
 
 from stic_eval import registry
 from stic_eval.cli.app import invoke
+from stic_eval.contracts.benchmark import Benchmark
 from stic_eval.evals import versions
-from stic_eval.evals.benchmark import Benchmark
 from stic_eval.registry import Registry
 
 DATA = Path(__file__).parent.parent / "data" / "former"
 ARGV = json.loads((DATA / "argv.json").read_text())
 VARIANTS = ("baseline", "baseline+dar", "stic", "stic+dar")
+OWN = {f"{variant}/own" for variant in VARIANTS}  # of the plug-in, whose import is another one since
 WRITTEN_NS = 1_700_000_000 * 10**9  # when its rows were
 
 
@@ -29,6 +30,10 @@ def former(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder, known = Path(shutil.copytree(DATA, tmp_path / "former")), registry.benchmarks()
     for path in (folder / "rows").rglob("*"):
         os.utime(path, ns=(WRITTEN_NS, WRITTEN_NS))
+    plugin = folder / "plugin.py"  # which imports the contract from where it was then
+    plugin.write_text(
+        plugin.read_text().replace("stic_eval.evals.benchmark", "stic_eval.contracts.benchmark")
+    )
     monkeypatch.chdir(folder)
     monkeypatch.setenv("STIC_EVAL_CACHE", str(folder / "cache"))
 
@@ -39,9 +44,16 @@ def former(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     # As they were then, whatever has been raised since.
     for name in ("RUNNER", "SCORING", "ROWS"):
         monkeypatch.setattr(versions, name, 1)
-    monkeypatch.setattr(versions, "SOLVERS", dict.fromkeys(versions.SOLVERS, 1))
+    for name in ("direct", "describe_and_respond"):
+        of_version(1, name, monkeypatch)
     monkeypatch.setattr(registry, "benchmarks", lambda: Then(known))
     return folder
+
+
+def of_version(version: int, solver: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gives a solver another version."""
+    known = registry.solvers()
+    monkeypatch.setitem(known._loaded, solver, replace(known.get(solver), version=version))
 
 
 class Then:
@@ -84,11 +96,12 @@ def test_it_is_resumed_without_computing_anything(former: Path, capsys: pytest.C
     old, evaluated, made = entries(), records(), stages()
     assert invoke([*ARGV, "--dry-run"]) == 0
     states = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert {words[-3] for words in states if words[:1] == ["evaluate"]} == {"cached"}
-    assert next(words for words in states if words[:2] == ["to", "do"])[-2:] == ["0", "0"]
+    evaluations = [words[-3] for words in states if words[:1] == ["evaluate"]]
+    assert sorted(evaluations) == ["cached"] * 8 + ["do"] * len(OWN)
+    assert next(words for words in states if words[:2] == ["to", "do"])[-2:] == ["12", "0"]
     assert invoke(ARGV) == 0
-    assert (rewritten(evaluated), stages()) == (set(), made)
-    new = entries()
+    assert (rewritten(evaluated), stages()) == (OWN, made)
+    evaluated, new = records(), entries()
     assert list(new) == list(VARIANTS)
     for folder, entry in new.items():
         for benchmark, summary in old[folder]["summaries"].items():
@@ -111,7 +124,7 @@ def test_what_is_missing_is_evaluated_from_the_answers_that_are_there(former: Pa
     Path("run/scores.json").write_text(json.dumps(data))
     evaluated, made = records(), stages()
     assert invoke(ARGV) == 0
-    assert (rewritten(evaluated), stages()) == ({"stic+dar/chartqa"}, made)
+    assert (rewritten(evaluated), stages()) == (OWN | {"stic+dar/chartqa"}, made)
     found = entries()["stic+dar"]["summaries"]["chartqa"]
     assert {name: found[name] for name in gone} == gone
 
@@ -128,7 +141,7 @@ def test_it_is_shown_tabled_and_compared_as_it_is(former: Path, capsys: pytest.C
 @pytest.mark.parametrize(
     ("name", "again"),
     [("RUNNER", set(VARIANTS)), ("SCORING", set(VARIANTS)), ("ROWS", set(VARIANTS)),
-     ("SOLVERS", {"baseline+dar", "stic+dar"})],
+     ("describe_and_respond", {"baseline+dar", "stic+dar"})],
 )  # fmt: skip
 @pytest.mark.parametrize("resumed", [False, True])
 def test_a_higher_version_evaluates_again_what_it_stands_for(
@@ -137,10 +150,13 @@ def test_a_higher_version_evaluates_again_what_it_stands_for(
     if resumed:
         assert invoke(ARGV) == 0
     evaluated, made = records(), stages()
-    higher = versions.SOLVERS | {"describe_and_respond": 2} if name == "SOLVERS" else 2
-    monkeypatch.setattr(versions, name, higher)
+    if hasattr(versions, name):
+        monkeypatch.setattr(versions, name, 2)
+    else:
+        of_version(2, name, monkeypatch)
     assert invoke(ARGV) == 0
-    assert {name.partition("/")[0] for name in rewritten(evaluated)} == again
+    found = rewritten(evaluated) - (set() if resumed else OWN)
+    assert {name.partition("/")[0] for name in found} == again
     assert stages() == made
 
 

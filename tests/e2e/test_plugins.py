@@ -38,7 +38,7 @@ from pydantic import BaseModel, ConfigDict
 
 from stic_eval.selftrain import stages
 from stic_eval.selftrain.making import Made, question
-from stic_eval.selftrain.method import Method, Plan
+from stic_eval.contracts.method import Method, Plan
 from stic_eval.train.lora import LoraSettings
 from stic_eval.train.settings import Describing, PairFilter, PreferenceLoss, Training
 
@@ -77,7 +77,7 @@ method = Method("describe", "Describe", plan, Options, presets={"pocket": {"imag
 '''
 BENCHMARK = '''
 """Yes-or-no questions."""
-from stic_eval.evals.benchmark import Benchmark, HubData
+from stic_eval.contracts.benchmark import Benchmark, HubData
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.evals.sources import images_of
 from stic_eval.types import Generation, Sample, Score

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from stic_eval.cli import serving
 from stic_eval.config import load
+from stic_eval.engines import openai
 from stic_eval.errors import UserError
 from stic_eval.settings import RunConfig
 
@@ -39,12 +40,12 @@ def test_a_name_that_a_server_does_not_have_is_told_at_once(
     flags = {"model": "base", "methods": ["stic"], "benchmarks": "textvqa", "engine": "openai",
              "server": {"base_url": "http://localhost:1/v1", "adapters": {"stic": "mine"}}}  # fmt: skip
     config: RunConfig = load(preset=None, file=None, flags=flags, overrides=())
-    monkeypatch.setattr(serving, "listed", lambda url, key: ("HTTP 200", names))
-    monkeypatch.setattr(serving.plan, "served", lambda config, variant: variant)
+    monkeypatch.setattr(openai, "listed", lambda url, key: ("HTTP 200", names))
+    engine = openai.OpenAIEngine(config, lambda name: nullcontext(), lambda: False)
     if refused:
         with pytest.raises(
             UserError, match="--adapter-name mine: the server has no such model; it has base, other"
         ):
-            serving.check_names(config, ["base", "mine"])  # type: ignore[list-item]
+            engine.named([None, "mine"])
     else:
-        serving.check_names(config, ["base", "mine"])  # type: ignore[list-item]
+        engine.named([None, "mine"])

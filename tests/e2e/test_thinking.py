@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from stic_eval.cli import serving as cli_serving
 from stic_eval.cli.app import invoke
+from stic_eval.engines import openai
 from tests.conftest import CHAT_TEMPLATE
 from tests.e2e.conftest import Done, Lab, records, rows_of
 from tests.judge_server import Answer, Server, says, serving
@@ -27,8 +27,8 @@ CUT = "cut while the model was thinking"
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """No waits between attempts."""
-    endpoint = cli_serving._endpoint
-    monkeypatch.setattr(cli_serving, "_endpoint", lambda *how: replace(endpoint(*how), backoff=0.0))
+    endpoint = openai._endpoint
+    monkeypatch.setattr(openai, "_endpoint", lambda *how: replace(endpoint(*how), backoff=0.0))
 
 
 def ask(lab: Lab, server: Server, *extra: str) -> Done:

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stic_eval.contracts.method import SFTItem
 from stic_eval.images import diffuse
 from stic_eval.models.conversation import encode
 from stic_eval.models.hf import HFModel
 from stic_eval.store import request_key
-from stic_eval.train.items import SFTItem
 from stic_eval.train.lora import LoraSettings
 from stic_eval.train.preferences import pair_requests, write_pairs
 from stic_eval.train.prompts import load_prompts

@@ -21,11 +21,11 @@ import pytest
 from PIL import Image
 
 from stic_eval import config, registry
-from stic_eval.evals.solvers import question
 from stic_eval.images import image_ref
 from stic_eval.models import processing
 from stic_eval.models.recognition import profile_of
 from stic_eval.models.text import control_tokens, written
+from stic_eval.solvers.requests import question
 from stic_eval.types import Request, Sample
 from stic_eval.variants import with_options
 from tests import published

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stic_eval.benchmarks.llava_bench import DEPARTURES, JUDGING, Options, benchmark, vary
 
-from stic_eval.evals.benchmark import Unreadable
+from stic_eval.contracts.benchmark import Unreadable
 from stic_eval.types import Record, Score
 from tests.parity.answers import PARITY, WANTED, answers, batches
 

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from PIL import Image, ImageFile
 
+from stic_eval.contracts.benchmark import Benchmark
 from stic_eval.evals import sources
-from stic_eval.evals.benchmark import Benchmark
 from stic_eval.evals.lmms import finding, tasks
 from stic_eval.evals.lmms.asking import stops, without_places
 from stic_eval.evals.lmms.benchmark import benchmark

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from stic_eval.benchmarks.scienceqa import DEPARTURES, Options, benchmark, vary
 
-from stic_eval.evals.benchmark import Benchmark
+from stic_eval.contracts.benchmark import Benchmark
 from tests.parity.answers import PARITY, WANTED, answers, batches
 
 theirs = pytest.importorskip("lmms_eval.tasks.scienceqa.utils")

@@ -1,17 +1,15 @@
-"""A run whose parts that need a model are replaced by counters: what it computes is what is counted.
+"""A run in front of an engine that answers by a function, and of a method whose stages are counted.
 
-Replaced are loading the model, its cache, executing stages, and asking one benchmark. Configuration,
-keys, scoring, files, table and command are real.
+The engine has no weights, and training writes an adapter that says whose it is. Everything else is real.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,11 +18,13 @@ from pydantic import BaseModel, ConfigDict
 
 from stic_eval import registry
 from stic_eval.cli.app import invoke
-from stic_eval.evals.benchmark import Benchmark, HubData
+from stic_eval.contracts.benchmark import Benchmark, HubData
+from stic_eval.contracts.method import Data, Method, Plan, Stage, StageContext
+from stic_eval.engines.hf import HFEngine
 from stic_eval.evals.scoring.aggregate import summarize
-from stic_eval.selftrain.method import Data, Method, Plan, Stage
-from stic_eval.store import StageStore, content_key
-from stic_eval.types import Generation, Record, Sample, Score, Summary
+from stic_eval.models.fake import FakeVLM
+from stic_eval.store import content_key
+from stic_eval.types import Generation, ImageRef, Request, Sample, Score
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -38,17 +38,32 @@ class Options(BaseModel):
     beta: float = 0.1
 
 
-def plan(options: Options, data: Data) -> Plan:
-    params = {"beta": options.beta}
-    pairs = Stage("pairs", 1, lambda ctx: None, {}, reads=("images",), generations=30)
-    tuned = Stage("preference", 1, lambda ctx: None, params, needs=(pairs,), steps=7)
-    return Plan(tuned, "describe_and_respond")
+def methods(calls: Counter[str]) -> dict[str, Method]:
+    """The baseline, and a method of two stages that count how often they are run."""
+
+    def pairs(ctx: StageContext) -> None:
+        calls["pairs"] += 1
+
+    def preference(ctx: StageContext) -> None:
+        calls["preference"] += 1
+        (ctx.out / "adapter").mkdir(exist_ok=True)
+        (ctx.out / "adapter" / "adapter_config.json").write_text(f'{{"seed": {ctx.seed}}}')
+
+    def plan(options: Options, data: Data) -> Plan:
+        first = Stage("pairs", 1, pairs, {}, reads=("images",), generations=30)
+        params = {"beta": options.beta}
+        return Plan(
+            Stage("preference", 1, preference, params, needs=(first,), steps=7), "describe_and_respond"
+        )
+
+    return {
+        "baseline": Method("baseline", "Baseline", lambda options, data: Plan(None), Options),
+        "stic": Method("stic", "STIC", plan, Options),
+    }
 
 
-METHODS = {
-    "baseline": Method("baseline", "Baseline", lambda options, data: Plan(None), Options),
-    "stic": Method("stic", "STIC", plan, Options),
-}
+def picture(row: int) -> ImageRef:
+    return ImageRef(f"{row:02x}" * 32, f"{row}.png", lambda: Image.new("RGB", (8, 8), "red"))
 
 
 def benchmark(name: str) -> Benchmark:
@@ -57,7 +72,9 @@ def benchmark(name: str) -> Benchmark:
         title=name.upper(),
         version=1,
         source=HubData(f"nobody/{name}", "test"),
-        to_sample=lambda row: Sample(str(row["id"]), (), row["question"], row["answer"]),
+        to_sample=lambda row: Sample(
+            str(row["id"]), (picture(row["id"]),), f"{name} {row['id']}", row["answer"]
+        ),
         generation=Generation(max_new_tokens=4),
         score=lambda sample, text: Score(None if text == "?" else float(text == sample.target), text),
         aggregate=summarize,
@@ -80,19 +97,37 @@ class Known:
 
 
 class World:
-    """The folder that a test runs in, and how often each replaced part was called.
+    """The folder that a test runs in, and what was computed there.
 
     Attributes:
         everything: All evaluations of a run of STIC, `<variant>/<benchmark>`.
+        answer: (method, sample) -> what the model says.
+        fail_at: The evaluation in which it does not answer, but raises `error`; one of a seed with it.
     """
 
     everything = EVERYTHING
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.calls: Counter[str] = Counter()
-        self.answer: Callable[[str, Sample], str] = lambda variant, sample: "yes"
+        self.stages: Counter[str] = Counter()
+        self.answer: Callable[[str, Sample], str] = lambda method, sample: "yes"
         self.fail_at: str | None = None
+        self.error: type[BaseException] = KeyboardInterrupt
+        self._known: dict[Path, int] = {}
+
+    @property
+    def calls(self) -> Counter[str]:
+        """Stages that were run, and evaluations that were recorded, since the last `forget`."""
+        new = [path for path, stamp in self._records().items() if self._known.get(path) != stamp]
+        return self.stages + Counter(f"{path.parent.name}/{path.stem}" for path in new)
+
+    def forget(self) -> None:
+        """What was computed so far counts no more."""
+        self.stages.clear()
+        self._known = self._records()
+
+    def _records(self) -> dict[Path, int]:
+        return {path: path.stat().st_ino for path in self.folder.rglob("records/*/*.jsonl")}
 
     def run(self, *argv: str) -> int:
         common = ["--model", "vlm", "--images", "photos", "-o", f"rows.one={self.folder}/one.jsonl"]
@@ -105,51 +140,35 @@ class World:
         (folder,) = (self.folder / "results").iterdir()
         return folder
 
-    def stage_key(
-        self,
-        stage: Stage,
-        data: Data,
-        fingerprint: str,
-        seed: int,
-        known: dict[int, str] | None = None,
-        **_: Any,
-    ) -> str:
-        needs = [self.stage_key(need, data, fingerprint, seed) for need in stage.needs]
-        return content_key([stage.name, dict(stage.params), needs, data.images_key, fingerprint, seed])
-
-    def run_stage(
-        self, stage: Stage, *, data: Data, seed: int, fingerprint: str, store: StageStore, **_: Any
-    ) -> Path:
-        key = self.stage_key(stage, data, fingerprint, seed)
-        if found := store.done(stage.name, key):
-            return found
-        for need in stage.needs:
-            self.run_stage(need, data=data, seed=seed, fingerprint=fingerprint, store=store)
-        self.calls[stage.name] += 1
-        adapter = store.work_dir(stage.name, key) / "adapter"
-        adapter.mkdir(exist_ok=True)
-        (adapter / "adapter_config.json").write_text(f"{key}")
-        return store.finish(stage.name, key)
-
-    def evaluate(
-        self, benchmark: Benchmark, rows: list[Sample], model: Any, solver: str, *, out: Path, **_: Any
-    ) -> tuple[list[Record], Summary]:
-        self.calls[f"{out.parent.name}/{benchmark.name}"] += 1
-        if self.fail_at == f"{out.parent.name}/{benchmark.name}":
-            raise RuntimeError("pulled the plug")
-        records = []
-        for sample in rows:
-            verdict = benchmark.score(sample, self.answer(out.parent.name, sample))
-            records.append(
-                Record(sample.id, sample.question, (), sample.target, {}, None, "", verdict.answer,
-                       verdict.value, 1.0, None, 0.0, 1)
-            )  # fmt: skip
-        return records, benchmark.aggregate(records)
+    def said(self, request: Request, adapter: Path | None) -> str:
+        """What the model answers with an adapter."""
+        text = request.messages[0].text
+        description, _, question = text.rpartition("\n")
+        name, _, number = question.partition(" ")
+        if name not in ("one", "two"):
+            return "A red square."
+        written = {} if adapter is None else json.loads((adapter / "adapter_config.json").read_text())
+        method = "baseline" if adapter is None else "stic" if "seed" in written else "adapter"
+        row = f"{method}{'+dar' * bool(description)}"
+        if self.fail_at in (f"{row}/{name}", f"{row}@seed{written.get('seed')}/{name}"):
+            raise self.error("pulled the plug")
+        return self.answer(method, Sample(number, (), question, "yes" if int(number) % 2 else "no"))
 
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     made = World(tmp_path)
+
+    class Engine(HFEngine):
+        """Without weights."""
+
+        @cached_property
+        def model(self) -> str:  # type: ignore[override]
+            return content_key(self.config.model)
+
+        def answers(self, adapter: Path | None = None) -> Any:
+            return FakeVLM(lambda request: made.said(request, adapter))
+
     for name in ("one", "two"):
         rows = [{"id": i, "question": "?", "answer": "yes" if i % 2 else "no"} for i in range(20)]
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -160,27 +179,9 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     Image.new("RGB", (8, 8), "red").save(tmp_path / "photos" / "red.jpg")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("STIC_EVAL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(registry, "methods", lambda: Known(METHODS))
+    monkeypatch.setattr(registry, "engines", lambda: Known({"hf": Engine}))
+    monkeypatch.setattr(registry, "methods", lambda: Known(methods(made.stages)))
     monkeypatch.setattr(registry, "benchmarks", lambda: Known({n: benchmark(n) for n in ("one", "two")}))
-
-    def module(name: str, **attributes: Any) -> None:
-        built = ModuleType(name)
-        built.__dict__.update(attributes)
-        monkeypatch.setitem(sys.modules, name, built)
-        parent, _, last = name.rpartition(".")
-        monkeypatch.setattr(sys.modules[parent], last, built, raising=False)
-
-    import stic_eval.evals
-    import stic_eval.models
-    import stic_eval.selftrain  # noqa: F401
-
-    module("stic_eval.models.hf", model_fingerprint=lambda model, revision: content_key(model), HFModel=None)
-    module(
-        "stic_eval.models.cached",
-        CachedVLM=lambda make, fingerprint, store: SimpleNamespace(generate=None, fingerprint=fingerprint),
-    )
-    module("stic_eval.selftrain.execute", stage_key=made.stage_key, run_stage=made.run_stage)
-    module("stic_eval.evals.runner", evaluate=made.evaluate)
     return made
 
 

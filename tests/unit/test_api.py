@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from stic_eval.errors import UserError
-from stic_eval.models.api import Chat, Client, Endpoint, Failure, Reply
+from stic_eval.models.api import Chat, Client, Failure, Reply
+from stic_eval.models.wire import Endpoint
 from tests.judge_server import (
     CUT,
     CUT_IN_THE_MIDDLE,

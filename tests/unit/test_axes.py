@@ -10,6 +10,7 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,20 +21,20 @@ from PIL import Image
 from pydantic import BaseModel
 
 from stic_eval import config, layers, registry
-from stic_eval.cli import inputs, plan
-from stic_eval.cli.keys import evaluation_keys
+from stic_eval.contracts.benchmark import HubData, HubId
+from stic_eval.contracts.method import Data, SFTItem, Stage, items_key
 from stic_eval.corruptions import CORRUPTIONS
 from stic_eval.errors import UserError
-from stic_eval.evals.benchmark import HubData, HubId
+from stic_eval.experiment import inputs, variants
+from stic_eval.experiment.keys import evaluation_keys
 from stic_eval.selftrain.execute import stage_key
-from stic_eval.selftrain.method import Data, Stage
 from stic_eval.settings import RunConfig, ThinkingConfig
 from stic_eval.store import content_key, request_key
-from stic_eval.train.items import SFTItem, items_key
 from stic_eval.train.preferences import filtered, pair_requests
 from stic_eval.train.prompts import load_prompts
 from stic_eval.train.settings import PairSettings, share
 from stic_eval.types import ImageRef
+from tests.scripted import first
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "axes.md"
 ALL = ("stic", "stic_stage1", "sft", "positive_only")
@@ -49,16 +50,16 @@ def data_of(images: int, items: int) -> Data:
     pictures = refs(images)
     talk = (("user", "What?"), ("assistant", "That."))
     rows = tuple(SFTItem(str(i), image, talk) for i, image in enumerate(refs(items)))
-    return Data(pictures, rows, content_key([image.sha256 for image in pictures]), items_key(rows))
+    return Data(pictures, rows, content_key([image.sha256 for image in pictures]), items_key(rows), PROMPTS)
 
 
 DATA = data_of(40, 20)
-NOTHING = Data((), (), "images", "sft")
+NOTHING = Data((), (), "images", "sft", load_prompts())
 
 
 def stages_of(name: str, data: Data = DATA, **options: Any) -> list[Stage]:
     method = registry.methods().get(name)
-    return list(plan.stages(method.plan(method.config.model_validate(options), data).adapter))
+    return list(variants.stages(method.plan(method.config.model_validate(options), data).adapter))
 
 
 def keys(name: str, data: Data = DATA, **options: Any) -> dict[str, str]:
@@ -122,6 +123,43 @@ def test_the_preset_of_the_embedded_model_keeps_the_keys_of_other_methods() -> N
     for name, known in RIVALS.items():
         found = stages_of(name, data, **built.method_options[name])
         assert tuple(stage_key(stage, data, "model", 0)[:16] for stage in found) == known, name
+
+
+# Keys of runs of all methods, as of before `stage1.loss` could be set.
+RUNS = {
+    "paper-llava-1.5": "8dfd2524e2df4a1f",
+    "paper-llava-1.6": "3e1fd396ef5bfc62",
+    "paper-llava-1.6-13b": "09b1cd3fd833507c",
+    "pocket": "f7a2d20b785ba24d",
+}
+
+
+@pytest.mark.parametrize("preset", RUNS)
+def test_presets_keep_the_keys_of_their_runs(preset: str) -> None:
+    methods = [name for name in registry.methods().own() if name != "baseline"]
+    built = config.load(preset=preset, flags={"methods": methods})
+    assert built.key[:16] == RUNS[preset]
+    other = config.load(preset=preset, flags={"methods": methods}, overrides=["stage1.loss=ipo"])
+    assert other.key != built.key
+    spelt = config.load(preset=preset, flags={"methods": methods}, overrides=["stage1.loss=sigmoid"])
+    assert spelt.key == built.key
+
+
+def test_a_loss_is_in_the_key_of_preference_training_and_of_what_follows() -> None:
+    plain = keys("stic")
+
+    def changed(**stage1: Any) -> list[str]:
+        return [name for name, key in keys("stic", stage1=stage1).items() if key != plain[name]]
+
+    assert changed(loss={"sigmoid": 1, "ipo": 0}) == []
+    for loss in ("ipo", {"sigmoid": 2.0}, {"sigmoid": 0.8, "bco_pair": 0.2}):
+        assert changed(loss=loss) == ["preference", "descriptions", "infused_sft"]
+    robust = {"loss": "robust", "loss_constants": {"label_smoothing": 0.1}}
+    assert keys("stic", stage1=robust) == keys("stic", stage1={"loss": "robust"})  # the default, written out
+    robust["loss_constants"] = {"label_smoothing": 0.2}
+    assert keys("stic", stage1=robust) != keys("stic", stage1={"loss": "robust"})
+    mix = {"ipo": 1.0, "hinge": 1.0}
+    assert keys("stic", stage1={"loss": mix}) == keys("stic", stage1={"loss": dict(reversed(mix.items()))})
 
 
 def test_the_preset_of_the_paper_limits_text_as_the_rivals_released_scripts() -> None:
@@ -405,7 +443,7 @@ def test_the_description_can_be_asked_for_in_another_role(tmp_path: Path) -> Non
 
     def asked(*overrides: str) -> str:
         flags = {"model": "a/b", "methods": ["baseline"], "prompts": prompts}
-        return inputs.describe_prompt(config.load(flags=flags, overrides=list(overrides)))
+        return first(config.load(flags=flags, overrides=list(overrides)))
 
     assert asked() == asked("dar.prompt_role=plain") == "Plainly."
     assert asked("dar.prompt_role=step_by_step") == "Look."
@@ -418,8 +456,9 @@ def test_another_role_is_another_evaluation_with_descriptions_alone(tmp_path: Pa
 
     def key(dar: bool, *overrides: str) -> str:
         built = config.load(flags={"methods": ["baseline"], "dar": True}, overrides=list(overrides))
-        (variant,) = [found for found in plan.variants(built, NOTHING) if found.dar is dar]
-        return evaluation_keys(built, benchmark, variant, "model", None, inputs.describe_prompt(built))[0]
+        variant = variants.variants(built, NOTHING)[dar]
+        assert variant.solver.suffix == ("dar" if dar else "")
+        return evaluation_keys(built, benchmark, variant, "model", None)[0]
 
     assert key(True) != key(True, "dar.prompt_role=misleading")
     assert key(False) == key(False, "dar.prompt_role=misleading")
@@ -431,7 +470,7 @@ def test_another_id_of_the_same_commit_is_the_same_evaluation() -> None:
 
     def key(source: HubData) -> str:
         built = config.load(flags={"model": "a/b", "methods": ["baseline"]})
-        (variant,) = plan.variants(built, NOTHING)
+        (variant,) = variants.variants(built, NOTHING)
         return evaluation_keys(built, replace(benchmark, source=source), variant, "model", None, "x")[0]
 
     known = key(source)
@@ -496,7 +535,7 @@ def default_of(path: str) -> Any:
     owner: type[BaseModel] = (
         RunConfig if path.startswith(("dar.", "training.")) else registry.methods().get("stic").config
     )
-    value: Any = owner()
+    value: Any = SimpleNamespace(dar=SimpleNamespace(**RunConfig().dar)) if path[:4] == "dar." else owner()
     for part in path.split("."):
         value = getattr(value, part)
     return value
@@ -509,7 +548,7 @@ def test_the_document_has_every_axis_with_its_default() -> None:
         # YAML 1.1 takes 1e-07 for a text.
         assert (float(written) if isinstance(default, float) else written) == default, path
     known = set(layers.paths(registry.methods().get("stic").config))
-    known |= {path for path in layers.paths(RunConfig) if path.startswith(("dar.", "training."))}
+    known |= {path for path in config.paths() if path.startswith(("dar.", "training."))}
     known -= {"stage1", "stage2", "lora"}
     # How AdamW's rate moves and how long answers get is no axis of the method.
     minor = (

@@ -14,8 +14,8 @@ from PIL import Image
 from pydantic import ValidationError
 from stic_eval.benchmarks.mmbench import ABILITIES, Options, benchmark, unit, vary
 
+from stic_eval.contracts.benchmark import Unreadable
 from stic_eval.errors import UserError
-from stic_eval.evals.benchmark import Unreadable
 from stic_eval.evals.faults import faults
 from stic_eval.evals.sources import samples
 from stic_eval.types import Record, Sample, Score

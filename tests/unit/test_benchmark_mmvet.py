@@ -15,8 +15,8 @@ from PIL import Image
 from pydantic import ValidationError
 from stic_eval.benchmarks.mmvet import JUDGING, LMMS_PREAMBLE, Options, benchmark, vary
 
+from stic_eval.contracts.benchmark import Grader, Unreadable
 from stic_eval.errors import UserError
-from stic_eval.evals.benchmark import Grader, Unreadable
 from stic_eval.evals.faults import faults
 from stic_eval.evals.sources import samples
 from stic_eval.types import Record, Sample, Score

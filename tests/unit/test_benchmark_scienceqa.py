@@ -13,8 +13,8 @@ from PIL import Image
 from pydantic import ValidationError
 from stic_eval.benchmarks.scienceqa import LAYOUTS, Options, benchmark, vary
 
+from stic_eval.contracts.benchmark import Unreadable
 from stic_eval.errors import UserError
-from stic_eval.evals.benchmark import Unreadable
 from stic_eval.evals.faults import faults
 from stic_eval.evals.sources import samples
 from stic_eval.types import Sample, Score

@@ -11,7 +11,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from stic_eval import registry
-from stic_eval.evals.benchmark import Benchmark
+from stic_eval.contracts.benchmark import Benchmark
 from stic_eval.evals.faults import faults
 from stic_eval.types import Record, Sample, Score
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from bench import benchmarks_md
 from stic_eval import registry
-from stic_eval.evals.benchmark import Benchmark
+from stic_eval.contracts.benchmark import Benchmark
 
 NAMES = ("scienceqa", "textvqa", "chartqa", "llava_bench", "mmbench", "mmvet", "mathvista")
 

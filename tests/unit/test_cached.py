@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from stic_eval.contracts.engine import VLM
 from stic_eval.images import scan_images
-from stic_eval.models.base import VLM
 from stic_eval.models.cached import CachedVLM
 from stic_eval.models.fake import FakeVLM
 from stic_eval.models.hf import HFModel

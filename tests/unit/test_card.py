@@ -14,7 +14,7 @@ from stic_eval.report import tables
 from stic_eval.report.card import Facts, Rows, card, metadata, public
 from stic_eval.report.cells import interval_text
 from stic_eval.report.runs import Trained
-from stic_eval.types import Summary
+from stic_eval.types import DESCRIBED, DIRECT, Summary
 
 HOSTILE = "x\n---\nlicense: mit\n# owned <script>alert(1)</script> `| [a](javascript:1) \x1b[2J $1$"
 
@@ -31,9 +31,9 @@ def table(title: str = "STIC", unscored: int = 0) -> tables.Table:
     better = {"a": 1.0, "b": 1.0, "c": 1.0, "d": 0.0}
     few = dict(list(better.items())[: 4 - unscored])
     variants = [
-        tables.Variant("baseline", "Baseline", False, (), {"one": [summary(base)], "two": [summary(base)]}),
+        tables.Variant("baseline", "Baseline", DIRECT, (), {"one": [summary(base)], "two": [summary(base)]}),
         tables.Variant(
-            "stic", title, False, (3,), {"one": [summary(better)], "two": [summary(few, unscored)]}
+            "stic", title, DIRECT, (3,), {"one": [summary(better)], "two": [summary(few, unscored)]}
         ),
     ]
     return tables.build(columns, variants)
@@ -191,7 +191,7 @@ def test_a_card_marks_what_the_runs_table_compares_as_that_does() -> None:
     from types import SimpleNamespace
     from typing import Any, cast
 
-    from stic_eval.cli import cardfacts
+    from stic_eval.experiment import cardfacts
     from stic_eval.report.runs import Entry, Scores
 
     def units(right: int) -> Summary:
@@ -199,7 +199,7 @@ def test_a_card_marks_what_the_runs_table_compares_as_that_does() -> None:
 
     def entry(method: str, dar: bool, seed: int | None, right: int) -> Entry:
         name = f"{method}{'+dar' * dar}{'' if seed is None else f'@seed{seed}'}"
-        return Entry(name, method, method, dar, seed, {}, {"a": units(right)})
+        return Entry(name, method, method, DESCRIBED if dar else DIRECT, seed, {}, {"a": units(right)})
 
     # 8 flips, p = 0.008: corrected over the run's rows it has one star less.
     others = [entry(f"m{i}", False, None, 100) for i in range(4)]

@@ -1,8 +1,9 @@
-"""An ablation's evaluations, as a worker does them."""
+"""The driver of an ablation, with what does its tasks given by argument."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import pytest
 from PIL import Image
 
 from stic_eval import config
-from stic_eval.ablate.grid import BASELINE, Cell
-from stic_eval.cli import cells
+from stic_eval.ablate.grid import BASELINE, Cell, Grid
 from stic_eval.cli.progress import Reporter
-from stic_eval.cli.session import Session
 from stic_eval.evals.scoring.aggregate import summarize
+from stic_eval.experiment import driver, graph
+from stic_eval.experiment.executors.local import Local
+from stic_eval.experiment.resources import Resources
 
 
 def test_what_is_made_of_rows_that_change_meanwhile_is_not_taken_for_one_of_the_new(
@@ -28,21 +30,21 @@ def test_what_is_made_of_rows_that_change_meanwhile_is_not_taken_for_one_of_the_
     rows.write_text(json.dumps(row) + "\n")
     flags = {"methods": [BASELINE], "benchmarks": "textvqa", "output": "out", "dar": False}
     built = config.load(flags=flags, overrides=[f"rows.textvqa={rows}"])
-    grid = cells.Grid(built, (Cell({}, BASELINE),), (built,))
+    grid = Grid(built, (Cell({}, BASELINE),), (built,))
 
-    def planned() -> cells.Planned:
-        base, sessions = cells.sessions(grid, Reporter(None, quiet=True))
-        return cells.evaluations(grid, base, sessions)[0]
+    def planned() -> tuple[driver.Planned, Resources]:
+        resources = Resources(built, Reporter(None, quiet=True), tmp_path / "cache")
+        arms = graph.arms_of(grid, resources)
+        return driver.plan("grid", arms, resources), resources
 
-    def edited(*_: Any) -> Any:
+    def edited(task: graph.Task) -> Iterator[tuple[str, Any]]:
         rows.write_text(rows.read_text().replace("yes", "no"))
-        return summarize([])
+        yield "result", ("textvqa", b"", summarize([]), 0.0)
 
-    before = planned().missing
-    monkeypatch.setattr(Session, "evaluate", edited)
-    sent: list[tuple[str, Any]] = []
-    task = next(iter(cells.tasks(grid, [planned()]).values()))[0]
-    cells.work(0, (grid, 1, tmp_path / "log"))(task.payload, lambda kind, value: sent.append((kind, value)))
-    (key,) = [value[1] for kind, value in sent if kind == "result" and value[0] == "textvqa"]
-    assert key == before["textvqa"]
-    assert planned().missing["textvqa"] != key
+    found, resources = planned()
+    (item,) = found.evaluations
+    driver.carry_out(found, Local(edited), resources, lambda event: None)
+    assert item.entry.keys["textvqa"] == item.keys["textvqa"][0]
+    (now,) = planned()[0].evaluations
+    assert now.missing == ("textvqa",)
+    assert now.keys["textvqa"][0] != item.keys["textvqa"][0]

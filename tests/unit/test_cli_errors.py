@@ -17,9 +17,9 @@ from pydantic import BaseModel, ConfigDict
 
 from stic_eval import registry
 from stic_eval.cli.app import invoke
-from stic_eval.cli.session import Session
+from stic_eval.contracts.method import Data, Method, Plan, Stage
 from stic_eval.errors import UserError
-from stic_eval.selftrain.method import Data, Method, Plan, Stage
+from stic_eval.experiment import driver
 
 
 class Options(BaseModel):
@@ -165,10 +165,10 @@ def test_a_folder_that_is_no_adapter_says_what_it_lacks(
 def test_what_fails_names_its_log(
     vlm: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(session: Session) -> None:
+    def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("the device\nis on fire")
 
-    monkeypatch.setattr(Session, "run", broken)
+    monkeypatch.setattr(driver, "plan", broken)
     assert invoke(["run", "--model", vlm, "--method", "baseline", "--output", "here"]) == 1
     line = said(capsys)
     assert "RuntimeError: the device" in line
@@ -180,10 +180,10 @@ def test_what_fails_names_its_log(
 def test_ctrl_c_says_what_is_kept_and_how_to_go_on(
     vlm: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(session: Session) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Session, "run", interrupted)
+    monkeypatch.setattr(driver, "plan", interrupted)
     assert invoke(["run", "--model", vlm, "--method", "baseline"]) == 130
     line = said(capsys)
     assert "are kept" in line

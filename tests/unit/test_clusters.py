@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 
 from stic_eval.cli.app import invoke
+from stic_eval.contracts.benchmark import Benchmark, HubData
 from stic_eval.errors import RunError, UserError
 from stic_eval.evals import runner
-from stic_eval.evals.benchmark import Benchmark, HubData
 from stic_eval.evals.clusters import DRAWS, clusters
 from stic_eval.evals.scoring.aggregate import all_right, summarize
 from stic_eval.report import runs
 from stic_eval.report.compare import compare
-from stic_eval.report.tables import Column, Variant, build
-from stic_eval.types import Generation, ImageRef, Record, Response, Sample, Score, Summary
+from stic_eval.report.rows import Column, Variant
+from stic_eval.report.tables import build
+from stic_eval.types import DESCRIBED, DIRECT, Generation, ImageRef, Record, Response, Sample, Score, Summary
 
 BENCHMARK = Benchmark(
     name="signs",
@@ -107,9 +108,9 @@ def test_clusters_are_written_once_and_an_old_file_has_none(tmp_path: Path) -> N
     shared = conclude(rows)
     other = replace(shared, clusters={})
     entries = [
-        runs.Entry("baseline", "baseline", "Baseline", False, None, {}, {"signs": shared}),
-        runs.Entry("baseline+dar", "baseline", "Baseline", True, None, {}, {"signs": shared}),
-        runs.Entry("sft", "sft", "SFT", False, None, {}, {"signs": other}),
+        runs.Entry("baseline", "baseline", "Baseline", DIRECT, None, {}, {"signs": shared}),
+        runs.Entry("baseline+dar", "baseline", "Baseline", DESCRIBED, None, {}, {"signs": shared}),
+        runs.Entry("sft", "sft", "SFT", DIRECT, None, {}, {"signs": other}),
     ]
     runs.save(runs.Scores("r", [Column("signs", "Signs")], entries), tmp_path)
     text = (tmp_path / "scores.json").read_text()
@@ -132,7 +133,7 @@ def test_a_score_that_is_no_mean_of_its_rows_is_an_error_in_one_line(
     ):
         conclude(rows, wrong)
     old = replace(conclude(rows), score=53.0)
-    entry = runs.Entry("baseline", "baseline", "Baseline", False, None, {}, {"signs": old})
+    entry = runs.Entry("baseline", "baseline", "Baseline", DIRECT, None, {}, {"signs": old})
     runs.save(runs.Scores("r", [Column("signs", "Signs")], [entry]), tmp_path)
     (tmp_path / "config.yaml").touch()
     assert invoke(["table", str(tmp_path)]) == 2
@@ -175,7 +176,7 @@ def test_a_single_cluster_has_no_interval_and_no_mark() -> None:
         found = compare({"b": base}, {"b": [method] * several})[0]["b"]
         assert found.p == 1.0 and math.isnan(found.low) and found.mark == ""
     variants = [
-        Variant(name, name, False, (), {"a": [run]}) for name, run in (("baseline", base), ("m", method))
+        Variant(name, name, DIRECT, (), {"a": [run]}) for name, run in (("baseline", base), ("m", method))
     ]
     from stic_eval.report import render
 
@@ -207,7 +208,7 @@ def test_results_without_clusters_say_that_their_rows_are_taken_for_independent(
     entries = []
     for name, right in (("baseline", 30), ("stic", 45)):
         rows = [answered(str(i), "a" if i < right else "b", "a", [f"{i // 2}" * 12]) for i in range(60)]
-        entries.append(runs.Entry(name, name, name, False, None, {}, {"signs": conclude(rows)}))
+        entries.append(runs.Entry(name, name, name, DIRECT, None, {}, {"signs": conclude(rows)}))
     runs.save(runs.Scores("r", [Column("signs", "Signs")], entries), tmp_path)
     (tmp_path / "config.yaml").touch()
 
@@ -233,7 +234,7 @@ def test_results_without_clusters_say_that_their_rows_are_taken_for_independent(
     assert all(note not in text for text in said()), "clusters of the same rows are known of one side"
     # Rows that are known to share nothing are another thing than rows of which nothing is known.
     alone = [
-        runs.Entry(e.folder, e.method, e.title, False, None, {}, {"signs": replace(s, clusters={})})
+        runs.Entry(e.folder, e.method, e.title, DIRECT, None, {}, {"signs": replace(s, clusters={})})
         for e in entries
         for s in e.summaries.values()
     ]
@@ -278,8 +279,8 @@ def test_score_and_difference_come_from_one_statistic() -> None:
     method = conclude(classified(rng, lambda label: 0.9 if label == "a" else 0.3), F1)
     assert base.score is not None and method.score is not None
     rows = [
-        Variant("baseline", "B", False, (), {"signs": [base]}),
-        Variant("m", "M", False, (), {"signs": [method]}),
+        Variant("baseline", "B", DIRECT, (), {"signs": [base]}),
+        Variant("m", "M", DIRECT, (), {"signs": [method]}),
     ]
     table = build([Column("signs", "Signs")], rows)
     cell = table.rows[1].cells["signs"]
@@ -304,7 +305,7 @@ def test_compare_and_table_show_the_statistic_without_the_benchmark(
             F1, classified(rng, lambda label, b=share: 0.8 if label == "a" else b)
         )
         runner.write_records(records, tmp_path / "records" / name / "signs.jsonl")
-        entries.append(runs.Entry(name, name, name, False, None, {}, {"signs": summary}))
+        entries.append(runs.Entry(name, name, name, DIRECT, None, {}, {"signs": summary}))
     runs.save(runs.Scores("r", [Column("signs", "Signs")], entries), tmp_path)
     (tmp_path / "config.yaml").touch()
     scores = [entry.summaries["signs"].score for entry in entries]
@@ -403,7 +404,7 @@ def test_a_statistic_has_to_be_a_number_for_any_rows(
 def test_an_old_table_without_the_statistic_is_refused() -> None:
     summary = replace(conclude(classified(np.random.default_rng(6), lambda label: 0.7), F1), resampled=None)
     with pytest.raises(UserError, match="Signs: its score"):
-        build([Column("signs", "Signs")], [Variant("baseline", "B", False, (), {"signs": [summary]})])
+        build([Column("signs", "Signs")], [Variant("baseline", "B", DIRECT, (), {"signs": [summary]})])
 
 
 def test_units_of_records_are_named_by_their_meta() -> None:

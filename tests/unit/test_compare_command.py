@@ -19,9 +19,9 @@ from stic_eval.cli.app import invoke
 from stic_eval.evals.runner import write_records
 from stic_eval.evals.scoring.aggregate import all_right, summarize
 from stic_eval.report import runs, sides
+from stic_eval.report.rows import Column
 from stic_eval.report.runs import Entry, Scores
-from stic_eval.report.tables import Column
-from stic_eval.types import Record
+from stic_eval.types import DESCRIBED, DIRECT, Record
 
 Answers = Mapping[str, float | None]  # row -> score
 Capture = pytest.CaptureFixture[str]
@@ -69,7 +69,15 @@ def write_run(
             )
         number = int(seed) if seed else None
         entries.append(
-            Entry(name, method, TITLES[method], bool(dar), number, dict.fromkeys(summaries, ""), summaries)
+            Entry(
+                name,
+                method,
+                TITLES[method],
+                DESCRIBED if bool(dar) else DIRECT,
+                number,
+                dict.fromkeys(summaries, ""),
+                summaries,
+            )
         )
     names = dict.fromkeys(b for benchmarks in variants.values() for b in benchmarks)
     columns = [Column(b, b.upper(), protocol) for b in names]
@@ -176,11 +184,11 @@ def ablation(folder: Path, **changed: Any) -> str:
     """A grid of two axes and two seeds over STIC + DaR, in which `power` is nothing without `kind`."""
     values: dict[str, list[Any]] = {"kind": ["blur", "off"], "power": [1.0, 0.5]}
     given = {"one": summarize([record(str(i), 1.0) for i in range(4)])}
-    entries = [Entry("baseline", "baseline", "Baseline", False, None, {}, given)]
+    entries = [Entry("baseline", "baseline", "Baseline", DIRECT, None, {}, given)]
     for kind, power, seed in product(*values.values(), (0, 1)):
         name = f"stic+kind={kind}+power={1.0 if kind == 'off' else power}+dar@seed{seed}"
         cell = {"kind": kind, "power": power}
-        entries.append(Entry(name, "stic", "STIC", True, seed, {}, given, cell))
+        entries.append(Entry(name, "stic", "STIC", DESCRIBED, seed, {}, given, cell))
     for entry in entries:
         write_records(
             [record(str(i), 1.0) for i in range(4)], folder / "records" / entry.folder / "one.jsonl"
@@ -249,13 +257,15 @@ def test_names_that_are_listed_are_taken(cells: list[tuple[str, bool, Any, Any]]
     entries = [
         Entry(
             f"same@seed{seed}" if shared else f"cell{at}@seed{seed}",
-            method, TITLES[method], dar, seed, settings={"a": one, "b.c": two},
+            method, TITLES[method], DESCRIBED if dar else DIRECT, seed, settings={"a": one, "b.c": two},
         )
         for at, (method, dar, one, two) in enumerate(cells)
         for seed in (0, 1)
     ]  # fmt: skip
     axes = {"a": [one for _, _, one, _ in cells], "b.c": [two for _, _, _, two in cells]}
-    scores = Scores("grid", [], [Entry("baseline", "baseline", "Baseline", False, None), *entries], axes=axes)
+    scores = Scores(
+        "grid", [], [Entry("baseline", "baseline", "Baseline", DIRECT, None), *entries], axes=axes
+    )
     listed = sides.names(scores)
     assert len(set(listed.values())) == len(listed)
     for key, name in listed.items():

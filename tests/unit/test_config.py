@@ -80,7 +80,7 @@ def test_later_layers_win_and_leave_the_rest(tmp_path: Path) -> None:
     assert built.limit == 9
     assert built.seeds == (1, 2)
     assert built.method_options["stic"]["stage1"] == {"beta": 0.4, "learning_rate": 5e-4}
-    assert built.dar.use is True
+    assert built.dar["use"] is True
 
 
 def test_a_bare_path_goes_to_every_method_that_has_it() -> None:
@@ -91,8 +91,8 @@ def test_a_bare_path_goes_to_every_method_that_has_it() -> None:
 
 def test_run_paths_are_reached_with_dots() -> None:
     built = load(r'dar.separator="\n\n"', "rows.mmbench=/data/mmbench", "limit=0.5")
-    assert built.dar.separator == "\n\n"
-    assert built.dar.use is True
+    assert built.dar["separator"] == "\n\n"
+    assert built.dar["use"] is True
     assert built.rows_of("mmbench") == "/data/mmbench"
     assert built.rows_of("textvqa") == "pocket"
     assert built.limit == 0.5

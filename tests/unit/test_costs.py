@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from stic_eval.cli.provenance import recalled, trained
+from stic_eval.contracts.method import Stage
+from stic_eval.experiment.folder import recalled, trained
 from stic_eval.report.costs import Cost, costs, notes
 from stic_eval.report.layouts import lay_out
+from stic_eval.report.rows import Column
 from stic_eval.report.runs import Entry, Scores, Trained
-from stic_eval.report.tables import Column
-from stic_eval.selftrain.method import Stage
 from stic_eval.selftrain.spent import came_from, spent
 from stic_eval.store import StageStore, append_jsonl
-from stic_eval.types import Summary
+from stic_eval.types import DESCRIBED, DIRECT, Summary
 
 PAIRS = Trained("pairs", "a" * 64, 10.0, 200, 0, 60)
 DPO = Trained("preference", "b" * 64, 5.5, 0, 12)
@@ -27,7 +27,15 @@ def entry(name: str, *stages: Trained, seed: int | None = 0, dar: bool = False, 
     folder = f"{name}{'+dar' if dar else ''}@{seed}"
     summary = Summary(50.0, 2, 0, {"1": (1.0, 1.0), "2": (0.0, 1.0)}, {})
     return Entry(
-        folder, name, name.upper(), dar, seed, {"one": "k"}, {"one": summary}, stages=list(stages), **more
+        folder,
+        name,
+        name.upper(),
+        DESCRIBED if dar else DIRECT,
+        seed,
+        {"one": "k"},
+        {"one": summary},
+        stages=list(stages),
+        **more,
     )
 
 
@@ -177,7 +185,7 @@ def test_a_table_of_methods_has_the_note_once() -> None:
 
 
 def test_a_grid_says_which_of_its_trainings_saw_single_tiles() -> None:
-    from stic_eval.report.notes import training
+    from stic_eval.report.costs import training
 
     tile = replace(DPO, key="c" * 64, images="single_tile")
     assert training([entry("stic", PAIRS, DPO)]) == []

@@ -18,9 +18,9 @@ import pytest
 from PIL import Image
 
 from stic_eval import registry
+from stic_eval.contracts.benchmark import Benchmark
 from stic_eval.errors import RunError, UserError
 from stic_eval.evals import prepare as writing
-from stic_eval.evals.benchmark import Benchmark
 from stic_eval.evals.check import Checked, check
 from stic_eval.evals.prepare import prepare
 from stic_eval.evals.sources import samples

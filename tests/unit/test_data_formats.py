@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from stic_eval import registry
+from stic_eval.contracts.benchmark import Benchmark, Layout
 from stic_eval.errors import UserError
-from stic_eval.evals.benchmark import Benchmark, Layout
 from stic_eval.evals.sources import samples
 from stic_eval.types import Sample
 

@@ -11,18 +11,19 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from stic_eval import config, registry
-from stic_eval.cli import plan
 from stic_eval.cli.app import invoke
-from stic_eval.cli.keys import evaluation_keys
+from stic_eval.contracts.benchmark import Benchmark, HubData
+from stic_eval.contracts.method import Data
 from stic_eval.errors import UserError
-from stic_eval.evals.benchmark import Benchmark, HubData
 from stic_eval.evals.scoring.aggregate import summarize
-from stic_eval.selftrain.method import Data
+from stic_eval.experiment import variants
+from stic_eval.experiment.keys import evaluation_keys
+from stic_eval.train.prompts import load_prompts
 from stic_eval.types import Generation, Sample, Score
 from stic_eval.variants import complete, decoding, with_options
 
 ALL = registry.benchmarks().own()
-NOTHING = Data((), (), "images", "sft")
+NOTHING = Data((), (), "images", "sft", load_prompts())
 
 
 def load(*overrides: str, **flags: Any) -> config.RunConfig:
@@ -31,7 +32,7 @@ def load(*overrides: str, **flags: Any) -> config.RunConfig:
 
 def key(name: str, *overrides: str) -> str:
     built = load(*overrides)
-    (variant,) = plan.variants(built, NOTHING)
+    (variant,) = variants.variants(built, NOTHING)
     options = built.benchmark_options.get(name, {})
     benchmark = with_options(registry.benchmarks().get(name), options)
     return evaluation_keys(built, benchmark, variant, "model", None, "Describe.")[0]

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from trl import DPOTrainer
 
 from stic_eval.errors import RunError, UserError
 from stic_eval.images import scan_images
@@ -22,11 +23,11 @@ from stic_eval.store import request_key
 from stic_eval.train import loop
 from stic_eval.train.dpo import make_trainer, preference_collator, train_preferences
 from stic_eval.train.lora import LoraSettings, lora_config
-from stic_eval.train.losses import regularized_dpo_loss
 from stic_eval.train.preferences import open_pairs, pair_requests, write_pairs
 from stic_eval.train.prompts import load_prompts
 from stic_eval.train.settings import PairSettings, PreferenceLoss, Training
 from stic_eval.types import Generation, Message, Request
+from tests.unit.test_losses import papers_loss
 
 LORA = LoraSettings(r=4, alpha=8, dropout=0.5)
 PURE = PreferenceLoss(alpha=0.0)
@@ -112,11 +113,27 @@ def test_the_loss_is_the_formula_on_the_models_own_logits(
             rw, rl = logps_by_hand(trainer.model, batch, runner_up).chunk(2)
     assert (w - rw).abs().min() > 0.01  # the adapter does something, or nothing is shown
     assert (lo - rl).abs().min() > 0.001
-    expected = regularized_dpo_loss(w, lo, rw, rl, beta=loss.beta, alpha=0.0)
+    expected = papers_loss(w, lo, rw, rl, beta=loss.beta, alpha=0.0)
     tokens = batch["completion_mask"].sum(dim=1)[: len(w)] if loss.alpha_over == "token_mean" else 1
     expected = (expected - loss.alpha * w / tokens).mean()
     assert found.dtype == torch.float32
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_with_other_losses_it_is_trls_own_trainer(hf: HFModel, pairs: Path, tmp_path: Path) -> None:
+    batch = batch_of(hf, pairs, tmp_path / "rows")()
+    rows = open_pairs(pairs, tmp_path / "rows")
+    for mix in ({"ipo": 1.0}, {"sppo_hard": 0.5, "nca_pair": 2.0}):
+        loss = PreferenceLoss(beta=0.3, alpha=0.0, loss=mix)
+        with loop.lent_model(hf) as model:
+            trainer: Any = make_trainer(
+                hf, model, rows, tmp_path, loss=loss, training=TRAINING, lora=LORA, seed=0
+            )
+            stir(trainer.model)
+            found = trainer.compute_loss(trainer.model, dict(batch))
+            trainer.loss_types, trainer.loss_weights = [*mix], [*mix.values()]
+            expected = DPOTrainer.compute_loss(trainer, trainer.model, dict(batch))
+        torch.testing.assert_close(found, expected)
 
 
 def test_the_gradient_of_runner_ups_is_the_formulas_with_the_chosen_tokens_held_fixed(
@@ -151,7 +168,7 @@ def test_the_gradient_of_runner_ups_is_the_formulas_with_the_chosen_tokens_held_
         found = gradient(peft)
         with torch.no_grad(), peft.disable_adapter():
             reference = summed(peft)
-        regularized_dpo_loss(*summed(peft), *reference, beta=loss.beta, alpha=loss.alpha).mean().backward()
+        papers_loss(*summed(peft), *reference, beta=loss.beta, alpha=loss.alpha).mean().backward()
         assert torch.allclose(found, gradient(peft), rtol=1e-4, atol=1e-6)
         assert found.abs().max() > 1e-3
     # Nothing of it stays on the model.
@@ -183,7 +200,7 @@ def test_the_reference_of_an_adapter_that_is_gone_on_from_can_be_chosen(
     held = began if reference == "previous" else base
     assert (base - began).abs().min() > 0.01
     assert measured.tolist() == pytest.approx(held.tolist(), rel=1e-5)
-    expected = regularized_dpo_loss(*now.chunk(2), *held.chunk(2), beta=PURE.beta, alpha=0.0).mean()
+    expected = papers_loss(*now.chunk(2), *held.chunk(2), beta=PURE.beta, alpha=0.0).mean()
     assert found.item() == pytest.approx(expected.item(), rel=1e-4)
 
 

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from stic_eval.errors import UserError
-from stic_eval.evals.solvers import describe_and_respond
 from stic_eval.images import scan_images
 from stic_eval.models import feed
 from stic_eval.models.hf import HFModel
 from stic_eval.types import Generation, ImageRef, Request, Sample
 from tests.questions import QUESTIONS, TWELVE, answers, mixed, request
+from tests.scripted import solved as ask
 
 
 @pytest.fixture(scope="module")
@@ -121,9 +121,8 @@ def test_describing_and_answering_share_the_image(
     samples = [Sample(str(n), (images[n // 2],), f"Question {n}?", "x") for n in range(2 * len(images))]
 
     def solved(model: HFModel) -> dict[str, tuple[str | None, str]]:
-        stream = describe_and_respond(
-            samples, model, TWELVE, describe_prompt="Describe.", describe_generation=Generation(20)
-        )
+        how = {"prompt": "Describe.", "max_new_tokens": 20}
+        stream = ask(samples, model, TWELVE, "describe_and_respond", **how)
         return {sample.id: (description, answer.text) for sample, description, answer in stream}
 
     model = load(tiny_vlm, reuse="always", batch_size=4)

@@ -13,19 +13,19 @@ from typing import Any, Literal
 
 import pytest
 
+from stic_eval.contracts.method import Data, SFTItem, Stage, StageContext, items_key
 from stic_eval.errors import RunError
 from stic_eval.images import scan_images
 from stic_eval.models.fingerprint import adapter_fingerprint
 from stic_eval.models.hf import HFModel
 from stic_eval.selftrain import execute
 from stic_eval.selftrain.execute import run_stage, stage_key
-from stic_eval.selftrain.method import Data, Stage, StageContext
 from stic_eval.store import ResponseStore, StageStore, content_key
-from stic_eval.train.items import SFTItem, items_key
+from stic_eval.train.prompts import load_prompts
 from stic_eval.types import Generation, Message, Request
 from tests.scripted import Quiet
 
-DATA = Data((), (), "images", "sft")
+DATA = Data((), (), "images", "sft", load_prompts())
 
 
 def nothing(context: StageContext) -> None:
@@ -114,7 +114,7 @@ def test_a_key_depends_on_the_inputs_that_a_stage_takes_alone(
 
     def data(n: int, m: int) -> Data:
         hashes = content_key([image.sha256 for image in images[:n]])
-        return Data(tuple(images[:n]), tuple(items[:m]), hashes, items_key(items[:m]))
+        return Data(tuple(images[:n]), tuple(items[:m]), hashes, items_key(items[:m]), load_prompts())
 
     both: tuple[Literal["images", "sft"], ...] = ("images", "sft")
     some = stage(params={"images": 3, "items": 4}, reads=both)
@@ -235,7 +235,7 @@ def test_a_stage_that_is_killed_keeps_its_folder_and_frees_its_lock(lab: Lab, tm
 import os, signal
 from pathlib import Path
 from stic_eval.selftrain.execute import run_stage
-from stic_eval.selftrain.method import Data, Stage
+from stic_eval.contracts.method import Data, Stage
 from stic_eval.store import StageStore
 
 def run(context):
@@ -247,7 +247,7 @@ class Report:
     line = log
     def step(self, name, total=None): pass
 
-run_stage(Stage("one", 1, run, {{}}), data=Data((), (), "images", "sft"), seed=0, fingerprint="base",
+run_stage(Stage("one", 1, run, {{}}), data=Data((), (), "images", "sft", None), seed=0, fingerprint="base",
           model=None, responses=None, store=StageStore(Path({str(tmp_path / "stages")!r})), report=Report())
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
@@ -266,7 +266,7 @@ run_stage(Stage("one", 1, run, {{}}), data=Data((), (), "images", "sft"), seed=0
 def test_stages_ask_train_and_ask_the_trained_one(tiny_vlm: Path, photos: Path, tmp_path: Path) -> None:
     base = HFModel.load(str(tiny_vlm), device="cpu")
     images = scan_images(photos)[0][:4]
-    data = Data(tuple(images), (), content_key([i.sha256 for i in images]), "")
+    data = Data(tuple(images), (), content_key([i.sha256 for i in images]), "", load_prompts())
     prompt = (Message("user", "Describe."),)
 
     def ask(context: StageContext, adapter: Path | None) -> None:

@@ -21,12 +21,14 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
+from stic_eval.contracts.curves import Curves
 from stic_eval.errors import UserError
-from stic_eval.report import canvas, figures
+from stic_eval.report import canvas, figures, runs
 from stic_eval.report.canvas import Look
+from stic_eval.report.rows import AVERAGE, Column
 from stic_eval.report.runs import Entry, Scores, Trained
-from stic_eval.report.tables import AVERAGE, Column, Table
-from stic_eval.types import Summary
+from stic_eval.report.tables import Table
+from stic_eval.types import DESCRIBED, DIRECT, Summary
 
 COLUMNS = [Column("one", "One"), Column("two", "Two")]
 SVG = "{http://www.w3.org/2000/svg}"
@@ -50,7 +52,17 @@ def entry(
 ) -> Entry:
     found = {"one": summary(right), "two": summary(right + 5)}
     name = f"{method}{'+dar' * dar}@{seed}{json.dumps(dict(cell or {}))}"
-    return Entry(name, method, title or method, dar, seed, {}, found, dict(cell or {}), list(stages))
+    return Entry(
+        name,
+        method,
+        title or method,
+        DESCRIBED if dar else DIRECT,
+        seed,
+        {},
+        found,
+        dict(cell or {}),
+        list(stages),
+    )
 
 
 BASE = entry("baseline", 20, seed=None, title="Baseline")
@@ -566,6 +578,23 @@ def test_a_training_that_is_shared_is_one_line_named_after_all_that_share_it(tmp
     log(tmp_path, "preference-" + "a" * 16, [2.0, 1.0])
     assert "Stage 1 / STIC" in texts(draw("training", run(*rows), tmp_path))
     assert "STIC" in texts(draw("training", run(*rows), tmp_path, methods=("stic",)))
+
+
+def test_a_stage_says_itself_what_is_drawn_of_it_and_one_of_an_earlier_version_by_its_name(
+    tmp_path: Path,
+) -> None:
+    own = Curves("Own training", {"loss": "Loss", "entropy": "Spread"})
+    stage = Trained("mine", "a" * 64, 1, 1, 3, kind="pair_training", curves=own)
+    silent, former = Trained("other", "b" * 64, 1, 1, 3), Trained("preference", "c" * 64, 1, 1, 3)
+    assert (silent.kind, former.kind) == ("", "pair_training")
+    for made in (stage, silent, former):
+        log(tmp_path, f"{made.name}-{made.key[:16]}", [2.0, 1.0])
+    scores = run(entry("stic", 30, title="STIC", stages=(stage, silent, former)))
+    runs.save(scores, tmp_path)
+    figure = draw("training", runs.load(tmp_path), tmp_path)
+    assert {"Own training", "Spread", "Training", "Preference training", "Reward margin"} <= set(
+        texts(figure)
+    )
 
 
 def test_trainings_under_other_settings_are_never_averaged_as_if_they_were_seeds(tmp_path: Path) -> None:

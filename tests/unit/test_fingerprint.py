@@ -15,8 +15,8 @@ from transformers import AutoProcessor
 
 from stic_eval import config
 from stic_eval.cli.progress import Reporter
-from stic_eval.cli.session import Session
 from stic_eval.errors import UserError
+from stic_eval.experiment.resources import Resources
 from stic_eval.models.fingerprint import adapter_fingerprint, model_fingerprint
 from stic_eval.models.hf import HFModel
 from stic_eval.models.recognition import tags_written
@@ -95,9 +95,10 @@ def test_answers_that_an_earlier_version_filed_without_their_tags_are_not_found(
     folder = Path(shutil.copytree(tiny_vlm, tmp_path / "vlm"))
     change(folder)
     assert bool(tags_written(str(folder), None)) is written
-    session = Session(config.load(overrides=[f"model={folder}", "dtype=float32"]), Reporter(None, quiet=True))
+    built = config.load(overrides=[f"model={folder}", "dtype=float32"])
+    resources = Resources(built, Reporter(None, quiet=True), tmp_path / "cache")
     earlier = content_key([model_fingerprint(str(folder), None), "float32"])
-    assert (session.fingerprint == earlier) is not written
+    assert (resources.fingerprint == earlier) is not written
     if change in (opens_thinking, has_special_tags):
         loaded = HFModel.load(str(folder), device="cpu")
         assert loaded.fingerprint != model_fingerprint(str(folder), None)

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from stic_eval import config
+from stic_eval.contracts.method import SFTItem
 from stic_eval.errors import UserError
 from stic_eval.images import scan_images
 from stic_eval.models.hf import HFModel
@@ -19,7 +20,7 @@ from stic_eval.models.tile import SingleTile
 from stic_eval.store import request_key
 from stic_eval.train import loop
 from stic_eval.train.dpo import make_trainer, preference_collator, train_preferences
-from stic_eval.train.items import SFTItem, infuse
+from stic_eval.train.items import infuse
 from stic_eval.train.lora import LoraSettings
 from stic_eval.train.preferences import open_pairs, pair_requests, write_pairs
 from stic_eval.train.prompts import load_prompts

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from stic_eval.ablate.grid import Grid
 from stic_eval.ablate.spec import Spec
 from stic_eval.cli import gridbuild
-from stic_eval.cli.cells import Grid
 from stic_eval.errors import UserError
 
 
@@ -51,14 +51,14 @@ def test_a_full_grid_says_which_axes_have_no_default() -> None:
 
 
 def test_the_ablations_way_of_answering_gives_way(tmp_path: Path) -> None:
-    assert build("beta=0.5", dar="only")[0].configs[0].dar.use == "only"
-    assert build("beta=0.5", dar="only", overrides=("dar.use=true",))[0].configs[0].dar.use is True
+    assert build("beta=0.5", dar="only")[0].configs[0].dar["use"] == "only"
+    assert build("beta=0.5", dar="only", overrides=("dar.use=true",))[0].configs[0].dar["use"] is True
     file = tmp_path / "run.yaml"
     file.write_text("dar: false")
-    assert build("beta=0.5", dar="only", file=file)[0].configs[0].dar.use is False
+    assert build("beta=0.5", dar="only", file=file)[0].configs[0].dar["use"] is False
     grid, _, _ = build(vary={"a": {"x": {"dar.use": True}, "y": {"dar.use": False}}}, dar="only")
-    assert [config.dar.use for config in grid.configs] == [True, False]
-    assert [c.dar.use for c in build("dar=on,off")[0].configs] == ["only", False]
+    assert [config.dar["use"] for config in grid.configs] == [True, False]
+    assert [c.dar["use"] for c in build("dar=on,off")[0].configs] == ["only", False]
 
 
 def test_methods_take_what_they_have() -> None:
@@ -67,7 +67,7 @@ def test_methods_take_what_they_have() -> None:
     stic, sft = (config.method_options for config in grid.configs)
     assert (stic["stic"]["stage1"]["images"], stic["stic"]["stage1"]["beta"]) == (16, 0.7)
     assert stic["stic"]["stage2"]["items"] == sft["sft"]["stage2"]["items"] == 9
-    assert {config.dar.max_new_tokens for config in grid.configs} == {5}
+    assert {config.dar["max_new_tokens"] for config in grid.configs} == {5}
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,10 @@ from stic_eval import registry
 from stic_eval.evals.sources import samples
 from stic_eval.models.fake import FakeVLM
 from stic_eval.report import guards, html_table, latex, render, runs, sides, terminal, versus
-from stic_eval.report.tables import AVERAGE, Column, Table, Variant, build
-from stic_eval.types import Generation, Record, Request, Response, Summary
-from tests.scripted import Scripted
+from stic_eval.report.rows import AVERAGE, Column, Variant
+from stic_eval.report.tables import Table, build
+from stic_eval.types import DIRECT, Record, Request, Response, Summary
+from tests.scripted import Scripted, solving
 
 
 def summary(right: int, n: int = 50, **fields: object) -> Summary:
@@ -33,7 +34,7 @@ def table(*rows: Summary, seeds: tuple[int, ...] = ()) -> Table:
     return build(
         columns,
         [
-            Variant(name, name, False, (), {"a": [row], "b": [summary(20 + 3 * at)]})
+            Variant(name, name, DIRECT, (), {"a": [row], "b": [summary(20 + 3 * at)]})
             for at, (name, row) in enumerate(zip(names, rows, strict=True))
         ],
     )
@@ -50,10 +51,7 @@ def evaluated(name: str, answer: Callable[[Request], str], tmp_path: Path) -> Su
         benchmark,
         samples(benchmark, "pocket"),
         FakeVLM(answer),
-        "direct",
-        describe_prompt="",
-        describe_generation=Generation(),
-        out=tmp_path / "records.jsonl",
+        **solving(),
         progress=lambda done, total: None,
     )[1]
 
@@ -118,12 +116,12 @@ def test_answers_that_are_empty_or_cut_are_counted_and_said(tmp_path: Path) -> N
     rows = samples(benchmark, "pocket")[:40]
     turns = iter([Response("", 1, "stop"), Response("so", 9, "length"), Response("well", 9, "length")] * 40)
     _, found = runner.evaluate(
-        benchmark, rows, Scripted(lambda request: next(turns)), "direct", describe_prompt="",
-        describe_generation=Generation(), out=tmp_path / "r.jsonl", progress=lambda done, total: None,
+        benchmark, rows, Scripted(lambda request: next(turns)), **solving(),
+        progress=lambda done, total: None,
     )  # fmt: skip
     assert (found.blank, found.cut) == (14, 26)
     notes = " ".join(
-        build([Column("chartqa", "ChartQA")], [Variant("m", "M", False, (), {"chartqa": [found]})]).notes
+        build([Column("chartqa", "ChartQA")], [Variant("m", "M", DIRECT, (), {"chartqa": [found]})]).notes
     )
     assert "up to 65 % of a row's answers are cut at their bound" in notes
     assert "empty" not in notes
@@ -220,7 +218,7 @@ def test_a_constant_answer_is_text_in_every_format(text: str) -> None:
 def test_what_was_noted_is_kept_and_files_of_earlier_versions_have_none(tmp_path: Path) -> None:
     noted = summary(15, constant="B", best_constant=("B", 30.0), blank=3, cut=4)
     scores = runs.Scores("run", [Column("a", "Alpha")], [], model="m")
-    scores.entries = [runs.Entry("baseline", "baseline", "Baseline", False, None, summaries={"a": noted})]
+    scores.entries = [runs.Entry("baseline", "baseline", "Baseline", DIRECT, None, summaries={"a": noted})]
     runs.save(scores, tmp_path)
     assert runs.load(tmp_path).entries[0].summaries["a"] == noted
     data = json.loads((tmp_path / "scores.json").read_text())
@@ -275,8 +273,8 @@ def test_the_bound_of_rows_in_clusters_is_on_clusters() -> None:
 def test_compare_says_of_one_side_what_is_true_of_one(tmp_path: Path) -> None:
     scores = runs.Scores("run", [Column("a", "Alpha")], [], model="m")
     scores.entries = [
-        runs.Entry("baseline", "baseline", "B", False, None, summaries={"a": summary(15, constant="B")}),
-        runs.Entry("mine", "mine", "M", False, None, summaries={"a": summary(45)}),
+        runs.Entry("baseline", "baseline", "B", DIRECT, None, summaries={"a": summary(15, constant="B")}),
+        runs.Entry("mine", "mine", "M", DIRECT, None, summaries={"a": summary(45)}),
     ]
     runs.save(scores, tmp_path)
     found = versus.measure(*sides.choose(str(tmp_path), None, ()))
@@ -290,7 +288,7 @@ def test_compare_says_so_too(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
     scores = runs.Scores("run", [Column("a", "Alpha"), Column("b", "Beta")], [], model="m")
     scores.entries = [
-        runs.Entry(name, name, name, False, None, summaries={"a": summary(50), "b": summary(right)})
+        runs.Entry(name, name, name, DIRECT, None, summaries={"a": summary(50), "b": summary(right)})
         for name, right in (("baseline", 20), ("mine", 30))
     ]
     runs.save(scores, tmp_path)

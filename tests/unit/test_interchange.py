@@ -14,15 +14,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from stic_eval import config
 from stic_eval.cli.app import invoke
 from stic_eval.errors import UserError
+from stic_eval.experiment.artifacts import Finished, all_of
 from stic_eval.images import image_ref
 from stic_eval.printable import csv_cell
+from stic_eval.report.runs import Entry, Trained
 from stic_eval.store import read_jsonl
-from stic_eval.train import exchange
+from stic_eval.train import exchange, preferences
 from stic_eval.train.foreign import open_pairs
 from stic_eval.train.preferences import Made, write_made
 from stic_eval.train.settings import PairFilter
+from stic_eval.types import DIRECT
 
 FEW = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 # What texts of models hold that some format gives a meaning to.
@@ -265,8 +269,8 @@ def test_what_is_written_is_what_is_checked_for(photos: Path, tmp_path: Path) ->
     from pyarrow.parquet import read_schema
 
     ours = written(tmp_path, photos, [("a", "b", "c")] * 3)
-    assert Features.from_arrow_schema(read_schema(ours)) == exchange.features()
-    assert tuple(exchange.features()) == exchange.COLUMNS
+    assert Features.from_arrow_schema(read_schema(ours)) == preferences.features()
+    assert tuple(preferences.features()) == exchange.COLUMNS
     assert exchange.check(ours, "--pairs") == 3
 
 
@@ -536,3 +540,11 @@ def test_by_force_a_model_s_weights_are_replaced_and_nobody_else_s(tmp_path: Pat
     assert {path.name for path in target.iterdir()} == {
         *others, "model.safetensors", "config.json", "README.md",
     }  # fmt: skip
+
+
+def test_pairs_of_a_run_are_known_by_what_a_stage_is_and_not_by_its_name(tmp_path: Path) -> None:
+    stages = [Trained("drawn", "a" * 64, 0.0, 1, 0, kind="pairs"), Trained("learned", "b" * 64, 0.0, 0, 1)]
+    entry = Entry("mine", "mine", "Mine", DIRECT, 0, stages=stages)
+    run = Finished(tmp_path, config.load(), None, [entry], tmp_path)
+    assert [found.stage for found in all_of(run, "pairs")] == ["drawn"]
+    assert [found.stage for found in all_of(run, "adapter")] == ["learned"]

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from stic_eval.contracts.benchmark import Benchmark, Grader, Unreadable
 from stic_eval.errors import RunError, UserError
 from stic_eval.evals import official
-from stic_eval.evals.benchmark import Benchmark, Grader, Unreadable
 from stic_eval.evals.judging import Judge
 from stic_eval.settings import JudgeConfig
 from stic_eval.store import ResponseStore

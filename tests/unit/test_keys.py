@@ -13,24 +13,29 @@ from typing import Any
 import pytest
 
 from stic_eval import config, registry
-from stic_eval.cli import plan
 from stic_eval.cli.app import invoke
-from stic_eval.cli.keys import evaluation_keys
+from stic_eval.contracts.benchmark import Benchmark
+from stic_eval.contracts.method import Data
 from stic_eval.errors import UserError
 from stic_eval.evals import versions
-from stic_eval.evals.benchmark import Benchmark
+from stic_eval.experiment import variants
+from stic_eval.experiment.keys import evaluation_keys
 from stic_eval.pocket import rows as pocket_rows
-from stic_eval.selftrain.method import Data
+from stic_eval.train.prompts import load_prompts
 from stic_eval.types import Score
 
-NOTHING = Data((), (), "images", "sft")
+NOTHING = Data((), (), "images", "sft", load_prompts())
 
 
-def keys(benchmark: Benchmark, where: str = "pocket", dar: bool = False, **flags: Any) -> tuple[str, ...]:
+def keys(
+    benchmark: Benchmark, where: str = "pocket", dar: bool = False, version: int = 1, **flags: Any
+) -> tuple[str, ...]:
     built = config.load(flags={"methods": ["baseline"], "dar": dar, "benchmarks": "textvqa", **flags})
     built = built.model_copy(update={"rows": {"all": where}})
-    (variant,) = [found for found in plan.variants(built, NOTHING) if found.dar is dar]
-    return evaluation_keys(built, benchmark, variant, "model", None, "Describe.")
+    variant = variants.variants(built, NOTHING)[-1]
+    assert variant.solver.name == ("describe_and_respond" if dar else "direct")
+    variant = replace(variant, solver=replace(variant.solver, version=version))
+    return evaluation_keys(built, benchmark, variant, "model", None)
 
 
 def textvqa() -> Benchmark:
@@ -55,11 +60,9 @@ def test_a_higher_version_is_another_evaluation_everywhere(
     assert after not in before
 
 
-def test_a_solver_has_a_version_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    direct, described = keys(textvqa()), keys(textvqa(), dar=True)
-    monkeypatch.setattr(versions, "SOLVERS", versions.SOLVERS | {"describe_and_respond": 2})
-    assert keys(textvqa()) == direct
-    assert not set(keys(textvqa(), dar=True)) & set(described)
+def test_a_solver_has_a_version_of_its_own() -> None:
+    for dar in (False, True):
+        assert not set(keys(textvqa(), dar=dar, version=2)) & set(keys(textvqa(), dar=dar))
 
 
 def test_rows_of_the_pocket_world_have_a_version(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,7 +227,7 @@ def test_rows_that_cannot_be_read_are_named(
     def refuse(*_: object) -> list[str]:
         raise PermissionError(13, "Permission denied", str(path / "rows.jsonl"))
 
-    monkeypatch.setattr("stic_eval.cli.keys.file_digests", refuse)
+    monkeypatch.setattr("stic_eval.experiment.keys.file_digests", refuse)
     monkeypatch.chdir(tmp_path)
     argv = ["run", "--method", "baseline", "--benchmarks", "textvqa", "-o", f"rows.textvqa={path}"]
     assert invoke([*argv, "--dry-run"]) == 2

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stic_eval.report import latex
-from stic_eval.report.tables import Column, Table, Variant, build
-from stic_eval.types import Summary
+from stic_eval.report.rows import Column, Variant
+from stic_eval.report.tables import Table, build
+from stic_eval.types import DIRECT, Summary
 
 NASTY = (
     r"50% & #1_{x} ~ ^ \input{/etc/passwd} $x$ <|> [a] *b* `c' \"d\" ?` -- Δ é Ž ß ł 漢字 🙂 ± ° “q” … "
@@ -33,7 +34,7 @@ def table(title: str = "STIC", columns: int = 7, unscored: int = 0) -> Table:
     def row(method: str, seeds: tuple[int, ...], right: int) -> Variant:
         runs = range(max(1, len(seeds)))
         return Variant(
-            method, f"{title} {method}", False, seeds,
+            method, f"{title} {method}", DIRECT, seeds,
             {c.name: [summary(right + k, unscored) for k in runs] for c in fields},
         )  # fmt: skip
 
@@ -104,8 +105,8 @@ def test_without_notes_nothing_stands_below_the_rules() -> None:
 
 def test_a_minus_is_none_of_the_hyphens_and_commands_do_not_leak() -> None:
     made = build([Column("a", "A")], [
-        Variant("baseline", "Baseline", False, (), {"a": [summary(100)]}),
-        Variant("stic", "STIC", False, (0,), {"a": [summary(60)]}),
+        Variant("baseline", "Baseline", DIRECT, (), {"a": [summary(100)]}),
+        Variant("stic", "STIC", DIRECT, (0,), {"a": [summary(60)]}),
     ])  # fmt: skip
     text = latex.to_latex(made)
     assert re.search(r"\$\[-\d+\.\d, -\d+\.\d\]\$", body(text)), "an interval in mathematics"

@@ -12,13 +12,13 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 
+from stic_eval.contracts.method import SFTItem
 from stic_eval.errors import RunError, UserError
 from stic_eval.images import scan_images
 from stic_eval.models.hf import HFModel
 from stic_eval.store import request_key
 from stic_eval.train import dpo, learning, sft
 from stic_eval.train.dpo import train_preferences
-from stic_eval.train.items import SFTItem
 from stic_eval.train.lora import LoraSettings
 from stic_eval.train.preferences import pair_requests, write_pairs
 from stic_eval.train.prompts import load_prompts

@@ -21,9 +21,9 @@ from PIL import Image, ImageDraw
 
 pytest.importorskip("lmms_eval")
 
+from stic_eval.contracts.benchmark import Benchmark
 from stic_eval.errors import UserError
 from stic_eval.evals import official, sources
-from stic_eval.evals.benchmark import Benchmark
 from stic_eval.evals.lmms import docs, finding, guard
 from stic_eval.evals.lmms.asking import generation, stops, without_places
 from stic_eval.evals.lmms.benchmark import benchmark

@@ -20,9 +20,7 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda:0")
 
 
 def load(model: Path, **how: Any) -> Loaded:
-    given = {"revision": None, "device": "cpu", "dtype": "auto", "batch_size": "auto",
-             "trust_remote_code": False, **how}  # fmt: skip
-    return loading.load(str(model), **given)
+    return loading.load(str(model), loading.Loading(**{"device": "cpu", **how}))
 
 
 # ---------------------------------------------------------------- memory

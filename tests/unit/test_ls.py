@@ -11,12 +11,13 @@ import pytest
 import yaml
 from rich.cells import cell_len
 
+from stic_eval import registry
 from stic_eval.cli.app import invoke
 from stic_eval.report import runs
+from stic_eval.report.rows import Column
 from stic_eval.report.runs import Entry, Scores
-from stic_eval.report.tables import Column
 from stic_eval.store import append_jsonl
-from stic_eval.types import Summary
+from stic_eval.types import DIRECT, Summary
 
 
 def test_a_run_folder_cannot_drive_the_terminal(
@@ -50,11 +51,11 @@ def scored(score: float) -> dict[str, Summary]:
 def grid() -> list[Entry]:
     """A baseline and two cells with two seeds each."""
     cells = [
-        Entry(f"stic+x={x}@seed{seed}", "stic", "STIC", False, seed, {}, scored(score), {"x": x})
+        Entry(f"stic+x={x}@seed{seed}", "stic", "STIC", DIRECT, seed, {}, scored(score), {"x": x})
         for x, score in ((1, 50.0), (2, 70.0))
         for seed in (0, 1)
     ]
-    return [Entry("baseline", "baseline", "Baseline", False, None, {}, scored(40.0)), *cells]
+    return [Entry("baseline", "baseline", "Baseline", DIRECT, None, {}, scored(40.0)), *cells]
 
 
 def test_runs_are_listed_wherever_they_lie_and_say_what_resumes_them(
@@ -63,9 +64,9 @@ def test_runs_are_listed_wherever_they_lie_and_say_what_resumes_them(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
     results = tmp_path / "results"
-    put_run(results / "mine", Entry("baseline", "baseline", "Baseline", False, None, {}, scored(40.0)))
+    put_run(results / "mine", Entry("baseline", "baseline", "Baseline", DIRECT, None, {}, scored(40.0)))
     put_run(results / "mine" / "ablations" / "grid", *grid(), axes={"x": [1, 2]})
-    under_way = put_run(results / "mine" / "ablations" / "begun", Entry("stic", "stic", "STIC", False, 0))
+    under_way = put_run(results / "mine" / "ablations" / "begun", Entry("stic", "stic", "STIC", DIRECT, 0))
     for folder in (under_way, results / "torn"):
         folder.mkdir(exist_ok=True)
         (folder / "ablation.json").touch()
@@ -123,6 +124,36 @@ def test_show_of_a_method_says_in_what_it_differs_from_its_paper(
     lines = capsys.readouterr().out.splitlines()
     said = " ".join(line for line in lines if line.startswith(("differs: ", "source: "))).lower()
     assert all(departure.lower() in said for departure in departures), said
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("hf", "title: A model in this process.\ntrains: True\n"),
+        ("openai", "trains: False\n"),
+        ("self_consistency", "suffix: sc\nversion: 1\noptions:\n  k: 5\n"),
+        ("robust", "constants: {'label_smoothing': (0.1, 0, 0.5)}\n"),
+        ("blur", "defaults: {'radius': 0.05}\nrandom: False\n"),
+    ],
+)
+def test_show_of_a_solver_engine_loss_or_corruption(
+    name: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(["show", name]) == 0
+    assert said in capsys.readouterr().out
+
+
+def test_every_kind_that_is_registered_is_listed_and_broken_files_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")
+    monkeypatch.setenv("STIC_EVAL_PLUGINS", str(tmp_path))
+    (tmp_path / "mine.py").write_text("solver = 3\n")
+    for known in registry.kinds().values():
+        assert invoke(["ls", known.plural]) == 0
+        out = capsys.readouterr().out
+        assert set(known.names()) <= {line.split()[0] for line in out.splitlines()}
+        assert "mine.py, line 1: `solver` is of type int" in out
 
 
 def test_show_of_an_ablation_is_yaml_and_says_where_axes_are_explained(

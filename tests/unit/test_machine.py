@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from stic_eval.cli import machine
 from stic_eval.config import RunConfig
+from stic_eval.models import machine
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_without_a_gpu_torch_is_not_imported(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     code = f"""
 import sys
-from stic_eval.cli import machine
+from stic_eval.models import machine
 from stic_eval.config import RunConfig
 machine._NODES = ()
 machine.platform.system = lambda: "Linux"
@@ -56,3 +56,11 @@ sys.exit("torch" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_gpus_are_those_that_torch_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_accelerated", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    assert machine.gpus() == 3
+    monkeypatch.setattr(machine, "_accelerated", lambda: False)
+    assert machine.gpus() == 0

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from stic_eval import source
+from stic_eval.contracts.method import Data, Stage
 from stic_eval.errors import UserError
 from stic_eval.models import clip
 from stic_eval.selftrain import stages
 from stic_eval.selftrain.execute import stage_key
 from stic_eval.selftrain.making import Made, Making, filled, question, sentences
-from stic_eval.selftrain.method import Data, Stage
 from stic_eval.store import file_sha256
 from stic_eval.train.lora import LoraSettings
 from stic_eval.train.preferences import write_made

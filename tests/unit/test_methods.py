@@ -13,17 +13,17 @@ import torch
 from safetensors.torch import load_file
 
 from stic_eval import config, layers, registry
-from stic_eval.cli import inputs, plan
+from stic_eval.contracts.method import Data, SFTItem, Stage, items_key
 from stic_eval.errors import UserError
+from stic_eval.experiment import inputs, variants
 from stic_eval.images import scan_images
 from stic_eval.models.hf import HFModel
 from stic_eval.selftrain.execute import run_stage, stage_key
-from stic_eval.selftrain.method import Data, Stage
 from stic_eval.selftrain.stages import shuffled
 from stic_eval.store import ResponseStore, StageStore, content_key, read_jsonl, request_key
-from stic_eval.train.items import SFTItem, items_key
 from stic_eval.train.preferences import open_pairs, pair_requests
 from stic_eval.train.prompts import load_prompts
+from tests.scripted import first
 
 METHODS = ("baseline", "stic", "stic_stage1", "sft", "positive_only")
 
@@ -37,13 +37,13 @@ def data(photos: Path) -> Data:
         for n, image in enumerate(images[:6])
     ]  # fmt: skip
     keys = content_key([image.sha256 for image in images]), items_key(items)
-    return Data(tuple(images), tuple(items), *keys)
+    return Data(tuple(images), tuple(items), *keys, load_prompts())
 
 
 def stages_of(name: str, data: Data, **options: Any) -> dict[str, Stage]:
     method = registry.methods().get(name)
     made = method.plan(method.config.model_validate(options), data)
-    return {stage.name: stage for stage in plan.stages(made.adapter)}
+    return {stage.name: stage for stage in variants.stages(made.adapter)}
 
 
 def keys(name: str, data: Data, **options: Any) -> dict[str, str]:
@@ -137,7 +137,7 @@ def test_the_papers_presets_are_the_papers_defaults() -> None:
         assert (built.model, built.dtype) == (model, "bfloat16")
         assert (built.training.images, plain.training.images) == ("single_tile", "as_generated")
         assert built.method_options == plain.method_options
-        assert built.dar.model_dump(exclude={"use"}) == plain.dar.model_dump(exclude={"use"})
+        assert {**built.dar, "use": None} == {**plain.dar, "use": None}
         stic = built.method_options["stic"]
         assert (stic["stage1"]["alpha"], stic["stage2"]["items"], stic["lora"]["r"]) == (1 / 1024, 5000, 128)
         # 1,024 and 2,048 tokens, less the 576 of a tile.
@@ -164,19 +164,19 @@ def test_the_pocket_preset_keeps_methods_comparable(data: Data) -> None:
     control["stage2"] = {**options["stic"]["stage2"], "infusion": "none"}
     assert keys("stic", data, **control) == made["sft"]
     assert inputs.prompt_set(built) == load_prompts("pocket")
-    assert inputs.describe_prompt(built) == load_prompts("pocket").plain[0]
+    assert first(built) == load_prompts("pocket").plain[0]
 
 
 def test_the_first_prompt_of_the_set_is_asked_at_inference(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("step_by_step: Look.\nplain: ['What is it?', Describe.]\nmisleading: [Invent.]\n")
     flags = {"model": "a/b", "methods": ["baseline"]}
-    assert inputs.describe_prompt(config.load(flags=flags)) == load_prompts().plain[0]
-    assert inputs.describe_prompt(config.load(flags={**flags, "prompts": file})) == "What is it?"
+    assert first(config.load(flags=flags)) == load_prompts().plain[0]
+    assert first(config.load(flags={**flags, "prompts": file})) == "What is it?"
     own = config.load(flags=flags, overrides=["dar.prompt=Tell me."])
-    assert inputs.describe_prompt(own) == "Tell me."
+    assert first(own) == "Tell me."
     with pytest.raises(UserError, match="--prompts"):
-        inputs.describe_prompt(config.load(flags={**flags, "prompts": tmp_path / "none.yaml"}))
+        first(config.load(flags={**flags, "prompts": tmp_path / "none.yaml"}))
 
 
 class Silent:
@@ -314,7 +314,7 @@ def test_a_second_iteration_makes_its_pairs_with_the_first_ones_adapter(
     options: Any = method.config.model_validate(
         {"stage1": small, "lora": SMALL["lora"], "iterations": 2, "reference": reference}
     )
-    made = list(plan.stages(method.plan(options, data).adapter))
+    made = list(variants.stages(method.plan(options, data).adapter))
     assert [stage.name for stage in made] == ["pairs", "preference", "pairs", "preference"]
     lab.run(made[-1], data)
     done = [lab.store.done(stage.name, stage_key(stage, data, lab.hf.fingerprint, 0)) for stage in made]

@@ -15,10 +15,11 @@ from stic_eval import config, plugins, registry
 from stic_eval.cli.app import invoke
 from stic_eval.cli.cp import copied
 from stic_eval.cli.new import as_theirs
+from stic_eval.contracts.method import Data, Method
 from stic_eval.errors import UserError
 from stic_eval.evals.sources import samples
 from stic_eval.selftrain.execute import stage_key
-from stic_eval.selftrain.method import Data, Method
+from stic_eval.train.prompts import load_prompts
 
 
 @pytest.fixture(autouse=True)
@@ -161,7 +162,7 @@ def test_only_what_parts_libraries_from_stic_eval_is_taken_away(text: str, their
 
 # ---------------------------------------------------------------- cp
 
-DATA = Data((), (), "images", "items")
+DATA = Data((), (), "images", "items", load_prompts())
 
 
 def keys(method: Method, options: dict[str, object]) -> list[str]:

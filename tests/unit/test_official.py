@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from stic_eval.contracts.benchmark import Unreadable
 from stic_eval.errors import UserError
 from stic_eval.evals import official
-from stic_eval.evals.benchmark import Unreadable
 
 pytest.importorskip("lmms_eval")
 

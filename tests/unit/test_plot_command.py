@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from stic_eval.cli.app import invoke
+from stic_eval.report.rows import Column
 from stic_eval.report.runs import Entry, Scores, save
-from stic_eval.report.tables import Column
-from stic_eval.types import Summary
+from stic_eval.types import DESCRIBED, DIRECT, Summary
 
 
 def summary(right: int) -> Summary:
@@ -20,7 +20,14 @@ def summary(right: int) -> Summary:
 def entry(method: str, right: int, *, dar: bool = False, **cell: object) -> Entry:
     name = f"{method}{dar}{cell}"
     return Entry(
-        name, method, method.upper(), dar, 0, {}, {"one": summary(right), "two": summary(right)}, cell
+        name,
+        method,
+        method.upper(),
+        DESCRIBED if dar else DIRECT,
+        0,
+        {},
+        {"one": summary(right), "two": summary(right)},
+        cell,
     )
 
 

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 from stic_eval import config, plugins, registry
 from stic_eval.cli.app import invoke
+from stic_eval.contracts.method import Data
 from stic_eval.errors import UserError
-from stic_eval.selftrain.method import Data
 from stic_eval.store import file_name, named_by
+from stic_eval.train.prompts import load_prompts
 
 METHOD = """from pydantic import BaseModel, ConfigDict
-from stic_eval.selftrain.method import Method, Plan
+from stic_eval.contracts.method import Method, Plan
 
 
 class Options(BaseModel):
@@ -175,7 +176,7 @@ BROKEN = [
     ("import sys\nsys.exit('bye')\n", "line 2: SystemExit: bye"),
     ("assert False\n", "line 1: AssertionError"),
     ("raise ValueError('one\\ntwo')\n", "line 1: ValueError: one"),
-    ("x = 1\n", "line 1: has neither `method = Method(...)`"),
+    ("x = 1\n", "line 1: has no `method = Method(...)`"),
     (METHOD.replace("method = Method", "other = Method"), "line 15: `other` is a method, which"),
     (METHOD + "method = 'text'\n", "line 16: `method` is of type str; it has to be a Method"),
     (METHOD + "method = Options()\n", "line 16: `method` is of type Options"),
@@ -327,7 +328,7 @@ def test_what_a_plan_raises_is_said_with_path_and_line(put: Put, capsys: pytest.
 
 def test_what_others_raise_is_not_blamed_on_a_plugin(put: Put) -> None:
     put("mine.py", METHOD)
-    registry.methods().get("./mine.py").plan(None, Data((), (), "", ""))
+    registry.methods().get("./mine.py").plan(None, Data((), (), "", "", load_prompts()))
     with pytest.raises(ValueError, match="invalid") as caught:
         int("x")
     assert registry.told(caught.value) == "ValueError: invalid literal for int() with base 10: 'x'"

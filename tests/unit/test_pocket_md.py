@@ -9,9 +9,9 @@ from bench.committed import ABLATIONS
 from stic_eval.ablate import spec
 from stic_eval.cli import gridbuild
 from stic_eval.report.compare import Difference
+from stic_eval.report.rows import Column
 from stic_eval.report.runs import Entry, Scores
-from stic_eval.report.tables import Column
-from stic_eval.types import Summary
+from stic_eval.types import DIRECT, Summary
 
 
 def test_the_measurements_are_up_to_date() -> None:
@@ -26,10 +26,10 @@ def test_columns_that_say_little_and_units_that_never_move_are_counted() -> None
 
     scores = Scores("run", [Column("a", "Alpha"), Column("b", "Beta"), Column("c", "Gamma")], [])
     scores.entries = [
-        Entry("baseline", "baseline", "Baseline", False, None, summaries={
+        Entry("baseline", "baseline", "Baseline", DIRECT, None, summaries={
             "a": summary(40), "b": summary(10, constant="B"), "c": summary(20),
         }),
-        Entry("m", "m", "M", False, 0, summaries={"a": summary(40), "b": summary(10), "c": summary(23)}),
+        Entry("m", "m", "M", DIRECT, 0, summaries={"a": summary(40), "b": summary(10), "c": summary(23)}),
     ]  # fmt: skip
     said = caveats.guarded(scores)
     assert "Alpha (at the ceiling); Beta (constant answer B)" in said

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from stic_eval import config, registry
-from stic_eval.cli.inputs import describe_prompt
+from stic_eval.experiment.inputs import describe_prompt
 from stic_eval.pocket import rows, tasks, world
 from stic_eval.pocket.questions import GROUPS, WORDINGS, held_out, questions
 from stic_eval.train.prompts import load_prompts, shipped

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from stic_eval.contracts.method import PromptSet
 from stic_eval.errors import UserError
 from stic_eval.images import image_ref, load_image, ref_from_pil, scan_images
 from stic_eval.store import request_key
 from stic_eval.train.preferences import Pair, encoded, open_pairs, pair_requests, positives, write_pairs
-from stic_eval.train.prompts import PromptSet, load_prompts
+from stic_eval.train.prompts import load_prompts
 from stic_eval.train.settings import PairSettings
 from stic_eval.types import ImageRef
 

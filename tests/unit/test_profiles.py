@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from stic_eval import config, profiles
-from stic_eval.cli import serving
 from stic_eval.cli.progress import Reporter
-from stic_eval.cli.session import Session
+from stic_eval.engines.openai import OpenAIEngine
 from stic_eval.errors import UserError
+from stic_eval.experiment.resources import Resources
 from stic_eval.models.recognition import certain, profile_of
 from stic_eval.settings import RunConfig
 from stic_eval.store import content_key
@@ -66,11 +67,11 @@ def test_other_families_keep_their_own_conversation(name: str, tmp_path: Path) -
     assert certain(str(FAMILIES[name].build(tmp_path)), None) is None
 
 
-def test_the_embedded_model_keeps_its_own_and_its_keys() -> None:
+def test_the_embedded_model_keeps_its_own_and_its_keys(tmp_path: Path) -> None:
     built = config.load()
     assert profile_of(built) is None
-    session = Session(built, Reporter(None, quiet=True))
-    assert session.fingerprint == content_key([session.model_fingerprint, session.dtype])
+    resources = Resources(built, Reporter(None, quiet=True), tmp_path)
+    assert resources.fingerprint == content_key([resources.engine.model, resources.engine.dtype])
 
 
 @pytest.mark.parametrize("at", ["chat_template.jinja", "chat_template.json", "tokenizer_config.json"])
@@ -166,7 +167,8 @@ def test_texts_that_end_answers_are_part_of_it(tmp_path: Path) -> None:
     alone = profile_of(config.load(overrides=["conversation.stop=['A:', 'B:']"]))
     assert alone is not None and alone.content == {"stop": ["A:", "B:"]}
     server = [config.load(flags={**SERVER, "conversation": own}) for own in ({}, {"stop": "###"})]
-    assert len({serving.fingerprint(built, "m") for built in server}) == 2
+    engines = [OpenAIEngine(built, lambda name: nullcontext(), lambda: False) for built in server]
+    assert len({engine.fingerprint("m") for engine in engines}) == 2
     with pytest.raises(UserError, match=r"-o conversation\.stop.*an empty text would end every answer"):
         config.load(flags={"conversation": {"stop": ""}})
 

@@ -11,7 +11,7 @@ import pytest
 
 from stic_eval import registry
 from stic_eval.report import published
-from stic_eval.report.tables import Column
+from stic_eval.report.rows import Column
 
 
 def test_every_table_is_as_wide_as_its_head() -> None:

@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 
 from bench import readme
-from stic_eval.evals.benchmark import Benchmark
+from stic_eval.contracts.benchmark import Benchmark
+from stic_eval.contracts.method import Data, Method
 from stic_eval.evals.sources import samples
-from stic_eval.selftrain.method import Data, Method
+from stic_eval.train.prompts import load_prompts
 from stic_eval.types import Record
 
 README = Path(__file__).parents[2] / "README.md"
@@ -53,7 +54,7 @@ def test_the_benchmark_reads_rows_asks_scores_and_sums_up(tmp_path: Path) -> Non
 def test_the_method_plans_and_refuses_options_it_does_not_have() -> None:
     method = example("method")["method"]
     assert isinstance(method, Method)
-    plan = method.plan(method.config(), Data((), (), "", ""))
+    plan = method.plan(method.config(), Data((), (), "", "", load_prompts()))
     assert plan.adapter is None
     assert plan.solver == "describe_and_respond"
     with pytest.raises(ValueError, match="beta"):

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from stic_eval import registry
+from stic_eval.contracts.benchmark import Benchmark
+from stic_eval.contracts.method import Method
 from stic_eval.errors import UserError
-from stic_eval.evals.benchmark import Benchmark
 from stic_eval.registry import Registry
-from stic_eval.selftrain.method import Method
 
 METHOD = """
 from pydantic import BaseModel, ConfigDict
-from stic_eval.selftrain.method import Method, Plan
+from stic_eval.contracts.method import Method, Plan
 
 class Options(BaseModel):
     model_config = ConfigDict(extra="forbid")

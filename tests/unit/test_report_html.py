@@ -29,9 +29,9 @@ from stic_eval.evals.sources import samples as rows_of
 from stic_eval.images import corrupt
 from stic_eval.printable import printable
 from stic_eval.report import html, pairs, runs, samples, thumbnails
-from stic_eval.report.tables import Column
+from stic_eval.report.rows import Column
 from stic_eval.store import append_jsonl
-from stic_eval.types import ImageRef, Summary
+from stic_eval.types import DESCRIBED, DIRECT, ImageRef, Summary
 
 FACTS = html.Facts('<table class="scores"></table>')
 
@@ -85,9 +85,9 @@ def record(id_: str, **values: Any) -> dict[str, Any]:
 
 
 ENTRIES = [
-    runs.Entry("baseline", "baseline", "Baseline", False, None),
-    runs.Entry("stic@seed0", "stic", "STIC", False, 0),
-    runs.Entry("stic@seed1", "stic", "STIC", False, 1),
+    runs.Entry("baseline", "baseline", "Baseline", DIRECT, None),
+    runs.Entry("stic@seed0", "stic", "STIC", DIRECT, 0),
+    runs.Entry("stic@seed1", "stic", "STIC", DIRECT, 1),
 ]
 
 
@@ -122,7 +122,7 @@ def test_any_text_comes_out_as_it_is_and_adds_no_markup(tmp_path: Path, texts: l
     id_, question, target, response, answer, why, run, title, model = texts
     put(tmp_path, "baseline",
         record(id_, question=question, target=target, response=response, answer=answer, why=why))  # fmt: skip
-    entry = runs.Entry("baseline", "baseline", title, False, None)
+    entry = runs.Entry("baseline", "baseline", title, DIRECT, None)
     made = runs.Scores(run, [Column("one", title)], [entry], model=model)
     page = write(tmp_path, made)
     plain = write(tmp_path, runs.Scores("run", [Column("one", "One")], [entry], model="model"))
@@ -176,7 +176,7 @@ def test_rows_are_aligned_and_what_is_missing_is_not_wrong(tmp_path: Path) -> No
 def test_what_flips_are_of_unless_another_is_chosen(tmp_path: Path) -> None:
     put(tmp_path, "baseline", record("a"))
     cells = [
-        runs.Entry(f"stic+x={x}@seed0", "stic", "STIC", False, 0, settings={"x": x}) for x in ("high", "low")
+        runs.Entry(f"stic+x={x}@seed0", "stic", "STIC", DIRECT, 0, settings={"x": x}) for x in ("high", "low")
     ]
     ablation = scores(ENTRIES[0], *cells, axes={"x": ["high", "low"]})
     meta = write(tmp_path, ablation).block("meta")
@@ -189,7 +189,9 @@ def test_what_flips_are_of_unless_another_is_chosen(tmp_path: Path) -> None:
 def entry(folder: str, **cell: Any) -> runs.Entry:
     """An entry by its folder's name."""
     method = folder.partition("+")[0]
-    return runs.Entry(folder, method, method.upper(), folder.endswith("+dar"), None, settings=cell)
+    return runs.Entry(
+        folder, method, method.upper(), DESCRIBED if folder.endswith("+dar") else DIRECT, None, settings=cell
+    )
 
 
 def test_columns_shown_first_are_the_baseline_and_the_method(tmp_path: Path) -> None:
@@ -207,7 +209,7 @@ def test_columns_shown_first_are_the_baseline_and_the_method(tmp_path: Path) -> 
 
 def test_cells_that_come_to_the_same_evaluation_have_names_of_their_own(tmp_path: Path) -> None:
     cells = [
-        runs.Entry(f"stic+x=1@seed{seed}", "stic", "STIC", False, seed, settings={"x": x})
+        runs.Entry(f"stic+x=1@seed{seed}", "stic", "STIC", DIRECT, seed, settings={"x": x})
         for x in (1, 2, 3)
         for seed in (0, 1)
     ]
@@ -218,7 +220,7 @@ def test_cells_that_come_to_the_same_evaluation_have_names_of_their_own(tmp_path
 
 def test_of_a_stage_that_many_share_two_are_named_and_the_others_folded_away(tmp_path: Path) -> None:
     stage = runs.Trained("pairs", "ab" * 32, 1.0, 0, 0)
-    entries = [runs.Entry(f"stic@seed{n}", "stic", "STIC", False, n, stages=[stage]) for n in range(5)]
+    entries = [runs.Entry(f"stic@seed{n}", "stic", "STIC", DIRECT, n, stages=[stage]) for n in range(5)]
     page = write(tmp_path, scores(*entries))
     assert "and 3 more" in page.data and page.data.index("stic@seed2") > page.data.index("and 3 more")
 
@@ -256,7 +258,7 @@ def test_provenance_is_in_the_page_as_text(tmp_path: Path) -> None:
                 "versions": {"torch": "2"}, "seconds": 12}  # fmt: skip
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     stage = runs.Trained("<b>pairs", "ab" * 32, 1.25, 2000, 3)
-    entries = [runs.Entry(f"stic@seed{n}", "stic", "STIC", False, n, stages=[stage]) for n in (0, 1)]
+    entries = [runs.Entry(f"stic@seed{n}", "stic", "STIC", DIRECT, n, stages=[stage]) for n in (0, 1)]
     page = write(tmp_path, scores(*entries))
     assert "</pre><script>x</script>" in page.data and "stic-eval run --model 'a b'" in page.data
     assert "<i>m" in page.data and "float32" in page.data and "torch 2" in page.data
@@ -384,7 +386,7 @@ def put_pairs(stages: Path, key: str, *rows: dict[str, Any]) -> None:
 
 def trained(key: str, seed: int, title: str = "STIC", **values: Any) -> runs.Entry:
     stage = runs.Trained("pairs", key, 1.0, 2, 0)
-    return runs.Entry(f"{title}@seed{seed}", title.lower(), title, False, seed, stages=[stage], **values)
+    return runs.Entry(f"{title}@seed{seed}", title.lower(), title, DIRECT, seed, stages=[stage], **values)
 
 
 def test_pairs_come_with_the_image_that_was_asked_about(tmp_path: Path) -> None:
@@ -447,7 +449,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ), benchmark="mmvet")  # fmt: skip
         units = {row.id: (value, 1.0) for row, value in zip(rows, values, strict=True)}
         summary = Summary(20.0 * right, 5, 0, units, {})
-        entries.append(runs.Entry(entry.folder, entry.method, entry.title, False, entry.seed,
+        entries.append(runs.Entry(entry.folder, entry.method, entry.title, DIRECT, entry.seed,
                                   {}, {"mmvet": summary}))  # fmt: skip
     runs.save(runs.Scores("mine", [Column("mmvet", "MM-Vet")], entries), folder)
     return folder

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from stic_eval.methods import rlaif_v_lite, seva, sima
 
 from stic_eval import config, registry
-from stic_eval.cli.plan import stages as stages_of
+from stic_eval.contracts.method import Data, Stage
+from stic_eval.experiment.variants import stages as stages_of
 from stic_eval.selftrain.execute import stage_key
 from stic_eval.selftrain.making import Made
-from stic_eval.selftrain.method import Data, Stage
+from stic_eval.train.prompts import load_prompts
 from stic_eval.types import Request
 from tests.scripted import Lab, Scripted, data_of, making, pictures, rows_of, talks
 
@@ -39,7 +40,7 @@ def prompt_of(request: Request) -> str:
 def test_a_plan_is_pure_and_made_before_anything_is_read(name: str) -> None:
     method = registry.methods().get(name)
     assert method.paper
-    nothing = Data((), (), "images", "sft")
+    nothing = Data((), (), "images", "sft", load_prompts())
     plan = method.plan(method.config(), nothing)
     assert plan.solver == "direct"
     found = list(stages_of(plan.adapter))
@@ -154,7 +155,7 @@ def test_seva_asks_about_the_clean_and_the_noisy_image_and_drops_what_is_the_sam
         return f"{'noisy' if image.diffusion and not same else 'clean'} {prompt_of(request)}"
 
     model = Scripted(answer)
-    data = Data((), items, "", "items")
+    data = Data((), items, "", "items", load_prompts())
     lab = Lab(tmp_path, model)
     made, *_ = stages("seva", data, pairs={"step": 300, "max_new_tokens": 9})
     assert made.rows == 8

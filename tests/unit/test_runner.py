@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
 
+from stic_eval.contracts.benchmark import Benchmark, Grader, HubData, Judging
+from stic_eval.contracts.engine import VLM
 from stic_eval.errors import RunError
 from stic_eval.evals import runner
-from stic_eval.evals.benchmark import Benchmark, Grader, HubData, Judging
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.images import scan_images
-from stic_eval.models.base import VLM
 from stic_eval.models.fake import FakeVLM
 from stic_eval.models.hf import HFModel
 from stic_eval.store import read_jsonl
 from stic_eval.types import Generation, ImageRef, Record, Request, Response, Sample, Score, Summary
+from tests.scripted import solving
 
 BENCHMARK = Benchmark(
     name="colours",
@@ -53,20 +55,22 @@ def evaluate(
     out: Path,
     samples: list[Sample],
     model: VLM,
-    solver: Literal["direct", "describe_and_respond"] = "direct",
+    solver: str = "direct",
     benchmark: Benchmark = BENCHMARK,
+    how: Mapping[str, Any] = MappingProxyType({}),
     **options: Any,
 ) -> tuple[list[Record], Summary]:
-    return runner.evaluate(
+    records, summary = runner.evaluate(
         benchmark,
         samples,
         model,
-        solver,
-        describe_prompt="Describe.",
-        describe_generation=Generation(max_new_tokens=4),
-        out=out,
+        **solving(
+            solver, **({} if solver == "direct" else {"prompt": "Describe.", "max_new_tokens": 4, **how})
+        ),
         **{"progress": lambda done, total: None, **options},
     )
+    runner.write_records(records, out)
+    return records, summary
 
 
 @pytest.mark.parametrize("solver", ["direct", "describe_and_respond"])
@@ -101,7 +105,9 @@ def test_every_sample_has_its_record_in_order(
 
 def test_separator_and_sight_reach_the_solver(samples: list[Sample], tmp_path: Path) -> None:
     model = FakeVLM(lambda request: "a circle")
-    evaluate(tmp_path / "a", samples, model, "describe_and_respond", separator="<->", sees_image=False)
+    evaluate(
+        tmp_path / "a", samples, model, "describe_and_respond", how={"separator": "<->", "sees_image": False}
+    )
     described = [r for r in model.asked if r.messages[0].text == "Describe."]
     assert [r.images for r in described] == [()]
     assert "Image description:\na circle<->Which colour?" in {r.messages[0].text for r in model.asked}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +9,16 @@ import pytest
 
 from stic_eval import config, registry
 from stic_eval.ablate.spec import Spec
-from stic_eval.cli import cells, gridbuild, inputs, plan
-from stic_eval.evals.solvers import describe_and_respond
+from stic_eval.cli import gridbuild
+from stic_eval.contracts.method import SFTItem
+from stic_eval.experiment import graph, inputs, variants
+from stic_eval.experiment.resources import Resources
 from stic_eval.models.fake import FakeVLM
 from stic_eval.selftrain.execute import stage_key
 from stic_eval.train import dpo, sft
-from stic_eval.train.items import SFTItem, infuse
+from stic_eval.train.items import infuse
 from stic_eval.types import Generation, Request, Sample
-from tests.scripted import Lab, Quiet, Scripted, data_of
+from tests.scripted import Lab, Quiet, Scripted, data_of, solved
 
 # (method, options): whatever infuses instructions.
 INFUSING: list[tuple[str, dict[str, Any]]] = [
@@ -31,7 +32,7 @@ INFUSING: list[tuple[str, dict[str, Any]]] = [
 def keys(name: str, separator: str, **options: Any) -> dict[str, str]:
     data = data_of(6, 4, separator=separator)
     method = registry.methods().get(name)
-    found = plan.stages(method.plan(method.config.model_validate(options), data).adapter)
+    found = variants.stages(method.plan(method.config.model_validate(options), data).adapter)
     return {stage.name: stage_key(stage, data, "model", 0) for stage in found}
 
 
@@ -69,8 +70,8 @@ def test_a_run_trains_on_the_very_text_that_it_asks(
     monkeypatch.setattr(dpo, "train_preferences", lambda model, pairs, out, **how: write_adapter(out))
     overrides = [f"dar.separator={separator!r}".replace("'", '"')]
     built = config.load(flags={"model": "a/b", "methods": [name]}, overrides=overrides)
-    assert built.dar.separator == separator
-    data = data_of(4, 4, separator=built.dar.separator)
+    assert built.dar["separator"] == separator
+    data = data_of(4, 4, separator=built.dar["separator"])
     method = registry.methods().get(name)
     settings = {**options, "stage2": {"items": 4, **options.get("stage2", {})}}
     adapter = method.plan(method.config.model_validate(settings), data).adapter
@@ -86,9 +87,9 @@ def test_a_run_trains_on_the_very_text_that_it_asks(
 
     samples = [Sample(item.id, (item.image,), dict(item.turns)["user"], "") for item in data.sft_items]
     list(
-        describe_and_respond(
-            samples, FakeVLM(respond), Generation(), describe_prompt="Describe.",
-            describe_generation=Generation(), separator=built.dar.separator,
+        solved(
+            samples, FakeVLM(respond), Generation(), "describe_and_respond", prompt="Describe.",
+            separator=built.dar["separator"],
         )
     )  # fmt: skip
     questions = {text for text in asked if text != "Describe."}
@@ -101,20 +102,26 @@ def test_a_run_trains_on_the_very_text_that_it_asks(
 def test_reading_a_runs_data_takes_it_along(photos: Path, tmp_path: Path) -> None:
     overrides = [r'dar.separator="\n\n"', "stic.stage2.use=false"]
     built = config.load(flags={"model": "a/b", "images": photos, "methods": ["stic"]}, overrides=overrides)
-    assert inputs.load(built, Quiet()).data.separator == "\n\n"  # type: ignore[arg-type]
+    assert inputs.load(built, Quiet()).data.separator == "\n\n"
 
 
-def test_cells_of_a_grid_that_share_data_have_each_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cells_of_a_grid_that_share_data_have_each_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spec = Spec(vary={"dar.separator": ["\n", "\n\n"], "stage2.infusion": ["own", "none"]}, dar="only")
     given = gridbuild.Given(spec, "mine.yaml", (), None, None, (), {"model": "pocket"})
     axes, _ = gridbuild.axes(given)
     grid = gridbuild.grid(given, axes, "grid", None)
-    found = data_of(4, 4)
-    monkeypatch.setattr(
-        inputs, "load", lambda c, *_: inputs.Inputs(replace(found, separator=c.dar.separator), ())
-    )
-    _, sessions = cells.sessions(grid, Quiet())  # type: ignore[arg-type]
-    assert [session.inputs.data.separator for session in sessions] == ["\n", "\n", "\n\n", "\n\n"]
-    last = [session.variants[-1].plan.adapter for session in sessions]
-    made = [stage_key(stage, s.inputs.data, "m", 0) for stage, s in zip(last, sessions, strict=True) if stage]
+    read: list[Any] = []
+
+    def load(config: Any, report: Any, reads: Any) -> inputs.Inputs:
+        read.append(reads)
+        return inputs.Inputs(data_of(4, 4), (), reads)
+
+    monkeypatch.setattr(inputs, "load", load)
+    _, *arms = graph.arms_of(grid, Resources(grid.base, Quiet(), tmp_path))
+    assert [arm.inputs.data.separator for arm in arms] == ["\n", "\n", "\n\n", "\n\n"]
+    assert len(read) == 1
+    last = [arm.variants[-1].plan.adapter for arm in arms]
+    made = [stage_key(stage, a.inputs.data, "m", 0) for stage, a in zip(last, arms, strict=True) if stage]
     assert len(set(made)) == 3  # without descriptions it makes no difference

@@ -32,7 +32,7 @@ def test_a_second_run_computes_nothing_and_prints_the_same(
 ) -> None:
     assert world.run() == 0
     first, manifest = capsys.readouterr().out, (world.results() / "manifest.json").read_text()
-    world.calls.clear()
+    world.forget()
     assert world.run() == 0
     assert world.calls == Counter()
     assert capsys.readouterr().out == first
@@ -41,19 +41,33 @@ def test_a_second_run_computes_nothing_and_prints_the_same(
     assert capsys.readouterr().out.strip() in first
 
 
-def test_a_run_that_died_goes_on_where_it_was(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_was_interrupted_goes_on_where_it_was(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
     world.fail_at = "stic/two"
-    assert world.run() == 1
-    assert "run.log" in capsys.readouterr().err
+    assert world.run() == 130
+    assert "the same command resumes" in capsys.readouterr().err
     world.fail_at = None
-    world.calls.clear()
+    world.forget()
     assert world.run() == 0
     assert world.calls == Counter(["stic/two", "stic+dar/one", "stic+dar/two"])
 
 
+def test_what_fails_takes_nothing_else_along(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.fail_at, world.error = "stic/two", RuntimeError
+    assert world.run() == 1
+    out, err = capsys.readouterr()
+    assert "STIC + DaR" in out and "RuntimeError: pulled the plug (see " in err and "run.log)" in err
+    assert len(err.splitlines()) == 1
+    world.fail_at = None
+    world.forget()
+    assert world.run() == 0
+    assert world.calls == Counter(["stic/two"])
+
+
 def test_another_option_is_another_run_that_shares_what_it_can(world: World) -> None:
     assert world.run() == 0
-    world.calls.clear()
+    world.forget()
     assert world.run("-o", "beta=0.5") == 0
     assert world.calls["preference"] == 1
     assert world.calls["pairs"] == 0
@@ -62,7 +76,7 @@ def test_another_option_is_another_run_that_shares_what_it_can(world: World) -> 
 
 def test_rows_or_weights_that_changed_are_evaluated_again(world: World) -> None:
     assert world.run() == 0
-    world.calls.clear()
+    world.forget()
     with (world.folder / "two.jsonl").open("a") as file:
         file.write('{"id": 99, "question": "?", "answer": "yes"}\n')
     assert world.run() == 0
@@ -72,11 +86,11 @@ def test_rows_or_weights_that_changed_are_evaluated_again(world: World) -> None:
 def test_fresh_computes_again_without_touching_the_shared_cache(world: World) -> None:
     assert world.run() == 0
     shared = sorted(path.name for path in (world.folder / "cache" / "stages").iterdir())
-    world.calls.clear()
+    world.forget()
     assert world.run("--fresh") == 0
     assert world.calls == Counter([*world.everything, "pairs", "preference"])
     assert sorted(path.name for path in (world.folder / "cache" / "stages").iterdir()) == shared
-    world.calls.clear()
+    world.forget()
     assert world.run() == 0
     assert world.calls == Counter()
 
@@ -155,3 +169,16 @@ def test_train_prints_adapters_and_evaluates_nothing(
     label, _, path = capsys.readouterr().out.strip().partition(": ")
     assert label == "STIC, seed 0"
     assert (Path(path) / "adapter_config.json").is_file()
+
+
+def test_training_again_computes_nothing_and_leaves_the_manifest(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["train", "--model", "vlm", "--images", "photos", "-q"]
+    assert invoke(argv) == 0
+    said, manifest = capsys.readouterr().out, (world.results() / "manifest.json").read_text()
+    world.forget()
+    assert invoke(argv) == 0
+    assert capsys.readouterr().out == said
+    assert world.calls == Counter()
+    assert (world.results() / "manifest.json").read_text() == manifest

@@ -11,8 +11,8 @@ import pytest
 from datasets import Dataset, List
 from datasets import Image as ImageFeature
 
+from stic_eval.contracts.benchmark import Benchmark, HubData
 from stic_eval.errors import UserError
-from stic_eval.evals.benchmark import Benchmark, HubData
 from stic_eval.evals.cells import PLACEHOLDER
 from stic_eval.evals.check import check
 from stic_eval.evals.prepare import prepare

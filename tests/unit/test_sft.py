@@ -17,6 +17,7 @@ from datasets import Image as ImageFeature
 from PIL import Image
 from safetensors.torch import load_file
 
+from stic_eval.contracts.method import SFTItem, items_key
 from stic_eval.errors import UserError
 from stic_eval.images import scan_images
 from stic_eval.models import text
@@ -26,7 +27,7 @@ from stic_eval.models.text import control_tokens
 from stic_eval.train import loop
 from stic_eval.train.lora import LoraSettings
 from stic_eval.train.settings import Training
-from stic_eval.train.sft import SFTItem, infuse, items_key, items_of, read_items, sft_collator, train_sft
+from stic_eval.train.sft import infuse, items_of, read_items, sft_collator, train_sft
 from stic_eval.types import Generation, ImageRef, Message, Request
 
 LORA = LoraSettings(r=4, alpha=8, dropout=0.3)

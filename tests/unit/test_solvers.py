@@ -5,16 +5,18 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from stic_eval.evals.solvers import describe_and_respond, direct
 from stic_eval.images import scan_images
 from stic_eval.models.fake import FakeVLM
 from stic_eval.models.hf import HFModel
 from stic_eval.types import Generation, ImageRef, Message, Request, Response, Sample
+from tests.scripted import solved
 
 SHORT, LONG = Generation(5), Generation(50)
+DESCRIBE: dict[str, Any] = {"name": "describe_and_respond", "prompt": "D", "max_new_tokens": 50}
 
 
 @pytest.fixture
@@ -43,7 +45,7 @@ class Shuffled(FakeVLM):
 def test_direct_asks_the_question_as_it_is(images: list[ImageRef]) -> None:
     samples = [*(sample(i, image) for i, image in enumerate(images)), sample(99, None)]
     model = Shuffled(echo)
-    for found, description, response in direct(samples, model, SHORT):
+    for found, description, response in solved(samples, model, SHORT):
         name = found.images[0].source if found.images else ""
         assert response.text == f"[{name}|{found.question}]"
         assert description is None
@@ -57,8 +59,8 @@ def test_every_row_draws_its_own_noise(images: list[ImageRef]) -> None:
     def seeds(samples: list[Sample], seed: int) -> list[dict[str, int]]:
         sampled = Generation(5, temperature=0.7, seed=seed)
         direct_, described = Shuffled(echo), Shuffled(echo)
-        list(direct(samples, direct_, sampled))
-        list(describe_and_respond(samples, described, sampled, describe_prompt="D", describe_generation=LONG))
+        list(solved(samples, direct_, sampled))
+        list(solved(samples, described, sampled, **DESCRIBE))
         return [
             {
                 r.messages[0].text.splitlines()[-1]: r.generation.seed
@@ -75,25 +77,11 @@ def test_every_row_draws_its_own_noise(images: list[ImageRef]) -> None:
     assert not set(found.values()) & set(seeds(samples, 1)[0].values())
 
 
-def test_every_image_is_described_with_its_own_noise(images: list[ImageRef]) -> None:
-    sampled = Generation(50, temperature=0.7)
-    for sees_image, draws in ((True, len(images)), (False, 1)):
-        model = FakeVLM(echo)
-        samples = [sample(i, image) for i, image in enumerate(images)]
-        list(
-            describe_and_respond(
-                samples, model, SHORT, describe_prompt="D", describe_generation=sampled, sees_image=sees_image
-            )
-        )
-        assert len({r.generation.seed for r in model.asked if r.generation.temperature}) == draws
-        assert {r.generation for r in model.asked if not r.generation.temperature} == {SHORT}
-
-
 def test_samples_that_ask_the_same_are_each_answered(images: list[ImageRef]) -> None:
     samples = [sample(i, images[0], "same") for i in range(4)]
     for solve in (
-        direct(samples, Shuffled(echo), SHORT),
-        describe_and_respond(samples, Shuffled(echo), SHORT, describe_prompt="D", describe_generation=LONG),
+        solved(samples, Shuffled(echo), SHORT),
+        solved(samples, Shuffled(echo), SHORT, **DESCRIBE),
     ):
         assert sorted(found.id for found, _, _ in solve) == ["0", "1", "2", "3"]
 
@@ -104,10 +92,8 @@ def test_describing_comes_first_and_in_a_conversation_of_its_own(
 ) -> None:
     samples = [sample(i, images[i // 2]) for i in range(2 * len(images))]
     model = Shuffled(echo)
-    solved = describe_and_respond(
-        samples, model, SHORT, describe_prompt="Describe.", describe_generation=LONG, separator=separator
-    )
-    for found, description, response in solved:
+    answered = solved(samples, model, SHORT, **{**DESCRIBE, "prompt": "Describe."}, separator=separator)
+    for found, description, response in answered:
         name = found.images[0].source
         assert description == f"[{name}|Describe.]"
         assert response.text == f"[{name}|Image description:\n{description}{separator}{found.question}]"
@@ -120,20 +106,14 @@ def test_describing_comes_first_and_in_a_conversation_of_its_own(
 def test_a_description_may_be_made_without_the_image(images: list[ImageRef]) -> None:
     model = FakeVLM(echo)
     samples = [sample(i, image) for i, image in enumerate(images)]
-    solved = list(
-        describe_and_respond(
-            samples, model, SHORT, describe_prompt="D", describe_generation=LONG, sees_image=False
-        )
-    )
-    assert {description for _, description, _ in solved} == {"[|D]"}
+    answered = list(solved(samples, model, SHORT, **DESCRIBE, sees_image=False))
+    assert {description for _, description, _ in answered} == {"[|D]"}
     assert [r.images for r in model.asked] == [(), *(s.images for s in samples)]
 
 
 def test_without_an_image_nothing_is_described() -> None:
     model = FakeVLM(echo)
-    ((_, description, response),) = describe_and_respond(
-        [sample(1, None)], model, SHORT, describe_prompt="D", describe_generation=LONG
-    )
+    ((_, description, response),) = solved([sample(1, None)], model, SHORT, **DESCRIBE)
     assert (description, response.text) == (None, "[|question 1]")
     assert len(model.asked) == 1
 
@@ -146,8 +126,8 @@ def test_an_answer_costs_what_its_description_cost_too(images: list[ImageRef]) -
                 yield request, Response(response.text, 10 if seconds > 1 else 3, "length", seconds)
 
     samples = [sample(0, images[0]), sample(1, images[0]), sample(2, None)]
-    solved = describe_and_respond(samples, Timed(echo), SHORT, describe_prompt="D", describe_generation=LONG)
-    assert [(r.n_tokens, r.seconds, r.finish_reason) for _, _, r in solved] == [
+    answered = solved(samples, Timed(echo), SHORT, **DESCRIBE)
+    assert [(r.n_tokens, r.seconds, r.finish_reason) for _, _, r in answered] == [
         (13, 5.0, "length"), (13, 5.0, "length"), (3, 1.0, "length"),
     ]  # fmt: skip
 
@@ -155,13 +135,66 @@ def test_an_answer_costs_what_its_description_cost_too(images: list[ImageRef]) -
 def test_a_real_model_reads_the_description(tiny_vlm: Path, images: list[ImageRef]) -> None:
     model = HFModel.load(str(tiny_vlm), device="cpu")
     samples = [sample(i, image, "What is it?") for i, image in enumerate(images)]
-    plain = {s.id: r.text for s, _, r in direct(samples, model, SHORT)}
-    described = list(
-        describe_and_respond(samples, model, SHORT, describe_prompt="D?", describe_generation=Generation(9))
-    )
+    plain = {s.id: r.text for s, _, r in solved(samples, model, SHORT)}
+    described = list(solved(samples, model, SHORT, **{**DESCRIBE, "prompt": "D?", "max_new_tokens": 9}))
     assert {s.id for s, _, _ in described} == set(plain)
     assert any(r.text != plain[s.id] for s, _, r in described)
     for found, description, response in described:
         text = f"Image description:\n{description}\nWhat is it?"
         ((_, again),) = model.generate([Request((Message("user", text),), found.images, SHORT)])
         assert again.text == response.text
+
+
+def drawn(texts: dict[str, list[str]]) -> FakeVLM:
+    """A model whose n-th answer to a question is the n-th of its texts, whatever the order of requests."""
+    seen: dict[str, list[int]] = {}
+
+    def answer(request: Request) -> str:
+        question = request.messages[0].text
+        seeds = seen.setdefault(question, [])
+        seeds.append(request.generation.seed)
+        return texts[question][len(seeds) - 1]
+
+    return FakeVLM(answer)
+
+
+def test_the_majority_of_the_answers_as_they_are_read_counts() -> None:
+    texts = {"question 1": [" B ", "A", "B", "A\n", "A "], "question 2": ["B", "A", "A", "B", ""]}
+    model = drawn(texts)
+    samples = [sample(n, None) for n in (1, 2)]
+    found = {s.id: r for s, _, r in solved(samples, model, SHORT, "self_consistency", k=5)}
+    assert found["1"].text == "A"  # the first draw that says so, as it was written
+    assert found["2"].text == "B"  # as common as A, and seen first; what cannot be read has no vote
+    assert len({r.generation.seed for r in model.asked}) == 10
+    assert {r.generation.temperature for r in model.asked} == {0.7}
+
+
+def test_draws_depend_on_sample_and_number_alone() -> None:
+    def seeds(numbers: list[int], k: int) -> dict[str, list[int]]:
+        model = FakeVLM(echo)
+        samples = [sample(n, None) for n in numbers]
+        list(solved(samples, model, SHORT, "self_consistency", k=k, temperature=1.5))
+        found: dict[str, list[int]] = {}
+        for request in model.asked:
+            found.setdefault(request.messages[0].text, []).append(request.generation.seed)
+        return found
+
+    few, many = seeds([1, 2], 2), seeds([3, 2, 1], 4)
+    assert all(many[question][:2] == own for question, own in few.items())
+
+
+def test_a_failed_draw_is_no_majority_of_the_others() -> None:
+    class Failing(FakeVLM):
+        def generate(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Response]]:
+            for number, (request, response) in enumerate(super().generate(requests)):
+                failed = Response("", 0, "failed", why="busy")
+                yield request, failed if number == 1 else response
+
+    answers = solved([sample(1, None), sample(2, None)], Failing(echo), SHORT, "self_consistency", k=3)
+    assert {s.id: r.finish_reason for s, _, r in answers} == {"1": "failed", "2": "stop"}
+
+
+def test_all_draws_cost() -> None:
+    ((_, _, response),) = solved([sample(1, None)], FakeVLM(lambda r: "A"), SHORT, "self_consistency", k=4)
+    ((_, _, single),) = solved([sample(1, None)], FakeVLM(lambda r: "A"), SHORT)
+    assert response.n_tokens == 4 * single.n_tokens

@@ -21,8 +21,8 @@ from PIL import Image
 from pydantic import AliasChoices, BaseModel, Field, field_validator
 
 from stic_eval import registry
+from stic_eval.contracts.benchmark import Benchmark, HubId
 from stic_eval.errors import UserError
-from stic_eval.evals.benchmark import Benchmark, HubId
 from stic_eval.evals.sources import images_of, listed, samples
 from stic_eval.images import ImageError
 from stic_eval.types import Sample

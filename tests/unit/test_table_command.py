@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,14 @@ import pytest
 
 from stic_eval.cli.app import invoke
 from stic_eval.report import runs
+from stic_eval.report.rows import Column
 from stic_eval.report.runs import Entry, Scores, Trained
-from stic_eval.report.tables import Column
-from stic_eval.types import Summary
+from stic_eval.types import DESCRIBED, DIRECT, SolverLabel, Summary
 
 PAIRS, DPO = Trained("pairs", "a" * 64, 1, 1, 0), Trained("preference", "b" * 64, 1, 0, 1)
 DESCRIBE, SFT = Trained("descriptions", "c" * 64, 1, 1, 0), Trained("infused_sft", "d" * 64, 1, 0, 1)
 BOTH = (PAIRS, DPO, DESCRIBE, SFT)
+VOTE = SolverLabel("self_consistency", "SC", "sc")
 COLUMNS = (("mmbench", "MMBench"), ("mmvet", "MM-Vet"))
 
 
@@ -47,7 +49,8 @@ def entry(
     parts = {"mmbench": {"ability/CP": right / 2, "ability/LR": 3.0, "category/x": 1.0, "vanilla": 9.0},
              "mmvet": {"capability/rec": 50.0, "capability/ocr": right * 1.0}}  # fmt: skip
     return Entry(
-        folder, method, title or {"baseline": "Baseline", "stic": "STIC"}.get(method, method), dar, seed,
+        folder, method, title or {"baseline": "Baseline", "stic": "STIC"}.get(method, method),
+        DESCRIBED if dar else DIRECT, seed,
         summaries={name: summary(right, n, parts.get(name), first) for name in names},
         settings=dict(settings or {}), stages=list(stages),
     )  # fmt: skip
@@ -219,6 +222,16 @@ def test_components_name_methods_where_ticks_do_not_tell_them_apart(table: Run, 
     assert data["heads"] == ["Method", "Stage 1", "Stage 2", "DaR"]
     assert [row["heads"][1:3] for row in data["rows"]] == [
         ["–", "–"], ["yes", "–"], ["yes", "–"], ["–", "yes"],
+    ]  # fmt: skip
+
+
+def test_components_name_a_solver_that_has_no_column(table: Run, tmp_path: Path) -> None:
+    answered = replace(entry("stic", False, 0, 61, stages=BOTH), folder="stic+sc", solver=VOTE)
+    run = save(tmp_path / "run", [entry("baseline", False, None, 50), answered])
+    data = json.loads(table(run, "--layout", "components", "--format", "json"))
+    assert data["heads"] == ["Method", "Stage 1", "Stage 2", "DaR"]
+    assert [row["heads"] for row in data["rows"]] == [
+        ["Baseline", "–", "–", "–"], ["STIC + SC", "yes", "yes", "–"],
     ]  # fmt: skip
 
 

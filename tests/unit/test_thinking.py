@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from stic_eval import config
+from stic_eval.contracts.benchmark import Benchmark, HubData
+from stic_eval.contracts.method import Data, SFTItem, items_key
 from stic_eval.errors import UserError
 from stic_eval.evals import runner
-from stic_eval.evals.benchmark import Benchmark, HubData
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.images import ref_from_pil
 from stic_eval.models.cached import CachedVLM
@@ -23,14 +24,13 @@ from stic_eval.models.thinking import ThinkingVLM
 from stic_eval.selftrain import stages
 from stic_eval.selftrain.execute import run_stage, stage_key
 from stic_eval.selftrain.making import Making, made_pairs
-from stic_eval.selftrain.method import Data
 from stic_eval.settings import RunConfig, ThinkingConfig
 from stic_eval.store import ResponseStore, StageStore, content_key, read_jsonl
-from stic_eval.train.items import SFTItem, items_key
 from stic_eval.train.preferences import Made, question
+from stic_eval.train.prompts import load_prompts
 from stic_eval.train.settings import Describing, FineTuning, PairFilter, PairSettings
 from stic_eval.types import Generation, Message, Request, Response, Sample, Score
-from tests.scripted import Scripted, rows_of
+from tests.scripted import Scripted, rows_of, solving
 
 DEFAULT = ThinkingConfig()
 
@@ -163,8 +163,8 @@ def evaluated(
     samples = [Sample(str(n), (PICTURE,), f"question {n}", "B") for n in range(4)]
     model = Scripted(says)
     return runner.evaluate(
-        BENCHMARK, samples, ThinkingVLM(model.generate, "m", ThinkingConfig(**how)), solver,
-        describe_prompt="Describe.", describe_generation=Generation(4), out=tmp_path / "r.jsonl",
+        BENCHMARK, samples, ThinkingVLM(model.generate, "m", ThinkingConfig(**how)),
+        **solving(solver, **({} if solver == "direct" else {"prompt": "Describe.", "max_new_tokens": 4})),
         progress=lambda done, total: None,
     )  # fmt: skip
 
@@ -180,6 +180,7 @@ def test_thinking_is_kept_in_records_and_one_that_never_closes_is_unscored(tmp_p
     ]  # fmt: skip
     assert records[2].why == "cut while the model was thinking"
     assert (summary.unscored, summary.unclosed, summary.thoughtful, summary.answers) == (1, 1, 2, 4)
+    runner.write_records(records, tmp_path / "r.jsonl")
     assert [row["thinking"] for row in read_jsonl(tmp_path / "r.jsonl")] == ["so", "", "B or", ""]
 
 
@@ -287,7 +288,7 @@ def picture(n: int) -> Any:
 
 IMAGES = tuple(picture(n) for n in range(4))
 ITEMS = tuple(SFTItem(str(n), picture(50 + n), (("user", "What?"), ("assistant", "That."))) for n in range(3))
-DATA = Data(IMAGES, ITEMS, content_key([image.sha256 for image in IMAGES]), items_key(ITEMS))
+DATA = Data(IMAGES, ITEMS, content_key([image.sha256 for image in IMAGES]), items_key(ITEMS), load_prompts())
 
 
 def made(tmp_path: Path, stage: Any, says: Callable[[Request], str]) -> tuple[Path, list[str]]:

@@ -14,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stic_eval.contracts.method import SFTItem
 from stic_eval.errors import UserError
 from stic_eval.images import scan_images
 from stic_eval.models.hf import HFModel
@@ -24,7 +25,7 @@ from stic_eval.train.lora import LoraSettings
 from stic_eval.train.preferences import open_pairs, pair_requests, write_pairs
 from stic_eval.train.prompts import load_prompts
 from stic_eval.train.settings import PairSettings, PreferenceLoss, Training
-from stic_eval.train.sft import SFTItem, train_sft
+from stic_eval.train.sft import train_sft
 from tests.zoo import FAMILIES
 
 LORA = LoraSettings(r=4, alpha=8)

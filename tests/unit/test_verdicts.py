@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stic_eval.contracts.benchmark import Unreadable
 from stic_eval.evals import verdicts
-from stic_eval.evals.benchmark import Unreadable
 
 REFUSALS = (
     "I'm sorry, but I can't help with that.",

@@ -16,8 +16,9 @@ from bench import units, versions
 from bench.units import ASIDE, UNITS, files, imports
 from bench.versions import ROOT, findings, main, tree, update
 from stic_eval import registry
-from stic_eval.cli.plan import stages
-from stic_eval.selftrain.method import Data
+from stic_eval.contracts.method import Data
+from stic_eval.experiment.variants import stages
+from stic_eval.train.prompts import load_prompts
 
 RECORD = json.loads(versions.RECORD.read_text(encoding="utf-8"))
 
@@ -50,7 +51,7 @@ def test_what_makes_stages_is_in_a_unit() -> None:
     """A method that makes pairs of its own has a version of its own."""
     for name in registry.methods().own():
         method = registry.methods().get(name)
-        plan = method.plan(method.config(), Data((), (), "images", "sft"))
+        plan = method.plan(method.config(), Data((), (), "images", "sft", load_prompts()))
         for stage in stages(plan.adapter):
             for made in (stage.run, *stage.code):
                 function = made.func if isinstance(made, partial) else made
@@ -173,7 +174,7 @@ def edit(copy: Path, file: str, change: Callable[[str], str]) -> None:
     [
         ("stic_eval/evals/scoring/relaxed.py", "return ", "return not ", {"scoring", "chartqa"}),
         ("stic_eval/evals/scoring/aggregate.py", "return ", "return not ", {"runner"}),
-        ("stic_eval/evals/solvers.py", "return ", "return not ", {"solvers"}),
+        ("stic_eval/solvers/requests.py", "return ", "return not ", {"solvers"}),
         ("stic_eval/evals/clusters.py", "_DIGITS = 12", "_DIGITS = 13", {"runner"}),
         ("stic_eval/evals/columns.py", "return ", "return not ", {"rows"}),
         ("benchmarks/chartqa.py", "version=2", "version=1 + 2", {"chartqa"}),
@@ -187,8 +188,8 @@ def edit(copy: Path, file: str, change: Callable[[str], str]) -> None:
         ),
         ("stic_eval/models/sampling.py", "return ", "return not ", {"requests"}),
         ("stic_eval/models/api.py", 'text, finish = refusal, "refusal"', 'text = ""', {"requests"}),
-        ("stic_eval/cli/asking.py", "8, 2048", "9, 2048", {"runner"}),
-        ("stic_eval/cli/asking.py", "session.base_with(adapter)", "session.base_with(None)", {"runner"}),
+        ("stic_eval/experiment/work.py", "8, 2048", "9, 2048", {"runner"}),
+        ("stic_eval/experiment/work.py", "engine.answers(adapter)", "engine.answers(None)", {"runner"}),
         ("stic_eval/selftrain/execute.py", "thinking, stop), asked", "thinking, ()), asked", {"stages"}),
         ("stic_eval/train/losses.py", "return ", "return not ", {"stages"}),
         (
@@ -243,7 +244,7 @@ def test_a_reason_is_asked_for(copy: Path, capsys: pytest.CaptureFixture[str]) -
 def test_a_higher_version_is_taken_down_and_a_lower_one_is_not(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    edit(copy, "stic_eval/evals/solvers.py", lambda text: text + "\nMORE = 1\n")
+    edit(copy, "stic_eval/solvers/requests.py", lambda text: text + "\nMORE = 1\n")
     now = {"direct": 1, "describe_and_respond": 1}
 
     def version(**changed: int) -> None:

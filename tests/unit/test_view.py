@@ -6,8 +6,8 @@ import io
 
 from rich.console import Console
 
-from stic_eval.ablate.pool import Event
-from stic_eval.ablate.view import Board, Line, View
+from stic_eval.cli.view import Board, Line, View
+from stic_eval.experiment.events import Event
 
 
 def board() -> Board:

@@ -11,8 +11,8 @@ import pytest
 from bench import wordings
 from stic_eval.pocket.rows import benchmark_rows
 from stic_eval.report import runs
-from stic_eval.report.tables import Column
-from stic_eval.types import Summary
+from stic_eval.report.rows import Column
+from stic_eval.types import DIRECT, Summary
 
 CONFIG = "prompts: pocket\nbenchmark_options: {llava_bench: {protocol: llava}}\n"
 TITLES = {"llava_bench": "LLaVA-Bench", "mmbench": "MMBench"}
@@ -26,7 +26,7 @@ def run(tmp_path: Path) -> Path:
     scores = runs.Scores("run", columns, [], model="pocket")
     empty = dict.fromkeys(TITLES, Summary(None, 200, 0, {}, {}))
     scores.entries = [
-        runs.Entry(folder, folder.partition("@")[0], folder, False, seed, summaries=dict(empty))
+        runs.Entry(folder, folder.partition("@")[0], folder, DIRECT, seed, summaries=dict(empty))
         for folder, seed in (("baseline", None), ("mine@seed0", 0), ("mine@seed1", 1))
     ]
     runs.save(scores, tmp_path)

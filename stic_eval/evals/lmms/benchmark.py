@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
+from stic_eval.contracts.benchmark import Benchmark, HubData, HubId
 from stic_eval.errors import UserError
-from stic_eval.evals.benchmark import Benchmark, HubData, HubId
 from stic_eval.evals.lmms import docs, finding, tasks
 from stic_eval.evals.lmms.asking import generation, without_places
 from stic_eval.evals.lmms.finding import Task

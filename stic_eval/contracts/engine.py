@@ -1,0 +1,150 @@
+"""What the rest of the program needs from a vision-language model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from stic_eval.types import Likelihood, Request, Response
+
+
+class VLM(Protocol):
+    """Answers requests. `fingerprint` names weights and adapter by content, never by path."""
+
+    fingerprint: str
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Response]]:
+        """Yields every request with its response, in any order, as they are finished."""
+        ...
+
+
+class Scorer(Protocol):
+    """Tells how likely it holds answers that are given."""
+
+    def likelihoods(
+        self, asked: Iterable[tuple[Request, str]]
+    ) -> Iterator[tuple[tuple[Request, str], Likelihood]]:
+        """Yields every (request, answer) with its likelihood, in any order."""
+        ...
+
+
+Step = Callable[[str], AbstractContextManager[Any]]
+Answering = Callable[[Iterable[Request]], Iterator[tuple[Request, Response]]]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What work takes, roughly.
+
+    Attributes:
+        seconds: Of time.
+        memory: Bytes.
+        where: By what, in words: `cpu, 4.2 M parameters`.
+    """
+
+    seconds: float
+    memory: float
+    where: str
+
+
+class Engine(ABC):
+    """What answers requests, and tells likelihoods, with a base model and any adapter.
+
+    A class of this one is made for a run's settings. It loads nothing, and sends nothing, before it is asked
+    something. An adapter is a folder that training has written; where the engine `trains` nothing, it is the
+    name that the engine has for it; None is the base model.
+
+    Attributes:
+        name: Registry name.
+        trains: Whether adapters are trained with its model, in this process.
+        dtype: The type of the weights in memory; empty: nobody knows.
+        model: The base model's content, or what else tells it from others.
+        profile: How the model is asked; None: as its checkpoint, or the engine, has it.
+        loaded: Whether answers cost no further loading.
+    """
+
+    name: ClassVar[str]
+    trains: ClassVar[bool] = False
+    dtype: str = ""
+    model: str = ""
+    profile: Any = None  # ConversationProfile of stic_eval.profiles
+    loaded: bool = False
+
+    @classmethod
+    def settled(cls, config: Any, given: Mapping[str, Any], named: bool) -> Any:
+        """A run's settings as the engine takes them.
+
+        Args:
+            config: `RunConfig` of `stic_eval.settings`.
+            given: Settings that were given on the command line.
+            named: Whether anybody has named a model.
+
+        Raises:
+            UserError: A setting would not be acted on, or one is missing.
+        """
+        return config
+
+    @classmethod
+    def answering(cls, config: Any) -> Mapping[str, Any]:
+        """What of the settings decides answers beside model and type of the weights, for the run's key."""
+        return {"engine": [cls.name]}
+
+    def __init__(self, config: Any, step: Step, answered: Callable[[], bool]) -> None:
+        """Takes what it answers by, and does nothing yet.
+
+        Args:
+            config: The run's settings.
+            step: Shows a piece of work while it is done: loading, say.
+            answered: Whether the model has answered before, in this run or an earlier one.
+        """
+        self.config, self.step, self.answered = config, step, answered
+
+    @abstractmethod
+    def check(self) -> None:
+        """Looks at what is given, without loading or sending anything.
+
+        Raises:
+            UserError: Something is wrong with it.
+        """
+
+    @abstractmethod
+    def fingerprint(self, adapter: Any = None) -> str:
+        """The model with an adapter by content, and all of the settings that its answers depend on."""
+
+    @abstractmethod
+    def answers(self, adapter: Any = None) -> VLM:
+        """The model with an adapter."""
+
+    def likelihoods(self, adapter: Any = None) -> Scorer | None:
+        """The model with an adapter as it tells likelihoods; None: it does not."""
+        return None
+
+    def trainable(self, adapter: Any = None) -> Any:
+        """The model with an adapter in memory, for trainers; None: it cannot be trained here."""
+        return None
+
+    def alone(self, adapter: Any = None) -> Answering | None:
+        """How the model answers one request at a time, where that may come out otherwise by rounding."""
+        return None
+
+    def described(self) -> str:
+        """Who answers, in words for a log and for plans."""
+        return f"{self.config.model} ({self.name})"
+
+    def named(self, adapters: Iterable[Any]) -> None:  # noqa: B027  most have nothing to look up
+        """Makes sure, before hours of work, that the adapters are there that somebody else has trained.
+
+        Raises:
+            UserError: One is not.
+        """
+
+    def notes(self, rows: Mapping[str, Any]) -> list[str]:
+        """What a table says about where answers come from; row -> adapter, where it trains nothing."""
+        return []
+
+    def estimate(self, generations: int, steps: int) -> Estimate | None:
+        """What so many generations and optimiser steps take; None: nobody knows."""
+        return None

@@ -1,0 +1,1 @@
+"""What answers with a base model and any adapter: one file an engine."""

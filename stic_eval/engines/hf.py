@@ -1,0 +1,190 @@
+"""A model in this process, by transformers; adapters are trained with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from stic_eval.contracts.engine import Answering, Engine, Estimate
+from stic_eval.errors import UserError
+from stic_eval.models import machine, memory
+from stic_eval.models.fingerprint import adapter_fingerprint, local_model
+from stic_eval.models.recognition import profile_of, tags_written
+from stic_eval.settings import RunConfig
+from stic_eval.store import content_key
+
+if TYPE_CHECKING:
+    from stic_eval.models.hf import HFModel
+
+# Sustained throughput assumed for estimates, in FLOP/s: a laptop core's, and a current GPU's at
+# the batch sizes that fit beside a 7B model. Estimates are good to a factor of about three.
+_CPU_CORE_FLOPS, _GPU_FLOPS = 2.0e10, 1.0e14
+_TOKENS_PER_GENERATION, _TOKENS_PER_ROW = 200, 400
+_ROWS_PER_STEP = 8
+_PROCESS_BYTES = 1.2e9  # Python with torch and transformers
+
+
+class HFEngine(Engine):
+    """A model in this process."""
+
+    config: RunConfig
+
+    name: ClassVar[str] = "hf"
+    trains: ClassVar[bool] = True
+
+    @classmethod
+    def settled(cls, config: RunConfig, given: Mapping[str, Any], named: bool) -> RunConfig:
+        """Refuses what only a server could act on."""
+        for flag, value in (
+            ("--base-url", config.server.base_url), ("--adapter-name", config.server.adapters),
+        ):  # fmt: skip
+            if value:
+                raise UserError(f"{flag}: is for a model at a server; add --engine openai")
+        return config
+
+    @classmethod
+    def answering(cls, config: RunConfig) -> Mapping[str, Any]:
+        """How weights are packed and who attends, where that is named."""
+        named = {"quantization": config.quantization, "attn": config.attn}
+        return {name: value for name, value in named.items() if value}
+
+    @cached_property
+    def dtype(self) -> str:  # type: ignore[override]
+        """The type of the weights in memory."""
+        return machine.dtype_of(self.config)
+
+    @cached_property
+    def profile(self) -> Any:
+        """How the model is asked; None: as its checkpoint has it."""
+        return profile_of(self.config)
+
+    @property
+    def loaded(self) -> bool:  # type: ignore[override]
+        """Whether the base model is in memory."""
+        return "base" in self.__dict__
+
+    def check(self) -> None:
+        """Looks at the device, and at how weights are packed."""
+        machine.check_device(self.config.device)
+        if self.config.quantization:
+            memory.check_packing(self.config.quantization)
+
+    @cached_property
+    def model(self) -> str:  # type: ignore[override]
+        """The base model's content."""
+        from stic_eval.models.hf import model_fingerprint
+
+        return model_fingerprint(self.config.model, self.config.revision)
+
+    @cached_property
+    def _own(self) -> str:
+        config = self.config
+        written = tags_written(config.model, config.revision, self.profile)
+        # Tags that are no known ones may be tokens that answers are given without.
+        tags, asked = config.thinking.more_tags, self.profile and self.profile.content
+        ways: list[Any] = [config.quantization, config.attn, tags, asked, written]
+        return content_key([self.model, self.dtype, *(way for way in ways if way)])
+
+    def fingerprint(self, adapter: Path | None = None) -> str:
+        """The base model's content, its weights' type, how it is packed, attends and is asked; adapter."""
+        return adapter_fingerprint(self._own, adapter)
+
+    @cached_property
+    def base(self) -> HFModel:
+        """The base model, in memory."""
+        from stic_eval.models.hf import HFModel
+        from stic_eval.models.loading import Loading
+
+        config = self.config
+        with self.step(f"load {config.model}"):
+            how = Loading(
+                config.revision,
+                config.device,
+                self.dtype,  # by name, so that answers are never filed under another than they were given in
+                config.batch_size,
+                config.trust_remote_code,
+                attn=config.attn,
+                quantization=config.quantization,
+                gradient_checkpointing=config.gradient_checkpointing,
+                tags=config.thinking.more_thinking,
+                answer_tags=config.thinking.more_answer,
+                profile=self.profile,
+            )
+            base = HFModel.load(config.model, how)
+        for adapter in config.adapters:
+            _ = base.with_adapter(adapter).model  # one that does not fit is told of before hours of work
+        return base
+
+    def answers(self, adapter: Path | None = None) -> HFModel:
+        """The base model with an adapter attached, or as it is."""
+        return self.base.with_adapter(adapter)
+
+    trainable = likelihoods = answers
+
+    def alone(self, adapter: Path | None = None) -> Answering | None:
+        """By transformers alone, where the weights' type makes it differ: in float32 on a CPU it does not."""
+        exact = self.dtype == "float32" and self.config.quantization is None
+        if exact and machine.device_of(self.config.device) == "cpu":
+            return None
+        return self.answers(adapter).one_by_one
+
+    def described(self) -> str:
+        """Who answers, in words for a log."""
+        config = self.config
+        return (
+            f"{config.model} in {config.quantization or self.dtype} on {machine.device_of(config.device)}, "
+            f"attention {config.attn or 'as transformers chooses'}, batch size {config.batch_size}"
+        )
+
+    def notes(self, rows: Mapping[str, Any]) -> list[str]:
+        """What a table says about the weights; nothing of float32."""
+        config = self.config
+        bits = {"4bit": "4 bits (NF4)", "8bit": "8 bits"}.get(config.quantization or "")
+        if bits:
+            return [f"The model's weights in {bits}, by bitsandbytes."]
+        attention = f", attention {config.attn}" if config.attn else ""
+        plain = self.dtype == "float32" and not attention
+        return [] if plain else [f"The model's weights in {self.dtype}{attention}."]
+
+    def estimate(self, generations: int, steps: int) -> Estimate:
+        """By a model's size and the device, to a factor of about three."""
+        device = machine.device_of(self.config.device)
+        size = parameters(local_model(self.config.model))
+        kind = self.config.quantization or self.dtype
+        seconds, bytes_ = estimate(generations, steps, size, kind, device)
+        return Estimate(seconds, bytes_, f"{device}, {size / 1e6:,.1f} M parameters")
+
+
+def estimate(generations: int, steps: int, parameters: int, dtype: str, device: str) -> tuple[float, float]:
+    """Seconds and bytes of memory that work will take, roughly.
+
+    Args:
+        generations: Answers.
+        steps: Of an optimiser.
+        parameters: Of the model.
+        dtype: Of its weights, not `auto`; `4bit` or `8bit` where they are packed.
+        device: `cpu`, `cuda` or `mps`.
+
+    Two FLOPs a parameter and token for generation, six for training (Kaplan et al. 2020, section
+    2.1), over an assumed throughput.
+    """
+    flops = _GPU_FLOPS if device in ("cuda", "mps") else _CPU_CORE_FLOPS * (os.cpu_count() or 1)
+    work = 2.0 * parameters * _TOKENS_PER_GENERATION * generations
+    work += 6.0 * parameters * _TOKENS_PER_ROW * _ROWS_PER_STEP * steps
+    width = memory.WIDTHS[dtype]
+    return work / flops, _PROCESS_BYTES + parameters * width * (2.0 if steps else 1.3)
+
+
+def parameters(model: Path | None) -> int:
+    """Parameters of a local model by the headers of its safetensors files; 7e9 for one on the hub.
+
+    Raises:
+        UserError: A file is no safetensors file.
+    """
+    return 7_000_000_000 if model is None or not model.is_dir() else memory.local_parameters(model)
+
+
+engine = HFEngine

@@ -1,0 +1,320 @@
+"""The driver of an experiment: has tasks done, and alone writes the run's folder and the response store."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from stic_eval.errors import UserError
+from stic_eval.experiment import folder, grading, graph, inputs, variants
+from stic_eval.experiment.executors.local import Local
+from stic_eval.experiment.executors.processes import Processes
+from stic_eval.experiment.scores import scores
+from stic_eval.experiment.untrained import discard_untrained
+from stic_eval.experiment.work import perform
+from stic_eval.experiment.worker import Place, begin
+from stic_eval.report import render, runs
+from stic_eval.report.layouts import lay_out
+from stic_eval.store import atomic_write, file_name
+
+if TYPE_CHECKING:
+    from stic_eval.ablate.grid import Grid
+    from stic_eval.config import RunConfig
+    from stic_eval.experiment.events import Event, Executor
+    from stic_eval.experiment.graph import Arm, Evaluation, Subject, Task
+    from stic_eval.experiment.resources import Resources
+    from stic_eval.report.tables import Table
+
+
+@dataclass(frozen=True)
+class Planned:
+    """An experiment as it stands.
+
+    Attributes:
+        name: Of the run, or the ablation.
+        arms: Whatever is evaluated; the first one's inputs know what was left out.
+        subjects: Who is evaluated, or trained.
+        evaluations: What comes of it, as far as it is there; none where adapters are all that is wanted.
+        tasks: What is left to do, by id.
+        axes: Of a grid: axis -> its values in their order, the default first.
+        without_default: Axes whose first value is not the default.
+    """
+
+    name: str
+    arms: Sequence[Arm]
+    subjects: Sequence[Subject]
+    evaluations: Sequence[Evaluation]
+    tasks: Mapping[str, Task]
+    axes: Mapping[str, list[Any]] = field(default_factory=dict)
+    without_default: Sequence[str] = ()
+
+    @property
+    def skipped(self) -> int:
+        """How many input files were left out."""
+        return len(self.arms[0].inputs.skipped)
+
+    def along(self, axes: Mapping[str, list[Any]], without_default: Sequence[str]) -> Planned:
+        """The same along the axes of a grid."""
+        return replace(self, axes=axes, without_default=without_default)
+
+    def scores(self, resources: Resources) -> runs.Scores:
+        """All results so far."""
+        found = scores(self.name, self.evaluations, resources)
+        found.axes, found.without_default = dict(self.axes), list(self.without_default)
+        return found
+
+
+# ---------------------------------------------------------------- before anything is done
+
+
+def arm_of_run(config: RunConfig, resources: Resources, fresh: bool = False) -> list[Arm]:
+    """The arm of a run, whose input has been looked at; nothing is computed or written.
+
+    Raises:
+        UserError: Device, rows or inputs are wrong, or the folder holds another run's results.
+    """
+    resources.engine.check()
+    inputs.check_adapters(config, resources.report)
+    inputs.check_pairs(config)
+    inputs.check_rows(config)
+    inputs.check_tiles(config)
+    if not fresh and runs.of_another(config.folder, config):
+        raise UserError(
+            f"--output {config.folder}: holds the results of a run with other settings; give another "
+            "folder, or --fresh to start over in this one"
+        )
+    grading.check_key(resources.judge, config, list(resources.benchmarks.values()), resources.report)
+    arm = graph.arm_of(config, resources)
+    if not resources.engine.trains:
+        variants.check_served(config, arm.variants)
+    return [arm]
+
+
+def arms_of_grid(grid: Grid, resources: Resources) -> list[Arm]:
+    """The arms of a grid, whose input has been looked at; nothing is computed or written.
+
+    Raises:
+        UserError: Device, rows or inputs are wrong, or a server would answer two cells by one adapter.
+    """
+    resources.engine.check()
+    for config in grid.configs:
+        inputs.check_rows(config)
+        inputs.check_tiles(config)
+    grading.check_key(resources.judge, grid.base, list(resources.benchmarks.values()), resources.report)
+    arms = graph.arms_of(grid, resources)
+    if not resources.engine.trains:
+        named = [(arm.label, arm.config, arm.variants) for arm in arms[1:]]
+        variants.check_apart(named, arms[0].inputs.data)
+    return arms
+
+
+def start_over(config: RunConfig, fresh: bool) -> None:
+    """Writes the settings; before, if a run is to start over, makes room for it.
+
+    Not before its input has been looked at: what is wrong must cost nothing of what an earlier run has left.
+    """
+    if fresh:
+        folder.clear(config)
+    atomic_write(config.folder / "config.yaml", config.to_yaml())
+
+
+def plan(
+    name: str,
+    arms: Sequence[Arm],
+    resources: Resources,
+    *,
+    fresh: bool = False,
+    look: bool = False,
+    evaluate: bool = True,
+) -> Planned:
+    """What an experiment amounts to, and what of it is left.
+
+    Args:
+        name: The experiment's.
+        arms: Whatever is evaluated.
+        resources: What it is planned with.
+        fresh: Nothing counts as done.
+        look: Nothing is to be done; cached training that has taught nothing stays.
+        evaluate: Whether anything is evaluated, or adapters are all that is wanted.
+    """
+    config, subjects = resources.config, graph.subjects(arms, resources)
+    if not look:
+        discard_untrained(subjects, resources)
+    if not evaluate:
+        return Planned(name, arms, subjects, (), graph.adapters(subjects, resources, fresh))
+    before = folder.nothing(config) if fresh else folder.before(config, resources.report)
+    evaluations = graph.evaluations(subjects, resources, before)
+    return Planned(name, arms, subjects, evaluations, graph.tasks(evaluations, resources, fresh))
+
+
+# ---------------------------------------------------------------- the work
+
+
+@dataclass
+class Outcome:
+    """How the work went.
+
+    Attributes:
+        started: When, in seconds since 1970.
+        seconds: What was computed -> how long it took.
+        failed: Task -> its failure, in the order in which they came.
+        interrupted: Whether it was ended from outside.
+    """
+
+    started: float
+    seconds: dict[str, float] = field(default_factory=dict)
+    failed: dict[str, Event] = field(default_factory=dict)
+    interrupted: bool = False
+
+
+def executor_of(resources: Resources, jobs: int, apart: bool = False) -> Executor[Task]:
+    """Who does tasks: this process, or so many others.
+
+    Args:
+        resources: What this process works with.
+        jobs: Workers.
+        apart: In another process even if it is one.
+    """
+    if jobs == 1 and not apart:
+        return Local(partial(perform, resources=resources))
+    _ = resources.responses  # before workers read it
+    return Processes(begin, Place(resources.cache, jobs, _devices(resources, jobs)), jobs)
+
+
+def _devices(resources: Resources, jobs: int) -> tuple[str, ...]:
+    """The GPUs that workers spread over: those that are visible, unless one is named."""
+    from stic_eval.models.machine import gpus
+
+    if resources.config.device not in ("auto", "cuda") or not resources.engine.trains:
+        return ()
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        return tuple(part for part in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if part.strip())
+    return tuple(map(str, range(gpus()))) if jobs > 1 else ()
+
+
+def carry_out(
+    planned: Planned, executor: Executor[Task], resources: Resources, see: Callable[[Event], None]
+) -> Outcome:
+    """Does what is left of an experiment, and keeps every result as it comes.
+
+    Args:
+        planned: The experiment.
+        executor: Who does its tasks.
+        resources: Where answers and stages lie.
+        see: Is shown every event, when it has been acted on.
+    """
+    outcome = Outcome(time.time())
+    of = {item.task: item for item in planned.evaluations if item.same is None}
+    _copy_same(planned.evaluations)
+    try:
+        _prepare(planned, resources)
+        with _stopped_politely(), closing(executor.run(list(planned.tasks.values()))) as events:
+            for event in events:
+                if event.kind == "answers":
+                    resources.responses.put_many(event.value)
+                elif event.kind == "log":
+                    logging.getLogger(event.value.name).handle(event.value)
+                elif event.kind == "result":
+                    _keep(event, of[event.task], outcome, resources)
+                    _copy_same(planned.evaluations)
+                    runs.save(planned.scores(resources), resources.config.folder)
+                elif event.kind == "failed":
+                    outcome.failed[event.task] = event
+                elif event.kind == "done" and event.task not in of:
+                    outcome.seconds[event.task] = event.seconds
+                see(event)
+    except KeyboardInterrupt:
+        outcome.interrupted = True
+    return outcome
+
+
+def _prepare(planned: Planned, resources: Resources) -> None:
+    """Says what is wrong with rows, or with names at a server, before hours of work."""
+    for name in dict.fromkeys(name for task in planned.tasks.values() for name in task.benchmarks):
+        resources.samples(name)
+    engine = resources.engine
+    if planned.tasks and planned.evaluations:
+        if not engine.trains:
+            engine.named(graph.elsewhere(item.subject, resources) for item in planned.evaluations)
+        resources.report.log(f"answers by {engine.described()}")
+        if engine.profile is not None:
+            resources.report.log(f"asked as: {engine.profile.title}")
+
+
+def _keep(event: Event, item: Evaluation, outcome: Outcome, resources: Resources) -> None:
+    """Writes the records of a benchmark, then takes its summary in."""
+    name, records, summary, seconds = event.value
+    entry = item.entry
+    path = resources.config.folder / "records" / entry.folder / f"{file_name(name)}.jsonl"
+    atomic_write(path, records)
+    entry.summaries[name], entry.keys[name] = summary, item.keys[name][0]
+    there = folder.trained(item.subject.stages, resources.stages)
+    entry.stages[:] = folder.recalled(there, entry.stages)
+    outcome.seconds[f"{event.task}/{name}"] = seconds
+
+
+def _copy_same(evaluations: Sequence[Evaluation]) -> None:
+    """Gives evaluations that come to the same as another that one's results."""
+    for item in evaluations:
+        if item.same is not None:
+            item.entry.keys.update(item.same.entry.keys)
+            item.entry.summaries.update(item.same.entry.summaries)
+            item.entry.stages[:] = item.same.entry.stages
+
+
+@contextmanager
+def _stopped_politely() -> Iterator[None]:
+    """Lets what a cluster's scheduler sends end the work as Ctrl-C does."""
+    try:
+        old = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    except ValueError:  # not in the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, old)
+
+
+# ---------------------------------------------------------------- when it is done
+
+
+def finish(planned: Planned, outcome: Outcome, resources: Resources, more: Mapping[str, Any]) -> Table | None:
+    """Writes what the folder keeps of an experiment: scores, curves, manifest, tables.
+
+    One that only read what another had computed leaves that one's manifest: it tells where the numbers come
+    from.
+
+    Args:
+        planned: The experiment.
+        outcome: How it went.
+        resources: Its cache.
+        more: For the manifest.
+
+    Returns:
+        The table; None where nothing was evaluated.
+    """
+    at = resources.config.folder
+    folder.list_skipped(at, planned.arms[0].inputs.skipped)
+    table = None
+    if any(item.entry.summaries for item in planned.evaluations):
+        found = planned.scores(resources)
+        folder.keep_curves((stage for e in found.entries for stage in e.stages), resources.stages, at)
+        runs.save(found, at)
+        table = lay_out([found])
+        render.write(table, at)
+    if (outcome.seconds and planned.evaluations) or not (at / "manifest.json").is_file():
+        folder.manifest(resources, planned.name, outcome.started, outcome.seconds, planned.skipped, more)
+    return table
+
+
+def of_run(config: RunConfig) -> dict[str, Any]:
+    """What a run's manifest says of its settings."""
+    return {"key": config.key, **config.answering, **folder.given(config)}

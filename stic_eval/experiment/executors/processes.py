@@ -1,0 +1,181 @@
+"""Tasks in worker processes.
+
+Workers are processes of their own even for one at a time: a model that runs out of memory, or a
+library that ends the process, costs the task and not the grid.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import connection, get_context, resource_tracker
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from threading import Lock
+from typing import Any
+
+from stic_eval.experiment.events import Event, Send, Work, reason
+
+# A worker's beginning: told its number, what all have in common, and how to send, it gives what does a task,
+# and yields the kinds and values of what comes of it.
+Begin = Callable[[int, Any, Send], Callable[[Any], Iterator[tuple[str, Any]]]]
+
+
+@dataclass
+class _Worker:
+    number: int
+    process: SpawnProcess
+    pipe: Connection
+    task: Work | None = None
+    started: float = 0.0
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Does tasks in so many processes, in the order given as far as what they need is done.
+
+    Attributes:
+        begin: A module's function, called in each worker when it begins.
+        common: Passed to it; picklable, as tasks are.
+        jobs: Workers at a time.
+    """
+
+    begin: Begin
+    common: Any
+    jobs: int
+
+    def run(self, tasks: Sequence[Work]) -> Generator[Event, None, None]:
+        """See `Executor`."""
+        waiting = list(tasks)
+        names = {task.id for task in tasks}
+        done: set[str] = set()
+        failed: dict[str, Event] = {}
+        workers: list[_Worker] = []
+        try:
+            while waiting or any(worker.task for worker in workers):
+                for task in [t for t in waiting if any(need in failed for need in t.needs)]:
+                    waiting.remove(task)
+                    first = next(failed[need] for need in task.needs if need in failed)
+                    failed[task.id] = Event("failed", task.id, first.value, cause=first.cause)
+                    yield failed[task.id]
+                ready = [t for t in waiting if all(n in done or n not in names for n in t.needs)]
+                for task in ready:
+                    worker = self._free(workers)
+                    if worker is None:
+                        break
+                    waiting.remove(task)
+                    worker.task, worker.started = task, time.monotonic()
+                    yield Event("started", task.id)
+                    with suppress(OSError):  # one that died between two tasks is noticed below
+                        worker.pipe.send(task)
+                busy = [worker for worker in workers if worker.task]
+                for event in _listen(busy, workers):
+                    if event.kind == "done":
+                        done.add(event.task)
+                    elif event.kind == "failed":
+                        failed[event.task] = event
+                    yield event
+        finally:
+            _end(workers)
+
+    def _free(self, workers: list[_Worker]) -> _Worker | None:
+        """A worker without a task, started if there may be one more; None if all are busy."""
+        for worker in workers:
+            if worker.task is None:
+                return worker
+        if len(workers) >= self.jobs:
+            return None
+        context = get_context("spawn")
+        mine, theirs = context.Pipe()
+        number = next(n for n in range(self.jobs) if n not in {worker.number for worker in workers})
+        with _uninterrupted():
+            args = (theirs, number, self.begin, self.common)
+            process = context.Process(target=_work, args=args, daemon=True)
+            process.start()
+        theirs.close()
+        workers.append(_Worker(number, process, mine))
+        return workers[-1]
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Makes processes that are started meanwhile deaf to Ctrl-C, which a terminal sends to them as well.
+
+    Here it is not ignored, which would lose it, but heard afterwards.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # else it is started with the first process, and unblocks signals
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)
+
+
+def _listen(busy: Sequence[_Worker], workers: list[_Worker]) -> Iterator[Event]:
+    """What busy workers tell next; one that has died is taken out, and its task has failed."""
+    by_pipe = {worker.pipe: worker for worker in busy}
+    for pipe in connection.wait(list(by_pipe), timeout=1.0):
+        worker = by_pipe[pipe]  # type: ignore[index]
+        assert worker.task is not None
+        seconds = time.monotonic() - worker.started
+        try:
+            kind, value, cause = worker.pipe.recv()
+        except (EOFError, OSError):
+            worker.process.join(5)
+            workers.remove(worker)
+            code = worker.process.exitcode
+            why = f"killed by signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+            yield Event("failed", worker.task.id, f"its process ended ({why})", seconds)
+            continue
+        task = worker.task
+        if kind in ("done", "failed"):
+            worker.task = None
+        yield Event(kind, task.id, value, seconds, cause)
+
+
+def _end(workers: Sequence[_Worker]) -> None:
+    for worker in workers:
+        worker.pipe.close()  # an idle one leaves by itself
+        if worker.task is not None:
+            worker.process.terminate()
+    for worker in workers:
+        worker.process.join(5)
+        if worker.process.is_alive():
+            worker.process.kill()
+
+
+def _work(pipe: Connection, number: int, begin: Begin, common: Any) -> None:
+    """A worker's life: tasks until there are none, or until nobody listens any more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Leaving as Python does gives back what the libraries have taken of the system.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    lock = Lock()  # threads of a model, or of a client of servers, write into the log
+
+    def send(kind: str, value: Any, cause: type[Exception] | None = None) -> None:
+        with lock:
+            pipe.send((kind, value, cause))
+
+    work: Callable[[Any], Iterator[tuple[str, Any]]] | None = None
+    try:
+        while True:
+            task: Work = pipe.recv()
+            try:
+                work = work or begin(number, common, send)
+                for kind, value in work(task):
+                    send(kind, value)
+                send("done", None)
+            except (BrokenPipeError, ConnectionResetError):
+                return
+            except Exception as error:
+                logging.getLogger("stic_eval.run").exception("%s: failed", task.id)
+                send("failed", *reason(error))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return

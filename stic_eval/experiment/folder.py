@@ -1,0 +1,211 @@
+"""A run's folder: what it holds of an earlier start, its scores, and where its numbers come from."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stic_eval.errors import UserError
+from stic_eval.experiment import grading
+from stic_eval.report import runs
+from stic_eval.report.runs import TextCut, Trained
+from stic_eval.store import append_jsonl, atomic_write, cache_dir, file_sha256
+
+if TYPE_CHECKING:
+    from stic_eval.config import RunConfig
+    from stic_eval.contracts.method import Report, Stage
+    from stic_eval.experiment.resources import Resources
+    from stic_eval.images import Skipped
+    from stic_eval.store import StageStore
+
+
+def cache_of(config: RunConfig, fresh: bool = False) -> Path:
+    """Where a run's stages and answers lie: one that was started with --fresh keeps its own when resumed."""
+    own = config.folder / "cache"
+    return own if fresh or own.is_dir() else cache_dir()
+
+
+def clear(config: RunConfig) -> None:
+    """Starts over: with an empty cache of the run's own, and nothing of earlier results."""
+    own = config.folder / "cache"
+    for folder in (own, config.folder / "records", config.folder / "training"):
+        shutil.rmtree(folder, ignore_errors=True)
+    own.mkdir(parents=True)
+    (config.folder / "scores.json").unlink(missing_ok=True)
+
+
+def nothing(config: RunConfig) -> runs.Scores:
+    """What the folder of a run holds that has not begun."""
+    return runs.Scores(config.name, [], [])
+
+
+def before(config: RunConfig, report: Report) -> runs.Scores:
+    """What the folder holds of an earlier start; nothing of it if it cannot be read."""
+    if (config.folder / "scores.json").is_file():
+        try:
+            return runs.load(config.folder)
+        except UserError as error:
+            report.line(f"{error} (computed anew)")
+    return nothing(config)
+
+
+def trained(keyed: Sequence[tuple[Stage, str]], store: StageStore) -> list[Trained]:
+    """Lists an adapter's stages: all of them where the cache has the last, else those that it has.
+
+    Args:
+        keyed: Stages with their content keys, the first first.
+        store: Where finished stages lie.
+    """
+    from stic_eval.selftrain.spent import spent
+
+    there = [store.done(stage.name, key) is not None for stage, key in keyed]
+    found = []
+    for (stage, _), one in zip(keyed, spent(keyed, store), strict=True):
+        folder = store.folder(one.name, one.key)
+        found.append(
+            Trained(
+                **asdict(one), cut=_cut(folder / "cuts.json"), images=_shown(folder), kind=stage.kind,
+                curves=stage.curves, loss=stage.loss,
+            )
+        )  # fmt: skip
+    return [one for one, done in zip(found, there, strict=True) if done or there[-1]]
+
+
+def recalled(found: Sequence[Trained], before: Sequence[Trained]) -> list[Trained]:
+    """Stages as the cache has them now, completed by what a run has written of them before.
+
+    The longer list: of what is cached no more, the run still says what it was.
+    """
+    if len(found) < len(before):
+        return list(before)
+    known = {stage.key: stage for stage in before if stage.known}
+    return [stage if stage.known else known.get(stage.key, stage) for stage in found]
+
+
+def undated(stages: Iterable[Trained], store: StageStore) -> list[str]:
+    """What a table says of stages whose files have digests only since their first use: a note, or none."""
+    names = []
+    for stage in {stage.key: stage for stage in stages}.values():
+        try:
+            data = json.loads((store.folder(stage.name, stage.key) / "manifest.json").read_bytes())
+            late = "sha256_taken" in data or "sha256" not in data
+        except (OSError, ValueError, TypeError):
+            continue
+        names += [f"{stage.name} ({stage.key[:16]})"] if late else []
+    if not names:
+        return []
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return [
+        f"Cache: digests of the files of {', '.join(names[:3])}{more} were taken at their first use, not "
+        "when they were made; a change before that would not show."
+    ]
+
+
+def _cut(path: Path) -> TextCut | None:
+    """What a stage's limit on text has cut; None: nothing."""
+    if not path.is_file():
+        return None
+    found = json.loads(path.read_bytes())
+    numbers = {name: int(found[name]) for name in ("max_length", "rows", "cut_rows", "cut_tokens")}
+    return TextCut(**numbers, left_out=len(found["left_out"]))
+
+
+def _shown(folder: Path) -> str:
+    """How a stage was shown images in training, by its manifest."""
+    try:
+        params = json.loads((folder / "manifest.json").read_bytes())["params"]
+        return str(params.get("training_images", "as_generated"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return "as_generated"
+
+
+def keep_curves(stages: Iterable[Trained], store: StageStore, folder: Path) -> None:
+    """Copies the training curves of stages into `training/` in a run's folder, each once."""
+    for stage in stages:
+        log = store.folder(stage.name, stage.key) / "log.jsonl"
+        copy = folder / "training" / f"{stage.name}-{stage.key[:16]}.jsonl"
+        if log.is_file() and not copy.is_file():
+            atomic_write(copy, log.read_bytes())
+
+
+def given(config: RunConfig) -> dict[str, Any]:
+    """Adapters, pairs and plug-ins from elsewhere, by name and content; nothing where there are none."""
+    from stic_eval.models.fingerprint import adapter_fingerprint
+    from stic_eval.settings import adapter_name
+
+    found: dict[str, Any] = {}
+    if config.adapters:
+        found["adapters"] = [
+            {"name": adapter_name(folder), "content": adapter_fingerprint("", folder)}
+            for folder in config.adapters
+        ]
+    if config.pairs_file:
+        found["pairs"] = {"name": config.pairs_file.name, "content": file_sha256(config.pairs_file)}
+    if config.plugins:
+        files = map(Path, config.plugins)
+        found["plugins"] = [{"name": file.name, "content": file_sha256(file)} for file in files]
+    return found
+
+
+def list_skipped(folder: Path, skipped: Sequence[Skipped]) -> None:
+    """Writes which input files were left out, and why, as skipped.jsonl; none is no file."""
+    path = folder / "skipped.jsonl"
+    path.unlink(missing_ok=True)
+    if skipped:
+        append_jsonl(path, [{"source": item.source, "reason": item.reason} for item in skipped])
+
+
+def manifest(
+    resources: Resources,
+    run: str,
+    started: float,
+    seconds_of: Mapping[str, float],
+    skipped: int,
+    more: Mapping[str, Any],
+) -> None:
+    """Writes manifest.json: command, model, judge, machine, versions, and what took how long.
+
+    Args:
+        resources: What was worked with.
+        run: Its name.
+        started: When, in seconds since 1970.
+        seconds_of: What was computed -> how long it took.
+        skipped: Input files that were left out.
+        more: What else is to be kept.
+    """
+    import platform
+    import sys
+    from importlib.metadata import version
+
+    packages = ("stic-eval", "torch", "transformers", "trl", "peft", "numpy", "pillow")
+    loaded = vars(resources.engine)
+    data = {
+        "run": run,
+        **more,
+        "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
+        "seconds": round(time.time() - started, 1),
+        "command": sys.argv[1:],
+        "model": {
+            "name": resources.config.model,
+            # None where nothing asked for it: no method of `train` had an adapter.
+            "fingerprint": loaded.get("model"),
+            "dtype": loaded.get("dtype"),
+        },
+        **({"asked": {"as": asked.title, **asked.content}} if (asked := resources.engine.profile) else {}),
+        "judge": grading.identity(resources.judge),
+        # Of rows of the hub: under which id and commit they were had.
+        "rows": {name: {"id": at.path, "revision": at.revision} for name, at in resources.hub_ids.items()},
+        "skipped": skipped,
+        "seconds_of": {name: round(value, 2) for name, value in seconds_of.items()},
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in packages},
+    }
+    text = json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+    atomic_write(resources.config.folder / "manifest.json", text)

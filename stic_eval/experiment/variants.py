@@ -1,0 +1,215 @@
+"""What is evaluated: methods with their solvers and seeds, and the stages that their adapters come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stic_eval import layers, registry
+from stic_eval.config import options_of
+from stic_eval.errors import UserError
+from stic_eval.settings import adapter_name
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from stic_eval.config import RunConfig
+    from stic_eval.contracts.engine import Engine
+    from stic_eval.contracts.method import Data, Method, Plan, Stage
+    from stic_eval.contracts.solver import Solver
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One thing that is evaluated: a method with one solver, trained with one seed.
+
+    Attributes:
+        folder: Its folder under `records/`: `stic`, `stic+dar`, with several seeds `stic+dar@seed1`.
+        method: The method.
+        solver: How its answers are obtained.
+        options: The solver's.
+        seed: Training seed; None if nothing is trained.
+        plan: What the method amounts to.
+        adapter: Folder of an adapter that was trained elsewhere.
+    """
+
+    folder: str
+    method: Method
+    solver: Solver
+    options: BaseModel
+    seed: int | None
+    plan: Plan
+    adapter: Path | None = None
+
+    @property
+    def has_adapter(self) -> bool:
+        """Whether a trained adapter answers, wherever it was trained."""
+        return self.plan.adapter is not None or self.adapter is not None
+
+    @property
+    def label(self) -> str:
+        """For progress lines, e.g. `STIC + DaR, seed 1`."""
+        solver = f" + {self.solver.title}" if self.solver.title else ""
+        return f"{self.method.title}{solver}" + ("" if self.seed is None else f", seed {self.seed}")
+
+
+def variants(config: RunConfig, data: Data) -> list[Variant]:
+    """Everything that is evaluated, the baseline first.
+
+    A server's adapter was trained elsewhere, with a seed that nobody knows unless it is named by one.
+
+    Raises:
+        UserError: A method cannot work with this data, or two solvers name their rows alike.
+    """
+    known = [n for n in config.server.adapters if "@" not in n]
+    names = ["baseline", *(name for name in config.methods if name != "baseline")]
+    methods = [registry.methods().get(name) for name in names]
+    plans = [planned(method, config, data) for method in methods]
+    found = []
+    for method, plan in zip(methods, plans, strict=True):
+        # The baseline is asked in every way that something is compared with it in, and directly.
+        baseline = method.name == "baseline"
+        own = [other.solver for other in (plans if baseline else [plan])]
+        names = [*own] if config.solvers is None else [*config.solvers]
+        names = ["direct", *names] if baseline or config.solvers is None else names
+        for solver in map(registry.solvers().get, dict.fromkeys(names)):
+            asks = next((p for p in [plan, *plans] if p.solver == solver.name), plan)
+            given = asks.options if asks.solver == solver.name else {}
+            options = options_of(config, solver, given)
+            apart = plan.adapter and not (method.name in known and len(config.seeds) == 1)
+            for seed in config.seeds if apart else (None,):
+                several = f"@seed{seed}" if seed is not None and len(config.seeds) > 1 else ""
+                folder = solver.label.of(method.name) + several
+                found.append(Variant(folder, method, solver, options, seed, plan))
+    first: dict[str, Variant] = {}
+    for variant in found:
+        other = first.setdefault(variant.folder.casefold(), variant)
+        if other is not variant:
+            raise UserError(
+                f'--solver {variant.solver.name}: its rows would be called "{variant.folder}", as those of '
+                f"{other.solver.name} are; give it a suffix of its own"
+            )
+    return found + with_adapters(found, config.adapters)
+
+
+def planned(method: Method, config: RunConfig, data: Data) -> Plan:
+    """What a method amounts to in a run, whose solver there is.
+
+    Raises:
+        UserError: The method cannot work with this data, or its solver or the solver's options are none.
+    """
+    plan = method.plan(method.config.model_validate(config.method_options.get(method.name, {})), data)
+    where = f"{registry.origin(method.name)}: Plan.solver"
+    known = registry.solvers().names()
+    if plan.solver not in known:
+        advice = registry.suggest(str(plan.solver), known)
+        raise UserError(
+            f'{where}: no solver is called "{plan.solver}"{advice} (`stic-eval ls solvers` lists them)'
+        )
+    solver = registry.solvers().get(plan.solver)
+    for path, _ in layers.leaves(plan.options):
+        layers.require(path, solver.options, f"{where} {plan.solver}")
+    return plan
+
+
+def answerers(found: Iterable[tuple[RunConfig, Variant]], engine: Engine) -> dict[str, str | None]:
+    """Row -> its adapter's name, where the engine has adapters of its own; else nothing."""
+    if engine.trains:
+        return {}
+    named = {True: "", False: ", seed {}"}
+    return {v.method.title + named[v.seed is None].format(v.seed): served(c, v) for c, v in found}
+
+
+def served(config: RunConfig, variant: Variant) -> str | None:
+    """The name that an engine which trains nothing has for a variant's adapter; None: the base model answers.
+
+    Raises:
+        UserError: Nobody has said what the server calls the adapter.
+    """
+    if variant.plan.adapter is None:
+        return None
+    name = variant.method.name if variant.seed is None else f"{variant.method.name}@seed{variant.seed}"
+    found = config.server.adapters.get(name)
+    if found is None:
+        wanted = name if len(config.seeds) > 1 else variant.method.name
+        raise UserError(
+            f"--adapter-name: {variant.method.title} answers with an adapter, and a server's model is not "
+            f"trained here; say what the server calls it (--adapter-name {wanted}=NAME), or evaluate the "
+            "model alone (--method baseline)"
+        )
+    return found
+
+
+def check_served(config: RunConfig, found: Sequence[Variant]) -> None:
+    """Makes sure that the server's name is known of whatever is evaluated.
+
+    Raises:
+        UserError: A name is missing, or is that of nothing.
+    """
+    used = {served(config, variant) for variant in found}
+    for name, model in config.server.adapters.items():
+        if model not in used:
+            raise UserError(f"--adapter-name {name}={model}: no variant of this run has that adapter")
+
+
+def check_apart(cells: Sequence[tuple[str, RunConfig, Sequence[Variant]]], data: Data) -> None:
+    """Makes sure that cells which train differently do not have one adapter of a server.
+
+    Args:
+        cells: Label, settings and variants of each.
+        data: The inputs of self-training; none are needed.
+
+    Raises:
+        UserError: A name is missing, or two cells that would train differently come to one.
+    """
+    from stic_eval.selftrain.execute import stage_key
+
+    known: dict[str, tuple[str, str]] = {}
+    for label, config, variants in cells:
+        for variant in variants:
+            if variant.plan.adapter is None or (name := served(config, variant)) is None:
+                continue
+            key = stage_key(variant.plan.adapter, data, "", variant.seed or 0)
+            first, other = known.setdefault(name, (label, key))
+            if other != key:
+                raise UserError(
+                    f"--adapter-name: cells {first} and {label} train differently, but both would be "
+                    f"answered by {name}; with --engine openai vary what is not trained (dar.prompt_role, "
+                    "benchmarks.*)"
+                )
+
+
+def with_adapters(found: Sequence[Variant], adapters: Sequence[Path]) -> list[Variant]:
+    """The baseline's variants once more for each adapter that was trained elsewhere.
+
+    One by itself is the method `adapter`; several are `adapter1`, `adapter2`, ... in the order given. No
+    plug-in may be called so (`plugins.reserved`).
+    """
+    more = []
+    for number, adapter in enumerate(adapters, 1):
+        name = "adapter" if len(adapters) == 1 else f"adapter{number}"
+        for variant in found:
+            if variant.method.name == "baseline":
+                method = replace(variant.method, name=name, title=f"Adapter {adapter_name(adapter)}")
+                folder = variant.solver.label.of(name)
+                more.append(replace(variant, folder=folder, method=method, adapter=adapter))
+    return more
+
+
+def stages(stage: Stage | None) -> Iterator[Stage]:
+    """A stage and all that it needs, the needs first, each once."""
+    seen: list[Stage] = []
+
+    def visit(current: Stage) -> None:
+        if any(current is stage for stage in seen):
+            return
+        for need in current.needs:
+            visit(need)
+        if current not in seen:
+            seen.append(current)
+
+    if stage is not None:
+        visit(stage)
+    yield from seen

@@ -1,0 +1,155 @@
+"""Doing a task, in whatever process: a stage, or the answers of one variant and their scores."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stic_eval import registry
+from stic_eval.errors import RunError
+from stic_eval.experiment import inputs, variants
+
+if TYPE_CHECKING:
+    from stic_eval.contracts.engine import VLM
+    from stic_eval.contracts.method import Report
+    from stic_eval.experiment.graph import Task
+    from stic_eval.experiment.resources import Resources
+    from stic_eval.types import Record, Sample, Summary
+
+# Rows of a benchmark that are asked again one at a time where rounding may change an answer.
+_RECHECKED, _TOKENS = 8, 2048  # and most tokens that they may take
+
+
+def perform(task: Task, resources: Resources) -> Iterator[tuple[str, Any]]:
+    """Does a task.
+
+    Yields:
+        `result` for each benchmark: (its name, the records as they are written, summary, seconds).
+    """
+    adapter: Any = task.adapter
+    if task.key:
+        adapter = _stage(task, resources) / "adapter"
+    for name in task.benchmarks:
+        start = time.monotonic()
+        records, summary = evaluate(task, name, adapter, resources)
+        yield "result", (name, records, summary, time.monotonic() - start)
+
+
+def _stage(task: Task, resources: Resources) -> Path:
+    """Gives the folder of a task's stage; computes it, and what it needs, if it is not there."""
+    from stic_eval.models.tile import check_single_tile
+    from stic_eval.selftrain.execute import run_stage, stage_key
+
+    config, seed, fingerprint = task.config, task.seed or 0, resources.fingerprint
+    data = resources.inputs(config, task.reads).data
+
+    def trainable(adapter: Path | None) -> Any:
+        found = resources.engine.trainable(adapter)
+        if config.training.images == "single_tile":
+            check_single_tile(found.config.to_dict())
+        return found
+
+    known: dict[int, str] = {}
+    for stage in variants.stages(variants.planned(registry.methods().get(task.method), config, data).adapter):
+        if stage_key(stage, data, fingerprint, seed, known, thinking=config.thinking) == task.key:
+            return run_stage(
+                stage, data=data, seed=seed, fingerprint=fingerprint, model=trainable,
+                responses=lambda: resources.responses, store=resources.stages, report=resources.report,
+                thinking=config.thinking, stop=resources.stop,
+            )  # fmt: skip
+    raise RunError(f"{task.what}: what it is made of has changed since it was planned; start again")
+
+
+def evaluate(task: Task, name: str, adapter: Any, resources: Resources) -> tuple[bytes, Summary]:
+    """Asks and scores one benchmark; gives the records as they are written, and their summary."""
+    from stic_eval.evals import runner
+
+    config, report = task.config, resources.report
+    benchmark, rows = resources.benchmarks[name], resources.samples(name)
+    solver = registry.solvers().get(task.solver)
+    what = f"{task.label}: {benchmark.title}"
+    with report.step(what, len(rows)) as step:
+        records, summary = runner.evaluate(
+            benchmark,
+            rows,
+            _answering(task, adapter, resources),
+            solver,
+            solver.options.model_validate(task.options),
+            prompts=inputs.prompt_set(config),
+            progress=step.update,
+            judge=resources.judge,
+            step=lambda more, total: _updates(report, f"{task.label}: {more}", total),
+        )
+    if solver.name == "direct":
+        asked = list(zip(rows, records, strict=True))
+        summary = _rechecked(task, name, adapter, asked, summary, resources)
+    suspects = sum(bool(record.judge and record.judge.get("suspect")) for record in records)
+    if suspects:
+        report.line(f"{what}: {suspects} answers seem to speak to the judge")
+    if summary.unclosed:
+        more = config.thinking.max_new_tokens
+        report.line(
+            f"{what}: {summary.unclosed} of {summary.answers} answers were cut "
+            f"while the model was thinking, and are unscored; it had {more or 'no'} tokens for that: "
+            "-o thinking.max_new_tokens=..."
+        )
+    if summary.unanswered:
+        why = next((r.why for r in records if r.score is None and (r.why or "").startswith("no answer")), "")
+        report.line(
+            f"{what}: {summary.unanswered} of {summary.answers} rows are "
+            f"unscored, {why}; the same command asks again"
+        )
+    return runner.written(records), summary
+
+
+@contextmanager
+def _updates(report: Report, name: str, total: int) -> Iterator[Callable[[int, int | None], None]]:
+    with report.step(name, total) as step:
+        yield step.update
+
+
+def _rechecked(
+    task: Task,
+    name: str,
+    adapter: Any,
+    asked: Sequence[tuple[Sample, Record]],
+    summary: Summary,
+    resources: Resources,
+) -> Summary:
+    """Asks some rows again one at a time, by transformers alone, where the weights' type makes that differ.
+
+    In float32 on a CPU it does not, which tests prove. A model that was not loaded is not loaded for this.
+    """
+    from stic_eval.models.thinking import ThinkingVLM
+    from stic_eval.solvers.requests import question
+
+    engine, benchmark, how = resources.engine, resources.benchmarks[name], task.config.thinking
+    by_itself = engine.alone(adapter) if engine.loaded else None
+    if by_itself is None:
+        return summary
+    bound = benchmark.generation.max_new_tokens + how.max_new_tokens
+    most = max(1, min(_RECHECKED, _TOKENS // bound))
+    some = asked[:: max(1, len(asked) // most)][:most]
+    requests = {question(sample, benchmark.generation): record for sample, record in some}
+    alone = ThinkingVLM(by_itself, engine.fingerprint(adapter), how, resources.stop)
+    label = f"{task.label}: {benchmark.title}, one at a time"
+    with resources.report.step(label, len(requests)) as progress:
+        otherwise = 0
+        for done, (request, response) in enumerate(alone.generate(requests), 1):
+            otherwise += response.text != requests[request].response
+            progress.update(done, len(requests))
+    return replace(summary, rechecked=len(requests), otherwise=otherwise)
+
+
+def _answering(task: Task, adapter: Any, resources: Resources) -> VLM:
+    """Who answers, behind the cache, without what it thinks."""
+    from stic_eval.models.cached import CachedVLM
+    from stic_eval.models.thinking import ThinkingVLM
+
+    engine = resources.engine
+    cached = CachedVLM(lambda: engine.answers(adapter), engine.fingerprint(adapter), resources.responses)
+    return ThinkingVLM(cached.generate, cached.fingerprint, task.config.thinking, resources.stop)

@@ -1,0 +1,170 @@
+"""Solvers and engines from outside, as the documentation has them, and solvers that methods name."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stic_eval.cli.app import invoke
+
+DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "extending.md"
+FILES = dict(re.findall(r"<!-- file: (\S+) -->\n```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL))
+SOLVER, ENGINE = FILES["second_look.py"], FILES["program.py"]
+METHOD = """
+from pydantic import BaseModel, ConfigDict
+from stic_eval.contracts.method import Method, Plan
+
+class Config(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+method = Method("mine", "Mine", lambda config, data: Plan(None, SOLVER), Config)
+"""
+SMALL = ("--benchmarks", "chartqa", "--limit", "3", "--output", "run", "-q")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STIC_EVAL_CACHE", str(tmp_path / "cache"))
+
+
+def variants() -> dict[str, dict[str, Any]]:
+    return {entry["folder"]: entry for entry in json.loads(Path("run/scores.json").read_text())["variants"]}
+
+
+def method(plan: str) -> None:
+    Path("mine.py").write_text(METHOD.replace("SOLVER", plan))
+
+
+def by_path() -> list[str]:
+    Path("second_look.py").write_text(SOLVER)
+    return ["--solver", "./second_look.py"]
+
+
+def by_folder() -> list[str]:
+    Path("plugins").mkdir()
+    Path("plugins/second_look.py").write_text(SOLVER)
+    return ["--solver", "second_look"]
+
+
+@pytest.mark.parametrize("named", [by_path, by_folder])
+def test_a_solver_of_somebody_answers(
+    named: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STIC_EVAL_PLUGINS", "plugins" if named is by_folder else "")
+    run = ["run", "--method", "baseline", *named(), *SMALL]
+    assert len(SOLVER.splitlines()) <= 30
+    assert invoke(run) == 0
+    assert set(variants()) == {"baseline", "baseline+second"}
+    assert "Baseline + 2nd look" in Path("run/table.md").read_text()
+    first = variants()["baseline+second"]
+    assert invoke([*run, "-o", "solvers.second_look.wording=Sure? {}", "--output", "other"]) == 0
+    again = json.loads(Path("other/scores.json").read_text())["variants"][1]
+    assert again["keys"] != first["keys"]
+
+
+def test_the_plan_of_a_method_names_a_solver_with_options(capsys: pytest.CaptureFixture[str]) -> None:
+    method('"self_consistency", {"k": 2}')
+    assert invoke(["run", "--method", "./mine.py", *SMALL]) == 0
+    assert list(variants()) == ["baseline", "baseline+sc", "mine", "mine+sc"]
+    rows = [json.loads(line) for line in Path("run/records/mine+sc/chartqa.jsonl").read_text().splitlines()]
+    assert len(rows) == 3
+    assert (
+        invoke(
+            [
+                "run",
+                "--method",
+                "./mine.py",
+                *SMALL,
+                "-o",
+                "solvers.self_consistency.k=3",
+                "--dry-run",
+                "--output",
+                "other",
+            ]
+        )
+        == 0
+    )
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "evaluate mine+sc" in line]
+    assert line.split()[-2] == "9"
+
+
+@pytest.mark.parametrize(
+    ("plan", "said"),
+    [
+        ('"majority_vote"', 'no solver is called "majority_vote"'),
+        ('"self_consistancy"', 'did you mean "self_consistency"?'),
+        ('"self_consistency", {"n": 2}', 'Plan.solver self_consistency: unknown option "n"'),
+    ],
+)
+def test_a_solver_that_there_is_not_is_refused_when_it_is_planned(
+    plan: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    method(plan)
+    assert invoke(["run", "--method", "./mine.py", *SMALL, "--dry-run"]) == 2
+    message = capsys.readouterr().err
+    assert said in message
+    assert "mine.py" in message
+
+
+def test_cells_of_an_ablation_answer_by_any_solver(capsys: pytest.CaptureFixture[str]) -> None:
+    cells = ["ablate", "--vary", "corruption=blur,crop", "--solver", "self_consistency"]
+    ablate = [*cells, *SMALL[:4], "--dry-run"]
+    assert invoke([*ablate, "-o", "stage1.images=4", "-o", "solvers.self_consistency.k=2"]) == 0
+    assert "\nto do: " in capsys.readouterr().out
+    for more, said in (
+        (["--dar"], "--dar: with --solver as well"),
+        (["--vary", "dar=on,off"], "--solver: the axis dar decides"),
+    ):
+        assert invoke([*ablate, *more]) == 2
+        assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", ["", "dar", "DAR"])
+def test_two_solvers_that_name_rows_alike_are_refused(
+    suffix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("second_look.py").write_text(SOLVER.replace('"second"', f'"{suffix}"'))
+    solvers = ["--solver", "describe_and_respond", "--solver", "./second_look.py"]
+    assert invoke(["run", "--method", "baseline", *solvers, *SMALL, "--dry-run"]) == 2
+    assert "--solver second_look: its rows would be called" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--solver", "drect"], 'no solver is called "drect"; did you mean "direct"?'),
+        (["-o", "solvers.self_consistency.n=2"], 'unknown option "n"'),
+        (["-o", "solvers.self_consistency.k=0"], "-o solvers.self_consistency.k 0"),
+        (["--solver", "direct", "--dar"], "--dar: with --solver as well"),
+        (["-o", "dar=maybe"], "dar is true, false, only or null"),
+    ],
+)
+def test_a_mistake_is_one_line(argv: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["run", "--method", "baseline", *SMALL, *argv, "--dry-run"]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_an_engine_of_somebody_answers(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("program.py").write_text(ENGINE)
+    assert len(ENGINE.splitlines()) <= 30
+    model = ["--engine", "./program.py", "--model", "cat", "-o", "rows=pocket", *SMALL]
+    assert invoke(["run", "--method", "baseline", *model, "--dry-run"]) == 0
+    assert "answered by cat (program)" in capsys.readouterr().out
+    assert invoke(["run", "--method", "baseline", *model]) == 0
+    rows = [json.loads(line) for line in Path("run/records/baseline/chartqa.jsonl").read_text().splitlines()]
+    assert [row["response"] for row in rows] == [row["question"].strip() for row in rows]
+    assert invoke(["train", "--method", "stic", *model[:4], "--dry-run"]) == 2
+    assert "--engine ./program.py" in capsys.readouterr().err
+    assert invoke(["run", "--method", "stic", *model, "--output", "other", "--dry-run"]) == 2
+    assert "--adapter-name" in capsys.readouterr().err
+    assert invoke(["run", "--engine", "openia", *SMALL, "--dry-run"]) == 2
+    assert 'did you mean "openai"?' in capsys.readouterr().err
+    Path("program.py").write_text(ENGINE.replace("def answers", "def replies"))
+    assert invoke(["run", "--method", "baseline", *model]) == 2
+    assert "has no answers" in capsys.readouterr().err

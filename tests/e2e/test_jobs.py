@@ -1,0 +1,57 @@
+"""`stic-eval run --jobs`: workers come to what one process comes to; their parent alone writes the folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from conftest import Finished
+
+
+def records(run: Path) -> dict[str, list[Any]]:
+    """Records but for the time that they took."""
+    return {
+        path.relative_to(run).as_posix(): [
+            {k: v for k, v in json.loads(line).items() if k != "seconds"}
+            for line in path.read_text().splitlines()
+        ]
+        for path in run.glob("records/*/*.jsonl")
+    }
+
+
+def test_two_workers_come_to_the_same(finished: Finished, tmp_path: Path) -> None:
+    lab = finished.lab.at(tmp_path)
+    argv = [*finished.argv, "--seed", "0", "--seed", "1", "--jobs", "2", "--output", "run"]
+    done = lab.invoke(*argv)
+    assert done.code == 0, done.err
+    # Two seeds of four stages, each evaluated in two ways, and the baseline in two.
+    assert "[14/14]" in done.err and "STIC + DaR, seed 1: evaluate" in done.err
+    ours, theirs = records(tmp_path / "run"), records(finished.folder)
+    assert {name.replace("@seed0", ""): rows for name, rows in ours.items() if "@seed1" not in name} == theirs
+    for stage in ("preference", "infused_sft"):
+        (whole,) = finished.lab.done(stage)
+        found = lab.stages / whole.name / "adapter" / "adapter_model.safetensors"
+        assert found.read_bytes() == (whole / "adapter" / "adapter_model.safetensors").read_bytes()
+    log = (tmp_path / "run" / "run.log").read_text()
+    assert "stage preference: begins in" in log and "answers by" in log
+    # The answers are there for whoever asks next, and nothing is left to do.
+    again = lab.invoke(*finished.argv, "--seed", "0", "--seed", "1", "--output", "run")
+    assert (again.code, again.out) == (0, done.out)
+    assert records(tmp_path / "run") == ours
+
+
+def test_what_fails_in_a_worker_ends_the_command_as_it_would_here(finished: Finished, tmp_path: Path) -> None:
+    lab = finished.lab.at(tmp_path)
+    # An adapter that no machine has the memory for.
+    common = ("run", "--method", "stic", "--no-dar", "-o", "lora.r=1000000000000", "--quiet")
+    said = []
+    for jobs in ("1", "2"):
+        argv = lab.argv(*common, "--jobs", jobs, "--output", f"run{jobs}", leave=("lora.r",))
+        done = lab.invoke(*argv)
+        assert done.code == 1
+        assert "Baseline" in done.out, "what does not depend on it is done"
+        said.append(done.err.replace(f"run{jobs}/run.log", "run.log"))
+    assert said[0] == said[1]
+    assert len(said[0].splitlines()) == 1
