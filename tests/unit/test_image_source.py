@@ -9,11 +9,12 @@ import pytest
 
 from stic_eval import config
 from stic_eval.ablate import spec
-from stic_eval.cli import gridbuild, inputs
+from stic_eval.cli import gridbuild
 from stic_eval.cli.app import invoke
 from stic_eval.cli.progress import Reporter
 from stic_eval.config import RunConfig
 from stic_eval.errors import UserError
+from stic_eval.experiment import inputs
 from stic_eval.pocket import rows, world
 
 

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from stic_eval import config, registry
-from stic_eval.experiment.inputs import describe_prompt
+from stic_eval.experiment.inputs import prompt_set
 from stic_eval.pocket import rows, tasks, world
 from stic_eval.pocket.questions import GROUPS, WORDINGS, held_out, questions
+from stic_eval.solvers.describe_and_respond import Options, first_prompt
 from stic_eval.train.prompts import load_prompts, shipped
 
 KINDS = ("scene", "sign", "many", "bar", "line", "pie")
@@ -95,8 +96,8 @@ def prompt_sets() -> dict[str, set[str]]:
     for preset in config.preset_names():
         built = config.load(preset=preset, flags={"methods": tuple(methods.names())})
         for role in ROLES:
-            dar = built.dar.model_copy(update={"prompt_role": role})
-            found[f"preset {preset}: {role}"] = {describe_prompt(built.model_copy(update={"dar": dar}))}
+            dar = Options.model_validate({**built.dar, "prompt_role": role})
+            found[f"preset {preset}: {role}"] = {first_prompt(dar, prompt_set(built))}
         for name, options in built.method_options.items():
             if own := set(_asking(options)):
                 found[f"preset {preset}: {name}"] = own
