@@ -96,7 +96,7 @@ def prompt_sets() -> dict[str, set[str]]:
     for preset in config.preset_names():
         built = config.load(preset=preset, flags={"methods": tuple(methods.names())})
         for role in ROLES:
-            dar = Options.model_validate({**built.dar, "prompt_role": role})
+            dar = Options(prompt_role=role)  # type: ignore[arg-type]
             found[f"preset {preset}: {role}"] = {first_prompt(dar, prompt_set(built))}
         for name, options in built.method_options.items():
             if own := set(_asking(options)):
