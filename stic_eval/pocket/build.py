@@ -32,9 +32,9 @@ from stic_eval.pocket.projector import Patches, projector_loss
 from stic_eval.pocket.rows import MODEL_DIR
 from stic_eval.pocket.tower import Heads, Pictures, parameter_groups, tower_loss, zero_outputs
 
-_DENSE = dict.fromkeys(recall.DENSE, 0.97)
+_DENSE = dict.fromkeys(recall.DENSE, 0.95)
 _READ = ("color", "shape", "place", "at", "left", "count", "value", "highest", "lowest")
-_WORDED = dict.fromkeys(("choice", "question", "entry", "statement"), 0.97)
+_WORDED = dict.fromkeys(("choice", "question", "entry", "statement"), 0.95)
 PHASES = {
     "tower": Phase("tower", 4_500, 128, 2e-3, 0.55, 1, muon=0.02),
     "recall few": Phase("recall few", 6_000, 32, 1e-3, 0.0, 1, muon=0.005, gate=_DENSE),
