@@ -16,7 +16,7 @@ ASIDE = {
     "benchmarks/__init__.py", f"{EVALS}/__init__.py", f"{EVALS}/lmms/__init__.py",
     "stic_eval/digests.py", "stic_eval/errors.py", "stic_eval/plugins.py",
     "stic_eval/printable.py", "stic_eval/registry.py", "stic_eval/source.py", "stic_eval/store.py",
-    f"{MODELS}/fake.py", f"{MODELS}/fingerprint.py",
+    f"{MODELS}/fingerprint.py",
     f"{MODELS}/machine.py", f"{MODELS}/memory.py", f"{MODELS}/values.py", f"{MODELS}/wire.py",
     f"{TRAIN}/exchange.py", f"{TRAIN}/memory.py",
     *(f"stic_eval/contracts/{name}.py" for name in ("curves", "engine", "method", "solver")),

@@ -15,27 +15,14 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from stic_eval import layers, profiles, registry
+from stic_eval import layers, plugins, profiles, registry
 from stic_eval.contracts.solver import Solver
 from stic_eval.errors import UserError
 from stic_eval.layers import preset_names, read_file, read_preset
-from stic_eval.settings import (
-    DESCRIBE,
-    JudgeConfig,
-    Limit,
-    RunConfig,
-    ServerConfig,
-    ThinkingConfig,
-    TrainingConfig,
-    in_full,
-    short,
-)
+from stic_eval.settings import DESCRIBE, RunConfig, in_full, short
 from stic_eval.variants import complete, protocols
 
-__all__ = [
-    "JudgeConfig", "Limit", "RunConfig", "ServerConfig", "ThinkingConfig", "TrainingConfig",
-    "load", "of_the_run", "preset_names", "read_file", "read_preset",
-]  # fmt: skip
+__all__ = ["RunConfig", "load", "of_the_run", "preset_names", "read_file", "read_preset"]
 
 
 def load(
@@ -114,10 +101,13 @@ def load(
         solver = registry.solvers().get(name)
         options_of(config, solver)
     leaves = [leaf for own in complete.values() for leaf in layers.leaves(own)]
-    named_there = [text for path, value in leaves for text in (path.rpartition(".")[2], str(value))]
-    files = registry.files(
-        config.methods, config.benchmarks, config.solvers or (), config.engine, named_there
-    )
+    options_name = [text for path, value in leaves for text in (path.rpartition(".")[2], str(value))]
+    files = registry.files({
+        "method": config.methods, "benchmark": config.benchmarks, "solver": config.solvers or (),
+        "engine": [config.engine], "loss": options_name, "corruption": options_name,
+    })  # fmt: skip
+    # Those that were named stay: a plan may ask for what is in them.
+    files = list(dict.fromkeys([*map(plugins.absolute, config.plugins), *files]))
     done = {"method_options": complete, "benchmark_options": chosen, "plugins": tuple(map(str, files))}
     return config.model_copy(update=done)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import inspect
 import os
 import re
 import sys
@@ -167,8 +168,8 @@ def _without(path: Path, content: bytes, module: Any) -> str:
                 where = f"{shown(path)}, line {_line_of(content, name)}"
                 return f"{where}: `{name}` is a {kind}, which a plug-in file has to call `{kind}`"
     return (
-        f"{shown(path)}, line 1: has no `method = Method(...)`, `benchmark = Benchmark(...)`, "
-        "`solver = Solver(...)` or `engine` (`stic-eval new method NAME` writes one that works)"
+        f"{shown(path)}, line 1: has no `method = Method(...)`, `benchmark = Benchmark(...)`, nor a solver, "
+        "engine, loss or corruption of that name (`stic-eval new method NAME` writes one that works)"
     )
 
 
@@ -193,10 +194,11 @@ def fault(kind: str, thing: Any, name: str | None = None) -> str:
     if not _is(kind, thing):
         what = f"is of type {type(thing).__name__}"
         return f"{article} {what}; it has to be a {contract.__name__} of {contract.__module__}"
-    if name is not None and thing.name != name:
-        return f'{article} calls itself "{thing.name}", not "{name}"'
-    if name is None and (not isinstance(thing.name, str) or not _NAME.fullmatch(thing.name)):
-        return f"{article} is called {thing.name!r}; a name has letters, digits, _ and -, a letter first"
+    called = getattr(thing, "name", None)  # a class of an engine may have none
+    if name is not None and called != name:
+        return f'{article} calls itself "{called}", not "{name}"'
+    if name is None and (not isinstance(called, str) or not _NAME.fullmatch(called)):
+        return f"{article} is called {called!r}; a name has letters, digits, _ and -, a letter first"
     if why := reserved(kind, thing.name):
         return f'{article} is called "{thing.name}", {why}'
     for attribute in _TEXTS.get(kind, ()):
@@ -205,9 +207,11 @@ def fault(kind: str, thing: Any, name: str | None = None) -> str:
     for attribute in _CALLED.get(kind, ()):
         if not callable(getattr(thing, attribute)):
             return f"{article}: {attribute} is {getattr(thing, attribute)!r}; it has to be a function"
-    faults = {"method": _fault_of_method, "benchmark": _fault_of_benchmark, "solver": _fault_of_solver,
-              "engine": _fault_of_engine, "loss": _fault_of_loss}  # fmt: skip
-    return faults[kind](thing) if kind in faults else ""
+    faults = {
+        "method": _fault_of_method, "benchmark": _fault_of_benchmark, "solver": _fault_of_solver,
+        "engine": _fault_of_engine, "loss": _fault_of_loss, "corruption": _fault_of_corruption,
+    }  # fmt: skip
+    return faults[kind](thing)
 
 
 def reserved(kind: str, name: str) -> str:
@@ -231,8 +235,10 @@ def _fault_of_options(article: str, attribute: str, options: Any) -> str:
 
 
 def _fault_of_engine(engine: Any) -> str:
-    missing = ", ".join(sorted(engine.__abstractmethods__))
-    return f"`engine`: has no {missing}" if missing else ""
+    missing = sorted(engine.__abstractmethods__)
+    if engine.trains and engine.trainable is Engine.trainable:
+        missing.append("trainable")
+    return f"`engine`: has no {', '.join(missing)}" if missing else ""
 
 
 def _fault_of_solver(solver: Any) -> str:
@@ -243,6 +249,12 @@ def _fault_of_solver(solver: Any) -> str:
         return f"`solver`: options.{missing[0]} has no default; each needs one"
     if not _SUFFIX.fullmatch(solver.suffix):
         return f"`solver`: suffix is {solver.suffix!r}; it has letters, digits and _"
+    if bool(solver.suffix) != bool(solver.title):
+        return "`solver`: title and suffix tell its rows from others; give both"
+    if solver.key is not None and not callable(solver.key):
+        return f"`solver`: key is {solver.key!r}; it has to be a function, or None"
+    if not isinstance(solver.version, int):
+        return f"`solver`: version is {solver.version!r}; it has to be a whole number"
     return ""
 
 
@@ -278,7 +290,18 @@ def _fault_of_loss(loss: Any) -> str:
         right = all(above < value < below for value, above, below in loss.constants.values())
     except (AttributeError, TypeError, ValueError):
         right = False
-    return "" if right else "`loss`: constants has to map a name to (default, what it is above, and below)"
+    if not right:
+        return "`loss`: constants has to map a name to (default, what it is above, and below)"
+    try:
+        inspect.signature(loss.compute).bind(None, 1.0, **dict.fromkeys(loss.constants, 0.0))
+    except (TypeError, ValueError) as error:
+        return f"`loss`: compute does not take (Logps, beta, and the constants by name): {error}"
+    return ""
+
+
+def _fault_of_corruption(corruption: Any) -> str:
+    right = isinstance(corruption.defaults, Mapping)
+    return "" if right else "`corruption`: defaults has to map a parameter to its value"
 
 
 def _line_of(content: bytes, name: str) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -253,63 +253,47 @@ def _points(group: str) -> list[EntryPoint]:
 
 
 @cache
-def _benchmarks() -> Registry[Benchmark]:
+def benchmarks() -> Registry[Benchmark]:
+    """The benchmarks that are there: installed ones, and those of plug-in files."""
     families = _points("stic_eval.benchmark_families")
     points = _points("stic_eval.benchmarks")
     return Registry("benchmark", "--benchmarks", points, families, files=plugins.known)
 
 
 @cache
-def _methods() -> Registry[Method]:
+def methods() -> Registry[Method]:
+    """The methods that are there."""
     return Registry("method", "--method", _points("stic_eval.methods"), files=plugins.known)
 
 
 @cache
-def _solvers() -> Registry[Solver]:
+def solvers() -> Registry[Solver]:
+    """The solvers that are there."""
     return Registry("solver", "--solver", _points("stic_eval.solvers"), files=plugins.known)
 
 
 @cache
-def corruptions() -> Registry[Corruption]:
-    """The corruptions that are there: installed ones, and those of plug-in files."""
-    return Registry("corruption", "corruptions", _points("stic_eval.corruptions"), files=plugins.known)
+def engines() -> Registry[type[Engine]]:
+    """The engines that are there."""
+    return Registry("engine", "--engine", _points("stic_eval.engines"), files=plugins.known)
 
 
 @cache
 def losses() -> Registry[Loss]:
-    """The preference losses that are there: installed ones, and those of plug-in files."""
+    """The preference losses that are there."""
     return Registry("loss", "loss", _points("stic_eval.losses"), files=plugins.known)
 
 
-def benchmarks() -> Registry[Benchmark]:
-    """The benchmarks that are there: installed ones, and those of plug-in files."""
-    return _benchmarks()
-
-
-def methods() -> Registry[Method]:
-    """The methods that are there: installed ones, and those of plug-in files."""
-    return _methods()
-
-
-def solvers() -> Registry[Solver]:
-    """The solvers that are there: installed ones, and those of plug-in files."""
-    return _solvers()
-
-
 @cache
-def _engines() -> Registry[type[Engine]]:
-    return Registry("engine", "--engine", _points("stic_eval.engines"), files=plugins.known)
-
-
-def engines() -> Registry[type[Engine]]:
-    """The engines that are there: installed ones, and those of plug-in files."""
-    return _engines()
+def corruptions() -> Registry[Corruption]:
+    """The corruptions that are there."""
+    return Registry("corruption", "corruptions", _points("stic_eval.corruptions"), files=plugins.known)
 
 
 def kinds() -> dict[str, Registry[Any]]:
     """All registries, by what they hold."""
     return {
-        "benchmark": _benchmarks(), "method": _methods(), "solver": _solvers(), "engine": _engines(),
+        "benchmark": benchmarks(), "method": methods(), "solver": solvers(), "engine": engines(),
         "loss": losses(), "corruption": corruptions(),
     }  # fmt: skip
 
@@ -337,34 +321,30 @@ def named(kind: str, name: str) -> str:
     return str(kinds()[kind].get(name).name)
 
 
-def files(
-    methods: Iterable[str],
-    benchmarks: Iterable[str],
-    solvers: Iterable[str],
-    engine: str,
-    options: Iterable[str] = (),
-) -> list[Path]:
-    """Plug-in files of methods, benchmarks, solvers, the engine and what options name, each once."""
-    found = [*map(_methods().file, methods), *map(_benchmarks().file, benchmarks)]
-    found += [*map(_solvers().file, solvers), _engines().file(engine)]
-    found += [known.file(name) for name in options for known in (losses(), corruptions())]
+def files(names: Mapping[str, Iterable[str]]) -> list[Path]:
+    """Plug-in files that what is named comes from, each once.
+
+    Args:
+        names: Kind -> names; of those that there are not, none.
+    """
+    found = [kinds()[kind].file(name) for kind, given in names.items() for name in given]
     return list(dict.fromkeys(path for path in found if path is not None))
 
 
 def origin(name: str) -> str:
     """Where a method comes from, for messages: its plug-in file, or its entry point."""
-    file = _methods().file(name)
+    file = methods().file(name)
     return plugins.shown(file) if file else f"method {name}"
 
 
 def foreign() -> set[str]:
     """Names of benchmarks that are not built in."""
-    return set(_benchmarks().names()) - set(_benchmarks().own())
+    return set(benchmarks().names()) - set(benchmarks().own())
 
 
 def of_family(name: str) -> bool:
     """Whether a benchmark's name is `family:rest` with a family that there is."""
-    return _benchmarks().has_family(name)
+    return benchmarks().has_family(name)
 
 
 def told(error: BaseException) -> str:

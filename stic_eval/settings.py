@@ -62,25 +62,28 @@ def short(path: str, value: Any) -> tuple[str, Any]:
     head, _, option = path.partition(".")
     if head != "dar":
         return path, value
-    if option == "use" or not (option or isinstance(value, Mapping)):
-        if not isinstance(value, (bool, str, type(None))) or value not in _USES:
-            raise ValueError("dar is true, false, only or null")
-        return "solvers", _USES[value]
-    return f"solver_options.{DESCRIBE}" + (f".{option}" if option else ""), value
+    if option not in ("", "use"):
+        return f"solver_options.{DESCRIBE}.{option}", value
+    if not isinstance(value, (bool, str, type(None))) or value not in _USES:
+        raise ValueError("dar is true, false, only or null")
+    return "solvers", _USES[value]
 
 
 def in_full(layer: Mapping[str, Any]) -> dict[str, Any]:
-    """A layer of settings without `dar`, as `short` has it; what says it in full is the stronger.
+    """A layer of settings without `dar`, as `short` has it.
 
     Raises:
-        ValueError: `dar` is no such setting.
+        ValueError: `dar` is no such setting, or the layer says in full as well which rows there are.
     """
     found = {key: value for key, value in layer.items() if key != "dar"}
     if "dar" in layer:
         given = layer["dar"]
         parts = dict(given) if isinstance(given, Mapping) else {"use": given}
         if "use" in parts:
-            found.setdefault("solvers", short("dar.use", parts.pop("use"))[1])
+            used = short("dar.use", parts.pop("use"))[1]
+            if used and found.get("solvers"):
+                raise ValueError("dar and solvers both say how answers are obtained; give one")
+            found["solvers"] = used or found.get("solvers")
         if parts:
             options = dict(found.get("solver_options") or {})
             found["solver_options"] = {**options, DESCRIBE: {**parts, **(options.get(DESCRIBE) or {})}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,8 @@ def run(
         arms = driver.arms_of_grid(grid, resources)
         driver.start_over(config, fresh)
         atomic_write(config.folder / "ablation.json", json.dumps(sheet, indent=1, ensure_ascii=False) + "\n")
-        planned = driver.plan(name, arms, resources).along(*_axes(grid, axes, without_default))
+        ordered, without = _axes(grid, axes, without_default)
+        planned = replace(driver.plan(name, arms, resources), axes=ordered, without_default=without)
         outcome, board = done_by_workers(planned, resources, report, jobs)
         reasons = {task: event.value for task, event in outcome.failed.items()}
         more = {"jobs": jobs, "failed": reasons, **config.answering}
@@ -75,9 +77,9 @@ def _show_plan(grid: Grid, name: str, jobs: int, fresh: bool, quiet: bool) -> No
     from stic_eval.cli.gridplan import print_plan
 
     with Reporter(None, quiet=quiet) as report:
-        resources = Resources(grid.base, report, folder.cache_of(grid.base))
+        resources = Resources(grid.base, report, folder.cache_of(grid.base, fresh))
         arms = driver.arms_of_grid(grid, resources)
-        planned = driver.plan(name, arms, resources, look=True)
+        planned = driver.plan(name, arms, resources, fresh=fresh, look=True)
         print_plan(grid, planned, resources, jobs)
 
 

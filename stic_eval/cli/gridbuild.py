@@ -66,6 +66,9 @@ def settings(given: Given, method: str, options: Sequence[str] = (), solver: str
         own.insert(0, f"dar.use={json.dumps(spec.dar)}")
     shared = [item for item in (*own, *given.overrides) if _concerns(item, method, given.methods)]
     last = [] if solver is None else [f"solvers={json.dumps([solver])}"]
+    also = {item.partition("=")[0] for item in options} & {"solvers", "dar.use"}
+    if solver is not None and also:
+        raise UserError(f"the axes dar and {also.pop()} both say how answers are obtained; leave one out")
     # Adapters of the grid's other methods are none of this cell's.
     others = set(given.methods) - {method}
     names = given.flags.get("adapter_names") or ()

@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
+from stic_eval.source import foreign
+from stic_eval.store import content_key
 from stic_eval.types import Likelihood, Request, Response
 
 
@@ -111,8 +113,13 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def fingerprint(self, adapter: Any = None) -> str:
+    def identity(self, adapter: Any = None) -> str:
         """The model with an adapter by content, and all of the settings that its answers depend on."""
+
+    def fingerprint(self, adapter: Any = None) -> str:
+        """What answers are kept under: the identity; of a plug-in, with the content of its file."""
+        own, theirs = self.identity(adapter), foreign(type(self))
+        return content_key([own, *theirs]) if theirs else own
 
     @abstractmethod
     def answers(self, adapter: Any = None) -> VLM:

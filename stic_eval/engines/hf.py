@@ -88,7 +88,7 @@ class HFEngine(Engine):
         ways: list[Any] = [config.quantization, config.attn, tags, asked, written]
         return content_key([self.model, self.dtype, *(way for way in ways if way)])
 
-    def fingerprint(self, adapter: Path | None = None) -> str:
+    def identity(self, adapter: Path | None = None) -> str:
         """The base model's content, its weights' type, how it is packed, attends and is asked; adapter."""
         return adapter_fingerprint(self._own, adapter)
 
@@ -150,41 +150,22 @@ class HFEngine(Engine):
         return [] if plain else [f"The model's weights in {self.dtype}{attention}."]
 
     def estimate(self, generations: int, steps: int) -> Estimate:
-        """By a model's size and the device, to a factor of about three."""
-        device = machine.device_of(self.config.device)
-        size = parameters(local_model(self.config.model))
-        kind = self.config.quantization or self.dtype
-        seconds, bytes_ = estimate(generations, steps, size, kind, device)
-        return Estimate(seconds, bytes_, f"{device}, {size / 1e6:,.1f} M parameters")
+        """By a model's size and the device, to a factor of about three.
 
+        Two FLOPs a parameter and token for generation, six for training (Kaplan et al. 2020, section 2.1),
+        over an assumed throughput. A model on the hub counts as one of 7e9 parameters.
 
-def estimate(generations: int, steps: int, parameters: int, dtype: str, device: str) -> tuple[float, float]:
-    """Seconds and bytes of memory that work will take, roughly.
-
-    Args:
-        generations: Answers.
-        steps: Of an optimiser.
-        parameters: Of the model.
-        dtype: Of its weights, not `auto`; `4bit` or `8bit` where they are packed.
-        device: `cpu`, `cuda` or `mps`.
-
-    Two FLOPs a parameter and token for generation, six for training (Kaplan et al. 2020, section
-    2.1), over an assumed throughput.
-    """
-    flops = _GPU_FLOPS if device in ("cuda", "mps") else _CPU_CORE_FLOPS * (os.cpu_count() or 1)
-    work = 2.0 * parameters * _TOKENS_PER_GENERATION * generations
-    work += 6.0 * parameters * _TOKENS_PER_ROW * _ROWS_PER_STEP * steps
-    width = memory.WIDTHS[dtype]
-    return work / flops, _PROCESS_BYTES + parameters * width * (2.0 if steps else 1.3)
-
-
-def parameters(model: Path | None) -> int:
-    """Parameters of a local model by the headers of its safetensors files; 7e9 for one on the hub.
-
-    Raises:
-        UserError: A file is no safetensors file.
-    """
-    return 7_000_000_000 if model is None or not model.is_dir() else memory.local_parameters(model)
+        Raises:
+            UserError: A file of its weights is no safetensors file.
+        """
+        device, folder = machine.device_of(self.config.device), local_model(self.config.model)
+        size = memory.local_parameters(folder) if folder is not None and folder.is_dir() else 7_000_000_000
+        flops = _GPU_FLOPS if device in ("cuda", "mps") else _CPU_CORE_FLOPS * (os.cpu_count() or 1)
+        work = 2.0 * size * _TOKENS_PER_GENERATION * generations
+        work += 6.0 * size * _TOKENS_PER_ROW * _ROWS_PER_STEP * steps
+        width = memory.WIDTHS[self.config.quantization or self.dtype]
+        taken = _PROCESS_BYTES + size * width * (2.0 if steps else 1.3)
+        return Estimate(work / flops, taken, f"{device}, {size / 1e6:,.1f} M parameters")
 
 
 engine = HFEngine

@@ -82,7 +82,7 @@ class OpenAIEngine(Engine):
             raise UserError("--adapter: the server loads adapters; name the one it has with --adapter-name")
         checked_url(_endpoint(self.config, self.config.model, None))
 
-    def fingerprint(self, adapter: str | None = None) -> str:
+    def identity(self, adapter: str | None = None) -> str:
         """Of a served model, by the server's address, the model's name there, and how it is asked."""
         from stic_eval.models.server import server_fingerprint
 
@@ -121,9 +121,7 @@ class OpenAIEngine(Engine):
         wanted = set(adapters) - {None, self.config.model}
         if not wanted:
             return
-        variable = self.config.server.api_key_env
-        key = os.environ.get(variable, "").strip() if variable else None
-        _, names = listed(self.config.server.base_url or "", key)
+        _, names = listed(self.config.server.base_url or "", self._key())
         missing = sorted(wanted - set(names or ()))
         if names and self.config.model in names and missing:
             there = ", ".join(printable(name) for name in names[:_NAMED])

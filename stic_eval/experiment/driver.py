@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -60,10 +60,6 @@ class Planned:
         """How many input files were left out."""
         return len(self.arms[0].inputs.skipped)
 
-    def along(self, axes: Mapping[str, list[Any]], without_default: Sequence[str]) -> Planned:
-        """The same along the axes of a grid."""
-        return replace(self, axes=axes, without_default=without_default)
-
     def scores(self, resources: Resources) -> runs.Scores:
         """All results so far."""
         found = scores(self.name, self.evaluations, resources)
@@ -92,6 +88,7 @@ def arm_of_run(config: RunConfig, resources: Resources, fresh: bool = False) -> 
         )
     grading.check_key(resources.judge, config, list(resources.benchmarks.values()), resources.report)
     arm = graph.arm_of(config, resources)
+    inputs.report_skipped(arm.inputs.skipped, resources.report)
     if not resources.engine.trains:
         variants.check_served(config, arm.variants)
     return [arm]
@@ -109,6 +106,7 @@ def arms_of_grid(grid: Grid, resources: Resources) -> list[Arm]:
         inputs.check_tiles(config)
     grading.check_key(resources.judge, grid.base, list(resources.benchmarks.values()), resources.report)
     arms = graph.arms_of(grid, resources)
+    inputs.report_skipped(arms[0].inputs.skipped, resources.report)
     if not resources.engine.trains:
         named = [(arm.label, arm.config, arm.variants) for arm in arms[1:]]
         variants.check_apart(named, arms[0].inputs.data)

@@ -99,7 +99,8 @@ class Task:
         label: The variant, for progress lines.
         solver: How its answers are obtained.
         options: The solver's.
-        adapter: What answers without a stage: a folder, or the engine's own name; None: the base model.
+        adapter: Folder of an adapter that was trained elsewhere.
+        served: The engine's own name for one; without any and without `key` the base model answers.
         generations: Answers that are asked for.
         steps: Optimiser steps.
     """
@@ -116,7 +117,8 @@ class Task:
     label: str = ""
     solver: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
-    adapter: Path | str | None = None
+    adapter: Path | None = None
+    served: str | None = None
     generations: int = 0
     steps: int = 0
 
@@ -272,7 +274,8 @@ def tasks(planned: Sequence[Evaluation], resources: Resources, fresh: bool = Fal
             label=variant.label,
             solver=variant.solver.name,
             options=variant.options.model_dump(mode="json"),
-            adapter=elsewhere(subject, resources) if not subject.stages else None,
+            adapter=variant.adapter,
+            served=None if resources.engine.trains else variants.served(subject.arm.config, variant),
             generations=rows * variant.solver.requests(variant.options),
         )
     return found

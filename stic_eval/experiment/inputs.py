@@ -304,10 +304,6 @@ def load(config: RunConfig, report: Report, wanted: Mapping[str, int | None] | N
         raise UserError(
             "--sft-data: the selected method is tuned on instruction data; give LLaVA-format JSON"
         )
-    if skipped:
-        report.line(f"{len(skipped)} input files skipped, listed in skipped.jsonl:")
-        for item in skipped[:_SHOWN]:
-            report.line(f"  {item.source}: {item.reason}")
     keys = content_key([image.sha256 for image in images]), items_key(items)
     data = Data(
         tuple(images), tuple(items), *keys, prompt_set(config),
@@ -341,6 +337,14 @@ def _source(config: RunConfig) -> Source | None:
     known = " and ".join(f"pocket:{source}" for source in SOURCES)
     advice = registry.suggest(name, list(SOURCES))
     raise UserError(f"--images {config.images}: the embedded world has {known}{advice}")
+
+
+def report_skipped(skipped: Sequence[Skipped], report: Report) -> None:
+    """Says which input files were left out, the first of them by name."""
+    if skipped:
+        report.line(f"{len(skipped)} input files skipped, listed in skipped.jsonl:")
+    for item in skipped[:_SHOWN]:
+        report.line(f"  {item.source}: {item.reason}")
 
 
 def _first(skipped: Sequence[Skipped]) -> str:

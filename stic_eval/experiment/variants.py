@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
 
 from stic_eval import layers, registry
 from stic_eval.config import options_of
@@ -61,7 +63,8 @@ def variants(config: RunConfig, data: Data) -> list[Variant]:
     A server's adapter was trained elsewhere, with a seed that nobody knows unless it is named by one.
 
     Raises:
-        UserError: A method cannot work with this data, or two solvers name their rows alike.
+        UserError: A method cannot work with this data, two solvers name their rows alike, or two methods ask
+            one solver for different things.
     """
     known = [n for n in config.server.adapters if "@" not in n]
     names = ["baseline", *(name for name in config.methods if name != "baseline")]
@@ -75,9 +78,7 @@ def variants(config: RunConfig, data: Data) -> list[Variant]:
         names = [*own] if config.solvers is None else [*config.solvers]
         names = ["direct", *names] if baseline or config.solvers is None else names
         for solver in map(registry.solvers().get, dict.fromkeys(names)):
-            asks = next((p for p in [plan, *plans] if p.solver == solver.name), plan)
-            given = asks.options if asks.solver == solver.name else {}
-            options = options_of(config, solver, given)
+            options = _options(solver, methods, plans, config)
             apart = plan.adapter and not (method.name in known and len(config.seeds) == 1)
             for seed in config.seeds if apart else (None,):
                 several = f"@seed{seed}" if seed is not None and len(config.seeds) > 1 else ""
@@ -85,13 +86,36 @@ def variants(config: RunConfig, data: Data) -> list[Variant]:
                 found.append(Variant(folder, method, solver, options, seed, plan))
     first: dict[str, Variant] = {}
     for variant in found:
-        other = first.setdefault(variant.folder.casefold(), variant)
-        if other is not variant:
-            raise UserError(
-                f'--solver {variant.solver.name}: its rows would be called "{variant.folder}", as those of '
-                f"{other.solver.name} are; give it a suffix of its own"
-            )
+        for name in (variant.folder.casefold(), variant.label):
+            other = first.setdefault(name, variant)
+            if other is not variant and other.method is variant.method:
+                raise UserError(
+                    f'--solver {variant.solver.name}: its rows would be called "{name}", as those of '
+                    f"{other.solver.name} are; give it a title and a suffix of its own"
+                )
     return found + with_adapters(found, config.adapters)
+
+
+def _options(
+    solver: Solver, methods: Sequence[Method], plans: Sequence[Plan], config: RunConfig
+) -> BaseModel:
+    """A solver's options in a run: one choice for all methods, for their rows are compared.
+
+    Raises:
+        UserError: Two methods choose differently, and the run does not say which holds.
+    """
+    asking = [(m, p) for m, p in zip(methods, plans, strict=True) if p.solver == solver.name]
+    chosen = [(method, options_of(config, solver, plan.options)) for method, plan in asking]
+    if not chosen:
+        return options_of(config, solver)
+    first, options = chosen[0]
+    for method, other in chosen:
+        if other != options:
+            raise UserError(
+                f"{first.name} and {method.name} answer by {solver.name} with different options, and rows "
+                f"that are compared need the same; give them: -o solvers.{solver.name}.OPTION=VALUE"
+            )
+    return options
 
 
 def planned(method: Method, config: RunConfig, data: Data) -> Plan:
@@ -108,9 +132,17 @@ def planned(method: Method, config: RunConfig, data: Data) -> Plan:
         raise UserError(
             f'{where}: no solver is called "{plan.solver}"{advice} (`stic-eval ls solvers` lists them)'
         )
-    solver = registry.solvers().get(plan.solver)
+    solver, where = registry.solvers().get(plan.solver), f"{where} {plan.solver}"
+    if not isinstance(plan.options, Mapping):
+        raise UserError(f"{where}: options is {plan.options!r}; it has to map options to their values")
     for path, _ in layers.leaves(plan.options):
-        layers.require(path, solver.options, f"{where} {plan.solver}")
+        layers.require(path, solver.options, where)
+    try:
+        solver.options.model_validate(plan.options)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        path = ".".join(map(str, first["loc"]))
+        raise UserError(f"{where}: {path} {first['input']!r}: {first['msg'].lower()}") from error
     return plan
 
 

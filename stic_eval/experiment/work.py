@@ -30,7 +30,7 @@ def perform(task: Task, resources: Resources) -> Iterator[tuple[str, Any]]:
     Yields:
         `result` for each benchmark: (its name, the records as they are written, summary, seconds).
     """
-    adapter: Any = task.adapter
+    adapter: Any = task.served or task.adapter
     if task.key:
         adapter = _stage(task, resources) / "adapter"
     for name in task.benchmarks:
@@ -58,6 +58,7 @@ def _stage(task: Task, resources: Resources) -> Path:
         if stage_key(stage, data, fingerprint, seed, known, thinking=config.thinking) == task.key:
             return run_stage(
                 stage, data=data, seed=seed, fingerprint=fingerprint, model=trainable,
+                answers=resources.engine.answers, scorer=resources.engine.likelihoods,
                 responses=lambda: resources.responses, store=resources.stages, report=resources.report,
                 thinking=config.thinking, stop=resources.stop,
             )  # fmt: skip

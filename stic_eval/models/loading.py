@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stic_eval.errors import RunError, UserError
-from stic_eval.models import memory
+from stic_eval.models import machine, memory
 from stic_eval.models.detokenize import Detokenizer
 from stic_eval.models.fingerprint import local_model, model_fingerprint
 from stic_eval.models.kept import BoundedStore, PrefixStore
@@ -350,16 +350,8 @@ def restore(base: Any) -> None:
 def _device(device: str) -> torch.device:
     import torch
 
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if device == "auto":
-        return torch.device(next(name for name, usable in there.items() if usable))
-    try:
-        chosen = torch.device(device)
-    except RuntimeError:
-        raise UserError(f"--device {device}: give auto, cpu, cuda or mps") from None
-    if not there.get(chosen.type, False):
-        raise UserError(f"--device {device}: not available on this machine; leave it out, or give cpu")
-    return chosen
+    machine.check_device(device)
+    return torch.device(machine.device_of(device) if device == "auto" else device)
 
 
 def _dtype(dtype: str, device: torch.device, config: Any) -> torch.dtype:

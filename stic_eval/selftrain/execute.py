@@ -22,7 +22,7 @@ from stic_eval.store import REQUEST_VERSION, ResponseStore, StageStore, content_
 from stic_eval.types import Likelihood, Request, Response
 
 if TYPE_CHECKING:
-    from stic_eval.contracts.engine import VLM
+    from stic_eval.contracts.engine import VLM, Scorer
     from stic_eval.models.hf import HFModel
 
 _THINKING = ThinkingConfig()
@@ -101,6 +101,8 @@ def run_stage(
     report: Report,
     thinking: ThinkingConfig = _THINKING,
     stop: tuple[str, ...] = (),
+    answers: Callable[[Path | None], VLM] | None = None,
+    scorer: Callable[[Path | None], Scorer | None] | None = None,
 ) -> Path:
     """Gives the folder of a stage's output; computes it, and what it needs, if it is not there.
 
@@ -111,15 +113,17 @@ def run_stage(
         data: The inputs of self-training.
         seed: The run's.
         fingerprint: Of the base model.
-        model: Gives the base model with an adapter folder attached, or as it is for None.
+        model: Gives the base model with an adapter folder attached, or as it is for None: for training.
         responses: Opens the store of the base model's answers.
         store: Where finished stages lie.
         report: Where progress goes.
         thinking: How what the model thinks is told from its answers.
         stop: Texts that end its answers; `fingerprint` has them.
+        answers: As `Engine.answers`; None: `model` gives what answers.
+        scorer: As `Engine.likelihoods`; None: `model` gives what tells likelihoods.
 
     Raises:
-        RunError: Two needs of the stage share a name.
+        RunError: Two needs of the stage share a name, or it asks for likelihoods that nobody tells.
     """
     key = stage_key(stage, data, fingerprint, seed, thinking=thinking)
     # Before its needs: they may have been cleared away since it was made of them.
@@ -140,6 +144,8 @@ def run_stage(
             report=report,
             thinking=thinking,
             stop=stop,
+            answers=answers,
+            scorer=scorer,
         )
         for need in stage.needs
     }
@@ -148,13 +154,20 @@ def run_stage(
 
     def vlm(adapter: Path | None) -> VLM:
         own = adapter_fingerprint(fingerprint, adapter)
-        cached = CachedVLM(lambda: model(adapter), own, responses())
+        cached = CachedVLM(lambda: (answers or model)(adapter), own, responses())
         return _Counted(ThinkingVLM(cached.generate, own, thinking, stop), asked)
 
     def likelihoods(adapter: Path | None, what: Sequence[tuple[Request, str]]) -> Iterator[Likelihood]:
         asked["scored"] += len(what)
         own = adapter_fingerprint(fingerprint, adapter)
-        return cached_likelihoods(lambda: model(adapter), own, responses(), what)
+
+        def make() -> Scorer:
+            found = (scorer or model)(adapter)
+            if found is None:
+                raise RunError(f"stage {stage.name}: the engine tells no likelihoods, which it asks for")
+            return found
+
+        return cached_likelihoods(make, own, responses(), what)
 
     with store.lock(stage.name, key):
         if done := store.sound(stage.name, key, report.line):  # by another process, meanwhile

@@ -278,7 +278,8 @@ def infused_sft(
     items = share(tuning.items, tuning.fraction, len(data.sft_items))
 
     def run(ctx: StageContext) -> None:
-        from stic_eval.train.sft import infuse, train_sft
+        from stic_eval.train.items import infuse
+        from stic_eval.train.sft import train_sft
 
         chosen: Sequence[Any] = ctx.data.sft_items[:items]
         if described is not None:

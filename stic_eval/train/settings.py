@@ -191,15 +191,15 @@ class PreferenceLoss(BaseModel):
     @model_validator(mode="after")
     def _constants(self) -> Self:
         # Without any, nothing is looked up: defaults are made when a method is imported.
-        parts = self.parts() if self.loss_constants else []
-        known = {name: limits for _, loss in parts for name, limits in loss.constants.items()}
+        parts = [loss for _, loss in self.parts()] if self.loss_constants else []
+        known = dict.fromkeys(name for loss in parts for name in loss.constants)
         for name, value in self.loss_constants.items():
             if name not in known:
                 there = f"there are {', '.join(known)}" if known else "there are none"
                 raise ValueError(f"loss_constants: {self.loss_title} has no {name} ({there})")
-            _, above, below = known[name]
-            if not above < value < below:
-                raise ValueError(f"loss_constants: {name} has to be above {above:g} and below {below:g}")
+            for _, above, below in (loss.constants[name] for loss in parts if name in loss.constants):
+                if not above < value < below:
+                    raise ValueError(f"loss_constants: {name} has to be above {above:g} and below {below:g}")
         return self
 
     @property

@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stic_eval.contracts.method import SFTItem, TrainingImages, items_key
+from stic_eval.contracts.method import SFTItem, TrainingImages
 from stic_eval.errors import UserError
-from stic_eval.train.items import infuse, items_of, read_items
 from stic_eval.train.lora import LoraSettings
 from stic_eval.train.settings import Training
 
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from stic_eval.models.hf import HFModel
 
 _LOG = logging.getLogger(__name__)
-
-__all__ = ["SFTItem", "infuse", "items_key", "items_of", "read_items", "sft_collator", "train_sft"]
 
 
 def sft_collator(

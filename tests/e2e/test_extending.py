@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from stic_eval.cli.app import invoke
+from stic_eval.settings import RunConfig
 
 DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "extending.md"
 FILES = dict(re.findall(r"<!-- file: (\S+) -->\n```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL))
+COMMANDS = re.findall(r"```console\n\$ stic-eval (.*?)\n```", DOCUMENT.read_text())
 SOLVER, ENGINE = FILES["second_look.py"], FILES["program.py"]
 METHOD = """
 from pydantic import BaseModel, ConfigDict
@@ -66,6 +70,42 @@ def test_a_solver_of_somebody_answers(
     assert invoke([*run, "-o", "solvers.second_look.wording=Sure? {}", "--output", "other"]) == 0
     again = json.loads(Path("other/scores.json").read_text())["variants"][1]
     assert again["keys"] != first["keys"]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.partition(".py")[0].split("/")[-1])
+def test_the_commands_of_the_page_are_understood(command: str) -> None:
+    for name, text in FILES.items():
+        Path(name).write_text(text)
+    assert invoke([*shlex.split(command), "--dry-run"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("was", "then", "said"),
+    [
+        ('"2nd look"', '""', "title and suffix tell its rows from others"),
+        ("requests=lambda options: 2", "key=3", "key is 3"),
+        ("requests=lambda options: 2", 'version="two"', "version is 'two'"),
+        ("requests=lambda options: 2", "requests=2", "requests is 2"),
+        (' = "Somebody answered: {}\\nGive the right answer."', "", "options.wording has no default"),
+    ],
+)
+def test_what_is_wrong_with_a_solver_is_one_line(
+    was: str, then: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert was in SOLVER
+    Path("second_look.py").write_text(SOLVER.replace(was, then))
+    assert invoke(["run", "--method", "baseline", "--solver", "./second_look.py", *SMALL]) == 2
+    message = capsys.readouterr().err
+    assert said in message and "second_look.py, line 2" in message and message.count("\n") == 1
+
+
+def test_what_a_plan_names_may_be_in_a_file_that_the_run_names() -> None:
+    Path("second_look.py").write_text(SOLVER)
+    method('"second_look"')
+    assert invoke(["run", "--method", "./mine.py", "-o", "plugins=[./second_look.py]", *SMALL]) == 0
+    saved = yaml.safe_load(Path("run/config.yaml").read_text())
+    assert {Path(path).name for path in saved["plugins"]} == {"mine.py", "second_look.py"}
+    assert invoke(["run", "--config", "run/config.yaml", "--output", "run", "-q"]) == 0
 
 
 def test_the_plan_of_a_method_names_a_solver_with_options(capsys: pytest.CaptureFixture[str]) -> None:
@@ -125,7 +165,20 @@ def test_cells_of_an_ablation_answer_by_any_solver(capsys: pytest.CaptureFixture
         assert said in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("suffix", ["", "dar", "DAR"])
+@pytest.mark.parametrize("other", ["solvers=direct,self_consistency", "dar.use=true,false"])
+def test_two_axes_do_not_both_say_who_answers(other: str, capsys: pytest.CaptureFixture[str]) -> None:
+    cells = ["ablate", "--method", "baseline", "--vary", "dar=on,off", "--vary", other]
+    assert invoke([*cells, *SMALL[:4], "--dry-run"]) == 2
+    assert "both say how answers are obtained" in capsys.readouterr().err
+
+
+def test_one_layer_does_not_say_twice_who_answers() -> None:
+    assert RunConfig(dar="only").solvers == ("describe_and_respond",)  # type: ignore[call-arg]
+    with pytest.raises(ValueError, match="dar and solvers both say"):
+        RunConfig(dar=True, solvers=("self_consistency",))  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("suffix", ["dar", "DAR"])
 def test_two_solvers_that_name_rows_alike_are_refused(
     suffix: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -165,6 +218,24 @@ def test_an_engine_of_somebody_answers(capsys: pytest.CaptureFixture[str]) -> No
     assert "--adapter-name" in capsys.readouterr().err
     assert invoke(["run", "--engine", "openia", *SMALL, "--dry-run"]) == 2
     assert 'did you mean "openai"?' in capsys.readouterr().err
-    Path("program.py").write_text(ENGINE.replace("def answers", "def replies"))
-    assert invoke(["run", "--method", "baseline", *model]) == 2
-    assert "has no answers" in capsys.readouterr().err
+    for was, then, said in (
+        ("def answers", "def replies", "has no answers"),
+        ('    name = "program"\n', "", "is called None"),
+        ('    name = "program"\n', '    name, trains = "program", True\n', "has no trainable"),
+    ):
+        assert was in ENGINE
+        Path("program.py").write_text(ENGINE.replace(was, then))
+        assert invoke(["run", "--method", "baseline", *model]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_the_content_of_its_file_is_in_the_keys_of_an_engine() -> None:
+    run = ["run", "--method", "baseline", "--engine", "./program.py", "--model", "cat", "-o", "rows=pocket"]
+    answers = []
+    for text in (ENGINE, ENGINE.replace("said.strip()", '"none"'), ENGINE):
+        Path("program.py").write_text(text)
+        assert invoke([*run, *SMALL]) == 0
+        rows = Path("run/records/baseline/chartqa.jsonl").read_text().splitlines()
+        answers.append({json.loads(row)["response"] for row in rows})
+    assert answers[1] == {"none"}
+    assert answers[0] == answers[2] != answers[1]

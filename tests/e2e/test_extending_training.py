@@ -141,12 +141,16 @@ def test_a_corrupted_image_is_another_when_the_file_has_changed() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('loss = Loss("ipo", compute)', 'two losses are called "ipo"'),
+        (
+            'loss = Loss("ipo", compute, constants={"flipped": (0.1, 0, 1)})',
+            'two losses are called "ipo"',
+        ),
         ('loss = Loss("cdpo", 3)', "`loss`: compute is 3; it has to be a function"),
         (
             'loss = Loss("cdpo", compute, constants={"flipped": 0.1})',
             "`loss`: constants has to map a name to",
         ),
+        ('loss = Loss("cdpo", compute)', "`loss`: compute does not take"),
         ("loss = compute", "`loss` is of type function; it has to be a Loss of"),
     ],
 )
@@ -161,6 +165,22 @@ def test_a_corruption_is_not_called_what_pairs_call_a_prompt() -> None:
     Path("posterize.py").write_text(FILES["posterize.py"].replace('"posterize"', '"misleading"'))
     with pytest.raises(UserError, match=r'posterize.py, line 13: `corruption` is called "misleading", which'):
         keys()
+
+
+def test_a_corruption_has_defaults() -> None:
+    Path("posterize.py").write_text(FILES["posterize.py"].replace('{"bits": 2}', "None"))
+    with pytest.raises(UserError, match="`corruption`: defaults has to map a parameter"):
+        keys()
+
+
+def test_a_constant_of_two_losses_fits_both() -> None:
+    text = FILES["cdpo.py"].replace('"cdpo"', '"other"').replace("(0.1, 0, 0.5)", "(0.3, 0.2, 1)")
+    Path("posterize.py").write_text(text)  # which `keys` registers
+    both = "stage1.loss={cdpo: 1, other: 1}"
+    assert keys(both, "stage1.loss_constants.flipped=0.4")
+    for value, said in (("0.1", "above 0.2 and below 1"), ("0.7", "above 0 and below 0.5")):
+        with pytest.raises(UserError, match=said):
+            keys(both, f"stage1.loss_constants.flipped={value}")
 
 
 def test_without_its_file_a_name_is_unknown_with_a_suggestion() -> None:

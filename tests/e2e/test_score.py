@@ -184,7 +184,7 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(
 def test_a_runs_own_records_score_as_in_the_run(tmp_path: Path) -> None:
     from stic_eval import registry
     from stic_eval.evals.sources import samples
-    from stic_eval.models.fake import FakeVLM
+    from tests.fake import FakeVLM
 
     benchmark = registry.benchmarks().get("mmvet")
     rows = samples(benchmark, "pocket", limit=30)

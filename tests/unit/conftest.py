@@ -22,9 +22,9 @@ from stic_eval.contracts.benchmark import Benchmark, HubData
 from stic_eval.contracts.method import Data, Method, Plan, Stage, StageContext
 from stic_eval.engines.hf import HFEngine
 from stic_eval.evals.scoring.aggregate import summarize
-from stic_eval.models.fake import FakeVLM
 from stic_eval.store import content_key
 from stic_eval.types import Generation, ImageRef, Request, Sample, Score
+from tests.fake import FakeVLM
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -91,6 +91,15 @@ class Known:
         return list(self.known)
 
     own = names
+
+    def file(self, name: str) -> None:
+        return None
+
+    def has_family(self, name: str) -> bool:
+        return False
+
+    def roots(self) -> list[Path]:
+        return []
 
     def get(self, name: str) -> Any:
         return self.known[name]

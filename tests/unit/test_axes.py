@@ -28,7 +28,7 @@ from stic_eval.errors import UserError
 from stic_eval.experiment import inputs, variants
 from stic_eval.experiment.keys import evaluation_keys
 from stic_eval.selftrain.execute import stage_key
-from stic_eval.settings import RunConfig, ThinkingConfig
+from stic_eval.settings import RunConfig, ThinkingConfig, TrainingConfig
 from stic_eval.store import content_key, request_key
 from stic_eval.train.preferences import filtered, pair_requests
 from stic_eval.train.prompts import load_prompts
@@ -185,7 +185,7 @@ def test_how_images_are_shown_is_in_the_keys_of_all_training_and_of_nothing_else
     assert run.training.images == "as_generated"
     assert run.key != tiled.key
     assert run.key == config.load(flags={"methods": ALL}, overrides=["training.images=as_generated"]).key
-    assert config.RunConfig().key == config.RunConfig(training=config.TrainingConfig()).key
+    assert RunConfig().key == RunConfig(training=TrainingConfig()).key
 
 
 def test_room_for_thinking_trains_nothing_again_that_asks_nothing() -> None:

@@ -12,10 +12,10 @@ import pytest
 from stic_eval.contracts.engine import VLM
 from stic_eval.images import scan_images
 from stic_eval.models.cached import CachedVLM
-from stic_eval.models.fake import FakeVLM
 from stic_eval.models.hf import HFModel
 from stic_eval.store import ResponseStore
 from stic_eval.types import Generation, ImageRef, Message, Request, Response
+from tests.fake import FakeVLM
 
 
 def ask(text: object, *images: ImageRef, tokens: int = 8, seed: int = 0, temperature: float = 0) -> Request:
@@ -116,7 +116,7 @@ def test_a_kill_costs_one_commit_at_most(tmp_path: Path) -> None:
     code = f"""
 import os, signal
 from stic_eval.models.cached import CachedVLM
-from stic_eval.models.fake import FakeVLM
+from tests.fake import FakeVLM
 from stic_eval.store import ResponseStore
 from stic_eval.types import Generation, Message, Request
 

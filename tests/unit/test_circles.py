@@ -17,13 +17,16 @@ def modules(root: Path) -> dict[str, Path]:
     return found
 
 
-def imported(path: Path, known: dict[str, Path]) -> set[str]:
+def imported(name: str, path: Path, known: dict[str, Path]) -> set[str]:
     """What a file imports anywhere: of `from a import b` the module b, if there is one, else a."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = (f"{node.module}.{alias.name}" for alias in node.names)
-            found |= {name if name in known else node.module for name in names}
+        if isinstance(node, ast.ImportFrom):
+            above = name.split(".") + ["__init__"] * (path.name == "__init__.py")
+            start = above[: -node.level] if node.level else []
+            module = ".".join([*start, *filter(None, [node.module])])
+            inner = (f"{module}.{alias.name}" for alias in node.names)
+            found |= {one if one in known else module for one in inner}
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
     return found & known.keys()
@@ -58,7 +61,7 @@ def circles(graph: dict[str, set[str]]) -> list[list[str]]:
 
 def test_modules_do_not_go_round_in_circles() -> None:
     known = modules(ROOT)
-    graph = {name: imported(path, known) - {name} for name, path in known.items()}
+    graph = {name: imported(name, path, known) - {name} for name, path in known.items()}
     assert circles(graph) == []
 
 
@@ -70,6 +73,11 @@ def test_a_circle_is_found_however_it_is_hidden(tmp_path: Path) -> None:
     (folder / "b.py").write_text("def f():\n    from stic_eval.c import g\n")
     (folder / "c.py").write_text("if TYPE_CHECKING:\n    import stic_eval.a\n")
     (folder / "d.py").write_text("import stic_eval.a\n")
+    (folder / "x.py").write_text("def f():\n    from . import y\n")
+    (folder / "y.py").write_text("from .x import f\n")
     known = modules(tmp_path)
-    graph = {name: imported(path, known) for name, path in known.items()}
-    assert circles(graph) == [["stic_eval.a", "stic_eval.b", "stic_eval.c"]]
+    graph = {name: imported(name, path, known) for name, path in known.items()}
+    assert sorted(circles(graph)) == [
+        ["stic_eval.a", "stic_eval.b", "stic_eval.c"],
+        ["stic_eval.x", "stic_eval.y"],
+    ]

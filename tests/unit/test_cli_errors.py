@@ -41,6 +41,12 @@ class Methods:
     def names(self) -> list[str]:
         return list(METHODS)
 
+    def file(self, name: str) -> None:
+        return None
+
+    def roots(self) -> list[Path]:
+        return []
+
     def get(self, name: str) -> Method:
         if name not in METHODS:
             raise UserError(f'--method: no method is called "{name}"{registry.suggest(name, METHODS)}')

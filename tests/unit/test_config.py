@@ -40,6 +40,14 @@ class Known:
     def names(self) -> list[str]:
         return list(self.known)
 
+    own = names
+
+    def file(self, name: str) -> None:
+        return None
+
+    def has_family(self, name: str) -> bool:
+        return False
+
     def get(self, name: str) -> Any:
         if name not in self.known:
             raise UserError(f'no {self.kind} is called "{name}"{registry.suggest(name, self.known)}')

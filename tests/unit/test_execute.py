@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,13 +16,14 @@ import pytest
 from stic_eval.contracts.method import Data, SFTItem, Stage, StageContext, items_key
 from stic_eval.errors import RunError
 from stic_eval.images import scan_images
+from stic_eval.models.cached import Asked
 from stic_eval.models.fingerprint import adapter_fingerprint
 from stic_eval.models.hf import HFModel
 from stic_eval.selftrain import execute
 from stic_eval.selftrain.execute import run_stage, stage_key
 from stic_eval.store import ResponseStore, StageStore, content_key
 from stic_eval.train.prompts import load_prompts
-from stic_eval.types import Generation, Message, Request
+from stic_eval.types import Generation, Likelihood, Message, Request, Response
 from tests.scripted import Quiet
 
 DATA = Data((), (), "images", "sft", load_prompts())
@@ -49,7 +50,7 @@ class Lab:
     def _unloaded(self, adapter: Path | None) -> Any:
         raise AssertionError("the model was loaded")
 
-    def run(self, stage: Stage, data: Data = DATA, seed: int = 0) -> Path:
+    def run(self, stage: Stage, data: Data = DATA, seed: int = 0, **engine: Any) -> Path:
         return run_stage(
             stage,
             data=data,
@@ -59,12 +60,35 @@ class Lab:
             responses=lambda: self._answers,
             store=self.store,
             report=self.report,
+            **engine,
         )
 
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Lab:
     return Lab(tmp_path)
+
+
+def test_answers_and_likelihoods_are_the_engines(lab: Lab) -> None:
+    request = Request((Message("user", "?"),), (), Generation())
+
+    class Engine:
+        def generate(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Response]]:
+            return ((one, Response("said", 1, "stop")) for one in requests)
+
+        def likelihoods(self, asked: Iterable[Asked]) -> Iterator[tuple[Asked, Likelihood]]:
+            return ((one, Likelihood(-2.0, 1)) for one in asked)
+
+    def ask(context: StageContext) -> None:
+        ((_, answer),) = context.vlm(None).generate([request])
+        (likelihood,) = context.likelihoods(None, [(request, answer.text)])
+        (context.out / "made").write_text(f"{answer.text} {likelihood.logp}")
+
+    folder = lab.run(stage(run=ask), answers=lambda adapter: Engine(), scorer=lambda adapter: Engine())
+    assert (folder / "made").read_text() == "said -2.0"
+    lab.fingerprint = "another"
+    with pytest.raises(RunError, match="stage one: the engine tells no likelihoods"):
+        lab.run(stage(run=ask), answers=lambda adapter: Engine(), scorer=lambda adapter: None)
 
 
 # ---------------------------------------------------------------- keys

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import time
@@ -39,6 +40,16 @@ def setup(number: int, common: Any, send: Send) -> Callable[[Task], Yielded]:
             raise ValueError("no good")
         if payload == "wrong":
             raise UserError("--flag: is wrong")
+        if payload == "disconnect":
+            raise ConnectionResetError("the server went away")
+        if payload == "fork":
+            if os.fork() == 0:
+                time.sleep(30)
+                (common / "left").touch()
+                os._exit(0)
+            os.kill(os.getpid(), signal.SIGKILL)
+        if payload == "log":
+            yield "result", Noisy()
         if payload == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         if isinstance(payload, float):
@@ -49,6 +60,30 @@ def setup(number: int, common: Any, send: Send) -> Callable[[Task], Yielded]:
             (common / payload[6:]).touch()
 
     return handle
+
+
+class Noisy:
+    """Says something into the log when it is pickled, as warnings of libraries do."""
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        logging.getLogger("noisy").warning("about to go")
+        return str, ("gone",)
+
+
+class ToPipe(logging.Handler):
+    """Sends what is logged, as a worker does."""
+
+    def __init__(self, send: Send) -> None:
+        super().__init__()
+        self.send = send
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.send("line", record.getMessage())
+
+
+def logging_setup(number: int, common: Any, send: Send) -> Callable[[Task], Yielded]:
+    logging.getLogger("noisy").addHandler(ToPipe(send))
+    return setup(number, common, send)
 
 
 def broken(number: int, common: Any, send: Send) -> Callable[[Task], Yielded]:
@@ -106,6 +141,36 @@ def test_workers_are_kept_and_work_side_by_side(tmp_path: Path) -> None:
 def test_a_worker_that_cannot_begin_fails_each_task_with_the_reason(tmp_path: Path) -> None:
     events = list(run([Task("a", (), None), Task("b", (), None)], broken, tmp_path, 1))
     assert outcome(events) == {"a": "OSError: no device", "b": "OSError: no device"}
+
+
+def test_a_worker_that_dies_is_noticed_though_what_it_has_forked_lives_on(tmp_path: Path) -> None:
+    events = list(run([Task("a", (), "fork"), Task("b", (), "touch b")], setup, tmp_path, 1))
+    assert outcome(events) == {"a": "its process ended (killed by signal 9)", "b": "done"}
+    assert not (tmp_path / "left").exists()
+
+
+def test_a_worker_that_died_without_a_task_costs_none(tmp_path: Path) -> None:
+    pid = 0
+    events = []
+    for event in run([Task("a", (), None), Task("b", (), None)], setup, tmp_path, 1):
+        events.append(event)
+        pid = event.value[1] if event.kind == "progress" else pid
+        if event.kind == "done" and event.task == "a":
+            os.kill(pid, signal.SIGKILL)
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert outcome(events) == {"a": "done", "b": "done"}
+
+
+def test_a_connection_that_broke_in_a_task_is_that_tasks_failure(tmp_path: Path) -> None:
+    events = list(run([Task("a", (), "disconnect")], setup, tmp_path, 1))
+    assert outcome(events) == {"a": "ConnectionResetError: the server went away"}
+
+
+def test_what_is_logged_while_something_is_sent_is_sent_as_well(tmp_path: Path) -> None:
+    events = list(run([Task("a", (), "log")], logging_setup, tmp_path, 1))
+    assert [(e.kind, e.value) for e in events if e.kind in ("line", "result")] == [
+        ("line", "about to go"), ("result", "gone"),
+    ]  # fmt: skip
 
 
 def test_leaving_early_ends_the_workers(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import logging
 import os
 import pickle
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,26 @@ def test_a_task_can_be_written_down_and_done_by_whoever_has_it(world: World) -> 
     assert not list(world.folder.rglob("records"))
     (store,) = (world.folder / "cache" / "responses").glob("*.sqlite")
     assert len(ResponseStore(store)) == 0
+
+
+def test_an_adapter_is_a_folder_or_a_name_after_it_was_written_down_too(world: World) -> None:
+    adapter = TypeAdapter(graph.Task)
+    found, _ = planned(world, methods=["baseline"])
+    task = found.tasks["evaluate baseline"]
+    for one in (replace(task, adapter=Path("mine")), replace(task, served="my-lora")):
+        assert adapter.validate_json(adapter.dump_json(one)) == one
+
+
+def test_what_was_skipped_the_driver_says_alone(world: World) -> None:
+    (world.folder / "photos" / "text.jpg").write_text("no image")
+    found, _ = planned(world, methods=["stic"])
+    sent: list[tuple[str, Any]] = []
+    send = lambda kind, value: sent.append((kind, value))  # noqa: E731
+    work = worker.begin(0, worker.Place(world.folder / "cache", 1), send)
+    for task in found.tasks.values():
+        assert list(work(task)) is not None
+    assert found.skipped == 1
+    assert not [value for kind, value in sent if kind == "line" and "skipped" in value]
 
 
 def test_what_a_worker_has_sent_it_does_not_ask_again(tmp_path: Path) -> None:

@@ -14,11 +14,11 @@ from rich.console import Console
 
 from stic_eval import registry
 from stic_eval.evals.sources import samples
-from stic_eval.models.fake import FakeVLM
 from stic_eval.report import guards, html_table, latex, render, runs, sides, terminal, versus
 from stic_eval.report.rows import AVERAGE, Column, Variant
 from stic_eval.report.tables import Table, build
 from stic_eval.types import DIRECT, Record, Request, Response, Summary
+from tests.fake import FakeVLM
 from tests.scripted import Scripted, solving
 
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from stic_eval.images import diffuse, scan_images
 from stic_eval.models import cached
 from stic_eval.models.cached import CachedVLM, cached_likelihoods
-from stic_eval.models.fake import FakeVLM
 from stic_eval.models.hf import HFModel
 from stic_eval.store import ResponseStore
 from stic_eval.types import Generation, ImageRef, Likelihood, Message, Request
+from tests.fake import FakeVLM
 from tests.questions import request
 
 Asked = tuple[Request, str]

@@ -13,11 +13,11 @@ from stic_eval.cli import gridbuild
 from stic_eval.contracts.method import SFTItem
 from stic_eval.experiment import graph, inputs, variants
 from stic_eval.experiment.resources import Resources
-from stic_eval.models.fake import FakeVLM
 from stic_eval.selftrain.execute import stage_key
 from stic_eval.train import dpo, sft
 from stic_eval.train.items import infuse
 from stic_eval.types import Generation, Request, Sample
+from tests.fake import FakeVLM
 from tests.scripted import Lab, Quiet, Scripted, data_of, solved
 
 # (method, options): whatever infuses instructions.

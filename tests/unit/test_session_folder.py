@@ -202,3 +202,15 @@ def test_adapters_in_folders_of_one_name_do_not_meet(world: World) -> None:
     assert len(folders) == 2
     for folder in folders:
         assert json.loads((folder / "table.json").read_text())["rows"][1]["label"] == "Adapter run"
+
+
+def test_the_plan_of_a_grid_that_starts_over_counts_nothing_as_done(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert world.run("--method", "stic") == 0
+    argv = ["ablate", "--vary", "beta=0.1,0.2", "--model", "vlm", "--images", "photos", "--dry-run"]
+    argv += [f"-orows.{name}={world.folder}/{name}.jsonl" for name in ("one", "two")]
+    for more, cached in ((), 2), (("--fresh",), 0):
+        capsys.readouterr()
+        assert invoke([*argv, *more]) == 0
+        assert f"shared it is 3, of which {cached} are cached" in capsys.readouterr().out

@@ -25,9 +25,10 @@ from stic_eval.models.conversation import encode, render, turn_end
 from stic_eval.models.hf import HFModel
 from stic_eval.models.text import control_tokens
 from stic_eval.train import loop
+from stic_eval.train.items import infuse, items_of, read_items
 from stic_eval.train.lora import LoraSettings
 from stic_eval.train.settings import Training
-from stic_eval.train.sft import infuse, items_of, read_items, sft_collator, train_sft
+from stic_eval.train.sft import sft_collator, train_sft
 from stic_eval.types import Generation, ImageRef, Message, Request
 
 LORA = LoraSettings(r=4, alpha=8, dropout=0.3)

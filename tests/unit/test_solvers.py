@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from stic_eval.images import scan_images
-from stic_eval.models.fake import FakeVLM
 from stic_eval.models.hf import HFModel
 from stic_eval.types import Generation, ImageRef, Message, Request, Response, Sample
+from tests.fake import FakeVLM
 from tests.scripted import solved
 
 SHORT, LONG = Generation(5), Generation(50)

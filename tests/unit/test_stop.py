@@ -11,11 +11,11 @@ import pytest
 from stic_eval.images import scan_images
 from stic_eval.models.cached import CachedVLM
 from stic_eval.models.detokenize import cut, cut_answer
-from stic_eval.models.fake import FakeVLM
 from stic_eval.models.hf import HFModel
 from stic_eval.store import ResponseStore, request_key
 from stic_eval.types import Generation, ImageRef, Request
 from tests.conftest import CHAT_TEMPLATE
+from tests.fake import FakeVLM
 from tests.questions import QUESTIONS, request
 
 LONG = 40

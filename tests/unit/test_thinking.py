@@ -19,7 +19,6 @@ from stic_eval.evals import runner
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.images import ref_from_pil
 from stic_eval.models.cached import CachedVLM
-from stic_eval.models.fake import FakeVLM
 from stic_eval.models.thinking import ThinkingVLM
 from stic_eval.selftrain import stages
 from stic_eval.selftrain.execute import run_stage, stage_key
@@ -30,6 +29,7 @@ from stic_eval.train.preferences import Made, question
 from stic_eval.train.prompts import load_prompts
 from stic_eval.train.settings import Describing, FineTuning, PairFilter, PairSettings
 from stic_eval.types import Generation, Message, Request, Response, Sample, Score
+from tests.fake import FakeVLM
 from tests.scripted import Scripted, rows_of, solving
 
 DEFAULT = ThinkingConfig()

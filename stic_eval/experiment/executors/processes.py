@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from multiprocessing import connection, get_context, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
+from multiprocessing.reduction import ForkingPickler
 from threading import Lock
 from typing import Any
 
@@ -71,7 +72,7 @@ class Processes:
                     waiting.remove(task)
                     worker.task, worker.started = task, time.monotonic()
                     yield Event("started", task.id)
-                    with suppress(OSError):  # one that died between two tasks is noticed below
+                    with suppress(OSError):  # one that has died meanwhile is noticed below
                         worker.pipe.send(task)
                 busy = [worker for worker in workers if worker.task]
                 for event in _listen(busy, workers):
@@ -85,6 +86,7 @@ class Processes:
 
     def _free(self, workers: list[_Worker]) -> _Worker | None:
         """A worker without a task, started if there may be one more; None if all are busy."""
+        workers[:] = [worker for worker in workers if worker.task or worker.process.is_alive()]
         for worker in workers:
             if worker.task is None:
                 return worker
@@ -121,12 +123,17 @@ def _uninterrupted() -> Iterator[None]:
 
 def _listen(busy: Sequence[_Worker], workers: list[_Worker]) -> Iterator[Event]:
     """What busy workers tell next; one that has died is taken out, and its task has failed."""
-    by_pipe = {worker.pipe: worker for worker in busy}
-    for pipe in connection.wait(list(by_pipe), timeout=1.0):
-        worker = by_pipe[pipe]  # type: ignore[index]
+    heard = connection.wait([worker.pipe for worker in busy], timeout=1.0)
+    for worker in busy:
+        # Its pipe stays open if a process that it has forked lives on.
+        dead = worker.pipe not in heard and not worker.process.is_alive() and not worker.pipe.poll()
+        if not dead and worker.pipe not in heard:
+            continue
         assert worker.task is not None
         seconds = time.monotonic() - worker.started
         try:
+            if dead:
+                raise EOFError
             kind, value, cause = worker.pipe.recv()
         except (EOFError, OSError):
             worker.process.join(5)
@@ -160,22 +167,24 @@ def _work(pipe: Connection, number: int, begin: Begin, common: Any) -> None:
     lock = Lock()  # threads of a model, or of a client of servers, write into the log
 
     def send(kind: str, value: Any, cause: type[Exception] | None = None) -> None:
+        whole = ForkingPickler.dumps((kind, value, cause))  # before the lock: it may log, which sends
         with lock:
-            pipe.send((kind, value, cause))
+            try:
+                pipe.send_bytes(whole)
+            except OSError:
+                sys.exit(0)  # nobody listens any more
 
     work: Callable[[Any], Iterator[tuple[str, Any]]] | None = None
-    try:
-        while True:
+    while True:
+        try:
             task: Work = pipe.recv()
-            try:
-                work = work or begin(number, common, send)
-                for kind, value in work(task):
-                    send(kind, value)
-                send("done", None)
-            except (BrokenPipeError, ConnectionResetError):
-                return
-            except Exception as error:
-                logging.getLogger("stic_eval.run").exception("%s: failed", task.id)
-                send("failed", *reason(error))
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        return
+        except (EOFError, OSError):
+            return
+        try:
+            work = work or begin(number, common, send)
+            for kind, value in work(task):
+                send(kind, value)
+            send("done", None)
+        except Exception as error:
+            logging.getLogger("stic_eval.run").exception("%s: failed", task.id)
+            send("failed", *reason(error))

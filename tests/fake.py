@@ -1,4 +1,4 @@
-"""A model without weights, for tests and for whoever writes a benchmark or a method."""
+"""A model without weights."""
 
 from __future__ import annotations
 
