@@ -142,7 +142,7 @@ def members(group: int) -> list[int]:
     return found
 
 
-def wait(condition: Any, process: subprocess.Popen[str], seconds: float = 120) -> None:
+def wait(condition: Any, process: subprocess.Popen[str], seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, process.communicate()
