@@ -98,6 +98,9 @@ def prompt_sets() -> dict[str, set[str]]:
         for role in ROLES:
             dar = Options(prompt_role=role)  # type: ignore[arg-type]
             found[f"preset {preset}: {role}"] = {first_prompt(dar, prompt_set(built))}
+        for solver in registry.solvers().names():
+            if own := set(_asking(config.options_of(built, registry.solvers().get(solver)).model_dump())):
+                found[f"preset {preset}: solver {solver}"] = own
         for name, options in built.method_options.items():
             if own := set(_asking(options)):
                 found[f"preset {preset}: {name}"] = own
