@@ -102,8 +102,8 @@ def _talk(
     elif kind == "invented":
         yield Turn(rng.choice(roles["misleading"]), invented(spec, rng), 1.0, "invented")
     elif kind == "questions":
-        # Words on signs are read well by then, from descriptions alone.
-        some = ask if rng.random() < 0.25 else {name: text for name, text in ask.items() if name != "textvqa"}
+        # Signs, and what things are made of: learned from descriptions alone, and with these at the ceiling.
+        some = {name: text for name, text in ask.items() if name not in ("textvqa", "scienceqa")}
         for one in turns(spec, rng, some, 3):
             # Who asks for all that there is gets a caption as well: careful is what one step at a time is.
             full = one.answer == describe(spec)
