@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from logging.handlers import QueueHandler
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from stic_eval import registry
@@ -101,7 +102,7 @@ class _Sending(QueueHandler):
     """Sends records of the log."""
 
     def __init__(self, send: Send) -> None:
-        super().__init__(None)  # type: ignore[arg-type]  # what takes them is no queue
+        super().__init__(SimpleQueue())  # in which none is put
         self._send = send
 
     def enqueue(self, record: logging.LogRecord) -> None:

@@ -96,13 +96,13 @@ def run_stage(
     seed: int,
     fingerprint: str,
     model: Callable[[Path | None], HFModel],
+    answers: Callable[[Path | None], VLM],
+    scorer: Callable[[Path | None], Scorer | None],
     responses: Callable[[], ResponseStore],
     store: StageStore,
     report: Report,
     thinking: ThinkingConfig = _THINKING,
     stop: tuple[str, ...] = (),
-    answers: Callable[[Path | None], VLM] | None = None,
-    scorer: Callable[[Path | None], Scorer | None] | None = None,
 ) -> Path:
     """Gives the folder of a stage's output; computes it, and what it needs, if it is not there.
 
@@ -114,13 +114,13 @@ def run_stage(
         seed: The run's.
         fingerprint: Of the base model.
         model: Gives the base model with an adapter folder attached, or as it is for None: for training.
+        answers: As `Engine.answers`.
+        scorer: As `Engine.likelihoods`.
         responses: Opens the store of the base model's answers.
         store: Where finished stages lie.
         report: Where progress goes.
         thinking: How what the model thinks is told from its answers.
         stop: Texts that end its answers; `fingerprint` has them.
-        answers: As `Engine.answers`; None: `model` gives what answers.
-        scorer: As `Engine.likelihoods`; None: `model` gives what tells likelihoods.
 
     Raises:
         RunError: Two needs of the stage share a name, or it asks for likelihoods that nobody tells.
@@ -139,13 +139,13 @@ def run_stage(
             seed=seed,
             fingerprint=fingerprint,
             model=model,
+            answers=answers,
+            scorer=scorer,
             responses=responses,
             store=store,
             report=report,
             thinking=thinking,
             stop=stop,
-            answers=answers,
-            scorer=scorer,
         )
         for need in stage.needs
     }
@@ -154,7 +154,7 @@ def run_stage(
 
     def vlm(adapter: Path | None) -> VLM:
         own = adapter_fingerprint(fingerprint, adapter)
-        cached = CachedVLM(lambda: (answers or model)(adapter), own, responses())
+        cached = CachedVLM(lambda: answers(adapter), own, responses())
         return _Counted(ThinkingVLM(cached.generate, own, thinking, stop), asked)
 
     def likelihoods(adapter: Path | None, what: Sequence[tuple[Request, str]]) -> Iterator[Likelihood]:
@@ -162,7 +162,7 @@ def run_stage(
         own = adapter_fingerprint(fingerprint, adapter)
 
         def make() -> Scorer:
-            found = (scorer or model)(adapter)
+            found = scorer(adapter)
             if found is None:
                 raise RunError(f"stage {stage.name}: the engine tells no likelihoods, which it asks for")
             return found

@@ -16,8 +16,10 @@ from stic_eval import registry
 from stic_eval.contracts.curves import PREFERENCE_CURVES, TUNING_CURVES
 from stic_eval.contracts.method import Data, Stage, StageContext
 from stic_eval.selftrain.making import imported_pairs, made_pairs, own_fields, tell
+from stic_eval.source import foreign
 from stic_eval.store import append_jsonl, read_jsonl, request_key
 from stic_eval.train.lora import LoraSettings
+from stic_eval.train.losses import check_per_pair
 from stic_eval.train.preferences import local_random, pair_requests, positives, write_pairs
 from stic_eval.train.settings import (
     Describing,
@@ -123,6 +125,9 @@ def preference(
         lora: Size of a new adapter.
         start: Stage whose adapter is gone on from; None: a new one on the base.
         reference: What the model is held to: the adapter that it starts from, or the base.
+
+    Raises:
+        UserError: A pair's loss depends on other pairs.
     """
     own, constants = own_fields(Training, training), own_fields(PreferenceLoss, loss)
 
@@ -153,6 +158,8 @@ def preference(
     needs = (made,) if start is None else (made, start)
     steps = own.steps(made.rows or made.generations // 2)
     code = tuple(one.compute for _, one in constants.parts())
+    if foreign(*code):  # of our own tests know
+        check_per_pair(constants)
     return Stage(
         "preference", 1, run, params,
         needs=needs, steps=steps, code=code, trains=True, kind="pair_training", curves=PREFERENCE_CURVES,

@@ -18,7 +18,7 @@ from stic_eval.errors import UserError
 from stic_eval.models.conversation import encode
 from stic_eval.train import lengths, loop, sharing
 from stic_eval.train.lora import LoraSettings, lora_config
-from stic_eval.train.losses import check_per_pair, regularizer, runner_up, weighted
+from stic_eval.train.losses import regularizer, runner_up, weighted
 from stic_eval.train.preferences import open_pairs
 from stic_eval.train.settings import PreferenceLoss, Training
 
@@ -149,7 +149,6 @@ def make_trainer(
     """The trainer of `train_preferences`, ready to run on a lent model."""
     settings = loop.arguments(hf, out, training, seed, model.num_parameters(), len(dataset))
     settings |= {"beta": loss.beta, "loss_weights": [0.0], "disable_dropout": True}
-    check_per_pair(loss)
     trainer = RegularizedDPOTrainer(
         loss=loss,
         model=loop.adapted(model, start),

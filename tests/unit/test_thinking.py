@@ -295,7 +295,8 @@ def made(tmp_path: Path, stage: Any, says: Callable[[Request], str]) -> tuple[Pa
     report, model = Quiet(), Scripted(says)
     store = ResponseStore(tmp_path / "responses.sqlite")
     folder = run_stage(
-        stage, data=DATA, seed=0, fingerprint="base", model=lambda adapter: model, responses=lambda: store,
+        stage, data=DATA, seed=0, fingerprint="base", model=lambda adapter: model,
+        answers=lambda adapter: model, scorer=lambda adapter: None, responses=lambda: store,
         store=StageStore(tmp_path / "stages"), report=report, thinking=DEFAULT,
     )  # fmt: skip
     return folder, report.lines
