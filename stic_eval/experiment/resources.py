@@ -87,7 +87,7 @@ class Resources:
         which = (*inputs.given(config), *sorted(reads.items()))
         if which not in self._inputs:
             self._inputs[which] = inputs.load(config, self.report, reads)
-        return self._inputs[which].separated(inputs.separator(config))
+        return self._inputs[which]
 
     def samples(self, name: str) -> list[Sample]:
         """The rows of a benchmark, as the limit has them."""

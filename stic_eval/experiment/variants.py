@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from stic_eval import layers, registry
 from stic_eval.config import options_of
 from stic_eval.errors import UserError
-from stic_eval.settings import adapter_name
+from stic_eval.settings import DESCRIBE, adapter_name
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -119,12 +119,13 @@ def _options(
 
 
 def planned(method: Method, config: RunConfig, data: Data) -> Plan:
-    """What a method amounts to in a run, whose solver there is.
+    """What a method amounts to in a run, whose solver there is, and which trains on the text that it asks by.
 
     Raises:
         UserError: The method cannot work with this data, or its solver or the solver's options are none.
     """
-    plan = method.plan(method.config.model_validate(config.method_options.get(method.name, {})), data)
+    own = method.config.model_validate(config.method_options.get(method.name, {}))
+    plan = method.plan(own, data)
     where = f"{registry.origin(method.name)}: Plan.solver"
     known = registry.solvers().names()
     if plan.solver not in known:
@@ -143,7 +144,11 @@ def planned(method: Method, config: RunConfig, data: Data) -> Plan:
         first = error.errors(include_url=False)[0]
         path = ".".join(map(str, first["loc"]))
         raise UserError(f"{where}: {path} {first['input']!r}: {first['msg'].lower()}") from error
-    return plan
+    describing = registry.solvers().get(DESCRIBE)
+    asked: Any = options_of(config, describing, plan.options if solver is describing else None)
+    if asked.separator == data.separator:
+        return plan
+    return method.plan(own, replace(data, separator=asked.separator))
 
 
 def answerers(found: Iterable[tuple[RunConfig, Variant]], engine: Engine) -> dict[str, str | None]:
