@@ -136,7 +136,7 @@ def done_by_workers(
     jobs = max(1, min(jobs, len(planned.tasks)))
     work = estimates.seconds(planned.evaluations, planned.tasks, resources.engine)
     board = Board(lines(planned), work, jobs, {name: task.what for name, task in planned.tasks.items()})
-    of = {item.task: item.entry for item in planned.evaluations if item.same is None}
+    of = {task: item.entry for item in planned.evaluations if item.same is None for task in item.tasks}
     executor = driver.executor_of(resources, jobs, apart=True)
     view = View(board, report.quiet)
     report.hand_over()
@@ -158,7 +158,7 @@ def lines(planned: Planned) -> list[Line]:
 
     found: dict[str, list[str]] = {arm.label: [] for arm in planned.arms if arm.label}
     for item in planned.evaluations:
-        found.setdefault(item.line, []).append((item.same or item).task)
+        found.setdefault(item.line, []).extend((item.same or item).tasks)
     shown = [Line(label, closure(tasks, planned.tasks)) for label, tasks in found.items()]
     return [line for line in shown if line.tasks or line.label != "baseline"]
 

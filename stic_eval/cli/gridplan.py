@@ -39,7 +39,8 @@ def print_plan(grid: Grid, planned: Planned, resources: Resources, jobs: int) ->
     distinct = {key for item in planned.evaluations for _, key in item.subject.stages}
     apart = sum(len(item.subject.stages) for item in _once(planned.evaluations))
     todo = planned.tasks.values()
-    stages = [task for task in todo if not task.benchmarks]
+    stages = [task for task in todo if not task.benchmark]
+    evaluations = sum(bool(item.missing) for item in planned.evaluations if item.same is None)
     seeds = f"{'' if len(grid.base.seeds) == 1 else 's'} {', '.join(map(str, grid.base.seeds))}"
     console.print(
         f"\n{_counted(len(grid.cells), 'cell')}, training seed{seeds}: one by one they would run "
@@ -56,7 +57,7 @@ def print_plan(grid: Grid, planned: Planned, resources: Resources, jobs: int) ->
     if engine.estimate(1, 0) is None:
         took = f", by {engine.described()}"
     console.print(
-        f"to do: {_counted(len(stages), 'stage')}, {_counted(len(todo) - len(stages), 'evaluation')}; "
+        f"to do: {_counted(len(stages), 'stage')}, {_counted(evaluations, 'evaluation')}; "
         f"{_counted(generations, 'generation')}, {_counted(steps, 'optimiser step')}{took}",
         soft_wrap=True,
     )
@@ -82,5 +83,5 @@ def _once(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
 def _counts(items: Sequence[Evaluation], todo: Mapping[str, Task]) -> tuple[int, int, int, int, int]:
     stages = {f"{stage.name} {key[:16]}" for item in items for stage, key in item.subject.stages}
     open_stages = sum(name in todo for name in stages)
-    open_evaluations = sum((item.same or item).task in todo for item in items)
+    open_evaluations = sum(bool((item.same or item).missing) for item in items)
     return len(stages), len(stages) - open_stages, open_stages, len(items), open_evaluations

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from stic_eval.experiment.graph import Arm, Evaluation, Subject, Task
     from stic_eval.experiment.resources import Resources
     from stic_eval.report.tables import Table
+    from stic_eval.types import Summary
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,7 @@ def carry_out(
         see: Is shown every event, when it has been acted on.
     """
     outcome = Outcome(time.time())
-    of = {item.task: item for item in planned.evaluations if item.same is None}
+    of = {task: item for item in planned.evaluations if item.same is None for task in item.tasks}
     _copy_same(planned.evaluations)
     try:
         _prepare(planned, resources)
@@ -220,12 +221,12 @@ def carry_out(
                 elif event.kind == "log":
                     logging.getLogger(event.value.name).handle(event.value)
                 elif event.kind == "result":
-                    _keep(event, of[event.task], outcome, resources)
+                    _keep(planned.tasks[event.task].benchmark, *event.value, of[event.task], resources)
                     _copy_same(planned.evaluations)
                     runs.save(planned.scores(resources), resources.config.folder)
                 elif event.kind == "failed":
                     outcome.failed[event.task] = event
-                elif event.kind == "done" and event.task not in of:
+                elif event.kind == "done":
                     outcome.seconds[event.task] = event.seconds
                 see(event)
     except KeyboardInterrupt:
@@ -235,7 +236,7 @@ def carry_out(
 
 def _prepare(planned: Planned, resources: Resources) -> None:
     """Says what is wrong with rows, or with names at a server, before hours of work."""
-    for name in dict.fromkeys(name for task in planned.tasks.values() for name in task.benchmarks):
+    for name in dict.fromkeys(task.benchmark for task in planned.tasks.values() if task.benchmark):
         resources.samples(name)
     engine = resources.engine
     if planned.tasks and planned.evaluations:
@@ -246,16 +247,14 @@ def _prepare(planned: Planned, resources: Resources) -> None:
             resources.report.log(f"asked as: {engine.profile.title}")
 
 
-def _keep(event: Event, item: Evaluation, outcome: Outcome, resources: Resources) -> None:
+def _keep(name: str, records: bytes, summary: Summary, item: Evaluation, resources: Resources) -> None:
     """Writes the records of a benchmark, then takes its summary in."""
-    name, records, summary, seconds = event.value
     entry = item.entry
     path = resources.config.folder / "records" / entry.folder / f"{file_name(name)}.jsonl"
     atomic_write(path, records)
     entry.summaries[name], entry.keys[name] = summary, item.keys[name][0]
     there = folder.trained(item.subject.stages, resources.stages)
     entry.stages[:] = folder.recalled(there, entry.stages)
-    outcome.seconds[f"{event.task}/{name}"] = seconds
 
 
 def _copy_same(evaluations: Sequence[Evaluation]) -> None:

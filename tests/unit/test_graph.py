@@ -48,15 +48,15 @@ def test_a_plan_is_tasks_that_need_each_other(world: World) -> None:
     found, resources = planned(world, methods=["stic"], seeds=[0, 4])
     names = [name.partition(" ")[0] for name in found.tasks]
     assert names == [
-        "evaluate", "evaluate", "pairs", "preference", "evaluate", "pairs", "preference", "evaluate",
-        "evaluate", "evaluate",
+        *["evaluate"] * 4, "pairs", "preference", *["evaluate"] * 2, "pairs", "preference",
+        *["evaluate"] * 6,
     ]  # fmt: skip
     for name, task in found.tasks.items():
         assert all(list(found.tasks).index(need) < list(found.tasks).index(name) for need in task.needs)
-    last = found.tasks["evaluate stic+dar@seed4"]
+    last = found.tasks["evaluate stic+dar@seed4/two"]
     (training,) = last.needs
     assert last.key == found.tasks[training].key != ""
-    assert (last.solver, last.benchmarks, last.generations) == ("describe_and_respond", ("one", "two"), 80)
+    assert (last.solver, last.benchmark, last.generations) == ("describe_and_respond", "two", 40)
     assert not resources.stages.root.exists(), "a plan writes nothing"
 
 
@@ -70,8 +70,8 @@ def test_a_task_can_be_written_down_and_done_by_whoever_has_it(world: World) -> 
     sent: list[tuple[str, Any]] = []
     send = lambda kind, value: sent.append((kind, value))  # noqa: E731
     work = worker.begin(0, worker.Place(world.folder / "cache", 1), send)
-    results = [value for task in found.tasks.values() for kind, value in work(task) if kind == "result"]
-    assert [name for name, *_ in results] == ["one", "two"] * 4
+    results = [task.benchmark for task in found.tasks.values() for kind, _ in work(task) if kind == "result"]
+    assert results == ["one", "two"] * 4
     assert world.stages == {"pairs": 1, "preference": 1}
     # All that it has written is a stage's; answers are the driver's to keep.
     assert {kind for kind, _ in sent} >= {"answers", "progress", "log"}
@@ -83,7 +83,7 @@ def test_a_task_can_be_written_down_and_done_by_whoever_has_it(world: World) -> 
 def test_an_adapter_is_a_folder_or_a_name_after_it_was_written_down_too(world: World) -> None:
     adapter = TypeAdapter(graph.Task)
     found, _ = planned(world, methods=["baseline"])
-    task = found.tasks["evaluate baseline"]
+    task = found.tasks["evaluate baseline/one"]
     for one in (replace(task, adapter=Path("mine")), replace(task, served="my-lora")):
         assert adapter.validate_json(adapter.dump_json(one)) == one
 

@@ -54,7 +54,7 @@ def test_a_run_that_was_interrupted_goes_on_where_it_was(
 
 
 def test_what_fails_takes_nothing_else_along(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    world.fail_at, world.error = "stic/two", RuntimeError
+    world.fail_at, world.error = "stic/one", RuntimeError
     assert world.run() == 1
     out, err = capsys.readouterr()
     assert "STIC + DaR" in out and "RuntimeError: pulled the plug (see " in err and "run.log)" in err
@@ -62,7 +62,7 @@ def test_what_fails_takes_nothing_else_along(world: World, capsys: pytest.Captur
     world.fail_at = None
     world.forget()
     assert world.run() == 0
-    assert world.calls == Counter(["stic/two"])
+    assert world.calls == Counter(["stic/one"])
 
 
 def test_another_option_is_another_run_that_shares_what_it_can(world: World) -> None:

@@ -33,6 +33,7 @@ class _Worker:
     process: SpawnProcess
     pipe: Connection
     task: Work | None = None
+    group: str = ""  # of the task, or of the last one
     started: float = 0.0
 
 
@@ -65,12 +66,13 @@ class Processes:
                     failed[task.id] = Event("failed", task.id, first.value, cause=first.cause)
                     yield failed[task.id]
                 ready = [t for t in waiting if all(n in done or n not in names for n in t.needs)]
-                for task in ready:
-                    worker = self._free(workers)
+                while task := _next(ready, workers):
+                    worker = self._free(workers, task.group)
                     if worker is None:
                         break
+                    ready.remove(task)
                     waiting.remove(task)
-                    worker.task, worker.started = task, time.monotonic()
+                    worker.task, worker.group, worker.started = task, task.group, time.monotonic()
                     yield Event("started", task.id)
                     with suppress(OSError):  # one that has died meanwhile is noticed below
                         worker.pipe.send(task)
@@ -84,12 +86,12 @@ class Processes:
         finally:
             _end(workers)
 
-    def _free(self, workers: list[_Worker]) -> _Worker | None:
+    def _free(self, workers: list[_Worker], group: str) -> _Worker | None:
         """A worker without a task, started if there may be one more; None if all are busy."""
         workers[:] = [worker for worker in workers if worker.task or worker.process.is_alive()]
-        for worker in workers:
-            if worker.task is None:
-                return worker
+        idle = [worker for worker in workers if worker.task is None]
+        if idle:
+            return min(idle, key=lambda worker: worker.group != group)
         if len(workers) >= self.jobs:
             return None
         context = get_context("spawn")
@@ -102,6 +104,14 @@ class Processes:
         theirs.close()
         workers.append(_Worker(number, process, mine))
         return workers[-1]
+
+
+def _next(ready: Sequence[Work], workers: Sequence[_Worker]) -> Work | None:
+    """The first task of a group that a worker without a task has begun, else of one that nobody is at."""
+    busy = {worker.group for worker in workers if worker.task}
+    idle = {worker.group for worker in workers if not worker.task}
+    found = [task for task in ready if not task.group or task.group not in busy]
+    return min(found, key=lambda task: not task.group or task.group not in idle, default=None)
 
 
 @contextmanager
