@@ -50,8 +50,7 @@ def run(
     if dry_run:
         _show_plan(grid, name, jobs, fresh, quiet)
         return
-    kept = "finished stages and cells"
-    with at_work(config, fresh=fresh, verbose=verbose, quiet=quiet, kept=kept) as (resources, report):
+    with at_work(config, fresh=fresh, verbose=verbose, quiet=quiet) as (resources, report):
         arms = driver.arms_of_grid(grid, resources)
         driver.start_over(config, fresh)
         atomic_write(config.folder / "ablation.json", json.dumps(sheet, indent=1, ensure_ascii=False) + "\n")

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 wrong input, 3 done but rows are unscored or fil
 
 from __future__ import annotations
 
+import signal
 import sys
 import traceback
 from typing import Annotated
@@ -85,7 +86,8 @@ def fail(message: str) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Runs the command and exits."""
+    """Runs the command and exits; what a cluster's scheduler sends ends it as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(invoke(sys.argv[1:] if argv is None else argv))
 
 

@@ -23,17 +23,14 @@ if TYPE_CHECKING:
 
 @contextmanager
 def at_work(
-    config: RunConfig,
-    *,
-    fresh: bool,
-    verbose: bool,
-    quiet: bool,
-    kept: str = "finished stages, answers and scores",
+    config: RunConfig, *, fresh: bool, verbose: bool, quiet: bool
 ) -> Iterator[tuple[Resources, Reporter]]:
     """What an experiment is done with, in its folder, whose log and progress go on around the work.
 
+    Folders that were made for it are taken away again if it ends before anything is done.
+
     Raises:
-        UserError: The input is wrong; folders that were made for it are taken away again.
+        UserError: The input is wrong.
         RunError: Anything else failed; the message names the log.
         typer.Exit: Interrupted (130).
     """
@@ -52,14 +49,15 @@ def at_work(
         with Reporter(log, verbose=verbose, quiet=quiet) as report:
             yield Resources(config, report, folder.cache_of(config, fresh)), report
     except KeyboardInterrupt:
+        _remove(made, log)
         typer.echo(
-            f"stic-eval: interrupted; {kept} are kept ({config.folder}): the same command resumes"
-            + (" (without --fresh)" if fresh else ""),
+            "stic-eval: interrupted; finished stages, answers and scores are kept "
+            f"({config.folder}): the same command resumes" + (" (without --fresh)" if fresh else ""),
             err=True,
         )
         raise typer.Exit(130) from None
     except UserError:
-        _remove(made, log)
+        _remove(made, log, config.folder / "config.yaml")
         raise
     except (RunError, typer.Exit):
         raise
@@ -67,10 +65,10 @@ def at_work(
         raise RunError(f"failed: {registry.told(error)} (see {log})") from error
 
 
-def _remove(made: Sequence[Path], log: Path) -> None:
-    """Takes the folders away that wrong input has had made, unless something was computed meanwhile."""
-    if made and {path.name for path in made[0].iterdir()} <= {log.name, "config.yaml"}:
-        for path in (log, made[0] / "config.yaml"):
+def _remove(made: Sequence[Path], *files: Path) -> None:
+    """Takes the folders away that were made for a run which has left no more than these files."""
+    if made and {path.name for path in made[0].iterdir()} <= {path.name for path in files}:
+        for path in files:
             path.unlink(missing_ok=True)
         with suppress(OSError):  # others may have put something beside it
             for folder in made:

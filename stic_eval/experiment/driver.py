@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -214,7 +213,7 @@ def carry_out(
     _copy_same(planned.evaluations)
     try:
         _prepare(planned, resources)
-        with _stopped_politely(), closing(executor.run(list(planned.tasks.values()))) as events:
+        with closing(executor.run(list(planned.tasks.values()))) as events:
             for event in events:
                 if event.kind == "answers":
                     resources.responses.put_many(event.value)
@@ -264,20 +263,6 @@ def _copy_same(evaluations: Sequence[Evaluation]) -> None:
             item.entry.keys.update(item.same.entry.keys)
             item.entry.summaries.update(item.same.entry.summaries)
             item.entry.stages[:] = item.same.entry.stages
-
-
-@contextmanager
-def _stopped_politely() -> Iterator[None]:
-    """Lets what a cluster's scheduler sends end the work as Ctrl-C does."""
-    try:
-        old = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    except ValueError:  # not in the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, old)
 
 
 # ---------------------------------------------------------------- when it is done

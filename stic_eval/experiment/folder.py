@@ -34,10 +34,10 @@ def cache_of(config: RunConfig, fresh: bool = False) -> Path:
 def clear(config: RunConfig) -> None:
     """Starts over: with an empty cache of the run's own, and nothing of earlier results."""
     own = config.folder / "cache"
+    (config.folder / "scores.json").unlink(missing_ok=True)  # first: it must not tell of what is gone
     for folder in (own, config.folder / "records", config.folder / "training"):
         shutil.rmtree(folder, ignore_errors=True)
     own.mkdir(parents=True)
-    (config.folder / "scores.json").unlink(missing_ok=True)
 
 
 def nothing(config: RunConfig) -> runs.Scores:
