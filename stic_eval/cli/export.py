@@ -191,7 +191,7 @@ def _not_mixed(output: Path, merge: bool) -> None:
 def _same_base(run: Finished) -> None:
     """Refuses to merge into another base than the adapter was trained on."""
     from stic_eval.errors import UserError
-    from stic_eval.experiment.cardfacts import as_object
+    from stic_eval.experiment.folder import as_object
     from stic_eval.models.fingerprint import model_fingerprint
 
     known = (as_object(run.folder / "manifest.json").get("model") or {}).get("fingerprint")

@@ -102,6 +102,8 @@ def _images(scores: Scores, folder: Path, reporter: Reporter, warnings: list[str
             warnings.append(f"{benchmark.title}: no images, for its rows cannot be read ({first}).")
             continue
         refs.update((ref.sha256, ref) for sample in rows for ref in sample.images)
+    for line in resources.hub_lines:
+        reporter.line(line)
     return refs
 
 

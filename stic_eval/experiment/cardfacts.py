@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from stic_eval import registry
 from stic_eval.errors import UserError
+from stic_eval.experiment.folder import as_object
 from stic_eval.models.fingerprint import local_model, model_fingerprint
 from stic_eval.report.card import Facts, Rows
 from stic_eval.report.layouts import lay_out
@@ -164,12 +163,3 @@ def _known(things: registry.Registry[T], name: str) -> T | None:
         return things.get(name)
     except UserError:
         return None
-
-
-def as_object(path: Path) -> Mapping[str, Any]:
-    """A JSON file's object; empty where there is none."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}

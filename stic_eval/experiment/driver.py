@@ -208,7 +208,7 @@ def carry_out(
         resources: Where answers and stages lie.
         see: Is shown every event, when it has been acted on.
     """
-    outcome = Outcome(time.time())
+    outcome, notices = Outcome(time.time()), set[str]()
     of = {task: item for item in planned.evaluations if item.same is None for task in item.tasks}
     _copy_same(planned.evaluations)
     try:
@@ -217,7 +217,7 @@ def carry_out(
             for event in events:
                 if event.kind == "answers":
                     resources.responses.put_many(event.value)
-                elif event.kind == "log":
+                elif event.kind == "log" and _is_new(event.value, notices):
                     logging.getLogger(event.value.name).handle(event.value)
                 elif event.kind == "result":
                     _keep(planned.tasks[event.task].benchmark, *event.value, of[event.task], resources)
@@ -233,10 +233,21 @@ def carry_out(
     return outcome
 
 
+def _is_new(record: logging.LogRecord, notices: set[str]) -> bool:
+    """Whether a record is to be logged: what a library remarks, each worker comes upon."""
+    if record.levelno < logging.WARNING or record.name == "stic_eval.run":
+        return True
+    before = len(notices)
+    notices.add(f"{record.name}: {record.getMessage()}")
+    return len(notices) > before
+
+
 def _prepare(planned: Planned, resources: Resources) -> None:
     """Says what is wrong with rows, or with names at a server, before hours of work."""
     for name in dict.fromkeys(task.benchmark for task in planned.tasks.values() if task.benchmark):
         resources.samples(name)
+    for line in resources.hub_lines:  # which workers come upon as well, and do not say
+        resources.report.line(line)
     engine = resources.engine
     if planned.tasks and planned.evaluations:
         if not engine.trains:

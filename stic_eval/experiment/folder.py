@@ -25,6 +25,15 @@ if TYPE_CHECKING:
     from stic_eval.store import StageStore
 
 
+def as_object(path: Path) -> Mapping[str, Any]:
+    """A JSON file's object; empty where there is none."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
 def cache_of(config: RunConfig, fresh: bool = False) -> Path:
     """Where a run's stages and answers lie: one that was started with --fresh keeps its own when resumed."""
     own = config.folder / "cache"
@@ -92,11 +101,8 @@ def undated(stages: Iterable[Trained], store: StageStore) -> list[str]:
     """What a table says of stages whose files have digests only since their first use: a note, or none."""
     names = []
     for stage in {stage.key: stage for stage in stages}.values():
-        try:
-            data = json.loads((store.folder(stage.name, stage.key) / "manifest.json").read_bytes())
-            late = "sha256_taken" in data or "sha256" not in data
-        except (OSError, ValueError, TypeError):
-            continue
+        data = as_object(store.folder(stage.name, stage.key) / "manifest.json")
+        late = "sha256_taken" in data or (data and "sha256" not in data)
         names += [f"{stage.name} ({stage.key[:16]})"] if late else []
     if not names:
         return []
@@ -118,11 +124,8 @@ def _cut(path: Path) -> TextCut | None:
 
 def _shown(folder: Path) -> str:
     """How a stage was shown images in training, by its manifest."""
-    try:
-        params = json.loads((folder / "manifest.json").read_bytes())["params"]
-        return str(params.get("training_images", "as_generated"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return "as_generated"
+    params = as_object(folder / "manifest.json").get("params") or {}
+    return str(params.get("training_images", "as_generated"))
 
 
 def keep_curves(stages: Iterable[Trained], store: StageStore, folder: Path) -> None:
@@ -159,6 +162,25 @@ def list_skipped(folder: Path, skipped: Sequence[Skipped]) -> None:
     path.unlink(missing_ok=True)
     if skipped:
         append_jsonl(path, [{"source": item.source, "reason": item.reason} for item in skipped])
+
+
+def _rows(resources: Resources) -> dict[str, Any]:
+    """Benchmark -> id and commit that its rows of the hub were had under, now or before an earlier end."""
+    from stic_eval.evals.hub import planned
+
+    at = resources.config.folder
+    before, found = as_object(at / "manifest.json").get("rows") or {}, {}
+    for name, benchmark in resources.benchmarks.items():
+        had = resources.hub_ids.get(name)
+        if had is None and resources.config.rows_of(name) == "hub" and (at / "scores.json").is_file():
+            if name in before:
+                found[name] = before[name]
+                continue
+            copy, cached = planned(benchmark.source)
+            had = copy if cached else None
+        if had is not None:
+            found[name] = {"id": had.path, "revision": had.revision}
+    return found
 
 
 def manifest(
@@ -199,8 +221,7 @@ def manifest(
         },
         **({"asked": {"as": asked.title, **asked.content}} if (asked := resources.engine.profile) else {}),
         "judge": grading.identity(resources.judge),
-        # Of rows of the hub: under which id and commit they were had.
-        "rows": {name: {"id": at.path, "revision": at.revision} for name, at in resources.hub_ids.items()},
+        "rows": _rows(resources),
         "skipped": skipped,
         "seconds_of": {name: round(value, 2) for name, value in seconds_of.items()},
         "platform": platform.platform(),

@@ -17,9 +17,11 @@ from pydantic import TypeAdapter
 from stic_eval import config
 from stic_eval.cli.progress import Reporter
 from stic_eval.experiment import driver, graph, worker
+from stic_eval.experiment.executors.local import Local
 from stic_eval.experiment.resources import Resources
 from stic_eval.store import ResponseStore
 from stic_eval.types import Response
+from tests.scripted import Quiet
 
 if TYPE_CHECKING:
     from conftest import World
@@ -100,6 +102,37 @@ def test_what_was_skipped_the_driver_says_alone(world: World) -> None:
     assert not [value for kind, value in sent if kind == "line" and "skipped" in value]
 
 
+def test_of_rows_on_the_hub_the_driver_says_once_what_workers_see_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, resources = planned(world, *world.on_the_hub(monkeypatch), methods=["baseline"])
+    sent: list[tuple[str, Any]] = []
+    send = lambda kind, value: sent.append((kind, value))  # noqa: E731
+    work = worker.begin(0, worker.Place(world.folder / "cache", 1), send)
+    for task in found.tasks.values():
+        assert list(work(task))
+    assert not [value for kind, value in sent if "elsewhere" in str(value)]
+    resources.report = report = Quiet()
+    driver.carry_out(found, driver.executor_of(resources, 1), resources, lambda event: None)
+    assert [line for line in report.lines if "elsewhere" in line] == [
+        "one: had from elsewhere", "two: had from elsewhere",
+    ]  # fmt: skip
+
+
+def test_what_a_library_remarks_is_logged_once(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    found, resources = planned(world, methods=["baseline"])
+    remarks = [("library", logging.WARNING), ("library", logging.INFO), ("stic_eval.run", logging.WARNING)]
+    records = [logging.LogRecord(name, level, "", 1, "odd", (), None) for name, level in remarks]
+
+    def work(task: graph.Task) -> Iterator[tuple[str, Any]]:
+        yield from (("log", record) for record in records)
+
+    with caplog.at_level(logging.INFO):
+        driver.carry_out(found, Local(work), resources, lambda event: None)
+    said = [(record.name, record.levelno) for record in caplog.records if record.getMessage() == "odd"]
+    assert sorted(said) == sorted([remarks[0], *remarks[1:] * 2])
+
+
 def test_what_a_worker_has_sent_it_does_not_ask_again(tmp_path: Path) -> None:
     path, sent = tmp_path / "r.sqlite", list[Any]()
     store = worker.SendingStore(path, lambda kind, value: sent.append(value))
@@ -155,6 +188,8 @@ def test_workers_take_devices_in_turns(monkeypatch: pytest.MonkeyPatch, tmp_path
         with monkeypatch.context() as patch:
             patch.setenv("CUDA_VISIBLE_DEVICES", "")
             patch.setenv("OMP_NUM_THREADS", "1")
+            for library in ("HF_HUB", "DATASETS", "TRANSFORMERS"):
+                patch.setenv(f"{library}_VERBOSITY", "warning")
             worker.begin(number, worker.Place(tmp_path, 3, ("3", "5")), lambda kind, value: None)
             seen.append(os.environ["CUDA_VISIBLE_DEVICES"])
     assert seen == ["3", "5", "3"]

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from stic_eval.cli.app import invoke
+from stic_eval.contracts.benchmark import HubId
 
 if TYPE_CHECKING:
     from conftest import World
@@ -63,6 +64,23 @@ def test_what_fails_takes_nothing_else_along(world: World, capsys: pytest.Captur
     world.forget()
     assert world.run() == 0
     assert world.calls == Counter(["stic/one"])
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_run_that_goes_on_still_says_where_all_rows_were_had(
+    killed: bool, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = [word for option in world.on_the_hub(monkeypatch) for word in ("-o", option)]
+    world.fail_at, world.error = "stic/two", RuntimeError
+    assert world.run(*hub) == 1
+    world.fail_at = None
+    if killed:  # before it could write that
+        (world.results() / "manifest.json").unlink()
+        copy = HubId("somebody/one", "c" * 40), True
+        monkeypatch.setattr("stic_eval.evals.hub.planned", lambda source: copy)
+    assert world.run(*hub) == 0
+    rows = json.loads((world.results() / "manifest.json").read_text())["rows"]
+    assert rows == {name: {"id": f"somebody/{name}", "revision": "c" * 40} for name in ("one", "two")}
 
 
 def test_another_option_is_another_run_that_shares_what_it_can(world: World) -> None:
