@@ -133,7 +133,8 @@ def done_by_workers(
 
     jobs = max(1, min(jobs, len(planned.tasks)))
     work = estimates.seconds(planned.evaluations, planned.tasks, resources.engine)
-    board = Board(lines(planned), work, jobs, {name: task.what for name, task in planned.tasks.items()})
+    kind = "cell" if planned.arms[0].label else "variant"
+    board = Board(lines(planned), work, jobs, kind, {name: t.what for name, t in planned.tasks.items()})
     of = {task: item.entry for item in planned.evaluations if item.same is None for task in item.tasks}
     executor = driver.executor_of(resources, jobs, apart=True)
     view = View(board, report.quiet)
@@ -162,7 +163,7 @@ def lines(planned: Planned) -> list[Line]:
 
 
 def _came_out(planned: Planned, entry: Entry, benchmarks: int) -> str:
-    """A cell's average so far, for its line."""
+    """An average so far, for its line."""
     peers = [
         e for e in (item.entry for item in planned.evaluations)
         if (e.method, e.solver, e.settings) == (entry.method, entry.solver, entry.settings)

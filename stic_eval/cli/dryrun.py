@@ -28,11 +28,12 @@ class Line:
     steps: int
 
 
-def print_plan(config: RunConfig, *, evaluate: bool = True, fresh: bool = False) -> None:
+def print_plan(config: RunConfig, *, jobs: int = 1, evaluate: bool = True, fresh: bool = False) -> None:
     """Prints stages and evaluations with key, whether they are cached, and their size; does nothing.
 
     Args:
         config: The run.
+        jobs: Worker processes that it would have.
         evaluate: Whether it evaluates or trains only.
         fresh: Whether it would start over, with nothing cached.
 
@@ -67,7 +68,7 @@ def print_plan(config: RunConfig, *, evaluate: bool = True, fresh: bool = False)
     grid.add_row(Text("to do in all", style="bold"), "", "", f"{total[0]:,}", f"{total[1]:,}")
     console = Console(highlight=False)
     console.print(grid)
-    _print_estimate(console, planned, resources, *total)
+    _print_estimate(console, planned, resources, *total, max(1, min(jobs, len(planned.tasks))))
     if config.training.images != "as_generated" and any(line.steps for line in lines):
         console.print(f"trains on images as: {config.training.images} (training.images)")
     losses = {one.loss for subject in planned.subjects for one, _ in subject.stages if one.loss}
@@ -83,7 +84,7 @@ def print_plan(config: RunConfig, *, evaluate: bool = True, fresh: bool = False)
 
 
 def _print_estimate(
-    console: Console, planned: Planned, resources: Resources, generations: int, steps: int
+    console: Console, planned: Planned, resources: Resources, generations: int, steps: int, jobs: int
 ) -> None:
     engine = resources.engine
     found = engine.estimate(generations, steps)
@@ -93,9 +94,10 @@ def _print_estimate(
         rows = ", ".join(dict.fromkeys(printable(name or resources.config.model) for name in names))
         text = f"\nanswered by {printable(engine.described())}: {rows}"
     else:
+        by, each = (f" with {jobs} jobs", " each") if jobs > 1 else ("", "")
         text = (
-            f"\nestimate on {found.where}: about {duration(found.seconds)} and "
-            f"{found.memory / 2**30:.1f} GiB of memory (to a factor of about three)"
+            f"\nestimate on {found.where}: about {duration(found.seconds / jobs)}{by} and "
+            f"{found.memory / 2**30:.1f} GiB of memory{each} (to a factor of about three)"
         )
     console.print(text, markup=False, soft_wrap=True)
 

@@ -49,7 +49,8 @@ def print_plan(grid: Grid, planned: Planned, resources: Resources, jobs: int) ->
         soft_wrap=True,
     )
     steps, generations = sum(task.steps for task in todo), sum(task.generations for task in todo)
-    seconds = sum(estimates.seconds(planned.evaluations, planned.tasks, engine).values()) / max(1, jobs)
+    jobs = max(1, min(jobs, len(todo)))
+    seconds = sum(estimates.seconds(planned.evaluations, planned.tasks, engine).values()) / jobs
     by = f" with {jobs} jobs" if jobs > 1 else ""
     took = (
         f": about {duration(seconds)}{by} (to a factor of about three; better once such stages have run here)"

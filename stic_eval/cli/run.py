@@ -65,7 +65,7 @@ def run(
     if dry_run:
         from stic_eval.cli.dryrun import print_plan
 
-        print_plan(built, fresh=not resume)
+        print_plan(built, jobs=jobs, fresh=not resume)
         return
     from stic_eval.cli.conduct import evaluate
 

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
+from stic_eval import registry
 from stic_eval.cli.app import invoke
 from stic_eval.contracts.benchmark import HubId
+from stic_eval.contracts.engine import Estimate
 
 if TYPE_CHECKING:
     from conftest import World
@@ -167,6 +169,18 @@ def test_a_dry_run_shows_the_plan_and_leaves_no_trace(
     assert next(
         line for line in capsys.readouterr().out.splitlines() if line.startswith("to do in all")
     ).split()[-2:] == ["0", "0"]
+
+
+@pytest.mark.parametrize(
+    ("jobs", "said"), [(1, "10 min and"), (2, "5 min with 2 jobs and"), (99, "60 s with 10 jobs and")]
+)
+def test_a_dry_run_estimates_for_so_many_jobs_as_find_tasks(
+    jobs: int, said: str, world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ten = Estimate(600.0, 2.0**30, "a machine")
+    monkeypatch.setattr(registry.engines().get("hf"), "estimate", lambda self, generations, steps: ten)
+    assert world.run("--dry-run", "--jobs", str(jobs)) == 0
+    assert f"estimate on a machine: about {said} 1.0 GiB of memory" in capsys.readouterr().out
 
 
 def test_an_adapter_is_evaluated_beside_the_model(world: World) -> None:
