@@ -22,7 +22,7 @@ from stic_eval.layers import preset_names, read_file, read_preset
 from stic_eval.settings import DESCRIBE, RunConfig, in_full, short
 from stic_eval.variants import complete, protocols
 
-__all__ = ["RunConfig", "load", "of_the_run", "preset_names", "read_file", "read_preset"]
+__all__ = ["RunConfig", "load", "of_the_run", "preset_names", "read_file", "read_preset", "split"]
 
 
 def load(
@@ -47,7 +47,7 @@ def load(
     from_file = _by_name(_full(read_file(file), f"--config {file}"), f"--config {file}") if file else {}
     flags = {key: value for key, value in (flags or {}).items() if value is not None}
     given = _by_name(_full(flags, "--dar"), "flags")
-    pairs = [pair for item in overrides for pair in _split(item)]
+    pairs = [pair for item in overrides for pair in split(item)]
     direct = {path: value for path, value in pairs if of_the_run(path)}
     direct = _by_name(direct, "-o plugins")
     model = direct.get("model", given.get("model", from_file.get("model")))
@@ -70,7 +70,7 @@ def load(
     merged = layers.merge(merged, checked, whole)
     merged = layers.merge(merged, _long_all(given))
     for path, value in direct.items():
-        require(path, f"-o {path}")
+        require(path, f"-o {path.replace('solver_options.', 'solvers.', 1)}")
         try:
             named_in_full, given_value = short(path, value)
         except ValueError as error:
@@ -162,6 +162,9 @@ def require(path: str, where: str) -> None:
     head, _, rest = path.partition(".")
     if head in ("solvers", "solver_options") and rest:
         name, _, option = rest.partition(".")
+        known = registry.solvers().names()
+        if name not in known:
+            raise UserError(f'{where}: no solver is called "{name}"{registry.suggest(name, known)}')
         options = registry.solvers().get(name).options
         if option:
             layers.require(option, options, where)
@@ -243,7 +246,7 @@ def _all_benchmarks(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _split(item: str) -> Iterator[tuple[str, Any]]:
+def split(item: str) -> Iterator[tuple[str, Any]]:
     """An `-o` item as path and value; of `method_options`, the values in it by their method's paths.
 
     `benchmarks.<name>.<option>` is the short form of what lies in `benchmark_options`.

@@ -95,11 +95,13 @@ class Grid:
         base: The default's settings, with the ablation's folder as output.
         cells: The cells.
         configs: Their settings.
+        options: What `-o` was given for all of them.
     """
 
     base: RunConfig
     cells: tuple[Cell, ...]
     configs: tuple[RunConfig, ...]
+    options: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:

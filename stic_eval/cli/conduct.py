@@ -75,8 +75,10 @@ def _remove(made: Sequence[Path], *files: Path) -> None:
                 folder.rmdir()
 
 
-def evaluate(config: RunConfig, *, jobs: int, fresh: bool, verbose: bool, quiet: bool) -> None:
-    """A run, from checked input to its printed table.
+def evaluate(
+    config: RunConfig, options: Sequence[str] = (), *, jobs: int, fresh: bool, verbose: bool, quiet: bool
+) -> None:
+    """A run, from checked input to its printed table; `options` are what `-o` was given.
 
     Raises:
         UserError: The input is wrong.
@@ -87,7 +89,7 @@ def evaluate(config: RunConfig, *, jobs: int, fresh: bool, verbose: bool, quiet:
     from stic_eval.experiment import driver
 
     with at_work(config, fresh=fresh, verbose=verbose, quiet=quiet) as (resources, report):
-        arms = driver.arm_of_run(config, resources, fresh)
+        arms = driver.arm_of_run(config, resources, fresh, options)
         driver.start_over(config, fresh)
         planned = driver.plan(config.name, arms, resources)
         if jobs == 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,11 +28,19 @@ class Line:
     steps: int
 
 
-def print_plan(config: RunConfig, *, jobs: int = 1, evaluate: bool = True, fresh: bool = False) -> None:
+def print_plan(
+    config: RunConfig,
+    options: Sequence[str] = (),
+    *,
+    jobs: int = 1,
+    evaluate: bool = True,
+    fresh: bool = False,
+) -> None:
     """Prints stages and evaluations with key, whether they are cached, and their size; does nothing.
 
     Args:
         config: The run.
+        options: What `-o` was given.
         jobs: Worker processes that it would have.
         evaluate: Whether it evaluates or trains only.
         fresh: Whether it would start over, with nothing cached.
@@ -51,7 +59,7 @@ def print_plan(config: RunConfig, *, jobs: int = 1, evaluate: bool = True, fresh
     inputs.check_model(config)
     with Reporter(None, quiet=True) as report:
         resources = Resources(config, report, folder.cache_of(config, fresh))
-        arms = driver.arm_of_run(config, resources, fresh)
+        arms = driver.arm_of_run(config, resources, fresh, options)
         planned = driver.plan(config.name, arms, resources, fresh=fresh, look=True, evaluate=evaluate)
         lines = _lines(planned, resources, fresh)
     grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))

@@ -55,4 +55,4 @@ def eval_(
     built = o.configure(preset, config, option, flags)
     from stic_eval.cli.conduct import evaluate
 
-    evaluate(built, jobs=1, fresh=not resume, verbose=verbose, quiet=quiet)
+    evaluate(built, option or (), jobs=1, fresh=not resume, verbose=verbose, quiet=quiet)

@@ -182,4 +182,5 @@ def grid(given: Given, varied: Sequence[Axis], name: str, output: Path | None) -
         base.model_copy(update=here),
         tuple(cells),
         tuple(config.model_copy(update=here) for config in configs),
+        given.overrides,
     )

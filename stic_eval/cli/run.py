@@ -65,8 +65,8 @@ def run(
     if dry_run:
         from stic_eval.cli.dryrun import print_plan
 
-        print_plan(built, jobs=jobs, fresh=not resume)
+        print_plan(built, option or (), jobs=jobs, fresh=not resume)
         return
     from stic_eval.cli.conduct import evaluate
 
-    evaluate(built, jobs=jobs, fresh=not resume, verbose=verbose, quiet=quiet)
+    evaluate(built, option or (), jobs=jobs, fresh=not resume, verbose=verbose, quiet=quiet)

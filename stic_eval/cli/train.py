@@ -56,13 +56,13 @@ def train(
     if dry_run:
         from stic_eval.cli.dryrun import print_plan
 
-        print_plan(built, evaluate=False, fresh=not resume)
+        print_plan(built, option or (), evaluate=False, fresh=not resume)
         return
     from stic_eval.cli.conduct import at_work, done_here, raise_first
     from stic_eval.experiment import driver
 
     with at_work(built, fresh=not resume, verbose=verbose, quiet=quiet) as (resources, _):
-        arms = driver.arm_of_run(built, resources, not resume)
+        arms = driver.arm_of_run(built, resources, not resume, option or ())
         driver.start_over(built, not resume)
         planned = driver.plan(built.name, arms, resources, evaluate=False)
         outcome = done_here(planned, resources)

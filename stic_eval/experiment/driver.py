@@ -70,11 +70,19 @@ class Planned:
 # ---------------------------------------------------------------- before anything is done
 
 
-def arm_of_run(config: RunConfig, resources: Resources, fresh: bool = False) -> list[Arm]:
+def arm_of_run(
+    config: RunConfig, resources: Resources, fresh: bool = False, options: Sequence[str] = ()
+) -> list[Arm]:
     """The arm of a run, whose input has been looked at; nothing is computed or written.
 
+    Args:
+        config: The run.
+        resources: What it is planned with.
+        fresh: It starts over.
+        options: What `-o` was given.
+
     Raises:
-        UserError: Device, rows or inputs are wrong, or the folder holds another run's results.
+        UserError: Device, rows, inputs or options are wrong, or the folder holds another run's results.
     """
     resources.engine.check()
     inputs.check_adapters(config, resources.report)
@@ -88,6 +96,7 @@ def arm_of_run(config: RunConfig, resources: Resources, fresh: bool = False) -> 
         )
     grading.check_key(resources.judge, config, list(resources.benchmarks.values()), resources.report)
     arm = graph.arm_of(config, resources)
+    variants.check_options("-o", options, arm.variants)
     inputs.report_skipped(arm.inputs.skipped, resources.report)
     if not resources.engine.trains:
         variants.check_served(config, arm.variants)
@@ -98,7 +107,7 @@ def arms_of_grid(grid: Grid, resources: Resources) -> list[Arm]:
     """The arms of a grid, whose input has been looked at; nothing is computed or written.
 
     Raises:
-        UserError: Device, rows or inputs are wrong, or a server would answer two cells by one adapter.
+        UserError: Device, rows, inputs or options are wrong, or a server's adapter would answer two cells.
     """
     resources.engine.check()
     for config in grid.configs:
@@ -106,6 +115,9 @@ def arms_of_grid(grid: Grid, resources: Resources) -> list[Arm]:
         inputs.check_tiles(config)
     grading.check_key(resources.judge, grid.base, list(resources.benchmarks.values()), resources.report)
     arms = graph.arms_of(grid, resources)
+    found = [variant for arm in arms for variant in arm.variants]
+    variants.check_options("-o", grid.options, found)
+    variants.check_options("--vary", (option for cell in grid.cells for option in cell.options), found)
     inputs.report_skipped(arms[0].inputs.skipped, resources.report)
     if not resources.engine.trains:
         named = [(arm.label, arm.config, arm.variants) for arm in arms[1:]]

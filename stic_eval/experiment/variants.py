@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from stic_eval import layers, registry
-from stic_eval.config import options_of
+from stic_eval.config import options_of, split
 from stic_eval.errors import UserError
-from stic_eval.settings import DESCRIBE, adapter_name
+from stic_eval.settings import DESCRIBE, adapter_name, short
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -116,6 +116,31 @@ def _options(
                 f"that are compared need the same; give them: -o solvers.{solver.name}.OPTION=VALUE"
             )
     return options
+
+
+def check_options(flag: str, items: Iterable[str], found: Sequence[Variant]) -> None:
+    """Makes sure that options of a solver are for one that a row is answered by.
+
+    Args:
+        flag: Which gave them.
+        items: Options with their values, as `-o` has them, which settings were made of.
+        found: All rows.
+
+    Raises:
+        UserError: They would do nothing.
+    """
+    for given, path, value in [(item.partition("=")[0], *pair) for item in items for pair in split(item)]:
+        for leaf, _ in layers.leaves(dict([short(path, value)])):
+            head, _, rest = leaf.partition(".")
+            name, _, option = rest.partition(".")
+            if head != "solver_options" or not option or any(v.solver.name == name for v in found):
+                continue
+            if (name, option) == (DESCRIBE, "separator") and any(v.plan.adapter for v in found):
+                continue  # which training goes by as well
+            raise UserError(
+                f"{flag} {given.strip()}: no row is answered by {name}, whose option "
+                f"{option} is; have some (--solver {name}), or leave that out"
+            )
 
 
 def planned(method: Method, config: RunConfig, data: Data) -> Plan:

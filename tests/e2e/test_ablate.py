@@ -20,9 +20,8 @@ GRID = ("--vary", "infusion=own,none", "--vary", "dar=on,off", "--seeds", "0,1")
 
 
 def argv(lab: Lab, *extra: str) -> list[str]:
-    found = lab.argv("run", "--output", "grid", "-o", "stage1.epochs=1")
-    found[0] = "ablate"
-    return [*found, "--benchmarks", "textvqa,chartqa", "-o", "rows.all=hub", *extra]
+    found = lab.argv("run", "--output", "grid", "-o", "stage1.epochs=1", *extra)
+    return ["ablate", *found[1:], "--benchmarks", "textvqa,chartqa", "-o", "rows.all=hub"]
 
 
 def of_this_lab(lab: Lab, *extra: str) -> list[str]:

@@ -42,7 +42,9 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def argv(lab: Lab, command: str, url: str, *extra: str | Path, model: str = "base") -> list[str]:
     """A command that asks a server. Nothing is trained, so images and instruction data are not named."""
     found = [command, "--engine", "openai", "--base-url", url, "--model", model, "-o", "server.attempts=2"]
-    found += ["--benchmarks", "textvqa,chartqa,mmbench", "-o", "dar.max_new_tokens=8"]
+    found += ["--benchmarks", "textvqa,chartqa,mmbench"]
+    described = "--dar" in extra or ("stic" in extra and "--no-dar" not in extra)
+    found += ["-o", "dar.max_new_tokens=8"] if described else []
     for name, path in lab.rows.items():
         found += ["-o", f"rows.{name}={path}"]
     return [*found, "--output", "out", "-q", *map(str, extra)]
