@@ -15,7 +15,7 @@ from stic_eval.cli.view import Board, Line, View
 
 if TYPE_CHECKING:
     from stic_eval.config import RunConfig
-    from stic_eval.experiment.driver import Outcome, Planned
+    from stic_eval.experiment.driver import Experiment, Outcome
     from stic_eval.experiment.events import Event
     from stic_eval.experiment.resources import Resources
     from stic_eval.report.runs import Entry
@@ -89,27 +89,27 @@ def evaluate(
     from stic_eval.experiment import driver
 
     with at_work(config, fresh=fresh, verbose=verbose, quiet=quiet) as (resources, report):
-        arms = driver.arm_of_run(config, resources, fresh, options)
+        arms = driver.arms_of_run(config, resources, fresh, options)
         driver.start_over(config, fresh)
-        planned = driver.plan(config.name, arms, resources)
+        experiment = driver.plan(config.name, arms, resources)
         if jobs == 1:
-            outcome = done_here(planned, resources)
+            outcome = work_here(experiment, resources)
         else:
-            outcome, _ = done_by_workers(planned, resources, report, jobs)
+            outcome, _ = work_by_workers(experiment, resources, report, jobs)
         if outcome.interrupted:
             raise KeyboardInterrupt
-        if not any(item.entry.summaries for item in planned.evaluations):
+        if not any(item.entry.summaries for item in experiment.evaluations):
             raise_first(outcome, config.folder)
-        table = driver.finish(planned, outcome, resources, driver.of_run(config))
+        table = driver.finish(experiment, outcome, resources, driver.of_run(config))
     if table is not None:
         print_table(table)
     raise_first(outcome, config.folder)
     typer.echo(f"\n{config.folder}/table.md, .tex, .html, .csv, .json; records/; run.log")
-    if planned.skipped or (table is not None and table.unscored):
+    if experiment.skipped or (table is not None and table.unscored):
         raise typer.Exit(3)
 
 
-def done_here(planned: Planned, resources: Resources) -> Outcome:
+def work_here(experiment: Experiment, resources: Resources) -> Outcome:
     """Has the tasks done in this process; what fails is said at once if there is more to do."""
     from stic_eval.experiment import driver
 
@@ -122,22 +122,22 @@ def done_here(planned: Planned, resources: Resources) -> Outcome:
             while said:
                 resources.report.line(said.pop(0))
         elif event.kind == "failed" and event.task in begun:
-            said.append(f"{planned.tasks[event.task].what}: failed: {event.value}")
+            said.append(f"{experiment.tasks[event.task].what}: failed: {event.value}")
 
-    return driver.carry_out(planned, driver.executor_of(resources, 1), resources, see)
+    return driver.carry_out(experiment, driver.executor_of(resources, 1), resources, see)
 
 
-def done_by_workers(
-    planned: Planned, resources: Resources, report: Reporter, jobs: int
+def work_by_workers(
+    experiment: Experiment, resources: Resources, report: Reporter, jobs: int
 ) -> tuple[Outcome, Board]:
     """Has the tasks done by worker processes, and shows how far they are."""
     from stic_eval.experiment import driver, estimates
 
-    jobs = max(1, min(jobs, len(planned.tasks)))
-    work = estimates.seconds(planned.evaluations, planned.tasks, resources.engine)
-    kind = "cell" if planned.arms[0].label else "variant"
-    board = Board(lines(planned), work, jobs, kind, {name: t.what for name, t in planned.tasks.items()})
-    of = {task: item.entry for item in planned.evaluations if item.same is None for task in item.tasks}
+    jobs = max(1, min(jobs, len(experiment.tasks)))
+    work = estimates.seconds(experiment.evaluations, experiment.tasks, resources.engine)
+    kind = "cell" if experiment.arms[0].label else "variant"
+    board = Board(lines(experiment), work, jobs, kind, {name: t.what for name, t in experiment.tasks.items()})
+    of = {task: item.entry for item in experiment.evaluations if item.same is None for task in item.tasks}
     executor = driver.executor_of(resources, jobs, apart=True)
     view = View(board, report.quiet)
     report.hand_over()
@@ -148,26 +148,26 @@ def done_by_workers(
             if event.kind == "done" and event.task in of:
                 for line in board.lines:
                     if event.task in line.tasks and board.finished(line):
-                        line.note = _came_out(planned, of[event.task], len(resources.benchmarks))
+                        line.note = _average(experiment, of[event.task], len(resources.benchmarks))
 
-        return driver.carry_out(planned, executor, resources, see), board
+        return driver.carry_out(experiment, executor, resources, see), board
 
 
-def lines(planned: Planned) -> list[Line]:
+def lines(experiment: Experiment) -> list[Line]:
     """A line for each cell, or each variant of a run, with the tasks that it waits for."""
     from stic_eval.experiment.graph import closure
 
-    found: dict[str, list[str]] = {arm.label: [] for arm in planned.arms if arm.label}
-    for item in planned.evaluations:
+    found: dict[str, list[str]] = {arm.label: [] for arm in experiment.arms if arm.label}
+    for item in experiment.evaluations:
         found.setdefault(item.line, []).extend((item.same or item).tasks)
-    shown = [Line(label, closure(tasks, planned.tasks)) for label, tasks in found.items()]
+    shown = [Line(label, closure(tasks, experiment.tasks)) for label, tasks in found.items()]
     return [line for line in shown if line.tasks or line.label != "baseline"]
 
 
-def _came_out(planned: Planned, entry: Entry, benchmarks: int) -> str:
+def _average(experiment: Experiment, entry: Entry, benchmarks: int) -> str:
     """An average so far, for its line."""
     peers = [
-        e for e in (item.entry for item in planned.evaluations)
+        e for e in (item.entry for item in experiment.evaluations)
         if (e.method, e.solver, e.settings) == (entry.method, entry.solver, entry.settings)
         and len(e.summaries) == benchmarks
     ]  # fmt: skip

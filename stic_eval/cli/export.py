@@ -77,7 +77,7 @@ def pairs(
         source = Path(run).expanduser()
         exchange.check(source, "RUN")
     else:
-        found = artifacts.finished(run, _note)
+        found = artifacts.open_run(run, _note)
         picked = artifacts.pick(found, "pairs", method, seed, iteration, key)
         source = found.path(picked) / "pairs.parquet"
         exchange.check(source, "RUN")
@@ -125,7 +125,7 @@ def adapter(
     from stic_eval.printable import printable
     from stic_eval.report.card import card
 
-    found = artifacts.finished(run, _note)
+    found = artifacts.open_run(run, _note)
     if not registry.engines().get(found.config.engine).trains:
         raise UserError(f"{found.folder}: its adapters are the server's; there is none here to export")
     picked = artifacts.pick(found, "adapter", method, seed, key=key)
@@ -191,10 +191,10 @@ def _not_mixed(output: Path, merge: bool) -> None:
 def _same_base(run: Finished) -> None:
     """Refuses to merge into another base than the adapter was trained on."""
     from stic_eval.errors import UserError
-    from stic_eval.experiment.folder import as_object
     from stic_eval.models.fingerprint import model_fingerprint
+    from stic_eval.store import read_object
 
-    known = (as_object(run.folder / "manifest.json").get("model") or {}).get("fingerprint")
+    known = (read_object(run.folder / "manifest.json").get("model") or {}).get("fingerprint")
     if known and known != model_fingerprint(run.config.model, run.config.revision):
         raise UserError(
             f"--merge: {run.config.model} is not what the adapter was trained on any more (its content has "

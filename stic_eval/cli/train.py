@@ -58,23 +58,23 @@ def train(
 
         print_plan(built, option or (), evaluate=False, fresh=not resume)
         return
-    from stic_eval.cli.conduct import at_work, done_here, raise_first
+    from stic_eval.cli.conduct import at_work, raise_first, work_here
     from stic_eval.experiment import driver
 
     with at_work(built, fresh=not resume, verbose=verbose, quiet=quiet) as (resources, _):
-        arms = driver.arm_of_run(built, resources, not resume, option or ())
+        arms = driver.arms_of_run(built, resources, not resume, option or ())
         driver.start_over(built, not resume)
-        planned = driver.plan(built.name, arms, resources, evaluate=False)
-        outcome = done_here(planned, resources)
+        experiment = driver.plan(built.name, arms, resources, evaluate=False)
+        outcome = work_here(experiment, resources)
         if outcome.interrupted:
             raise KeyboardInterrupt
         raise_first(outcome, built.folder)
-        driver.finish(planned, outcome, resources, driver.of_run(built))
-    trained = {(s.variant.method.name, s.variant.seed): s for s in reversed(planned.subjects) if s.stages}
+        driver.finish(experiment, outcome, resources, driver.of_run(built))
+    trained = {(s.variant.method.name, s.variant.seed): s for s in reversed(experiment.subjects) if s.stages}
     for subject in reversed(trained.values()):
         stage, key = subject.stages[-1]
         typer.echo(f"{subject.variant.label}: {resources.stages.folder(stage.name, key) / 'adapter'}")
     if not trained:
         typer.echo("nothing to train: the methods of this run have no adapter")
-    if planned.skipped:
+    if experiment.skipped:
         raise typer.Exit(3)

@@ -280,10 +280,10 @@ def record_of(item: Answered, judge: Mapping[str, Any] | None = None) -> Record:
 
 def write_records(records: Sequence[Record], out: Path) -> None:
     """Writes records as JSONL, all of them or none."""
-    atomic_write(out, written(records))
+    atomic_write(out, encode(records))
 
 
-def written(records: Sequence[Record]) -> bytes:
+def encode(records: Sequence[Record]) -> bytes:
     """Records as JSONL."""
     return "".join(_line(record) for record in records).encode("utf-8", "replace")
 

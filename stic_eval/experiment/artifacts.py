@@ -113,7 +113,7 @@ class Finished:
         return folder
 
 
-def finished(run: str, say: Callable[[str], None]) -> Finished:
+def open_run(run: str, say: Callable[[str], None]) -> Finished:
     """A run by its folder or name, evaluated or only trained.
 
     The folder may be somebody else's. Of an evaluated run no plug-in file that its settings name is
@@ -139,7 +139,7 @@ def finished(run: str, say: Callable[[str], None]) -> Finished:
             say(f"executes the plug-ins that the run was trained with: {', '.join(settings.plugins)}")
         settings = config.load(file=path)
     config.go_offline(settings.offline)
-    entries = scores.entries if scores else _planned(settings)
+    entries = scores.entries if scores else _entries(settings)
     own = folder / "cache"  # of a run that was started with --fresh
     return Finished(folder, settings, scores, entries, (own if own.is_dir() else cache_dir()) / "stages")
 
@@ -158,7 +158,7 @@ def _saved(path: Path) -> RunConfig:
         raise UserError(f"{path}: {where}: {first['msg']}; was it written by another version?") from error
 
 
-def _planned(config: RunConfig) -> list[runs.Entry]:
+def _entries(config: RunConfig) -> list[runs.Entry]:
     """Entries of a run that was never evaluated, by what its settings amount to."""
     resources = Resources(config, SendingReport(lambda kind, value: None), cache_of(config))
     found = []

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from stic_eval import registry
 from stic_eval.errors import UserError
-from stic_eval.experiment.folder import as_object
 from stic_eval.models.fingerprint import local_model, model_fingerprint
 from stic_eval.report.card import Facts, Rows
 from stic_eval.report.layouts import lay_out
-from stic_eval.store import StageStore, content_key, read_jsonl
+from stic_eval.store import StageStore, content_key, read_jsonl, read_object
 
 if TYPE_CHECKING:
     from stic_eval.config import RunConfig
@@ -36,8 +35,8 @@ def facts(run: Finished, picked: Made, name: str) -> Facts:
     options = config.method_options.get(first.method)
     if not options and method is not None:
         options = method.config().model_dump(mode="json")
-    manifest = as_object(run.folder / "manifest.json")
-    trained = as_object(run.path(picked) / "manifest.json")
+    manifest = read_object(run.folder / "manifest.json")
+    trained = read_object(run.path(picked) / "manifest.json")
     model = manifest.get("model") or {}
     return Facts(
         name=name,
@@ -118,7 +117,7 @@ def _data(run: Finished, picked: Made) -> list[str]:
             table = pq.read_table(folder / "pairs.parquet", columns=["image_sha256"])
             hashes = sorted(set(table.column("image_sha256").to_pylist()))
             # By what this stage was made of: after imported pairs, further rounds are the model's own.
-            params = as_object(folder / "manifest.json").get("params", {})
+            params = read_object(folder / "manifest.json").get("params", {})
             made = "made elsewhere" if "imported" in params else "made by the model itself"
             sources = [path.name for name, path in given.items() if name in params and path]
             images = f"{len(hashes):,} images{' of ' if sources else ''}{' and '.join(sources)}"
@@ -128,7 +127,7 @@ def _data(run: Finished, picked: Made) -> list[str]:
         elif stage.kind == "descriptions" and (folder / "descriptions.jsonl").is_file():
             described = len(list(read_jsonl(folder / "descriptions.jsonl")))
         elif stage.kind == "item_training":
-            items = as_object(folder / "manifest.json").get("params", {}).get("items")
+            items = read_object(folder / "manifest.json").get("params", {}).get("items")
             count = f"{described:,} " if described else f"at most {items:,} " if items else ""
             source = f" of {Path(config.sft_data).name}" if config.sft_data else ""
             own = ", with the model's own descriptions of their images" if described else ""
@@ -145,7 +144,7 @@ def _rows(run: Finished, name: str) -> Rows:
         what = "embedded rows of stic-eval" if where.startswith("pocket") else "local copy"
         return Rows(f"{name} ({what})", metric=benchmark.metric)
     source = benchmark.source
-    read = as_object(run.folder / "manifest.json").get("rows") or {}
+    read = read_object(run.folder / "manifest.json").get("rows") or {}
     at = read.get(name) or {"id": source.path, "revision": source.revision}
     return Rows(str(at["id"]), source.split, source.name or "", str(at["revision"]), benchmark.metric)
 

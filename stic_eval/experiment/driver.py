@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Planned:
+class Experiment:
     """An experiment as it stands.
 
     Attributes:
@@ -70,7 +70,7 @@ class Planned:
 # ---------------------------------------------------------------- before anything is done
 
 
-def arm_of_run(
+def arms_of_run(
     config: RunConfig, resources: Resources, fresh: bool = False, options: Sequence[str] = ()
 ) -> list[Arm]:
     """The arm of a run, whose input has been looked at; nothing is computed or written.
@@ -99,7 +99,7 @@ def arm_of_run(
     variants.check_options("-o", options, arm.variants)
     inputs.report_skipped(arm.inputs.skipped, resources.report)
     if not resources.engine.trains:
-        variants.check_served(config, arm.variants)
+        variants.check_server_names(config, arm.variants)
     return [arm]
 
 
@@ -143,7 +143,7 @@ def plan(
     fresh: bool = False,
     look: bool = False,
     evaluate: bool = True,
-) -> Planned:
+) -> Experiment:
     """What an experiment amounts to, and what of it is left.
 
     Args:
@@ -158,10 +158,10 @@ def plan(
     if not look:
         discard_untrained(subjects, resources)
     if not evaluate:
-        return Planned(name, arms, subjects, (), graph.adapters(subjects, resources, fresh))
+        return Experiment(name, arms, subjects, (), graph.adapters(subjects, resources, fresh))
     before = folder.nothing(config) if fresh else folder.before(config, resources.report)
     evaluations = graph.evaluations(subjects, resources, before)
-    return Planned(name, arms, subjects, evaluations, graph.tasks(evaluations, resources, fresh))
+    return Experiment(name, arms, subjects, evaluations, graph.tasks(evaluations, resources, fresh))
 
 
 # ---------------------------------------------------------------- the work
@@ -210,31 +210,31 @@ def _devices(resources: Resources, jobs: int) -> tuple[str, ...]:
 
 
 def carry_out(
-    planned: Planned, executor: Executor[Task], resources: Resources, see: Callable[[Event], None]
+    experiment: Experiment, executor: Executor[Task], resources: Resources, see: Callable[[Event], None]
 ) -> Outcome:
     """Does what is left of an experiment, and keeps every result as it comes.
 
     Args:
-        planned: The experiment.
+        experiment: The experiment.
         executor: Who does its tasks.
         resources: Where answers and stages lie.
         see: Is shown every event, when it has been acted on.
     """
     outcome, notices = Outcome(time.time()), set[str]()
-    of = {task: item for item in planned.evaluations if item.same is None for task in item.tasks}
-    _copy_same(planned.evaluations)
+    of = {task: item for item in experiment.evaluations if item.same is None for task in item.tasks}
+    _copy_same(experiment.evaluations)
     try:
-        _prepare(planned, resources)
-        with closing(executor.run(list(planned.tasks.values()))) as events:
+        _prepare(experiment, resources)
+        with closing(executor.run(list(experiment.tasks.values()))) as events:
             for event in events:
                 if event.kind == "answers":
                     resources.responses.put_many(event.value)
                 elif event.kind == "log" and _is_new(event.value, notices):
                     logging.getLogger(event.value.name).handle(event.value)
                 elif event.kind == "result":
-                    _keep(planned.tasks[event.task].benchmark, *event.value, of[event.task], resources)
-                    _copy_same(planned.evaluations)
-                    runs.save(planned.scores(resources), resources.config.folder)
+                    _keep(experiment.tasks[event.task].benchmark, *event.value, of[event.task], resources)
+                    _copy_same(experiment.evaluations)
+                    runs.save(experiment.scores(resources), resources.config.folder)
                 elif event.kind == "failed":
                     outcome.failed[event.task] = event
                 elif event.kind == "done":
@@ -254,16 +254,16 @@ def _is_new(record: logging.LogRecord, notices: set[str]) -> bool:
     return len(notices) > before
 
 
-def _prepare(planned: Planned, resources: Resources) -> None:
+def _prepare(experiment: Experiment, resources: Resources) -> None:
     """Says what is wrong with rows, or with names at a server, before hours of work."""
-    for name in dict.fromkeys(task.benchmark for task in planned.tasks.values() if task.benchmark):
+    for name in dict.fromkeys(task.benchmark for task in experiment.tasks.values() if task.benchmark):
         resources.samples(name)
     for line in resources.hub_lines:  # which workers come upon as well, and do not say
         resources.report.line(line)
     engine = resources.engine
-    if planned.tasks and planned.evaluations:
+    if experiment.tasks and experiment.evaluations:
         if not engine.trains:
-            engine.named(graph.elsewhere(item.subject, resources) for item in planned.evaluations)
+            engine.named(graph.elsewhere(item.subject, resources) for item in experiment.evaluations)
         resources.report.log(f"answers by {engine.described()}")
         if engine.profile is not None:
             resources.report.log(f"asked as: {engine.profile.title}")
@@ -275,8 +275,8 @@ def _keep(name: str, records: bytes, summary: Summary, item: Evaluation, resourc
     path = resources.config.folder / "records" / entry.folder / f"{file_name(name)}.jsonl"
     atomic_write(path, records)
     entry.summaries[name], entry.keys[name] = summary, item.keys[name][0]
-    there = folder.trained(item.subject.stages, resources.stages)
-    entry.stages[:] = folder.recalled(there, entry.stages)
+    there = folder.list_stages(item.subject.stages, resources.stages)
+    entry.stages[:] = folder.complete(there, entry.stages)
 
 
 def _copy_same(evaluations: Sequence[Evaluation]) -> None:
@@ -291,14 +291,16 @@ def _copy_same(evaluations: Sequence[Evaluation]) -> None:
 # ---------------------------------------------------------------- when it is done
 
 
-def finish(planned: Planned, outcome: Outcome, resources: Resources, more: Mapping[str, Any]) -> Table | None:
+def finish(
+    experiment: Experiment, outcome: Outcome, resources: Resources, more: Mapping[str, Any]
+) -> Table | None:
     """Writes what the folder keeps of an experiment: scores, curves, manifest, tables.
 
     One that only read what another had computed leaves that one's manifest: it tells where the numbers come
     from.
 
     Args:
-        planned: The experiment.
+        experiment: The experiment.
         outcome: How it went.
         resources: Its cache.
         more: For the manifest.
@@ -307,19 +309,21 @@ def finish(planned: Planned, outcome: Outcome, resources: Resources, more: Mappi
         The table; None where nothing was evaluated.
     """
     at = resources.config.folder
-    folder.list_skipped(at, planned.arms[0].inputs.skipped)
+    folder.list_skipped(at, experiment.arms[0].inputs.skipped)
     table = None
-    if any(item.entry.summaries for item in planned.evaluations):
-        found = planned.scores(resources)
+    if any(item.entry.summaries for item in experiment.evaluations):
+        found = experiment.scores(resources)
         folder.keep_curves((stage for e in found.entries for stage in e.stages), resources.stages, at)
         runs.save(found, at)
         table = lay_out([found])
         render.write(table, at)
-    if (outcome.seconds and planned.evaluations) or not (at / "manifest.json").is_file():
-        folder.manifest(resources, planned.name, outcome.started, outcome.seconds, planned.skipped, more)
+    if (outcome.seconds and experiment.evaluations) or not (at / "manifest.json").is_file():
+        folder.manifest(
+            resources, experiment.name, outcome.started, outcome.seconds, experiment.skipped, more
+        )
     return table
 
 
 def of_run(config: RunConfig) -> dict[str, Any]:
     """What a run's manifest says of its settings."""
-    return {"key": config.key, **config.answering, **folder.given(config)}
+    return {"key": config.key, **config.answering, **folder.describe_inputs(config)}

@@ -15,7 +15,7 @@ from stic_eval.errors import UserError
 from stic_eval.experiment import grading
 from stic_eval.report import runs
 from stic_eval.report.runs import TextCut, Trained
-from stic_eval.store import append_jsonl, atomic_write, cache_dir, file_sha256
+from stic_eval.store import append_jsonl, atomic_write, cache_dir, file_sha256, read_object
 
 if TYPE_CHECKING:
     from stic_eval.config import RunConfig
@@ -23,15 +23,6 @@ if TYPE_CHECKING:
     from stic_eval.experiment.resources import Resources
     from stic_eval.images import Skipped
     from stic_eval.store import StageStore
-
-
-def as_object(path: Path) -> Mapping[str, Any]:
-    """A JSON file's object; empty where there is none."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}
 
 
 def cache_of(config: RunConfig, fresh: bool = False) -> Path:
@@ -64,7 +55,7 @@ def before(config: RunConfig, report: Report) -> runs.Scores:
     return nothing(config)
 
 
-def trained(keyed: Sequence[tuple[Stage, str]], store: StageStore) -> list[Trained]:
+def list_stages(keyed: Sequence[tuple[Stage, str]], store: StageStore) -> list[Trained]:
     """Lists an adapter's stages: all of them where the cache has the last, else those that it has.
 
     Args:
@@ -79,14 +70,14 @@ def trained(keyed: Sequence[tuple[Stage, str]], store: StageStore) -> list[Train
         folder = store.folder(one.name, one.key)
         found.append(
             Trained(
-                **asdict(one), cut=_cut(folder / "cuts.json"), images=_shown(folder), kind=stage.kind,
+                **asdict(one), cut=_cut(folder / "cuts.json"), images=_image_mode(folder), kind=stage.kind,
                 curves=stage.curves, loss=stage.loss,
             )
         )  # fmt: skip
     return [one for one, done in zip(found, there, strict=True) if done or there[-1]]
 
 
-def recalled(found: Sequence[Trained], before: Sequence[Trained]) -> list[Trained]:
+def complete(found: Sequence[Trained], before: Sequence[Trained]) -> list[Trained]:
     """Stages as the cache has them now, completed by what a run has written of them before.
 
     The longer list: of what is cached no more, the run still says what it was.
@@ -97,11 +88,11 @@ def recalled(found: Sequence[Trained], before: Sequence[Trained]) -> list[Traine
     return [stage if stage.known else known.get(stage.key, stage) for stage in found]
 
 
-def undated(stages: Iterable[Trained], store: StageStore) -> list[str]:
+def note_digests(stages: Iterable[Trained], store: StageStore) -> list[str]:
     """What a table says of stages whose files have digests only since their first use: a note, or none."""
     names = []
     for stage in {stage.key: stage for stage in stages}.values():
-        data = as_object(store.folder(stage.name, stage.key) / "manifest.json")
+        data = read_object(store.folder(stage.name, stage.key) / "manifest.json")
         late = "sha256_taken" in data or (data and "sha256" not in data)
         names += [f"{stage.name} ({stage.key[:16]})"] if late else []
     if not names:
@@ -122,9 +113,9 @@ def _cut(path: Path) -> TextCut | None:
     return TextCut(**numbers, left_out=len(found["left_out"]))
 
 
-def _shown(folder: Path) -> str:
+def _image_mode(folder: Path) -> str:
     """How a stage was shown images in training, by its manifest."""
-    params = as_object(folder / "manifest.json").get("params") or {}
+    params = read_object(folder / "manifest.json").get("params") or {}
     return str(params.get("training_images", "as_generated"))
 
 
@@ -137,7 +128,7 @@ def keep_curves(stages: Iterable[Trained], store: StageStore, folder: Path) -> N
             atomic_write(copy, log.read_bytes())
 
 
-def given(config: RunConfig) -> dict[str, Any]:
+def describe_inputs(config: RunConfig) -> dict[str, Any]:
     """Adapters, pairs and plug-ins from elsewhere, by name and content; nothing where there are none."""
     from stic_eval.models.fingerprint import adapter_fingerprint
     from stic_eval.settings import adapter_name
@@ -169,7 +160,7 @@ def _rows(resources: Resources) -> dict[str, Any]:
     from stic_eval.evals.hub import planned
 
     at = resources.config.folder
-    before, found = as_object(at / "manifest.json").get("rows") or {}, {}
+    before, found = read_object(at / "manifest.json").get("rows") or {}, {}
     for name, benchmark in resources.benchmarks.items():
         had = resources.hub_ids.get(name)
         if had is None and resources.config.rows_of(name) == "hub" and (at / "scores.json").is_file():

@@ -212,8 +212,8 @@ def evaluations(found: Sequence[Subject], resources: Resources, before: runs.Sco
             same.entry.folder if same else variant.folder, variant.method.name, variant.method.title,
             variant.solver.label, variant.seed, settings=dict(arm.settings), has_adapter=variant.has_adapter,
         )  # fmt: skip
-        there = folder.trained(subject.stages, resources.stages)
-        entry.stages[:] = folder.recalled(there, stages.get(entry.folder, []))
+        there = folder.list_stages(subject.stages, resources.stages)
+        entry.stages[:] = folder.complete(there, stages.get(entry.folder, []))
         for name, key in zip(of, own, strict=True):
             old, summary = known.get((entry.folder, name), ("", None))
             if summary is not None and old in of[name] and not _asks_again(name, summary, resources):
@@ -239,7 +239,7 @@ def elsewhere(subject: Subject, resources: Resources) -> Path | str | None:
     """The adapter of a variant that no stage makes; None: it has none."""
     if resources.engine.trains:
         return subject.variant.adapter
-    return variants.served(subject.arm.config, subject.variant)
+    return variants.server_name(subject.arm.config, subject.variant)
 
 
 def _asks_again(name: str, summary: Summary, resources: Resources) -> bool:
@@ -278,7 +278,7 @@ def tasks(planned: Sequence[Evaluation], resources: Resources, fresh: bool = Fal
                 solver=variant.solver.name,
                 options=variant.options.model_dump(mode="json"),
                 adapter=variant.adapter,
-                served=None if resources.engine.trains else variants.served(subject.arm.config, variant),
+                served=None if resources.engine.trains else variants.server_name(subject.arm.config, variant),
                 generations=(resources.rows(name) or 0) * variant.solver.requests(variant.options),
             )
     return found

@@ -175,7 +175,7 @@ class Inputs:
     reads: Mapping[str, int | None] = field(default_factory=dict)
 
 
-def given(config: RunConfig) -> tuple[Any, ...]:
+def sources(config: RunConfig) -> tuple[Any, ...]:
     """Where a run's data comes from: of what is the same for two runs, they read the same."""
     c = config
     return c.images, c.sft_data, c.pairs_file, c.image_root, c.prompts, c.training.images
@@ -185,10 +185,10 @@ def joint(configs: Sequence[RunConfig]) -> list[dict[str, int | None]]:
     """For each of several runs what is read: what it and the others need of the same data, together."""
     together: dict[tuple[Any, ...], dict[str, int | None]] = {}
     for config in configs:
-        wanted = together.setdefault(given(config), {})
+        wanted = together.setdefault(sources(config), {})
         for kind, count in needs(config).items():
             _add(wanted, kind, count)
-    return [together[given(config)] for config in configs]
+    return [together[sources(config)] for config in configs]
 
 
 def _add(wanted: dict[str, int | None], kind: str, count: int | None) -> None:

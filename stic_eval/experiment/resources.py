@@ -85,7 +85,7 @@ class Resources:
             reads: What is read, and how much; None: what its methods need.
         """
         reads = inputs.needs(config) if reads is None else reads
-        which = (*inputs.given(config), *sorted(reads.items()))
+        which = (*inputs.sources(config), *sorted(reads.items()))
         if which not in self._inputs:
             self._inputs[which] = inputs.load(config, self.report, reads)
         return self._inputs[which]

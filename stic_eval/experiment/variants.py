@@ -69,7 +69,7 @@ def variants(config: RunConfig, data: Data) -> list[Variant]:
     known = [n for n in config.server.adapters if "@" not in n]
     names = ["baseline", *(name for name in config.methods if name != "baseline")]
     methods = [registry.methods().get(name) for name in names]
-    plans = [planned(method, config, data) for method in methods]
+    plans = [make_plan(method, config, data) for method in methods]
     found = []
     for method, plan in zip(methods, plans, strict=True):
         # The baseline is asked in every way that something is compared with it in, and directly.
@@ -143,7 +143,7 @@ def check_options(flag: str, items: Iterable[str], found: Sequence[Variant]) -> 
             )
 
 
-def planned(method: Method, config: RunConfig, data: Data) -> Plan:
+def make_plan(method: Method, config: RunConfig, data: Data) -> Plan:
     """What a method amounts to in a run, whose solver there is, and which trains on the text that it asks by.
 
     Raises:
@@ -181,10 +181,10 @@ def answerers(found: Iterable[tuple[RunConfig, Variant]], engine: Engine) -> dic
     if engine.trains:
         return {}
     named = {True: "", False: ", seed {}"}
-    return {v.method.title + named[v.seed is None].format(v.seed): served(c, v) for c, v in found}
+    return {v.method.title + named[v.seed is None].format(v.seed): server_name(c, v) for c, v in found}
 
 
-def served(config: RunConfig, variant: Variant) -> str | None:
+def server_name(config: RunConfig, variant: Variant) -> str | None:
     """The name that an engine which trains nothing has for a variant's adapter; None: the base model answers.
 
     Raises:
@@ -204,13 +204,13 @@ def served(config: RunConfig, variant: Variant) -> str | None:
     return found
 
 
-def check_served(config: RunConfig, found: Sequence[Variant]) -> None:
+def check_server_names(config: RunConfig, found: Sequence[Variant]) -> None:
     """Makes sure that the server's name is known of whatever is evaluated.
 
     Raises:
         UserError: A name is missing, or is that of nothing.
     """
-    used = {served(config, variant) for variant in found}
+    used = {server_name(config, variant) for variant in found}
     for name, model in config.server.adapters.items():
         if model not in used:
             raise UserError(f"--adapter-name {name}={model}: no variant of this run has that adapter")
@@ -231,7 +231,7 @@ def check_apart(cells: Sequence[tuple[str, RunConfig, Sequence[Variant]]], data:
     known: dict[str, tuple[str, str]] = {}
     for label, config, variants in cells:
         for variant in variants:
-            if variant.plan.adapter is None or (name := served(config, variant)) is None:
+            if variant.plan.adapter is None or (name := server_name(config, variant)) is None:
                 continue
             key = stage_key(variant.plan.adapter, data, "", variant.seed or 0)
             first, other = known.setdefault(name, (label, key))

@@ -51,7 +51,9 @@ def _stage(task: Task, resources: Resources) -> Path:
         return found
 
     known: dict[int, str] = {}
-    for stage in variants.stages(variants.planned(registry.methods().get(task.method), config, data).adapter):
+    for stage in variants.stages(
+        variants.make_plan(registry.methods().get(task.method), config, data).adapter
+    ):
         if stage_key(stage, data, fingerprint, seed, known, thinking=config.thinking) == task.key:
             return run_stage(
                 stage, data=data, seed=seed, fingerprint=fingerprint, model=trainable,
@@ -74,7 +76,7 @@ def evaluate(task: Task, adapter: Any, resources: Resources) -> tuple[bytes, Sum
         records, summary = runner.evaluate(
             benchmark,
             rows,
-            _answering(task, adapter, resources),
+            _model(task, adapter, resources),
             solver,
             solver.options.model_validate(task.options),
             prompts=inputs.prompt_set(config),
@@ -84,7 +86,7 @@ def evaluate(task: Task, adapter: Any, resources: Resources) -> tuple[bytes, Sum
         )
     if solver.name == "direct":
         asked = list(zip(rows, records, strict=True))
-        summary = _rechecked(task, adapter, asked, summary, resources)
+        summary = _recheck(task, adapter, asked, summary, resources)
     suspects = sum(bool(record.judge and record.judge.get("suspect")) for record in records)
     if suspects:
         report.line(f"{what}: {suspects} answers seem to speak to the judge")
@@ -101,7 +103,7 @@ def evaluate(task: Task, adapter: Any, resources: Resources) -> tuple[bytes, Sum
             f"{what}: {summary.unanswered} of {summary.answers} rows are "
             f"unscored, {why}; the same command asks again"
         )
-    return runner.written(records), summary
+    return runner.encode(records), summary
 
 
 @contextmanager
@@ -110,7 +112,7 @@ def _updates(report: Report, name: str, total: int) -> Iterator[Callable[[int, i
         yield step.update
 
 
-def _rechecked(
+def _recheck(
     task: Task,
     adapter: Any,
     asked: Sequence[tuple[Sample, Record]],
@@ -142,7 +144,7 @@ def _rechecked(
     return replace(summary, rechecked=len(requests), otherwise=otherwise)
 
 
-def _answering(task: Task, adapter: Any, resources: Resources) -> VLM:
+def _model(task: Task, adapter: Any, resources: Resources) -> VLM:
     """Who answers, behind the cache, without what it thinks."""
     from stic_eval.models.cached import CachedVLM
     from stic_eval.models.thinking import ThinkingVLM

@@ -38,12 +38,12 @@ def log_as_it_was() -> Iterator[None]:
         root.removeHandler(handler)
 
 
-def planned(world: World, *overrides: str, **flags: Any) -> tuple[driver.Planned, Resources]:
+def planned(world: World, *overrides: str, **flags: Any) -> tuple[driver.Experiment, Resources]:
     rows = [f"rows.{name}={world.folder}/{name}.jsonl" for name in ("one", "two")]
     given = {"model": "vlm", "images": Path("photos"), "benchmarks": "one,two", **flags}
     built = config.load(flags=given, overrides=[*rows, *overrides])
     resources = Resources(built, Reporter(None, quiet=True), world.folder / "cache")
-    return driver.plan("run", driver.arm_of_run(built, resources), resources), resources
+    return driver.plan("run", driver.arms_of_run(built, resources), resources), resources
 
 
 def test_a_plan_is_tasks_that_need_each_other(world: World) -> None:
@@ -153,7 +153,7 @@ def test_a_change_of_what_a_stage_is_made_of_is_told(world: World) -> None:
     Image.new("RGB", (8, 8), "green").save(world.folder / "photos" / "green.jpg")
     again = Resources(resources.config, Reporter(None, quiet=True), world.folder / "cache")
     outcome = driver.carry_out(
-        driver.Planned("run", found.arms, (), (), {pairs.id: pairs}),
+        driver.Experiment("run", found.arms, (), (), {pairs.id: pairs}),
         driver.executor_of(again, 1), again, lambda event: None,
     )  # fmt: skip
     assert "has changed since it was planned" in outcome.failed[pairs.id].value

@@ -109,7 +109,7 @@ def test_a_plan_may_bring_its_own_under_the_runs(given: list[str], found: str) -
 
     stic, data = registry.methods().get("stic"), data_of(6, 4)
     built = config.load(flags={"model": "a/b", "methods": ["stic"]}, overrides=given)
-    made = variants.planned(replace(stic, plan=plan), built, data).adapter
+    made = variants.make_plan(replace(stic, plan=plan), built, data).adapter
     assert made is not None and stage_key(made, data, "model", 0) == keys("stic", found)["infused_sft"]
     with pytest.MonkeyPatch.context() as patch:
         methods = {"stic": replace(stic, plan=plan), "baseline": registry.methods().get("baseline")}

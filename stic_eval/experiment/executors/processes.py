@@ -97,7 +97,7 @@ class Processes:
         context = get_context("spawn")
         mine, theirs = context.Pipe()
         number = next(n for n in range(self.jobs) if n not in {worker.number for worker in workers})
-        with _uninterrupted():
+        with _block_interrupts():
             args = (theirs, number, self.begin, self.common)
             process = context.Process(target=_work, args=args, daemon=True)
             process.start()
@@ -115,7 +115,7 @@ def _next(ready: Sequence[Work], workers: Sequence[_Worker]) -> Work | None:
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
+def _block_interrupts() -> Iterator[None]:
     """Makes processes that are started meanwhile deaf to Ctrl-C, which a terminal sends to them as well.
 
     Here it is not ignored, which would lose it, but heard afterwards.
