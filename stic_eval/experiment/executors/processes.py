@@ -66,16 +66,16 @@ class Processes:
                     failed[task.id] = Event("failed", task.id, first.value, cause=first.cause)
                     yield failed[task.id]
                 ready = [t for t in waiting if all(n in done or n not in names for n in t.needs)]
-                while task := _next(ready, workers):
-                    worker = self._free(workers, task.group)
+                while chosen := _next(ready, workers):
+                    worker = self._free(workers, chosen.group)
                     if worker is None:
                         break
-                    ready.remove(task)
-                    waiting.remove(task)
-                    worker.task, worker.group, worker.started = task, task.group, time.monotonic()
-                    yield Event("started", task.id)
+                    ready.remove(chosen)
+                    waiting.remove(chosen)
+                    worker.task, worker.group, worker.started = chosen, chosen.group, time.monotonic()
+                    yield Event("started", chosen.id)
                     with suppress(OSError):  # one that has died meanwhile is noticed below
-                        worker.pipe.send(task)
+                        worker.pipe.send(chosen)
                 busy = [worker for worker in workers if worker.task]
                 for event in _listen(busy, workers):
                     if event.kind == "done":
