@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from stic_eval.corruptions import CORRUPTIONS, corrupt, diffuse
-from stic_eval.errors import UserError
+from stic_eval.errors import UserError, first_line
 from stic_eval.store import file_sha256
 from stic_eval.types import ImageRef
 
@@ -111,9 +111,9 @@ def _opened(file: Path | str | io.BytesIO, source: str, max_pixels: int) -> Imag
     except ImageError:
         raise
     except OSError as error:
-        raise ImageError(source, error.strerror or f"damaged: {_first_line(error)}") from error
+        raise ImageError(source, error.strerror or f"damaged: {first_line(error)[:120]}") from error
     except Exception as error:  # decoders raise anything on hostile headers
-        raise ImageError(source, f"damaged: {_first_line(error)}") from error
+        raise ImageError(source, f"damaged: {first_line(error)[:120]}") from error
     width, height = image.size
     if width * height > max_pixels:
         image.close()
@@ -125,11 +125,7 @@ def _decoded(source: str, image: Image.Image, read: Callable[[Image.Image], T]) 
     try:
         return read(image)
     except Exception as error:  # decoders raise anything on damaged data (SyntaxError, struct.error, ...)
-        raise ImageError(source, f"damaged: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+        raise ImageError(source, f"damaged: {first_line(error)[:120]}") from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -24,7 +24,7 @@ from stic_eval.contracts.engine import Engine
 from stic_eval.contracts.loss import Loss
 from stic_eval.contracts.method import Method
 from stic_eval.contracts.solver import Solver
-from stic_eval.errors import UserError
+from stic_eval.errors import UserError, headline
 from stic_eval.plugins import PluginFile
 
 T = TypeVar("T")
@@ -352,8 +352,7 @@ def told(error: BaseException) -> str:
     found = _roots_of_plugins()
     if plugins.located(error, found) is not None:
         return plugins.told(error, *found)
-    first = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {first}"
+    return headline(error)
 
 
 def _roots_of_plugins() -> list[Path]:

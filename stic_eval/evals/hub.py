@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stic_eval.contracts.benchmark import HubData, HubId
-from stic_eval.errors import UserError
+from stic_eval.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -147,8 +147,3 @@ def _not_there(failed: list[str]) -> str:
             f"without --offline it would be downloaded ({advice})"
         )
     return f"cannot get from the hub {'; nor '.join(failed)} ({advice})"
-
-
-def first_line(error: Exception) -> str:
-    """An error in one line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

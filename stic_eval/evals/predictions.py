@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stic_eval.errors import UserError
+from stic_eval.errors import UserError, first_line
 from stic_eval.evals.cells import is_image_column
 from stic_eval.types import Sample
 
@@ -85,8 +85,7 @@ def read_predictions(path: Path) -> Predictions:
     except UserError:
         raise
     except Exception as error:  # what parsers of JSON, CSV and xlsx raise on damaged files
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"--predictions {path}: cannot be read: {first}") from error
+        raise UserError(f"--predictions {path}: cannot be read: {first_line(error)}") from error
     if not rows:
         raise UserError(f"--predictions {path}: holds no answers")
     table = path.suffix in (".xlsx", ".tsv", ".csv")

@@ -16,7 +16,7 @@ from stic_eval.contracts.benchmark import Benchmark
 from stic_eval.contracts.engine import VLM
 from stic_eval.contracts.method import PromptSet
 from stic_eval.contracts.solver import Asking, Solver
-from stic_eval.errors import RunError
+from stic_eval.errors import RunError, headline
 from stic_eval.evals import clusters, constant
 from stic_eval.evals.scoring.aggregate import ROUNDING, odd
 from stic_eval.store import atomic_write
@@ -193,7 +193,7 @@ def _paired(benchmark: Benchmark, records: Sequence[Record], summary: Summary) -
     try:
         shared = clusters.clusters(benchmark, records)
     except Exception as error:  # a benchmark is a user's own code
-        raise RunError(f"{where}: its cluster failed: {_told(error)}") from error
+        raise RunError(f"{where}: its cluster failed: {headline(error)}") from error
     summary = replace(summary, clusters=shared)
     if benchmark.statistic is None or summary.score is None:
         if why := odd(summary):
@@ -213,7 +213,7 @@ def _aggregated(benchmark: Benchmark, records: Sequence[Record]) -> Summary:
         return benchmark.aggregate(records)
     except Exception as error:  # a benchmark is a user's own code
         raise RunError(
-            f"benchmark {benchmark.name}: aggregating {len(records)} records failed: {_told(error)}"
+            f"benchmark {benchmark.name}: aggregating {len(records)} records failed: {headline(error)}"
         ) from error
 
 
@@ -248,7 +248,7 @@ def verdict_of(benchmark: Benchmark, sample: Sample, response: str, extraction: 
         value, weight = verdict.value, float(verdict.weight)
         value = None if value is None else float(value)
     except Exception as error:  # a benchmark is a user's own code
-        raise RunError(f"{where}: scoring failed: {_told(error)}") from error
+        raise RunError(f"{where}: scoring failed: {headline(error)}") from error
     if not math.isfinite(weight) or (value is not None and not math.isfinite(value)):
         raise RunError(f"{where}: scored {value} of {weight}; a score is finite, or None for unscored")
     return replace(verdict, value=value, weight=weight)
@@ -300,8 +300,3 @@ def _jsonable(value: Any) -> Any:
     if hasattr(value, "keys"):
         return {str(key): value[key] for key in value.keys()}  # noqa: SIM118
     return sorted(value, key=repr) if isinstance(value, (set, frozenset)) else str(value)
-
-
-def _told(error: Exception) -> str:
-    first = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {first}"

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from PIL import Image
 
 from stic_eval.contracts.benchmark import Benchmark, HubId
-from stic_eval.errors import UserError
+from stic_eval.errors import UserError, first_line
 from stic_eval.evals import hub
 from stic_eval.evals.cells import IMAGE_COLUMNS, PLACEHOLDER, Cells
 from stic_eval.evals.faults import RAISED, Fault, faults, naming, shortened
@@ -356,7 +356,7 @@ def _local(benchmark: Benchmark, path: Path, remote: bool, where: str | None = N
     except UserError:
         raise
     except Exception as error:  # pyarrow's and datasets' own kinds
-        raise UserError(f"{benchmark.name}: {path}: cannot be read: {hub.first_line(error)}") from error
+        raise UserError(f"{benchmark.name}: {path}: cannot be read: {first_line(error)}") from error
     raise UserError(
         f"{benchmark.name}: {path}: holds no parquet, arrow, JSON, JSONL or TSV file"
         f"{described(benchmark.layouts) if path.is_dir() else ''}"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from stic_eval.errors import UserError
+from stic_eval.errors import UserError, first_line
 from stic_eval.store import append_jsonl, content_key, read_jsonl
 from stic_eval.types import ImageRef
 
@@ -81,8 +81,7 @@ def load_clip(model: str, device: Any) -> Compare:
         clip: Any = AutoModel.from_pretrained(model, use_safetensors=True).eval().to(device)
         processor = AutoProcessor.from_pretrained(model)
     except Exception as error:  # transformers and the hub raise a dozen kinds
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"clip model {model}: cannot be loaded: {first}") from error
+        raise UserError(f"clip model {model}: cannot be loaded: {first_line(error)}") from error
     if not hasattr(clip, "get_text_features"):
         raise UserError(f"clip model {model}: is no CLIP model; give one that embeds images and texts")
     # A tokenizer does not always say where its model ends.

@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from stic_eval.digests import digest
-from stic_eval.errors import UserError
+from stic_eval.errors import UserError, headline
 from stic_eval.models.values import check_adapter_values
 from stic_eval.store import content_key, file_digests
 
@@ -78,9 +78,8 @@ def _commit(model: str, revision: str | None) -> str:
         config = hf_hub_download(model, "config.json", revision=revision)
     except Exception as error:  # the hub's client raises a dozen kinds
         at = f" (revision {revision})" if revision else ""
-        first = (str(error).strip().splitlines() or [""])[0]
         raise UserError(
             f"--model {model}{at}: neither a folder nor found on the hub or in its local cache: "
-            f"{type(error).__name__}: {first}"
+            f"{headline(error)}"
         ) from error
     return Path(config).parent.name  # <cache>/models--x--y/snapshots/<commit>/config.json

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from stic_eval.errors import RunError, UserError
+from stic_eval.errors import RunError, UserError, first_line
 from stic_eval.models import machine, memory
 from stic_eval.models.detokenize import Detokenizer
 from stic_eval.models.fingerprint import local_model, model_fingerprint
@@ -182,10 +182,9 @@ def load(model: str, how: Loading) -> Loaded:
             raise UserError(said) from error
         if "Unrecognized configuration class" in str(error):
             raise UserError(f"--model {model}: takes no images; give a vision-language model") from error
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if attn is not None and re.search(r"attn|attention|kernels", str(error), re.IGNORECASE):
-            raise UserError(f"--attn {attn}: cannot be had: {first}") from error
-        raise UserError(f"--model {model}: cannot be loaded: {first}") from error
+            raise UserError(f"--attn {attn}: cannot be had: {first_line(error)}") from error
+        raise UserError(f"--model {model}: cannot be loaded: {first_line(error)}") from error
     tokenizer = processor.tokenizer
     if profile is not None and (tiles := profile.processor.get("image_grid_pinpoints")):
         base.config.image_grid_pinpoints = tiles  # by which the model puts an image's tiles together again
@@ -297,8 +296,7 @@ def _adapted(base: Any, adapter: Path) -> Any:
         raise
     except Exception as error:  # PEFT and safetensors raise a dozen kinds
         strip(base)
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"adapter {adapter}: does not fit this model: {first}") from error
+        raise UserError(f"adapter {adapter}: does not fit this model: {first_line(error)}") from error
 
 
 def _check_complete(peft: Any, adapter: Path) -> None:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from stic_eval.errors import UserError
+from stic_eval.errors import UserError, first_line
 from stic_eval.images import square
 from stic_eval.profiles import SHIPPED, ConversationProfile
 from stic_eval.registry import suggest
@@ -126,8 +126,7 @@ def _with_argument(images: Any, name: str, value: Any, expected: bool = False) -
         changed = type(images).from_dict({**images.to_dict(), name: value})
         differs = _differ(images, changed, _sizes(name, value))
     except Exception as error:  # whatever a processor makes of a value that does not fit
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{flag}: {kind}: {first}") from error
+        raise UserError(f"{flag}: {kind}: {first_line(error)}") from error
     if not differs:
         raise UserError(same)
     return changed

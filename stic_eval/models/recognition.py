@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stic_eval import profiles
-from stic_eval.errors import UserError
+from stic_eval.errors import UserError, headline
 from stic_eval.models.fingerprint import local_model
 from stic_eval.tags import ANSWER, THINKING
 
@@ -161,10 +161,8 @@ def _file(model: str, revision: str | None, name: str) -> Path | None:
     except Exception as error:  # the hub's client raises a dozen kinds
         if name == "config.json":  # its fingerprint, or loading it, tells what is wrong
             return None
-        first = (str(error).strip().splitlines() or [""])[0]
         raise UserError(
-            f"--model {model}: {name} cannot be looked up ({type(error).__name__}: {first}); give a "
-            "folder, or try again"
+            f"--model {model}: {name} cannot be looked up ({headline(error)}); give a folder, or try again"
         ) from error
 
 

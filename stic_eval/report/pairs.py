@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stic_eval.errors import UserError
+from stic_eval.errors import UserError, first_line
 from stic_eval.images import CORRUPTIONS, corrupt, load_bytes
 from stic_eval.printable import printable
 from stic_eval.report.rows import setting
@@ -81,8 +81,7 @@ def read(scores: Scores, stages: Path, n: int) -> tuple[list[PairSet], list[str]
         except FileNotFoundError:
             elsewhere.append(label)
         except (OSError, ValueError, KeyError, TypeError, IndexError, UserError) as error:
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            missing.append(f"{label}: {path} cannot be read ({first}).")
+            missing.append(f"{label}: {path} cannot be read ({first_line(error)}).")
     if elsewhere:
         missing.append(f"Pairs that are not in this cache ({stages}): {_few(elsewhere, '; ')}.")
     return found, missing

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stic_eval.contracts.method import SFTItem, Turns
-from stic_eval.errors import UserError
+from stic_eval.errors import UserError, first_line
 from stic_eval.images import FORMATS, MAX_PIXELS, ImageError, Skipped, image_ref, to_rgb
 from stic_eval.store import content_key, file_digests
 from stic_eval.types import ImageRef
@@ -279,8 +279,7 @@ def _table(source: Path, flag: str) -> tuple[Sequence[Any], _Cell, _Count]:
     except UserError:
         raise
     except Exception as error:  # pyarrow's and datasets' own kinds
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"--sft-data {flag}: cannot be read: {first}") from error
+        raise UserError(f"--sft-data {flag}: cannot be read: {first_line(error)}") from error
     if isinstance(table, DatasetDict):
         table = table["train"] if "train" in table else next(iter(table.values()))
     light = table
