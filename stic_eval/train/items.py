@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from stic_eval.contracts.method import SFTItem, Turns
 from stic_eval.errors import UserError, first_line
-from stic_eval.images import FORMATS, MAX_PIXELS, ImageError, Skipped, image_ref, to_rgb
+from stic_eval.images import ImageError, Skipped, image_ref, load_bytes
 from stic_eval.store import content_key, file_digests
 from stic_eval.types import ImageRef
 
@@ -322,28 +321,6 @@ def _table(source: Path, flag: str) -> tuple[Sequence[Any], _Cell, _Count]:
     def load(index: int, name: str) -> Image:
         row = table[index]
         image = row.get("image") or row.get("images")
-        return decoded((image[0] if isinstance(image, list) else image)["bytes"], name)
+        return load_bytes((image[0] if isinstance(image, list) else image)["bytes"], name)
 
     return light, cell, count
-
-
-def decoded(data: bytes, source: str) -> Image:
-    """Encoded bytes as upright 8-bit RGB, with the same limits as image files.
-
-    Raises:
-        ImageError: Too large, damaged, or of no known format.
-    """
-    from PIL import Image as Pillow
-
-    try:
-        with Pillow.open(io.BytesIO(data), formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ImageError(source, f"larger than {MAX_PIXELS:,} pixels")
-            return to_rgb(image)
-    except ImageError:
-        raise
-    except (Pillow.DecompressionBombError, Pillow.DecompressionBombWarning) as error:
-        raise ImageError(source, f"larger than {MAX_PIXELS:,} pixels") from error
-    except Exception as error:  # decoders raise anything on damaged data
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
-        raise ImageError(source, f"damaged: {reason}") from error
