@@ -206,6 +206,15 @@ def read_jsonl(path: Path | str) -> Iterator[dict[str, Any]]:
             yield row
 
 
+def read_object(path: Path | None) -> Mapping[str, Any]:
+    """A JSON file's object; empty where there is none that can be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path is not None else {}
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 # ---------------------------------------------------------------- responses
 
 

@@ -191,10 +191,10 @@ def _not_mixed(output: Path, merge: bool) -> None:
 def _same_base(run: Finished) -> None:
     """Refuses to merge into another base than the adapter was trained on."""
     from stic_eval.errors import UserError
-    from stic_eval.experiment.cardfacts import as_object
     from stic_eval.models.fingerprint import model_fingerprint
+    from stic_eval.store import read_object
 
-    known = (as_object(run.folder / "manifest.json").get("model") or {}).get("fingerprint")
+    known = (read_object(run.folder / "manifest.json").get("model") or {}).get("fingerprint")
     if known and known != model_fingerprint(run.config.model, run.config.revision):
         raise UserError(
             f"--merge: {run.config.model} is not what the adapter was trained on any more (its content has "

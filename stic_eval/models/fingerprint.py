@@ -40,7 +40,7 @@ def model_fingerprint(model: str, revision: str | None) -> str:
     """
     folder = local_model(model)
     if folder is None:
-        return content_key(["hub", model, _commit(model, revision)])
+        return content_key(["hub", model, commit_of(model, revision)])
     found = sorted({path for pattern in _PATTERNS for path in folder.glob(pattern) if path.is_file()})
     if not (folder / "config.json").is_file() or not any(p.suffix == ".safetensors" for p in found):
         raise UserError(f"--model {model}: {folder} holds no config.json with weights in safetensors")
@@ -48,6 +48,30 @@ def model_fingerprint(model: str, revision: str | None) -> str:
     return content_key(
         [[path.relative_to(folder).as_posix(), digest] for path, digest in zip(found, digests, strict=True)]
     )
+
+
+def checkpoint_file(model: str, revision: str | None, name: str) -> Path | None:
+    """A file of a checkpoint, from its folder, or the hub or its local cache; None: it has none.
+
+    Raises:
+        UserError: The hub cannot be asked for it; of `config.json` that is left to whoever loads the model.
+    """
+    folder = local_model(model)
+    if folder is not None:
+        return path if (path := folder / name).is_file() else None
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(model, name, revision=revision))
+    except EntryNotFoundError:  # neither there nor, offline, in the cache
+        return None
+    except Exception as error:  # the hub's client raises a dozen kinds
+        if name == "config.json":  # its fingerprint, or loading it, tells what is wrong
+            return None
+        raise UserError(
+            f"--model {model}: {name} cannot be looked up ({headline(error)}); give a folder, or try again"
+        ) from error
 
 
 def adapter_fingerprint(base: str, adapter: Path | None) -> str:
@@ -70,7 +94,7 @@ def adapter_fingerprint(base: str, adapter: Path | None) -> str:
     return content_key([base, *([path.name, digest(path)] for path in found)])
 
 
-def _commit(model: str, revision: str | None) -> str:
+def commit_of(model: str, revision: str | None) -> str:
     """The commit of a hub id's revision: the hub's, or the local cache's when offline or unreachable."""
     from huggingface_hub import hf_hub_download
 
