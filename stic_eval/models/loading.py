@@ -13,7 +13,7 @@ from stic_eval.errors import RunError, UserError, first_line
 from stic_eval.models import machine, memory
 from stic_eval.models.detokenize import Detokenizer
 from stic_eval.models.fingerprint import local_model, model_fingerprint
-from stic_eval.models.kept import BoundedStore, PrefixStore
+from stic_eval.models.kept import BoundedStore, nbytes_of
 from stic_eval.models.memory import Packed, free_bytes
 from stic_eval.models.processing import apply
 from stic_eval.models.recognition import tags_written
@@ -27,6 +27,7 @@ from stic_eval.types import Request, Response
 if TYPE_CHECKING:
     import torch
 
+    from stic_eval.models.kv import Prefix
     from stic_eval.models.prompts import Beginning, Prompter
     from stic_eval.profiles import ConversationProfile
 
@@ -63,7 +64,7 @@ class Loaded:
     bytes_per_token: int = 0  # of the key-value cache
     prompter: Prompter | None = None
     beginnings: BoundedStore[Beginning] = field(default_factory=lambda: BoundedStore(_features_bytes()))
-    prefixes: PrefixStore = field(default_factory=lambda: PrefixStore(0))
+    prefixes: BoundedStore[Prefix] = field(default_factory=lambda: BoundedStore(0))
 
     def attach(self, adapter: Path | None, key: str) -> Any:
         """Gives the model with exactly this adapter, or the base with its own, unwrapped layers.
@@ -212,7 +213,7 @@ def load(model: str, how: Loading) -> Loaded:
         batch_size_given=batch_size != "auto",
         reuse=how.reuse,
         gradient_checkpointing=how.gradient_checkpointing,
-        prefixes=PrefixStore(int(free_bytes(where) * _PREFIXES)),
+        prefixes=BoundedStore(int(free_bytes(where) * _PREFIXES), nbytes_of),
     )
 
 
