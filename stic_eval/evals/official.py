@@ -43,6 +43,13 @@ def installed() -> str | None:
         return None
 
 
+def lack() -> str:
+    """What is needed and not there; empty where the one version that everything here is for is installed."""
+    found = installed()
+    has = f"{PACKAGE} {found} is installed" if found else f"{PACKAGE} is not installed"
+    return "" if found == VERSION else f"needs {PACKAGE} {VERSION}, {has}"
+
+
 def available() -> bool:
     """Whether the official texts can be had: the one version that they are defined by is installed."""
     return installed() == VERSION
@@ -54,10 +61,8 @@ def require() -> None:
     Raises:
         UserError: lmms-eval is not installed, or another version of it.
     """
-    found = installed()
-    if found != VERSION:
-        has = f"{PACKAGE} {found} is installed" if found else f"{PACKAGE} is not installed"
-        raise UserError(f"--judge-protocol official: needs {PACKAGE} {VERSION}, {has}; {_INSTALL}")
+    if lacking := lack():
+        raise UserError(f"--judge-protocol official: {lacking}; {_INSTALL}")
 
 
 def mmvet_prompt(question: str, answer: str, response: str) -> str:
@@ -152,7 +157,7 @@ def _text(name: str) -> str:
     require()
     file, digest = _TEXTS[name]
     try:
-        source = (_folder() / file).read_text(encoding="utf-8")
+        source = (task_folder() / file).read_text(encoding="utf-8")
         text = _READERS[name](source)
     except (OSError, ValueError, SyntaxError, KeyError, TypeError, StopIteration) as error:
         raise UserError(f"{PACKAGE}: no judge prompt in tasks/{file} ({error}); {_INSTALL}") from error
@@ -161,7 +166,8 @@ def _text(name: str) -> str:
     return text
 
 
-def _folder() -> Path:
+def task_folder() -> Path:
+    """Where lmms-eval has its tasks; nothing of it is imported."""
     from importlib.util import find_spec
 
     spec = find_spec("lmms_eval")  # of a top-level package: looks for it, imports nothing
