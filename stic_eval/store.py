@@ -314,6 +314,14 @@ def _changed(folder: Path, manifest: Mapping[str, Any]) -> Path | None:
     return None if file is None else folder / file
 
 
+def _writable(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write the stage cache {folder}: {error.strerror or error}") from error
+    return folder
+
+
 class StageStore:
     """Finished stages by content key, each a folder `<name>-<first 16 digits of its key>`.
 
@@ -396,12 +404,7 @@ class StageStore:
         Raises:
             UserError: It cannot be created.
         """
-        folder = self.root / f"{name}-{key[:16]}.work"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot write the stage cache {folder}: {error.strerror or error}") from error
-        return folder
+        return _writable(self.root / f"{name}-{key[:16]}.work")
 
     def finish(self, name: str, key: str, manifest: Mapping[str, Any] | None = None) -> Path:
         """Turns the work folder into the finished one and returns it.
@@ -451,9 +454,5 @@ class StageStore:
 
         The operating system releases the lock of a killed process.
         """
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot write the stage cache {self.root}: {error.strerror or error}") from error
-        with FileLock(str(self.root / f"{name}-{key[:16]}.lock"), timeout=timeout):
+        with FileLock(str(_writable(self.root) / f"{name}-{key[:16]}.lock"), timeout=timeout):
             yield

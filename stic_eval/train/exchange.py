@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from stic_eval.errors import UserError
 from stic_eval.printable import csv_cell
-from stic_eval.train.preferences import features, open_pairs
+from stic_eval.train.preferences import features, open_pairs, without_bars
 
 Format = Literal["trl", "llama-factory", "hf-dataset", "csv"]
 COLUMNS = ("prompt", "chosen", "rejected", "images", "image_sha256", "source", "negative", "seed")
@@ -180,17 +180,9 @@ def _trl(pairs: Path, output: Path) -> Exported:
 
 
 def _hf_dataset(pairs: Path, output: Path) -> Exported:
-    import datasets
-
-    with tempfile.TemporaryDirectory(prefix="stic-eval-") as cache:
+    with tempfile.TemporaryDirectory(prefix="stic-eval-") as cache, without_bars():
         table = open_pairs(pairs, Path(cache))
-        shown = datasets.are_progress_bars_disabled()
-        datasets.disable_progress_bars()
-        try:
-            table.save_to_disk(str(output))
-        finally:
-            if not shown:
-                datasets.enable_progress_bars()
+        table.save_to_disk(str(output))
         return Exported(output, table.num_rows)
 
 

@@ -260,18 +260,26 @@ def open_pairs(path: Path, cache: Path) -> Dataset:
     Raises:
         UserError: There are none.
     """
-    import datasets
     import pyarrow.parquet as pq
     from datasets import Dataset
 
     if pq.ParquetFile(path).metadata.num_rows == 0:
         raise UserError(f"{path.name}: no pair is left to train on; give more --images or filter=none")
-    shown = datasets.are_progress_bars_disabled()
+    with without_bars():
+        return Dataset.from_parquet(str(path), cache_dir=str(cache))
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Keeps `datasets` from drawing progress bars."""
+    import datasets
+
+    disabled = datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
-        return Dataset.from_parquet(str(path), cache_dir=str(cache))
+        yield
     finally:
-        if not shown:
+        if not disabled:
             datasets.enable_progress_bars()
 
 
