@@ -42,12 +42,7 @@ FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF")
 
 
 class ImageError(UserError):
-    """An image that cannot be used.
-
-    Attributes:
-        source: The file.
-        reason: Why, in a few words.
-    """
+    """An image that cannot be used."""
 
     def __init__(self, source: str, reason: str):
         super().__init__(f"image {source}: {reason}")
@@ -73,7 +68,6 @@ def load_image(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Image.Image
     white, 16-bit values are scaled to 8.
 
     Args:
-        path: The file.
         max_pixels: Larger images are refused before they are decoded.
 
     Raises:
@@ -87,7 +81,6 @@ def load_bytes(data: bytes, source: str, *, max_pixels: int = MAX_PIXELS) -> Ima
     """Decodes an encoded image in memory as `load_image` does a file.
 
     Args:
-        data: The encoded image.
         source: Where it came from, for messages.
         max_pixels: Larger images are refused before they are decoded.
 
@@ -215,7 +208,6 @@ def bytes_ref(read: Callable[[], bytes], source: str, data: bytes | None = None)
     """A reference to an encoded image; its bytes are read now for their hash, and again when it is used.
 
     Args:
-        read: Gives the bytes.
         source: Where they come from, for people.
         data: The bytes, where they are at hand.
     """

@@ -42,7 +42,6 @@ class Registry(Generic[T]):
     Args:
         kind: What it holds, for messages: `benchmark`, `loss`.
         flag: The flag that names one, for messages.
-        points: The entry points of the group.
         families: Entry points of functions that make an object from what stands behind `<family>:`.
         files: Gives the plug-in files that there are at the moment.
     """
@@ -302,7 +301,6 @@ def register(path: str, where: str) -> None:
     """Registers a plug-in file, whatever it holds.
 
     Args:
-        path: The file.
         where: What has named it, for messages.
 
     Raises:

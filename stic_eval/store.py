@@ -272,7 +272,6 @@ class ResponseStore:
         """Stores responses in one commit; keys that are there already keep their first response.
 
         Args:
-            responses: Key -> response.
             replace: Let the new ones take the place of those that are there.
         """
         rule = "REPLACE" if replace else "IGNORE"
@@ -362,8 +361,6 @@ class StageStore:
         are taken now and kept, and it says from then on that they were taken later.
 
         Args:
-            name: The stage's name.
-            key: Its content key.
             tell: Says, once, what is wrong with it, or that its digests are taken only now.
         """
         folder, which = self.folder(name, key), f"stage {name} ({key[:16]})"
@@ -410,8 +407,6 @@ class StageStore:
         """Turns the work folder into the finished one and returns it.
 
         Args:
-            name: The stage's name.
-            key: Its content key.
             manifest: Whatever should be kept beside the name, the key and the list of files.
         """
         work, folder = self.work_dir(name, key), self.folder(name, key)

@@ -93,8 +93,6 @@ class Grid:
 
     Attributes:
         base: The default's settings, with the ablation's folder as output.
-        cells: The cells.
-        configs: Their settings.
     """
 
     base: RunConfig
@@ -116,7 +114,6 @@ def parse_axis(item: str, methods: Sequence[str]) -> Axis:
     """`--vary NAME=VALUE,VALUE,...` as an axis; the values are a YAML list, with or without its brackets.
 
     Args:
-        item: The text.
         methods: Methods that the grid evaluates, whose options a short name may mean.
 
     Raises:
@@ -258,7 +255,6 @@ def cells(
     """The cells of a grid: all combinations, or the default and every single departure from it.
 
     Args:
-        axes: What is varied.
         method: What cells evaluate that do not say.
         default: Axis -> the value that the others are departures from.
         one_at_a_time: The latter.

@@ -27,7 +27,6 @@ class Spec(BaseModel):
         dar: `only`: cells answer by describe-and-respond; true: with and without it; false: without;
             null: as the method says. An axis `dar` decides instead where there is one.
         options: Settings of all cells, by their paths.
-        seeds: Training seeds.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -67,7 +67,6 @@ class Listed:
 
     Attributes:
         where: Names them in messages.
-        rows: The rows.
         cells: How the images of each row are read; empty if they are references already.
     """
 
@@ -94,8 +93,6 @@ class Table:
 
     Args:
         where: Names it in messages.
-        dataset: The rows.
-        cells: How image cells are read.
     """
 
     def __init__(self, where: str, dataset: Dataset, cells: Cells) -> None:
@@ -280,7 +277,6 @@ class Tsv:
     Attributes:
         where: Names them in messages.
         rows: The rows as they are, all text.
-        cells: How images given by path are read.
         holders: Index cell -> number of the row that holds an image under it.
     """
 

@@ -73,7 +73,6 @@ def find(who: str, hub: HubData, tell: Tell) -> Iterator[tuple[HubId, Path | Dat
 
     Args:
         who: The benchmark, for people.
-        hub: The data.
         tell: Says in a line that an id redirects, cannot be had, or is not the newest.
 
     Raises:

@@ -69,9 +69,7 @@ def mmvet_prompt(question: str, answer: str, response: str) -> str:
     """MM-Vet's grader: instructions with examples, then a table row whose last cell is to be filled.
 
     Args:
-        question: The row's question.
         answer: Its ground truth, parts joined by `<AND>` or `<OR>`.
-        response: The answer to grade.
 
     Returns:
         What lmms-eval asks, which bounds the reply to 128 tokens. Read it with `verdicts.fraction`.
@@ -89,9 +87,6 @@ def llava_bench_prompt(category: str, context: str, question: str, reference: st
     Args:
         category: `conv`, `detail` or `complex`, with or without `llava_bench_` before it.
         context: The row's captions, joined by line breaks.
-        question: The row's question.
-        reference: The answer to compare with.
-        response: The answer to grade.
 
     Returns:
         What lmms-eval asks, which bounds the reply to 1024 tokens. Read it with `verdicts.score_pair`.

@@ -34,7 +34,6 @@ class Prediction:
 
     Attributes:
         id: As the file has it; with `by_number` the row's number from 0.
-        response: The whole answer.
         where: Line or row of the file.
         extraction: The answer that somebody extracted from the response, if the file has one.
         prompt: What was asked, if the file tells.
@@ -61,7 +60,6 @@ class Predictions:
     """The answers of a file.
 
     Attributes:
-        items: The answers, in the file's order.
         rows: The benchmark's rows, without images, where the file brings them (VLMEvalKit, some logs).
         source: Where the rows were read from, if the file tells: `pocket`; else empty.
     """
@@ -108,8 +106,6 @@ def match(samples: Sequence[Sample], predictions: Predictions, *, own: bool = Fa
     name (LLaVA's on MM-Vet: 12 for `v1_12`) is found by image and question, or by number.
 
     Args:
-        samples: All rows.
-        predictions: The answers.
         own: The samples are of the rows that the answers brought.
 
     Raises:
@@ -261,7 +257,6 @@ def _prediction(row: Mapping[str, Any], where: str, cut: str) -> Prediction | No
     """A row's answer; None where it says itself that there is none (null).
 
     Args:
-        row: As the file has it.
         where: Names it in messages.
         cut: See `Prediction`.
     """

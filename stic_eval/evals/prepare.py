@@ -36,13 +36,7 @@ _SCALARS = (str, int, float)
 
 @dataclass(frozen=True)
 class Prepared:
-    """What was written.
-
-    Attributes:
-        folder: The folder.
-        files: Names of the parquet files.
-        rows: Rows in them.
-    """
+    """What was written."""
 
     folder: Path
     files: tuple[str, ...]
@@ -62,7 +56,6 @@ def prepare(
     back and compared. The folder appears whole or not at all.
 
     Args:
-        checked: The data.
         to: The folder, which does not exist yet or is empty.
         shard_bytes: A file is closed when it holds this much.
         progress: Called with (rows written, rows in all).
@@ -227,7 +220,6 @@ def _schema(rows: Sequence[Mapping[str, Any]], images: Sequence[str], several: S
 
     Args:
         rows: Without images.
-        images: Names of the columns with images.
         several: Those of them with a list.
 
     Raises:

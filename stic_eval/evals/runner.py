@@ -63,12 +63,6 @@ def evaluate(
     """Asks, scores and records every sample, and sums up.
 
     Args:
-        benchmark: What is evaluated.
-        rows: Its samples.
-        model: Who answers.
-        solver: How an answer is obtained.
-        options: The solver's.
-        prompts: The run's prompt set.
         progress: Called with (samples finished, samples in all).
         judge: Decides what rules leave open; None: then the rules have the last word.
             A sample that the model failed to answer is unscored, and no judge is asked about it.

@@ -44,7 +44,6 @@ def samples(
     """The benchmark's samples, in the order of the data set.
 
     Args:
-        benchmark: Which.
         source: `pocket` (embedded test rows; `pocket:val`: rows to choose settings on), `hub`
             (the benchmark's own data set, pinned), `vlmeval` (its TSV in `$LMUData`), or a local
             folder of parquet, arrow or JSONL files or in one of the benchmark's layouts, such a
@@ -132,9 +131,6 @@ class Opened:
     """A benchmark's rows, listed but not read.
 
     Attributes:
-        benchmark: Whose.
-        source: Where they were asked for.
-        rows: They.
         light: All of them without images; what is no row is `Broken`.
         kept: Numbers, from 0, of those that belong to the benchmark's variant.
         at: Of rows from the hub: their id and commit.

@@ -22,13 +22,7 @@ T = TypeVar("T")
 
 
 def facts(run: Finished, picked: Made, name: str) -> Facts:
-    """What a card says of an adapter.
-
-    Args:
-        run: Where it was trained.
-        picked: The adapter.
-        name: What the card calls it.
-    """
+    """What a card says of an adapter."""
     config, first = run.config, picked.entries[0]
     local = local_model(config.model)
     method = _known(registry.methods(), first.method)

@@ -28,7 +28,6 @@ def similarities(
     Args:
         model: The model's name; what is known is known by it.
         compare: What `load_clip` gave.
-        shown: (image, text).
         kept: JSONL file of what is known already; added to as results come.
         progress: Told (pairs done, pairs in all).
 
@@ -67,7 +66,6 @@ def load_clip(model: str, device: Any) -> Compare:
 
     Args:
         model: A hub id or folder, in safetensors.
-        device: Where it goes.
 
     Raises:
         UserError: There is no such model, or it is of another kind.

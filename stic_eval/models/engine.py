@@ -37,7 +37,6 @@ class Engine:
 
     Args:
         loaded: The model, with the adapter attached.
-        prompter: Makes its prompts.
         prefix: Whether prompts' beginnings are shared, from how many tokens on; None: not.
     """
 

@@ -78,7 +78,6 @@ def adapter_fingerprint(base: str, adapter: Path | None) -> str:
     """The fingerprint of a base model with an adapter: the base's own without one.
 
     Args:
-        base: The base model's fingerprint.
         adapter: PEFT folder; its `adapter_*` files count.
 
     Raises:

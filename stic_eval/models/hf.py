@@ -28,10 +28,6 @@ class HFModel:
 
     Attributes:
         fingerprint: Weights and adapter by content.
-        processor: The model's processor.
-        config: The model's configuration.
-        device: Where it is.
-        dtype: Of its weights.
         gradient_checkpointing: While training; None goes by device and size.
     """
 
@@ -119,9 +115,6 @@ class HFModel:
 
     def likelihoods(self, asked: Iterable[Asked]) -> Iterator[tuple[Asked, Likelihood]]:
         """How likely given answers are: see `stic_eval.models.likelihood`.
-
-        Args:
-            asked: (request, answer).
 
         Raises:
             UserError: An image cannot be decoded, or a single row does not fit in memory.

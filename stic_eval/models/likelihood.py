@@ -38,7 +38,6 @@ class _Row:
     """A prompt with an answer, or with several that differ in their last token alone.
 
     Attributes:
-        request: What is asked.
         text: Prompt and answer as the template writes them.
         span: Where the answer lies in it.
         ends: Each answer's question and last token.
@@ -58,7 +57,6 @@ def likelihoods(
     """Scores answers in batches of like length, in an order of its own.
 
     Args:
-        loaded: The model.
         adapter: What is attached to it.
         key: Its content; empty for None.
         asked: (request, answer). The request's decoding has no say. Where it ends in an assistant's turn,

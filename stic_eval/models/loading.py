@@ -101,7 +101,6 @@ class Loaded:
 
         Args:
             tokens: Ids, the end token included if there was one.
-            seconds: That it took.
             stop: Texts that end it, behind what is thought.
             prompt: What it answers, or the end of it.
         """

@@ -117,7 +117,6 @@ def check(model: str, count: int | None, kind: str, packed: Packed | None, devic
     """Refuses weights that exceed the free memory by themselves, rather than be killed while loading them.
 
     Args:
-        model: As it was given.
         count: Its parameters; None: unknown, and nothing is refused.
         kind: Type of its weights, a key of `WIDTHS`.
         packed: `4bit`, `8bit`, or None.

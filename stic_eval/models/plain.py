@@ -38,7 +38,6 @@ def answers(
     """Answers requests in padded batches, those of similar length together, the longest first.
 
     Args:
-        loaded: The model.
         adapter: What is attached to it.
         key: Its content; empty for None.
         requests: Are taken from the stream some hundreds at a time.
@@ -134,10 +133,8 @@ def generated(
     """What transformers' `generate` gives for a batch, and how many tokens its prompts have.
 
     Args:
-        loaded: The model.
         adapter: What is attached to it.
         key: Its content; empty for None.
-        batch: What is asked.
         seen: Where is put for each new token which rows' logits are finite, of shape (rows,).
         wanted: Further settings of `GenerationConfig`.
     """

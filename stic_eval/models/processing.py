@@ -32,7 +32,6 @@ def apply(processor: Any, profile: ConversationProfile) -> None:
 
     Args:
         processor: The model's, with its chat template, if it has one.
-        profile: The profile.
 
     Raises:
         UserError: The template has no place for images or for a system prompt, or an argument is none of
@@ -101,8 +100,6 @@ def _with_argument(images: Any, name: str, value: Any, expected: bool = False) -
 
     Args:
         images: The processor; of one tile an image it is changed in place by `do_pad`.
-        name: The argument.
-        value: Its value.
         expected: Whether a shipped profile has the argument. Then `do_pad` may be what the checkpoint does
             already, or take back what the profile would do.
 

@@ -79,8 +79,6 @@ def gains(table: Table, look: Look, notes: Sequence[str] = ()) -> Figure:
     in the average is small beside those of single benchmarks.
 
     Args:
-        table: What is drawn.
-        look: What is chosen about it.
         notes: More sentences for below it.
 
     Raises:

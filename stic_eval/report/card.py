@@ -65,7 +65,6 @@ class Facts:
         packed: How weights were packed meanwhile; None: they were not.
         asked: How it was asked meanwhile; empty: as its processor has it.
         merged: Type of the merged model's weights; empty for an adapter by itself.
-        seed: Of training.
         data: What it learnt from, a line each.
         options: The method's complete settings.
         departures: An ablation's settings that differ, as `axis=value`.

@@ -36,8 +36,6 @@ def progression(table: Table, look: Look, notes: Sequence[str] = ()) -> Figure:
     model, and mostly far away on the scale. A step without a score breaks the line.
 
     Args:
-        table: What is drawn.
-        look: What is chosen about it.
         notes: More sentences for below it.
 
     Raises:
@@ -133,7 +131,6 @@ def _stairs(
     """Draws steps as points on a line.
 
     Args:
-        axes: Where.
         points: Step -> score, and how far its interval reaches down and up.
         texts: Step -> what is written beside it.
         look: Colour, marker and dashes.
@@ -214,7 +211,6 @@ def scaling(
     Where there is no baseline, the score. A line breaks at a value that it has no score for.
 
     Args:
-        table: What is drawn.
         ablated: Axis -> its values.
         look: What is chosen about it; without an axis, the first one of numbers.
         notes: More sentences for below it.

@@ -67,9 +67,6 @@ class Made:
     """What was written.
 
     Attributes:
-        page: The file.
-        bytes: Its size.
-        pictures: Its images.
         warnings: All that could not be shown, pairs included, and why.
     """
 
@@ -95,10 +92,8 @@ def write(
     """Writes the report of a run, atomically.
 
     Args:
-        scores: Of the run.
         folder: The run's, with its records.
         out: The file. Images over the budget go to `<stem>_images` beside it.
-        facts: What else the page says.
         refs: Content hash -> image, of the benchmarks' rows.
         stages: The cache's folder of finished stages.
         budget: Bytes of images in the file.

@@ -15,10 +15,6 @@ def to_html(table: Table, *, notes: bool = True) -> str:
     Classes of a row: `published`. Of a cell: `best`, `second`, `sig` (a mark), `better` or `worse` beside
     it, `incomplete`. In a cell lie `<span>`s `score`, `spread`, `delta` and
     `interval`.
-
-    Args:
-        table: What to write.
-        notes: Whether the notes follow.
     """
     heads = "".join(f'<th scope="col" class="head">{_text(head)}</th>' for head in table.heads)
     fields = "".join(f'<th scope="col">{_text(title)}</th>' for _, title in table.fields)

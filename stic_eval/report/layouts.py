@@ -36,7 +36,6 @@ def lay_out(
     """The table of one or several runs.
 
     Args:
-        found: The runs.
         layout: `paper`: a row for each method; `components`: stage 1, stage 2 and DaR as leading columns;
             `ablation`: what varies as leading columns; `auto`: `ablation` if a run has axes, else `paper`.
         by: Axes of an ablation to show; the others stay at their default. Empty: all that vary.
@@ -92,10 +91,8 @@ def to_lines(
     They have no reference yet.
 
     Args:
-        merged: The runs.
         placed: The rows' variants.
-        heads: Titles of the layout's leading columns.
-        texts: Their texts, row by row.
+        texts: Texts of the leading columns, row by row.
     """
     models = merged.models
     lead: list[str] = ["Model"] if len(models) > 1 else []
@@ -249,7 +246,6 @@ def _called(merged: Merged, lines: Mapping[int, Line], text: str) -> list[Placed
     """Variants of that label or of that text in the table, or failing that name, method, folder or settings.
 
     Args:
-        merged: The runs.
         lines: `id` of a variant's place -> its row, of those that are shown.
         text: What was asked for; blanks around commas and capitals do not matter.
 

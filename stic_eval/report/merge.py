@@ -19,7 +19,6 @@ class Placed:
     """A variant and where it was found.
 
     Attributes:
-        variant: What was evaluated.
         runs: Names of the runs that have it.
         folders: Its folders under `records/`, without the seed.
         stages: Names of the stages that its adapter was trained by; None if that is not recorded.
@@ -41,7 +40,6 @@ class Merged:
         columns: Benchmarks of all of them.
         placed: Variants, each once.
         axes: Of ablations: axis -> values in the order of the grid, the default's first.
-        notes: The runs' own.
         without_default: Axes whose first value is not the default.
     """
 
@@ -71,7 +69,6 @@ def merge(found: Sequence[Scores], cells: bool = False) -> Merged:
     A run's row and an ablation's default cell are the same row, where results are equal.
 
     Args:
-        found: The runs.
         cells: Such a row keeps the cell's settings; else it is the run's.
 
     Raises:

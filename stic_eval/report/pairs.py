@@ -24,10 +24,7 @@ class Pair:
 
     Attributes:
         prompt: What is trained on beside the image.
-        chosen: The preferred answer.
-        rejected: The dispreferred one.
-        negative: How it was got: `misleading`, or a kind of corruption.
-        source: Where the image came from.
+        negative: How the dispreferred answer was got: `misleading`, or a kind of corruption.
         image: The clean one, which is trained on.
         spoilt: What the dispreferred answer describes; None where that is the clean image, or where a
             plug-in spoilt it, which is not executed for a report.
@@ -61,7 +58,6 @@ def read(scores: Scores, stages: Path, n: int) -> tuple[list[PairSet], list[str]
     """Reads the first pairs of every stage of pairs that a run's adapters came from.
 
     Args:
-        scores: Of the run.
         stages: The cache's folder of finished stages.
         n: Pairs of each stage.
 

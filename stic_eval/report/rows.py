@@ -40,7 +40,6 @@ class Variant:
     Attributes:
         method: Registry name.
         title: Printed name.
-        solver: How answers were obtained.
         seeds: Training seeds in the order of the summaries; empty for what is not trained.
         summaries: Benchmark -> one summary per seed (one in all for what is not trained).
         settings: Of an ablation's cell: axis -> value.
@@ -112,9 +111,7 @@ class Row:
     """A method with or without DaR, a cell of an ablation, or a published row.
 
     Attributes:
-        variant: What was evaluated.
         cells: By column name; `average` is the last.
-        heads: Texts of the leading columns.
         label: The row in one text, unique where rows are.
         published: Taken from a paper and not measured here: no units, no seeds, no differences.
     """

@@ -25,8 +25,6 @@ class Side:
         run: The run's folder.
         key: The variant, as it is named in commands, e.g. `stic+dar`.
         label: As printed.
-        model: What was evaluated.
-        columns: The run's benchmarks.
         entries: The variant with each seed (one entry if it is not trained).
     """
 
@@ -102,7 +100,6 @@ def pick(scores: runs.Scores, text: str, folder: Path) -> tuple[str, list[runs.E
     """Finds a variant by any of its names.
 
     Args:
-        scores: Of the run.
         text: A folder under `records/`, with the seed or without (then all seeds); a row's label in the
             table; settings that only one cell has (`corruption=blur`); or `default`, the default cell.
             Each may end in `@seed1`, for one seed.

@@ -20,7 +20,6 @@ class Table:
     r"""Everything that any format prints.
 
     Attributes:
-        columns: What is measured.
         averaged: Names of the columns that the average is taken over.
         rows: In the order printed.
         notes: For below the table.

@@ -34,7 +34,6 @@ class Curve:
         group: Tells trainings apart; the curves of one training's seeds share it.
         label: What was trained, as printed.
         stage: Name of the stage, e.g. `infused_sft`.
-        drawn: What is drawn of it.
         rows: Lines of the log: step, loss, and what the trainer measured beside it.
     """
 

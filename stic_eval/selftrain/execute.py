@@ -44,7 +44,6 @@ def stage_key(
         stage: The stage. Its name, version, parameters and the keys of its needs count.
         data: The inputs. Those count that the stage reads, directly, and as many of them as it takes.
         fingerprint: Of the base model.
-        seed: The run's.
         known: Keys that were computed before with the same other arguments, by the stages' identity; a
             stage may be needed along many paths.
         thinking: How what the model thinks is told from its answers; in keys where it is not the default, of
@@ -109,14 +108,10 @@ def run_stage(
     A stage that fails or is killed leaves its work folder, where its next attempt goes on.
 
     Args:
-        stage: What to run.
-        data: The inputs of self-training.
-        seed: The run's.
         fingerprint: Of the base model.
         model: Gives the base model with an adapter folder attached, or as it is for None: for training.
         responses: Opens the store of the base model's answers.
         store: Where finished stages lie.
-        report: Where progress goes.
         thinking: How what the model thinks is told from its answers.
         stop: Texts that end its answers; `fingerprint` has them.
         answers: As `Engine.answers`; None: `model` gives what answers.

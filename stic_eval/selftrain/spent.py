@@ -21,8 +21,6 @@ class Spent:
     """The cost of one stage.
 
     Attributes:
-        name: The stage's.
-        key: Its content key.
         seconds: That it took, when it was computed.
         generations: Answers that it asked for, known ones included.
         steps: Optimiser steps.
@@ -40,12 +38,7 @@ class Spent:
 
 
 def spent(keyed: Sequence[tuple[Stage, str]], store: StageStore) -> list[Spent]:
-    """The cost of each stage: by its own manifest, or by that of a stage that came from it.
-
-    Args:
-        keyed: Stages with their content keys.
-        store: Where finished stages lie.
-    """
+    """The cost of each stage: by its own manifest, or by that of a stage that came from it."""
     own: dict[str, Spent] = {}
     repeated: dict[str, Spent] = {}
     for stage, key in keyed:

@@ -109,7 +109,6 @@ def preference_collator(processor: Any, max_length: int | None = None) -> Any:
     """A collator of `pairs.parquet` rows: chosen rows first, then rejected ones, as TRL has them.
 
     Args:
-        processor: The model's.
         max_length: Text tokens of a prompt with one answer; each answer is cut by itself.
     """
 
@@ -189,8 +188,6 @@ def train_preferences(
         hf: The model; it is left as it was.
         pairs: `pairs.parquet` of `stic_eval.train.preferences`.
         out: Folder to write into and to resume from.
-        loss: Its constants.
-        training: Steps, rates, batches and the limit on text.
         lora: Size of a new adapter; one that is gone on from keeps its own.
         seed: Of the order of rows and a new adapter's weights.
         images: How they are shown to the model.

@@ -34,12 +34,8 @@ class Row:
     """A pair as the file has it.
 
     Attributes:
-        prompt: What is asked.
-        chosen: The preferred answer.
-        rejected: The dispreferred one.
         image: The encoded image.
         image_sha256: What the image was known by when the pair was made.
-        source: Where it came from.
         negative: How the dispreferred answer came about.
         seed: Of what was drawn for it.
     """
@@ -59,7 +55,6 @@ class Exported:
     """What was written.
 
     Attributes:
-        path: The file or folder.
         rows: Pairs.
         images: Image files beside the rows; 0 where rows hold their images.
         left_out: Row (from 1 on) and why the format cannot hold it.
@@ -75,7 +70,6 @@ def check(path: Path, flag: str) -> int:
     """Makes sure that a file holds pairs as this program writes them; gives their number.
 
     Args:
-        path: The file.
         flag: What named it, for messages.
 
     Raises:
@@ -105,10 +99,6 @@ def check(path: Path, flag: str) -> int:
 
 def rows(path: Path, flag: str = "") -> Iterator[Row]:
     """The pairs of a file, a few in memory at a time; images are not decoded.
-
-    Args:
-        path: The file.
-        flag: What named it, for messages.
 
     Raises:
         UserError: A row has another shape than this program gives it; names it, from 1 on.
@@ -156,7 +146,6 @@ def export(pairs: Path, to: Format, output: Path) -> Exported:
 
     Args:
         pairs: `pairs.parquet`.
-        to: The format.
         output: Folder to write into, empty; for `trl` it may be the name of a parquet file.
 
     Raises:

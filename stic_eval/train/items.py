@@ -31,7 +31,6 @@ def infuse(item: SFTItem, description: str, separator: str = "\n") -> SFTItem:
     """The item with a description in front of its first instruction, worded as in Deng et al. 2024.
 
     Args:
-        item: With the instruction as it is.
         description: Of its image.
         separator: Between the two: the one that describe-and-respond asks with. The paper has one newline,
             the released code two.
@@ -67,7 +66,6 @@ def read_items(
     order until `limit` items are usable: of a list with 665,000 items, only as many as are trained on.
 
     Args:
-        path: File or folder.
         image_root: Folder that image paths start at and must stay in; None: that of `path`.
         limit: How many items are wanted; None: all.
 

@@ -49,10 +49,6 @@ _TOKENS = ("pad_token_id", "bos_token_id", "eos_token_id", "output_router_logits
 def processor_for(hf: HFModel, images: TrainingImages) -> Any:
     """What makes model input of a row's images.
 
-    Args:
-        hf: The model.
-        images: How they are shown to it.
-
     Raises:
         UserError: The model has no single tiles.
     """
@@ -71,7 +67,6 @@ def lent_model(hf: HFModel, images: TrainingImages = "as_generated") -> Iterator
     to the log: remarks on special tokens, and on names that TRL uses and transformers has retired.
 
     Args:
-        hf: The model.
         images: How images are shown to it; as `processor_for`.
     """
     from torch import nn
@@ -138,7 +133,6 @@ def arguments(
     Args:
         hf: The model; it may say whether gradients are checkpointed.
         out: The stage's folder; checkpoints go below it.
-        training: Settings.
         seed: Of the order of rows, dropout and a new adapter's weights.
         parameters: Of the model: one row at a time from a billion on.
         rows: That are trained on in an epoch.
@@ -285,8 +279,6 @@ def run(
 
     Args:
         trainer: A `Durable` trainer on a PeftModel.
-        out: The stage's folder.
-        progress: Told the steps done and all steps.
         model: The model under the adapter.
         stage: What this is, for errors.
         start: Adapter that it goes on from; None: a new one, whose update is 0.

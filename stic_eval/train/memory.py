@@ -15,8 +15,6 @@ def advised(stage: str, model: Any, *, checkpointing: bool) -> Iterator[None]:
     """Turns running out of memory into a line that says what takes less of it.
 
     Args:
-        stage: What was being done.
-        model: What is trained.
         checkpointing: Whether gradients are checkpointed already.
 
     Raises:

@@ -28,8 +28,6 @@ def merge(
 
     Args:
         model: `pocket`, a folder, or a hub id.
-        adapter: PEFT folder.
-        out: Folder to write into.
         revision: Of a hub id.
         dtype: Of the weights; `auto` is the type that the base is stored in.
         trust_remote_code: Lets transformers execute code from the model's repository.

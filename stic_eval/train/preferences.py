@@ -57,8 +57,6 @@ class Made:
     Attributes:
         image: What is trained on; clean, whatever the answers were given about.
         prompt: What is trained on.
-        chosen: The preferred answer.
-        rejected: The dispreferred one.
         negative: How the dispreferred answer came about, in a word.
         seed: Of what was drawn for it.
     """
@@ -103,8 +101,6 @@ def pair_requests(
     misleading prompt otherwise.
 
     Args:
-        images: Unlabeled images.
-        prompts: The prompt set.
         settings: Probabilities and decoding.
         seed: The run's; an image's draws depend on it, on the iteration and on its content alone.
         iteration: Of stage 1, from 1 on: each draws anew.
@@ -134,7 +130,6 @@ def question(prompt: str, image: ImageRef | None, how: Describing, seed: int = 0
     Args:
         prompt: The user's turn.
         image: What it is about; None: nothing is shown.
-        how: Decoding.
         seed: Of sampling.
         begun: What the answer begins with: the model goes on from there.
     """
@@ -180,9 +175,7 @@ def write_pairs(
     """Writes pairs with the answers to what was asked; see `write_made`.
 
     Args:
-        pairs: What was asked.
         answers: Content key of a request -> the model's answer.
-        path: The parquet file.
         settings: Holds the filter.
 
     Raises:
@@ -203,11 +196,6 @@ def write_made(pairs: Iterable[Made], path: Path, settings: PairFilter) -> PairR
 
     Columns: `prompt`, `chosen`, `rejected` (lists of role and content), `images` (one encoded image), and
     beside them `image_sha256`, `source`, `negative`, `seed`.
-
-    Args:
-        pairs: As they come.
-        path: The parquet file.
-        settings: The filter.
 
     Raises:
         UserError: An image file has changed since it was found, or has become unreadable.
@@ -254,7 +242,6 @@ def open_pairs(path: Path, cache: Path) -> Dataset:
     """The rows of a pairs file, mapped into memory rather than read.
 
     Args:
-        path: The parquet file.
         cache: Where the mapped copy goes; the caller deletes it.
 
     Raises:
@@ -288,7 +275,6 @@ def positives(path: Path, cache: Path) -> Iterator[list[SFTItem]]:
     """The preferred answers of a pairs file as items to fine-tune on: image, plain prompt, y_g.
 
     Args:
-        path: The parquet file.
         cache: Where the mapped copy goes; deleted afterwards.
     """
     dataset = open_pairs(path, cache)

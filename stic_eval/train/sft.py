@@ -29,8 +29,6 @@ def sft_collator(
     the start token that generation adds; `stic_eval.models.conversation` does neither.
 
     Args:
-        processor: The model's.
-        items: What is trained on.
         max_length: Text tokens of a row; what goes beyond is cut, prompts excepted.
     """
 
@@ -66,9 +64,7 @@ def train_sft(
 
     Args:
         hf: The model; it is left as it was.
-        items: What is trained on.
         out: Folder to write into and to resume from.
-        training: Steps, rates, batches and the limit on text.
         lora: Size of a new adapter; one that is gone on from keeps its own.
         seed: Of the order of rows, dropout and a new adapter's weights.
         images: How they are shown to the model.

@@ -122,7 +122,6 @@ def joined(model: Any, inputs: Mapping[str, Any], how: Layout) -> dict[str, Any]
     Args:
         model: The model, for its positions and kind of attention.
         inputs: `input_ids`, `attention_mask` and others of their shape, images' inputs for each *pair*.
-        how: The rows' layout.
     """
     import torch
 
@@ -151,7 +150,6 @@ def joinable(model: Any, inputs: Mapping[str, Any]) -> bool:
     loss has a part that counts how often experts are chosen, for prompts as well.
 
     Args:
-        model: The model.
         inputs: Of a batch of separate rows.
     """
     config = model.config.get_text_config()
@@ -174,7 +172,6 @@ def arranged(
     Args:
         model: The model, with an adapter in it or without.
         inputs: Of a batch of separate rows, on the model's device.
-        way: What is shared.
         copies: How many rows, each a batch's share apart, are about the same image.
         how: The layout of pairs, where these are shared.
 

@@ -127,7 +127,7 @@ def test_what_cannot_be_asked_is_told_in_one_line(name: str, said: str) -> None:
 
 def test_without_lmms_eval_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     finding.find.cache_clear()
-    monkeypatch.setattr(finding, "installed", lambda: None)
+    monkeypatch.setattr(official, "installed", lambda: None)
     with pytest.raises(
         UserError, match=f"lmms-eval is not installed: `pip install lmms-eval=={official.VERSION}`"
     ):

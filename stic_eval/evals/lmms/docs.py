@@ -19,9 +19,6 @@ class Picture(Image.Image):
 
     Nearly every task only hands its images on, `convert("RGB")` first. Those stay undecoded, so that rows
     can be listed without reading gigabytes.
-
-    Args:
-        ref: The image.
     """
 
     def __init__(self, ref: ImageRef) -> None:

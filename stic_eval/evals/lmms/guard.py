@@ -183,8 +183,6 @@ def called(function: Callable[..., Any], *args: Any, seed: str = "", folder: str
     """What a task's function gives, watched.
 
     Args:
-        function: It.
-        *args: What it is given.
         seed: Of what it draws: MMMU's scoring takes any option where an answer names none. lmms-eval draws
             from one sequence for all rows; here a row's draws are its own, the same whenever it is scored.
         folder: Where it may write files.

@@ -120,9 +120,7 @@ def results(task: Task, doc: Doc, response: str) -> Results:
     """Filters and scores a response as lmms-eval's evaluator does.
 
     Args:
-        task: Whose.
         doc: The row without images; it is not changed.
-        response: The model's.
 
     Raises:
         ValueError: The task's code asks the network.
