@@ -137,7 +137,8 @@ class Registry(Generic[T]):
         try:
             file = plugins.named(path)
         except UserError as error:
-            raise UserError(f"{self.flag} {path}: {_without_repetition(path, str(error))}") from error
+            said = str(error).removeprefix(f"{plugins.shown(plugins.absolute(path))}: ")
+            raise UserError(f"{self.flag} {path}: {said}") from error
         if self.kind not in file.objects:
             other = next(iter(file.objects))
             line = plugins.line_in(file.path, other)
@@ -233,11 +234,6 @@ def _told(error: BaseException, point: EntryPoint) -> str:
             return f"{plugins.shown(Path(file))}, line 1: {type(error).__name__}: {error}"
         return f"{type(error).__name__}: {error}"
     return plugins.told(error, *roots)
-
-
-def _without_repetition(path: str, message: str) -> str:
-    """A message without the path in front of it, if that is just what was given."""
-    return message.removeprefix(f"{plugins.shown(plugins.absolute(path))}: ")
 
 
 def _points(group: str) -> list[EntryPoint]:
@@ -347,11 +343,7 @@ def of_family(name: str) -> bool:
 
 def told(error: BaseException) -> str:
     """One line about an error: type, message, and path and line of the plug-in that led to it, if one did."""
-    found = _roots_of_plugins()
+    found = [root for registry in kinds().values() for root in registry.roots()]
     if plugins.located(error, found) is not None:
         return plugins.told(error, *found)
     return headline(error)
-
-
-def _roots_of_plugins() -> list[Path]:
-    return [root for registry in kinds().values() for root in registry.roots()]

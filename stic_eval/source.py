@@ -45,7 +45,7 @@ def _keys(function: Any) -> list[str]:
     keys = [key for value in bound for key in _given(value)]
     if str(getattr(function, "__module__", "")).partition(".")[0] != OWN:
         # Lists and mappings in a closure may be a count of calls, say, and not what it was made with.
-        cells = [_content(cell) for cell in getattr(function, "__closure__", None) or ()]
+        cells = [cell_content(cell) for cell in getattr(function, "__closure__", None) or ()]
         cells = [None if isinstance(value, (list, dict, set)) else value for value in cells]
         defaults = getattr(function, "__defaults__", None)
         keys.append(content_key([_text(function), _data(bound), _data(cells), _data(defaults)]))
@@ -80,10 +80,11 @@ def _compiled(code: Any) -> Any:
     return _data(code)
 
 
-def _content(cell: Any) -> Any:
+def cell_content(cell: Any) -> Any:
+    """What a cell of a closure holds; None where it is not filled yet."""
     try:
         return cell.cell_contents
-    except ValueError:  # not filled yet
+    except ValueError:
         return None
 
 

@@ -83,8 +83,10 @@ class Cell:
     @property
     def slug(self) -> str:
         """A name for files that no other cell of the grid has."""
-        plain = re.sub(r"[^\w.=+-]+", "_", self.label.replace(", ", "+"))
-        return plain if len(plain) <= 100 and plain == self.label.replace(", ", "+") else _short(plain, self)
+        label = self.label.replace(", ", "+")
+        plain = re.sub(r"[^\w.=+-]+", "_", label)
+        whole = len(plain) <= 100 and plain == label
+        return plain if whole else f"{plain[:80]}-{content_key(self.settings)[:8]}"
 
 
 @dataclass(frozen=True)
@@ -104,10 +106,6 @@ class Grid:
         """Content key: of the settings of all cells, but for where output goes."""
         pairs = [[cell.settings, config.key] for cell, config in zip(self.cells, self.configs, strict=True)]
         return content_key([self.base.key, pairs])
-
-
-def _short(plain: str, cell: Cell) -> str:
-    return f"{plain[:80]}-{content_key(cell.settings)[:8]}"
 
 
 def parse_axis(item: str, methods: Sequence[str]) -> Axis:

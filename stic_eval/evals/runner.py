@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import Any, Protocol
 
 from pydantic import BaseModel
@@ -19,7 +18,6 @@ from stic_eval.contracts.solver import Asking, Solver
 from stic_eval.errors import RunError, headline
 from stic_eval.evals import clusters, constant
 from stic_eval.evals.scoring.aggregate import ROUNDING, odd
-from stic_eval.store import atomic_write
 from stic_eval.types import Record, Response, Sample, Score, Summary
 
 UNCLOSED = "cut while the model was thinking"
@@ -272,19 +270,11 @@ def record_of(item: Answered, judge: Mapping[str, Any] | None = None) -> Record:
     )
 
 
-def write_records(records: Sequence[Record], out: Path) -> None:
-    """Writes records as JSONL, all of them or none."""
-    atomic_write(out, written(records))
-
-
 def written(records: Sequence[Record]) -> bytes:
     """Records as JSONL."""
-    return "".join(_line(record) for record in records).encode("utf-8", "replace")
-
-
-def _line(record: Record) -> str:
-    row = {field.name: getattr(record, field.name) for field in fields(record)}
-    return json.dumps(row, ensure_ascii=False, default=_jsonable) + "\n"
+    rows = ({field.name: getattr(record, field.name) for field in fields(record)} for record in records)
+    lines = (json.dumps(row, ensure_ascii=False, default=_jsonable) + "\n" for row in rows)
+    return "".join(lines).encode("utf-8", "replace")
 
 
 def _jsonable(value: Any) -> Any:

@@ -47,7 +47,7 @@ def samples(
         source: `pocket` (embedded test rows; `pocket:val`: rows to choose settings on), `hub`
             (the benchmark's own data set, pinned), `vlmeval` (its TSV in `$LMUData`), or a local
             folder of parquet, arrow or JSONL files or in one of the benchmark's layouts, such a
-            file, or a VLMEvalKit TSV. Or rows that `listed` made.
+            file, or a VLMEvalKit TSV. Or rows in memory: `formats.Listed`.
         limit: At most so many samples, or below 1 that share of them. The choice is pseudo-random
             and depends on the data alone: the same limit gives the same samples everywhere, a larger
             one contains a smaller one's, and units (MMBench's rotations) stay whole. At least one
@@ -87,16 +87,6 @@ def samples(
         seen[sample.id] = index
         result.append(sample)
     return result
-
-
-def listed(where: str, rows: Sequence[Row]) -> Rows:
-    """Rows in memory as a source for `samples`; their images, if any, are references already.
-
-    Args:
-        where: Names them in messages.
-        rows: In the benchmark's schema.
-    """
-    return Listed(where, rows)
 
 
 def is_pocket(source: str) -> bool:

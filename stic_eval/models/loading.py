@@ -157,8 +157,8 @@ def load(model: str, how: Loading) -> Loaded:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    where, attn, profile = _device(how.device), how.attn, how.profile
-    quantization, batch_size = how.quantization, how.batch_size
+    where, attn, profile, quantization = _device(how.device), how.attn, how.profile, how.quantization
+    rows = _GPU_ROWS if where.type == "cuda" else _CPU_ROWS
     source = str(local_model(model) or model)
     common: dict[str, Any] = {"revision": how.revision, "trust_remote_code": how.trust_remote_code}
     try:
@@ -204,12 +204,12 @@ def load(model: str, how: Loading) -> Loaded:
         device=where,
         dtype=kind,
         fingerprint=_fingerprint(model, how.revision, profile),
-        batch_size=_batch_size(where) if batch_size == "auto" else batch_size,
+        batch_size=rows if how.batch_size == "auto" else how.batch_size,
         ends=frozenset(ends),
         control=control_tokens(processor),
         detokenizer=Detokenizer(tokenizer, tags, answer_tags),
         tags=(*tags, *answer_tags),
-        batch_size_given=batch_size != "auto",
+        batch_size_given=how.batch_size != "auto",
         reuse=how.reuse,
         gradient_checkpointing=how.gradient_checkpointing,
         prefixes=BoundedStore(int(free_bytes(where) * _PREFIXES), nbytes_of),
@@ -362,10 +362,6 @@ def _dtype(dtype: str, device: torch.device, config: Any) -> torch.dtype:
         return known[dtype]
     stored = getattr(config, "dtype", None)
     return torch.float32 if device.type == "cpu" or stored == torch.float32 else torch.bfloat16
-
-
-def _batch_size(device: torch.device) -> int:
-    return _GPU_ROWS if device.type == "cuda" else _CPU_ROWS
 
 
 def _features_bytes() -> int:

@@ -7,7 +7,7 @@ writes a conversation with the processor has both: generation, likelihoods and t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from stic_eval.errors import UserError, first_line
@@ -121,7 +121,7 @@ def _with_argument(images: Any, name: str, value: Any, expected: bool = False) -
         raise UserError(f"{flag}: {kind} takes no {name}{suggest(name, known)}")
     try:
         changed = type(images).from_dict({**images.to_dict(), name: value})
-        differs = _differ(images, changed, _sizes(name, value))
+        differs = any(_pixels(images, size) != _pixels(changed, size) for size in _sizes(name, value))
     except Exception as error:  # whatever a processor makes of a value that does not fit
         raise UserError(f"{flag}: {kind}: {first_line(error)}") from error
     if not differs:
@@ -137,11 +137,6 @@ def _sizes(name: str, value: Any) -> list[tuple[int, int]]:
             side = max(8, int((min(value * share, _MOST_PIXELS)) ** 0.5))
             found.append((side, side + side // 3))
     return found
-
-
-def _differ(before: Any, after: Any, sizes: Sequence[tuple[int, int]]) -> bool:
-    """Whether two image processors make something else of any picture."""
-    return any(_pixels(before, size) != _pixels(after, size) for size in sizes)
 
 
 def _pixels(images: Any, size: tuple[int, int]) -> Mapping[str, Any]:

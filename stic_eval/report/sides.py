@@ -157,13 +157,10 @@ def _called(scores: runs.Scores, known: Mapping[str, list[runs.Entry]], text: st
         ]
     if "=" in text:  # without a setting, words such as `stic` would be found in what is not meant
         words = _words(text)
-        return [key for key, entry in firsts.items() if words <= _words_of(entry)]
+        variants = {key: _variant(entry) for key, entry in firsts.items()}
+        own = {key: " ".join([v.method, v.name, *v.settings_text()]) for key, v in variants.items()}
+        return [key for key, named in own.items() if words <= _words(named)]
     return []
-
-
-def _words_of(entry: runs.Entry) -> set[str]:
-    settings = [f"{axis}={setting(value)}" for axis, value in entry.settings.items()]
-    return _words(" ".join([entry.method, _variant(entry).name, *settings]))
 
 
 def _words(text: str) -> set[str]:

@@ -240,15 +240,12 @@ def _corrected(rows: Sequence[Row], averaged: Sequence[str]) -> tuple[tuple[Row,
     found = []
     for row, adjusted in zip(rows, family.corrected(tested), strict=True):
         by_name = {**adjusted.benchmarks, AVERAGE: adjusted.average, alone: adjusted.average}
+        by_name = {name: None if p != p else p for name, p in by_name.items()}  # of NaN there is none
         cells = {
-            name: replace(cell, difference=replace(cell.difference, p_holm=_known(by_name[name])))
+            name: replace(cell, difference=replace(cell.difference, p_holm=by_name[name]))
             if cell.difference is not None
             else cell
             for name, cell in row.cells.items()
         }
         found.append(replace(row, cells=cells))
     return tuple(found), sum(row.gate == row.gate for row in tested)
-
-
-def _known(p: float | None) -> float | None:
-    return None if p is None or p != p else p

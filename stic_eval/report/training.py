@@ -71,13 +71,10 @@ def read(scores: Scores, folder: Path, methods: Sequence[str] = ()) -> list[Curv
     for name in files:
         rows = list(read_jsonl(logs / f"{name}.jsonl"))
         label, what = plain(_label(owners[name])), name.rpartition("-")[0]
-        found.append(Curve(_group(what, owners[name]), label, what, drawn[name], rows))
+        # What the same training with another seed has in common with this one, and no other has.
+        whose = sorted({(e.method, json.dumps(e.settings, sort_keys=True), n) for e, n in owners[name]})
+        found.append(Curve(repr((what, whose)), label, what, drawn[name], rows))
     return found
-
-
-def _group(stage: str, owners: Sequence[tuple[Entry, str]]) -> str:
-    """What the same training with another seed has in common with this one, and no other has."""
-    return repr((stage, sorted({(e.method, json.dumps(e.settings, sort_keys=True), n) for e, n in owners})))
 
 
 def _label(owners: Sequence[tuple[Entry, str]]) -> str:

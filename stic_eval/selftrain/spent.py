@@ -60,15 +60,12 @@ def spent(keyed: Sequence[tuple[Stage, str]], store: StageStore) -> list[Spent]:
 def _own(stage: Stage, key: str, folder: Path, manifest: Mapping[str, Any]) -> Spent:
     # What was done, where that is recorded; a plan counts pairs that a filter then drops.
     asked = manifest.get("asked", {"generations": stage.generations})
+    rows = read_jsonl(folder / "log.jsonl")
+    steps = max((row["step"] for row in rows if isinstance(row.get("step"), int)), default=stage.steps)
     return Spent(
-        stage.name, key, float(manifest.get("seconds", 0.0)), asked.get("generations", 0),
-        _steps(folder / "log.jsonl", stage.steps), asked.get("scored", 0),
+        stage.name, key, float(manifest.get("seconds", 0.0)), asked.get("generations", 0), steps,
+        asked.get("scored", 0),
     )  # fmt: skip
-
-
-def _steps(log: Path, planned: int) -> int:
-    """The optimiser steps that a stage's log ends with; as planned where it has none."""
-    return max((row["step"] for row in read_jsonl(log) if isinstance(row.get("step"), int)), default=planned)
 
 
 def came_from(keyed: Sequence[tuple[Stage, str]], store: StageStore) -> list[dict[str, Any]]:

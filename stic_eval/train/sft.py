@@ -109,7 +109,8 @@ def train_sft(
     processor = loop.processor_for(hf, images)
     if training.max_length is not None:
         found = lengths.cuts(processor, ([item.turns] for item in items), training.max_length)
-        lengths.report(found, out, loop.FINE_TUNING, lambda row: _named(items[row]), log)
+        names = [f"{item.id} ({item.image.source})" for item in items]
+        lengths.report(found, out, loop.FINE_TUNING, names.__getitem__, log)
         items = [items[row] for row in found.rows]
     with loop.lent_model(hf, images) as model:
         settings = loop.arguments(hf, out, training, seed, model.num_parameters(), len(items))
@@ -124,7 +125,3 @@ def train_sft(
             peft_config=lora_config(model, lora) if start is None else None,
         )
         loop.run(trainer, out, progress, model, loop.FINE_TUNING, start)
-
-
-def _named(item: SFTItem) -> str:
-    return f"{item.id} ({item.image.source})"

@@ -69,7 +69,7 @@ def evaluate(
         ),
         **{"progress": lambda done, total: None, **options},
     )
-    runner.write_records(records, out)
+    out.write_bytes(runner.written(records))
     return records, summary
 
 

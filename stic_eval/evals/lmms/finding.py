@@ -63,7 +63,8 @@ def find(name: str) -> Task:
             "(`--no-deps` keeps what you have; it names what a task then lacks)"
         )
     file, config = _config(name)
-    _refuse(where, config)
+    if why := _obstacle(config):
+        raise UserError(f"--benchmarks {where}: {why}")
     folder = file.parent
     digest = hashlib.sha256(f"{VERSION} {name}".encode())
     for path in sorted([*folder.glob("*.py"), *folder.glob("*yaml*"), *folder.glob("*.json")]):
@@ -163,14 +164,8 @@ def _cause(error: BaseException) -> str:
 # ---------------------------------------------------------------- what cannot be done
 
 
-def _refuse(where: str, config: Mapping[str, Any]) -> None:
-    """Raises UserError for a task that cannot be asked as its authors mean it."""
-    why = _obstacle(config)
-    if why:
-        raise UserError(f"--benchmarks {where}: {why}")
-
-
 def _obstacle(config: Mapping[str, Any]) -> str | None:
+    """Why a task cannot be asked as its authors mean it; None: it can."""
     output = config.get("output_type") or "generate_until"
     kwargs = config.get("dataset_kwargs") or {}
     if output in ("multiple_choice", "loglikelihood"):
