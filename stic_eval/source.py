@@ -5,8 +5,11 @@ This program's own code has versions. A plug-in's has none that could be relied 
 
 from __future__ import annotations
 
+import ast
 import inspect
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import CodeType
@@ -78,6 +81,20 @@ def _compiled(code: Any) -> Any:
     if isinstance(code, CodeType):
         return [code.co_code.hex(), list(code.co_names), [_compiled(part) for part in code.co_consts]]
     return _data(code)
+
+
+def literals(code: str) -> Iterator[tuple[str, Any]]:
+    """Names that code assigns literal values to, wherever in it, and these; nothing is executed.
+
+    Raises:
+        SyntaxError, ValueError: It is no Python.
+    """
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None:
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                with suppress(ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+                    if isinstance(target, ast.Name):
+                        yield target.id, ast.literal_eval(node.value)
 
 
 def cell_content(cell: Any) -> Any:

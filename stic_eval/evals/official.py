@@ -7,7 +7,6 @@ Nothing is read before the first prompt is built.
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from stic_eval.contracts.benchmark import Unreadable
 from stic_eval.errors import UserError
+from stic_eval.source import literals
 
 PACKAGE = "lmms-eval"
 VERSION = "0.7.3"
@@ -176,13 +176,9 @@ def _assigned(variable: str) -> Callable[[str], str]:
     """Reads the string that a source file assigns to a variable, wherever in it."""
 
     def read(source: str) -> str:
-        for node in ast.walk(ast.parse(source)):
-            if isinstance(node, ast.Assign) and any(
-                isinstance(target, ast.Name) and target.id == variable for target in node.targets
-            ):
-                text = ast.literal_eval(node.value)
-                if isinstance(text, str):
-                    return text
+        for name, text in literals(source):
+            if name == variable and isinstance(text, str):
+                return text
         raise ValueError(f"nothing is assigned to {variable}")
 
     return read

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,6 +121,10 @@ def run_stage(
     Raises:
         RunError: Two needs of the stage share a name, or it asks for likelihoods that nobody tells.
     """
+    again = partial(
+        run_stage, data=data, seed=seed, fingerprint=fingerprint, model=model, responses=responses,
+        store=store, report=report, thinking=thinking, stop=stop, answers=answers, scorer=scorer,
+    )  # fmt: skip
     key = stage_key(stage, data, fingerprint, seed, thinking=thinking)
     # Before its needs: they may have been cleared away since it was made of them.
     if done := store.sound(stage.name, key, report.line):
@@ -127,24 +132,7 @@ def run_stage(
     names = [need.name for need in stage.needs]
     if len(set(names)) < len(names):
         raise RunError(f"stage {stage.name}: two of its needs have the same name ({', '.join(names)})")
-    needs = {
-        need.name: run_stage(
-            need,
-            data=data,
-            seed=seed,
-            fingerprint=fingerprint,
-            model=model,
-            responses=responses,
-            store=store,
-            report=report,
-            thinking=thinking,
-            stop=stop,
-            answers=answers,
-            scorer=scorer,
-        )
-        for need in stage.needs
-    }
-
+    needs = {need.name: again(need) for need in stage.needs}
     asked: Counter[str] = Counter()
 
     def vlm(adapter: Path | None) -> VLM:

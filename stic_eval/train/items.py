@@ -89,13 +89,13 @@ def read_items(
         if not isinstance(row, Mapping):
             raise UserError(f"{where}: expected an object with image and conversations")
         marks = _marks(row)
-        if not _has_image(row) and not marks:
+        if not _images(row) and not marks:
             continue
         turns = _turns(row, where)
         found.append((_order(row, turns), index, turns))
         if marks is not None and marks != count(index):
             unlike[index] = _unlike(row, count(index), marks)
-    if all(index in unlike and not _has_image(rows[index]) for _, index, _ in found):
+    if all(index in unlike and not _images(rows[index]) for _, index, _ in found):
         raise UserError(f"--sft-data {path}: no item has an image; give data with an `image` on its items")
     found.sort()
 
@@ -133,10 +133,6 @@ def _order(row: Mapping[str, Any], turns: Turns) -> str:
     named = row.get("image") or row.get("images")
     parts = [value if isinstance(value, (str, int)) else repr(value) for value in (row.get("id"), named)]
     return content_key([*parts, turns])
-
-
-def _has_image(row: Mapping[str, Any]) -> bool:
-    return bool(row.get("image")) or bool(row.get("images"))
 
 
 def _marks(row: Mapping[str, Any]) -> int | None:
@@ -214,11 +210,10 @@ def _open(source: Path, flag: str) -> tuple[Sequence[Any], _Cell, _Count]:
     rows = _json_rows(source, flag)
 
     def count(index: int) -> int:
-        return _count(rows[index].get("image") or rows[index].get("images"))
+        return len(_images(rows[index]))
 
     def cell(index: int, name: str, root: Path) -> ImageRef:
-        image = rows[index].get("image") or rows[index].get("images")
-        images = image if isinstance(image, list) else [image]
+        images = _images(rows[index])
         if len(images) != 1 or not isinstance(images[0], str):
             raise ImageError(name, f"has {len(images)} images; one path is expected")
         return image_ref(images[0], root)
@@ -226,8 +221,10 @@ def _open(source: Path, flag: str) -> tuple[Sequence[Any], _Cell, _Count]:
     return rows, cell, count
 
 
-def _count(images: Any) -> int:
-    return len(images) if isinstance(images, list) else int(bool(images))
+def _images(row: Mapping[str, Any]) -> list[Any]:
+    """What a row has in its column of images."""
+    found = row.get("image") or row.get("images")
+    return found if isinstance(found, list) else [found] if found else []
 
 
 def _json_rows(source: Path, flag: str) -> list[Any]:
@@ -299,14 +296,10 @@ def _table(source: Path, flag: str) -> tuple[Sequence[Any], _Cell, _Count]:
             light = light.add_column("image", there.to_pylist())
 
     def count(index: int) -> int:
-        if counts is not None:
-            return counts[index]
-        return _count(light[index].get("image") or light[index].get("images"))
+        return len(_images(light[index])) if counts is None else counts[index]
 
     def cell(index: int, name: str, root: Path) -> ImageRef:
-        row = table[index]
-        images = row.get("image") or row.get("images")
-        images = images if isinstance(images, list) else [images]
+        images = _images(table[index])
         if len(images) != 1:
             raise ImageError(name, f"has {len(images)} images; one is expected")
         image = images[0]
@@ -317,8 +310,6 @@ def _table(source: Path, flag: str) -> tuple[Sequence[Any], _Cell, _Count]:
         return ImageRef(hashlib.sha256(image["bytes"]).hexdigest(), name, partial(load, index, name))
 
     def load(index: int, name: str) -> Image:
-        row = table[index]
-        image = row.get("image") or row.get("images")
-        return load_bytes((image[0] if isinstance(image, list) else image)["bytes"], name)
+        return load_bytes(_images(table[index])[0]["bytes"], name)
 
     return light, cell, count
