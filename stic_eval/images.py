@@ -81,7 +81,6 @@ def load_bytes(data: bytes, source: str, *, max_pixels: int = MAX_PIXELS) -> Ima
     """Decodes an encoded image in memory as `load_image` does a file.
 
     Args:
-        source: Where it came from, for messages.
         max_pixels: Larger images are refused before they are decoded.
 
     Raises:
@@ -208,7 +207,6 @@ def bytes_ref(read: Callable[[], bytes], source: str, data: bytes | None = None)
     """A reference to an encoded image; its bytes are read now for their hash, and again when it is used.
 
     Args:
-        source: Where they come from, for people.
         data: The bytes, where they are at hand.
     """
     digest = hashlib.sha256(read() if data is None else data).hexdigest()
@@ -264,7 +262,6 @@ def scan_images(
     found now and not in the middle of training. Of files with the same content the first counts.
 
     Args:
-        path: Folder, list, or a single image.
         progress: Called with (files looked at, files in all).
 
     Returns:

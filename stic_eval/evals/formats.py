@@ -89,11 +89,7 @@ def _cell(rows: Sequence[Row], index: int, column: str) -> Any:
 
 
 class Table:
-    """A memory-mapped `datasets.Dataset`; image cells become references that read it again.
-
-    Args:
-        where: Names it in messages.
-    """
+    """A memory-mapped `datasets.Dataset`; image cells become references that read it again."""
 
     def __init__(self, where: str, dataset: Dataset, cells: Cells) -> None:
         from datasets import Image as ImageFeature

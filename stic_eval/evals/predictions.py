@@ -254,12 +254,7 @@ def _fills(cell: Any) -> bool:
 
 
 def _prediction(row: Mapping[str, Any], where: str, cut: str) -> Prediction | None:
-    """A row's answer; None where it says itself that there is none (null).
-
-    Args:
-        where: Names it in messages.
-        cut: See `Prediction`.
-    """
+    """A row's answer; None where it says itself that there is none (null)."""
     if "doc_id" in row and ("filtered_resps" in row or "resps" in row):
         response = _unwrapped(row.get("filtered_resps", row.get("resps")))
         if not isinstance(response, str):

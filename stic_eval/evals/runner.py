@@ -103,7 +103,6 @@ def cut_thinking(answered: Sequence[Answered], finished: bool = False) -> list[A
     it shows. A single answer that speaks of such a tag shows nothing.
 
     Args:
-        answered: All of one model's answers to a benchmark.
         finished: Nobody knows which answers have run into their bound: any of them may.
     """
     closed, told = closing([item.response for item in answered], finished)
@@ -126,10 +125,6 @@ def closing(responses: Sequence[Response], finished: bool = False) -> tuple[int,
 
     Those tell nothing that are empty, that open their thinking themselves or had it told apart, and that ran
     into their bound before they closed it.
-
-    Args:
-        responses: All of one model's to a benchmark.
-        finished: Nobody knows which have run into their bound.
     """
     closed = sum(found.opened and not found.unclosed for found in responses)
     plain = [found for found in responses if found.text and not (found.opened or found.thinking)]

@@ -113,9 +113,6 @@ def finished(run: str, say: Callable[[str], None]) -> Finished:
     The folder may be somebody else's. Of an evaluated run no plug-in file that its settings name is
     executed; what a run that was only trained has made is not known without its plug-ins.
 
-    Args:
-        say: Tells the user which plug-ins are executed.
-
     Raises:
         UserError: There is none, or its settings cannot be used.
     """

@@ -28,7 +28,6 @@ class Feed:
     Args:
         known: Gives a beginning that an earlier request has had.
         at_hand: Whether what the model has computed of a beginning is there: such requests come first.
-        workers: Threads that prepare.
     """
 
     def __init__(

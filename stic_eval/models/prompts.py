@@ -166,7 +166,6 @@ class Prompter:
         """Prompts with one beginning.
 
         Args:
-            asked: With the same key.
             known: Their beginning, if an earlier request has had it.
 
         Raises:

@@ -78,9 +78,6 @@ def gains(table: Table, look: Look, notes: Sequence[str] = ()) -> Figure:
     a whole grid of an ablation a line in one panel for the average. Panels have a scale each: a difference
     in the average is small beside those of single benchmarks.
 
-    Args:
-        notes: More sentences for below it.
-
     Raises:
         UserError: Nothing is compared with a baseline.
     """

@@ -35,9 +35,6 @@ def progression(table: Table, look: Look, notes: Sequence[str] = ()) -> Figure:
     `stage1.use`, `stage2.use` and `dar`. Published scores get a panel of their own: they are of another
     model, and mostly far away on the scale. A step without a score breaks the line.
 
-    Args:
-        notes: More sentences for below it.
-
     Raises:
         UserError: There are fewer than two steps.
     """
@@ -211,9 +208,7 @@ def scaling(
     Where there is no baseline, the score. A line breaks at a value that it has no score for.
 
     Args:
-        ablated: Axis -> its values.
         look: What is chosen about it; without an axis, the first one of numbers.
-        notes: More sentences for below it.
 
     Raises:
         UserError: The axis is not one of numbers, or there are too many lines.

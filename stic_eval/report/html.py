@@ -51,8 +51,6 @@ class Facts:
 
     Attributes:
         table: The table and its notes as HTML, already escaped.
-        gains: Plots of scores.
-        curves: Plots of training.
         warnings: What could not be shown, and why.
     """
 
@@ -92,7 +90,6 @@ def write(
     """Writes the report of a run, atomically.
 
     Args:
-        folder: The run's, with its records.
         out: The file. Images over the budget go to `<stem>_images` beside it.
         refs: Content hash -> image, of the benchmarks' rows.
         stages: The cache's folder of finished stages.

@@ -89,10 +89,6 @@ def to_lines(
     """Rows with what tells them apart: a column for the model and one for the run, where it takes them.
 
     They have no reference yet.
-
-    Args:
-        placed: The rows' variants.
-        texts: Texts of the leading columns, row by row.
     """
     models = merged.models
     lead: list[str] = ["Model"] if len(models) > 1 else []

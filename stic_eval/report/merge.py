@@ -19,7 +19,6 @@ class Placed:
     """A variant and where it was found.
 
     Attributes:
-        runs: Names of the runs that have it.
         folders: Its folders under `records/`, without the seed.
         stages: Names of the stages that its adapter was trained by; None if that is not recorded.
         default: Whether it has no settings, or those of its ablation's default.

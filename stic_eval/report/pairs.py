@@ -45,8 +45,6 @@ class PairSet:
 
     Attributes:
         label: Seed, round, and the methods that learnt from them.
-        total: How many there are.
-        pairs: The first of them.
     """
 
     label: str

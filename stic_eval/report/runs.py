@@ -63,7 +63,6 @@ class Trained:
             `training/<name>-<key16>.jsonl` in the run's folder.
         seconds: That it took, when it was computed.
         generations: Responses that were asked for.
-        steps: Optimiser steps.
         scored: Given answers whose likelihood was asked for.
         known: Whether the cost is known; if not, the numbers are 0.
         cut: What a limit on text has cut; None: nothing.

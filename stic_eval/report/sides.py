@@ -24,7 +24,6 @@ class Side:
     Attributes:
         run: The run's folder.
         key: The variant, as it is named in commands, e.g. `stic+dar`.
-        label: As printed.
         entries: The variant with each seed (one entry if it is not trained).
     """
 

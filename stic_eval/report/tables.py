@@ -22,10 +22,8 @@ class Table:
     Attributes:
         averaged: Names of the columns that the average is taken over.
         rows: In the order printed.
-        notes: For below the table.
         heads: Titles of the leading columns.
         average: Whether the last column is the average.
-        caption: What the table shows, in a sentence.
         name: Short name, e.g. for LaTeX's `\label{tab:...}`.
         comparisons: How many averages are tested: the family that Holm's correction is over.
         hints: What command or flag shows more; for a terminal, not for a paper.

@@ -111,8 +111,6 @@ def run_stage(
     Args:
         fingerprint: Of the base model.
         model: Gives the base model with an adapter folder attached, or as it is for None: for training.
-        responses: Opens the store of the base model's answers.
-        store: Where finished stages lie.
         thinking: How what the model thinks is told from its answers.
         stop: Texts that end its answers; `fingerprint` has them.
         answers: As `Engine.answers`; None: `model` gives what answers.

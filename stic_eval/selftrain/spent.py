@@ -23,8 +23,6 @@ class Spent:
     Attributes:
         seconds: That it took, when it was computed.
         generations: Answers that it asked for, known ones included.
-        steps: Optimiser steps.
-        scored: Given answers whose likelihood it asked for.
         known: Whether any of this is recorded; the numbers are 0 otherwise.
     """
 

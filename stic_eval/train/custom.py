@@ -66,7 +66,6 @@ def train_adapter(
         images: How they are shown to the model; the collator's processor is `loop.processor_for(hf, images)`.
         start: Adapter to go on from; None: a new one on the base.
         progress: Told (steps done, steps in all).
-        what: This is, for errors.
 
     Raises:
         UserError: The memory does not suffice.

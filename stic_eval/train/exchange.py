@@ -34,9 +34,7 @@ class Row:
     """A pair as the file has it.
 
     Attributes:
-        image: The encoded image.
         image_sha256: What the image was known by when the pair was made.
-        negative: How the dispreferred answer came about.
         seed: Of what was drawn for it.
     """
 
@@ -68,9 +66,6 @@ class Exported:
 
 def check(path: Path, flag: str) -> int:
     """Makes sure that a file holds pairs as this program writes them; gives their number.
-
-    Args:
-        flag: What named it, for messages.
 
     Raises:
         UserError: It is missing, of another kind, or empty.

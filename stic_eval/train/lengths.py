@@ -71,7 +71,6 @@ def report(
     """Logs what is cut, and writes `cuts.json` where that is anything.
 
     Args:
-        stage: What this is, for people.
         name: Names a row by its number.
 
     Raises:

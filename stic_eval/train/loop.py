@@ -65,9 +65,6 @@ def lent_model(hf: HFModel, images: TrainingImages = "as_generated") -> Iterator
     Trainers wrap `forward`, switch dropout off, align special tokens, freeze weights, and put adapter
     layers in; all of that is undone, after a failure as well. What they say on stderr meanwhile is left
     to the log: remarks on special tokens, and on names that TRL uses and transformers has retired.
-
-    Args:
-        images: How images are shown to it; as `processor_for`.
     """
     from torch import nn
     from transformers.utils import logging
@@ -281,7 +278,6 @@ def run(
     Args:
         trainer: A `Durable` trainer on a PeftModel.
         model: The model under the adapter.
-        stage: What this is, for errors.
         start: Adapter that it goes on from; None: a new one, whose update is 0.
 
     Raises:

@@ -14,9 +14,6 @@ from stic_eval.models.room import out_of_memory
 def advised(stage: str, model: Any, *, checkpointing: bool) -> Iterator[None]:
     """Turns running out of memory into a line that says what takes less of it.
 
-    Args:
-        checkpointing: Whether gradients are checkpointed already.
-
     Raises:
         UserError: Memory was used up.
     """

@@ -34,7 +34,6 @@ class Pair:
     """What is asked about one image.
 
     Attributes:
-        image: The clean image: what is trained on.
         prompt: x, the plain prompt: what is trained on.
         chosen: Asks for y_g.
         rejected: Asks for y_b.
@@ -74,8 +73,6 @@ class PairReport:
     """What was written.
 
     Attributes:
-        pairs: Rows of the file.
-        dropped: Pairs that the filter left out.
         identical: Pairs whose two answers are the same, dropped or not.
         negatives: Kind of negative -> rows.
     """

@@ -148,9 +148,6 @@ def joinable(model: Any, inputs: Mapping[str, Any]) -> bool:
     Not so where image tokens see each other both ways, where states run along the row or attention goes
     to another encoder's states, and with kernels that take no mask. Nor is a pair to share a row where the
     loss has a part that counts how often experts are chosen, for prompts as well.
-
-    Args:
-        inputs: Of a batch of separate rows.
     """
     config = model.config.get_text_config()
     window = getattr(config, "sliding_window", None)
@@ -215,7 +212,6 @@ def shared(
     Args:
         model: The adapter around a model, as `answers_only` has left it.
         inputs: Of separate rows, with `labels` or `completion_mask`.
-        ways: Those that come into question, the best first.
         known: What has been found out about them; added to.
         how: The layout of the batch's pairs; None where these cannot share a row.
     """

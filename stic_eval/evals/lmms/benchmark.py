@@ -54,9 +54,6 @@ class TaskOptions(BaseModel):
 def benchmark(name: str) -> Benchmark:
     """The benchmark of a task.
 
-    Args:
-        name: The task's name in lmms-eval: `pope`.
-
     Raises:
         UserError: lmms-eval is not there, has no such task, or it cannot be asked here; see `finding.find`.
     """

@@ -36,7 +36,6 @@ def option_cells(row: Mapping[str, Any], among: str) -> dict[str, Any]:
 
     Args:
         row: A row of MMBench, or of one of VLMEvalKit's TSVs.
-        among: The letters that the benchmark knows.
     """
     options: dict[str, Any] = {}
     for letter in among:
