@@ -50,13 +50,11 @@ def similarities(
 
 def _compared(compare: Compare, part: Sequence[tuple[ImageRef, str]]) -> list[float]:
     """The cosines of a part, in halves where the memory beside the other model does not hold it."""
-    from stic_eval.models.room import out_of_memory
+    from stic_eval.models.room import within_memory
 
-    try:
-        return compare(part)
-    except Exception as error:
-        if not out_of_memory(error) or len(part) == 1:
-            raise
+    found = within_memory(lambda: compare(part)) if len(part) > 1 else compare(part)
+    if found is not None:
+        return found
     half = len(part) // 2
     return [*_compared(compare, part[:half]), *_compared(compare, part[half:])]
 

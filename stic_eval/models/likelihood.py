@@ -10,6 +10,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ import torch
 from stic_eval.models.conversation import Span, assembled, tail_of
 from stic_eval.models.diffusion import noised
 from stic_eval.models.loading import not_finite
-from stic_eval.models.room import out_of_memory, release, too_small
+from stic_eval.models.room import release, too_small, within_memory
 from stic_eval.models.text import common, written
 from stic_eval.types import Likelihood, Message, Request
 
@@ -76,15 +77,10 @@ def likelihoods(
         queue = deque(_batches([row for row in rows if row.n_tokens], loaded.batch_size))
         while queue:
             batch = queue.popleft()
-            try:
-                found = _scored(loaded, adapter, key, batch)
-            except Exception as error:
-                if not out_of_memory(error):
-                    raise
+            found = within_memory(partial(_scored, loaded, adapter, key, batch))
+            if found is None:
                 if len(batch) == 1 and not len(loaded.prefixes):
-                    raise too_small(loaded.device) from error
-                found = None
-            if found is None:  # outside of the handler, which keeps the failed attempt's tensors alive
+                    raise too_small(loaded.device)
                 loaded.prefixes.clear()
                 release(loaded.device)
                 half = (len(batch) + 1) // 2

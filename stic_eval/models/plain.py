@@ -13,7 +13,7 @@ import torch
 
 from stic_eval.models.diffusion import noised
 from stic_eval.models.loading import not_finite
-from stic_eval.models.room import out_of_memory, release, too_small
+from stic_eval.models.room import release, too_small, within_memory
 from stic_eval.models.sampling import Sampler, finite, perturbed
 from stic_eval.models.text import adds_start, written
 from stic_eval.types import Request, Response
@@ -92,15 +92,10 @@ def _inputs(loaded: Loaded, batch: Sequence[_Asked]) -> dict[str, torch.Tensor]:
 
 def _answered(loaded: Loaded, adapter: Path | None, key: str, batch: Sequence[_Asked]) -> list[list[int]]:
     """Generated token ids of each row up to its end token."""
-    try:
-        seen: list[torch.Tensor] = []
-        output, width = generated(loaded, adapter, key, batch, seen)
-    except Exception as error:
-        if not out_of_memory(error):
-            raise
-        if len(batch) == 1 and not len(loaded.prefixes):
-            raise too_small(loaded.device) from error
-    else:
+    seen: list[torch.Tensor] = []
+    made = within_memory(lambda: generated(loaded, adapter, key, batch, seen))
+    if made is not None:
+        output, width = made
         rows = [_cut(row, loaded.ends) for row in output.sequences[:, width:].tolist()]
         fine = torch.stack(seen, dim=1).tolist()
         for asked, tokens, by_token in zip(batch, rows, fine, strict=True):
@@ -111,7 +106,8 @@ def _answered(loaded: Loaded, adapter: Path | None, key: str, batch: Sequence[_A
             list(loaded.detokenizer.ended(row, stop, asked.prompt))
             for asked, row in zip(batch, rows, strict=True)
         ]
-    # Outside of the handler, which keeps the failed attempt's tensors alive.
+    if len(batch) == 1 and not len(loaded.prefixes):
+        raise too_small(loaded.device)
     loaded.prefixes.clear()
     release(loaded.device)
     if len(batch) == 1:

@@ -80,20 +80,13 @@ def _steps(table: Table) -> dict[str, Row]:
     """The rows that are steps. A cell with any other setting is not one."""
     found: dict[str, Row] = {}
     for row in table.rows:
-        variant = row.variant
-        settings = variant.settings
+        settings = row.variant.settings
         if set(settings) - _STAGE_AXES:
             continue
-        if variant.method == "baseline":
-            step = "" if variant.solver.suffix else "base"
-        elif variant.method == "stic_stage1":
-            step = "" if variant.solver.suffix else "stage1"
-        elif variant.method == "stic" and settings.get("stage1.use", True):
+        step = {"baseline": "base", "stic_stage1": "stage1"}.get(row.variant.method, "")
+        if row.variant.method == "stic" and settings.get("stage1.use", True):
             step = "stage2" if settings.get("stage2.use", True) else "stage1"
-            step = variant.solver.of(step)
-        else:
-            step = ""
-        if step in STEPS:
+        if (step := row.variant.solver.of(step)) in STEPS:
             found.setdefault(step, row)
     return {step: found[step] for step in STEPS if step in found}
 

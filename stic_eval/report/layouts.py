@@ -126,12 +126,9 @@ def _components(placed: Sequence[Placed], with_method: bool) -> tuple[tuple[str,
         with_method |= item.variant.solver not in _COMPONENT_SOLVERS
         texts.append((says("pair_training" in stages), says("item_training" in stages), says(described)))
     heads: tuple[str, ...] = ("Stage 1", "Stage 2", "DaR")
-    keys = [(item.variant.model, text) for item, text in zip(placed, texts, strict=True)]
-    if with_method or len(set(keys)) < len(keys):
-        heads = ("Method", *heads)
-        return heads, [
-            (_without_components(item.variant), *text) for item, text in zip(placed, texts, strict=True)
-        ]
+    both = list(zip(placed, texts, strict=True))
+    if with_method or len({(item.variant.model, text) for item, text in both}) < len(both):
+        return ("Method", *heads), [(_without_components(item.variant), *text) for item, text in both]
     return heads, list(texts)
 
 
@@ -172,19 +169,11 @@ def _ablation(
     shown = shown or list(axes)
     rows = [*rest, *cells]
     texts = [tuple(_text(item.variant, axis) for axis in shown) for item in rows]
-    told = {(item.variant.model, item.runs, text) for item, text in zip(rows, texts, strict=True)}
-    if len(told) < len(rows):
-        return (
-            rows,
-            shown,
-            ("Method", *shown),
-            [(item.variant.name, *text) for item, text in zip(rows, texts, strict=True)],
-        )
+    both = list(zip(rows, texts, strict=True))
+    if len({(item.variant.model, item.runs, text) for item, text in both}) < len(rows):
+        return rows, shown, ("Method", *shown), [(item.variant.name, *text) for item, text in both]
     # Where axes tell the cells apart, what is none is called by its name in the first axis' column.
-    first = [
-        text if item.variant.settings else (item.variant.name, *text[1:])
-        for item, text in zip(rows, texts, strict=True)
-    ]
+    first = [text if item.variant.settings else (item.variant.name, *text[1:]) for item, text in both]
     return rows, shown, tuple(shown), first
 
 

@@ -63,14 +63,7 @@ def train_sft(
     leaves without an answer token are left out; `cuts.json` lists them.
 
     Args:
-        hf: The model; it is left as it was.
-        out: Folder to write into and to resume from.
-        lora: Size of a new adapter; one that is gone on from keeps its own.
-        seed: Of the order of rows, dropout and a new adapter's weights.
-        images: How they are shown to the model.
-        start: Adapter to go on from; None: a new one on the base.
-        progress: Told (steps done, steps in all).
-        log: Told what the limit on text cuts.
+        log: Told what the limit on text cuts. All else is as for `stic_eval.train.custom.train_adapter`.
 
     Raises:
         UserError: There is nothing to train on, the model has no single tiles, or memory does not suffice.
