@@ -61,43 +61,37 @@ class Skipped:
 # ---------------------------------------------------------------- loading
 
 
-def load_image(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def load_image(path: Path | str) -> Image.Image:
     """Decodes an image file to upright 8-bit RGB.
 
     The first frame of an animation is used, EXIF orientation is applied, transparency is put on
     white, 16-bit values are scaled to 8.
 
-    Args:
-        max_pixels: Larger images are refused before they are decoded.
-
     Raises:
         ImageError: The file is missing, empty, too large, damaged, or no image of a known format.
     """
-    with _opened(path, str(path), max_pixels) as image:
+    with _opened(path, str(path)) as image:
         return _decoded(str(path), image, to_rgb)
 
 
-def load_bytes(data: bytes, source: str, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def load_bytes(data: bytes, source: str) -> Image.Image:
     """Decodes an encoded image in memory as `load_image` does a file.
-
-    Args:
-        max_pixels: Larger images are refused before they are decoded.
 
     Raises:
         ImageError: It is empty, too large, damaged, or no image of a known format.
     """
-    with _opened(io.BytesIO(data), source, max_pixels) as image:
+    with _opened(io.BytesIO(data), source) as image:
         return _decoded(source, image, to_rgb)
 
 
-def _opened(file: Path | str | io.BytesIO, source: str, max_pixels: int) -> Image.Image:
+def _opened(file: Path | str | io.BytesIO, source: str) -> Image.Image:
     try:
         size = file.getbuffer().nbytes if isinstance(file, io.BytesIO) else os.path.getsize(file)
         if size == 0:
             raise ImageError(source, "empty file")
         image = Image.open(file, formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(source, f"larger than {max_pixels:,} pixels") from error
+        raise ImageError(source, f"larger than {MAX_PIXELS:,} pixels") from error
     except UnidentifiedImageError as error:
         raise ImageError(source, "not an image of a known format") from error
     except ImageError:
@@ -107,9 +101,9 @@ def _opened(file: Path | str | io.BytesIO, source: str, max_pixels: int) -> Imag
     except Exception as error:  # decoders raise anything on hostile headers
         raise ImageError(source, f"damaged: {first_line(error)[:120]}") from error
     width, height = image.size
-    if width * height > max_pixels:
+    if width * height > MAX_PIXELS:
         image.close()
-        raise ImageError(source, f"{width} x {height} is larger than {max_pixels:,} pixels")
+        raise ImageError(source, f"{width} x {height} is larger than {MAX_PIXELS:,} pixels")
     return image
 
 
@@ -346,7 +340,7 @@ def _inspect(candidate: _Candidate) -> ImageRef | Skipped:
         return Skipped(source, reason)
     try:
         ref = _file_ref(file, source)
-        with _opened(file, str(file), MAX_PIXELS) as image:
+        with _opened(file, str(file)) as image:
             width, height = image.size
             if max(width, height) > MAX_ASPECT * min(width, height):
                 return Skipped(source, f"{width} x {height}: sides differ by more than {MAX_ASPECT} times")

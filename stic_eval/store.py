@@ -444,10 +444,10 @@ class StageStore:
             shutil.rmtree(folder, ignore_errors=True)
 
     @contextmanager
-    def lock(self, name: str, key: str, timeout: float = -1) -> Iterator[None]:
-        """Holds a stage for this process; waits for another one (`timeout` seconds, -1: for ever).
+    def lock(self, name: str, key: str) -> Iterator[None]:
+        """Holds a stage for this process; waits for another one, however long it takes.
 
         The operating system releases the lock of a killed process.
         """
-        with FileLock(str(_writable(self.root) / f"{name}-{key[:16]}.lock"), timeout=timeout):
+        with FileLock(str(_writable(self.root) / f"{name}-{key[:16]}.lock")):
             yield
