@@ -69,6 +69,7 @@ def evaluate(
         ),
         **{"progress": lambda done, total: None, **options},
     )
+    out.parent.mkdir(parents=True, exist_ok=True)
     out.write_bytes(runner.written(records))
     return records, summary
 
