@@ -193,8 +193,8 @@ def lay_out(
 
     from stic_eval import registry
     from stic_eval.evals.check import check
-    from stic_eval.evals.prepare import prepare
     from stic_eval.evals.formats import Listed
+    from stic_eval.evals.prepare import prepare
     from stic_eval.images import encoded_bytes
 
     disable_progress_bar()
