@@ -66,7 +66,6 @@ class Listed:
     """Rows in memory.
 
     Attributes:
-        where: Names them in messages.
         cells: How the images of each row are read; empty if they are references already.
     """
 
@@ -271,7 +270,6 @@ class Tsv:
     file that `image_path` names.
 
     Attributes:
-        where: Names them in messages.
         rows: The rows as they are, all text.
         holders: Index cell -> number of the row that holds an image under it.
     """

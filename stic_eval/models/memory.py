@@ -53,8 +53,6 @@ def parameters(model: str, revision: str | None, stored: str) -> int | None:
     """Parameters of a model, on the hub or not; None where nothing small says how many.
 
     Args:
-        model: `pocket`, a folder, or a hub id.
-        revision: Of a hub id.
         stored: The type that its configuration says it is stored in.
     """
     folder = local_model(model)

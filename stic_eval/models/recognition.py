@@ -67,10 +67,6 @@ def profile_of(config: RunConfig) -> ConversationProfile | None:
 def certain(model: str, revision: str | None) -> str | None:
     """The name of the profile that a checkpoint was tuned on; None where that is not certain.
 
-    Args:
-        model: `pocket`, a folder, or a hub id.
-        revision: Of a hub id.
-
     Raises:
         UserError: It may have one, and its chat template cannot be looked up.
     """
@@ -96,8 +92,6 @@ def tags_written(model: str, revision: str | None, profile: ConversationProfile 
     thinking reads like an answer.
 
     Args:
-        model: `pocket`, a folder, or a hub id.
-        revision: Of a hub id.
         profile: How it is asked; None: as its checkpoint has it.
 
     Returns:

@@ -27,8 +27,6 @@ def merge(
     The base's weights are never packed for it, whatever the adapter was trained on.
 
     Args:
-        model: `pocket`, a folder, or a hub id.
-        revision: Of a hub id.
         dtype: Of the weights; `auto` is the type that the base is stored in.
         trust_remote_code: Lets transformers execute code from the model's repository.
 
