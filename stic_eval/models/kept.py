@@ -48,24 +48,15 @@ class BoundedStore(Generic[Item]):
             if key in self._held or size > self._most:
                 return
             while self._bytes + size > self._most:
-                self._drop(self._random.randrange(len(self._keys)))
-            self._held[key], self._places[key] = item, len(self._keys)
-            self._keys.append(key)
+                dropped = self._held.pop(self._random.choice(list(self._held)))
+                self._bytes -= self._size(dropped)
+            self._held[key] = item
             self._bytes += size
 
     def clear(self) -> None:
         """Forgets all of them."""
         self._bytes = 0
         self._held: dict[object, Item] = {}
-        self._keys: list[object] = []
-        self._places: dict[object, int] = {}
-
-    def _drop(self, place: int) -> None:
-        key, last = self._keys[place], self._keys.pop()
-        if last is not key:
-            self._keys[place], self._places[last] = last, place
-        del self._places[key]
-        self._bytes -= self._size(self._held.pop(key))
 
 
 def nbytes_of(prefix: Prefix) -> int:
