@@ -142,6 +142,7 @@ UNITS = {
     "stages": Unit(
         (*_all("stic_eval", "selftrain/stages", "corruptions", "models/tile"), *MAKING,
          *_all("stic_eval/contracts", "corruption", "loss"), "stic_eval/selftrain/execute.py:run_stage",
+         "stic_eval/layers.py:from_yaml,shipped",
          *_all(TRAIN, "dpo", "sft", "loop", "losses", "lora", "items", "lengths"),
          *_all(TRAIN, "learning", "sharing", "prompts", "settings")),
         partial(_stages, "sft", "positive_only", "stic"),

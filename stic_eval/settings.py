@@ -46,7 +46,6 @@ def short(path: str, value: Any) -> tuple[str, Any]:
 
     Args:
         path: Of a setting of `RunConfig`; others are given back.
-        value: Its value.
 
     Raises:
         ValueError: `dar.use` is none of these.
@@ -106,7 +105,6 @@ class JudgeConfig(BaseModel):
         protocol: `official` asks in the benchmarks' published words, which the installed lmms-eval
             brings; `stic-eval-1` in this project's; `auto` is official where lmms-eval is installed.
         samples: Replies a sample: their mean counts, their spread is recorded.
-        temperature: Of the judge.
         max_requests: Cap on requests that are sent in a run, repetitions included; None: none.
         concurrency: Requests in flight.
         timeout: Seconds for one request, from sending to the end of its reply.
@@ -242,7 +240,6 @@ class RunConfig(BaseModel):
         benchmarks: Registry names; `all` stands for every one that is built in.
         protocol: What every benchmark that knows it is asked and read by, e.g. `lmms`; None: the default.
         benchmark_options: Benchmark name -> its options, complete after `load`.
-        judge: Who grades what rules leave open.
         conversation: How the model is asked: profile, system prompt, chat template.
         processor: Arguments of the image processor, e.g. `do_pad`, `max_pixels`.
         images: Folder, or a file that lists images: stage 1's unlabeled images.
@@ -259,10 +256,8 @@ class RunConfig(BaseModel):
         solvers: How answers are obtained, by registry name: each method has a row with each, the baseline
             one with `direct` besides; None: with `direct`, and with the solver of the method's plan.
         solver_options: Solver name -> its options, as far as they are given. `dar` is short for both.
-        training: What holds for all training.
         thinking: How what a model thinks is told from what it answers.
         engine: `hf` loads the model here, `openai` asks a server that has it, or a plug-in's own.
-        server: That server.
         device: `auto`, `cpu`, `cuda`, `mps`.
         dtype: `auto`, `float32`, `bfloat16`, `float16`.
         attn: transformers' `attn_implementation`; None: its own choice. In 16 bits it moves some answers, so

@@ -148,12 +148,13 @@ def _matched(
     """
     from dataclasses import replace
 
+    from stic_eval.evals.formats import Listed
     from stic_eval.evals.predictions import match
-    from stic_eval.evals.sources import listed, samples
+    from stic_eval.evals.sources import samples
 
     own = rows is None and bool(given.rows)
     where = "" if own else str(Path(rows).expanduser()) if rows is not None else given.source or "hub"
-    source = listed("the rows beside the answers", given.rows) if own else where
+    source = Listed("the rows beside the answers", given.rows) if own else where
     asked = samples(chosen, source, images=False, hub_use=_tell_where)
     wanted = {sample.id for sample in asked}
     # The other rows are read only for answers that may be theirs.

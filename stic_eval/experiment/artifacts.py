@@ -28,11 +28,7 @@ class Made:
     """One stage's output, and who has it.
 
     Attributes:
-        stage: The stage's name.
-        key: Its content key.
-        seed: Of the run.
         iteration: Which stage of pairs it is for its methods, from 1 on; 1 for adapters.
-        iterations: How many there are.
         entries: The run's entries that come from it.
     """
 
@@ -64,8 +60,6 @@ class Finished:
     """A run with what was trained in it.
 
     Attributes:
-        folder: The run's.
-        config: Its settings.
         scores: What was measured; None of a run that only trained.
         entries: Variants with the stages that their adapters came from.
         stages: The cache's folder of finished stages.
@@ -118,10 +112,6 @@ def open_run(run: str, say: Callable[[str], None]) -> Finished:
 
     The folder may be somebody else's. Of an evaluated run no plug-in file that its settings name is
     executed; what a run that was only trained has made is not known without its plug-ins.
-
-    Args:
-        run: Folder or name.
-        say: Tells the user which plug-ins are executed.
 
     Raises:
         UserError: There is none, or its settings cannot be used.

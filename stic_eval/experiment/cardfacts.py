@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from stic_eval import registry
 from stic_eval.errors import UserError
-from stic_eval.models.fingerprint import local_model, model_fingerprint
+from stic_eval.models.fingerprint import commit_of, local_model, model_fingerprint
 from stic_eval.report.card import Facts, Rows
 from stic_eval.report.layouts import lay_out
 from stic_eval.store import StageStore, content_key, read_jsonl, read_object
@@ -22,13 +22,7 @@ T = TypeVar("T")
 
 
 def facts(run: Finished, picked: Made, name: str) -> Facts:
-    """What a card says of an adapter.
-
-    Args:
-        run: Where it was trained.
-        picked: The adapter.
-        name: What the card calls it.
-    """
+    """What a card says of an adapter."""
     config, first = run.config, picked.entries[0]
     local = local_model(config.model)
     method = _known(registry.methods(), first.method)
@@ -64,15 +58,12 @@ def facts(run: Finished, picked: Made, name: str) -> Facts:
 
 def _revision(config: RunConfig, fingerprint: str) -> str | None:
     """The commit of a hub model that was trained on, as far as the hub or its local cache still tells."""
-    from huggingface_hub import hf_hub_download
-
     if local_model(config.model) is not None or not fingerprint:
         return config.revision
     try:
-        path = hf_hub_download(config.model, "config.json", revision=config.revision)
-        found = Path(path).parent.name  # <cache>/models--x--y/snapshots/<commit>/config.json
+        found = commit_of(config.model, config.revision)
         return found if model_fingerprint(config.model, found) == fingerprint else config.revision
-    except Exception:  # the hub's client raises a dozen kinds
+    except UserError:
         return config.revision
 
 

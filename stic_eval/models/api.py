@@ -50,7 +50,6 @@ class Chat:
 
     Attributes:
         messages: `{"role": ..., "content": ...}`; content is a text or a list of parts.
-        max_tokens: Bound on the reply.
         temperature: 0 is greedy.
         seed: Sent if it is given.
         top_p: Nucleus mass; sent if it is below 1.
@@ -101,7 +100,6 @@ class Client:
     """Asks one endpoint. Usable by many threads.
 
     Args:
-        endpoint: Whom to ask.
         wait: Sleeps for so many seconds; for tests. The default is woken by `stop`.
 
     Attributes:

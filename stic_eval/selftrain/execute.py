@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +45,6 @@ def stage_key(
         stage: The stage. Its name, version, parameters and the keys of its needs count.
         data: The inputs. Those count that the stage reads, directly, and as many of them as it takes.
         fingerprint: Of the base model.
-        seed: The run's.
         known: Keys that were computed before with the same other arguments, by the stages' identity; a
             stage may be needed along many paths.
         thinking: How what the model thinks is told from its answers; in keys where it is not the default, of
@@ -109,22 +109,20 @@ def run_stage(
     A stage that fails or is killed leaves its work folder, where its next attempt goes on.
 
     Args:
-        stage: What to run.
-        data: The inputs of self-training.
-        seed: The run's.
         fingerprint: Of the base model.
         model: Gives the base model with an adapter folder attached, or as it is for None: for training.
         answers: As `Engine.answers`.
         scorer: As `Engine.likelihoods`.
-        responses: Opens the store of the base model's answers.
-        store: Where finished stages lie.
-        report: Where progress goes.
         thinking: How what the model thinks is told from its answers.
         stop: Texts that end its answers; `fingerprint` has them.
 
     Raises:
         RunError: Two needs of the stage share a name, or it asks for likelihoods that nobody tells.
     """
+    again = partial(
+        run_stage, data=data, seed=seed, fingerprint=fingerprint, model=model, responses=responses,
+        store=store, report=report, thinking=thinking, stop=stop, answers=answers, scorer=scorer,
+    )  # fmt: skip
     key = stage_key(stage, data, fingerprint, seed, thinking=thinking)
     # Before its needs: they may have been cleared away since it was made of them.
     if done := store.sound(stage.name, key, report.line):
@@ -132,24 +130,7 @@ def run_stage(
     names = [need.name for need in stage.needs]
     if len(set(names)) < len(names):
         raise RunError(f"stage {stage.name}: two of its needs have the same name ({', '.join(names)})")
-    needs = {
-        need.name: run_stage(
-            need,
-            data=data,
-            seed=seed,
-            fingerprint=fingerprint,
-            model=model,
-            answers=answers,
-            scorer=scorer,
-            responses=responses,
-            store=store,
-            report=report,
-            thinking=thinking,
-            stop=stop,
-        )
-        for need in stage.needs
-    }
-
+    needs = {need.name: again(need) for need in stage.needs}
     asked: Counter[str] = Counter()
 
     def vlm(adapter: Path | None) -> VLM:

@@ -70,7 +70,6 @@ def pairs(settings: PairSettings, data: Data, by: Stage | None = None, iteration
     """`pairs.parquet`: preferred and dispreferred descriptions of unlabeled images.
 
     Args:
-        settings: How they are made.
         data: Counts the images, and has the prompts.
         by: Stage whose adapter gives both answers; None: the base model does.
         iteration: Of stage 1, from 1 on; each makes its own draws.
@@ -120,8 +119,6 @@ def preference(
 
     Args:
         made: Stage with the pairs.
-        loss: Its constants.
-        training: Steps, rates and batches.
         lora: Size of a new adapter.
         start: Stage whose adapter is gone on from; None: a new one on the base.
         reference: What the model is held to: the adapter that it starts from, or the base.
@@ -181,8 +178,6 @@ def rounds(
         make: Gives the stage with pairs, of `by` (stage whose adapter answers, or None) and `iteration` (from
             1 on): `made_pairs` with all else bound.
         iterations: How many; 0 trains nothing.
-        training: Loss, steps, rates and batches.
-        lora: Size of the adapter.
         reference: What later iterations are held to: the adapter that they start from, or the base.
     """
     adapter: Stage | None = None
