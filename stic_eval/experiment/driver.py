@@ -232,7 +232,9 @@ def carry_out(
                 elif event.kind == "log" and _is_new(event.value, notices):
                     logging.getLogger(event.value.name).handle(event.value)
                 elif event.kind == "result":
-                    _keep(experiment.tasks[event.task].benchmark, *event.value, of[event.task], resources)
+                    records, summary = event.value
+                    name = experiment.tasks[event.task].benchmark
+                    _keep(name, records, summary, of[event.task], resources)
                     _copy_same(experiment.evaluations)
                     runs.save(experiment.scores(resources), resources.config.folder)
                 elif event.kind == "failed":
