@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from stic_eval import flags as declared
 from stic_eval import layers, plugins, profiles, registry
 from stic_eval.contracts.solver import Solver
 from stic_eval.errors import UserError
@@ -339,27 +340,9 @@ def _set_method_option(
         layers.put(options[name], path, value, path in layers.mappings(classes[name]))
 
 
-_FLAGS: Mapping[str, str] = {
-    "methods": "--method", "pairs_file": "--pairs", "seeds": "--seed", "dar": "--dar",
-    "method_options": "method_options",
-    "conversation.profile": "--profile", "conversation.system_prompt": "--system-prompt",
-    "conversation.chat_template": "--chat-template",
-    "judge.model": "--judge", "judge.base_url": "--judge-base-url",
-    "judge.api_key_env": "--judge-api-key-env", "judge.protocol": "--judge-protocol",
-    "judge.samples": "--judge-samples", "judge.max_requests": "--judge-max-requests",
-    "server.base_url": "--base-url", "server.api_key_env": "--api-key-env",
-    "server.adapters": "--adapter-name", "server.concurrency": "--concurrency",
-    "server.timeout": "--timeout",
-}  # fmt: skip
-
-
 def flag_of(path: str) -> str:
     """What a setting is called on the command line."""
-    if path in _FLAGS:
-        return _FLAGS[path]
-    head, dot, _ = path.partition(".")
-    flag = "--" + head.replace("_", "-")
-    return f"-o {path}" if dot else flag
+    return declared.name_of(path) or (path if path == "method_options" else f"-o {path}")
 
 
 def _validate(config: type[BaseModel], data: Mapping[str, Any], prefix: str) -> Any:

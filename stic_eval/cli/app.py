@@ -22,6 +22,7 @@ from stic_eval.cli import (
     import_,
     judge,
     ls,
+    neighbours,
     new,
     plot,
     report,
@@ -32,34 +33,25 @@ from stic_eval.cli import (
     train,
 )
 from stic_eval.cli import eval as evaluate
+from stic_eval.cli import options as o
 from stic_eval.errors import RunError, UserError
 from stic_eval.printable import printable
 
 app = typer.Typer(
     name="stic-eval",
     help="Evaluate vision-language models, self-train them (STIC), and compare both side by side.",
-    add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
+    context_settings={"token_normalize_func": neighbours.spelled},
 )
-app.command("run")(run.run)
-app.command("train")(train.train)
-app.command("eval")(evaluate.eval_)
-app.command("ablate")(ablate.ablate)
-app.command("score")(score.score)
-app.add_typer(judge.app, name="judge")
-app.add_typer(data.app, name="data")
-app.add_typer(export.app, name="export")
-app.add_typer(import_.app, name="import")
-app.command("ls")(ls.ls)
-app.command("show")(show.show)
-app.command("table")(table.table)
-app.command("compare")(compare.compare)
-app.command("plot")(plot.plot)
-app.command("report")(report.report)
-app.command("new")(new.new)
-app.command("cp")(cp.cp)
-app.command("doctor")(doctor.doctor)
+for _command in (run.run, train.train, evaluate.eval_, ablate.ablate, score.score):
+    app.command(_command.__name__.strip("_"))(o.command(_command))
+for _name, _group in (("judge", judge), ("data", data), ("export", export), ("import", import_)):
+    app.add_typer(_group.app, name=_name)
+for _command in (
+    ls.ls, show.show, table.table, compare.compare, plot.plot, report.report, new.new, cp.cp, doctor.doctor,
+):  # fmt: skip
+    app.command(_command.__name__)(o.command(_command))
 
 
 def _version(value: bool) -> None:

@@ -11,7 +11,10 @@ from typing import Annotated, Any
 
 import typer
 
+from stic_eval import flags as f
+from stic_eval.cli import options as o
 from stic_eval.errors import UserError
+from stic_eval.flags import Argument
 from stic_eval.printable import printable
 
 app = typer.Typer(help="Compare judges.")
@@ -25,14 +28,11 @@ def _judge() -> None:
 
 
 @app.command("agreement")
+@o.command
 def agreement(
-    a: Annotated[
-        Path, typer.Argument(help="Output of `stic-eval score --json`, or a run's records (JSONL).")
-    ],
-    b: Annotated[Path, typer.Argument(help="The same answers, graded by the other judge.")],
-    json_out: Annotated[
-        Path | None, typer.Option("--json", help="Write the statistics to this file.")
-    ] = None,
+    a: Annotated[Path, Argument("Output of `stic-eval score --json`, or a run's records (JSONL).")],
+    b: Annotated[Path, Argument("The same answers, graded by the other judge.")],
+    json_out: f.JsonFile = None,
 ) -> None:
     """How far two judges agree on the same answers: by sample, on average, in rank.
 
@@ -40,8 +40,7 @@ def agreement(
     """
     from stic_eval.store import atomic_write
 
-    if json_out is not None and json_out.is_dir():
-        raise UserError(f"--json {json_out}: is a folder; give a file")
+    o.check_file("--json", json_out)
     first, second = read(a), read(b)
     if first.benchmark and second.benchmark and first.benchmark != second.benchmark:
         raise UserError(f"{a} is of {first.benchmark}, {b} of {second.benchmark}: give two of one benchmark")
