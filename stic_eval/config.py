@@ -20,7 +20,7 @@ from stic_eval import layers, plugins, profiles, registry
 from stic_eval.contracts.solver import Solver
 from stic_eval.errors import UserError
 from stic_eval.layers import preset_names, read_file, read_preset
-from stic_eval.settings import DESCRIBE, RunConfig, in_full, short
+from stic_eval.settings import DESCRIBE, RunConfig, adapter_folder, in_full, short
 from stic_eval.variants import complete, protocols
 
 __all__ = ["RunConfig", "load", "of_the_run", "preset_names", "read_file", "read_preset"]
@@ -84,6 +84,9 @@ def load(
     if config.load_in_4bit and config.load_in_8bit:
         raise UserError("--load-in-8bit: with --load-in-4bit as well; give one of both")
     config = registry.engines().get(config.engine).settled(config, given, named)
+    if config.adapters and registry.engines().get(config.engine).trains:
+        go_offline(config.offline)
+        config = config.model_copy(update={"adapters": tuple(map(adapter_folder, config.adapters))})
     for path in direct:
         head, _, name = path.partition(".")
         if head == "benchmark_options" and name.partition(".")[0] not in config.benchmarks:

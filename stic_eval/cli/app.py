@@ -98,6 +98,10 @@ def invoke(argv: list[str]) -> int:
     except typer.TyperException as error:
         known = bool(argv) and any(command.name == argv[0] for command in app.registered_commands)
         named, what = (f" {argv[0]}", "options") if known else ("", "commands and options")
+        advice = neighbours.advice(getattr(error, "option_name", ""), argv)
+        if advice is not None:
+            fail(advice)
+            return error.exit_code
         fail(f"{error.format_message()} (`stic-eval{named} --help` lists {what})")
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):

@@ -18,6 +18,7 @@ from stic_eval.flags import Flag
 if TYPE_CHECKING:
     from stic_eval.contracts.benchmark import Benchmark, HubId
     from stic_eval.evals import runner
+    from stic_eval.evals.judging import Judge
     from stic_eval.evals.predictions import Prediction, Predictions
     from stic_eval.settings import ThinkingConfig
     from stic_eval.types import Record, Sample, Summary
@@ -85,6 +86,9 @@ def score(
     answered = _answered(chosen, asked, found, predictions.name, built.thinking)
     o.check_file("--json", json_out)
     grader = grading.judge_of(built.judge, cache_dir(), fresh=not resume)
+    if dry_run:
+        _print_plan(chosen, answered, len(found), grader)
+        return
     with Reporter(None, quiet=quiet) as report, _telling_of_interruption():
         records, summary = runner.conclude(chosen, answered, grader, report.updates)
     if json_out is not None:
@@ -184,6 +188,24 @@ def _answered(
                 verdict = runner.verdict_of(chosen, sample, response.text, item.extraction)
         answered.append(runner.Answered(sample, response, verdict))
     return runner.cut_thinking(answered, finished=True)
+
+
+def _print_plan(
+    chosen: Benchmark, answered: Sequence[runner.Answered], given: int, grader: Judge | None
+) -> None:
+    """Says how far rules get, and what would be asked of the judge."""
+    from stic_eval.printable import printable
+
+    verdicts = [item.verdict for item in answered]
+    left = sum(verdict.open for verdict in verdicts) if chosen.judging is not None else 0
+    unscored = sum(verdict.value is None for verdict in verdicts)
+    rules = f"rules score {len(verdicts) - unscored} and leave {left} to a judge"
+    typer.echo(f"{chosen.title}: {len(verdicts)} rows, {given} answers; {rules}")
+    if left and grader is not None:
+        most = left * grader.settings.samples
+        typer.echo(f"judge {printable(grader.model)}: at most {most} requests; cached replies are reused")
+    elif unscored:
+        typer.echo(f"{unscored} stay unscored" + (" without a judge (--judge MODEL)" if left else ""))
 
 
 def print_summary(benchmark: Benchmark, summary: Summary, grader: str) -> None:
