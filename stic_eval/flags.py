@@ -7,12 +7,14 @@ A command takes whole sets of them (`stic_eval.cli.options`), and a message abou
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, get_type_hints
+from typing import Annotated, Any, ClassVar, ParamSpec, get_type_hints
 
 from stic_eval.errors import UserError
+
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Flag(Argument):
         panel: Heading that `--help` puts it under; empty: its set's.
         min: Smallest number.
         max: Largest number.
+        value: The value if it is not given, in a set.
     """
 
     names: str = ""
@@ -51,10 +54,23 @@ class Flag(Argument):
     panel: str = ""
     min: float | None = None
     max: float | None = None
+    value: Any = None
 
     def names_of(self, parameter: str) -> list[str]:
         """Its names, if a parameter of that name is declared so."""
         return self.names.split() or ["--" + parameter.replace("_", "-")]
+
+
+def _field(declare: Callable[P, Flag]) -> Callable[P, Any]:
+    def of_set(*args: P.args, **kwargs: P.kwargs) -> Any:
+        declared = declare(*args, **kwargs)
+        return field(default=declared.value, metadata={"flag": declared})
+
+    return of_set
+
+
+# An option as a field of a set.
+flag = _field(Flag)
 
 
 def _batch_size(text: str) -> int | str:
@@ -90,49 +106,33 @@ Offline = Annotated[
 Quiet = Annotated[
     bool, Flag("Print only the result and errors.", names="--quiet -q", path="", panel="Output")
 ]
-Jobs = Annotated[
-    int, Flag("Number of worker processes.", names="--jobs -j", min=1, max=256, panel="Machine")
-]
+Jobs = Annotated[int, Flag("Number of worker processes.", names="--jobs -j", min=1, max=256, panel="Machine")]
 Benchmark = Annotated[str, Argument("Benchmark (`stic-eval ls benchmarks`).", values="benchmark")]
 JsonFile = Annotated[Path | None, Flag("Also write everything to this JSON file.", names="--json")]
 Run = Annotated[str, Argument("A run: its folder, or its name under results/.", values="run")]
 
 
+# fmt: off
 @dataclass(frozen=True)
 class Model:
     """Which model is asked, and how."""
 
     panel: ClassVar[str] = "Model"
 
-    model: Annotated[
-        str | None,
-        Flag("`pocket` (built in), a local folder, a Hugging Face id, or a model on a server.", "pocket"),
-    ] = None
-    revision: Annotated[str | None, Flag("Branch, tag or commit of the model on the hub.")] = None
-    profile: Annotated[
-        str | None,
-        Flag("How the model is prompted: `none`, or a conversation profile (llava-1.5, llava-1.6-vicuna, "
-             "llava-1.6-mistral).", "the checkpoint's own, if it is known",
-             "NAME", "profile", path="conversation.profile"),
-    ] = None  # fmt: skip
-    system_prompt: Annotated[
-        str | None,
-        Flag("System prompt of every conversation; an empty text means none.", "the profile's", "TEXT",
-             path="conversation.system_prompt"),
-    ] = None  # fmt: skip
-    chat_template: Annotated[
-        str | None,
-        Flag("Chat template: a Jinja file, or a built-in one (vicuna_v1, mistral_instruct).",
-             "the profile's, else the checkpoint's", "FILE", path="conversation.chat_template"),
-    ] = None  # fmt: skip
-    trust_remote_code: Annotated[
-        bool | None, Flag("Run Python code that comes with the model's repository.")
-    ] = None
-    engine: Annotated[
-        str | None,
-        Flag("Where the model runs: `hf` loads it here, `openai` asks a server (--base-url).", "hf",
-             values="engine"),
-    ] = None  # fmt: skip
+    model: str | None = flag("`pocket` (built in), a local folder, a Hugging Face id, or a model on a "
+        "server.", "pocket")
+    revision: str | None = flag("Branch, tag or commit of the model on the hub.")
+    profile: str | None = flag("How the model is prompted: `none`, or a conversation profile (llava-1.5, "
+        "llava-1.6-vicuna, llava-1.6-mistral).", "the checkpoint's own, if it is known", "NAME", "profile",
+        path="conversation.profile")
+    system_prompt: str | None = flag("System prompt of every conversation; an empty text means none.",
+        "the profile's", "TEXT", path="conversation.system_prompt")
+    chat_template: str | None = flag("Chat template: a Jinja file, or a built-in one (vicuna_v1, "
+        "mistral_instruct).", "the profile's, else the checkpoint's", "FILE",
+        path="conversation.chat_template")
+    trust_remote_code: bool | None = flag("Run Python code that comes with the model's repository.")
+    engine: str | None = flag("Where the model runs: `hf` loads it here, `openai` asks a server "
+        "(--base-url).", "hf", values="engine")
 
 
 @dataclass(frozen=True)
@@ -141,11 +141,8 @@ class Adapters:
 
     panel: ClassVar[str] = "Model"
 
-    adapter: Annotated[
-        list[str] | None,
-        Flag("PEFT adapter to evaluate beside the model: a folder or a Hugging Face id. Repeatable.",
-             metavar="DIR", path="adapters"),
-    ] = None  # fmt: skip
+    adapter: list[str] | None = flag("PEFT adapter to evaluate beside the model: a folder or a Hugging Face "
+        "id. Repeatable.", metavar="DIR", path="adapters")
 
 
 @dataclass(frozen=True)
@@ -154,12 +151,9 @@ class Methods:
 
     panel: ClassVar[str] = "Method and evaluation"
 
-    method: Annotated[
-        list[str] | None,
-        Flag("Method to train and compare: a name or a plug-in file (`./mine.py`). Repeatable.", "stic",
-             values="method", path="methods"),
-    ] = None  # fmt: skip
-    seed: Annotated[list[int] | None, Flag("Training seed. Repeatable.", "0", path="seeds")] = None
+    method: list[str] | None = flag("Method to train and compare: a name or a plug-in file (`./mine.py`). "
+        "Repeatable.", "stic", values="method", path="methods")
+    seed: list[int] | None = flag("Training seed. Repeatable.", "0", path="seeds")
 
 
 @dataclass(frozen=True)
@@ -168,25 +162,14 @@ class Evaluation:
 
     panel: ClassVar[str] = "Method and evaluation"
 
-    benchmarks: Annotated[
-        str | None,
-        Flag("Comma-separated names or plug-in files; `all` means every built-in benchmark.", "all",
-             values="benchmark", names="--benchmarks --tasks"),
-    ] = None  # fmt: skip
+    benchmarks: str | None = flag("Comma-separated names or plug-in files; `all` means every built-in "
+        "benchmark.", "all", values="benchmark", names="--benchmarks --tasks")
     protocol: Protocol = None
-    dar: Annotated[
-        bool | None,
-        Flag("Answer both with and without describe-and-respond, or only without.", "the method's choice",
-             names="--dar/--no-dar"),
-    ] = None  # fmt: skip
-    solver: Annotated[
-        list[str] | None,
-        Flag("How answers are obtained: a name or a plug-in file. Repeatable; each gets a row.",
-             "the method's choice", values="solver", path="solvers"),
-    ] = None  # fmt: skip
-    limit: Annotated[
-        str | None, Flag("Rows of each benchmark: a number, or a fraction such as 0.1.", "all rows")
-    ] = None
+    dar: bool | None = flag("Answer both with and without describe-and-respond, or only without.",
+        "the method's choice", names="--dar/--no-dar")
+    solver: list[str] | None = flag("How answers are obtained: a name or a plug-in file. Repeatable; each "
+        "gets a row.", "the method's choice", values="solver", path="solvers")
+    limit: str | None = flag("Rows of each benchmark: a number, or a fraction such as 0.1.", "all rows")
 
 
 @dataclass(frozen=True)
@@ -195,27 +178,16 @@ class Training:
 
     panel: ClassVar[str] = "Data"
 
-    images: Annotated[
-        Path | None, Flag("Unlabeled images for stage 1: a folder, or a file that lists images.")
-    ] = None
-    sft_data: Annotated[
-        str | None, Flag("Instruction data for stage 2: a LLaVA-format JSON file or a data set.")
-    ] = None
-    pairs: Annotated[
-        Path | None,
-        Flag("Preference pairs (`stic-eval import pairs`) in place of the first that a method would make.",
-             path="pairs_file"),
-    ] = None  # fmt: skip
-    image_root: Annotated[
-        Path | None,
-        Flag("Folder that relative image paths in --sft-data start from.", "the folder of --sft-data"),
-    ] = None
-    gradient_checkpointing: Annotated[
-        bool | None,
-        # A narrow terminal cuts both names off.
-        Flag("Gradient checkpointing in training: less memory, more time.", "depends on device and size",
-             names="--gradient-checkpointing/--no-gradient-checkpointing", panel="Machine"),
-    ] = None  # fmt: skip
+    images: Path | None = flag("Unlabeled images for stage 1: a folder, or a file that lists images.")
+    sft_data: str | None = flag("Instruction data for stage 2: a LLaVA-format JSON file or a data set.")
+    pairs: Path | None = flag("Preference pairs (`stic-eval import pairs`) in place of the first that a "
+        "method would make.", path="pairs_file")
+    image_root: Path | None = flag("Folder that relative image paths in --sft-data start from.",
+        "the folder of --sft-data")
+    # A narrow terminal cuts both names off.
+    gradient_checkpointing: bool | None = flag("Gradient checkpointing in training: less memory, more time.",
+        "depends on device and size", names="--gradient-checkpointing/--no-gradient-checkpointing",
+        panel="Machine")
 
 
 @dataclass(frozen=True)
@@ -224,22 +196,13 @@ class Settings:
 
     panel: ClassVar[str] = "Configuration"
 
-    prompts: Annotated[
-        Path | None, Flag("Prompts for training: a file, or a built-in set (`stic`, `pocket`).", panel="Data")
-    ] = None
-    preset: Annotated[
-        str | None,
-        Flag("Built-in settings (`stic-eval ls presets`).", "pocket for the model pocket", values="preset",
-             path=""),
-    ] = None  # fmt: skip
-    config: Annotated[
-        Path | None, Flag("Settings in YAML, such as another run's config.yaml.", path="")
-    ] = None
-    option: Annotated[
-        list[str] | None,
-        Flag("Any setting, e.g. `-o stage1.beta=0.05`. Repeatable.", metavar="KEY.SUB=VALUE",
-             names="--option -o", path=""),
-    ] = None  # fmt: skip
+    prompts: Path | None = flag("Prompts for training: a file, or a built-in set (`stic`, `pocket`).",
+        panel="Data")
+    preset: str | None = flag("Built-in settings (`stic-eval ls presets`).", "pocket for the model pocket",
+        values="preset", path="")
+    config: Path | None = flag("Settings in YAML, such as another run's config.yaml.", path="")
+    option: list[str] | None = flag("Any setting, e.g. `-o stage1.beta=0.05`. Repeatable.",
+        metavar="KEY.SUB=VALUE", names="--option -o", path="")
 
 
 @dataclass(frozen=True)
@@ -248,34 +211,18 @@ class Judge:
 
     panel: ClassVar[str] = "Judge"
 
-    judge: Annotated[
-        str | None,
-        Flag("Model that grades the answers that rules cannot score, by its name on the server.",
-             metavar="MODEL", path="judge.model"),
-    ] = None  # fmt: skip
-    judge_base_url: Annotated[
-        str | None,
-        Flag("Its OpenAI-compatible server.", "https://api.openai.com/v1", path="judge.base_url"),
-    ] = None
-    judge_api_key_env: Annotated[
-        str | None,
-        Flag("Environment variable that holds the key; an empty name means no key.", "OPENAI_API_KEY", "NAME",
-             path="judge.api_key_env"),
-    ] = None  # fmt: skip
-    judge_protocol: Annotated[
-        str | None,
-        Flag("Prompts: `official` (as published, taken from lmms-eval), `stic-eval-1`, or `auto`.", "auto",
-             path="judge.protocol"),
-    ] = None  # fmt: skip
-    judge_samples: Annotated[
-        int | None,
-        Flag("How often each answer is graded; the mean counts, and the spread is recorded.", "1",
-             path="judge.samples"),
-    ] = None  # fmt: skip
-    judge_max_requests: Annotated[
-        int | None,
-        Flag("Most requests that may be sent, retries included.", "no limit", path="judge.max_requests"),
-    ] = None
+    judge: str | None = flag("Model that grades the answers that rules cannot score, by its name on the "
+        "server.", metavar="MODEL", path="judge.model")
+    judge_base_url: str | None = flag("Its OpenAI-compatible server.", "https://api.openai.com/v1",
+        path="judge.base_url")
+    judge_api_key_env: str | None = flag("Environment variable that holds the key; an empty name means no "
+        "key.", "OPENAI_API_KEY", "NAME", path="judge.api_key_env")
+    judge_protocol: str | None = flag("Prompts: `official` (as published, taken from lmms-eval), "
+        "`stic-eval-1`, or `auto`.", "auto", path="judge.protocol")
+    judge_samples: int | None = flag("How often each answer is graded; the mean counts, and the spread is "
+        "recorded.", "1", path="judge.samples")
+    judge_max_requests: int | None = flag("Most requests that may be sent, retries included.", "no limit",
+        path="judge.max_requests")
 
 
 @dataclass(frozen=True)
@@ -284,25 +231,14 @@ class Server:
 
     panel: ClassVar[str] = "Server"
 
-    base_url: Annotated[
-        str | None,
-        Flag("OpenAI-compatible server, e.g. http://localhost:8000/v1.", path="server.base_url"),
-    ] = None
-    api_key_env: Annotated[
-        str | None,
-        Flag("Environment variable that holds the key.", "no key", "NAME", path="server.api_key_env"),
-    ] = None
-    adapter_name: Annotated[
-        list[str] | None,
-        Flag("The server's name for a method's adapter, e.g. `stic=my-lora`. Repeatable.",
-             metavar="METHOD=NAME", path="server.adapters", read=_adapter_names),
-    ] = None  # fmt: skip
-    concurrency: Annotated[
-        int | None, Flag("Requests in flight at once.", "16", path="server.concurrency")
-    ] = None
-    timeout: Annotated[
-        float | None, Flag("Seconds that a request may take.", "300", path="server.timeout")
-    ] = None
+    base_url: str | None = flag("OpenAI-compatible server, e.g. http://localhost:8000/v1.",
+        path="server.base_url")
+    api_key_env: str | None = flag("Environment variable that holds the key.", "no key", "NAME",
+        path="server.api_key_env")
+    adapter_name: list[str] | None = flag("The server's name for a method's adapter, e.g. `stic=my-lora`. "
+        "Repeatable.", metavar="METHOD=NAME", path="server.adapters", read=_adapter_names)
+    concurrency: int | None = flag("Requests in flight at once.", "16", path="server.concurrency")
+    timeout: float | None = flag("Seconds that a request may take.", "300", path="server.timeout")
 
 
 @dataclass(frozen=True)
@@ -321,18 +257,13 @@ class Machine:
     panel: ClassVar[str] = "Machine"
 
     offline: Offline = None
-    device: Annotated[str | None, Flag("auto, cpu, cuda or mps.", "auto")] = None
-    dtype: Annotated[str | None, Flag("auto, float32, bfloat16 or float16.", "auto")] = None
-    batch_size: Annotated[
-        str | None,
-        Flag("Requests in a batch, or `auto`. Does not change results.", "auto", read=_batch_size),
-    ] = None
-    attn: Annotated[
-        str | None,
-        Flag("Attention: sdpa, eager, flash_attention_2, ...", "transformers' choice", "NAME"),
-    ] = None
-    load_in_4bit: Annotated[bool | None, Flag("Load weights in 4 bits (NF4, bitsandbytes).")] = None
-    load_in_8bit: Annotated[bool | None, Flag("Load weights in 8 bits (bitsandbytes).")] = None
+    device: str | None = flag("auto, cpu, cuda or mps.", "auto")
+    dtype: str | None = flag("auto, float32, bfloat16 or float16.", "auto")
+    batch_size: str | None = flag("Requests in a batch, or `auto`. Does not change results.", "auto",
+        read=_batch_size)
+    attn: str | None = flag("Attention: sdpa, eager, flash_attention_2, ...", "transformers' choice", "NAME")
+    load_in_4bit: bool | None = flag("Load weights in 4 bits (NF4, bitsandbytes).")
+    load_in_8bit: bool | None = flag("Load weights in 8 bits (bitsandbytes).")
 
 
 @dataclass(frozen=True)
@@ -341,19 +272,14 @@ class Output:
 
     panel: ClassVar[str] = "Output"
 
-    output: Annotated[
-        Path | None,
-        Flag("Folder for the results.", "results/<model>-<methods>-<key>", names="--output --output-path"),
-    ] = None
-    dry_run: Annotated[bool, Flag("Print the plan and an estimate, and compute nothing.", path="")] = False
-    resume: Annotated[
-        bool,
-        Flag("Reuse what is cached, or compute everything again.", names="--resume/--fresh", path=""),
-    ] = True
-    verbose: Annotated[
-        bool, Flag("Print the lines of the log as well.", names="--verbose -v", path="")
-    ] = False
+    output: Path | None = flag("Folder for the results.", "results/<model>-<methods>-<key>",
+        names="--output --output-path")
+    dry_run: bool = flag("Print the plan and an estimate, and compute nothing.", path="", value=False)
+    resume: bool = flag("Reuse what is cached, or compute everything again.", names="--resume/--fresh",
+        path="", value=True)
+    verbose: bool = flag("Print the lines of the log as well.", names="--verbose -v", path="", value=False)
     quiet: Quiet = False
+# fmt: on
 
 
 SETS: tuple[type, ...] = (
@@ -365,19 +291,19 @@ SETS: tuple[type, ...] = (
 def declared(kind: type) -> tuple[tuple[str, Any, Flag], ...]:
     """The options of a set: the parameter's name, its type, and the declaration."""
     hints = get_type_hints(kind, include_extras=True)
-    return tuple(
-        (field.name, hints[field.name].__origin__, flag)
-        for field in fields(kind)
-        for flag in hints[field.name].__metadata__
-    )
+    found = []
+    for one in fields(kind):
+        hint, own = hints[one.name], one.metadata.get("flag")
+        found.append((one.name, hint, own) if own else (one.name, hint.__origin__, hint.__metadata__[0]))
+    return tuple(found)
 
 
 def settings(given: object) -> Iterator[tuple[str, Any]]:
     """What a set's options were given, each by the path of its setting; those that were not are left out."""
-    for name, _, flag in declared(type(given)):
+    for name, _, own in declared(type(given)):
         value = getattr(given, name)
-        if flag.path != "" and value not in (None, []):
-            yield flag.path or name, flag.read(value) if flag.read else value
+        if own.path != "" and value not in (None, []):
+            yield own.path or name, own.read(value) if own.read else value
 
 
 def name_of(path: str) -> str | None:
@@ -388,8 +314,8 @@ def name_of(path: str) -> str | None:
 @cache
 def _names() -> dict[str, str]:
     return {
-        flag.path or name: flag.names_of(name)[0].partition("/")[0]
+        own.path or name: own.names_of(name)[0].partition("/")[0]
         for kind in SETS
-        for name, _, flag in declared(kind)
-        if flag.path != ""
+        for name, _, own in declared(kind)
+        if own.path != ""
     }

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 from stic_eval import flags as f
 from stic_eval.cli import options as o
-from stic_eval.flags import Argument, Flag
+from stic_eval.flags import Argument, flag
 
 
 @dataclass(frozen=True)
@@ -17,30 +17,25 @@ class Axes:
 
     panel: ClassVar[str] = "Grid"
 
-    vary: Annotated[
-        list[str] | None,
-        Flag("Axis to vary and its values, e.g. `corruption=low_res,jitter,both` or `stage1.beta=0.05,0.1`. "
-             "Repeatable, for all combinations. Replaces the axes of a named ablation.",
-             metavar="AXIS=VALUE,..."),
-    ] = None  # fmt: skip
-    one_at_a_time: Annotated[
-        bool | None,
-        Flag("The default settings and single departures from them, or all combinations.", "full",
-             names="--one-at-a-time/--full"),
-    ] = None  # fmt: skip
-    exclude: Annotated[
-        list[str] | None,
-        Flag("Combinations to leave out, e.g. `p_corrupt=0 corruption!=both`. Repeatable.",
-             metavar="CONDITION"),
-    ] = None  # fmt: skip
-    seeds: Annotated[
-        list[str] | None,
-        Flag("Training seeds of every cell, e.g. `0,1,2`. Repeatable.", "0", names="--seeds --seed"),
-    ] = None
-    method: Annotated[
-        str | None,
-        Flag("Method that cells train.", "stic", values="method", panel="Method and evaluation"),
-    ] = None
+    vary: list[str] | None = flag(
+        "Axis to vary and its values, e.g. `corruption=low_res,jitter,both` or `stage1.beta=0.05,0.1`. "
+        "Repeatable, for all combinations. Replaces the axes of a named ablation.",
+        metavar="AXIS=VALUE,...",
+    )
+    one_at_a_time: bool | None = flag(
+        "The default settings and single departures from them, or all combinations.",
+        "full",
+        names="--one-at-a-time/--full",
+    )
+    exclude: list[str] | None = flag(
+        "Combinations to leave out, e.g. `p_corrupt=0 corruption!=both`. Repeatable.", metavar="CONDITION"
+    )
+    seeds: list[str] | None = flag(
+        "Training seeds of every cell, e.g. `0,1,2`. Repeatable.", "0", names="--seeds --seed"
+    )
+    method: str | None = flag(
+        "Method that cells train.", "stic", values="method", panel="Method and evaluation"
+    )
 
 
 def ablate(

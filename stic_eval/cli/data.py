@@ -14,7 +14,7 @@ import typer
 
 from stic_eval import flags as f
 from stic_eval.cli import options as o
-from stic_eval.flags import Flag
+from stic_eval.flags import Flag, flag
 
 if TYPE_CHECKING:
     from stic_eval.cli.progress import Update
@@ -37,10 +37,9 @@ class Reading:
     """How a benchmark's rows are read."""
 
     protocol: f.Protocol = None
-    option: Annotated[
-        list[str] | None,
-        Flag("An option of the benchmark. Repeatable.", metavar="KEY=VALUE", names="--option -o", path=""),
-    ] = None
+    option: list[str] | None = flag(
+        "An option of the benchmark. Repeatable.", metavar="KEY=VALUE", names="--option -o", path=""
+    )
     allow_remote_images: f.RemoteImages = None
     offline: f.Offline = None
 

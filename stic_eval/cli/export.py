@@ -16,7 +16,7 @@ import typer
 
 from stic_eval import flags as f
 from stic_eval.cli import options as o
-from stic_eval.flags import Argument, Flag
+from stic_eval.flags import Argument, Flag, flag
 
 if TYPE_CHECKING:
     from stic_eval.experiment.artifacts import Finished
@@ -40,11 +40,9 @@ Force = Annotated[
 class Choice:
     """Which of several things that a run has made."""
 
-    method: Annotated[str | None, Flag("Which method's, if there are several.", values="method")] = None
-    seed: Annotated[int | None, Flag("Which training seed's, if there are several.")] = None
-    key: Annotated[
-        str | None, Flag("Which of an ablation's: the first digits of its content key.")
-    ] = None
+    method: str | None = flag("Which method's, if there are several.", values="method")
+    seed: int | None = flag("Which training seed's, if there are several.")
+    key: str | None = flag("Which of an ablation's: the first digits of its content key.")
 
 
 @app.command("pairs")
