@@ -298,7 +298,7 @@ def declared(kind: type) -> tuple[tuple[str, Any, Flag], ...]:
     return tuple(found)
 
 
-def settings(given: object) -> Iterator[tuple[str, Any]]:
+def settings(given: Any) -> Iterator[tuple[str, Any]]:
     """What a set's options were given, each by the path of its setting; those that were not are left out."""
     for name, _, own in declared(type(given)):
         value = getattr(given, name)
