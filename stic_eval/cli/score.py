@@ -194,18 +194,20 @@ def _print_plan(
     chosen: Benchmark, answered: Sequence[runner.Answered], given: int, grader: Judge | None
 ) -> None:
     """Says how far rules get, and what would be asked of the judge."""
+    from stic_eval.cli.export import counted
     from stic_eval.printable import printable
 
     verdicts = [item.verdict for item in answered]
     left = sum(verdict.open for verdict in verdicts) if chosen.judging is not None else 0
     unscored = sum(verdict.value is None for verdict in verdicts)
     rules = f"rules score {len(verdicts) - unscored} and leave {left} to a judge"
-    typer.echo(f"{chosen.title}: {len(verdicts)} rows, {given} answers; {rules}")
+    typer.echo(f"{chosen.title}: {counted(len(verdicts), 'row')}, {counted(given, 'answer')}; {rules}")
     if left and grader is not None:
-        most = left * grader.settings.samples
-        typer.echo(f"judge {printable(grader.model)}: at most {most} requests; cached replies are reused")
+        most = counted(left * grader.settings.samples, "request")
+        typer.echo(f"judge {printable(grader.model)}: at most {most}; cached replies are reused")
     elif unscored:
-        typer.echo(f"{unscored} stay unscored" + (" without a judge (--judge MODEL)" if left else ""))
+        waiting = sum(verdict.open and verdict.value is None for verdict in verdicts)
+        typer.echo(f"unscored: {unscored}" + (f" ({waiting} need --judge MODEL)" if waiting else ""))
 
 
 def print_summary(benchmark: Benchmark, summary: Summary, grader: str) -> None:
