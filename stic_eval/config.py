@@ -15,10 +15,10 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from stic_eval import flags as declared
 from stic_eval import layers, plugins, profiles, registry
 from stic_eval.contracts.solver import Solver
 from stic_eval.errors import UserError
+from stic_eval.flags import name_of
 from stic_eval.layers import preset_names, read_file, read_preset
 from stic_eval.settings import DESCRIBE, RunConfig, adapter_folder, in_full, short
 from stic_eval.variants import complete, protocols
@@ -345,7 +345,7 @@ def _set_method_option(
 
 def flag_of(path: str) -> str:
     """What a setting is called on the command line."""
-    return declared.name_of(path) or (path if path == "method_options" else f"-o {path}")
+    return name_of(path) or (path if path == "method_options" else f"-o {path}")
 
 
 def _validate(config: type[BaseModel], data: Mapping[str, Any], prefix: str) -> Any:

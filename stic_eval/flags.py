@@ -63,8 +63,8 @@ class Flag(Argument):
 
 def _field(declare: Callable[P, Flag]) -> Callable[P, Any]:
     def of_set(*args: P.args, **kwargs: P.kwargs) -> Any:
-        declared = declare(*args, **kwargs)
-        return field(default=declared.value, metadata={"flag": declared})
+        own = declare(*args, **kwargs)
+        return field(default=own.value, metadata={"flag": own})
 
     return of_set
 
@@ -288,7 +288,7 @@ SETS: tuple[type, ...] = (
 
 
 @cache
-def declared(kind: type) -> tuple[tuple[str, Any, Flag], ...]:
+def flags_of(kind: type) -> tuple[tuple[str, Any, Flag], ...]:
     """The options of a set: the parameter's name, its type, and the declaration."""
     hints = get_type_hints(kind, include_extras=True)
     found = []
@@ -300,7 +300,8 @@ def declared(kind: type) -> tuple[tuple[str, Any, Flag], ...]:
 
 def settings(given: Any) -> Iterator[tuple[str, Any]]:
     """What a set's options were given, each by the path of its setting; those that were not are left out."""
-    for name, _, own in declared(type(given)):
+    kind: Any = type(given)
+    for name, _, own in flags_of(kind):
         value = getattr(given, name)
         if own.path != "" and value not in (None, []):
             yield own.path or name, own.read(value) if own.read else value
@@ -316,6 +317,6 @@ def _names() -> dict[str, str]:
     return {
         own.path or name: own.names_of(name)[0].partition("/")[0]
         for kind in SETS
-        for name, _, own in declared(kind)
+        for name, _, own in flags_of(kind)
         if own.path != ""
     }

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sys
 import traceback
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
@@ -42,16 +43,17 @@ app = typer.Typer(
     help="Evaluate vision-language models, self-train them (STIC), and compare both side by side.",
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
-    context_settings={"token_normalize_func": neighbours.spelled},
+    context_settings={"token_normalize_func": neighbours.spelling},
 )
-for _command in (run.run, train.train, evaluate.eval_, ablate.ablate, score.score):
-    app.command(_command.__name__.strip("_"))(o.command(_command))
+_COMMANDS: dict[str, Callable[..., Any]] = {
+    "run": run.run, "train": train.train, "eval": evaluate.eval_, "ablate": ablate.ablate,
+    "score": score.score, "ls": ls.ls, "show": show.show, "table": table.table, "compare": compare.compare, "plot": plot.plot,
+    "report": report.report, "new": new.new, "cp": cp.cp, "doctor": doctor.doctor,
+}  # fmt: skip
+for _name, _function in _COMMANDS.items():
+    app.command(_name)(o.command(_function))
 for _name, _group in (("judge", judge), ("data", data), ("export", export), ("import", import_)):
     app.add_typer(_group.app, name=_name)
-for _command in (
-    ls.ls, show.show, table.table, compare.compare, plot.plot, report.report, new.new, cp.cp, doctor.doctor,
-):  # fmt: skip
-    app.command(_command.__name__)(o.command(_command))
 
 
 def _version(value: bool) -> None:
@@ -96,7 +98,7 @@ def invoke(argv: list[str]) -> int:
         fail(str(error))
         return 1
     except typer.TyperException as error:
-        known = bool(argv) and any(command.name == argv[0] for command in app.registered_commands)
+        known = bool(argv) and argv[0] in _COMMANDS
         named, what = (f" {argv[0]}", "options") if known else ("", "commands and options")
         advice = neighbours.advice(getattr(error, "option_name", ""), argv)
         if advice is not None:

@@ -17,7 +17,7 @@ _GEN_KWARGS = {"max_new_tokens": "max_new_tokens", "max_gen_toks": "max_new_toke
                "temperature": "temperature", "top_p": "top_p"}  # fmt: skip
 
 
-def spelled(word: str) -> str:
+def spelling(word: str) -> str:
     """An option or a choice as it is spelled here: with hyphens, and formats by their short names."""
     return _SPELLINGS.get(word, word.replace("_", "-"))
 
@@ -34,7 +34,7 @@ def advice(option: str, argv: Sequence[str]) -> str | None:
     typed, value = option, ""
     for word, following in zip(argv, [*argv[1:], ""], strict=True):
         name, equals, rest = word.partition("=")
-        if spelled(name) == option:
+        if spelling(name) == option:
             typed, value = name, rest if equals else following
     said = _ADVICE[option]
     return f"{typed}: {said if isinstance(said, str) else said(value)}"

@@ -24,13 +24,13 @@ R = TypeVar("R")
 def command(function: Callable[..., R]) -> Callable[..., R]:
     """A command as typer reads it: the options themselves in place of the sets that it takes."""
     own = inspect.signature(function, eval_str=True).parameters.values()
-    sets = {p.name: p.annotation for p in own if is_dataclass(p.annotation)}
+    sets: dict[str, Any] = {p.name: p.annotation for p in own if is_dataclass(p.annotation)}
     parameters = [q for p in own for q in (_of_set(p.annotation) if p.name in sets else [_one(p)])]
 
     @wraps(function)
     def call(**given: Any) -> R:
         for name, kind in sets.items():
-            given[name] = kind(**{own: given.pop(own) for own, _, _ in f.declared(kind)})
+            given[name] = kind(**{own: given.pop(own) for own, _, _ in f.flags_of(kind)})
         return function(**given)
 
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -39,7 +39,7 @@ def command(function: Callable[..., R]) -> Callable[..., R]:
 
 
 def _of_set(kind: Any) -> Iterator[inspect.Parameter]:
-    for name, annotation, flag in f.declared(kind):
+    for name, annotation, flag in f.flags_of(kind):
         yield _parameter(name, annotation, flag, getattr(kind, name), getattr(kind, "panel", None))
 
 
@@ -47,25 +47,27 @@ def _one(parameter: inspect.Parameter) -> inspect.Parameter:
     """A parameter that is an option or an argument by itself."""
     if get_origin(parameter.annotation) is not Annotated:
         return parameter
-    annotation, declared = get_args(parameter.annotation)
-    return _parameter(parameter.name, annotation, declared, parameter.default)
+    annotation, declaration = get_args(parameter.annotation)
+    return _parameter(parameter.name, annotation, declaration, parameter.default)
 
 
 def _parameter(
-    name: str, annotation: Any, declared: f.Argument, default: Any, panel: str | None = None
+    name: str, annotation: Any, declaration: f.Argument, default: Any, panel: str | None = None
 ) -> inspect.Parameter:
     common: dict[str, Any] = {
-        "help": declared.help,
-        "show_default": declared.default or True,
-        "metavar": declared.metavar,
-        "autocompletion": complete(declared.values) if declared.values else None,
+        "help": declaration.help,
+        "show_default": declaration.default or True,
+        "metavar": declaration.metavar,
+        "autocompletion": complete(declaration.values) if declaration.values else None,
     }
-    made = typer.Argument(**common)
-    if isinstance(declared, f.Flag):
-        limits = {"min": declared.min, "max": declared.max, "rich_help_panel": declared.panel or panel}
-        made = typer.Option(*declared.names_of(name), **common, **limits)
+    info = typer.Argument(**common)
+    option: Any = typer.Option  # whose own type takes the first name for a default
+    if isinstance(declaration, f.Flag):
+        common |= {"min": declaration.min, "max": declaration.max}
+        common |= {"rich_help_panel": declaration.panel or panel}
+        info = option(*declaration.names_of(name), **common)
     kind = inspect.Parameter.KEYWORD_ONLY
-    return inspect.Parameter(name, kind, default=default, annotation=Annotated[annotation, made])
+    return inspect.Parameter(name, kind, default=default, annotation=Annotated[annotation, info])
 
 
 def configure(*given: object, overrides: list[str] | None = None, **more: Any) -> RunConfig:

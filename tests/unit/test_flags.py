@@ -25,7 +25,7 @@ def leaves(command: object, name: str = "") -> Iterator[tuple[str, object]]:
 
 
 COMMANDS = dict(leaves(typer.main.get_command(app)))
-DECLARED = [(kind.__name__, name, flag) for kind in flags.SETS for name, _, flag in flags.declared(kind)]
+DECLARED = [(kind.__name__, name, flag) for kind in flags.SETS for name, _, flag in flags.flags_of(kind)]
 
 
 @pytest.fixture(autouse=True)
