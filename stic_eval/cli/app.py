@@ -47,9 +47,10 @@ app = typer.Typer(
 )
 _COMMANDS: dict[str, Callable[..., Any]] = {
     "run": run.run, "train": train.train, "eval": evaluate.eval_, "ablate": ablate.ablate,
-    "score": score.score, "ls": ls.ls, "show": show.show, "table": table.table, "compare": compare.compare, "plot": plot.plot,
-    "report": report.report, "new": new.new, "cp": cp.cp, "doctor": doctor.doctor,
+    "score": score.score, "ls": ls.ls, "show": show.show, "table": table.table, "compare": compare.compare,
+    "plot": plot.plot, "report": report.report, "new": new.new, "cp": cp.cp, "doctor": doctor.doctor,
 }  # fmt: skip
+_RUNNING = (["run"], ["train"], ["eval"], ["ablate"])  # what takes a model
 for _name, _function in _COMMANDS.items():
     app.command(_name)(o.command(_function))
 for _name, _group in (("judge", judge), ("data", data), ("export", export), ("import", import_)):
@@ -100,11 +101,8 @@ def invoke(argv: list[str]) -> int:
     except typer.TyperException as error:
         known = bool(argv) and argv[0] in _COMMANDS
         named, what = (f" {argv[0]}", "options") if known else ("", "commands and options")
-        advice = neighbours.advice(getattr(error, "option_name", ""), argv)
-        if advice is not None:
-            fail(advice)
-            return error.exit_code
-        fail(f"{error.format_message()} (`stic-eval{named} --help` lists {what})")
+        advice = neighbours.advice(getattr(error, "option_name", ""), argv) if argv[:1] in _RUNNING else None
+        fail(advice or f"{error.format_message()} (`stic-eval{named} --help` lists {what})")
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         return 130
@@ -123,11 +121,7 @@ def invoke(argv: list[str]) -> int:
             traceback.print_exc()
         from stic_eval import registry
 
-        hint = (
-            ""
-            if verbose or argv[:1] not in (["run"], ["train"], ["eval"], ["ablate"])
-            else " (-v shows where)"
-        )
+        hint = "" if verbose or argv[:1] not in _RUNNING else " (-v shows where)"
         fail(f"failed unexpectedly: {registry.told(error)}{hint}")
         return 1
 

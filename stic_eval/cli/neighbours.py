@@ -9,9 +9,10 @@ _SPELLINGS = {"latex": "tex", "markdown": "md"}
 _MODEL_ARGS = {
     "pretrained": "--model", "model": "--model", "model_version": "--model", "revision": "--revision",
     "dtype": "--dtype", "device": "--device", "batch_size": "--batch-size", "attn_implementation": "--attn",
-    "trust_remote_code": "--trust-remote-code", "load_in_4bit": "--load-in-4bit", "peft": "--adapter",
-    "load_in_8bit": "--load-in-8bit", "base_url": "--base-url", "timeout": "--timeout",
-    "max_concurrent": "--concurrency", "chat_template": "--chat-template", "system_prompt": "--system-prompt",
+    "trust_remote_code": "--trust-remote-code", "load_in_4bit": "--load-in-4bit",
+    "load_in_8bit": "--load-in-8bit", "peft": "--adapter", "adapter": "--adapter", "base_url": "--base-url",
+    "max_concurrent": "--concurrency", "timeout": "--timeout", "chat_template": "--chat-template",
+    "system_prompt": "--system-prompt",
 }  # fmt: skip
 _GEN_KWARGS = {"max_new_tokens": "max_new_tokens", "max_gen_toks": "max_new_tokens", "until": "stop",
                "temperature": "temperature", "top_p": "top_p"}  # fmt: skip
@@ -42,8 +43,8 @@ def advice(option: str, argv: Sequence[str]) -> str | None:
 
 def _model_args(value: str) -> str:
     def flag(key: str, given: str) -> str:
-        on = given.lower() == "true" and key in ("trust_remote_code", "load_in_4bit", "load_in_8bit")
-        return _MODEL_ARGS[key] if on else f"{_MODEL_ARGS[key]} {given}"
+        on = {"true": _MODEL_ARGS[key], "false": ""}
+        return on.get(given.lower(), f"{_MODEL_ARGS[key]} {given}")
 
     return _each(value, _MODEL_ARGS, flag, "--model ID --dtype bfloat16")
 
@@ -61,7 +62,7 @@ def _each(value: str, known: dict[str, str], write: Callable[[str, str], str], e
     written = [write(key, given) for key, equals, given in pairs if equals and key in known]
     others = [key for key, equals, _ in pairs if equals and key not in known]
     rest = f" (nothing here corresponds to {', '.join(others)})" if others else ""
-    text = f"`{' '.join(written)}`" if written else f"e.g. `{example}`"
+    text = f"`{' '.join(filter(None, written))}`" if any(written) else f"e.g. `{example}`"
     return f"write {text} instead{rest}"
 
 

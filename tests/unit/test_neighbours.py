@@ -21,7 +21,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("argv", "line"),
     [
         (
-            ["--model_args", "pretrained=llava-hf/x,dtype=bfloat16,load_in_4bit=True,device_map=auto"],
+            ["--model_args", "pretrained=llava-hf/x,dtype=bfloat16,load_in_4bit=True,load_in_8bit=False,"
+             "device_map=auto"],
             "--model_args: write `--model llava-hf/x --dtype bfloat16 --load-in-4bit` instead "
             "(nothing here corresponds to device_map)",
         ),
