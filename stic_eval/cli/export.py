@@ -21,7 +21,7 @@ from stic_eval.flags import Argument, Flag, flag
 if TYPE_CHECKING:
     from stic_eval.experiment.artifacts import Finished
 
-app = typer.Typer(help="Take out what a run has made, for use elsewhere.", no_args_is_help=True)
+app = typer.Typer(help="Export what a run has made, for use elsewhere.", no_args_is_help=True)
 
 _SHOWN = 20
 _ADAPTER = ("adapter_config.json", "adapter_model.safetensors")

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from stic_eval.train.foreign import Opened
     from stic_eval.train.preferences import Made
 
-app = typer.Typer(help="Take over what was made elsewhere.", no_args_is_help=True)
+app = typer.Typer(help="Import what was made elsewhere.", no_args_is_help=True)
 
 _SHOWN = 20
 
 
 @app.callback()
 def _commands() -> None:
-    """Take over what was made elsewhere."""
+    """Import what was made elsewhere."""
 
 
 @app.command("pairs")

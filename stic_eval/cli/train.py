@@ -5,7 +5,6 @@ from __future__ import annotations
 import typer
 
 from stic_eval import flags as f
-from stic_eval import registry
 from stic_eval.cli import options as o
 from stic_eval.errors import UserError
 
@@ -24,6 +23,8 @@ def train(
     output: f.Output,
 ) -> None:
     """Train what the methods need, and print the folder of each adapter (PEFT)."""
+    from stic_eval import registry
+
     if model.engine is not None and not registry.engines().get(model.engine).trains:
         raise UserError(f"--engine {model.engine}: {_NOT_THERE}")
     built = o.configure(model, methods, training, settings, machine, output)
