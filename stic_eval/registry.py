@@ -189,9 +189,22 @@ class Registry(Generic[T]):
             count = "a plug-in is" if len(broken) == 1 else f"{len(broken)} plug-ins are"
             more = f"; {count} broken: {broken[0].error}"
         return (
-            f'{self.flag}: no {self.kind} is called "{name}"{suggest(name, self.names())} '
+            f'{self.flag}: no {self.kind} is called "{name}"{self._suggest(name)} '
             f"(`stic-eval ls {self.plural}` lists them){more}"
         )
+
+    def _suggest(self, name: str) -> str:
+        """The closest name, unless a family has, or may have, just this one; see `offers` of its module."""
+        close = difflib.get_close_matches(name, self.names(), n=1, cutoff=0.8)
+        for family, point in self._families.items():
+            try:
+                _imported(point)
+                offers = getattr(sys.modules[point.module], "offers", lambda name: False)(name)
+            except (Exception, SystemExit):  # a plug-in may raise anything; its name will say so
+                continue
+            if offers or (offers is None and not close):
+                return f'; did you mean "{family}:{name}"?'
+        return suggest(name, self.names())
 
     def _collision(self, name: str, points: Sequence[EntryPoint], files: Sequence[PluginFile]) -> str:
         def line(file: PluginFile) -> str:

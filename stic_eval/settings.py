@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from stic_eval import registry
 from stic_eval.contracts.method import TrainingImages
 from stic_eval.digests import digest
+from stic_eval.errors import UserError
 from stic_eval.profiles import ConversationConfig
 from stic_eval.tags import ANSWER, THINKING, Pair
 
@@ -206,9 +207,33 @@ class ThinkingConfig(BaseModel):
         return tuple(pair for pair in self.answer_tags if pair not in (*THINKING, *ANSWER))
 
 
+def adapter_folder(given: Path) -> Path:
+    """The folder of an adapter: the one given, or where the hub's client keeps what a hub id stands for.
+
+    Raises:
+        UserError: It can only be a hub id, and the hub (or its local cache) does not know it.
+    """
+    text = given.as_posix()
+    # What lies in a folder that there is can only be meant as a path.
+    if given.exists() or given.parent.is_dir() or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", text):
+        return given
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(text, allow_patterns=["adapter_*"]))
+    except Exception as error:  # the hub's client raises a dozen kinds
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise UserError(
+            f"--adapter {text}: neither a folder nor found on the hub or in its local cache: "
+            f"{type(error).__name__}: {first}"
+        ) from error
+
+
 def adapter_name(adapter: Path) -> str:
-    """What an adapter is called: by its folder, or by the one above if that is just `adapter`."""
+    """What an adapter is called: by its hub id or folder; by the folder above, if that is just `adapter`."""
     folder = adapter.resolve()
+    if folder.parent.name == "snapshots":  # <cache>/models--x--y/snapshots/<commit>
+        return folder.parents[1].name.rpartition("--")[2]
     return folder.parent.name if folder.name == "adapter" else folder.name
 
 

@@ -41,6 +41,18 @@ def charts(tmp_path: Path) -> Path:
     )
 
 
+def test_a_dry_run_says_how_far_answers_and_rules_get(
+    tmp_path: Path, charts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = jsonl(tmp_path / "p.jsonl", {"id": "a", "response": "4.1"})
+    argv = ("chartqa", "--predictions", given, "--rows", charts, "--dry-run")
+    assert score(*argv, out=tmp_path / "o.json") == 0
+    assert capsys.readouterr().out == (
+        "ChartQA: 2 rows, 1 answer; rules score 1 and leave 0 to a judge\nunscored: 1\n"
+    )
+    assert not (tmp_path / "o.json").exists()
+
+
 def test_score_breakdown_and_every_verdict(
     tmp_path: Path, charts: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from stic_eval import config, registry
+from stic_eval.ablate import build as gridbuild
 from stic_eval.ablate.spec import Spec
-from stic_eval.cli import gridbuild
 from stic_eval.contracts.method import Data, Plan, SFTItem
 from stic_eval.experiment import graph, inputs, variants
 from stic_eval.experiment.resources import Resources

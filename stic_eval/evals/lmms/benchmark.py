@@ -20,6 +20,7 @@ from stic_eval.evals.lmms import docs, finding, tasks
 from stic_eval.evals.lmms.asking import generation, without_places
 from stic_eval.evals.lmms.finding import Task
 from stic_eval.evals.official import VERSION as LMMS
+from stic_eval.evals.official import installed
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.types import ImageRef, Record, Sample, Score, Summary
 
@@ -63,6 +64,11 @@ def benchmark(name: str) -> Benchmark:
         "Options", __base__=TaskOptions, __doc__=TaskOptions.__doc__, metric=(names | None, None)
     )
     return _varied(task, options, options.model_validate({}))
+
+
+def offers(name: str) -> bool | None:
+    """Whether there is a task of this name; None: lmms-eval is not installed, so that nobody knows."""
+    return bool(finding.folders_of(name)) if installed() else None
 
 
 def _varied(task: Task, options: type[TaskOptions], chosen: TaskOptions) -> Benchmark:

@@ -102,12 +102,17 @@ def _index() -> Any:
 
 def _index_of(name: str) -> Any:
     """An index of the folders in which a file names the task, or of everything."""
-    line = re.compile(rf"^task\s*:\s*[\"']?{re.escape(name)}[\"']?\s*(?:#.*)?$", re.MULTILINE)
-    files = task_folder().rglob("*.yaml")
-    folders = {str(file.parent) for file in files if line.search(file.read_text("utf-8", "replace"))}
+    folders = folders_of(name)
     with watched(scoring=False):
-        found = _index_class()(include_defaults=False, include_path=sorted(folders)) if folders else None
+        found = _index_class()(include_defaults=False, include_path=folders) if folders else None
     return found if found is not None and name in found.task_index else _index()
+
+
+def folders_of(name: str) -> list[str]:
+    """Folders of lmms-eval in which a file names the task."""
+    line = re.compile(rf"^(?:task|group)\s*:\s*[\"']?{re.escape(name)}[\"']?\s*(?:#.*)?$", re.MULTILINE)
+    files = task_folder().rglob("*.yaml")
+    return sorted({str(file.parent) for file in files if line.search(file.read_text("utf-8", "replace"))})
 
 
 def _config(name: str) -> tuple[Path, dict[str, Any]]:
