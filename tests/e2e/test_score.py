@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from stic_eval.cli.app import invoke
-from stic_eval.evals.runner import evaluate, written
+from stic_eval.evals.runner import encode, evaluate
 from tests.scripted import solving
 
 CHART = {"question": "How many bars are there?", "answer": "4", "type": "human_test"}
@@ -207,7 +207,7 @@ def test_a_runs_own_records_score_as_in_the_run(tmp_path: Path) -> None:
         **solving(),
         progress=lambda done, total: None,
     )
-    (tmp_path / "mmvet.jsonl").write_bytes(written(records))
+    (tmp_path / "mmvet.jsonl").write_bytes(encode(records))
     out = tmp_path / "o.json"
     assert score("mmvet", "--predictions", tmp_path / "mmvet.jsonl", out=out) == 3  # 170 rows have no answer
     data = json.loads(out.read_text())
