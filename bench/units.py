@@ -20,8 +20,11 @@ ASIDE = {
     f"{MODELS}/machine.py", f"{MODELS}/memory.py", f"{MODELS}/values.py", f"{MODELS}/wire.py",
     f"{TRAIN}/exchange.py", f"{TRAIN}/memory.py",
     *(f"stic_eval/contracts/{name}.py" for name in ("curves", "engine", "method", "solver")),
-    # `data check`, `data prepare` and `score`, whose results are not kept; what keys are made of.
-    *(f"{EVALS}/{name}.py" for name in ("beside", "check", "prepare", "predictions", "versions")),
+    # `data check`, `data prepare`, `score` and `judge`, whose results are not kept; what keys are made of.
+    *(
+        f"{EVALS}/{name}.py"
+        for name in ("agreement", "beside", "check", "prepare", "predictions", "versions")
+    ),
 }  # fmt: skip
 
 
