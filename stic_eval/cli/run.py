@@ -35,6 +35,4 @@ def run(
         return
     from stic_eval.cli.conduct import evaluate
 
-    evaluate(
-        built, options, jobs=jobs, fresh=not output.resume, verbose=output.verbose, quiet=output.quiet
-    )
+    evaluate(built, options, jobs=jobs, fresh=not output.resume, verbose=output.verbose, quiet=output.quiet)
