@@ -226,8 +226,7 @@ class Durable(Trainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
         folder = Path(str(self.args.output_dir))
-        made = folder / f"checkpoint-{self.state.global_step}"
-        atomic_write(made / _SEAL, json.dumps(_sizes(made)))
+        _seal(folder / f"checkpoint-{self.state.global_step}")
         for old in _by_step(folder)[_KEPT:]:
             shutil.rmtree(old, ignore_errors=True)
 
@@ -336,6 +335,10 @@ def _by_step(folder: Path) -> list[Path]:
 def _sizes(folder: Path) -> Mapping[str, int]:
     files = (path for path in folder.rglob("*") if path.is_file() and path.name != _SEAL)
     return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+
+
+def _seal(folder: Path) -> None:
+    atomic_write(folder / _SEAL, json.dumps(_sizes(folder)))
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
