@@ -39,15 +39,15 @@ PHASES = {
     "tower": Phase("tower", 4_500, 128, 2e-3, 0.55, 1, muon=0.02),
     "recall few": Phase("recall few", 6_000, 32, 1e-3, 0.0, 1, muon=0.005, gate=_DENSE),
     "recall more": Phase("recall more", 6_000, 32, 1e-3, 0.0, 1, muon=0.005, gate=_DENSE),
-    "recall all": Phase("recall all", 6_000, 32, 1e-3, 0.0, 1, muon=0.005, gate=_DENSE | _WORDED),
+    "recall all": Phase("recall all", 6_000, 32, 1e-3, 0.0, 2, muon=0.005, gate=_DENSE | _WORDED),
     "reading": Phase(
-        "reading", 20_000, 32, 1e-3, 0.0, 1, muon=0.005,
+        "reading", 20_000, 32, 1e-3, 0.0, 2, muon=0.005,
         gate={
             "option": 0.95, "rotation": 0.95, "fact": 0.95, "two hops": 0.9, "sum": 0.9,
             **dict.fromkeys((f"passage, {kind}" for kind in _READ), 0.9),
         },
     ),
-    "projector": Phase("projector", 1_200, 128, 2e-3, 0.8, 1, muon=0.005),
+    "projector": Phase("projector", 1_200, 128, 2e-3, 0.8, 2, muon=0.005),
     "joint": Phase("joint", 3_000, 32, 1e-3, 0.5, 2, muon=0.005),
 }  # fmt: skip
 BEFORE = {"recall more": "recall few", "recall all": "recall more", "reading": "recall all"}
