@@ -142,7 +142,7 @@ class Adapters:
     panel: ClassVar[str] = "Model"
 
     adapter: list[str] | None = flag("PEFT adapter to evaluate beside the model: a folder or a Hugging Face "
-        "id. Repeatable.", metavar="DIR", path="adapters")
+        "id. Repeatable.", metavar="ADAPTER", path="adapters")
 
 
 @dataclass(frozen=True)

@@ -213,14 +213,17 @@ def adapter_folder(given: Path) -> Path:
     Raises:
         UserError: It can only be a hub id, and the hub (or its local cache) does not know it.
     """
-    text = given.as_posix()
-    # What lies in a folder that there is can only be meant as a path.
-    if given.exists() or given.parent.is_dir() or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", text):
+    text, revision = given.as_posix(), None
+    if given.exists():
         return given
+    if kept := re.search(r"models--([^/]+)--([^/]+)/snapshots/([0-9a-f]{40})$", text):
+        text, revision = f"{kept[1]}/{kept[2]}", kept[3]  # in another's cache, as a run's config.yaml has it
+    elif given.parent.is_dir() or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", text):
+        return given  # what lies in a folder that there is can only be meant as a path
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(text, allow_patterns=["adapter_*"]))
+        return Path(snapshot_download(text, revision=revision, allow_patterns=["adapter_*"]))
     except Exception as error:  # the hub's client raises a dozen kinds
         first = (str(error).strip().splitlines() or [""])[0]
         raise UserError(

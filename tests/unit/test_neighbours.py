@@ -136,6 +136,8 @@ def test_an_adapter_may_be_a_hub_id(
     built = config.load(flags={"model": "pocket", "methods": ["baseline"], "adapters": ["somebody/lora"]})
     assert built.adapters == (snapshot,)
     assert adapter_name(snapshot) == "lora"
+    elsewhere = f"/another/hub/models--somebody--lora/snapshots/{'a' * 40}"  # another machine's config.yaml
+    assert config.load(flags={"model": "pocket", "adapters": [elsewhere]}).adapters == (snapshot,)
     assert "baseline+lora" in built.name
     assert invoke(["eval", "--adapter", "somebody/other"]) == 2
     assert "--adapter somebody/other: neither a folder nor found on the hub" in capsys.readouterr().err
