@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import pytest
@@ -263,7 +264,7 @@ def test_an_option_more_is_one_file_more() -> None:
     head = f"class {kind}:"
     before, there, after = Path(flags.__file__).read_text().partition(head)
     assert there
-    Path("flags.py").write_text(f"{before}{head}\n{field}{after}")
+    Path("flags.py").write_text(f"{before}{head}\n{indent(field, '    ')}{after}")
 
     def command(*argv: str) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "COLUMNS": "120"}

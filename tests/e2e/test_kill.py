@@ -84,7 +84,7 @@ def test_interrupted_while_it_plans_it_leaves_nothing(argv: list[str], name: str
     code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     code += "from stic_eval.cli.app import main; main()"
     done = subprocess.run(
-        [sys.executable, "-c", code, *argv.split(), "--method", "./mine.py", "--output", "results/run"],
+        [sys.executable, "-c", code, *argv, "--method", "./mine.py", "--output", "results/run"],
         cwd=tmp_path, env={**os.environ, "STIC_EVAL_CACHE": str(tmp_path / "cache")}, capture_output=True,
         text=True, check=False,
     )  # fmt: skip
