@@ -64,9 +64,9 @@ def settings(given: Given, method: str, options: Sequence[str] = (), solver: str
         own.insert(0, f"dar.use={json.dumps(spec.dar)}")
     shared = [item for item in (*own, *given.overrides) if _concerns(item, method, given.methods)]
     last = [] if solver is None else [f"solvers={json.dumps([solver])}"]
-    also = {item.partition("=")[0] for item in options} & {"solvers", "dar.use"}
+    also = [axis for axis in ("solvers", "dar.use") if any(o.startswith(f"{axis}=") for o in options)]
     if solver is not None and also:
-        raise UserError(f"the axes dar and {also.pop()} both say how answers are obtained; leave one out")
+        raise UserError(f"the axes dar and {also[0]} both say how answers are obtained; leave one out")
     # Adapters of the grid's other methods are none of this cell's.
     others = set(given.methods) - {method}
     flags = {**given.flags, "methods": [method]}
