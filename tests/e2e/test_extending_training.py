@@ -161,6 +161,17 @@ def test_what_is_wrong_with_a_loss_is_one_line(text: str, said: str) -> None:
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_a_loss_that_looks_at_other_pairs_is_refused_before_any_is_made() -> None:
+    text = FILES["cdpo.py"].replace("def compute", "def other")
+    text = text.replace(
+        "loss = Loss", "def compute(of, beta, flipped):\n    return of.margin.cumsum(0)\n\nloss = Loss"
+    )
+    Path("cdpo.py").write_text(text)
+    with pytest.raises(UserError, match=r"^loss cdpo: its value of a pair depends on more than the pair"):
+        keys("stage1.loss=cdpo")
+    assert keys("stage1.loss=ipo")
+
+
 def test_a_corruption_is_not_called_what_pairs_call_a_prompt() -> None:
     Path("posterize.py").write_text(FILES["posterize.py"].replace('"posterize"', '"misleading"'))
     with pytest.raises(UserError, match=r'posterize.py, line 13: `corruption` is called "misleading", which'):

@@ -28,6 +28,7 @@ class Task:
     id: str
     needs: tuple[str, ...]
     payload: Any
+    group: str = ""
 
 
 def setup(number: int, common: Any, send: Send) -> Callable[[Task], Yielded]:
@@ -136,6 +137,25 @@ def test_workers_are_kept_and_work_side_by_side(tmp_path: Path) -> None:
         running += {"started": 1, "done": -1}.get(event.kind, 0)
         peak = max(peak, running)
     assert peak == 3
+
+
+def test_a_group_stays_with_one_worker(tmp_path: Path) -> None:
+    """However long its tasks are, and though other tasks come before them."""
+    tasks = [Task(f"{group}{n}", (), 0.1 + 0.2 * (group == "b"), group) for group in "ab" for n in range(3)]
+    late = [Task(f"c{n}", ("a0",), 0.1, "c") for n in range(2)]
+    events = list(run([*late, *tasks], setup, tmp_path, 2))
+    pids: dict[str, set[int]] = {}
+    running: list[str] = []
+    for event in events:
+        group = event.task[0]
+        if event.kind == "started":
+            assert group not in running
+            running.append(group)
+        elif event.kind == "progress":
+            pids.setdefault(group, set()).add(event.value[1])
+        elif event.kind == "done":
+            running.remove(group)
+    assert {group: len(found) for group, found in pids.items()} == {"a": 1, "b": 1, "c": 1}
 
 
 def test_a_worker_that_cannot_begin_fails_each_task_with_the_reason(tmp_path: Path) -> None:
