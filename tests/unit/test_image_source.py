@@ -9,7 +9,7 @@ import pytest
 
 from stic_eval import config
 from stic_eval.ablate import spec
-from stic_eval.cli import gridbuild
+from stic_eval.ablate import build as gridbuild
 from stic_eval.cli.app import invoke
 from stic_eval.cli.progress import Reporter
 from stic_eval.config import RunConfig

@@ -7,7 +7,7 @@ import pytest
 from bench import caveats, claims, evidence, pocket_md
 from bench.committed import ABLATIONS
 from stic_eval.ablate import spec
-from stic_eval.cli import gridbuild
+from stic_eval.ablate import build as gridbuild
 from stic_eval.report.compare import Difference
 from stic_eval.report.rows import Column
 from stic_eval.report.runs import Entry, Scores
