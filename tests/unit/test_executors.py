@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import signal
@@ -53,6 +54,8 @@ def setup(number: int, common: Any, send: Send) -> Callable[[Task], Yielded]:
             yield "result", Noisy()
         if payload == "die":
             os.kill(os.getpid(), signal.SIGKILL)
+        if payload == "end while leaving":
+            atexit.register(lambda: (os.kill(os.getpid(), signal.SIGTERM), (common / "left").touch()))
         if isinstance(payload, float):
             time.sleep(payload)
         if isinstance(payload, str) and payload.startswith("see "):
@@ -191,6 +194,11 @@ def test_what_is_logged_while_something_is_sent_is_sent_as_well(tmp_path: Path) 
     assert [(e.kind, e.value) for e in events if e.kind in ("line", "result")] == [
         ("line", "about to go"), ("result", "gone"),
     ]  # fmt: skip
+
+
+def test_a_worker_that_leaves_is_not_interrupted(tmp_path: Path) -> None:
+    list(run([Task("a", (), "end while leaving")], setup, tmp_path, jobs=1))
+    assert (tmp_path / "left").is_file()
 
 
 def test_leaving_early_ends_the_workers(tmp_path: Path) -> None:

@@ -185,16 +185,19 @@ def _work(pipe: Connection, number: int, begin: Begin, common: Any) -> None:
                 sys.exit(0)  # nobody listens any more
 
     work: Callable[[Any], Iterator[tuple[str, Any]]] | None = None
-    while True:
-        try:
-            task: Work = pipe.recv()
-        except (EOFError, OSError):
-            return
-        try:
-            work = work or begin(number, common, send)
-            for kind, value in work(task):
-                send(kind, value)
-            send("done", None)
-        except Exception as error:
-            logging.getLogger("stic_eval.run").exception("%s: failed", task.id)
-            send("failed", *reason(error))
+    try:
+        while True:
+            try:
+                task: Work = pipe.recv()
+            except (EOFError, OSError):
+                return
+            try:
+                work = work or begin(number, common, send)
+                for kind, value in work(task):
+                    send(kind, value)
+                send("done", None)
+            except Exception as error:
+                logging.getLogger("stic_eval.run").exception("%s: failed", task.id)
+                send("failed", *reason(error))
+    finally:  # it leaves already: being asked again would only break off what libraries do at exit
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
