@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from stic_eval.pocket import recall, recipe
@@ -25,7 +26,7 @@ class Rows(Dataset[dict[str, Any]]):
     """Batches of `recall`; the step decides the kind of rows."""
 
     def __init__(self, phase: Phase, pool: str, words: PreTrainedTokenizerFast) -> None:
-        self.phase = phase
+        self.phase, self.size = phase, len(words)
         self.words = recipe.token_ids(words, recipe.recall_words(pool, words))
         self.letters = recipe.token_ids(words, recall.LETTERS)
         # What takes longest comes most often.
@@ -42,20 +43,25 @@ class Rows(Dataset[dict[str, Any]]):
     def __getitem__(self, step: int) -> dict[str, Any]:
         rng = np.random.default_rng((len(self.words), step))
         kind = self.kinds[rng.integers(len(self.kinds))]
+        keys: np.ndarray | None = None
         if kind == "figures":
             ids, columns = recall.figures(self.vocabulary, self.phase.batch, rng)
         elif kind == "statement":
             ids, columns = recall.statements(self.vocabulary, self.words, self.phase.batch, rng)
         else:
-            ids, columns = recall.rows(kind, self.words, self.letters, self.marks, self.phase.batch, rng)
+            ids, columns, keys = recall.rows(
+                kind, self.words, self.letters, self.marks, self.phase.batch, rng
+            )
         weights, skills = torch.zeros(ids.shape), torch.full(ids.shape, -1)
         weights[:, columns] = 1.0
         skills[:, columns] = SKILLS.index(kind)
         tokens = torch.from_numpy(ids)
-        return {
-            "input_ids": tokens, "attention_mask": torch.ones_like(tokens), "weights": weights,
-            "skills": skills,
-        }  # fmt: skip
+        batch = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), "weights": weights}
+        if keys is not None:
+            places = [(0, row, int(column)) for row in range(len(ids)) for column in columns]
+            asked = F.one_hot(tokens[:, keys], self.size).flatten(0, 1).float()
+            batch |= {"clue_places": torch.tensor(places), "clues": asked}
+        return batch | {"skills": skills}
 
 
 class Conversations(Dataset[dict[str, Any]]):

@@ -32,7 +32,7 @@ def rows(
     batch: int,
     rng: np.random.Generator,
     entries: int | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """A batch of one kind.
 
     Args:
@@ -45,7 +45,8 @@ def rows(
         entries: Words in a row, or lettered pairs; drawn if not given.
 
     Returns:
-        Token ids (batch, length), and the columns that can be told from the ones before them.
+        Token ids (batch, length), the columns that can be told from the ones before them, and of a question
+        that stands before its options, for each of these columns the one with the word that is asked for.
     """  # fmt: skip
 
     def draw(pool: np.ndarray, n: int) -> np.ndarray:
@@ -57,7 +58,7 @@ def rows(
     if kind == "copy":
         n = entries or int(rng.integers(3, 13))
         times = LENGTH // n
-        return np.tile(draw(words, n), (1, times)), np.arange(n + 1, n * times)
+        return np.tile(draw(words, n), (1, times)), np.arange(n + 1, n * times), None
     if kind in ("after", "before"):
         n = entries or int(rng.integers(3, 13))
         queries = (LENGTH - n - 1) // 2
@@ -66,7 +67,7 @@ def rows(
         query, answer = (first, first + 1) if kind == "after" else (first + 1, first)
         pairs = np.stack([np.take_along_axis(row, i, 1) for i in (query, answer)], 2).reshape(batch, -1)
         ids = np.concatenate([row, mark(0 if kind == "after" else 1), pairs], 1)
-        return ids, n + 2 + 2 * np.arange(queries)
+        return ids, n + 2 + 2 * np.arange(queries), None
     if kind in ("choice", "question", "entry"):
         return _choices(kind, words, letters, marks, batch, rng)
     if kind not in KINDS:
@@ -90,12 +91,12 @@ def rows(
     each = asked.shape[2]
     asked = asked.reshape(batch, -1)[:, : (LENGTH - row.shape[1] - 1) // each * each]
     ids = np.concatenate([row, border, asked], 1)
-    return ids, row.shape[1] + each + each * np.arange(asked.shape[1] // each)
+    return ids, row.shape[1] + each + each * np.arange(asked.shape[1] // each), None
 
 
 def _choices(
     kind: str, words: np.ndarray, letters: np.ndarray, marks: np.ndarray, batch: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Lettered words, with more or less of what stands around options and questions in a conversation.
 
     Of the kind `choice` one list is asked for six times, of the kind `question` three lists are asked for
@@ -129,7 +130,7 @@ def _choices(
         return word, letter, listed
 
     row: list[np.ndarray] = []
-    columns = []
+    columns, keys = [], []
     for number in range(3 if kind == "question" else 6):
         if kind == "question" or number == 0:
             word, letter, listed = options()
@@ -137,11 +138,12 @@ def _choices(
         i = rng.integers(0, n, (batch, 1))
         query, answer = (letter, word) if kind == "entry" else (word, letter)
         row += [*fixed(head), np.take_along_axis(query, i, 1)]
+        keys.append(len(row) - 1)
         row += [*fixed(tail[:1]), *fixed(line), *listed] if kind == "question" else []
         row += fixed(tail)
         columns.append(len(row))
         row.append(np.take_along_axis(answer, i, 1))
-    return np.concatenate(row, 1), np.array(columns)
+    return np.concatenate(row, 1), np.array(columns), np.array(keys) if kind == "question" else None
 
 
 _BRIEFLY = "Answer the question using a single word or phrase ."

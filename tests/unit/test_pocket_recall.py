@@ -42,7 +42,7 @@ ROWS = (*recall.DENSE, *LONG)
 def test_what_is_asked_for_can_be_told(kind: str) -> None:
     answers = set()
     for seed in range(60):
-        ids, columns = recall.rows(kind, WORDS, LETTERS, MARKS, 5, np.random.default_rng(seed))
+        ids, columns, _ = recall.rows(kind, WORDS, LETTERS, MARKS, 5, np.random.default_rng(seed))
         assert len(columns) >= 3
         assert ids.shape[0] == 5 and max(columns) < ids.shape[1]
         assert ids.shape[1] <= recall.LENGTH * (2 if kind in LONG else 1)
@@ -58,7 +58,7 @@ def test_letters_are_asked_for_by_word_and_again(kind: str) -> None:
     """A letter that was asked for may come again: what is left over is no hint."""
     again = 0
     for seed in range(40):
-        ids, columns = recall.rows(kind, WORDS, LETTERS, MARKS, 4, np.random.default_rng(seed))
+        ids, columns, _ = recall.rows(kind, WORDS, LETTERS, MARKS, 4, np.random.default_rng(seed))
         answers = ids[:, columns]
         assert np.isin(answers, LETTERS).all()
         again += sum(len(set(row)) < len(row) for row in answers.tolist())
@@ -67,7 +67,7 @@ def test_letters_are_asked_for_by_word_and_again(kind: str) -> None:
 
 @pytest.mark.parametrize(("kind", "entries"), [("arrow", 5), ("pair", 2), ("letter", 8), ("copy", 3)])
 def test_rows_are_as_long_as_is_asked_for(kind: str, entries: int) -> None:
-    ids, columns = recall.rows(kind, WORDS, LETTERS, MARKS, 3, np.random.default_rng(0), entries)
+    ids, columns, _ = recall.rows(kind, WORDS, LETTERS, MARKS, 3, np.random.default_rng(0), entries)
     content = {token for token in ids[0, : columns[0]].tolist() if token not in MARKS}
     assert len(content) == entries * (2 if kind in ("pair", "letter") else 1)
 
@@ -88,6 +88,17 @@ def test_figures_are_right() -> None:
             assert texts[row[column]] == right[said[0]]
             kinds.add(said[0])
     assert len(kinds) == 4
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_question_before_its_options_says_what_is_asked_for(seed: int) -> None:
+    ids, columns, keys = recall.rows("question", WORDS, LETTERS, MARKS, 5, np.random.default_rng(seed))
+    assert keys is not None and len(keys) == len(columns)
+    for row in ids:
+        for key, column in zip(keys, columns, strict=True):
+            listed = row[key + 1 : column].tolist()
+            behind = listed[listed.index(row[key]) - 2 : listed.index(row[key])]
+            assert row[column] in behind  # the letter, with or without a point
 
 
 @pytest.mark.parametrize("kind", ROWS)
