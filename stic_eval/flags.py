@@ -222,7 +222,7 @@ class Judge:
         "`stic-eval-1`, or `auto`.", "auto", path="judge.protocol")
     judge_samples: int | None = flag("How often each answer is graded; the mean counts, and the spread is "
         "recorded.", "1", path="judge.samples")
-    judge_max_requests: int | None = flag("Most requests that may be sent, retries included.", "no limit",
+    judge_max_requests: int | None = flag("Maximum number of requests, retries included.", "no limit",
         path="judge.max_requests")
 
 
@@ -253,7 +253,7 @@ class Access:
 
 @dataclass(frozen=True)
 class Machine:
-    """Where and in which numbers is computed."""
+    """What the computation runs on, and in which type of number."""
 
     panel: ClassVar[str] = "Machine"
 

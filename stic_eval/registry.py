@@ -8,6 +8,7 @@ others down.
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
@@ -196,15 +197,18 @@ class Registry(Generic[T]):
     def _suggest(self, name: str) -> str:
         """The closest name, unless a family has, or may have, just this one; see `offers` of its module."""
         close = difflib.get_close_matches(name, self.names(), n=1, cutoff=0.8)
+        unknown = ""
         for family, point in self._families.items():
             try:
                 _imported(point)
                 offers = getattr(sys.modules[point.module], "offers", lambda name: False)(name)
             except (Exception, SystemExit):  # a plug-in may raise anything; its name will say so
                 continue
-            if offers or (offers is None and not close):
+            if offers:
                 return f'; did you mean "{family}:{name}"?'
-        return suggest(name, self.names())
+            if offers is None and re.fullmatch(r"[a-z0-9_]+", name):  # nobody knows
+                unknown = f'; if {family} has it, write "{family}:{name}"'
+        return f'; did you mean "{close[0]}"?' if close else unknown or suggest(name, self.names())
 
     def _collision(self, name: str, points: Sequence[EntryPoint], files: Sequence[PluginFile]) -> str:
         def line(file: PluginFile) -> str:

@@ -215,6 +215,10 @@ class ThinkingConfig(BaseModel):
         return tuple(pair for pair in self.answer_tags if pair not in (*THINKING, *ANSWER))
 
 
+# Where the hub's client keeps a revision: <cache>/models--<owner>--<name>/snapshots/<commit>.
+_SNAPSHOT = re.compile(r"models--([^/]+?)--([^/]+)/snapshots/([0-9a-f]{40})$")
+
+
 def adapter_folder(given: Path) -> Path:
     """The folder of an adapter: the one given, or where the hub's client keeps what a hub id stands for.
 
@@ -224,7 +228,7 @@ def adapter_folder(given: Path) -> Path:
     text, revision = given.as_posix(), None
     if given.exists():
         return given
-    if kept := re.search(r"models--([^/]+)--([^/]+)/snapshots/([0-9a-f]{40})$", text):
+    if kept := _SNAPSHOT.search(text):
         text, revision = f"{kept[1]}/{kept[2]}", kept[3]  # in another's cache, as a run's config.yaml has it
     elif given.parent.is_dir() or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", text):
         return given  # what lies in a folder that there is can only be meant as a path
@@ -243,8 +247,8 @@ def adapter_folder(given: Path) -> Path:
 def adapter_name(adapter: Path) -> str:
     """What an adapter is called: by its hub id or folder; by the folder above, if that is just `adapter`."""
     folder = adapter.resolve()
-    if folder.parent.name == "snapshots":  # <cache>/models--x--y/snapshots/<commit>
-        return folder.parents[1].name.rpartition("--")[2]
+    if kept := _SNAPSHOT.search(folder.as_posix()):
+        return kept[2]
     return folder.parent.name if folder.name == "adapter" else folder.name
 
 

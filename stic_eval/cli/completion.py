@@ -8,11 +8,11 @@ from collections.abc import Callable
 def complete(kind: str) -> Callable[[str], list[str]]:
     """A function from what was typed to names that begin so; after a comma, to the next name."""
 
-    def offered(incomplete: str) -> list[str]:
+    def matching_names(incomplete: str) -> list[str]:
         before, comma, word = incomplete.rpartition(",")
         return [f"{before}{comma}{name}" for name in names(kind) if name.startswith(word)]
 
-    return offered
+    return matching_names
 
 
 def names(kind: str) -> list[str]:

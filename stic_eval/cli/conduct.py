@@ -49,12 +49,12 @@ def at_work(
         with Reporter(log, verbose=verbose, quiet=quiet) as report:
             yield Resources(config, report, folder.cache_of(config, fresh)), report
     except KeyboardInterrupt:
-        _remove(made, log)
-        typer.echo(
-            "stic-eval: interrupted; finished stages, answers and scores are kept "
-            f"({config.folder}): the same command resumes" + (" (without --fresh)" if fresh else ""),
-            err=True,
-        )
+        if _remove(made, log):
+            said = "nothing had begun, so nothing is left"
+        else:
+            again = "the same command resumes" + (" (without --fresh)" if fresh else "")
+            said = f"finished stages, answers and scores are kept ({config.folder}): {again}"
+        typer.echo(f"stic-eval: interrupted; {said}", err=True)
         raise typer.Exit(130) from None
     except UserError:
         _remove(made, log, config.folder / "config.yaml")
@@ -65,14 +65,16 @@ def at_work(
         raise RunError(f"failed: {registry.told(error)} (see {log})") from error
 
 
-def _remove(made: Sequence[Path], *files: Path) -> None:
-    """Takes the folders away that were made for a run which has left no more than these files."""
-    if made and {path.name for path in made[0].iterdir()} <= {path.name for path in files}:
-        for path in files:
-            path.unlink(missing_ok=True)
-        with suppress(OSError):  # others may have put something beside it
-            for folder in made:
-                folder.rmdir()
+def _remove(made: Sequence[Path], *files: Path) -> bool:
+    """Takes away folders that were made for a run which has left no more than these files; whether it did."""
+    if not made or not {path.name for path in made[0].iterdir()} <= {path.name for path in files}:
+        return False
+    for path in files:
+        path.unlink(missing_ok=True)
+    with suppress(OSError):  # others may have put something beside it
+        for folder in made:
+            folder.rmdir()
+    return not made[0].exists()
 
 
 def evaluate(

@@ -32,6 +32,9 @@ def advice(option: str, argv: Sequence[str]) -> str | None:
     """
     if option not in _ADVICE:
         return None
+    command = argv[0] if argv else ""
+    if (command, option) == ("train", "--data"):
+        return None
     typed, value = option, ""
     for word, following in zip(argv, [*argv[1:], ""], strict=True):
         name, equals, rest = word.partition("=")
@@ -41,10 +44,17 @@ def advice(option: str, argv: Sequence[str]) -> str | None:
     return f"{typed}: {said if isinstance(said, str) else said(value)}"
 
 
+# Flags that take no value, and what their values look like elsewhere.
+_SWITCHES = {"--trust-remote-code", "--load-in-4bit", "--load-in-8bit"}
+_OFF = ("false", "0", "no", "n", "none", "")
+
+
 def _model_args(value: str) -> str:
     def flag(key: str, given: str) -> str:
-        on = {"true": _MODEL_ARGS[key], "false": ""}
-        return on.get(given.lower(), f"{_MODEL_ARGS[key]} {given}")
+        name = _MODEL_ARGS[key]
+        if name in _SWITCHES:
+            return "" if given.lower() in _OFF else name
+        return f"{name} {given}"
 
     return _each(value, _MODEL_ARGS, flag, "--model ID --dtype bfloat16")
 
@@ -62,7 +72,9 @@ def _each(value: str, known: dict[str, str], write: Callable[[str, str], str], e
     written = [write(key, given) for key, equals, given in pairs if equals and key in known]
     others = [key for key, equals, _ in pairs if equals and key not in known]
     rest = f" (nothing here corresponds to {', '.join(others)})" if others else ""
-    text = f"`{' '.join(filter(None, written))}`" if any(written) else f"e.g. `{example}`"
+    if written and not any(written):
+        return f"leave it out{rest}"
+    text = f"`{' '.join(filter(None, written))}`" if written else f"e.g. `{example}`"
     return f"write {text} instead{rest}"
 
 

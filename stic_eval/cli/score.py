@@ -87,7 +87,7 @@ def score(
     o.check_file("--json", json_out)
     grader = grading.judge_of(built.judge, cache_dir(), fresh=not resume)
     if dry_run:
-        _print_plan(chosen, answered, len(found), grader)
+        _print_plan(chosen, answered, len(found), grader, fresh=not resume)
         return
     with Reporter(None, quiet=quiet) as report, _telling_of_interruption():
         records, summary = runner.conclude(chosen, answered, grader, report.updates)
@@ -192,7 +192,7 @@ def _answered(
 
 
 def _print_plan(
-    chosen: Benchmark, answered: Sequence[runner.Answered], given: int, grader: Judge | None
+    chosen: Benchmark, answered: Sequence[runner.Answered], given: int, grader: Judge | None, *, fresh: bool
 ) -> None:
     """Says how far rules get, and what would be asked of the judge."""
     from stic_eval.cli.export import counted
@@ -201,11 +201,14 @@ def _print_plan(
     verdicts = [item.verdict for item in answered]
     left = sum(verdict.open for verdict in verdicts) if chosen.judging is not None else 0
     unscored = sum(verdict.value is None for verdict in verdicts)
-    rules = f"rules score {len(verdicts) - unscored} and leave {left} to a judge"
+    scored = sum(verdict.value is not None and not (left and verdict.open) for verdict in verdicts)
+    rules = f"rules score {scored} and leave {left} to a judge"
     typer.echo(f"{chosen.title}: {counted(len(verdicts), 'row')}, {counted(given, 'answer')}; {rules}")
     if left and grader is not None:
-        most = counted(left * grader.settings.samples, "request")
-        typer.echo(f"judge {printable(grader.model)}: at most {most}; cached replies are reused")
+        asked = left * grader.settings.samples
+        most = counted(min(asked, grader.settings.max_requests or asked), "request")
+        reused = "" if fresh else "; cached replies are reused"
+        typer.echo(f"judge {printable(grader.model)}: at most {most}{reused}")
     elif unscored:
         waiting = sum(verdict.open and verdict.value is None for verdict in verdicts)
         typer.echo(f"unscored: {unscored}" + (f" ({waiting} need --judge MODEL)" if waiting else ""))

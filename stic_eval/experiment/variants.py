@@ -138,8 +138,8 @@ def check_options(flag: str, items: Iterable[str], found: Sequence[Variant]) -> 
             if (name, option) == (DESCRIBE, "separator") and any(v.plan.adapter for v in found):
                 continue  # which training goes by as well
             raise UserError(
-                f"{flag} {given.strip()}: no row is answered by {name}, whose option "
-                f"{option} is; have some (--solver {name}), or leave that out"
+                f"{flag} {given.strip()}: no row is answered by the solver {name}; leave the option out, or "
+                f"name the solver as well (-o solvers={name})"
             )
 
 

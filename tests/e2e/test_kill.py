@@ -90,6 +90,7 @@ def test_interrupted_while_it_plans_it_leaves_nothing(argv: list[str], name: str
     )  # fmt: skip
     assert done.returncode == 130, done.stderr
     assert "Traceback" not in done.stderr
+    assert "interrupted; nothing had begun" in done.stderr or "--dry-run" in argv
     assert {path.name for path in tmp_path.iterdir()} <= {"mine.py", "__pycache__"}
 
 

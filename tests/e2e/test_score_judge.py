@@ -150,8 +150,10 @@ def test_a_dry_run_says_what_would_be_asked_and_asks_nothing(
 ) -> None:
     with serving(grading(place.case)) as server:
         assert place.score(server, "--judge-samples", "2", "--dry-run") == 0
+        plan, judge = capsys.readouterr().out.splitlines()
+        assert place.score(server, "--judge-max-requests", "2", "--dry-run", "--fresh") == 0
+        assert capsys.readouterr().out.splitlines()[1] == "judge judge-1: at most 2 requests"
         assert server.asked == []
-    plan, judge = capsys.readouterr().out.splitlines()
     assert plan.endswith("3 rows, 3 answers; rules score 0 and leave 3 to a judge")
     assert judge == "judge judge-1: at most 6 requests; cached replies are reused"
     assert invoke([*place.argv, "--dry-run"]) == 0

@@ -135,12 +135,12 @@ def references(visuals: Any, source: str, again: Callable[[int], Image.Image] | 
             continue
         made = ref_from_pil(visual, f"{source}/{number + 1}")
         if again is not None:
-            made = ImageRef(made.sha256, made.source, partial(_made_again, again, number))
+            made = ImageRef(made.sha256, made.source, partial(_image_at, again, number))
         found.append(made)
     return tuple(found)
 
 
-def _made_again(make: Callable[[int], Image.Image], number: int) -> Image.Image:
+def _image_at(make: Callable[[int], Image.Image], number: int) -> Image.Image:
     return ref_from_pil(make(number), "").load()
 
 
