@@ -48,7 +48,7 @@ PHASES = {
         },
     ),
     "projector": Phase("projector", 1_200, 128, 2e-3, 0.8, 2, muon=0.005),
-    "joint": Phase("joint", 3_000, 32, 1e-3, 0.5, 2, muon=0.005),
+    "joint": Phase("joint", 2_500, 32, 1e-3, 0.5, 2, muon=0.005),
 }  # fmt: skip
 BEFORE = {"recall more": "recall few", "recall all": "recall more", "reading": "recall all"}
 # glibc gives large tensors back to the system after each use, which costs a third of the time; not so.
