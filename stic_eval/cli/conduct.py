@@ -135,7 +135,7 @@ def work_by_workers(
     """Has the tasks done by worker processes, and shows how far they are."""
     from stic_eval.experiment import driver, estimates
 
-    jobs = max(1, min(jobs, len(experiment.tasks)))
+    jobs = experiment.workers(jobs)
     work = estimates.seconds(experiment.evaluations, experiment.tasks, resources.engine)
     kind = "cell" if experiment.arms[0].label else "variant"
     board = Board(lines(experiment), work, jobs, kind, {name: t.what for name, t in experiment.tasks.items()})

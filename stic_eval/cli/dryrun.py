@@ -76,7 +76,7 @@ def print_plan(
     grid.add_row(Text("to do in all", style="bold"), "", "", f"{total[0]:,}", f"{total[1]:,}")
     console = Console(highlight=False)
     console.print(grid)
-    _print_estimate(console, experiment, resources, *total, max(1, min(jobs, len(experiment.tasks))))
+    _print_estimate(console, experiment, resources, *total, experiment.workers(jobs))
     if config.training.images != "as_generated" and any(line.steps for line in lines):
         console.print(f"trains on images as: {config.training.images} (training.images)")
     losses = {one.loss for subject in experiment.subjects for one, _ in subject.stages if one.loss}

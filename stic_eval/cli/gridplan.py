@@ -49,7 +49,7 @@ def print_plan(grid: Grid, experiment: Experiment, resources: Resources, jobs: i
         soft_wrap=True,
     )
     steps, generations = sum(task.steps for task in todo), sum(task.generations for task in todo)
-    jobs = max(1, min(jobs, len(todo)))
+    jobs = experiment.workers(jobs)
     seconds = sum(estimates.seconds(experiment.evaluations, experiment.tasks, engine).values()) / jobs
     by = f" with {jobs} jobs" if jobs > 1 else ""
     took = (

@@ -60,6 +60,19 @@ class Experiment:
         """How many input files were left out."""
         return len(self.arms[0].inputs.skipped)
 
+    def workers(self, jobs: int) -> int:
+        """Of so many workers, how many can be at work at once.
+
+        Tasks of one group come one after the other, and so do those that wait for each other: the bound is
+        the number of such sequences that all tasks are parted into.
+        """
+        needs = {task.group or task.id: task.needs for task in self.tasks.values()}
+        followed = set[str]()
+        for wanted in needs.values():
+            before = (need for need in wanted if need in needs and need not in followed)
+            followed.update([*before][:1])
+        return max(1, min(jobs, len(needs) - len(followed)))
+
     def scores(self, resources: Resources) -> runs.Scores:
         """All results so far."""
         found = scores(self.name, self.evaluations, resources)

@@ -213,16 +213,15 @@ def needs(config: RunConfig) -> dict[str, int | None]:
 def _stages(config: RunConfig) -> Iterator[Stage]:
     """All stages of a run's methods as they are before any data is read."""
     from stic_eval.contracts.method import Data
-    from stic_eval.experiment.variants import stages
+    from stic_eval.experiment.variants import make_plan, stages
 
     for name in config.methods if registry.engines().get(config.engine).trains else ():
-        method = registry.methods().get(name)
-        options = method.config.model_validate(config.method_options.get(name, {}))
         data = Data(
             (), (), "", "", prompt_set(config), pairs=config.pairs_file,
             training_images=config.training.images,
         )  # fmt: skip
-        yield from stages(method.plan(options, data).adapter)
+        plan, _ = make_plan(registry.methods().get(name), config, data)
+        yield from stages(plan.adapter)
 
 
 def prompt_set(config: RunConfig) -> PromptSet:

@@ -69,7 +69,7 @@ def variants(config: RunConfig, data: Data) -> list[Variant]:
     known = [n for n in config.server.adapters if "@" not in n]
     names = ["baseline", *(name for name in config.methods if name != "baseline")]
     methods = [registry.methods().get(name) for name in names]
-    plans = [make_plan(method, config, data) for method in methods]
+    plans = [make_plan(method, config, data)[0] for method in methods]
     found = []
     for method, plan in zip(methods, plans, strict=True):
         # The baseline is asked in every way that something is compared with it in, and directly.
@@ -143,8 +143,12 @@ def check_options(flag: str, items: Iterable[str], found: Sequence[Variant]) -> 
             )
 
 
-def make_plan(method: Method, config: RunConfig, data: Data) -> Plan:
+def make_plan(method: Method, config: RunConfig, data: Data) -> tuple[Plan, Data]:
     """What a method amounts to in a run, whose solver there is, and which trains on the text that it asks by.
+
+    Returns:
+        The plan, and the data that it was made with, by which its stages have to be run: the separator is
+        that of the method's own row, and not that of another method's.
 
     Raises:
         UserError: The method cannot work with this data, or its solver or the solver's options are none.
@@ -172,8 +176,9 @@ def make_plan(method: Method, config: RunConfig, data: Data) -> Plan:
     describing = registry.solvers().get(DESCRIBE)
     asked: Any = options_of(config, describing, plan.options if solver is describing else None)
     if asked.separator == data.separator:
-        return plan
-    return method.plan(own, replace(data, separator=asked.separator))
+        return plan, data
+    data = replace(data, separator=asked.separator)
+    return method.plan(own, data), data
 
 
 def answerers(found: Iterable[tuple[RunConfig, Variant]], engine: Engine) -> dict[str, str | None]:

@@ -42,7 +42,8 @@ def _stage(task: Task, resources: Resources) -> Path:
     from stic_eval.selftrain.execute import run_stage, stage_key
 
     config, seed, fingerprint = task.config, task.seed or 0, resources.fingerprint
-    data = resources.inputs(config, task.reads).data
+    given = resources.inputs(config, task.reads).data
+    plan, data = variants.make_plan(registry.methods().get(task.method), config, given)
 
     def trainable(adapter: Path | None) -> Any:
         found = resources.engine.trainable(adapter)
@@ -51,9 +52,7 @@ def _stage(task: Task, resources: Resources) -> Path:
         return found
 
     known: dict[int, str] = {}
-    for stage in variants.stages(
-        variants.make_plan(registry.methods().get(task.method), config, data).adapter
-    ):
+    for stage in variants.stages(plan.adapter):
         if stage_key(stage, data, fingerprint, seed, known, thinking=config.thinking) == task.key:
             return run_stage(
                 stage, data=data, seed=seed, fingerprint=fingerprint, model=trainable,

@@ -64,7 +64,7 @@ class Loaded:
     bytes_per_token: int = 0  # of the key-value cache
     prompter: Prompter | None = None
     beginnings: BoundedStore[Beginning] = field(default_factory=lambda: BoundedStore(_features_bytes()))
-    prefixes: BoundedStore[Prefix] = field(default_factory=lambda: BoundedStore(0))
+    prefixes: BoundedStore[Prefix] = field(default_factory=lambda: BoundedStore(0, nbytes_of))
 
     def attach(self, adapter: Path | None, key: str) -> Any:
         """Gives the model with exactly this adapter, or the base with its own, unwrapped layers.

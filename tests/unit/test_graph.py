@@ -27,6 +27,51 @@ if TYPE_CHECKING:
     from conftest import World
 
 
+def work(name: str, *needs: str, group: str = "") -> graph.Task:
+    return graph.Task(name, needs, name, config.RunConfig(), {}, "mine", 0, group=group)
+
+
+PAIRS, DPO = work("pairs"), work("preference", "pairs")
+# (tasks, how many can be under way at once at most)
+TOGETHER: dict[str, tuple[list[graph.Task], int]] = {
+    "nothing left": ([], 1),
+    "one variant's benchmarks": ([work(f"evaluate base/{n}", group="base") for n in range(7)], 1),
+    "a chain": ([PAIRS, DPO, work("sft", "pairs", "preference")], 1),
+    "a chain and what answers with it": (
+        [PAIRS, DPO, *(work(f"evaluate {g}/{n}", "preference", group=g) for g in "ab" for n in "xy")], 2,
+    ),
+    "what waits is beside what does not": ([PAIRS, DPO, work("evaluate base/x", group="base")], 2),
+    "three that one waits for": ([work("a"), work("b"), work("c"), work("merge", "a", "b", "c")], 3),
+    "what was needed is done": ([work("evaluate a/x", "gone", group="a"), work("other", "gone")], 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", TOGETHER)
+def test_no_more_workers_than_can_be_at_work_at_once(case: str) -> None:
+    tasks, most = TOGETHER[case]
+    found = driver.Experiment("run", (), (), (), {task.id: task for task in tasks})
+    assert [found.workers(jobs) for jobs in (1, 2, 99)] == [1, min(2, most), most]
+
+
+@pytest.mark.parametrize(
+    ("argv", "jobs"),
+    [(["--method", "baseline"], 1), (["--method", "stic"], 4), (["--seed", "0", "--seed", "4"], 6)],
+)
+def test_workers_that_would_be_idle_get_no_share_of_what_all_have(
+    argv: list[str], jobs: int, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    executor_of = driver.executor_of
+
+    def here(resources: Resources, jobs: int, apart: bool = False) -> Any:
+        asked.append(jobs)
+        return executor_of(resources, 1)
+
+    monkeypatch.setattr(driver, "executor_of", here)
+    assert world.run(*argv, "--jobs", "8") == 0
+    assert asked == [jobs]
+
+
 @pytest.fixture(autouse=True)
 def log_as_it_was() -> Iterator[None]:
     """Workers send what is logged; in these tests they are this process."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stic_eval.models.kept import BoundedStore, nbytes_of
+from stic_eval.models.loading import Loaded
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,14 @@ def test_going_round_through_more_than_fits_finds_some_of_it() -> None:
 
 def prefix(tokens: int) -> tuple[tuple[torch.Tensor, torch.Tensor], ...]:
     return ((torch.zeros(2, tokens, 3), torch.zeros(2, tokens, 3)),)
+
+
+def test_a_model_that_is_given_no_room_for_prefixes_keeps_none() -> None:
+    (store_of,) = (field.default_factory for field in fields(Loaded) if field.name == "prefixes")
+    assert store_of is not MISSING
+    store = store_of()
+    store.put("a", prefix(1))
+    assert len(store) == 0
 
 
 def test_prefixes_are_kept_by_their_own_size_and_forgotten_at_once() -> None:

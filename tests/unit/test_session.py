@@ -172,14 +172,21 @@ def test_a_dry_run_shows_the_plan_and_leaves_no_trace(
 
 
 @pytest.mark.parametrize(
-    ("jobs", "said"), [(1, "10 min and"), (2, "5 min with 2 jobs and"), (99, "60 s with 10 jobs and")]
+    ("method", "jobs", "said"),
+    [
+        ("stic", 1, "10 min and"),
+        ("stic", 2, "5 min with 2 jobs and"),
+        ("stic", 99, "2 min with 4 jobs and"),
+        ("baseline", 99, "10 min and"),
+    ],
 )
-def test_a_dry_run_estimates_for_so_many_jobs_as_find_tasks(
-    jobs: int, said: str, world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_dry_run_estimates_for_so_many_jobs_as_can_be_at_work_at_once(
+    method: str, jobs: int, said: str,
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     ten = Estimate(600.0, 2.0**30, "a machine")
     monkeypatch.setattr(registry.engines().get("hf"), "estimate", lambda self, generations, steps: ten)
-    assert world.run("--dry-run", "--jobs", str(jobs)) == 0
+    assert world.run("--dry-run", "--method", method, "--jobs", str(jobs)) == 0
     assert f"estimate on a machine: about {said} 1.0 GiB of memory" in capsys.readouterr().out
 
 
