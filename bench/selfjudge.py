@@ -16,13 +16,13 @@ from scipy.stats import rankdata
 
 from methods.sima import read_verdict
 from stic_eval import config
-from stic_eval.models.hf import HFModel
+from stic_eval.models.hf_model import HFModel
 from stic_eval.pocket import language
 from stic_eval.pocket.rows import picture
 from stic_eval.pocket.world import draw_spec
-from stic_eval.selftrain.making import filled, question, sentences
-from stic_eval.train.prompts import load_prompts
-from stic_eval.train.settings import Describing
+from stic_eval.selftrain.pair_making import filled, question, sentences
+from stic_eval.train.hyperparameters import Describing
+from stic_eval.train.prompt_sets import load_prompts
 from stic_eval.types import ImageRef
 
 OUT = Path(__file__).parent.parent / "results" / "pocket" / "methods" / "selfjudge.json"

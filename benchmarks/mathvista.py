@@ -27,9 +27,9 @@ from pydantic import (
 )
 
 from stic_eval.contracts.benchmark import Benchmark, Departure, HubData, Layout
+from stic_eval.evals.answer_extractor import extracting
 from stic_eval.evals.columns import FilledText, Number, Text
-from stic_eval.evals.extractor import extracting
-from stic_eval.evals.judge import is_pocket
+from stic_eval.evals.rule_grading import is_pocket
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.evals.scoring.choice import cell_text, letters
 from stic_eval.evals.scoring.mathvista import extract, is_correct

@@ -15,9 +15,9 @@ from typing import Any, Literal
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
 
 from stic_eval.contracts.benchmark import Benchmark, Departure, Grader, HubData, HubId, Judging, Layout
-from stic_eval.evals import official, verdicts
+from stic_eval.evals import judge_replies, official_prompts
 from stic_eval.evals.columns import FilledNumber, FilledText, Number
-from stic_eval.evals.judge import is_pocket, rule_score, unjudged
+from stic_eval.evals.rule_grading import is_pocket, rule_score, unjudged
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.evals.scoring.keyfacts import parse_facts
 from stic_eval.evals.sources import images_of
@@ -127,23 +127,23 @@ def _asked(sample: Sample) -> str:
 
 def _own_prompt(sample: Sample, response: str) -> str:
     return _OWN.format(
-        question=verdicts.fenced(_asked(sample)),
-        truth=verdicts.fenced(sample.target),
-        answer=verdicts.fenced(response),
+        question=judge_replies.fenced(_asked(sample)),
+        truth=judge_replies.fenced(sample.target),
+        answer=judge_replies.fenced(response),
     )
 
 
 def _own_read(sample: Sample, response: str, reply: str) -> Score:
-    (points,) = verdicts.numbers(verdicts.own_verdict(reply), 1, 0, 1)
+    (points,) = judge_replies.numbers(judge_replies.own_verdict(reply), 1, 0, 1)
     return _scored(points)
 
 
 def _official_prompt(sample: Sample, response: str) -> str:
-    return official.mmvet_prompt(_asked(sample), sample.target, response)
+    return official_prompts.mmvet_prompt(_asked(sample), sample.target, response)
 
 
 def _official_read(sample: Sample, response: str, reply: str) -> Score:
-    return _scored(verdicts.fraction(reply))
+    return _scored(judge_replies.fraction(reply))
 
 
 def _scored(points: float) -> Score:

@@ -23,8 +23,8 @@ from pydantic import (
 
 from stic_eval.contracts.benchmark import Benchmark, Departure, HubData, HubId, Layout
 from stic_eval.evals.columns import FilledText, Number, Text
-from stic_eval.evals.judge import is_pocket
-from stic_eval.evals.matcher import MATCHING
+from stic_eval.evals.option_matcher import MATCHING
+from stic_eval.evals.rule_grading import is_pocket
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.evals.scoring.choice import letters, llava_letter, lmms_letter, option_cells
 from stic_eval.evals.sources import images_of

@@ -19,9 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from stic_eval.contracts.method import Data, Method, Plan, SFTItem
 from stic_eval.images import diffuse
 from stic_eval.selftrain import stages
-from stic_eval.selftrain.making import Made, Making, question
+from stic_eval.selftrain.pair_making import Made, Making, question
+from stic_eval.train.hyperparameters import Describing, DifferentPairs, PreferenceTraining, share
 from stic_eval.train.lora import LoraSettings
-from stic_eval.train.settings import Describing, DifferentPairs, PreferenceTraining, share
 
 
 class Pairs(DifferentPairs, Describing):

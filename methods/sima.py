@@ -17,9 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from stic_eval.contracts.method import Data, Method, Plan, SFTItem
 from stic_eval.selftrain import stages
-from stic_eval.selftrain.making import Made, Making, filled, question
+from stic_eval.selftrain.pair_making import Made, Making, filled, question
+from stic_eval.train.hyperparameters import Describing, DifferentPairs, PreferenceTraining, share
 from stic_eval.train.lora import LoraSettings
-from stic_eval.train.settings import Describing, DifferentPairs, PreferenceTraining, share
 
 # In our own words.
 JUDGE = """\

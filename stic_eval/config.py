@@ -15,13 +15,13 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from stic_eval import layers, plugins, profiles, registry
+from stic_eval import config_layers, plugins, profiles, registry
+from stic_eval.benchmark_protocols import complete, protocols
+from stic_eval.config_layers import preset_names, read_file, read_preset
 from stic_eval.contracts.solver import Solver
 from stic_eval.errors import UserError
 from stic_eval.flags import name_of
-from stic_eval.layers import preset_names, read_file, read_preset
 from stic_eval.settings import DESCRIBE, RunConfig, adapter_folder, in_full, short
-from stic_eval.variants import complete, protocols
 
 __all__ = ["RunConfig", "load", "of_the_run", "preset_names", "read_file", "read_preset", "split"]
 
@@ -68,15 +68,15 @@ def load(
         for name in checked.get("method_options") or {}
         for path in _mappings(name)
     ]
-    merged = layers.merge(merged, checked, whole)
-    merged = layers.merge(merged, _long_all(given))
+    merged = config_layers.merge(merged, checked, whole)
+    merged = config_layers.merge(merged, _long_all(given))
     for path, value in direct.items():
         require(path, f"-o {path.replace('solver_options.', 'solvers.', 1)}")
         try:
             named_in_full, given_value = short(path, value)
         except ValueError as error:
             raise UserError(f"-o {path} {value!r}: {error}") from error
-        layers.put(merged, named_in_full, _long(named_in_full, given_value))
+        config_layers.put(merged, named_in_full, _long(named_in_full, given_value))
         _known_benchmarks(merged, f"-o {path}")
     merged["conversation"] = profiles.read_template(merged.get("conversation") or {})
     config: RunConfig = _validate(RunConfig, merged, "")
@@ -104,7 +104,7 @@ def load(
     for name in {*(config.solvers or ()), *config.solver_options}:
         solver = registry.solvers().get(name)
         options_of(config, solver)
-    leaves = [leaf for own in complete.values() for leaf in layers.leaves(own)]
+    leaves = [leaf for own in complete.values() for leaf in config_layers.leaves(own)]
     options_name = [text for path, value in leaves for text in (path.rpartition(".")[2], str(value))]
     files = registry.files({
         "method": config.methods, "benchmark": config.benchmarks, "solver": config.solvers or (),
@@ -129,7 +129,7 @@ def options_of(config: RunConfig, solver: Solver, planned: Mapping[str, Any] | N
     Raises:
         UserError: A value does not fit.
     """
-    given = layers.merge(planned or {}, config.solver_options.get(solver.name, {}))
+    given = config_layers.merge(planned or {}, config.solver_options.get(solver.name, {}))
     head = "dar" if solver.name == DESCRIBE else f"solvers.{solver.name}"
     options: BaseModel = _validate(solver.options, given, f"{head}.")
     return options
@@ -141,7 +141,8 @@ def of_the_run(path: str) -> bool:
     Methods, too, may have settings below `training`, e.g. `training.learning_rate`.
     """
     head = path.partition(".")[0]
-    return head in ("dar", *RunConfig.model_fields) and (head != "training" or layers.has(path, RunConfig))
+    known = head in ("dar", *RunConfig.model_fields)
+    return known and (head != "training" or config_layers.has(path, RunConfig))
 
 
 def _full(layer: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -154,7 +155,8 @@ def _full(layer: Mapping[str, Any], where: str) -> dict[str, Any]:
 def paths() -> list[str]:
     """Dotted paths of all settings of a run, those that `dar` is short for included."""
     own = registry.solvers().get(DESCRIBE).options
-    return [*layers.paths(RunConfig), "dar", "dar.use", *(f"dar.{path}" for path in layers.paths(own))]
+    inner = (f"dar.{path}" for path in config_layers.paths(own))
+    return [*config_layers.paths(RunConfig), "dar", "dar.use", *inner]
 
 
 def require(path: str, where: str) -> None:
@@ -171,8 +173,8 @@ def require(path: str, where: str) -> None:
             raise UserError(f'{where}: no solver is called "{name}"{registry.suggest(name, known)}')
         options = registry.solvers().get(name).options
         if option:
-            layers.require(option, options, where)
-    elif path not in paths() and not layers.has(path, RunConfig):
+            config_layers.require(option, options, where)
+    elif path not in paths() and not config_layers.has(path, RunConfig):
         raise UserError(f'{where}: unknown option "{path}"{registry.suggest(path, paths())}')
 
 
@@ -206,9 +208,9 @@ def _options(name: str, config: RunConfig, preset: Mapping[str, Any]) -> dict[st
     own = method.presets.get(config.preset or "", {})
     if not own or name in (preset.get("method_options") or {}):
         return given
-    for path, _ in layers.leaves(own):
-        layers.require(path, method.config, f"{registry.origin(name)}: presets: {config.preset}")
-    return layers.merge(own, given, layers.mappings(method.config))
+    for path, _ in config_layers.leaves(own):
+        config_layers.require(path, method.config, f"{registry.origin(name)}: presets: {config.preset}")
+    return config_layers.merge(own, given, config_layers.mappings(method.config))
 
 
 def benchmarks(config: RunConfig) -> dict[str, dict[str, Any]]:
@@ -237,7 +239,7 @@ def benchmarks(config: RunConfig) -> dict[str, dict[str, Any]]:
 def _mappings(name: str) -> list[str]:
     """Paths of a method's mappings; of one that is broken, none."""
     try:
-        return layers.mappings(registry.methods().get(name).config)
+        return config_layers.mappings(registry.methods().get(name).config)
     except UserError:
         return []
 
@@ -272,7 +274,7 @@ def split(item: str) -> Iterator[tuple[str, Any]]:
     elif head != "method_options" or not (rest or isinstance(value, dict)):
         yield path, value
     elif isinstance(value, dict):
-        yield from layers.leaves(value, f"{rest}." if rest else "")
+        yield from config_layers.leaves(value, f"{rest}." if rest else "")
     else:
         yield rest, value
 
@@ -282,7 +284,7 @@ def _checked(layer: dict[str, Any], where: str) -> dict[str, Any]:
     for key in layer:
         require(str(key), where)
     for name, given in (layer.get("solver_options") or {}).items():
-        for path, _ in layers.leaves(given or {}):
+        for path, _ in config_layers.leaves(given or {}):
             require(f"solver_options.{name}.{path}", where)
     _known_benchmarks(layer, where)
     options = layer.get("method_options") or {}
@@ -299,8 +301,8 @@ def _checked(layer: dict[str, Any], where: str) -> dict[str, Any]:
             config = registry.methods().get(name).config
         except UserError:  # a broken plug-in, which is only told of where it is to be used
             continue
-        for path, _ in layers.leaves(values or {}):
-            layers.require(path, config, f"{where}: method_options.{name}")
+        for path, _ in config_layers.leaves(values or {}):
+            config_layers.require(path, config, f"{where}: method_options.{name}")
     return _long_all(layer)
 
 
@@ -332,18 +334,19 @@ def _set_method_option(
     if head in registry.methods().names() and rest:
         if head not in classes:
             raise UserError(f"-o {path}: method {head} is not part of this run (add --method {head})")
-        layers.require(rest, classes[head], f"-o {path}")
-        layers.put(options[head], rest, value, rest in layers.mappings(classes[head]))
+        config_layers.require(rest, classes[head], f"-o {path}")
+        config_layers.put(options[head], rest, value, rest in config_layers.mappings(classes[head]))
         return
-    having = [name for name, config in classes.items() if layers.has(path, config)]
+    having = [name for name, config in classes.items() if config_layers.has(path, config)]
     if not having:
-        settings = [p for p in layers.paths(RunConfig) if p not in ("benchmark_options", "method_options")]
-        known = [*settings, *(p for config in classes.values() for p in layers.paths(config))]
+        own = ("benchmark_options", "method_options")
+        settings = [p for p in config_layers.paths(RunConfig) if p not in own]
+        known = [*settings, *(p for config in classes.values() for p in config_layers.paths(config))]
         raise UserError(
             f'-o {path}: no selected method has the option "{path}"{registry.suggest(path, known)}'
         )
     for name in having:
-        layers.put(options[name], path, value, path in layers.mappings(classes[name]))
+        config_layers.put(options[name], path, value, path in config_layers.mappings(classes[name]))
 
 
 def flag_of(path: str) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
 from stic_eval.contracts.corruption import Corruption
-from stic_eval.source import foreign
+from stic_eval.plugin_code import foreign
 from stic_eval.store import content_key
 from stic_eval.types import ImageRef
 

@@ -18,7 +18,7 @@ from stic_eval.contracts.method import TrainingImages
 from stic_eval.digests import digest
 from stic_eval.errors import UserError
 from stic_eval.profiles import ConversationConfig
-from stic_eval.tags import ANSWER, THINKING, Pair
+from stic_eval.thinking_tags import ANSWER, THINKING, Pair
 
 Limit = int | float
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from stic_eval.contracts.benchmark import Benchmark, Grader, HubData, Judging
+from stic_eval.evals.judge_replies import fenced, fraction, numbers, own_verdict
 from stic_eval.evals.scoring.aggregate import summarize
-from stic_eval.evals.verdicts import fenced, fraction, numbers, own_verdict
 from stic_eval.settings import JudgeConfig
 from stic_eval.types import Generation, Sample, Score
 

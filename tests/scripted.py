@@ -17,11 +17,11 @@ from stic_eval.contracts.engine import VLM
 from stic_eval.contracts.method import Data, Progress, SFTItem, Stage, StageContext, items_key
 from stic_eval.contracts.solver import Asking
 from stic_eval.experiment.inputs import prompt_set
-from stic_eval.selftrain.execute import run_stage
-from stic_eval.selftrain.making import Making
+from stic_eval.selftrain.pair_making import Making
+from stic_eval.selftrain.stage_runner import run_stage
 from stic_eval.solvers.describe_and_respond import first_prompt
 from stic_eval.store import ResponseStore, StageStore, content_key
-from stic_eval.train.prompts import load_prompts
+from stic_eval.train.prompt_sets import load_prompts
 from stic_eval.types import Generation, ImageRef, Likelihood, Request, Response, Sample
 
 Asked = tuple[Request, str]

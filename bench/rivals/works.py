@@ -192,9 +192,9 @@ def lay_out(
     from datasets.utils.logging import disable_progress_bar
 
     from stic_eval import registry
-    from stic_eval.evals.check import check
+    from stic_eval.evals.data_check import check
+    from stic_eval.evals.data_preparation import prepare
     from stic_eval.evals.formats import Listed
-    from stic_eval.evals.prepare import prepare
     from stic_eval.images import encoded_bytes
 
     disable_progress_bar()

@@ -16,9 +16,9 @@ from stic_eval.printable import csv_cell, printable
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from stic_eval.report.compared_variants import Side
     from stic_eval.report.flips import Flip
-    from stic_eval.report.sides import Side
-    from stic_eval.report.versus import Line, Versus
+    from stic_eval.report.head_to_head import Line, Versus
 
 _LONGEST = 400  # characters of a text that are shown; JSON has all of it
 _ONE_LINE = 110  # columns from which on a benchmark takes one line
@@ -58,9 +58,9 @@ def compare(
     ABLATION:corruption=blur` two cells. Differences are B minus A.
     """
     from stic_eval.registry import suggest
-    from stic_eval.report import flips, sides, versus
+    from stic_eval.report import compared_variants, flips, head_to_head
 
-    found = versus.measure(*sides.choose(a, b, method or ()))
+    found = head_to_head.measure(*compared_variants.choose(a, b, method or ()))
     names = [line.name for line in found.benchmarks]
     if benchmark is not None and benchmark not in names:
         raise UserError(f'--benchmark: both have no "{benchmark}"{suggest(benchmark, names)}')
@@ -91,7 +91,7 @@ _HEAD = ("", "n", "A", "B", "B - A", "95 % interval", "p", "p (Holm)", "better",
 
 def _numbers(line: Line) -> list[str]:
     """A line of the table, in the order of its head."""
-    from stic_eval.report.cells import UNMOVED, points
+    from stic_eval.report.cell_text import UNMOVED, points
 
     d = line.difference
 
@@ -124,7 +124,7 @@ def _who(side: Side) -> str:
 
 
 def _notes(found: Versus) -> list[str]:
-    from stic_eval.report import guards, notes
+    from stic_eval.report import score_guards, table_notes
 
     differences = [line.difference for line in found.lines]
     tests: dict[str, list[str]] = {}
@@ -137,13 +137,13 @@ def _notes(found: Versus) -> list[str]:
         for line in found.benchmarks
         if line.difference.clusters < line.difference.n
     ]
-    own = notes.unmarked(differences)
+    own = table_notes.unmarked(differences)
     return [
         _line(note)
         for note in (
             "Scores in percent, differences in points, on units that all runs of both have a verdict for"
             + ("; means over seeds, (±) their standard deviation." if several else "."),
-            f"Interval: 95 %, {notes.intervals(differences)}.",
+            f"Interval: 95 %, {table_notes.intervals(differences)}.",
             *(
                 [f"Clusters of units that are resampled and exchanged together: {', '.join(clustered)}."]
                 if clustered
@@ -151,7 +151,7 @@ def _notes(found: Versus) -> list[str]:
             ),
             f"p: {named}. " + ("About test rows alone." if own else _family(found)),
             *own,
-            *guards.unmoved([line.difference for line in found.benchmarks]),
+            *score_guards.unmoved([line.difference for line in found.benchmarks]),
             "better, worse: units that B does better or worse than A"
             + (", mean over seeds." if several else "."),
             "detectable: smallest true difference that such a comparison finds with 80 % power at 5 %, "
@@ -267,7 +267,7 @@ def _broken(score: str) -> str:
 
 
 def _markdown(found: Versus, rows: Sequence[Flip], total: int | None) -> str:
-    from stic_eval.report.cells import markdown as escape
+    from stic_eval.report.cell_text import markdown as escape
 
     lines = [f"- A: {escape(_who(found.a))}", f"- B: {escape(_who(found.b))}", ""]
     lines += ["| " + " | ".join(_HEAD) + " |", "| ---" + " | ---:" * (len(_HEAD) - 1) + " |"]

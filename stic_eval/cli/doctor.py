@@ -157,7 +157,7 @@ def _server(base_url: str, variable: str | None) -> tuple[str, str, str]:
     import os
 
     from stic_eval.engines import openai
-    from stic_eval.models.wire import Endpoint, check_key, checked_url
+    from stic_eval.models.connection import Endpoint, check_key, checked_url
     from stic_eval.printable import printable
 
     key = os.environ.get(variable, "").strip() if variable else None
@@ -183,11 +183,11 @@ def _server(base_url: str, variable: str | None) -> tuple[str, str, str]:
 def _judge() -> tuple[str, str, str]:
     import os
 
-    from stic_eval.evals import official
+    from stic_eval.evals import official_prompts
     from stic_eval.settings import JudgeConfig
 
     name = JudgeConfig().api_key_env
-    protocol = official.PROTOCOL if official.available() else "stic-eval-1"
+    protocol = official_prompts.PROTOCOL if official_prompts.available() else "stic-eval-1"
     if os.environ.get(name):
         return "judge", f"{name} is set; prompts: {protocol}", ""
     return (

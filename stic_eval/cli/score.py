@@ -61,6 +61,7 @@ def score(
 ) -> None:  # fmt: skip
     """Score existing answers, without a model: by rules, and by a judge where rules cannot decide."""
     from stic_eval import registry
+    from stic_eval.benchmark_protocols import decoding, with_options
     from stic_eval.cli.progress import Reporter
     from stic_eval.errors import UserError
     from stic_eval.evals import runner
@@ -68,7 +69,6 @@ def score(
     from stic_eval.experiment import grading
     from stic_eval.printable import printable
     from stic_eval.store import atomic_write, cache_dir
-    from stic_eval.variants import decoding, with_options
 
     benchmark = registry.benchmarks().get(benchmark).name
     # A run's settings, of which only the benchmark's and the judge's are used: said in one way everywhere.

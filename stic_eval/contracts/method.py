@@ -152,7 +152,7 @@ class StageContext:
 
     out: Path
     needs: Mapping[str, Path]
-    model: Callable[[Path | None], Any]  # as the engine has it in memory: HFModel of stic_eval.models.hf
+    model: Callable[[Path | None], Any]  # as the engine has it: HFModel of stic_eval.models.hf_model
     vlm: Callable[[Path | None], VLM]
     likelihoods: Callable[[Path | None, Sequence[tuple[Request, str]]], Iterator[Likelihood]]
     data: Data

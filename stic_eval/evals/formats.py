@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from stic_eval.contracts.benchmark import HubData
 from stic_eval.errors import UserError
-from stic_eval.evals.cells import (
+from stic_eval.evals.image_cells import (
     PLACEHOLDER,
     Cells,
     base64_ref,

@@ -19,17 +19,17 @@ from typing import TYPE_CHECKING, Any
 
 from stic_eval.contracts.benchmark import Benchmark, Grader, Unreadable
 from stic_eval.errors import RunError, UserError
-from stic_eval.evals import official
-from stic_eval.evals.verdicts import refused, shown, suspicious
-from stic_eval.models.wire import checked_url
+from stic_eval.evals import official_prompts
+from stic_eval.evals.judge_replies import refused, shown, suspicious
+from stic_eval.models.connection import checked_url
 from stic_eval.printable import printable
 from stic_eval.settings import JudgeConfig
 from stic_eval.store import ResponseStore, content_key
 from stic_eval.types import Response, Sample, Score
 
 if TYPE_CHECKING:
-    from stic_eval.models.api import Client
-    from stic_eval.models.wire import Endpoint
+    from stic_eval.models.connection import Endpoint
+    from stic_eval.models.openai_client import Client
 
 OWN = "stic-eval-1"
 # Replies that cannot be read are asked for again so many times in a run.
@@ -85,11 +85,11 @@ class Judge:
         self._client: Client | None = None
         checked_url(self._endpoint(None))  # before hours of work rather than after
         if settings.protocol == "official":
-            official.require()
+            official_prompts.require()
         use_official = settings.protocol == "official" or (
-            settings.protocol == "auto" and official.available()
+            settings.protocol == "auto" and official_prompts.available()
         )
-        self.protocol = official.PROTOCOL if use_official else OWN
+        self.protocol = official_prompts.PROTOCOL if use_official else OWN
 
     @property
     def requests(self) -> int:
@@ -191,14 +191,14 @@ class Judge:
         )
 
     def _endpoint(self, api_key: str | None) -> Endpoint:
-        from stic_eval.models.wire import Endpoint
+        from stic_eval.models.connection import Endpoint
 
         names = ("base_url", "model", "timeout", "attempts", "concurrency", "max_requests")
         return Endpoint(api_key=api_key, **{name: getattr(self.settings, name) for name in names})
 
     def _connect(self) -> Client:
         if self._client is None:
-            from stic_eval.models.api import Client
+            from stic_eval.models.openai_client import Client
 
             self._client = Client(self._endpoint(self._api_key()), wait=self._wait)
         return self._client
@@ -219,7 +219,7 @@ class Judge:
         self, client: Client, store: ResponseStore, benchmark: Benchmark, grader: Grader, item: _Asked
     ) -> _Reply:
         """Asks until a reply can be read, and keeps that one. Runs in a thread of the client."""
-        from stic_eval.models.api import Chat, Failure
+        from stic_eval.models.openai_client import Chat, Failure
 
         message = {"role": "user", "content": item.prompt}
         chat = Chat((message,), grader.max_tokens, self.settings.temperature)

@@ -16,7 +16,7 @@ from stic_eval.contracts.engine import VLM
 from stic_eval.contracts.method import PromptSet
 from stic_eval.contracts.solver import Asking, Solver
 from stic_eval.errors import RunError, headline
-from stic_eval.evals import clusters, constant
+from stic_eval.evals import clusters, constant_answers
 from stic_eval.evals.scoring.aggregate import ROUNDING, odd
 from stic_eval.types import Record, Response, Sample, Score, Summary
 
@@ -165,7 +165,7 @@ def conclude(
         descriptions=len({record.description for record in records if record.description is not None}),
     )
     samples, responses = [item.sample for item in answered], [item.response for item in answered]
-    summary = constant.noted(benchmark, samples, responses, records, summary)
+    summary = constant_answers.noted(benchmark, samples, responses, records, summary)
     return records, _paired(benchmark, records, summary)
 
 

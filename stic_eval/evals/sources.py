@@ -18,10 +18,10 @@ from PIL import Image
 from stic_eval.contracts.benchmark import Benchmark, HubId
 from stic_eval.errors import UserError, first_line
 from stic_eval.evals import hub
-from stic_eval.evals.cells import IMAGE_COLUMNS, PLACEHOLDER, Cells
-from stic_eval.evals.faults import RAISED, Fault, faults, naming, shortened
 from stic_eval.evals.formats import Broken, Listed, Row, Rows, Table, json_rows, split_files, tsv_rows
-from stic_eval.evals.layouts import described, layout_rows
+from stic_eval.evals.image_cells import IMAGE_COLUMNS, PLACEHOLDER, Cells
+from stic_eval.evals.released_folders import described, layout_rows
+from stic_eval.evals.row_faults import RAISED, Fault, faults, naming, shortened
 from stic_eval.images import ImageError, ref_from_pil
 from stic_eval.store import content_key, file_digests
 from stic_eval.types import ImageRef, Sample

@@ -14,7 +14,7 @@ from stic_eval.experiment.resources import Resources
 from stic_eval.experiment.worker import SendingReport
 from stic_eval.registry import suggest
 from stic_eval.report import runs
-from stic_eval.report.rows import setting
+from stic_eval.report.table_rows import setting
 from stic_eval.store import StageStore, cache_dir
 
 if TYPE_CHECKING:

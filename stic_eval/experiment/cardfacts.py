@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 from stic_eval import registry
 from stic_eval.errors import UserError
 from stic_eval.models.fingerprint import commit_of, local_model, model_fingerprint
-from stic_eval.report.card import Facts, Rows
-from stic_eval.report.layouts import lay_out
+from stic_eval.report.model_card import Facts, Rows
+from stic_eval.report.table_layouts import lay_out
 from stic_eval.store import StageStore, content_key, read_jsonl, read_object
 
 if TYPE_CHECKING:

@@ -62,7 +62,7 @@ def list_stages(keyed: Sequence[tuple[Stage, str]], store: StageStore) -> list[T
         keyed: Stages with their content keys, the first first.
         store: Where finished stages lie.
     """
-    from stic_eval.selftrain.spent import spent
+    from stic_eval.selftrain.stage_costs import spent
 
     there = [store.done(stage.name, key) is not None for stage, key in keyed]
     found = []

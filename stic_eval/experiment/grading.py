@@ -71,7 +71,7 @@ def grader_text(benchmark: Benchmark, rows: str, judge: Judge | None) -> str:
         rows: Where its rows come from.
         judge: Who is configured.
     """
-    from stic_eval.evals.judge import RULE_NOTE
+    from stic_eval.evals.rule_grading import RULE_NOTE
     from stic_eval.evals.sources import is_pocket
 
     if is_pocket(rows):

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stic_eval import registry
+from stic_eval.benchmark_protocols import with_options
 from stic_eval.experiment import grading, inputs
 from stic_eval.store import ResponseStore, StageStore
-from stic_eval.variants import with_options
 
 if TYPE_CHECKING:
     from stic_eval.config import RunConfig

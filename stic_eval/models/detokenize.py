@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
 
-from stic_eval.tags import THINKING, Pair, opening, split
+from stic_eval.thinking_tags import THINKING, Pair, opening, split
 
 
 def cut(text: str, stop: Sequence[str]) -> str:

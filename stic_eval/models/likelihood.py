@@ -18,9 +18,9 @@ import torch
 
 from stic_eval.models.conversation import Span, assembled, tail_of
 from stic_eval.models.diffusion import noised
+from stic_eval.models.free_memory import release, too_small, within_memory
 from stic_eval.models.loading import not_finite
-from stic_eval.models.room import release, too_small, within_memory
-from stic_eval.models.text import common, written
+from stic_eval.models.prompt_text import common, written
 from stic_eval.types import Likelihood, Message, Request
 
 if TYPE_CHECKING:

@@ -10,25 +10,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stic_eval.errors import RunError, UserError, first_line
-from stic_eval.models import machine, memory
+from stic_eval.models import devices, weight_memory
+from stic_eval.models.bounded_store import BoundedStore, nbytes_of
 from stic_eval.models.detokenize import Detokenizer
 from stic_eval.models.fingerprint import local_model, model_fingerprint
-from stic_eval.models.kept import BoundedStore, nbytes_of
-from stic_eval.models.memory import Packed, free_bytes
-from stic_eval.models.processing import apply
-from stic_eval.models.recognition import tags_written
-from stic_eval.models.room import out_of_memory
-from stic_eval.models.stills import load_processor
-from stic_eval.models.text import control_tokens
+from stic_eval.models.free_memory import out_of_memory
+from stic_eval.models.profile_detection import tags_written
+from stic_eval.models.profile_processor import apply
+from stic_eval.models.prompt_text import control_tokens
+from stic_eval.models.still_image_processors import load_processor
+from stic_eval.models.weight_memory import Packed, free_bytes
 from stic_eval.store import content_key
-from stic_eval.tags import ANSWER, THINKING, Pair, opening
+from stic_eval.thinking_tags import ANSWER, THINKING, Pair, opening
 from stic_eval.types import Request, Response
 
 if TYPE_CHECKING:
     import torch
 
-    from stic_eval.models.kv import Prefix
-    from stic_eval.models.prompts import Beginning, Prompter
+    from stic_eval.models.kv_cache import Prefix
+    from stic_eval.models.prompt_tokens import Beginning, Prompter
     from stic_eval.profiles import ConversationProfile
 
 # Most rows of `--batch-size auto`; memory may allow fewer. On a CPU a step takes twice as long with twice
@@ -164,8 +164,8 @@ def load(model: str, how: Loading) -> Loaded:
     try:
         config = AutoConfig.from_pretrained(source, **common)
         kind = _dtype(how.dtype, where, config)
-        count = memory.parameters(model, how.revision, _name(getattr(config, "dtype", None)))
-        memory.check(model, count, _name(kind), quantization, where)
+        count = weight_memory.parameters(model, how.revision, _name(getattr(config, "dtype", None)))
+        weight_memory.check(model, count, _name(kind), quantization, where)
         place = _placed(where, kind, attn, quantization)
         processor = load_processor(source, config, **common)
         # Before the weights are read: of a setting that does not fit one is told at once.
@@ -178,7 +178,7 @@ def load(model: str, how: Loading) -> Loaded:
     except Exception as error:  # transformers and safetensors raise a dozen kinds
         if out_of_memory(error):
             free = free_bytes(where)
-            said = memory.too_large(model, count, _name(kind), quantization, where, free)
+            said = weight_memory.too_large(model, count, _name(kind), quantization, where, free)
             raise UserError(said) from error
         if "Unrecognized configuration class" in str(error):
             raise UserError(f"--model {model}: takes no images; give a vision-language model") from error
@@ -262,7 +262,7 @@ def _placed(
     if quantization is not None:
         from transformers import BitsAndBytesConfig
 
-        memory.check_packing(quantization)
+        weight_memory.check_packing(quantization)
         # NF4, and arithmetic in the type that weights would have had: QLoRA's (Dettmers et al. 2023).
         four = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": kind}
         how = four if quantization == "4bit" else {"load_in_8bit": True}
@@ -348,8 +348,8 @@ def restore(base: Any) -> None:
 def _device(device: str) -> torch.device:
     import torch
 
-    machine.check_device(device)
-    return torch.device(machine.device_of(device) if device == "auto" else device)
+    devices.check_device(device)
+    return torch.device(devices.device_of(device) if device == "auto" else device)
 
 
 def _dtype(dtype: str, device: torch.device, config: Any) -> torch.dtype:

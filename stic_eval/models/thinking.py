@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from stic_eval.models.detokenize import cut
 from stic_eval.settings import ThinkingConfig
-from stic_eval.tags import split
+from stic_eval.thinking_tags import split
 from stic_eval.types import Request, Response
 
 Answering = Callable[[Iterable[Request]], Iterator[tuple[Request, Response]]]

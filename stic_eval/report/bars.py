@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from stic_eval.report import canvas
 from stic_eval.report.canvas import COLOURS, HATCHES, INK, LINE, MUTED, Look, needs, plain, tall, value_text
-from stic_eval.report.compare import Difference
-from stic_eval.report.rows import AVERAGE, Cell, Row
+from stic_eval.report.paired_comparison import Difference
+from stic_eval.report.table_rows import AVERAGE, Cell, Row
 from stic_eval.report.tables import Table
 
 if TYPE_CHECKING:

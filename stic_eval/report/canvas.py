@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from stic_eval.errors import UserError
 from stic_eval.printable import printable
-from stic_eval.report.rows import setting
+from stic_eval.report.table_rows import setting
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -17,10 +17,10 @@ from xml.etree import ElementTree
 
 from stic_eval.errors import UserError
 from stic_eval.registry import suggest
-from stic_eval.report import bars, canvas, curves, heatmap, training
+from stic_eval.report import bars, canvas, gain_curves, heatmap, training_curves
 from stic_eval.report.canvas import Look, plain
-from stic_eval.report.rows import AVERAGE, Variant
 from stic_eval.report.runs import Entry, Scores
+from stic_eval.report.table_rows import AVERAGE, Variant
 from stic_eval.report.tables import Table
 from stic_eval.store import atomic_write
 
@@ -76,10 +76,10 @@ def draw(kind: Kind, scores: Scores, table: Table, folder: Path, look: Look) -> 
         if kind == "heatmap":
             return heatmap.heatmap(table, scores.axes, look, notes)
         if kind == "progression":
-            return curves.progression(table, look, notes)
+            return gain_curves.progression(table, look, notes)
         if kind == "scaling":
-            return curves.scaling(table, scores.axes, look, notes)
-        return training.training(training.read(scores, folder, look.methods), look)
+            return gain_curves.scaling(table, scores.axes, look, notes)
+        return training_curves.training(training_curves.read(scores, folder, look.methods), look)
 
 
 def drawable(
@@ -99,7 +99,7 @@ def drawable(
 
 
 def _parts(kind: Kind, scores: Scores, look: Look) -> list[tuple[str, Look]]:
-    axes = curves.quantities(scores.axes) if kind == "scaling" else []
+    axes = gain_curves.quantities(scores.axes) if kind == "scaling" else []
     if len(axes) < 2 or look.x not in (None, *axes):
         return [(kind, look)]
     return [(f"{kind}-{plain(axis)}", replace(look, x=axis)) for axis in axes if look.x in (None, axis)]

@@ -9,8 +9,8 @@ from statistics import mean
 from typing import Any
 
 from stic_eval.errors import UserError
+from stic_eval.report.compared_variants import Side
 from stic_eval.report.runs import Entry
-from stic_eval.report.sides import Side
 from stic_eval.store import file_name, read_jsonl
 
 

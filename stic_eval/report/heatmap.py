@@ -13,8 +13,8 @@ import numpy as np
 from stic_eval.report import canvas
 from stic_eval.report.bars import chosen, column_title, mark_of, notes_of, row_key, row_label, signed
 from stic_eval.report.canvas import Look, needs, plain, tall, value_text
-from stic_eval.report.cells import interval_text
-from stic_eval.report.rows import AVERAGE, Cell, Row
+from stic_eval.report.cell_text import interval_text
+from stic_eval.report.table_rows import AVERAGE, Cell, Row
 from stic_eval.report.tables import Table
 from stic_eval.types import SolverLabel
 

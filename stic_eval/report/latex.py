@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from stic_eval.report.cells import NONE, Rank, delta_text, interval_text, one_line, ranks, score_text
-from stic_eval.report.rows import Cell, Row
+from stic_eval.report.cell_text import NONE, Rank, delta_text, interval_text, one_line, ranks, score_text
+from stic_eval.report.table_rows import Cell, Row
 from stic_eval.report.tables import Table
 
 _MANY_ROWS = 12  # above, intervals would make the table longer than a page

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from stic_eval.contracts.curves import PREFERENCE_CURVES, TUNING_CURVES, Curves
 from stic_eval.errors import UserError
 from stic_eval.report import tables
-from stic_eval.report.notes import unfinished
-from stic_eval.report.rows import Column, Variant
+from stic_eval.report.table_notes import unfinished
+from stic_eval.report.table_rows import Column, Variant
 from stic_eval.types import DESCRIBED, DIRECT, SolverLabel, Summary
 
 if TYPE_CHECKING:

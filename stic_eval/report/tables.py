@@ -1,4 +1,4 @@
-"""The side-by-side table: built once from summaries, then written in any format (`report.render`)."""
+"""The side-by-side table: built once from summaries, then written in any format (`report.table_formats`)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from statistics import mean, stdev
 
 from stic_eval.errors import UserError
 from stic_eval.evals.scoring.aggregate import odd
-from stic_eval.report import family, guards
-from stic_eval.report.compare import DESCRIPTION, SEED, Difference, compare
-from stic_eval.report.notes import describe
-from stic_eval.report.rows import AVERAGE, Cell, Column, Line, Row, Variant
+from stic_eval.report import multiple_testing, score_guards
+from stic_eval.report.paired_comparison import DESCRIPTION, SEED, Difference, compare
+from stic_eval.report.table_notes import describe
+from stic_eval.report.table_rows import AVERAGE, Cell, Column, Line, Row, Variant
 from stic_eval.types import Summary
 
 
@@ -52,9 +52,9 @@ class Table:
     @property
     def fields(self) -> list[tuple[str, str]]:
         """(name, title) of the columns with cells in them, guarded ones marked, the average's included."""
-        guarded = {column.name for column in self.columns if guards.reasons(column.name, self.rows)}
+        guarded = {column.name for column in self.columns if score_guards.reasons(column.name, self.rows)}
         found = [
-            (column.name, f"{column.title} {guards.SIGN}" if column.name in guarded else column.title)
+            (column.name, f"{column.title} {score_guards.SIGN}" if column.name in guarded else column.title)
             for column in self.columns
         ]
         return [*found, (AVERAGE, "Average")] if self.average else found
@@ -93,7 +93,7 @@ def assemble(
 
     The average is taken over the columns in which every row has a score, so that rows stay comparable; it
     is marked where that leaves a column out or a unit is unscored. P-values are corrected as
-    `stic_eval.report.family` says: averages first, a row's benchmarks behind its average.
+    `stic_eval.report.multiple_testing` says: averages first, a row's benchmarks behind its average.
 
     Raises:
         UserError: A benchmark's score is not what its units come to.
@@ -159,11 +159,11 @@ def _row(line: Line, columns: Sequence[Column], averaged: Sequence[str]) -> Row:
         if not set(averaged) <= set(differences):
             average = None  # a difference over fewer benchmarks than the average itself would mislead
         differences = {
-            name: guards.untested(found, reference.summaries[name], variant.summaries[name])
+            name: score_guards.untested(found, reference.summaries[name], variant.summaries[name])
             for name, found in differences.items()
         }
         if average is not None:
-            average = guards.untested_average(average, [differences[name] for name in averaged])
+            average = score_guards.untested_average(average, [differences[name] for name in averaged])
     cells: dict[str, Cell] = {}
     for column in columns:
         runs = variant.summaries.get(column.name, ())
@@ -177,7 +177,7 @@ def _row(line: Line, columns: Sequence[Column], averaged: Sequence[str]) -> Row:
             unscored=unscored,
             difference=differences.get(column.name),
             complete=unscored == 0 and bool(scores),
-            guard=guards.guard(runs),
+            guard=score_guards.guard(runs),
         )
     by_seed = [
         mean(float(variant.summaries[name][i].score or 0.0) for name in averaged)  # none is None: `averaged`
@@ -229,14 +229,14 @@ def _corrected(rows: Sequence[Row], averaged: Sequence[str]) -> tuple[tuple[Row,
         return float("nan") if difference is None or difference.lacks else difference.p
 
     tested = [
-        family.PValues(
+        multiple_testing.PValues(
             p(row.average.difference) if row.average and row.average.difference else None,
             {name: p(cell.difference) for name, cell in row.cells.items() if name not in (AVERAGE, alone)},
         )
         for row in rows
     ]
     found = []
-    for row, adjusted in zip(rows, family.corrected(tested), strict=True):
+    for row, adjusted in zip(rows, multiple_testing.corrected(tested), strict=True):
         by_name = {**adjusted.benchmarks, AVERAGE: adjusted.average, alone: adjusted.average}
         by_name = {name: None if p != p else p for name, p in by_name.items()}  # of NaN there is none
         cells = {

@@ -15,13 +15,10 @@ from pydantic import BaseModel
 from stic_eval import registry
 from stic_eval.contracts.curves import PREFERENCE_CURVES, TUNING_CURVES
 from stic_eval.contracts.method import Data, Stage, StageContext
-from stic_eval.selftrain.making import imported_pairs, made_pairs, own_fields, tell
-from stic_eval.source import foreign
+from stic_eval.plugin_code import foreign
+from stic_eval.selftrain.pair_making import imported_pairs, made_pairs, own_fields, tell
 from stic_eval.store import append_jsonl, read_jsonl, request_key
-from stic_eval.train.lora import LoraSettings
-from stic_eval.train.losses import check_per_pair
-from stic_eval.train.preferences import local_random, pair_requests, positives, write_pairs
-from stic_eval.train.settings import (
+from stic_eval.train.hyperparameters import (
     Describing,
     FineTuning,
     PairSettings,
@@ -30,6 +27,9 @@ from stic_eval.train.settings import (
     Training,
     share,
 )
+from stic_eval.train.lora import LoraSettings
+from stic_eval.train.losses import check_per_pair
+from stic_eval.train.preference_pairs import local_random, pair_requests, positives, write_pairs
 from stic_eval.types import Generation, Message, Request
 
 __all__ = [
@@ -280,7 +280,7 @@ def infused_sft(
     items = share(tuning.items, tuning.fraction, len(data.sft_items))
 
     def run(ctx: StageContext) -> None:
-        from stic_eval.train.items import infuse
+        from stic_eval.train.instruction_data import infuse
         from stic_eval.train.sft import train_sft
 
         chosen: Sequence[Any] = ctx.data.sft_items[:items]

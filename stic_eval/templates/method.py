@@ -18,9 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from stic_eval.contracts.method import Data, Method, Plan
 from stic_eval.images import corrupt
 from stic_eval.selftrain import stages
-from stic_eval.selftrain.making import Made, Making, question
+from stic_eval.selftrain.pair_making import Made, Making, question
+from stic_eval.train.hyperparameters import Describing, PairFilter, PreferenceLoss, Training
 from stic_eval.train.lora import LoraSettings
-from stic_eval.train.settings import Describing, PairFilter, PreferenceLoss, Training
 
 # ---------------------------------------------------------------- what can be set
 

@@ -10,7 +10,7 @@ from stic_eval.contracts.loss import Logps, Loss, Tensor
 from stic_eval.errors import UserError
 
 if TYPE_CHECKING:
-    from stic_eval.train.settings import PreferenceLoss
+    from stic_eval.train.hyperparameters import PreferenceLoss
 
 
 def regularizer(policy_chosen_logps: Tensor, *, alpha: float, tokens: Tensor | None = None) -> Tensor:

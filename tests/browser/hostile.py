@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from stic_eval.report import html, runs
-from stic_eval.report.rows import Column
+from stic_eval.report import html_report, runs
+from stic_eval.report.table_rows import Column
 from stic_eval.store import append_jsonl
 from stic_eval.types import DESCRIBED, DIRECT, ImageRef
 
@@ -44,11 +44,13 @@ class Run:
     scores: runs.Scores
     refs: Mapping[str, ImageRef]
     stages: Path
-    facts: html.Facts = field(default_factory=lambda: html.Facts('<table class="scores"></table>'))
+    facts: html_report.Facts = field(
+        default_factory=lambda: html_report.Facts('<table class="scores"></table>')
+    )
 
     def page(self, out: Path, **options: Any) -> Path:
         """Writes the report."""
-        made = html.write(
+        made = html_report.write(
             self.scores, self.folder, out, self.facts, refs=self.refs, stages=self.stages, **options
         )
         return made.page

@@ -120,7 +120,8 @@ def test_killed_everywhere_it_ends_with_the_table_of_a_run_in_peace(
 ) -> None:
     lab = finished.lab.at(tmp_path)
     server = multiprocessing.get_context("forkserver")  # imports once what each process needs
-    server.set_forkserver_preload(["stic_eval.train.dpo", "stic_eval.models.hf", "trl.trainer.sft_trainer"])
+    preloaded = ["stic_eval.train.dpo", "stic_eval.models.hf_model", "trl.trainer.sft_trainer"]
+    server.set_forkserver_preload(preloaded)
 
     def run(moment: int | str | None) -> int | None:
         names = {

@@ -133,7 +133,7 @@ def test_later_iterations_go_on_from_the_adapter_before(finished: Finished) -> N
 
 
 def test_the_same_again_computes_nothing(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
-    from stic_eval.models.hf import HFModel
+    from stic_eval.models.hf_model import HFModel
 
     def no_model(*args: Any, **kwargs: Any) -> Any:
         raise AssertionError("the model was loaded")
@@ -206,7 +206,8 @@ def test_killed_anywhere_it_ends_with_the_table_of_a_run_in_peace(
 ) -> None:
     lab = finished.lab.at(tmp_path)
     server = multiprocessing.get_context("forkserver")  # imports once what each process needs
-    server.set_forkserver_preload(["stic_eval.train.dpo", "stic_eval.models.hf", "trl.trainer.sft_trainer"])
+    preloaded = ["stic_eval.train.dpo", "stic_eval.models.hf_model", "trl.trainer.sft_trainer"]
+    server.set_forkserver_preload(preloaded)
 
     def run(moment: tuple[str, int] | None) -> int | None:
         names = {

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from stic_eval.errors import UserError
-from stic_eval.models.api import Chat, Client, Failure, Reply
-from stic_eval.models.wire import Endpoint
+from stic_eval.models.connection import Endpoint
+from stic_eval.models.openai_client import Chat, Client, Failure, Reply
 from tests.judge_server import (
     CUT,
     CUT_IN_THE_MIDDLE,
@@ -403,7 +403,10 @@ def test_models_that_want_another_name_for_the_bound() -> None:
 
 
 def test_importing_it_imports_no_http_client() -> None:
-    code = "import sys, stic_eval.models.api, stic_eval.evals.judging as j; sys.exit('httpx2' in sys.modules)"
+    code = (
+        "import sys, stic_eval.models.openai_client, stic_eval.evals.judging;"
+        " sys.exit('httpx2' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

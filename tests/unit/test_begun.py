@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stic_eval.images import scan_images
-from stic_eval.models.hf import HFModel
-from stic_eval.models.text import written
+from stic_eval.models.hf_model import HFModel
+from stic_eval.models.prompt_text import written
 from stic_eval.store import request_key
 from stic_eval.types import Generation, ImageRef, Message, Request
 from tests.questions import answers, mixed, request

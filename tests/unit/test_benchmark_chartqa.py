@@ -13,11 +13,11 @@ from PIL import Image
 from pydantic import ValidationError
 from stic_eval.benchmarks.chartqa import Options, benchmark, vary
 
+from stic_eval.benchmark_protocols import protocols, with_options
 from stic_eval.errors import UserError
-from stic_eval.evals.faults import faults
+from stic_eval.evals.row_faults import faults
 from stic_eval.evals.sources import samples
 from stic_eval.types import Record, Sample, Score
-from stic_eval.variants import protocols, with_options
 
 ROW: dict[str, Any] = {
     "type": "human_test", "question": "How many bars?", "answer": "14", "image": Image.new("RGB", (8, 6))

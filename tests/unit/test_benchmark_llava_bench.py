@@ -15,12 +15,12 @@ from PIL import Image
 from pydantic import ValidationError
 from stic_eval.benchmarks.llava_bench import JUDGING, Options, benchmark, vary
 
+from stic_eval.benchmark_protocols import protocols, with_options
 from stic_eval.contracts.benchmark import Grader, Unreadable
 from stic_eval.errors import UserError
-from stic_eval.evals.faults import faults
+from stic_eval.evals.row_faults import faults
 from stic_eval.evals.sources import samples
 from stic_eval.types import Record, Sample, Score
-from stic_eval.variants import protocols, with_options
 
 ROW: dict[str, Any] = {
     "question_id": 3, "question": "What is the name?", "image": Image.new("RGB", (8, 6)), "image_id": "001",

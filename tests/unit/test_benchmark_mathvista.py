@@ -13,12 +13,12 @@ from PIL import Image
 from pydantic import ValidationError
 from stic_eval.benchmarks.mathvista import Options, benchmark, vary
 
+from stic_eval.benchmark_protocols import protocols, with_options
 from stic_eval.contracts.benchmark import Unreadable
 from stic_eval.errors import UserError
-from stic_eval.evals.faults import faults
+from stic_eval.evals.row_faults import faults
 from stic_eval.evals.sources import samples
 from stic_eval.types import Sample, Score
-from stic_eval.variants import protocols, with_options
 
 ROW: dict[str, Any] = {
     "pid": "7", "question": "How wide?", "image": "images/7.jpg", "decoded_image": Image.new("RGB", (8, 6)),

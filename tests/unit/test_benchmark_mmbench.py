@@ -14,12 +14,12 @@ from PIL import Image
 from pydantic import ValidationError
 from stic_eval.benchmarks.mmbench import ABILITIES, Options, benchmark, unit, vary
 
+from stic_eval.benchmark_protocols import protocols, with_options
 from stic_eval.contracts.benchmark import Unreadable
 from stic_eval.errors import UserError
-from stic_eval.evals.faults import faults
+from stic_eval.evals.row_faults import faults
 from stic_eval.evals.sources import samples
 from stic_eval.types import Record, Sample, Score
-from stic_eval.variants import protocols, with_options
 
 LETTER = "Answer with the option's letter from the given choices directly."
 ROW: dict[str, Any] = {

@@ -15,12 +15,12 @@ from PIL import Image
 from pydantic import ValidationError
 from stic_eval.benchmarks.mmvet import JUDGING, LMMS_PREAMBLE, Options, benchmark, vary
 
+from stic_eval.benchmark_protocols import protocols, with_options
 from stic_eval.contracts.benchmark import Grader, Unreadable
 from stic_eval.errors import UserError
-from stic_eval.evals.faults import faults
+from stic_eval.evals.row_faults import faults
 from stic_eval.evals.sources import samples
 from stic_eval.types import Record, Sample, Score
-from stic_eval.variants import protocols, with_options
 
 ROW: dict[str, Any] = {
     "question_id": "v1_0", "question": "What is x?", "image": Image.new("RGB", (8, 6)), "image_source": "x",

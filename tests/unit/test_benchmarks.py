@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from stic_eval import registry
 from stic_eval.contracts.benchmark import Benchmark
-from stic_eval.evals.faults import faults
+from stic_eval.evals.row_faults import faults
 from stic_eval.types import Record, Sample, Score
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from stic_eval.contracts.engine import VLM
 from stic_eval.images import scan_images
-from stic_eval.models.cached import CachedVLM
-from stic_eval.models.hf import HFModel
+from stic_eval.models.hf_model import HFModel
+from stic_eval.models.response_cache import CachedVLM
 from stic_eval.store import ResponseStore
 from stic_eval.types import Generation, ImageRef, Message, Request, Response
 from tests.fake import FakeVLM
@@ -115,7 +115,7 @@ def test_answers_survive_a_consumer_that_stops_listening(store: ResponseStore) -
 def test_a_kill_costs_one_commit_at_most(tmp_path: Path) -> None:
     code = f"""
 import os, signal
-from stic_eval.models.cached import CachedVLM
+from stic_eval.models.response_cache import CachedVLM
 from tests.fake import FakeVLM
 from stic_eval.store import ResponseStore
 from stic_eval.types import Generation, Message, Request

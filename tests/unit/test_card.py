@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stic_eval.report import tables
-from stic_eval.report.card import Facts, Rows, card, metadata, public
-from stic_eval.report.cells import interval_text
+from stic_eval.report.cell_text import interval_text
+from stic_eval.report.model_card import Facts, Rows, card, metadata, public
 from stic_eval.report.runs import Trained
 from stic_eval.types import DESCRIBED, DIRECT, Summary
 

@@ -19,8 +19,8 @@ from stic_eval.evals import runner
 from stic_eval.evals.clusters import DRAWS, clusters
 from stic_eval.evals.scoring.aggregate import all_right, summarize
 from stic_eval.report import runs
-from stic_eval.report.compare import compare
-from stic_eval.report.rows import Column, Variant
+from stic_eval.report.paired_comparison import compare
+from stic_eval.report.table_rows import Column, Variant
 from stic_eval.report.tables import build
 from stic_eval.store import atomic_write
 from stic_eval.types import DESCRIBED, DIRECT, Generation, ImageRef, Record, Response, Sample, Score, Summary
@@ -179,10 +179,15 @@ def test_a_single_cluster_has_no_interval_and_no_mark() -> None:
     variants = [
         Variant(name, name, DIRECT, (), {"a": [run]}) for name, run in (("baseline", base), ("m", method))
     ]
-    from stic_eval.report import render
+    from stic_eval.report import table_formats
 
     table = build([Column("a", "A")], variants)
-    assert "nan" not in (render.to_markdown(table) + render.to_csv(table) + render.to_json(table)).casefold()
+    assert (
+        "nan"
+        not in (
+            table_formats.to_markdown(table) + table_formats.to_csv(table) + table_formats.to_json(table)
+        ).casefold()
+    )
 
 
 def test_equal_clusters_are_drawn_as_one_however_many_there_are() -> None:
@@ -194,7 +199,7 @@ def test_equal_clusters_are_drawn_as_one_however_many_there_are() -> None:
         units = {str(i): (float(value), 1.0) for i, value in enumerate(rng.integers(0, 2, 5000))}
         return Summary(None, 5000, 0, units, {}, clusters=shared)
 
-    from stic_eval.report import compare as module
+    from stic_eval.report import paired_comparison as module
 
     part = module._part([run()], [run()])
     assert part is not None and part.clusters == 3166

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from stic_eval.report.compare import Difference, Units, compare, percent
+from stic_eval.report.paired_comparison import Difference, Units, compare, percent
 
 
 def units(values: list[float], weights: list[float] | None = None) -> dict[str, tuple[float, float]]:

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from stic_eval.cli.app import invoke
 from stic_eval.evals.runner import encode
 from stic_eval.evals.scoring.aggregate import all_right, summarize
-from stic_eval.report import runs, sides
-from stic_eval.report.rows import Column
+from stic_eval.report import compared_variants, runs
 from stic_eval.report.runs import Entry, Scores
+from stic_eval.report.table_rows import Column
 from stic_eval.store import atomic_write
 from stic_eval.types import DESCRIBED, DIRECT, Record
 
@@ -266,11 +266,11 @@ def test_names_that_are_listed_are_taken(cells: list[tuple[str, bool, Any, Any]]
     scores = Scores(
         "grid", [], [Entry("baseline", "baseline", "Baseline", DIRECT, None), *entries], axes=axes
     )
-    listed = sides.names(scores)
+    listed = compared_variants.names(scores)
     assert len(set(listed.values())) == len(listed)
     for key, name in listed.items():
         (word,) = shlex.split(name)
-        assert sides.pick(scores, word, Path()) == (key, sides.groups(scores)[key])
+        assert compared_variants.pick(scores, word, Path()) == (key, compared_variants.groups(scores)[key])
 
 
 def test_two_cells_of_one_evaluation_are_said_to_be_one(

@@ -11,11 +11,11 @@ import pytest
 
 from stic_eval.contracts.method import Stage
 from stic_eval.experiment.folder import complete, list_stages
-from stic_eval.report.costs import Cost, costs, notes
-from stic_eval.report.layouts import lay_out
-from stic_eval.report.rows import Column
 from stic_eval.report.runs import Entry, Scores, Trained
-from stic_eval.selftrain.spent import came_from, spent
+from stic_eval.report.table_layouts import lay_out
+from stic_eval.report.table_rows import Column
+from stic_eval.report.training_costs import Cost, costs, notes
+from stic_eval.selftrain.stage_costs import came_from, spent
 from stic_eval.store import StageStore, append_jsonl
 from stic_eval.types import DESCRIBED, DIRECT, Summary
 
@@ -185,7 +185,7 @@ def test_a_table_of_methods_has_the_note_once() -> None:
 
 
 def test_a_grid_says_which_of_its_trainings_saw_single_tiles() -> None:
-    from stic_eval.report.costs import training
+    from stic_eval.report.training_costs import training
 
     tile = replace(DPO, key="c" * 64, images="single_tile")
     assert training([entry("stic", PAIRS, DPO)]) == []

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from stic_eval.methods import csr
 
 from stic_eval.models import clip
-from stic_eval.selftrain.making import Made
+from stic_eval.selftrain.pair_making import Made
 from stic_eval.types import Request, Response
 from tests.scripted import Scripted, making, pictures
 

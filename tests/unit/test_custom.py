@@ -1,4 +1,4 @@
-"""A trainer of somebody's own, as `stic_eval.train.custom` describes it, on a tiny real model."""
+"""A trainer of somebody's own, as `stic_eval.train.custom_trainer` describes it, on a tiny real model."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from safetensors.torch import load_file
 
 from stic_eval.errors import RunError
 from stic_eval.images import scan_images
-from stic_eval.models.hf import HFModel
-from stic_eval.train import loop
-from stic_eval.train.custom import train_adapter
-from stic_eval.train.items import SFTItem
+from stic_eval.models.hf_model import HFModel
+from stic_eval.train import training_loop
+from stic_eval.train.custom_trainer import train_adapter
+from stic_eval.train.hyperparameters import Training
+from stic_eval.train.instruction_data import SFTItem
 from stic_eval.train.lora import LoraSettings
-from stic_eval.train.settings import Training
 from stic_eval.train.sft import sft_collator
 
 LORA = LoraSettings(r=2, alpha=4, dropout=0.1)
@@ -30,7 +30,7 @@ def hf(tiny_vlm: Path) -> HFModel:
     return HFModel.load(str(tiny_vlm), device="cpu")
 
 
-class Trainer(loop.Durable, transformers.Trainer):
+class Trainer(training_loop.Durable, transformers.Trainer):
     """The model's own loss, times something."""
 
     factor = 3.0

@@ -20,9 +20,9 @@ from PIL import Image
 from stic_eval import registry
 from stic_eval.contracts.benchmark import Benchmark
 from stic_eval.errors import RunError, UserError
-from stic_eval.evals import prepare as writing
-from stic_eval.evals.check import Checked, check
-from stic_eval.evals.prepare import prepare
+from stic_eval.evals import data_preparation as writing
+from stic_eval.evals.data_check import Checked, check
+from stic_eval.evals.data_preparation import prepare
 from stic_eval.evals.sources import samples
 from stic_eval.types import Sample
 
@@ -173,7 +173,7 @@ def test_images_keep_their_encoding_and_files_their_sums(
 
     folder = charts(tmp_path / "a", 5)
     # Every image is larger than a shard: one row a file.
-    monkeypatch.setattr("stic_eval.evals.prepare.SHARD_BYTES", 10)
+    monkeypatch.setattr("stic_eval.evals.data_preparation.SHARD_BYTES", 10)
     done = prepare(check(bench("chartqa"), folder), tmp_path / "b" / "out")
     names = [f"test-{i:05}-of-00005.parquet" for i in range(5)]
     assert list(done.files) == names
@@ -240,8 +240,8 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from stic_eval import registry
-from stic_eval.evals.check import check
-from stic_eval.evals.prepare import prepare
+from stic_eval.evals.data_check import check
+from stic_eval.evals.data_preparation import prepare
 
 def progress(done, total):
     if done == 3:

@@ -14,8 +14,8 @@ from PIL import Image
 
 from stic_eval import registry
 from stic_eval.errors import UserError
-from stic_eval.evals import remote
-from stic_eval.evals.check import check
+from stic_eval.evals import remote_images
+from stic_eval.evals.data_check import check
 from stic_eval.evals.sources import samples
 
 
@@ -114,7 +114,7 @@ def test_an_image_is_fetched_once_for_all_runs(server: str, tmp_path: Path) -> N
 def test_what_cannot_be_fetched_is_one_line(
     server: str, path: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "MAX_BYTES", 100_000)
+    monkeypatch.setattr(remote_images, "MAX_BYTES", 100_000)
     (problem,) = check(
         registry.benchmarks().get("chartqa"), rows(tmp_path, server + path), remote=True
     ).problems

@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from stic_eval import config, registry
+from stic_eval.benchmark_protocols import complete, decoding, with_options
 from stic_eval.cli.app import invoke
 from stic_eval.contracts.benchmark import Benchmark, HubData
 from stic_eval.contracts.method import Data
@@ -18,9 +19,8 @@ from stic_eval.errors import UserError
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.experiment import variants
 from stic_eval.experiment.keys import evaluation_keys
-from stic_eval.train.prompts import load_prompts
+from stic_eval.train.prompt_sets import load_prompts
 from stic_eval.types import Generation, Sample, Score
-from stic_eval.variants import complete, decoding, with_options
 
 ALL = registry.benchmarks().own()
 NOTHING = Data((), (), "images", "sft", load_prompts())
@@ -158,7 +158,7 @@ def test_answers_that_are_there_are_not_decoded_again(
 
 def task_of(file: str) -> dict[str, Any]:
     """A task's configuration as its files have it, for some of their code needs a judge's key."""
-    from stic_eval.evals.official import task_folder
+    from stic_eval.evals.official_prompts import task_folder
 
     path = task_folder() / file
     found: dict[str, Any] = yaml.safe_load(path.read_text().replace("!function", ""))
@@ -177,7 +177,7 @@ def task_of(file: str) -> dict[str, Any]:
 )  # fmt: skip
 def test_the_lmms_protocol_ends_answers_where_the_task_says_assistant(name: str, file: str) -> None:
     pytest.importorskip("lmms_eval")
-    from stic_eval.evals.lmms.asking import stops
+    from stic_eval.evals.lmms.request_settings import stops
 
     until = stops(task_of(file).get("generation_kwargs") or {})
     found = with_options(registry.benchmarks().get(name), {"protocol": "lmms"})

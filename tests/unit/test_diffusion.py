@@ -19,11 +19,11 @@ from PIL import Image
 from stic_eval.errors import UserError
 from stic_eval.images import diffuse, scan_images
 from stic_eval.models.diffusion import STEPS, diffused, noised
-from stic_eval.models.encoded import encoded
-from stic_eval.models.hf import HFModel
+from stic_eval.models.hf_model import HFModel
+from stic_eval.models.image_encoding import encoded
 from stic_eval.store import request_key
-from stic_eval.train.preferences import Made, write_made
-from stic_eval.train.settings import PairFilter
+from stic_eval.train.hyperparameters import PairFilter
+from stic_eval.train.preference_pairs import Made, write_made
 from stic_eval.types import Generation, ImageRef, Message, Request
 from tests.judge_server import says, serving
 from tests.questions import answers, request
@@ -212,7 +212,7 @@ def test_likelihoods_are_of_the_noisy_image(tiny_vlm: Path, images: list[ImageRe
 
 
 def test_a_server_cannot_be_sent_it(images: list[ImageRef]) -> None:
-    from stic_eval.models.server import ServerModel
+    from stic_eval.models.server_model import ServerModel
 
     spoilt = diffuse(images[0], 500, 0)
     with pytest.raises(UserError, match=r"0\.png.*noise") as caught:

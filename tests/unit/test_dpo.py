@@ -18,14 +18,14 @@ from trl import DPOTrainer
 
 from stic_eval.errors import RunError, UserError
 from stic_eval.images import scan_images
-from stic_eval.models.hf import HFModel
+from stic_eval.models.hf_model import HFModel
 from stic_eval.store import request_key
-from stic_eval.train import loop
+from stic_eval.train import training_loop
 from stic_eval.train.dpo import make_trainer, preference_collator, train_preferences
+from stic_eval.train.hyperparameters import PairSettings, PreferenceLoss, Training
 from stic_eval.train.lora import LoraSettings, lora_config
-from stic_eval.train.preferences import open_pairs, pair_requests, write_pairs
-from stic_eval.train.prompts import load_prompts
-from stic_eval.train.settings import PairSettings, PreferenceLoss, Training
+from stic_eval.train.preference_pairs import open_pairs, pair_requests, write_pairs
+from stic_eval.train.prompt_sets import load_prompts
 from stic_eval.types import Generation, Message, Request
 from tests.unit.test_losses import papers_loss
 
@@ -101,7 +101,7 @@ def test_the_loss_is_the_formula_on_the_models_own_logits(
 ) -> None:
     batch = batch_of(hf, pairs, tmp_path / "rows")()
     runner_up = loss.rejected_logp == "runner_up"
-    with loop.lent_model(hf) as model:
+    with training_loop.lent_model(hf) as model:
         rows = open_pairs(pairs, tmp_path / "rows")
         trainer: Any = make_trainer(
             hf, model, rows, tmp_path, loss=loss, training=TRAINING, lora=LORA, seed=0
@@ -125,7 +125,7 @@ def test_with_other_losses_it_is_trls_own_trainer(hf: HFModel, pairs: Path, tmp_
     rows = open_pairs(pairs, tmp_path / "rows")
     for mix in ({"ipo": 1.0}, {"sppo_hard": 0.5, "nca_pair": 2.0}):
         loss = PreferenceLoss(beta=0.3, alpha=0.0, loss=mix)
-        with loop.lent_model(hf) as model:
+        with training_loop.lent_model(hf) as model:
             trainer: Any = make_trainer(
                 hf, model, rows, tmp_path, loss=loss, training=TRAINING, lora=LORA, seed=0
             )
@@ -157,7 +157,7 @@ def test_the_gradient_of_runner_ups_is_the_formulas_with_the_chosen_tokens_held_
         return found
 
     loss = PreferenceLoss(rejected_logp="runner_up")
-    with loop.lent_model(hf) as model:
+    with training_loop.lent_model(hf) as model:
         rows = open_pairs(pairs, tmp_path / "rows")
         trainer: Any = make_trainer(
             hf, model, rows, tmp_path, loss=loss, training=TRAINING, lora=LORA, seed=0
@@ -184,9 +184,9 @@ def test_the_reference_of_an_adapter_that_is_gone_on_from_can_be_chosen(
     train(hf, pairs, tmp_path / "first")
     start = tmp_path / "first" / "adapter"
     batch = batch_of(hf, pairs, tmp_path / "rows")()
-    with loop.lent_model(hf) as model:
+    with training_loop.lent_model(hf) as model:
         base = logps_by_hand(model, batch)
-    with loop.lent_model(hf) as model:
+    with training_loop.lent_model(hf) as model:
         rows = open_pairs(pairs, tmp_path / "rows")
         trainer: Any = make_trainer(
             hf, model, rows, tmp_path / "out", loss=PURE, training=TRAINING, lora=LORA, seed=0, start=start,
@@ -213,7 +213,7 @@ def test_going_on_with_the_base_as_reference_survives_a_kill(
     assert not same(weights, train(hf, pairs, tmp_path / "other", start=how["start"]))
     log = json.loads((tmp_path / "second" / "log.jsonl").read_text().splitlines()[0])
     assert log["rewards/margins"] > 0.01  # the start is ahead of the base already
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(training_loop, "CHECKPOINT_SECONDS", 0.0)
     with pytest.raises(Killed):
         train(hf, pairs, tmp_path / "third", progress=killed_at(4), **how)
     assert same(train(hf, pairs, tmp_path / "third", **how), weights)
@@ -233,14 +233,14 @@ def test_without_alpha_it_is_trls_own_loss_and_gradient(hf: HFModel, pairs: Path
         grads = [p.grad.flatten() for _, p in sorted(trainer.model.named_parameters()) if p.grad is not None]
         return loss.item(), torch.cat(grads)
 
-    with loop.lent_model(hf) as model:
+    with training_loop.lent_model(hf) as model:
         loss = PreferenceLoss(beta=0.1, alpha=0.0)
         trainer: Any = make_trainer(
             hf, model, rows, tmp_path, loss=loss, training=TRAINING, lora=LORA, seed=0
         )
         ours, own_grads = measured(trainer)
-    with loop.lent_model(hf) as model:
-        settings = loop.arguments(hf, tmp_path, TRAINING, 0, 1, 8)
+    with training_loop.lent_model(hf) as model:
+        settings = training_loop.arguments(hf, tmp_path, TRAINING, 0, 1, 8)
         stock = DPOTrainer(
             model=model, args=DPOConfig(**settings, beta=0.1), train_dataset=rows,
             processing_class=hf.processor, data_collator=preference_collator(hf.processor),
@@ -336,7 +336,7 @@ def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
 
 
 def stopped(hf: HFModel, pairs: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(training_loop, "CHECKPOINT_SECONDS", 0.0)
     with pytest.raises(Killed):
         train(hf, pairs, out, progress=killed_at(4))
     assert sorted(path.name for path in (out / "checkpoints").iterdir()) == ["checkpoint-2", "checkpoint-3"]
@@ -422,7 +422,7 @@ def test_an_adapter_that_is_gone_on_from_is_its_own_reference(
     assert set(weights) == set(straight)
     assert not same(weights, straight)
     # Killed and resumed, it has the same reference still.
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(training_loop, "CHECKPOINT_SECONDS", 0.0)
     with pytest.raises(Killed):
         train(hf, pairs, tmp_path / "third", start=start, training=calm, loss=PURE, progress=killed_at(2))
     assert same(train(hf, pairs, tmp_path / "third", start=start, training=calm, loss=PURE), weights)
@@ -438,7 +438,7 @@ def test_training_that_diverges_says_so(hf: HFModel, pairs: Path, tmp_path: Path
     wild = TRAINING.model_copy(update={"learning_rate": 1e30, "warmup_ratio": 0.0})
     with pytest.raises(RunError, match="not finite at step"):
         train(hf, pairs, tmp_path, training=wild)
-    assert not loop.trained(tmp_path)
+    assert not training_loop.trained(tmp_path)
 
 
 def test_no_pairs_is_an_error(hf: HFModel, tmp_path: Path) -> None:
@@ -450,11 +450,11 @@ def test_no_pairs_is_an_error(hf: HFModel, tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from stic_eval.models.hf import HFModel
+from stic_eval.models.hf_model import HFModel
 from stic_eval.train import loop
 from stic_eval.train.dpo import train_preferences
 from stic_eval.train.lora import LoraSettings
-from stic_eval.train.settings import PreferenceLoss, Training
+from stic_eval.train.hyperparameters import PreferenceLoss, Training
 
 sizes = loop._sizes
 loop.CHECKPOINT_SECONDS = 0.0

@@ -12,8 +12,8 @@ import torch
 
 from stic_eval.errors import UserError
 from stic_eval.images import scan_images
-from stic_eval.models import feed
-from stic_eval.models.hf import HFModel
+from stic_eval.models import request_feed
+from stic_eval.models.hf_model import HFModel
 from stic_eval.types import Generation, ImageRef, Request, Sample
 from tests.questions import QUESTIONS, TWELVE, answers, mixed, request
 from tests.scripted import solved as ask
@@ -142,7 +142,7 @@ def test_requests_are_taken_as_they_are_needed(tiny_vlm: Path, images: list[Imag
 
     def stream() -> Iterator[Request]:
         nonlocal taken
-        for number in range(5 * feed.WINDOW):
+        for number in range(5 * request_feed.WINDOW):
             taken += 1
             yield request(f"{number}?", images[number % 3], Generation(1))
 
@@ -150,8 +150,8 @@ def test_requests_are_taken_as_they_are_needed(tiny_vlm: Path, images: list[Imag
     answered = 0
     for _ in model.generate(stream()):
         answered += 1
-        assert taken - answered <= 2 * feed.WINDOW
-    assert answered == 5 * feed.WINDOW
+        assert taken - answered <= 2 * request_feed.WINDOW
+    assert answered == 5 * request_feed.WINDOW
 
 
 def test_views_that_are_asked_in_turn_keep_their_adapters(
@@ -299,15 +299,15 @@ def test_features_that_come_out_wrong_are_found_out(
 def test_a_beginning_that_depends_on_the_question_is_not_shared(
     tiny_vlm: Path, images: list[ImageRef], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stic_eval.models import kv
+    from stic_eval.models import kv_cache
 
-    real = kv.Lanes.prefix
+    real = kv_cache.Lanes.prefix
 
-    def spoilt(self: kv.Lanes, row: int, tokens: int) -> kv.Prefix:
+    def spoilt(self: kv_cache.Lanes, row: int, tokens: int) -> kv_cache.Prefix:
         return tuple((keys, values.roll(1, dims=-2)) for keys, values in real(self, row, tokens))
 
     expected = answers(load(tiny_vlm), mixed(images))
-    monkeypatch.setattr(kv.Lanes, "prefix", spoilt)
+    monkeypatch.setattr(kv_cache.Lanes, "prefix", spoilt)
     model = load(tiny_vlm, reuse="always")
     assert model.ways == {"loop"}
     assert answers(model, mixed(images)) == expected

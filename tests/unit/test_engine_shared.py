@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 
 from stic_eval.errors import UserError
-from stic_eval.models import engine
-from stic_eval.models.hf import HFModel
-from stic_eval.models.kept import BoundedStore, nbytes_of
-from stic_eval.models.memory import local_parameters
+from stic_eval.models import continuous_batching
+from stic_eval.models.bounded_store import BoundedStore, nbytes_of
+from stic_eval.models.hf_model import HFModel
+from stic_eval.models.weight_memory import local_parameters
 from stic_eval.types import Generation, ImageRef, Message, Request
 
 TEXTS = (
@@ -82,7 +82,7 @@ def test_rows_wait_when_there_is_no_memory_beside_those_under_way(
     assert model.ways
     requests = [ask(f"{n}?", PICTURES[n % 5], new=3 + 9 * (n % 2)) for n in range(20)]
     expected = said(model.one_by_one(requests))
-    monkeypatch.setattr(engine, "left", lambda device: 6 * 60 * model._loaded.bytes_per_token)
+    monkeypatch.setattr(continuous_batching, "left", lambda device: 6 * 60 * model._loaded.bytes_per_token)
     model._loaded.batch_size = 8
     assert said(model.generate(requests)) == expected
 

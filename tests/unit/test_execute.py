@@ -16,13 +16,13 @@ import pytest
 from stic_eval.contracts.method import Data, SFTItem, Stage, StageContext, items_key
 from stic_eval.errors import RunError
 from stic_eval.images import scan_images
-from stic_eval.models.cached import Asked
 from stic_eval.models.fingerprint import adapter_fingerprint
-from stic_eval.models.hf import HFModel
-from stic_eval.selftrain import execute
-from stic_eval.selftrain.execute import run_stage, stage_key
+from stic_eval.models.hf_model import HFModel
+from stic_eval.models.response_cache import Asked
+from stic_eval.selftrain import stage_runner
+from stic_eval.selftrain.stage_runner import run_stage, stage_key
 from stic_eval.store import ResponseStore, StageStore, content_key
-from stic_eval.train.prompts import load_prompts
+from stic_eval.train.prompt_sets import load_prompts
 from stic_eval.types import Generation, Likelihood, Message, Request, Response
 from tests.scripted import Quiet
 
@@ -148,7 +148,7 @@ def test_a_key_depends_on_the_inputs_that_a_stage_takes_alone(
     assert key(everything, data(8, 7)) != key(everything, data(8, 8)) != key(everything, data(7, 8))
     assert key(stage(reads=both), data(8, 8)) != key(stage(reads=both), data(8, 7))
     before = key(some, data(8, 8))
-    monkeypatch.setattr(execute, "REQUEST_VERSION", 99)  # model input is made another way
+    monkeypatch.setattr(stage_runner, "REQUEST_VERSION", 99)  # model input is made another way
     assert key(some, data(8, 8)) != before
 
 
@@ -258,7 +258,7 @@ def test_a_stage_that_is_killed_keeps_its_folder_and_frees_its_lock(lab: Lab, tm
     code = f"""
 import os, signal
 from pathlib import Path
-from stic_eval.selftrain.execute import run_stage
+from stic_eval.selftrain.stage_runner import run_stage
 from stic_eval.contracts.method import Data, Stage
 from stic_eval.store import StageStore
 

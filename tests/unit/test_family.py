@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from stic_eval.report.family import PValues, corrected, holm
+from stic_eval.report.multiple_testing import PValues, corrected, holm
 
 
 def test_averages_come_first_and_benchmarks_behind_them() -> None:

@@ -25,8 +25,8 @@ from stic_eval.contracts.curves import Curves
 from stic_eval.errors import UserError
 from stic_eval.report import canvas, figures, runs
 from stic_eval.report.canvas import Look
-from stic_eval.report.rows import AVERAGE, Column
 from stic_eval.report.runs import Entry, Scores, Trained
+from stic_eval.report.table_rows import AVERAGE, Column
 from stic_eval.report.tables import Table
 from stic_eval.types import DESCRIBED, DIRECT, Summary
 

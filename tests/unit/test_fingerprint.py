@@ -18,8 +18,8 @@ from stic_eval.cli.progress import Reporter
 from stic_eval.errors import UserError
 from stic_eval.experiment.resources import Resources
 from stic_eval.models.fingerprint import adapter_fingerprint, model_fingerprint
-from stic_eval.models.hf import HFModel
-from stic_eval.models.recognition import tags_written
+from stic_eval.models.hf_model import HFModel
+from stic_eval.models.profile_detection import tags_written
 from stic_eval.profiles import ConversationProfile
 from stic_eval.store import content_key
 from tests.conftest import CHAT_TEMPLATE
@@ -120,7 +120,7 @@ def test_views_carry_the_fingerprint_of_their_adapter(tiny_vlm: Path, adapters: 
 
 def test_a_fingerprint_needs_no_torch(tiny_vlm: Path) -> None:
     code = (
-        "import sys; from stic_eval.models.hf import model_fingerprint; "
+        "import sys; from stic_eval.models.hf_model import model_fingerprint; "
         f"print(model_fingerprint({str(tiny_vlm)!r}, None)); "
         "assert not {'torch', 'transformers', 'peft'} & set(sys.modules)"
     )

@@ -11,8 +11,8 @@ import pytest
 
 from stic_eval.errors import RunError, UserError
 from stic_eval.images import scan_images
-from stic_eval.models.hf import HFModel
-from stic_eval.models.values import check_adapter_values
+from stic_eval.models.adapter_values import check_adapter_values
+from stic_eval.models.hf_model import HFModel
 from stic_eval.types import Generation, Message, Request
 from tests.conftest import build_adapter
 

@@ -15,16 +15,16 @@ from stic_eval import config
 from stic_eval.contracts.method import SFTItem
 from stic_eval.errors import UserError
 from stic_eval.images import scan_images
-from stic_eval.models.hf import HFModel
-from stic_eval.models.tile import SingleTile
+from stic_eval.models.hf_model import HFModel
+from stic_eval.models.single_tile import SingleTile
 from stic_eval.store import request_key
-from stic_eval.train import loop
+from stic_eval.train import training_loop
 from stic_eval.train.dpo import make_trainer, preference_collator, train_preferences
-from stic_eval.train.items import infuse
+from stic_eval.train.hyperparameters import PairSettings, PreferenceLoss, Training
+from stic_eval.train.instruction_data import infuse
 from stic_eval.train.lora import LoraSettings
-from stic_eval.train.preferences import open_pairs, pair_requests, write_pairs
-from stic_eval.train.prompts import load_prompts
-from stic_eval.train.settings import PairSettings, PreferenceLoss, Training
+from stic_eval.train.preference_pairs import open_pairs, pair_requests, write_pairs
+from stic_eval.train.prompt_sets import load_prompts
 from stic_eval.train.sft import sft_collator, train_sft
 from tests.full_size import SIZES, build, save_photographs
 from tests.zoo import FAMILIES
@@ -86,7 +86,7 @@ def test_no_photograph_takes_the_room_of_its_answer(
     built = config.load(preset=preset, flags={"methods": ["stic", "sft", "positive_only"]})
     hf, kind = models[PRESETS[preset]], PRESETS[preset]
     images = built.training.images if shown == "preset" else "as_generated"
-    processor, options = loop.processor_for(hf, images), built.method_options
+    processor, options = training_loop.processor_for(hf, images), built.method_options
     expected = dict.fromkeys(SIZES, 576) if kind == "llava" or images == "single_tile" else SIZES
     for name in ("stic", "sft", "positive_only"):
         collate = sft_collator(processor, items, options[name]["stage2"]["max_length"])
@@ -143,7 +143,7 @@ def test_features_are_those_of_one_padded_tile(
         pixels, features = by_hand(hf, item.image.load())
         assert features.shape == (576, 16)
         assert torch.allclose(batch["pixel_values"][number], pixels[0], atol=1e-4)
-        with torch.no_grad(), loop.lent_model(hf, "single_tile") as model:
+        with torch.no_grad(), training_loop.lent_model(hf, "single_tile") as model:
             inner = model.model
             found = inner.get_image_features(pixel_values=batch["pixel_values"][number : number + 1])
             (own,) = found.pooler_output
@@ -164,7 +164,7 @@ def test_pairs_of_single_tiles_share_what_they_have_in_common(
     hf, rows = models[kind], open_pairs(pairs, tmp_path / "rows")
     rate = Training(learning_rate=1e-3, batch_size=2, max_length=448)
     loss = PreferenceLoss(alpha=0.01)
-    with loop.lent_model(hf, "single_tile") as model:
+    with training_loop.lent_model(hf, "single_tile") as model:
         trainer: Any = make_trainer(
             hf, model, rows, tmp_path / "out",
             loss=loss, training=rate, lora=LORA, seed=0, images="single_tile",

@@ -175,7 +175,7 @@ def test_workers_spread_over_the_gpus_that_are_visible(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if named is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
-    monkeypatch.setattr("stic_eval.models.machine.gpus", lambda: visible)
+    monkeypatch.setattr("stic_eval.models.devices.gpus", lambda: visible)
     built = config.load(flags={"model": "vlm", "methods": ["baseline"], "device": device})
     resources = Resources(built, Reporter(None, quiet=True), world.folder / "cache")
     place = driver.executor_of(resources, jobs, apart=True).common  # type: ignore[attr-defined]

@@ -14,8 +14,17 @@ from rich.console import Console
 
 from stic_eval import registry
 from stic_eval.evals.sources import samples
-from stic_eval.report import guards, html_table, latex, render, runs, sides, terminal, versus
-from stic_eval.report.rows import AVERAGE, Column, Variant
+from stic_eval.report import (
+    compared_variants,
+    head_to_head,
+    html_table,
+    latex,
+    runs,
+    score_guards,
+    table_formats,
+    terminal_table,
+)
+from stic_eval.report.table_rows import AVERAGE, Column, Variant
 from stic_eval.report.tables import Table, build
 from stic_eval.types import DIRECT, Record, Request, Response, Summary
 from tests.fake import FakeVLM
@@ -62,7 +71,7 @@ def test_a_model_that_always_says_b_has_a_constant_answer(name: str, tmp_path: P
     assert found.constant == "B"
     assert found.best_constant is not None
     assert found.best_constant[1] >= (found.score or 0)
-    assert guards.guard([found]) == "constant answer B"
+    assert score_guards.guard([found]) == "constant answer B"
 
 
 def test_the_best_constant_answer_is_the_commonest_target(tmp_path: Path) -> None:
@@ -75,7 +84,7 @@ def test_the_best_constant_answer_is_the_commonest_target(tmp_path: Path) -> Non
     assert found.constant == ""
     assert found.best_constant == (common, pytest.approx(100 * targets.count(common) / len(rows)))
     assert found.score is not None and found.score < found.best_constant[1]
-    assert guards.guard([found]) == ""
+    assert score_guards.guard([found]) == ""
 
 
 def test_right_answers_that_differ_are_no_constant(tmp_path: Path) -> None:
@@ -86,11 +95,11 @@ def test_right_answers_that_differ_are_no_constant(tmp_path: Path) -> None:
         return next(wrong, rows[request.messages[-1].text])
 
     found = evaluated("scienceqa", answer, tmp_path)
-    assert (found.constant, guards.guard([found])) == ("", "")
+    assert (found.constant, score_guards.guard([found])) == ("", "")
 
 
 def test_a_benchmark_whose_targets_are_as_alike_has_a_constant_answer_by_right() -> None:
-    from stic_eval.evals.constant import constant_answer
+    from stic_eval.evals.constant_answers import constant_answer
 
     def record(at: int, target: str, answer: str | None, response: str = "") -> Record:
         return Record(f"{at}", "?", (), target, {}, None, response, answer, 1.0, 1.0, None, 0.0, 1)
@@ -143,9 +152,9 @@ def test_answers_that_are_empty_or_cut_are_counted_and_said(tmp_path: Path) -> N
     ],
 )
 def test_why_a_score_says_little(one: Summary, reason: str) -> None:
-    assert guards.guard([one]) == reason
-    assert guards.guard([one, summary(25)]) == ""
-    assert guards.guard([]) == ""
+    assert score_guards.guard([one]) == reason
+    assert score_guards.guard([one, summary(25)]) == ""
+    assert score_guards.guard([]) == ""
 
 
 def test_a_guarded_column_is_marked_and_explained() -> None:
@@ -198,16 +207,16 @@ HOSTILE = "<script>|*]\\"
 def test_a_constant_answer_is_text_in_every_format(text: str) -> None:
     found = table(summary(15, constant=text), summary(15, constant=text))
     assert "<script>" not in html_table.to_html(found)
-    assert "<script>" not in render.to_markdown(found)
-    assert "Alpha ¶" in render.to_markdown(found)
+    assert "<script>" not in table_formats.to_markdown(found)
+    assert "Alpha ¶" in table_formats.to_markdown(found)
     tex = latex.to_latex(found)
     assert r"Alpha \P{}" in tex and HOSTILE not in tex
     console = Console(width=100, file=io.StringIO(), record=True)
-    console.print(terminal.to_rich(found, 100))
+    console.print(terminal_table.to_rich(found, 100))
     assert f"constant answer {text}" in " ".join(console.export_text().split())
-    data = json.loads(render.to_json(found))
+    data = json.loads(table_formats.to_json(found))
     assert data["rows"][0]["cells"]["a"]["guard"] == f"constant answer {text}"
-    lines = list(csv.DictReader(io.StringIO(render.to_csv(found))))
+    lines = list(csv.DictReader(io.StringIO(table_formats.to_csv(found))))
     assert lines[0]["guard"] == f"constant answer {text}"
     assert [column["title"] for column in data["columns"]] == ["Alpha", "Beta"]
 
@@ -222,7 +231,7 @@ def test_what_was_noted_is_kept_and_files_of_earlier_versions_have_none(tmp_path
     for name in ("constant", "best_constant", "blank", "cut"):
         del data["variants"][0]["summaries"]["a"][name]
     (tmp_path / "scores.json").write_text(json.dumps(data))
-    assert guards.guard([runs.load(tmp_path).entries[0].summaries["a"]]) == ""
+    assert score_guards.guard([runs.load(tmp_path).entries[0].summaries["a"]]) == ""
 
 
 # ---------------------------------------------------------------- no row differs
@@ -234,15 +243,19 @@ def test_no_interval_is_printed_where_no_row_differs_but_what_that_leaves_open()
     assert same is not None and other is not None
     assert same.unmoved and not other.unmoved
     assert same.unseen == pytest.approx(5.8, abs=0.05)
-    assert "| 30.0<br>+0.0<br>= |" in render.to_markdown(found)
-    assert "[0.0, 0.0]" not in render.to_markdown(found) + html_table.to_html(found) + latex.to_latex(found)
+    assert "| 30.0<br>+0.0<br>= |" in table_formats.to_markdown(found)
+    assert "[0.0, 0.0]" not in table_formats.to_markdown(found) + html_table.to_html(found) + latex.to_latex(
+        found
+    )
     assert (
         "= no row differs, which leaves room for differences in up to 5.8 % of rows like these 50 (95 %)."
         in found.notes
     )
-    lines = [line for line in csv.DictReader(io.StringIO(render.to_csv(found))) if line["benchmark"] == "a"]
+    lines = [
+        line for line in csv.DictReader(io.StringIO(table_formats.to_csv(found))) if line["benchmark"] == "a"
+    ]
     assert [line["unseen95"][:4] for line in lines] == ["", "5.81", ""]
-    cells = [row["cells"]["a"]["difference"] for row in json.loads(render.to_json(found))["rows"][1:]]
+    cells = [row["cells"]["a"]["difference"] for row in json.loads(table_formats.to_json(found))["rows"][1:]]
     assert [cell["unseen95"] is None for cell in cells] == [False, True]
 
 
@@ -274,7 +287,7 @@ def test_compare_says_of_one_side_what_is_true_of_one(tmp_path: Path) -> None:
         runs.Entry("mine", "mine", "M", DIRECT, None, summaries={"a": summary(45)}),
     ]
     runs.save(scores, tmp_path)
-    found = versus.measure(*sides.choose(str(tmp_path), None, ()))
+    found = head_to_head.measure(*compared_variants.choose(str(tmp_path), None, ()))
     assert found.average.difference.mark == "**"
     assert "Alpha: A's score says little by itself (constant answer B)." in found.notes
     assert not any("cannot tell" in note for note in found.notes)
@@ -289,7 +302,7 @@ def test_compare_says_so_too(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         for name, right in (("baseline", 20), ("mine", 30))
     ]
     runs.save(scores, tmp_path)
-    found = versus.measure(*sides.choose(str(tmp_path), None, ()))
+    found = head_to_head.measure(*compared_variants.choose(str(tmp_path), None, ()))
     assert (
         "Alpha: such scores cannot tell A and B apart (A: at the ceiling; B: at the ceiling)." in found.notes
     )

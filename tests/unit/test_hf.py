@@ -13,7 +13,7 @@ import torch
 
 from stic_eval.errors import UserError
 from stic_eval.images import scan_images
-from stic_eval.models.hf import HFModel
+from stic_eval.models.hf_model import HFModel
 from stic_eval.types import Generation, ImageRef, Message, Request, Response
 from tests.questions import QUESTIONS, answers, mixed, request
 

@@ -22,10 +22,10 @@ from stic_eval.images import image_ref
 from stic_eval.printable import csv_cell
 from stic_eval.report.runs import Entry, Trained
 from stic_eval.store import read_jsonl
-from stic_eval.train import exchange, preferences
-from stic_eval.train.foreign import open_pairs
-from stic_eval.train.preferences import Made, write_made
-from stic_eval.train.settings import PairFilter
+from stic_eval.train import pair_formats, preference_pairs
+from stic_eval.train.foreign_pairs import open_pairs
+from stic_eval.train.hyperparameters import PairFilter
+from stic_eval.train.preference_pairs import Made, write_made
 from stic_eval.types import DIRECT
 
 FEW = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -40,7 +40,7 @@ TEXT = NASTY | st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 BACK = ("trl", "llama-factory", "hf-dataset")
 
 
-def content(row: exchange.Row) -> tuple[Any, ...]:
+def content(row: pair_formats.Row) -> tuple[Any, ...]:
     """A row by content, its image by the bytes' hash."""
     image = hashlib.sha256(row.image).hexdigest()
     named = (row.image_sha256, row.source, row.negative, row.seed)
@@ -58,12 +58,12 @@ def written(folder: Path, photos: Path, texts: list[tuple[str, str, str]]) -> Pa
     return folder / "ours.parquet"
 
 
-def imported(path: Path, root: Path | None = None) -> tuple[list[exchange.Row], list[str]]:
+def imported(path: Path, root: Path | None = None) -> tuple[list[pair_formats.Row], list[str]]:
     """What comes of importing: rows, and reasons of what was left out."""
     opened = open_pairs(path, root)
     with tempfile.TemporaryDirectory() as folder:
         write_made(opened.pairs, Path(folder) / "in.parquet", PairFilter())
-        rows = list(exchange.rows(Path(folder) / "in.parquet"))
+        rows = list(pair_formats.rows(Path(folder) / "in.parquet"))
     return rows, [problem.reason for problem in opened.problems]
 
 
@@ -76,10 +76,10 @@ def test_pairs_come_back_as_they_were(texts: list[tuple[str, str, str]], photos:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         ours = written(folder, photos, texts)
-        before = [content(row) for row in exchange.rows(ours)]
+        before = [content(row) for row in pair_formats.rows(ours)]
         for to in BACK:
             (folder / to).mkdir()
-            done = exchange.export(ours, to, folder / to)
+            done = pair_formats.export(ours, to, folder / to)
             held = [row for row in before if to != "llama-factory" or not marked(row)]
             assert done.rows == len(held)
             assert len(done.left_out) == len(before) - len(held)
@@ -89,7 +89,7 @@ def test_pairs_come_back_as_they_were(texts: list[tuple[str, str, str]], photos:
 
 
 def marked(row: tuple[Any, ...]) -> bool:
-    return any(mark in text for mark in exchange.PLACEHOLDERS for text in row[:3])
+    return any(mark in text for mark in pair_formats.PLACEHOLDERS for text in row[:3])
 
 
 def test_a_picture_keeps_the_name_that_its_corruption_was_drawn_by(photos: Path, tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_picture_keeps_the_name_that_its_corruption_was_drawn_by(photos: Path,
     write_made([Made(drawn, "x", "y", "z", "jitter", 7)], tmp_path / "p.parquet", PairFilter())
     for to in BACK:
         (tmp_path / to).mkdir()
-        exchange.export(tmp_path / "p.parquet", to, tmp_path / to)
+        pair_formats.export(tmp_path / "p.parquet", to, tmp_path / to)
         (row,), _ = imported(tmp_path / to)
         assert (row.image_sha256, row.negative, row.seed) == ("a" * 64, "jitter", 7)
 
@@ -126,7 +126,7 @@ def test_no_cell_of_a_csv_is_a_formula_or_drives_a_terminal(
         folder = Path(name)
         ours = written(folder, photos, texts)
         (folder / "csv").mkdir()
-        exchange.export(ours, "csv", folder / "csv")
+        pair_formats.export(ours, "csv", folder / "csv")
         with open(folder / "csv" / "pairs.csv", encoding="utf-8", newline="") as file:
             head, *rows = csv.reader(file)
         assert head == ["prompt", "chosen", "rejected", "image", "source", "negative", "seed"]
@@ -143,7 +143,7 @@ def test_no_cell_of_a_csv_is_a_formula_or_drives_a_terminal(
 def test_images_are_written_once_and_as_they_were(photos: Path, tmp_path: Path) -> None:
     ours = written(tmp_path, photos, [("a", "b", "c")] * 20)
     (tmp_path / "out").mkdir()
-    done = exchange.export(ours, "llama-factory", tmp_path / "out")
+    done = pair_formats.export(ours, "llama-factory", tmp_path / "out")
     files = sorted((tmp_path / "out" / "images").iterdir())
     assert done.images == len(files) == len(list(photos.iterdir()))
     assert {path.read_bytes() for path in files} == {path.read_bytes() for path in photos.iterdir()}
@@ -157,7 +157,7 @@ def test_trl_trains_on_the_export_as_it_is(photos: Path, tiny_vlm: Path, tmp_pat
     from trl import DPOConfig, DPOTrainer
 
     ours = written(tmp_path, photos, [("What is it?", "A box.", "A cat.")] * 2)
-    exchange.export(ours, "trl", tmp_path / "trl.parquet")
+    pair_formats.export(ours, "trl", tmp_path / "trl.parquet")
     table = load_dataset(
         "parquet", data_files=str(tmp_path / "trl.parquet"), split="train", cache_dir=str(tmp_path / "cache")
     )
@@ -230,12 +230,12 @@ def test_a_row_that_training_cannot_use_is_named(
 ) -> None:
     ours = changed(written(tmp_path, photos, [("a", "b", "c")] * 3), name, value)
     with pytest.raises(UserError) as error:
-        exchange.check(ours, "--pairs")
+        pair_formats.check(ours, "--pairs")
     assert str(error.value).startswith(f"--pairs {ours}: row 2 cannot be used ({reason}")
     for to in (*BACK, "csv"):
         if to != "hf-dataset":  # which gives rows as they are
             with pytest.raises(UserError, match="row 2 cannot be used"):
-                exchange.export(ours, to, tmp_path)  # type: ignore[arg-type]
+                pair_formats.export(ours, to, tmp_path)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["strings", "paths", "undeclared", "numbers", "no seed"])
@@ -245,7 +245,7 @@ def test_columns_of_other_types_are_refused(kind: str, photos: Path, tmp_path: P
 
     ours = written(tmp_path, photos, [("a", "b", "c")] * 3)
     table = pq.read_table(ours)
-    texts = {name: pa.array(["x"] * 3) for name in exchange.COLUMNS if name != "seed"}
+    texts = {name: pa.array(["x"] * 3) for name in pair_formats.COLUMNS if name != "seed"}
     other, column = {
         "strings": (pa.table({**texts, "seed": pa.array([1] * 3)}), "prompt"),
         "paths": (
@@ -258,7 +258,7 @@ def test_columns_of_other_types_are_refused(kind: str, photos: Path, tmp_path: P
     }[kind]
     pq.write_table(other, tmp_path / "other.parquet")
     with pytest.raises(UserError, match=r"column \w+") as error:
-        exchange.check(tmp_path / "other.parquet", "--pairs")
+        pair_formats.check(tmp_path / "other.parquet", "--pairs")
     assert "import pairs" in str(error.value)
     if kind != "numbers":  # where the images, declared nowhere any more, are found first
         assert f"column {column}" in str(error.value)
@@ -269,9 +269,9 @@ def test_what_is_written_is_what_is_checked_for(photos: Path, tmp_path: Path) ->
     from pyarrow.parquet import read_schema
 
     ours = written(tmp_path, photos, [("a", "b", "c")] * 3)
-    assert Features.from_arrow_schema(read_schema(ours)) == preferences.features()
-    assert tuple(preferences.features()) == exchange.COLUMNS
-    assert exchange.check(ours, "--pairs") == 3
+    assert Features.from_arrow_schema(read_schema(ours)) == preference_pairs.features()
+    assert tuple(preference_pairs.features()) == pair_formats.COLUMNS
+    assert pair_formats.check(ours, "--pairs") == 3
 
 
 # ---------------------------------------------------------------- what others have made
@@ -442,7 +442,7 @@ def test_import_says_what_it_took_and_lists_what_it_left(say: Say, pictures: Pat
     assert "row 2: image nothing\\x1b[2J.png: No such file" in out
     assert "2 pairs of 1 image: pairs.parquet" in out
     assert [row["row"] for row in read_jsonl(tmp_path / "pairs.skipped.jsonl")] == [2]
-    assert exchange.check(tmp_path / "pairs.parquet", "x") == 2
+    assert pair_formats.check(tmp_path / "pairs.parquet", "x") == 2
     code, _, err = say("import", "pairs", "pref.json", "--image-root", pictures, "-q")
     assert (code, "is there already" in err) == (2, True)
     (tmp_path / "pref.json").write_text(json.dumps([STIC]))

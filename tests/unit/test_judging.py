@@ -15,7 +15,7 @@ import pytest
 
 from stic_eval.contracts.benchmark import Benchmark, Grader, Unreadable
 from stic_eval.errors import RunError, UserError
-from stic_eval.evals import official
+from stic_eval.evals import official_prompts
 from stic_eval.evals.judging import Judge
 from stic_eval.settings import JudgeConfig
 from stic_eval.store import ResponseStore
@@ -330,11 +330,11 @@ def test_protocols(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def protocol(name: str) -> str:
         return Judge(settings(protocol=name), tmp_path).protocol
 
-    monkeypatch.setattr(official, "installed", lambda: "0.7.3")
+    monkeypatch.setattr(official_prompts, "installed", lambda: "0.7.3")
     assert [protocol(p) for p in ("auto", "official", "stic-eval-1")] == [
         "official@lmms-eval-0.7.3", "official@lmms-eval-0.7.3", "stic-eval-1",
     ]  # fmt: skip
-    monkeypatch.setattr(official, "installed", lambda: None)
+    monkeypatch.setattr(official_prompts, "installed", lambda: None)
     assert [protocol(p) for p in ("auto", "stic-eval-1")] == ["stic-eval-1"] * 2
     with pytest.raises(UserError, match="pip install --no-deps lmms-eval"):
         protocol("official")

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stic_eval.models.kept import BoundedStore, nbytes_of
+from stic_eval.models.bounded_store import BoundedStore, nbytes_of
 
 
 @dataclass(frozen=True)

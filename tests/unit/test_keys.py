@@ -17,11 +17,11 @@ from stic_eval.cli.app import invoke
 from stic_eval.contracts.benchmark import Benchmark
 from stic_eval.contracts.method import Data
 from stic_eval.errors import UserError
-from stic_eval.evals import versions
+from stic_eval.evals import evaluation_versions
 from stic_eval.experiment import variants
 from stic_eval.experiment.keys import evaluation_keys
 from stic_eval.pocket import rows as pocket_rows
-from stic_eval.train.prompts import load_prompts
+from stic_eval.train.prompt_sets import load_prompts
 from stic_eval.types import Score
 
 NOTHING = Data((), (), "images", "sft", load_prompts())
@@ -55,7 +55,7 @@ def test_a_higher_version_is_another_evaluation_everywhere(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     before = keys(textvqa())
-    monkeypatch.setattr(versions, name, 2)
+    monkeypatch.setattr(evaluation_versions, name, 2)
     (after,) = keys(textvqa())  # what was evaluated before is no more what it is now
     assert after not in before
 

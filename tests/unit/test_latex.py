@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stic_eval.report import latex
-from stic_eval.report.rows import Column, Variant
+from stic_eval.report.table_rows import Column, Variant
 from stic_eval.report.tables import Table, build
 from stic_eval.types import DIRECT, Summary
 

@@ -15,14 +15,14 @@ from safetensors.torch import load_file
 from stic_eval.contracts.method import SFTItem
 from stic_eval.errors import RunError, UserError
 from stic_eval.images import scan_images
-from stic_eval.models.hf import HFModel
+from stic_eval.models.hf_model import HFModel
 from stic_eval.store import request_key
-from stic_eval.train import dpo, learning, sft
+from stic_eval.train import dpo, learning_check, sft
 from stic_eval.train.dpo import train_preferences
+from stic_eval.train.hyperparameters import PairSettings, PreferenceLoss, Training
 from stic_eval.train.lora import LoraSettings
-from stic_eval.train.preferences import pair_requests, write_pairs
-from stic_eval.train.prompts import load_prompts
-from stic_eval.train.settings import PairSettings, PreferenceLoss, Training
+from stic_eval.train.preference_pairs import pair_requests, write_pairs
+from stic_eval.train.prompt_sets import load_prompts
 from stic_eval.train.sft import train_sft
 from stic_eval.types import ImageRef
 from tests.families.checks import random_adapter
@@ -181,12 +181,12 @@ def test_equal_answers_teach_where_the_loss_has_a_term_on_them(train: Train, tmp
 
 def test_one_step_in_which_something_is_learned_is_enough() -> None:
     nothing, something = {"loss": 0.0, "grad_norm": 0.0}, {"loss": 0.1, "grad_norm": 0.1}
-    learning.check_first_steps([nothing, nothing], 5)  # a third is to come
-    learning.check_first_steps([nothing, nothing, something], 5)
-    learning.check_first_steps([something, nothing, nothing, nothing, nothing], 5)
-    learning.check_first_steps([nothing, {"eval": 1}, something], 2)
+    learning_check.check_first_steps([nothing, nothing], 5)  # a third is to come
+    learning_check.check_first_steps([nothing, nothing, something], 5)
+    learning_check.check_first_steps([something, nothing, nothing, nothing, nothing], 5)
+    learning_check.check_first_steps([nothing, {"eval": 1}, something], 2)
     with pytest.raises(RunError, match="in the first 2 steps"):
-        learning.check_first_steps([nothing, nothing], 2)
+        learning_check.check_first_steps([nothing, nothing], 2)
 
 
 # ---------------------------------------------------------------- adapters that stay as they were
@@ -240,8 +240,8 @@ def test_an_adapter_in_16_bits_is_compared_as_it_was_loaded(tiny_vlm: Path, tmp_
     base = AutoModelForImageTextToText.from_pretrained(tiny_vlm, use_safetensors=True)
     peft = PeftModel.from_pretrained(base, str(start), is_trainable=True)
     with pytest.raises(RunError, match="learns nothing"):
-        learning.check_changed(peft, start, [{}, {}], "fine-tuning")
+        learning_check.check_changed(peft, start, [{}, {}], "fine-tuning")
     name = next(name for name, _ in peft.named_parameters() if "lora_A" in name)
     with torch.no_grad():
         peft.get_parameter(name).view(-1)[0] += 1e-6
-    learning.check_changed(peft, start, [{}, {}], "fine-tuning")
+    learning_check.check_changed(peft, start, [{}, {}], "fine-tuning")

@@ -14,7 +14,7 @@ import torch
 
 from stic_eval.errors import UserError
 from stic_eval.images import image_ref, scan_images
-from stic_eval.models.hf import HFModel
+from stic_eval.models.hf_model import HFModel
 from stic_eval.types import Generation, ImageRef, Likelihood, Message, Request
 from tests.questions import mixed, request
 

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stic_eval.images import diffuse, scan_images
-from stic_eval.models import cached
-from stic_eval.models.cached import CachedVLM, cached_likelihoods
-from stic_eval.models.hf import HFModel
+from stic_eval.models import response_cache
+from stic_eval.models.hf_model import HFModel
+from stic_eval.models.response_cache import CachedVLM, cached_likelihoods
 from stic_eval.store import ResponseStore
 from stic_eval.types import Generation, ImageRef, Likelihood, Message, Request
 from tests.fake import FakeVLM
@@ -117,7 +117,7 @@ def test_what_was_scored_before_a_failure_is_kept(store: ResponseStore) -> None:
 
 def test_a_kill_costs_what_was_not_committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process sees, while the model is at work, what was scored so far."""
-    monkeypatch.setattr(cached, "_COMMIT_SECONDS", 0.0)
+    monkeypatch.setattr(response_cache, "_COMMIT_SECONDS", 0.0)
     store, other = (ResponseStore(tmp_path / "responses.sqlite") for _ in range(2))
     seen: list[int] = []
 

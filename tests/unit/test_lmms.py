@@ -21,17 +21,17 @@ from PIL import Image, ImageDraw
 
 pytest.importorskip("lmms_eval")
 
+from stic_eval.benchmark_protocols import with_options
 from stic_eval.contracts.benchmark import Benchmark
 from stic_eval.errors import UserError
-from stic_eval.evals import official, sources
+from stic_eval.evals import official_prompts, sources
 from stic_eval.evals.formats import Listed
-from stic_eval.evals.lmms import docs, finding, guard
-from stic_eval.evals.lmms.asking import generation, stops, without_places
+from stic_eval.evals.lmms import docs, guard, task_index
 from stic_eval.evals.lmms.benchmark import benchmark
+from stic_eval.evals.lmms.request_settings import generation, stops, without_places
 from stic_eval.images import ref_from_pil
 from stic_eval.models.detokenize import cut
 from stic_eval.types import Generation, ImageRef, Record, Sample
-from stic_eval.variants import with_options
 
 Doc = Mapping[str, Any]
 PICTURE = ref_from_pil(Image.new("RGB", (8, 6), (9, 99, 199)), "made")
@@ -84,18 +84,18 @@ def task(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Benchmark]:
             "metric_list": [{"metric": "right", "aggregation": "mean", "higher_is_better": True}],
             **config,
         }  # fmt: skip
-        monkeypatch.setattr(finding, "_config", lambda name: (Path(__file__), whole))
-        for cached in (finding.find, *CACHES):
+        monkeypatch.setattr(task_index, "_config", lambda name: (Path(__file__), whole))
+        for cached in (task_index.find, *CACHES):
             cached.cache_clear()
         return benchmark(name)
 
     from stic_eval.evals.lmms import benchmark as module
-    from stic_eval.evals.lmms import tasks
+    from stic_eval.evals.lmms import task_objects
 
-    CACHES = (tasks._aggregations, module._processing_obstacle)
+    CACHES = (task_objects._aggregations, module._processing_obstacle)
     yield make
     monkeypatch.undo()
-    for cached in (finding.find, *CACHES):
+    for cached in (task_index.find, *CACHES):
         cached.cache_clear()
 
 
@@ -126,10 +126,10 @@ def test_what_cannot_be_asked_is_told_in_one_line(name: str, said: str) -> None:
 
 
 def test_without_lmms_eval_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    finding.find.cache_clear()
-    monkeypatch.setattr(official, "installed", lambda: None)
+    task_index.find.cache_clear()
+    monkeypatch.setattr(official_prompts, "installed", lambda: None)
     with pytest.raises(
-        UserError, match=f"lmms-eval is not installed: `pip install lmms-eval=={official.VERSION}`"
+        UserError, match=f"lmms-eval is not installed: `pip install lmms-eval=={official_prompts.VERSION}`"
     ):
         benchmark("pope")
 
@@ -144,7 +144,7 @@ def test_a_task_brings_its_data_set_decoding_and_metrics() -> None:
     )
     assert found.generation == Generation(max_new_tokens=128)
     assert "mean of the rows' pope_accuracy" in found.protocol
-    assert f"lmms-eval {official.VERSION}" in found.protocol
+    assert f"lmms-eval {official_prompts.VERSION}" in found.protocol
     pinned = with_options(found, {"revision": "abc", "metric": "pope_f1_score"})
     assert pinned.source.revision == "abc"
     assert [(at.path, at.revision) for at in pinned.source.ids] == [

@@ -131,7 +131,9 @@ def test_answers_can_be_kept(tiny_vlm: Path, tmp_path: Path, monkeypatch: pytest
         made = SticEval(str(tiny_vlm), device="cpu", cache=True)
         made.task_dict["t"] = {"test": DOCS}
         found.append(texts(made, instance(0), instance(1)))
-        monkeypatch.setattr("stic_eval.models.hf.HFModel.generate", None)  # the second time nothing is asked
+        monkeypatch.setattr(
+            "stic_eval.models.hf_model.HFModel.generate", None
+        )  # the second time nothing is asked
     assert found[0] == found[1]
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stic_eval.errors import UserError
-from stic_eval.models import loading, memory
+from stic_eval.models import loading, weight_memory
 from stic_eval.models.loading import Loaded
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda:0")
@@ -28,7 +28,9 @@ def load(model: Path, **how: Any) -> Loaded:
 
 def test_parameters_are_counted_without_reading_them(tiny_vlm: Path) -> None:
     base = load(tiny_vlm).base
-    assert memory.parameters(str(tiny_vlm), None, "float32") == sum(p.numel() for p in base.parameters())
+    assert weight_memory.parameters(str(tiny_vlm), None, "float32") == sum(
+        p.numel() for p in base.parameters()
+    )
 
 
 def test_weights_that_cannot_fit_are_refused_before_they_are_read(
@@ -36,7 +38,7 @@ def test_weights_that_cannot_fit_are_refused_before_they_are_read(
 ) -> None:
     import transformers
 
-    monkeypatch.setattr(memory, "free_bytes", lambda device: 100_000)
+    monkeypatch.setattr(weight_memory, "free_bytes", lambda device: 100_000)
     monkeypatch.setattr(transformers.AutoModelForImageTextToText, "from_pretrained", None)
     with pytest.raises(UserError) as error:
         load(tiny_vlm)
@@ -60,9 +62,9 @@ def test_the_advice_has_what_would_be_smaller(
     count: float, kind: str, packed: Any, device: torch.device, free: int, advice: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(memory, "free_bytes", lambda where: free << 30)
+    monkeypatch.setattr(weight_memory, "free_bytes", lambda where: free << 30)
     with pytest.raises(UserError) as error:
-        memory.check("m", int(count), kind, packed, device)
+        weight_memory.check("m", int(count), kind, packed, device)
     said = str(error.value)
     assert "\n" not in said and f"{free}.0 GiB free" in said
     tries = said.partition("try ")[2]
@@ -72,9 +74,9 @@ def test_the_advice_has_what_would_be_smaller(
 
 
 def test_what_fits_or_is_not_known_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "free_bytes", lambda device: 14 << 30)
-    memory.check("m", 7_000_000_000, "bfloat16", None, GPU)
-    memory.check("m", None, "float32", None, GPU)
+    monkeypatch.setattr(weight_memory, "free_bytes", lambda device: 14 << 30)
+    weight_memory.check("m", 7_000_000_000, "bfloat16", None, GPU)
+    weight_memory.check("m", None, "float32", None, GPU)
 
 
 OUT = (
@@ -108,10 +110,10 @@ def _cgroup(folder: Path, most: str, used: int, files: int) -> Path:
 
 
 def test_a_containers_limit_counts(tmp_path: Path) -> None:
-    assert memory._container_bytes(_cgroup(tmp_path, "1000", 600, 150)) == 550
-    assert memory._container_bytes(_cgroup(tmp_path, "1000", 1600, 0)) == 0
-    assert memory._container_bytes(_cgroup(tmp_path, "max", 600, 0)) is None
-    assert memory._container_bytes(tmp_path / "nowhere") is None
+    assert weight_memory._container_bytes(_cgroup(tmp_path, "1000", 600, 150)) == 550
+    assert weight_memory._container_bytes(_cgroup(tmp_path, "1000", 1600, 0)) == 0
+    assert weight_memory._container_bytes(_cgroup(tmp_path, "max", 600, 0)) is None
+    assert weight_memory._container_bytes(tmp_path / "nowhere") is None
 
 
 @given(st.text(), st.text(), st.text())
@@ -121,7 +123,7 @@ def test_whatever_a_kernel_writes_there_is_no_error(
     folder = tmp_path_factory.mktemp("cgroup")
     for name, text in (("memory.max", most), ("memory.current", used), ("memory.stat", stat)):
         (folder / name).write_text(text, encoding="utf-8", errors="replace")
-    found = memory._container_bytes(folder)
+    found = weight_memory._container_bytes(folder)
     assert found is None or found >= 0
 
 
@@ -133,11 +135,11 @@ def test_of_a_model_on_the_hub_the_index_of_its_weights_tells(
     index = tmp_path / "model.safetensors.index.json"
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *args, **more: str(index))
     index.write_text(json.dumps({"metadata": {"total_size": 14_000}}))
-    assert memory.parameters("some/one", None, "bfloat16") == 7_000
-    assert memory.parameters("some/one", None, "float32") == 3_500
+    assert weight_memory.parameters("some/one", None, "bfloat16") == 7_000
+    assert weight_memory.parameters("some/one", None, "float32") == 3_500
     for damaged in ("{}", "[", '{"metadata": {"total_size": "much"}}'):
         index.write_text(damaged)
-        assert memory.parameters("some/one", None, "bfloat16") is None
+        assert weight_memory.parameters("some/one", None, "bfloat16") is None
 
 
 # ---------------------------------------------------------------- how it is loaded
@@ -161,7 +163,7 @@ def test_an_attention_that_cannot_be_had_is_named(attn: str, tiny_vlm: Path) -> 
 
 @pytest.mark.parametrize("packed", ["4bit", "8bit"])
 def test_packing_needs_bitsandbytes(packed: str, tiny_vlm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "find_spec", lambda name: None)
+    monkeypatch.setattr(weight_memory, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=f"--load-in-{packed}: needs bitsandbytes.*pip install bitsandbytes"):
         load(tiny_vlm, quantization=packed)
 
@@ -175,7 +177,7 @@ def test_packed_weights_are_smaller(packed: str, tiny_vlm: Path) -> None:
 
 @pytest.mark.parametrize("packed", ["4bit", "8bit"])
 def test_what_is_asked_of_transformers(packed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "find_spec", lambda name: object())
+    monkeypatch.setattr(weight_memory, "find_spec", lambda name: object())
     told = loading._placed(CPU, torch.bfloat16, "sdpa", packed)
     assert told["device_map"] == {"": CPU} and told["attn_implementation"] == "sdpa"
     how = told["quantization_config"]

@@ -14,8 +14,8 @@ from rich.cells import cell_len
 from stic_eval import registry
 from stic_eval.cli.app import invoke
 from stic_eval.report import runs
-from stic_eval.report.rows import Column
 from stic_eval.report.runs import Entry, Scores
+from stic_eval.report.table_rows import Column
 from stic_eval.store import append_jsonl
 from stic_eval.types import DIRECT, Summary
 

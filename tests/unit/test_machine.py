@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stic_eval.config import RunConfig
-from stic_eval.models import machine
+from stic_eval.models import devices
 
 
 @pytest.mark.parametrize(
@@ -30,16 +30,16 @@ def test_the_type_is_that_of_loading(
 ) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"dtype": stored} if stored else {}))
     config = RunConfig.model_validate({"model": str(tmp_path), "device": device, "dtype": dtype})
-    assert machine.dtype_of(config) == comes_to
+    assert devices.dtype_of(config) == comes_to
 
 
 def test_the_type_is_the_one_that_a_model_is_loaded_in(tiny_vlm: Path) -> None:
-    from stic_eval.models.hf import HFModel
+    from stic_eval.models.hf_model import HFModel
 
     config = RunConfig.model_validate({"model": str(tiny_vlm)})
     loaded = HFModel.load(str(tiny_vlm))
-    assert str(loaded.dtype) == f"torch.{machine.dtype_of(config)}"
-    assert loaded.device.type == machine.device_of("auto")
+    assert str(loaded.dtype) == f"torch.{devices.dtype_of(config)}"
+    assert loaded.device.type == devices.device_of("auto")
 
 
 def test_without_a_gpu_torch_is_not_imported(tmp_path: Path) -> None:
@@ -59,8 +59,8 @@ sys.exit("torch" in sys.modules)
 
 
 def test_gpus_are_those_that_torch_sees(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_accelerated", lambda: True)
+    monkeypatch.setattr(devices, "_accelerated", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
-    assert machine.gpus() == 3
-    monkeypatch.setattr(machine, "_accelerated", lambda: False)
-    assert machine.gpus() == 0
+    assert devices.gpus() == 3
+    monkeypatch.setattr(devices, "_accelerated", lambda: False)
+    assert devices.gpus() == 0

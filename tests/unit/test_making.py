@@ -15,17 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field
 
-from stic_eval import source
+from stic_eval import plugin_code
 from stic_eval.contracts.method import Data, Stage
 from stic_eval.errors import UserError
 from stic_eval.models import clip
 from stic_eval.selftrain import stages
-from stic_eval.selftrain.execute import stage_key
-from stic_eval.selftrain.making import Made, Making, filled, question, sentences
+from stic_eval.selftrain.pair_making import Made, Making, filled, question, sentences
+from stic_eval.selftrain.stage_runner import stage_key
 from stic_eval.store import file_sha256
+from stic_eval.train.hyperparameters import Describing, PairFilter, PreferenceTraining
 from stic_eval.train.lora import LoraSettings
-from stic_eval.train.preferences import write_made
-from stic_eval.train.settings import Describing, PairFilter, PreferenceTraining
+from stic_eval.train.preference_pairs import write_made
 from stic_eval.types import Response
 from tests.scripted import Lab, Quiet, Scripted, data_of, making, pictures, rows_of
 
@@ -132,7 +132,7 @@ def test_only_what_is_read_counts_and_only_so_much_of_it() -> None:
 
 
 SOURCE = """
-from stic_eval.selftrain.making import Made
+from stic_eval.selftrain.pair_making import Made
 MARK = {mark!r}
 def make(making, how):
     return [Made(image, "x", MARK, "bad") for image in making.images]
@@ -194,7 +194,7 @@ def test_what_is_built_in_has_a_version_and_its_files_do_not_count(monkeypatch: 
     def no_file(path: Any) -> str:
         raise AssertionError(f"read {path}")
 
-    monkeypatch.setattr(source, "file_sha256", no_file)
+    monkeypatch.setattr(plugin_code, "file_sha256", no_file)
     found = {stage_key(stage(function=module.make_pairs), data_of(10), "base", 0)  # type: ignore[attr-defined]
              for module in (seva, sima, csr, rlaif_v_lite)}  # fmt: skip
     assert len(found) == 4

@@ -12,17 +12,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from stic_eval import config, layers, registry
+from stic_eval import config, config_layers, registry
 from stic_eval.contracts.method import Data, SFTItem, Stage, items_key
 from stic_eval.errors import UserError
 from stic_eval.experiment import inputs, variants
 from stic_eval.images import scan_images
-from stic_eval.models.hf import HFModel
-from stic_eval.selftrain.execute import run_stage, stage_key
+from stic_eval.models.hf_model import HFModel
+from stic_eval.selftrain.stage_runner import run_stage, stage_key
 from stic_eval.selftrain.stages import shuffled
 from stic_eval.store import ResponseStore, StageStore, content_key, read_jsonl, request_key
-from stic_eval.train.preferences import open_pairs, pair_requests
-from stic_eval.train.prompts import load_prompts
+from stic_eval.train.preference_pairs import open_pairs, pair_requests
+from stic_eval.train.prompt_sets import load_prompts
 from tests.scripted import first
 
 METHODS = ("baseline", "stic", "stic_stage1", "sft", "positive_only")
@@ -145,7 +145,7 @@ def test_the_papers_presets_are_the_papers_defaults() -> None:
 
 
 def test_the_larger_model_of_the_paper_is_trained_like_the_smaller() -> None:
-    small, large = (layers.read_preset(f"paper-llava-1.6{suffix}") for suffix in ("", "-13b"))
+    small, large = (config_layers.read_preset(f"paper-llava-1.6{suffix}") for suffix in ("", "-13b"))
     assert small.pop("model") != large.pop("model")
     assert (small.pop("conversation"), large.pop("conversation")) == (
         {"profile": "llava-1.6-mistral"}, {"profile": "llava-1.6-vicuna"},

@@ -18,8 +18,8 @@ from stic_eval.cli.new import as_theirs
 from stic_eval.contracts.method import Data, Method
 from stic_eval.errors import UserError
 from stic_eval.evals.sources import samples
-from stic_eval.selftrain.execute import stage_key
-from stic_eval.train.prompts import load_prompts
+from stic_eval.selftrain.stage_runner import stage_key
+from stic_eval.train.prompt_sets import load_prompts
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ import pytest
 
 from stic_eval.contracts.benchmark import Unreadable
 from stic_eval.errors import UserError
-from stic_eval.evals import official
+from stic_eval.evals import official_prompts
 
 pytest.importorskip("lmms_eval")
 
@@ -22,9 +22,9 @@ ANSWERS = ("a cat", "", " spaces \n", "{question} {} %s", "line\nbreak | 1.0 |",
 
 @pytest.fixture(autouse=True)
 def _anew() -> Iterator[None]:
-    official._text.cache_clear()
+    official_prompts._text.cache_clear()
     yield
-    official._text.cache_clear()
+    official_prompts._text.cache_clear()
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_mmvet(lmms: Any, monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
     monkeypatch.setattr(module, "get_chat_response", chat)
     row = {"question_id": "q", "question": "What is x?", "answer": "-1<AND>-5<OR>3", "capability": "ocr,math"}
     module.mmvet_process_results(row, [answer])
-    assert asked == [official.mmvet_prompt(row["question"], row["answer"], answer)]
+    assert asked == [official_prompts.mmvet_prompt(row["question"], row["answer"], answer)]
 
 
 @pytest.mark.parametrize("category", ["conv", "detail", "complex"])
@@ -60,9 +60,11 @@ def test_llava_bench(lmms: Any, monkeypatch: pytest.MonkeyPatch, category: str, 
     monkeypatch.setattr(module, "_get_pipeline", lambda: pipeline)
     row = {"question": "What?", "gpt_answer": "A {cat}.", "caption": ["one", "two"], "category": category}
     module.llava_process_results(row, [answer])
-    ours = official.llava_bench_prompt(category, "one\ntwo", row["question"], row["gpt_answer"], answer)
+    ours = official_prompts.llava_bench_prompt(
+        category, "one\ntwo", row["question"], row["gpt_answer"], answer
+    )
     assert asked == [ours]
-    assert ours == official.llava_bench_prompt(
+    assert ours == official_prompts.llava_bench_prompt(
         f"llava_bench_{category}", "one\ntwo", "What?", "A {cat}.", answer
     )
 
@@ -81,7 +83,7 @@ def test_mathvista(lmms: Any, monkeypatch: pytest.MonkeyPatch, answer: str) -> N
         "choices": [], "answer": "14", "precision": 0, "metadata": {},
     }  # fmt: skip
     module.mathvista_process_results(row, [answer])
-    assert asked == [official.mathvista_prompt(row["query"], answer)]
+    assert asked == [official_prompts.mathvista_prompt(row["query"], answer)]
 
 
 @pytest.mark.parametrize(
@@ -100,33 +102,33 @@ def test_mmbench(lmms: Any, monkeypatch: pytest.MonkeyPatch, options: dict[str, 
     monkeypatch.setattr(evaluator, "can_infer", lambda text, choices: "A" if text == "A" else False)
     row = {letter: options.get(letter, float("nan")) for letter in "ABCD"}
     evaluator.extract_answer_from_item({**row, "question": "What is it", "prediction": answer.strip()})
-    assert asked == [official.mmbench_prompt("What is it", options, answer)]
+    assert asked == [official_prompts.mmbench_prompt("What is it", options, answer)]
 
 
 def test_the_published_matcher_knows_no_fifth_option() -> None:
     with pytest.raises(Unreadable):
-        official.mmbench_prompt("What?", dict.fromkeys("ABCDE", "x"), "y")
+        official_prompts.mmbench_prompt("What?", dict.fromkeys("ABCDE", "x"), "y")
 
 
 def test_a_category_without_a_rule() -> None:
     with pytest.raises(UserError, match="category"):
-        official.llava_bench_prompt("poem", "", "q", "a", "b")
+        official_prompts.llava_bench_prompt("poem", "", "q", "a", "b")
 
 
 def test_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(official, "installed", lambda: None)
-    assert not official.available()
+    monkeypatch.setattr(official_prompts, "installed", lambda: None)
+    assert not official_prompts.available()
     with pytest.raises(
         UserError, match=r"lmms-eval is not installed; `pip install --no-deps lmms-eval==0\.7\.3`"
     ):
-        official.mmvet_prompt("q", "a", "r")
+        official_prompts.mmvet_prompt("q", "a", "r")
 
 
 def test_another_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(official, "installed", lambda: "0.9.9")
-    assert not official.available()
+    monkeypatch.setattr(official_prompts, "installed", lambda: "0.9.9")
+    assert not official_prompts.available()
     with pytest.raises(UserError, match=r"lmms-eval 0\.9\.9 is installed"):
-        official.require()
+        official_prompts.require()
 
 
 @pytest.mark.parametrize(
@@ -136,18 +138,18 @@ def test_texts_that_are_not_those(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     if text is not None:
         (tmp_path / "mmvet").mkdir()
         (tmp_path / "mmvet" / "utils.py").write_text(text)
-    monkeypatch.setattr(official, "task_folder", lambda: tmp_path)
+    monkeypatch.setattr(official_prompts, "task_folder", lambda: tmp_path)
     with pytest.raises(UserError, match=r"mmvet/utils\.py") as error:
-        official.mmvet_prompt("q", "a", "r")
+        official_prompts.mmvet_prompt("q", "a", "r")
     assert "\n" not in str(error.value)
 
 
 def test_lmms_eval_is_read_but_not_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.split(".")[0] == "lmms_eval"]:
         monkeypatch.delitem(sys.modules, name)
-    assert official.available()
-    official.mmvet_prompt("q", "a", "r")
-    official.llava_bench_prompt("conv", "", "q", "a", "r")
-    official.mathvista_prompt("q", "r")
-    official.mmbench_prompt("q", {"A": "x"}, "r")
+    assert official_prompts.available()
+    official_prompts.mmvet_prompt("q", "a", "r")
+    official_prompts.llava_bench_prompt("conv", "", "q", "a", "r")
+    official_prompts.mathvista_prompt("q", "r")
+    official_prompts.mmbench_prompt("q", {"A": "x"}, "r")
     assert "lmms_eval" not in sys.modules

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from stic_eval.cli.app import invoke
-from stic_eval.report.rows import Column
 from stic_eval.report.runs import Entry, Scores, save
+from stic_eval.report.table_rows import Column
 from stic_eval.types import DESCRIBED, DIRECT, Summary
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from bench import caveats, evidence, pocket_md
-from stic_eval.report.compare import Difference
-from stic_eval.report.rows import Column
+from stic_eval.report.paired_comparison import Difference
 from stic_eval.report.runs import Entry, Scores
+from stic_eval.report.table_rows import Column
 from stic_eval.types import DIRECT, Summary
 
 

@@ -15,9 +15,9 @@ from stic_eval.contracts.method import PromptSet
 from stic_eval.errors import UserError
 from stic_eval.images import image_ref, load_image, ref_from_pil, scan_images
 from stic_eval.store import request_key
-from stic_eval.train.preferences import Pair, encoded, open_pairs, pair_requests, positives, write_pairs
-from stic_eval.train.prompts import load_prompts
-from stic_eval.train.settings import PairSettings
+from stic_eval.train.hyperparameters import PairSettings
+from stic_eval.train.preference_pairs import Pair, encoded, open_pairs, pair_requests, positives, write_pairs
+from stic_eval.train.prompt_sets import load_prompts
 from stic_eval.types import ImageRef
 
 PROMPTS = load_prompts()

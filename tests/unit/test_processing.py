@@ -16,10 +16,10 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 from stic_eval import profiles
 from stic_eval.errors import UserError
 from stic_eval.images import image_ref
-from stic_eval.models import processing
+from stic_eval.models import profile_processor
 from stic_eval.models.conversation import encode
-from stic_eval.models.hf import HFModel
-from stic_eval.models.stills import load_processor
+from stic_eval.models.hf_model import HFModel
+from stic_eval.models.still_image_processors import load_processor
 from stic_eval.profiles import ConversationProfile
 from stic_eval.types import Generation, ImageRef, Message, Request
 from tests.conftest import draw_photos
@@ -118,7 +118,7 @@ def test_without_a_profile_the_processor_is_the_checkpoints(tiny_vlm: Path) -> N
 
 def test_the_padded_processor_is_saved_as_the_class_that_it_was(tiny_vlm: Path, tmp_path: Path) -> None:
     processor = opened(tiny_vlm)
-    processing.apply(processor, LLAVA)
+    profile_processor.apply(processor, LLAVA)
     processor.save_pretrained(tmp_path)
     again = type(processor).from_pretrained(tmp_path)
     assert type(again.image_processor).__name__.startswith("CLIPImageProcessor")
@@ -148,7 +148,7 @@ def test_other_families_take_a_system_prompt_in_their_own_words(family: str, tmp
 
 def refused(made: Any, **profile: Any) -> str:
     with pytest.raises(UserError) as caught:
-        processing.apply(made, ConversationProfile(**profile))
+        profile_processor.apply(made, ConversationProfile(**profile))
     return str(caught.value)
 
 
@@ -186,7 +186,7 @@ def test_an_argument_that_changes_no_pixel_is_refused_by_name(
 @pytest.mark.parametrize("arguments", [{"min_pixels": 4096, "max_pixels": 8192}, {"max_pixels": 1 << 20}])
 def test_bounds_on_pixels_hold_where_a_family_knows_them(arguments: dict[str, int], tmp_path: Path) -> None:
     processor = opened(FAMILIES["qwen2_vl"].build(tmp_path))
-    processing.apply(processor, ConversationProfile(processor=arguments))
+    profile_processor.apply(processor, ConversationProfile(processor=arguments))
     for size in ((20, 20), (900, 500)):
         grid = processor.image_processor([Image.new("RGB", size)], return_tensors="pt")["image_grid_thw"][0]
         area = int(grid.prod()) * 8 * 8
@@ -208,8 +208,8 @@ def test_other_tiles_are_the_models_as_well(tiny_next: Path, tmp_path: Path) -> 
 
 def test_padding_is_taken_back_by_its_own_argument(tiny_vlm: Path, wide: ImageRef) -> None:
     on, off, never = (opened(tiny_vlm) for _ in range(3))
-    processing.apply(on, ConversationProfile(processor={"do_pad": True}))
-    processing.apply(off, replace(profiles.SHIPPED["llava-1.5"], processor={"do_pad": False}))
+    profile_processor.apply(on, ConversationProfile(processor={"do_pad": True}))
+    profile_processor.apply(off, replace(profiles.SHIPPED["llava-1.5"], processor={"do_pad": False}))
     pixels = [p.image_processor([wide.load()], return_tensors="np")["pixel_values"] for p in (on, off, never)]
     assert not np.array_equal(pixels[0], pixels[1])
     assert np.array_equal(pixels[1], pixels[2])
@@ -229,8 +229,8 @@ def test_llavas_own_processor_may_pad_already(
 
     assert "changes no pixel" in refused(made(), processor={"do_pad": own})
     before, other, shipped = made(), made(), made()
-    processing.apply(other, ConversationProfile(processor={"do_pad": not own}))
-    processing.apply(shipped, profiles.SHIPPED["llava-1.5"])  # whatever the checkpoint has
+    profile_processor.apply(other, ConversationProfile(processor={"do_pad": not own}))
+    profile_processor.apply(shipped, profiles.SHIPPED["llava-1.5"])  # whatever the checkpoint has
     plain, turned, padded = (
         p.image_processor([wide.load()], return_tensors="np")["pixel_values"]
         for p in (before, other, shipped)

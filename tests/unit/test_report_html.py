@@ -28,12 +28,12 @@ from stic_eval.config import RunConfig
 from stic_eval.evals.sources import samples as rows_of
 from stic_eval.images import corrupt
 from stic_eval.printable import printable
-from stic_eval.report import html, pairs, runs, samples, thumbnails
-from stic_eval.report.rows import Column
+from stic_eval.report import html_report, run_pairs, runs, sample_browser, thumbnails
+from stic_eval.report.table_rows import Column
 from stic_eval.store import append_jsonl
 from stic_eval.types import DESCRIBED, DIRECT, ImageRef, Summary
 
-FACTS = html.Facts('<table class="scores"></table>')
+FACTS = html_report.Facts('<table class="scores"></table>')
 
 
 class Page(HTMLParser):
@@ -101,10 +101,12 @@ def put(folder: Path, entry: str, *records: dict[str, Any], benchmark: str = "on
     append_jsonl(path, records)
 
 
-def write(folder: Path, made: runs.Scores | None = None, facts: html.Facts = FACTS, **options: Any) -> Page:
+def write(
+    folder: Path, made: runs.Scores | None = None, facts: html_report.Facts = FACTS, **options: Any
+) -> Page:
     out = folder / "report.html"
     given = {"refs": {}, "stages": folder / "stages", **options}
-    html.write(made or scores(), folder, out, facts, **given)
+    html_report.write(made or scores(), folder, out, facts, **given)
     return Page(out.read_text(encoding="utf-8"))
 
 
@@ -139,7 +141,7 @@ def test_any_text_comes_out_as_it_is_and_adds_no_markup(tmp_path: Path, texts: l
 
 
 def test_policy_allows_what_is_in_the_page_by_its_hash_and_nothing_else(tmp_path: Path) -> None:
-    page = write(tmp_path, facts=html.Facts("", [html.Figure("<b>", "<svg/>")]))
+    page = write(tmp_path, facts=html_report.Facts("", [html_report.Figure("<b>", "<svg/>")]))
     (script,), (style,) = page.scripts, page.styles
     directives = dict(part.strip().split(" ", 1) for part in page.policy.split(";"))
     digests = {
@@ -165,7 +167,7 @@ def test_rows_are_aligned_and_what_is_missing_is_not_wrong(tmp_path: Path) -> No
     assert base["score"] == [None, 0.5] and text_of(base, "why", 0) == "no judge"
     # Of a weighted row the share of its weight; a weight of nothing has no share.
     assert stic["score"] == [None, 0.5, None]
-    assert stic["response"][0] == samples.NO_RECORD and text_of(stic, "answer", 2) is None
+    assert stic["response"][0] == sample_browser.NO_RECORD and text_of(stic, "answer", 2) is None
     # A seed without records has no block, and says so by that.
     assert "answers:one:stic@seed1" not in page.blocks
     (first, second) = page.block("meta")["sides"]
@@ -196,13 +198,13 @@ def entry(folder: str, **cell: Any) -> runs.Entry:
 
 def test_columns_shown_first_are_the_baseline_and_the_method(tmp_path: Path) -> None:
     both = [name + dar for name in ("baseline", "sft", "stic_stage1", "stic") for dar in ("", "+dar")]
-    assert samples.opening(scores(*map(entry, both))) == ("stic+dar", ["baseline", "stic", "stic+dar"])
+    assert sample_browser.opening(scores(*map(entry, both))) == ("stic+dar", ["baseline", "stic", "stic+dar"])
     few = both[:2] + both[-2:]
-    assert samples.opening(scores(*map(entry, few))) == ("stic+dar", few)
+    assert sample_browser.opening(scores(*map(entry, few))) == ("stic+dar", few)
     cells = [entry("baseline"), entry("baseline+dar", x=0), *(entry(f"stic+{x}", x=x) for x in range(6))]
-    compared, columns = samples.opening(scores(*cells, axes={"x": list(range(6))}))
+    compared, columns = sample_browser.opening(scores(*cells, axes={"x": list(range(6))}))
     assert compared == "stic+0" and columns == ["baseline", "stic+0", "stic+1", "stic+2"]
-    assert samples.opening(scores(entry("baseline"))) == (None, ["baseline"])
+    assert sample_browser.opening(scores(entry("baseline"))) == (None, ["baseline"])
     meta = write(tmp_path, scores(*map(entry, both))).block("meta")
     assert meta["columns"] == ["baseline", "stic", "stic+dar"]
 
@@ -272,7 +274,10 @@ def test_provenance_is_in_the_page_as_text(tmp_path: Path) -> None:
 
 def test_figures_are_images_whatever_is_in_them(tmp_path: Path) -> None:
     svg = '<svg xmlns="http://www.w3.org/2000/svg"><script>x</script></svg>'
-    page = write(tmp_path, facts=html.Facts("", [html.Figure("Gains", svg)], [html.Figure("Loss", svg)]))
+    page = write(
+        tmp_path,
+        facts=html_report.Facts("", [html_report.Figure("Gains", svg)], [html_report.Figure("Loss", svg)]),
+    )
     assert page.tags.count("img") == 2 and "svg" not in page.tags
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert escaping.unescape(text).count(base64.b64encode(svg.encode()).decode()) == 2
@@ -393,7 +398,7 @@ def test_pairs_come_with_the_image_that_was_asked_about(tmp_path: Path) -> None:
     key = "a1" * 32
     put_pairs(tmp_path, key, pair_row(0, "misleading"), pair_row(1, "jitter"), pair_row(2, "low_res"))
     made = scores(trained(key, 0), trained(key, 0, "Positive only"))
-    ((found,), missing) = pairs.read(made, tmp_path, 2)
+    ((found,), missing) = run_pairs.read(made, tmp_path, 2)
     assert not missing and found.total == 3 and found.label == "seed 0: STIC, Positive only"
     first, second = found.pairs
     assert (first.prompt, first.chosen, first.rejected) == ("prompt 0", "chosen 0", "rejected 0")
@@ -423,7 +428,7 @@ def test_pairs_are_named_by_what_was_trained(tmp_path: Path) -> None:
     cells = [
         trained("a1" * 32, 0, settings={"stage1.use": True, "x": "\n", "dar": dar}) for dar in ("on", "off")
     ]
-    _, (missing,) = pairs.read(scores(*cells), tmp_path, 2)
+    _, (missing,) = run_pairs.read(scores(*cells), tmp_path, 2)
     assert missing.endswith(': seed 0: STIC (stage1.use=true, x="\\n").')
 
 

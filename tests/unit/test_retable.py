@@ -35,7 +35,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                     summary.pop(key, None)
         (folder / "scores.json").write_text(json.dumps(data))
     monkeypatch.setattr(retable, "RESULTS", tmp_path)
-    monkeypatch.setattr("stic_eval.report.render.write", lambda table, folder: None)
+    monkeypatch.setattr("stic_eval.report.table_formats.write", lambda table, folder: None)
     return tmp_path
 
 

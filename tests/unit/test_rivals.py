@@ -15,9 +15,9 @@ from stic_eval.methods import rlaif_v_lite, seva, sima
 from stic_eval import config, registry
 from stic_eval.contracts.method import Data, Stage
 from stic_eval.experiment.variants import stages as stages_of
-from stic_eval.selftrain.execute import stage_key
-from stic_eval.selftrain.making import Made
-from stic_eval.train.prompts import load_prompts
+from stic_eval.selftrain.pair_making import Made
+from stic_eval.selftrain.stage_runner import stage_key
+from stic_eval.train.prompt_sets import load_prompts
 from stic_eval.types import Request
 from tests.scripted import Lab, Scripted, data_of, making, pictures, rows_of, talks
 

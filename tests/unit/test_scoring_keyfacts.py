@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stic_eval.evals.judge import rule_score, unjudged
+from stic_eval.evals.rule_grading import rule_score, unjudged
 from stic_eval.evals.scoring.keyfacts import Fact, named_facts, names, parse_facts
 from stic_eval.pocket.questions import questions
 from stic_eval.pocket.tasks import _CAPABILITIES, _OPEN

@@ -14,9 +14,9 @@ from stic_eval.ablate.spec import Spec
 from stic_eval.contracts.method import Data, Plan, SFTItem
 from stic_eval.experiment import graph, inputs, variants
 from stic_eval.experiment.resources import Resources
-from stic_eval.selftrain.execute import stage_key
+from stic_eval.selftrain.stage_runner import stage_key
 from stic_eval.train import dpo, sft
-from stic_eval.train.items import infuse
+from stic_eval.train.instruction_data import infuse
 from stic_eval.types import Generation, Request, Sample
 from tests.fake import FakeVLM
 from tests.scripted import Lab, Quiet, Scripted, data_of, solved

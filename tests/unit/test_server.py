@@ -19,9 +19,9 @@ from stic_eval.cli import doctor
 from stic_eval.cli.app import invoke
 from stic_eval.errors import UserError
 from stic_eval.images import bytes_ref, image_ref, ref_from_pil
-from stic_eval.models.encoded import encoded, media_type
-from stic_eval.models.server import ServerModel, server_fingerprint
-from stic_eval.models.wire import Endpoint
+from stic_eval.models.connection import Endpoint
+from stic_eval.models.image_encoding import encoded, media_type
+from stic_eval.models.server_model import ServerModel, server_fingerprint
 from stic_eval.settings import RunConfig, ServerConfig
 from stic_eval.types import Generation, ImageRef, Message, Request, Response
 from tests.judge_server import Answer, Server, fails, says, serving

@@ -103,7 +103,7 @@ def test_on_a_cpu_auto_is_float32(world: World) -> None:
 def test_answers_of_another_device_are_not_taken(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     assert world.run_in("a", "--device", "cpu") == 0
     world.forget()
-    monkeypatch.setattr("stic_eval.models.machine.check_device", lambda device: None)
+    monkeypatch.setattr("stic_eval.models.devices.check_device", lambda device: None)
     assert world.run_in("a", "--device", "cuda") == 0
     assert world.calls == Counter([*world.everything, "pairs", "preference"])
 

@@ -13,9 +13,9 @@ from datasets import Image as ImageFeature
 
 from stic_eval.contracts.benchmark import Benchmark, HubData
 from stic_eval.errors import UserError
-from stic_eval.evals.cells import PLACEHOLDER
-from stic_eval.evals.check import check
-from stic_eval.evals.prepare import prepare
+from stic_eval.evals.data_check import check
+from stic_eval.evals.data_preparation import prepare
+from stic_eval.evals.image_cells import PLACEHOLDER
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.evals.sources import open_rows, samples
 from stic_eval.types import Generation, Sample, Score

@@ -19,14 +19,14 @@ from safetensors.torch import load_file
 from stic_eval.contracts.method import SFTItem, items_key
 from stic_eval.errors import UserError
 from stic_eval.images import scan_images
-from stic_eval.models import text
+from stic_eval.models import prompt_text
 from stic_eval.models.conversation import encode, render, turn_end
-from stic_eval.models.hf import HFModel
-from stic_eval.models.text import control_tokens
-from stic_eval.train import loop
-from stic_eval.train.items import infuse, items_of, read_items
+from stic_eval.models.hf_model import HFModel
+from stic_eval.models.prompt_text import control_tokens
+from stic_eval.train import training_loop
+from stic_eval.train.hyperparameters import Training
+from stic_eval.train.instruction_data import infuse, items_of, read_items
 from stic_eval.train.lora import LoraSettings
-from stic_eval.train.settings import Training
 from stic_eval.train.sft import sft_collator, train_sft
 from stic_eval.types import Generation, ImageRef, Message, Request
 
@@ -295,7 +295,7 @@ def test_only_answers_and_their_end_carry_loss(hf: HFModel, items: list[SFTItem]
 def test_the_prompt_is_tokenized_as_for_generation(hf: HFModel, items: list[SFTItem]) -> None:
     batch = sft_collator(hf.processor, items, None)([{"row": 0}])
     request = Request((Message("user", items[0].turns[0][1]),), (items[0].image,), Generation())
-    (prompt,) = text.written(hf.processor, [request], control_tokens(hf.processor))
+    (prompt,) = prompt_text.written(hf.processor, [request], control_tokens(hf.processor))
     asked = hf.processor(text=[prompt], images=[[items[0].image.load()]], return_tensors="pt")["input_ids"][0]
     assert torch.equal(batch["input_ids"][0][: len(asked)], asked)
     first = int((batch["labels"][0] != -100).nonzero()[0])
@@ -397,7 +397,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(
     hf: HFModel, items: list[SFTItem], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     straight = train(hf, items, tmp_path / "a")
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(training_loop, "CHECKPOINT_SECONDS", 0.0)
     seen: list[int] = []
 
     def stop_at(step: int) -> Callable[[int, int], None]:

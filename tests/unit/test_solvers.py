@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from stic_eval.images import scan_images
-from stic_eval.models.hf import HFModel
+from stic_eval.models.hf_model import HFModel
 from stic_eval.types import Generation, ImageRef, Message, Request, Response, Sample
 from tests.fake import FakeVLM
 from tests.scripted import solved

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from stic_eval.report import statistics
-from stic_eval.report.compare import Difference, Units, compare
-from stic_eval.report.family import holm
+from stic_eval.report.multiple_testing import holm
+from stic_eval.report.paired_comparison import Difference, Units, compare
 from stic_eval.report.statistics import Array
 
 Rng = np.random.Generator

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from stic_eval.errors import UserError
-from stic_eval.models.hf import HFModel
-from stic_eval.models.stills import load_processor
+from stic_eval.models.hf_model import HFModel
+from stic_eval.models.still_image_processors import load_processor
 from tests.zoo import FAMILIES
 
 transformers = pytest.importorskip("transformers")

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from stic_eval.images import scan_images
-from stic_eval.models.cached import CachedVLM
 from stic_eval.models.detokenize import cut, cut_answer
-from stic_eval.models.hf import HFModel
+from stic_eval.models.hf_model import HFModel
+from stic_eval.models.response_cache import CachedVLM
 from stic_eval.store import ResponseStore, request_key
 from stic_eval.types import Generation, ImageRef, Request
 from tests.conftest import CHAT_TEMPLATE

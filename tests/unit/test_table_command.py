@@ -16,8 +16,8 @@ import pytest
 
 from stic_eval.cli.app import invoke
 from stic_eval.report import runs
-from stic_eval.report.rows import Column
 from stic_eval.report.runs import Entry, Scores, Trained
+from stic_eval.report.table_rows import Column
 from stic_eval.types import DESCRIBED, DIRECT, SolverLabel, Summary
 
 PAIRS, DPO = Trained("pairs", "a" * 64, 1, 1, 0), Trained("preference", "b" * 64, 1, 0, 1)

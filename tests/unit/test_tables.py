@@ -13,9 +13,18 @@ import pytest
 from rich.console import Console
 
 from stic_eval.errors import UserError
-from stic_eval.report import cells, html_table, notes, render, runs, sides, terminal, versus
-from stic_eval.report.family import holm
-from stic_eval.report.rows import AVERAGE, Column, Line, Variant
+from stic_eval.report import (
+    cell_text,
+    compared_variants,
+    head_to_head,
+    html_table,
+    runs,
+    table_formats,
+    table_notes,
+    terminal_table,
+)
+from stic_eval.report.multiple_testing import holm
+from stic_eval.report.table_rows import AVERAGE, Column, Line, Variant
 from stic_eval.report.tables import Table, assemble, build
 from stic_eval.types import DESCRIBED, DIRECT, Summary
 
@@ -63,7 +72,7 @@ def test_cells_hold_mean_spread_and_difference() -> None:
 @pytest.mark.parametrize("width", [80, 120, 200])
 def test_terminal_table_fits_and_shows_everything(width: int) -> None:
     console = Console(width=width, file=io.StringIO(), record=True)
-    console.print(terminal.to_rich(full(), width))
+    console.print(terminal_table.to_rich(full(), width))
     text = console.export_text()
     assert max(len(line.rstrip()) for line in text.splitlines()) <= width
     assert "…" not in text
@@ -81,7 +90,7 @@ def test_terminal_table_fits_and_shows_everything(width: int) -> None:
 
 def test_markup_in_a_title_is_printed_not_obeyed() -> None:
     console = Console(width=120, file=io.StringIO(), record=True)
-    console.print(terminal.to_rich(full("[red]x"), 120))
+    console.print(terminal_table.to_rich(full("[red]x"), 120))
     assert "[red]x" in console.export_text().replace("\n", "")
 
 
@@ -92,7 +101,7 @@ def test_many_benchmarks_turn_the_table_on_its_side() -> None:
         for name in ("baseline", "other")
     ]
     console = Console(width=80, file=io.StringIO(), record=True)
-    console.print(terminal.to_rich(build(columns, rows), 80))
+    console.print(terminal_table.to_rich(build(columns, rows), 80))
     text = console.export_text()
     assert all(c.title in text for c in columns)
     assert "…" not in text
@@ -107,7 +116,7 @@ def test_average_leaves_out_an_unscored_column_in_every_row_and_says_so() -> Non
     assert [row.cells[AVERAGE].score for row in table.rows] == [50.0, 60.0]
     assert not table.rows[1].cells[AVERAGE].complete
     assert any("without B" in note for note in table.notes)
-    assert "60.0°" in render.to_markdown(table)
+    assert "60.0°" in table_formats.to_markdown(table)
     assert table.unscored == 200
 
 
@@ -120,11 +129,11 @@ def test_unscored_units_mark_their_cell_and_the_average() -> None:
     assert not cell.complete and cell.unscored == 3
     assert cell.difference is not None and cell.difference.n == 197
     assert any("3 unscored" in note for note in table.notes)
-    assert "°" in cells.score_text(table.rows[1].cells[AVERAGE])
+    assert "°" in cell_text.score_text(table.rows[1].cells[AVERAGE])
 
 
 def test_markdown_has_a_row_for_each_variant_and_escapes() -> None:
-    text = render.to_markdown(full("A|B*c_d<script>"))
+    text = table_formats.to_markdown(full("A|B*c_d<script>"))
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len(rows) == 2 + 4
     assert r"A\|B\*c\_d\<script\>" in text
@@ -136,7 +145,7 @@ def test_markdown_has_a_row_for_each_variant_and_escapes() -> None:
 def test_csv_is_one_line_a_cell_and_no_formula() -> None:
     table = full()
     evil = Variant("=cmd()", "E", DIRECT, (0,), table.rows[2].variant.summaries)
-    text = render.to_csv(build(table.columns, [table.rows[0].variant, evil]))
+    text = table_formats.to_csv(build(table.columns, [table.rows[0].variant, evil]))
     rows = list(csv.DictReader(io.StringIO(text)))
     assert len(rows) == 2 * 8
     assert {row["method"] for row in rows} == {"baseline", "'=cmd()"}
@@ -146,7 +155,7 @@ def test_csv_is_one_line_a_cell_and_no_formula() -> None:
 
 
 def test_json_holds_what_the_table_shows() -> None:
-    data = json.loads(render.to_json(full()))
+    data = json.loads(table_formats.to_json(full()))
     assert [row["label"] for row in data["rows"]] == ["Baseline", "Baseline + DaR", "STIC", "STIC + DaR"]
     assert data["rows"][3]["cells"]["average"]["difference"]["delta"] == pytest.approx(11.5)
 
@@ -216,7 +225,7 @@ def test_one_training_seed_gives_no_mark_and_says_what_would() -> None:
     assert all(cell.difference and cell.difference.mark == "**" for cell in tested.cells.values())
     assert table.comparisons == 1, "what cannot be marked costs the others nothing"
     assert any(note.startswith("§ one training seed") and "three seeds" in note for note in table.notes)
-    assert r"+40.0$$^{\S}$" in render.to_latex(table)
+    assert r"+40.0$$^{\S}$" in table_formats.to_latex(table)
     several = build(columns, [row("baseline", (), 60), row("stic", (0, 1, 2), 140)])
     assert not any("§" in note for note in several.notes)
     assert all(cell.difference and cell.difference.mark == "**" for cell in several.rows[1].cells.values())
@@ -239,7 +248,7 @@ def test_an_adapter_that_was_given_is_one_training(tmp_path: Path) -> None:
     loaded = runs.load(tmp_path)
     assert marks(loaded) == ["§", "**"]
     assert any(note.startswith("§ one training seed") for note in loaded.table().notes)
-    found = versus.measure(*sides.choose(str(tmp_path), None, ["adapter"]))
+    found = head_to_head.measure(*compared_variants.choose(str(tmp_path), None, ["adapter"]))
     assert found.average.difference.mark == "§"
     # Files of earlier versions do not say it, but the name does.
     data = json.loads((tmp_path / "scores.json").read_text())
@@ -273,8 +282,8 @@ def test_a_score_that_is_no_mean_of_its_rows_is_an_error_and_no_table() -> None:
 
 
 def test_notes_give_smallest_differences_from_the_least_on() -> None:
-    assert notes._span([float("nan"), 6.6, 6.5, float("nan"), 6.55]) == "6.5 to 6.6"
-    assert notes._span([float("nan")]) == ""
+    assert table_notes._span([float("nan"), 6.6, 6.5, float("nan"), 6.55]) == "6.5 to 6.6"
+    assert table_notes._span([float("nan")]) == ""
 
 
 def test_the_number_of_clusters_is_said() -> None:
@@ -285,7 +294,7 @@ def test_the_number_of_clusters_is_said() -> None:
         [replace(variant, summaries={**variant.summaries, "b": [summary(9)]})],
     )
     assert "A: n = 200 in 110 clusters." in table.notes and "B: n = 200." in table.notes
-    rows = list(csv.DictReader(io.StringIO(render.to_csv(table))))
+    rows = list(csv.DictReader(io.StringIO(table_formats.to_csv(table))))
     assert [row["clusters"] for row in rows] == ["110", "200", "310"]
 
 
@@ -340,7 +349,7 @@ def test_best_and_second_are_told_by_printed_digits_and_ties_share() -> None:
         "x", "X", DIRECT, (), {"a": [summary(199, 200, 1)], "b": [summary(10)], "c": [summary(5)]}
     )
     table = build(columns, [row("p", 100, 100, 5), row("q", 120, 120, 5), row("r", 110, 120, 5), incomplete])
-    rank = cells.ranks(table)
+    rank = cell_text.ranks(table)
     assert {at: rank.get((at, "a")) for at in range(4)} == {0: None, 1: "best", 2: "second", 3: None}
     assert {at: rank.get((at, "b")) for at in range(4)} == {0: None, 1: "best", 2: "best", 3: None}
     assert not any(name == "c" for _, name in rank)
@@ -355,7 +364,7 @@ def test_two_dozen_rows_fit_a_terminal(width: int) -> None:
         for i in range(24)
     ]  # fmt: skip
     console = Console(width=width, file=io.StringIO(), record=True)
-    console.print(terminal.to_rich(build(columns, rows), width))
+    console.print(terminal_table.to_rich(build(columns, rows), width))
     text = console.export_text()
     lines = text.splitlines()
     assert max(len(line.rstrip()) for line in lines) <= width
@@ -380,14 +389,14 @@ def test_what_is_too_wide_is_cut_with_its_leading_columns_in_each_part(seeds: tu
     table = assemble(columns, lines, heads=("stage1.first", "stage1.second", "Third"))
     for width in (60, 80):
         console = Console(width=width, file=io.StringIO(), record=True)
-        console.print(terminal.to_rich(table, width))
+        console.print(terminal_table.to_rich(table, width))
         text = console.export_text().partition("Scores in percent.")[0]
         assert max(len(line.rstrip()) for line in text.splitlines()) <= width
         assert "…" not in text
         blocks = text.strip("\n").split("\n\n")
         assert len(blocks) > 1 and all(f"x{i}" in block for block in blocks for i in range(6))
         assert sum(name.split("-")[0][:4] in text for name in SEVEN) == 7
-        assert cells.interval_text(table.rows[5].cells[AVERAGE]).replace(" ", "") in blocks[-1]
+        assert cell_text.interval_text(table.rows[5].cells[AVERAGE]).replace(" ", "") in blocks[-1]
         if width == 80:
             assert ("seeds" in blocks[-1]) == (len(seeds) > 1), "nothing of seeds where there is one"
 
@@ -396,10 +405,10 @@ def test_notes_tell_corrected_marks_from_uncorrected_intervals_and_commands_are_
     table = full()
     assert any("Intervals are not corrected" in note for note in table.notes)
     assert any("stic-eval compare" in hint for hint in table.hints)
-    for text in (render.to_markdown(table), html_table.to_html(table), *table.notes):
+    for text in (table_formats.to_markdown(table), html_table.to_html(table), *table.notes):
         assert "stic-eval compare" not in text
     console = Console(width=100, file=io.StringIO(), record=True)
-    console.print(terminal.to_rich(table, 100))
+    console.print(terminal_table.to_rich(table, 100))
     assert "stic-eval compare" in console.export_text()
 
 
@@ -438,10 +447,10 @@ def test_a_label_says_once_that_an_answer_is_described_first(
 @pytest.mark.parametrize("left", [1, 3, 4, 40])
 def test_what_is_unfinished_is_counted_and_the_first_are_named(left: int) -> None:
     done = {f"v{i}": 1 for i in range(left)} | {"whole": 2}
-    (note,) = notes.unfinished(done, 2)
+    (note,) = table_notes.unfinished(done, 2)
     assert note.count(" of 2 benchmarks)") == min(left, 3)
     assert (f"{left} of {left + 1} evaluations" in note) == (left > 3)
-    assert notes.unfinished({"whole": 2}, 2) == []
+    assert table_notes.unfinished({"whole": 2}, 2) == []
 
 
 def test_html_is_escaped_semantic_and_without_style_or_script() -> None:
@@ -457,7 +466,7 @@ def test_html_is_escaped_semantic_and_without_style_or_script() -> None:
 def test_json_knows_no_nan() -> None:
     same = Variant("stic", "STIC", DIRECT, (0,), {"a": [summary(100)]})
     base = Variant("baseline", "Baseline", DIRECT, (), {"a": [summary(100)]})
-    text = render.to_json(build([Column("a", "A")], [base, same]))
+    text = table_formats.to_json(build([Column("a", "A")], [base, same]))
     data = json.loads(text, parse_constant=pytest.fail)
     assert data["rows"][1]["cells"]["a"]["difference"]["detectable"] is None
     assert data["rows"][1]["cells"]["a"]["difference"]["mark"] == "§"
@@ -465,6 +474,6 @@ def test_json_knows_no_nan() -> None:
 
 
 def test_every_format_is_written(tmp_path: Path) -> None:
-    written = render.write(full(), tmp_path)
+    written = table_formats.write(full(), tmp_path)
     assert {path.name for path in written} == {f"table.{s}" for s in ("md", "tex", "html", "csv", "json")}
     assert all("STIC" in path.read_text(encoding="utf-8") for path in written)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stic_eval.tags import ANSWER, THINKING, Split, opening, split
+from stic_eval.thinking_tags import ANSWER, THINKING, Split, opening, split
 
 TAGS = [tag for pair in (*THINKING, *ANSWER) for tag in pair]
 

@@ -18,16 +18,16 @@ from stic_eval.errors import UserError
 from stic_eval.evals import runner
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.images import ref_from_pil
-from stic_eval.models.cached import CachedVLM
+from stic_eval.models.response_cache import CachedVLM
 from stic_eval.models.thinking import ThinkingVLM
 from stic_eval.selftrain import stages
-from stic_eval.selftrain.execute import run_stage, stage_key
-from stic_eval.selftrain.making import Making, made_pairs
+from stic_eval.selftrain.pair_making import Making, made_pairs
+from stic_eval.selftrain.stage_runner import run_stage, stage_key
 from stic_eval.settings import RunConfig, ThinkingConfig
 from stic_eval.store import ResponseStore, StageStore, content_key, read_jsonl
-from stic_eval.train.preferences import Made, question
-from stic_eval.train.prompts import load_prompts
-from stic_eval.train.settings import Describing, FineTuning, PairFilter, PairSettings
+from stic_eval.train.hyperparameters import Describing, FineTuning, PairFilter, PairSettings
+from stic_eval.train.preference_pairs import Made, question
+from stic_eval.train.prompt_sets import load_prompts
 from stic_eval.types import Generation, Message, Request, Response, Sample, Score
 from tests.fake import FakeVLM
 from tests.scripted import Scripted, rows_of, solving

@@ -17,20 +17,20 @@ from hypothesis import strategies as st
 from stic_eval.contracts.method import SFTItem
 from stic_eval.errors import UserError
 from stic_eval.images import scan_images
-from stic_eval.models.hf import HFModel
+from stic_eval.models.hf_model import HFModel
 from stic_eval.store import request_key
-from stic_eval.train import loop, sharing
+from stic_eval.train import row_sharing, training_loop
 from stic_eval.train.dpo import make_trainer, preference_collator, train_preferences
+from stic_eval.train.hyperparameters import PairSettings, PreferenceLoss, Training
 from stic_eval.train.lora import LoraSettings
-from stic_eval.train.preferences import open_pairs, pair_requests, write_pairs
-from stic_eval.train.prompts import load_prompts
-from stic_eval.train.settings import PairSettings, PreferenceLoss, Training
+from stic_eval.train.preference_pairs import open_pairs, pair_requests, write_pairs
+from stic_eval.train.prompt_sets import load_prompts
 from stic_eval.train.sft import train_sft
 from tests.zoo import FAMILIES
 
 LORA = LoraSettings(r=4, alpha=8)
 TRAINING = Training(learning_rate=1e-3, batch_size=4)
-BOTH, ROW, PIXELS = (sharing.Way(*how) for how in ((True, True), (False, True), (True, False)))
+BOTH, ROW, PIXELS = (row_sharing.Way(*how) for how in ((True, True), (False, True), (True, False)))
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def trainer_of(
     """A trainer whose adapter changes what the model says, and a batch of four pairs."""
     rows = open_pairs(pairs, folder / "rows")
     how: dict[str, Any] = {"loss": PreferenceLoss(alpha=0.01), "training": TRAINING, "lora": LORA, "seed": 0}
-    with loop.lent_model(hf) as model:
+    with training_loop.lent_model(hf) as model:
         trainer: Any = make_trainer(hf, model, rows, folder / "out", **how | options)
         torch.manual_seed(5)
         for name, parameter in trainer.model.named_parameters():
@@ -106,7 +106,7 @@ def check_same(trainer: Any, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
     ],
 )
 def test_loss_and_gradients_are_those_of_separate_rows(
-    family: str, fits: sharing.Way | None, pairs: Path, tmp_path: Path
+    family: str, fits: row_sharing.Way | None, pairs: Path, tmp_path: Path
 ) -> None:
     model = HFModel.load(str(FAMILIES[family].build(tmp_path / family)), device="cpu")
     with trainer_of(model, pairs, tmp_path) as (trainer, batch):
@@ -166,14 +166,14 @@ def test_a_tower_that_an_adapter_touches_is_trained_with_the_rest(
 def test_a_way_that_changes_what_a_model_says_is_not_gone(
     hf: HFModel, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = sharing.layout
+    right = row_sharing.layout
 
     def leaking(*args: Any) -> Any:
         how = right(*args)
         assert how is not None
-        return sharing.Layout(how.source, torch.ones_like(how.mask).tril(), how.places)
+        return row_sharing.Layout(how.source, torch.ones_like(how.mask).tril(), how.places)
 
-    monkeypatch.setattr(sharing, "layout", leaking)
+    monkeypatch.setattr(row_sharing, "layout", leaking)
     with trainer_of(hf, pairs, tmp_path) as (trainer, batch):
         check_same(trainer, batch)
         assert trainer.ways == {BOTH: False, ROW: False, PIXELS: True}
@@ -204,7 +204,7 @@ def test_a_token_is_predicted_from_the_tokens_before_it_in_its_own_row(
     ids = padded(rows)
     attention = padded([[1] * len(row) for row in rows])
     answers = padded([[0] * len(p) + [1] * (len(r) - len(p)) for p, r in zip(prompts, rows, strict=True)])
-    how = sharing.layout(ids, attention, answers)
+    how = row_sharing.layout(ids, attention, answers)
     if how is None:
         longest = max(len(p) + len(a) + len(b) for p, a, b in drawn)
         assert longest > 0.9 * 2 * ids.shape[1]
@@ -226,12 +226,12 @@ def test_a_token_is_predicted_from_the_tokens_before_it_in_its_own_row(
 def test_rows_that_begin_otherwise_or_have_no_answer_stay_apart() -> None:
     ids = torch.tensor([[1, 2, 3, 4, 5, 6, 7, 8], [1, 2, 3, 4, 5, 6, 7, 9]])
     ones, answers = torch.ones_like(ids), torch.tensor([[0] * 7 + [1]] * 2)
-    assert sharing.layout(ids, ones, answers) is not None
+    assert row_sharing.layout(ids, ones, answers) is not None
     other = ids.clone()
     other[1, 3] = 9
-    assert sharing.layout(other, ones, answers) is None
-    assert sharing.layout(ids, ones, answers * torch.tensor([[1], [0]])) is None
-    assert sharing.layout(ids, ones, ones) is None  # no prompt
+    assert row_sharing.layout(other, ones, answers) is None
+    assert row_sharing.layout(ids, ones, answers * torch.tensor([[1], [0]])) is None
+    assert row_sharing.layout(ids, ones, ones) is None  # no prompt
 
 
 # ---------------------------------------------------------------- the head
@@ -244,10 +244,10 @@ def test_the_head_scores_answers_as_trls_does_and_nothing_else(hf: HFModel, item
 
     batch = sft_collator(hf.processor, items, None)([{"row": n} for n in range(3)])
     fields = ("log_probs", "entropy", "mean_logits", "is_top1")
-    with loop.lent_model(hf) as model, torch.no_grad():
+    with training_loop.lent_model(hf) as model, torch.no_grad():
         add_fused_lm_head(model, outputs=fields)
         theirs = model(**batch, fused_lm_head=True)
-        sharing.answers_only(model)
+        row_sharing.answers_only(model)
         ours = model(**batch, fused_lm_head=True)
         nothing = model(**{**batch, "labels": torch.full_like(batch["labels"], -100)}, fused_lm_head=True)
         plain = model(**batch).logits
@@ -354,7 +354,7 @@ def test_another_error_stays_what_it_is(
 @given(st.lists(st.integers()), st.integers(1, 4))
 def test_batches_made_ahead_come_in_their_order(drawn: list[int], most: int) -> None:
     with ThreadPoolExecutor(max_workers=1) as pool:
-        assert list(loop.ahead(iter(drawn), pool, most)) == drawn
+        assert list(training_loop.ahead(iter(drawn), pool, most)) == drawn
 
 
 def test_no_more_batches_are_made_than_asked_and_an_error_comes_at_its_place() -> None:
@@ -367,7 +367,7 @@ def test_no_more_batches_are_made_than_asked_and_an_error_comes_at_its_place() -
         raise UserError("image 5: is damaged")
 
     with ThreadPoolExecutor(max_workers=1) as pool:
-        source = loop.ahead(batches(), pool, 2)
+        source = training_loop.ahead(batches(), pool, 2)
         assert next(source) == 0
         pool.submit(lambda: None).result()  # what was asked for is made
         assert made == [0, 1, 2]

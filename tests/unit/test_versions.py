@@ -18,7 +18,7 @@ from bench.versions import ROOT, findings, main, tree, update
 from stic_eval import registry
 from stic_eval.contracts.method import Data
 from stic_eval.experiment.variants import stages
-from stic_eval.train.prompts import load_prompts
+from stic_eval.train.prompt_sets import load_prompts
 
 RECORD = json.loads(versions.RECORD.read_text(encoding="utf-8"))
 
@@ -67,7 +67,7 @@ def test_nothing_is_set_aside_that_is_in_a_unit_or_gone() -> None:
 def test_a_benchmark_is_its_file_and_what_it_is_graded_by() -> None:
     assert files(ROOT, "chartqa") == ["benchmarks/chartqa.py", "stic_eval/evals/scoring/relaxed.py"]
     assert {
-        f"stic_eval/evals/{name}.py" for name in ("judge", "scoring/keyfacts", "scoring/subjects")
+        f"stic_eval/evals/{name}.py" for name in ("rule_grading", "scoring/keyfacts", "scoring/subjects")
     } <= set(files(ROOT, "mmvet"))
 
 
@@ -187,10 +187,10 @@ def edit(copy: Path, file: str, change: Callable[[str], str]) -> None:
             set(),
         ),
         ("stic_eval/models/sampling.py", "return ", "return not ", {"requests"}),
-        ("stic_eval/models/api.py", 'text, finish = refusal, "refusal"', 'text = ""', {"requests"}),
+        ("stic_eval/models/openai_client.py", 'text, finish = refusal, "refusal"', 'text = ""', {"requests"}),
         ("stic_eval/experiment/work.py", "8, 2048", "9, 2048", {"runner"}),
         ("stic_eval/experiment/work.py", "engine.answers(adapter)", "engine.answers(None)", {"runner"}),
-        ("stic_eval/selftrain/execute.py", "thinking, stop), asked", "thinking, ()), asked", {"stages"}),
+        ("stic_eval/selftrain/stage_runner.py", "thinking, stop), asked", "thinking, ()), asked", {"stages"}),
         ("stic_eval/train/losses.py", "return ", "return not ", {"stages"}),
         (
             "stic_eval/models/clip.py",
@@ -218,7 +218,7 @@ def test_a_change_without_a_higher_version_fails_until_somebody_says_that_the_sa
     capsys.readouterr()
     assert main([]) == 1
     out = capsys.readouterr().out
-    assert "raise SCORING in stic_eval/evals/versions.py" in out
+    assert "raise SCORING in stic_eval/evals/evaluation_versions.py" in out
     assert "raise version in benchmarks/chartqa.py" in out
     assert "stic_eval/evals/scoring/relaxed.py changed" in out
     assert main(["--same-output", "scoring", "--because", "a name that nobody uses"]) == 1  # chartqa is left

@@ -10,7 +10,7 @@ import pytest
 
 from bench import wordings
 from stic_eval.report import runs
-from stic_eval.report.rows import Column
+from stic_eval.report.table_rows import Column
 from stic_eval.types import DIRECT, Summary
 
 CONFIG = "prompts: pocket\nbenchmark_options: {llava_bench: {protocol: llava}}\n"

@@ -16,11 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from stic_eval.contracts.benchmark import Benchmark, HubData, HubId
 from stic_eval.errors import UserError
-from stic_eval.evals.lmms import docs, finding, tasks
-from stic_eval.evals.lmms.asking import generation, without_places
-from stic_eval.evals.lmms.finding import Task
-from stic_eval.evals.official import VERSION as LMMS
-from stic_eval.evals.official import installed
+from stic_eval.evals.lmms import docs, task_index, task_objects
+from stic_eval.evals.lmms.request_settings import generation, without_places
+from stic_eval.evals.lmms.task_index import Task
+from stic_eval.evals.official_prompts import VERSION as LMMS
+from stic_eval.evals.official_prompts import installed
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.types import ImageRef, Record, Sample, Score, Summary
 
@@ -58,7 +58,7 @@ def benchmark(name: str) -> Benchmark:
     Raises:
         UserError: lmms-eval is not there, has no such task, or it cannot be asked here; see `finding.find`.
     """
-    task = finding.find(name)
+    task = task_index.find(name)
     names: Any = Literal[task.metrics]
     options = create_model(
         "Options", __base__=TaskOptions, __doc__=TaskOptions.__doc__, metric=(names | None, None)
@@ -68,7 +68,7 @@ def benchmark(name: str) -> Benchmark:
 
 def offers(name: str) -> bool | None:
     """Whether there is a task of this name; None: lmms-eval is not installed, so that nobody knows."""
-    return bool(finding.folders_of(name)) if installed() else None
+    return bool(task_index.folders_of(name)) if installed() else None
 
 
 def _varied(task: Task, options: type[TaskOptions], chosen: TaskOptions) -> Benchmark:
@@ -107,7 +107,7 @@ def _varied(task: Task, options: type[TaskOptions], chosen: TaskOptions) -> Benc
 
 def _title(task: Task, chosen: TaskOptions) -> str:
     """The task, and that its column is a mean of rows where lmms-eval makes another number of them."""
-    how = tasks.aggregation_name(task, chosen.metric or task.metrics[0])
+    how = task_objects.aggregation_name(task, chosen.metric or task.metrics[0])
     return f"lmms:{task.name}" if how == "mean" else f"lmms:{task.name} (mean of rows)"
 
 
@@ -117,7 +117,7 @@ def _protocol(task: Task, chosen: TaskOptions) -> str:
     if chosen.metric is None and len(task.metrics) > 1:
         said += ", or of the first metric that a row has"
     said += "" if task.higher[metric] else ", lower is better"
-    how = tasks.aggregation_name(task, metric)
+    how = task_objects.aggregation_name(task, metric)
     return said if how == "mean" else f"{said}; lmms-eval's own {how}: --layout detail"
 
 
@@ -134,12 +134,12 @@ def _docs(task: Task, chosen: TaskOptions, row: Mapping[str, Any]) -> list[dict[
             f"lmms:{task.name}: its process_docs {why}, which cannot be done row by row; give rows as it "
             f"makes them, and say so: -o benchmarks.lmms:{task.name}.processed=true"
         )
-    return tasks.processed(task, doc)
+    return task_objects.processed(task, doc)
 
 
 @cache
 def _processing_obstacle(name: str) -> str | None:
-    return finding.processing_obstacle(finding.find(name).config)
+    return task_index.processing_obstacle(task_index.find(name).config)
 
 
 def keep(task: Task, chosen: TaskOptions, row: Mapping[str, Any]) -> bool:
@@ -152,7 +152,7 @@ def keep(task: Task, chosen: TaskOptions, row: Mapping[str, Any]) -> bool:
     if not left or chosen.metric is None:
         return bool(left)
     try:
-        return chosen.metric in tasks.results(task, docs.jsonable(left[0]), "").payloads
+        return chosen.metric in task_objects.results(task, docs.jsonable(left[0]), "").payloads
     except Exception:  # told when the row is read
         return True
 
@@ -163,7 +163,7 @@ def to_sample(task: Task, chosen: TaskOptions, row: Mapping[str, Any]) -> Sample
     if len(made) != 1:
         raise ValueError(f"the task's process_docs makes {len(made)} rows of it")
     doc = made[0]
-    text, target = tasks.asked(task, doc)
+    text, target = task_objects.asked(task, doc)
     light = docs.jsonable(doc)
     return Sample(
         id="",
@@ -181,7 +181,7 @@ def _images(task: Task, chosen: TaskOptions, row: Mapping[str, Any], doc: dict[s
     if any(not ref.sha256 for ref in refs):  # rows that are only scored come without their images
         return tuple(refs[:1])
     try:
-        shown = tasks.visuals(task, doc)
+        shown = task_objects.visuals(task, doc)
     except Exception:
         if there or not task.needs_image:
             raise
@@ -193,7 +193,7 @@ def _images(task: Task, chosen: TaskOptions, row: Mapping[str, Any], doc: dict[s
 
 
 def _shown_again(task: Task, chosen: TaskOptions, row: Mapping[str, Any], number: int) -> Any:
-    return docs.shown(tasks.visuals(task, _docs(task, chosen, row)[0]), number)
+    return docs.shown(task_objects.visuals(task, _docs(task, chosen, row)[0]), number)
 
 
 # ---------------------------------------------------------------- scores
@@ -207,7 +207,7 @@ def score(task: Task, chosen: TaskOptions, sample: Sample, response: str) -> Sco
     is unscored.
     """
     try:
-        found = tasks.results(task, sample.meta["doc"], response)
+        found = task_objects.results(task, sample.meta["doc"], response)
     except ValueError as error:
         if isinstance(error.__cause__, BaseException):
             return Score(None, why=f"lmms-eval's scoring: {error}")
@@ -238,7 +238,7 @@ def _number(task: Task, metric: str, payload: Any) -> float | None:
             return number if math.isfinite(number) else None
     except (TypeError, ValueError):
         pass
-    return tasks.aggregated(task, metric, [payload])
+    return task_objects.aggregated(task, metric, [payload])
 
 
 def aggregate(task: Task, chosen: TaskOptions, records: Sequence[Record]) -> Summary:
@@ -283,11 +283,12 @@ def _aggregates(task: Task, answers: Sequence[tuple[Mapping[str, Any], str]]) ->
     counted = 0
     for doc, response in answers:
         try:
-            found = tasks.results(task, doc, response).payloads
+            found = task_objects.results(task, doc, response).payloads
         except Exception:  # its record says why
             continue
         counted += 1
         for metric, payload in found.items():
             payloads.setdefault(metric, []).append(payload)
-    values = {name: tasks.aggregated(task, name, payloads[name]) for name in task.metrics if name in payloads}
+    names = [name for name in task.metrics if name in payloads]
+    values = {name: task_objects.aggregated(task, name, payloads[name]) for name in names}
     return {name: value for name, value in values.items() if value is not None}, counted

@@ -19,7 +19,7 @@ from functools import cache, partial
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from stic_eval.source import cell_content
+from stic_eval.plugin_code import cell_content
 
 # Events of Python's audit hooks (docs.python.org/3/library/audit_events.html) that reach other machines,
 # or start programs that may.
