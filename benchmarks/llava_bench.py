@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
 
-from stic_eval.contracts.benchmark import Benchmark, Departure, Grader, HubData, HubId, Judging, Layout
+from stic_eval.contracts.benchmark import Benchmark, Departure, FolderLayout, Grader, HubData, HubId, Judging
 from stic_eval.evals import judge_replies, official_prompts
 from stic_eval.evals.columns import FilledText, Number, Text
 from stic_eval.evals.rule_grading import rule_score, unjudged
@@ -189,7 +189,7 @@ def _join(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterable[Mapping
 # The data set has moved to another organisation, which keeps its commits.
 COMMIT = "2c88d835d509b1372066db42ab7799255dbe9da2"
 LAYOUTS = (
-    Layout(
+    FolderLayout(
         "LLaVA's own files",
         {"questions": "questions.jsonl", "context": "context.jsonl", "answers": "answers_gpt4.jsonl"},
         "images",

@@ -26,7 +26,7 @@ from pydantic import (
     model_validator,
 )
 
-from stic_eval.contracts.benchmark import Benchmark, Departure, HubData, Layout
+from stic_eval.contracts.benchmark import Benchmark, Departure, FolderLayout, HubData
 from stic_eval.evals.answer_extractor import extracting
 from stic_eval.evals.columns import FilledText, Number, Text
 from stic_eval.evals.rule_grading import is_pocket
@@ -276,7 +276,7 @@ def _join(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterable[Mapping
     return [{**row, "pid": row.get("pid", row.get("id"))} for row in tables["problems"]]
 
 
-LAYOUTS = (Layout("MathVista's own files", {"problems": "testmini.json"}, ".", _join),)
+LAYOUTS = (FolderLayout("MathVista's own files", {"problems": "testmini.json"}, ".", _join),)
 
 DEPARTURES = (
     Departure(

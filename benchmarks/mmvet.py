@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
 
-from stic_eval.contracts.benchmark import Benchmark, Departure, Grader, HubData, HubId, Judging, Layout
+from stic_eval.contracts.benchmark import Benchmark, Departure, FolderLayout, Grader, HubData, HubId, Judging
 from stic_eval.evals import judge_replies, official_prompts
 from stic_eval.evals.columns import FilledNumber, FilledText, Number
 from stic_eval.evals.rule_grading import is_pocket, rule_score, unjudged
@@ -176,7 +176,7 @@ def _join(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterable[Mapping
 # The data set has moved to another organisation, which keeps its commits.
 COMMIT = "b310d12d0d9e765db953da28a7ef7ff43620dc83"
 LAYOUTS = (
-    Layout("the authors' files and LLaVA's eval layout", {"questions": "mm-vet.json"}, "images", _join),
+    FolderLayout("the authors' files and LLaVA's eval layout", {"questions": "mm-vet.json"}, "images", _join),
 )
 
 # ---------------------------------------------------------------- what differs from lmms-eval

@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from stic_eval.contracts.benchmark import Benchmark, Departure, HubData, HubId, Layout
+from stic_eval.contracts.benchmark import Benchmark, Departure, FolderLayout, HubData, HubId
 from stic_eval.evals.columns import FilledText, Number, Text
 from stic_eval.evals.option_matcher import MATCHING
 from stic_eval.evals.rule_grading import is_pocket
@@ -177,13 +177,13 @@ def _with_path(row: Mapping[str, Any]) -> Mapping[str, Any]:
 # The data set has moved to another organisation, which keeps its commits.
 COMMIT = "69dd4d6b67373d38f96a5badd5d24d0eb5bcdc50"
 LAYOUTS = (
-    Layout(
+    FolderLayout(
         "LLaVA's eval layout",
         {"problems": "problems.json", "questions": "llava_test_*.json"},
         "images/test",
         _join,
     ),
-    Layout("ScienceQA's own files", {"problems": "problems.json"}, "images/test", _join),
+    FolderLayout("ScienceQA's own files", {"problems": "problems.json"}, "images/test", _join),
 )
 
 # ---------------------------------------------------------------- what differs from lmms-eval

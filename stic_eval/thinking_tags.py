@@ -18,19 +18,19 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-Pair = tuple[str, str]
+TagPair = tuple[str, str]
 
-THINKING: tuple[Pair, ...] = (
+THINKING: tuple[TagPair, ...] = (
     ("<think>", "</think>"),
     ("◁think▷", "◁/think▷"),
     ("[THINK]", "[/THINK]"),
     ("<|channel>thought", "<channel|>"),
 )
-ANSWER: tuple[Pair, ...] = (("<answer>", "</answer>"), ("<|begin_of_box|>", "<|end_of_box|>"))
+ANSWER: tuple[TagPair, ...] = (("<answer>", "</answer>"), ("<|begin_of_box|>", "<|end_of_box|>"))
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
+class SplitText:
     """A text in two.
 
     Attributes:
@@ -49,7 +49,9 @@ class Split:
     start: int = field(default=0, compare=False)
 
 
-def split(text: str, tags: Sequence[Pair], answer_tags: Sequence[Pair] = (), opened: bool = False) -> Split:
+def split(
+    text: str, tags: Sequence[TagPair], answer_tags: Sequence[TagPair] = (), opened: bool = False
+) -> SplitText:
     """Tells what a model thinks from what it answers.
 
     A tag within the thinking is part of it, and the first closing tag ends it. One that closes nothing says
@@ -94,14 +96,14 @@ def split(text: str, tags: Sequence[Pair], answer_tags: Sequence[Pair] = (), ope
     thought = any(thought for thought, _ in parts)
     start = len(text) - len(text[at:].lstrip()) if thought else 0
     start = len(text) if unclosed else start
-    return Split(_unwrapped(answer, answer_tags), thinking, unclosed, stray or opened, start)
+    return SplitText(_unwrapped(answer, answer_tags), thinking, unclosed, stray or opened, start)
 
 
-def _longest_first(tags: Sequence[Pair]) -> list[str]:
+def _longest_first(tags: Sequence[TagPair]) -> list[str]:
     return sorted({tag for pair in tags for tag in pair}, key=lambda tag: (-len(tag), tag))
 
 
-def _unwrapped(answer: str, tags: Sequence[Pair]) -> str:
+def _unwrapped(answer: str, tags: Sequence[TagPair]) -> str:
     """An answer without the tags around it."""
     for open_, close in tags:
         if open_ not in answer and close not in answer:
@@ -114,7 +116,7 @@ def _unwrapped(answer: str, tags: Sequence[Pair]) -> str:
     return answer
 
 
-def opening(prompt: str, tags: Sequence[Pair]) -> str:
+def opening(prompt: str, tags: Sequence[TagPair]) -> str:
     """The opening tag that a prompt ends with, so that what follows is thinking; empty: none."""
     end = prompt.rstrip()
     return next((open_ for open_, _ in tags if end.endswith(open_)), "")

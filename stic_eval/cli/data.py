@@ -19,7 +19,7 @@ from stic_eval.flags import Flag, flag
 if TYPE_CHECKING:
     from stic_eval.cli.progress import Update
     from stic_eval.contracts.benchmark import Benchmark
-    from stic_eval.evals.data_check import Checked
+    from stic_eval.evals.data_check import DataCheck
 
 app = typer.Typer(help="Check a benchmark's data, or convert it.", no_args_is_help=True)
 
@@ -119,7 +119,7 @@ def _chosen(name: str, reading: Reading) -> Benchmark:
     return with_options(found, built.benchmark_options.get(found.name, {}))
 
 
-def _checked(benchmark: Benchmark, source: str, remote: bool, quiet: bool, images: bool = True) -> Checked:
+def _checked(benchmark: Benchmark, source: str, remote: bool, quiet: bool, images: bool = True) -> DataCheck:
     from datasets import disable_progress_bars
 
     from stic_eval.evals.data_check import check as examine
@@ -146,7 +146,7 @@ def _progress(name: str, total: int | None, quiet: bool) -> Iterator[Update]:
         yield update
 
 
-def _print(checked: Checked) -> None:
+def _print(checked: DataCheck) -> None:
     """Prints the first problems, the warnings, and a line that sums up."""
     from stic_eval.evals.row_faults import Fault
     from stic_eval.printable import printable

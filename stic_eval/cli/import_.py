@@ -13,8 +13,8 @@ from stic_eval.cli import options as o
 from stic_eval.flags import Argument, Flag
 
 if TYPE_CHECKING:
-    from stic_eval.train.foreign_pairs import Opened
-    from stic_eval.train.preference_pairs import Made
+    from stic_eval.train.foreign_pairs import OpenedPairs
+    from stic_eval.train.preference_pairs import AnsweredPair
 
 app = typer.Typer(help="Import what was made elsewhere.", no_args_is_help=True)
 
@@ -68,7 +68,7 @@ def pairs(
             tempfile.TemporaryDirectory(dir=output.parent, prefix=".import-") as folder,
         ):
 
-            def shown() -> Iterator[Made]:
+            def shown() -> Iterator[AnsweredPair]:
                 for number, pair in enumerate(opened.pairs, 1):
                     yield pair
                     step.update(number)
@@ -102,5 +102,5 @@ def _or_force(output: Path) -> str:
     return ", or --force to replace it" if output.is_file() else ""
 
 
-def _more(opened: Opened) -> str:
+def _more(opened: OpenedPairs) -> str:
     return f", and {len(opened.problems) - 1} more" if len(opened.problems) > 1 else ""

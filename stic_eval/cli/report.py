@@ -11,7 +11,7 @@ from stic_eval.flags import Flag
 
 if TYPE_CHECKING:
     from stic_eval.cli.progress import Reporter
-    from stic_eval.report.html_report import Facts
+    from stic_eval.report.html_report import PageFacts
     from stic_eval.report.runs import Scores
     from stic_eval.types import ImageRef
 
@@ -104,7 +104,7 @@ def _images(scores: Scores, folder: Path, reporter: Reporter, warnings: list[str
     return refs
 
 
-def _facts(scores: Scores, folder: Path, warnings: list[str]) -> Facts:
+def _facts(scores: Scores, folder: Path, warnings: list[str]) -> PageFacts:
     """Table and figures; what a run has no figure for is left out."""
     from stic_eval.errors import UserError
     from stic_eval.report import figures, html_report, html_table
@@ -112,13 +112,13 @@ def _facts(scores: Scores, folder: Path, warnings: list[str]) -> Facts:
     from stic_eval.report.table_layouts import lay_out
 
     table = scores.table()
-    drawn: dict[str, list[html_report.Figure]] = {"scores": [], "training": []}
+    drawn: dict[str, list[html_report.SvgFigure]] = {"scores": [], "training": []}
     for kind, figure in figures.drawable(scores, table, folder, Look()):
         if isinstance(figure, UserError):
             continue
         where = "training" if kind == "training" else "scores"
-        drawn[where].append(html_report.Figure(str(figure.get_label()), figures.to_svg(figure)))
-    return html_report.Facts(
+        drawn[where].append(html_report.SvgFigure(str(figure.get_label()), figures.to_svg(figure)))
+    return html_report.PageFacts(
         html_table.to_html(lay_out([scores])), drawn["scores"], drawn["training"], tuple(warnings)
     )
 

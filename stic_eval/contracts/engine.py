@@ -34,6 +34,7 @@ class Scorer(Protocol):
 
 
 Step = Callable[[str], AbstractContextManager[Any]]
+ProgressUpdate = Callable[[int, int | None], None]  # items done, and in all
 Answering = Callable[[Iterable[Request]], Iterator[tuple[Request, Response]]]
 
 

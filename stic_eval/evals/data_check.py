@@ -14,13 +14,13 @@ from stic_eval.contracts.benchmark import Benchmark
 from stic_eval.evals.formats import Broken, Rows
 from stic_eval.evals.image_cells import PLACEHOLDER
 from stic_eval.evals.row_faults import RAISED, Fault, faults
-from stic_eval.evals.sources import HubUse, Opened, is_pocket, no_image, open_rows, to_sample
+from stic_eval.evals.sources import HubUse, OpenedRows, is_pocket, no_image, open_rows, to_sample
 from stic_eval.images import ImageError, in_order
 from stic_eval.types import ImageRef, Sample
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class RowProblem:
     """What is wrong with a row.
 
     Attributes:
@@ -40,7 +40,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Checked:
+class DataCheck:
     """The state of a benchmark's data.
 
     Attributes:
@@ -49,9 +49,9 @@ class Checked:
         warnings: What is worth knowing but wrong with no row.
     """
 
-    opened: Opened
+    opened: OpenedRows
     samples: Mapping[int, Sample]
-    problems: tuple[Problem, ...]
+    problems: tuple[RowProblem, ...]
     warnings: tuple[str, ...]
 
     @property
@@ -68,7 +68,7 @@ def check(
     remote: bool = False,
     progress: Callable[[int, int], None] | None = None,
     hub_use: HubUse | None = None,
-) -> Checked:
+) -> DataCheck:
     """Looks at every row of the benchmark's variant and decodes every image.
 
     Args:
@@ -81,7 +81,7 @@ def check(
         UserError: There is no such data, or it cannot be read as rows at all.
     """
     opened = open_rows(benchmark, source, remote=remote, hub_use=hub_use)
-    problems: list[Problem] = []
+    problems: list[RowProblem] = []
     good: dict[int, Sample] = {}
     first: dict[str, int] = {}
     for done, (index, row, damage) in enumerate(_looked_at(opened, images), start=1):
@@ -89,7 +89,7 @@ def check(
         name = sample.id if sample else _guessed_id(opened.light[index])
         if sample and (other := first.setdefault(sample.id, index)) != index:
             found.append(Fault("", f"has the id of row {other + 1}"))
-        problems += [Problem(index + 1, name, fault.column, fault.message) for fault in found]
+        problems += [RowProblem(index + 1, name, fault.column, fault.message) for fault in found]
         if sample and not found:
             good[index] = sample
         if progress is not None:
@@ -97,10 +97,10 @@ def check(
     told = [*_count(opened), *_rotations(benchmark, good, opened)]
     if good and all(sample.target is None for sample in good.values()):
         told.append("no row has an answer: whatever is answered stays unscored")
-    return Checked(opened, good, tuple(problems), tuple(told))
+    return DataCheck(opened, good, tuple(problems), tuple(told))
 
 
-def _looked_at(opened: Opened, images: bool) -> Iterator[tuple[int, Mapping[str, Any], list[Fault]]]:
+def _looked_at(opened: OpenedRows, images: bool) -> Iterator[tuple[int, Mapping[str, Any], list[Fault]]]:
     """Each row with its images, and what is wrong with those; decoding releases the interpreter lock."""
     decoded: dict[str, str] = {}  # content of an image -> what is wrong with it, or nothing
 
@@ -137,7 +137,7 @@ def _damage(ref: ImageRef) -> str:
 
 
 def _sample(
-    opened: Opened, index: int, row: Mapping[str, Any], found: list[Fault], images: bool
+    opened: OpenedRows, index: int, row: Mapping[str, Any], found: list[Fault], images: bool
 ) -> tuple[Sample | None, list[Fault]]:
     """The sample of a row whose images were looked at, and everything that is wrong with it."""
     if isinstance(row, Broken):
@@ -159,13 +159,13 @@ def _guessed_id(row: Mapping[str, Any]) -> str:
 # ---------------------------------------------------------------- warnings
 
 
-def _count(opened: Opened) -> Iterator[str]:
+def _count(opened: OpenedRows) -> Iterator[str]:
     expected = opened.benchmark.source.rows
     if expected is not None and expected != len(opened.kept) and not is_pocket(opened.source):
         yield f"{len(opened.kept)} rows; the data set has {expected}"
 
 
-def _rotations(benchmark: Benchmark, good: Mapping[int, Sample], opened: Opened) -> Iterator[str]:
+def _rotations(benchmark: Benchmark, good: Mapping[int, Sample], opened: OpenedRows) -> Iterator[str]:
     """Questions that are not there under every rotation of their options: they count as if they were."""
     if benchmark.unit is None:
         return

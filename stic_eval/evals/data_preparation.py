@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from stic_eval.errors import RunError, UserError
-from stic_eval.evals.data_check import Checked
-from stic_eval.evals.formats import Table
+from stic_eval.evals.data_check import DataCheck
+from stic_eval.evals.formats import ArrowRows
 from stic_eval.evals.image_cells import PLACEHOLDER, Cells
-from stic_eval.evals.sources import NAMED, Opened, samples
+from stic_eval.evals.sources import NAMED, OpenedRows, samples
 from stic_eval.images import encoded_bytes
 from stic_eval.store import file_sha256
 from stic_eval.types import Sample
@@ -35,7 +35,7 @@ _SCALARS = (str, int, float)
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedData:
     """What was written."""
 
     folder: Path
@@ -43,7 +43,9 @@ class Prepared:
     rows: int
 
 
-def prepare(checked: Checked, to: Path, *, progress: Callable[[int, int], None] | None = None) -> Prepared:
+def prepare(
+    checked: DataCheck, to: Path, *, progress: Callable[[int, int], None] | None = None
+) -> PreparedData:
     """Writes the rows without problems as `<split>-00000-of-0000N.parquet`, and `manifest.json`.
 
     Columns stay as they are; images are embedded as they were encoded. What was written is read
@@ -69,7 +71,7 @@ def prepare(checked: Checked, to: Path, *, progress: Callable[[int, int], None] 
         for path in work.iterdir():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-    return Prepared(to, tuple(files), len(checked.samples))
+    return PreparedData(to, tuple(files), len(checked.samples))
 
 
 def refuse_taken(to: Path) -> None:
@@ -110,7 +112,7 @@ def _whole(to: Path) -> Iterator[Path]:
 # ---------------------------------------------------------------- writing
 
 
-def _write(checked: Checked, work: Path, progress: Callable[[int, int], None] | None) -> dict[str, int]:
+def _write(checked: DataCheck, work: Path, progress: Callable[[int, int], None] | None) -> dict[str, int]:
     """Writes the files; their names, and the rows in each."""
     from pyarrow import parquet
 
@@ -162,7 +164,7 @@ def _write(checked: Checked, work: Path, progress: Callable[[int, int], None] | 
     return dict(zip(names, counts, strict=True))
 
 
-def _image_columns(opened: Opened, indices: Sequence[int]) -> list[str]:
+def _image_columns(opened: OpenedRows, indices: Sequence[int]) -> list[str]:
     """The columns in which a row has an image."""
     return list(
         dict.fromkeys(
@@ -171,7 +173,7 @@ def _image_columns(opened: Opened, indices: Sequence[int]) -> list[str]:
     )
 
 
-def _numbered(checked: Checked) -> list[dict[str, Any]]:
+def _numbered(checked: DataCheck) -> list[dict[str, Any]]:
     """The rows' other columns; with an `id` where rows that have none would get other numbers."""
     result = []
     for position, (index, sample) in enumerate(checked.samples.items()):
@@ -185,12 +187,12 @@ def _numbered(checked: Checked) -> list[dict[str, Any]]:
     return result
 
 
-def _first(opened: Opened, indices: Sequence[int], column: str) -> int:
+def _first(opened: OpenedRows, indices: Sequence[int], column: str) -> int:
     """The first row that has an image in a column."""
     return next(index for index in indices if opened.light[index].get(column) is PLACEHOLDER)
 
 
-def _embedded(opened: Opened, index: int, column: str) -> Any:
+def _embedded(opened: OpenedRows, index: int, column: str) -> Any:
     """A cell as `datasets` stores an image, or a list of them."""
     if opened.light[index].get(column) is not PLACEHOLDER:
         return None
@@ -265,7 +267,7 @@ def _table(rows: Sequence[Mapping[str, Any]], schema: Schema) -> ArrowTable:
 # ---------------------------------------------------------------- checking what was written
 
 
-def _compare(checked: Checked, work: Path, files: Mapping[str, int]) -> None:
+def _compare(checked: DataCheck, work: Path, files: Mapping[str, int]) -> None:
     """Reads what was written as anybody will.
 
     Raises:
@@ -276,7 +278,7 @@ def _compare(checked: Checked, work: Path, files: Mapping[str, int]) -> None:
     benchmark = checked.opened.benchmark
     cache = work / "cache"  # of `datasets`, which keeps a copy of whatever it reads
     read = Dataset.from_parquet([str(work / name) for name in files], cache_dir=str(cache))
-    found = samples(benchmark, Table(str(work), read, Cells(work)))
+    found = samples(benchmark, ArrowRows(str(work), read, Cells(work)))
     for number, (before, after) in enumerate(zip(checked.samples.values(), found, strict=True), start=1):
         for name in ("id", "question", "target", "choices", "group", "meta", "images"):
             if _of(before, name) != _of(after, name):
@@ -295,7 +297,7 @@ def _of(sample: Sample, name: str) -> Any:
     return getattr(sample, name)
 
 
-def _manifest(checked: Checked, work: Path, files: Mapping[str, int]) -> dict[str, Any]:
+def _manifest(checked: DataCheck, work: Path, files: Mapping[str, int]) -> dict[str, Any]:
     """What lies in the folder and where it is from, without paths of this machine."""
     opened = checked.opened
     benchmark, hub = opened.benchmark, opened.benchmark.source

@@ -39,7 +39,7 @@ _VERSION = 1  # of the key
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _JudgeQuestion:
     """One prompt for one numbered reply, with the case by which it is read."""
 
     key: str
@@ -56,7 +56,7 @@ class _Reply:
     why: str | None = None
 
 
-class Judge:
+class CachedJudge:
     """A judge with its cache. Asks, reads and keeps nothing before `grade`.
 
     Args:
@@ -130,7 +130,7 @@ class Judge:
             return (index, *self._conclude(benchmark, grader, *cases[index], replies))
 
         progress(0, len(cases))
-        asked: dict[str, _Asked] = {}
+        asked: dict[str, _JudgeQuestion] = {}
         keys: dict[int, list[str]] = {}
         for index, (sample, response) in enumerate(cases):
             try:
@@ -140,7 +140,7 @@ class Judge:
                 continue
             keys[index] = [self._key(grader, prompt, number) for number in range(self.settings.samples)]
             for key in keys[index]:
-                asked.setdefault(key, _Asked(key, prompt, sample, response))
+                asked.setdefault(key, _JudgeQuestion(key, prompt, sample, response))
 
         try:
             store = ResponseStore(self.path)
@@ -163,7 +163,7 @@ class Judge:
         if waiting:
             client = self._connect()
 
-            def work(item: _Asked) -> _Reply:
+            def work(item: _JudgeQuestion) -> _Reply:
                 return self._ask(client, store, benchmark, grader, item)
 
             for item, reply in client.stream([asked[key] for key in waiting], work):
@@ -216,7 +216,7 @@ class Judge:
         return key
 
     def _ask(
-        self, client: Client, store: ResponseStore, benchmark: Benchmark, grader: Grader, item: _Asked
+        self, client: Client, store: ResponseStore, benchmark: Benchmark, grader: Grader, item: _JudgeQuestion
     ) -> _Reply:
         """Asks until a reply can be read, and keeps that one. Runs in a thread of the client."""
         from stic_eval.models.openai_client import Chat, Failure
@@ -306,7 +306,7 @@ def _read(benchmark: Benchmark, grader: Grader, sample: Sample, response: str, t
         ) from error
 
 
-def _unread(benchmark: Benchmark, grader: Grader, item: _Asked, text: str) -> str | None:
+def _unread(benchmark: Benchmark, grader: Grader, item: _JudgeQuestion, text: str) -> str | None:
     """Why a reply cannot be read; None: it can."""
     try:
         _read(benchmark, grader, item.sample, item.response, text)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from stic_eval.contracts.benchmark import Benchmark, Layout
+from stic_eval.contracts.benchmark import Benchmark, FolderLayout
 from stic_eval.errors import UserError
-from stic_eval.evals.formats import Broken, Listed, json_file
+from stic_eval.evals.formats import Broken, ListRows, json_file
 from stic_eval.evals.image_cells import Cells
 from stic_eval.evals.row_faults import RAISED, faults
 
 
-def layout_rows(benchmark: Benchmark, folder: Path, remote: bool = False) -> Listed | None:
+def layout_rows(benchmark: Benchmark, folder: Path, remote: bool = False) -> ListRows | None:
     """The rows of a folder that has one of the benchmark's layouts; None if it has none of them.
 
     Image paths start at the layout's own folder of images and cannot leave it.
@@ -35,11 +35,11 @@ def layout_rows(benchmark: Benchmark, folder: Path, remote: bool = False) -> Lis
         except RAISED as error:
             raise UserError(f"{benchmark.name}: {where}: cannot be joined: {faults(error)[0]}") from error
         cells = Cells(folder / layout.images, remote)
-        return Listed(where, joined, [cells] * len(joined))
+        return ListRows(where, joined, [cells] * len(joined))
     return None
 
 
-def _files(layout: Layout, folder: Path) -> dict[str, Path] | None:
+def _files(layout: FolderLayout, folder: Path) -> dict[str, Path] | None:
     found = {}
     for role, pattern in layout.files.items():
         matching = [path for path in sorted(folder.glob(pattern)) if path.is_file()]
@@ -49,6 +49,6 @@ def _files(layout: Layout, folder: Path) -> dict[str, Path] | None:
     return found
 
 
-def described(layouts: Sequence[Layout]) -> str:
+def described(layouts: Sequence[FolderLayout]) -> str:
     """What a folder in one of the layouts holds, for messages; empty without layouts."""
     return "".join(f", nor {layout.name} ({', '.join(layout.files.values())})" for layout in layouts)

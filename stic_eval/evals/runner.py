@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from pydantic import BaseModel
 
 from stic_eval.contracts.benchmark import Benchmark
-from stic_eval.contracts.engine import VLM
+from stic_eval.contracts.engine import VLM, ProgressUpdate
 from stic_eval.contracts.method import PromptSet
 from stic_eval.contracts.solver import Asking, Solver
 from stic_eval.errors import RunError, headline
@@ -21,16 +21,15 @@ from stic_eval.evals.scoring.aggregate import ROUNDING, odd
 from stic_eval.types import Record, Response, Sample, Score, Summary
 
 UNCLOSED = "cut while the model was thinking"
-Progress = Callable[[int, int | None], None]
 # Opens a piece of work with so many items: what to call as they get done.
-Step = Callable[[str, int], AbstractContextManager[Progress]]
+OpenProgress = Callable[[str, int], AbstractContextManager[ProgressUpdate]]
 
 
 class Judge(Protocol):
     """Who decides what rules leave open."""
 
     def grade(
-        self, benchmark: Benchmark, cases: Sequence[tuple[Sample, str]], progress: Progress
+        self, benchmark: Benchmark, cases: Sequence[tuple[Sample, str]], progress: ProgressUpdate
     ) -> Iterator[tuple[int, Score, Mapping[str, Any]]]:
         """Yields for every case (sample, response) once its number, verdict, and what a record keeps."""
         ...
@@ -54,9 +53,9 @@ def evaluate(
     options: BaseModel,
     *,
     prompts: PromptSet,
-    progress: Progress,
+    progress: ProgressUpdate,
     judge: Judge | None = None,
-    step: Step | None = None,
+    step: OpenProgress | None = None,
 ) -> tuple[list[Record], Summary]:
     """Asks, scores and records every sample, and sums up.
 
@@ -132,7 +131,10 @@ def closing(responses: Sequence[Response], finished: bool = False) -> tuple[int,
 
 
 def conclude(
-    benchmark: Benchmark, answered: Sequence[Answered], judge: Judge | None = None, step: Step | None = None
+    benchmark: Benchmark,
+    answered: Sequence[Answered],
+    judge: Judge | None = None,
+    step: OpenProgress | None = None,
 ) -> tuple[list[Record], Summary]:
     """Has a judge decide what is open, and sums up.
 

@@ -159,7 +159,7 @@ def _entries(config: RunConfig) -> list[runs.Entry]:
             has_adapter=variant.has_adapter,
         )  # fmt: skip
         entry.stages[:] = [
-            runs.Trained(stage.name, key, 0.0, stage.generations, stage.steps, kind=stage.kind)
+            runs.TrainedStage(stage.name, key, 0.0, stage.generations, stage.steps, kind=stage.kind)
             for stage, key in subject.stages
         ]
         found.append(entry)

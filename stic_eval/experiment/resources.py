@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from stic_eval.contracts.benchmark import HubId
     from stic_eval.contracts.engine import Engine
     from stic_eval.contracts.method import Report
-    from stic_eval.evals.judging import Judge
+    from stic_eval.evals.judging import CachedJudge
     from stic_eval.types import Sample
 
 
@@ -73,7 +73,7 @@ class Resources:
         return self._open_store(self.cache / "responses" / f"{self.fingerprint[:16]}.sqlite")
 
     @cached_property
-    def judge(self) -> Judge | None:
+    def judge(self) -> CachedJudge | None:
         """Who grades what rules leave open; nothing is sent before there is something to grade."""
         return grading.judge_of(self.config.judge, self.cache)
 

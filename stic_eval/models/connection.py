@@ -54,7 +54,7 @@ class Endpoint:
     prefix: str = "--judge-"
 
 
-class Cut(Exception):
+class NoReply(Exception):
     """No complete reply came, with the reason; `reached`: whether there was a connection at all."""
 
     def __init__(self, reason: str, *, reached: bool = True) -> None:
@@ -62,7 +62,7 @@ class Cut(Exception):
         self.reached = reached
 
 
-class Line:
+class Connection:
     """Posts to a server over one connection that is kept. One thread uses it; any may `cut` it.
 
     Time-outs of HTTP libraries start anew with every byte, so a server that dribbles could hold a
@@ -109,15 +109,15 @@ class Line:
                 for chunk in reply.iter_bytes():
                     data += chunk
                     if len(data) > self._max_bytes:
-                        raise Cut(f"the reply is longer than {self._max_bytes} bytes")
+                        raise NoReply(f"the reply is longer than {self._max_bytes} bytes")
                     if time.monotonic() > ends:
-                        raise Cut(self._late)
+                        raise NoReply(self._late)
                 return reply.status_code, dict(reply.headers), bytes(data)
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError, httpx2.InvalidURL) as error:
-            raise Cut(f"no connection: {error}", reached=False) from None
+            raise NoReply(f"no connection: {error}", reached=False) from None
         except (httpx2.HTTPError, httpx2.StreamError, OSError, ValueError) as error:
             late = self._expired or isinstance(error, httpx2.TimeoutException)
-            raise Cut(self._late if late else f"cut off: {str(error) or type(error).__name__}") from None
+            raise NoReply(self._late if late else f"cut off: {str(error) or type(error).__name__}") from None
         finally:
             timer.cancel()
 

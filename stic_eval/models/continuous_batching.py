@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from stic_eval.models.forward_passes import Passes, Row
+from stic_eval.models.forward_passes import ActiveRow, Passes
 from stic_eval.models.free_memory import left, release, too_small, within_memory
 from stic_eval.models.kv_cache import Lanes, Pool, Prefix
-from stic_eval.models.prompt_tokens import Group, Key, Prompt, Prompter
+from stic_eval.models.prompt_tokens import CutPrompt, Group, Key, Prompter
 from stic_eval.models.request_feed import Feed
 from stic_eval.types import Request, Response
 
 if TYPE_CHECKING:
-    from stic_eval.models.loading import Loaded
+    from stic_eval.models.loading import LoadedModel
 
-Answer = tuple[Request, Response]
+Completion = tuple[Request, Response]
 
 # Tokens in one pass over prompts: more spill a CPU's caches.
 _CPU_TOKENS, _GPU_TOKENS = 2048, 16384
@@ -32,7 +32,7 @@ _CPU_TOKENS, _GPU_TOKENS = 2048, 16384
 _SHARE_OF_FREE = 0.7
 
 
-class Engine:
+class Batcher:
     """Answers requests with one model and the adapter that is attached to it.
 
     Args:
@@ -40,15 +40,15 @@ class Engine:
         prefix: Whether prompts' beginnings are shared, from how many tokens on; None: not.
     """
 
-    def __init__(self, loaded: Loaded, prompter: Prompter, prefix: int | None) -> None:
+    def __init__(self, loaded: LoadedModel, prompter: Prompter, prefix: int | None) -> None:
         self._loaded, self._prompter, self._worthwhile = loaded, prompter, prefix
         self._passes, self._adapter, self._adapter_key = Passes(loaded), loaded.adapter, loaded.adapter_key
-        self._rows: list[Row] = []
+        self._rows: list[ActiveRow] = []
         self._lanes: Lanes | None = None
 
     # ------------------------------------------------------------ the loop
 
-    def run(self, requests: Iterable[Request]) -> Iterator[Answer]:
+    def run(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Answers requests as they come, in any order."""
         feed = Feed(requests, self._prompter, self._passes.known, self._at_hand, self._loaded.workers)
         try:
@@ -66,7 +66,7 @@ class Engine:
         finally:
             feed.close()
 
-    def _fitting(self, prompts: list[Prompt], feed: Feed) -> list[Prompt]:
+    def _fitting(self, prompts: list[CutPrompt], feed: Feed) -> list[CutPrompt]:
         """As many prompts as there is memory for, one at least where none is under way."""
         if self._loaded.batch_size_given:
             return prompts
@@ -86,7 +86,7 @@ class Engine:
         feed.give_back(prompts[most:])
         return prompts[:most]
 
-    def _admit(self, prompts: Sequence[Prompt], feed: Feed) -> Iterator[Answer]:
+    def _admit(self, prompts: Sequence[CutPrompt], feed: Feed) -> Iterator[Completion]:
         """Computes prompts, and puts their rows beside those under way."""
 
         def work() -> None:
@@ -107,14 +107,14 @@ class Engine:
 
         yield from self._done(feed) if self._fits(work) else self._again(feed, prompts)
 
-    def _step(self, feed: Feed) -> Iterator[Answer]:
+    def _step(self, feed: Feed) -> Iterator[Completion]:
         """One token more for every row; those that are done leave."""
         rows, lanes = self._rows, self._lanes
         assert lanes is not None
         fits = self._fits(lambda: self._passes.decoded(rows, lanes))
         yield from self._done(feed) if fits else self._again(feed, [])
 
-    def _done(self, feed: Feed) -> Iterator[Answer]:
+    def _done(self, feed: Feed) -> Iterator[Completion]:
         """Hands on what is done, and gives its room back when there is enough of it."""
         rows, lanes = self._rows, self._lanes
         assert lanes is not None
@@ -131,7 +131,7 @@ class Engine:
             else:
                 yield from self._again(feed, [])
 
-    def _again(self, feed: Feed, prompts: Sequence[Prompt]) -> Iterator[Answer]:
+    def _again(self, feed: Feed, prompts: Sequence[CutPrompt]) -> Iterator[Completion]:
         """Gives back what did not fit. Answers that are not complete begin anew, and are the same.
 
         Raises:
@@ -160,7 +160,7 @@ class Engine:
 
         return within_memory(attempt) is not None
 
-    def _answer(self, row: Row) -> Answer:
+    def _answer(self, row: ActiveRow) -> Completion:
         prompt = row.prompt
         stop = prompt.request.generation.stop
         response = self._loaded.response(row.tokens, row.seconds, stop, prompt.text)
@@ -172,7 +172,7 @@ class Engine:
     def _at_hand(self, key: Key) -> bool:
         return self._worthwhile is not None and (self._adapter_key, key) in self._loaded.prefixes
 
-    def _keep(self, row: Row, lanes: Lanes, number: int) -> None:
+    def _keep(self, row: ActiveRow, lanes: Lanes, number: int) -> None:
         """Keeps the beginning of a row that leaves: often the next question is about the same image."""
         group = row.prompt.group
         count = len(group.beginning.ids)
@@ -190,12 +190,12 @@ class Engine:
     # ------------------------------------------------------------ prompts
 
     def _prefilled(
-        self, prompts: Sequence[Prompt], pool: Pool, row: int
-    ) -> Iterator[tuple[list[Row], Lanes]]:
+        self, prompts: Sequence[CutPrompt], pool: Pool, row: int
+    ) -> Iterator[tuple[list[ActiveRow], Lanes]]:
         """Computes prompts into a pool from a row on; those first that begin what others share."""
         prefixes: dict[Key, Prefix | None] = {}
-        leading: list[Prompt] = []
-        following: list[Prompt] = []
+        leading: list[CutPrompt] = []
+        following: list[CutPrompt] = []
         asked_for: dict[Key, int] = defaultdict(int)
         for prompt in prompts:
             group = prompt.group
@@ -222,10 +222,10 @@ class Engine:
                 yield self._passes.continued(chunk, shared, pool, row)
                 row += len(chunk)
 
-    def _side_by_side(self, prompts: Sequence[Prompt], columns: int) -> Iterator[list[Prompt]]:
+    def _side_by_side(self, prompts: Sequence[CutPrompt], columns: int) -> Iterator[list[CutPrompt]]:
         """Chunks whose longest beginning and longest question fit side by side into so many columns."""
         for chunk in self._chunks(prompts, lambda prompt: len(prompt.rest)):
-            part: list[Prompt] = []
+            part: list[CutPrompt] = []
             longest = 0
             for prompt in chunk:  # the longest question first
                 beginning = len(prompt.group.beginning.ids)
@@ -236,14 +236,16 @@ class Engine:
                 longest = max(longest, beginning)
             yield part
 
-    def _lengths(self, prompts: Sequence[Prompt]) -> list[list[Prompt]]:
+    def _lengths(self, prompts: Sequence[CutPrompt]) -> list[list[CutPrompt]]:
         """Prompts apart by how long their questions are."""
-        found: dict[int, list[Prompt]] = defaultdict(list)
+        found: dict[int, list[CutPrompt]] = defaultdict(list)
         for prompt in prompts:
             found[len(prompt.rest)].append(prompt)
         return list(found.values())
 
-    def _chunks(self, prompts: Sequence[Prompt], length: Callable[[Prompt], int]) -> Iterator[list[Prompt]]:
+    def _chunks(
+        self, prompts: Sequence[CutPrompt], length: Callable[[CutPrompt], int]
+    ) -> Iterator[list[CutPrompt]]:
         """Prompts of like length, so many that a forward pass has a bounded number of tokens."""
         tokens = _GPU_TOKENS if self._passes.on_gpu else _CPU_TOKENS
         order = sorted(prompts, key=length, reverse=True)

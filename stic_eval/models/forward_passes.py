@@ -14,20 +14,20 @@ import torch
 from stic_eval.models import vision
 from stic_eval.models.kv_cache import Growing, Lanes, Pool, Prefix
 from stic_eval.models.loading import not_finite
-from stic_eval.models.prompt_tokens import Beginning, Group, Key, Prompt
+from stic_eval.models.prompt_tokens import Beginning, CutPrompt, Group, Key
 from stic_eval.models.sampling import Sampler, choose, finite
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from stic_eval.models.loading import Loaded
+    from stic_eval.models.loading import LoadedModel
 
 # Bytes of pixels that the tower is given at once (16 and 64 pictures of 336 pixels), and most images.
 _CPU_PIXELS, _GPU_PIXELS, _IMAGES = 22 << 20, 87 << 20, 64
 
 
 @dataclass
-class Row:
+class ActiveRow:
     """A request under way.
 
     Attributes:
@@ -35,7 +35,7 @@ class Row:
         seconds: Of the model's time: of each pass that it took part in, its share.
     """
 
-    prompt: Prompt
+    prompt: CutPrompt
     sampler: Sampler
     tokens: list[int] = field(default_factory=list)
     seconds: float = 0.0
@@ -51,7 +51,7 @@ class Passes:
         trace: Where it is a list, the logits of every pass are put there.
     """
 
-    def __init__(self, loaded: Loaded) -> None:
+    def __init__(self, loaded: LoadedModel) -> None:
         self._loaded, self._model = loaded, loaded.base
         self._takes = set(signature(loaded.base.forward).parameters)
         self._axes = hasattr(vision.encoder(loaded.base), "get_rope_index")
@@ -63,7 +63,7 @@ class Passes:
         self.windowed = any(getattr(text, name, None) for name in ("sliding_window", "attention_chunk_size"))
         self.trace: list[Tensor] | None = None
 
-    def features(self, prompts: Sequence[Prompt]) -> dict[int, vision.Features]:
+    def features(self, prompts: Sequence[CutPrompt]) -> dict[int, vision.Features]:
         """Features of the images of prompts, by the group's identity, on the device."""
         found: dict[int, vision.Features] = {}
         alike: dict[Any, list[Group]] = defaultdict(list)
@@ -98,8 +98,8 @@ class Passes:
         return known.features if known is not None else None
 
     def whole(
-        self, prompts: Sequence[Prompt], features: dict[int, vision.Features], pool: Pool, first: int = 0
-    ) -> tuple[list[Row], Lanes]:
+        self, prompts: Sequence[CutPrompt], features: dict[int, vision.Features], pool: Pool, first: int = 0
+    ) -> tuple[list[ActiveRow], Lanes]:
         """Computes prompts from their first token on.
 
         Args:
@@ -133,8 +133,8 @@ class Passes:
         return self._begun(prompts, cache, mask, logits, begin)
 
     def continued(
-        self, prompts: Sequence[Prompt], prefixes: Sequence[Prefix], pool: Pool, first: int = 0
-    ) -> tuple[list[Row], Lanes]:
+        self, prompts: Sequence[CutPrompt], prefixes: Sequence[Prefix], pool: Pool, first: int = 0
+    ) -> tuple[list[ActiveRow], Lanes]:
         """Computes prompts whose beginnings are there.
 
         Args:
@@ -160,10 +160,10 @@ class Passes:
         return self._begun(prompts, cache, mask, logits, begin)
 
     def _begun(
-        self, prompts: Sequence[Prompt], cache: Growing, mask: Tensor, logits: Tensor, begin: float
-    ) -> tuple[list[Row], Lanes]:
+        self, prompts: Sequence[CutPrompt], cache: Growing, mask: Tensor, logits: Tensor, begin: float
+    ) -> tuple[list[ActiveRow], Lanes]:
         """Rows with their first token."""
-        rows = [Row(prompt, Sampler(prompt.request.generation)) for prompt in prompts]
+        rows = [ActiveRow(prompt, Sampler(prompt.request.generation)) for prompt in prompts]
         following = [prompt.group.beginning.next + len(prompt.rest) for prompt in prompts]
         position = torch.tensor(following, device=self._loaded.device)
         lanes = Lanes(cache, mask, position, self._chosen(rows, logits))
@@ -173,7 +173,7 @@ class Passes:
 
     # ------------------------------------------------------------ tokens
 
-    def decoded(self, rows: Sequence[Row], lanes: Lanes) -> None:
+    def decoded(self, rows: Sequence[ActiveRow], lanes: Lanes) -> None:
         """Reads each row's last token and chooses the next."""
         start = time.perf_counter()
         ids, positions = lanes.last[:, None], lanes.position[:, None]
@@ -202,7 +202,7 @@ class Passes:
             self.trace.append(logits)
         return logits
 
-    def _chosen(self, rows: Sequence[Row], logits: Tensor) -> Tensor:
+    def _chosen(self, rows: Sequence[ActiveRow], logits: Tensor) -> Tensor:
         """Each row's next token.
 
         Raises:

@@ -11,8 +11,8 @@ from stic_eval.models.fingerprint import adapter_fingerprint, model_fingerprint
 from stic_eval.types import Likelihood, Request, Response
 
 if TYPE_CHECKING:
-    from stic_eval.models.likelihood import Asked
-    from stic_eval.models.loading import Loaded
+    from stic_eval.models.loading import LoadedModel
+    from stic_eval.models.response_cache import GivenAnswer
 
 __all__ = ["HFModel", "model_fingerprint"]
 
@@ -31,7 +31,7 @@ class HFModel:
         gradient_checkpointing: While training; None goes by device and size.
     """
 
-    def __init__(self, loaded: Loaded, adapter: Path | None = None) -> None:
+    def __init__(self, loaded: LoadedModel, adapter: Path | None = None) -> None:
         self._loaded, self._adapter = loaded, adapter
         self.fingerprint = adapter_fingerprint(loaded.fingerprint, adapter)
         self._key = "" if adapter is None else self.fingerprint
@@ -45,13 +45,13 @@ class HFModel:
 
         Args:
             model: `pocket`, a folder, or a hub id.
-            options: Fields of `Loading`, as far as they differ from its defaults.
+            options: Fields of `LoadOptions`, as far as they differ from its defaults.
 
         Raises:
             UserError: There is no such model or device, it cannot be loaded, takes no images, has no chat
                 template, or the profile does not fit it.
         """
-        return cls(loading.load(model, loading.Loading(**options)))
+        return cls(loading.load(model, loading.LoadOptions(**options)))
 
     @property
     def model(self) -> Any:
@@ -94,7 +94,7 @@ class HFModel:
             from stic_eval.models.plain_generation import answers
 
             return answers(self._loaded, self._adapter, self._key, requests)
-        from stic_eval.models.continuous_batching import Engine
+        from stic_eval.models.continuous_batching import Batcher
         from stic_eval.models.probe import prompter
 
         loaded = self._loaded
@@ -102,7 +102,7 @@ class HFModel:
         prefix = None
         if "prefix" in self.ways and loaded.reuse:
             prefix = 1 if loaded.reuse == "always" else _WORTHWHILE
-        return Engine(loaded, prompter(loaded), prefix).run(requests)
+        return Batcher(loaded, prompter(loaded), prefix).run(requests)
 
     def one_by_one(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Response]]:
         """Answers requests by transformers' own `generate`, each in a batch of its own and nothing reused.
@@ -113,7 +113,7 @@ class HFModel:
 
         return answers(self._loaded, self._adapter, self._key, requests, alone=True)
 
-    def likelihoods(self, asked: Iterable[Asked]) -> Iterator[tuple[Asked, Likelihood]]:
+    def likelihoods(self, asked: Iterable[GivenAnswer]) -> Iterator[tuple[GivenAnswer, Likelihood]]:
         """How likely given answers are: see `stic_eval.models.likelihood`.
 
         Raises:

@@ -19,8 +19,8 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 _ROOM = 64  # columns set aside at a time
 
-Pair = tuple[Tensor, Tensor]  # keys and values
-Prefix = tuple[Pair, ...]  # for each layer, of shape (heads, tokens, width)
+KeyValue = tuple[Tensor, Tensor]  # keys and values
+Prefix = tuple[KeyValue, ...]  # for each layer, of shape (heads, tokens, width)
 
 
 class Layer(CacheLayerMixin):
@@ -35,12 +35,12 @@ class Layer(CacheLayerMixin):
     keys: Any  # Tensors from the first update on
     values: Any
 
-    def __init__(self, made: Callable[[Pair], Pair], length: int = 0) -> None:
+    def __init__(self, made: Callable[[KeyValue], KeyValue], length: int = 0) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._made, self.length = made, length
 
     @classmethod
-    def of(cls, pair: Pair, length: int) -> Layer:
+    def of(cls, pair: KeyValue, length: int) -> Layer:
         """A layer that has its room."""
         layer = cls(lambda states: pair, length)
         layer.lazy_initialization(*pair)
@@ -51,7 +51,7 @@ class Layer(CacheLayerMixin):
         self.keys, self.values = self._made((key_states, value_states))
         self.is_initialized = True
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> Pair:
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> KeyValue:
         """Writes states of shape (rows, heads, new columns, width); gives all that are in use."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
@@ -184,9 +184,9 @@ class Pool:
 
     def __init__(self, rows: int, end: int) -> None:
         self._rows, self.end = rows, end
-        self._layers: list[Pair] = []
+        self._layers: list[KeyValue] = []
 
-    def room(self, number: int, states: Pair) -> Pair:
+    def room(self, number: int, states: KeyValue) -> KeyValue:
         """A layer's room, made when it is first asked for."""
         if number == len(self._layers):
             keys, values = (
@@ -199,7 +199,7 @@ class Pool:
     def part(self, first: int, rows: int, columns: int) -> Growing:
         """A cache for computing rows from their first token on, `columns` long with their padding."""
 
-        def own(number: int, states: Pair) -> Pair:
+        def own(number: int, states: KeyValue) -> KeyValue:
             keys, values = (whole[first : first + rows] for whole in self.room(number, states))
             start = self.end - columns
             keys[:, :, :start], values[:, :, :start] = 0, 0

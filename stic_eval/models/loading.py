@@ -21,7 +21,7 @@ from stic_eval.models.prompt_text import control_tokens
 from stic_eval.models.still_image_processors import load_processor
 from stic_eval.models.weight_memory import Packed, free_bytes
 from stic_eval.store import content_key
-from stic_eval.thinking_tags import ANSWER, THINKING, Pair, opening
+from stic_eval.thinking_tags import ANSWER, THINKING, TagPair, opening
 from stic_eval.types import Request, Response
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ _PREFIXES = 1 / 4
 
 
 @dataclass
-class Loaded:
+class LoadedModel:
     """Weights in memory, and which adapter is attached to them; shared by all views of a model."""
 
     base: Any  # PreTrainedModel, without any trace of an adapter unless `peft` is set
@@ -52,7 +52,7 @@ class Loaded:
     ends: frozenset[int]
     control: tuple[str, ...]
     detokenizer: Detokenizer
-    tags: tuple[Pair, ...]  # of what it may think, and around answers
+    tags: tuple[TagPair, ...]  # of what it may think, and around answers
     batch_size_given: bool = False
     reuse: bool | Literal["always"] = True
     gradient_checkpointing: bool | None = None  # in training; None: as device and size suggest
@@ -117,7 +117,7 @@ class Loaded:
 
 
 @dataclass(frozen=True)
-class Loading:
+class LoadOptions:
     """How a model is loaded.
 
     Attributes:
@@ -146,12 +146,12 @@ class Loading:
     attn: str | None = None
     quantization: Packed | None = None
     gradient_checkpointing: bool | None = None
-    tags: Sequence[Pair] = ()
-    answer_tags: Sequence[Pair] = ()
+    tags: Sequence[TagPair] = ()
+    answer_tags: Sequence[TagPair] = ()
     profile: ConversationProfile | None = None
 
 
-def load(model: str, how: Loading) -> Loaded:
+def load(model: str, how: LoadOptions) -> LoadedModel:
     """Loads a model and its processor; see `HFModel.load`."""
     from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig
     from transformers.utils import logging
@@ -198,7 +198,7 @@ def load(model: str, how: Loading) -> Loaded:
     tags, answer_tags = (*THINKING, *how.tags), (*ANSWER, *how.answer_tags)
     # Decoding is what a request says, not the penalties and temperatures that a checkpoint brings.
     base.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=tokenizer.pad_token_id)
-    return Loaded(
+    return LoadedModel(
         base=base.eval(),
         processor=processor,
         device=where,
@@ -241,7 +241,7 @@ def _prepare(processor: Any, model: str, profile: ConversationProfile | None) ->
         )
 
 
-def not_finite(loaded: Loaded, request: Request) -> RunError:
+def not_finite(loaded: LoadedModel, request: Request) -> RunError:
     """The error for a request whose logits are NaN or infinite: no answer can be read from them."""
     shown = f" about {request.images[0].source}" if request.images else ""
     who = "the model" if loaded.adapter is None else f"the model with adapter {loaded.adapter}"

@@ -19,9 +19,9 @@ from typing import Any, TypeVar
 
 from stic_eval.errors import RunError, UserError
 from stic_eval.models.connection import (
-    Cut,
+    Connection,
     Endpoint,
-    Line,
+    NoReply,
     check_key,
     checked_url,
     error_of,
@@ -120,7 +120,7 @@ class Client:
         self._lock = threading.Lock()
         self._slots = threading.BoundedSemaphore(endpoint.concurrency)
         self._local = threading.local()
-        self._lines: list[Line] = []
+        self._lines: list[Connection] = []
         self._sent = 0
         self._resume_at = 0.0  # nobody sends before: a server that is overrun is so for all
         self._answered = self._served = False
@@ -277,7 +277,7 @@ class Client:
         begin = time.monotonic()
         try:
             status, headers, data = self._line().post(self._url, json.dumps(body).encode())
-        except Cut as cut:
+        except NoReply as cut:
             self._silent += 1
             raise _Retry(str(cut), reached=cut.reached) from None
         self._answered, self._silent = True, 0
@@ -326,18 +326,18 @@ class Client:
             text = text.replace(self.endpoint.api_key, "[key]")
         return text.encode("utf-8", "replace").decode()
 
-    def _line(self) -> Line:
-        line: Line | None = getattr(self._local, "line", None)
+    def _line(self) -> Connection:
+        line: Connection | None = getattr(self._local, "line", None)
         if line is None:
             key = self.endpoint.api_key
-            line = Line(key, self.endpoint.timeout, self.endpoint.max_bytes)
+            line = Connection(key, self.endpoint.timeout, self.endpoint.max_bytes)
             self._local.line = line
             with self._lock:
                 self._lines.append(line)
         return line
 
     def _hang_up(self) -> None:
-        line: Line | None = getattr(self._local, "line", None)
+        line: Connection | None = getattr(self._local, "line", None)
         if line is not None:
             with self._lock:
                 self._lines.remove(line)

@@ -21,19 +21,19 @@ from stic_eval.types import Request, Response
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from stic_eval.models.loading import Loaded
+    from stic_eval.models.loading import LoadedModel
 
 _WINDOW = 512  # requests that are put in order at a time
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _Rendered:
     request: Request
     prompt: str
 
 
 def answers(
-    loaded: Loaded, adapter: Path | None, key: str, requests: Iterable[Request], *, alone: bool = False
+    loaded: LoadedModel, adapter: Path | None, key: str, requests: Iterable[Request], *, alone: bool = False
 ) -> Iterator[tuple[Request, Response]]:
     """Answers requests in padded batches, those of similar length together, the longest first.
 
@@ -48,7 +48,8 @@ def answers(
         texts = written(loaded.processor, window, loaded.control)
         queue = deque(
             _batches(
-                [_Asked(r, t) for r, t in zip(window, texts, strict=True)], 1 if alone else loaded.batch_size
+                [_Rendered(r, t) for r, t in zip(window, texts, strict=True)],
+                1 if alone else loaded.batch_size,
             )
         )
         while queue:
@@ -63,9 +64,9 @@ def answers(
                 yield asked.request, loaded.response(tokens, seconds, stop, asked.prompt)
 
 
-def _batches(asked: Sequence[_Asked], most: int) -> Iterator[list[_Asked]]:
+def _batches(asked: Sequence[_Rendered], most: int) -> Iterator[list[_Rendered]]:
     """Batches of requests that are decoded alike and have equally many images, one that has noise alone."""
-    groups: dict[tuple[object, ...], list[_Asked]] = defaultdict(list)
+    groups: dict[tuple[object, ...], list[_Rendered]] = defaultdict(list)
     for one in asked:
         how, images = one.request.generation, one.request.images
         noisy = any(image.diffusion for image in images)
@@ -76,7 +77,7 @@ def _batches(asked: Sequence[_Asked], most: int) -> Iterator[list[_Asked]]:
         yield from (group[start : start + size] for start in range(0, len(group), size))
 
 
-def _inputs(loaded: Loaded, batch: Sequence[_Asked]) -> dict[str, torch.Tensor]:
+def _inputs(loaded: LoadedModel, batch: Sequence[_Rendered]) -> dict[str, torch.Tensor]:
     """Model inputs on the device: token ids of shape (rows, tokens), padded on the left, and pixels."""
     images = [[image.load() for image in asked.request.images] for asked in batch]
     inputs = loaded.processor(
@@ -90,7 +91,9 @@ def _inputs(loaded: Loaded, batch: Sequence[_Asked]) -> dict[str, torch.Tensor]:
     return loaded.moved(noised(inputs, batch[0].request.images))
 
 
-def _answered(loaded: Loaded, adapter: Path | None, key: str, batch: Sequence[_Asked]) -> list[list[int]]:
+def _answered(
+    loaded: LoadedModel, adapter: Path | None, key: str, batch: Sequence[_Rendered]
+) -> list[list[int]]:
     """Generated token ids of each row up to its end token."""
     seen: list[torch.Tensor] = []
     made = within_memory(lambda: generated(loaded, adapter, key, batch, seen))
@@ -119,10 +122,10 @@ def _answered(loaded: Loaded, adapter: Path | None, key: str, batch: Sequence[_A
 
 
 def generated(
-    loaded: Loaded,
+    loaded: LoadedModel,
     adapter: Path | None,
     key: str,
-    batch: Sequence[_Asked],
+    batch: Sequence[_Rendered],
     seen: list[torch.Tensor] | None = None,
     **wanted: Any,
 ) -> tuple[Any, int]:
@@ -174,9 +177,9 @@ def _noted(scores: torch.Tensor, seen: list[torch.Tensor]) -> torch.Tensor:
     return scores
 
 
-def asked(loaded: Loaded, request: Request) -> _Asked:
+def asked(loaded: LoadedModel, request: Request) -> _Rendered:
     """A request as the model's template writes it."""
-    return _Asked(request, written(loaded.processor, [request], loaded.control)[0])
+    return _Rendered(request, written(loaded.processor, [request], loaded.control)[0])
 
 
 def _cut(row: list[int], ends: frozenset[int]) -> list[int]:

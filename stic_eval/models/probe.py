@@ -14,14 +14,14 @@ import torch
 
 from stic_eval.errors import UserError
 from stic_eval.models import plain_generation, vision
-from stic_eval.models.forward_passes import Passes, Row
+from stic_eval.models.forward_passes import ActiveRow, Passes
 from stic_eval.models.free_memory import out_of_memory, too_small
 from stic_eval.models.kv_cache import Lanes, Pool
 from stic_eval.models.prompt_tokens import Prompter
 from stic_eval.types import Generation, ImageRef, Message, Request
 
 if TYPE_CHECKING:
-    from stic_eval.models.loading import Loaded
+    from stic_eval.models.loading import LoadedModel
 
 _TOKENS = 4
 # Root mean square difference of the logits, as a share of their spread. Rounding moves them by a hundredth or
@@ -30,7 +30,7 @@ _FLOAT32, _HALF = 1e-3, 0.15
 _LOG = logging.getLogger(__name__)
 
 
-def prompter(loaded: Loaded) -> Prompter:
+def prompter(loaded: LoadedModel) -> Prompter:
     """What makes prompts for a model; one for as long as it is in memory."""
     if loaded.prompter is None:
         config = loaded.base.config
@@ -41,7 +41,7 @@ def prompter(loaded: Loaded) -> Prompter:
     return loaded.prompter
 
 
-def probe(loaded: Loaded) -> frozenset[str]:
+def probe(loaded: LoadedModel) -> frozenset[str]:
     """Compares, with the adapter that is attached.
 
     Returns:
@@ -60,7 +60,7 @@ def probe(loaded: Loaded) -> frozenset[str]:
         return frozenset()
 
 
-def _compared(loaded: Loaded) -> frozenset[str]:
+def _compared(loaded: LoadedModel) -> frozenset[str]:
     first, second = (_request(text) for text in ("Is anything red in this picture?", "What is it?"))
     batch = [plain_generation.asked(loaded, second)]
     output, width = plain_generation.generated(
@@ -73,7 +73,7 @@ def _compared(loaded: Loaded) -> frozenset[str]:
         other, prompt = maker.cut(maker.written([first, second]), None)
         features = passes.features([other, prompt])
 
-        def agree(rows: list[Row], lanes: Lanes) -> bool:
+        def agree(rows: list[ActiveRow], lanes: Lanes) -> bool:
             for token in tokens[:-1]:
                 lanes.last = torch.full_like(lanes.last, token)
                 passes.decoded(rows, lanes)

@@ -79,7 +79,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Prompt:
+class CutPrompt:
     """A request, cut in two.
 
     Attributes:
@@ -98,7 +98,7 @@ class Prompt:
 
 
 @dataclass(frozen=True)
-class Written:
+class RenderedPrompt:
     """A request as the chat template writes it.
 
     Attributes:
@@ -137,10 +137,10 @@ class Prompter:
 
     # ------------------------------------------------------------ the template
 
-    def written(self, requests: Sequence[Request]) -> list[Written]:
+    def written(self, requests: Sequence[Request]) -> list[RenderedPrompt]:
         """Prompts as the chat template writes them, up to where the answer begins."""
         texts = written(self._processor, requests, self._control)
-        return [Written(request, text, self._head(request, text))
+        return [RenderedPrompt(request, text, self._head(request, text))
                 for request, text in zip(requests, texts, strict=True)]  # fmt: skip
 
     def _head(self, request: Request, text: str) -> str:
@@ -162,7 +162,7 @@ class Prompter:
 
     # ------------------------------------------------------------ tokens
 
-    def cut(self, asked: Sequence[Written], known: Beginning | None) -> list[Prompt]:
+    def cut(self, asked: Sequence[RenderedPrompt], known: Beginning | None) -> list[CutPrompt]:
         """Prompts with one beginning.
 
         Args:
@@ -174,25 +174,25 @@ class Prompter:
         with self._processor_of_ones_own():
             return self._cut(asked, known)
 
-    def _cut(self, asked: Sequence[Written], known: Beginning | None) -> list[Prompt]:
+    def _cut(self, asked: Sequence[RenderedPrompt], known: Beginning | None) -> list[CutPrompt]:
         first = asked[0]
         if known is not None and known.frame is not None:
             group = Group(first.key, known)
-            return [Prompt(one.request, group, self._rest(one, known.frame), one.text) for one in asked]
+            return [CutPrompt(one.request, group, self._rest(one, known.frame), one.text) for one in asked]
         group, rest = self._processed(first)
-        prompts = [Prompt(first.request, group, rest, first.text)]
+        prompts = [CutPrompt(first.request, group, rest, first.text)]
         frame = group.beginning.frame
         for one in asked[1:]:
             if one.text == first.text:
-                prompts.append(Prompt(one.request, group, rest, one.text))
+                prompts.append(CutPrompt(one.request, group, rest, one.text))
             elif frame is not None:
-                prompts.append(Prompt(one.request, group, self._rest(one, frame), one.text))
+                prompts.append(CutPrompt(one.request, group, self._rest(one, frame), one.text))
             else:
                 own, ids = self._processed(one)
-                prompts.append(Prompt(one.request, own, ids, one.text))
+                prompts.append(CutPrompt(one.request, own, ids, one.text))
         return prompts
 
-    def _processed(self, one: Written) -> tuple[Group, tuple[int, ...]]:
+    def _processed(self, one: RenderedPrompt) -> tuple[Group, tuple[int, ...]]:
         """A prompt's beginning and what follows, as the processor has them."""
         images = [image.load() for image in one.request.images]
         kind = (one.head, tuple((image.size, image.mode) for image in images))
@@ -232,7 +232,7 @@ class Prompter:
             torch.equal(alone[name], pixels[name]) for name in pixels
         )
 
-    def _whole(self, one: Written, images: list[Any]) -> tuple[Group, tuple[int, ...]]:
+    def _whole(self, one: RenderedPrompt, images: list[Any]) -> tuple[Group, tuple[int, ...]]:
         import torch
 
         processor, recorder = self._own()
@@ -260,7 +260,7 @@ class Prompter:
         key = one.key if frame is not None else (one.key[0], one.text)
         return Group(key, beginning, pixels if count else None), rest
 
-    def _frame(self, one: Written, seen: Any, rest: tuple[int, ...]) -> tuple[str, str] | None:
+    def _frame(self, one: RenderedPrompt, seen: Any, rest: tuple[int, ...]) -> tuple[str, str] | None:
         """What stands between the last image token and the question, and behind that; None: unknown."""
         question = one.text[len(one.head) :]
         text = seen[0] if isinstance(seen, list) and len(seen) == 1 else seen
@@ -278,7 +278,7 @@ class Prompter:
         except ValueError:
             return None
 
-    def _rest(self, one: Written, frame: tuple[str, str]) -> tuple[int, ...]:
+    def _rest(self, one: RenderedPrompt, frame: tuple[str, str]) -> tuple[int, ...]:
         """Ids of a question, tokenized behind an image token as it is in the prompt."""
         _, recorder = self._own()
         before, after = frame

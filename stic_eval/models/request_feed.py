@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from stic_eval.types import Request
 
 if TYPE_CHECKING:
-    from stic_eval.models.prompt_tokens import Beginning, Key, Prompt, Prompter, Written
+    from stic_eval.models.prompt_tokens import Beginning, CutPrompt, Key, Prompter, RenderedPrompt
 
 # Requests that are looked at for common images and like lengths, and how many are taken at a time.
 WINDOW, _STEP = 256, 32
@@ -39,10 +39,10 @@ class Feed:
         workers: int,
     ) -> None:
         self._stream, self._prompter, self._known, self._at_hand = iter(requests), prompter, known, at_hand
-        self._waiting: deque[list[Written]] = deque()  # alike in their beginnings
-        self._prepared: deque[tuple[int, Future[list[Prompt]]]] = deque()  # with how many they are
+        self._waiting: deque[list[RenderedPrompt]] = deque()  # alike in their beginnings
+        self._prepared: deque[tuple[int, Future[list[CutPrompt]]]] = deque()  # with how many they are
         self._largest = 1  # bytes of the pixels of a request's images, the most so far
-        self._ready: deque[Prompt] = deque()
+        self._ready: deque[CutPrompt] = deque()
         self._ended = False
         self._pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="prepare")
 
@@ -55,7 +55,7 @@ class Feed:
         """Whether nothing is left, as far as the stream goes for now."""
         return self._ended and not (self._waiting or self._prepared or self._ready)
 
-    def take(self, most: int, idle: bool) -> list[Prompt]:
+    def take(self, most: int, idle: bool) -> list[CutPrompt]:
         """The next prompts, at most so many: those that are ready.
 
         Args:
@@ -78,7 +78,7 @@ class Feed:
             return []
         return [self._ready.popleft() for _ in range(min(most, len(self._ready)))]
 
-    def give_back(self, prompts: Iterable[Prompt]) -> None:
+    def give_back(self, prompts: Iterable[CutPrompt]) -> None:
         """Puts prompts in front again."""
         self._ready.extendleft(reversed(list(prompts)))
 
@@ -103,7 +103,7 @@ class Feed:
 
     def _arrange(self, new: list[Request]) -> None:
         """Puts new requests with those that wait: alike together, those at hand first, then the longest."""
-        groups: dict[Key, list[Written]] = {}
+        groups: dict[Key, list[RenderedPrompt]] = {}
         for one in (*(one for alike in self._waiting for one in alike), *self._prompter.written(new)):
             groups.setdefault(one.key, []).append(one)
         order = sorted(

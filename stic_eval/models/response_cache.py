@@ -96,11 +96,11 @@ class CachedVLM:
                 self._store.put_many(fresh)
 
 
-Asked = tuple[Request, str]
+GivenAnswer = tuple[Request, str]
 
 
 def cached_likelihoods(
-    make: Callable[[], Scorer], fingerprint: str, store: ResponseStore, asked: Sequence[Asked]
+    make: Callable[[], Scorer], fingerprint: str, store: ResponseStore, asked: Sequence[GivenAnswer]
 ) -> Iterator[Likelihood]:
     """Likelihoods of answers in the order of the questions; what was scored once is not scored again.
 
@@ -119,7 +119,7 @@ def cached_likelihoods(
         yield from (Likelihood(float(found[key].text), found[key].n_tokens) for key in part)
 
 
-def _scored(model: Scorer, missing: Mapping[str, Asked], store: ResponseStore) -> dict[str, Response]:
+def _scored(model: Scorer, missing: Mapping[str, GivenAnswer], store: ResponseStore) -> dict[str, Response]:
     """Scores what the store does not hold, by key, and puts it there; also when the model fails."""
     key_of = {one: key for key, one in missing.items()}
     found: dict[str, Response] = {}
@@ -138,7 +138,7 @@ def _scored(model: Scorer, missing: Mapping[str, Asked], store: ResponseStore) -
     return found | fresh
 
 
-def _likelihood_key(fingerprint: str, asked: Asked) -> str:
+def _likelihood_key(fingerprint: str, asked: GivenAnswer) -> str:
     request, answer = asked
     what = request_key(replace(request, generation=_NO_DECODING))
     return content_key([fingerprint, "likelihood", what, answer])

@@ -12,7 +12,7 @@ from stic_eval.models.detokenize import cut_answer
 from stic_eval.models.image_encoding import encoded, media_type
 from stic_eval.models.openai_client import Chat, Client, Failure, Reply
 from stic_eval.store import content_key
-from stic_eval.thinking_tags import THINKING, Pair
+from stic_eval.thinking_tags import THINKING, TagPair
 from stic_eval.types import Request, Response
 
 # So many requests that fail, with none that is answered, and the server is not to be had.
@@ -48,7 +48,7 @@ class ServerModel:
         endpoint: Endpoint,
         known: bool = False,
         system_prompt: str = "",
-        tags: Sequence[Pair] = (),
+        tags: Sequence[TagPair] = (),
     ) -> None:
         self.endpoint, self._known, self._system = endpoint, known, system_prompt
         self._tags = (*THINKING, *tags)
@@ -89,7 +89,7 @@ class ServerModel:
             )
 
 
-def _answer(client: Client, request: Request, system: str, tags: Sequence[Pair]) -> Response:
+def _answer(client: Client, request: Request, system: str, tags: Sequence[TagPair]) -> Response:
     """Asks one request; runs in a thread of the client."""
     how = request.generation
     greedy = how.temperature <= 0
@@ -108,7 +108,7 @@ def _answer(client: Client, request: Request, system: str, tags: Sequence[Pair])
     return _response(reply, how.stop, tags)
 
 
-def _response(reply: Reply, stop: Sequence[str], tags: Sequence[Pair]) -> Response:
+def _response(reply: Reply, stop: Sequence[str], tags: Sequence[TagPair]) -> Response:
     if reply.finish_reason == "content_filter":  # what is left of the text is not what the model said
         return Response("", 0, "failed", reply.seconds, why="cut by the server's content filter")
     finish: Any = "length" if reply.finish_reason == "length" else "stop"

@@ -5,15 +5,14 @@ Caches keep what was written, so that other tags can be looked for in it later.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from stic_eval.contracts.engine import Answering
 from stic_eval.models.detokenize import cut
 from stic_eval.settings import ThinkingConfig
 from stic_eval.thinking_tags import split
 from stic_eval.types import Request, Response
-
-Answering = Callable[[Iterable[Request]], Iterator[tuple[Request, Response]]]
 
 
 class ThinkingVLM:

@@ -11,7 +11,7 @@ from pathlib import Path
 from stic_eval.errors import UserError
 from stic_eval.registry import suggest
 from stic_eval.report import runs
-from stic_eval.report.table_rows import Column, Variant, setting
+from stic_eval.report.table_rows import Column, EvaluatedVariant, setting
 from stic_eval.types import Summary
 
 DEFAULT = "default"  # names an ablation's default cell
@@ -70,8 +70,8 @@ def label(entry: runs.Entry) -> str:
     return _variant(entry).label
 
 
-def _variant(entry: runs.Entry) -> Variant:
-    return Variant(entry.method, entry.title, entry.solver, (), {}, entry.settings)
+def _variant(entry: runs.Entry) -> EvaluatedVariant:
+    return EvaluatedVariant(entry.method, entry.title, entry.solver, (), {}, entry.settings)
 
 
 def names(scores: runs.Scores) -> dict[str, str]:

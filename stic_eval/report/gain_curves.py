@@ -13,7 +13,7 @@ from stic_eval.errors import UserError
 from stic_eval.report import canvas, paper_scores
 from stic_eval.report.bars import chosen, column_title, mark_of, notes_of, reach, row_key, row_label, signed
 from stic_eval.report.canvas import COLOURS, DASHES, INK, MARKERS, Look, needs, plain, value_text
-from stic_eval.report.table_rows import AVERAGE, Row
+from stic_eval.report.table_rows import AVERAGE, TableRow
 from stic_eval.report.tables import Table
 
 if TYPE_CHECKING:
@@ -76,9 +76,9 @@ def progression(table: Table, look: Look, notes: Sequence[str] = ()) -> Figure:
     return canvas.resize(figure, (4.6 if stacked else 2.5) + canvas.footnote(figure, said))
 
 
-def _steps(table: Table) -> dict[str, Row]:
+def _steps(table: Table) -> dict[str, TableRow]:
     """The rows that are steps. A cell with any other setting is not one."""
-    found: dict[str, Row] = {}
+    found: dict[str, TableRow] = {}
     for row in table.rows:
         settings = row.variant.settings
         if set(settings) - _STAGE_AXES:
@@ -167,14 +167,14 @@ def _seeds(
             axes.update_datalim([(STEPS.index(step), value)])
 
 
-def _gain(row: Row, name: str) -> str:
+def _gain(row: TableRow, name: str) -> str:
     cell = row.cells[name]
     if cell.difference is None:
         return "" if cell.complete else "°"
     return f"\n({cell.difference.delta:+.1f}{mark_of(cell)})".replace("-", "−")
 
 
-def _by_seed(row: Row, name: str, averaged: Sequence[str]) -> list[float]:
+def _by_seed(row: TableRow, name: str, averaged: Sequence[str]) -> list[float]:
     """A row's score for each training seed, in percent."""
     names = averaged if name == AVERAGE else [name]
     runs = zip(*(row.variant.summaries.get(column, ()) for column in names), strict=False)
@@ -212,7 +212,7 @@ def scaling(
         what = f"{plain(axis)} is no axis of numbers" if axis else "needs an ablation over an axis of numbers"
         raise needs("scaling", f"{what} (`stic-eval ablate --vary stage1.fraction=0.25,0.5,1`)")
     name = look.benchmark or AVERAGE
-    rows: dict[str, list[Row]] = {}
+    rows: dict[str, list[TableRow]] = {}
     for row in chosen(table, look.methods):
         if axis in row.variant.settings and row.cells[name].score is not None:
             rows.setdefault(row_key(row, (axis,)), []).append(row)
@@ -264,7 +264,7 @@ _Point = tuple[float, float, float, float, str]  # x, y, how far its bar reaches
 
 
 def _points(
-    rows: Sequence[Row], axis: str, name: str, places: Sequence[float], compared: bool
+    rows: Sequence[TableRow], axis: str, name: str, places: Sequence[float], compared: bool
 ) -> list[_Point]:
     """A line's points, with NaN in between at values that were to be run and have no score here."""
     found: dict[float, _Point] = {}

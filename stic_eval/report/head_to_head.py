@@ -14,7 +14,7 @@ from stic_eval.report.flips import same_rows
 from stic_eval.report.multiple_testing import PValues, corrected
 from stic_eval.report.paired_comparison import Difference, compare, percent
 from stic_eval.report.table_notes import knows_no_clusters, unclustered
-from stic_eval.report.table_rows import AVERAGE, Variant
+from stic_eval.report.table_rows import AVERAGE, EvaluatedVariant
 from stic_eval.report.tables import check, lacking
 from stic_eval.types import Summary
 
@@ -23,7 +23,7 @@ _REPLIES = re.compile(r", \d+ replies each\Z")
 
 
 @dataclass(frozen=True)
-class Line:
+class BenchmarkLine:
     """A benchmark, or the average of all (`average`).
 
     Attributes:
@@ -46,7 +46,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Versus:
+class HeadToHead:
     """A comparison.
 
     Attributes:
@@ -57,17 +57,17 @@ class Versus:
 
     a: Side
     b: Side
-    benchmarks: tuple[Line, ...]
-    average: Line
+    benchmarks: tuple[BenchmarkLine, ...]
+    average: BenchmarkLine
     notes: tuple[str, ...]
 
     @property
-    def lines(self) -> tuple[Line, ...]:
+    def lines(self) -> tuple[BenchmarkLine, ...]:
         """All comparisons, each once."""
         return (*self.benchmarks, self.average) if len(self.benchmarks) > 1 else self.benchmarks
 
 
-def measure(a: Side, b: Side) -> Versus:
+def measure(a: Side, b: Side) -> HeadToHead:
     """Compares two sides benchmark by benchmark. Seeds that both have are paired.
 
     The two are a family of their own: their average is tested as it is, the benchmarks behind it.
@@ -126,13 +126,15 @@ def measure(a: Side, b: Side) -> Versus:
         for at in (0, 1)
     ]
     whole = _line(AVERAGE, "Average", means, replace(average, p_holm=adjusted.average))
-    return Versus(a, b, tuple(lines), whole, tuple(notes))
+    return HeadToHead(a, b, tuple(lines), whole, tuple(notes))
 
 
-def _variant(side: Side, runs: Mapping[str, Sequence[Sequence[Summary]]], at: int) -> Variant:
+def _variant(side: Side, runs: Mapping[str, Sequence[Sequence[Summary]]], at: int) -> EvaluatedVariant:
     first = side.entries[0]
     own = {name: both[at] for name, both in runs.items()}
-    return Variant(first.method, first.title, first.solver, side.seeds, own, has_adapter=first.has_adapter)
+    return EvaluatedVariant(
+        first.method, first.title, first.solver, side.seeds, own, has_adapter=first.has_adapter
+    )
 
 
 def _unpaired(both: Sequence[Sequence[Summary]]) -> str:
@@ -222,6 +224,6 @@ def _scores(side: Sequence[Summary], both: Sequence[Sequence[Summary]]) -> list[
     return [percent({unit: run.units[unit] for unit in shared}) for run in side]
 
 
-def _line(name: str, title: str, scores: Sequence[Sequence[float]], difference: Difference) -> Line:
+def _line(name: str, title: str, scores: Sequence[Sequence[float]], difference: Difference) -> BenchmarkLine:
     spreads = [stdev(side) if len(side) > 1 else None for side in scores]
-    return Line(name, title, mean(scores[0]), mean(scores[1]), spreads[0], spreads[1], difference)
+    return BenchmarkLine(name, title, mean(scores[0]), mean(scores[1]), spreads[0], spreads[1], difference)

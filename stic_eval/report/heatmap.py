@@ -14,7 +14,7 @@ from stic_eval.report import canvas
 from stic_eval.report.bars import chosen, column_title, mark_of, notes_of, row_key, row_label, signed
 from stic_eval.report.canvas import Look, needs, plain, tall, value_text
 from stic_eval.report.cell_text import interval_text
-from stic_eval.report.table_rows import AVERAGE, Cell, Row
+from stic_eval.report.table_rows import AVERAGE, Cell, TableRow
 from stic_eval.report.tables import Table
 from stic_eval.types import SolverLabel
 
@@ -113,7 +113,7 @@ def _by_panel(
     return list(panels.values())
 
 
-def _add(panels: dict[str, _Panel], rows: Sequence[Row], shown: tuple[str, str], name: str) -> None:
+def _add(panels: dict[str, _Panel], rows: Sequence[TableRow], shown: tuple[str, str], name: str) -> None:
     for row in rows:
         if row.cells[name].difference:
             new = _Panel(row_label(row, shown), row.variant.solver, _others(row, shown), {})
@@ -142,12 +142,12 @@ def _place_reference(
             panel.cells.setdefault((place[0], place[1]), cell)
 
 
-def _place(row: Row, shown: tuple[str, str]) -> tuple[str, str]:
+def _place(row: TableRow, shown: tuple[str, str]) -> tuple[str, str]:
     x, y = (canvas.key(row.variant.settings[axis]) for axis in shown)
     return x, y
 
 
-def _others(row: Row, shown: tuple[str, str]) -> dict[str, str]:
+def _others(row: TableRow, shown: tuple[str, str]) -> dict[str, str]:
     settings = row.variant.settings.items()
     return {axis: canvas.key(value) for axis, value in settings if axis not in (*shown, "dar")}
 

@@ -19,6 +19,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stic_eval.contracts.engine import ProgressUpdate
 from stic_eval.printable import printable
 from stic_eval.report import run_pairs, sample_browser, thumbnails
 from stic_eval.report.runs import name_of
@@ -33,7 +34,7 @@ SCRIPTS = ("data.js", "samples.js", "pairs.js", "page.js")
 
 
 @dataclass(frozen=True)
-class Figure:
+class SvgFigure:
     """A plot as the page shows it.
 
     Attributes:
@@ -46,7 +47,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Facts:
+class PageFacts:
     """What the page says beside scores and samples.
 
     Attributes:
@@ -55,13 +56,13 @@ class Facts:
     """
 
     table: str
-    gains: Sequence[Figure] = ()
-    curves: Sequence[Figure] = ()
+    gains: Sequence[SvgFigure] = ()
+    curves: Sequence[SvgFigure] = ()
     warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
-class Made:
+class WrittenPage:
     """What was written.
 
     Attributes:
@@ -78,15 +79,15 @@ def write(
     scores: Scores,
     folder: Path,
     out: Path,
-    facts: Facts,
+    facts: PageFacts,
     *,
     refs: Mapping[str, ImageRef],
     stages: Path,
     budget: int = 20_000_000,
     n_pairs: int = 60,
     images: bool = True,
-    progress: thumbnails.Progress | None = None,
-) -> Made:
+    progress: ProgressUpdate | None = None,
+) -> WrittenPage:
     """Writes the report of a run, atomically.
 
     Args:
@@ -145,7 +146,7 @@ def write(
     atomic_write(out, data)
     if shown.folder is None:
         thumbnails.clear(beside)
-    return Made(out, len(data), shown, (*warnings, *missing))
+    return WrittenPage(out, len(data), shown, (*warnings, *missing))
 
 
 def pack(value: object) -> str:
@@ -155,7 +156,7 @@ def pack(value: object) -> str:
     return base64.b64encode(squeezed).decode("ascii")
 
 
-def _pair(pair: run_pairs.Pair, numbers: Mapping[str, int]) -> dict[str, Any]:
+def _pair(pair: run_pairs.PairExample, numbers: Mapping[str, int]) -> dict[str, Any]:
     return {
         "prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected,
         "negative": pair.negative, "source": pair.source, "image": numbers[pair.image.sha256],
@@ -166,7 +167,7 @@ def _pair(pair: run_pairs.Pair, numbers: Mapping[str, int]) -> dict[str, Any]:
 def _render(
     scores: Scores,
     folder: Path,
-    facts: Facts,
+    facts: PageFacts,
     *,
     beside: bool,
     **values: object,

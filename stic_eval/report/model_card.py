@@ -15,8 +15,8 @@ import yaml
 
 from stic_eval.printable import printable
 from stic_eval.report.cell_text import delta_text, interval_text, markdown, one_line, score_text
-from stic_eval.report.runs import Trained
-from stic_eval.report.table_rows import AVERAGE, Row
+from stic_eval.report.runs import TrainedStage
+from stic_eval.report.table_rows import AVERAGE, TableRow
 from stic_eval.report.tables import Table
 
 # Where a path begins that means something on this machine alone (from the root, a home, the working
@@ -30,7 +30,7 @@ _PATH = re.compile(
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowsOrigin:
     """Where a benchmark's test rows came from.
 
     Attributes:
@@ -46,7 +46,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Facts:
+class CardFacts:
     """What a card states.
 
     Attributes:
@@ -86,14 +86,14 @@ class Facts:
     data: Sequence[str] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     departures: Sequence[str] = ()
-    stages: Sequence[Trained] = ()
+    stages: Sequence[TrainedStage] = ()
     table: Table | None = None
-    rows: Mapping[str, Rows] = field(default_factory=dict)
+    rows: Mapping[str, RowsOrigin] = field(default_factory=dict)
     versions: Mapping[str, str | None] = field(default_factory=dict)
     command: Sequence[str] = ()
 
 
-def card(facts: Facts) -> str:
+def card(facts: CardFacts) -> str:
     """The whole README.md."""
     parts = [
         f"---\n{metadata(facts)}\n---",
@@ -108,7 +108,7 @@ def card(facts: Facts) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def metadata(facts: Facts) -> str:
+def metadata(facts: CardFacts) -> str:
     """The hub's metadata in YAML, with scores as its `model-index`."""
     from huggingface_hub import ModelCardData
 
@@ -128,7 +128,7 @@ def metadata(facts: Facts) -> str:
     return data.to_yaml().strip()
 
 
-def _results(facts: Facts) -> list[Any]:
+def _results(facts: CardFacts) -> list[Any]:
     """Scores that are whole, of the model without describe-and-respond where there are any."""
     from huggingface_hub import EvalResult
 
@@ -138,7 +138,7 @@ def _results(facts: Facts) -> list[Any]:
         return []
     found = []
     for column in facts.table.columns:
-        cell, rows = row.cells[column.name], facts.rows.get(column.name, Rows(column.name))
+        cell, rows = row.cells[column.name], facts.rows.get(column.name, RowsOrigin(column.name))
         metric = [
             rows.metric.partition(";")[0] or "score",
             *([column.grader] if column.grader else []),
@@ -161,20 +161,20 @@ def _results(facts: Facts) -> list[Any]:
     return found
 
 
-def _trained(table: Table | None) -> list[Row]:
+def _trained(table: Table | None) -> list[TableRow]:
     return [row for row in table.rows if row.variant.method != "baseline"] if table else []
 
 
 # ---------------------------------------------------------------- sections
 
 
-def _what(facts: Facts) -> str:
+def _what(facts: CardFacts) -> str:
     kind = "merged with the adapter that" if facts.merged else "for which this is the LoRA adapter that"
     paper = f" ({markdown(facts.paper)})" if facts.paper else ""
     return f"{_code(facts.base)}, {kind} {markdown(facts.title)}{paper} trained. Made with stic-eval."
 
 
-def _use(facts: Facts) -> str:
+def _use(facts: CardFacts) -> str:
     base, named = repr(one_line(facts.base_id or f"PATH_OF_{facts.base}")), ""
     if facts.base == "pocket":
         base, named = 'files("stic_eval.pocket") / "model"', "from importlib.resources import files\n\n"
@@ -197,7 +197,7 @@ def _use(facts: Facts) -> str:
     return _fenced("\n".join(lines), "python")
 
 
-def _base(facts: Facts) -> str:
+def _base(facts: CardFacts) -> str:
     revision = facts.revision or ("the one that was current" if facts.base_id else "a local folder")
     if facts.base == "pocket":
         revision = "embedded in stic-eval"
@@ -221,7 +221,7 @@ def _base(facts: Facts) -> str:
     return "\n".join(lines)
 
 
-def _training(facts: Facts) -> str:
+def _training(facts: CardFacts) -> str:
     lines = [f"- Method: {markdown(facts.title)} ({_code(facts.method)})", f"- Seed: {facts.seed}"]
     lines += [f"- Paper: {markdown(facts.paper)}"] if facts.paper else []
     lines += [f"- Data: {markdown(line)}" for line in facts.data]
@@ -245,7 +245,7 @@ def _training(facts: Facts) -> str:
     return "\n\n".join(parts)
 
 
-def _evaluation(facts: Facts) -> str:
+def _evaluation(facts: CardFacts) -> str:
     table = facts.table
     if table is None or not _trained(table):
         return "It was not evaluated."
@@ -269,7 +269,7 @@ def _evaluation(facts: Facts) -> str:
     return "\n".join([*("| " + " | ".join(parts) + " |" for parts in lines), "", *notes])
 
 
-def _provenance(facts: Facts) -> str:
+def _provenance(facts: CardFacts) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in facts.versions.items() if version)
     lines = [f"- Versions: {markdown(versions)}"] if versions else []
     if facts.command:

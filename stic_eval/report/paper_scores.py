@@ -11,14 +11,14 @@ from typing import Any
 
 import yaml
 
-from stic_eval.report.table_rows import AVERAGE, Cell, Column, Row, Variant
+from stic_eval.report.table_rows import AVERAGE, Cell, Column, EvaluatedVariant, TableRow
 from stic_eval.types import DESCRIBED, DIRECT
 
 MODEL = "LLaVA-v1.6-7B"  # of tables 2, 7 and 8
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PaperRow:
     """A row of one of the paper's tables.
 
     Attributes:
@@ -56,34 +56,34 @@ def paper() -> Mapping[str, Any]:
     return data
 
 
-def main_result() -> list[Published]:
+def main_result() -> list[PaperRow]:
     """Table 1: models and methods by benchmarks."""
     data = paper()
     found = []
     for label, scores in data["table1"].items():
         model, _, method = label.partition("+")
-        found.append(Published(model, method, None, dict(zip(data["benchmarks"], scores, strict=True))))
+        found.append(PaperRow(model, method, None, dict(zip(data["benchmarks"], scores, strict=True))))
     return found
 
 
-def describe_and_respond() -> list[Published]:
+def describe_and_respond() -> list[PaperRow]:
     """Table 2: LLaVA-v1.6-7B, with and without STIC, with and without describe-and-respond."""
     data = paper()
     found = []
     for label, row in data["table2"].items():
         method = label.removesuffix("+DaR").removeprefix("base")
         scores = dict(zip(data["benchmarks"], row["scores"], strict=True))
-        found.append(Published(MODEL, method, label.endswith("+DaR"), scores))
+        found.append(PaperRow(MODEL, method, label.endswith("+DaR"), scores))
     return found
 
 
-def breakdown(benchmark: str, group: str) -> list[Published]:
+def breakdown(benchmark: str, group: str) -> list[PaperRow]:
     """Tables 7 and 8: LLaVA-v1.6-7B by MMBench's abilities or MM-Vet's capabilities; else nothing."""
     for name in ("table7", "table8"):
         data = paper()[name]
         if (data["benchmark"], data["group"]) == (benchmark, group):
             return [
-                Published(MODEL, label.removeprefix("base"), None,
+                PaperRow(MODEL, label.removeprefix("base"), None,
                           dict(zip(data["labels"], data[label], strict=True)))
                 for label in ("base", "STIC")
             ]  # fmt: skip
@@ -95,7 +95,9 @@ def labels(benchmark: str, group: str) -> list[str]:
     return next((list(row.scores) for row in breakdown(benchmark, group)), [])
 
 
-def row(published: Published, columns: Sequence[str], averaged: Sequence[str], heads: Sequence[str]) -> Row:
+def row(
+    published: PaperRow, columns: Sequence[str], averaged: Sequence[str], heads: Sequence[str]
+) -> TableRow:
     """A row of a table.
 
     The average is over the same benchmarks as in the table's other rows; where the paper lacks one of
@@ -107,8 +109,8 @@ def row(published: Published, columns: Sequence[str], averaged: Sequence[str], h
     complete = bool(averaged) and len(known) == len(averaged)
     cells[AVERAGE] = Cell(mean(known) if complete else None)
     solver = DESCRIBED if published.dar else DIRECT
-    variant = Variant("published", published.name, solver, (), {}, model=published.model)
-    return Row(variant, cells, tuple(heads), published.label, published=True)
+    variant = EvaluatedVariant("published", published.name, solver, (), {}, model=published.model)
+    return TableRow(variant, cells, tuple(heads), published.label, published=True)
 
 
 # How the note begins that published rows are never shown without.

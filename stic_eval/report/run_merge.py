@@ -11,11 +11,11 @@ from typing import Any
 
 from stic_eval.errors import UserError
 from stic_eval.report.runs import Scores
-from stic_eval.report.table_rows import Column, Variant
+from stic_eval.report.table_rows import Column, EvaluatedVariant
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class FoundVariant:
     """A variant and where it was found.
 
     Attributes:
@@ -24,7 +24,7 @@ class Placed:
         default: Whether it has no settings, or those of its ablation's default.
     """
 
-    variant: Variant
+    variant: EvaluatedVariant
     runs: tuple[str, ...]
     folders: tuple[str, ...]
     stages: frozenset[str] | None
@@ -32,7 +32,7 @@ class Placed:
 
 
 @dataclass(frozen=True, slots=True)
-class Merged:
+class MergedRuns:
     """Runs put together.
 
     Attributes:
@@ -43,7 +43,7 @@ class Merged:
     """
 
     columns: tuple[Column, ...]
-    placed: tuple[Placed, ...]
+    placed: tuple[FoundVariant, ...]
     axes: dict[str, list[Any]]
     notes: tuple[str, ...]
     without_default: frozenset[str] = frozenset()
@@ -62,7 +62,7 @@ class Merged:
         return f" of {', '.join(names)}" if names else ""
 
 
-def merge(found: Sequence[Scores], cells: bool = False) -> Merged:
+def merge(found: Sequence[Scores], cells: bool = False) -> MergedRuns:
     """Puts runs together; a row that several runs have appears once, with the benchmarks of all of them.
 
     A run's row and an ablation's default cell are the same row, where results are equal.
@@ -74,7 +74,7 @@ def merge(found: Sequence[Scores], cells: bool = False) -> Merged:
         UserError: A benchmark was asked or graded in another way, or has other rows, in one of them.
     """
     columns: dict[str, tuple[Column, str, Scores]] = {}
-    placed: list[Placed] = []
+    placed: list[FoundVariant] = []
     axes: dict[str, list[Any]] = {}
     notes: list[str] = []
     names = _names(found)
@@ -94,7 +94,7 @@ def merge(found: Sequence[Scores], cells: bool = False) -> Merged:
             known_values += [value for value in values if value not in known_values]
         own = [*scores.unfinished(), *scores.notes]
         notes += [f"{name}: {note}" for note in own] if len(found) > 1 else own
-    return Merged(
+    return MergedRuns(
         tuple(column for column, _, _ in columns.values()),
         tuple(placed),
         axes,
@@ -109,7 +109,7 @@ def _names(found: Sequence[Scores]) -> list[str]:
     return [f"{name} ({at + 1})" if names.count(name) > 1 else name for at, name in enumerate(names)]
 
 
-def _placed(scores: Scores, run: str) -> list[Placed]:
+def _placed(scores: Scores, run: str) -> list[FoundVariant]:
     found = []
     for group in scores.groups():
         variant = scores.variant(group)
@@ -118,11 +118,11 @@ def _placed(scores: Scores, run: str) -> list[Placed]:
         folders = tuple(dict.fromkeys(re.sub(r"@seed\d+$", "", entry.folder) for entry in group))
         known = [entry.stages for entry in group if entry.stages or entry.seed is None]
         stages = frozenset(stage.kind for stage in known[0]) if known else None
-        found.append(Placed(variant, (run,), folders, stages, _is_default(variant, scores)))
+        found.append(FoundVariant(variant, (run,), folders, stages, _is_default(variant, scores)))
     return found
 
 
-def _is_default(variant: Variant, scores: Scores) -> bool:
+def _is_default(variant: EvaluatedVariant, scores: Scores) -> bool:
     """Whether an ablation's cell has the settings that its run would have had without the ablation."""
     default = {axis: values[0] for axis, values in scores.axes.items() if axis not in scores.without_default}
 
@@ -164,7 +164,7 @@ def _check(one: Column, other: Column, run: str, to: str, first: Scores, scores:
         )
 
 
-def _same(one: Placed, other: Placed) -> bool:
+def _same(one: FoundVariant, other: FoundVariant) -> bool:
     """Whether two variants are one row: called the same, and nowhere with other results."""
     a, b = one.variant, other.variant
     names = [(v.model, v.method, v.title, v.solver, v.seeds) for v in (a, b)]
@@ -182,11 +182,11 @@ def _same(one: Placed, other: Placed) -> bool:
     )
 
 
-def _joined(one: Placed, other: Placed, cells: bool) -> Placed:
+def _joined(one: FoundVariant, other: FoundVariant, cells: bool) -> FoundVariant:
     a, b = one.variant.settings, other.variant.settings
     known = {name: summaries for name, summaries in one.variant.summaries.items() if summaries}
     summaries = {**other.variant.summaries, **known}
-    return Placed(
+    return FoundVariant(
         replace(one.variant, summaries=summaries, settings=(a or b) if cells else (a and b)),
         (*one.runs, *other.runs),
         tuple(dict.fromkeys((*one.folders, *other.folders))),

@@ -19,7 +19,7 @@ _COLUMNS = ["prompt", "chosen", "rejected", "images", "image_sha256", "source", 
 
 
 @dataclass(frozen=True)
-class Pair:
+class PairExample:
     """One pair.
 
     Attributes:
@@ -49,7 +49,7 @@ class PairSet:
 
     label: str
     total: int
-    pairs: tuple[Pair, ...]
+    pairs: tuple[PairExample, ...]
 
 
 def read(scores: Scores, stages: Path, n: int) -> tuple[list[PairSet], list[str]]:
@@ -111,10 +111,10 @@ def _read(path: Path, label: str, n: int) -> PairSet:
         return PairSet(label, table.metadata.num_rows, tuple(_pair(row) for row in rows[:n]))
 
 
-def _pair(row: dict[str, Any]) -> Pair:
+def _pair(row: dict[str, Any]) -> PairExample:
     data, source, negative = row["images"][0]["bytes"], str(row["source"]), str(row["negative"])
     # The corruption's draws depend on the hash that the image had then, not on the bytes' that are kept.
     image = ImageRef(str(row["image_sha256"]), source, partial(load_bytes, data, source))
     spoilt = corrupt(image, negative, int(row["seed"])) if negative in CORRUPTIONS else None
     prompt, chosen, rejected = (printable(row[name][-1]["content"]) for name in _COLUMNS[:3])
-    return Pair(prompt, chosen, rejected, printable(negative), printable(source), image, spoilt)
+    return PairExample(prompt, chosen, rejected, printable(negative), printable(source), image, spoilt)

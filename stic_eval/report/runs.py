@@ -14,7 +14,7 @@ from stic_eval.contracts.curves import PREFERENCE_CURVES, TUNING_CURVES, Curves
 from stic_eval.errors import UserError
 from stic_eval.report import tables
 from stic_eval.report.table_notes import unfinished
-from stic_eval.report.table_rows import Column, Variant
+from stic_eval.report.table_rows import Column, EvaluatedVariant
 from stic_eval.types import DESCRIBED, DIRECT, SolverLabel, Summary
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class TextCut:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedStage:
     """A stage that an adapter came from, and what it cost.
 
     Attributes:
@@ -114,7 +114,7 @@ class Entry:
     keys: dict[str, str] = field(default_factory=dict)
     summaries: dict[str, Summary] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
-    stages: list[Trained] = field(default_factory=list)
+    stages: list[TrainedStage] = field(default_factory=list)
     has_adapter: bool = False
 
 
@@ -145,7 +145,7 @@ class Scores:
         """Builds the side-by-side table of everything that has been evaluated."""
         return tables.build(self.columns, self.variants(), [*self.unfinished(), *self.notes])
 
-    def variants(self) -> list[Variant]:
+    def variants(self) -> list[EvaluatedVariant]:
         """The rows of a table: methods and cells, their seeds together.
 
         Of a run that is under way, a row shows the seeds that have all benchmarks, or if none has, the
@@ -161,7 +161,7 @@ class Scores:
             groups.setdefault((entry.method, entry.solver, cell), []).append(entry)
         return list(groups.values())
 
-    def variant(self, group: list[Entry]) -> Variant | None:
+    def variant(self, group: list[Entry]) -> EvaluatedVariant | None:
         """A group's row of a table; None if nothing of it has been evaluated."""
         shown = [entry for entry in group if not self._missing(entry)]
         shown = shown or [min(group, key=self._missing)]
@@ -173,7 +173,7 @@ class Scores:
             for column in self.columns
         }
         first = group[0]
-        return Variant(
+        return EvaluatedVariant(
             first.method, first.title, first.solver, seeds, summaries, first.settings, self.model,
             first.has_adapter,
         )  # fmt: skip

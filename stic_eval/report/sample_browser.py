@@ -26,7 +26,7 @@ _ANSWER_TEXTS = ("response", "answer", "description", "why")
 
 
 @dataclass(frozen=True)
-class Side:
+class BrowserColumn:
     """A variant as a column of the browser: what stands side by side.
 
     Attributes:
@@ -42,15 +42,15 @@ class Side:
     seeds: dict[str, str] = field(default_factory=dict)
 
 
-def sides(scores: Scores) -> list[Side]:
+def sides(scores: Scores) -> list[BrowserColumn]:
     """The run's variants, entries that differ by nothing but the seed together, in the table's order."""
-    found: list[Side] = []
+    found: list[BrowserColumn] = []
     for key, entries in groups(scores).items():
         first = entries[0]
         plain = first.method == "baseline" and first.solver.plain
         baseline = plain and not any(side.baseline for side in found)
         seeds = {"" if e.seed is None else str(e.seed): printable(e.folder) for e in entries}
-        found.append(Side(printable(key), printable(label(first)), baseline, seeds))
+        found.append(BrowserColumn(printable(key), printable(label(first)), baseline, seeds))
     return found
 
 

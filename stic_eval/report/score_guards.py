@@ -10,7 +10,7 @@ from stic_eval.types import Summary
 
 if TYPE_CHECKING:
     from stic_eval.report.paired_comparison import Difference
-    from stic_eval.report.table_rows import Column, Row
+    from stic_eval.report.table_rows import Column, TableRow
 
 SIGN = "¶"
 CEILING = "at the ceiling"
@@ -40,7 +40,7 @@ def _of_one(summary: Summary) -> str:
     return ""
 
 
-def notes(columns: Sequence[Column], averaged: Sequence[str], rows: Sequence[Row]) -> list[str]:
+def notes(columns: Sequence[Column], averaged: Sequence[str], rows: Sequence[TableRow]) -> list[str]:
     """What the sign at a column's head stands for; nothing where no column has it."""
     found = {column.name: texts for column in columns if (texts := reasons(column.name, rows))}
     if not found:
@@ -55,7 +55,7 @@ def notes(columns: Sequence[Column], averaged: Sequence[str], rows: Sequence[Row
     ]
 
 
-def reasons(name: str, rows: Sequence[Row]) -> list[str]:
+def reasons(name: str, rows: Sequence[TableRow]) -> list[str]:
     """Why a column is marked, each reason with the rows that it is true of, unless of all."""
     measured = [row for row in rows if not row.published and row.cells[name].score is not None]
     labels: dict[str, list[str]] = {}
@@ -69,7 +69,7 @@ def reasons(name: str, rows: Sequence[Row]) -> list[str]:
     return texts
 
 
-def answers(column: str, rows: Sequence[Row]) -> list[str]:
+def answers(column: str, rows: Sequence[TableRow]) -> list[str]:
     """Whether most answers of a row are empty or cut, the most in a row; nothing where that is not so."""
     summaries = [s for row in rows for s in row.variant.summaries.get(column, ()) if s.answers]
     texts = []

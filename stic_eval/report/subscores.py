@@ -9,10 +9,10 @@ from statistics import mean, stdev
 from stic_eval.errors import UserError
 from stic_eval.registry import suggest
 from stic_eval.report import paper_scores, table_notes
-from stic_eval.report.run_merge import Merged, merge
+from stic_eval.report.run_merge import MergedRuns, merge
 from stic_eval.report.runs import Scores
 from stic_eval.report.table_layouts import to_lines
-from stic_eval.report.table_rows import Cell, Column, Row, Variant
+from stic_eval.report.table_rows import Cell, Column, EvaluatedVariant, TableRow
 from stic_eval.report.tables import Table
 
 # The parts that benchmarks are reported by (the paper's tables 7 and 8; the benchmarks' own papers).
@@ -66,7 +66,7 @@ def detail(
     return tables
 
 
-def _labels(merged: Merged, benchmark: str) -> dict[str, list[str]]:
+def _labels(merged: MergedRuns, benchmark: str) -> dict[str, list[str]]:
     """Group -> its labels, as the summaries have them; what is no group (`vanilla`) is left out."""
     found: dict[str, dict[str, None]] = {}
     for placed in merged.placed:
@@ -79,7 +79,7 @@ def _labels(merged: Merged, benchmark: str) -> dict[str, list[str]]:
 
 
 def _table(
-    merged: Merged, column: Column, group: str, labels: dict[str, list[str]], with_published: bool
+    merged: MergedRuns, column: Column, group: str, labels: dict[str, list[str]], with_published: bool
 ) -> Table:
     order = paper_scores.labels(column.name, group)
     own = sorted(
@@ -88,7 +88,7 @@ def _table(
     placed = [item for item in merged.placed if item.variant.summaries.get(column.name)]
     heads, lines = to_lines(merged, placed, ("Method",), [(item.variant.label,) for item in placed])
     rows = [
-        Row(line.variant, {label: _cell(line.variant, column.name, f"{group}/{label}") for label in own},
+        TableRow(line.variant, {label: _cell(line.variant, column.name, f"{group}/{label}") for label in own},
             line.heads, line.label)
         for line in lines
     ]  # fmt: skip
@@ -128,7 +128,7 @@ def _unit(group: str) -> str:
     return "in the metric's own points" if group.endswith("-points") else "in percent"
 
 
-def _cell(variant: Variant, benchmark: str, label: str) -> Cell:
+def _cell(variant: EvaluatedVariant, benchmark: str, label: str) -> Cell:
     runs = variant.summaries[benchmark]
     scores = [run.breakdown[label] for run in runs if label in run.breakdown]
     whole = len(scores) == len(runs)

@@ -18,7 +18,7 @@ from stic_eval.printable import csv_cell
 from stic_eval.report.cell_text import delta_text, interval_text, markdown, one_line, score_text
 from stic_eval.report.html_table import to_html
 from stic_eval.report.latex import to_latex
-from stic_eval.report.table_rows import Row, setting
+from stic_eval.report.table_rows import TableRow, setting
 from stic_eval.report.tables import Table
 from stic_eval.types import DESCRIBED
 
@@ -75,7 +75,7 @@ def _plain(text: str) -> str:
     return csv_cell(one_line(text))
 
 
-def _fields(row: Row, name: str, measured: Sequence[str]) -> list[object]:
+def _fields(row: TableRow, name: str, measured: Sequence[str]) -> list[object]:
     variant, cell = row.variant, row.cells[name]
     d = cell.difference
     return [
@@ -103,7 +103,7 @@ def to_json(tables: Table | Sequence[Table]) -> str:
 
 
 def _data(table: Table) -> Mapping[str, Any]:
-    def cells(row: Row) -> Mapping[str, Any]:
+    def cells(row: TableRow) -> Mapping[str, Any]:
         found = {name: _finite(asdict(row.cells[name])) for name, _ in table.fields}
         for name, data in found.items():
             difference = row.cells[name].difference

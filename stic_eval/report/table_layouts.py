@@ -12,13 +12,13 @@ from stic_eval.registry import suggest
 from stic_eval.report import paper_scores as paper
 from stic_eval.report import training_costs
 from stic_eval.report.cell_text import NONE
-from stic_eval.report.run_merge import Merged, Placed, merge
+from stic_eval.report.run_merge import FoundVariant, MergedRuns, merge
 from stic_eval.report.runs import Scores
-from stic_eval.report.table_rows import Line, Variant, setting
+from stic_eval.report.table_rows import EvaluatedVariant, PlannedRow, setting
 from stic_eval.report.tables import Table, assemble, baseline
 from stic_eval.types import DESCRIBED, DIRECT
 
-Layout = Literal["auto", "paper", "components", "ablation"]
+TableLayout = Literal["auto", "paper", "components", "ablation"]
 YES, NO = "yes", NONE
 # Axes that the components' columns show already.
 _COMPONENT_AXES = ("stage1.use", "stage2.use", "dar", "method")
@@ -27,7 +27,7 @@ _COMPONENT_SOLVERS = (DIRECT, DESCRIBED)  # which are told apart by a column
 
 def lay_out(
     found: Sequence[Scores],
-    layout: Layout = "auto",
+    layout: TableLayout = "auto",
     *,
     by: Sequence[str] = (),
     reference: str | None = None,
@@ -53,7 +53,7 @@ def lay_out(
     if by and layout != "ablation":
         raise UserError(f"--by: is for an ablation's axes, not for the layout {layout}; leave it out")
     scores = f"Scores{merged.of_models}"
-    placed: Sequence[Placed] = merged.placed
+    placed: Sequence[FoundVariant] = merged.placed
     cells: dict[str, None] = {}
     if layout == "ablation":
         if published:
@@ -81,11 +81,11 @@ def lay_out(
 
 
 def to_lines(
-    merged: Merged,
-    placed: Sequence[Placed],
+    merged: MergedRuns,
+    placed: Sequence[FoundVariant],
     heads: Sequence[str],
     texts: Sequence[tuple[str, ...]],
-) -> tuple[tuple[str, ...], list[Line]]:
+) -> tuple[tuple[str, ...], list[PlannedRow]]:
     """Rows with what tells them apart: a column for the model and one for the run, where it takes them.
 
     They have no reference yet.
@@ -101,14 +101,16 @@ def to_lines(
         run = (", ".join(item.runs),) if runs else ()
         before = (*((models[item.variant.model],) if lead else ()), *run)
         label = ": ".join((*before, item.variant.label))
-        lines.append(Line(item.variant, (*row[: len(lead)], *run, *row[len(lead) :]), None, label))
+        lines.append(PlannedRow(item.variant, (*row[: len(lead)], *run, *row[len(lead) :]), None, label))
     return (*lead, *(["Run"] if runs else []), *heads), lines
 
 
 # ------------------------------------------------------------ leading columns
 
 
-def _components(placed: Sequence[Placed], with_method: bool) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def _components(
+    placed: Sequence[FoundVariant], with_method: bool
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Stage 1, stage 2, DaR; in front the method, with any other solver, where these tell no rows apart."""
 
     def says(value: bool) -> str:
@@ -132,15 +134,15 @@ def _components(placed: Sequence[Placed], with_method: bool) -> tuple[tuple[str,
     return heads, list(texts)
 
 
-def _without_components(variant: Variant) -> str:
+def _without_components(variant: EvaluatedVariant) -> str:
     settings = {axis: value for axis, value in variant.settings.items() if axis not in _COMPONENT_AXES}
     solver = DIRECT if variant.solver in _COMPONENT_SOLVERS else variant.solver
     return replace(variant, solver=solver, settings=settings).label
 
 
 def _ablation(
-    merged: Merged, by: Sequence[str]
-) -> tuple[list[Placed], list[str], tuple[str, ...], list[tuple[str, ...]]]:
+    merged: MergedRuns, by: Sequence[str]
+) -> tuple[list[FoundVariant], list[str], tuple[str, ...], list[tuple[str, ...]]]:
     """What is shown of an ablation: variants in the grid's order, axes, heads and their texts."""
     axes = merged.axes
     if not axes:
@@ -160,7 +162,7 @@ def _ablation(
         if not cells:
             raise UserError(f"--by {' --by '.join(by)}: no cell has the other axes at their default")
 
-    def place(item: Placed) -> list[int]:
+    def place(item: FoundVariant) -> list[int]:
         settings = item.variant.settings
         return [axes[a].index(settings[a]) if settings.get(a) in axes[a] else len(axes[a]) for a in order]
 
@@ -177,7 +179,7 @@ def _ablation(
     return rows, shown, tuple(shown), first
 
 
-def _default_note(merged: Merged) -> list[str]:
+def _default_note(merged: MergedRuns) -> list[str]:
     values = [
         f"{axis}={setting(values[0])}"
         for axis, values in merged.axes.items()
@@ -186,11 +188,11 @@ def _default_note(merged: Merged) -> list[str]:
     return [f"Default: {', '.join(values)}."] if values else []
 
 
-def _text(variant: Variant, axis: str) -> str:
+def _text(variant: EvaluatedVariant, axis: str) -> str:
     return setting(variant.settings[axis]) if axis in variant.settings else ""
 
 
-def _at(variant: Variant, values: dict[str, Any]) -> bool:
+def _at(variant: EvaluatedVariant, values: dict[str, Any]) -> bool:
     """Whether a cell has these settings; one that an axis does not apply to has its default."""
     return all(variant.settings.get(axis, value) == value for axis, value in values.items())
 
@@ -199,8 +201,8 @@ def _at(variant: Variant, values: dict[str, Any]) -> bool:
 
 
 def _referrer(
-    merged: Merged, placed: Sequence[Placed], lines: Sequence[Line], reference: str | None
-) -> Callable[[Placed], Variant | None]:
+    merged: MergedRuns, placed: Sequence[FoundVariant], lines: Sequence[PlannedRow], reference: str | None
+) -> Callable[[FoundVariant], EvaluatedVariant | None]:
     if reference is None:
         return lambda item: baseline_of(item, merged.placed)
     if reference == "default":
@@ -216,8 +218,8 @@ def _referrer(
     else:
         found = _called(merged, {id(p): line for p, line in zip(placed, lines, strict=True)}, reference)
 
-    def refer(item: Placed) -> Variant | None:
-        def likeness(other: Placed) -> tuple[bool, bool, bool]:
+    def refer(item: FoundVariant) -> EvaluatedVariant | None:
+        def likeness(other: FoundVariant) -> tuple[bool, bool, bool]:
             a, b = item.variant, other.variant
             return bool(set(item.runs) & set(other.runs)), a.method == b.method, a.solver == b.solver
 
@@ -227,7 +229,7 @@ def _referrer(
     return refer
 
 
-def _called(merged: Merged, lines: Mapping[int, Line], text: str) -> list[Placed]:
+def _called(merged: MergedRuns, lines: Mapping[int, PlannedRow], text: str) -> list[FoundVariant]:
     """Variants of that label or of that text in the table, or failing that name, method, folder or settings.
 
     Args:
@@ -241,7 +243,7 @@ def _called(merged: Merged, lines: Mapping[int, Line], text: str) -> list[Placed
     def same(text: str) -> str:
         return re.sub(r"\s*,\s*", ",", " ".join(text.split()).casefold())
 
-    def names(item: Placed) -> tuple[set[str], ...]:
+    def names(item: FoundVariant) -> tuple[set[str], ...]:
         variant, line = item.variant, lines.get(id(item))
         settings = ", ".join(variant.settings_text())
         shown = [line.label, ", ".join(filter(None, line.heads)), ", ".join(line.heads)] if line else []
@@ -251,7 +253,7 @@ def _called(merged: Merged, lines: Mapping[int, Line], text: str) -> list[Placed
 
     placed = merged.placed
     known = [names(item) for item in placed]
-    found: list[Placed] = []
+    found: list[FoundVariant] = []
     for at in range(3):
         found = found or [item for item, own in zip(placed, known, strict=True) if same(text) in own[at]]
     models = [(item.variant.model, item.runs[0]) for item in found]
@@ -266,7 +268,7 @@ def _called(merged: Merged, lines: Mapping[int, Line], text: str) -> list[Placed
     return found
 
 
-def baseline_of(item: Placed, placed: Sequence[Placed]) -> Variant | None:
+def baseline_of(item: FoundVariant, placed: Sequence[FoundVariant]) -> EvaluatedVariant | None:
     """The baseline that a variant is compared with: of its model and, where that has one, its run."""
     own = [other.variant for other in placed if set(item.runs) & set(other.runs)]
     return baseline(item.variant, own) or baseline(item.variant, [other.variant for other in placed])
@@ -275,7 +277,7 @@ def baseline_of(item: Placed, placed: Sequence[Placed]) -> Variant | None:
 # ------------------------------------------------------------ the paper's rows
 
 
-def _with_published(table: Table, layout: Layout) -> Table:
+def _with_published(table: Table, layout: TableLayout) -> Table:
     components = layout == "components"
     found = paper.describe_and_respond() if components else paper.main_result()
     names = [column.name for column in table.columns]

@@ -12,7 +12,7 @@ from stic_eval.report import score_guards
 from stic_eval.report.paired_comparison import DESCRIPTION, N_RESAMPLES, SEED, SEEDS, UNMARKED, Difference
 
 if TYPE_CHECKING:
-    from stic_eval.report.table_rows import Column, Line, Row
+    from stic_eval.report.table_rows import Column, PlannedRow, TableRow
     from stic_eval.types import Summary
 
 INCOMPLETE = "° incomplete: unscored rows or columns are left out, never counted as 0."
@@ -22,8 +22,8 @@ _NAMED = 3  # of a grid that is under way
 def describe(
     columns: Sequence[Column],
     averaged: Sequence[str],
-    rows: Sequence[Row],
-    lines: Sequence[Line],
+    rows: Sequence[TableRow],
+    lines: Sequence[PlannedRow],
     comparisons: int,
 ) -> list[str]:
     """The notes of a table, one sentence or more each.
@@ -97,7 +97,7 @@ def _average(columns: Sequence[Column], averaged: Sequence[str]) -> list[str]:
     return [f"Average: {titles[averaged[0]]} alone{without}."] if left_out else []
 
 
-def _differences(rows: Sequence[Row], lines: Sequence[Line], comparisons: int) -> list[str]:
+def _differences(rows: Sequence[TableRow], lines: Sequence[PlannedRow], comparisons: int) -> list[str]:
     found = [cell.difference for row in rows for cell in row.cells.values() if cell.difference is not None]
     if not found:
         return []
@@ -173,7 +173,7 @@ def _span(values: Sequence[float]) -> str:
     return "" if not texts else texts[0] if texts[0] == texts[-1] else f"{texts[0]} to {texts[-1]}"
 
 
-def seeds(rows: Sequence[Row], tested: bool = True) -> list[str]:
+def seeds(rows: Sequence[TableRow], tested: bool = True) -> list[str]:
     """How many training seeds there are, what is shown of them, and what intervals and tests make of them."""
     found = sorted({seed for row in rows for seed in row.variant.seeds})
     counts = sorted({len(row.variant.seeds) for row in rows if row.variant.seeds})
@@ -192,7 +192,7 @@ def seeds(rows: Sequence[Row], tested: bool = True) -> list[str]:
     return [f"Trained methods: mean over {over}, (±) standard deviation over them{both}.{by_row}"]
 
 
-def _column(column: Column, rows: Sequence[Row]) -> list[str]:
+def _column(column: Column, rows: Sequence[TableRow]) -> list[str]:
     cells = [row.cells[column.name] for row in rows]
     counts = sorted({cell.n for cell in cells if cell.n is not None})
     unscored = max((cell.unscored for cell in cells), default=0)
@@ -221,14 +221,14 @@ def _version(column: Column) -> list[str]:
     return [f"graded by version {column.version} (today's is {today})"] if column.version != today else []
 
 
-def _cut_thinking(column: str, rows: Sequence[Row]) -> list[str]:
+def _cut_thinking(column: str, rows: Sequence[TableRow]) -> list[str]:
     """How many answers were cut while the model was thinking, the most in a row; nothing where none was."""
     summaries = [summary for row in rows for summary in row.variant.summaries.get(column, ())]
     most = max((summary.unclosed for summary in summaries), default=0)
     return [f"{most} answers cut while the model was thinking"] if most else []
 
 
-def _share_judged(column: str, rows: Sequence[Row]) -> list[str]:
+def _share_judged(column: str, rows: Sequence[TableRow]) -> list[str]:
     """What share of the answers a judge decided, as part of a note; nothing where none did."""
     summaries = [summary for row in rows for summary in row.variant.summaries.get(column, ())]
     if not any(summary.judged for summary in summaries):

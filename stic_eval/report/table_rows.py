@@ -34,7 +34,7 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Variant:
+class EvaluatedVariant:
     """One evaluated row of the table.
 
     Attributes:
@@ -104,7 +104,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TableRow:
     """A method with or without DaR, a cell of an ablation, or a published row.
 
     Attributes:
@@ -113,7 +113,7 @@ class Row:
         published: Taken from a paper and not measured here: no units, no seeds, no differences.
     """
 
-    variant: Variant
+    variant: EvaluatedVariant
     cells: Mapping[str, Cell]
     heads: tuple[str, ...]
     label: str
@@ -126,12 +126,12 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class PlannedRow:
     """A row before it is computed: a variant, what it is called, and what it is compared with."""
 
-    variant: Variant
+    variant: EvaluatedVariant
     heads: tuple[str, ...]
-    reference: Variant | None
+    reference: EvaluatedVariant | None
     label: str
 
 

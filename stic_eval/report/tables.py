@@ -11,7 +11,7 @@ from stic_eval.evals.scoring.aggregate import odd
 from stic_eval.report import multiple_testing, score_guards
 from stic_eval.report.paired_comparison import DESCRIPTION, SEED, Difference, compare
 from stic_eval.report.table_notes import describe
-from stic_eval.report.table_rows import AVERAGE, Cell, Column, Line, Row, Variant
+from stic_eval.report.table_rows import AVERAGE, Cell, Column, EvaluatedVariant, PlannedRow, TableRow
 from stic_eval.types import Summary
 
 
@@ -33,7 +33,7 @@ class Table:
 
     columns: tuple[Column, ...]
     averaged: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     notes: tuple[str, ...]
     heads: tuple[str, ...] = ("Method",)
     average: bool = True
@@ -60,29 +60,31 @@ class Table:
         return [*found, (AVERAGE, "Average")] if self.average else found
 
 
-def baseline(variant: Variant, variants: Sequence[Variant]) -> Variant | None:
+def baseline(variant: EvaluatedVariant, variants: Sequence[EvaluatedVariant]) -> EvaluatedVariant | None:
     """The baseline that a variant is compared with: of its model, without DaR, and of no ablation's cell.
 
     Where there are baselines in cells alone, it is the one with most settings in common with the variant.
     """
     found = [v for v in variants if v.method == "baseline" and v.solver.plain and v.model == variant.model]
 
-    def shared(base: Variant) -> tuple[bool, int]:
+    def shared(base: EvaluatedVariant) -> tuple[bool, int]:
         same = sum(variant.settings.get(axis) == value for axis, value in base.settings.items())
         return not base.settings, same
 
     return max(found, key=shared) if found else None
 
 
-def build(columns: Sequence[Column], variants: Sequence[Variant], notes: Sequence[str] = ()) -> Table:
+def build(
+    columns: Sequence[Column], variants: Sequence[EvaluatedVariant], notes: Sequence[str] = ()
+) -> Table:
     """Builds the plain table: a row for each variant, compared with its baseline, if there is one."""
-    lines = [Line(v, (v.label,), baseline(v, variants), v.label) for v in variants]
+    lines = [PlannedRow(v, (v.label,), baseline(v, variants), v.label) for v in variants]
     return assemble(columns, lines, notes)
 
 
 def assemble(
     columns: Sequence[Column],
-    lines: Sequence[Line],
+    lines: Sequence[PlannedRow],
     notes: Sequence[str] = (),
     *,
     heads: Sequence[str] = ("Method",),
@@ -133,21 +135,21 @@ def check(title: str, summaries: Sequence[Summary], where: str = "") -> None:
             raise UserError(f"{where}{title}: {why}, and run it again")
 
 
-def lacking(base: Variant, method: Variant) -> str:
+def lacking(base: EvaluatedVariant, method: EvaluatedVariant) -> str:
     """What a comparison of two variants has one of, of a kind that luck decides; see `Difference.lacks`."""
     sides = base, method
     # An adapter without a seed was given, and is one training as well.
     if any(len(side.seeds) == 1 or (side.has_adapter and not side.seeds) for side in sides):
         return SEED
 
-    def blind(side: Variant) -> bool:
+    def blind(side: EvaluatedVariant) -> bool:
         runs = [summary for summaries in side.summaries.values() for summary in summaries]
         return len(side.seeds) < 2 and any(run.descriptions == 1 < run.n for run in runs)
 
     return DESCRIPTION if any(blind(side) for side in sides) else ""
 
 
-def _row(line: Line, columns: Sequence[Column], averaged: Sequence[str]) -> Row:
+def _row(line: PlannedRow, columns: Sequence[Column], averaged: Sequence[str]) -> TableRow:
     variant, reference = line.variant, line.reference
     differences: dict[str, Difference] = {}
     average = None
@@ -193,11 +195,11 @@ def _row(line: Line, columns: Sequence[Column], averaged: Sequence[str]) -> Row:
         difference=average,
         complete=len(averaged) == len(columns) and all(cells[name].complete for name in averaged),
     )
-    return Row(variant, cells, line.heads, line.label)
+    return TableRow(variant, cells, line.heads, line.label)
 
 
 def _compare(
-    reference: Variant, variant: Variant, names: Sequence[str]
+    reference: EvaluatedVariant, variant: EvaluatedVariant, names: Sequence[str]
 ) -> tuple[dict[str, Difference], Difference | None]:
     theirs = {name: list(reference.summaries.get(name, ())) for name in names}
     mine = {name: list(variant.summaries.get(name, ())) for name in names}
@@ -220,7 +222,7 @@ def n_clusters(summary: Summary) -> int:
     return summary.n - len(shared) + len(set(shared.values()))
 
 
-def _corrected(rows: Sequence[Row], averaged: Sequence[str]) -> tuple[tuple[Row, ...], int]:
+def _corrected(rows: Sequence[TableRow], averaged: Sequence[str]) -> tuple[tuple[TableRow, ...], int]:
     """Rows with `p_holm` in their differences, and how many averages are tested."""
     # The average over one benchmark is that benchmark's comparison, which counts once.
     alone = averaged[0] if len(averaged) == 1 else ""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from stic_eval.report.cell_text import delta_text, interval_text, one_line, score_text
-from stic_eval.report.table_rows import AVERAGE, Cell, Row
+from stic_eval.report.table_rows import AVERAGE, Cell, TableRow
 from stic_eval.report.tables import Table
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _add_heads(grid: RichTable, table: Table, lines: int, broken: bool) -> None:
         grid.add_column(Text(title, style="bold"), min_width=width, overflow="fold")
 
 
-def _row_heads(row: Row) -> list[Text]:
+def _row_heads(row: TableRow) -> list[Text]:
     from rich.text import Text
 
     return [Text(one_line(text), style="italic" if row.published else "") for text in row.heads]

@@ -17,19 +17,19 @@ from stic_eval.contracts.method import Data, Stage, StageContext
 from stic_eval.errors import UserError
 from stic_eval.store import request_key
 from stic_eval.train.hyperparameters import Describing, PairFilter
-from stic_eval.train.preference_pairs import Made, PairReport, local_random, question, write_made
+from stic_eval.train.preference_pairs import AnsweredPair, PairReport, local_random, question, write_made
 from stic_eval.types import ImageRef, Likelihood, Request, Response
 
 if TYPE_CHECKING:
     from stic_eval.contracts.method import SFTItem
 
 __all__ = [
-    "Made", "Making", "filled", "imported_pairs", "made_pairs", "own_fields", "question", "sentences",
+    "AnsweredPair", "Making", "filled", "imported_pairs", "made_pairs", "own_fields", "question", "sentences",
     "tell",
 ]  # fmt: skip
 
 Settings = TypeVar("Settings", bound=BaseModel)
-Kind = TypeVar("Kind", bound=PairFilter)
+FilterSettings = TypeVar("FilterSettings", bound=PairFilter)
 
 # Behind a full stop, an exclamation or question mark; not behind an initial, or the number of a list's item.
 _ENDS = re.compile(r"(?<=[.!?])(?<!\b[A-Z]\.)(?<!^\d\.)(?<!^\d\d\.)\s+", re.MULTILINE)
@@ -146,9 +146,9 @@ def imported_pairs(data: Data) -> Stage:
 
 
 def made_pairs(
-    make: Callable[[Making, Kind], Iterable[Made]],
-    kind: type[Kind],
-    settings: Kind,
+    make: Callable[[Making, FilterSettings], Iterable[AnsweredPair]],
+    kind: type[FilterSettings],
+    settings: FilterSettings,
     data: Data,
     *,
     version: int,
@@ -215,7 +215,7 @@ def made_pairs(
     )  # fmt: skip
 
 
-def _whole(pairs: Iterable[Made], making: Making) -> Iterator[Made]:
+def _whole(pairs: Iterable[AnsweredPair], making: Making) -> Iterator[AnsweredPair]:
     """Pairs without those that have no answer, where answers were cut while the model was thinking."""
     for pair in pairs:
         if making.cut and not (pair.chosen and pair.rejected):

@@ -17,7 +17,7 @@ from stic_eval.store import StageStore, read_jsonl
 
 
 @dataclass(frozen=True)
-class Spent:
+class StageCost:
     """The cost of one stage.
 
     Attributes:
@@ -35,10 +35,10 @@ class Spent:
     known: bool = True
 
 
-def spent(keyed: Sequence[tuple[Stage, str]], store: StageStore) -> list[Spent]:
+def spent(keyed: Sequence[tuple[Stage, str]], store: StageStore) -> list[StageCost]:
     """The cost of each stage: by its own manifest, or by that of a stage that came from it."""
-    own: dict[str, Spent] = {}
-    repeated: dict[str, Spent] = {}
+    own: dict[str, StageCost] = {}
+    repeated: dict[str, StageCost] = {}
     for stage, key in keyed:
         folder = store.done(stage.name, key)
         if folder is None:
@@ -50,17 +50,17 @@ def spent(keyed: Sequence[tuple[Stage, str]], store: StageStore) -> list[Spent]:
             continue
         for record in manifest.get("came_from", ()):
             if record.get("known"):
-                repeated[record["key"]] = Spent(**record)
+                repeated[record["key"]] = StageCost(**record)
     found = {**repeated, **own}
-    return [found.get(key) or Spent(stage.name, key, known=False) for stage, key in keyed]
+    return [found.get(key) or StageCost(stage.name, key, known=False) for stage, key in keyed]
 
 
-def _own(stage: Stage, key: str, folder: Path, manifest: Mapping[str, Any]) -> Spent:
+def _own(stage: Stage, key: str, folder: Path, manifest: Mapping[str, Any]) -> StageCost:
     # What was done, where that is recorded; a plan counts pairs that a filter then drops.
     asked = manifest.get("asked", {"generations": stage.generations})
     rows = read_jsonl(folder / "log.jsonl")
     steps = max((row["step"] for row in rows if isinstance(row.get("step"), int)), default=stage.steps)
-    return Spent(
+    return StageCost(
         stage.name, key, float(manifest.get("seconds", 0.0)), asked.get("generations", 0), steps,
         asked.get("scored", 0),
     )  # fmt: skip

@@ -51,7 +51,7 @@ def train_adapter(
     seed: int,
     images: TrainingImages = "as_generated",
     start: Path | None = None,
-    progress: training_loop.Progress | None = None,
+    progress: training_loop.StepProgress | None = None,
     what: str = "training",
 ) -> None:
     """Trains an adapter by a trainer of one's own; writes `adapter/` and `log.jsonl`, resuming what is there.

@@ -45,7 +45,7 @@ class RegularizedDPOTrainer(training_loop.Durable, DPOTrainer):
 
     def __init__(self, *, loss: PreferenceLoss, share: bool = True, **kwargs: Any) -> None:
         self.constants, self.share = loss, share
-        self.ways: dict[row_sharing.Way, bool] = {}  # tried with the model, and whether they fit
+        self.ways: dict[row_sharing.Sharing, bool] = {}  # tried with the model, and whether they fit
         super().__init__(**kwargs)
         base = self.accelerator.unwrap_model(self.model).get_base_model()
         runner_ups = loss.rejected_logp == "runner_up"
@@ -177,7 +177,7 @@ def train_preferences(
     images: TrainingImages = "as_generated",
     start: Path | None = None,
     reference: Literal["previous", "base"] = "previous",
-    progress: training_loop.Progress | None = None,
+    progress: training_loop.StepProgress | None = None,
     log: Callable[[str], None] = _LOG.info,
 ) -> None:
     """Trains an adapter to prefer; writes `adapter/` and `log.jsonl` into `out`, resuming what is there.

@@ -16,7 +16,7 @@ from stic_eval.errors import UserError
 from stic_eval.images import MAX_ASPECT, ImageError, bytes_ref, image_ref
 from stic_eval.train.foreign_pair_files import Unread, listed, raw_rows
 from stic_eval.train.pair_formats import COLUMNS
-from stic_eval.train.preference_pairs import Made
+from stic_eval.train.preference_pairs import AnsweredPair
 from stic_eval.types import ImageRef
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ STANDARD = "TRL's, standard"
 
 
 @dataclass(frozen=True)
-class Problem:
+class PairProblem:
     """A row that is left out: its number, from 1 on, and why."""
 
     row: int
@@ -42,7 +42,7 @@ class Problem:
 
 
 @dataclass
-class Opened:
+class OpenedPairs:
     """A file of pairs that is read as its pairs are asked for.
 
     Attributes:
@@ -52,9 +52,9 @@ class Opened:
         images: Distinct images, so far.
     """
 
-    pairs: Iterable[Made] = ()
+    pairs: Iterable[AnsweredPair] = ()
     formats: dict[str, int] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[PairProblem] = field(default_factory=list)
     images: set[str] = field(default_factory=set)
 
 
@@ -69,7 +69,7 @@ class _Texts:
     negative: str = "unknown"
 
 
-def open_pairs(path: Path, root: Path | None = None) -> Opened:
+def open_pairs(path: Path, root: Path | None = None) -> OpenedPairs:
     """Opens a file or folder of preference pairs.
 
     Args:
@@ -87,12 +87,12 @@ def open_pairs(path: Path, root: Path | None = None) -> Opened:
         raise UserError(f"--image-root {root}: no such folder")
     if path.is_dir() and (path / "dataset_info.json").is_file() and not (path / "state.json").is_file():
         path = listed(path)
-    opened = Opened()
+    opened = OpenedPairs()
     opened.pairs = _made(raw_rows(path), root or (path if path.is_dir() else path.parent), opened)
     return opened
 
 
-def _made(raw: Iterable[Any], root: Path, opened: Opened) -> Iterator[Made]:
+def _made(raw: Iterable[Any], root: Path, opened: OpenedPairs) -> Iterator[AnsweredPair]:
     decoded: dict[str, str] = {}  # hash of an image -> what is wrong with it
     named: dict[str, str] = {}  # hash that a row gives its image -> the hash of its bytes
     for number, row in enumerate(raw, 1):
@@ -103,7 +103,7 @@ def _made(raw: Iterable[Any], root: Path, opened: Opened) -> Iterator[Made]:
             image = _image(row, root, f"row {number}")
             _check_image(image, decoded)
         except (Unread, ImageError) as error:
-            opened.problems.append(Problem(number, str(error)))
+            opened.problems.append(PairProblem(number, str(error)))
             continue
         opened.formats[texts.format] = opened.formats.get(texts.format, 0) + 1
         opened.images.add(image.sha256)
@@ -116,7 +116,9 @@ def _made(raw: Iterable[Any], root: Path, opened: Opened) -> Iterator[Made]:
         if isinstance(source, str) and _is_text(source):
             image = replace(image, source=source)
         whole = isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < 2**63
-        yield Made(image, texts.prompt, texts.chosen, texts.rejected, texts.negative, seed if whole else 0)
+        yield AnsweredPair(
+            image, texts.prompt, texts.chosen, texts.rejected, texts.negative, seed if whole else 0
+        )
 
 
 # ---------------------------------------------------------------- what a row says

@@ -21,7 +21,7 @@ from stic_eval.errors import UserError
 from stic_eval.printable import csv_cell
 from stic_eval.train.preference_pairs import features, open_pairs, without_bars
 
-Format = Literal["trl", "llama-factory", "hf-dataset", "csv"]
+PairFormat = Literal["trl", "llama-factory", "hf-dataset", "csv"]
 COLUMNS = ("prompt", "chosen", "rejected", "images", "image_sha256", "source", "negative", "seed")
 # What LLaMA-Factory counts in every turn; more of them than there are images stop its training.
 PLACEHOLDERS = ("<image>", "<video>", "<audio>")
@@ -30,7 +30,7 @@ _NAME = "stic_eval_pairs"  # of the data set in dataset_info.json
 
 
 @dataclass(frozen=True)
-class Row:
+class PairRow:
     """A pair as the file has it.
 
     Attributes:
@@ -49,7 +49,7 @@ class Row:
 
 
 @dataclass
-class Exported:
+class PairExport:
     """What was written.
 
     Attributes:
@@ -92,7 +92,7 @@ def check(path: Path, flag: str) -> int:
     return count
 
 
-def rows(path: Path, flag: str = "") -> Iterator[Row]:
+def rows(path: Path, flag: str = "") -> Iterator[PairRow]:
     """The pairs of a file, a few in memory at a time; images are not decoded.
 
     Raises:
@@ -113,7 +113,7 @@ def rows(path: Path, flag: str = "") -> Iterator[Row]:
         raise UserError(f"{where}: row {number} cannot be used ({error}); import it again") from error
 
 
-def _row(row: Mapping[str, Any]) -> Row:
+def _row(row: Mapping[str, Any]) -> PairRow:
     prompt, chosen, rejected = (
         _turn(row, name, role)
         for name, role in (("prompt", "user"), ("chosen", "assistant"), ("rejected", "assistant"))
@@ -125,7 +125,7 @@ def _row(row: Mapping[str, Any]) -> Row:
         if row[name] is None:
             raise ValueError(f"{name} is missing")
     rest = (row["image_sha256"], row["source"], row["negative"], row["seed"])
-    return Row(prompt, chosen, rejected, images[0], *rest)
+    return PairRow(prompt, chosen, rejected, images[0], *rest)
 
 
 def _turn(row: Mapping[str, Any], name: str, role: str) -> str:
@@ -136,7 +136,7 @@ def _turn(row: Mapping[str, Any], name: str, role: str) -> str:
     return str(turns[0][1])
 
 
-def export(pairs: Path, to: Format, output: Path) -> Exported:
+def export(pairs: Path, to: PairFormat, output: Path) -> PairExport:
     """Writes pairs in another program's format.
 
     Args:
@@ -154,24 +154,24 @@ def export(pairs: Path, to: Format, output: Path) -> Exported:
         raise UserError(f"--output {output}: cannot be written ({error.strerror or error})") from error
 
 
-def _trl(pairs: Path, output: Path) -> Exported:
+def _trl(pairs: Path, output: Path) -> PairExport:
     """As it is: the columns TRL knows are there, and it leaves the others out."""
     target = output if output.suffix == ".parquet" else output / "train.parquet"
     target.parent.mkdir(parents=True, exist_ok=True)
     count = sum(1 for _ in rows(pairs))
     shutil.copyfile(pairs, target)
-    return Exported(target, count)
+    return PairExport(target, count)
 
 
-def _hf_dataset(pairs: Path, output: Path) -> Exported:
+def _hf_dataset(pairs: Path, output: Path) -> PairExport:
     with tempfile.TemporaryDirectory(prefix="stic-eval-") as cache, without_bars():
         table = open_pairs(pairs, Path(cache))
         table.save_to_disk(str(output))
-        return Exported(output, table.num_rows)
+        return PairExport(output, table.num_rows)
 
 
-def _llama_factory(pairs: Path, output: Path) -> Exported:
-    done, images = Exported(output), _Images(output)
+def _llama_factory(pairs: Path, output: Path) -> PairExport:
+    done, images = PairExport(output), _Images(output)
     with open(output / "pairs.json", "w", encoding="utf-8") as file:
         file.write("[")
         for number, row in enumerate(rows(pairs), 1):
@@ -200,8 +200,8 @@ def _llama_factory(pairs: Path, output: Path) -> Exported:
     return done
 
 
-def _csv(pairs: Path, output: Path) -> Exported:
-    done, images = Exported(output), _Images(output)
+def _csv(pairs: Path, output: Path) -> PairExport:
+    done, images = PairExport(output), _Images(output)
     with open(output / "pairs.csv", "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["prompt", "chosen", "rejected", "image", "source", "negative", "seed"])

@@ -30,7 +30,7 @@ _ROW_GROUP = 64  # pairs held in memory while the file is written
 
 
 @dataclass(frozen=True)
-class Pair:
+class PairPrompts:
     """What is asked about one image.
 
     Attributes:
@@ -50,7 +50,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Made:
+class AnsweredPair:
     """A pair with its answers.
 
     Attributes:
@@ -90,7 +90,7 @@ def local_random(*parts: Any) -> random.Random:
 
 def pair_requests(
     images: Iterable[ImageRef], prompts: PromptSet, settings: PairSettings, seed: int, iteration: int = 1
-) -> Iterator[Pair]:
+) -> Iterator[PairPrompts]:
     """Algorithm 1 of the paper, up to the model's answers.
 
     For each image: a plain prompt x from P. y_g is asked for by the step-by-step prompt (or by x too, if
@@ -118,7 +118,7 @@ def pair_requests(
         )
         preferred = prompts.step_by_step if settings.chosen_prompt == "step_by_step" else plain
         chosen = question(preferred, image, settings, good)
-        yield Pair(image, plain, chosen, rejected, kind if corrupted else "misleading", own)
+        yield PairPrompts(image, plain, chosen, rejected, kind if corrupted else "misleading", own)
 
 
 def question(prompt: str, image: ImageRef | None, how: Describing, seed: int = 0, begun: str = "") -> Request:
@@ -167,7 +167,7 @@ def features() -> Features:
 
 
 def write_pairs(
-    pairs: Sequence[Pair], answers: Mapping[str, str], path: Path, settings: PairSettings
+    pairs: Sequence[PairPrompts], answers: Mapping[str, str], path: Path, settings: PairSettings
 ) -> PairReport:
     """Writes pairs with the answers to what was asked; see `write_made`.
 
@@ -179,7 +179,7 @@ def write_pairs(
         UserError: An image file has changed since it was found, or has become unreadable.
     """
     made = (
-        Made(
+        AnsweredPair(
             pair.image, pair.prompt, answers[request_key(pair.chosen)], answers[request_key(pair.rejected)],
             pair.negative, pair.seed,
         )
@@ -188,7 +188,7 @@ def write_pairs(
     return write_made(made, path, settings)
 
 
-def write_made(pairs: Iterable[Made], path: Path, settings: PairFilter) -> PairReport:
+def write_made(pairs: Iterable[AnsweredPair], path: Path, settings: PairFilter) -> PairReport:
     """Writes pairs in TRL's conversational preference format, images included; whole or not at all.
 
     Columns: `prompt`, `chosen`, `rejected` (lists of role and content), `images` (one encoded image), and

@@ -37,7 +37,7 @@ _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Way:
+class Sharing:
     """What rows of a step share.
 
     Attributes:
@@ -49,12 +49,16 @@ class Way:
     pairs: bool
 
 
-PAIRS = (Way(images=True, pairs=True), Way(images=False, pairs=True), Way(images=True, pairs=False))
-ROWS = (Way(images=True, pairs=False),)
+PAIRS = (
+    Sharing(images=True, pairs=True),
+    Sharing(images=False, pairs=True),
+    Sharing(images=True, pairs=False),
+)
+ROWS = (Sharing(images=True, pairs=False),)
 
 
 @dataclass(frozen=True)
-class Layout:
+class TokenLayout:
     """Where the tokens of rows (preferred, then dispreferred answers) stand in rows of pairs.
 
     Attributes:
@@ -69,7 +73,7 @@ class Layout:
     places: Tensor
 
 
-def layout(input_ids: Tensor, attention_mask: Tensor, answer_mask: Tensor) -> Layout | None:
+def layout(input_ids: Tensor, attention_mask: Tensor, answer_mask: Tensor) -> TokenLayout | None:
     """How to join the rows of a batch in pairs.
 
     Args:
@@ -113,10 +117,10 @@ def layout(input_ids: Tensor, attention_mask: Tensor, answer_mask: Tensor) -> La
     seen = (part[:, None, :] == 0) | (part[:, None, :] == part[:, :, None])
     mask = seen.tril() | torch.eye(width, dtype=torch.bool)
     device = input_ids.device
-    return Layout(source.to(device), mask[:, None].to(device), torch.cat(places).to(device))
+    return TokenLayout(source.to(device), mask[:, None].to(device), torch.cat(places).to(device))
 
 
-def joined(model: Any, inputs: Mapping[str, Any], how: Layout) -> dict[str, Any]:
+def joined(model: Any, inputs: Mapping[str, Any], how: TokenLayout) -> dict[str, Any]:
     """A model's inputs for rows of pairs, from those for separate rows.
 
     Args:
@@ -162,7 +166,7 @@ def joinable(model: Any, inputs: Mapping[str, Any]) -> bool:
 
 
 def arranged(
-    model: Any, inputs: Mapping[str, Any], way: Way, copies: int, how: Layout | None
+    model: Any, inputs: Mapping[str, Any], way: Sharing, copies: int, how: TokenLayout | None
 ) -> dict[str, Any] | None:
     """A batch's inputs in a way of sharing.
 
@@ -200,9 +204,9 @@ def arranged(
 def shared(
     model: Any,
     inputs: Mapping[str, Any],
-    ways: Sequence[Way],
-    known: dict[Way, bool],
-    how: Layout | None = None,
+    ways: Sequence[Sharing],
+    known: dict[Sharing, bool],
+    how: TokenLayout | None = None,
 ) -> dict[str, Any]:
     """A batch in the first way that is found to give the model's own log-probabilities; else as it is.
 
@@ -231,7 +235,7 @@ def shared(
 
 
 def _tried(
-    model: Any, inputs: Mapping[str, Any], way: Way, copies: int, how: Layout | None
+    model: Any, inputs: Mapping[str, Any], way: Sharing, copies: int, how: TokenLayout | None
 ) -> dict[str, Any] | None:
     import torch
 
@@ -282,7 +286,7 @@ def answers_only(model: Any, choose: Choose | None = None) -> None:
         *args: Any,
         labels: Any = None,
         fused_lm_head: bool = False,
-        layout: Layout | None = None,
+        layout: TokenLayout | None = None,
         **kwargs: Any,
     ) -> Any:
         if not fused_lm_head:

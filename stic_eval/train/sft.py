@@ -80,7 +80,7 @@ def train_sft(
         """TRL's trainer with checkpoints that can be relied on, and a head that sees answers alone."""
 
         def __init__(self, **kwargs: Any) -> None:
-            self.ways: dict[row_sharing.Way, bool] = {}
+            self.ways: dict[row_sharing.Sharing, bool] = {}
             super().__init__(**kwargs)
             row_sharing.answers_only(self._peft().get_base_model())
 

@@ -31,7 +31,7 @@ from stic_eval.train.hyperparameters import Training
 if TYPE_CHECKING:
     from stic_eval.models.hf_model import HFModel
 
-Progress = Callable[[int, int], None]  # (steps done, steps in all)
+StepProgress = Callable[[int, int], None]  # (steps done, steps in all)
 
 # A kill costs at most so much training; writing a checkpoint takes a fraction of it.
 CHECKPOINT_SECONDS = 60.0
@@ -235,7 +235,7 @@ class Durable(Trainer):
 class _Watch(TrainerCallback):
     """Tells progress, asks for checkpoints by the clock, stops when a loss is no number or 0."""
 
-    def __init__(self, progress: Progress | None) -> None:
+    def __init__(self, progress: StepProgress | None) -> None:
         self.progress, self.saved = progress, time.monotonic()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -271,7 +271,7 @@ def trained(out: Path) -> bool:
 
 
 def run(
-    trainer: Any, out: Path, progress: Progress | None, model: Any, stage: str, start: Path | None = None
+    trainer: Any, out: Path, progress: StepProgress | None, model: Any, stage: str, start: Path | None = None
 ) -> None:
     """Trains, from the last whole checkpoint if there is one, and writes `adapter/` and `log.jsonl`.
 

@@ -44,8 +44,8 @@ class Run:
     scores: runs.Scores
     refs: Mapping[str, ImageRef]
     stages: Path
-    facts: html_report.Facts = field(
-        default_factory=lambda: html_report.Facts('<table class="scores"></table>')
+    facts: html_report.PageFacts = field(
+        default_factory=lambda: html_report.PageFacts('<table class="scores"></table>')
     )
 
     def page(self, out: Path, **options: Any) -> Path:
@@ -100,7 +100,10 @@ def build(tmp_path: Path) -> Run:
     """Two benchmarks with 120 rows each; a baseline, and STIC with two seeds, once with DaR."""
     folder = tmp_path / "run"
     key = hashlib.sha256(b"pairs").hexdigest()
-    trained = [runs.Trained("pairs", key, 1.5, 18, 0), runs.Trained("preference", "cd" * 32, 2.0, 0, 6)]
+    trained = [
+        runs.TrainedStage("pairs", key, 1.5, 18, 0),
+        runs.TrainedStage("preference", "cd" * 32, 2.0, 0, 6),
+    ]
     entries = [
         runs.Entry("baseline", "baseline", "Baseline", DIRECT, None),
         runs.Entry("stic@seed0", "stic", f"STIC {HOSTILE[1]}", DIRECT, 0, stages=trained),

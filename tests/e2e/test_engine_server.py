@@ -301,15 +301,15 @@ def test_a_server_of_which_nothing_can_be_had(lab: Lab, tmp_path: Path) -> None:
 
 def posts(patch: pytest.MonkeyPatch, gone: threading.Event) -> list[str]:
     """Names of the models that requests are for; once the server is gone, none arrives."""
-    asked, post = list[str](), connection.Line.post
+    asked, post = list[str](), connection.Connection.post
 
-    def posted(line: connection.Line, url: str, body: bytes) -> Any:
+    def posted(line: connection.Connection, url: str, body: bytes) -> Any:
         asked.append(json.loads(body)["model"])
         if gone.is_set():
-            raise connection.Cut("no connection: refused", reached=False)
+            raise connection.NoReply("no connection: refused", reached=False)
         return post(line, url, body)
 
-    patch.setattr(connection.Line, "post", posted)
+    patch.setattr(connection.Connection, "post", posted)
     return asked
 
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from stic_eval.report import tables
 from stic_eval.report.cell_text import interval_text
-from stic_eval.report.model_card import Facts, Rows, card, metadata, public
-from stic_eval.report.runs import Trained
+from stic_eval.report.model_card import CardFacts, RowsOrigin, card, metadata, public
+from stic_eval.report.runs import TrainedStage
 from stic_eval.types import DESCRIBED, DIRECT, Summary
 
 HOSTILE = "x\n---\nlicense: mit\n# owned <script>alert(1)</script> `| [a](javascript:1) \x1b[2J $1$"
@@ -31,15 +31,17 @@ def table(title: str = "STIC", unscored: int = 0) -> tables.Table:
     better = {"a": 1.0, "b": 1.0, "c": 1.0, "d": 0.0}
     few = dict(list(better.items())[: 4 - unscored])
     variants = [
-        tables.Variant("baseline", "Baseline", DIRECT, (), {"one": [summary(base)], "two": [summary(base)]}),
-        tables.Variant(
+        tables.EvaluatedVariant(
+            "baseline", "Baseline", DIRECT, (), {"one": [summary(base)], "two": [summary(base)]}
+        ),
+        tables.EvaluatedVariant(
             "stic", title, DIRECT, (3,), {"one": [summary(better)], "two": [summary(few, unscored)]}
         ),
     ]
     return tables.build(columns, variants)
 
 
-FACTS = Facts(
+FACTS = CardFacts(
     asked="profile llava-1.5 (do_pad=true)",
     name="mine",
     title="STIC",
@@ -53,9 +55,12 @@ FACTS = Facts(
     seed=3,
     data=["12 pairs"],
     options={"stage1": {"beta": 0.1}},
-    stages=[Trained("pairs", "e" * 64, 12.3, 24, 0), Trained("preference", "d" * 64, 45.0, 0, 6)],
+    stages=[TrainedStage("pairs", "e" * 64, 12.3, 24, 0), TrainedStage("preference", "d" * 64, 45.0, 0, 6)],
     table=table(),
-    rows={"one": Rows("someone/one", "test", metric="accuracy; by subject"), "two": Rows("two (local copy)")},
+    rows={
+        "one": RowsOrigin("someone/one", "test", metric="accuracy; by subject"),
+        "two": RowsOrigin("two (local copy)"),
+    },
     versions={"torch": "2.13", "trl": None},
     command=["run", "--images", "/home/me/coco/train2014", "-o", "rows.one=/data/one.jsonl"],
 )
@@ -138,7 +143,7 @@ def test_no_path_is_in_settings_departures_or_rows() -> None:
     facts = replace(
         FACTS,
         options={"pairs": {"clip": f"{where}/clip", "more": [f"~/{where}/a", 1, None, True]}, "n": 0.5},
-        departures=[f"pairs.clip={where}/clip"], rows={"one": Rows(f"{where}/rows")},
+        departures=[f"pairs.clip={where}/clip"], rows={"one": RowsOrigin(f"{where}/rows")},
         command=["run", "-o", f"rows={{all: {where}/x}}", f"chartqa,{where}/b.py"],
     )  # fmt: skip
     text = card(facts)
@@ -170,7 +175,7 @@ def test_texts_of_others_stay_texts(text: str) -> None:
     facts = replace(
         FACTS, name=text, title=text, method=text, paper=text, revision=text or None, data=[text], base=text,
         options={"a": text}, versions={"b": text}, command=[text], departures=[text], table=table(text),
-        rows={"one": Rows(text, text, text, text, text)},
+        rows={"one": RowsOrigin(text, text, text, text, text)},
     )  # fmt: skip
     made = card(facts)
     head, _, rest = made.removeprefix("---\n").partition("\n---\n")

@@ -20,7 +20,7 @@ from stic_eval.evals.clusters import DRAWS, clusters
 from stic_eval.evals.scoring.aggregate import all_right, summarize
 from stic_eval.report import runs
 from stic_eval.report.paired_comparison import compare
-from stic_eval.report.table_rows import Column, Variant
+from stic_eval.report.table_rows import Column, EvaluatedVariant
 from stic_eval.report.tables import build
 from stic_eval.store import atomic_write
 from stic_eval.types import DESCRIBED, DIRECT, Generation, ImageRef, Record, Response, Sample, Score, Summary
@@ -177,7 +177,8 @@ def test_a_single_cluster_has_no_interval_and_no_mark() -> None:
         found = compare({"b": base}, {"b": [method] * several})[0]["b"]
         assert found.p == 1.0 and math.isnan(found.low) and found.mark == ""
     variants = [
-        Variant(name, name, DIRECT, (), {"a": [run]}) for name, run in (("baseline", base), ("m", method))
+        EvaluatedVariant(name, name, DIRECT, (), {"a": [run]})
+        for name, run in (("baseline", base), ("m", method))
     ]
     from stic_eval.report import table_formats
 
@@ -285,8 +286,8 @@ def test_score_and_difference_come_from_one_statistic() -> None:
     method = conclude(classified(rng, lambda label: 0.9 if label == "a" else 0.3), F1)
     assert base.score is not None and method.score is not None
     rows = [
-        Variant("baseline", "B", DIRECT, (), {"signs": [base]}),
-        Variant("m", "M", DIRECT, (), {"signs": [method]}),
+        EvaluatedVariant("baseline", "B", DIRECT, (), {"signs": [base]}),
+        EvaluatedVariant("m", "M", DIRECT, (), {"signs": [method]}),
     ]
     table = build([Column("signs", "Signs")], rows)
     cell = table.rows[1].cells["signs"]
@@ -410,7 +411,9 @@ def test_a_statistic_has_to_be_a_number_for_any_rows(
 def test_an_old_table_without_the_statistic_is_refused() -> None:
     summary = replace(conclude(classified(np.random.default_rng(6), lambda label: 0.7), F1), resampled=None)
     with pytest.raises(UserError, match="Signs: its score"):
-        build([Column("signs", "Signs")], [Variant("baseline", "B", DIRECT, (), {"signs": [summary]})])
+        build(
+            [Column("signs", "Signs")], [EvaluatedVariant("baseline", "B", DIRECT, (), {"signs": [summary]})]
+        )
 
 
 def test_units_of_records_are_named_by_their_meta() -> None:

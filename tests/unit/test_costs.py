@@ -11,7 +11,7 @@ import pytest
 
 from stic_eval.contracts.method import Stage
 from stic_eval.experiment.folder import complete, list_stages
-from stic_eval.report.runs import Entry, Scores, Trained
+from stic_eval.report.runs import Entry, Scores, TrainedStage
 from stic_eval.report.table_layouts import lay_out
 from stic_eval.report.table_rows import Column
 from stic_eval.report.training_costs import Cost, costs, notes
@@ -19,11 +19,11 @@ from stic_eval.selftrain.stage_costs import came_from, spent
 from stic_eval.store import StageStore, append_jsonl
 from stic_eval.types import DESCRIBED, DIRECT, Summary
 
-PAIRS = Trained("pairs", "a" * 64, 10.0, 200, 0, 60)
-DPO = Trained("preference", "b" * 64, 5.5, 0, 12)
+PAIRS = TrainedStage("pairs", "a" * 64, 10.0, 200, 0, 60)
+DPO = TrainedStage("preference", "b" * 64, 5.5, 0, 12)
 
 
-def entry(name: str, *stages: Trained, seed: int | None = 0, dar: bool = False, **more: Any) -> Entry:
+def entry(name: str, *stages: TrainedStage, seed: int | None = 0, dar: bool = False, **more: Any) -> Entry:
     folder = f"{name}{'+dar' if dar else ''}@{seed}"
     summary = Summary(50.0, 2, 0, {"1": (1.0, 1.0), "2": (0.0, 1.0)}, {})
     return Entry(
@@ -123,7 +123,7 @@ def test_costs_come_back_from_a_runs_file(tmp_path: Path) -> None:
 
 
 def test_a_seed_costs_the_mean_of_all_seeds_and_describing_costs_no_training() -> None:
-    more = Trained("pairs", "c" * 64, 30.0, 400, 0, 100)
+    more = TrainedStage("pairs", "c" * 64, 30.0, 400, 0, 100)
     first = [entry("csr", PAIRS, DPO, dar=dar) for dar in (False, True)]
     second = entry("csr", more, DPO, seed=1)
     found = costs([scores(entry("baseline", seed=None), *first, second, entry("sft", DPO))])
@@ -159,18 +159,18 @@ def test_nothing_trained_is_no_note_and_cells_of_an_ablation_have_none() -> None
         ((PAIRS, DPO), "CSR 200 generations, 60 scored, 12 steps, 16 s"),
         ((DPO,), "CSR 0 generations, 12 steps, 6 s"),
         (
-            (Trained("pairs", "a" * 64, 12345.6, 1234567, 0), DPO),
+            (TrainedStage("pairs", "a" * 64, 12345.6, 1234567, 0), DPO),
             "CSR 1,234,567 generations, 12 steps, 12,351 s",
         ),
     ],
 )
-def test_the_note(stages: tuple[Trained, ...], said: str) -> None:
+def test_the_note(stages: tuple[TrainedStage, ...], said: str) -> None:
     found = notes([scores(entry("csr", *stages), entry("sft", DPO))])
     assert found == [f"Training cost of a seed: {said}; SFT 0 generations, 12 steps, 6 s."]
 
 
 def test_the_note_of_a_cost_that_is_not_known() -> None:
-    lost = Trained("pairs", "a" * 64, 0.0, 0, 0, known=False)
+    lost = TrainedStage("pairs", "a" * 64, 0.0, 0, 0, known=False)
     found = notes([scores(entry("csr", lost, DPO), entry("csr", PAIRS, DPO, seed=1), entry("sft", DPO))])
     assert found == [
         "Training cost of a seed: CSR unknown (the cache has lost pairs); SFT 0 generations, 12 steps, 6 s."

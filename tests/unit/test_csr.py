@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from stic_eval.methods import csr
 
 from stic_eval.models import clip
-from stic_eval.selftrain.pair_making import Made
+from stic_eval.selftrain.pair_making import AnsweredPair
 from stic_eval.types import Request, Response
 from tests.scripted import Scripted, making, pictures
 
@@ -31,7 +31,7 @@ Tree = dict[str, list[str | Response]]
 def grown(
     tree: Tree, logps: dict[str, float], monkeypatch: pytest.MonkeyPatch, images: int = 1,
     fits: dict[str, float] | None = None, **how: Any
-) -> tuple[list[Made], Scripted, list[list[str]]]:  # fmt: skip
+) -> tuple[list[AnsweredPair], Scripted, list[list[str]]]:  # fmt: skip
     """CSR's pairs where what goes on from a beginning, what it is worth and how it fits are written down.
 
     Returns:

@@ -21,7 +21,7 @@ from stic_eval import registry
 from stic_eval.contracts.benchmark import Benchmark
 from stic_eval.errors import RunError, UserError
 from stic_eval.evals import data_preparation as writing
-from stic_eval.evals.data_check import Checked, check
+from stic_eval.evals.data_check import DataCheck, check
 from stic_eval.evals.data_preparation import prepare
 from stic_eval.evals.sources import samples
 from stic_eval.types import Sample
@@ -55,7 +55,7 @@ def charts(folder: Path, n: int = 4, **changes: dict[int, Any]) -> Path:
     return folder
 
 
-def told(checked: Checked) -> list[str]:
+def told(checked: DataCheck) -> list[str]:
     return [str(problem) for problem in checked.problems]
 
 

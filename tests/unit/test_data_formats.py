@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from stic_eval import registry
-from stic_eval.contracts.benchmark import Benchmark, Layout
+from stic_eval.contracts.benchmark import Benchmark, FolderLayout
 from stic_eval.errors import UserError
 from stic_eval.evals.sources import samples
 from stic_eval.types import Sample
@@ -275,7 +275,7 @@ def _join(tables: Any) -> list[dict[str, Any]]:
 
 def layout_of(folder: Path, **image: str) -> Benchmark:
     """ChartQA in a made-up layout, one row of it in a folder."""
-    layout = Layout(
+    layout = FolderLayout(
         "the made-up layout", {"questions": "q*.jsonl", "answers": "answers.json"}, "pictures", _join
     )
     (folder / "questions.jsonl").write_text(json.dumps({"question_id": "a", "text": "Why?", **image}))

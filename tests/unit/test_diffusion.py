@@ -23,7 +23,7 @@ from stic_eval.models.hf_model import HFModel
 from stic_eval.models.image_encoding import encoded
 from stic_eval.store import request_key
 from stic_eval.train.hyperparameters import PairFilter
-from stic_eval.train.preference_pairs import Made, write_made
+from stic_eval.train.preference_pairs import AnsweredPair, write_made
 from stic_eval.types import Generation, ImageRef, Message, Request
 from tests.judge_server import says, serving
 from tests.questions import answers, request
@@ -225,7 +225,7 @@ def test_a_server_cannot_be_sent_it(images: list[ImageRef]) -> None:
 
 
 def test_pairs_are_trained_on_the_clean_image(images: list[ImageRef], tmp_path: Path) -> None:
-    made = [Made(image, "What?", "a", f"b{n}", "diffusion", n) for n, image in enumerate(images)]
+    made = [AnsweredPair(image, "What?", "a", f"b{n}", "diffusion", n) for n, image in enumerate(images)]
     write_made(made, tmp_path / "pairs.parquet", PairFilter())
     rows = pq.read_table(tmp_path / "pairs.parquet").to_pylist()
     for row, image in zip(rows, images, strict=True):
@@ -234,5 +234,7 @@ def test_pairs_are_trained_on_the_clean_image(images: list[ImageRef], tmp_path: 
         assert np.array_equal(np.asarray(shown), np.asarray(image.load()))
         assert (row["image_sha256"], row["negative"]) == (image.sha256, "diffusion")
     with pytest.raises(UserError, match="noise"):
-        write_made([Made(diffuse(images[0], 1, 1), "?", "a", "b")], tmp_path / "more.parquet", PairFilter())
+        write_made(
+            [AnsweredPair(diffuse(images[0], 1, 1), "?", "a", "b")], tmp_path / "more.parquet", PairFilter()
+        )
     assert not (tmp_path / "more.parquet").exists()

@@ -18,7 +18,7 @@ from stic_eval.errors import RunError
 from stic_eval.images import scan_images
 from stic_eval.models.fingerprint import adapter_fingerprint
 from stic_eval.models.hf_model import HFModel
-from stic_eval.models.response_cache import Asked
+from stic_eval.models.response_cache import GivenAnswer
 from stic_eval.selftrain import stage_runner
 from stic_eval.selftrain.stage_runner import run_stage, stage_key
 from stic_eval.store import ResponseStore, StageStore, content_key
@@ -76,7 +76,7 @@ def test_answers_and_likelihoods_are_the_engines(lab: Lab) -> None:
         def generate(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Response]]:
             return ((one, Response("said", 1, "stop")) for one in requests)
 
-        def likelihoods(self, asked: Iterable[Asked]) -> Iterator[tuple[Asked, Likelihood]]:
+        def likelihoods(self, asked: Iterable[GivenAnswer]) -> Iterator[tuple[GivenAnswer, Likelihood]]:
             return ((one, Likelihood(-2.0, 1)) for one in asked)
 
     def ask(context: StageContext) -> None:

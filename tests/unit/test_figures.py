@@ -25,7 +25,7 @@ from stic_eval.contracts.curves import Curves
 from stic_eval.errors import UserError
 from stic_eval.report import canvas, figures, runs
 from stic_eval.report.canvas import Look
-from stic_eval.report.runs import Entry, Scores, Trained
+from stic_eval.report.runs import Entry, Scores, TrainedStage
 from stic_eval.report.table_rows import AVERAGE, Column
 from stic_eval.report.tables import Table
 from stic_eval.types import DESCRIBED, DIRECT, Summary
@@ -48,7 +48,7 @@ def entry(
     seed: int | None = 0,
     title: str = "",
     cell: Mapping[str, Any] | None = None,
-    stages: tuple[Trained, ...] = (),
+    stages: tuple[TrainedStage, ...] = (),
 ) -> Entry:
     found = {"one": summary(right), "two": summary(right + 5)}
     name = f"{method}{'+dar' * dar}@{seed}{json.dumps(dict(cell or {}))}"
@@ -549,8 +549,8 @@ def log(folder: Path, name: str, losses: list[float], **more: float) -> None:
 def test_training_shows_every_seed_and_their_mean(tmp_path: Path) -> None:
     def trained(seed: int) -> Entry:
         stages = (
-            Trained("preference", f"{seed}" * 64, 1, 1, 3),
-            Trained("infused_sft", f"{seed + 5}" * 64, 1, 1, 3),
+            TrainedStage("preference", f"{seed}" * 64, 1, 1, 3),
+            TrainedStage("infused_sft", f"{seed + 5}" * 64, 1, 1, 3),
         )
         return entry("stic", 30, seed=seed, title="STIC", stages=stages)
 
@@ -573,7 +573,7 @@ def test_training_shows_every_seed_and_their_mean(tmp_path: Path) -> None:
 
 
 def test_a_training_that_is_shared_is_one_line_named_after_all_that_share_it(tmp_path: Path) -> None:
-    stage = Trained("preference", "a" * 64, 1, 1, 3)
+    stage = TrainedStage("preference", "a" * 64, 1, 1, 3)
     rows = [entry(m, 30, title=t, stages=(stage,)) for m, t in (("stic_stage1", "Stage 1"), ("stic", "STIC"))]
     log(tmp_path, "preference-" + "a" * 16, [2.0, 1.0])
     assert "Stage 1 / STIC" in texts(draw("training", run(*rows), tmp_path))
@@ -584,8 +584,8 @@ def test_a_stage_says_itself_what_is_drawn_of_it_and_one_of_an_earlier_version_b
     tmp_path: Path,
 ) -> None:
     own = Curves("Own training", {"loss": "Loss", "entropy": "Spread"})
-    stage = Trained("mine", "a" * 64, 1, 1, 3, kind="pair_training", curves=own)
-    silent, former = Trained("other", "b" * 64, 1, 1, 3), Trained("preference", "c" * 64, 1, 1, 3)
+    stage = TrainedStage("mine", "a" * 64, 1, 1, 3, kind="pair_training", curves=own)
+    silent, former = TrainedStage("other", "b" * 64, 1, 1, 3), TrainedStage("preference", "c" * 64, 1, 1, 3)
     assert (silent.kind, former.kind) == ("", "pair_training")
     for made in (stage, silent, former):
         log(tmp_path, f"{made.name}-{made.key[:16]}", [2.0, 1.0])
@@ -600,7 +600,7 @@ def test_a_stage_says_itself_what_is_drawn_of_it_and_one_of_an_earlier_version_b
 def test_trainings_under_other_settings_are_never_averaged_as_if_they_were_seeds(tmp_path: Path) -> None:
     rows = []
     for i, beta in enumerate((0.1, 0.5)):
-        stage = Trained("preference", f"{i}" * 64, 1, 1, 2)
+        stage = TrainedStage("preference", f"{i}" * 64, 1, 1, 2)
         rows += [entry("stic", 30, cell={"beta": beta, "n": n}, stages=(stage,)) for n in (1, 2)]
         log(tmp_path, f"preference-{i}" + f"{i}" * 15, [2.0 + i, 1.0 + i])
     axes = draw("training", run(*rows), tmp_path).axes[0]
@@ -608,7 +608,7 @@ def test_trainings_under_other_settings_are_never_averaged_as_if_they_were_seeds
 
 
 def test_two_trainings_of_one_method_are_two_lines(tmp_path: Path) -> None:
-    stages = (Trained("positive_sft", "a" * 64, 1, 1, 2), Trained("infused_sft", "b" * 64, 1, 1, 2))
+    stages = (TrainedStage("positive_sft", "a" * 64, 1, 1, 2), TrainedStage("infused_sft", "b" * 64, 1, 1, 2))
     log(tmp_path, "positive_sft-" + "a" * 16, [2.0, 1.0])
     log(tmp_path, "infused_sft-" + "b" * 16, [4.0, 3.0])
     figure = draw("training", run(entry("positive_only", 30, title="P", stages=stages)), tmp_path)
@@ -622,7 +622,9 @@ def test_two_trainings_of_one_method_are_two_lines(tmp_path: Path) -> None:
 def every_kind(tmp_path: Path) -> list[Figure]:
     log(tmp_path, "preference-" + "a" * 16, [2.0, 1.0])
     scores = grid(n=[1, 2, 3], kind=["a", "b"])
-    scores.entries.append(entry("stic", 30, title="STIC", stages=(Trained("preference", "a" * 64, 1, 1, 2),)))
+    scores.entries.append(
+        entry("stic", 30, title="STIC", stages=(TrainedStage("preference", "a" * 64, 1, 1, 2),))
+    )
     drawn = [figure for _, figure in figures.drawable(scores, scores.table(), tmp_path, Look())]
     assert all(isinstance(figure, Figure) for figure in drawn) and len(drawn) == len(figures.KINDS)
     return [figure for figure in drawn if isinstance(figure, Figure)]

@@ -24,7 +24,7 @@ from stic_eval.report import (
     table_formats,
     terminal_table,
 )
-from stic_eval.report.table_rows import AVERAGE, Column, Variant
+from stic_eval.report.table_rows import AVERAGE, Column, EvaluatedVariant
 from stic_eval.report.tables import Table, build
 from stic_eval.types import DIRECT, Record, Request, Response, Summary
 from tests.fake import FakeVLM
@@ -43,7 +43,7 @@ def table(*rows: Summary, seeds: tuple[int, ...] = ()) -> Table:
     return build(
         columns,
         [
-            Variant(name, name, DIRECT, (), {"a": [row], "b": [summary(20 + 3 * at)]})
+            EvaluatedVariant(name, name, DIRECT, (), {"a": [row], "b": [summary(20 + 3 * at)]})
             for at, (name, row) in enumerate(zip(names, rows, strict=True))
         ],
     )
@@ -127,7 +127,9 @@ def test_answers_that_are_empty_or_cut_are_counted_and_said(tmp_path: Path) -> N
     )  # fmt: skip
     assert (found.blank, found.cut) == (14, 26)
     notes = " ".join(
-        build([Column("chartqa", "ChartQA")], [Variant("m", "M", DIRECT, (), {"chartqa": [found]})]).notes
+        build(
+            [Column("chartqa", "ChartQA")], [EvaluatedVariant("m", "M", DIRECT, (), {"chartqa": [found]})]
+        ).notes
     )
     assert "up to 65 % of a row's answers are cut at their bound" in notes
     assert "empty" not in notes

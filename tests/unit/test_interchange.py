@@ -20,12 +20,12 @@ from stic_eval.errors import UserError
 from stic_eval.experiment.artifacts import Finished, all_of
 from stic_eval.images import image_ref
 from stic_eval.printable import csv_cell
-from stic_eval.report.runs import Entry, Trained
+from stic_eval.report.runs import Entry, TrainedStage
 from stic_eval.store import read_jsonl
 from stic_eval.train import pair_formats, preference_pairs
 from stic_eval.train.foreign_pairs import open_pairs
 from stic_eval.train.hyperparameters import PairFilter
-from stic_eval.train.preference_pairs import Made, write_made
+from stic_eval.train.preference_pairs import AnsweredPair, write_made
 from stic_eval.types import DIRECT
 
 FEW = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -40,7 +40,7 @@ TEXT = NASTY | st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 BACK = ("trl", "llama-factory", "hf-dataset")
 
 
-def content(row: pair_formats.Row) -> tuple[Any, ...]:
+def content(row: pair_formats.PairRow) -> tuple[Any, ...]:
     """A row by content, its image by the bytes' hash."""
     image = hashlib.sha256(row.image).hexdigest()
     named = (row.image_sha256, row.source, row.negative, row.seed)
@@ -53,12 +53,14 @@ def written(folder: Path, photos: Path, texts: list[tuple[str, str, str]]) -> Pa
     pairs = []
     for number, (prompt, chosen, rejected) in enumerate(texts):
         ref = image_ref(names[number % len(names)], photos)
-        pairs.append(Made(ref, prompt, chosen, rejected, ("misleading", "jitter")[number % 2], number))
+        pairs.append(
+            AnsweredPair(ref, prompt, chosen, rejected, ("misleading", "jitter")[number % 2], number)
+        )
     write_made(pairs, folder / "ours.parquet", PairFilter())
     return folder / "ours.parquet"
 
 
-def imported(path: Path, root: Path | None = None) -> tuple[list[pair_formats.Row], list[str]]:
+def imported(path: Path, root: Path | None = None) -> tuple[list[pair_formats.PairRow], list[str]]:
     """What comes of importing: rows, and reasons of what was left out."""
     opened = open_pairs(path, root)
     with tempfile.TemporaryDirectory() as folder:
@@ -97,7 +99,7 @@ def test_a_picture_keeps_the_name_that_its_corruption_was_drawn_by(photos: Path,
 
     ref = image_ref("0.png", photos)
     drawn = replace(ref, sha256="a" * 64, load=lambda: ref.load().copy())
-    write_made([Made(drawn, "x", "y", "z", "jitter", 7)], tmp_path / "p.parquet", PairFilter())
+    write_made([AnsweredPair(drawn, "x", "y", "z", "jitter", 7)], tmp_path / "p.parquet", PairFilter())
     for to in BACK:
         (tmp_path / to).mkdir()
         pair_formats.export(tmp_path / "p.parquet", to, tmp_path / to)
@@ -543,7 +545,10 @@ def test_by_force_a_model_s_weights_are_replaced_and_nobody_else_s(tmp_path: Pat
 
 
 def test_pairs_of_a_run_are_known_by_what_a_stage_is_and_not_by_its_name(tmp_path: Path) -> None:
-    stages = [Trained("drawn", "a" * 64, 0.0, 1, 0, kind="pairs"), Trained("learned", "b" * 64, 0.0, 0, 1)]
+    stages = [
+        TrainedStage("drawn", "a" * 64, 0.0, 1, 0, kind="pairs"),
+        TrainedStage("learned", "b" * 64, 0.0, 0, 1),
+    ]
     entry = Entry("mine", "mine", "Mine", DIRECT, 0, stages=stages)
     run = Finished(tmp_path, config.load(), None, [entry], tmp_path)
     assert [found.stage for found in all_of(run, "pairs")] == ["drawn"]

@@ -16,7 +16,7 @@ import pytest
 from stic_eval.contracts.benchmark import Benchmark, Grader, Unreadable
 from stic_eval.errors import RunError, UserError
 from stic_eval.evals import official_prompts
-from stic_eval.evals.judging import Judge
+from stic_eval.evals.judging import CachedJudge
 from stic_eval.settings import JudgeConfig
 from stic_eval.store import ResponseStore
 from stic_eval.types import Sample, Score
@@ -45,7 +45,7 @@ def grade(
 ) -> Graded:
     """Grades, and makes sure that every case comes exactly once and is counted."""
     counted: list[tuple[int, int | None]] = []
-    judge = Judge(chosen, where, wait=lambda seconds: None)
+    judge = CachedJudge(chosen, where, wait=lambda seconds: None)
     found = list(judge.grade(of or bench(), asked, lambda done, total: counted.append((done, total))))
     assert sorted(index for index, _, _ in found) == list(range(len(asked)))
     assert counted == [(done, len(asked)) for done in range(len(asked) + 1)]
@@ -177,7 +177,7 @@ def test_the_cap_leaves_the_rest_unscored_and_counts_repetitions(tmp_path: Path)
 
 def test_the_cap_is_over_all_benchmarks_of_a_run(tmp_path: Path) -> None:
     with serving(verdict()) as server:
-        judge = Judge(settings(server.url, max_requests=3), tmp_path)
+        judge = CachedJudge(settings(server.url, max_requests=3), tmp_path)
         first = list(judge.grade(bench(), cases(2), lambda d, t: None))
         other = bench(own=replace(OWN, prompt=lambda s, r: f"other {r}"))
         second = list(judge.grade(other, cases(2), lambda d, t: None))
@@ -328,7 +328,7 @@ def test_a_benchmark_without_a_judge(tmp_path: Path) -> None:
 
 def test_protocols(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def protocol(name: str) -> str:
-        return Judge(settings(protocol=name), tmp_path).protocol
+        return CachedJudge(settings(protocol=name), tmp_path).protocol
 
     monkeypatch.setattr(official_prompts, "installed", lambda: "0.7.3")
     assert [protocol(p) for p in ("auto", "official", "stic-eval-1")] == [
@@ -359,7 +359,7 @@ def test_the_key_is_not_in_the_cache_nor_in_what_is_recorded(tmp_path: Path) -> 
 
 def test_replies_are_kept_while_others_are_awaited(tmp_path: Path) -> None:
     with serving(verdict()) as server:
-        judge = Judge(settings(server.url, concurrency=2), tmp_path)
+        judge = CachedJudge(settings(server.url, concurrency=2), tmp_path)
         stream = judge.grade(bench(), cases(20), lambda d, t: None)
         for done in range(1, 4):
             next(stream)
@@ -387,7 +387,7 @@ def test_a_reply_cut_below_its_verdict_counts(
     tmp_path: Path, reply: str, grader: Grader, value: float | None
 ) -> None:
     with serving(lambda number, prompt: says(reply, "length")) as server:
-        judge = Judge(judge_settings("j", server.url, "official"), tmp_path, wait=lambda seconds: None)
+        judge = CachedJudge(judge_settings("j", server.url, "official"), tmp_path, wait=lambda seconds: None)
         ((_, score, _),) = judge.grade(bench(official=grader), cases(1), lambda done, total: None)
     assert score.value == value
 
@@ -397,7 +397,7 @@ def test_fresh_asks_anew_and_its_replies_take_the_old_ones_place(tmp_path: Path)
     with serving(lambda number, prompt: says(f"Verdict: {next(points)}")) as server:
         values = []
         for fresh in (False, True, False):
-            judge = Judge(settings(server.url), tmp_path, fresh=fresh)
+            judge = CachedJudge(settings(server.url), tmp_path, fresh=fresh)
             ((_, score, _),) = judge.grade(bench(), cases(1), lambda done, total: None)
             values.append(score.value)
         assert len(server.asked) == 2

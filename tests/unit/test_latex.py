@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stic_eval.report import latex
-from stic_eval.report.table_rows import Column, Variant
+from stic_eval.report.table_rows import Column, EvaluatedVariant
 from stic_eval.report.tables import Table, build
 from stic_eval.types import DIRECT, Summary
 
@@ -31,9 +31,9 @@ def summary(right: int, unscored: int = 0) -> Summary:
 def table(title: str = "STIC", columns: int = 7, unscored: int = 0) -> Table:
     fields = [Column(f"b{i}", f"{title} {i}", f"protocol {title}", title) for i in range(columns)]
 
-    def row(method: str, seeds: tuple[int, ...], right: int) -> Variant:
+    def row(method: str, seeds: tuple[int, ...], right: int) -> EvaluatedVariant:
         runs = range(max(1, len(seeds)))
-        return Variant(
+        return EvaluatedVariant(
             method, f"{title} {method}", DIRECT, seeds,
             {c.name: [summary(right + k, unscored) for k in runs] for c in fields},
         )  # fmt: skip
@@ -105,8 +105,8 @@ def test_without_notes_nothing_stands_below_the_rules() -> None:
 
 def test_a_minus_is_none_of_the_hyphens_and_commands_do_not_leak() -> None:
     made = build([Column("a", "A")], [
-        Variant("baseline", "Baseline", DIRECT, (), {"a": [summary(100)]}),
-        Variant("stic", "STIC", DIRECT, (0,), {"a": [summary(60)]}),
+        EvaluatedVariant("baseline", "Baseline", DIRECT, (), {"a": [summary(100)]}),
+        EvaluatedVariant("stic", "STIC", DIRECT, (0,), {"a": [summary(60)]}),
     ])  # fmt: skip
     text = latex.to_latex(made)
     assert re.search(r"\$\[-\d+\.\d, -\d+\.\d\]\$", body(text)), "an interval in mathematics"

@@ -25,7 +25,7 @@ from stic_eval.benchmark_protocols import with_options
 from stic_eval.contracts.benchmark import Benchmark
 from stic_eval.errors import UserError
 from stic_eval.evals import official_prompts, sources
-from stic_eval.evals.formats import Listed
+from stic_eval.evals.formats import ListRows
 from stic_eval.evals.lmms import docs, guard, task_index
 from stic_eval.evals.lmms.benchmark import benchmark
 from stic_eval.evals.lmms.request_settings import generation, stops, without_places
@@ -55,7 +55,7 @@ def mme(index: int) -> dict[str, Any]:
 
 
 def asked(of: Benchmark, *rows: Doc) -> list[Sample]:
-    return sources.samples(of, Listed("rows", list(rows)))
+    return sources.samples(of, ListRows("rows", list(rows)))
 
 
 def records(of: Benchmark, samples: list[Sample], answers: list[str]) -> list[Record]:
@@ -187,10 +187,10 @@ def test_rows_may_lack_an_image_where_the_task_allows_it() -> None:
 
 
 def test_rows_that_are_only_scored_need_no_images() -> None:
-    (sample,) = sources.samples(benchmark("pope"), Listed("rows", [pope(1)]), images=False)
+    (sample,) = sources.samples(benchmark("pope"), ListRows("rows", [pope(1)]), images=False)
     assert sample.question == "Is there a cat 1?\nAnswer the question using a single word or phrase."
     bare = {name: cell for name, cell in pope(1).items() if name != "image"}
-    (sample,) = sources.samples(benchmark("pope"), Listed("rows", [bare]), images=False)
+    (sample,) = sources.samples(benchmark("pope"), ListRows("rows", [bare]), images=False)
     assert benchmark("pope").score(sample, "no").value == 1.0
 
 

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from stic_eval.errors import UserError
 from stic_eval.models import loading, weight_memory
-from stic_eval.models.loading import Loaded
+from stic_eval.models.loading import LoadedModel
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda:0")
 
 
-def load(model: Path, **how: Any) -> Loaded:
-    return loading.load(str(model), loading.Loading(**{"device": "cpu", **how}))
+def load(model: Path, **how: Any) -> LoadedModel:
+    return loading.load(str(model), loading.LoadOptions(**{"device": "cpu", **how}))
 
 
 # ---------------------------------------------------------------- memory

@@ -20,7 +20,7 @@ from stic_eval.contracts.method import Data, Stage
 from stic_eval.errors import UserError
 from stic_eval.models import clip
 from stic_eval.selftrain import stages
-from stic_eval.selftrain.pair_making import Made, Making, filled, question, sentences
+from stic_eval.selftrain.pair_making import AnsweredPair, Making, filled, question, sentences
 from stic_eval.selftrain.stage_runner import stage_key
 from stic_eval.store import file_sha256
 from stic_eval.train.hyperparameters import Describing, PairFilter, PreferenceTraining
@@ -46,9 +46,9 @@ class Everything(Pairs, PreferenceTraining):
     batch_size: int = 4
 
 
-def make(making: Making, how: Pairs) -> Iterator[Made]:
+def make(making: Making, how: Pairs) -> Iterator[AnsweredPair]:
     for image in making.images:
-        yield Made(image, "x", "good", "bad")
+        yield AnsweredPair(image, "x", "good", "bad")
 
 
 def stage(
@@ -162,8 +162,8 @@ def test_a_plug_ins_file_is_in_the_key_by_content_and_not_by_path(tmp_path: Path
 
 
 def test_a_constant_that_a_partial_hands_on_is_in_the_key() -> None:
-    def marked(making: Making, how: Pairs, mark: str = "") -> list[Made]:
-        return [Made(image, "x", mark, "bad") for image in making.images]
+    def marked(making: Making, how: Pairs, mark: str = "") -> list[AnsweredPair]:
+        return [AnsweredPair(image, "x", mark, "bad") for image in making.images]
 
     one, same, other = (stage(function=partial(marked, mark=mark)) for mark in ("a", "a", "b"))
     assert key(one) == key(same) != key(other)
@@ -171,18 +171,18 @@ def test_a_constant_that_a_partial_hands_on_is_in_the_key() -> None:
 
 def test_a_function_without_a_file_has_a_key_that_lasts() -> None:
     def typed(text: str) -> Any:
-        names: dict[str, Any] = {"Made": Made}
+        names: dict[str, Any] = {"AnsweredPair": AnsweredPair}
         exec(text, names)
         return names["make"]
 
-    text = "def make(making, how):\n    return [Made(i, 'x', {0!r}, 'b') for i in making.images]"
+    text = "def make(making, how):\n    return [AnsweredPair(i, 'x', {0!r}, 'b') for i in making.images]"
     one, same, other = (typed(text.format(mark)) for mark in ("good", "good", "better"))
     assert key(stage(function=one)) == key(stage(function=same)) != key(stage(function=other))
 
 
 def test_an_object_that_is_called_has_a_key_that_lasts() -> None:
     class Maker:
-        def __call__(self, making: Making, how: Pairs) -> Iterator[Made]:
+        def __call__(self, making: Making, how: Pairs) -> Iterator[AnsweredPair]:
             return make(making, how)
 
     assert key(stage(function=Maker())) == key(stage(function=Maker()))
@@ -206,9 +206,9 @@ def test_what_is_built_in_has_a_version_and_its_files_do_not_count(monkeypatch: 
 def test_the_function_gets_what_was_asked_for(tmp_path: Path) -> None:
     seen: list[tuple[Making, Pairs]] = []
 
-    def looks(making: Making, how: Pairs) -> list[Made]:
+    def looks(making: Making, how: Pairs) -> list[AnsweredPair]:
         seen.append((making, how))
-        return [Made(data.images[0], "x", "good", "bad")]
+        return [AnsweredPair(data.images[0], "x", "good", "bad")]
 
     data = data_of(10, 10)
     lab = Lab(tmp_path, Scripted())
@@ -232,10 +232,10 @@ def test_the_function_gets_what_was_asked_for(tmp_path: Path) -> None:
 
 
 def test_pairs_are_filtered_written_and_counted(tmp_path: Path) -> None:
-    def some(making: Making, how: Pairs) -> Iterator[Made]:
+    def some(making: Making, how: Pairs) -> Iterator[AnsweredPair]:
         making.dropped["on a Monday"] += 2
         for number, image in enumerate(making.images):
-            yield Made(
+            yield AnsweredPair(
                 image, f"prompt {number}", "good", "bad" if number else "good", "odd" if number else ""
             )
         making.dropped["that were blue"] += 1
@@ -255,9 +255,9 @@ def test_pairs_are_filtered_written_and_counted(tmp_path: Path) -> None:
 
 
 def test_where_no_pair_is_left_it_says_what_became_of_them(tmp_path: Path) -> None:
-    def none(making: Making, how: Pairs) -> Iterator[Made]:
+    def none(making: Making, how: Pairs) -> Iterator[AnsweredPair]:
         making.dropped["without a readable verdict"] += 4
-        yield from (Made(image, "x", "same", "same") for image in making.images)
+        yield from (AnsweredPair(image, "x", "same", "same") for image in making.images)
 
     data = data_of(4)
     lab = Lab(tmp_path, Scripted())
@@ -273,7 +273,7 @@ def test_where_no_pair_is_left_it_says_what_became_of_them(tmp_path: Path) -> No
 
 
 def test_what_a_stage_asks_is_kept_and_counted_each_time(tmp_path: Path) -> None:
-    def asks(making: Making, how: Pairs) -> Iterator[Made]:
+    def asks(making: Making, how: Pairs) -> Iterator[AnsweredPair]:
         requests = [question(f"{n % 4}?", image, how) for n, image in enumerate(making.images * 2)]
         answers = making.answers(requests, "ask")
         assert [a.text for a in answers] == [r.messages[0].text.upper() for r in requests]
@@ -281,7 +281,7 @@ def test_what_a_stage_asks_is_kept_and_counted_each_time(tmp_path: Path) -> None
         assert [s.logp for s in scored] == [-1.0] * 10 + [-2.0]
         if fail:
             raise RuntimeError("pulled the plug")
-        yield Made(making.images[0], "x", "a", "b")
+        yield AnsweredPair(making.images[0], "x", "a", "b")
 
     def said(request: Any) -> Response:
         return Response(request.messages[0].text.upper(), 3, "length")
@@ -324,7 +324,7 @@ def test_draws_depend_on_what_is_named_on_seed_and_on_iteration(tmp_path: Path) 
 
 def given_pairs(folder: Path) -> Path:
     path = folder / "given.parquet"
-    write_made([Made(image, "x", "mine", "yours") for image in pictures(2)], path, PairFilter())
+    write_made([AnsweredPair(image, "x", "mine", "yours") for image in pictures(2)], path, PairFilter())
     return path
 
 

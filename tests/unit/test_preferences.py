@@ -16,7 +16,14 @@ from stic_eval.errors import UserError
 from stic_eval.images import image_ref, load_image, ref_from_pil, scan_images
 from stic_eval.store import request_key
 from stic_eval.train.hyperparameters import PairSettings
-from stic_eval.train.preference_pairs import Pair, encoded, open_pairs, pair_requests, positives, write_pairs
+from stic_eval.train.preference_pairs import (
+    PairPrompts,
+    encoded,
+    open_pairs,
+    pair_requests,
+    positives,
+    write_pairs,
+)
 from stic_eval.train.prompt_sets import load_prompts
 from stic_eval.types import ImageRef
 
@@ -27,11 +34,11 @@ def refs(count: int) -> list[ImageRef]:
     return [ImageRef(f"{i:064x}", f"{i}.png", partial(Image.new, "RGB", (8, 8))) for i in range(count)]
 
 
-def pairs_of(images: list[ImageRef], seed: int = 0, **settings: object) -> list[Pair]:
+def pairs_of(images: list[ImageRef], seed: int = 0, **settings: object) -> list[PairPrompts]:
     return list(pair_requests(images, PROMPTS, PairSettings.model_validate(settings), seed))
 
 
-def answers_for(pairs: list[Pair]) -> dict[str, str]:
+def answers_for(pairs: list[PairPrompts]) -> dict[str, str]:
     requests = [request for pair in pairs for request in (pair.chosen, pair.rejected)]
     return {request_key(request): f"answer {number}" for number, request in enumerate(requests)}
 

@@ -33,7 +33,7 @@ from stic_eval.report.table_rows import Column
 from stic_eval.store import append_jsonl
 from stic_eval.types import DESCRIBED, DIRECT, ImageRef, Summary
 
-FACTS = html_report.Facts('<table class="scores"></table>')
+FACTS = html_report.PageFacts('<table class="scores"></table>')
 
 
 class Page(HTMLParser):
@@ -102,7 +102,7 @@ def put(folder: Path, entry: str, *records: dict[str, Any], benchmark: str = "on
 
 
 def write(
-    folder: Path, made: runs.Scores | None = None, facts: html_report.Facts = FACTS, **options: Any
+    folder: Path, made: runs.Scores | None = None, facts: html_report.PageFacts = FACTS, **options: Any
 ) -> Page:
     out = folder / "report.html"
     given = {"refs": {}, "stages": folder / "stages", **options}
@@ -141,7 +141,7 @@ def test_any_text_comes_out_as_it_is_and_adds_no_markup(tmp_path: Path, texts: l
 
 
 def test_policy_allows_what_is_in_the_page_by_its_hash_and_nothing_else(tmp_path: Path) -> None:
-    page = write(tmp_path, facts=html_report.Facts("", [html_report.Figure("<b>", "<svg/>")]))
+    page = write(tmp_path, facts=html_report.PageFacts("", [html_report.SvgFigure("<b>", "<svg/>")]))
     (script,), (style,) = page.scripts, page.styles
     directives = dict(part.strip().split(" ", 1) for part in page.policy.split(";"))
     digests = {
@@ -221,7 +221,7 @@ def test_cells_that_come_to_the_same_evaluation_have_names_of_their_own(tmp_path
 
 
 def test_of_a_stage_that_many_share_two_are_named_and_the_others_folded_away(tmp_path: Path) -> None:
-    stage = runs.Trained("pairs", "ab" * 32, 1.0, 0, 0)
+    stage = runs.TrainedStage("pairs", "ab" * 32, 1.0, 0, 0)
     entries = [runs.Entry(f"stic@seed{n}", "stic", "STIC", DIRECT, n, stages=[stage]) for n in range(5)]
     page = write(tmp_path, scores(*entries))
     assert "and 3 more" in page.data and page.data.index("stic@seed2") > page.data.index("and 3 more")
@@ -259,7 +259,7 @@ def test_provenance_is_in_the_page_as_text(tmp_path: Path) -> None:
     manifest = {"command": ["run", "--model", "a b"], "model": {"name": "<i>m", "dtype": "float32"},
                 "versions": {"torch": "2"}, "seconds": 12}  # fmt: skip
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    stage = runs.Trained("<b>pairs", "ab" * 32, 1.25, 2000, 3)
+    stage = runs.TrainedStage("<b>pairs", "ab" * 32, 1.25, 2000, 3)
     entries = [runs.Entry(f"stic@seed{n}", "stic", "STIC", DIRECT, n, stages=[stage]) for n in (0, 1)]
     page = write(tmp_path, scores(*entries))
     assert "</pre><script>x</script>" in page.data and "stic-eval run --model 'a b'" in page.data
@@ -276,7 +276,9 @@ def test_figures_are_images_whatever_is_in_them(tmp_path: Path) -> None:
     svg = '<svg xmlns="http://www.w3.org/2000/svg"><script>x</script></svg>'
     page = write(
         tmp_path,
-        facts=html_report.Facts("", [html_report.Figure("Gains", svg)], [html_report.Figure("Loss", svg)]),
+        facts=html_report.PageFacts(
+            "", [html_report.SvgFigure("Gains", svg)], [html_report.SvgFigure("Loss", svg)]
+        ),
     )
     assert page.tags.count("img") == 2 and "svg" not in page.tags
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -390,7 +392,7 @@ def put_pairs(stages: Path, key: str, *rows: dict[str, Any]) -> None:
 
 
 def trained(key: str, seed: int, title: str = "STIC", **values: Any) -> runs.Entry:
-    stage = runs.Trained("pairs", key, 1.0, 2, 0)
+    stage = runs.TrainedStage("pairs", key, 1.0, 2, 0)
     return runs.Entry(f"{title}@seed{seed}", title.lower(), title, DIRECT, seed, stages=[stage], **values)
 
 

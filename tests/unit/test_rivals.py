@@ -15,7 +15,7 @@ from stic_eval.methods import rlaif_v_lite, seva, sima
 from stic_eval import config, registry
 from stic_eval.contracts.method import Data, Stage
 from stic_eval.experiment.variants import stages as stages_of
-from stic_eval.selftrain.pair_making import Made
+from stic_eval.selftrain.pair_making import AnsweredPair
 from stic_eval.selftrain.stage_runner import stage_key
 from stic_eval.train.prompt_sets import load_prompts
 from stic_eval.types import Request
@@ -253,7 +253,7 @@ def judged(
     seed: int = 0,
     candidate: Callable[[int, bool], str] = lambda n, greedy: f"{'greedy' if greedy else 'sampled'} {n}",
     **how: Any,
-) -> tuple[list[Made], Scripted, Counter[str]]:
+) -> tuple[list[AnsweredPair], Scripted, Counter[str]]:
     """SIMA's pairs where the model as a judge is a function of the answer shown first and second."""
 
     def answer(request: Request) -> str:
@@ -380,7 +380,7 @@ def test_a_judges_prompt_without_an_answer_is_refused(missing: str) -> None:
 
 def checked(
     samples: dict[int, list[str]], wrong: set[str], **how: Any
-) -> tuple[list[Made], Scripted, Counter[str]]:
+) -> tuple[list[AnsweredPair], Scripted, Counter[str]]:
     """Pairs where image n is described by these samples, and a claim is wrong if it is named."""
     given_out: dict[int, list[str]] = {number: list(texts) for number, texts in samples.items()}
 
@@ -516,9 +516,9 @@ def test_rlaif_holds_a_claim_wrong_on_a_tie() -> None:
     assert (pair.chosen, pair.rejected) == ("Right.", "Even.")
 
 
-def made_of(*lengths: tuple[int, int]) -> list[Made]:
+def made_of(*lengths: tuple[int, int]) -> list[AnsweredPair]:
     (image,) = pictures(1)
-    return [Made(image, str(n), "a " * good, "b " * bad, "") for n, (good, bad) in enumerate(lengths)]
+    return [AnsweredPair(image, str(n), "a " * good, "b " * bad, "") for n, (good, bad) in enumerate(lengths)]
 
 
 @pytest.mark.parametrize(
@@ -545,11 +545,11 @@ def test_rlaifs_length_filter_drops_the_most_shortened_alone(lengths: list[tuple
     pairs = made_of(*lengths)
     kept = rlaif_v_lite.even_lengths(pairs)
 
-    def shortened(pair: Made) -> float:
+    def shortened(pair: AnsweredPair) -> float:
         good, bad = len(pair.chosen.split()), len(pair.rejected.split())
         return (bad - good) / bad
 
-    def gap(part: list[Made]) -> float:
+    def gap(part: list[AnsweredPair]) -> float:
         good, bad = (sum(len(text.split()) for text in side) for side in
                      ([p.chosen for p in part], [p.rejected for p in part]))  # fmt: skip
         return abs(good - bad) / bad

@@ -16,12 +16,15 @@ import pytest
 
 from stic_eval.cli.app import invoke
 from stic_eval.report import runs
-from stic_eval.report.runs import Entry, Scores, Trained
+from stic_eval.report.runs import Entry, Scores, TrainedStage
 from stic_eval.report.table_rows import Column
 from stic_eval.types import DESCRIBED, DIRECT, SolverLabel, Summary
 
-PAIRS, DPO = Trained("pairs", "a" * 64, 1, 1, 0), Trained("preference", "b" * 64, 1, 0, 1)
-DESCRIBE, SFT = Trained("descriptions", "c" * 64, 1, 1, 0), Trained("infused_sft", "d" * 64, 1, 0, 1)
+PAIRS, DPO = TrainedStage("pairs", "a" * 64, 1, 1, 0), TrainedStage("preference", "b" * 64, 1, 0, 1)
+DESCRIBE, SFT = (
+    TrainedStage("descriptions", "c" * 64, 1, 1, 0),
+    TrainedStage("infused_sft", "d" * 64, 1, 0, 1),
+)
 BOTH = (PAIRS, DPO, DESCRIBE, SFT)
 VOTE = SolverLabel("self_consistency", "SC", "sc")
 COLUMNS = (("mmbench", "MMBench"), ("mmvet", "MM-Vet"))
@@ -38,7 +41,7 @@ def entry(
     seed: int | None,
     right: int,
     settings: Mapping[str, Any] | None = None,
-    stages: Sequence[Trained] = (),
+    stages: Sequence[TrainedStage] = (),
     title: str | None = None,
     names: Sequence[str] = ("mmbench", "mmvet"),
     n: int = 100,
@@ -210,12 +213,12 @@ def test_components_are_leading_columns(table: Run, plain: str) -> None:
 
 
 def test_components_name_methods_where_ticks_do_not_tell_them_apart(table: Run, tmp_path: Path) -> None:
-    made = [PAIRS, Trained("positive_sft", "e" * 64, 1, 0, 1)]
+    made = [PAIRS, TrainedStage("positive_sft", "e" * 64, 1, 0, 1)]
     entries = [
         entry("baseline", False, None, 50),
         entry("stic_stage1", False, 0, 60, stages=(PAIRS, DPO)),
         entry("positive_only", False, 0, 61, stages=made),
-        entry("sft", False, 0, 61, stages=(Trained("sft", "f" * 64, 1, 0, 1),)),
+        entry("sft", False, 0, 61, stages=(TrainedStage("sft", "f" * 64, 1, 0, 1),)),
     ]
     run = save(tmp_path / "run", entries)
     data = json.loads(table(run, "--layout", "components", "--format", "json"))

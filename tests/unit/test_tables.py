@@ -24,7 +24,7 @@ from stic_eval.report import (
     terminal_table,
 )
 from stic_eval.report.multiple_testing import holm
-from stic_eval.report.table_rows import AVERAGE, Column, Line, Variant
+from stic_eval.report.table_rows import AVERAGE, Column, EvaluatedVariant, PlannedRow
 from stic_eval.report.tables import Table, assemble, build
 from stic_eval.types import DESCRIBED, DIRECT, Summary
 
@@ -40,9 +40,9 @@ def summary(right: int, n: int = 200, unscored: int = 0) -> Summary:
 def full(title: str = "STIC") -> Table:
     columns = [Column(name.lower(), name, f"{name} protocol") for name in SEVEN]
 
-    def row(method: str, name: str, dar: bool, seeds: tuple[int, ...], right: int) -> Variant:
+    def row(method: str, name: str, dar: bool, seeds: tuple[int, ...], right: int) -> EvaluatedVariant:
         runs = max(1, len(seeds))
-        return Variant(
+        return EvaluatedVariant(
             method,
             name,
             DESCRIBED if dar else DIRECT,
@@ -97,7 +97,7 @@ def test_markup_in_a_title_is_printed_not_obeyed() -> None:
 def test_many_benchmarks_turn_the_table_on_its_side() -> None:
     columns = [Column(f"b{i}", f"Benchmark{i:02d}") for i in range(20)]
     rows = [
-        Variant(name, name, DIRECT, (), {c.name: [summary(100)] for c in columns})
+        EvaluatedVariant(name, name, DIRECT, (), {c.name: [summary(100)] for c in columns})
         for name in ("baseline", "other")
     ]
     console = Console(width=80, file=io.StringIO(), record=True)
@@ -109,8 +109,10 @@ def test_many_benchmarks_turn_the_table_on_its_side() -> None:
 
 def test_average_leaves_out_an_unscored_column_in_every_row_and_says_so() -> None:
     columns = [Column("a", "A"), Column("b", "B")]
-    base = Variant("baseline", "Baseline", DIRECT, (), {"a": [summary(100)], "b": [summary(0, 200, 200)]})
-    stic = Variant("stic", "STIC", DIRECT, (0,), {"a": [summary(120)], "b": [summary(150)]})
+    base = EvaluatedVariant(
+        "baseline", "Baseline", DIRECT, (), {"a": [summary(100)], "b": [summary(0, 200, 200)]}
+    )
+    stic = EvaluatedVariant("stic", "STIC", DIRECT, (0,), {"a": [summary(120)], "b": [summary(150)]})
     table = build(columns, [base, stic])
     assert table.averaged == ("a",)
     assert [row.cells[AVERAGE].score for row in table.rows] == [50.0, 60.0]
@@ -122,8 +124,8 @@ def test_average_leaves_out_an_unscored_column_in_every_row_and_says_so() -> Non
 
 def test_unscored_units_mark_their_cell_and_the_average() -> None:
     columns = [Column("a", "A")]
-    base = Variant("baseline", "Baseline", DIRECT, (), {"a": [summary(100)]})
-    stic = Variant("stic", "STIC", DIRECT, (0,), {"a": [summary(100, 200, 3)]})
+    base = EvaluatedVariant("baseline", "Baseline", DIRECT, (), {"a": [summary(100)]})
+    stic = EvaluatedVariant("stic", "STIC", DIRECT, (0,), {"a": [summary(100, 200, 3)]})
     table = build(columns, [base, stic])
     cell = table.rows[1].cells["a"]
     assert not cell.complete and cell.unscored == 3
@@ -144,7 +146,7 @@ def test_markdown_has_a_row_for_each_variant_and_escapes() -> None:
 
 def test_csv_is_one_line_a_cell_and_no_formula() -> None:
     table = full()
-    evil = Variant("=cmd()", "E", DIRECT, (0,), table.rows[2].variant.summaries)
+    evil = EvaluatedVariant("=cmd()", "E", DIRECT, (0,), table.rows[2].variant.summaries)
     text = table_formats.to_csv(build(table.columns, [table.rows[0].variant, evil]))
     rows = list(csv.DictReader(io.StringIO(text)))
     assert len(rows) == 2 * 8
@@ -161,7 +163,7 @@ def test_json_holds_what_the_table_shows() -> None:
 
 
 def test_without_a_baseline_there_are_scores_and_no_differences() -> None:
-    stic = Variant("stic", "STIC", DIRECT, (0,), {"a": [summary(100)]})
+    stic = EvaluatedVariant("stic", "STIC", DIRECT, (0,), {"a": [summary(100)]})
     table = build([Column("a", "A")], [stic])
     assert table.rows[0].cells["a"].score == 50.0
     assert table.rows[0].cells[AVERAGE].difference is None
@@ -181,8 +183,8 @@ def test_averages_are_corrected_over_the_table_and_benchmarks_behind_them_within
 
 
 def test_the_average_over_one_benchmark_is_no_comparison_of_its_own() -> None:
-    base = Variant("baseline", "Baseline", DIRECT, (), {"a": [summary(100)]})
-    stic = Variant("stic", "STIC", DIRECT, (), {"a": [summary(110)]})
+    base = EvaluatedVariant("baseline", "Baseline", DIRECT, (), {"a": [summary(100)]})
+    stic = EvaluatedVariant("stic", "STIC", DIRECT, (), {"a": [summary(110)]})
     table = build([Column("a", "A")], [base, stic])
     one, average = (table.rows[1].cells[name].difference for name in ("a", AVERAGE))
     assert table.comparisons == 1
@@ -192,10 +194,10 @@ def test_the_average_over_one_benchmark_is_no_comparison_of_its_own() -> None:
 
 def test_a_mark_is_of_the_corrected_p_value() -> None:
     columns = [Column(f"b{i}", f"B{i}") for i in range(8)]
-    base = Variant("baseline", "Baseline", DIRECT, (), {c.name: [summary(100)] for c in columns})
+    base = EvaluatedVariant("baseline", "Baseline", DIRECT, (), {c.name: [summary(100)] for c in columns})
 
-    def stic(right: int) -> Variant:
-        return Variant(
+    def stic(right: int) -> EvaluatedVariant:
+        return EvaluatedVariant(
             "stic",
             "STIC",
             DIRECT,
@@ -213,8 +215,8 @@ def test_a_mark_is_of_the_corrected_p_value() -> None:
 def test_one_training_seed_gives_no_mark_and_says_what_would() -> None:
     columns = [Column("a", "A"), Column("b", "B")]
 
-    def row(method: str, seeds: tuple[int, ...], right: int) -> Variant:
-        return Variant(
+    def row(method: str, seeds: tuple[int, ...], right: int) -> EvaluatedVariant:
+        return EvaluatedVariant(
             method, method, DIRECT, seeds, {c.name: [summary(right)] * max(1, len(seeds)) for c in columns}
         )
 
@@ -259,13 +261,13 @@ def test_an_adapter_that_was_given_is_one_training(tmp_path: Path) -> None:
 
 
 def test_one_blind_description_gives_no_mark_unless_seeds_have_their_own() -> None:
-    def row(method: str, seeds: tuple[int, ...], right: int, descriptions: int) -> Variant:
+    def row(method: str, seeds: tuple[int, ...], right: int, descriptions: int) -> EvaluatedVariant:
         runs = [replace(summary(right), descriptions=descriptions)] * max(1, len(seeds))
-        return Variant(method, method, DESCRIBED, seeds, {"a": runs})
+        return EvaluatedVariant(method, method, DESCRIBED, seeds, {"a": runs})
 
-    def marks(*others: Variant) -> list[str]:
+    def marks(*others: EvaluatedVariant) -> list[str]:
         table = build(
-            [Column("a", "A")], [Variant("baseline", "B", DIRECT, (), {"a": [summary(60)]}), *others]
+            [Column("a", "A")], [EvaluatedVariant("baseline", "B", DIRECT, (), {"a": [summary(60)]}), *others]
         )
         return [row.cells["a"].difference.mark for row in table.rows[1:] if row.cells["a"].difference]
 
@@ -276,9 +278,9 @@ def test_one_blind_description_gives_no_mark_unless_seeds_have_their_own() -> No
 def test_a_score_that_is_no_mean_of_its_rows_is_an_error_and_no_table() -> None:
     wrong = replace(summary(100), score=53.0)
     with pytest.raises(UserError, match=r"^A: its score \(53.00\) is not what its rows come to \(50.00\)"):
-        build([Column("a", "A")], [Variant("baseline", "Baseline", DIRECT, (), {"a": [wrong]})])
+        build([Column("a", "A")], [EvaluatedVariant("baseline", "Baseline", DIRECT, (), {"a": [wrong]})])
     rounded = replace(summary(67), score=33.5)
-    build([Column("a", "A")], [Variant("baseline", "Baseline", DIRECT, (), {"a": [rounded]})])
+    build([Column("a", "A")], [EvaluatedVariant("baseline", "Baseline", DIRECT, (), {"a": [rounded]})])
 
 
 def test_notes_give_smallest_differences_from_the_least_on() -> None:
@@ -288,7 +290,9 @@ def test_notes_give_smallest_differences_from_the_least_on() -> None:
 
 def test_the_number_of_clusters_is_said() -> None:
     shared = {str(i): str(i // 4) for i in range(120)}  # 30 clusters of four, 80 of one
-    variant = Variant("baseline", "Baseline", DIRECT, (), {"a": [replace(summary(100), clusters=shared)]})
+    variant = EvaluatedVariant(
+        "baseline", "Baseline", DIRECT, (), {"a": [replace(summary(100), clusters=shared)]}
+    )
     table = build(
         [Column("a", "A"), Column("b", "B")],
         [replace(variant, summaries={**variant.summaries, "b": [summary(9)]})],
@@ -302,7 +306,7 @@ def test_a_column_says_which_earlier_version_graded_it() -> None:
     from stic_eval import registry
 
     today = registry.benchmarks().get("mmvet").version
-    rows = [Variant("baseline", "Baseline", DIRECT, (), {"mmvet": [summary(100)]})]
+    rows = [EvaluatedVariant("baseline", "Baseline", DIRECT, (), {"mmvet": [summary(100)]})]
 
     def said(version: int) -> str:
         return next(n for n in build([Column("mmvet", "MM-Vet", version=version)], rows).notes if "n = " in n)
@@ -312,12 +316,14 @@ def test_a_column_says_which_earlier_version_graded_it() -> None:
 
 
 def test_runs_of_one_seed_are_paired_in_any_order() -> None:
-    def of(seeds: tuple[int, ...], right: dict[int, int]) -> Variant:
-        return Variant("stic", "STIC", DIRECT, seeds, {"a": [summary(right[seed]) for seed in seeds]})
+    def of(seeds: tuple[int, ...], right: dict[int, int]) -> EvaluatedVariant:
+        return EvaluatedVariant(
+            "stic", "STIC", DIRECT, seeds, {"a": [summary(right[seed]) for seed in seeds]}
+        )
 
     one = of((0, 1, 2), {0: 90, 1: 110, 2: 130})
     other = of((2, 0, 1), {0: 94, 1: 114, 2: 134})
-    lines = [Line(one, ("one",), None, "one"), Line(other, ("other",), one, "other")]
+    lines = [PlannedRow(one, ("one",), None, "one"), PlannedRow(other, ("other",), one, "other")]
     difference = assemble([Column("a", "A")], lines).rows[1].cells["a"].difference
     assert difference is not None
     assert difference.delta == pytest.approx(2.0)
@@ -331,8 +337,8 @@ def test_an_average_has_no_difference_where_a_benchmark_has_none() -> None:
         Summary(50.0, 200, 100, {f"{i}": (float(i % 2), 1.0) for i in range(at, at + 100)}, {})
         for at in (0, 100)
     ]
-    base = Variant("baseline", "Baseline", DIRECT, (), {"a": [summary(100)], "b": [halves[0]]})
-    stic = Variant("stic", "STIC", DIRECT, (0,), {"a": [summary(120)], "b": [halves[1]]})
+    base = EvaluatedVariant("baseline", "Baseline", DIRECT, (), {"a": [summary(100)], "b": [halves[0]]})
+    stic = EvaluatedVariant("stic", "STIC", DIRECT, (0,), {"a": [summary(120)], "b": [halves[1]]})
     row = build(columns, [base, stic]).rows[1]
     assert row.cells["a"].difference is not None
     assert row.cells["b"].difference is None and row.cells[AVERAGE].difference is None
@@ -342,10 +348,12 @@ def test_an_average_has_no_difference_where_a_benchmark_has_none() -> None:
 def test_best_and_second_are_told_by_printed_digits_and_ties_share() -> None:
     columns = [Column("a", "A"), Column("b", "B"), Column("c", "C")]
 
-    def row(name: str, a: int, b: int, c: int) -> Variant:
-        return Variant(name, name, DIRECT, (), {"a": [summary(a)], "b": [summary(b)], "c": [summary(c)]})
+    def row(name: str, a: int, b: int, c: int) -> EvaluatedVariant:
+        return EvaluatedVariant(
+            name, name, DIRECT, (), {"a": [summary(a)], "b": [summary(b)], "c": [summary(c)]}
+        )
 
-    incomplete = Variant(
+    incomplete = EvaluatedVariant(
         "x", "X", DIRECT, (), {"a": [summary(199, 200, 1)], "b": [summary(10)], "c": [summary(5)]}
     )
     table = build(columns, [row("p", 100, 100, 5), row("q", 120, 120, 5), row("r", 110, 120, 5), incomplete])
@@ -359,7 +367,7 @@ def test_best_and_second_are_told_by_printed_digits_and_ties_share() -> None:
 def test_two_dozen_rows_fit_a_terminal(width: int) -> None:
     columns = [Column(name.lower(), name) for name in SEVEN]
     rows = [
-        Variant("baseline" if i == 0 else f"m{i}", f"Method {i:02d}", DIRECT, (),
+        EvaluatedVariant("baseline" if i == 0 else f"m{i}", f"Method {i:02d}", DIRECT, (),
                 {c.name: [summary(80 + 2 * i)] for c in columns})
         for i in range(24)
     ]  # fmt: skip
@@ -380,12 +388,14 @@ def test_two_dozen_rows_fit_a_terminal(width: int) -> None:
 @pytest.mark.parametrize("seeds", [(0,), (0, 1)])
 def test_what_is_too_wide_is_cut_with_its_leading_columns_in_each_part(seeds: tuple[int, ...]) -> None:
     columns = [Column(name.lower(), name) for name in SEVEN]
-    lines: list[Line] = []
+    lines: list[PlannedRow] = []
     for i in range(6):
         right = [summary(80 + 2 * i + k) for k in range(len(seeds))]
-        variant = Variant(f"m{i}", f"M{i}", DIRECT, seeds, {c.name: right for c in columns})
+        variant = EvaluatedVariant(f"m{i}", f"M{i}", DIRECT, seeds, {c.name: right for c in columns})
         base = lines[0].variant if lines else None
-        lines.append(Line(variant, (f"a setting of some length {i}", "0.0009765625", f"x{i}"), base, f"M{i}"))
+        lines.append(
+            PlannedRow(variant, (f"a setting of some length {i}", "0.0009765625", f"x{i}"), base, f"M{i}")
+        )
     table = assemble(columns, lines, heads=("stage1.first", "stage1.second", "Third"))
     for width in (60, 80):
         console = Console(width=width, file=io.StringIO(), record=True)
@@ -413,8 +423,8 @@ def test_notes_tell_corrected_marks_from_uncorrected_intervals_and_commands_are_
 
 
 def test_a_single_benchmark_needs_no_average_explained_and_one_of_two_is_named() -> None:
-    base = Variant("baseline", "Baseline", DIRECT, (), {"a": [summary(100)]})
-    stic = Variant("stic", "STIC", DIRECT, (), {"a": [summary(110)], "b": [summary(100)]})
+    base = EvaluatedVariant("baseline", "Baseline", DIRECT, (), {"a": [summary(100)]})
+    stic = EvaluatedVariant("stic", "STIC", DIRECT, (), {"a": [summary(110)], "b": [summary(100)]})
     one = build([Column("a", "A")], [base, stic]).notes
     assert not any(note.startswith("Average") for note in one)
     assert any("** p < 0.01 (McNemar)." in note for note in one)
@@ -424,7 +434,7 @@ def test_a_single_benchmark_needs_no_average_explained_and_one_of_two_is_named()
 
 
 def test_a_benchmark_without_any_evaluation_has_no_note() -> None:
-    base = Variant("baseline", "Baseline", DIRECT, (), {"a": [summary(100)]})
+    base = EvaluatedVariant("baseline", "Baseline", DIRECT, (), {"a": [summary(100)]})
     notes = build([Column("a", "A", "asked so"), Column("b", "B", "asked thus")], [base]).notes
     assert "A: n = 200; asked so." in notes and not any(note.startswith("B:") for note in notes)
 
@@ -441,7 +451,7 @@ def test_a_benchmark_without_any_evaluation_has_no_note() -> None:
 def test_a_label_says_once_that_an_answer_is_described_first(
     dar: bool, settings: dict[str, object], label: str
 ) -> None:
-    assert Variant("stic", "STIC", DESCRIBED if dar else DIRECT, (), {}, settings).label == label
+    assert EvaluatedVariant("stic", "STIC", DESCRIBED if dar else DIRECT, (), {}, settings).label == label
 
 
 @pytest.mark.parametrize("left", [1, 3, 4, 40])
@@ -464,8 +474,8 @@ def test_html_is_escaped_semantic_and_without_style_or_script() -> None:
 
 
 def test_json_knows_no_nan() -> None:
-    same = Variant("stic", "STIC", DIRECT, (0,), {"a": [summary(100)]})
-    base = Variant("baseline", "Baseline", DIRECT, (), {"a": [summary(100)]})
+    same = EvaluatedVariant("stic", "STIC", DIRECT, (0,), {"a": [summary(100)]})
+    base = EvaluatedVariant("baseline", "Baseline", DIRECT, (), {"a": [summary(100)]})
     text = table_formats.to_json(build([Column("a", "A")], [base, same]))
     data = json.loads(text, parse_constant=pytest.fail)
     assert data["rows"][1]["cells"]["a"]["difference"]["detectable"] is None

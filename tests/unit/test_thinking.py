@@ -26,7 +26,7 @@ from stic_eval.selftrain.stage_runner import run_stage, stage_key
 from stic_eval.settings import RunConfig, ThinkingConfig
 from stic_eval.store import ResponseStore, StageStore, content_key, read_jsonl
 from stic_eval.train.hyperparameters import Describing, FineTuning, PairFilter, PairSettings
-from stic_eval.train.preference_pairs import Made, question
+from stic_eval.train.preference_pairs import AnsweredPair, question
 from stic_eval.train.prompt_sets import load_prompts
 from stic_eval.types import Generation, Message, Request, Response, Sample, Score
 from tests.fake import FakeVLM
@@ -323,7 +323,7 @@ def test_a_methods_own_pairs_are_made_of_answers_alone(tmp_path: Path) -> None:
     def make(making: Making, how: PairFilter) -> Any:
         asked = [question("What?", image, Describing(max_new_tokens=5)) for image in making.images]
         for image, good in zip(making.images, making.answers(asked), strict=True):
-            yield Made(image, "What?", good.text, "no")
+            yield AnsweredPair(image, "What?", good.text, "no")
 
     stage = made_pairs(make, PairFilter, PairFilter(), DATA, version=1, rows=4, generations=4, images=4)
     folder, lines = made(tmp_path, stage, thoughtful)

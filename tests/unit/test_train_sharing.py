@@ -30,7 +30,7 @@ from tests.zoo import FAMILIES
 
 LORA = LoraSettings(r=4, alpha=8)
 TRAINING = Training(learning_rate=1e-3, batch_size=4)
-BOTH, ROW, PIXELS = (row_sharing.Way(*how) for how in ((True, True), (False, True), (True, False)))
+BOTH, ROW, PIXELS = (row_sharing.Sharing(*how) for how in ((True, True), (False, True), (True, False)))
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def check_same(trainer: Any, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
     ],
 )
 def test_loss_and_gradients_are_those_of_separate_rows(
-    family: str, fits: row_sharing.Way | None, pairs: Path, tmp_path: Path
+    family: str, fits: row_sharing.Sharing | None, pairs: Path, tmp_path: Path
 ) -> None:
     model = HFModel.load(str(FAMILIES[family].build(tmp_path / family)), device="cpu")
     with trainer_of(model, pairs, tmp_path) as (trainer, batch):
@@ -171,7 +171,7 @@ def test_a_way_that_changes_what_a_model_says_is_not_gone(
     def leaking(*args: Any) -> Any:
         how = right(*args)
         assert how is not None
-        return row_sharing.Layout(how.source, torch.ones_like(how.mask).tril(), how.places)
+        return row_sharing.TokenLayout(how.source, torch.ones_like(how.mask).tril(), how.places)
 
     monkeypatch.setattr(row_sharing, "layout", leaking)
     with trainer_of(hf, pairs, tmp_path) as (trainer, batch):

@@ -18,7 +18,7 @@ from stic_eval.contracts.benchmark import Benchmark, HubData, HubId
 from stic_eval.errors import UserError
 from stic_eval.evals.lmms import docs, task_index, task_objects
 from stic_eval.evals.lmms.request_settings import generation, without_places
-from stic_eval.evals.lmms.task_index import Task
+from stic_eval.evals.lmms.task_index import LmmsTask
 from stic_eval.evals.official_prompts import VERSION as LMMS
 from stic_eval.evals.official_prompts import installed
 from stic_eval.evals.scoring.aggregate import summarize
@@ -71,7 +71,7 @@ def offers(name: str) -> bool | None:
     return bool(task_index.folders_of(name)) if installed() else None
 
 
-def _varied(task: Task, options: type[TaskOptions], chosen: TaskOptions) -> Benchmark:
+def _varied(task: LmmsTask, options: type[TaskOptions], chosen: TaskOptions) -> Benchmark:
     config = task.config
     split = config.get("test_split") or config.get("validation_split") or "test"
     revision = chosen.revision
@@ -105,13 +105,13 @@ def _varied(task: Task, options: type[TaskOptions], chosen: TaskOptions) -> Benc
     )
 
 
-def _title(task: Task, chosen: TaskOptions) -> str:
+def _title(task: LmmsTask, chosen: TaskOptions) -> str:
     """The task, and that its column is a mean of rows where lmms-eval makes another number of them."""
     how = task_objects.aggregation_name(task, chosen.metric or task.metrics[0])
     return f"lmms:{task.name}" if how == "mean" else f"lmms:{task.name} (mean of rows)"
 
 
-def _protocol(task: Task, chosen: TaskOptions) -> str:
+def _protocol(task: LmmsTask, chosen: TaskOptions) -> str:
     metric = chosen.metric or task.metrics[0]
     said = f"lmms-eval {LMMS}: its prompt and scoring; mean of the rows' {metric}"
     if chosen.metric is None and len(task.metrics) > 1:
@@ -124,7 +124,7 @@ def _protocol(task: Task, chosen: TaskOptions) -> str:
 # ---------------------------------------------------------------- rows
 
 
-def _docs(task: Task, chosen: TaskOptions, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _docs(task: LmmsTask, chosen: TaskOptions, row: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What the task's `process_docs` makes of a row, images as PIL images."""
     doc = docs.pictured(row)
     if chosen.processed or task.config.get("process_docs") is None:
@@ -142,7 +142,7 @@ def _processing_obstacle(name: str) -> str | None:
     return task_index.processing_obstacle(task_index.find(name).config)
 
 
-def keep(task: Task, chosen: TaskOptions, row: Mapping[str, Any]) -> bool:
+def keep(task: LmmsTask, chosen: TaskOptions, row: Mapping[str, Any]) -> bool:
     """Whether the task's `process_docs` leaves the row, and the chosen metric is scored on it.
 
     Raises:
@@ -157,7 +157,7 @@ def keep(task: Task, chosen: TaskOptions, row: Mapping[str, Any]) -> bool:
         return True
 
 
-def to_sample(task: Task, chosen: TaskOptions, row: Mapping[str, Any]) -> Sample:
+def to_sample(task: LmmsTask, chosen: TaskOptions, row: Mapping[str, Any]) -> Sample:
     """The row as lmms-eval asks it; its id is the row's number, which is lmms-eval's `doc_id`."""
     made = _docs(task, chosen, row)
     if len(made) != 1:
@@ -175,7 +175,9 @@ def to_sample(task: Task, chosen: TaskOptions, row: Mapping[str, Any]) -> Sample
     )
 
 
-def _images(task: Task, chosen: TaskOptions, row: Mapping[str, Any], doc: dict[str, Any]) -> tuple[Any, ...]:
+def _images(
+    task: LmmsTask, chosen: TaskOptions, row: Mapping[str, Any], doc: dict[str, Any]
+) -> tuple[Any, ...]:
     there = [image for cell in row.values() if docs.is_media(cell) for image in docs.images_in(cell)]
     refs = [image for image in there if isinstance(image, ImageRef)]
     if any(not ref.sha256 for ref in refs):  # rows that are only scored come without their images
@@ -192,14 +194,14 @@ def _images(task: Task, chosen: TaskOptions, row: Mapping[str, Any], doc: dict[s
     return docs.references(shown, f"lmms:{task.name}", again)
 
 
-def _shown_again(task: Task, chosen: TaskOptions, row: Mapping[str, Any], number: int) -> Any:
+def _shown_again(task: LmmsTask, chosen: TaskOptions, row: Mapping[str, Any], number: int) -> Any:
     return docs.shown(task_objects.visuals(task, _docs(task, chosen, row)[0]), number)
 
 
 # ---------------------------------------------------------------- scores
 
 
-def score(task: Task, chosen: TaskOptions, sample: Sample, response: str) -> Score:
+def score(task: LmmsTask, chosen: TaskOptions, sample: Sample, response: str) -> Score:
     """The row's number in the metric, as a share of the highest.
 
     It is what the task's `process_results` gives: a number, the `score` of an object, or what the task's
@@ -228,7 +230,7 @@ def score(task: Task, chosen: TaskOptions, sample: Sample, response: str) -> Sco
     return Score(value / chosen.highest, found.answer, why=None if metric == task.metrics[0] else metric)
 
 
-def _number(task: Task, metric: str, payload: Any) -> float | None:
+def _number(task: LmmsTask, metric: str, payload: Any) -> float | None:
     """A row's number in a metric, or None."""
     if isinstance(payload, Mapping):
         payload = payload.get(str(task.config.get("score_key") or "score"), payload)
@@ -241,7 +243,7 @@ def _number(task: Task, metric: str, payload: Any) -> float | None:
     return task_objects.aggregated(task, metric, [payload])
 
 
-def aggregate(task: Task, chosen: TaskOptions, records: Sequence[Record]) -> Summary:
+def aggregate(task: LmmsTask, chosen: TaskOptions, records: Sequence[Record]) -> Summary:
     """The mean of the rows, and all of lmms-eval's own aggregates in the breakdown.
 
     These are in percent under `lmms-eval/` where they are fractions, and else as they are under
@@ -277,7 +279,9 @@ def _as_response(target: Any) -> str:
     return "" if target is None else str(target)
 
 
-def _aggregates(task: Task, answers: Sequence[tuple[Mapping[str, Any], str]]) -> tuple[dict[str, float], int]:
+def _aggregates(
+    task: LmmsTask, answers: Sequence[tuple[Mapping[str, Any], str]]
+) -> tuple[dict[str, float], int]:
     """Metric -> lmms-eval's own aggregate, for the metrics that have one for these rows; rows in them."""
     payloads: dict[str, list[Any]] = {}
     counted = 0

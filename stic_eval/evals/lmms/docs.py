@@ -169,7 +169,7 @@ class WholeSet(TypeError):
         super().__init__(f"{what} of the whole data set")
 
 
-class Rows:
+class DocRows:
     """As much of a `datasets.Dataset` as can be done row by row: `map`, `filter`, renaming and removing.
 
     Args:
@@ -179,7 +179,7 @@ class Rows:
     def __init__(self, rows: Sequence[dict[str, Any]]) -> None:
         self.rows = rows
 
-    def map(self, function: Any, **kwargs: Any) -> Rows:
+    def map(self, function: Any, **kwargs: Any) -> DocRows:
         """`Dataset.map`: the function's columns are put over the row's own."""
         _row_by_row("map", kwargs, ("num_proc", "desc", "remove_columns", "load_from_cache_file", "features"))
         removed = kwargs.get("remove_columns") or ()
@@ -189,30 +189,30 @@ class Rows:
             new = function(dict(row)) or {}
             kept = {name: cell for name, cell in row.items() if name not in removed}
             made.append({**kept, **new})
-        return Rows(made)
+        return DocRows(made)
 
-    def filter(self, function: Any, **kwargs: Any) -> Rows:
+    def filter(self, function: Any, **kwargs: Any) -> DocRows:
         """`Dataset.filter`."""
         _row_by_row("filter", kwargs, ("num_proc", "desc", "load_from_cache_file"))
-        return Rows([row for row in self.rows if function(dict(row))])
+        return DocRows([row for row in self.rows if function(dict(row))])
 
-    def remove_columns(self, names: Any) -> Rows:
+    def remove_columns(self, names: Any) -> DocRows:
         """`Dataset.remove_columns`."""
         gone = {names} if isinstance(names, str) else set(names)
-        return Rows([{n: cell for n, cell in row.items() if n not in gone} for row in self.rows])
+        return DocRows([{n: cell for n, cell in row.items() if n not in gone} for row in self.rows])
 
-    def select_columns(self, names: Any) -> Rows:
+    def select_columns(self, names: Any) -> DocRows:
         """`Dataset.select_columns`."""
         kept = {names} if isinstance(names, str) else set(names)
-        return Rows([{n: cell for n, cell in row.items() if n in kept} for row in self.rows])
+        return DocRows([{n: cell for n, cell in row.items() if n in kept} for row in self.rows])
 
-    def rename_column(self, old: str, new: str) -> Rows:
+    def rename_column(self, old: str, new: str) -> DocRows:
         """`Dataset.rename_column`."""
         return self.rename_columns({old: new})
 
-    def rename_columns(self, names: Mapping[str, str]) -> Rows:
+    def rename_columns(self, names: Mapping[str, str]) -> DocRows:
         """`Dataset.rename_columns`."""
-        return Rows([{names.get(n, n): cell for n, cell in row.items()} for row in self.rows])
+        return DocRows([{names.get(n, n): cell for n, cell in row.items()} for row in self.rows])
 
     def __getattr__(self, name: str) -> Any:
         raise WholeSet(f"uses {name}")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stic_eval.errors import UserError
-from stic_eval.evals.lmms.docs import Rows, WholeSet
+from stic_eval.evals.lmms.docs import DocRows, WholeSet
 from stic_eval.evals.lmms.guard import called, client_of, names_in, watched
 from stic_eval.evals.official_prompts import PACKAGE, VERSION, lack, task_folder
 from stic_eval.registry import suggest
@@ -29,7 +29,7 @@ _OUTPUT = {
 
 
 @dataclass(frozen=True)
-class Task:
+class LmmsTask:
     """A task that can be asked here.
 
     Attributes:
@@ -50,7 +50,7 @@ class Task:
 
 
 @cache
-def find(name: str) -> Task:
+def find(name: str) -> LmmsTask:
     """The task of a name.
 
     Raises:
@@ -70,7 +70,7 @@ def find(name: str) -> Task:
     for path in sorted([*folder.glob("*.py"), *folder.glob("*yaml*"), *folder.glob("*.json")]):
         digest.update(path.read_bytes())
     metrics, higher = _metrics(where, config)
-    return Task(name, config, digest.hexdigest(), metrics, higher, _needs_image(config))
+    return LmmsTask(name, config, digest.hexdigest(), metrics, higher, _needs_image(config))
 
 
 # ---------------------------------------------------------------- by name
@@ -203,7 +203,7 @@ def processing_obstacle(config: Mapping[str, Any]) -> str | None:
     if reads := next((name for name in names_in(code) if name in _READS), None):
         return f"reads more data ({reads})"
     try:
-        if not isinstance(called(function, Rows([])), Rows):
+        if not isinstance(called(function, DocRows([])), DocRows):
             return "makes a data set of its own"
     except WholeSet as error:
         return str(error)

@@ -15,10 +15,10 @@ from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any
 
-from stic_eval.evals.lmms.docs import Doc, Rows, is_media
+from stic_eval.evals.lmms.docs import Doc, DocRows, is_media
 from stic_eval.evals.lmms.guard import called
 from stic_eval.evals.lmms.request_settings import stops
-from stic_eval.evals.lmms.task_index import Task, find, parameters
+from stic_eval.evals.lmms.task_index import LmmsTask, find, parameters
 from stic_eval.models.detokenize import cut
 
 
@@ -60,7 +60,7 @@ def _task_class() -> Any:
     return OneRowTask
 
 
-def of_row(task: Task, doc: Doc) -> Any:
+def of_row(task: LmmsTask, doc: Doc) -> Any:
     """lmms-eval's task object with a row as its data set.
 
     It decides by the first row what kind of target the task has, and by the row's columns what a string
@@ -69,17 +69,17 @@ def of_row(task: Task, doc: Doc) -> Any:
     return _task_class()(copy.deepcopy(dict(task.config)), doc)
 
 
-def processed(task: Task, row: Doc) -> list[dict[str, Any]]:
+def processed(task: LmmsTask, row: Doc) -> list[dict[str, Any]]:
     """What the task's `process_docs` makes of a row: none, it or several."""
     function = task.config.get("process_docs")
     if function is None:
         return [dict(row)]
-    made = called(function, Rows([dict(row)]))
+    made = called(function, DocRows([dict(row)]))
     rows: list[dict[str, Any]] = made.rows
     return rows
 
 
-def asked(task: Task, doc: Doc) -> tuple[str, Any]:
+def asked(task: LmmsTask, doc: Doc) -> tuple[str, Any]:
     """The prompt and the target of a row.
 
     Raises:
@@ -98,7 +98,7 @@ def asked(task: Task, doc: Doc) -> tuple[str, Any]:
     return text, target
 
 
-def visuals(task: Task, doc: Doc) -> Any:
+def visuals(task: LmmsTask, doc: Doc) -> Any:
     """What the task shows of a row: a list of PIL images, or None."""
     return called(lambda: of_row(task, doc).doc_to_visual(doc))
 
@@ -116,7 +116,7 @@ class Results:
     answer: str | None
 
 
-def results(task: Task, doc: Doc, response: str) -> Results:
+def results(task: LmmsTask, doc: Doc, response: str) -> Results:
     """Filters and scores a response as lmms-eval's evaluator does.
 
     Args:
@@ -130,7 +130,7 @@ def results(task: Task, doc: Doc, response: str) -> Results:
     return called(_results, task, copy.deepcopy(dict(doc)), response, seed=seed)  # type: ignore[no-any-return]
 
 
-def _results(task: Task, doc: dict[str, Any], response: str) -> Results:
+def _results(task: LmmsTask, doc: dict[str, Any], response: str) -> Results:
     from lmms_eval.api.instance import Instance
     from lmms_eval.api.reasoning import parse_reasoning_tags_config, strip_reasoning_tags
     from lmms_eval.filters.transformation import StripThinkingFilter
@@ -153,7 +153,7 @@ def _results(task: Task, doc: dict[str, Any], response: str) -> Results:
     return Results(payloads, answer if isinstance(answer, str) else None)
 
 
-def aggregated(task: Task, metric: str, payloads: Sequence[Any]) -> float | None:
+def aggregated(task: LmmsTask, metric: str, payloads: Sequence[Any]) -> float | None:
     """lmms-eval's own aggregate of a metric; None where it has none for these rows."""
     function, given = aggregations(task)[metric], copy.deepcopy(list(payloads))
     try:
@@ -199,11 +199,11 @@ def _aggregations(name: str) -> Mapping[str, Any]:
     return dict(bare._aggregation_list)
 
 
-def aggregations(task: Task) -> Mapping[str, Any]:
+def aggregations(task: LmmsTask) -> Mapping[str, Any]:
     """Metric -> the function that aggregates it."""
     return _aggregations(task.name)
 
 
-def aggregation_name(task: Task, metric: str) -> str:
+def aggregation_name(task: LmmsTask, metric: str) -> str:
     """What a metric's aggregation is called."""
     return str(getattr(aggregations(task)[metric], "__name__", "its own"))
