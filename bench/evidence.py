@@ -23,7 +23,7 @@ from stic_eval.report.cell_text import points
 from stic_eval.report.compared_variants import Side
 from stic_eval.report.head_to_head import measure
 from stic_eval.report.multiple_testing import PValues
-from stic_eval.report.multiple_testing import corrected as by_family
+from stic_eval.report.multiple_testing import correct as by_family
 from stic_eval.report.paired_comparison import Difference
 from stic_eval.report.table_layouts import lay_out
 from stic_eval.report.tables import Table

@@ -152,7 +152,7 @@ UNITS = {
     "stages": Unit(
         (*_all("stic_eval", "selftrain/stages", "corruptions", "models/single_tile"), *MAKING,
          *_all("stic_eval/contracts", "corruption", "loss"), "stic_eval/selftrain/stage_runner.py:run_stage",
-         "stic_eval/config_layers.py:from_yaml,shipped",
+         "stic_eval/config_layers.py:from_yaml,shipped_files",
          *_all(TRAIN, "dpo", "sft", "training_loop", "losses", "lora", "instruction_data", "length_limits"),
          *_all(TRAIN, "learning_check", "row_sharing", "prompt_sets", "hyperparameters")),
         partial(_stages, "sft", "positive_only", "stic"),

@@ -15,7 +15,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
 from stic_eval.contracts.benchmark import Benchmark, Departure, FolderLayout, Grader, HubData, HubId, Judging
 from stic_eval.evals import judge_replies, official_prompts
 from stic_eval.evals.columns import FilledText, Number, Text
-from stic_eval.evals.rule_grading import rule_score, unjudged
+from stic_eval.evals.rule_grading import open_score, rule_score
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.evals.scoring.keyfacts import parse_facts
 from stic_eval.evals.sources import images_of
@@ -94,7 +94,7 @@ def to_sample(row: Mapping[str, Any]) -> Sample:
 def score(sample: Sample, response: str) -> Score:
     """The share of key facts named where a row lists them; else unscored until a judge grades it."""
     facts = sample.meta.get("key_facts")
-    return rule_score(response, facts) if facts else unjudged()
+    return rule_score(response, facts) if facts else open_score()
 
 
 # ---------------------------------------------------------------- the judge
@@ -130,10 +130,10 @@ def _scored(pair: Sequence[float]) -> Score:
 
 def _own_prompt(sample: Sample, response: str) -> str:
     return _OWN.format(
-        caption=judge_replies.fenced(sample.meta["caption"]),
-        question=judge_replies.fenced(sample.question),
-        reference=judge_replies.fenced(sample.target),
-        answer=judge_replies.fenced(response),
+        caption=judge_replies.fence(sample.meta["caption"]),
+        question=judge_replies.fence(sample.question),
+        reference=judge_replies.fence(sample.target),
+        answer=judge_replies.fence(response),
     )
 
 

@@ -1,9 +1,8 @@
 """MathVista (testmini, 1,000 problems): mathematics over figures, charts and photographs.
 
 The official protocol extracts the answer from the response by quick rules, and by a judge where they
-do not apply. Without a judge the rules alone read it: on the embedded pocket rows that is final and
-an unread answer is wrong; on other rows an unread answer is unscored, since the protocol hands it to
-the judge. Data: Lu et al., 2023, arXiv 2310.02255. Rows of the hub data set, of the repository's
+do not apply. Without a judge the rules alone read it: where rules decide, an unread answer is wrong; on
+other rows it is unscored, since the protocol hands it to the judge. Data: Lu et al., 2023, arXiv 2310.02255. Rows of the hub data set, of the repository's
 JSON (which has no `query`) and of VLMEvalKit's TSV (whose `question` is the query) all fit.
 """
 
@@ -29,7 +28,7 @@ from pydantic import (
 from stic_eval.contracts.benchmark import Benchmark, Departure, FolderLayout, HubData
 from stic_eval.evals.answer_extractor import extracting
 from stic_eval.evals.columns import FilledText, Number, Text
-from stic_eval.evals.rule_grading import is_pocket
+from stic_eval.evals.rule_grading import rules_decide
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.evals.scoring.choice import cell_text, letters
 from stic_eval.evals.scoring.mathvista import extract, is_correct
@@ -242,7 +241,7 @@ def score(sample: Sample, response: str) -> Score:
     An empty response is an empty extraction, as in the official code: wrong, unless the choice with
     the fewest characters is right.
     """
-    if not response.strip() and not is_pocket(sample):
+    if not response.strip() and not rules_decide(sample):
         return extraction(sample, "")
     meta = sample.meta
     found = extract(response, meta["question_type"], meta["answer_type"], sample.choices)
@@ -250,7 +249,7 @@ def score(sample: Sample, response: str) -> Score:
         return extraction(sample, found)
     if sample.target is None:
         return Score(None, None, _NO_ANSWER)
-    if is_pocket(sample):
+    if rules_decide(sample):
         return Score(0.0, None, "no answer read by rule")
     return Score(None, None, "no answer read by rule; needs a judge (--judge MODEL)", open=True)
 

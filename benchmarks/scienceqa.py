@@ -24,7 +24,7 @@ from pydantic import (
 from stic_eval.contracts.benchmark import Benchmark, Departure, FolderLayout, HubData, HubId
 from stic_eval.evals.columns import FilledText, Number, Text
 from stic_eval.evals.option_matcher import MATCHING
-from stic_eval.evals.rule_grading import is_pocket
+from stic_eval.evals.rule_grading import rules_decide
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.evals.scoring.choice import letters, llava_letter, lmms_letter, option_cells
 from stic_eval.evals.sources import images_of
@@ -143,7 +143,7 @@ def score(sample: Sample, response: str, read: Callable[[str, int], str | None] 
     """
     letter = read(response, len(sample.choices))
     if letter is None:
-        return Score(0.0, None, "no option in the answer", open=not is_pocket(sample))
+        return Score(0.0, None, "no option in the answer", open=not rules_decide(sample))
     return Score(float(letter == sample.target), letter)
 
 

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from stic_eval.contracts.method import Data, Method, Plan
 from stic_eval.selftrain import stages
-from stic_eval.selftrain.pair_making import AnsweredPair, Making, filled, question, sentences
+from stic_eval.selftrain.pair_making import AnsweredPair, Making, fill, question, sentences
 from stic_eval.train.hyperparameters import Describing, DifferentPairs, PreferenceTraining, share
 from stic_eval.train.lora import LoraSettings
 
@@ -110,7 +110,7 @@ def make_pairs(making: Making, how: Pairs) -> Iterator[AnsweredPair]:
         for claim in dict.fromkeys(claim for text in own for claim in claims[text])
     ]
     checks = [
-        (question(filled(how.check_prompt, claim=claim), making.images[number], how), verdict)
+        (question(fill(how.check_prompt, claim=claim), making.images[number], how), verdict)
         for number, claim in about
         for verdict in how.verdicts
     ]
@@ -166,7 +166,7 @@ def split(making: Making, texts: set[str], how: Pairs) -> Mapping[str, list[str]
         return {text: list(dict.fromkeys(sentences(text))) for text in order}
     greedy = how.model_copy(update={"temperature": 0.0})
     # Without the image: what a text states does not depend on it.
-    asked = [question(filled(how.split_prompt, answer=text), None, greedy) for text in order]
+    asked = [question(fill(how.split_prompt, answer=text), None, greedy) for text in order]
     lists = [reply.text.splitlines() for reply in making.answers(asked, "split into claims")]
     stripped = ([line.strip().lstrip("-*• ") for line in lines] for lines in lists)
     return {text: list(dict.fromkeys(filter(None, own))) for text, own in zip(order, stripped, strict=True)}

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from stic_eval.contracts.method import Data, Method, Plan, SFTItem
 from stic_eval.selftrain import stages
-from stic_eval.selftrain.pair_making import AnsweredPair, Making, filled, question
+from stic_eval.selftrain.pair_making import AnsweredPair, Making, fill, question
 from stic_eval.train.hyperparameters import Describing, DifferentPairs, PreferenceTraining, share
 from stic_eval.train.lora import LoraSettings
 
@@ -116,7 +116,7 @@ def make_pairs(making: Making, how: Pairs) -> Iterator[AnsweredPair]:
         swapped = seed % 2 == 1
         shown = both[::-1] if swapped else both
         parts = {"question": first(item, "user"), "reference": first(item, "assistant")}
-        text = filled(how.judge_prompt, **parts, first=shown[0], second=shown[1])
+        text = fill(how.judge_prompt, **parts, first=shown[0], second=shown[1])
         cases.append((item, seed, swapped, shown))
         verdicts.append(question(text, item.image, judging))
     for (item, seed, swapped, shown), reply in zip(cases, making.answers(verdicts, "judge"), strict=True):

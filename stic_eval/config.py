@@ -187,7 +187,7 @@ def _by_name(layer: dict[str, Any], where: str) -> dict[str, Any]:
     for path in paths:
         registry.register(str(path), where)
     if "engine" in found:
-        found["engine"] = registry.named("engine", str(found["engine"]))
+        found["engine"] = registry.resolve_name("engine", str(found["engine"]))
     for key in ("methods", "benchmarks", "solvers"):
         value = found.get(key)
         parts = [value] if isinstance(value, str) else value
@@ -197,7 +197,7 @@ def _by_name(layer: dict[str, Any], where: str) -> dict[str, Any]:
                     flag = flag_of(key)
                     raise UserError(f"{flag} {part}: commas part names; give the file a path without any")
             names = [name.strip() for part in parts for name in str(part).split(",")]
-            found[key] = [registry.named(key.removesuffix("s"), name) for name in names]
+            found[key] = [registry.resolve_name(key.removesuffix("s"), name) for name in names]
     return found
 
 

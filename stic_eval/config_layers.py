@@ -15,7 +15,7 @@ from stic_eval.errors import UserError
 from stic_eval.registry import suggest
 
 
-def shipped(kind: str) -> dict[str, Traversable]:
+def shipped_files(kind: str) -> dict[str, Traversable]:
     """Name -> YAML file, of `presets`, `prompts` or `ablations` that come with the program."""
     folder = files("stic_eval.methods") / kind
     found = [item for item in folder.iterdir() if item.name.endswith(".yaml")]
@@ -24,7 +24,7 @@ def shipped(kind: str) -> dict[str, Traversable]:
 
 def preset_names() -> list[str]:
     """Presets that are shipped, by file name."""
-    return list(shipped("presets"))
+    return list(shipped_files("presets"))
 
 
 def read_preset(name: str) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def read_preset(name: str) -> dict[str, Any]:
     Raises:
         UserError: No such preset.
     """
-    known = shipped("presets")
+    known = shipped_files("presets")
     if name not in known:
         raise UserError(
             f'--preset: no preset is called "{name}"{suggest(name, known)} '

@@ -21,7 +21,7 @@ from stic_eval.evals.lmms.request_settings import generation, stops, without_pla
 from stic_eval.models.detokenize import cut
 from stic_eval.models.thinking import ThinkingVLM
 from stic_eval.settings import ThinkingConfig
-from stic_eval.solvers.requests import seeded
+from stic_eval.solvers.requests import with_seed
 
 if TYPE_CHECKING:
     from stic_eval.models.hf_model import HFModel
@@ -132,7 +132,7 @@ class SticEval(lmms):  # type: ignore[misc]
         def asked() -> Iterator[Request]:
             for number, instance in enumerate(requests):
                 context, kwargs, to_visual, doc, task, split = instance.args
-                decoding = seeded(generation(kwargs, repeated[task, split, doc]), f"{task} {split} {doc}")
+                decoding = with_seed(generation(kwargs, repeated[task, split, doc]), f"{task} {split} {doc}")
                 repeated[task, split, doc] += 1
                 request = self._request(context, to_visual, (task, split, doc), decoding)
                 waiting.setdefault(request, deque()).append(number)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from stic_eval.contracts.benchmark import Benchmark, Grader, HubData, Judging
-from stic_eval.evals.judge_replies import fenced, fraction, numbers, own_verdict
+from stic_eval.evals.judge_replies import fence, fraction, numbers, own_verdict
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.settings import JudgeConfig
 from stic_eval.types import Generation, Sample, Score
@@ -22,7 +22,7 @@ def own_read(sample: Sample, response: str, reply: str) -> Score:
     return Score(value, answer=sample.id)
 
 
-OWN = Grader(lambda s, r: f"Grade {s.id}.\n{fenced(r)}\nEnd with `Verdict: x`.", own_read, max_tokens=64)
+OWN = Grader(lambda s, r: f"Grade {s.id}.\n{fence(r)}\nEnd with `Verdict: x`.", own_read, max_tokens=64)
 OFFICIAL = Grader(lambda s, r: f"{s.id} | {r} |", lambda s, r, reply: Score(fraction(reply)), max_tokens=32)
 
 

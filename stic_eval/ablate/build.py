@@ -53,7 +53,9 @@ class Given:
                 named += [value.strip() for value in values.strip("[] ").split(",")]
         listed = self.spec.vary.get("method", []) if not self.vary else []
         named += [str(method) for method in listed] if isinstance(listed, (list, dict)) else []
-        return list(dict.fromkeys(registry.named("method", name) for name in [self.spec.method, *named]))
+        return list(
+            dict.fromkeys(registry.resolve_name("method", name) for name in [self.spec.method, *named])
+        )
 
 
 def settings(given: Given, method: str, options: Sequence[str] = (), solver: str | None = None) -> RunConfig:

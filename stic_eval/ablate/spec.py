@@ -41,7 +41,7 @@ class Spec(BaseModel):
 
 def shipped() -> list[str]:
     """Names of the ablations that come with the program."""
-    return list(config_layers.shipped("ablations"))
+    return list(config_layers.shipped_files("ablations"))
 
 
 def load(name: str) -> Spec:
@@ -50,7 +50,7 @@ def load(name: str) -> Spec:
     Raises:
         UserError: No such ablation or file, or something in it does not fit.
     """
-    known = config_layers.shipped("ablations")
+    known = config_layers.shipped_files("ablations")
     if name in known:
         return _checked(known[name].read_text(encoding="utf-8"), f"ablation {name}")
     path = Path(name).expanduser()

@@ -137,7 +137,7 @@ def _notes(found: HeadToHead) -> list[str]:
         for line in found.benchmarks
         if line.difference.clusters < line.difference.n
     ]
-    own = table_notes.unmarked(differences)
+    own = table_notes.unmarked_notes(differences)
     return [
         _line(note)
         for note in (
@@ -151,7 +151,7 @@ def _notes(found: HeadToHead) -> list[str]:
             ),
             f"p: {named}. " + ("About test rows alone." if own else _family(found)),
             *own,
-            *score_guards.unmoved([line.difference for line in found.benchmarks]),
+            *score_guards.unmoved_notes([line.difference for line in found.benchmarks]),
             "better, worse: units that B does better or worse than A"
             + (", mean over seeds." if several else "."),
             "detectable: smallest true difference that such a comparison finds with 80 % power at 5 %, "

@@ -166,7 +166,7 @@ def _server(base_url: str, variable: str | None) -> tuple[str, str, str]:
     endpoint = Endpoint(base_url, "", api_key=key, prefix="--")
     chat = checked_url(endpoint)
     check_key(endpoint)
-    said, names = openai.listed(chat.removesuffix("/chat/completions"), key)
+    said, names = openai.list_models(chat.removesuffix("/chat/completions"), key)
     if said in ("HTTP 401", "HTTP 403"):
         return "server", f"{base_url}: {said}", "wants a key, or another one: see --api-key-env"
     if names is None and said.startswith("cannot"):

@@ -163,7 +163,7 @@ def _answered(
 
     from stic_eval.evals import runner
     from stic_eval.evals.predictions import CELL_LIMIT
-    from stic_eval.models.thinking import answered as without_thinking
+    from stic_eval.models.thinking import separate_thinking as without_thinking
     from stic_eval.types import Response, Score
 
     answered = []

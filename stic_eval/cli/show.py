@@ -55,7 +55,7 @@ def show(
 
     kinds = registry.kinds()
     if name.endswith(".py"):
-        objects = plugins.named(name).objects
+        objects = plugins.register_file(name).objects
         for at, (kind, thing) in enumerate(objects.items()):
             print("\n" * bool(at), end="")
             _of_kind(kind, thing)

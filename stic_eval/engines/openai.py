@@ -125,7 +125,7 @@ class OpenAIEngine(Engine):
         wanted = set(adapters) - {None, self.config.model}
         if not wanted:
             return
-        _, names = listed(self.config.server.base_url or "", self._key())
+        _, names = list_models(self.config.server.base_url or "", self._key())
         missing = sorted(wanted - set(names or ()))
         if names and self.config.model in names and missing:
             there = ", ".join(printable(name) for name in names[:_NAMED])
@@ -157,7 +157,7 @@ def _endpoint(config: RunConfig, name: str, key: str | None) -> Endpoint:
     )
 
 
-def listed(base_url: str, key: str | None) -> tuple[str, list[str] | None]:
+def list_models(base_url: str, key: str | None) -> tuple[str, list[str] | None]:
     """What a server calls its models; None, and why, if it does not say.
 
     Args:

@@ -76,7 +76,7 @@ def _official_prompt(sample: Sample, response: str) -> str:
 
 
 def _own_prompt(sample: Sample, response: str) -> str:
-    problem, answer = judge_replies.fenced(_query(sample)), judge_replies.fenced(response)
+    problem, answer = judge_replies.fence(_query(sample)), judge_replies.fence(response)
     return _OWN.format(problem=problem, answer=answer, form=_FORMS[sample.meta["answer_type"]])
 
 
@@ -96,9 +96,9 @@ def _of_kind(sample: Sample, text: str) -> str:
         try:
             float(text)
         except ValueError:
-            raise Unreadable(f"not a number alone: {judge_replies.shown(text)}") from None
+            raise Unreadable(f"not a number alone: {judge_replies.quote(text)}") from None
     elif kind == "list" and not (text.startswith("[") and text.endswith("]")):
-        raise Unreadable(f"no list: {judge_replies.shown(text)}")
+        raise Unreadable(f"no list: {judge_replies.quote(text)}")
     return text
 
 

@@ -17,7 +17,7 @@ _FEW = 10  # different targets, up to which a constant answer is worth scoring
 _SHOWN = 24
 
 
-def noted(
+def add_answer_notes(
     benchmark: Benchmark,
     samples: Sequence[Sample],
     responses: Sequence[Response],

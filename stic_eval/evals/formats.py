@@ -18,8 +18,8 @@ from stic_eval.evals.image_cells import (
     Cells,
     base64_ref,
     is_image_column,
-    listed,
     names_kept,
+    parse_paths,
     without_images,
 )
 from stic_eval.images import ImageError
@@ -294,7 +294,7 @@ class TsvRows:
     def image(self, index: int, column: str) -> Any:
         cell = self.rows[index].get("image")
         if not cell:
-            paths = listed(self.rows[index]["image_path"])
+            paths = parse_paths(self.rows[index]["image_path"])
             if len(paths) != 1:
                 raise ImageError("column image_path", f"names {len(paths)} images; one is expected")
             return self.cells.read(lambda: paths[0], self.where)

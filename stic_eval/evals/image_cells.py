@@ -140,7 +140,7 @@ def _from_base64(get: Callable[[], Any], source: str) -> bytes:
         raise ImageError(source, f"is not base64: {error}") from error
 
 
-def listed(text: str) -> list[str]:
+def parse_paths(text: str) -> list[str]:
     """The paths of a TSV's `image_path`: one as it is, or several as a Python list's text."""
     if text.startswith("["):
         try:

@@ -32,7 +32,7 @@ def fraction(reply: str) -> float:
     word, *others = first.split(maxsplit=1)
     value = _number(word, 0, 1, reply)
     if _GOES_ON.match("".join(others)) or _GOES_ON.match(rest.strip()):
-        raise Unreadable(f"more than one number: {shown(reply)}")
+        raise Unreadable(f"more than one number: {quote(reply)}")
     return value
 
 
@@ -84,10 +84,10 @@ def letter(reply: str, letters: Iterable[str]) -> str:
     marked = {alone[1]} if alone else set(_BY_ITSELF.findall(text))
     if len(marked) != 1:
         what = f"several letters ({', '.join(sorted(marked))})" if marked else "no option letter"
-        raise Unreadable(f"{what} in the reply {shown(reply)}")
+        raise Unreadable(f"{what} in the reply {quote(reply)}")
     (chosen,) = marked
     if chosen not in known:
-        raise Unreadable(f"{chosen} is none of {', '.join(sorted(known))} in the reply {shown(reply)}")
+        raise Unreadable(f"{chosen} is none of {', '.join(sorted(known))} in the reply {quote(reply)}")
     return chosen
 
 
@@ -106,8 +106,8 @@ def extraction(reply: str) -> str:
     text = reply.strip()
     if not text:
         raise Unreadable("empty reply")
-    if refused(text):
-        raise Unreadable(f"refused: {shown(reply)}")
+    if is_refusal(text):
+        raise Unreadable(f"refused: {quote(reply)}")
     return text
 
 
@@ -125,7 +125,7 @@ def own_verdict(reply: str) -> str:
     found = re.fullmatch(r"[\s*_`]*verdict[*_`]*\s*:(.*)", lines[-1], re.IGNORECASE)
     text = found[1].strip().strip("*_`").strip() if found else ""
     if not text:
-        raise Unreadable(f"the reply does not end in a verdict: {shown(lines[-1])}")
+        raise Unreadable(f"the reply does not end in a verdict: {quote(lines[-1])}")
     return text
 
 
@@ -138,20 +138,20 @@ def numbers(text: str, count: int, low: float, high: float) -> tuple[float, ...]
     words = re.split(r"\s*,\s*|\s+", text.strip())
     if len(words) != count or not all(re.fullmatch(_NUMBER, word) for word in words):
         what = "a number" if count == 1 else f"{count} numbers"
-        raise Unreadable(f"not {what} alone: {shown(text)}")
+        raise Unreadable(f"not {what} alone: {quote(text)}")
     return tuple(_number(word, low, high, text) for word in words)
 
 
 def _number(word: str, low: float, high: float, reply: str) -> float:
     if not re.fullmatch(_NUMBER, word):
-        raise Unreadable(f"no number where it belongs: {shown(reply)}")
+        raise Unreadable(f"no number where it belongs: {quote(reply)}")
     value = float(word)
     if not low <= value <= high:
-        raise Unreadable(f"{word} is not within {low:g} and {high:g}: {shown(reply)}")
+        raise Unreadable(f"{word} is not within {low:g} and {high:g}: {quote(reply)}")
     return value
 
 
-def shown(text: str) -> str:
+def quote(text: str) -> str:
     """Text of others, short and in quotes, with control characters visible, for a reason."""
     flat = text.strip()
     return repr(flat[:_SHOWN] + "..." if len(flat) > _SHOWN else flat)
@@ -160,7 +160,7 @@ def shown(text: str) -> str:
 # ---------------------------------------------------------------- answers that speak to the judge
 
 
-def fenced(text: str) -> str:
+def fence(text: str) -> str:
     """An untrusted text between delimiters that it cannot contain, as they depend on its own hash.
 
     Used in prompts of protocol `stic-eval-1`, which tell the judge that everything between them is
@@ -172,7 +172,7 @@ def fenced(text: str) -> str:
     return f"<<<begin {tag}>>>\n{text}\n<<<end {tag}>>>"
 
 
-def refused(reply: str) -> bool:
+def is_refusal(reply: str) -> bool:
     """Whether a reply begins like a refusal to do the task."""
     return bool(_REFUSAL.match(reply.strip()))
 

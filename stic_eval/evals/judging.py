@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from stic_eval.contracts.benchmark import Benchmark, Grader, Unreadable
 from stic_eval.errors import RunError, UserError
 from stic_eval.evals import official_prompts
-from stic_eval.evals.judge_replies import refused, shown, suspicious
+from stic_eval.evals.judge_replies import is_refusal, quote, suspicious
 from stic_eval.models.connection import checked_url
 from stic_eval.printable import printable
 from stic_eval.settings import JudgeConfig
@@ -311,7 +311,7 @@ def _unread(benchmark: Benchmark, grader: Grader, item: _JudgeQuestion, text: st
     try:
         _read(benchmark, grader, item.sample, item.response, text)
     except Unreadable as error:
-        return f"refused: {shown(text)}" if refused(text) else f"unreadable: {error}"
+        return f"refused: {quote(text)}" if is_refusal(text) else f"unreadable: {error}"
     return None
 
 

@@ -32,7 +32,7 @@ _TEXTS = {
 }
 
 
-def installed() -> str | None:
+def installed_version() -> str | None:
     """The version of lmms-eval that is installed, without importing it; None: it is not."""
     from importlib.metadata import PackageNotFoundError, version
     from importlib.util import find_spec
@@ -45,14 +45,14 @@ def installed() -> str | None:
 
 def lack() -> str:
     """What is needed and not there; empty where the one version that everything here is for is installed."""
-    found = installed()
+    found = installed_version()
     has = f"{PACKAGE} {found} is installed" if found else f"{PACKAGE} is not installed"
     return "" if found == VERSION else f"needs {PACKAGE} {VERSION}, {has}"
 
 
 def available() -> bool:
     """Whether the official texts can be had: the one version that they are defined by is installed."""
-    return installed() == VERSION
+    return installed_version() == VERSION
 
 
 def require() -> None:

@@ -51,9 +51,9 @@ def _score(sample: Sample, letter: str | None) -> Score:
 def _own_prompt(sample: Sample, response: str) -> str:
     options = _options(sample)
     return _OWN.format(
-        question=judge_replies.fenced(_asked(sample)),
-        options=judge_replies.fenced("\n".join(f"{letter}. {text}" for letter, text in options.items())),
-        answer=judge_replies.fenced(response),
+        question=judge_replies.fence(_asked(sample)),
+        options=judge_replies.fence("\n".join(f"{letter}. {text}" for letter, text in options.items())),
+        answer=judge_replies.fence(response),
         letters=", ".join(options),
     )
 

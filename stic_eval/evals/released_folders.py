@@ -49,6 +49,6 @@ def _files(layout: FolderLayout, folder: Path) -> dict[str, Path] | None:
     return found
 
 
-def described(layouts: Sequence[FolderLayout]) -> str:
+def describe(layouts: Sequence[FolderLayout]) -> str:
     """What a folder in one of the layouts holds, for messages; empty without layouts."""
     return "".join(f", nor {layout.name} ({', '.join(layout.files.values())})" for layout in layouts)

@@ -59,10 +59,10 @@ def _of_field(detail: Mapping[str, Any]) -> Fault:
         # A validator's own words, which know better than we whether the value belongs in them.
         return Fault(column, _first_line(str(cause)))
     message = detail["msg"][:1].lower() + detail["msg"][1:]
-    return Fault(column, _first_line(f"{message}, not {shortened(detail['input'])}"))
+    return Fault(column, _first_line(f"{message}, not {shorten(detail['input'])}"))
 
 
-def shortened(value: Any) -> str:
+def shorten(value: Any) -> str:
     """A value as text of at most 60 characters."""
     text = repr(value)
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."

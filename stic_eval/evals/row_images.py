@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stic_eval.evals.formats import json_file, tsv_file
-from stic_eval.evals.image_cells import LONGEST_PATH, is_image_column, listed
+from stic_eval.evals.image_cells import LONGEST_PATH, is_image_column, parse_paths
 
 
 def images_beside(path: Path) -> list[Path]:
@@ -33,7 +33,7 @@ def _cells(path: Path) -> Iterator[Any]:
         with path.open("rb") as file:
             if b"image_path" not in file.readline():
                 return
-        yield from (listed(row["image_path"]) for row in tsv_file(path) if row.get("image_path"))
+        yield from (parse_paths(row["image_path"]) for row in tsv_file(path) if row.get("image_path"))
     elif path.suffix in (".parquet", ".arrow"):
         yield from _texts(path)
 

@@ -14,7 +14,7 @@ _RULE = "rule: "
 RULE_NOTE = "graded by exact rule on key facts, no judge"
 
 
-def is_pocket(sample: Sample) -> bool:
+def rules_decide(sample: Sample) -> bool:
     """Whether the sample is one of the embedded rows, for which rules are the last word."""
     return sample.meta.get("rows") == "pocket"
 
@@ -29,6 +29,6 @@ def rule_score(response: str, facts: Facts) -> Score:
     )
 
 
-def unjudged() -> Score:
+def open_score() -> Score:
     """The verdict on an answer that only a judge can grade, as long as none is configured."""
     return Score(value=None, why="needs a judge (--judge MODEL)", open=True)

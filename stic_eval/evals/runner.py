@@ -167,14 +167,14 @@ def conclude(
         descriptions=len({record.description for record in records if record.description is not None}),
     )
     samples, responses = [item.sample for item in answered], [item.response for item in answered]
-    summary = constant_answers.noted(benchmark, samples, responses, records, summary)
+    summary = constant_answers.add_answer_notes(benchmark, samples, responses, records, summary)
     return records, _paired(benchmark, records, summary)
 
 
 def _paired(benchmark: Benchmark, records: Sequence[Record], summary: Summary) -> Summary:
     """A summary with all that differences to other runs are made of, which has to fit its score."""
     where = f"benchmark {benchmark.name}"
-    if (unit := clusters.untraced(records, summary.units)) is not None:
+    if (unit := clusters.first_untraceable(records, summary.units)) is not None:
         raise RunError(
             f"{where}: nobody can tell which rows its unit {unit!r} is made of; a unit is called like its "
             "record, or as the meta of its records says under `unit`"
@@ -194,7 +194,7 @@ def _paired(benchmark: Benchmark, records: Sequence[Record], summary: Summary) -
             f"{where}: its aggregate gives {summary.score:.2f}, its statistic {own:.2f}; both are its score"
         )
     # The exact one: an aggregate may have rounded, which resamples have not.
-    return replace(summary, score=own, resampled=clusters.resampled(benchmark, records, shared))
+    return replace(summary, score=own, resampled=clusters.resample_clusters(benchmark, records, shared))
 
 
 def _aggregated(benchmark: Benchmark, records: Sequence[Record]) -> Summary:

@@ -20,8 +20,8 @@ from stic_eval.errors import UserError, first_line
 from stic_eval.evals import hub
 from stic_eval.evals.formats import ArrowRows, Broken, ListRows, Row, Rows, json_rows, split_files, tsv_rows
 from stic_eval.evals.image_cells import IMAGE_COLUMNS, PLACEHOLDER, Cells
-from stic_eval.evals.released_folders import described, layout_rows
-from stic_eval.evals.row_faults import RAISED, Fault, faults, naming, shortened
+from stic_eval.evals.released_folders import describe, layout_rows
+from stic_eval.evals.row_faults import RAISED, Fault, faults, naming, shorten
 from stic_eval.images import ImageError, ref_from_pil
 from stic_eval.store import content_key, file_digests
 from stic_eval.types import ImageRef, Sample
@@ -110,7 +110,7 @@ def images_of(cell: Any, source: str) -> tuple[ImageRef, ...]:
         return (cell,)
     if isinstance(cell, Image.Image):
         return (ref_from_pil(cell, source),)
-    raise ValueError(f"an image was expected, not {shortened(cell)}")
+    raise ValueError(f"an image was expected, not {shorten(cell)}")
 
 
 # ---------------------------------------------------------------- from rows to samples
@@ -298,7 +298,7 @@ def _hub(benchmark: Benchmark, remote: bool, tell: hub.Tell) -> tuple[Rows, HubI
     unread: UserError | None = None
     try:
         for at, found in hub.find(benchmark.name, source, tell):
-            where = hub.named(source, at)
+            where = hub.label_of(source, at)
             if not isinstance(found, Path):
                 return ArrowRows(where, found, Cells(None, remote)), at
             try:
@@ -345,5 +345,5 @@ def _local(benchmark: Benchmark, path: Path, remote: bool, where: str | None = N
         raise UserError(f"{benchmark.name}: {path}: cannot be read: {first_line(error)}") from error
     raise UserError(
         f"{benchmark.name}: {path}: holds no parquet, arrow, JSON, JSONL or TSV file"
-        f"{described(benchmark.layouts) if path.is_dir() else ''}"
+        f"{describe(benchmark.layouts) if path.is_dir() else ''}"
     )

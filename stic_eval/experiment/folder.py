@@ -62,11 +62,11 @@ def list_stages(keyed: Sequence[tuple[Stage, str]], store: StageStore) -> list[T
         keyed: Stages with their content keys, the first first.
         store: Where finished stages lie.
     """
-    from stic_eval.selftrain.stage_costs import spent
+    from stic_eval.selftrain.stage_costs import costs_of
 
     there = [store.done(stage.name, key) is not None for stage, key in keyed]
     found = []
-    for (stage, _), one in zip(keyed, spent(keyed, store), strict=True):
+    for (stage, _), one in zip(keyed, costs_of(keyed, store), strict=True):
         folder = store.folder(one.name, one.key)
         found.append(
             TrainedStage(
@@ -157,7 +157,7 @@ def list_skipped(folder: Path, skipped: Sequence[Skipped]) -> None:
 
 def _rows(resources: Resources) -> dict[str, Any]:
     """Benchmark -> id and commit that its rows of the hub were had under, now or before an earlier end."""
-    from stic_eval.evals.hub import planned
+    from stic_eval.evals.hub import plan_source
 
     at = resources.config.folder
     before, found = read_object(at / "manifest.json").get("rows") or {}, {}
@@ -167,7 +167,7 @@ def _rows(resources: Resources) -> dict[str, Any]:
             if name in before:
                 found[name] = before[name]
                 continue
-            copy, cached = planned(benchmark.source)
+            copy, cached = plan_source(benchmark.source)
             had = copy if cached else None
         if had is not None:
             found[name] = {"id": had.path, "revision": had.revision}

@@ -45,10 +45,10 @@ def encode(
     """
     end = turn_end(processor)
     rendered = [render(processor, turns, end) for turns in rows]
-    return assembled(processor, [[image] for image in images], rendered, max_length)
+    return assemble(processor, [[image] for image in images], rendered, max_length)
 
 
-def assembled(
+def assemble(
     processor: Any,
     images: Sequence[Sequence[Image]],
     rendered: Sequence[tuple[str, Sequence[Span]]],

@@ -127,7 +127,7 @@ class Passes:
         seen = [features[id(prompt.group)] for prompt in prompts if id(prompt.group) in features]
         given: dict[str, Any] = {name: kind.to(device) for name, kind in kinds.items()}
         if seen:
-            given["mm_encoder_outputs"] = vision.joined(seen)
+            given["mm_encoder_outputs"] = vision.join_features(seen)
         cache, mask = pool.part(first, *ids.shape), mask.to(device)
         logits = self._forward(cache, mask, ids.to(device), positions.to(device), **given)
         return self._begun(prompts, cache, mask, logits, begin)

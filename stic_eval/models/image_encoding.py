@@ -14,7 +14,7 @@ _ORIENTATION = 0x0112  # EXIF
 _PNG_DEPTH = 24  # where a PNG says how many bits a channel has
 
 
-def encoded(image: ImageRef) -> bytes:
+def encode_image(image: ImageRef) -> bytes:
     """An image as a file's bytes that any reader decodes to the pixels the model has seen.
 
     A plain upright RGB JPEG or PNG is kept as it is; everything else (other colours, transparency,
@@ -39,7 +39,7 @@ def encoded(image: ImageRef) -> bytes:
 
 
 def media_type(data: bytes) -> str:
-    """What `encoded` gave, as a media type."""
+    """What `encode_image` gave, as a media type."""
     return "image/png" if data.startswith(b"\x89PNG") else "image/jpeg"
 
 

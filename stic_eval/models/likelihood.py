@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from stic_eval.models.conversation import Span, assembled, tail_of
-from stic_eval.models.diffusion import noised
+from stic_eval.models.conversation import Span, assemble, tail_of
+from stic_eval.models.diffusion import add_noise
 from stic_eval.models.free_memory import release, too_small, within_memory
 from stic_eval.models.loading import not_finite
-from stic_eval.models.prompt_text import common, written
+from stic_eval.models.prompt_text import common, render_prompts
 from stic_eval.models.response_cache import GivenAnswer
 from stic_eval.types import Likelihood, Message, Request
 
@@ -110,8 +110,8 @@ def _written(loaded: LoadedModel, asked: Sequence[GivenAnswer]) -> Iterator[tupl
         if last.role != "assistant":
             turns = (*request.messages, Message("assistant", answer))
         whole.append(replace(request, messages=turns))
-    heads = written(loaded.processor, [request for request, _ in asked], loaded.control)
-    for head, text in zip(heads, written(loaded.processor, whole, loaded.control), strict=True):
+    heads = render_prompts(loaded.processor, [request for request, _ in asked], loaded.control)
+    for head, text in zip(heads, render_prompts(loaded.processor, whole, loaded.control), strict=True):
         # White space that the template writes in front of an answer is the answer's: the model gives it.
         yield text, (len(common(head, text)), len(text))
 
@@ -135,10 +135,10 @@ def _scored(
     loaded: LoadedModel, adapter: Path | None, key: str, batch: Sequence[_AnswerRow]
 ) -> list[tuple[GivenAnswer, Likelihood]]:
     images = [[image.load() for image in row.request.images] for row in batch]
-    inputs = assembled(loaded.processor, images, [(row.text, [row.span]) for row in batch])
+    inputs = assemble(loaded.processor, images, [(row.text, [row.span]) for row in batch])
     answers = inputs.pop("answer_mask")[:, 1:] == 1
     ids = inputs["input_ids"][:, 1:][answers]
-    inputs = loaded.moved(noised(inputs, batch[0].request.images))
+    inputs = loaded.moved(add_noise(inputs, batch[0].request.images))
     logps = _answers_logps(loaded.attach(adapter, key), loaded, inputs, answers)
     found: list[tuple[GivenAnswer, Likelihood]] = []
     start = 0

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from stic_eval.models.diffusion import noised
+from stic_eval.models.diffusion import add_noise
 from stic_eval.models.free_memory import release, too_small, within_memory
 from stic_eval.models.loading import not_finite
-from stic_eval.models.prompt_text import adds_start, written
-from stic_eval.models.sampling import Sampler, finite, perturbed
+from stic_eval.models.prompt_text import adds_start, render_prompts
+from stic_eval.models.sampling import Sampler, finite, perturb
 from stic_eval.types import Request, Response
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def answers(
     """
     stream = iter(requests)
     while window := list(islice(stream, _WINDOW)):
-        texts = written(loaded.processor, window, loaded.control)
+        texts = render_prompts(loaded.processor, window, loaded.control)
         queue = deque(
             _batches(
                 [_Rendered(r, t) for r, t in zip(window, texts, strict=True)],
@@ -88,7 +88,7 @@ def _inputs(loaded: LoadedModel, batch: Sequence[_Rendered]) -> dict[str, torch.
         return_tensors="pt",
         add_special_tokens=adds_start(loaded.processor.tokenizer, batch[0].prompt),
     )
-    return loaded.moved(noised(inputs, batch[0].request.images))
+    return loaded.moved(add_noise(inputs, batch[0].request.images))
 
 
 def _answered(
@@ -96,7 +96,7 @@ def _answered(
 ) -> list[list[int]]:
     """Generated token ids of each row up to its end token."""
     seen: list[torch.Tensor] = []
-    made = within_memory(lambda: generated(loaded, adapter, key, batch, seen))
+    made = within_memory(lambda: generate(loaded, adapter, key, batch, seen))
     if made is not None:
         output, width = made
         rows = [_cut(row, loaded.ends) for row in output.sequences[:, width:].tolist()]
@@ -121,7 +121,7 @@ def _answered(
     return list(chain.from_iterable(_answered(loaded, adapter, key, part) for part in parts))
 
 
-def generated(
+def generate(
     loaded: LoadedModel,
     adapter: Path | None,
     key: str,
@@ -145,7 +145,7 @@ def generated(
         processors.append(lambda ids, scores: _noted(scores, seen))
     if first.temperature > 0:
         samplers = [Sampler(asked.request.generation) for asked in batch]
-        processors.append(lambda ids, scores: perturbed(scores, samplers, first.temperature, first.top_p))
+        processors.append(lambda ids, scores: perturb(scores, samplers, first.temperature, first.top_p))
     config = GenerationConfig(
         max_new_tokens=first.max_new_tokens,
         do_sample=False,
@@ -177,9 +177,9 @@ def _noted(scores: torch.Tensor, seen: list[torch.Tensor]) -> torch.Tensor:
     return scores
 
 
-def asked(loaded: LoadedModel, request: Request) -> _Rendered:
+def render_request(loaded: LoadedModel, request: Request) -> _Rendered:
     """A request as the model's template writes it."""
-    return _Rendered(request, written(loaded.processor, [request], loaded.control)[0])
+    return _Rendered(request, render_prompts(loaded.processor, [request], loaded.control)[0])
 
 
 def _cut(row: list[int], ends: frozenset[int]) -> list[int]:

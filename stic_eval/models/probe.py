@@ -62,8 +62,8 @@ def probe(loaded: LoadedModel) -> frozenset[str]:
 
 def _compared(loaded: LoadedModel) -> frozenset[str]:
     first, second = (_request(text) for text in ("Is anything red in this picture?", "What is it?"))
-    batch = [plain_generation.asked(loaded, second)]
-    output, width = plain_generation.generated(
+    batch = [plain_generation.render_request(loaded, second)]
+    output, width = plain_generation.generate(
         loaded, loaded.adapter, loaded.adapter_key, batch, output_logits=True
     )
     expected = torch.stack([logits[0].float() for logits in output.logits])

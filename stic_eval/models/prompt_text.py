@@ -27,7 +27,7 @@ def plain(text: str, control: Sequence[str]) -> str:
     return text.encode("utf-8", "replace").decode()  # lone surrogates cannot be tokenized
 
 
-def written(processor: Any, requests: Sequence[Request], control: tuple[str, ...]) -> list[str]:
+def render_prompts(processor: Any, requests: Sequence[Request], control: tuple[str, ...]) -> list[str]:
     """Prompts as a chat template writes them, up to where the answer begins.
 
     Where an answer has begun (the last turn is the assistant's), up to its end, with the white space that the

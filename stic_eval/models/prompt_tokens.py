@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
-from stic_eval.models.diffusion import noised
-from stic_eval.models.prompt_text import PER_TOKEN, adds_start, written
+from stic_eval.models.diffusion import add_noise
+from stic_eval.models.prompt_text import PER_TOKEN, adds_start, render_prompts
 from stic_eval.types import Generation, Message, Request
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class Prompter:
 
     def written(self, requests: Sequence[Request]) -> list[RenderedPrompt]:
         """Prompts as the chat template writes them, up to where the answer begins."""
-        texts = written(self._processor, requests, self._control)
+        texts = render_prompts(self._processor, requests, self._control)
         return [RenderedPrompt(request, text, self._head(request, text))
                 for request, text in zip(requests, texts, strict=True)]  # fmt: skip
 
@@ -155,7 +155,7 @@ class Prompter:
         if kind not in self._heads:
             mark = "qzxqzx"
             sample = Request((*before, Message("user", mark)), request.images, Generation())
-            before_it, found, _ = written(self._processor, [sample], self._control)[0].partition(mark)
+            before_it, found, _ = render_prompts(self._processor, [sample], self._control)[0].partition(mark)
             self._heads[kind] = (found and before_it) or None
         head = self._heads[kind]
         return head if head is not None and text.startswith(head) else text
@@ -199,7 +199,7 @@ class Prompter:
         if (like := self._alike.get(kind)) is not None:
             # Ids depend on the images' sizes alone; so the pixels are all that is new.
             pixels = self._pixels(self._own()[0], images)
-            noisy = noised(pixels, one.request.images)
+            noisy = add_noise(pixels, one.request.images)
             return Group(one.key, like, noisy), self._rest(one, like.frame or ("", ""))
         group, rest = self._whole(one, images)
         beginning = group.beginning
@@ -210,7 +210,7 @@ class Prompter:
         ):
             self._alike[kind] = beginning
         if group.pixels is not None:
-            group.pixels = noised(group.pixels, one.request.images)
+            group.pixels = add_noise(group.pixels, one.request.images)
         return group, rest
 
     def _pixels(self, processor: Any, images: list[Any]) -> dict[str, Tensor]:

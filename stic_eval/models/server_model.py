@@ -9,7 +9,7 @@ from typing import Any
 from stic_eval.errors import RunError, UserError
 from stic_eval.models.connection import Endpoint
 from stic_eval.models.detokenize import cut_answer
-from stic_eval.models.image_encoding import encoded, media_type
+from stic_eval.models.image_encoding import encode_image, media_type
 from stic_eval.models.openai_client import Chat, Client, Failure, Reply
 from stic_eval.store import content_key
 from stic_eval.thinking_tags import THINKING, TagPair
@@ -125,7 +125,8 @@ def _messages(request: Request, system: str) -> list[dict[str, Any]]:
         text = message.text.encode("utf-8", "replace").decode()  # half a surrogate pair is no JSON text
         content: str | list[dict[str, Any]] = text
         if message.role == "user" and images:
-            pictures = [{"type": "image_url", "image_url": {"url": _data_url(encoded(i))}} for i in images]
+            urls = [_data_url(encode_image(image)) for image in images]
+            pictures = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
             content, images = [*pictures, {"type": "text", "text": text}], ()
         turns.append({"role": message.role, "content": content})
     return turns

@@ -33,7 +33,7 @@ class ThinkingVLM:
         """Yields every request with its response, as they come."""
         room, stop = self._how.max_new_tokens, self._stop
         for request, response in self._write(_more(request, room, stop) for request in requests):
-            found = answered(response, self._how)
+            found = separate_thinking(response, self._how)
             # By these tags more of it may be the answer than whoever wrote it knows.
             text = cut(found.text, request.generation.stop)
             found = found if text == found.text else replace(found, text=text.strip())
@@ -59,7 +59,7 @@ def _less(request: Request, room: int, stop: tuple[str, ...]) -> Request:
     return replace(request, generation=replace(how, max_new_tokens=how.max_new_tokens - room, stop=own))
 
 
-def answered(response: Response, how: ThinkingConfig) -> Response:
+def separate_thinking(response: Response, how: ThinkingConfig) -> Response:
     """A response with the answer as its text, and beside it what was thought.
 
     Thinking that somebody else has told from the answer (a server) stays that; without an answer it was

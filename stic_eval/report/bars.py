@@ -20,7 +20,7 @@ _MOST_SERIES = 5  # bars side by side; with more, each benchmark gets a panel wi
 _MOST_LINES = 12  # in such a panel; with more, the average has the only one
 
 
-def chosen(table: Table, methods: Sequence[str]) -> list[TableRow]:
+def rows_of(table: Table, methods: Sequence[str]) -> list[TableRow]:
     """The rows of some methods, or all of them. `stic+dar` is the row with describe-and-respond alone."""
     return [
         row
@@ -83,7 +83,7 @@ def gains(table: Table, look: Look, notes: Sequence[str] = ()) -> Figure:
     """
     names = [look.benchmark] if look.benchmark else [*(column.name for column in table.columns), AVERAGE]
     names = [name for name in names if name != AVERAGE or len(table.columns) > 1 or look.benchmark]
-    rows = [r for r in chosen(table, look.methods) if any(r.cells[name].difference for name in names)]
+    rows = [r for r in rows_of(table, look.methods) if any(r.cells[name].difference for name in names)]
     if not rows:
         raise needs("gains", "nothing of this run is compared with a baseline")
     names = [name for name in names if any(row.cells[name].difference for row in rows)]
@@ -161,7 +161,7 @@ def _panels(
     narrow = width < 4.5
     raw = [row_label(row) for row in rows]
     room = min(2.2, (0.35 if narrow else 0.4) * width, 0.1 + max(len(label) for label in raw) * canvas.LETTER)
-    labels = [canvas.wrapped(label, room) for label in raw]
+    labels = [canvas.wrap(label, room) for label in raw]
     across = max(1, min(len(names), int((width - room) / (0.65 if narrow else 0.92))))
     across = math.ceil(len(names) / math.ceil(len(names) / across))  # rows of panels of even length
     down = math.ceil(len(names) / across)
@@ -218,7 +218,7 @@ def _broken(title: str, inches: float) -> str:
     """A benchmark's name in lines that fit into so many inches; hyphens are where it breaks best."""
     if len(title) * canvas.LETTER <= inches:
         return title
-    return canvas.wrapped(title.replace("-", "- "), inches).replace("- ", "-")
+    return canvas.wrap(title.replace("-", "- "), inches).replace("- ", "-")
 
 
 def _differs(row: TableRow, name: str) -> bool:

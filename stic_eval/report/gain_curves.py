@@ -11,7 +11,7 @@ import numpy as np
 
 from stic_eval.errors import UserError
 from stic_eval.report import canvas, paper_scores
-from stic_eval.report.bars import chosen, column_title, mark_of, notes_of, reach, row_key, row_label, signed
+from stic_eval.report.bars import column_title, mark_of, notes_of, reach, row_key, row_label, rows_of, signed
 from stic_eval.report.canvas import COLOURS, DASHES, INK, MARKERS, Look, needs, plain, value_text
 from stic_eval.report.table_rows import AVERAGE, TableRow
 from stic_eval.report.tables import Table
@@ -54,7 +54,7 @@ def progression(table: Table, look: Look, notes: Sequence[str] = ()) -> Figure:
     first = panels[0]
     model = plain(rows["base"].variant.model)
     heading = f"{title}: {model}" if model else title
-    first.set_title(canvas.wrapped(heading, room))
+    first.set_title(canvas.wrap(heading, room))
     points = {}
     for step, row in rows.items():
         d, score = row.cells[name].difference, float(row.cells[name].score or 0.0)
@@ -64,7 +64,7 @@ def progression(table: Table, look: Look, notes: Sequence[str] = ()) -> Figure:
     _stairs(first, points, texts, (COLOURS[0], MARKERS[0], "-"))
     if look.published:
         paper = _published(name, table.averaged, title)
-        panels[1].set_title(canvas.wrapped(f"{title}: {paper_scores.MODEL} (published)", room))
+        panels[1].set_title(canvas.wrap(f"{title}: {paper_scores.MODEL} (published)", room))
         texts = {step: f"{value:.1f}" for step, value in paper.items()}
         points = {step: (value, 0.0, 0.0) for step, value in paper.items()}
         _stairs(panels[1], points, texts, (COLOURS[4], MARKERS[1], DASHES[1]), "no figure")
@@ -213,7 +213,7 @@ def scaling(
         raise needs("scaling", f"{what} (`stic-eval ablate --vary stage1.fraction=0.25,0.5,1`)")
     name = look.benchmark or AVERAGE
     rows: dict[str, list[TableRow]] = {}
-    for row in chosen(table, look.methods):
+    for row in rows_of(table, look.methods):
         if axis in row.variant.settings and row.cells[name].score is not None:
             rows.setdefault(row_key(row, (axis,)), []).append(row)
     compared = any(row.cells[name].difference for line in rows.values() for row in line)

@@ -11,9 +11,9 @@ from stic_eval.errors import UserError
 from stic_eval.report import score_guards
 from stic_eval.report.compared_variants import Side
 from stic_eval.report.flips import same_rows
-from stic_eval.report.multiple_testing import PValues, corrected
+from stic_eval.report.multiple_testing import PValues, correct
 from stic_eval.report.paired_comparison import Difference, compare, percent
-from stic_eval.report.table_notes import knows_no_clusters, unclustered
+from stic_eval.report.table_notes import cluster_notes, knows_no_clusters
 from stic_eval.report.table_rows import AVERAGE, EvaluatedVariant
 from stic_eval.report.tables import check, lacking
 from stic_eval.types import Summary
@@ -105,12 +105,12 @@ def measure(a: Side, b: Side) -> HeadToHead:
     for name in names:
         if name not in found:
             notes.append(f"{a.columns[name].title}: left out, {_unpaired(runs[name])}.")
-    found = {name: score_guards.untested(d, *runs[name]) for name, d in found.items()}
+    found = {name: score_guards.without_test(d, *runs[name]) for name, d in found.items()}
     average = score_guards.untested_average(average, found.values())
-    notes += unclustered(a.columns[name].title for name in found if knows_no_clusters(*runs[name]))
+    notes += cluster_notes(a.columns[name].title for name in found if knows_no_clusters(*runs[name]))
     notes += [note for name in found if (note := score_guards.between(a.columns[name].title, *runs[name]))]
     tested = PValues(average.p, {name: d.p for name, d in found.items()} if len(found) > 1 else {})
-    [adjusted] = corrected([tested]) if not average.lacks else [PValues(None, {})]
+    [adjusted] = correct([tested]) if not average.lacks else [PValues(None, {})]
     scores = {name: [_scores(side, runs[name]) for side in runs[name]] for name in found}
     lines = [
         _line(

@@ -38,7 +38,7 @@ class PValues:
         return min(1.0, len(found) * min(found)) if found else float("nan")
 
 
-def corrected(rows: Sequence[PValues]) -> list[PValues]:
+def correct(rows: Sequence[PValues]) -> list[PValues]:
     """The p-values of a table's rows, corrected; a mark is given where one is below its level."""
     gates = holm([row.gate for row in rows])
     found = []

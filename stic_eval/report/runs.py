@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from stic_eval.contracts.curves import PREFERENCE_CURVES, TUNING_CURVES, Curves
 from stic_eval.errors import UserError
 from stic_eval.report import tables
-from stic_eval.report.table_notes import unfinished
+from stic_eval.report.table_notes import unfinished_notes
 from stic_eval.report.table_rows import Column, EvaluatedVariant
 from stic_eval.types import DESCRIBED, DIRECT, SolverLabel, Summary
 
@@ -181,7 +181,7 @@ class Scores:
     def unfinished(self) -> list[str]:
         """A note on what has not been evaluated yet; none if all has."""
         total = len(self.columns)
-        return unfinished({e.folder: total - self._missing(e) for e in self.entries}, total)
+        return unfinished_notes({e.folder: total - self._missing(e) for e in self.entries}, total)
 
     def _missing(self, entry: Entry) -> int:
         return sum(column.name not in entry.summaries for column in self.columns)

@@ -81,7 +81,7 @@ def answers(column: str, rows: Sequence[TableRow]) -> list[str]:
     return texts
 
 
-def untested(found: Difference, a: Sequence[Summary], b: Sequence[Summary]) -> Difference:
+def without_test(found: Difference, a: Sequence[Summary], b: Sequence[Summary]) -> Difference:
     """A difference without its test where neither side's score says anything."""
     return replace(found, p=float("nan"), test="") if _inseparable(guard(a), guard(b)) else found
 
@@ -106,7 +106,7 @@ def untested_average(average: Difference, benchmarks: Iterable[Difference]) -> D
     return average if any(d.test for d in benchmarks) else replace(average, p=float("nan"), test="")
 
 
-def unmoved(differences: Sequence[Difference]) -> list[str]:
+def unmoved_notes(differences: Sequence[Difference]) -> list[str]:
     """What benchmarks without a differing row leave open, by their number of rows; nothing without any."""
     found = sorted({(d.clusters, d.n): bound(d) for d in differences if d.unmoved}.items())
     if not found:

@@ -34,10 +34,10 @@ def describe(
         comparisons: The size of the family of Holm's correction.
     """
     notes = ["Scores in percent.", *_differences(rows, lines, comparisons), *seeds(rows)]
-    notes += score_guards.unmoved(
+    notes += score_guards.unmoved_notes(
         [d for row in rows for column in columns if (d := row.cells[column.name].difference) is not None]
     )
-    notes += unclustered(
+    notes += cluster_notes(
         column.title
         for column in columns
         if any(
@@ -54,7 +54,7 @@ def describe(
     return notes + [f"{column.title}: {'; '.join(_column(column, rows))}." for column in evaluated]
 
 
-def unfinished(done: Mapping[str, int], total: int) -> list[str]:
+def unfinished_notes(done: Mapping[str, int], total: int) -> list[str]:
     """A note on what has not been evaluated yet, the first three by name; none if all has.
 
     Args:
@@ -73,7 +73,7 @@ def knows_no_clusters(*sides: Sequence[Summary]) -> bool:
     return all(run.clusters is None and run.resampled is None for runs in sides for run in runs)
 
 
-def unclustered(titles: Iterable[str]) -> list[str]:
+def cluster_notes(titles: Iterable[str]) -> list[str]:
     """What it means for benchmarks that nobody looked for clusters; nothing without any."""
     found = ", ".join(titles)
     if not found:
@@ -113,7 +113,7 @@ def _differences(rows: Sequence[TableRow], lines: Sequence[PlannedRow], comparis
         several = max(sum(cell.difference is not None for cell in row.cells.values()) for row in rows) > 2
         said = f"* p < 0.05, ** p < 0.01 ({tests or 'paired test'})"
         notes.append(f"{said}{_correction(comparisons, several)}.")
-    notes += unmarked(found)
+    notes += unmarked_notes(found)
     if comparisons > 1 and tested:
         notes.append(
             "Intervals are not corrected, marks are: an interval that leaves out 0 may come without a mark."
@@ -151,7 +151,7 @@ def _correction(averages: int, several: bool) -> str:
     return first + (behind if several else "")
 
 
-def unmarked(found: Sequence[Difference]) -> list[str]:
+def unmarked_notes(found: Sequence[Difference]) -> list[str]:
     """What the sign of untested differences means, and what would earn them a mark; none without any."""
     lacks = {difference.lacks for difference in found}
     said = []

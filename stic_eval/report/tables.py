@@ -161,7 +161,7 @@ def _row(line: PlannedRow, columns: Sequence[Column], averaged: Sequence[str]) -
         if not set(averaged) <= set(differences):
             average = None  # a difference over fewer benchmarks than the average itself would mislead
         differences = {
-            name: score_guards.untested(found, reference.summaries[name], variant.summaries[name])
+            name: score_guards.without_test(found, reference.summaries[name], variant.summaries[name])
             for name, found in differences.items()
         }
         if average is not None:
@@ -238,7 +238,7 @@ def _corrected(rows: Sequence[TableRow], averaged: Sequence[str]) -> tuple[tuple
         for row in rows
     ]
     found = []
-    for row, adjusted in zip(rows, multiple_testing.corrected(tested), strict=True):
+    for row, adjusted in zip(rows, multiple_testing.correct(tested), strict=True):
         by_name = {**adjusted.benchmarks, AVERAGE: adjusted.average, alone: adjusted.average}
         by_name = {name: None if p != p else p for name, p in by_name.items()}  # of NaN there is none
         cells = {

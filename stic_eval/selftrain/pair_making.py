@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from stic_eval.contracts.method import SFTItem
 
 __all__ = [
-    "AnsweredPair", "Making", "filled", "imported_pairs", "made_pairs", "own_fields", "question", "sentences",
+    "AnsweredPair", "Making", "fill", "imported_pairs", "made_pairs", "own_fields", "question", "sentences",
     "tell",
 ]  # fmt: skip
 
@@ -117,7 +117,7 @@ class Making:
         return [(a.logp - b.logp) / max(1, a.n_tokens) for a, b in zip(seen, blind, strict=True)]
 
 
-def filled(template: str, **parts: str) -> str:
+def fill(template: str, **parts: str) -> str:
     """A prompt with texts in the places of their names in braces. Braces in the texts mean nothing."""
     return re.sub(r"\{(\w+)\}", lambda name: parts.get(name[1], name[0]), template)
 

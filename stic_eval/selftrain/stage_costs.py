@@ -35,7 +35,7 @@ class StageCost:
     known: bool = True
 
 
-def spent(keyed: Sequence[tuple[Stage, str]], store: StageStore) -> list[StageCost]:
+def costs_of(keyed: Sequence[tuple[Stage, str]], store: StageStore) -> list[StageCost]:
     """The cost of each stage: by its own manifest, or by that of a stage that came from it."""
     own: dict[str, StageCost] = {}
     repeated: dict[str, StageCost] = {}
@@ -68,4 +68,4 @@ def _own(stage: Stage, key: str, folder: Path, manifest: Mapping[str, Any]) -> S
 
 def came_from(keyed: Sequence[tuple[Stage, str]], store: StageStore) -> list[dict[str, Any]]:
     """What a stage's manifest says of the stages that it came from."""
-    return [asdict(one) for one in spent(keyed, store)]
+    return [asdict(one) for one in costs_of(keyed, store)]

@@ -81,11 +81,11 @@ def _departure(stage: Stage, data: Data) -> dict[str, str]:
     return {"training_images": data.training_images} if departs else {}
 
 
-def keyed(stage: Stage, key_of: Callable[[Stage], str]) -> dict[str, Stage]:
+def stages_by_key(stage: Stage, key_of: Callable[[Stage], str]) -> dict[str, Stage]:
     """Content key -> stage, of all that a stage needs and of itself, the first first, each once."""
     found: dict[str, Stage] = {}
     for need in stage.needs:
-        found |= keyed(need, key_of)
+        found |= stages_by_key(need, key_of)
     return found | {key_of(stage): stage}
 
 
@@ -178,7 +178,9 @@ def run_stage(
                 "the model was thinking, and are left out; give it more room: -o thinking.max_new_tokens=..."
             )
         known: dict[int, str] = {}
-        chain = keyed(stage, lambda one: stage_key(one, data, fingerprint, seed, known, thinking=thinking))
+        chain = stages_by_key(
+            stage, lambda s: stage_key(s, data, fingerprint, seed, known, thinking=thinking)
+        )
         before = [(one, own) for own, one in chain.items() if own != key]
         more = {"asked": dict(asked), "came_from": came_from(before, store)}
         folder = store.finish(stage.name, key, {**manifest, **more})

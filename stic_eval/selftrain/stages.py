@@ -34,7 +34,7 @@ from stic_eval.types import Generation, Message, Request
 
 __all__ = [
     "descriptions", "imported_pairs", "infused_sft", "made_pairs", "pairs", "positive_sft", "preference",
-    "rounds", "shuffled",
+    "rounds", "shuffle_apart",
 ]  # fmt: skip
 
 # Limits of fine-tuning that cut nothing, whatever they count; in version 1 they counted images. 1,024 is the
@@ -288,7 +288,7 @@ def infused_sft(
             rows = read_jsonl(ctx.needs[described.name] / "descriptions.jsonl")
             texts = [row["description"] for row in rows]
             if infusion == "shuffled":
-                texts = shuffled(texts, ctx.seed)
+                texts = shuffle_apart(texts, ctx.seed)
             both = zip(chosen, texts, strict=True)
             chosen = [infuse(item, text, separator) for item, text in both if text is not None]
         with ctx.progress("fine-tuning", None) as step:
@@ -317,7 +317,7 @@ def infused_sft(
     )  # fmt: skip
 
 
-def shuffled(texts: Sequence[str], seed: int) -> list[str]:
+def shuffle_apart(texts: Sequence[str], seed: int) -> list[str]:
     """Each text at another one's place: the order is drawn, then all move on by one."""
     order = list(range(len(texts)))
     local_random("shuffled", seed).shuffle(order)

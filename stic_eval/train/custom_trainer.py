@@ -71,11 +71,11 @@ def train_adapter(
         UserError: The memory does not suffice.
         RunError: Training diverged, or nothing was learned.
     """
-    if training_loop.trained(out):
+    if training_loop.is_trained(out):
         return
     with training_loop.lent_model(hf, images) as model:
         arguments = training_loop.arguments(hf, out, training, seed, model.num_parameters(), rows)
         set_seed(seed)
         new = start is None
-        peft = get_peft_model(model, lora_config(model, lora)) if new else training_loop.adapted(model, start)
+        peft = get_peft_model(model, lora_config(model, lora)) if new else training_loop.adapt(model, start)
         training_loop.run(build(peft, arguments), out, progress, model, what, start)

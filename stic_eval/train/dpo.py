@@ -19,7 +19,7 @@ from stic_eval.models.conversation import encode
 from stic_eval.train import length_limits, row_sharing, training_loop
 from stic_eval.train.hyperparameters import PreferenceLoss, Training
 from stic_eval.train.lora import LoraSettings, lora_config
-from stic_eval.train.losses import regularizer, runner_up, weighted
+from stic_eval.train.losses import regularizer, runner_up, weighted_sum
 from stic_eval.train.preference_pairs import open_pairs
 from stic_eval.train.training_loop import PREFERENCES
 
@@ -70,13 +70,13 @@ class RegularizedDPOTrainer(training_loop.Durable, DPOTrainer):
         of = Logps(*policy, *reference, *inputs["completion_mask"][:, 1:].sum(dim=1).chunk(2))
         tokens = of.chosen_tokens if self.constants.alpha_over == "token_mean" else None
         added = regularizer(of.chosen, alpha=self.constants.alpha, tokens=tokens).mean()
-        loss = loss + weighted(of, self.constants).mean() + added
+        loss = loss + weighted_sum(of, self.constants).mean() + added
         return (loss, passes[0]) if return_outputs else loss
 
     def _shared(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         peft = self.accelerator.unwrap_model(self.model)
         how = row_sharing.layout(inputs["input_ids"], inputs["attention_mask"], inputs["completion_mask"])
-        return row_sharing.shared(peft, inputs, row_sharing.PAIRS, self.ways, how)
+        return row_sharing.share(peft, inputs, row_sharing.PAIRS, self.ways, how)
 
 
 def choose_runner_ups(model: Any, states: Tensor, labels: Tensor, dispreferred: Tensor) -> None:
@@ -151,7 +151,7 @@ def make_trainer(
     settings |= {"beta": loss.beta, "loss_weights": [0.0], "disable_dropout": True}
     trainer = RegularizedDPOTrainer(
         loss=loss,
-        model=training_loop.adapted(model, start),
+        model=training_loop.adapt(model, start),
         args=training_loop.single_gpu(DPOConfig(**settings)),
         train_dataset=dataset,
         processing_class=hf.processor,
@@ -194,7 +194,7 @@ def train_preferences(
         UserError: There are no pairs, the model has no single tiles, or the memory does not suffice.
         RunError: Training diverged, or nothing was learned.
     """
-    if training_loop.trained(out):
+    if training_loop.is_trained(out):
         return
     dataset = open_pairs(pairs, out / "rows")
     if training.max_length is not None:

@@ -16,7 +16,7 @@ class Unread(Exception):
     """A row, or what stands in its place, that cannot be used, and why."""
 
 
-def listed(folder: Path) -> Path:
+def listed_file(folder: Path) -> Path:
     """The file that a folder's dataset_info.json describes as preference data."""
     path = folder / "dataset_info.json"
     try:

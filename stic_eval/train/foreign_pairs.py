@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from stic_eval.errors import UserError
 from stic_eval.images import MAX_ASPECT, ImageError, bytes_ref, image_ref
-from stic_eval.train.foreign_pair_files import Unread, listed, raw_rows
+from stic_eval.train.foreign_pair_files import Unread, listed_file, raw_rows
 from stic_eval.train.pair_formats import COLUMNS
 from stic_eval.train.preference_pairs import AnsweredPair
 from stic_eval.types import ImageRef
@@ -86,7 +86,7 @@ def open_pairs(path: Path, root: Path | None = None) -> OpenedPairs:
     if root is not None and not root.is_dir():
         raise UserError(f"--image-root {root}: no such folder")
     if path.is_dir() and (path / "dataset_info.json").is_file() and not (path / "state.json").is_file():
-        path = listed(path)
+        path = listed_file(path)
     opened = OpenedPairs()
     opened.pairs = _made(raw_rows(path), root or (path if path.is_dir() else path.parent), opened)
     return opened

@@ -47,7 +47,7 @@ def runner_up(logits: Tensor, labels: Tensor) -> Tensor:
     return second.where(first == labels, first)
 
 
-def weighted(of: Logps, loss: PreferenceLoss) -> Tensor:
+def weighted_sum(of: Logps, loss: PreferenceLoss) -> Tensor:
     """The sum of a setting's losses, each by its weight; shape (pairs,), without the regulariser."""
     parts = [
         weight * found.compute(of, loss.beta, **loss.constants_of(found)) for weight, found in loss.parts()

@@ -17,7 +17,7 @@ from stic_eval import registry
 from stic_eval.contracts.method import PromptSet, SFTItem
 from stic_eval.errors import UserError
 from stic_eval.images import corrupt
-from stic_eval.models.image_encoding import encoded
+from stic_eval.models.image_encoding import encode_image
 from stic_eval.store import content_key, request_key
 from stic_eval.train.hyperparameters import Describing, PairFilter, PairSettings
 from stic_eval.types import Generation, ImageRef, Message, Request
@@ -140,7 +140,7 @@ def question(prompt: str, image: ImageRef | None, how: Describing, seed: int = 0
     return Request(turns, () if image is None else (image,), generation)
 
 
-def filtered(good: str, bad: str, settings: PairFilter) -> bool:
+def is_filtered(good: str, bad: str, settings: PairFilter) -> bool:
     """Whether a pair with these two answers is left out; what each filter drops: `PairFilter`."""
     if settings.filter == "identical":
         return good == bad
@@ -210,7 +210,7 @@ def write_made(pairs: Iterable[AnsweredPair], path: Path, settings: PairFilter) 
         for pair in pairs:
             good, bad = pair.chosen, pair.rejected
             identical += good == bad
-            if filtered(good, bad, settings):
+            if is_filtered(good, bad, settings):
                 dropped += 1
                 continue
             negatives[pair.negative] += 1
@@ -219,7 +219,7 @@ def write_made(pairs: Iterable[AnsweredPair], path: Path, settings: PairFilter) 
                     "prompt": [{"role": "user", "content": pair.prompt}],
                     "chosen": [{"role": "assistant", "content": good}],
                     "rejected": [{"role": "assistant", "content": bad}],
-                    "images": [{"bytes": encoded(pair.image), "path": None}],
+                    "images": [{"bytes": encode_image(pair.image), "path": None}],
                     "image_sha256": pair.image.sha256,
                     "source": pair.image.source,
                     "negative": pair.negative,

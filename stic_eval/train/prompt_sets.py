@@ -18,13 +18,13 @@ from stic_eval.plugin_code import literals
 _MISLEADING = ("hallu", "bad", "neg", "mislead")
 
 
-def shipped() -> list[str]:
+def shipped_names() -> list[str]:
     """Names of the prompt sets that come with the program."""
     return sorted(_shipped())
 
 
 def _shipped() -> dict[str, Traversable]:
-    return {**config_layers.shipped("prompts"), "pocket": files("stic_eval.pocket") / "prompts.yaml"}
+    return {**config_layers.shipped_files("prompts"), "pocket": files("stic_eval.pocket") / "prompts.yaml"}
 
 
 def load_prompts(where: str | Path | None = None) -> PromptSet:
@@ -45,7 +45,7 @@ def load_prompts(where: str | Path | None = None) -> PromptSet:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError(f"{flag}: no such file, nor a shipped set ({', '.join(shipped())})") from None
+        raise UserError(f"{flag}: no such file, nor a shipped set ({', '.join(shipped_names())})") from None
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "is not text"
         raise UserError(f"{flag}: cannot be read: {reason}") from error

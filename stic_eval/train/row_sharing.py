@@ -120,7 +120,7 @@ def layout(input_ids: Tensor, attention_mask: Tensor, answer_mask: Tensor) -> To
     return TokenLayout(source.to(device), mask[:, None].to(device), torch.cat(places).to(device))
 
 
-def joined(model: Any, inputs: Mapping[str, Any], how: TokenLayout) -> dict[str, Any]:
+def join_rows(model: Any, inputs: Mapping[str, Any], how: TokenLayout) -> dict[str, Any]:
     """A model's inputs for rows of pairs, from those for separate rows.
 
     Args:
@@ -165,7 +165,7 @@ def joinable(model: Any, inputs: Mapping[str, Any]) -> bool:
     )
 
 
-def arranged(
+def arrange(
     model: Any, inputs: Mapping[str, Any], way: Sharing, copies: int, how: TokenLayout | None
 ) -> dict[str, Any] | None:
     """A batch's inputs in a way of sharing.
@@ -198,10 +198,10 @@ def arranged(
         return {**made, **images}
     with torch.no_grad():
         (features,) = vision.encode(model, [images])
-    return {**made, "mm_encoder_outputs": vision.joined([features] * (1 if way.pairs else copies))}
+    return {**made, "mm_encoder_outputs": vision.join_features([features] * (1 if way.pairs else copies))}
 
 
-def shared(
+def share(
     model: Any,
     inputs: Mapping[str, Any],
     ways: Sequence[Sharing],
@@ -225,7 +225,7 @@ def shared(
         if known.get(way) is False or (way.pairs and (how is None or not joinable(base, inputs))):
             continue  # the batch may not fit the way, whatever others did
         if way in known:
-            made = arranged(base, inputs, way, copies, how)
+            made = arrange(base, inputs, way, copies, how)
         else:
             made = _tried(model, inputs, way, copies, how)
             known[way] = made is not None
@@ -246,7 +246,7 @@ def _tried(
     training = model.training
     model.eval()
     try:
-        made = arranged(base, inputs, way, copies, how)
+        made = arrange(base, inputs, way, copies, how)
         if made is None:
             return None
         with torch.no_grad():
@@ -297,7 +297,7 @@ def answers_only(model: Any, choose: Choose | None = None) -> None:
             return fused(*args, labels=labels, fused_lm_head=True, **kwargs)
 
         if layout is not None:
-            kwargs = joined(model, kwargs, layout)
+            kwargs = join_rows(model, kwargs, layout)
 
         def narrow(module: Any, inputs: Any, output: Any) -> Any:
             states = output.last_hidden_state

@@ -88,14 +88,14 @@ def train_sft(
             """The loss of a micro-batch."""
             if self.args.gradient_checkpointing:
                 # Encoded here, images take no part in it. Otherwise gradients would run through the tower.
-                inputs = row_sharing.shared(self._peft(), inputs, row_sharing.ROWS, self.ways)
+                inputs = row_sharing.share(self._peft(), inputs, row_sharing.ROWS, self.ways)
             trl: Any = super()
             return trl.compute_loss(model, inputs, *args, **kwargs)
 
         def _peft(self) -> Any:
             return self.accelerator.unwrap_model(self.model)
 
-    if training_loop.trained(out):
+    if training_loop.is_trained(out):
         return
     if not items:
         raise UserError("no item to fine-tune on; give --sft-data with images, or more of it")
@@ -110,7 +110,7 @@ def train_sft(
         # Rows are looked up and encoded by the collator, batch by batch.
         settings["dataset_kwargs"] = {"skip_prepare_dataset": True}
         trainer = Trainer(
-            model=training_loop.adapted(model, start),
+            model=training_loop.adapt(model, start),
             args=training_loop.single_gpu(SFTConfig(**settings)),
             train_dataset=Dataset.from_dict({"row": list(range(len(items)))}),
             processing_class=hf.processor,

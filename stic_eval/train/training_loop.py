@@ -109,7 +109,7 @@ def lent_model(hf: HFModel, images: TrainingImages = "as_generated") -> Iterator
         model.train(training)
 
 
-def adapted(model: Any, start: Path | None) -> Any:
+def adapt(model: Any, start: Path | None) -> Any:
     """The model with a trainable copy of an adapter around it; the model itself for None."""
     from peft import PeftModel
 
@@ -265,7 +265,7 @@ class _Watch(TrainerCallback):
 # ---------------------------------------------------------------- running one
 
 
-def trained(out: Path) -> bool:
+def is_trained(out: Path) -> bool:
     """Whether a stage's folder holds a finished adapter: it appears whole, as the last thing."""
     return (out / "adapter" / "adapter_config.json").is_file()
 
@@ -288,7 +288,7 @@ def run(
     trainer.add_callback(_Watch(progress))
     checkpoint = latest_checkpoint(_checkpoints(out))
     checkpointing = bool(trainer.args.gradient_checkpointing)
-    with training_memory.advised(stage, model, checkpointing=checkpointing):
+    with training_memory.advise(stage, model, checkpointing=checkpointing):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     rows = [entry for entry in trainer.state.log_history if "loss" in entry]
     atomic_write(out / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))

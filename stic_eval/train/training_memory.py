@@ -11,7 +11,7 @@ from stic_eval.models.free_memory import out_of_memory
 
 
 @contextmanager
-def advised(stage: str, model: Any, *, checkpointing: bool) -> Iterator[None]:
+def advise(stage: str, model: Any, *, checkpointing: bool) -> Iterator[None]:
     """Turns running out of memory into a line that says what takes less of it.
 
     Raises:

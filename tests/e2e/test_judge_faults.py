@@ -85,7 +85,7 @@ CODE = """
 import os, signal, sys
 from pathlib import Path
 from stic_eval import store
-from stic_eval.evals.judging import Judge
+from stic_eval.evals.judging import CachedJudge
 from tests.judging_bench import bench, cases, judge_settings
 url, cache, moment = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 put, kept = store.ResponseStore.put_many, []
@@ -95,7 +95,7 @@ def put_many(self, responses, **how):
     if len(kept) == moment:
         os.kill(os.getpid(), signal.SIGKILL)
 store.ResponseStore.put_many = put_many
-judge = Judge(judge_settings("judge-1", url, timeout=20.0), cache)
+judge = CachedJudge(judge_settings("judge-1", url, timeout=20.0), cache)
 found = list(judge.grade(bench(), cases(300), lambda done, total: None))
 sys.exit(sorted(index for index, score, _ in found if score.value is not None) != list(range(300)))
 """
@@ -141,9 +141,9 @@ WAITING = """
 import signal
 import sys
 from pathlib import Path
-from stic_eval.evals.judging import Judge
+from stic_eval.evals.judging import CachedJudge
 from tests.judging_bench import bench, cases, judge_settings
-judge = Judge(judge_settings("judge-1", sys.argv[1], timeout=3600.0), Path(sys.argv[2]))
+judge = CachedJudge(judge_settings("judge-1", sys.argv[1], timeout=3600.0), Path(sys.argv[2]))
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit it ignored
 try:
     list(judge.grade(bench(), cases(300), lambda done, total: None))

@@ -163,10 +163,10 @@ os.environ.update(environment)
 os.chdir(folder)
 sys.stdout = sys.stderr = open(os.devnull, "w")
 from stic_eval import store
-from stic_eval.models import cached
-from stic_eval.train import loop
-loop.CHECKPOINT_SECONDS = 0.0  # a checkpoint at every step
-cached._COMMIT_ANSWERS, cached._COMMIT_SECONDS = 1, 0.0
+from stic_eval.models import response_cache
+from stic_eval.train import training_loop
+training_loop.CHECKPOINT_SECONDS = 0.0  # a checkpoint at every step
+response_cache._COMMIT_ANSWERS, response_cache._COMMIT_SECONDS = 1, 0.0
 die = lambda: os.kill(os.getpid(), signal.SIGKILL)
 what, count = moment or ("", 0)
 left = [count]

@@ -25,7 +25,7 @@ from stic_eval.benchmark_protocols import with_options
 from stic_eval.images import image_ref
 from stic_eval.models import profile_processor
 from stic_eval.models.profile_detection import profile_of
-from stic_eval.models.prompt_text import control_tokens, written
+from stic_eval.models.prompt_text import control_tokens, render_prompts
 from stic_eval.solvers.requests import question
 from stic_eval.types import Request, Sample
 from tests import published
@@ -179,7 +179,7 @@ def sample(name: str, image: Path, protocol: str = "llava") -> tuple[Sample, Req
 
 
 def texts(processor: Any, requests: Sequence[Request]) -> list[str]:
-    return written(processor, requests, control_tokens(processor))
+    return render_prompts(processor, requests, control_tokens(processor))
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

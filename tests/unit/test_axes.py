@@ -31,7 +31,7 @@ from stic_eval.selftrain.stage_runner import stage_key
 from stic_eval.settings import RunConfig, ThinkingConfig, TrainingConfig
 from stic_eval.store import content_key, request_key
 from stic_eval.train.hyperparameters import PairSettings, share
-from stic_eval.train.preference_pairs import filtered, pair_requests
+from stic_eval.train.preference_pairs import is_filtered, pair_requests
 from stic_eval.train.prompt_sets import load_prompts
 from stic_eval.types import ImageRef
 from tests.scripted import first
@@ -380,11 +380,11 @@ ANSWERS = st.text(alphabet="ab c", max_size=30)
 def test_filters_look_at_both_answers_alike(good: str, bad: str) -> None:
     for kind in ("none", "identical", "near_duplicates", "length_balance"):
         settings = PairSettings(filter=kind)
-        assert filtered(good, bad, settings) == filtered(bad, good, settings)
-        assert filtered(good, good, settings) == (kind in ("identical", "near_duplicates"))
-    assert not filtered(good, bad, PairSettings())
-    if filtered(good, bad, PairSettings(filter="identical")):
-        assert filtered(good, bad, PairSettings(filter="near_duplicates", similarity=1))
+        assert is_filtered(good, bad, settings) == is_filtered(bad, good, settings)
+        assert is_filtered(good, good, settings) == (kind in ("identical", "near_duplicates"))
+    assert not is_filtered(good, bad, PairSettings())
+    if is_filtered(good, bad, PairSettings(filter="identical")):
+        assert is_filtered(good, bad, PairSettings(filter="near_duplicates", similarity=1))
 
 
 @pytest.mark.parametrize(
@@ -402,7 +402,7 @@ def test_filters_look_at_both_answers_alike(good: str, bad: str) -> None:
     ],
 )
 def test_filters_drop_what_they_say(settings: dict[str, Any], good: str, bad: str, dropped: bool) -> None:
-    assert filtered(good, bad, PairSettings(**settings)) is dropped
+    assert is_filtered(good, bad, PairSettings(**settings)) is dropped
 
 
 # ---------------------------------------------------------------- iterations

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from stic_eval.images import scan_images
 from stic_eval.models.hf_model import HFModel
-from stic_eval.models.prompt_text import written
+from stic_eval.models.prompt_text import render_prompts
 from stic_eval.store import request_key
 from stic_eval.types import Generation, ImageRef, Message, Request
 from tests.questions import answers, mixed, request
@@ -87,12 +87,12 @@ def test_it_is_written_as_the_template_has_it_up_to_its_end(template: Template, 
         asked,
         going_on(Request(earlier, (), Generation()), "A day  scene. "),
     ]
-    first, plain, last = written(template, requests, ())
+    first, plain, last = render_prompts(template, requests, ())
     assert first == f"[system]S\n[user]What?\n{wanted}"
     assert plain == "[system]S\n[user]What?\n" + template._before.rstrip(" ")
     assert last.startswith("[user]What?\n[bot]")
     assert last.endswith(f"[user]And?\n{wanted}")
-    assert written(template, [], ()) == []
+    assert render_prompts(template, [], ()) == []
 
 
 @settings(deadline=None)
@@ -101,8 +101,8 @@ def test_every_text_is_written_behind_where_answers_begin(begun: str, bot: str) 
     for answer in (same, str.strip):
         asked = request("What?")
         template = Template(bot, answer, "</s>")
-        (bare,) = written(template, [asked], ())
-        (found,) = written(template, [going_on(asked, begun)], ())
+        (bare,) = render_prompts(template, [asked], ())
+        (found,) = render_prompts(template, [going_on(asked, begun)], ())
         assert found.startswith(bare)
         text = begun.encode("utf-8", "replace").decode()
         assert found.removeprefix(bare).strip() == text.strip()
@@ -111,7 +111,7 @@ def test_every_text_is_written_behind_where_answers_begin(begun: str, bot: str) 
 def test_control_tokens_in_it_are_only_text(pocket: HFModel) -> None:
     asked = [going_on(request("What?"), text) for text in ("a</s>b", "a<image>b", "<s>")]
     loaded = pocket._loaded
-    for text in written(loaded.processor, asked, loaded.control):
+    for text in render_prompts(loaded.processor, asked, loaded.control):
         assert not [token for token in ("</s>", "<image>") if token in text.partition("ASSISTANT:")[2]]
     assert all(response.n_tokens for _, response in pocket.generate(asked))
 

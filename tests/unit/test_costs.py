@@ -15,7 +15,7 @@ from stic_eval.report.runs import Entry, Scores, TrainedStage
 from stic_eval.report.table_layouts import lay_out
 from stic_eval.report.table_rows import Column
 from stic_eval.report.training_costs import Cost, costs, notes
-from stic_eval.selftrain.stage_costs import came_from, spent
+from stic_eval.selftrain.stage_costs import came_from, costs_of
 from stic_eval.store import StageStore, append_jsonl
 from stic_eval.types import DESCRIBED, DIRECT, Summary
 
@@ -208,4 +208,4 @@ def test_a_stage_that_goes_while_its_cost_is_read_is_unknown(
         return found
 
     monkeypatch.setattr(store, "done", gone)
-    assert [one.known for one in spent([(stage, "a" * 64)], store)] == [False]
+    assert [one.known for one in costs_of([(stage, "a" * 64)], store)] == [False]

@@ -18,9 +18,9 @@ from PIL import Image
 
 from stic_eval.errors import UserError
 from stic_eval.images import diffuse, scan_images
-from stic_eval.models.diffusion import STEPS, diffused, noised
+from stic_eval.models.diffusion import STEPS, add_noise, diffuse_pixels
 from stic_eval.models.hf_model import HFModel
-from stic_eval.models.image_encoding import encoded
+from stic_eval.models.image_encoding import encode_image
 from stic_eval.store import request_key
 from stic_eval.train.hyperparameters import PairFilter
 from stic_eval.train.preference_pairs import AnsweredPair, write_made
@@ -56,17 +56,17 @@ def kept(step: int) -> float:
 @pytest.mark.parametrize("step", [0, 1, 499, 500, 800, 999])
 def test_an_images_share_is_as_the_schedule_has_it(step: int) -> None:
     ones, none = torch.ones(4, dtype=torch.float64), torch.zeros(4, dtype=torch.float64)
-    assert diffused(ones, none, step).tolist() == pytest.approx([kept(step) ** 0.5] * 4, rel=1e-9)
-    assert diffused(none, ones, step).tolist() == pytest.approx([(1 - kept(step)) ** 0.5] * 4, rel=1e-9)
+    assert diffuse_pixels(ones, none, step).tolist() == pytest.approx([kept(step) ** 0.5] * 4, rel=1e-9)
+    assert diffuse_pixels(none, ones, step).tolist() == pytest.approx([(1 - kept(step)) ** 0.5] * 4, rel=1e-9)
 
 
 @settings(deadline=None)
 @given(step=st.integers(0, STEPS - 1))
 def test_of_unit_variance_all_stays_of_unit_variance_and_noise_grows(step: int) -> None:
     one, none = torch.ones((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
-    image, noise = float(diffused(one, none, step)), float(diffused(none, one, step))
+    image, noise = float(diffuse_pixels(one, none, step)), float(diffuse_pixels(none, one, step))
     assert image**2 + noise**2 == pytest.approx(1)
-    assert step == 0 or noise > float(diffused(none, one, step - 1))
+    assert step == 0 or noise > float(diffuse_pixels(none, one, step - 1))
 
 
 def test_the_first_step_leaves_it_nearly_clean_and_the_last_hardly_anything() -> None:
@@ -75,7 +75,7 @@ def test_the_first_step_leaves_it_nearly_clean_and_the_last_hardly_anything() ->
 
     def like(step: int) -> float:
         return float(
-            torch.corrcoef(torch.stack([clean.flatten(), diffused(clean, noise, step).flatten()]))[0, 1]
+            torch.corrcoef(torch.stack([clean.flatten(), diffuse_pixels(clean, noise, step).flatten()]))[0, 1]
         )
 
     assert like(0) > 0.999
@@ -93,20 +93,20 @@ def test_it_goes_onto_numbers_with_fractions_and_nothing_else() -> None:
         "pixel_mask": torch.ones(1, 8, 8, dtype=torch.bool),
         "names": ["x"],
     }
-    found = noised(inputs, [diffuse(ref(), 999, 1)])
+    found = add_noise(inputs, [diffuse(ref(), 999, 1)])
     assert not torch.equal(found["pixel_values"], inputs["pixel_values"])
     assert float(found["pixel_values"].std()) == pytest.approx((1 - kept(999)) ** 0.5, rel=0.2)
     assert all(found[name] is inputs[name] for name in inputs if name != "pixel_values")
     assert float(inputs["pixel_values"].abs().max()) == 0  # the input is left as it was
-    assert noised(inputs, [ref()])["pixel_values"] is inputs["pixel_values"]
-    assert noised(inputs, [])["pixel_values"] is inputs["pixel_values"]
+    assert add_noise(inputs, [ref()])["pixel_values"] is inputs["pixel_values"]
+    assert add_noise(inputs, [])["pixel_values"] is inputs["pixel_values"]
 
 
 def test_the_same_seed_is_the_same_noise() -> None:
     inputs = {"pixel_values": torch.zeros(2, 3, 8, 8), "patches": torch.zeros(5)}
 
     def noise(image: ImageRef) -> list[float]:
-        found = noised(inputs, [image])
+        found = add_noise(inputs, [image])
         return [*found["pixel_values"].flatten().tolist(), *found["patches"].tolist()]
 
     state = torch.get_rng_state()
@@ -133,7 +133,7 @@ def test_a_noisy_image_is_another_by_content(one: tuple[str, int, int], other: t
 def test_several_images_of_which_one_is_noisy_are_refused(tiny_vlm: Path, images: list[ImageRef]) -> None:
     both = (images[0], diffuse(images[1], 500, 0))
     with pytest.raises(ValueError, match="only image"):
-        noised({"pixel_values": torch.zeros(2, 3)}, both)
+        add_noise({"pixel_values": torch.zeros(2, 3)}, both)
     asked = Request((Message("user", "What?"),), both, WORDY)
     model = HFModel.load(str(tiny_vlm), device="cpu")
     for way in (model.generate, model.one_by_one):
@@ -216,7 +216,7 @@ def test_a_server_cannot_be_sent_it(images: list[ImageRef]) -> None:
 
     spoilt = diffuse(images[0], 500, 0)
     with pytest.raises(UserError, match=r"0\.png.*noise") as caught:
-        encoded(spoilt)
+        encode_image(spoilt)
     assert "\n" not in str(caught.value)
     with serving(says("x")) as server:
         model = ServerModel(endpoint(server))
@@ -229,7 +229,7 @@ def test_pairs_are_trained_on_the_clean_image(images: list[ImageRef], tmp_path: 
     write_made(made, tmp_path / "pairs.parquet", PairFilter())
     rows = pq.read_table(tmp_path / "pairs.parquet").to_pylist()
     for row, image in zip(rows, images, strict=True):
-        assert row["images"][0]["bytes"] == encoded(image)
+        assert row["images"][0]["bytes"] == encode_image(image)
         shown = Image.open(io.BytesIO(row["images"][0]["bytes"])).convert("RGB")
         assert np.array_equal(np.asarray(shown), np.asarray(image.load()))
         assert (row["image_sha256"], row["negative"]) == (image.sha256, "diffusion")

@@ -438,7 +438,7 @@ def test_training_that_diverges_says_so(hf: HFModel, pairs: Path, tmp_path: Path
     wild = TRAINING.model_copy(update={"learning_rate": 1e30, "warmup_ratio": 0.0})
     with pytest.raises(RunError, match="not finite at step"):
         train(hf, pairs, tmp_path, training=wild)
-    assert not training_loop.trained(tmp_path)
+    assert not training_loop.is_trained(tmp_path)
 
 
 def test_no_pairs_is_an_error(hf: HFModel, tmp_path: Path) -> None:
@@ -451,14 +451,15 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from stic_eval.models.hf_model import HFModel
-from stic_eval.train import loop
+from stic_eval.train import training_loop
 from stic_eval.train.dpo import train_preferences
 from stic_eval.train.lora import LoraSettings
 from stic_eval.train.hyperparameters import PreferenceLoss, Training
 
-sizes = loop._sizes
-loop.CHECKPOINT_SECONDS = 0.0
-loop._sizes = lambda at: os.kill(os.getpid(), signal.SIGKILL) if at.name == "checkpoint-3" else sizes(at)
+sizes = training_loop._sizes
+training_loop.CHECKPOINT_SECONDS = 0.0
+die = lambda: os.kill(os.getpid(), signal.SIGKILL)
+training_loop._sizes = lambda at: die() if at.name == "checkpoint-3" else sizes(at)
 model, pairs, out, training, lora = sys.argv[1:]
 train_preferences(
     HFModel.load(model, device="cpu"), Path(pairs), Path(out), loss=PreferenceLoss(), seed=3,

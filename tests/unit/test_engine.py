@@ -282,7 +282,7 @@ def test_features_that_come_out_wrong_are_found_out(
 ) -> None:
     from stic_eval.models import vision
 
-    real = vision.joined
+    real = vision.join_features
 
     def spoilt(features: Any) -> dict[str, Any]:
         output = real(features)
@@ -290,7 +290,7 @@ def test_features_that_come_out_wrong_are_found_out(
         return output
 
     expected = answers(load(tiny_vlm), mixed(images))
-    monkeypatch.setattr(vision, "joined", spoilt)
+    monkeypatch.setattr(vision, "join_features", spoilt)
     model = load(tiny_vlm)
     assert model.ways == frozenset()
     assert answers(model, mixed(images)) == expected

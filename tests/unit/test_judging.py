@@ -330,11 +330,11 @@ def test_protocols(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def protocol(name: str) -> str:
         return CachedJudge(settings(protocol=name), tmp_path).protocol
 
-    monkeypatch.setattr(official_prompts, "installed", lambda: "0.7.3")
+    monkeypatch.setattr(official_prompts, "installed_version", lambda: "0.7.3")
     assert [protocol(p) for p in ("auto", "official", "stic-eval-1")] == [
         "official@lmms-eval-0.7.3", "official@lmms-eval-0.7.3", "stic-eval-1",
     ]  # fmt: skip
-    monkeypatch.setattr(official_prompts, "installed", lambda: None)
+    monkeypatch.setattr(official_prompts, "installed_version", lambda: None)
     assert [protocol(p) for p in ("auto", "stic-eval-1")] == ["stic-eval-1"] * 2
     with pytest.raises(UserError, match="pip install --no-deps lmms-eval"):
         protocol("official")

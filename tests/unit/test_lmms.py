@@ -127,7 +127,7 @@ def test_what_cannot_be_asked_is_told_in_one_line(name: str, said: str) -> None:
 
 def test_without_lmms_eval_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     task_index.find.cache_clear()
-    monkeypatch.setattr(official_prompts, "installed", lambda: None)
+    monkeypatch.setattr(official_prompts, "installed_version", lambda: None)
     with pytest.raises(
         UserError, match=f"lmms-eval is not installed: `pip install lmms-eval=={official_prompts.VERSION}`"
     ):
@@ -396,17 +396,17 @@ def test_tasks_code_in_two_threads_leaves_output_and_random_state_as_they_were()
 
     def loader() -> None:
         inside.wait()
-        drawn["loader"] = guard.called(lambda: (other.set(), time.sleep(0.3), random.random())[-1], seed="b")
+        drawn["loader"] = guard.call(lambda: (other.set(), time.sleep(0.3), random.random())[-1], seed="b")
 
     thread = threading.Thread(target=loader)
     thread.start()
-    drawn["main"] = guard.called(main, seed="a")
+    drawn["main"] = guard.call(main, seed="a")
     thread.join()
     assert sys.stdout is before
     assert random.getstate() == state
     assert drawn == {
-        "main": guard.called(random.random, seed="a"),
-        "loader": guard.called(random.random, seed="b"),
+        "main": guard.call(random.random, seed="a"),
+        "loader": guard.call(random.random, seed="b"),
     }
 
 
@@ -416,7 +416,7 @@ def test_watching_within_watching_keeps_the_log_quiet() -> None:
     said: list[str] = []
     handler = logger.add(said.append, format="{message}")
     try:
-        guard.called(lambda: (guard.called(int), logger.error("within")))
+        guard.call(lambda: (guard.call(int), logger.error("within")))
         logger.error("after")
     finally:
         logger.remove(handler)

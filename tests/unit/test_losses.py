@@ -19,7 +19,7 @@ from stic_eval import config, registry
 from stic_eval.contracts.loss import Logps, Loss
 from stic_eval.errors import UserError
 from stic_eval.train.hyperparameters import PreferenceLoss
-from stic_eval.train.losses import check_per_pair, regularizer, runner_up, weighted
+from stic_eval.train.losses import check_per_pair, regularizer, runner_up, weighted_sum
 
 
 def papers_loss(
@@ -27,7 +27,7 @@ def papers_loss(
 ) -> torch.Tensor:
     tokens = torch.ones_like(w)
     of = Logps(w, lo, rw, rl, tokens, tokens)
-    return weighted(of, PreferenceLoss(beta=beta)) + regularizer(w, alpha=alpha)
+    return weighted_sum(of, PreferenceLoss(beta=beta)) + regularizer(w, alpha=alpha)
 
 
 def by_hand(w: float, lo: float, rw: float, rl: float, beta: float, alpha: float) -> float:
@@ -150,7 +150,7 @@ def test_losses_and_their_gradients_are_trls_own(mix: dict[str, float], beta: fl
     loss = PreferenceLoss(loss=mix, beta=beta, loss_constants=constants)
     found, theirs = (policy.clone().requires_grad_() for _ in range(2))
     counts = (policy != 0).sum(dim=1).chunk(2)
-    ours = weighted(Logps(*found.sum(1).chunk(2), *reference.sum(1).chunk(2), *counts), loss)
+    ours = weighted_sum(Logps(*found.sum(1).chunk(2), *reference.sum(1).chunk(2), *counts), loss)
     expected = of_trl(mix, beta, constants, theirs, reference)
     assert ours.shape == (5,)
     torch.testing.assert_close(ours.mean(), expected)

@@ -46,12 +46,12 @@ def test_without_a_gpu_torch_is_not_imported(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     code = f"""
 import sys
-from stic_eval.models import machine
+from stic_eval.models import devices
 from stic_eval.config import RunConfig
-machine._NODES = ()
-machine.platform.system = lambda: "Linux"
-assert machine.dtype_of(RunConfig(model={str(tmp_path)!r})) == "float32"
-assert machine.device_of("auto") == "cpu"
+devices._NODES = ()
+devices.platform.system = lambda: "Linux"
+assert devices.dtype_of(RunConfig(model={str(tmp_path)!r})) == "float32"
+assert devices.device_of("auto") == "cpu"
 sys.exit("torch" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

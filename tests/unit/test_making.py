@@ -20,7 +20,7 @@ from stic_eval.contracts.method import Data, Stage
 from stic_eval.errors import UserError
 from stic_eval.models import clip
 from stic_eval.selftrain import stages
-from stic_eval.selftrain.pair_making import AnsweredPair, Making, filled, question, sentences
+from stic_eval.selftrain.pair_making import AnsweredPair, Making, fill, question, sentences
 from stic_eval.selftrain.stage_runner import stage_key
 from stic_eval.store import file_sha256
 from stic_eval.train.hyperparameters import Describing, PairFilter, PreferenceTraining
@@ -132,10 +132,10 @@ def test_only_what_is_read_counts_and_only_so_much_of_it() -> None:
 
 
 SOURCE = """
-from stic_eval.selftrain.pair_making import Made
+from stic_eval.selftrain.pair_making import AnsweredPair
 MARK = {mark!r}
 def make(making, how):
-    return [Made(image, "x", MARK, "bad") for image in making.images]
+    return [AnsweredPair(image, "x", MARK, "bad") for image in making.images]
 """
 
 
@@ -398,7 +398,7 @@ def test_a_clip_model_compares_in_the_stages_own_folder(
 def test_a_template_is_filled_once(pieces: list[str], a: str, b: str) -> None:
     """Braces in what is put in mean nothing, and names that nothing is known of stay."""
     wanted = "".join({"{a}": a, "{b}": b}.get(piece, piece) for piece in pieces)
-    assert filled("".join(pieces), a=a, b=b) == wanted
+    assert fill("".join(pieces), a=a, b=b) == wanted
 
 
 @settings(deadline=None)

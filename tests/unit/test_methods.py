@@ -19,7 +19,7 @@ from stic_eval.experiment import inputs, variants
 from stic_eval.images import scan_images
 from stic_eval.models.hf_model import HFModel
 from stic_eval.selftrain.stage_runner import run_stage, stage_key
-from stic_eval.selftrain.stages import shuffled
+from stic_eval.selftrain.stages import shuffle_apart
 from stic_eval.store import ResponseStore, StageStore, content_key, read_jsonl, request_key
 from stic_eval.train.preference_pairs import open_pairs, pair_requests
 from stic_eval.train.prompt_sets import load_prompts
@@ -117,10 +117,10 @@ def test_counts_are_those_of_the_data_that_there_is(data: Data) -> None:
 
 def test_shuffled_descriptions_are_others(data: Data) -> None:
     texts = [str(i) for i in range(20)]
-    moved = shuffled(texts, 0)
+    moved = shuffle_apart(texts, 0)
     assert sorted(moved) == sorted(texts)
     assert not [i for i, text in enumerate(moved) if text == texts[i]]
-    assert moved == shuffled(texts, 0) != shuffled(texts, 1)
+    assert moved == shuffle_apart(texts, 0) != shuffle_apart(texts, 1)
 
 
 # ---------------------------------------------------------------- presets and the command's inputs

@@ -92,8 +92,8 @@ def test_a_task_of_lmms_eval_is_suggested(
     from stic_eval.evals.lmms import benchmark
 
     if not installed:
-        monkeypatch.setattr(benchmark, "installed", lambda: None)
-    elif benchmark.installed() is None:
+        monkeypatch.setattr(benchmark, "installed_version", lambda: None)
+    elif benchmark.installed_version() is None:
         pytest.skip("lmms-eval is not installed")
     assert invoke(["eval", "--benchmarks", name]) == 2
     assert f'"{name}"; did you mean "{suggested}"?' in capsys.readouterr().err

@@ -116,7 +116,7 @@ def test_a_category_without_a_rule() -> None:
 
 
 def test_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(official_prompts, "installed", lambda: None)
+    monkeypatch.setattr(official_prompts, "installed_version", lambda: None)
     assert not official_prompts.available()
     with pytest.raises(
         UserError, match=r"lmms-eval is not installed; `pip install --no-deps lmms-eval==0\.7\.3`"
@@ -125,7 +125,7 @@ def test_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_another_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(official_prompts, "installed", lambda: "0.9.9")
+    monkeypatch.setattr(official_prompts, "installed_version", lambda: "0.9.9")
     assert not official_prompts.available()
     with pytest.raises(UserError, match=r"lmms-eval 0\.9\.9 is installed"):
         official_prompts.require()

@@ -18,7 +18,7 @@ from stic_eval.store import request_key
 from stic_eval.train.hyperparameters import PairSettings
 from stic_eval.train.preference_pairs import (
     PairPrompts,
-    encoded,
+    encode_image,
     open_pairs,
     pair_requests,
     positives,
@@ -159,12 +159,12 @@ def test_images_are_kept_as_the_model_saw_them(tmp_path: Path) -> None:
     plain.convert("L").save(tmp_path / "grey.jpg")
     for file in tmp_path.iterdir():
         ref = image_ref(file)
-        with Image.open(io.BytesIO(encoded(ref))) as opened:
+        with Image.open(io.BytesIO(encode_image(ref))) as opened:
             assert opened.mode == "RGB"
             assert opened.tobytes() == load_image(file).tobytes(), file.name
-    assert encoded(image_ref(tmp_path / "plain.jpg")) == (tmp_path / "plain.jpg").read_bytes()
+    assert encode_image(image_ref(tmp_path / "plain.jpg")) == (tmp_path / "plain.jpg").read_bytes()
     drawn = ref_from_pil(plain, "drawn")
-    with Image.open(io.BytesIO(encoded(drawn))) as opened:
+    with Image.open(io.BytesIO(encode_image(drawn))) as opened:
         assert opened.tobytes() == plain.tobytes()
 
 
@@ -173,7 +173,7 @@ def test_a_file_that_changed_is_named(tmp_path: Path) -> None:
     ref = image_ref("a.jpg", tmp_path)
     Image.new("RGB", (8, 8), "blue").save(tmp_path / "a.jpg")
     with pytest.raises(UserError, match=r"a\.jpg: has changed"):
-        encoded(ref)
+        encode_image(ref)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stic_eval.errors import UserError
-from stic_eval.train.prompt_sets import load_prompts, shipped
+from stic_eval.train.prompt_sets import load_prompts, shipped_names
 
 SCRIPT = '''
 import os
@@ -32,7 +32,7 @@ def test_shipped_sets_have_the_papers_roles(name: str) -> None:
 
 def test_without_a_name_it_is_the_builtin_one() -> None:
     assert load_prompts() == load_prompts("stic")
-    assert shipped() == ["pocket", "stic"]
+    assert shipped_names() == ["pocket", "stic"]
 
 
 def test_a_file_replaces_it(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from stic_eval.images import scan_images
 from stic_eval.models.hf_model import HFModel
 from stic_eval.models.probe import prompter
-from stic_eval.models.prompt_text import written
+from stic_eval.models.prompt_text import render_prompts
 from stic_eval.types import Generation, ImageRef, Message, Request
 
 ONE = Generation(1)
@@ -44,7 +44,7 @@ def test_ids_are_the_processors_own(
     later = maker.cut(asked[::-1], prompts[0].group.beginning)
     processor = model.processor
     for request, prompt, again in zip(requests, prompts, reversed(later), strict=True):
-        (text,) = written(processor, [request], model._loaded.control)
+        (text,) = render_prompts(processor, [request], model._loaded.control)
         inputs = processor(
             text=[text],
             images=[[images[0].load()]],

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stic_eval.evals.rule_grading import rule_score, unjudged
+from stic_eval.evals.rule_grading import open_score, rule_score
 from stic_eval.evals.scoring.keyfacts import Fact, named_facts, names, parse_facts
 from stic_eval.pocket.questions import questions
 from stic_eval.pocket.tasks import _CAPABILITIES, _OPEN
@@ -229,7 +229,7 @@ def test_every_kind_of_question_has_right_and_wrong_answers() -> None:
 
 
 def test_what_only_a_judge_can_grade_is_unscored() -> None:
-    assert unjudged().value is None
+    assert open_score().value is None
 
 
 words = st.text(alphabet="abcdefgh", min_size=1, max_size=8)

@@ -20,7 +20,7 @@ from stic_eval.cli.app import invoke
 from stic_eval.errors import UserError
 from stic_eval.images import bytes_ref, image_ref, ref_from_pil
 from stic_eval.models.connection import Endpoint
-from stic_eval.models.image_encoding import encoded, media_type
+from stic_eval.models.image_encoding import encode_image, media_type
 from stic_eval.models.server_model import ServerModel, server_fingerprint
 from stic_eval.settings import RunConfig, ServerConfig
 from stic_eval.types import Generation, ImageRef, Message, Request, Response
@@ -181,7 +181,7 @@ def test_a_file_goes_as_it_is_only_if_every_reader_sees_the_same(
     data, kept = FILES[name]
     (tmp_path / "file").write_bytes(data)
     ref = image_ref(tmp_path / "file") if as_file else bytes_ref(lambda: data, name)
-    sent = encoded(ref)
+    sent = encode_image(ref)
     assert (sent == data) == kept
     with Image.open(io.BytesIO(sent)) as opened:
         assert opened.format in ("JPEG", "PNG") and opened.mode == "RGB"
@@ -194,7 +194,7 @@ def test_a_file_goes_as_it_is_only_if_every_reader_sees_the_same(
 def test_a_drawn_image_arrives_to_the_pixel(width: int, height: int, random: Any) -> None:
     image = Image.frombytes("RGB", (width, height), random.randbytes(3 * width * height))
     for ref in (ref_from_pil(image, "drawn"), ImageRef("0" * 64, "made", partial(image.copy))):
-        with Image.open(io.BytesIO(base64.b64decode(base64.b64encode(encoded(ref))))) as opened:
+        with Image.open(io.BytesIO(base64.b64decode(base64.b64encode(encode_image(ref))))) as opened:
             assert opened.tobytes() == image.tobytes()
 
 

@@ -79,7 +79,7 @@ def test_a_run_that_goes_on_still_says_where_all_rows_were_had(
     if killed:  # before it could write that
         (world.results() / "manifest.json").unlink()
         copy = HubId("somebody/one", "c" * 40), True
-        monkeypatch.setattr("stic_eval.evals.hub.planned", lambda source: copy)
+        monkeypatch.setattr("stic_eval.evals.hub.plan_source", lambda source: copy)
     assert world.run(*hub) == 0
     rows = json.loads((world.results() / "manifest.json").read_text())["rows"]
     assert rows == {name: {"id": f"somebody/{name}", "revision": "c" * 40} for name in ("one", "two")}

@@ -295,7 +295,7 @@ def test_only_answers_and_their_end_carry_loss(hf: HFModel, items: list[SFTItem]
 def test_the_prompt_is_tokenized_as_for_generation(hf: HFModel, items: list[SFTItem]) -> None:
     batch = sft_collator(hf.processor, items, None)([{"row": 0}])
     request = Request((Message("user", items[0].turns[0][1]),), (items[0].image,), Generation())
-    (prompt,) = prompt_text.written(hf.processor, [request], control_tokens(hf.processor))
+    (prompt,) = prompt_text.render_prompts(hf.processor, [request], control_tokens(hf.processor))
     asked = hf.processor(text=[prompt], images=[[items[0].image.load()]], return_tensors="pt")["input_ids"][0]
     assert torch.equal(batch["input_ids"][0][: len(asked)], asked)
     first = int((batch["labels"][0] != -100).nonzero()[0])

@@ -276,12 +276,12 @@ def test_no_hub_is_one_line(hub: Hub) -> None:
 
 
 def test_what_a_plan_says_of_the_hub(hub: Hub) -> None:
-    from stic_eval.evals.hub import planned
+    from stic_eval.evals.hub import plan_source
 
     source = chartqa().source
-    assert planned(source) == (HubId(NEW, source.revision), False)
+    assert plan_source(source) == (HubId(NEW, source.revision), False)
     hub.put(OLD, chart_rows(), cached=True)
-    assert planned(source) == (HubId(OLD, source.revision), True)
+    assert plan_source(source) == (HubId(OLD, source.revision), True)
     assert hub.asked == []
 
 

@@ -155,20 +155,20 @@ def test_readers_take_anything(reply: str, more: str) -> None:
 
 @given(st.text(st.characters(), max_size=200))
 def test_a_text_cannot_close_its_fence(text: str) -> None:
-    fence = judge_replies.fenced(text)
+    fence = judge_replies.fence(text)
     first, *_ = fence.split("\n", 1)
     last = fence.rsplit("\n", 1)[1]
     assert fence == f"{first}\n{text}\n{last}"
     assert last not in text and first not in text
     tag = first.removeprefix("<<<begin ").removesuffix(">>>")
     assert last == f"<<<end {tag}>>>" and tag not in text
-    assert judge_replies.fenced(text) == fence  # the same prompt, so the same key, every time
+    assert judge_replies.fence(text) == fence  # the same prompt, so the same key, every time
 
 
 def test_an_answer_that_quotes_the_fence_of_another_gets_its_own() -> None:
-    inner = judge_replies.fenced("a cat")
-    assert judge_replies.fenced(inner).splitlines()[-1] not in inner
-    assert judge_replies.fenced("\ud83d")  # half a surrogate pair has a hash as well
+    inner = judge_replies.fence("a cat")
+    assert judge_replies.fence(inner).splitlines()[-1] not in inner
+    assert judge_replies.fence("\ud83d")  # half a surrogate pair has a hash as well
 
 
 @pytest.mark.parametrize(
@@ -198,14 +198,14 @@ def test_not_suspicious(answer: str) -> None:
 
 @pytest.mark.parametrize("reply", REFUSALS)
 def test_refused(reply: str) -> None:
-    assert judge_replies.refused(reply)
+    assert judge_replies.is_refusal(reply)
 
 
 @pytest.mark.parametrize(
     "reply", ["0.5", "The answer refuses: 'I cannot help'.", "I think it is right.", "sorry state"]
 )
 def test_not_refused(reply: str) -> None:
-    assert not judge_replies.refused(reply)
+    assert not judge_replies.is_refusal(reply)
 
 
 def test_light_to_import() -> None:

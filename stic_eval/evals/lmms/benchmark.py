@@ -20,7 +20,7 @@ from stic_eval.evals.lmms import docs, task_index, task_objects
 from stic_eval.evals.lmms.request_settings import generation, without_places
 from stic_eval.evals.lmms.task_index import LmmsTask
 from stic_eval.evals.official_prompts import VERSION as LMMS
-from stic_eval.evals.official_prompts import installed
+from stic_eval.evals.official_prompts import installed_version
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.types import ImageRef, Record, Sample, Score, Summary
 
@@ -68,7 +68,7 @@ def benchmark(name: str) -> Benchmark:
 
 def offers(name: str) -> bool | None:
     """Whether there is a task of this name; None: lmms-eval is not installed, so that nobody knows."""
-    return bool(task_index.folders_of(name)) if installed() else None
+    return bool(task_index.folders_of(name)) if installed_version() else None
 
 
 def _varied(task: LmmsTask, options: type[TaskOptions], chosen: TaskOptions) -> Benchmark:
@@ -126,7 +126,7 @@ def _protocol(task: LmmsTask, chosen: TaskOptions) -> str:
 
 def _docs(task: LmmsTask, chosen: TaskOptions, row: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What the task's `process_docs` makes of a row, images as PIL images."""
-    doc = docs.pictured(row)
+    doc = docs.decode_images(row)
     if chosen.processed or task.config.get("process_docs") is None:
         return [doc]
     if why := _processing_obstacle(task.name):
@@ -134,7 +134,7 @@ def _docs(task: LmmsTask, chosen: TaskOptions, row: Mapping[str, Any]) -> list[d
             f"lmms:{task.name}: its process_docs {why}, which cannot be done row by row; give rows as it "
             f"makes them, and say so: -o benchmarks.lmms:{task.name}.processed=true"
         )
-    return task_objects.processed(task, doc)
+    return task_objects.process(task, doc)
 
 
 @cache
@@ -163,7 +163,7 @@ def to_sample(task: LmmsTask, chosen: TaskOptions, row: Mapping[str, Any]) -> Sa
     if len(made) != 1:
         raise ValueError(f"the task's process_docs makes {len(made)} rows of it")
     doc = made[0]
-    text, target = task_objects.asked(task, doc)
+    text, target = task_objects.prompt_and_target(task, doc)
     light = docs.jsonable(doc)
     return Sample(
         id="",
@@ -195,7 +195,7 @@ def _images(
 
 
 def _shown_again(task: LmmsTask, chosen: TaskOptions, row: Mapping[str, Any], number: int) -> Any:
-    return docs.shown(task_objects.visuals(task, _docs(task, chosen, row)[0]), number)
+    return docs.image_at(task_objects.visuals(task, _docs(task, chosen, row)[0]), number)
 
 
 # ---------------------------------------------------------------- scores
@@ -240,7 +240,7 @@ def _number(task: LmmsTask, metric: str, payload: Any) -> float | None:
             return number if math.isfinite(number) else None
     except (TypeError, ValueError):
         pass
-    return task_objects.aggregated(task, metric, [payload])
+    return task_objects.aggregate(task, metric, [payload])
 
 
 def aggregate(task: LmmsTask, chosen: TaskOptions, records: Sequence[Record]) -> Summary:
@@ -294,5 +294,5 @@ def _aggregates(
         for metric, payload in found.items():
             payloads.setdefault(metric, []).append(payload)
     names = [name for name in task.metrics if name in payloads]
-    values = {name: task_objects.aggregated(task, name, payloads[name]) for name in names}
+    values = {name: task_objects.aggregate(task, name, payloads[name]) for name in names}
     return {name: value for name, value in values.items() if value is not None}, counted

@@ -69,18 +69,18 @@ class Picture(Image.Image):
         return Picture(self.ref) if not self.looked_at else super().copy()
 
 
-def pictured(row: Doc) -> dict[str, Any]:
+def decode_images(row: Doc) -> dict[str, Any]:
     """A row with its image references as PIL images, those in lists and objects included."""
-    return {name: _pictured(cell) for name, cell in row.items()}
+    return {name: _decode_images(cell) for name, cell in row.items()}
 
 
-def _pictured(cell: Any) -> Any:
+def _decode_images(cell: Any) -> Any:
     if isinstance(cell, ImageRef):
         return Picture(cell)
     if isinstance(cell, (list, tuple)):
-        return [_pictured(item) for item in cell]
+        return [_decode_images(item) for item in cell]
     if isinstance(cell, dict):
-        return {name: _pictured(item) for name, item in cell.items()}
+        return {name: _decode_images(item) for name, item in cell.items()}
     return cell
 
 
@@ -153,7 +153,7 @@ def images_in(visuals: Any) -> Iterator[Any]:
         yield visuals
 
 
-def shown(visuals: Any, number: int) -> Image.Image:
+def image_at(visuals: Any, number: int) -> Image.Image:
     """The image of a number among what `doc_to_visual` gives."""
     image: Image.Image = list(images_in(visuals))[number]
     return image

@@ -13,7 +13,7 @@ from typing import Any
 
 from stic_eval.errors import UserError
 from stic_eval.evals.lmms.docs import DocRows, WholeSet
-from stic_eval.evals.lmms.guard import called, client_of, names_in, watched
+from stic_eval.evals.lmms.guard import call, client_of, names_in, watch
 from stic_eval.evals.official_prompts import PACKAGE, VERSION, lack, task_folder
 from stic_eval.registry import suggest
 
@@ -96,14 +96,14 @@ def _index_class() -> Any:
 @cache
 def _index() -> Any:
     """lmms-eval's index of all its tasks; it takes seconds."""
-    with watched(scoring=False):
+    with watch(scoring=False):
         return _index_class()()
 
 
 def _index_of(name: str) -> Any:
     """An index of the folders in which a file names the task, or of everything."""
     folders = folders_of(name)
-    with watched(scoring=False):
+    with watch(scoring=False):
         found = _index_class()(include_defaults=False, include_path=folders) if folders else None
     return found if found is not None and name in found.task_index else _index()
 
@@ -135,7 +135,7 @@ def _config(name: str) -> tuple[Path, dict[str, Any]]:
         )
     file = Path(entry["yaml_path"])
     try:
-        with watched(scoring=False):
+        with watch(scoring=False):
             return file, index._get_config(name)
     except Exception as error:  # a task's files are anybody's code
         raise UserError(f"--benchmarks {where}: {PACKAGE} cannot load it: {_cause(error)}") from error
@@ -148,7 +148,7 @@ def _parts(index: Any, name: str) -> list[str]:
         return [name]
     below = entry.get("task", -1)
     if below == -1:
-        with watched(scoring=False):
+        with watch(scoring=False):
             below = index._get_config(name).get("task") or []
     parts: list[str] = []
     for item in below:
@@ -203,7 +203,7 @@ def processing_obstacle(config: Mapping[str, Any]) -> str | None:
     if reads := next((name for name in names_in(code) if name in _READS), None):
         return f"reads more data ({reads})"
     try:
-        if not isinstance(called(function, DocRows([])), DocRows):
+        if not isinstance(call(function, DocRows([])), DocRows):
             return "makes a data set of its own"
     except WholeSet as error:
         return str(error)
@@ -255,6 +255,6 @@ def _needs_image(config: Mapping[str, Any]) -> bool:
     if not callable(function):
         return isinstance(function, str)
     try:
-        return bool(called(function, _Blank()))
+        return bool(call(function, _Blank()))
     except Exception:
         return True

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from stic_eval.evals.lmms.docs import Doc, DocRows, is_media
-from stic_eval.evals.lmms.guard import called
+from stic_eval.evals.lmms.guard import call
 from stic_eval.evals.lmms.request_settings import stops
 from stic_eval.evals.lmms.task_index import LmmsTask, find, parameters
 from stic_eval.models.detokenize import cut
@@ -69,17 +69,17 @@ def of_row(task: LmmsTask, doc: Doc) -> Any:
     return _task_class()(copy.deepcopy(dict(task.config)), doc)
 
 
-def processed(task: LmmsTask, row: Doc) -> list[dict[str, Any]]:
+def process(task: LmmsTask, row: Doc) -> list[dict[str, Any]]:
     """What the task's `process_docs` makes of a row: none, it or several."""
     function = task.config.get("process_docs")
     if function is None:
         return [dict(row)]
-    made = called(function, DocRows([dict(row)]))
+    made = call(function, DocRows([dict(row)]))
     rows: list[dict[str, Any]] = made.rows
     return rows
 
 
-def asked(task: LmmsTask, doc: Doc) -> tuple[str, Any]:
+def prompt_and_target(task: LmmsTask, doc: Doc) -> tuple[str, Any]:
     """The prompt and the target of a row.
 
     Raises:
@@ -92,7 +92,7 @@ def asked(task: LmmsTask, doc: Doc) -> tuple[str, Any]:
         made = of_row(task, doc)
         return made.fewshot_context(without, 0), made.doc_to_target(without)
 
-    text, target = called(ask, seed=str(without))
+    text, target = call(ask, seed=str(without))
     if not isinstance(text, str):
         raise ValueError(f"its prompt is no text but {type(text).__name__}")
     return text, target
@@ -100,7 +100,7 @@ def asked(task: LmmsTask, doc: Doc) -> tuple[str, Any]:
 
 def visuals(task: LmmsTask, doc: Doc) -> Any:
     """What the task shows of a row: a list of PIL images, or None."""
-    return called(lambda: of_row(task, doc).doc_to_visual(doc))
+    return call(lambda: of_row(task, doc).doc_to_visual(doc))
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def results(task: LmmsTask, doc: Doc, response: str) -> Results:
         Exception: What the task's functions raise.
     """
     seed = f"{dict(doc)}{response}"
-    return called(_results, task, copy.deepcopy(dict(doc)), response, seed=seed)  # type: ignore[no-any-return]
+    return call(_results, task, copy.deepcopy(dict(doc)), response, seed=seed)  # type: ignore[no-any-return]
 
 
 def _results(task: LmmsTask, doc: dict[str, Any], response: str) -> Results:
@@ -153,7 +153,7 @@ def _results(task: LmmsTask, doc: dict[str, Any], response: str) -> Results:
     return Results(payloads, answer if isinstance(answer, str) else None)
 
 
-def aggregated(task: LmmsTask, metric: str, payloads: Sequence[Any]) -> float | None:
+def aggregate(task: LmmsTask, metric: str, payloads: Sequence[Any]) -> float | None:
     """lmms-eval's own aggregate of a metric; None where it has none for these rows."""
     function, given = aggregations(task)[metric], copy.deepcopy(list(payloads))
     try:
@@ -166,9 +166,9 @@ def aggregated(task: LmmsTask, metric: str, payloads: Sequence[Any]) -> float | 
 
 def _aggregate(function: Any, given: list[Any]) -> Any:
     if "args" not in parameters(function):
-        return called(function, given)
+        return call(function, given)
     with tempfile.TemporaryDirectory() as folder:  # it writes a file to hand in as well
-        return called(partial(function, args=SimpleNamespace(output_path=folder)), given, folder=folder)
+        return call(partial(function, args=SimpleNamespace(output_path=folder)), given, folder=folder)
 
 
 @contextlib.contextmanager
