@@ -2,8 +2,9 @@
 
 The official protocol extracts the answer from the response by quick rules, and by a judge where they
 do not apply. Without a judge the rules alone read it: where rules decide, an unread answer is wrong; on
-other rows it is unscored, since the protocol hands it to the judge. Data: Lu et al., 2023, arXiv 2310.02255. Rows of the hub data set, of the repository's
-JSON (which has no `query`) and of VLMEvalKit's TSV (whose `question` is the query) all fit.
+other rows it is unscored, since the protocol hands it to the judge. Data: Lu et al., 2023, arXiv
+2310.02255. Rows of the hub data set, of the repository's JSON (which has no `query`) and of VLMEvalKit's
+TSV (whose `question` is the query) all fit.
 """
 
 from __future__ import annotations

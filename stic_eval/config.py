@@ -70,14 +70,7 @@ def load(
     ]
     merged = config_layers.merge(merged, checked, whole)
     merged = config_layers.merge(merged, _long_all(given))
-    for path, value in direct.items():
-        require(path, f"-o {path.replace('solver_options.', 'solvers.', 1)}")
-        try:
-            named_in_full, given_value = short(path, value)
-        except ValueError as error:
-            raise UserError(f"-o {path} {value!r}: {error}") from error
-        config_layers.put(merged, named_in_full, _long(named_in_full, given_value))
-        _known_benchmarks(merged, f"-o {path}")
+    _put(merged, direct)
     merged["conversation"] = profiles.read_template(merged.get("conversation") or {})
     config: RunConfig = _validate(RunConfig, merged, "")
     config = config.model_copy(update={"benchmarks": _all_benchmarks(config.benchmarks)})
@@ -92,28 +85,50 @@ def load(
         if head == "benchmark_options" and name.partition(".")[0] not in config.benchmarks:
             raise UserError(f"-o benchmarks.{name}: not part of this run (--benchmarks names what is)")
     chosen = benchmarks(config)
-    classes = {name: registry.methods().get(name).config for name in config.methods}
-    options = {name: _options(name, config, shipped) for name in config.methods}
-    for path, value in pairs:
-        if path not in direct:
-            _set_method_option(path, value, classes, options)
-    complete = {
-        name: _validate(classes[name], options[name], f"{name}.").model_dump(mode="json")
-        for name in config.methods
-    }
+    complete = _method_options(config, shipped, [pair for pair in pairs if pair[0] not in direct])
     for name in {*(config.solvers or ()), *config.solver_options}:
         solver = registry.solvers().get(name)
         options_of(config, solver)
+    files = _plugin_files(config, complete)
+    done = {"method_options": complete, "benchmark_options": chosen, "plugins": files}
+    return config.model_copy(update=done)
+
+
+def _plugin_files(config: RunConfig, complete: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """The files of all plug-ins that a run may ask for, those that were named first."""
     leaves = [leaf for own in complete.values() for leaf in config_layers.leaves(own)]
     options_name = [text for path, value in leaves for text in (path.rpartition(".")[2], str(value))]
     files = registry.files({
         "method": config.methods, "benchmark": config.benchmarks, "solver": config.solvers or (),
         "engine": [config.engine], "loss": options_name, "corruption": options_name,
     })  # fmt: skip
-    # Those that were named stay: a plan may ask for what is in them.
-    files = list(dict.fromkeys([*map(plugins.absolute, config.plugins), *files]))
-    done = {"method_options": complete, "benchmark_options": chosen, "plugins": tuple(map(str, files))}
-    return config.model_copy(update=done)
+    return tuple(map(str, dict.fromkeys([*map(plugins.absolute, config.plugins), *files])))
+
+
+def _put(merged: dict[str, Any], direct: Mapping[str, Any]) -> None:
+    """Sets what `-o` says of the run itself."""
+    for path, value in direct.items():
+        require(path, f"-o {path.replace('solver_options.', 'solvers.', 1)}")
+        try:
+            named_in_full, given_value = short(path, value)
+        except ValueError as error:
+            raise UserError(f"-o {path} {value!r}: {error}") from error
+        config_layers.put(merged, named_in_full, _long(named_in_full, given_value))
+        _known_benchmarks(merged, f"-o {path}")
+
+
+def _method_options(
+    config: RunConfig, shipped: Mapping[str, Any], assignments: Sequence[tuple[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Every option of the methods, validated, with what `-o` says of them."""
+    classes = {name: registry.methods().get(name).config for name in config.methods}
+    options = {name: _options(name, config, shipped) for name in config.methods}
+    for path, value in assignments:
+        _set_method_option(path, value, classes, options)
+    return {
+        name: _validate(classes[name], options[name], f"{name}.").model_dump(mode="json")
+        for name in config.methods
+    }
 
 
 def go_offline(offline: bool | None) -> None:

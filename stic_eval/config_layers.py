@@ -91,8 +91,6 @@ def merge(
     """`base` with the values of `top` over it, mapping by mapping; neither is changed.
 
     Args:
-        base: The weaker.
-        top: The stronger.
         whole: Dotted paths of mappings that are one value: the stronger takes the weaker's place.
         at: Path of `base` itself.
     """

@@ -42,7 +42,6 @@ def cached_digests(paths: Sequence[Path], memory: Path) -> list[str]:
     """The same of many files, which other processes need not read again: what is read is kept in a file.
 
     Args:
-        paths: The files.
         memory: An SQLite file, which any number of processes share. One that cannot be used is done without.
 
     Raises:

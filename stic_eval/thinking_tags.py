@@ -60,7 +60,6 @@ def split(
     the text is the answer as it stands.
 
     Args:
-        text: What a model has written.
         tags: Opening and closing tags of what it thinks.
         answer_tags: Such around the answer. Where one pair stands there, what is in it is the answer; of
             several the tags alone are taken away.

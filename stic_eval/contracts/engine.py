@@ -99,7 +99,6 @@ class Engine(ABC):
         """Takes what it answers by, and does nothing yet.
 
         Args:
-            config: The run's settings.
             step: Shows a piece of work while it is done: loading, say.
             answered: Whether the model has answered before, in this run or an earlier one.
         """

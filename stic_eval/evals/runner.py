@@ -63,7 +63,6 @@ def evaluate(
         progress: Called with (samples finished, samples in all).
         judge: Decides what rules leave open; None: then the rules have the last word.
             A sample that the model failed to answer is unscored, and no judge is asked about it.
-        step: Shows the judge's progress.
 
     Returns:
         The records in the samples' order, and their summary.

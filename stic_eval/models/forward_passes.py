@@ -139,7 +139,6 @@ class Passes:
 
         Args:
             prefixes: Their beginnings, each as long as its prompt says.
-            pool: Where keys and values go.
             first: Row of it.
         """
         begin = time.perf_counter()

@@ -212,7 +212,6 @@ class Pool:
 
         Args:
             first: Row of the pool.
-            prefixes: One for each row.
             columns: That are yet to be computed.
         """
         lengths = [prefix[0][0].shape[1] for prefix in prefixes]

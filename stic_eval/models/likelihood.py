@@ -58,8 +58,6 @@ def likelihoods(
     """Scores answers in batches of like length, in an order of its own.
 
     Args:
-        adapter: What is attached to it.
-        key: Its content; empty for None.
         asked: (request, answer). The request's decoding has no say. Where it ends in an assistant's turn,
             the answer goes on from it, white space between them included.
 

@@ -69,10 +69,6 @@ class LoadedModel:
     def attach(self, adapter: Path | None, key: str) -> Any:
         """Gives the model with exactly this adapter, or the base with its own, unwrapped layers.
 
-        Args:
-            adapter: A PEFT folder, or None.
-            key: Its content; empty for None.
-
         Raises:
             UserError: The adapter does not fit the model, or is of a kind that cannot be taken off again.
         """

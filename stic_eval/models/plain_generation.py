@@ -38,8 +38,6 @@ def answers(
     """Answers requests in padded batches, those of similar length together, the longest first.
 
     Args:
-        adapter: What is attached to it.
-        key: Its content; empty for None.
         requests: Are taken from the stream some hundreds at a time.
         alone: Each in a batch of its own.
     """
@@ -132,8 +130,6 @@ def generate(
     """What transformers' `generate` gives for a batch, and how many tokens its prompts have.
 
     Args:
-        adapter: What is attached to it.
-        key: Its content; empty for None.
         seen: Where is put for each new token which rows' logits are finite, of shape (rows,).
         wanted: Further settings of `GenerationConfig`.
     """

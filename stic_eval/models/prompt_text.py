@@ -53,7 +53,6 @@ def _through(prompt: str, whole: str, answer: str) -> str:
 
     Args:
         prompt: It, up to where that answer begins.
-        whole: All of it.
         answer: Its last answer, which the template may have stripped.
     """
     start = len(common(prompt, whole))

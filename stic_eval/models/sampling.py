@@ -65,7 +65,6 @@ def finite(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
 
     Args:
         logits: Of shape (rows, vocabulary).
-        tokens: What was chosen by them.
     """
     return logits.gather(-1, tokens[:, None])[:, 0].isfinite()
 
@@ -76,7 +75,6 @@ def perturb(
     """Scores of shape (rows, vocabulary) whose largest is an exact sample.
 
     Args:
-        temperature: Positive.
         top_p: Nucleus mass: only the likeliest tokens that together reach it can be drawn; 1 is off.
     """
     import torch

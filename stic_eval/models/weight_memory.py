@@ -69,11 +69,7 @@ def parameters(model: str, revision: str | None, stored: str) -> int | None:
 
 
 def free_bytes(device: Any) -> int:
-    """Bytes that can still be had on a device, of a GPU its own, else of this machine or container.
-
-    Args:
-        device: A torch.device.
-    """
+    """Bytes that can still be had on a device, of a GPU its own, else of this machine or container."""
     import psutil
 
     if device.type == "cuda":
@@ -118,7 +114,6 @@ def check(model: str, count: int | None, kind: str, packed: Packed | None, devic
         count: Its parameters; None: unknown, and nothing is refused.
         kind: Type of its weights, a key of `WIDTHS`.
         packed: `4bit`, `8bit`, or None.
-        device: A torch.device.
 
     Raises:
         UserError: With the numbers, and what would fit.

@@ -81,7 +81,6 @@ class Look:
         y: Axis of an ablation that runs upwards.
         methods: Only these; `stic` is both of its rows, `stic+dar` the one with describe-and-respond.
         published: Whether the progression shows the paper's scores too.
-        width: Inches.
     """
 
     benchmark: str | None = None

@@ -22,7 +22,6 @@ class Side:
     """One of the two: a variant of a run, with its seeds.
 
     Attributes:
-        run: The run's folder.
         key: The variant, as it is named in commands, e.g. `stic+dar`.
         entries: The variant with each seed (one entry if it is not trained).
     """

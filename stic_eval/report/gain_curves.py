@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from stic_eval.errors import UserError
 from stic_eval.report import canvas, paper_scores
 from stic_eval.report.bars import column_title, mark_of, notes_of, reach, row_key, row_label, rows_of, signed
 from stic_eval.report.canvas import COLOURS, DASHES, INK, MARKERS, Look, needs, plain, value_text
-from stic_eval.report.table_rows import AVERAGE, TableRow
+from stic_eval.report.table_rows import AVERAGE, Cell, TableRow
 from stic_eval.report.tables import Table
 
 if TYPE_CHECKING:
@@ -206,11 +206,7 @@ def scaling(
     Raises:
         UserError: The axis is not one of numbers, or there are too many lines.
     """
-    numbers = quantities(ablated)
-    axis = look.x or (numbers[0] if numbers else "")
-    if axis not in numbers:
-        what = f"{plain(axis)} is no axis of numbers" if axis else "needs an ablation over an axis of numbers"
-        raise needs("scaling", f"{what} (`stic-eval ablate --vary stage1.fraction=0.25,0.5,1`)")
+    axis = _number_axis(ablated, look)
     name = look.benchmark or AVERAGE
     rows: dict[str, list[TableRow]] = {}
     for row in rows_of(table, look.methods):
@@ -246,18 +242,35 @@ def scaling(
     axes.grid(axis="y")
     axes.set_axisbelow(True)
     cells = [row.cells[name] for key in lines for row in rows[key]]
-    said = [
-        "Error bars: 95 % interval." if compared else "Error bars: standard deviation over training seeds."
-    ]
-    said += notes_of(cells, stars=len(lines) <= _MOST_STARRED, filled=compared)
-    if any(math.isnan(y) for points in lines.values() for _, y, *_ in points):
-        said.append("A line breaks where a value has no score.")
+    remarks = _remarks(cells, lines.values(), compared)
     if single:
-        said.append(f"Not drawn: {single} setting{'s' * (single > 1)} with a single value of {plain(axis)}.")
-    extra = canvas.footnote(figure, [*said, *notes])
+        remarks.append(
+            f"Not drawn: {single} setting{'s' * (single > 1)} with a single value of {plain(axis)}."
+        )
+    extra = canvas.footnote(figure, [*remarks, *notes])
     labels = [row_label(rows[key][0], (axis,)) for key in lines]
     extra += canvas.legend(figure, axes.get_legend_handles_labels()[0], labels, look.width)
     return canvas.resize(figure, 2.5 + extra)
+
+
+def _number_axis(ablated: Mapping[str, Sequence[Any]], look: Look) -> str:
+    """The axis that was chosen, or the first of numbers."""
+    numbers = quantities(ablated)
+    axis = look.x or (numbers[0] if numbers else "")
+    if axis not in numbers:
+        what = f"{plain(axis)} is no axis of numbers" if axis else "needs an ablation over an axis of numbers"
+        raise needs("scaling", f"{what} (`stic-eval ablate --vary stage1.fraction=0.25,0.5,1`)")
+    return axis
+
+
+def _remarks(cells: Sequence[Cell], lines: Collection[Sequence[_Point]], compared: bool) -> list[str]:
+    """What bars, stars and gaps mean."""
+    bars = "95 % interval" if compared else "standard deviation over training seeds"
+    remarks = [f"Error bars: {bars}."]
+    remarks += notes_of(cells, stars=len(lines) <= _MOST_STARRED, filled=compared)
+    if any(math.isnan(y) for points in lines for _, y, *_ in points):
+        remarks.append("A line breaks where a value has no score.")
+    return remarks
 
 
 _Point = tuple[float, float, float, float, str]  # x, y, how far its bar reaches down and up, mark

@@ -27,12 +27,8 @@ class BenchmarkLine:
     """A benchmark, or the average of all (`average`).
 
     Attributes:
-        name: Registry name.
-        title: Printed name.
         a: Score of A in percent, on the units that all runs of both have a verdict for; mean over seeds.
-        b: The same of B.
         sd_a: Standard deviation over A's seeds; None with one.
-        sd_b: The same of B.
         difference: B minus A, with everything about how sure that is.
     """
 
@@ -87,11 +83,7 @@ def measure(a: Side, b: Side) -> HeadToHead:
         notes += [*_differing(a, b, name), *same_rows(a, b, name)]
         for side in (a, b):
             check(side.columns[name].title, side.summaries(name), f"{side.run}: ")
-    older = [name for name in names if _versions_apart(a, b, name)]
-    judged = [name for name in names if name not in older and _graded_apart(a, b, name)]
-    if len(older) + len(judged) == len(names):
-        raise UserError(f"{a.run} and {b.run}: {_all_apart(a, older, judged)}")
-    names = [name for name in names if name not in (*older, *judged)]
+    names = _comparable(a, b, names)
     runs = {name: [list(side.summaries(name)) for side in (a, b)] for name in names}
     found, average = compare(
         {name: both[0] for name, both in runs.items()},
@@ -109,24 +101,39 @@ def measure(a: Side, b: Side) -> HeadToHead:
     average = score_guards.untested_average(average, found.values())
     notes += cluster_notes(a.columns[name].title for name in found if knows_no_clusters(*runs[name]))
     notes += [note for name in found if (note := score_guards.between(a.columns[name].title, *runs[name]))]
+    lines, whole = _lines(a, runs, found, average)
+    return HeadToHead(a, b, lines, whole, tuple(notes))
+
+
+def _comparable(a: Side, b: Side, names: Sequence[str]) -> list[str]:
+    """Benchmarks that both were asked and graded alike in."""
+    older = [name for name in names if _versions_apart(a, b, name)]
+    judged = [name for name in names if name not in older and _graded_apart(a, b, name)]
+    if len(older) + len(judged) == len(names):
+        raise UserError(f"{a.run} and {b.run}: {_all_apart(a, older, judged)}")
+    return [name for name in names if name not in (*older, *judged)]
+
+
+def _lines(
+    a: Side,
+    runs: Mapping[str, Sequence[Sequence[Summary]]],
+    found: Mapping[str, Difference],
+    average: Difference,
+) -> tuple[tuple[BenchmarkLine, ...], BenchmarkLine]:
+    """The lines of benchmarks and that of their average, with p-values as they are corrected."""
     tested = PValues(average.p, {name: d.p for name, d in found.items()} if len(found) > 1 else {})
     [adjusted] = correct([tested]) if not average.lacks else [PValues(None, {})]
     scores = {name: [_scores(side, runs[name]) for side in runs[name]] for name in found}
-    lines = [
-        _line(
-            name,
-            a.columns[name].title,
-            scores[name],
-            replace(difference, p_holm=adjusted.benchmarks.get(name, adjusted.average)),
-        )
+    holm = {name: adjusted.benchmarks.get(name, adjusted.average) for name in found}
+    lines = tuple(
+        _line(name, a.columns[name].title, scores[name], replace(difference, p_holm=holm[name]))
         for name, difference in found.items()
-    ]
+    )
     means = [
         [mean(seed) for seed in zip(*(by_side[at] for by_side in scores.values()), strict=True)]
         for at in (0, 1)
     ]
-    whole = _line(AVERAGE, "Average", means, replace(average, p_holm=adjusted.average))
-    return HeadToHead(a, b, tuple(lines), whole, tuple(notes))
+    return lines, _line(AVERAGE, "Average", means, replace(average, p_holm=adjusted.average))
 
 
 def _variant(side: Side, runs: Mapping[str, Sequence[Sequence[Summary]]], at: int) -> EvaluatedVariant:

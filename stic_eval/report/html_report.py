@@ -38,7 +38,6 @@ class SvgFigure:
     """A plot as the page shows it.
 
     Attributes:
-        title: Above it.
         svg: A whole SVG document. It is shown as an image: nothing in it is executed.
     """
 

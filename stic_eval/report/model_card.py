@@ -51,7 +51,6 @@ class CardFacts:
 
     Attributes:
         name: The model's, for the title.
-        method: The method, by registry name.
         paper: Of the method; may be empty.
         base: The base model as it was given: hub id, a folder's name, or `pocket`.
         base_id: Its hub id; empty for a local one.

@@ -57,7 +57,6 @@ def read(scores: Scores, stages: Path, n: int) -> tuple[list[PairSet], list[str]
 
     Args:
         stages: The cache's folder of finished stages.
-        n: Pairs of each stage.
 
     Returns:
         What there is, and lines on the stages that are not in this cache or cannot be read.

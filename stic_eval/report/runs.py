@@ -97,8 +97,6 @@ class Entry:
 
     Attributes:
         folder: Its folder under `records/`, e.g. `stic+dar@seed1`.
-        method: Registry name.
-        title: Printed name.
         keys: Benchmark -> content key of the evaluation.
         summaries: Benchmark -> result.
         settings: Of an ablation: axis -> this cell's value. Empty in a run.

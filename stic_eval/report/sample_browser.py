@@ -31,7 +31,6 @@ class BrowserColumn:
 
     Attributes:
         key: In addresses and commands, e.g. `stic+dar`; unique in the run.
-        label: As in the table.
         baseline: Whether it is the one that others are compared with.
         seeds: Training seed (empty: not trained) -> the entry's folder.
     """
@@ -82,8 +81,6 @@ def blocks(
     """Yields a benchmark's blocks, `rows:<benchmark>` last, for it holds the rows of all the others.
 
     Args:
-        folder: The run's.
-        benchmark: Registry name.
         entries: What was evaluated; entries without records of this benchmark have no block.
         pictures: Content hash of an image -> its number on the page; new ones are added.
 

@@ -59,7 +59,6 @@ def unfinished_notes(done: Mapping[str, int], total: int) -> list[str]:
 
     Args:
         done: Variant's folder -> how many benchmarks it has.
-        total: How many there are.
     """
     parts = [f"{folder} ({n} of {total} benchmarks)" for folder, n in done.items() if n < total]
     if not parts:

@@ -19,8 +19,6 @@ class Column:
     """A benchmark as a column.
 
     Attributes:
-        name: Registry name.
-        title: As printed.
         protocol: How it was asked and scored.
         grader: Who graded it, where rules alone did not.
         version: Of the benchmark, prompt and scoring; 0: not recorded.
@@ -38,8 +36,6 @@ class EvaluatedVariant:
     """One evaluated row of the table.
 
     Attributes:
-        method: Registry name.
-        title: Printed name.
         seeds: Training seeds in the order of the summaries; empty for what is not trained.
         summaries: Benchmark -> one summary per seed (one in all for what is not trained).
         settings: Of an ablation's cell: axis -> value.

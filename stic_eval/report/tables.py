@@ -150,37 +150,10 @@ def lacking(base: EvaluatedVariant, method: EvaluatedVariant) -> str:
 
 
 def _row(line: PlannedRow, columns: Sequence[Column], averaged: Sequence[str]) -> TableRow:
-    variant, reference = line.variant, line.reference
-    differences: dict[str, Difference] = {}
-    average = None
-    if reference is not None and variant is not reference:
-        names = [column.name for column in columns]
-        differences, average = _compare(reference, variant, names)
-        if list(averaged) != names:
-            average = _compare(reference, variant, averaged)[1]
-        if not set(averaged) <= set(differences):
-            average = None  # a difference over fewer benchmarks than the average itself would mislead
-        differences = {
-            name: score_guards.without_test(found, reference.summaries[name], variant.summaries[name])
-            for name, found in differences.items()
-        }
-        if average is not None:
-            average = score_guards.untested_average(average, [differences[name] for name in averaged])
-    cells: dict[str, Cell] = {}
-    for column in columns:
-        runs = variant.summaries.get(column.name, ())
-        scores = [s.score for s in runs if s.score is not None]
-        unscored = max((s.unscored for s in runs), default=0)
-        cells[column.name] = Cell(
-            score=mean(scores) if scores and len(scores) == len(runs) else None,
-            sd=stdev(scores) if len(scores) > 1 and len(scores) == len(runs) else None,
-            n=max((s.n for s in runs), default=None),
-            clusters=max((n_clusters(s) for s in runs), default=None),
-            unscored=unscored,
-            difference=differences.get(column.name),
-            complete=unscored == 0 and bool(scores),
-            guard=score_guards.guard(runs),
-        )
+    variant = line.variant
+    names = [column.name for column in columns]
+    differences, average = _differences(line.reference, variant, names, averaged)
+    cells = {name: _cell(variant.summaries.get(name, ()), differences.get(name)) for name in names}
     by_seed = [
         mean(float(variant.summaries[name][i].score or 0.0) for name in averaged)  # none is None: `averaged`
         for i in range(max(1, len(variant.seeds)))
@@ -196,6 +169,42 @@ def _row(line: PlannedRow, columns: Sequence[Column], averaged: Sequence[str]) -
         complete=len(averaged) == len(columns) and all(cells[name].complete for name in averaged),
     )
     return TableRow(variant, cells, line.heads, line.label)
+
+
+def _differences(
+    reference: EvaluatedVariant | None,
+    variant: EvaluatedVariant,
+    names: Sequence[str],
+    averaged: Sequence[str],
+) -> tuple[dict[str, Difference], Difference | None]:
+    """The differences of a row by benchmark, and its average's; none for the reference itself."""
+    if reference is None or variant is reference:
+        return {}, None
+    found, average = _compare(reference, variant, names)
+    if list(averaged) != list(names):
+        average = _compare(reference, variant, averaged)[1]
+    differences = {
+        name: score_guards.without_test(one, reference.summaries[name], variant.summaries[name])
+        for name, one in found.items()
+    }
+    if average is None or not set(averaged) <= set(differences):
+        return differences, None  # over fewer benchmarks than the average itself it would mislead
+    return differences, score_guards.untested_average(average, [differences[name] for name in averaged])
+
+
+def _cell(runs: Sequence[Summary], difference: Difference | None) -> Cell:
+    scores = [s.score for s in runs if s.score is not None]
+    unscored = max((s.unscored for s in runs), default=0)
+    return Cell(
+        score=mean(scores) if scores and len(scores) == len(runs) else None,
+        sd=stdev(scores) if len(scores) > 1 and len(scores) == len(runs) else None,
+        n=max((s.n for s in runs), default=None),
+        clusters=max((n_clusters(s) for s in runs), default=None),
+        unscored=unscored,
+        difference=difference,
+        complete=unscored == 0 and bool(scores),
+        guard=score_guards.guard(runs),
+    )
 
 
 def _compare(

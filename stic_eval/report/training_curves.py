@@ -32,7 +32,6 @@ class Curve:
 
     Attributes:
         group: Tells trainings apart; the curves of one training's seeds share it.
-        label: What was trained, as printed.
         stage: Name of the stage, e.g. `infused_sft`.
         rows: Lines of the log: step, loss, and what the trainer measured beside it.
     """

@@ -118,8 +118,6 @@ def preference(
     """`adapter/`: trained on pairs by regularised DPO.
 
     Args:
-        made: Stage with the pairs.
-        lora: Size of a new adapter.
         start: Stage whose adapter is gone on from; None: a new one on the base.
         reference: What the model is held to: the adapter that it starts from, or the base.
 
@@ -221,7 +219,6 @@ def descriptions(adapter: Stage | None, data: Data, *, tuning: FineTuning, how: 
         adapter: Stage whose adapter describes; None: the base model does.
         data: Counts the items, and has the prompts.
         tuning: Says how many items, from the front.
-        how: Decoding.
     """
     plain, own = data.prompts.plain, own_fields(Describing, how)
     items = share(tuning.items, tuning.fraction, len(data.sft_items))
@@ -271,7 +268,6 @@ def infused_sft(
     Args:
         data: Counts the items, and has what stands between a description and the instruction.
         tuning: How many items, from the front; steps, rates and batches; tokens of a row.
-        lora: Size of a new adapter.
         described: Stage with the descriptions; None: instructions stay as they are.
         start: Stage whose adapter is gone on from; None: a new one.
         infusion: `own` descriptions, or `shuffled` ones of other items' images.

@@ -22,7 +22,6 @@ class Cuts:
 
     Attributes:
         max_length: Text tokens of a row.
-        total: How many rows there are.
         rows: Numbers of those that have an answer token left in each conversation.
         cut_rows: How many of these lose tokens.
         cut_tokens: How many they lose in all.

@@ -53,7 +53,6 @@ class PairExport:
     """What was written.
 
     Attributes:
-        rows: Pairs.
         images: Image files beside the rows; 0 where rows hold their images.
         left_out: Row (from 1 on) and why the format cannot hold it.
     """

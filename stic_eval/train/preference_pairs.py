@@ -38,7 +38,6 @@ class PairPrompts:
         chosen: Asks for y_g.
         rejected: Asks for y_b.
         negative: How y_b is spoilt: `misleading`, or a kind of corruption.
-        seed: Of this image's draws.
     """
 
     image: ImageRef
@@ -55,7 +54,6 @@ class AnsweredPair:
 
     Attributes:
         image: What is trained on; clean, whatever the answers were given about.
-        prompt: What is trained on.
         negative: How the dispreferred answer came about, in a word.
         seed: Of what was drawn for it.
     """
@@ -98,7 +96,6 @@ def pair_requests(
     misleading prompt otherwise.
 
     Args:
-        settings: Probabilities and decoding.
         seed: The run's; an image's draws depend on it, on the iteration and on its content alone.
         iteration: Of stage 1, from 1 on: each draws anew.
     """
@@ -125,9 +122,7 @@ def question(prompt: str, image: ImageRef | None, how: Describing, seed: int = 0
     """One question about one image.
 
     Args:
-        prompt: The user's turn.
         image: What it is about; None: nothing is shown.
-        seed: Of sampling.
         begun: What the answer begins with: the model goes on from there.
     """
     generation = Generation(
@@ -173,7 +168,6 @@ def write_pairs(
 
     Args:
         answers: Content key of a request -> the model's answer.
-        settings: Holds the filter.
 
     Raises:
         UserError: An image file has changed since it was found, or has become unreadable.

@@ -277,7 +277,6 @@ def run(
 
     Args:
         trainer: A `Durable` trainer on a PeftModel.
-        model: The model under the adapter.
         start: Adapter that it goes on from; None: a new one, whose update is 0.
 
     Raises:

@@ -33,7 +33,6 @@ class LmmsTask:
     """A task that can be asked here.
 
     Attributes:
-        name: lmms-eval's.
         config: Its configuration as lmms-eval reads it, functions included.
         digest: Of lmms-eval's version and the files of the task's folder.
         metrics: Names of the metrics that can be aggregated here, in the task's order.

@@ -167,8 +167,6 @@ def _says_otherwise(clause: _Clause, wanted: frozenset[Word], asked: frozenset[W
     """Whether a clause tells of the subject, and something else of the fact's kind instead of it.
 
     Args:
-        wanted: The fact's words.
-        asked: The subject's words.
         literal: Whether the clause names the subject as it is written.
     """
     kinds, found = _kinds(asked), _words(clause.text)
