@@ -24,8 +24,8 @@ from stic_eval.engines import openai
 from stic_eval.images import load_image
 from stic_eval.models import connection
 from tests.e2e.conftest import Done, Lab, records
-from tests.judge_server import CUT, CUT_IN_THE_MIDDLE, Answer, Server, fails, says, serving
-from tests.real_server import serving as really_serving
+from tests.support.judge_server import CUT, CUT_IN_THE_MIDDLE, Answer, Server, fails, says, serving
+from tests.support.real_server import serving as really_serving
 
 ROOT = Path(__file__).parents[2]
 SECRET = "sk-not-to-be-written-0123456789"

@@ -15,8 +15,8 @@ import pytest
 from stic_eval.evals.judging import CachedJudge
 from stic_eval.settings import JudgeConfig
 from stic_eval.store import ResponseStore
-from tests.judge_server import CUT, CUT_IN_THE_MIDDLE, Answer, Server, fails, says, serving
-from tests.judging_bench import OWN, bench, cases, judge_settings
+from tests.support.judge_server import CUT, CUT_IN_THE_MIDDLE, Answer, Server, fails, says, serving
+from tests.support.judging_bench import OWN, bench, cases, judge_settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -86,7 +86,7 @@ import os, signal, sys
 from pathlib import Path
 from stic_eval import store
 from stic_eval.evals.judging import CachedJudge
-from tests.judging_bench import bench, cases, judge_settings
+from tests.support.judging_bench import bench, cases, judge_settings
 url, cache, moment = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 put, kept = store.ResponseStore.put_many, []
 def put_many(self, responses, **how):
@@ -142,7 +142,7 @@ import signal
 import sys
 from pathlib import Path
 from stic_eval.evals.judging import CachedJudge
-from tests.judging_bench import bench, cases, judge_settings
+from tests.support.judging_bench import bench, cases, judge_settings
 judge = CachedJudge(judge_settings("judge-1", sys.argv[1], timeout=3600.0), Path(sys.argv[2]))
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit it ignored
 try:

@@ -14,8 +14,8 @@ from stic_eval.errors import UserError
 from stic_eval.evals.judging import CachedJudge
 from stic_eval.settings import JudgeConfig
 from stic_eval.types import Sample, Score
-from tests.judging_bench import OWN, bench, cases, judge_settings
-from tests.real_server import serving
+from tests.support.judging_bench import OWN, bench, cases, judge_settings
+from tests.support.real_server import serving
 
 
 @pytest.fixture(scope="module")

@@ -297,7 +297,7 @@ def test_a_clip_model_that_is_not_there_is_one_line(finished: Finished, tmp_path
 
 
 def test_csr_with_a_clip_model(finished: Finished, tmp_path: Path) -> None:
-    from tests.unit.test_clip import build_clip
+    from tests.unit.models.test_clip import build_clip
 
     lab = finished.lab.at(tmp_path)
     clip = build_clip(tmp_path / "clip")

@@ -23,8 +23,8 @@ from stic_eval.train.lora import LoraSettings
 from stic_eval.train.preference_pairs import pair_requests, write_pairs
 from stic_eval.train.prompt_sets import load_prompts
 from stic_eval.types import Generation, ImageRef, Message, Request
-from tests.zoo import FAMILIES, Family
-from tests.zoo_parts import random_adapter
+from tests.support.zoo import FAMILIES, Family
+from tests.support.zoo_parts import random_adapter
 
 if TYPE_CHECKING:
     import torch

@@ -28,7 +28,7 @@ from stic_eval.models.profile_detection import profile_of
 from stic_eval.models.prompt_text import control_tokens, render_prompts
 from stic_eval.solvers.requests import question
 from stic_eval.types import Request, Sample
-from tests import published
+from tests.support import published
 
 SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, "

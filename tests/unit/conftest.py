@@ -26,7 +26,7 @@ from stic_eval.evals.formats import ListRows
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.store import content_key
 from stic_eval.types import Generation, ImageRef, Request, Sample, Score
-from tests.fake import FakeVLM
+from tests.support.fake import FakeVLM
 
 VARIANTS = ("baseline", "baseline+dar", "stic", "stic+dar")
 EVERYTHING = [f"{variant}/{name}" for variant in VARIANTS for name in ("one", "two")]

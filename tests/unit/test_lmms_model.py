@@ -17,7 +17,7 @@ from lmms_eval.models.registry_v2 import ModelRegistryV2
 
 from stic_eval.errors import UserError
 from stic_eval.lmms_model import SticEval
-from tests.fake import FakeVLM
+from tests.support.fake import FakeVLM
 
 DOCS = [{"image": Image.new("RGB", (20, 16), (60 * i, 9, 200 - 60 * i))} for i in range(3)]
 
