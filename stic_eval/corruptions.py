@@ -75,7 +75,6 @@ def diffuse(ref: ImageRef, step: int, seed: int) -> ImageRef:
 
     Args:
         step: How far the process has gone, from 0 to 999.
-        seed: Seeds the noise.
     """
     key = content_key([ref.sha256, "pixel_diffusion", step, seed])
     return replace(ref, sha256=key, source=f"{ref.source}#diffused", diffusion=(step, seed))

@@ -53,7 +53,6 @@ class PluginFile:
     """A plug-in file that was looked at.
 
     Attributes:
-        path: Where it lies; absolute.
         objects: What it gives, by kind (of `CONTRACTS`). Empty if it is broken.
         error: What is wrong with it, path and line included; empty if nothing is.
     """

@@ -161,7 +161,6 @@ def list_models(base_url: str, key: str | None) -> tuple[str, list[str] | None]:
     """What a server calls its models; None, and why, if it does not say.
 
     Args:
-        base_url: Of an OpenAI-compatible server.
         key: Sent as a bearer token; None or empty: none.
     """
     import json

@@ -24,7 +24,6 @@ class RowProblem:
     """What is wrong with a row.
 
     Attributes:
-        row: Its number, from 1.
         id: Its id, if it can be told.
         column: The column, empty if it is the whole row.
     """

@@ -212,7 +212,6 @@ def _schema(rows: Sequence[Mapping[str, Any]], images: Sequence[str], several: S
     """The columns' types, with the description that `datasets` reads its features from.
 
     Args:
-        rows: Without images.
         several: Those of them with a list.
 
     Raises:

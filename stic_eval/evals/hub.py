@@ -75,7 +75,6 @@ def find(who: str, hub: HubData, tell: Tell) -> Iterator[tuple[HubId, Path | Dat
     Whoever cannot use one takes the next.
 
     Args:
-        who: The benchmark, for people.
         tell: Says in a line that an id redirects, cannot be had, or is not the newest.
 
     Raises:

@@ -125,7 +125,6 @@ def mmbench_prompt(question: str, options: Mapping[str, str], response: str) -> 
     """MMBench's matcher: which option is meant, `E` if none.
 
     Args:
-        question: The row's question, without hint.
         options: Letter -> text, `A` to `D` at most.
         response: The answer to match; blanks around it are cut as lmms-eval does.
 

@@ -104,7 +104,6 @@ class Passes:
 
         Args:
             pool: Where their keys and values go.
-            first: Row of it.
         """
         begin = time.perf_counter()
         device = self._loaded.device
@@ -139,7 +138,6 @@ class Passes:
 
         Args:
             prefixes: Their beginnings, each as long as its prompt says.
-            first: Row of it.
         """
         begin = time.perf_counter()
         device = self._loaded.device

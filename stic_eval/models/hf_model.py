@@ -27,7 +27,6 @@ class HFModel:
     attached when it is asked something.
 
     Attributes:
-        fingerprint: Weights and adapter by content.
         gradient_checkpointing: While training; None goes by device and size.
     """
 

@@ -211,7 +211,6 @@ class Pool:
         """A cache in which rows have read prefixes, and its mask.
 
         Args:
-            first: Row of the pool.
             columns: That are yet to be computed.
         """
         lengths = [prefix[0][0].shape[1] for prefix in prefixes]

@@ -117,7 +117,6 @@ class LoadOptions:
     """How a model is loaded.
 
     Attributes:
-        revision: Of a hub id.
         device: `auto` takes CUDA, MPS or the CPU, the first that there is.
         dtype: `auto` is float32 on a CPU and for float32 checkpoints, bfloat16 otherwise.
         batch_size: Most requests under way; `auto` goes by device and free memory.

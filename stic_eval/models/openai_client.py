@@ -50,7 +50,6 @@ class Chat:
 
     Attributes:
         messages: `{"role": ..., "content": ...}`; content is a text or a list of parts.
-        temperature: 0 is greedy.
         seed: Sent if it is given.
         top_p: Nucleus mass; sent if it is below 1.
         stop: Texts that end the reply; sent if there are any.

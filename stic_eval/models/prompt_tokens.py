@@ -84,7 +84,6 @@ class CutPrompt:
 
     Attributes:
         group: Its beginning, and who shares it.
-        rest: Token ids of what follows.
         text: The request, as the chat template writes it.
     """
 

@@ -20,7 +20,6 @@ class ThinkingVLM:
 
     Args:
         write: Asks the model, which writes both.
-        how: Tags, and the room.
         stop: Texts that end its answers, beside those of requests.
     """
 

@@ -101,7 +101,6 @@ def pick(scores: runs.Scores, text: str, folder: Path) -> tuple[str, list[runs.E
         text: A folder under `records/`, with the seed or without (then all seeds); a row's label in the
             table; settings that only one cell has (`corruption=blur`); or `default`, the default cell.
             Each may end in `@seed1`, for one seed.
-        folder: The run's, for messages.
 
     Returns:
         The variant's key, and its entries.

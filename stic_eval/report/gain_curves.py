@@ -123,7 +123,6 @@ def _stairs(
     Args:
         points: Step -> score, and how far its interval reaches down and up.
         texts: Step -> what is written beside it.
-        look: Colour, marker and dashes.
         absent: What is said of a step without a score.
     """
     colour, marker, dashes = look

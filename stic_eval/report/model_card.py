@@ -50,7 +50,6 @@ class CardFacts:
     """What a card states.
 
     Attributes:
-        name: The model's, for the title.
         paper: Of the method; may be empty.
         base: The base model as it was given: hub id, a folder's name, or `pocket`.
         base_id: Its hub id; empty for a local one.

@@ -41,13 +41,10 @@ class Difference:
     Attributes:
         delta: Mean over seeds of (method - base) on the units that all runs of both have a verdict for.
         low: Lower end of the 95 % interval; NaN where a single cluster leaves nothing to tell it from.
-        high: Upper end.
-        n: Units in the pairing.
         clusters: In how many clusters they lie.
         p: Two-sided p-value of no difference, uncorrected.
         test: What gave it: `McNemar`, `permutation`, `t with seeds` or `jackknife permutation`.
         better: Units that the method does better than the base (wrong to right), mean over seeds.
-        worse: Units that it does worse.
         detectable: Smallest difference that such a pairing finds with 80 % power at 5 %, in points. NaN if
             that cannot be said, as no unit differs.
         p_holm: `p` as corrected in its table, see `report.multiple_testing`; None: it is tested in none.
@@ -168,10 +165,8 @@ class _Part:
         pairs: Pairs of clusters, see `statistics.paired`.
         rows: Variance of the difference over clusters.
         noise: What of it is the seeds', see `statistics.variances`.
-        n: Units.
         clusters: In how many clusters they lie; of a statistic of its own, `pairs` are groups of them.
         better: Units that the method does better, mean over pairs of runs.
-        worse: Units that it does worse.
         binary: One run meets one, and clusters are single units that are right or wrong.
         draws: Differences of a benchmark's own statistic in resamples; None: made of the pairs.
     """

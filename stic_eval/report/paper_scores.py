@@ -22,7 +22,6 @@ class PaperRow:
     """A row of one of the paper's tables.
 
     Attributes:
-        model: As the paper calls it.
         method: What it was trained with; empty for the base model.
         dar: Whether it answers by describe-and-respond; None where the table does not say.
         scores: Column -> percent; None where the paper has no figure.

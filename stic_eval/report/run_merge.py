@@ -36,7 +36,6 @@ class MergedRuns:
     """Runs put together.
 
     Attributes:
-        placed: Variants, each once.
         axes: Of ablations: axis -> values in the order of the grid, the default's first.
         without_default: Axes whose first value is not the default.
     """

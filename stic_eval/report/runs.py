@@ -98,7 +98,6 @@ class Entry:
     Attributes:
         folder: Its folder under `records/`, e.g. `stic+dar@seed1`.
         keys: Benchmark -> content key of the evaluation.
-        summaries: Benchmark -> result.
         settings: Of an ablation: axis -> this cell's value. Empty in a run.
         stages: What its adapter was trained by, the first first; empty if it is not trained.
         has_adapter: Whether a trained adapter answers: with no seed, one that was trained elsewhere.
@@ -121,8 +120,6 @@ class Scores:
     """What scores.json holds: the columns, a line per variant and seed, and notes for the table.
 
     Attributes:
-        entries: Variants, each with one seed.
-        notes: For under the table.
         axes: Of an ablation: axis -> its values in the order of the grid, the default first. Empty in a run.
         without_default: Axes whose first value is not the default, since that is not among them.
     """

@@ -40,7 +40,6 @@ class EvaluatedVariant:
         summaries: Benchmark -> one summary per seed (one in all for what is not trained).
         settings: Of an ablation's cell: axis -> value.
         model: What was evaluated; variants are compared with the baseline of their own model.
-        has_adapter: Whether a trained adapter answers.
     """
 
     method: str

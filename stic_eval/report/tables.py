@@ -22,7 +22,6 @@ class Table:
     Attributes:
         averaged: Names of the columns that the average is taken over.
         rows: In the order printed.
-        heads: Titles of the leading columns.
         average: Whether the last column is the average.
         name: Short name, e.g. for LaTeX's `\label{tab:...}`.
         comparisons: How many averages are tested: the family that Holm's correction is over.

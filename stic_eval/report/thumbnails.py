@@ -58,7 +58,6 @@ def make(
     """Encodes each image once, as WebP, as large as the budget allows.
 
     Args:
-        wanted: Content hashes, each once.
         refs: Content hash -> image.
         budget: Bytes that may go into the page. Where not even the smallest size fits, the images are
             written to files, in the largest size.

@@ -44,7 +44,6 @@ def stage_key(
     Args:
         stage: The stage. Its name, version, parameters and the keys of its needs count.
         data: The inputs. Those count that the stage reads, directly, and as many of them as it takes.
-        fingerprint: Of the base model.
         known: Keys that were computed before with the same other arguments, by the stages' identity; a
             stage may be needed along many paths.
         thinking: How what the model thinks is told from its answers; in keys where it is not the default, of
@@ -109,7 +108,6 @@ def run_stage(
     A stage that fails or is killed leaves its work folder, where its next attempt goes on.
 
     Args:
-        fingerprint: Of the base model.
         model: Gives the base model with an adapter folder attached, or as it is for None: for training.
         answers: As `Engine.answers`.
         scorer: As `Engine.likelihoods`.

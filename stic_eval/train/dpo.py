@@ -89,7 +89,6 @@ def choose_runner_ups(model: Any, states: Tensor, labels: Tensor, dispreferred: 
     the choice.
 
     Args:
-        model: The model, for its head.
         states: Shape (positions, width): what answers' tokens are predicted from.
         labels: Shape (positions,): these tokens; changed in place.
         dispreferred: Shape (positions,): whether they belong to a dispreferred answer.

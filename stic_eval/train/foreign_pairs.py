@@ -49,7 +49,6 @@ class OpenedPairs:
         pairs: The usable ones, once.
         formats: Format -> how many rows were of it, so far.
         problems: What was left out, so far.
-        images: Distinct images, so far.
     """
 
     pairs: Iterable[AnsweredPair] = ()

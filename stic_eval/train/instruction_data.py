@@ -31,7 +31,6 @@ def infuse(item: SFTItem, description: str, separator: str = "\n") -> SFTItem:
     """The item with a description in front of its first instruction, worded as in Deng et al. 2024.
 
     Args:
-        description: Of its image.
         separator: Between the two: the one that describe-and-respond asks with. The paper has one newline,
             the released code two.
     """

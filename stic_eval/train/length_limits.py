@@ -21,7 +21,6 @@ class Cuts:
     """What a limit makes of rows.
 
     Attributes:
-        max_length: Text tokens of a row.
         rows: Numbers of those that have an answer token left in each conversation.
         cut_rows: How many of these lose tokens.
         cut_tokens: How many they lose in all.
@@ -44,7 +43,6 @@ def cuts(processor: Any, rows: Iterable[Sequence[Turns]], max_length: int) -> Cu
 
     Args:
         rows: The conversations of each: one, or a pair's two with the same prompt.
-        max_length: Text tokens of a conversation.
     """
     end = turn_end(processor)
     rows_left, cut_rows, cut_tokens, total = [], 0, 0, 0

@@ -119,7 +119,6 @@ def references(visuals: Any, source: str, again: Callable[[int], Image.Image] | 
 
     Args:
         visuals: A list of PIL images; None or empty: there is nothing to see.
-        source: The row, for people.
         again: Makes the image of a number anew, so that its pixels need not be kept; None: they are.
 
     Raises:

@@ -17,7 +17,6 @@ def generation(kwargs: Mapping[str, Any], seed: int = 0) -> Generation:
 
     Args:
         kwargs: `max_new_tokens`, `temperature`, `top_p`, `num_beams`; others say nothing here.
-        seed: Of sampling.
 
     Raises:
         ValueError: Beams are asked for.

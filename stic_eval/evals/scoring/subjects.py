@@ -71,7 +71,6 @@ def said_of(answer: str, fact: str, subject: str, names: Callable[[str, str], bo
     """Whether an answer says a fact of its subject, and nothing else of its kind.
 
     Args:
-        answer: The model's answer, untrusted.
         fact: Such as `top left`, `5`, `purple triangle`.
         subject: What it is a fact of, such as `blue star`.
         names: Whether a text names a fact, without negating it.
