@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 
 from stic_eval import registry
-from stic_eval.contracts.benchmark import Benchmark, Departure, HubData, Layout
+from stic_eval.contracts.benchmark import Benchmark, Departure, FolderLayout, HubData
 from stic_eval.evals.sources import samples
 from stic_eval.types import Record, Sample
 
@@ -243,7 +243,7 @@ def _data(benchmark: Benchmark) -> Iterator[str]:
     yield f"- VLMEvalKit: `{benchmark.vlmeval}`" if benchmark.vlmeval else "- VLMEvalKit: none"
 
 
-def _files(layout: Layout) -> str:
+def _files(layout: FolderLayout) -> str:
     files = ", ".join(f"`{pattern}`" for pattern in layout.files.values())
     where = "at the paths that the rows name" if layout.images == "." else f"in `{layout.images}/`"
     return f"{files}, images {where}"

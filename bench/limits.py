@@ -66,7 +66,7 @@ def profiled(work: str, model: Path, requests: Sequence[Request]) -> Limits:
     """Answers requests under the profiler."""
     from torch.profiler import ProfilerActivity, profile
 
-    from stic_eval.models.passes import Passes
+    from stic_eval.models.forward_passes import Passes
 
     loaded = ours.load(str(model))
     tokens = {"real": 0, "all": 0}

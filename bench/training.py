@@ -153,7 +153,7 @@ def made_rows(count: int) -> list[Row]:
 
 def loaded(model: str, kind: str) -> Any:
     """A model whose template writes the start token, which TRL's collator does not add and ours does."""
-    from stic_eval.models.hf import HFModel
+    from stic_eval.models.hf_model import HFModel
 
     hf = HFModel.load(model, device="cpu", dtype=kind)
     hf.processor.chat_template = "{{ bos_token }}" + hf.processor.chat_template
@@ -196,7 +196,7 @@ def _lora() -> Any:
 
 
 def _training(batch: int) -> Any:
-    from stic_eval.train.settings import Training
+    from stic_eval.train.hyperparameters import Training
 
     return Training(learning_rate=1e-4, batch_size=batch)
 
@@ -204,7 +204,7 @@ def _training(batch: int) -> Any:
 def our_dpo(hf: Any, rows: Sequence[Row], batch: int, out: Path) -> Trained:
     """STIC's stage 1 with alpha 0, which is DPO."""
     from stic_eval.train.dpo import train_preferences
-    from stic_eval.train.settings import PreferenceLoss
+    from stic_eval.train.hyperparameters import PreferenceLoss
 
     out.mkdir(parents=True)
     preference_rows(rows).to_parquet(out / "pairs.parquet")
@@ -275,7 +275,7 @@ def _stock(
 ) -> Trained:
     from transformers import PrinterCallback, TrainerCallback
 
-    from stic_eval.train import loop
+    from stic_eval.train import training_loop
     from stic_eval.train.lora import lora_config
 
     ends: list[float] = []
@@ -286,7 +286,7 @@ def _stock(
 
     training = _training(batch)
     gc.collect()
-    with loop.lent_model(hf) as model:
+    with training_loop.lent_model(hf) as model:
         trainer = trainer_class(
             model=model,
             args=config_class(

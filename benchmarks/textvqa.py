@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
-from stic_eval.contracts.benchmark import Benchmark, Departure, HubData, HubId, Layout
+from stic_eval.contracts.benchmark import Benchmark, Departure, FolderLayout, HubData, HubId
 from stic_eval.evals.columns import FilledText, Number, Text
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.evals.scoring.vqa import evalai, vqa_accuracy
@@ -162,13 +162,13 @@ def _authors(tables: Mapping[str, _Rows]) -> Iterable[Mapping[str, Any]]:
 COMMIT = "9c0699cd19768ac5ab97568f6b3cbac4c0062884"
 _ANNOTATIONS = "TextVQA_0.5.1_val.json"
 LAYOUTS = (
-    Layout(
+    FolderLayout(
         "LLaVA's eval layout",
         {"questions": "llava_textvqa_val_v051_ocr.jsonl", "annotations": _ANNOTATIONS},
         "train_images",
         _join,
     ),
-    Layout("TextVQA's own files", {"annotations": _ANNOTATIONS}, "train_images", _authors),
+    FolderLayout("TextVQA's own files", {"annotations": _ANNOTATIONS}, "train_images", _authors),
 )
 
 # ---------------------------------------------------------------- what differs from lmms-eval

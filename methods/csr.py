@@ -25,9 +25,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from stic_eval.contracts.method import Data, Method, Plan
 from stic_eval.selftrain import stages
-from stic_eval.selftrain.making import Made, Making, question, sentences
+from stic_eval.selftrain.pair_making import AnsweredPair, Making, question, sentences
+from stic_eval.train.hyperparameters import Describing, DifferentPairs, PreferenceTraining, share
 from stic_eval.train.lora import LoraSettings
-from stic_eval.train.settings import Describing, DifferentPairs, PreferenceTraining, share
 
 
 class Pairs(DifferentPairs, Describing):
@@ -103,7 +103,7 @@ class Path:
 Candidate = tuple[Path, str, bool]
 
 
-def make_pairs(making: Making, how: Pairs) -> Iterator[Made]:
+def make_pairs(making: Making, how: Pairs) -> Iterator[AnsweredPair]:
     """Grows paths for all images together, sentence by sentence; then best against worst."""
     if how.scorer == "clip":
         making.image_text([], how.clip)  # a wrong name is told before hours of work
@@ -128,7 +128,7 @@ def make_pairs(making: Making, how: Pairs) -> Iterator[Made]:
         if len(order) < 2:
             making.dropped["with fewer than two answers"] += 1
         else:
-            yield Made(image, prompt, order[0].text, order[-1].text, "worst path")
+            yield AnsweredPair(image, prompt, order[0].text, order[-1].text, "worst path")
 
 
 def candidates(

@@ -15,13 +15,13 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from stic_eval import layers, plugins, profiles, registry
+from stic_eval import config_layers, plugins, profiles, registry
+from stic_eval.benchmark_protocols import complete, protocols
+from stic_eval.config_layers import preset_names, read_file, read_preset
 from stic_eval.contracts.solver import Solver
 from stic_eval.errors import UserError
 from stic_eval.flags import name_of
-from stic_eval.layers import preset_names, read_file, read_preset
 from stic_eval.settings import DESCRIBE, RunConfig, adapter_folder, in_full, short
-from stic_eval.variants import complete, protocols
 
 __all__ = ["RunConfig", "load", "of_the_run", "preset_names", "read_file", "read_preset", "split"]
 
@@ -68,16 +68,9 @@ def load(
         for name in checked.get("method_options") or {}
         for path in _mappings(name)
     ]
-    merged = layers.merge(merged, checked, whole)
-    merged = layers.merge(merged, _long_all(given))
-    for path, value in direct.items():
-        require(path, f"-o {path.replace('solver_options.', 'solvers.', 1)}")
-        try:
-            named_in_full, given_value = short(path, value)
-        except ValueError as error:
-            raise UserError(f"-o {path} {value!r}: {error}") from error
-        layers.put(merged, named_in_full, _long(named_in_full, given_value))
-        _known_benchmarks(merged, f"-o {path}")
+    merged = config_layers.merge(merged, checked, whole)
+    merged = config_layers.merge(merged, _long_all(given))
+    _put(merged, direct)
     merged["conversation"] = profiles.read_template(merged.get("conversation") or {})
     config: RunConfig = _validate(RunConfig, merged, "")
     config = config.model_copy(update={"benchmarks": _all_benchmarks(config.benchmarks)})
@@ -92,28 +85,50 @@ def load(
         if head == "benchmark_options" and name.partition(".")[0] not in config.benchmarks:
             raise UserError(f"-o benchmarks.{name}: not part of this run (--benchmarks names what is)")
     chosen = benchmarks(config)
-    classes = {name: registry.methods().get(name).config for name in config.methods}
-    options = {name: _options(name, config, shipped) for name in config.methods}
-    for path, value in pairs:
-        if path not in direct:
-            _set_method_option(path, value, classes, options)
-    complete = {
-        name: _validate(classes[name], options[name], f"{name}.").model_dump(mode="json")
-        for name in config.methods
-    }
+    complete = _method_options(config, shipped, [pair for pair in pairs if pair[0] not in direct])
     for name in {*(config.solvers or ()), *config.solver_options}:
         solver = registry.solvers().get(name)
         options_of(config, solver)
-    leaves = [leaf for own in complete.values() for leaf in layers.leaves(own)]
+    files = _plugin_files(config, complete)
+    done = {"method_options": complete, "benchmark_options": chosen, "plugins": files}
+    return config.model_copy(update=done)
+
+
+def _plugin_files(config: RunConfig, complete: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """The files of all plug-ins that a run may ask for, those that were named first."""
+    leaves = [leaf for own in complete.values() for leaf in config_layers.leaves(own)]
     options_name = [text for path, value in leaves for text in (path.rpartition(".")[2], str(value))]
     files = registry.files({
         "method": config.methods, "benchmark": config.benchmarks, "solver": config.solvers or (),
         "engine": [config.engine], "loss": options_name, "corruption": options_name,
     })  # fmt: skip
-    # Those that were named stay: a plan may ask for what is in them.
-    files = list(dict.fromkeys([*map(plugins.absolute, config.plugins), *files]))
-    done = {"method_options": complete, "benchmark_options": chosen, "plugins": tuple(map(str, files))}
-    return config.model_copy(update=done)
+    return tuple(map(str, dict.fromkeys([*map(plugins.absolute, config.plugins), *files])))
+
+
+def _put(merged: dict[str, Any], direct: Mapping[str, Any]) -> None:
+    """Sets what `-o` says of the run itself."""
+    for path, value in direct.items():
+        require(path, f"-o {path.replace('solver_options.', 'solvers.', 1)}")
+        try:
+            named_in_full, given_value = short(path, value)
+        except ValueError as error:
+            raise UserError(f"-o {path} {value!r}: {error}") from error
+        config_layers.put(merged, named_in_full, _long(named_in_full, given_value))
+        _known_benchmarks(merged, f"-o {path}")
+
+
+def _method_options(
+    config: RunConfig, shipped: Mapping[str, Any], assignments: Sequence[tuple[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Every option of the methods, validated, with what `-o` says of them."""
+    classes = {name: registry.methods().get(name).config for name in config.methods}
+    options = {name: _options(name, config, shipped) for name in config.methods}
+    for path, value in assignments:
+        _set_method_option(path, value, classes, options)
+    return {
+        name: _validate(classes[name], options[name], f"{name}.").model_dump(mode="json")
+        for name in config.methods
+    }
 
 
 def go_offline(offline: bool | None) -> None:
@@ -129,7 +144,7 @@ def options_of(config: RunConfig, solver: Solver, planned: Mapping[str, Any] | N
     Raises:
         UserError: A value does not fit.
     """
-    given = layers.merge(planned or {}, config.solver_options.get(solver.name, {}))
+    given = config_layers.merge(planned or {}, config.solver_options.get(solver.name, {}))
     head = "dar" if solver.name == DESCRIBE else f"solvers.{solver.name}"
     options: BaseModel = _validate(solver.options, given, f"{head}.")
     return options
@@ -141,7 +156,8 @@ def of_the_run(path: str) -> bool:
     Methods, too, may have settings below `training`, e.g. `training.learning_rate`.
     """
     head = path.partition(".")[0]
-    return head in ("dar", *RunConfig.model_fields) and (head != "training" or layers.has(path, RunConfig))
+    known = head in ("dar", *RunConfig.model_fields)
+    return known and (head != "training" or config_layers.has(path, RunConfig))
 
 
 def _full(layer: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -154,7 +170,8 @@ def _full(layer: Mapping[str, Any], where: str) -> dict[str, Any]:
 def paths() -> list[str]:
     """Dotted paths of all settings of a run, those that `dar` is short for included."""
     own = registry.solvers().get(DESCRIBE).options
-    return [*layers.paths(RunConfig), "dar", "dar.use", *(f"dar.{path}" for path in layers.paths(own))]
+    inner = (f"dar.{path}" for path in config_layers.paths(own))
+    return [*config_layers.paths(RunConfig), "dar", "dar.use", *inner]
 
 
 def require(path: str, where: str) -> None:
@@ -171,8 +188,8 @@ def require(path: str, where: str) -> None:
             raise UserError(f'{where}: no solver is called "{name}"{registry.suggest(name, known)}')
         options = registry.solvers().get(name).options
         if option:
-            layers.require(option, options, where)
-    elif path not in paths() and not layers.has(path, RunConfig):
+            config_layers.require(option, options, where)
+    elif path not in paths() and not config_layers.has(path, RunConfig):
         raise UserError(f'{where}: unknown option "{path}"{registry.suggest(path, paths())}')
 
 
@@ -185,7 +202,7 @@ def _by_name(layer: dict[str, Any], where: str) -> dict[str, Any]:
     for path in paths:
         registry.register(str(path), where)
     if "engine" in found:
-        found["engine"] = registry.named("engine", str(found["engine"]))
+        found["engine"] = registry.resolve_name("engine", str(found["engine"]))
     for key in ("methods", "benchmarks", "solvers"):
         value = found.get(key)
         parts = [value] if isinstance(value, str) else value
@@ -195,7 +212,7 @@ def _by_name(layer: dict[str, Any], where: str) -> dict[str, Any]:
                     flag = flag_of(key)
                     raise UserError(f"{flag} {part}: commas part names; give the file a path without any")
             names = [name.strip() for part in parts for name in str(part).split(",")]
-            found[key] = [registry.named(key.removesuffix("s"), name) for name in names]
+            found[key] = [registry.resolve_name(key.removesuffix("s"), name) for name in names]
     return found
 
 
@@ -206,9 +223,9 @@ def _options(name: str, config: RunConfig, preset: Mapping[str, Any]) -> dict[st
     own = method.presets.get(config.preset or "", {})
     if not own or name in (preset.get("method_options") or {}):
         return given
-    for path, _ in layers.leaves(own):
-        layers.require(path, method.config, f"{registry.origin(name)}: presets: {config.preset}")
-    return layers.merge(own, given, layers.mappings(method.config))
+    for path, _ in config_layers.leaves(own):
+        config_layers.require(path, method.config, f"{registry.origin(name)}: presets: {config.preset}")
+    return config_layers.merge(own, given, config_layers.mappings(method.config))
 
 
 def benchmarks(config: RunConfig) -> dict[str, dict[str, Any]]:
@@ -237,7 +254,7 @@ def benchmarks(config: RunConfig) -> dict[str, dict[str, Any]]:
 def _mappings(name: str) -> list[str]:
     """Paths of a method's mappings; of one that is broken, none."""
     try:
-        return layers.mappings(registry.methods().get(name).config)
+        return config_layers.mappings(registry.methods().get(name).config)
     except UserError:
         return []
 
@@ -272,7 +289,7 @@ def split(item: str) -> Iterator[tuple[str, Any]]:
     elif head != "method_options" or not (rest or isinstance(value, dict)):
         yield path, value
     elif isinstance(value, dict):
-        yield from layers.leaves(value, f"{rest}." if rest else "")
+        yield from config_layers.leaves(value, f"{rest}." if rest else "")
     else:
         yield rest, value
 
@@ -282,7 +299,7 @@ def _checked(layer: dict[str, Any], where: str) -> dict[str, Any]:
     for key in layer:
         require(str(key), where)
     for name, given in (layer.get("solver_options") or {}).items():
-        for path, _ in layers.leaves(given or {}):
+        for path, _ in config_layers.leaves(given or {}):
             require(f"solver_options.{name}.{path}", where)
     _known_benchmarks(layer, where)
     options = layer.get("method_options") or {}
@@ -299,8 +316,8 @@ def _checked(layer: dict[str, Any], where: str) -> dict[str, Any]:
             config = registry.methods().get(name).config
         except UserError:  # a broken plug-in, which is only told of where it is to be used
             continue
-        for path, _ in layers.leaves(values or {}):
-            layers.require(path, config, f"{where}: method_options.{name}")
+        for path, _ in config_layers.leaves(values or {}):
+            config_layers.require(path, config, f"{where}: method_options.{name}")
     return _long_all(layer)
 
 
@@ -332,18 +349,19 @@ def _set_method_option(
     if head in registry.methods().names() and rest:
         if head not in classes:
             raise UserError(f"-o {path}: method {head} is not part of this run (add --method {head})")
-        layers.require(rest, classes[head], f"-o {path}")
-        layers.put(options[head], rest, value, rest in layers.mappings(classes[head]))
+        config_layers.require(rest, classes[head], f"-o {path}")
+        config_layers.put(options[head], rest, value, rest in config_layers.mappings(classes[head]))
         return
-    having = [name for name, config in classes.items() if layers.has(path, config)]
+    having = [name for name, config in classes.items() if config_layers.has(path, config)]
     if not having:
-        settings = [p for p in layers.paths(RunConfig) if p not in ("benchmark_options", "method_options")]
-        known = [*settings, *(p for config in classes.values() for p in layers.paths(config))]
+        own = ("benchmark_options", "method_options")
+        settings = [p for p in config_layers.paths(RunConfig) if p not in own]
+        known = [*settings, *(p for config in classes.values() for p in config_layers.paths(config))]
         raise UserError(
             f'-o {path}: no selected method has the option "{path}"{registry.suggest(path, known)}'
         )
     for name in having:
-        layers.put(options[name], path, value, path in layers.mappings(classes[name]))
+        config_layers.put(options[name], path, value, path in config_layers.mappings(classes[name]))
 
 
 def flag_of(path: str) -> str:

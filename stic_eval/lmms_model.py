@@ -17,14 +17,14 @@ from lmms_eval.api.instance import GenerationResult, TokenCounts
 from lmms_eval.api.model import lmms
 
 from stic_eval.errors import UserError
-from stic_eval.evals.lmms.asking import generation, stops, without_places
+from stic_eval.evals.lmms.request_settings import generation, stops, without_places
 from stic_eval.models.detokenize import cut
 from stic_eval.models.thinking import ThinkingVLM
 from stic_eval.settings import ThinkingConfig
-from stic_eval.solvers.requests import seeded
+from stic_eval.solvers.requests import with_seed
 
 if TYPE_CHECKING:
-    from stic_eval.models.hf import HFModel
+    from stic_eval.models.hf_model import HFModel
     from stic_eval.types import Generation, ImageRef, Request
 
 
@@ -81,8 +81,8 @@ class SticEval(lmms):  # type: ignore[misc]
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise UserError("--model stic_eval: answers in one process; start lmms-eval without launcher")
         from stic_eval.config import load
-        from stic_eval.models.hf import HFModel
-        from stic_eval.models.recognition import profile_of
+        from stic_eval.models.hf_model import HFModel
+        from stic_eval.models.profile_detection import profile_of
 
         processor = {"do_pad": do_pad, "min_pixels": min_pixels, "max_pixels": max_pixels}
         conversation = {"profile": profile, "system_prompt": system_prompt, "chat_template": chat_template}
@@ -132,7 +132,7 @@ class SticEval(lmms):  # type: ignore[misc]
         def asked() -> Iterator[Request]:
             for number, instance in enumerate(requests):
                 context, kwargs, to_visual, doc, task, split = instance.args
-                decoding = seeded(generation(kwargs, repeated[task, split, doc]), f"{task} {split} {doc}")
+                decoding = with_seed(generation(kwargs, repeated[task, split, doc]), f"{task} {split} {doc}")
                 repeated[task, split, doc] += 1
                 request = self._request(context, to_visual, (task, split, doc), decoding)
                 waiting.setdefault(request, deque()).append(number)
@@ -214,7 +214,7 @@ class SticEval(lmms):  # type: ignore[misc]
         model = self._ready()
         if self._cached_as is None:
             return model
-        from stic_eval.models.cached import CachedVLM
+        from stic_eval.models.response_cache import CachedVLM
         from stic_eval.store import ResponseStore, cache_dir, content_key
 
         key = content_key([model.fingerprint, *map(str, self._cached_as)])

@@ -1,4 +1,4 @@
-"""Conversation profiles: how a model is asked, as data. `models.processing` puts one in force.
+"""Conversation profiles: how a model is asked, as data. `models.profile_processor` puts one in force.
 
 LLaVA's checkpoints bring a chat template and an image processor, but not the sentence that their authors'
 scripts begin every conversation with, nor the square that LLaVA-1.5 pads pictures to. Both change answers.

@@ -136,14 +136,14 @@ class Registry(Generic[T]):
     def _of_file(self, path: str) -> T:
         """What a plug-in file holds, under its own name; the file is registered."""
         try:
-            file = plugins.named(path)
+            file = plugins.register_file(path)
         except UserError as error:
-            said = str(error).removeprefix(f"{plugins.shown(plugins.absolute(path))}: ")
+            said = str(error).removeprefix(f"{plugins.display_path(plugins.absolute(path))}: ")
             raise UserError(f"{self.flag} {path}: {said}") from error
         if self.kind not in file.objects:
             other = next(iter(file.objects))
             line = plugins.line_in(file.path, other)
-            where = f"{self.flag} {path}: {plugins.shown(file.path)}, line {line}"
+            where = f"{self.flag} {path}: {plugins.display_path(file.path)}, line {line}"
             raise UserError(f"{where}: holds a {other}, and no {self.kind}")
         return self.get(self._name(file))
 
@@ -212,7 +212,7 @@ class Registry(Generic[T]):
 
     def _collision(self, name: str, points: Sequence[EntryPoint], files: Sequence[PluginFile]) -> str:
         def line(file: PluginFile) -> str:
-            return f"{plugins.shown(file.path)}, line {plugins.line_in(file.path, self.kind)}"
+            return f"{plugins.display_path(file.path)}, line {plugins.line_in(file.path, self.kind)}"
 
         wheres = [*(point.value for point in points), *map(line, files)]
         advice = "rename one"
@@ -245,12 +245,12 @@ def _roots(point: EntryPoint) -> list[Path]:
 def _told(error: BaseException, point: EntryPoint) -> str:
     """One line about what a plug-in's import raised, by its file rather than its package's folder."""
     roots = _roots(point)
-    if plugins.located(error, roots) is None:
+    if plugins.locate(error, roots) is None:
         file = getattr(sys.modules.get(point.module), "__file__", None)
         if file:  # imported, but without what the entry point names
-            return f"{plugins.shown(Path(file))}, line 1: {type(error).__name__}: {error}"
+            return f"{plugins.display_path(Path(file))}, line 1: {type(error).__name__}: {error}"
         return f"{type(error).__name__}: {error}"
-    return plugins.told(error, *roots)
+    return plugins.explain(error, *roots)
 
 
 def _points(group: str) -> list[EntryPoint]:
@@ -269,37 +269,37 @@ def benchmarks() -> Registry[Benchmark]:
     """The benchmarks that are there: installed ones, and those of plug-in files."""
     families = _points("stic_eval.benchmark_families")
     points = _points("stic_eval.benchmarks")
-    return Registry("benchmark", "--benchmarks", points, families, files=plugins.known)
+    return Registry("benchmark", "--benchmarks", points, families, files=plugins.known_files)
 
 
 @cache
 def methods() -> Registry[Method]:
     """The methods that are there."""
-    return Registry("method", "--method", _points("stic_eval.methods"), files=plugins.known)
+    return Registry("method", "--method", _points("stic_eval.methods"), files=plugins.known_files)
 
 
 @cache
 def solvers() -> Registry[Solver]:
     """The solvers that are there."""
-    return Registry("solver", "--solver", _points("stic_eval.solvers"), files=plugins.known)
+    return Registry("solver", "--solver", _points("stic_eval.solvers"), files=plugins.known_files)
 
 
 @cache
 def engines() -> Registry[type[Engine]]:
     """The engines that are there."""
-    return Registry("engine", "--engine", _points("stic_eval.engines"), files=plugins.known)
+    return Registry("engine", "--engine", _points("stic_eval.engines"), files=plugins.known_files)
 
 
 @cache
 def losses() -> Registry[Loss]:
     """The preference losses that are there."""
-    return Registry("loss", "loss", _points("stic_eval.losses"), files=plugins.known)
+    return Registry("loss", "loss", _points("stic_eval.losses"), files=plugins.known_files)
 
 
 @cache
 def corruptions() -> Registry[Corruption]:
     """The corruptions that are there."""
-    return Registry("corruption", "corruptions", _points("stic_eval.corruptions"), files=plugins.known)
+    return Registry("corruption", "corruptions", _points("stic_eval.corruptions"), files=plugins.known_files)
 
 
 def kinds() -> dict[str, Registry[Any]]:
@@ -320,12 +320,12 @@ def register(path: str, where: str) -> None:
         UserError: There is no such file, or it is broken.
     """
     try:
-        plugins.named(path)
+        plugins.register_file(path)
     except UserError as error:
         raise UserError(f"{where}: plugins: {error}") from error
 
 
-def named(kind: str, name: str) -> str:
+def resolve_name(kind: str, name: str) -> str:
     """A name as it is; of a plug-in file, which is registered, the name of what is in it."""
     if not name.endswith(".py"):
         return name
@@ -345,7 +345,7 @@ def files(names: Mapping[str, Iterable[str]]) -> list[Path]:
 def origin(name: str) -> str:
     """Where a method comes from, for messages: its plug-in file, or its entry point."""
     file = methods().file(name)
-    return plugins.shown(file) if file else f"method {name}"
+    return plugins.display_path(file) if file else f"method {name}"
 
 
 def foreign() -> set[str]:
@@ -358,9 +358,9 @@ def of_family(name: str) -> bool:
     return benchmarks().has_family(name)
 
 
-def told(error: BaseException) -> str:
+def explain(error: BaseException) -> str:
     """One line about an error: type, message, and path and line of the plug-in that led to it, if one did."""
     found = [root for registry in kinds().values() for root in registry.roots()]
-    if plugins.located(error, found) is not None:
-        return plugins.told(error, *found)
+    if plugins.locate(error, found) is not None:
+        return plugins.explain(error, *found)
     return headline(error)

@@ -18,7 +18,7 @@ from stic_eval.contracts.method import TrainingImages
 from stic_eval.digests import digest
 from stic_eval.errors import UserError
 from stic_eval.profiles import ConversationConfig
-from stic_eval.tags import ANSWER, THINKING, Pair
+from stic_eval.thinking_tags import ANSWER, THINKING, TagPair
 
 Limit = int | float
 
@@ -172,14 +172,14 @@ class ThinkingConfig(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    tags: tuple[Pair, ...] = THINKING
-    answer_tags: tuple[Pair, ...] = ANSWER
+    tags: tuple[TagPair, ...] = THINKING
+    answer_tags: tuple[TagPair, ...] = ANSWER
     opened: bool = False
     max_new_tokens: int = Field(default=0, ge=0)
 
     @field_validator("tags", "answer_tags")
     @classmethod
-    def _told_apart(cls, value: tuple[Pair, ...]) -> tuple[Pair, ...]:
+    def _told_apart(cls, value: tuple[TagPair, ...]) -> tuple[TagPair, ...]:
         for open_, close in value:
             if not open_.strip() or not close.strip() or open_ == close:
                 raise ValueError("a pair is two different tags, e.g. [<think>, </think>]")
@@ -192,17 +192,17 @@ class ThinkingConfig(BaseModel):
         return {name: value for name, value in self.model_dump(mode="json").items() if value != fresh[name]}
 
     @property
-    def more_tags(self) -> tuple[Pair, ...]:
+    def more_tags(self) -> tuple[TagPair, ...]:
         """Tags that are no known ones."""
         return (*self.more_thinking, *self.more_answer)
 
     @property
-    def more_thinking(self) -> tuple[Pair, ...]:
+    def more_thinking(self) -> tuple[TagPair, ...]:
         """Tags of what is thought that are no known ones."""
         return tuple(pair for pair in self.tags if pair not in (*THINKING, *ANSWER))
 
     @property
-    def more_answer(self) -> tuple[Pair, ...]:
+    def more_answer(self) -> tuple[TagPair, ...]:
         """Tags around answers that are no known ones."""
         return tuple(pair for pair in self.answer_tags if pair not in (*THINKING, *ANSWER))
 

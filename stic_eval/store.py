@@ -24,7 +24,7 @@ from urllib.parse import unquote
 import platformdirs
 from filelock import FileLock
 
-from stic_eval.digests import changed, digests, moved, remembered
+from stic_eval.digests import cached_digests, carry_over, digests, first_change
 from stic_eval.digests import file_sha256 as file_sha256  # noqa: PLC0414 - is imported from here
 from stic_eval.errors import UserError
 from stic_eval.types import Request, Response
@@ -57,7 +57,7 @@ def file_digests(paths: Sequence[Path]) -> list[str]:
     Raises:
         OSError: A file cannot be read.
     """
-    return remembered(paths, cache_dir() / "digests.sqlite")
+    return cached_digests(paths, cache_dir() / "digests.sqlite")
 
 
 # ---------------------------------------------------------------- content keys
@@ -309,7 +309,7 @@ class ResponseStore:
 
 def _changed(folder: Path, manifest: Mapping[str, Any]) -> Path | None:
     """The first file of a stage whose content is not what its manifest has; one without a digest is none."""
-    file = changed(folder, {file: manifest["sha256"].get(file, "") for file in manifest["files"]})
+    file = first_change(folder, {file: manifest["sha256"].get(file, "") for file in manifest["files"]})
     return None if file is None else folder / file
 
 
@@ -420,7 +420,7 @@ class StageStore:
         if folder.exists():  # damaged, or `sound` would have returned it
             shutil.rmtree(folder)
         os.replace(work, folder)
-        moved(work, folder, files)
+        carry_over(work, folder, files)
         return folder
 
     def made_of(self, keys: Iterable[str]) -> dict[str, str]:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stic_eval import layers, registry
+from stic_eval import config_layers, registry
 from stic_eval.ablate import grid as grids
 from stic_eval.ablate.grid import Axis, Grid, Value
 from stic_eval.config import RunConfig, go_offline, load, of_the_run, read_file
 from stic_eval.errors import UserError
-from stic_eval.report.rows import setting
+from stic_eval.report.table_rows import setting
 from stic_eval.settings import DESCRIBE
 
 if TYPE_CHECKING:
@@ -53,7 +53,9 @@ class Given:
                 named += [value.strip() for value in values.strip("[] ").split(",")]
         listed = self.spec.vary.get("method", []) if not self.vary else []
         named += [str(method) for method in listed] if isinstance(listed, (list, dict)) else []
-        return list(dict.fromkeys(registry.named("method", name) for name in [self.spec.method, *named]))
+        return list(
+            dict.fromkeys(registry.resolve_name("method", name) for name in [self.spec.method, *named])
+        )
 
 
 def settings(given: Given, method: str, options: Sequence[str] = (), solver: str | None = None) -> RunConfig:
@@ -85,9 +87,9 @@ def _concerns(item: str, method: str, methods: Sequence[str]) -> bool:
     if head in methods and rest:
         return head == method
     configs = {name: registry.methods().get(name).config for name in methods}
-    if of_the_run(path) or not any(layers.has(path, config) for config in configs.values()):
+    if of_the_run(path) or not any(config_layers.has(path, config) for config in configs.values()):
         return True  # not of a method, or of none, which is refused where it is read
-    return layers.has(path, configs[method])
+    return config_layers.has(path, configs[method])
 
 
 def axes(given: Given) -> tuple[list[Axis], list[str]]:

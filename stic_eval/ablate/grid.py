@@ -16,10 +16,10 @@ from typing import Any
 
 import yaml
 
-from stic_eval import layers, registry
+from stic_eval import config_layers, registry
 from stic_eval.config import RunConfig, of_the_run, paths, require
 from stic_eval.errors import UserError
-from stic_eval.report.rows import setting as text
+from stic_eval.report.table_rows import setting as text
 from stic_eval.settings import DESCRIBE
 from stic_eval.store import content_key
 
@@ -228,9 +228,9 @@ def resolve(name: str, methods: Sequence[str], where: str) -> str:
     if name in ("seed", "seeds"):
         raise UserError(f"{where}: give --seeds; every cell is trained with each")
     configs = [registry.methods().get(method).config for method in methods]
-    if any(layers.has(name, config) for config in configs):
+    if any(config_layers.has(name, config) for config in configs):
         return name
-    known = list(dict.fromkeys(path for config in configs for path in layers.paths(config)))
+    known = list(dict.fromkeys(path for config in configs for path in config_layers.paths(config)))
     known += [path for path in paths() if path.startswith(("dar.", "training."))]
     ends = [path for path in known if path.endswith(f".{name}")]
     if len(ends) == 1:

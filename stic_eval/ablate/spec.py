@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from stic_eval import layers
+from stic_eval import config_layers
 from stic_eval.errors import UserError
 from stic_eval.registry import suggest
 
@@ -41,7 +41,7 @@ class Spec(BaseModel):
 
 def shipped() -> list[str]:
     """Names of the ablations that come with the program."""
-    return list(layers.shipped("ablations"))
+    return list(config_layers.shipped_files("ablations"))
 
 
 def load(name: str) -> Spec:
@@ -50,7 +50,7 @@ def load(name: str) -> Spec:
     Raises:
         UserError: No such ablation or file, or something in it does not fit.
     """
-    known = layers.shipped("ablations")
+    known = config_layers.shipped_files("ablations")
     if name in known:
         return _checked(known[name].read_text(encoding="utf-8"), f"ablation {name}")
     path = Path(name).expanduser()
@@ -67,7 +67,7 @@ def load(name: str) -> Spec:
 
 
 def _checked(content: str, where: str) -> Spec:
-    data = layers.from_yaml(content, where)
+    data = config_layers.from_yaml(content, where)
     if not isinstance(data, dict):
         raise UserError(f"{where}: expected keys such as `vary`")
     try:

@@ -71,7 +71,7 @@ def ablate(
     spec = specs.load(name) if name else specs.Spec(dar=None)
     spec = spec.model_copy(
         update={
-            "method": registry.named("method", axes.method or spec.method),
+            "method": registry.resolve_name("method", axes.method or spec.method),
             "design": spec.design if single is None else "one-at-a-time" if single else "full",
             # Conditions on axes that others have taken the place of would make no sense.
             "exclude": (*(() if vary else spec.exclude), *(axes.exclude or ())),

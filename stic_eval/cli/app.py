@@ -124,7 +124,7 @@ def invoke(argv: list[str]) -> int:
         from stic_eval import registry
 
         hint = "" if verbose or argv[:1] not in _RUNNING else " (-v shows where)"
-        fail(f"failed unexpectedly: {registry.told(error)}{hint}")
+        fail(f"failed unexpectedly: {registry.explain(error)}{hint}")
         return 1
 
 

@@ -16,9 +16,9 @@ from stic_eval.printable import csv_cell, printable
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from stic_eval.report.compared_variants import Side
     from stic_eval.report.flips import Flip
-    from stic_eval.report.sides import Side
-    from stic_eval.report.versus import Line, Versus
+    from stic_eval.report.head_to_head import BenchmarkLine, HeadToHead
 
 _LONGEST = 400  # characters of a text that are shown; JSON has all of it
 _ONE_LINE = 110  # columns from which on a benchmark takes one line
@@ -58,9 +58,9 @@ def compare(
     ABLATION:corruption=blur` two cells. Differences are B minus A.
     """
     from stic_eval.registry import suggest
-    from stic_eval.report import flips, sides, versus
+    from stic_eval.report import compared_variants, flips, head_to_head
 
-    found = versus.measure(*sides.choose(a, b, method or ()))
+    found = head_to_head.measure(*compared_variants.choose(a, b, method or ()))
     names = [line.name for line in found.benchmarks]
     if benchmark is not None and benchmark not in names:
         raise UserError(f'--benchmark: both have no "{benchmark}"{suggest(benchmark, names)}')
@@ -89,9 +89,9 @@ def _fits(flip: Flip, which: Which) -> bool:
 _HEAD = ("", "n", "A", "B", "B - A", "95 % interval", "p", "p (Holm)", "better", "worse", "detectable")
 
 
-def _numbers(line: Line) -> list[str]:
+def _numbers(line: BenchmarkLine) -> list[str]:
     """A line of the table, in the order of its head."""
-    from stic_eval.report.cells import UNMOVED, points
+    from stic_eval.report.cell_text import UNMOVED, points
 
     d = line.difference
 
@@ -123,8 +123,8 @@ def _who(side: Side) -> str:
     return _line(f"{side.label} ({side.run}{model}{seeds if side.seeds else ''})")
 
 
-def _notes(found: Versus) -> list[str]:
-    from stic_eval.report import guards, notes
+def _notes(found: HeadToHead) -> list[str]:
+    from stic_eval.report import score_guards, table_notes
 
     differences = [line.difference for line in found.lines]
     tests: dict[str, list[str]] = {}
@@ -137,13 +137,13 @@ def _notes(found: Versus) -> list[str]:
         for line in found.benchmarks
         if line.difference.clusters < line.difference.n
     ]
-    own = notes.unmarked(differences)
+    own = table_notes.unmarked_notes(differences)
     return [
         _line(note)
         for note in (
             "Scores in percent, differences in points, on units that all runs of both have a verdict for"
             + ("; means over seeds, (±) their standard deviation." if several else "."),
-            f"Interval: 95 %, {notes.intervals(differences)}.",
+            f"Interval: 95 %, {table_notes.intervals(differences)}.",
             *(
                 [f"Clusters of units that are resampled and exchanged together: {', '.join(clustered)}."]
                 if clustered
@@ -151,7 +151,7 @@ def _notes(found: Versus) -> list[str]:
             ),
             f"p: {named}. " + ("About test rows alone." if own else _family(found)),
             *own,
-            *guards.unmoved([line.difference for line in found.benchmarks]),
+            *score_guards.unmoved_notes([line.difference for line in found.benchmarks]),
             "better, worse: units that B does better or worse than A"
             + (", mean over seeds." if several else "."),
             "detectable: smallest true difference that such a comparison finds with 80 % power at 5 %, "
@@ -161,7 +161,7 @@ def _notes(found: Versus) -> list[str]:
     ]
 
 
-def _family(found: Versus) -> str:
+def _family(found: HeadToHead) -> str:
     marks = "* below 0.05, ** below 0.01"
     if len(found.lines) == 1:
         return f"One comparison by itself; {marks}."
@@ -214,7 +214,7 @@ def _title(flip: Flip) -> str:
     return _line(f"{flip.benchmark} {flip.id}: B is {word}, {flip.change:+.2f}")
 
 
-def _print(found: Versus, rows: Sequence[Flip], total: int | None, console: Console) -> None:
+def _print(found: HeadToHead, rows: Sequence[Flip], total: int | None, console: Console) -> None:
     from rich import box
     from rich.padding import Padding
     from rich.table import Table
@@ -266,8 +266,8 @@ def _broken(score: str) -> str:
 # ---------------------------------------------------------------- as data
 
 
-def _markdown(found: Versus, rows: Sequence[Flip], total: int | None) -> str:
-    from stic_eval.report.cells import markdown as escape
+def _markdown(found: HeadToHead, rows: Sequence[Flip], total: int | None) -> str:
+    from stic_eval.report.cell_text import markdown as escape
 
     lines = [f"- A: {escape(_who(found.a))}", f"- B: {escape(_who(found.b))}", ""]
     lines += ["| " + " | ".join(_HEAD) + " |", "| ---" + " | ---:" * (len(_HEAD) - 1) + " |"]
@@ -281,7 +281,7 @@ def _markdown(found: Versus, rows: Sequence[Flip], total: int | None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _record(line: Line) -> dict[str, Any]:
+def _record(line: BenchmarkLine) -> dict[str, Any]:
     numbers = asdict(line.difference)
     scores = {"a": line.a, "b": line.b, "sd_a": line.sd_a, "sd_b": line.sd_b}
     d = line.difference
@@ -290,7 +290,7 @@ def _record(line: Line) -> dict[str, Any]:
     return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in everything.items()}
 
 
-def _csv(found: Versus, rows: Sequence[Flip], total: int | None) -> str:
+def _csv(found: HeadToHead, rows: Sequence[Flip], total: int | None) -> str:
     import csv
     import io
 
@@ -303,7 +303,7 @@ def _csv(found: Versus, rows: Sequence[Flip], total: int | None) -> str:
     return out.getvalue()
 
 
-def _json(found: Versus, rows: Sequence[Flip], total: int | None) -> str:
+def _json(found: HeadToHead, rows: Sequence[Flip], total: int | None) -> str:
     def side(it: Side) -> dict[str, Any]:
         return {
             "run": str(it.run),

@@ -62,7 +62,7 @@ def at_work(
     except (RunError, typer.Exit):
         raise
     except Exception as error:  # whatever a model, a data set or a plug-in raises
-        raise RunError(f"failed: {registry.told(error)} (see {log})") from error
+        raise RunError(f"failed: {registry.explain(error)} (see {log})") from error
 
 
 def _remove(made: Sequence[Path], *files: Path) -> bool:

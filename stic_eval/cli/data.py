@@ -19,7 +19,7 @@ from stic_eval.flags import Flag, flag
 if TYPE_CHECKING:
     from stic_eval.cli.progress import Update
     from stic_eval.contracts.benchmark import Benchmark
-    from stic_eval.evals.check import Checked
+    from stic_eval.evals.data_check import DataCheck
 
 app = typer.Typer(help="Check a benchmark's data, or convert it.", no_args_is_help=True)
 
@@ -89,7 +89,7 @@ def prepare(
     quiet: f.Quiet = False,
 ) -> None:
     """Check data and write it as parquet with embedded images, for `-o rows.BENCHMARK=FOLDER`."""
-    from stic_eval.evals import prepare as writing
+    from stic_eval.evals import data_preparation as writing
     from stic_eval.printable import printable
 
     chosen = _chosen(benchmark, reading)
@@ -111,7 +111,7 @@ def prepare(
 def _chosen(name: str, reading: Reading) -> Benchmark:
     """The benchmark under its options, which are said as everywhere."""
     from stic_eval import registry
-    from stic_eval.variants import with_options
+    from stic_eval.benchmark_protocols import with_options
 
     found = registry.benchmarks().get(name)
     # Of a plug-in file, another name than was given.
@@ -119,10 +119,10 @@ def _chosen(name: str, reading: Reading) -> Benchmark:
     return with_options(found, built.benchmark_options.get(found.name, {}))
 
 
-def _checked(benchmark: Benchmark, source: str, remote: bool, quiet: bool, images: bool = True) -> Checked:
+def _checked(benchmark: Benchmark, source: str, remote: bool, quiet: bool, images: bool = True) -> DataCheck:
     from datasets import disable_progress_bars
 
-    from stic_eval.evals.check import check as examine
+    from stic_eval.evals.data_check import check as examine
     from stic_eval.evals.sources import NAMED
 
     disable_progress_bars()  # of its own reading, beside ours
@@ -146,9 +146,9 @@ def _progress(name: str, total: int | None, quiet: bool) -> Iterator[Update]:
         yield update
 
 
-def _print(checked: Checked) -> None:
+def _print(checked: DataCheck) -> None:
     """Prints the first problems, the warnings, and a line that sums up."""
-    from stic_eval.evals.faults import Fault
+    from stic_eval.evals.row_faults import Fault
     from stic_eval.printable import printable
 
     def line(text: str) -> None:

@@ -130,11 +130,11 @@ def _lines(experiment: Experiment, resources: Resources, fresh: bool) -> list[Li
 
 def _rows_from(resources: Resources) -> Iterator[str]:
     """Under which id the rows of each benchmark on the hub would be had."""
-    from stic_eval.evals.hub import planned
+    from stic_eval.evals.hub import plan_source
 
     for name, benchmark in resources.benchmarks.items():
         if resources.config.rows_of(name) == "hub":
-            at, cached = planned(benchmark.source)
+            at, cached = plan_source(benchmark.source)
             where = "in the local cache" if cached else "to be downloaded"
             yield f"rows of {name}: {at.path}, revision {at.revision[:12]} ({where})"
 

@@ -63,21 +63,21 @@ def pairs(
     """Write a run's preference pairs in another program's format, to train on them there."""
     from stic_eval.experiment import artifacts
     from stic_eval.printable import printable
-    from stic_eval.train import exchange
+    from stic_eval.train import pair_formats
 
     if run.endswith(".parquet"):
         source = Path(run).expanduser()
-        exchange.check(source, "RUN")
+        pair_formats.check(source, "RUN")
     else:
         found = artifacts.open_run(run, _note)
         picked = artifacts.pick(found, "pairs", choice.method, choice.seed, iteration, choice.key)
         source = found.path(picked) / "pairs.parquet"
-        exchange.check(source, "RUN")
+        pair_formats.check(source, "RUN")
         typer.echo(printable(picked.label), err=True)
     target = (output or Path(f"pairs-{to}")).expanduser()
     single = to == "trl" and target.suffix == ".parquet"
     with placed(target, force, single) as folder:
-        done = exchange.export(source, to, folder / target.name if single else folder)
+        done = pair_formats.export(source, to, folder / target.name if single else folder)
         shown = target if single else target / done.path.relative_to(folder)
     for row, reason in done.left_out[:_SHOWN]:
         typer.echo(f"row {row}: {reason}")
@@ -107,9 +107,9 @@ def adapter(
     from stic_eval.cli.progress import Reporter
     from stic_eval.errors import UserError
     from stic_eval.experiment import artifacts, cardfacts
-    from stic_eval.models.values import check_adapter_values
+    from stic_eval.models.adapter_values import check_adapter_values
     from stic_eval.printable import printable
-    from stic_eval.report.card import card
+    from stic_eval.report.model_card import card
 
     found = artifacts.open_run(run, _note)
     if not registry.engines().get(found.config.engine).trains:
@@ -131,7 +131,7 @@ def adapter(
     weights = ""
     with placed(output, force) as folder, Reporter(None, quiet=quiet) as report:
         if merge:
-            from stic_eval.train.merge import merge as merged
+            from stic_eval.train.adapter_merge import merge as merged
 
             _same_base(found)
             with report.step(f"merge the adapter into {config.model}"):

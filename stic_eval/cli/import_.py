@@ -13,8 +13,8 @@ from stic_eval.cli import options as o
 from stic_eval.flags import Argument, Flag
 
 if TYPE_CHECKING:
-    from stic_eval.train.foreign import Opened
-    from stic_eval.train.preferences import Made
+    from stic_eval.train.foreign_pairs import OpenedPairs
+    from stic_eval.train.preference_pairs import AnsweredPair
 
 app = typer.Typer(help="Import what was made elsewhere.", no_args_is_help=True)
 
@@ -49,9 +49,9 @@ def pairs(
     from stic_eval.errors import UserError
     from stic_eval.printable import printable
     from stic_eval.store import append_jsonl
-    from stic_eval.train.foreign import open_pairs
-    from stic_eval.train.preferences import write_made
-    from stic_eval.train.settings import PairFilter
+    from stic_eval.train.foreign_pairs import open_pairs
+    from stic_eval.train.hyperparameters import PairFilter
+    from stic_eval.train.preference_pairs import write_made
 
     file, output = file.expanduser(), output.expanduser()
     if output.suffix != ".parquet":
@@ -68,7 +68,7 @@ def pairs(
             tempfile.TemporaryDirectory(dir=output.parent, prefix=".import-") as folder,
         ):
 
-            def shown() -> Iterator[Made]:
+            def shown() -> Iterator[AnsweredPair]:
                 for number, pair in enumerate(opened.pairs, 1):
                     yield pair
                     step.update(number)
@@ -102,5 +102,5 @@ def _or_force(output: Path) -> str:
     return ", or --force to replace it" if output.is_file() else ""
 
 
-def _more(opened: Opened) -> str:
+def _more(opened: OpenedPairs) -> str:
     return f", and {len(opened.problems) - 1} more" if len(opened.problems) > 1 else ""

@@ -78,8 +78,8 @@ def _widths(rows: Sequence[Sequence[str]], width: int) -> Sequence[int | None]:
 
 def _benchmarks() -> Listing:
     from stic_eval import registry
+    from stic_eval.benchmark_protocols import protocols
     from stic_eval.errors import UserError
-    from stic_eval.variants import protocols
 
     rows: list[tuple[str, ...]] = []
     for name in registry.benchmarks().names():

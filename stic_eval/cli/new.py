@@ -99,7 +99,7 @@ def check_name(kind: str, name: str, file: Path, where: str) -> None:
     known = registry.methods() if kind == "method" else registry.benchmarks()
     taken = known.file(name)
     if name in known.names() and taken != plugins.absolute(file):
-        by = f"in {plugins.shown(taken)}" if taken else "installed"
+        by = f"in {plugins.display_path(taken)}" if taken else "installed"
         raise UserError(f'{where}: there is a {kind} called "{name}" already ({by}); give another name')
 
 

@@ -97,12 +97,12 @@ def fields(*given: object) -> dict[str, Any]:
     Raises:
         UserError: Two of them exclude each other.
     """
-    from stic_eval import layers
+    from stic_eval import config_layers
 
     found: dict[str, Any] = {}
     for one in given:
         for path, value in f.settings(one):
-            layers.put(found, path, value)
+            config_layers.put(found, path, value)
     if "solvers" in found and "dar" in found:
         raise UserError(f"--{'' if found['dar'] else 'no-'}dar: with --solver as well; give one of both")
     return found

@@ -18,7 +18,7 @@ from stic_eval.flags import Flag
 if TYPE_CHECKING:
     from stic_eval.contracts.benchmark import Benchmark, HubId
     from stic_eval.evals import runner
-    from stic_eval.evals.judging import Judge
+    from stic_eval.evals.judging import CachedJudge
     from stic_eval.evals.predictions import Prediction, Predictions
     from stic_eval.settings import ThinkingConfig
     from stic_eval.types import Record, Sample, Summary
@@ -61,6 +61,7 @@ def score(
 ) -> None:  # fmt: skip
     """Score existing answers, without a model: by rules, and by a judge where rules cannot decide."""
     from stic_eval import registry
+    from stic_eval.benchmark_protocols import decoding, with_options
     from stic_eval.cli.progress import Reporter
     from stic_eval.errors import UserError
     from stic_eval.evals import runner
@@ -68,7 +69,6 @@ def score(
     from stic_eval.experiment import grading
     from stic_eval.printable import printable
     from stic_eval.store import atomic_write, cache_dir
-    from stic_eval.variants import decoding, with_options
 
     benchmark = registry.benchmarks().get(benchmark).name
     # A run's settings, of which only the benchmark's and the judge's are used: said in one way everywhere.
@@ -126,13 +126,13 @@ def _matched(
     """
     from dataclasses import replace
 
-    from stic_eval.evals.formats import Listed
+    from stic_eval.evals.formats import ListRows
     from stic_eval.evals.predictions import match
     from stic_eval.evals.sources import samples
 
     own = rows is None and bool(given.rows)
     where = "" if own else str(Path(rows).expanduser()) if rows is not None else given.source or "hub"
-    source = Listed("the rows beside the answers", given.rows) if own else where
+    source = ListRows("the rows beside the answers", given.rows) if own else where
     asked = samples(chosen, source, images=False, hub_use=_tell_where)
     wanted = {sample.id for sample in asked}
     # The other rows are read only for answers that may be theirs.
@@ -163,7 +163,7 @@ def _answered(
 
     from stic_eval.evals import runner
     from stic_eval.evals.predictions import CELL_LIMIT
-    from stic_eval.models.thinking import answered as without_thinking
+    from stic_eval.models.thinking import separate_thinking as without_thinking
     from stic_eval.types import Response, Score
 
     answered = []
@@ -192,7 +192,12 @@ def _answered(
 
 
 def _print_plan(
-    chosen: Benchmark, answered: Sequence[runner.Answered], given: int, grader: Judge | None, *, fresh: bool
+    chosen: Benchmark,
+    answered: Sequence[runner.Answered],
+    given: int,
+    grader: CachedJudge | None,
+    *,
+    fresh: bool,
 ) -> None:
     """Says how far rules get, and what would be asked of the judge."""
     from stic_eval.cli.export import counted

@@ -55,7 +55,7 @@ def show(
 
     kinds = registry.kinds()
     if name.endswith(".py"):
-        objects = plugins.named(name).objects
+        objects = plugins.register_file(name).objects
         for at, (kind, thing) in enumerate(objects.items()):
             print("\n" * bool(at), end="")
             _of_kind(kind, thing)
@@ -135,7 +135,7 @@ def _options(benchmark: Benchmark) -> None:
     """A benchmark's options: default, and what else may be chosen."""
     from typing import Literal, get_args, get_origin
 
-    from stic_eval.variants import Decoding
+    from stic_eval.benchmark_protocols import Decoding
 
     own = benchmark.options.model_fields if benchmark.options is not None else {}
     print(f"options (-o benchmarks.{benchmark.name}.OPTION=VALUE):")
@@ -210,7 +210,7 @@ def _answers(
 def _entries(folder: Path, there: Sequence[str], methods: Sequence[str]) -> set[str]:
     """Folders of records of the variants that are named; of all, if none is."""
     from stic_eval.errors import UserError
-    from stic_eval.report import runs, sides
+    from stic_eval.report import compared_variants, runs
     from stic_eval.types import DIRECT
 
     if not methods:
@@ -227,7 +227,7 @@ def _entries(folder: Path, there: Sequence[str], methods: Sequence[str]) -> set[
     found = set(there).intersection(methods)
     for name in set(methods) - found:
         try:
-            found |= {entry.folder for entry in sides.pick(scores, name, folder)[1]}
+            found |= {entry.folder for entry in compared_variants.pick(scores, name, folder)[1]}
         except UserError as error:
             raise UserError(f"--method: {error}") from None
     return found

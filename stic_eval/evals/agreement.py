@@ -53,7 +53,6 @@ class Agreement:
         missing_in_a: Samples that only the second has.
         missing_in_b: Samples that only the first has.
         mean_a: Percent, `100 * sum(score) / sum(weight)`.
-        mean_b: The same for the second.
         difference: `mean_b - mean_a`, in percentage points.
         exact: Share of samples with the same score and weight.
         kappa: Cohen's kappa of right and wrong; None unless all scores are 0 or 1.

@@ -57,13 +57,15 @@ def clusters(benchmark: Benchmark, records: Sequence[Record]) -> dict[str, str]:
     return {unit: name.removeprefix("key ") for unit, name in found.items() if sizes[name] > 1}
 
 
-def untraced(records: Sequence[Record], units: Mapping[str, object]) -> str | None:
+def first_untraceable(records: Sequence[Record], units: Mapping[str, object]) -> str | None:
     """A unit of which nobody can tell what rows it is made of; None: there is none."""
     known = {unit_of(record) for record in records}
     return next((unit for unit in units if unit not in known), None)
 
 
-def resampled(benchmark: Benchmark, records: Sequence[Record], clusters: Mapping[str, str]) -> Resampled:
+def resample_clusters(
+    benchmark: Benchmark, records: Sequence[Record], clusters: Mapping[str, str]
+) -> Resampled:
     """The benchmark's own statistic on resamples of the clusters, and without each group of them.
 
     Draws depend on the benchmark's name, its rows and their clusters alone: the same for every run.

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from stic_eval.contracts.benchmark import HubData
 from stic_eval.errors import UserError
-from stic_eval.evals.cells import (
+from stic_eval.evals.image_cells import (
     PLACEHOLDER,
     Cells,
     base64_ref,
     is_image_column,
-    listed,
     names_kept,
+    parse_paths,
     without_images,
 )
 from stic_eval.images import ImageError
@@ -62,7 +62,7 @@ class Rows(Protocol):
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListRows:
     """Rows in memory.
 
     Attributes:
@@ -87,7 +87,7 @@ def _cell(rows: Sequence[Row], index: int, column: str) -> Any:
     return rows[index][column]
 
 
-class Table:
+class ArrowRows:
     """A memory-mapped `datasets.Dataset`; image cells become references that read it again."""
 
     def __init__(self, where: str, dataset: Dataset, cells: Cells) -> None:
@@ -204,7 +204,7 @@ def _whole(folder: Path, files: list[Path]) -> list[Path]:
 # ---------------------------------------------------------------- JSON
 
 
-def json_rows(where: str, files: Sequence[Path], remote: bool = False) -> Listed:
+def json_rows(where: str, files: Sequence[Path], remote: bool = False) -> ListRows:
     """Rows of JSONL files, JSON lists or JSON objects of rows; image paths start at a file's folder."""
     rows: list[dict[str, Any]] = []
     cells: list[Cells] = []
@@ -212,7 +212,7 @@ def json_rows(where: str, files: Sequence[Path], remote: bool = False) -> Listed
         found = json_file(path)
         rows += found
         cells += [Cells(path.parent, remote)] * len(found)
-    return Listed(where, rows, cells)
+    return ListRows(where, rows, cells)
 
 
 def json_file(path: Path) -> list[dict[str, Any]]:
@@ -263,7 +263,7 @@ def _object(row: Any) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Tsv:
+class TsvRows:
     """Rows of VLMEvalKit's TSV.
 
     An image is base64, or the index of the row that holds it; without a column `image` it is the
@@ -294,7 +294,7 @@ class Tsv:
     def image(self, index: int, column: str) -> Any:
         cell = self.rows[index].get("image")
         if not cell:
-            paths = listed(self.rows[index]["image_path"])
+            paths = parse_paths(self.rows[index]["image_path"])
             if len(paths) != 1:
                 raise ImageError("column image_path", f"names {len(paths)} images; one is expected")
             return self.cells.read(lambda: paths[0], self.where)
@@ -307,7 +307,7 @@ class Tsv:
         return base64_ref(get, source)
 
 
-def tsv_rows(where: str, files: Sequence[Path], remote: bool = False) -> Tsv:
+def tsv_rows(where: str, files: Sequence[Path], remote: bool = False) -> TsvRows:
     """Rows of VLMEvalKit's TSVs.
 
     Raises:
@@ -320,7 +320,7 @@ def tsv_rows(where: str, files: Sequence[Path], remote: bool = False) -> Tsv:
     for number, row in enumerate(rows):
         if len(row.get("image") or "") > _SHARED_IMAGE:
             holders.setdefault(row["index"], number)
-    return Tsv(where, rows, Cells(files[0].parent, remote), holders)
+    return TsvRows(where, rows, Cells(files[0].parent, remote), holders)
 
 
 def tsv_file(path: Path) -> list[dict[str, Any]]:

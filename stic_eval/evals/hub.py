@@ -21,7 +21,7 @@ Tell = Callable[[str], None]
 _COMMIT = 40  # hex digits; what is shorter, or no number, is a branch or tag, which may have gone on
 
 
-def named(hub: HubData, at: HubId) -> str:
+def label_of(hub: HubData, at: HubId) -> str:
     """A split under one of its ids, for people."""
     return f"{at.path}{f' ({hub.name})' if hub.name else ''}, split {hub.split}"
 
@@ -31,13 +31,13 @@ def pattern(hub: HubData) -> str:
     return f"{hub.name or 'data'}/{hub.split}-*.parquet"
 
 
-def planned(hub: HubData) -> tuple[HubId, bool]:
+def plan_source(hub: HubData) -> tuple[HubId, bool]:
     """Which id rows would come from, and whether a copy is in the local cache; nobody is asked."""
-    copy = next((at for at in hub.ids if _is_usable(at) and cached(hub, at) is not None), None)
+    copy = next((at for at in hub.ids if _is_usable(at) and cached_folder(hub, at) is not None), None)
     return (copy or hub.ids[0], copy is not None)
 
 
-def cached(hub: HubData, at: HubId) -> Path | None:
+def cached_folder(hub: HubData, at: HubId) -> Path | None:
     """The folder of the local cache that holds the split under an id; None: there is none."""
     try:
         return _snapshot(hub, at, local_files_only=True)
@@ -75,7 +75,6 @@ def find(who: str, hub: HubData, tell: Tell) -> Iterator[tuple[HubId, Path | Dat
     Whoever cannot use one takes the next.
 
     Args:
-        who: The benchmark, for people.
         tell: Says in a line that an id redirects, cannot be had, or is not the newest.
 
     Raises:
@@ -84,7 +83,7 @@ def find(who: str, hub: HubData, tell: Tell) -> Iterator[tuple[HubId, Path | Dat
     from huggingface_hub import is_offline_mode
 
     for at in hub.ids:
-        if _is_usable(at) and (folder := cached(hub, at)) is not None:
+        if _is_usable(at) and (folder := cached_folder(hub, at)) is not None:
             if at != hub.ids[0]:
                 tell(f"{who}: rows of the local cache under a former id, {at.path} (now {hub.path})")
             yield _resolved(at, folder), folder
@@ -95,7 +94,7 @@ def find(who: str, hub: HubData, tell: Tell) -> Iterator[tuple[HubId, Path | Dat
         except Exception as error:  # the hub's client raises a dozen kinds
             reason = f"{type(error).__name__}: {first_line(error)}"
             why = "" if is_offline_mode() else f": {reason}"
-            failed.append(f"{named(hub, at)}, revision {at.revision}{why}")
+            failed.append(f"{label_of(hub, at)}, revision {at.revision}{why}")
             if following is not None and not is_offline_mode():
                 tell(f"{who}: {at.path} cannot be had ({reason}); trying {following.path}")
             continue

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stic_eval.errors import UserError, first_line
-from stic_eval.evals.cells import is_image_column
+from stic_eval.evals.image_cells import is_image_column
 from stic_eval.types import Sample
 
 Row = Mapping[str, Any]

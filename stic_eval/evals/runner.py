@@ -12,25 +12,24 @@ from typing import Any, Protocol
 from pydantic import BaseModel
 
 from stic_eval.contracts.benchmark import Benchmark
-from stic_eval.contracts.engine import VLM
+from stic_eval.contracts.engine import VLM, ProgressUpdate
 from stic_eval.contracts.method import PromptSet
 from stic_eval.contracts.solver import Asking, Solver
 from stic_eval.errors import RunError, headline
-from stic_eval.evals import clusters, constant
+from stic_eval.evals import clusters, constant_answers
 from stic_eval.evals.scoring.aggregate import ROUNDING, odd
 from stic_eval.types import Record, Response, Sample, Score, Summary
 
 UNCLOSED = "cut while the model was thinking"
-Progress = Callable[[int, int | None], None]
 # Opens a piece of work with so many items: what to call as they get done.
-Step = Callable[[str, int], AbstractContextManager[Progress]]
+OpenProgress = Callable[[str, int], AbstractContextManager[ProgressUpdate]]
 
 
 class Judge(Protocol):
     """Who decides what rules leave open."""
 
     def grade(
-        self, benchmark: Benchmark, cases: Sequence[tuple[Sample, str]], progress: Progress
+        self, benchmark: Benchmark, cases: Sequence[tuple[Sample, str]], progress: ProgressUpdate
     ) -> Iterator[tuple[int, Score, Mapping[str, Any]]]:
         """Yields for every case (sample, response) once its number, verdict, and what a record keeps."""
         ...
@@ -54,9 +53,9 @@ def evaluate(
     options: BaseModel,
     *,
     prompts: PromptSet,
-    progress: Progress,
+    progress: ProgressUpdate,
     judge: Judge | None = None,
-    step: Step | None = None,
+    step: OpenProgress | None = None,
 ) -> tuple[list[Record], Summary]:
     """Asks, scores and records every sample, and sums up.
 
@@ -64,7 +63,6 @@ def evaluate(
         progress: Called with (samples finished, samples in all).
         judge: Decides what rules leave open; None: then the rules have the last word.
             A sample that the model failed to answer is unscored, and no judge is asked about it.
-        step: Shows the judge's progress.
 
     Returns:
         The records in the samples' order, and their summary.
@@ -132,7 +130,10 @@ def closing(responses: Sequence[Response], finished: bool = False) -> tuple[int,
 
 
 def conclude(
-    benchmark: Benchmark, answered: Sequence[Answered], judge: Judge | None = None, step: Step | None = None
+    benchmark: Benchmark,
+    answered: Sequence[Answered],
+    judge: Judge | None = None,
+    step: OpenProgress | None = None,
 ) -> tuple[list[Record], Summary]:
     """Has a judge decide what is open, and sums up.
 
@@ -165,14 +166,14 @@ def conclude(
         descriptions=len({record.description for record in records if record.description is not None}),
     )
     samples, responses = [item.sample for item in answered], [item.response for item in answered]
-    summary = constant.noted(benchmark, samples, responses, records, summary)
+    summary = constant_answers.add_answer_notes(benchmark, samples, responses, records, summary)
     return records, _paired(benchmark, records, summary)
 
 
 def _paired(benchmark: Benchmark, records: Sequence[Record], summary: Summary) -> Summary:
     """A summary with all that differences to other runs are made of, which has to fit its score."""
     where = f"benchmark {benchmark.name}"
-    if (unit := clusters.untraced(records, summary.units)) is not None:
+    if (unit := clusters.first_untraceable(records, summary.units)) is not None:
         raise RunError(
             f"{where}: nobody can tell which rows its unit {unit!r} is made of; a unit is called like its "
             "record, or as the meta of its records says under `unit`"
@@ -192,7 +193,7 @@ def _paired(benchmark: Benchmark, records: Sequence[Record], summary: Summary) -
             f"{where}: its aggregate gives {summary.score:.2f}, its statistic {own:.2f}; both are its score"
         )
     # The exact one: an aggregate may have rounded, which resamples have not.
-    return replace(summary, score=own, resampled=clusters.resampled(benchmark, records, shared))
+    return replace(summary, score=own, resampled=clusters.resample_clusters(benchmark, records, shared))
 
 
 def _aggregated(benchmark: Benchmark, records: Sequence[Record]) -> Summary:

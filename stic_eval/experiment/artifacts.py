@@ -14,7 +14,7 @@ from stic_eval.experiment.resources import Resources
 from stic_eval.experiment.worker import SendingReport
 from stic_eval.registry import suggest
 from stic_eval.report import runs
-from stic_eval.report.rows import setting
+from stic_eval.report.table_rows import setting
 from stic_eval.store import StageStore, cache_dir
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def _entries(config: RunConfig) -> list[runs.Entry]:
             has_adapter=variant.has_adapter,
         )  # fmt: skip
         entry.stages[:] = [
-            runs.Trained(stage.name, key, 0.0, stage.generations, stage.steps, kind=stage.kind)
+            runs.TrainedStage(stage.name, key, 0.0, stage.generations, stage.steps, kind=stage.kind)
             for stage, key in subject.stages
         ]
         found.append(entry)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 from stic_eval import registry
 from stic_eval.errors import UserError
 from stic_eval.models.fingerprint import commit_of, local_model, model_fingerprint
-from stic_eval.report.card import Facts, Rows
-from stic_eval.report.layouts import lay_out
+from stic_eval.report.model_card import CardFacts, RowsOrigin
+from stic_eval.report.table_layouts import lay_out
 from stic_eval.store import StageStore, content_key, read_jsonl, read_object
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def facts(run: Finished, picked: Made, name: str) -> Facts:
+def facts(run: Finished, picked: Made, name: str) -> CardFacts:
     """What a card says of an adapter."""
     config, first = run.config, picked.entries[0]
     local = local_model(config.model)
@@ -32,7 +32,7 @@ def facts(run: Finished, picked: Made, name: str) -> Facts:
     manifest = read_object(run.folder / "manifest.json")
     trained = read_object(run.path(picked) / "manifest.json")
     model = manifest.get("model") or {}
-    return Facts(
+    return CardFacts(
         name=name,
         title=first.title,
         method=first.method,
@@ -126,18 +126,18 @@ def _data(run: Finished, picked: Made) -> list[str]:
     return lines
 
 
-def _rows(run: Finished, name: str) -> Rows:
+def _rows(run: Finished, name: str) -> RowsOrigin:
     """Where a benchmark's rows came from."""
     benchmark, where = _known(registry.benchmarks(), name), run.config.rows_of(name)
     if benchmark is None:
-        return Rows(name)
+        return RowsOrigin(name)
     if where != "hub":
         what = "embedded rows of stic-eval" if where.startswith("pocket") else "local copy"
-        return Rows(f"{name} ({what})", metric=benchmark.metric)
+        return RowsOrigin(f"{name} ({what})", metric=benchmark.metric)
     source = benchmark.source
     read = read_object(run.folder / "manifest.json").get("rows") or {}
     at = read.get(name) or {"id": source.path, "revision": source.revision}
-    return Rows(str(at["id"]), source.split, source.name or "", str(at["revision"]), benchmark.metric)
+    return RowsOrigin(str(at["id"]), source.split, source.name or "", str(at["revision"]), benchmark.metric)
 
 
 def unknown(run: Finished, picked: Made) -> list[str]:

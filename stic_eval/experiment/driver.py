@@ -19,8 +19,8 @@ from stic_eval.experiment.scores import scores
 from stic_eval.experiment.untrained import discard_untrained
 from stic_eval.experiment.work import perform
 from stic_eval.experiment.worker import Place, begin
-from stic_eval.report import render, runs
-from stic_eval.report.layouts import lay_out
+from stic_eval.report import runs, table_formats
+from stic_eval.report.table_layouts import lay_out
 from stic_eval.store import atomic_write, file_name
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ def executor_of(resources: Resources, jobs: int, apart: bool = False) -> Executo
 
 def _devices(resources: Resources, jobs: int) -> tuple[str, ...]:
     """The GPUs that workers spread over: those that are visible, unless one is named."""
-    from stic_eval.models.machine import gpus
+    from stic_eval.models.devices import gpus
 
     if resources.config.device not in ("auto", "cuda") or not resources.engine.trains:
         return ()
@@ -331,7 +331,7 @@ def finish(
         folder.keep_curves((stage for e in found.entries for stage in e.stages), resources.stages, at)
         runs.save(found, at)
         table = lay_out([found])
-        render.write(table, at)
+        table_formats.write(table, at)
     if (outcome.seconds and experiment.evaluations) or not (at / "manifest.json").is_file():
         folder.manifest(
             resources, experiment.name, outcome.started, outcome.seconds, experiment.skipped, more

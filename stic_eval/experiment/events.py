@@ -77,4 +77,4 @@ def reason(error: Exception) -> tuple[str, type[Exception] | None]:
     for expected in (UserError, RunError):
         if isinstance(error, expected):
             return " ".join(str(error).split()), expected
-    return registry.told(error), None
+    return registry.explain(error), None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from stic_eval.errors import UserError
 from stic_eval.experiment import grading
 from stic_eval.report import runs
-from stic_eval.report.runs import TextCut, Trained
+from stic_eval.report.runs import TextCut, TrainedStage
 from stic_eval.store import append_jsonl, atomic_write, cache_dir, file_sha256, read_object
 
 if TYPE_CHECKING:
@@ -55,21 +55,21 @@ def before(config: RunConfig, report: Report) -> runs.Scores:
     return nothing(config)
 
 
-def list_stages(keyed: Sequence[tuple[Stage, str]], store: StageStore) -> list[Trained]:
+def list_stages(keyed: Sequence[tuple[Stage, str]], store: StageStore) -> list[TrainedStage]:
     """Lists an adapter's stages: all of them where the cache has the last, else those that it has.
 
     Args:
         keyed: Stages with their content keys, the first first.
         store: Where finished stages lie.
     """
-    from stic_eval.selftrain.spent import spent
+    from stic_eval.selftrain.stage_costs import costs_of
 
     there = [store.done(stage.name, key) is not None for stage, key in keyed]
     found = []
-    for (stage, _), one in zip(keyed, spent(keyed, store), strict=True):
+    for (stage, _), one in zip(keyed, costs_of(keyed, store), strict=True):
         folder = store.folder(one.name, one.key)
         found.append(
-            Trained(
+            TrainedStage(
                 **asdict(one), cut=_cut(folder / "cuts.json"), images=_image_mode(folder), kind=stage.kind,
                 curves=stage.curves, loss=stage.loss,
             )
@@ -77,7 +77,7 @@ def list_stages(keyed: Sequence[tuple[Stage, str]], store: StageStore) -> list[T
     return [one for one, done in zip(found, there, strict=True) if done or there[-1]]
 
 
-def complete(found: Sequence[Trained], before: Sequence[Trained]) -> list[Trained]:
+def complete(found: Sequence[TrainedStage], before: Sequence[TrainedStage]) -> list[TrainedStage]:
     """Stages as the cache has them now, completed by what a run has written of them before.
 
     The longer list: of what is cached no more, the run still says what it was.
@@ -88,7 +88,7 @@ def complete(found: Sequence[Trained], before: Sequence[Trained]) -> list[Traine
     return [stage if stage.known else known.get(stage.key, stage) for stage in found]
 
 
-def note_digests(stages: Iterable[Trained], store: StageStore) -> list[str]:
+def note_digests(stages: Iterable[TrainedStage], store: StageStore) -> list[str]:
     """What a table says of stages whose files have digests only since their first use: a note, or none."""
     names = []
     for stage in {stage.key: stage for stage in stages}.values():
@@ -119,7 +119,7 @@ def _image_mode(folder: Path) -> str:
     return str(params.get("training_images", "as_generated"))
 
 
-def keep_curves(stages: Iterable[Trained], store: StageStore, folder: Path) -> None:
+def keep_curves(stages: Iterable[TrainedStage], store: StageStore, folder: Path) -> None:
     """Copies the training curves of stages into `training/` in a run's folder, each once."""
     for stage in stages:
         log = store.folder(stage.name, stage.key) / "log.jsonl"
@@ -157,7 +157,7 @@ def list_skipped(folder: Path, skipped: Sequence[Skipped]) -> None:
 
 def _rows(resources: Resources) -> dict[str, Any]:
     """Benchmark -> id and commit that its rows of the hub were had under, now or before an earlier end."""
-    from stic_eval.evals.hub import planned
+    from stic_eval.evals.hub import plan_source
 
     at = resources.config.folder
     before, found = read_object(at / "manifest.json").get("rows") or {}, {}
@@ -167,7 +167,7 @@ def _rows(resources: Resources) -> dict[str, Any]:
             if name in before:
                 found[name] = before[name]
                 continue
-            copy, cached = planned(benchmark.source)
+            copy, cached = plan_source(benchmark.source)
             had = copy if cached else None
         if had is not None:
             found[name] = {"id": had.path, "revision": had.revision}

@@ -170,7 +170,7 @@ def _directly(config: RunConfig) -> bool:
 
 def subjects(arms: Iterable[Arm], resources: Resources) -> list[Subject]:
     """Everything that is evaluated; without stages where the engine trains nothing."""
-    from stic_eval.selftrain.execute import stage_key
+    from stic_eval.selftrain.stage_runner import stage_key
 
     found = []
     for arm in arms:

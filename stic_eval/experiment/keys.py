@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from stic_eval.digests import digest
 from stic_eval.errors import UserError
-from stic_eval.source import foreign
+from stic_eval.plugin_code import foreign
 from stic_eval.store import content_key, file_digests
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def evaluation_keys(
         judge: What decides the verdicts on open answers.
     """
     from stic_eval import store
-    from stic_eval.evals import versions
+    from stic_eval.evals import evaluation_versions
     from stic_eval.experiment.inputs import prompt_set
 
     functions = [value for field in fields(benchmark) if callable(value := getattr(benchmark, field.name))]
@@ -64,7 +64,7 @@ def evaluation_keys(
         functions += [function for grader in graders for function in (grader.prompt, grader.read)]
     solver, options = variant.solver, variant.options
     theirs = foreign(*functions, solver.solve, solver.key)
-    own = [versions.RUNNER, versions.SCORING, versions.ROWS, solver.version]
+    own = [evaluation_versions.RUNNER, evaluation_versions.SCORING, evaluation_versions.ROWS, solver.version]
     asked = solver.key(options, prompt_set(config)) if solver.key else options.model_dump(mode="json")
     content = {
         **({"plug-in": theirs} if theirs else {}),
@@ -164,7 +164,7 @@ def _files_below(folder: Path) -> list[Path]:
 @cache
 def _images_beside(path: Path, content: str) -> list[Path]:
     """The images that a file of rows names, as far as they are there: they are part of the rows."""
-    from stic_eval.evals.beside import images_beside
+    from stic_eval.evals.row_images import images_beside
 
     return images_beside(path)
 

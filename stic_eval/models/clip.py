@@ -50,7 +50,7 @@ def similarities(
 
 def _compared(compare: Compare, part: Sequence[tuple[ImageRef, str]]) -> list[float]:
     """The cosines of a part, in halves where the memory beside the other model does not hold it."""
-    from stic_eval.models.room import within_memory
+    from stic_eval.models.free_memory import within_memory
 
     found = within_memory(lambda: compare(part)) if len(part) > 1 else compare(part)
     if found is not None:

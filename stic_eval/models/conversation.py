@@ -1,7 +1,7 @@
 """Conversations about an image as model input, with a mask of the tokens that are answers.
 
 What a model is trained on is tokenized as it is when the model generates: the prompt by the processor,
-exactly as in `stic_eval.models.hf`, and then the answer. Only tokens of answers and of the token that
+exactly as in `stic_eval.models.hf_model`, and then the answer. Only tokens of answers and of the token that
 ends them are marked.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from stic_eval.errors import UserError
-from stic_eval.models.text import PER_TOKEN, adds_start, common, control_tokens, plain
+from stic_eval.models.prompt_text import PER_TOKEN, adds_start, common, control_tokens, plain
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -45,10 +45,10 @@ def encode(
     """
     end = turn_end(processor)
     rendered = [render(processor, turns, end) for turns in rows]
-    return assembled(processor, [[image] for image in images], rendered, max_length)
+    return assemble(processor, [[image] for image in images], rendered, max_length)
 
 
-def assembled(
+def assemble(
     processor: Any,
     images: Sequence[Sequence[Image]],
     rendered: Sequence[tuple[str, Sequence[Span]]],

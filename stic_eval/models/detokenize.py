@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
 
-from stic_eval.tags import THINKING, Pair, opening, split
+from stic_eval.thinking_tags import THINKING, TagPair, opening, split
 
 
 def cut(text: str, stop: Sequence[str]) -> str:
@@ -16,7 +16,7 @@ def cut(text: str, stop: Sequence[str]) -> str:
     return text
 
 
-def cut_answer(text: str, stop: Sequence[str], tags: Sequence[Pair] = THINKING, opened: str = "") -> str:
+def cut_answer(text: str, stop: Sequence[str], tags: Sequence[TagPair] = THINKING, opened: str = "") -> str:
     """A text up to the first of those that end an answer; what is thought before it may have them.
 
     Args:
@@ -41,7 +41,7 @@ class Detokenizer:
         answer_tags: Of answers.
     """
 
-    def __init__(self, tokenizer: Any, tags: Sequence[Pair], answer_tags: Sequence[Pair] = ()) -> None:
+    def __init__(self, tokenizer: Any, tags: Sequence[TagPair], answer_tags: Sequence[TagPair] = ()) -> None:
         self._tokenizer, self._tags = tokenizer, tags
         names = {tag for pair in (*tags, *answer_tags) for tag in pair}
         special = {int(i): str(token) for i, token in tokenizer.added_tokens_decoder.items() if token.special}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from stic_eval.errors import UserError
 from stic_eval.printable import printable
-from stic_eval.report.rows import setting
+from stic_eval.report.table_rows import setting
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -81,7 +81,6 @@ class Look:
         y: Axis of an ablation that runs upwards.
         methods: Only these; `stic` is both of its rows, `stic+dar` the one with describe-and-respond.
         published: Whether the progression shows the paper's scores too.
-        width: Inches.
     """
 
     benchmark: str | None = None
@@ -147,7 +146,7 @@ def numeric(values: Sequence[Any]) -> bool:
     return len(values) > 1 and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
 
 
-def wrapped(text: str, inches: float) -> str:
+def wrap(text: str, inches: float) -> str:
     """Text broken into lines that fit in so many inches at the smallest size."""
     columns = max(8, int(inches / LETTER))
     return "\n".join(textwrap.wrap(text, columns)) or text
@@ -160,7 +159,7 @@ def tall(text: str) -> float:
 
 def footnote(figure: Figure, sentences: Sequence[str]) -> float:
     """Writes below everything what bars and marks mean; returns the inches that it takes."""
-    text = wrapped(" ".join(sentences), figure.get_figwidth() - 0.15)
+    text = wrap(" ".join(sentences), figure.get_figwidth() - 0.15)
     figure.supxlabel(text, x=0.01, ha="left", fontsize=POINTS, color=MUTED)
     return tall(text)
 
@@ -170,7 +169,7 @@ def legend(
 ) -> float:
     """Puts a legend above everything; returns the inches that it takes."""
     columns = _legend_columns(labels, width)
-    labels = [wrapped(label, width - 0.5) for label in labels]
+    labels = [wrap(label, width - 0.5) for label in labels]
     figure.legend(
         handles, labels, loc="outside upper left", ncols=columns, columnspacing=1.2, handlelength=2.4,
         handleheight=1.1, borderaxespad=0.2, title=title or None, alignment="left",
@@ -181,7 +180,7 @@ def legend(
 def legend_height(labels: Sequence[str], width: float) -> float:
     """Inches that a legend without a title takes in a figure of that width."""
     columns = _legend_columns(labels, width)
-    heights = [tall(wrapped(label, width - 0.5)) for label in labels]
+    heights = [tall(wrap(label, width - 0.5)) for label in labels]
     return 1.15 * sum(max(heights[i : i + columns]) for i in range(0, len(labels), columns)) + 0.1
 
 

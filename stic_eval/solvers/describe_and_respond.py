@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from stic_eval.contracts.engine import VLM
 from stic_eval.contracts.method import PromptSet
 from stic_eval.contracts.solver import Asking, Solved, Solver
-from stic_eval.solvers.requests import next_of, request_of, seeded
+from stic_eval.solvers.requests import next_of, request_of, with_seed
 from stic_eval.types import Generation, Request, Response, Sample
 
 
@@ -72,7 +72,7 @@ def solve(samples: Sequence[Sample], model: VLM, asking: Asking, options: Option
         text = sample.question
         if sample.images:
             text = f"Image description:\n{described[first(sample)].text}{options.separator}{text}"
-        request = request_of(text, sample.images, seeded(asking.generation, sample.id))
+        request = request_of(text, sample.images, with_seed(asking.generation, sample.id))
         answering.setdefault(request, deque()).append(sample)
         return request
 

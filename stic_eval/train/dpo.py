@@ -16,39 +16,40 @@ from stic_eval.contracts.loss import Logps
 from stic_eval.contracts.method import TrainingImages
 from stic_eval.errors import UserError
 from stic_eval.models.conversation import encode
-from stic_eval.train import lengths, loop, sharing
+from stic_eval.train import length_limits, row_sharing, training_loop
+from stic_eval.train.hyperparameters import PreferenceLoss, Training
 from stic_eval.train.lora import LoraSettings, lora_config
-from stic_eval.train.losses import regularizer, runner_up, weighted
-from stic_eval.train.preferences import open_pairs
-from stic_eval.train.settings import PreferenceLoss, Training
+from stic_eval.train.losses import regularizer, runner_up, weighted_sum
+from stic_eval.train.preference_pairs import open_pairs
+from stic_eval.train.training_loop import PREFERENCES
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from stic_eval.models.hf import HFModel
+    from stic_eval.models.hf_model import HFModel
 
 
 _LOG = logging.getLogger(__name__)
 _CHUNK = 256  # positions whose logits are held at a time
 
 
-class RegularizedDPOTrainer(loop.Durable, DPOTrainer):
+class RegularizedDPOTrainer(training_loop.Durable, DPOTrainer):
     """TRL's trainer with a loss of pairs, plus `-alpha * log p(y_w)`, averaged over the batch.
 
     Args:
         loss: The loss and its constants; alpha = 0 and the defaults of the others are DPO. TRL's own loss
             has no weight.
-        share: Whether images and prompts of a pair go through the model once: `stic_eval.train.sharing`.
+        share: Whether images and prompts of a pair go through the model once: `stic_eval.train.row_sharing`.
         **kwargs: As `DPOTrainer`.
     """
 
     def __init__(self, *, loss: PreferenceLoss, share: bool = True, **kwargs: Any) -> None:
         self.constants, self.share = loss, share
-        self.ways: dict[sharing.Way, bool] = {}  # that the model has been tried with, and whether they fit
+        self.ways: dict[row_sharing.Sharing, bool] = {}  # tried with the model, and whether they fit
         super().__init__(**kwargs)
         base = self.accelerator.unwrap_model(self.model).get_base_model()
         runner_ups = loss.rejected_logp == "runner_up"
-        sharing.answers_only(base, partial(choose_runner_ups, base) if runner_ups else None)
+        row_sharing.answers_only(base, partial(choose_runner_ups, base) if runner_ups else None)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -69,13 +70,13 @@ class RegularizedDPOTrainer(loop.Durable, DPOTrainer):
         of = Logps(*policy, *reference, *inputs["completion_mask"][:, 1:].sum(dim=1).chunk(2))
         tokens = of.chosen_tokens if self.constants.alpha_over == "token_mean" else None
         added = regularizer(of.chosen, alpha=self.constants.alpha, tokens=tokens).mean()
-        loss = loss + weighted(of, self.constants).mean() + added
+        loss = loss + weighted_sum(of, self.constants).mean() + added
         return (loss, passes[0]) if return_outputs else loss
 
     def _shared(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         peft = self.accelerator.unwrap_model(self.model)
-        how = sharing.layout(inputs["input_ids"], inputs["attention_mask"], inputs["completion_mask"])
-        return sharing.shared(peft, inputs, sharing.PAIRS, self.ways, how)
+        how = row_sharing.layout(inputs["input_ids"], inputs["attention_mask"], inputs["completion_mask"])
+        return row_sharing.share(peft, inputs, row_sharing.PAIRS, self.ways, how)
 
 
 def choose_runner_ups(model: Any, states: Tensor, labels: Tensor, dispreferred: Tensor) -> None:
@@ -88,7 +89,6 @@ def choose_runner_ups(model: Any, states: Tensor, labels: Tensor, dispreferred: 
     the choice.
 
     Args:
-        model: The model, for its head.
         states: Shape (positions, width): what answers' tokens are predicted from.
         labels: Shape (positions,): these tokens; changed in place.
         dispreferred: Shape (positions,): whether they belong to a dispreferred answer.
@@ -146,15 +146,15 @@ def make_trainer(
     reference: Literal["previous", "base"] = "previous",
 ) -> RegularizedDPOTrainer:
     """The trainer of `train_preferences`, ready to run on a lent model."""
-    settings = loop.arguments(hf, out, training, seed, model.num_parameters(), len(dataset))
+    settings = training_loop.arguments(hf, out, training, seed, model.num_parameters(), len(dataset))
     settings |= {"beta": loss.beta, "loss_weights": [0.0], "disable_dropout": True}
     trainer = RegularizedDPOTrainer(
         loss=loss,
-        model=loop.adapted(model, start),
-        args=loop.single_gpu(DPOConfig(**settings)),
+        model=training_loop.adapt(model, start),
+        args=training_loop.single_gpu(DPOConfig(**settings)),
         train_dataset=dataset,
         processing_class=hf.processor,
-        data_collator=preference_collator(loop.processor_for(hf, images), training.max_length),
+        data_collator=preference_collator(training_loop.processor_for(hf, images), training.max_length),
         # With a configuration the reference is the base; with an adapter to go on from, that adapter.
         peft_config=lora_config(model, lora) if start is None else None,
     )
@@ -176,7 +176,7 @@ def train_preferences(
     images: TrainingImages = "as_generated",
     start: Path | None = None,
     reference: Literal["previous", "base"] = "previous",
-    progress: loop.Progress | None = None,
+    progress: training_loop.StepProgress | None = None,
     log: Callable[[str], None] = _LOG.info,
 ) -> None:
     """Trains an adapter to prefer; writes `adapter/` and `log.jsonl` into `out`, resuming what is there.
@@ -184,38 +184,38 @@ def train_preferences(
     Pairs that the limit on text leaves without a token of both answers are left out; `cuts.json` lists them.
 
     Args:
-        pairs: `pairs.parquet` of `stic_eval.train.preferences`.
+        pairs: `pairs.parquet` of `stic_eval.train.preference_pairs`.
         reference: What the model is held to where there is an adapter to go on from: that one, as it was
             (`previous`), or the base model. A new adapter's reference is the base model.
-        log: Told what the limit on text cuts. All else is as for `stic_eval.train.custom.train_adapter`.
+        log: Told what the limit on text cuts. All else is as for `train.custom_trainer.train_adapter`.
 
     Raises:
         UserError: There are no pairs, the model has no single tiles, or the memory does not suffice.
         RunError: Training diverged, or nothing was learned.
     """
-    if loop.trained(out):
+    if training_loop.is_trained(out):
         return
     dataset = open_pairs(pairs, out / "rows")
     if training.max_length is not None:
         text = dataset.select_columns(["prompt", "chosen", "rejected", "source"])
-        processor = loop.processor_for(hf, images)
-        found = lengths.cuts(processor, map(_conversations, text), training.max_length)
-        lengths.report(found, out, loop.PREFERENCES, lambda row: f"{row} ({text[row]['source']})", log)
+        processor = training_loop.processor_for(hf, images)
+        found = length_limits.cuts(processor, map(_conversations, text), training.max_length)
+        length_limits.report(found, out, PREFERENCES, lambda row: f"{row} ({text[row]['source']})", log)
         dataset = dataset.select(found.rows) if found.left_out else dataset
     if loss.alpha == 0 and loss.rejected_logp == "label":
         answers = dataset.select_columns(["chosen", "rejected"])
         if all(row["chosen"] == row["rejected"] for row in answers):
             # Their gradient is rounding, of which Adam makes whole steps.
             raise UserError(
-                f"{loop.PREFERENCES}: nothing to learn: the two answers of all {len(dataset):,} pairs are "
+                f"{PREFERENCES}: nothing to learn: the two answers of all {len(dataset):,} pairs are "
                 "the same; set filter=identical, and give more data"
             )
     dataset = dataset.select_columns(["prompt", "chosen", "rejected", "images"])
-    with loop.lent_model(hf, images) as model:
+    with training_loop.lent_model(hf, images) as model:
         trainer = make_trainer(
             hf, model, dataset, out,
             loss=loss, training=training, lora=lora, seed=seed, images=images, start=start,
             reference=reference,
         )  # fmt: skip
-        loop.run(trainer, out, progress, model, loop.PREFERENCES, start)
+        training_loop.run(trainer, out, progress, model, PREFERENCES, start)
         shutil.rmtree(out / "rows", ignore_errors=True)

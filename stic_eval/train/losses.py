@@ -11,7 +11,7 @@ from stic_eval.contracts.loss import Logps, Loss, Tensor
 from stic_eval.errors import UserError
 
 if TYPE_CHECKING:
-    from stic_eval.train.settings import PreferenceLoss
+    from stic_eval.train.hyperparameters import PreferenceLoss
 
 
 # Which losses are of single pairs, by identity and constants: what is called need not have a hash.
@@ -52,7 +52,7 @@ def runner_up(logits: Tensor, labels: Tensor) -> Tensor:
     return second.where(first == labels, first)
 
 
-def weighted(of: Logps, loss: PreferenceLoss) -> Tensor:
+def weighted_sum(of: Logps, loss: PreferenceLoss) -> Tensor:
     """The sum of a setting's losses, each by its weight; shape (pairs,), without the regulariser."""
     parts = [
         weight * found.compute(of, loss.beta, **loss.constants_of(found)) for weight, found in loss.parts()

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from stic_eval.contracts.method import SFTItem, TrainingImages
 from stic_eval.errors import UserError
+from stic_eval.train.hyperparameters import Training
 from stic_eval.train.lora import LoraSettings
-from stic_eval.train.settings import Training
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from stic_eval.models.hf import HFModel
+    from stic_eval.models.hf_model import HFModel
 
 _LOG = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def train_sft(
     leaves without an answer token are left out; `cuts.json` lists them.
 
     Args:
-        log: Told what the limit on text cuts. All else is as for `stic_eval.train.custom.train_adapter`.
+        log: Told what the limit on text cuts. All else is as for `train.custom_trainer.train_adapter`.
 
     Raises:
         UserError: There is nothing to train on, the model has no single tiles, or memory does not suffice.
@@ -73,48 +73,48 @@ def train_sft(
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
-    from stic_eval.train import lengths, loop, sharing
+    from stic_eval.train import length_limits, row_sharing, training_loop
     from stic_eval.train.lora import lora_config
 
-    class Trainer(loop.Durable, SFTTrainer):
+    class Trainer(training_loop.Durable, SFTTrainer):
         """TRL's trainer with checkpoints that can be relied on, and a head that sees answers alone."""
 
         def __init__(self, **kwargs: Any) -> None:
-            self.ways: dict[sharing.Way, bool] = {}
+            self.ways: dict[row_sharing.Sharing, bool] = {}
             super().__init__(**kwargs)
-            sharing.answers_only(self._peft().get_base_model())
+            row_sharing.answers_only(self._peft().get_base_model())
 
         def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
             """The loss of a micro-batch."""
             if self.args.gradient_checkpointing:
                 # Encoded here, images take no part in it. Otherwise gradients would run through the tower.
-                inputs = sharing.shared(self._peft(), inputs, sharing.ROWS, self.ways)
+                inputs = row_sharing.share(self._peft(), inputs, row_sharing.ROWS, self.ways)
             trl: Any = super()
             return trl.compute_loss(model, inputs, *args, **kwargs)
 
         def _peft(self) -> Any:
             return self.accelerator.unwrap_model(self.model)
 
-    if loop.trained(out):
+    if training_loop.is_trained(out):
         return
     if not items:
         raise UserError("no item to fine-tune on; give --sft-data with images, or more of it")
-    processor = loop.processor_for(hf, images)
+    processor = training_loop.processor_for(hf, images)
     if training.max_length is not None:
-        found = lengths.cuts(processor, ([item.turns] for item in items), training.max_length)
+        found = length_limits.cuts(processor, ([item.turns] for item in items), training.max_length)
         names = [f"{item.id} ({item.image.source})" for item in items]
-        lengths.report(found, out, loop.FINE_TUNING, names.__getitem__, log)
+        length_limits.report(found, out, training_loop.FINE_TUNING, names.__getitem__, log)
         items = [items[row] for row in found.rows]
-    with loop.lent_model(hf, images) as model:
-        settings = loop.arguments(hf, out, training, seed, model.num_parameters(), len(items))
+    with training_loop.lent_model(hf, images) as model:
+        settings = training_loop.arguments(hf, out, training, seed, model.num_parameters(), len(items))
         # Rows are looked up and encoded by the collator, batch by batch.
         settings["dataset_kwargs"] = {"skip_prepare_dataset": True}
         trainer = Trainer(
-            model=loop.adapted(model, start),
-            args=loop.single_gpu(SFTConfig(**settings)),
+            model=training_loop.adapt(model, start),
+            args=training_loop.single_gpu(SFTConfig(**settings)),
             train_dataset=Dataset.from_dict({"row": list(range(len(items)))}),
             processing_class=hf.processor,
             data_collator=sft_collator(processor, items, training.max_length),
             peft_config=lora_config(model, lora) if start is None else None,
         )
-        loop.run(trainer, out, progress, model, loop.FINE_TUNING, start)
+        training_loop.run(trainer, out, progress, model, training_loop.FINE_TUNING, start)

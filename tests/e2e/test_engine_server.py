@@ -22,10 +22,10 @@ from PIL import Image
 
 from stic_eval.engines import openai
 from stic_eval.images import load_image
-from stic_eval.models import wire
+from stic_eval.models import connection
 from tests.e2e.conftest import Done, Lab, records
-from tests.judge_server import CUT, CUT_IN_THE_MIDDLE, Answer, Server, fails, says, serving
-from tests.real_server import serving as really_serving
+from tests.support.judge_server import CUT, CUT_IN_THE_MIDDLE, Answer, Server, fails, says, serving
+from tests.support.real_server import serving as really_serving
 
 ROOT = Path(__file__).parents[2]
 SECRET = "sk-not-to-be-written-0123456789"
@@ -301,15 +301,15 @@ def test_a_server_of_which_nothing_can_be_had(lab: Lab, tmp_path: Path) -> None:
 
 def posts(patch: pytest.MonkeyPatch, gone: threading.Event) -> list[str]:
     """Names of the models that requests are for; once the server is gone, none arrives."""
-    asked, post = list[str](), wire.Line.post
+    asked, post = list[str](), connection.Connection.post
 
-    def posted(line: wire.Line, url: str, body: bytes) -> Any:
+    def posted(line: connection.Connection, url: str, body: bytes) -> Any:
         asked.append(json.loads(body)["model"])
         if gone.is_set():
-            raise wire.Cut("no connection: refused", reached=False)
+            raise connection.NoReply("no connection: refused", reached=False)
         return post(line, url, body)
 
-    patch.setattr(wire.Line, "post", posted)
+    patch.setattr(connection.Connection, "post", posted)
     return asked
 
 

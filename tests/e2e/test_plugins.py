@@ -37,10 +37,10 @@ METHOD = '''
 from pydantic import BaseModel, ConfigDict
 
 from stic_eval.selftrain import stages
-from stic_eval.selftrain.making import Made, question
+from stic_eval.selftrain.pair_making import AnsweredPair, question
 from stic_eval.contracts.method import Method, Plan
 from stic_eval.train.lora import LoraSettings
-from stic_eval.train.settings import Describing, PairFilter, PreferenceLoss, Training
+from stic_eval.train.hyperparameters import Describing, PairFilter, PreferenceLoss, Training
 
 
 class Pairs(PairFilter, Describing):
@@ -61,7 +61,7 @@ class Options(BaseModel):
 def make(making, settings):
     asked = [question("What is in the picture?", image, settings) for image in making.images]
     for image, answer in zip(making.images, making.answers(asked)):
-        yield Made(image, "Describe the image.", answer.text, "Nothing.", negative="nothing")
+        yield AnsweredPair(image, "Describe the image.", answer.text, "Nothing.", negative="nothing")
 
 
 def plan(options, data):

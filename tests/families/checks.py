@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 from stic_eval.contracts.method import SFTItem
 from stic_eval.images import diffuse
 from stic_eval.models.conversation import encode
-from stic_eval.models.hf import HFModel
+from stic_eval.models.hf_model import HFModel
 from stic_eval.store import request_key
+from stic_eval.train.hyperparameters import PairSettings, PreferenceLoss, Training
 from stic_eval.train.lora import LoraSettings
-from stic_eval.train.preferences import pair_requests, write_pairs
-from stic_eval.train.prompts import load_prompts
-from stic_eval.train.settings import PairSettings, PreferenceLoss, Training
+from stic_eval.train.preference_pairs import pair_requests, write_pairs
+from stic_eval.train.prompt_sets import load_prompts
 from stic_eval.types import Generation, ImageRef, Message, Request
-from tests.zoo import FAMILIES, Family
-from tests.zoo_parts import random_adapter
+from tests.support.zoo import FAMILIES, Family
+from tests.support.zoo_parts import random_adapter
 
 if TYPE_CHECKING:
     import torch

@@ -156,11 +156,11 @@ def test_another_process_reads_nothing_again(
     tmp_path: Path, large: list[Path], read: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memory = tmp_path / "cache" / "digests.sqlite"
-    found = digests.remembered(large, memory)
+    found = digests.cached_digests(large, memory)
     assert found == [digests.file_sha256(path) for path in large]
     read.clear()
     elsewhere(monkeypatch)
-    assert (digests.remembered(large, memory), read) == (found, [])
+    assert (digests.cached_digests(large, memory), read) == (found, [])
 
 
 @pytest.mark.parametrize("change", ["written", "replaced", "touched"])
@@ -168,7 +168,7 @@ def test_a_file_that_is_not_what_it_was_is_read_again(
     tmp_path: Path, large: list[Path], read: list[str], monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     memory = tmp_path / "digests.sqlite"
-    old = digests.remembered(large, memory)
+    old = digests.cached_digests(large, memory)
     stat = large[0].stat()
     if change == "written":
         large[0].write_text(large[0].read_text().replace("text", "TEXT"))
@@ -182,11 +182,11 @@ def test_a_file_that_is_not_what_it_was_is_read_again(
         large[0].touch()
     elsewhere(monkeypatch)
     read.clear()
-    new = digests.remembered(large, memory)
+    new = digests.cached_digests(large, memory)
     assert (new[0] == old[0], new[1:], read) == (change == "touched", old[1:], ["a"])
     elsewhere(monkeypatch)
     read.clear()
-    assert (digests.remembered(large, memory), read) == (new, [])
+    assert (digests.cached_digests(large, memory), read) == (new, [])
 
 
 def test_a_file_that_changed_a_moment_ago_is_not_remembered(
@@ -194,10 +194,10 @@ def test_a_file_that_changed_a_moment_ago_is_not_remembered(
 ) -> None:
     """It may change again within a tick of the clock, and look the same."""
     monkeypatch.setattr(digests, "_SETTLED_NS", 10**12)
-    digests.remembered(large, tmp_path / "digests.sqlite")
+    digests.cached_digests(large, tmp_path / "digests.sqlite")
     elsewhere(monkeypatch)
     read.clear()
-    digests.remembered(large, tmp_path / "digests.sqlite")
+    digests.cached_digests(large, tmp_path / "digests.sqlite")
     assert sorted(read) == sorted(path.name for path in large)
 
 
@@ -215,7 +215,7 @@ def test_however_long_reading_takes(
     monkeypatch.setattr(digests.time, "time_ns", lambda: now[0])
     monkeypatch.setattr(digests, "file_sha256", slow)
     memory = tmp_path / "digests.sqlite"
-    digests.remembered(large, memory)
+    digests.cached_digests(large, memory)
     with closing(sqlite3.connect(memory)) as db:
         assert db.execute("SELECT count(*) FROM digests").fetchone() == (0,)
 
@@ -233,9 +233,9 @@ def test_a_file_that_changes_while_it_is_read_is_not_remembered(
 
     with monkeypatch.context() as patch:
         patch.setattr(digests, "file_sha256", meanwhile)
-        digests.remembered(large, tmp_path / "digests.sqlite")
+        digests.cached_digests(large, tmp_path / "digests.sqlite")
     elsewhere(monkeypatch)
-    assert digests.remembered(large, tmp_path / "digests.sqlite")[0] == real(large[0])
+    assert digests.cached_digests(large, tmp_path / "digests.sqlite")[0] == real(large[0])
 
 
 @pytest.mark.parametrize("spoil", ["no database", "a folder"])
@@ -247,18 +247,18 @@ def test_a_memory_that_cannot_be_used_is_done_without(
         memory.mkdir()
     else:
         memory.write_text("no database at all, however long one looks at it" * 30)
-    assert digests.remembered(large, memory) == [digests.file_sha256(path) for path in large]
+    assert digests.cached_digests(large, memory) == [digests.file_sha256(path) for path in large]
 
 
 def test_few_bytes_leave_no_trace(tmp_path: Path, large: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(digests, "_LARGE", 10**6)
-    digests.remembered(large, tmp_path / "digests.sqlite")
+    digests.cached_digests(large, tmp_path / "digests.sqlite")
     assert not (tmp_path / "digests.sqlite").exists()
 
 
 def remember(paths: list[str], memory: str) -> list[str]:
     digests._LARGE, digests._SETTLED_NS = 0, 0
-    return digests.remembered([Path(path) for path in paths], Path(memory))
+    return digests.cached_digests([Path(path) for path in paths], Path(memory))
 
 
 def test_processes_share_a_memory(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from lmms_eval.models.registry_v2 import ModelRegistryV2
 
 from stic_eval.errors import UserError
 from stic_eval.lmms_model import SticEval
-from tests.fake import FakeVLM
+from tests.support.fake import FakeVLM
 
 DOCS = [{"image": Image.new("RGB", (20, 16), (60 * i, 9, 200 - 60 * i))} for i in range(3)]
 
@@ -131,7 +131,9 @@ def test_answers_can_be_kept(tiny_vlm: Path, tmp_path: Path, monkeypatch: pytest
         made = SticEval(str(tiny_vlm), device="cpu", cache=True)
         made.task_dict["t"] = {"test": DOCS}
         found.append(texts(made, instance(0), instance(1)))
-        monkeypatch.setattr("stic_eval.models.hf.HFModel.generate", None)  # the second time nothing is asked
+        monkeypatch.setattr(
+            "stic_eval.models.hf_model.HFModel.generate", None
+        )  # the second time nothing is asked
     assert found[0] == found[1]
 
 

@@ -12,11 +12,11 @@ from stic_eval.cli.progress import Reporter
 from stic_eval.engines.openai import OpenAIEngine
 from stic_eval.errors import UserError
 from stic_eval.experiment.resources import Resources
-from stic_eval.models.recognition import certain, profile_of
+from stic_eval.models.profile_detection import certain, profile_of
 from stic_eval.settings import RunConfig
 from stic_eval.store import content_key
-from tests import published
-from tests.zoo import FAMILIES
+from tests.support import published
+from tests.support.zoo import FAMILIES
 
 
 @pytest.mark.parametrize(

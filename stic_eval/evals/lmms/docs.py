@@ -69,18 +69,18 @@ class Picture(Image.Image):
         return Picture(self.ref) if not self.looked_at else super().copy()
 
 
-def pictured(row: Doc) -> dict[str, Any]:
+def decode_images(row: Doc) -> dict[str, Any]:
     """A row with its image references as PIL images, those in lists and objects included."""
-    return {name: _pictured(cell) for name, cell in row.items()}
+    return {name: _decode_images(cell) for name, cell in row.items()}
 
 
-def _pictured(cell: Any) -> Any:
+def _decode_images(cell: Any) -> Any:
     if isinstance(cell, ImageRef):
         return Picture(cell)
     if isinstance(cell, (list, tuple)):
-        return [_pictured(item) for item in cell]
+        return [_decode_images(item) for item in cell]
     if isinstance(cell, dict):
-        return {name: _pictured(item) for name, item in cell.items()}
+        return {name: _decode_images(item) for name, item in cell.items()}
     return cell
 
 
@@ -119,7 +119,6 @@ def references(visuals: Any, source: str, again: Callable[[int], Image.Image] | 
 
     Args:
         visuals: A list of PIL images; None or empty: there is nothing to see.
-        source: The row, for people.
         again: Makes the image of a number anew, so that its pixels need not be kept; None: they are.
 
     Raises:
@@ -153,7 +152,7 @@ def images_in(visuals: Any) -> Iterator[Any]:
         yield visuals
 
 
-def shown(visuals: Any, number: int) -> Image.Image:
+def image_at(visuals: Any, number: int) -> Image.Image:
     """The image of a number among what `doc_to_visual` gives."""
     image: Image.Image = list(images_in(visuals))[number]
     return image
@@ -169,7 +168,7 @@ class WholeSet(TypeError):
         super().__init__(f"{what} of the whole data set")
 
 
-class Rows:
+class DocRows:
     """As much of a `datasets.Dataset` as can be done row by row: `map`, `filter`, renaming and removing.
 
     Args:
@@ -179,7 +178,7 @@ class Rows:
     def __init__(self, rows: Sequence[dict[str, Any]]) -> None:
         self.rows = rows
 
-    def map(self, function: Any, **kwargs: Any) -> Rows:
+    def map(self, function: Any, **kwargs: Any) -> DocRows:
         """`Dataset.map`: the function's columns are put over the row's own."""
         _row_by_row("map", kwargs, ("num_proc", "desc", "remove_columns", "load_from_cache_file", "features"))
         removed = kwargs.get("remove_columns") or ()
@@ -189,30 +188,30 @@ class Rows:
             new = function(dict(row)) or {}
             kept = {name: cell for name, cell in row.items() if name not in removed}
             made.append({**kept, **new})
-        return Rows(made)
+        return DocRows(made)
 
-    def filter(self, function: Any, **kwargs: Any) -> Rows:
+    def filter(self, function: Any, **kwargs: Any) -> DocRows:
         """`Dataset.filter`."""
         _row_by_row("filter", kwargs, ("num_proc", "desc", "load_from_cache_file"))
-        return Rows([row for row in self.rows if function(dict(row))])
+        return DocRows([row for row in self.rows if function(dict(row))])
 
-    def remove_columns(self, names: Any) -> Rows:
+    def remove_columns(self, names: Any) -> DocRows:
         """`Dataset.remove_columns`."""
         gone = {names} if isinstance(names, str) else set(names)
-        return Rows([{n: cell for n, cell in row.items() if n not in gone} for row in self.rows])
+        return DocRows([{n: cell for n, cell in row.items() if n not in gone} for row in self.rows])
 
-    def select_columns(self, names: Any) -> Rows:
+    def select_columns(self, names: Any) -> DocRows:
         """`Dataset.select_columns`."""
         kept = {names} if isinstance(names, str) else set(names)
-        return Rows([{n: cell for n, cell in row.items() if n in kept} for row in self.rows])
+        return DocRows([{n: cell for n, cell in row.items() if n in kept} for row in self.rows])
 
-    def rename_column(self, old: str, new: str) -> Rows:
+    def rename_column(self, old: str, new: str) -> DocRows:
         """`Dataset.rename_column`."""
         return self.rename_columns({old: new})
 
-    def rename_columns(self, names: Mapping[str, str]) -> Rows:
+    def rename_columns(self, names: Mapping[str, str]) -> DocRows:
         """`Dataset.rename_columns`."""
-        return Rows([{names.get(n, n): cell for n, cell in row.items()} for row in self.rows])
+        return DocRows([{names.get(n, n): cell for n, cell in row.items()} for row in self.rows])
 
     def __getattr__(self, name: str) -> Any:
         raise WholeSet(f"uses {name}")
