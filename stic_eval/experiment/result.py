@@ -52,9 +52,11 @@ class Display(Generic[T]):
     def __repr__(self) -> str:
         from rich.console import Console
 
-        console = Console(file=io.StringIO(), width=_WIDTH, record=True, color_system=None, highlight=False)
+        out = io.StringIO()
+        # Of itself it would display what it prints, in a notebook.
+        console = Console(file=out, width=_WIDTH, color_system=None, highlight=False, force_jupyter=False)
         console.print(self)
-        return console.export_text()
+        return out.getvalue()
 
 
 @dataclass(frozen=True)
