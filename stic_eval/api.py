@@ -166,7 +166,8 @@ def ablate(
         name, vary=vary, one_at_a_time=one_at_a_time, exclude=exclude, seeds=seeds, method=method,
         options=options, **settings,
     )  # fmt: skip
-    return ablation.run(found, arguments.conduct_of(found.grid.base, jobs, resume, verbose, quiet, command))
+    way = arguments.conduct_of(found.grid.base, jobs, resume, verbose, quiet, command, workers=True)
+    return ablation.run(found, way)
 
 
 def load_run(run: str | Path) -> RunResult:

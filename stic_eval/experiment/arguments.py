@@ -186,19 +186,23 @@ def _path(given: str | Path | None) -> Path | None:
 
 
 def conduct_of(
-    config: RunConfig, jobs: int, resume: bool, verbose: bool, quiet: bool, command: Sequence[str]
-) -> Conduct:
+    config: RunConfig, jobs: int, resume: bool, verbose: bool, quiet: bool, command: Sequence[str],
+    workers: bool = False,
+) -> Conduct:  # fmt: skip
     """How a run goes about its work.
+
+    Args:
+        workers: Whether worker processes do it even if it is one.
 
     Raises:
         UserError: Workers would have to know objects of this process.
     """
     kinds = registry.kinds()
-    for path, kind in _OBJECTS.items() if jobs > 1 else ():
+    for path, kind in _OBJECTS.items() if jobs > 1 or workers else ():
         for name in getattr(config, path) or ():
             if kinds[kind].has_object(name):
                 raise UserError(
-                    f"jobs={jobs}: the {kind} {name} is an object of this process, which workers do not "
-                    "know; put it into a file and give that, or leave jobs out"
+                    f"{kind} {name}: is an object of this process, which worker processes do not know; "
+                    "put it into a file and give that"
                 )
     return Conduct(jobs, resume, verbose, quiet, command)

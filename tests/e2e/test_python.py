@@ -17,6 +17,7 @@ import stic_eval as se
 from bench import same_results
 from bench.notebook import NOTEBOOK, execute
 from stic_eval import registry
+from stic_eval.contracts.solver import NoOptions
 
 if TYPE_CHECKING:
     from conftest import Finished, Lab
@@ -42,8 +43,8 @@ def given(argv: list[str]) -> dict[str, Any]:
     for flag in rest:
         if flag == "-o":
             found["options"].append(next(rest))
-        elif flag == "--dar":
-            found["dar"] = True
+        elif flag in ("--dar", "--no-dar"):
+            found["dar"] = flag == "--dar"
         else:
             found[flag.removeprefix("--").replace("-", "_")] = next(rest)
     return found
@@ -88,13 +89,13 @@ def test_training_gives_folders_of_adapters(finished: Finished, at: Lab) -> None
 
 
 def test_an_ablation_is_the_command_s(finished: Finished, at: Lab) -> None:
-    options = at.argv("run", "--benchmarks", "chartqa")
+    options = at.argv("run", "--benchmarks", "chartqa", "--no-dar")
     argv = ["ablate", "--vary", "infusion=own,none", *options[1:]]
     assert at.invoke(*argv, "-q", "--output", "grid").code == 0
     call = given(options)
     result = se.ablate(vary={"infusion": ["own", "none"]}, **call, output="grid2")
     assert same_results.differences(at.folder / "grid", (at.folder / "grid2").resolve()) == []
-    assert result.compare("default").data.b.label.endswith("infusion=own")
+    assert result.compare("default").data.b.label == "STIC, infusion=own"
     with pytest.raises(se.UserError, match="holds the results of another run or grid"):
         se.ablate(vary={"infusion": ["own"]}, **call, output="grid")
 
@@ -123,6 +124,14 @@ def test_a_benchmark_of_one_s_own_is_an_object(at: Lab, capsys: pytest.CaptureFi
     assert not evaluated(presence)
     assert evaluated(replace(presence, generation=se.Generation(max_new_tokens=2)))
     assert evaluated(replace(presence, score=lambda sample, response: se.Score(1.0, response)))
+    plan = se.Plan(None, "describe_and_respond")
+    describe = se.Method("describe", "Describe first", lambda options, data: plan, NoOptions)
+    several = replace(registry.solvers().get("self_consistency"), name="thrice", title="3", suffix="thrice")
+    found = se.run(
+        model=at.model, methods=[describe], benchmarks=[presence], solvers=[several], quiet=True,
+        options={"rows.presence": rows},
+    )  # fmt: skip
+    assert found.variants == ["baseline", "baseline+thrice", "describe+thrice"]
 
 
 def test_the_notebook_does_what_it_shows(tmp_path: Path) -> None:
@@ -137,3 +146,21 @@ def test_the_notebook_does_what_it_shows(tmp_path: Path) -> None:
     assert last.read() == done.cells[-1].outputs[0]["text"]
     outputs = json.dumps([cell.get("outputs") for cell in shown["cells"]])
     assert not re.search(r"/(tmp|home|work|root|usr)/|\d(\.\d)? s\b|\d ms\b|Warning", outputs)
+
+
+def test_progress_is_a_widget_in_a_notebook(tmp_path: Path) -> None:
+    pytest.importorskip("ipywidgets")
+    nbformat = pytest.importorskip("nbformat.v4")
+    code = """\
+from stic_eval.experiment.progress import Reporter
+with Reporter(None) as report, report.step("work", 3) as step:
+    step.update(2)
+    report.line("<b>said</b>")
+"""
+    notebook = nbformat.new_notebook(cells=[nbformat.new_code_cell(code)])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    path = tmp_path / "progress.ipynb"
+    path.write_text(json.dumps(notebook))
+    shown = [output["data"] for output in execute(path, tmp_path).cells[0].outputs]
+    assert "application/vnd.jupyter.widget-view+json" in shown[0]
+    assert any("&lt;b&gt;said&lt;/b&gt;" in data.get("text/html", "") for data in shown)

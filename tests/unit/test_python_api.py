@@ -359,8 +359,9 @@ def test_an_object_that_cannot_be_used_is_refused(thing: se.Benchmark, said: str
 
 @pytest.mark.usefixtures("objects")
 def test_workers_do_not_know_objects() -> None:
-    with pytest.raises(se.UserError, match="jobs=2: the benchmark mine is an object of this process"):
-        se.run(methods=["baseline"], benchmarks=[benchmark()], jobs=2)
+    for call, more in ((se.run, {"methods": ["baseline"], "jobs": 2}), (se.ablate, {"vary": {"beta": [1]}})):
+        with pytest.raises(se.UserError, match="benchmark mine: is an object of this process, which worker"):
+            call(benchmarks=[benchmark()], **more)  # type: ignore[operator]
 
 
 def test_typed_code_counts_with_what_it_names() -> None:
