@@ -27,8 +27,8 @@ def foreign(*functions: Any) -> list[str]:
     """Content of the functions that are no part of this program, in no particular order but always the same.
 
     Of a function in a file that is the file's content, of one in a package that of all of the package's
-    modules, of one that was typed in that of its compiled code. Values that are bound to it, by `partial`
-    or in a closure, count as far as they are data.
+    modules, of one that was typed in that of its compiled code, and of what this names beside it. Values that
+    are bound to it, by `partial` or in a closure, count as far as they are data.
 
     Args:
         functions: Functions, classes, or objects that are called; None for those that are not given.
@@ -73,7 +73,25 @@ def _text(function: Any) -> Any:
     try:
         return file_sha256(inspect.getsourcefile(function) or "")
     except (TypeError, OSError):  # typed into an interpreter or a notebook
-        return _compiled(getattr(function, "__code__", None)) or getattr(function, "__qualname__", "")
+        return _typed(function, set()) or getattr(function, "__qualname__", "")
+
+
+def _typed(function: Any, seen: set[str]) -> Any:
+    """What typed code does, with the functions and data of its module that it names."""
+    code, found = getattr(function, "__code__", None), {}
+    if isinstance(code, CodeType):
+        for name in sorted(_names(code) & function.__globals__.keys() - seen):
+            seen.add(name)
+            value = function.__globals__[name]
+            near = getattr(value, "__module__", None) == function.__module__ and hasattr(value, "__code__")
+            found[name] = _typed(value, seen) if near else _data(value)
+    return [_compiled(code), found] if found else _compiled(code)
+
+
+def _names(code: CodeType) -> set[str]:
+    """Names that code, or code in it, looks up outside of itself."""
+    inner = [part for part in code.co_consts if isinstance(part, CodeType)]
+    return set(code.co_names).union(*map(_names, inner))
 
 
 def _compiled(code: Any) -> Any:

@@ -64,11 +64,35 @@ class Registry(Generic[T]):
                 same.append(point)
         self._families = {point.name: point for point in families}
         self._loaded: dict[str, T] = {}
+        self._objects: dict[str, T] = {}
         self._files = files
 
     def names(self) -> list[str]:
         """All registered names, those that fail to load included, in order of registration."""
-        return list(dict.fromkeys([*self._points, *(self._name(file) for file in self._having())]))
+        files = (self._name(file) for file in self._having())
+        return list(dict.fromkeys([*self._points, *self._objects, *files]))
+
+    def add(self, thing: T) -> str:
+        """Registers an object of this process, in place of an earlier one of its name.
+
+        Returns:
+            Its name.
+
+        Raises:
+            UserError: It cannot be used, or what is installed or in a plug-in file has its name.
+        """
+        if reason := plugins.fault(self.kind, thing):
+            raise UserError(reason)
+        name = str(getattr(thing, "name"))  # noqa: B009
+        if name not in self._points and self.file(name) is None:
+            self._objects[name] = thing
+        elif self.get(name) is not thing:
+            raise UserError(self._taken(name))
+        return name
+
+    def has_object(self, name: str) -> bool:
+        """Whether a name is that of an object of this process, which no other process knows."""
+        return name in self._objects
 
     def own(self) -> list[str]:
         """Names of what is built in, in order; this is what `all` stands for, whatever else is installed."""
@@ -109,6 +133,10 @@ class Registry(Generic[T]):
             raise UserError(self._unknown(name))
         points = self._points.get(name, [])
         files = [file for file in self._having() if self._name(file) == name]
+        if name in self._objects:
+            if files:
+                raise UserError(self._taken(name))
+            return self._objects[name]
         if len(points) + len(files) > 1:
             raise UserError(self._collision(name, points, files))
         if files:
@@ -209,6 +237,9 @@ class Registry(Generic[T]):
             if offers is None and re.fullmatch(r"[a-z0-9_]+", name):  # nobody knows
                 unknown = f'; if {family} has it, write "{family}:{name}"'
         return f'; did you mean "{close[0]}"?' if close else unknown or suggest(name, self.names())
+
+    def _taken(self, name: str) -> str:
+        return f'two {self.plural} are called "{name}"; give your object another name, e.g. name="my_{name}"'
 
     def _collision(self, name: str, points: Sequence[EntryPoint], files: Sequence[PluginFile]) -> str:
         def line(file: PluginFile) -> str:
@@ -330,6 +361,15 @@ def resolve_name(kind: str, name: str) -> str:
     if not name.endswith(".py"):
         return name
     return str(kinds()[kind].get(name).name)
+
+
+def add(kind: str, thing: object) -> str:
+    """What is called by a name as it is; the name of an object, which is registered.
+
+    Raises:
+        UserError: The object cannot be used, or something else has its name.
+    """
+    return kinds()[kind].add(thing) if isinstance(thing, plugins.CONTRACTS[kind]) else str(thing)
 
 
 def files(names: Mapping[str, Iterable[str]]) -> list[Path]:

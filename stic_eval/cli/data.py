@@ -17,9 +17,9 @@ from stic_eval.cli import options as o
 from stic_eval.flags import Flag, flag
 
 if TYPE_CHECKING:
-    from stic_eval.cli.progress import Update
     from stic_eval.contracts.benchmark import Benchmark
     from stic_eval.evals.data_check import DataCheck
+    from stic_eval.experiment.progress import Update
 
 app = typer.Typer(help="Check a benchmark's data, or convert it.", no_args_is_help=True)
 
@@ -140,7 +140,7 @@ def _checked(benchmark: Benchmark, source: str, remote: bool, quiet: bool, image
 
 @contextmanager
 def _progress(name: str, total: int | None, quiet: bool) -> Iterator[Update]:
-    from stic_eval.cli.progress import Reporter
+    from stic_eval.experiment.progress import Reporter
 
     with Reporter(None, quiet=quiet) as report, report.updates(name, total) as update:
         yield update

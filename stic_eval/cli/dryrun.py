@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from stic_eval import flags as f
 from stic_eval.experiment import variants
 from stic_eval.printable import printable
 
@@ -28,22 +29,17 @@ class Line:
     steps: int
 
 
-def print_plan(
-    config: RunConfig,
-    options: Sequence[str] = (),
-    *,
-    jobs: int = 1,
-    evaluate: bool = True,
-    fresh: bool = False,
-) -> None:
+def print_run(
+    config: RunConfig, options: Sequence[str], output: f.Output, *, jobs: int = 1, evaluate: bool = True
+) -> int:
     """Prints stages and evaluations with key, whether they are cached, and their size; does nothing.
 
     Args:
         config: The run.
         options: What `-o` was given.
+        output: Whether it would start over, with nothing cached.
         jobs: Worker processes that it would have.
         evaluate: Whether it evaluates or trains only.
-        fresh: Whether it would start over, with nothing cached.
 
     Raises:
         UserError: The input is wrong, as it would be for the run itself.
@@ -52,16 +48,11 @@ def print_plan(
     from rich.table import Table
     from rich.text import Text
 
-    from stic_eval.cli.progress import Reporter
-    from stic_eval.experiment import driver, folder, inputs
-    from stic_eval.experiment.resources import Resources
+    from stic_eval.experiment import conduct
 
-    inputs.check_model(config)
-    with Reporter(None, quiet=True) as report:
-        resources = Resources(config, report, folder.cache_of(config, fresh))
-        arms = driver.arms_of_run(config, resources, fresh, options)
-        experiment = driver.plan(config.name, arms, resources, fresh=fresh, look=True, evaluate=evaluate)
-        lines = _lines(experiment, resources, fresh)
+    way = conduct.Conduct(jobs, output.resume, quiet=True)
+    experiment, resources = conduct.look_ahead(config, options, way, evaluate=evaluate)
+    lines = _lines(experiment, resources, not output.resume)
     grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     grid.add_column("step")
     grid.add_column("key")
@@ -89,6 +80,7 @@ def print_plan(
     if experiment.skipped:
         console.print(f"{experiment.skipped} input files would be skipped", soft_wrap=True)
     console.print(f"output: {config.folder}", markup=False, soft_wrap=True)
+    return 0
 
 
 def _print_estimate(

@@ -104,9 +104,9 @@ def adapter(
 ) -> None:
     """Write a run's adapter, or the merged model, with a model card that says how it was made."""
     from stic_eval import registry
-    from stic_eval.cli.progress import Reporter
     from stic_eval.errors import UserError
     from stic_eval.experiment import artifacts, cardfacts
+    from stic_eval.experiment.progress import Reporter
     from stic_eval.models.adapter_values import check_adapter_values
     from stic_eval.printable import printable
     from stic_eval.report.model_card import card

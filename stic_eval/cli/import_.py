@@ -45,8 +45,8 @@ def pairs(
     import tempfile
 
     from stic_eval.cli.export import counted
-    from stic_eval.cli.progress import Reporter
     from stic_eval.errors import UserError
+    from stic_eval.experiment.progress import Reporter
     from stic_eval.printable import printable
     from stic_eval.store import append_jsonl
     from stic_eval.train.foreign_pairs import open_pairs

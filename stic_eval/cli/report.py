@@ -10,7 +10,7 @@ from stic_eval.cli import options as o
 from stic_eval.flags import Flag
 
 if TYPE_CHECKING:
-    from stic_eval.cli.progress import Reporter
+    from stic_eval.experiment.progress import Reporter
     from stic_eval.report.html_report import PageFacts
     from stic_eval.report.runs import Scores
     from stic_eval.types import ImageRef
@@ -31,8 +31,8 @@ def report(
     quiet: f.Quiet = False,
 ) -> int:
     """Write a run's table, plots, samples, preference pairs and provenance as one HTML file."""
-    from stic_eval.cli.progress import Reporter
     from stic_eval.errors import UserError
+    from stic_eval.experiment.progress import Reporter
     from stic_eval.printable import printable
     from stic_eval.report import html_report, runs
     from stic_eval.store import cache_dir

@@ -13,6 +13,7 @@ import typer
 
 from stic_eval import flags as f
 from stic_eval.cli import options as o
+from stic_eval.errors import Interrupted
 from stic_eval.flags import Flag
 
 if TYPE_CHECKING:
@@ -62,11 +63,11 @@ def score(
     """Score existing answers, without a model: by rules, and by a judge where rules cannot decide."""
     from stic_eval import registry
     from stic_eval.benchmark_protocols import decoding, with_options
-    from stic_eval.cli.progress import Reporter
     from stic_eval.errors import UserError
     from stic_eval.evals import runner
     from stic_eval.evals.predictions import read_predictions
     from stic_eval.experiment import grading
+    from stic_eval.experiment.progress import Reporter
     from stic_eval.printable import printable
     from stic_eval.store import atomic_write, cache_dir
 
@@ -113,8 +114,7 @@ def _telling_of_interruption() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo("stic-eval: interrupted; the judge's replies are kept: the same command resumes", err=True)
-        raise typer.Exit(130) from None
+        raise Interrupted("interrupted; the judge's replies are kept: the same command resumes") from None
 
 
 def _matched(

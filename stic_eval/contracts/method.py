@@ -113,7 +113,7 @@ class Progress(Protocol):
 
 
 class Report(Protocol):
-    """Where a running plan tells what it does (`stic_eval.cli.progress.Reporter`, for one)."""
+    """Where a running plan tells what it does (`stic_eval.experiment.progress.Reporter`, for one)."""
 
     def step(self, name: str, total: int | None = None) -> AbstractContextManager[Progress]:
         """Shows a piece of work while the block runs."""

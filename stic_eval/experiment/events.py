@@ -28,6 +28,7 @@ class Work(Protocol):
         ...
 
 
+Cause = type[UserError] | type[RunError]
 W_contra = TypeVar("W_contra", bound=Work, contravariant=True)
 
 
@@ -49,7 +50,7 @@ class Event:
     task: str
     value: Any = None
     seconds: float = 0.0
-    cause: type[Exception] | None = None
+    cause: Cause | None = None
 
 
 class Send(Protocol):
@@ -70,10 +71,11 @@ class Executor(Protocol[W_contra]):
         ...
 
 
-def reason(error: Exception) -> tuple[str, type[Exception] | None]:
+def reason(error: Exception) -> tuple[str, Cause | None]:
     """What a task failed with, in one line, and its cause as an event has it."""
     from stic_eval import registry
 
+    expected: Cause
     for expected in (UserError, RunError):
         if isinstance(error, expected):
             return " ".join(str(error).split()), expected

@@ -182,7 +182,7 @@ def manifest(
     skipped: int,
     more: Mapping[str, Any],
 ) -> None:
-    """Writes manifest.json: command, model, judge, machine, versions, and what took how long.
+    """Writes manifest.json: model, judge, machine, versions, and what took how long.
 
     Args:
         resources: What was worked with.
@@ -190,10 +190,9 @@ def manifest(
         started: When, in seconds since 1970.
         seconds_of: What was computed -> how long it took.
         skipped: Input files that were left out.
-        more: What else is to be kept.
+        more: What else is to be kept, such as the command.
     """
     import platform
-    import sys
     from importlib.metadata import version
 
     packages = ("stic-eval", "torch", "transformers", "trl", "peft", "numpy", "pillow")
@@ -203,7 +202,6 @@ def manifest(
         **more,
         "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
         "seconds": round(time.time() - started, 1),
-        "command": sys.argv[1:],
         "model": {
             "name": resources.config.model,
             # None where nothing asked for it: no method of `train` had an adapter.

@@ -68,6 +68,7 @@ def evaluation_keys(
     asked = solver.key(options, prompt_set(config)) if solver.key else options.model_dump(mode="json")
     content = {
         **({"plug-in": theirs} if theirs else {}),
+        **_of_object(benchmark),
         **({"thinking": config.thinking.changed} if config.thinking.changed else {}),
         "benchmark": [benchmark.name, benchmark.version, config.benchmark_options.get(benchmark.name)],
         "judge": judge,
@@ -86,6 +87,20 @@ def evaluation_keys(
     if not code or not rows or built_on or max(own) > 1:
         return (key,)
     return key, content_key({**content, "rows": rows, "code": code})
+
+
+def _of_object(benchmark: Benchmark) -> dict[str, Any]:
+    """What decides results of a benchmark that is an object of this process, beside its functions.
+
+    Of others, versions or the content of files say it.
+    """
+    from stic_eval import registry
+
+    if not registry.benchmarks().has_object(benchmark.name):
+        return {}
+    own = [benchmark.source, benchmark.generation, benchmark.judged, benchmark.images, benchmark.rows_like]
+    graders = (benchmark.judging.own, benchmark.judging.official) if benchmark.judging is not None else ()
+    return {"object": [*map(repr, own), *([one.max_tokens, one.verdict_first] for one in graders)]}
 
 
 def _bare(function: Any) -> Any:

@@ -97,6 +97,9 @@ class Known:
     def has_family(self, name: str) -> bool:
         return False
 
+    def has_object(self, name: str) -> bool:
+        return False
+
     def roots(self) -> list[Path]:
         return []
 

@@ -96,5 +96,5 @@ def test_a_command_gets_its_sets_back() -> None:
     )
     assert CliRunner().invoke(own, []).exit_code == 0
     assert got == [(Pair("x", [1, 2], True), 3), (Pair(), 1)]
-    assert options.fields(Pair("x", [1])) == {"judge": {"model": "x"}}
+    assert options.given(Pair("x", [1])) == {"first": "x", "seen": [1], "on": False, "options": ()}
     assert CliRunner().invoke(own, ["--jobs", "0"]).exit_code == 2

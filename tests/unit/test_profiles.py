@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from stic_eval import config, profiles
-from stic_eval.cli.progress import Reporter
 from stic_eval.engines.openai import OpenAIEngine
 from stic_eval.errors import UserError
+from stic_eval.experiment.progress import Reporter
 from stic_eval.experiment.resources import Resources
 from stic_eval.models.profile_detection import certain, profile_of
 from stic_eval.settings import RunConfig

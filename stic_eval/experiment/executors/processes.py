@@ -20,7 +20,7 @@ from multiprocessing.reduction import ForkingPickler
 from threading import Lock
 from typing import Any
 
-from stic_eval.experiment.events import Event, Send, Work, reason
+from stic_eval.experiment.events import Cause, Event, Send, Work, reason
 
 # A worker's beginning: told its number, what all have in common, and how to send, it gives what does a task,
 # and yields the kinds and values of what comes of it.
@@ -176,7 +176,7 @@ def _work(pipe: Connection, number: int, begin: Begin, common: Any) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     lock = Lock()  # threads of a model, or of a client of servers, write into the log
 
-    def send(kind: str, value: Any, cause: type[Exception] | None = None) -> None:
+    def send(kind: str, value: Any, cause: Cause | None = None) -> None:
         whole = ForkingPickler.dumps((kind, value, cause))  # before the lock: it may log, which sends
         with lock:
             try:

@@ -12,10 +12,10 @@ from PIL import Image
 
 from stic_eval import config
 from stic_eval.ablate.grid import BASELINE, Cell, Grid
-from stic_eval.cli.progress import Reporter
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.experiment import driver, graph
 from stic_eval.experiment.executors.local import Local
+from stic_eval.experiment.progress import Reporter
 from stic_eval.experiment.resources import Resources
 
 

@@ -15,9 +15,9 @@ from PIL import Image
 from pydantic import TypeAdapter
 
 from stic_eval import config
-from stic_eval.cli.progress import Reporter
 from stic_eval.experiment import driver, graph, worker
 from stic_eval.experiment.executors.local import Local
+from stic_eval.experiment.progress import Reporter
 from stic_eval.experiment.resources import Resources
 from stic_eval.store import ResponseStore
 from stic_eval.types import Response

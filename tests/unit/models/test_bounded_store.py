@@ -54,7 +54,7 @@ def prefix(tokens: int) -> tuple[tuple[torch.Tensor, torch.Tensor], ...]:
 
 
 def test_a_model_that_is_given_no_room_for_prefixes_keeps_none() -> None:
-    (store_of,) = (field.default_factory for field in fields(Loaded) if field.name == "prefixes")
+    (store_of,) = (field.default_factory for field in fields(LoadedModel) if field.name == "prefixes")
     assert store_of is not MISSING
     store = store_of()
     store.put("a", prefix(1))

@@ -14,8 +14,8 @@ import pytest
 from transformers import AutoProcessor
 
 from stic_eval import config
-from stic_eval.cli.progress import Reporter
 from stic_eval.errors import UserError
+from stic_eval.experiment.progress import Reporter
 from stic_eval.experiment.resources import Resources
 from stic_eval.models.fingerprint import adapter_fingerprint, model_fingerprint
 from stic_eval.models.hf_model import HFModel

@@ -342,7 +342,7 @@ def test_descriptions_are_answers_alone_and_an_item_without_one_is_left_out(tmp_
 def test_items_without_a_description_are_not_trained_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import stic_eval.train.sft as sft
+    from stic_eval.train import sft
     from stic_eval.train.lora import LoraSettings
 
     trained: list[SFTItem] = []

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
 
 from stic_eval.experiment.events import Event
+from stic_eval.experiment.progress import moving
 from stic_eval.printable import printable
 
 if TYPE_CHECKING:
@@ -132,11 +133,9 @@ class View:
         self._said: dict[str, float] = {}
 
     def __enter__(self) -> View:
-        if self._stream.isatty() and not self.quiet:
-            from rich.console import Console
+        if not self.quiet and (console := moving(self._stream)) is not None:
             from rich.live import Live
 
-            console = Console(file=self._stream)
             live = Live(self, console=console, refresh_per_second=4, transient=True)
             live.start()
             self._live = live

@@ -1,30 +1,51 @@
-"""Around long work: the run's folder and log, what people see, one line for whatever ends it early."""
+"""A run from settings to result: folder, log, what people see, one line for whatever ends it early."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING
 
-import typer
-
-from stic_eval.cli.progress import Reporter
-from stic_eval.cli.view import Board, Line, View
+from stic_eval import registry
+from stic_eval.errors import Interrupted, RunError, UserError
+from stic_eval.experiment import driver, estimates, folder, inputs
+from stic_eval.experiment.graph import closure
+from stic_eval.experiment.progress import Reporter
+from stic_eval.experiment.resources import Resources
+from stic_eval.experiment.result import RunResult, TrainResult
+from stic_eval.experiment.view import Board, Line, View
 
 if TYPE_CHECKING:
     from stic_eval.config import RunConfig
     from stic_eval.experiment.driver import Experiment, Outcome
     from stic_eval.experiment.events import Event
-    from stic_eval.experiment.resources import Resources
     from stic_eval.report.runs import Entry
 
 
+@dataclass(frozen=True)
+class Conduct:
+    """How a run goes about its work, which changes no result.
+
+    Attributes:
+        jobs: Worker processes.
+        resume: Whether what is cached is used, or everything is computed again.
+        verbose: The lines of the log are printed as well.
+        quiet: Nothing is printed on the way.
+        command: What the manifest says was called; empty: nothing.
+    """
+
+    jobs: int = 1
+    resume: bool = True
+    verbose: bool = False
+    quiet: bool = False
+    command: Sequence[str] = ()
+
+
 @contextmanager
-def at_work(
-    config: RunConfig, *, fresh: bool, verbose: bool, quiet: bool
-) -> Iterator[tuple[Resources, Reporter]]:
+def at_work(config: RunConfig, way: Conduct) -> Iterator[tuple[Resources, Reporter]]:
     """What an experiment is done with, in its folder, whose log and progress go on around the work.
 
     Folders that were made for it are taken away again if it ends before anything is done.
@@ -32,34 +53,30 @@ def at_work(
     Raises:
         UserError: The input is wrong.
         RunError: Anything else failed; the message names the log.
-        typer.Exit: Interrupted (130).
+        Interrupted: It was ended from outside.
     """
-    from stic_eval import registry
-    from stic_eval.errors import RunError, UserError
-    from stic_eval.experiment import folder, inputs
-    from stic_eval.experiment.resources import Resources
-
     inputs.check_model(config)
     made = [path for path in (config.folder, *config.folder.parents) if not path.exists()]
     reason = inputs.unwritable(config.folder)
     if reason:
         raise UserError(f"--output: {reason}; give a folder that can be")
-    log = config.folder / "run.log"
+    log, fresh = config.folder / "run.log", not way.resume
     try:
-        with Reporter(log, verbose=verbose, quiet=quiet) as report:
+        with Reporter(log, verbose=way.verbose, quiet=way.quiet) as report:
             yield Resources(config, report, folder.cache_of(config, fresh)), report
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         if _remove(made, log):
             said = "nothing had begun, so nothing is left"
         else:
             again = "the same command resumes" + (" (without --fresh)" if fresh else "")
             said = f"finished stages, answers and scores are kept ({config.folder}): {again}"
-        typer.echo(f"stic-eval: interrupted; {said}", err=True)
-        raise typer.Exit(130) from None
+        ended = Interrupted(f"interrupted; {said}")
+        ended.result = getattr(error, "result", None)
+        raise ended from None
     except UserError:
         _remove(made, log, config.folder / "config.yaml")
         raise
-    except (RunError, typer.Exit):
+    except RunError:
         raise
     except Exception as error:  # whatever a model, a data set or a plug-in raises
         raise RunError(f"failed: {registry.explain(error)} (see {log})") from error
@@ -72,49 +89,94 @@ def _remove(made: Sequence[Path], *files: Path) -> bool:
     for path in files:
         path.unlink(missing_ok=True)
     with suppress(OSError):  # others may have put something beside it
-        for folder in made:
-            folder.rmdir()
+        for path in made:
+            path.rmdir()
     return not made[0].exists()
 
 
-def evaluate(
-    config: RunConfig, options: Sequence[str] = (), *, jobs: int, fresh: bool, verbose: bool, quiet: bool
-) -> None:
-    """A run, from checked input to its printed table; `options` are what `-o` was given.
+def look_ahead(
+    config: RunConfig, options: Sequence[str], way: Conduct, *, evaluate: bool = True
+) -> tuple[Experiment, Resources]:
+    """What a run would amount to, and what it is planned with; nothing is computed or written.
+
+    Args:
+        config: The run.
+        options: What `-o` was given.
+        way: How it would go about it.
+        evaluate: Whether it evaluates, or trains only.
+
+    Raises:
+        UserError: The input is wrong, as it would be for the run itself.
+    """
+    inputs.check_model(config)
+    fresh = not way.resume
+    with Reporter(None, quiet=True) as report:
+        resources = Resources(config, report, folder.cache_of(config, fresh))
+        arms = driver.arms_of_run(config, resources, fresh, options)
+        plan = driver.plan(config.name, arms, resources, fresh=fresh, look=True, evaluate=evaluate)
+        return plan, resources
+
+
+def run(config: RunConfig, options: Sequence[str], way: Conduct) -> RunResult:
+    """A run, from checked input to its result; `options` are what `-o` was given.
 
     Raises:
         UserError: The input is wrong.
-        RunError: Something failed; what does not depend on it is done, and in the table.
-        typer.Exit: Rows are unscored or files were skipped (3), or it was interrupted (130).
+        RunError: Something failed; what does not depend on it is done, and in the error's result.
+        Interrupted: It was ended from outside.
     """
-    from stic_eval.cli.table import print_table
-    from stic_eval.experiment import driver
-
-    with at_work(config, fresh=fresh, verbose=verbose, quiet=quiet) as (resources, report):
-        arms = driver.arms_of_run(config, resources, fresh, options)
-        driver.start_over(config, fresh)
+    with at_work(config, way) as (resources, report):
+        arms = driver.arms_of_run(config, resources, not way.resume, options)
+        driver.start_over(config, not way.resume)
         experiment = driver.plan(config.name, arms, resources)
-        if jobs == 1:
+        if way.jobs == 1:
             outcome = work_here(experiment, resources)
         else:
-            outcome, _ = work_by_workers(experiment, resources, report, jobs)
+            outcome, _ = work_by_workers(experiment, resources, report, way.jobs)
         if outcome.interrupted:
             raise KeyboardInterrupt
-        if not any(item.entry.summaries for item in experiment.evaluations):
-            raise_first(outcome, config.folder)
-        table = driver.finish(experiment, outcome, resources, driver.of_run(config))
-    if table is not None:
-        print_table(table)
-    raise_first(outcome, config.folder)
-    typer.echo(f"\n{config.folder}/table.md, .tex, .html, .csv, .json; records/; run.log")
-    if experiment.skipped or (table is not None and table.unscored):
-        raise typer.Exit(3)
+        failure = first_failure(outcome, config.folder)
+        if failure is not None and not any(item.entry.summaries for item in experiment.evaluations):
+            raise failure
+        more = {"command": list(way.command), **driver.of_run(config)}
+        table = driver.finish(experiment, outcome, resources, more)
+        result = RunResult(config.folder, experiment.scores(resources), experiment.skipped, table)
+    if failure is not None:
+        failure.result = result
+        raise failure
+    return result
+
+
+def train(config: RunConfig, options: Sequence[str], way: Conduct) -> TrainResult:
+    """The adapters of a run's methods, without evaluating them.
+
+    Raises:
+        UserError: The input is wrong.
+        RunError: A training failed.
+        Interrupted: It was ended from outside.
+    """
+    with at_work(config, way) as (resources, _):
+        arms = driver.arms_of_run(config, resources, not way.resume, options)
+        driver.start_over(config, not way.resume)
+        experiment = driver.plan(config.name, arms, resources, evaluate=False)
+        outcome = work_here(experiment, resources)
+        if outcome.interrupted:
+            raise KeyboardInterrupt
+        if (failure := first_failure(outcome, config.folder)) is not None:
+            raise failure
+        more = {"command": list(way.command), **driver.of_run(config)}
+        driver.finish(experiment, outcome, resources, more)
+    # Of variants that differ by their solver alone, the first names the adapter.
+    trained = {(s.variant.method.name, s.variant.seed): s for s in reversed(experiment.subjects) if s.stages}
+    adapters = {}
+    for subject in reversed(trained.values()):
+        stage, key = subject.stages[-1]
+        adapters[subject.variant.label] = resources.stages.folder(stage.name, key) / "adapter"
+    return TrainResult(config.folder, adapters, experiment.skipped)
 
 
 def work_here(experiment: Experiment, resources: Resources) -> Outcome:
     """Has the tasks done in this process; what fails is said at once if there is more to do."""
-    from stic_eval.experiment import driver
-
     said: list[str] = []
     begun: set[str] = set()
 
@@ -133,8 +195,6 @@ def work_by_workers(
     experiment: Experiment, resources: Resources, report: Reporter, jobs: int
 ) -> tuple[Outcome, Board]:
     """Has the tasks done by worker processes, and shows how far they are."""
-    from stic_eval.experiment import driver, estimates
-
     jobs = experiment.workers(jobs)
     work = estimates.seconds(experiment.evaluations, experiment.tasks, resources.engine)
     kind = "cell" if experiment.arms[0].label else "variant"
@@ -157,8 +217,6 @@ def work_by_workers(
 
 def lines(experiment: Experiment) -> list[Line]:
     """A line for each cell, or each variant of a run, with the tasks that it waits for."""
-    from stic_eval.experiment.graph import closure
-
     found: dict[str, list[str]] = {arm.label: [] for arm in experiment.arms if arm.label}
     for item in experiment.evaluations:
         found.setdefault(item.line, []).extend((item.same or item).tasks)
@@ -179,16 +237,10 @@ def _average(experiment: Experiment, entry: Entry, benchmarks: int) -> str:
     return f"average {mean(v for v in values if v is not None):.1f}"
 
 
-def raise_first(outcome: Outcome, folder: Path) -> None:
-    """Ends a command with what failed first, if anything did.
-
-    Raises:
-        UserError: The input was wrong.
-        RunError: Anything else.
-    """
-    from stic_eval.errors import RunError
-
+def first_failure(outcome: Outcome, at: Path) -> UserError | RunError | None:
+    """The error that ends a run: of what failed first, if anything did."""
     for event in outcome.failed.values():
         if event.cause is not None:
-            raise event.cause(event.value)
-        raise RunError(f"failed: {event.value} (see {folder / 'run.log'})")
+            return event.cause(event.value)
+        return RunError(f"failed: {event.value} (see {at / 'run.log'})")
+    return None

@@ -6,8 +6,8 @@ import io
 
 from rich.console import Console
 
-from stic_eval.cli.view import Board, Line, View
 from stic_eval.experiment.events import Event
+from stic_eval.experiment.view import Board, Line, View
 
 
 def board() -> Board:

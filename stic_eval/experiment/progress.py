@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, TextIO
 from stic_eval.printable import printable
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress
 
 _LOGGER = "stic_eval.run"
@@ -58,7 +60,7 @@ Update = Callable[[int, int | None], None]
 
 
 class Reporter:
-    """Progress on stderr and a log file. A context manager; one at a time.
+    """Progress on stderr, or by a notebook's widgets, and a log file. A context manager; one at a time.
 
     Args:
         log_file: Every line with its time; None for no file.
@@ -80,6 +82,7 @@ class Reporter:
         self.log_file = log_file
         self._stream = stream or sys.stderr
         self._handler: logging.Handler | None = None
+        self._filters: warnings.catch_warnings[None] | None = None
         self._logger = logging.getLogger(_LOGGER)
 
     def __enter__(self) -> Reporter:
@@ -90,10 +93,12 @@ class Reporter:
             root.addHandler(self._handler)
             logging.captureWarnings(True)
         else:
+            self._filters = warnings.catch_warnings()
+            self._filters.__enter__()
             warnings.simplefilter("ignore")
         self._logger.setLevel(logging.INFO)
-        if self._stream.isatty() and not self.quiet:
-            self.live = _live(self._stream)
+        if not self.quiet and (console := moving(self._stream)) is not None:
+            self.live = _live(console)
             self.live.start()
         return self
 
@@ -103,6 +108,9 @@ class Reporter:
         if self.live:
             self.live.stop()
             self.live = None
+        if self._filters is not None:
+            self._filters.__exit__(kind, error, trace)
+            self._filters = None
         if self._handler:
             if error is not None and not isinstance(error, KeyboardInterrupt):
                 self._logger.error("failed", exc_info=error)
@@ -158,8 +166,19 @@ def _shown(line: str) -> str:
     return " ".join(printable(line).split("\n"))
 
 
-def _live(stream: TextIO) -> Progress:
+def moving(stream: TextIO) -> Console | None:
+    """Where what moves can be shown: a terminal, or a notebook that has widgets; None: lines have to do."""
+    if not stream.isatty() and (stream is not sys.stderr or "IPython" not in sys.modules):
+        return None
     from rich.console import Console
+
+    if stream.isatty():
+        return Console(file=stream)
+    console = Console()
+    return console if console.is_jupyter and find_spec("ipywidgets") is not None else None
+
+
+def _live(console: Console) -> Progress:
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -183,6 +202,6 @@ def _live(stream: TextIO) -> Progress:
         MofNCompleteColumn(),
         Rate(""),
         TimeRemainingColumn(),
-        console=Console(file=stream),
+        console=console,
         transient=True,
     )

@@ -1,0 +1,208 @@
+"""From the arguments of a call or a command to the validated settings of a run."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from stic_eval import config, config_layers, plugins, registry
+from stic_eval import flags as f
+from stic_eval.errors import UserError
+from stic_eval.experiment import ablation
+from stic_eval.experiment.ablation import Ablation
+from stic_eval.experiment.conduct import Conduct
+from stic_eval.registry import suggest
+from stic_eval.settings import RunConfig
+
+F = TypeVar("F", bound=Callable[..., Any])
+Options = Mapping[str, Any] | Sequence[str]
+
+_ASKED = (f.Model, f.Settings, f.Server, f.Machine)
+_EVALUATED = (*_ASKED, f.Evaluation, f.Judge, f.Access, f.Output)
+# Which options a function takes, and which settings it decides itself.
+TAKEN: Mapping[str, tuple[type, ...]] = {
+    "run": (*_EVALUATED, f.Adapters, f.Methods, f.Training),
+    "evaluate": (*_EVALUATED, f.Adapters),
+    "train": (f.Model, f.Methods, f.Training, f.Settings, f.Machine, f.Output),
+    "ablate": (*_EVALUATED, f.Training),
+    "load_model": (*_ASKED, f.Adapters),
+}
+_DECIDED = {"evaluate": {"methods"}, "ablate": {"methods", "adapters", "seeds"}, "load_model": {"methods"}}
+_OBJECTS = {"methods": "method", "benchmarks": "benchmark", "solvers": "solver"}
+_APART = ("option", "dry_run")  # which are parameters by other names, or commands' own
+
+
+def declared(function: F) -> F:
+    """Gives a function the keywords that its options declare: for `help`, and for completion in notebooks."""
+    own = inspect.signature(function).parameters
+    named = [parameter for parameter in own.values() if parameter.kind is not parameter.VAR_KEYWORD]
+    listed = {
+        name: (hint, flag)
+        for kind in TAKEN[function.__name__]
+        for name, hint, flag in f.flags_of(kind)
+        if name not in own and name not in _APART
+    }
+    kind = inspect.Parameter.KEYWORD_ONLY
+    more = [inspect.Parameter(n, kind, default=None, annotation=h) for n, (h, _) in listed.items()]
+    signature = inspect.signature(function).replace(parameters=[*named, *more, own["settings"]])
+    function.__signature__ = signature  # type: ignore[attr-defined]
+    lines = [f"    {name}: {flag.help}" for name, (_, flag) in listed.items()]
+    function.__doc__ = "\n".join([inspect.getdoc(function) or "", "", "Options:", *lines])
+    return function
+
+
+def settings_of_run(*, options: Options = (), **settings: Any) -> tuple[RunConfig, tuple[str, ...]]:
+    """The validated settings of a run, and its options as `-o` has them."""
+    given, items = given_of("run", settings), items_of(options)
+    # Somebody's adapter by itself is evaluated, and nothing trained beside it that nobody has named.
+    alone = given.get("adapters") and not given.get("config") and not given.get("methods")
+    return configure({**given, "methods": ["baseline"]} if alone else given, items), items
+
+
+def settings_of_evaluation(*, options: Options = (), **settings: Any) -> tuple[RunConfig, tuple[str, ...]]:
+    """The validated settings of an evaluation, and its options as `-o` has them."""
+    given, items = given_of("evaluate", settings), items_of(options)
+    # Of a server's adapters, those that are named; of a folder's the one that is given.
+    named = [name.partition("@")[0] for name in given.get("server.adapters", ())]
+    return configure({**given, "methods": ["baseline", *named]}, items), items
+
+
+def settings_of_training(*, options: Options = (), **settings: Any) -> tuple[RunConfig, tuple[str, ...]]:
+    """The validated settings of a training, and its options as `-o` has them.
+
+    Raises:
+        UserError: Its engine trains nothing, or anything else of the input is wrong.
+    """
+    given, items = given_of("train", settings), items_of(options)
+    _check_trains(given.get("engine"))
+    built = configure(given, items)
+    _check_trains(built.engine)
+    return built, items
+
+
+def _check_trains(engine: str | None) -> None:
+    if engine is not None and not registry.engines().get(engine).trains:
+        raise UserError(
+            f"--engine {engine}: a server's model cannot be trained; train it with --engine hf, let the "
+            "server load the adapter, and name it with `stic-eval run --engine openai --adapter-name "
+            "METHOD=NAME`"
+        )
+
+
+def ablation_of(
+    name: str | Path | None = None,
+    *,
+    vary: Mapping[str, Sequence[Any]] | Sequence[str] = (),
+    options: Options = (),
+    one_at_a_time: bool | None = None,
+    exclude: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    method: str | None = None,
+    **settings: Any,
+) -> Ablation:
+    """The cells of an ablation with their validated settings."""
+    given = given_of("ablate", settings)
+    if isinstance(vary, Mapping):
+        vary = [f"{axis}={json.dumps(list(values))}" for axis, values in vary.items()]
+    preset, file, output = given.pop("preset", None), given.pop("config", None), given.pop("output", None)
+    return ablation.define(
+        None if name is None else str(name), vary=tuple(vary), one_at_a_time=one_at_a_time,
+        exclude=tuple(exclude), seeds=tuple(seeds), method=method, preset=preset, file=_path(file),
+        overrides=items_of(options), output=_path(output), flags=_nested(given),
+    )  # fmt: skip
+
+
+def configure(given: Mapping[str, Any], options: Sequence[str] = ()) -> RunConfig:
+    """The validated configuration that options and settings amount to.
+
+    Args:
+        given: Settings by their paths, as `flags.settings` has them; `preset` and `config` among them.
+        options: `-o` items.
+
+    Raises:
+        UserError: A value does not fit, or names something that does not exist.
+    """
+    flags = dict(given)
+    preset, file = flags.pop("preset", None), flags.pop("config", None)
+    built = config.load(preset=preset, file=_path(file), flags=_nested(flags), overrides=options)
+    config.go_offline(built.offline)
+    return built
+
+
+def given_of(call: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a call was given, by the paths of settings.
+
+    Raises:
+        UserError: It has no such option.
+    """
+    plugins.forget()  # files may have changed since the last call
+    options = [n for kind in TAKEN[call] for n, _, _ in f.flags_of(kind) if n not in _APART]
+    known = {*options, *RunConfig.model_fields} - _DECIDED.get(call, set())
+    for name in values:
+        if name not in known:
+            raise UserError(f'{call}: no option is called "{name}"{suggest(name, known)}')
+    return f.settings(values)
+
+
+def _nested(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of RunConfig, objects replaced by their names.
+
+    Raises:
+        UserError: An object cannot be used, or two options exclude each other.
+    """
+    found: dict[str, Any] = {}
+    for path, value in given.items():
+        if path in _OBJECTS and not isinstance(value, str):
+            several = value if isinstance(value, Sequence) else [value]
+            config_layers.put(found, path, [registry.add(_OBJECTS[path], one) for one in several])
+        else:
+            config_layers.put(found, path, os.fspath(value) if isinstance(value, os.PathLike) else value)
+    if "solvers" in found and "dar" in found:
+        raise UserError(f"--{'' if found['dar'] else 'no-'}dar: with --solver as well; give one of both")
+    return found
+
+
+def items_of(options: Options) -> tuple[str, ...]:
+    """Options as `-o` has them."""
+    if not isinstance(options, Mapping):
+        return (options,) if isinstance(options, str) else tuple(options)
+    return tuple(f"{path}={_yaml(value)}" for path, value in options.items())
+
+
+def _yaml(value: Any) -> str:
+    plain = json.loads(json.dumps(value, default=str))  # tuples, paths
+    text = yaml.safe_dump(plain, default_flow_style=True, allow_unicode=True, width=10**9)
+    return text.removesuffix("...\n").strip()
+
+
+def _path(given: str | Path | None) -> Path | None:
+    return None if given is None else Path(given).expanduser()
+
+
+def conduct_of(
+    config: RunConfig, jobs: int, resume: bool, verbose: bool, quiet: bool, command: Sequence[str],
+    workers: bool = False,
+) -> Conduct:  # fmt: skip
+    """How a run goes about its work.
+
+    Args:
+        workers: Whether worker processes do it even if it is one.
+
+    Raises:
+        UserError: Workers would have to know objects of this process.
+    """
+    kinds = registry.kinds()
+    for path, kind in _OBJECTS.items() if jobs > 1 or workers else ():
+        for name in getattr(config, path) or ():
+            if kinds[kind].has_object(name):
+                raise UserError(
+                    f"{kind} {name}: is an object of this process, which worker processes do not know; "
+                    "put it into a file and give that"
+                )
+    return Conduct(jobs, resume, verbose, quiet, command)
