@@ -45,7 +45,7 @@ def compare(
     ABLATION:corruption=blur` two cells. Differences are B minus A.
     """
     from stic_eval.registry import suggest
-    from stic_eval.report import compared_variants, flips, head_to_head, versus_formats
+    from stic_eval.report import compared_variants, flips, head_to_head, head_to_head_formats
 
     found = head_to_head.measure(*compared_variants.choose(a, b, method or ()))
     names = [line.name for line in found.benchmarks]
@@ -59,14 +59,14 @@ def compare(
     # In turn from each benchmark: the first few would all be of the first.
     rows = [flip for flip in chain(*zip_longest(*by_name)) if flip is not None][:number]
     if format_ == "csv":
-        print(versus_formats.to_csv(found), end="")
+        print(head_to_head_formats.to_csv(found), end="")
     elif format_ == "text":
         from rich.console import Console
 
         console = Console(highlight=False)
-        console.print(versus_formats.to_rich(found, rows, total, console.width))
+        console.print(head_to_head_formats.to_rich(found, rows, total, console.width))
     else:
-        write = versus_formats.to_markdown if format_ == "md" else versus_formats.to_json
+        write = head_to_head_formats.to_markdown if format_ == "md" else head_to_head_formats.to_json
         print(write(found, rows, total), end="")
 
 

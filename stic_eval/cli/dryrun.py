@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Line:
+class PlanLine:
     """One step of a plan as it is printed."""
 
     what: str
@@ -102,13 +102,13 @@ def _print_estimate(
     console.print(text, markup=False, soft_wrap=True)
 
 
-def _lines(experiment: Experiment, resources: Resources, fresh: bool) -> list[Line]:
-    lines: dict[str, Line] = {}
+def _lines(experiment: Experiment, resources: Resources, fresh: bool) -> list[PlanLine]:
+    lines: dict[str, PlanLine] = {}
     for subject in experiment.subjects:
         for stage, key in subject.stages:
             cached = not fresh and resources.stages.done(stage.name, key) is not None
             what = f"{stage.name}, seed {subject.variant.seed}"
-            lines.setdefault(key, Line(what, key, cached, stage.generations, stage.steps))
+            lines.setdefault(key, PlanLine(what, key, cached, stage.generations, stage.steps))
     found = list(lines.values())
     for item in experiment.evaluations:
         variant = item.subject.variant
@@ -116,7 +116,7 @@ def _lines(experiment: Experiment, resources: Resources, fresh: bool) -> list[Li
             rows = resources.rows(name)
             what = f"evaluate {variant.folder} {name}" + (" (rows unknown)" if rows is None else "")
             asked = (rows or 0) * variant.solver.requests(variant.options)
-            found.append(Line(what, keys[0], name not in item.missing, asked, 0))
+            found.append(PlanLine(what, keys[0], name not in item.missing, asked, 0))
     return found
 
 

@@ -16,7 +16,7 @@ from stic_eval.experiment.graph import closure
 from stic_eval.experiment.progress import Reporter
 from stic_eval.experiment.resources import Resources
 from stic_eval.experiment.result import RunResult, TrainResult
-from stic_eval.experiment.view import Board, Line, View
+from stic_eval.experiment.view import Board, BoardLine, View
 
 if TYPE_CHECKING:
     from stic_eval.config import RunConfig
@@ -215,12 +215,12 @@ def work_by_workers(
         return driver.carry_out(experiment, executor, resources, see), board
 
 
-def lines(experiment: Experiment) -> list[Line]:
+def lines(experiment: Experiment) -> list[BoardLine]:
     """A line for each cell, or each variant of a run, with the tasks that it waits for."""
     found: dict[str, list[str]] = {arm.label: [] for arm in experiment.arms if arm.label}
     for item in experiment.evaluations:
         found.setdefault(item.line, []).extend((item.same or item).tasks)
-    shown = [Line(label, closure(tasks, experiment.tasks)) for label, tasks in found.items()]
+    shown = [BoardLine(label, closure(tasks, experiment.tasks)) for label, tasks in found.items()]
     return [line for line in shown if line.tasks or line.label != "baseline"]
 
 

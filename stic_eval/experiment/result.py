@@ -15,11 +15,11 @@ from stic_eval.report import (
     compared_variants,
     flips,
     head_to_head,
+    head_to_head_formats,
     html_table,
     runs,
     table_formats,
     terminal_table,
-    versus_formats,
 )
 from stic_eval.report.head_to_head import HeadToHead
 from stic_eval.report.table_layouts import lay_out
@@ -154,7 +154,9 @@ class RunResult:
         """
         found = head_to_head.measure(*compared_variants.choose(str(self.folder), None, [reference, variant]))
         return Display(
-            found, lambda data, width: versus_formats.to_rich(data, (), None, width), versus_formats.to_html
+            found,
+            lambda data, width: head_to_head_formats.to_rich(data, (), None, width),
+            head_to_head_formats.to_html,
         )
 
     def flips(self, benchmark: str, variant: str, reference: str = "baseline") -> list[Flip]:

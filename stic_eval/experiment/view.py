@@ -19,7 +19,7 @@ _PLAIN_SECONDS = 30.0  # between two plain lines about one task
 
 
 @dataclass
-class Line:
+class BoardLine:
     """A cell or variant: its label, and the ids of its tasks in the order in which they come."""
 
     label: str
@@ -39,7 +39,7 @@ class Board:
         names: Task -> what it is called.
     """
 
-    lines: Sequence[Line]
+    lines: Sequence[BoardLine]
     work: Mapping[str, float]
     jobs: int
     kind: str = "cell"
@@ -61,11 +61,11 @@ class Board:
             else:
                 self.failed[event.task] = str(event.value)
 
-    def finished(self, line: Line) -> bool:
+    def finished(self, line: BoardLine) -> bool:
         """Whether nothing of a line is left to do."""
         return all(task in self.done or task in self.failed for task in line.tasks)
 
-    def left(self, line: Line) -> float | None:
+    def left(self, line: BoardLine) -> float | None:
         """Seconds until a line is done, if tasks go on in their order; None before any has finished."""
         if not self.done:
             return None
@@ -86,7 +86,7 @@ class Board:
         guessed = sum(self.work.get(t, 0.0) for t in seen)
         return self.work[task] * (sum(self.done[t] for t in seen) / guessed if guessed else 1.0)
 
-    def state(self, line: Line) -> str:
+    def state(self, line: BoardLine) -> str:
         """What a line is at, in words."""
         broken = next((self.failed[t] for t in line.tasks if t in self.failed), None)
         if broken is not None:
@@ -101,7 +101,7 @@ class Board:
         more = f" (+{len(active) - 1})" if len(active) > 1 else ""
         return f"{what or kind_of(task)}{of}{more}"
 
-    def share(self, line: Line) -> float:
+    def share(self, line: BoardLine) -> float:
         """How much of a line is done, from 0 to 1."""
         done = 0.0
         for task in line.tasks:
@@ -201,13 +201,13 @@ class View:
                 f"{len(self.board.lines)} {self.board.kind}s, {done} done, {hidden} not shown", style="dim"
             )
 
-    def _chosen(self, room: int) -> list[Line]:
+    def _chosen(self, room: int) -> list[BoardLine]:
         """As many lines as there is room for: those at work first, then those that wait, in their order."""
         lines = list(self.board.lines)
         if len(lines) <= room:
             return lines
 
-        def rank(line: Line) -> int:
+        def rank(line: BoardLine) -> int:
             if any(task in self.board.running for task in line.tasks):
                 return 0
             return 2 if self.board.finished(line) else 1

@@ -22,7 +22,7 @@ from stic_eval.models.request_feed import Feed
 from stic_eval.types import Request, Response
 
 if TYPE_CHECKING:
-    from stic_eval.models.loading import LoadedModel
+    from stic_eval.models.loading import LoadedWeights
 
 Completion = tuple[Request, Response]
 
@@ -40,7 +40,7 @@ class Batcher:
         prefix: Whether prompts' beginnings are shared, from how many tokens on; None: not.
     """
 
-    def __init__(self, loaded: LoadedModel, prompter: Prompter, prefix: int | None) -> None:
+    def __init__(self, loaded: LoadedWeights, prompter: Prompter, prefix: int | None) -> None:
         self._loaded, self._prompter, self._worthwhile = loaded, prompter, prefix
         self._passes, self._adapter, self._adapter_key = Passes(loaded), loaded.adapter, loaded.adapter_key
         self._rows: list[ActiveRow] = []

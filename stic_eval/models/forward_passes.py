@@ -20,7 +20,7 @@ from stic_eval.models.sampling import Sampler, choose, finite
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from stic_eval.models.loading import LoadedModel
+    from stic_eval.models.loading import LoadedWeights
 
 # Bytes of pixels that the tower is given at once (16 and 64 pictures of 336 pixels), and most images.
 _CPU_PIXELS, _GPU_PIXELS, _IMAGES = 22 << 20, 87 << 20, 64
@@ -51,7 +51,7 @@ class Passes:
         trace: Where it is a list, the logits of every pass are put there.
     """
 
-    def __init__(self, loaded: LoadedModel) -> None:
+    def __init__(self, loaded: LoadedWeights) -> None:
         self._loaded, self._model = loaded, loaded.base
         self._takes = set(signature(loaded.base.forward).parameters)
         self._axes = hasattr(vision.encoder(loaded.base), "get_rope_index")

@@ -11,7 +11,7 @@ from stic_eval.models.fingerprint import adapter_fingerprint, model_fingerprint
 from stic_eval.types import Likelihood, Request, Response
 
 if TYPE_CHECKING:
-    from stic_eval.models.loading import LoadedModel
+    from stic_eval.models.loading import LoadedWeights
     from stic_eval.models.response_cache import GivenAnswer
 
 __all__ = ["HFModel", "model_fingerprint"]
@@ -30,7 +30,7 @@ class HFModel:
         gradient_checkpointing: While training; None goes by device and size.
     """
 
-    def __init__(self, loaded: LoadedModel, adapter: Path | None = None) -> None:
+    def __init__(self, loaded: LoadedWeights, adapter: Path | None = None) -> None:
         self._loaded, self._adapter = loaded, adapter
         self.fingerprint = adapter_fingerprint(loaded.fingerprint, adapter)
         self._key = "" if adapter is None else self.fingerprint

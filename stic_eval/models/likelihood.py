@@ -27,7 +27,7 @@ from stic_eval.types import Likelihood, Message, Request
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from stic_eval.models.loading import LoadedModel
+    from stic_eval.models.loading import LoadedWeights
 
 
 _WINDOW = 2048  # questions that are put in order at a time
@@ -53,7 +53,7 @@ class _AnswerRow:
 
 
 def likelihoods(
-    loaded: LoadedModel, adapter: Path | None, key: str, asked: Iterable[GivenAnswer]
+    loaded: LoadedWeights, adapter: Path | None, key: str, asked: Iterable[GivenAnswer]
 ) -> Iterator[tuple[GivenAnswer, Likelihood]]:
     """Scores answers in batches of like length, in an order of its own.
 
@@ -87,7 +87,7 @@ def likelihoods(
             yield from found
 
 
-def _rows(loaded: LoadedModel, asked: Sequence[GivenAnswer]) -> list[_AnswerRow]:
+def _rows(loaded: LoadedWeights, asked: Sequence[GivenAnswer]) -> list[_AnswerRow]:
     found: dict[tuple[Request, int, tuple[int, ...]], _AnswerRow] = {}
     unlike = list(dict.fromkeys(asked))
     for (request, answer), (text, span) in zip(unlike, _written(loaded, unlike), strict=True):
@@ -99,7 +99,7 @@ def _rows(loaded: LoadedModel, asked: Sequence[GivenAnswer]) -> list[_AnswerRow]
     return list(found.values())
 
 
-def _written(loaded: LoadedModel, asked: Sequence[GivenAnswer]) -> Iterator[tuple[str, Span]]:
+def _written(loaded: LoadedWeights, asked: Sequence[GivenAnswer]) -> Iterator[tuple[str, Span]]:
     """Prompts and answers as the template writes them, up to the answer's end, and where the answer lies."""
     whole = []
     for request, answer in asked:
@@ -130,7 +130,7 @@ def _batches(rows: Sequence[_AnswerRow], most: int) -> Iterator[list[_AnswerRow]
 
 
 def _scored(
-    loaded: LoadedModel, adapter: Path | None, key: str, batch: Sequence[_AnswerRow]
+    loaded: LoadedWeights, adapter: Path | None, key: str, batch: Sequence[_AnswerRow]
 ) -> list[tuple[GivenAnswer, Likelihood]]:
     images = [[image.load() for image in row.request.images] for row in batch]
     inputs = assemble(loaded.processor, images, [(row.text, [row.span]) for row in batch])
@@ -154,7 +154,7 @@ def _scored(
 
 
 def _answers_logps(
-    model: Any, loaded: LoadedModel, inputs: dict[str, Any], answers: torch.Tensor
+    model: Any, loaded: LoadedWeights, inputs: dict[str, Any], answers: torch.Tensor
 ) -> torch.Tensor:
     """Log-probabilities of all tokens, (answers' tokens, vocabulary) in float32 on the CPU.
 

@@ -40,7 +40,7 @@ _PREFIXES = 1 / 4
 
 
 @dataclass
-class LoadedModel:
+class LoadedWeights:
     """Weights in memory, and which adapter is attached to them; shared by all views of a model."""
 
     base: Any  # PreTrainedModel, without any trace of an adapter unless `peft` is set
@@ -146,7 +146,7 @@ class LoadOptions:
     profile: ConversationProfile | None = None
 
 
-def load(model: str, how: LoadOptions) -> LoadedModel:
+def load(model: str, how: LoadOptions) -> LoadedWeights:
     """Loads a model and its processor; see `HFModel.load`."""
     from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig
     from transformers.utils import logging
@@ -193,7 +193,7 @@ def load(model: str, how: LoadOptions) -> LoadedModel:
     tags, answer_tags = (*THINKING, *how.tags), (*ANSWER, *how.answer_tags)
     # Decoding is what a request says, not the penalties and temperatures that a checkpoint brings.
     base.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=tokenizer.pad_token_id)
-    return LoadedModel(
+    return LoadedWeights(
         base=base.eval(),
         processor=processor,
         device=where,
@@ -236,7 +236,7 @@ def _prepare(processor: Any, model: str, profile: ConversationProfile | None) ->
         )
 
 
-def not_finite(loaded: LoadedModel, request: Request) -> RunError:
+def not_finite(loaded: LoadedWeights, request: Request) -> RunError:
     """The error for a request whose logits are NaN or infinite: no answer can be read from them."""
     shown = f" about {request.images[0].source}" if request.images else ""
     who = "the model" if loaded.adapter is None else f"the model with adapter {loaded.adapter}"

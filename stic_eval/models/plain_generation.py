@@ -21,7 +21,7 @@ from stic_eval.types import Request, Response
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from stic_eval.models.loading import LoadedModel
+    from stic_eval.models.loading import LoadedWeights
 
 _WINDOW = 512  # requests that are put in order at a time
 
@@ -33,7 +33,7 @@ class _Rendered:
 
 
 def answers(
-    loaded: LoadedModel, adapter: Path | None, key: str, requests: Iterable[Request], *, alone: bool = False
+    loaded: LoadedWeights, adapter: Path | None, key: str, requests: Iterable[Request], *, alone: bool = False
 ) -> Iterator[tuple[Request, Response]]:
     """Answers requests in padded batches, those of similar length together, the longest first.
 
@@ -75,7 +75,7 @@ def _batches(asked: Sequence[_Rendered], most: int) -> Iterator[list[_Rendered]]
         yield from (group[start : start + size] for start in range(0, len(group), size))
 
 
-def _inputs(loaded: LoadedModel, batch: Sequence[_Rendered]) -> dict[str, torch.Tensor]:
+def _inputs(loaded: LoadedWeights, batch: Sequence[_Rendered]) -> dict[str, torch.Tensor]:
     """Model inputs on the device: token ids of shape (rows, tokens), padded on the left, and pixels."""
     images = [[image.load() for image in asked.request.images] for asked in batch]
     inputs = loaded.processor(
@@ -90,7 +90,7 @@ def _inputs(loaded: LoadedModel, batch: Sequence[_Rendered]) -> dict[str, torch.
 
 
 def _answered(
-    loaded: LoadedModel, adapter: Path | None, key: str, batch: Sequence[_Rendered]
+    loaded: LoadedWeights, adapter: Path | None, key: str, batch: Sequence[_Rendered]
 ) -> list[list[int]]:
     """Generated token ids of each row up to its end token."""
     seen: list[torch.Tensor] = []
@@ -120,7 +120,7 @@ def _answered(
 
 
 def generate(
-    loaded: LoadedModel,
+    loaded: LoadedWeights,
     adapter: Path | None,
     key: str,
     batch: Sequence[_Rendered],
@@ -173,7 +173,7 @@ def _noted(scores: torch.Tensor, seen: list[torch.Tensor]) -> torch.Tensor:
     return scores
 
 
-def render_request(loaded: LoadedModel, request: Request) -> _Rendered:
+def render_request(loaded: LoadedWeights, request: Request) -> _Rendered:
     """A request as the model's template writes it."""
     return _Rendered(request, render_prompts(loaded.processor, [request], loaded.control)[0])
 

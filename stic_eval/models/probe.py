@@ -21,7 +21,7 @@ from stic_eval.models.prompt_tokens import Prompter
 from stic_eval.types import Generation, ImageRef, Message, Request
 
 if TYPE_CHECKING:
-    from stic_eval.models.loading import LoadedModel
+    from stic_eval.models.loading import LoadedWeights
 
 _TOKENS = 4
 # Root mean square difference of the logits, as a share of their spread. Rounding moves them by a hundredth or
@@ -30,7 +30,7 @@ _FLOAT32, _HALF = 1e-3, 0.15
 _LOG = logging.getLogger(__name__)
 
 
-def prompter(loaded: LoadedModel) -> Prompter:
+def prompter(loaded: LoadedWeights) -> Prompter:
     """What makes prompts for a model; one for as long as it is in memory."""
     if loaded.prompter is None:
         config = loaded.base.config
@@ -41,7 +41,7 @@ def prompter(loaded: LoadedModel) -> Prompter:
     return loaded.prompter
 
 
-def probe(loaded: LoadedModel) -> frozenset[str]:
+def probe(loaded: LoadedWeights) -> frozenset[str]:
     """Compares, with the adapter that is attached.
 
     Returns:
@@ -60,7 +60,7 @@ def probe(loaded: LoadedModel) -> frozenset[str]:
         return frozenset()
 
 
-def _compared(loaded: LoadedModel) -> frozenset[str]:
+def _compared(loaded: LoadedWeights) -> frozenset[str]:
     first, second = (_request(text) for text in ("Is anything red in this picture?", "What is it?"))
     batch = [plain_generation.render_request(loaded, second)]
     output, width = plain_generation.generate(

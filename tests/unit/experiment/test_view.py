@@ -7,11 +7,14 @@ import io
 from rich.console import Console
 
 from stic_eval.experiment.events import Event
-from stic_eval.experiment.view import Board, Line, View
+from stic_eval.experiment.view import Board, BoardLine, View
 
 
 def board() -> Board:
-    lines = [Line("p=0", ("pairs a", "evaluate p0")), Line("p=1", ("pairs a", "train b", "evaluate p1"))]
+    lines = [
+        BoardLine("p=0", ("pairs a", "evaluate p0")),
+        BoardLine("p=1", ("pairs a", "train b", "evaluate p1")),
+    ]
     work = {"pairs a": 10.0, "train b": 20.0, "evaluate p0": 5.0, "evaluate p1": 5.0}
     return Board(lines, work, 1, names={"train b": "p=1: train, seed 0"})
 
@@ -58,7 +61,7 @@ def test_a_pipe_gets_plain_lines() -> None:
 
 
 def test_a_terminal_with_little_room_shows_those_at_work() -> None:
-    lines = [Line(f"cell {n}", (f"t {n}",)) for n in range(50)]
+    lines = [BoardLine(f"cell {n}", (f"t {n}",)) for n in range(50)]
     seen = Board(lines, {f"t {n}": 1.0 for n in range(50)}, 1)
     for n in range(40):
         seen.see(Event("done", f"t {n}", seconds=1.0))
@@ -73,7 +76,7 @@ def test_a_terminal_with_little_room_shows_those_at_work() -> None:
 
 
 def test_what_a_line_is_stands_above_it_and_in_the_count() -> None:
-    seen = Board([Line(f"STIC, seed {n}", (f"t {n}",)) for n in range(20)], {"t 0": 1.0}, 2, "variant")
+    seen = Board([BoardLine(f"STIC, seed {n}", (f"t {n}",)) for n in range(20)], {"t 0": 1.0}, 2, "variant")
     console = Console(file=io.StringIO(), width=80, height=12, force_terminal=True, color_system=None)
     console.print(View(seen))
     shown = console.file.getvalue()  # type: ignore[attr-defined]

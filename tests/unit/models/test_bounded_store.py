@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stic_eval.models.bounded_store import BoundedStore, nbytes_of
-from stic_eval.models.loading import LoadedModel
+from stic_eval.models.loading import LoadedWeights
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def prefix(tokens: int) -> tuple[tuple[torch.Tensor, torch.Tensor], ...]:
 
 
 def test_a_model_that_is_given_no_room_for_prefixes_keeps_none() -> None:
-    (store_of,) = (field.default_factory for field in fields(LoadedModel) if field.name == "prefixes")
+    (store_of,) = (field.default_factory for field in fields(LoadedWeights) if field.name == "prefixes")
     assert store_of is not MISSING
     store = store_of()
     store.put("a", prefix(1))

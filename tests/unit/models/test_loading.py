@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from stic_eval.errors import UserError
 from stic_eval.models import loading, weight_memory
-from stic_eval.models.loading import LoadedModel
+from stic_eval.models.loading import LoadedWeights
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda:0")
 
 
-def load(model: Path, **how: Any) -> LoadedModel:
+def load(model: Path, **how: Any) -> LoadedWeights:
     return loading.load(str(model), loading.LoadOptions(**{"device": "cpu", **how}))
 
 

@@ -211,7 +211,10 @@ def _broken(score: str) -> str:
 def to_html(found: HeadToHead) -> str:
     """The numbers and notes as an HTML fragment without style or script."""
     head = "".join(f'<th scope="col">{escape(text)}</th>' for text in _HEAD)
-    lines = [f"<p>A: {escape(_who(found.a))}<br>B: {escape(_who(found.b))}</p>", '<table class="versus">']
+    lines = [
+        f"<p>A: {escape(_who(found.a))}<br>B: {escape(_who(found.b))}</p>",
+        '<table class="head-to-head">',
+    ]
     lines += [f"<thead><tr>{head}</tr></thead>", "<tbody>"]
     for line in found.lines:
         title, *numbers = map(escape, _numbers(line))
