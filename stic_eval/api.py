@@ -14,14 +14,14 @@ from stic_eval import registry
 from stic_eval.contracts.benchmark import Benchmark
 from stic_eval.errors import UserError
 from stic_eval.experiment import ablation, arguments, conduct, inputs
-from stic_eval.experiment.arguments import Options, declared
+from stic_eval.experiment.arguments import Options, declare_keywords
 from stic_eval.experiment.loaded_model import LoadedModel
 from stic_eval.experiment.progress import Reporter
 from stic_eval.experiment.result import RunResult, TrainResult, load_result
 from stic_eval.models.thinking import ThinkingVLM
 
 
-@declared
+@declare_keywords
 def run(
     *,
     options: Options = (),
@@ -52,7 +52,7 @@ def run(
     return conduct.run(config, items, arguments.conduct_of(config, jobs, resume, verbose, quiet, command))
 
 
-@declared
+@declare_keywords
 def evaluate(
     model: str | Path | LoadedModel | None = None,
     *,
@@ -94,7 +94,7 @@ def evaluate(
     return conduct.run(config, items, arguments.conduct_of(config, 1, resume, verbose, quiet, command))
 
 
-@declared
+@declare_keywords
 def train(
     *,
     options: Options = (),
@@ -123,7 +123,7 @@ def train(
     return conduct.train(config, items, arguments.conduct_of(config, 1, resume, verbose, quiet, command))
 
 
-@declared
+@declare_keywords
 def ablate(
     name: str | Path | None = None,
     *,
@@ -179,7 +179,7 @@ def load_run(run: str | Path) -> RunResult:
     return load_result(run)
 
 
-@declared
+@declare_keywords
 def load_model(model: str | Path | None = None, *, options: Options = (), **settings: Any) -> LoadedModel:
     """Loads a model, with an adapter (`adapter="DIR"`) if one is given, and asks it nothing yet.
 

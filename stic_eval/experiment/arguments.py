@@ -38,7 +38,7 @@ _OBJECTS = {"methods": "method", "benchmarks": "benchmark", "solvers": "solver"}
 _APART = ("option", "dry_run")  # which are parameters by other names, or commands' own
 
 
-def declared(function: F) -> F:
+def declare_keywords(function: F) -> F:
     """Gives a function the keywords that its options declare: for `help`, and for completion in notebooks."""
     own = inspect.signature(function).parameters
     named = [parameter for parameter in own.values() if parameter.kind is not parameter.VAR_KEYWORD]
