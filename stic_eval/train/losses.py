@@ -79,7 +79,7 @@ def _look_at(loss: Loss, beta: float, constants: Mapping[str, float]) -> None:
     import torch
 
     file = registry.losses().file(loss.name)
-    where = f"loss {loss.name}" + (f" ({plugins.shown(file)})" if file else "")
+    where = f"loss {loss.name}" + (f" ({plugins.display_path(file)})" if file else "")
     draw = torch.Generator().manual_seed(0)
     logps = [-50 * torch.rand(4, generator=draw) for _ in range(4)]
     whole = Logps(*logps, *(torch.arange(start, start + 4) for start in (7, 5)))
@@ -92,7 +92,7 @@ def _look_at(loss: Loss, beta: float, constants: Mapping[str, float]) -> None:
             one_by_one = torch.cat([value.reshape(-1) for value in alone])
             per_pair = torch.allclose(together, one_by_one, rtol=1e-4, atol=1e-6)
     except (Exception, SystemExit) as error:  # of a plug-in
-        raise UserError(f"{where}: cannot be computed on made-up pairs: {registry.told(error)}") from error
+        raise UserError(f"{where}: cannot be computed on made-up pairs: {registry.explain(error)}") from error
     if not tensors:
         kinds = f"`Loss.compute` gives a {type(together).__name__}"
         raise UserError(f"{where}: {kinds}; it has to be a tensor with a value for each pair")
