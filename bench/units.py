@@ -20,8 +20,11 @@ ASIDE = {
     f"{MODELS}/machine.py", f"{MODELS}/memory.py", f"{MODELS}/values.py", f"{MODELS}/wire.py",
     f"{TRAIN}/exchange.py", f"{TRAIN}/memory.py",
     *(f"stic_eval/contracts/{name}.py" for name in ("curves", "engine", "method", "solver")),
-    # `data check`, `data prepare` and `score`, whose results are not kept; what keys are made of.
-    *(f"{EVALS}/{name}.py" for name in ("beside", "check", "prepare", "predictions", "versions")),
+    # `data check`, `data prepare`, `score` and `judge`, whose results are not kept; what keys are made of.
+    *(
+        f"{EVALS}/{name}.py"
+        for name in ("agreement", "beside", "check", "prepare", "predictions", "versions")
+    ),
 }  # fmt: skip
 
 
@@ -142,6 +145,7 @@ UNITS = {
     "stages": Unit(
         (*_all("stic_eval", "selftrain/stages", "corruptions", "models/tile"), *MAKING,
          *_all("stic_eval/contracts", "corruption", "loss"), "stic_eval/selftrain/execute.py:run_stage",
+         "stic_eval/layers.py:from_yaml,shipped",
          *_all(TRAIN, "dpo", "sft", "loop", "losses", "lora", "items", "lengths"),
          *_all(TRAIN, "learning", "sharing", "prompts", "settings")),
         partial(_stages, "sft", "positive_only", "stic"),

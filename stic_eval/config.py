@@ -18,11 +18,12 @@ from pydantic import BaseModel, ValidationError
 from stic_eval import layers, plugins, profiles, registry
 from stic_eval.contracts.solver import Solver
 from stic_eval.errors import UserError
+from stic_eval.flags import name_of
 from stic_eval.layers import preset_names, read_file, read_preset
-from stic_eval.settings import DESCRIBE, RunConfig, in_full, short
+from stic_eval.settings import DESCRIBE, RunConfig, adapter_folder, in_full, short
 from stic_eval.variants import complete, protocols
 
-__all__ = ["RunConfig", "load", "of_the_run", "preset_names", "read_file", "read_preset"]
+__all__ = ["RunConfig", "load", "of_the_run", "preset_names", "read_file", "read_preset", "split"]
 
 
 def load(
@@ -47,7 +48,7 @@ def load(
     from_file = _by_name(_full(read_file(file), f"--config {file}"), f"--config {file}") if file else {}
     flags = {key: value for key, value in (flags or {}).items() if value is not None}
     given = _by_name(_full(flags, "--dar"), "flags")
-    pairs = [pair for item in overrides for pair in _split(item)]
+    pairs = [pair for item in overrides for pair in split(item)]
     direct = {path: value for path, value in pairs if of_the_run(path)}
     direct = _by_name(direct, "-o plugins")
     model = direct.get("model", given.get("model", from_file.get("model")))
@@ -70,7 +71,7 @@ def load(
     merged = layers.merge(merged, checked, whole)
     merged = layers.merge(merged, _long_all(given))
     for path, value in direct.items():
-        require(path, f"-o {path}")
+        require(path, f"-o {path.replace('solver_options.', 'solvers.', 1)}")
         try:
             named_in_full, given_value = short(path, value)
         except ValueError as error:
@@ -83,6 +84,9 @@ def load(
     if config.load_in_4bit and config.load_in_8bit:
         raise UserError("--load-in-8bit: with --load-in-4bit as well; give one of both")
     config = registry.engines().get(config.engine).settled(config, given, named)
+    if config.adapters and registry.engines().get(config.engine).trains:
+        go_offline(config.offline)
+        config = config.model_copy(update={"adapters": tuple(map(adapter_folder, config.adapters))})
     for path in direct:
         head, _, name = path.partition(".")
         if head == "benchmark_options" and name.partition(".")[0] not in config.benchmarks:
@@ -162,6 +166,9 @@ def require(path: str, where: str) -> None:
     head, _, rest = path.partition(".")
     if head in ("solvers", "solver_options") and rest:
         name, _, option = rest.partition(".")
+        known = registry.solvers().names()
+        if name not in known:
+            raise UserError(f'{where}: no solver is called "{name}"{registry.suggest(name, known)}')
         options = registry.solvers().get(name).options
         if option:
             layers.require(option, options, where)
@@ -243,7 +250,7 @@ def _all_benchmarks(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _split(item: str) -> Iterator[tuple[str, Any]]:
+def split(item: str) -> Iterator[tuple[str, Any]]:
     """An `-o` item as path and value; of `method_options`, the values in it by their method's paths.
 
     `benchmarks.<name>.<option>` is the short form of what lies in `benchmark_options`.
@@ -339,27 +346,9 @@ def _set_method_option(
         layers.put(options[name], path, value, path in layers.mappings(classes[name]))
 
 
-_FLAGS: Mapping[str, str] = {
-    "methods": "--method", "pairs_file": "--pairs", "seeds": "--seed", "dar": "--dar",
-    "method_options": "method_options",
-    "conversation.profile": "--profile", "conversation.system_prompt": "--system-prompt",
-    "conversation.chat_template": "--chat-template",
-    "judge.model": "--judge", "judge.base_url": "--judge-base-url",
-    "judge.api_key_env": "--judge-api-key-env", "judge.protocol": "--judge-protocol",
-    "judge.samples": "--judge-samples", "judge.max_requests": "--judge-max-requests",
-    "server.base_url": "--base-url", "server.api_key_env": "--api-key-env",
-    "server.adapters": "--adapter-name", "server.concurrency": "--concurrency",
-    "server.timeout": "--timeout",
-}  # fmt: skip
-
-
 def flag_of(path: str) -> str:
     """What a setting is called on the command line."""
-    if path in _FLAGS:
-        return _FLAGS[path]
-    head, dot, _ = path.partition(".")
-    flag = "--" + head.replace("_", "-")
-    return f"-o {path}" if dot else flag
+    return name_of(path) or (path if path == "method_options" else f"-o {path}")
 
 
 def _validate(config: type[BaseModel], data: Mapping[str, Any], prefix: str) -> Any:

@@ -1,4 +1,4 @@
-"""The two errors that end a command with one clear line instead of a traceback."""
+"""The two errors that end a command with one clear line instead of a traceback, and others' first lines."""
 
 from __future__ import annotations
 
@@ -12,3 +12,13 @@ class UserError(Exception):
 
 class RunError(Exception):
     """A run that failed although its input was fine. The command exits with 1."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, up to the end of its first line; of one that says nothing its kind."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def headline(error: BaseException) -> str:
+    """An error's kind and the first line of what it says, which may be nothing."""
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from stic_eval.corruptions import CORRUPTIONS, corrupt, diffuse
-from stic_eval.errors import UserError
+from stic_eval.errors import UserError, first_line
 from stic_eval.store import file_sha256
 from stic_eval.types import ImageRef
 
@@ -42,12 +42,7 @@ FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF")
 
 
 class ImageError(UserError):
-    """An image that cannot be used.
-
-    Attributes:
-        source: The file.
-        reason: Why, in a few words.
-    """
+    """An image that cannot be used."""
 
     def __init__(self, source: str, reason: str):
         super().__init__(f"image {source}: {reason}")
@@ -66,58 +61,49 @@ class Skipped:
 # ---------------------------------------------------------------- loading
 
 
-def load_image(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def load_image(path: Path | str) -> Image.Image:
     """Decodes an image file to upright 8-bit RGB.
 
     The first frame of an animation is used, EXIF orientation is applied, transparency is put on
     white, 16-bit values are scaled to 8.
 
-    Args:
-        path: The file.
-        max_pixels: Larger images are refused before they are decoded.
-
     Raises:
         ImageError: The file is missing, empty, too large, damaged, or no image of a known format.
     """
-    with _opened(path, str(path), max_pixels) as image:
+    with _opened(path, str(path)) as image:
         return _decoded(str(path), image, to_rgb)
 
 
-def load_bytes(data: bytes, source: str, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def load_bytes(data: bytes, source: str) -> Image.Image:
     """Decodes an encoded image in memory as `load_image` does a file.
-
-    Args:
-        data: The encoded image.
-        source: Where it came from, for messages.
-        max_pixels: Larger images are refused before they are decoded.
 
     Raises:
         ImageError: It is empty, too large, damaged, or no image of a known format.
     """
-    with _opened(io.BytesIO(data), source, max_pixels) as image:
+    with _opened(io.BytesIO(data), source) as image:
         return _decoded(source, image, to_rgb)
 
 
-def _opened(file: Path | str | io.BytesIO, source: str, max_pixels: int) -> Image.Image:
+def _opened(file: Path | str | io.BytesIO, source: str) -> Image.Image:
     try:
         size = file.getbuffer().nbytes if isinstance(file, io.BytesIO) else os.path.getsize(file)
         if size == 0:
             raise ImageError(source, "empty file")
         image = Image.open(file, formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(source, f"larger than {max_pixels:,} pixels") from error
+        raise ImageError(source, f"larger than {MAX_PIXELS:,} pixels") from error
     except UnidentifiedImageError as error:
         raise ImageError(source, "not an image of a known format") from error
     except ImageError:
         raise
     except OSError as error:
-        raise ImageError(source, error.strerror or f"damaged: {_first_line(error)}") from error
+        raise ImageError(source, error.strerror or f"damaged: {first_line(error)[:120]}") from error
     except Exception as error:  # decoders raise anything on hostile headers
-        raise ImageError(source, f"damaged: {_first_line(error)}") from error
+        raise ImageError(source, f"damaged: {first_line(error)[:120]}") from error
     width, height = image.size
-    if width * height > max_pixels:
+    if width * height > MAX_PIXELS:
         image.close()
-        raise ImageError(source, f"{width} x {height} is larger than {max_pixels:,} pixels")
+        raise ImageError(source, f"{width} x {height} is larger than {MAX_PIXELS:,} pixels")
     return image
 
 
@@ -125,11 +111,7 @@ def _decoded(source: str, image: Image.Image, read: Callable[[Image.Image], T]) 
     try:
         return read(image)
     except Exception as error:  # decoders raise anything on damaged data (SyntaxError, struct.error, ...)
-        raise ImageError(source, f"damaged: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+        raise ImageError(source, f"damaged: {first_line(error)[:120]}") from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -219,8 +201,6 @@ def bytes_ref(read: Callable[[], bytes], source: str, data: bytes | None = None)
     """A reference to an encoded image; its bytes are read now for their hash, and again when it is used.
 
     Args:
-        read: Gives the bytes.
-        source: Where they come from, for people.
         data: The bytes, where they are at hand.
     """
     digest = hashlib.sha256(read() if data is None else data).hexdigest()
@@ -276,7 +256,6 @@ def scan_images(
     found now and not in the middle of training. Of files with the same content the first counts.
 
     Args:
-        path: Folder, list, or a single image.
         progress: Called with (files looked at, files in all).
 
     Returns:
@@ -361,7 +340,7 @@ def _inspect(candidate: _Candidate) -> ImageRef | Skipped:
         return Skipped(source, reason)
     try:
         ref = _file_ref(file, source)
-        with _opened(file, str(file), MAX_PIXELS) as image:
+        with _opened(file, str(file)) as image:
             width, height = image.size
             if max(width, height) > MAX_ASPECT * min(width, height):
                 return Skipped(source, f"{width} x {height}: sides differ by more than {MAX_ASPECT} times")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,10 +15,16 @@ from stic_eval.errors import UserError
 from stic_eval.registry import suggest
 
 
+def shipped(kind: str) -> dict[str, Traversable]:
+    """Name -> YAML file, of `presets`, `prompts` or `ablations` that come with the program."""
+    folder = files("stic_eval.methods") / kind
+    found = [item for item in folder.iterdir() if item.name.endswith(".yaml")]
+    return dict(sorted((item.name.removesuffix(".yaml"), item) for item in found))
+
+
 def preset_names() -> list[str]:
     """Presets that are shipped, by file name."""
-    folder = files("stic_eval.methods") / "presets"
-    return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
+    return list(shipped("presets"))
 
 
 def read_preset(name: str) -> dict[str, Any]:
@@ -26,14 +33,13 @@ def read_preset(name: str) -> dict[str, Any]:
     Raises:
         UserError: No such preset.
     """
-    known = preset_names()
+    known = shipped("presets")
     if name not in known:
         raise UserError(
             f'--preset: no preset is called "{name}"{suggest(name, known)} '
             "(`stic-eval ls presets` lists them)"
         )
-    text = (files("stic_eval.methods") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
-    return _mapping(text, f"preset {name}")
+    return _mapping(known[name].read_text(encoding="utf-8"), f"preset {name}")
 
 
 def read_file(path: Path) -> dict[str, Any]:
@@ -51,11 +57,20 @@ def read_file(path: Path) -> dict[str, Any]:
     return _mapping(text, f"--config {path}")
 
 
-def _mapping(text: str, where: str) -> dict[str, Any]:
+def from_yaml(text: str, where: str) -> Any:
+    """What YAML says.
+
+    Raises:
+        UserError: It is not valid; names `where`.
+    """
     try:
-        data = yaml.safe_load(text) or {}
+        return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: 2020-13-45 looks like a date and is none
         raise UserError(f"{where}: is not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def _mapping(text: str, where: str) -> dict[str, Any]:
+    data = from_yaml(text, where) or {}
     if not isinstance(data, dict):
         raise UserError(f"{where}: expected `key: value` lines, found a {type(data).__name__}")
     return data

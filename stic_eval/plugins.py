@@ -186,7 +186,6 @@ def fault(kind: str, thing: Any, name: str | None = None) -> str:
 
     Args:
         kind: One of `CONTRACTS`.
-        thing: The object.
         name: What it has to be called; None: anything that can be typed.
     """
     article = f"`{kind}`"
@@ -326,7 +325,6 @@ def told(error: BaseException, *roots: Path) -> str:
     """One line about an error that a plug-in raised: path, line, type and message.
 
     Args:
-        error: The error.
         *roots: The plug-in's file, or its package's folder.
     """
     first = (str(error).strip().splitlines() or [""])[0]

@@ -8,6 +8,7 @@ others down.
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
@@ -24,7 +25,7 @@ from stic_eval.contracts.engine import Engine
 from stic_eval.contracts.loss import Loss
 from stic_eval.contracts.method import Method
 from stic_eval.contracts.solver import Solver
-from stic_eval.errors import UserError
+from stic_eval.errors import UserError, headline
 from stic_eval.plugins import PluginFile
 
 T = TypeVar("T")
@@ -42,7 +43,6 @@ class Registry(Generic[T]):
     Args:
         kind: What it holds, for messages: `benchmark`, `loss`.
         flag: The flag that names one, for messages.
-        points: The entry points of the group.
         families: Entry points of functions that make an object from what stands behind `<family>:`.
         files: Gives the plug-in files that there are at the moment.
     """
@@ -138,7 +138,8 @@ class Registry(Generic[T]):
         try:
             file = plugins.named(path)
         except UserError as error:
-            raise UserError(f"{self.flag} {path}: {_without_repetition(path, str(error))}") from error
+            said = str(error).removeprefix(f"{plugins.shown(plugins.absolute(path))}: ")
+            raise UserError(f"{self.flag} {path}: {said}") from error
         if self.kind not in file.objects:
             other = next(iter(file.objects))
             line = plugins.line_in(file.path, other)
@@ -189,9 +190,25 @@ class Registry(Generic[T]):
             count = "a plug-in is" if len(broken) == 1 else f"{len(broken)} plug-ins are"
             more = f"; {count} broken: {broken[0].error}"
         return (
-            f'{self.flag}: no {self.kind} is called "{name}"{suggest(name, self.names())} '
+            f'{self.flag}: no {self.kind} is called "{name}"{self._suggest(name)} '
             f"(`stic-eval ls {self.plural}` lists them){more}"
         )
+
+    def _suggest(self, name: str) -> str:
+        """The closest name, unless a family has, or may have, just this one; see `offers` of its module."""
+        close = difflib.get_close_matches(name, self.names(), n=1, cutoff=0.8)
+        unknown = ""
+        for family, point in self._families.items():
+            try:
+                _imported(point)
+                offers = getattr(sys.modules[point.module], "offers", lambda name: False)(name)
+            except (Exception, SystemExit):  # a plug-in may raise anything; its name will say so
+                continue
+            if offers:
+                return f'; did you mean "{family}:{name}"?'
+            if offers is None and re.fullmatch(r"[a-z0-9_]+", name):  # nobody knows
+                unknown = f'; if {family} has it, write "{family}:{name}"'
+        return f'; did you mean "{close[0]}"?' if close else unknown or suggest(name, self.names())
 
     def _collision(self, name: str, points: Sequence[EntryPoint], files: Sequence[PluginFile]) -> str:
         def line(file: PluginFile) -> str:
@@ -234,11 +251,6 @@ def _told(error: BaseException, point: EntryPoint) -> str:
             return f"{plugins.shown(Path(file))}, line 1: {type(error).__name__}: {error}"
         return f"{type(error).__name__}: {error}"
     return plugins.told(error, *roots)
-
-
-def _without_repetition(path: str, message: str) -> str:
-    """A message without the path in front of it, if that is just what was given."""
-    return message.removeprefix(f"{plugins.shown(plugins.absolute(path))}: ")
 
 
 def _points(group: str) -> list[EntryPoint]:
@@ -302,7 +314,6 @@ def register(path: str, where: str) -> None:
     """Registers a plug-in file, whatever it holds.
 
     Args:
-        path: The file.
         where: What has named it, for messages.
 
     Raises:
@@ -349,12 +360,7 @@ def of_family(name: str) -> bool:
 
 def told(error: BaseException) -> str:
     """One line about an error: type, message, and path and line of the plug-in that led to it, if one did."""
-    found = _roots_of_plugins()
+    found = [root for registry in kinds().values() for root in registry.roots()]
     if plugins.located(error, found) is not None:
         return plugins.told(error, *found)
-    first = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {first}"
-
-
-def _roots_of_plugins() -> list[Path]:
-    return [root for registry in kinds().values() for root in registry.roots()]
+    return headline(error)

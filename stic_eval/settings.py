@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from stic_eval import registry
 from stic_eval.contracts.method import TrainingImages
 from stic_eval.digests import digest
+from stic_eval.errors import UserError
 from stic_eval.profiles import ConversationConfig
 from stic_eval.tags import ANSWER, THINKING, Pair
 
@@ -46,7 +47,6 @@ def short(path: str, value: Any) -> tuple[str, Any]:
 
     Args:
         path: Of a setting of `RunConfig`; others are given back.
-        value: Its value.
 
     Raises:
         ValueError: `dar.use` is none of these.
@@ -106,7 +106,6 @@ class JudgeConfig(BaseModel):
         protocol: `official` asks in the benchmarks' published words, which the installed lmms-eval
             brings; `stic-eval-1` in this project's; `auto` is official where lmms-eval is installed.
         samples: Replies a sample: their mean counts, their spread is recorded.
-        temperature: Of the judge.
         max_requests: Cap on requests that are sent in a run, repetitions included; None: none.
         concurrency: Requests in flight.
         timeout: Seconds for one request, from sending to the end of its reply.
@@ -208,9 +207,40 @@ class ThinkingConfig(BaseModel):
         return tuple(pair for pair in self.answer_tags if pair not in (*THINKING, *ANSWER))
 
 
+# Where the hub's client keeps a revision: <cache>/models--<owner>--<name>/snapshots/<commit>.
+_SNAPSHOT = re.compile(r"models--([^/]+?)--([^/]+)/snapshots/([0-9a-f]{40})$")
+
+
+def adapter_folder(given: Path) -> Path:
+    """The folder of an adapter: the one given, or where the hub's client keeps what a hub id stands for.
+
+    Raises:
+        UserError: It can only be a hub id, and the hub (or its local cache) does not know it.
+    """
+    text, revision = given.as_posix(), None
+    if given.exists():
+        return given
+    if kept := _SNAPSHOT.search(text):
+        text, revision = f"{kept[1]}/{kept[2]}", kept[3]  # in another's cache, as a run's config.yaml has it
+    elif given.parent.is_dir() or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", text):
+        return given  # what lies in a folder that there is can only be meant as a path
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(text, revision=revision, allow_patterns=["adapter_*"]))
+    except Exception as error:  # the hub's client raises a dozen kinds
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise UserError(
+            f"--adapter {text}: neither a folder nor found on the hub or in its local cache: "
+            f"{type(error).__name__}: {first}"
+        ) from error
+
+
 def adapter_name(adapter: Path) -> str:
-    """What an adapter is called: by its folder, or by the one above if that is just `adapter`."""
+    """What an adapter is called: by its hub id or folder; by the folder above, if that is just `adapter`."""
     folder = adapter.resolve()
+    if kept := _SNAPSHOT.search(folder.as_posix()):
+        return kept[2]
     return folder.parent.name if folder.name == "adapter" else folder.name
 
 
@@ -242,7 +272,6 @@ class RunConfig(BaseModel):
         benchmarks: Registry names; `all` stands for every one that is built in.
         protocol: What every benchmark that knows it is asked and read by, e.g. `lmms`; None: the default.
         benchmark_options: Benchmark name -> its options, complete after `load`.
-        judge: Who grades what rules leave open.
         conversation: How the model is asked: profile, system prompt, chat template.
         processor: Arguments of the image processor, e.g. `do_pad`, `max_pixels`.
         images: Folder, or a file that lists images: stage 1's unlabeled images.
@@ -259,10 +288,8 @@ class RunConfig(BaseModel):
         solvers: How answers are obtained, by registry name: each method has a row with each, the baseline
             one with `direct` besides; None: with `direct`, and with the solver of the method's plan.
         solver_options: Solver name -> its options, as far as they are given. `dar` is short for both.
-        training: What holds for all training.
         thinking: How what a model thinks is told from what it answers.
         engine: `hf` loads the model here, `openai` asks a server that has it, or a plug-in's own.
-        server: That server.
         device: `auto`, `cpu`, `cuda`, `mps`.
         dtype: `auto`, `float32`, `bfloat16`, `float16`.
         attn: transformers' `attn_implementation`; None: its own choice. In 16 bits it moves some answers, so

@@ -5,8 +5,11 @@ This program's own code has versions. A plug-in's has none that could be relied 
 
 from __future__ import annotations
 
+import ast
 import inspect
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import CodeType
@@ -45,7 +48,7 @@ def _keys(function: Any) -> list[str]:
     keys = [key for value in bound for key in _given(value)]
     if str(getattr(function, "__module__", "")).partition(".")[0] != OWN:
         # Lists and mappings in a closure may be a count of calls, say, and not what it was made with.
-        cells = [_content(cell) for cell in getattr(function, "__closure__", None) or ()]
+        cells = [cell_content(cell) for cell in getattr(function, "__closure__", None) or ()]
         cells = [None if isinstance(value, (list, dict, set)) else value for value in cells]
         defaults = getattr(function, "__defaults__", None)
         keys.append(content_key([_text(function), _data(bound), _data(cells), _data(defaults)]))
@@ -80,10 +83,25 @@ def _compiled(code: Any) -> Any:
     return _data(code)
 
 
-def _content(cell: Any) -> Any:
+def literals(code: str) -> Iterator[tuple[str, Any]]:
+    """Names that code assigns literal values to, wherever in it, and these; nothing is executed.
+
+    Raises:
+        SyntaxError, ValueError: It is no Python.
+    """
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None:
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                with suppress(ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+                    if isinstance(target, ast.Name):
+                        yield target.id, ast.literal_eval(node.value)
+
+
+def cell_content(cell: Any) -> Any:
+    """What a cell of a closure holds; None where it is not filled yet."""
     try:
         return cell.cell_contents
-    except ValueError:  # not filled yet
+    except ValueError:
         return None
 
 

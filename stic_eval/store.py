@@ -206,6 +206,15 @@ def read_jsonl(path: Path | str) -> Iterator[dict[str, Any]]:
             yield row
 
 
+def read_object(path: Path | None) -> Mapping[str, Any]:
+    """A JSON file's object; empty where there is none that can be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path is not None else {}
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 # ---------------------------------------------------------------- responses
 
 
@@ -263,7 +272,6 @@ class ResponseStore:
         """Stores responses in one commit; keys that are there already keep their first response.
 
         Args:
-            responses: Key -> response.
             replace: Let the new ones take the place of those that are there.
         """
         rule = "REPLACE" if replace else "IGNORE"
@@ -303,6 +311,14 @@ def _changed(folder: Path, manifest: Mapping[str, Any]) -> Path | None:
     """The first file of a stage whose content is not what its manifest has; one without a digest is none."""
     file = changed(folder, {file: manifest["sha256"].get(file, "") for file in manifest["files"]})
     return None if file is None else folder / file
+
+
+def _writable(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write the stage cache {folder}: {error.strerror or error}") from error
+    return folder
 
 
 class StageStore:
@@ -345,8 +361,6 @@ class StageStore:
         are taken now and kept, and it says from then on that they were taken later.
 
         Args:
-            name: The stage's name.
-            key: Its content key.
             tell: Says, once, what is wrong with it, or that its digests are taken only now.
         """
         folder, which = self.folder(name, key), f"stage {name} ({key[:16]})"
@@ -387,19 +401,12 @@ class StageStore:
         Raises:
             UserError: It cannot be created.
         """
-        folder = self.root / f"{name}-{key[:16]}.work"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot write the stage cache {folder}: {error.strerror or error}") from error
-        return folder
+        return _writable(self.root / f"{name}-{key[:16]}.work")
 
     def finish(self, name: str, key: str, manifest: Mapping[str, Any] | None = None) -> Path:
         """Turns the work folder into the finished one and returns it.
 
         Args:
-            name: The stage's name.
-            key: Its content key.
             manifest: Whatever should be kept beside the name, the key and the list of files.
         """
         work, folder = self.work_dir(name, key), self.folder(name, key)
@@ -437,14 +444,10 @@ class StageStore:
             shutil.rmtree(folder, ignore_errors=True)
 
     @contextmanager
-    def lock(self, name: str, key: str, timeout: float = -1) -> Iterator[None]:
-        """Holds a stage for this process; waits for another one (`timeout` seconds, -1: for ever).
+    def lock(self, name: str, key: str) -> Iterator[None]:
+        """Holds a stage for this process; waits for another one, however long it takes.
 
         The operating system releases the lock of a killed process.
         """
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot write the stage cache {self.root}: {error.strerror or error}") from error
-        with FileLock(str(self.root / f"{name}-{key[:16]}.lock"), timeout=timeout):
+        with FileLock(str(_writable(self.root) / f"{name}-{key[:16]}.lock")):
             yield

@@ -183,8 +183,8 @@ class Lab:
 
     def run(self, made: Stage, data: Data, seed: int = 0) -> Path:
         return run_stage(
-            made, data=data, seed=seed, fingerprint="base", model=self._view,
-            responses=lambda: self._responses, store=self.store, report=self.report,
+            made, data=data, seed=seed, fingerprint="base", model=self._view, answers=self._view,
+            scorer=self._view, responses=lambda: self._responses, store=self.store, report=self.report,
         )  # fmt: skip
 
 

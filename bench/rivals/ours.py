@@ -15,10 +15,11 @@ from typing import Any
 from bench.rivals.side import WARM_UP, Done, Work, begin, warm_up_image, write
 from stic_eval import registry
 from stic_eval.contracts.benchmark import Benchmark
-from stic_eval.evals.runner import evaluate, write_records
+from stic_eval.evals.runner import encode, evaluate
 from stic_eval.evals.sources import samples
 from stic_eval.images import ref_from_pil
 from stic_eval.models.hf import HFModel
+from stic_eval.store import atomic_write
 from stic_eval.train.prompts import load_prompts
 from stic_eval.types import Generation, Message, Request
 
@@ -64,7 +65,7 @@ def evaluated(work: Work, folder: Path) -> Done:
             prompts=load_prompts(),
             progress=lambda done, total: None,
         )
-        write_records(records, folder / "records" / f"{benchmark.name}.jsonl")
+        atomic_write(folder / "records" / f"{benchmark.name}.jsonl", encode(records))
         for record in records:
             answers[f"{benchmark.name}/{record.id}"] = record.response.strip()
             if record.description is not None:

@@ -193,15 +193,15 @@ def lay_out(
 
     from stic_eval import registry
     from stic_eval.evals.check import check
+    from stic_eval.evals.formats import Listed
     from stic_eval.evals.prepare import prepare
-    from stic_eval.evals.sources import listed
     from stic_eval.images import encoded_bytes
 
     disable_progress_bar()
     folder.mkdir(parents=True)
     known = registry.benchmarks()
     for part in parts:
-        checked = check(known.get(part.benchmark), listed(part.benchmark, part.rows))
+        checked = check(known.get(part.benchmark), Listed(part.benchmark, part.rows))
         if checked.problems:
             raise RuntimeError(f"{part.benchmark}: {checked.problems[0]}")
         prepare(checked, folder / part.benchmark)

@@ -83,8 +83,10 @@ class Cell:
     @property
     def slug(self) -> str:
         """A name for files that no other cell of the grid has."""
-        plain = re.sub(r"[^\w.=+-]+", "_", self.label.replace(", ", "+"))
-        return plain if len(plain) <= 100 and plain == self.label.replace(", ", "+") else _short(plain, self)
+        label = self.label.replace(", ", "+")
+        plain = re.sub(r"[^\w.=+-]+", "_", label)
+        whole = len(plain) <= 100 and plain == label
+        return plain if whole else f"{plain[:80]}-{content_key(self.settings)[:8]}"
 
 
 @dataclass(frozen=True)
@@ -93,13 +95,13 @@ class Grid:
 
     Attributes:
         base: The default's settings, with the ablation's folder as output.
-        cells: The cells.
-        configs: Their settings.
+        options: What `-o` was given for all of them.
     """
 
     base: RunConfig
     cells: tuple[Cell, ...]
     configs: tuple[RunConfig, ...]
+    options: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -108,15 +110,10 @@ class Grid:
         return content_key([self.base.key, pairs])
 
 
-def _short(plain: str, cell: Cell) -> str:
-    return f"{plain[:80]}-{content_key(cell.settings)[:8]}"
-
-
 def parse_axis(item: str, methods: Sequence[str]) -> Axis:
     """`--vary NAME=VALUE,VALUE,...` as an axis; the values are a YAML list, with or without its brackets.
 
     Args:
-        item: The text.
         methods: Methods that the grid evaluates, whose options a short name may mean.
 
     Raises:
@@ -258,7 +255,6 @@ def cells(
     """The cells of a grid: all combinations, or the default and every single departure from it.
 
     Args:
-        axes: What is varied.
         method: What cells evaluate that do not say.
         default: Axis -> the value that the others are departures from.
         one_at_a_time: The latter.

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from stic_eval import layers
 from stic_eval.errors import UserError
 from stic_eval.registry import suggest
 
@@ -27,7 +25,6 @@ class Spec(BaseModel):
         dar: `only`: cells answer by describe-and-respond; true: with and without it; false: without;
             null: as the method says. An axis `dar` decides instead where there is one.
         options: Settings of all cells, by their paths.
-        seeds: Training seeds.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -44,12 +41,7 @@ class Spec(BaseModel):
 
 def shipped() -> list[str]:
     """Names of the ablations that come with the program."""
-    return sorted(_shipped())
-
-
-def _shipped() -> dict[str, Traversable]:
-    folder = files("stic_eval.methods") / "ablations"
-    return {item.name.removesuffix(".yaml"): item for item in folder.iterdir() if item.name.endswith(".yaml")}
+    return list(layers.shipped("ablations"))
 
 
 def load(name: str) -> Spec:
@@ -58,13 +50,13 @@ def load(name: str) -> Spec:
     Raises:
         UserError: No such ablation or file, or something in it does not fit.
     """
-    known = _shipped()
+    known = layers.shipped("ablations")
     if name in known:
         return _checked(known[name].read_text(encoding="utf-8"), f"ablation {name}")
     path = Path(name).expanduser()
     if not path.is_file():
         raise UserError(
-            f'no ablation is called "{name}"{suggest(name, sorted(known))}, nor is there such a file '
+            f'no ablation is called "{name}"{suggest(name, known)}, nor is there such a file '
             "(`stic-eval ls ablations` lists what is shipped)"
         )
     try:
@@ -75,10 +67,7 @@ def load(name: str) -> Spec:
 
 
 def _checked(content: str, where: str) -> Spec:
-    try:
-        data = yaml.safe_load(content)
-    except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"{where}: is not valid YAML: {' '.join(str(error).split())}") from error
+    data = layers.from_yaml(content, where)
     if not isinstance(data, dict):
         raise UserError(f"{where}: expected keys such as `vary`")
     try:

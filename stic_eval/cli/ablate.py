@@ -2,136 +2,96 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
-import typer
-
+from stic_eval import flags as f
 from stic_eval.cli import options as o
+from stic_eval.flags import Argument, flag
 
-_GRID = "Grid"
-_OF_THE_GRID = ("name", "vary", "one_at_a_time", "exclude", "seeds", "method", "dar", "output")
+
+@dataclass(frozen=True)
+class Axes:
+    """What is varied, and how."""
+
+    panel: ClassVar[str] = "Grid"
+
+    vary: list[str] | None = flag(
+        "Axis to vary and its values, e.g. `corruption=low_res,jitter,both` or `stage1.beta=0.05,0.1`. "
+        "Repeatable, for all combinations. Replaces the axes of a named ablation.",
+        metavar="AXIS=VALUE,...",
+    )
+    one_at_a_time: bool | None = flag(
+        "The default settings and single departures from them, or all combinations.",
+        "full",
+        names="--one-at-a-time/--full",
+    )
+    exclude: list[str] | None = flag(
+        "Combinations to leave out, e.g. `p_corrupt=0 corruption!=both`. Repeatable.", metavar="CONDITION"
+    )
+    seeds: list[str] | None = flag(
+        "Training seeds of every cell, e.g. `0,1,2`. Repeatable.", "0", names="--seeds --seed"
+    )
+    method: str | None = flag(
+        "Method that cells train.", "stic", values="method", panel="Method and evaluation"
+    )
 
 
 def ablate(
+    axes: Axes,
+    model: f.Model,
+    evaluation: f.Evaluation,
+    training: f.Training,
+    settings: f.Settings,
+    judge: f.Judge,
+    server: f.Server,
+    access: f.Access,
+    machine: f.Machine,
+    output: f.Output,
     name: Annotated[
         str | None,
-        typer.Argument(help="Shipped (`stic-eval ls ablations`) or a YAML file; none with --vary."),
+        Argument("A built-in ablation (`stic-eval ls ablations`) or a YAML file; optional with --vary.",
+                 values="ablation"),
     ] = None,
-    vary: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="AXIS=VALUE,...", rich_help_panel=_GRID,
-            help="An axis and its values, e.g. `corruption=low_res,jitter,both` or `stage1.beta=0.05,0.1`; "
-            "repeatable: all combinations. With a name, in place of its axes.",
-        ),
-    ] = None,
-    one_at_a_time: Annotated[
-        bool | None,
-        typer.Option("--one-at-a-time/--full", rich_help_panel=_GRID,
-                     help="Only the default and single departures from it, or all combinations.",
-                     show_default="full"),
-    ] = None,
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option(metavar="CONDITION", rich_help_panel=_GRID,
-                     help="Cells to leave out, e.g. `p_corrupt=0 corruption!=both`; repeatable."),
-    ] = None,
-    seeds: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--seeds",
-            "--seed",
-            help="Training seeds of every cell, e.g. `0,1,2`; repeatable.",
-            show_default="0",
-            rich_help_panel=_GRID,
-        ),
-    ] = None,
-    jobs: o.Jobs = 1,
-    model: o.Model = None,
-    revision: o.Revision = None,
-    profile: o.Profile = None,
-    system_prompt: o.SystemPrompt = None,
-    chat_template: o.ChatTemplate = None,
-    trust_remote_code: o.TrustRemoteCode = None,
-    engine: o.Engine = None,
-    method: Annotated[
-        str | None,
-        typer.Option(help="What cells train.", show_default="stic", rich_help_panel="Method and evaluation"),
-    ] = None,
-    benchmarks: o.Benchmarks = None,
-    protocol: o.Protocol = None,
-    dar: o.Dar = None,
-    solver: o.Solvers = None,
-    limit: o.Limit = None,
-    images: o.Images = None,
-    sft_data: o.SftData = None,
-    pairs: o.Pairs = None,
-    image_root: o.ImageRoot = None,
-    prompts: o.Prompts = None,
-    preset: o.Preset = None,
-    config: o.Config = None,
-    option: o.Overrides = None,
-    judge: o.Judge = None,
-    judge_base_url: o.JudgeBaseUrl = None,
-    judge_api_key_env: o.JudgeApiKeyEnv = None,
-    judge_protocol: o.JudgeProtocol = None,
-    judge_samples: o.JudgeSamples = None,
-    judge_max_requests: o.JudgeMaxRequests = None,
-    base_url: o.BaseUrl = None,
-    api_key_env: o.ApiKeyEnv = None,
-    adapter_name: o.AdapterNames = None,
-    concurrency: o.Concurrency = None,
-    timeout: o.Timeout = None,
-    allow_remote_images: o.AllowRemoteImages = None,
-    offline: o.Offline = None,
-    device: o.Device = None,
-    dtype: o.Dtype = None,
-    batch_size: o.BatchSize = None,
-    attn: o.Attn = None,
-    load_in_4bit: o.LoadIn4bit = None,
-    load_in_8bit: o.LoadIn8bit = None,
-    gradient_checkpointing: o.GradientCheckpointing = None,
-    output: o.Output = None,
-    dry_run: o.DryRun = False,
-    resume: o.Resume = True,
-    verbose: o.Verbose = False,
-    quiet: o.Quiet = False,
+    jobs: f.Jobs = 1,
 ) -> None:  # fmt: skip
-    """Train and evaluate a method under varied settings, sharing what cells have in common."""
-    flags = o.given(locals(), without=_OF_THE_GRID)
+    """Train and evaluate a method under varied settings; what cells have in common is computed once."""
     from stic_eval import registry
+    from stic_eval.ablate import build
     from stic_eval.ablate import spec as specs
-    from stic_eval.cli import ablation, gridbuild
+    from stic_eval.cli import ablation
     from stic_eval.errors import UserError
 
+    vary, single, solver, dar = axes.vary, axes.one_at_a_time, evaluation.solver, evaluation.dar
     if name is None and not vary:
         raise UserError("give an ablation by name (`stic-eval ls ablations`), or axes with --vary")
-    if solver and dar is not None:
-        raise UserError(f"--{'' if dar else 'no-'}dar: with --solver as well; give one of both")
+    flags = o.fields(model, evaluation, training, settings, judge, server, access, machine)
+    flags.pop("dar", None)  # the grid's, below
     spec = specs.load(name) if name else specs.Spec(dar=None)
     spec = spec.model_copy(
         update={
-            "method": registry.named("method", method or spec.method),
-            "design": spec.design if one_at_a_time is None else "one-at-a-time" if one_at_a_time else "full",
+            "method": registry.named("method", axes.method or spec.method),
+            "design": spec.design if single is None else "one-at-a-time" if single else "full",
             # Conditions on axes that others have taken the place of would make no sense.
-            "exclude": (*(() if vary else spec.exclude), *(exclude or ())),
+            "exclude": (*(() if vary else spec.exclude), *(axes.exclude or ())),
             "dar": None if solver else spec.dar if dar is None else dar,
-            "seeds": _seeds(seeds) or spec.seeds,
+            "seeds": _seeds(axes.seeds) or spec.seeds,
         }
     )
-    flags["seeds"] = spec.seeds or None
+    flags |= {"seeds": spec.seeds} if spec.seeds else {}
     where = "--vary" if vary else f"ablation {name}" if name in specs.shipped() else str(name)
-    given = gridbuild.Given(spec, where, tuple(vary or ()), preset, config, tuple(option or ()), flags)
-    axes, without_default = gridbuild.axes(given)
+    overrides = tuple(settings.option or ())
+    given = build.Given(spec, where, tuple(vary or ()), settings.preset, settings.config, overrides, flags)
+    varied, without_default = build.axes(given)
     flag = "--solver" if solver else f"--{'' if dar else 'no-'}dar" if dar is not None else ""
-    if flag and any(value.solver is not None for axis in axes for value in axis.values):
+    if flag and any(value.solver is not None for axis in varied for value in axis.values):
         raise UserError(f"{flag}: the axis dar decides; leave one of both out")
     known = Path(name).stem if name and not vary else "grid"
-    grid = gridbuild.grid(given, axes, known, output)
+    grid = build.grid(given, varied, known, output.output)
     ablation.run(
-        grid, spec, axes, without_default, name=known, jobs=jobs,
-        dry_run=dry_run, fresh=not resume, verbose=verbose, quiet=quiet,
+        grid, spec, varied, without_default, name=known, jobs=jobs, dry_run=output.dry_run,
+        fresh=not output.resume, verbose=output.verbose, quiet=output.quiet,
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from stic_eval.cli.conduct import at_work, done_by_workers
+from stic_eval.cli.conduct import at_work, work_by_workers
 from stic_eval.cli.progress import Reporter
 from stic_eval.errors import RunError, UserError
 from stic_eval.experiment import driver, folder, inputs
@@ -50,17 +50,16 @@ def run(
     if dry_run:
         _show_plan(grid, name, jobs, fresh, quiet)
         return
-    kept = "finished stages and cells"
-    with at_work(config, fresh=fresh, verbose=verbose, quiet=quiet, kept=kept) as (resources, report):
+    with at_work(config, fresh=fresh, verbose=verbose, quiet=quiet) as (resources, report):
         arms = driver.arms_of_grid(grid, resources)
         driver.start_over(config, fresh)
         atomic_write(config.folder / "ablation.json", json.dumps(sheet, indent=1, ensure_ascii=False) + "\n")
         ordered, without = _axes(grid, axes, without_default)
-        planned = replace(driver.plan(name, arms, resources), axes=ordered, without_default=without)
-        outcome, board = done_by_workers(planned, resources, report, jobs)
+        experiment = replace(driver.plan(name, arms, resources), axes=ordered, without_default=without)
+        outcome, board = work_by_workers(experiment, resources, report, jobs)
         reasons = {task: event.value for task, event in outcome.failed.items()}
         more = {"jobs": jobs, "failed": reasons, **config.answering}
-        table = driver.finish(planned, outcome, resources, more)
+        table = driver.finish(experiment, outcome, resources, more)
         if table is not None:
             from stic_eval.cli.table import print_table
 
@@ -69,7 +68,7 @@ def run(
         if outcome.interrupted:
             raise KeyboardInterrupt
     _report_failures(board, config.folder / "run.log", len(grid.cells), none=table is None)
-    if planned.skipped or (table is not None and table.unscored):
+    if experiment.skipped or (table is not None and table.unscored):
         raise typer.Exit(3)
 
 
@@ -79,8 +78,8 @@ def _show_plan(grid: Grid, name: str, jobs: int, fresh: bool, quiet: bool) -> No
     with Reporter(None, quiet=quiet) as report:
         resources = Resources(grid.base, report, folder.cache_of(grid.base, fresh))
         arms = driver.arms_of_grid(grid, resources)
-        planned = driver.plan(name, arms, resources, fresh=fresh, look=True)
-        print_plan(grid, planned, resources, jobs)
+        experiment = driver.plan(name, arms, resources, fresh=fresh, look=True)
+        print_plan(grid, experiment, resources, jobs)
 
 
 def _axes(

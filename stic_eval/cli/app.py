@@ -6,9 +6,11 @@ Exit codes: 0 done, 1 failed, 2 wrong input, 3 done but rows are unscored or fil
 
 from __future__ import annotations
 
+import signal
 import sys
 import traceback
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
@@ -22,6 +24,7 @@ from stic_eval.cli import (
     import_,
     judge,
     ls,
+    neighbours,
     new,
     plot,
     report,
@@ -32,34 +35,27 @@ from stic_eval.cli import (
     train,
 )
 from stic_eval.cli import eval as evaluate
+from stic_eval.cli import options as o
 from stic_eval.errors import RunError, UserError
 from stic_eval.printable import printable
 
 app = typer.Typer(
     name="stic-eval",
     help="Evaluate vision-language models, self-train them (STIC), and compare both side by side.",
-    add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
+    context_settings={"token_normalize_func": neighbours.spelling},
 )
-app.command("run")(run.run)
-app.command("train")(train.train)
-app.command("eval")(evaluate.eval_)
-app.command("ablate")(ablate.ablate)
-app.command("score")(score.score)
-app.add_typer(judge.app, name="judge")
-app.add_typer(data.app, name="data")
-app.add_typer(export.app, name="export")
-app.add_typer(import_.app, name="import")
-app.command("ls")(ls.ls)
-app.command("show")(show.show)
-app.command("table")(table.table)
-app.command("compare")(compare.compare)
-app.command("plot")(plot.plot)
-app.command("report")(report.report)
-app.command("new")(new.new)
-app.command("cp")(cp.cp)
-app.command("doctor")(doctor.doctor)
+_COMMANDS: dict[str, Callable[..., Any]] = {
+    "run": run.run, "train": train.train, "eval": evaluate.eval_, "ablate": ablate.ablate,
+    "score": score.score, "ls": ls.ls, "show": show.show, "table": table.table, "compare": compare.compare,
+    "plot": plot.plot, "report": report.report, "new": new.new, "cp": cp.cp, "doctor": doctor.doctor,
+}  # fmt: skip
+_RUNNING = (["run"], ["train"], ["eval"], ["ablate"])  # what takes a model
+for _name, _function in _COMMANDS.items():
+    app.command(_name)(o.command(_function))
+for _name, _group in (("judge", judge), ("data", data), ("export", export), ("import", import_)):
+    app.add_typer(_group.app, name=_name)
 
 
 def _version(value: bool) -> None:
@@ -85,7 +81,8 @@ def fail(message: str) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Runs the command and exits."""
+    """Runs the command and exits; what a cluster's scheduler sends ends it as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(invoke(sys.argv[1:] if argv is None else argv))
 
 
@@ -104,9 +101,10 @@ def invoke(argv: list[str]) -> int:
         fail(str(error))
         return 1
     except typer.TyperException as error:
-        known = bool(argv) and any(command.name == argv[0] for command in app.registered_commands)
+        known = bool(argv) and argv[0] in _COMMANDS
         named, what = (f" {argv[0]}", "options") if known else ("", "commands and options")
-        fail(f"{error.format_message()} (`stic-eval{named} --help` lists {what})")
+        advice = neighbours.advice(getattr(error, "option_name", ""), argv) if argv[:1] in _RUNNING else None
+        fail(advice or f"{error.format_message()} (`stic-eval{named} --help` lists {what})")
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         return 130
@@ -125,11 +123,7 @@ def invoke(argv: list[str]) -> int:
             traceback.print_exc()
         from stic_eval import registry
 
-        hint = (
-            ""
-            if verbose or argv[:1] not in (["run"], ["train"], ["eval"], ["ablate"])
-            else " (-v shows where)"
-        )
+        hint = "" if verbose or argv[:1] not in _RUNNING else " (-v shows where)"
         fail(f"failed unexpectedly: {registry.told(error)}{hint}")
         return 1
 

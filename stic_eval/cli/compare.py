@@ -6,13 +6,11 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from enum import StrEnum
 from itertools import chain, zip_longest
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from stic_eval.errors import UserError
+from stic_eval.flags import Argument, Flag
 from stic_eval.printable import csv_cell, printable
 
 if TYPE_CHECKING:
@@ -26,49 +24,33 @@ _LONGEST = 400  # characters of a text that are shown; JSON has all of it
 _ONE_LINE = 110  # columns from which on a benchmark takes one line
 
 
-class Format(StrEnum):
-    """What the comparison is printed as."""
-
-    text = "text"
-    md = "md"
-    csv = "csv"
-    json = "json"
-
-
-class Which(StrEnum):
-    """Rows that are shown."""
-
-    all = "all"
-    better = "better"
-    worse = "worse"
+Format = Literal["text", "md", "csv", "json"]
+Which = Literal["all", "better", "worse"]
 
 
 def compare(
     a: Annotated[
-        str, typer.Argument(metavar="A", help="A run, by folder or name; RUN:VARIANT names one of its rows.")
+        str,
+        Argument("A run, by folder or name; RUN:VARIANT names one of its rows.", metavar="A", values="run"),
     ],
     b: Annotated[
-        str | None,
-        typer.Argument(metavar="B", help="Another run, or RUN:VARIANT.", show_default="the run of A"),
+        str | None, Argument("Another run, or RUN:VARIANT.", "the run of A", "B", values="run")
     ] = None,
     method: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Variant, e.g. stic+dar, or stic@seed1 for one seed; of an ablation default, or what sets a "
-            "cell apart, e.g. corruption=blur. Of two runs: one for both, or one for each. Of one run: two, "
-            "or one to compare with the baseline.",
-            show_default="the only one beside the baseline",
-        ),
+        Flag("Variant, e.g. stic+dar, or stic@seed1 for one seed; of an ablation default, or what sets a "
+             "cell apart, e.g. corruption=blur. For two runs: one for both, or one for each. For one run: "
+             "two, or one to compare with the baseline.", "the only one beside the baseline"),
     ] = None,
-    benchmark: Annotated[str | None, typer.Option(help="Show rows of this benchmark only.")] = None,
+    benchmark: Annotated[str | None, Flag("Show rows of this benchmark only.", values="benchmark")] = None,
     which: Annotated[
-        Which, typer.Option("--flips", help="Show rows that B does better than A, worse, or both.")
-    ] = Which.all,
-    number: Annotated[int, typer.Option("-n", min=0, help="How many rows to show.")] = 5,
+        Which, Flag("Show rows that B does better than A, worse, or both.", names="--flips")
+    ] = "all",
+    number: Annotated[int, Flag("How many rows to show.", names="-n", min=0)] = 5,
     format_: Annotated[
-        Format, typer.Option("--format", help="Output format; csv has the numbers alone.")
-    ] = Format.text,
-) -> None:
+        Format, Flag("Output format; csv has only the numbers.", names="--format")
+    ] = "text",
+) -> None:  # fmt: skip
     """Compare two runs, or two variants of a run, sample by sample.
 
     `compare RUN_A RUN_B --method stic` compares a variant between runs, `compare RUN --method stic` with the
@@ -82,24 +64,24 @@ def compare(
     names = [line.name for line in found.benchmarks]
     if benchmark is not None and benchmark not in names:
         raise UserError(f'--benchmark: both have no "{benchmark}"{suggest(benchmark, names)}')
-    wanted = [] if format_ is Format.csv or not number else names if benchmark is None else [benchmark]
+    wanted = [] if format_ == "csv" or not number else names if benchmark is None else [benchmark]
     by_name = [
         [flip for flip in flips.flips(found.a, found.b, name) if _fits(flip, which)] for name in wanted
     ]
     total = sum(map(len, by_name)) if wanted else None
     # In turn from each benchmark: the first few would all be of the first.
     rows = [flip for flip in chain(*zip_longest(*by_name)) if flip is not None][:number]
-    if format_ is Format.text:
+    if format_ == "text":
         from rich.console import Console
 
         _print(found, rows, total, Console(highlight=False))
     else:
-        writers = {Format.md: _markdown, Format.csv: _csv, Format.json: _json}
+        writers = {"md": _markdown, "csv": _csv, "json": _json}
         print(writers[format_](found, rows, total), end="")
 
 
 def _fits(flip: Flip, which: Which) -> bool:
-    return which is Which.all or (flip.change > 0) == (which is Which.better)
+    return which == "all" or (flip.change > 0) == (which == "better")
 
 
 # ---------------------------------------------------------------- as text

@@ -15,7 +15,7 @@ from stic_eval.cli.view import Board, Line, View
 
 if TYPE_CHECKING:
     from stic_eval.config import RunConfig
-    from stic_eval.experiment.driver import Outcome, Planned
+    from stic_eval.experiment.driver import Experiment, Outcome
     from stic_eval.experiment.events import Event
     from stic_eval.experiment.resources import Resources
     from stic_eval.report.runs import Entry
@@ -23,17 +23,14 @@ if TYPE_CHECKING:
 
 @contextmanager
 def at_work(
-    config: RunConfig,
-    *,
-    fresh: bool,
-    verbose: bool,
-    quiet: bool,
-    kept: str = "finished stages, answers and scores",
+    config: RunConfig, *, fresh: bool, verbose: bool, quiet: bool
 ) -> Iterator[tuple[Resources, Reporter]]:
     """What an experiment is done with, in its folder, whose log and progress go on around the work.
 
+    Folders that were made for it are taken away again if it ends before anything is done.
+
     Raises:
-        UserError: The input is wrong; folders that were made for it are taken away again.
+        UserError: The input is wrong.
         RunError: Anything else failed; the message names the log.
         typer.Exit: Interrupted (130).
     """
@@ -52,14 +49,15 @@ def at_work(
         with Reporter(log, verbose=verbose, quiet=quiet) as report:
             yield Resources(config, report, folder.cache_of(config, fresh)), report
     except KeyboardInterrupt:
-        typer.echo(
-            f"stic-eval: interrupted; {kept} are kept ({config.folder}): the same command resumes"
-            + (" (without --fresh)" if fresh else ""),
-            err=True,
-        )
+        if _remove(made, log):
+            said = "nothing had begun, so nothing is left"
+        else:
+            again = "the same command resumes" + (" (without --fresh)" if fresh else "")
+            said = f"finished stages, answers and scores are kept ({config.folder}): {again}"
+        typer.echo(f"stic-eval: interrupted; {said}", err=True)
         raise typer.Exit(130) from None
     except UserError:
-        _remove(made, log)
+        _remove(made, log, config.folder / "config.yaml")
         raise
     except (RunError, typer.Exit):
         raise
@@ -67,18 +65,22 @@ def at_work(
         raise RunError(f"failed: {registry.told(error)} (see {log})") from error
 
 
-def _remove(made: Sequence[Path], log: Path) -> None:
-    """Takes the folders away that wrong input has had made, unless something was computed meanwhile."""
-    if made and {path.name for path in made[0].iterdir()} <= {log.name, "config.yaml"}:
-        for path in (log, made[0] / "config.yaml"):
-            path.unlink(missing_ok=True)
-        with suppress(OSError):  # others may have put something beside it
-            for folder in made:
-                folder.rmdir()
+def _remove(made: Sequence[Path], *files: Path) -> bool:
+    """Takes away folders that were made for a run which has left no more than these files; whether it did."""
+    if not made or not {path.name for path in made[0].iterdir()} <= {path.name for path in files}:
+        return False
+    for path in files:
+        path.unlink(missing_ok=True)
+    with suppress(OSError):  # others may have put something beside it
+        for folder in made:
+            folder.rmdir()
+    return not made[0].exists()
 
 
-def evaluate(config: RunConfig, *, jobs: int, fresh: bool, verbose: bool, quiet: bool) -> None:
-    """A run, from checked input to its printed table.
+def evaluate(
+    config: RunConfig, options: Sequence[str] = (), *, jobs: int, fresh: bool, verbose: bool, quiet: bool
+) -> None:
+    """A run, from checked input to its printed table; `options` are what `-o` was given.
 
     Raises:
         UserError: The input is wrong.
@@ -89,27 +91,27 @@ def evaluate(config: RunConfig, *, jobs: int, fresh: bool, verbose: bool, quiet:
     from stic_eval.experiment import driver
 
     with at_work(config, fresh=fresh, verbose=verbose, quiet=quiet) as (resources, report):
-        arms = driver.arm_of_run(config, resources, fresh)
+        arms = driver.arms_of_run(config, resources, fresh, options)
         driver.start_over(config, fresh)
-        planned = driver.plan(config.name, arms, resources)
+        experiment = driver.plan(config.name, arms, resources)
         if jobs == 1:
-            outcome = done_here(planned, resources)
+            outcome = work_here(experiment, resources)
         else:
-            outcome, _ = done_by_workers(planned, resources, report, jobs)
+            outcome, _ = work_by_workers(experiment, resources, report, jobs)
         if outcome.interrupted:
             raise KeyboardInterrupt
-        if not any(item.entry.summaries for item in planned.evaluations):
+        if not any(item.entry.summaries for item in experiment.evaluations):
             raise_first(outcome, config.folder)
-        table = driver.finish(planned, outcome, resources, driver.of_run(config))
+        table = driver.finish(experiment, outcome, resources, driver.of_run(config))
     if table is not None:
         print_table(table)
     raise_first(outcome, config.folder)
     typer.echo(f"\n{config.folder}/table.md, .tex, .html, .csv, .json; records/; run.log")
-    if planned.skipped or (table is not None and table.unscored):
+    if experiment.skipped or (table is not None and table.unscored):
         raise typer.Exit(3)
 
 
-def done_here(planned: Planned, resources: Resources) -> Outcome:
+def work_here(experiment: Experiment, resources: Resources) -> Outcome:
     """Has the tasks done in this process; what fails is said at once if there is more to do."""
     from stic_eval.experiment import driver
 
@@ -122,21 +124,22 @@ def done_here(planned: Planned, resources: Resources) -> Outcome:
             while said:
                 resources.report.line(said.pop(0))
         elif event.kind == "failed" and event.task in begun:
-            said.append(f"{planned.tasks[event.task].what}: failed: {event.value}")
+            said.append(f"{experiment.tasks[event.task].what}: failed: {event.value}")
 
-    return driver.carry_out(planned, driver.executor_of(resources, 1), resources, see)
+    return driver.carry_out(experiment, driver.executor_of(resources, 1), resources, see)
 
 
-def done_by_workers(
-    planned: Planned, resources: Resources, report: Reporter, jobs: int
+def work_by_workers(
+    experiment: Experiment, resources: Resources, report: Reporter, jobs: int
 ) -> tuple[Outcome, Board]:
     """Has the tasks done by worker processes, and shows how far they are."""
     from stic_eval.experiment import driver, estimates
 
-    jobs = max(1, min(jobs, len(planned.tasks)))
-    work = estimates.seconds(planned.evaluations, planned.tasks, resources.engine)
-    board = Board(lines(planned), work, jobs, {name: task.what for name, task in planned.tasks.items()})
-    of = {item.task: item.entry for item in planned.evaluations if item.same is None}
+    jobs = experiment.workers(jobs)
+    work = estimates.seconds(experiment.evaluations, experiment.tasks, resources.engine)
+    kind = "cell" if experiment.arms[0].label else "variant"
+    board = Board(lines(experiment), work, jobs, kind, {name: t.what for name, t in experiment.tasks.items()})
+    of = {task: item.entry for item in experiment.evaluations if item.same is None for task in item.tasks}
     executor = driver.executor_of(resources, jobs, apart=True)
     view = View(board, report.quiet)
     report.hand_over()
@@ -147,26 +150,26 @@ def done_by_workers(
             if event.kind == "done" and event.task in of:
                 for line in board.lines:
                     if event.task in line.tasks and board.finished(line):
-                        line.note = _came_out(planned, of[event.task], len(resources.benchmarks))
+                        line.note = _average(experiment, of[event.task], len(resources.benchmarks))
 
-        return driver.carry_out(planned, executor, resources, see), board
+        return driver.carry_out(experiment, executor, resources, see), board
 
 
-def lines(planned: Planned) -> list[Line]:
+def lines(experiment: Experiment) -> list[Line]:
     """A line for each cell, or each variant of a run, with the tasks that it waits for."""
     from stic_eval.experiment.graph import closure
 
-    found: dict[str, list[str]] = {arm.label: [] for arm in planned.arms if arm.label}
-    for item in planned.evaluations:
-        found.setdefault(item.line, []).append((item.same or item).task)
-    shown = [Line(label, closure(tasks, planned.tasks)) for label, tasks in found.items()]
+    found: dict[str, list[str]] = {arm.label: [] for arm in experiment.arms if arm.label}
+    for item in experiment.evaluations:
+        found.setdefault(item.line, []).extend((item.same or item).tasks)
+    shown = [Line(label, closure(tasks, experiment.tasks)) for label, tasks in found.items()]
     return [line for line in shown if line.tasks or line.label != "baseline"]
 
 
-def _came_out(planned: Planned, entry: Entry, benchmarks: int) -> str:
-    """A cell's average so far, for its line."""
+def _average(experiment: Experiment, entry: Entry, benchmarks: int) -> str:
+    """An average so far, for its line."""
     peers = [
-        e for e in (item.entry for item in planned.evaluations)
+        e for e in (item.entry for item in experiment.evaluations)
         if (e.method, e.solver, e.settings) == (entry.method, entry.solver, entry.settings)
         and len(e.summaries) == benchmarks
     ]  # fmt: skip

@@ -12,22 +12,18 @@ from importlib.util import resolve_name
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from stic_eval.cli.new import Force, Kind, as_theirs, check_name, here, tell, write
+from stic_eval.flags import Argument, Flag
 
 
 def cp(
-    kind: Annotated[Kind, typer.Argument(help="method or benchmark.")],
-    name: Annotated[str, typer.Argument(help="What to copy, e.g. stic.")],
-    to: Annotated[Path, typer.Argument(help="Folder to write into, or `NAME.py` in it.")] = Path("."),
-    called: Annotated[
-        str | None,
-        typer.Option("--as", metavar="NAME", help="What the copy is called.", show_default="my_<name>"),
-    ] = None,
+    kind: Annotated[Kind, Argument("method or benchmark.")],
+    name: Annotated[str, Argument("What to copy, e.g. stic.")],
+    to: Annotated[Path, Argument("Folder to write into, or `NAME.py` in it.")] = Path("."),
+    called: Annotated[str | None, Flag("Name of the copy.", "my_<name>", "NAME", names="--as")] = None,
     force: Force = False,
 ) -> None:
-    """Copy a method or benchmark into a file of your own, under another name, to vary it."""
+    """Copy a method or benchmark to a file of your own, under a new name, to change it."""
     from stic_eval import plugins, registry
     from stic_eval.errors import UserError
 
@@ -35,12 +31,12 @@ def cp(
         if called not in (None, to.stem):
             raise UserError(f"--as {called}: {to} gives another name; leave one of both out")
         to, called = to.parent, to.stem
-    known: Any = registry.methods() if kind is Kind.method else registry.benchmarks()
+    known: Any = registry.methods() if kind == "method" else registry.benchmarks()
     thing = known.get(name)
     own = called or f"my_{re.sub(r'[^A-Za-z0-9_]', '_', thing.name)}"
     file = to / f"{own}.py"
     check_name(kind, own, file, f"cp {kind} {name}")
-    made_by = thing.plan if kind is Kind.method else thing.to_sample
+    made_by = thing.plan if kind == "method" else thing.to_sample
     source = inspect.getsourcefile(inspect.unwrap(getattr(made_by, "func", made_by)))
     if source is None or registry.of_family(name):
         raise UserError(f"cp {kind} {name}: it has no file of its own that could be copied")
@@ -63,7 +59,7 @@ def cp(
         raise
     path = here(shlex.quote(str(file)))
     print(f"wrote {file}: {source} as {own}\n\nnext, on the embedded model:")
-    if kind is Kind.method:
+    if kind == "method":
         tell(
             f"stic-eval run --method {path} --method {shlex.quote(thing.name)}  # side by side",
             f"stic-eval show {path}",
@@ -79,7 +75,7 @@ def _presets(kind: Kind, thing: Any) -> dict[str, Any]:
     """What presets say about a method: their own files, else the method."""
     from stic_eval import config
 
-    if kind is Kind.benchmark:
+    if kind == "benchmark":
         return {}
     found = {name: dict(options) for name, options in thing.presets.items()}
     for preset in config.preset_names():

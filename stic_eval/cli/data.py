@@ -6,13 +6,15 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stic_eval import flags as f
 from stic_eval.cli import options as o
+from stic_eval.flags import Flag, flag
 
 if TYPE_CHECKING:
     from stic_eval.cli.progress import Update
@@ -23,48 +25,44 @@ app = typer.Typer(help="Check a benchmark's data, or convert it.", no_args_is_he
 
 _SHOWN = 50
 
-Name = Annotated[str, typer.Argument(metavar="BENCHMARK", help="As `stic-eval ls benchmarks` lists them.")]
 Source = Annotated[
     str,
-    typer.Option(
-        "--from",
-        help="`hub`, `vlmeval` (the folder `$LMUData`), `pocket`, or a local copy: parquet, arrow, JSON or "
-        "JSONL, VLMEvalKit's TSV, or LLaVA's folder of questions and images.",
-    ),
-]
-Options = Annotated[
-    list[str] | None,
-    typer.Option("--option", "-o", metavar="KEY=VALUE", help="An option of the benchmark; repeatable."),
-]
+    Flag("`hub`, `vlmeval` (the folder `$LMUData`), `pocket`, or a local copy: parquet, arrow, JSON or "
+         "JSONL, VLMEvalKit's TSV, or LLaVA's folder of questions and images.", names="--from"),
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a benchmark's rows are read."""
+
+    protocol: f.Protocol = None
+    option: list[str] | None = flag(
+        "An option of the benchmark. Repeatable.", metavar="KEY=VALUE", names="--option -o", path=""
+    )
+    allow_remote_images: f.RemoteImages = None
+    offline: f.Offline = None
 
 
 @app.command("check")
+@o.command
 def check(
-    benchmark: Name,
+    benchmark: f.Benchmark,
+    reading: Reading,
     source: Source = "hub",
-    protocol: o.Protocol = None,
-    option: Options = None,
-    allow_remote_images: o.AllowRemoteImages = None,
-    offline: o.Offline = None,
     images: Annotated[
         bool,
-        typer.Option(
-            "--images/--no-images", help="Decode every image; rows that only serve to score need none."
-        ),
+        Flag("Decode every image; rows that are only scored need none.", names="--images/--no-images"),
     ] = True,
-    json_out: Annotated[
-        Path | None, typer.Option("--json", help="Write every problem to this file as well.")
-    ] = None,
-    quiet: o.Quiet = False,
+    json_out: f.JsonFile = None,
+    quiet: f.Quiet = False,
 ) -> None:
-    """Say what is wrong with which row: schema, ids, images, numbers of rows. Exit code 1 if anything is."""
-    from stic_eval.errors import UserError
+    """Report every problem in a benchmark's rows: schema, ids, images, number. Exit code 1 if any."""
     from stic_eval.store import atomic_write
 
-    if json_out is not None and json_out.is_dir():
-        raise UserError(f"--json {json_out}: is a folder; give a file")
-    chosen = _chosen(benchmark, protocol, option, allow_remote_images, offline)
-    checked = _checked(chosen, source, bool(allow_remote_images), quiet, images)
+    o.check_file("--json", json_out)
+    chosen = _chosen(benchmark, reading)
+    checked = _checked(chosen, source, bool(reading.allow_remote_images), quiet, images)
     _print(checked)
     if json_out is not None:
         data = {
@@ -81,27 +79,23 @@ def check(
 
 
 @app.command("prepare")
+@o.command
 def prepare(
-    benchmark: Name,
+    benchmark: f.Benchmark,
     source: Source,
-    to: Annotated[Path, typer.Option(help="Folder to write, new or empty.")] = ...,  # type: ignore[assignment]
-    skip_invalid: Annotated[
-        bool, typer.Option("--skip-invalid", help="Leave out rows with problems instead of refusing.")
-    ] = False,
-    protocol: o.Protocol = None,
-    option: Options = None,
-    allow_remote_images: o.AllowRemoteImages = None,
-    offline: o.Offline = None,
-    quiet: o.Quiet = False,
+    to: Annotated[Path, Flag("Folder to write, new or empty.")],
+    reading: Reading,
+    skip_invalid: Annotated[bool, Flag("Leave out rows with problems instead of stopping.")] = False,
+    quiet: f.Quiet = False,
 ) -> None:
     """Check data and write it as parquet with embedded images, for `-o rows.BENCHMARK=FOLDER`."""
     from stic_eval.evals import prepare as writing
     from stic_eval.printable import printable
 
-    chosen = _chosen(benchmark, protocol, option, allow_remote_images, offline)
+    chosen = _chosen(benchmark, reading)
     to = to.expanduser()
     writing.refuse_taken(to)
-    checked = _checked(chosen, source, bool(allow_remote_images), quiet)
+    checked = _checked(chosen, source, bool(reading.allow_remote_images), quiet)
     _print(checked)
     if checked.problems and not skip_invalid:
         typer.echo("nothing was written; --skip-invalid leaves out rows with problems", err=True)
@@ -114,24 +108,15 @@ def prepare(
         raise typer.Exit(3)
 
 
-def _chosen(
-    name: str, protocol: str | None, option: list[str] | None, remote: bool | None, offline: bool | None
-) -> Benchmark:
+def _chosen(name: str, reading: Reading) -> Benchmark:
     """The benchmark under its options, which are said as everywhere."""
     from stic_eval import registry
     from stic_eval.variants import with_options
 
     found = registry.benchmarks().get(name)
-    name = found.name  # of a plug-in file, another one than was given
-    flags = {
-        "benchmarks": name,
-        "methods": ["baseline"],
-        "protocol": protocol,
-        "allow_remote_images": remote,
-        "offline": offline,
-    }
-    built = o.configure(None, None, [o.of_benchmark(name, item) for item in option or ()], flags)
-    return with_options(found, built.benchmark_options.get(name, {}))
+    # Of a plug-in file, another name than was given.
+    built = o.of_benchmark(found.name, reading.option, reading)
+    return with_options(found, built.benchmark_options.get(found.name, {}))
 
 
 def _checked(benchmark: Benchmark, source: str, remote: bool, quiet: bool, images: bool = True) -> Checked:

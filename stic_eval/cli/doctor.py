@@ -6,16 +6,16 @@ from typing import Annotated
 
 import typer
 
+from stic_eval.flags import Flag
+
 _NAMED = 5  # models of a server
 
 
 def doctor(
-    base_url: Annotated[
-        str | None, typer.Option(help="OpenAI-compatible server to look at too.", show_default=False)
-    ] = None,
+    base_url: Annotated[str | None, Flag("OpenAI-compatible server to check as well.")] = None,
     api_key_env: Annotated[
-        str, typer.Option(metavar="NAME", help="Environment variable that holds its key.", show_default=False)
-    ] = "",
+        str | None, Flag("Environment variable that holds its key.", metavar="NAME")
+    ] = None,
 ) -> None:
     """Check versions, device, memory, cache, optional extras, and a server if one is given."""
     problems = 0
@@ -152,7 +152,7 @@ def _extras() -> list[tuple[str, str, str]]:
     return found
 
 
-def _server(base_url: str, variable: str) -> tuple[str, str, str]:
+def _server(base_url: str, variable: str | None) -> tuple[str, str, str]:
     """Asks a server for the names of its models, which costs it nothing."""
     import os
 

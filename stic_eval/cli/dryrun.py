@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from stic_eval.config import RunConfig
-    from stic_eval.experiment.driver import Planned
+    from stic_eval.experiment.driver import Experiment
     from stic_eval.experiment.resources import Resources
 
 
@@ -28,11 +28,20 @@ class Line:
     steps: int
 
 
-def print_plan(config: RunConfig, *, evaluate: bool = True, fresh: bool = False) -> None:
+def print_plan(
+    config: RunConfig,
+    options: Sequence[str] = (),
+    *,
+    jobs: int = 1,
+    evaluate: bool = True,
+    fresh: bool = False,
+) -> None:
     """Prints stages and evaluations with key, whether they are cached, and their size; does nothing.
 
     Args:
         config: The run.
+        options: What `-o` was given.
+        jobs: Worker processes that it would have.
         evaluate: Whether it evaluates or trains only.
         fresh: Whether it would start over, with nothing cached.
 
@@ -50,9 +59,9 @@ def print_plan(config: RunConfig, *, evaluate: bool = True, fresh: bool = False)
     inputs.check_model(config)
     with Reporter(None, quiet=True) as report:
         resources = Resources(config, report, folder.cache_of(config, fresh))
-        arms = driver.arm_of_run(config, resources, fresh)
-        planned = driver.plan(config.name, arms, resources, fresh=fresh, look=True, evaluate=evaluate)
-        lines = _lines(planned, resources, fresh)
+        arms = driver.arms_of_run(config, resources, fresh, options)
+        experiment = driver.plan(config.name, arms, resources, fresh=fresh, look=True, evaluate=evaluate)
+        lines = _lines(experiment, resources, fresh)
     grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     grid.add_column("step")
     grid.add_column("key")
@@ -67,48 +76,49 @@ def print_plan(config: RunConfig, *, evaluate: bool = True, fresh: bool = False)
     grid.add_row(Text("to do in all", style="bold"), "", "", f"{total[0]:,}", f"{total[1]:,}")
     console = Console(highlight=False)
     console.print(grid)
-    _print_estimate(console, planned, resources, *total)
+    _print_estimate(console, experiment, resources, *total, experiment.workers(jobs))
     if config.training.images != "as_generated" and any(line.steps for line in lines):
         console.print(f"trains on images as: {config.training.images} (training.images)")
-    losses = {one.loss for subject in planned.subjects for one, _ in subject.stages if one.loss}
+    losses = {one.loss for subject in experiment.subjects for one, _ in subject.stages if one.loss}
     if losses:
         console.print(f"preference loss: {', '.join(sorted(losses))}", markup=False, soft_wrap=True)
     if (asked := resources.engine.profile) is not None:
         console.print(f"asked as: {printable(asked.title)}", markup=False, soft_wrap=True)
     for line_of_rows in _rows_from(resources) if evaluate else ():
         console.print(line_of_rows, markup=False, soft_wrap=True)
-    if planned.skipped:
-        console.print(f"{planned.skipped} input files would be skipped", soft_wrap=True)
+    if experiment.skipped:
+        console.print(f"{experiment.skipped} input files would be skipped", soft_wrap=True)
     console.print(f"output: {config.folder}", markup=False, soft_wrap=True)
 
 
 def _print_estimate(
-    console: Console, planned: Planned, resources: Resources, generations: int, steps: int
+    console: Console, experiment: Experiment, resources: Resources, generations: int, steps: int, jobs: int
 ) -> None:
     engine = resources.engine
     found = engine.estimate(generations, steps)
     if found is None:
-        pairs = ((subject.arm.config, subject.variant) for subject in planned.subjects)
+        pairs = ((subject.arm.config, subject.variant) for subject in experiment.subjects)
         names = variants.answerers(pairs, engine).values()
         rows = ", ".join(dict.fromkeys(printable(name or resources.config.model) for name in names))
         text = f"\nanswered by {printable(engine.described())}: {rows}"
     else:
+        by, each = (f" with {jobs} jobs", " each") if jobs > 1 else ("", "")
         text = (
-            f"\nestimate on {found.where}: about {duration(found.seconds)} and "
-            f"{found.memory / 2**30:.1f} GiB of memory (to a factor of about three)"
+            f"\nestimate on {found.where}: about {duration(found.seconds / jobs)}{by} and "
+            f"{found.memory / 2**30:.1f} GiB of memory{each} (to a factor of about three)"
         )
     console.print(text, markup=False, soft_wrap=True)
 
 
-def _lines(planned: Planned, resources: Resources, fresh: bool) -> list[Line]:
+def _lines(experiment: Experiment, resources: Resources, fresh: bool) -> list[Line]:
     lines: dict[str, Line] = {}
-    for subject in planned.subjects:
+    for subject in experiment.subjects:
         for stage, key in subject.stages:
             cached = not fresh and resources.stages.done(stage.name, key) is not None
             what = f"{stage.name}, seed {subject.variant.seed}"
             lines.setdefault(key, Line(what, key, cached, stage.generations, stage.steps))
     found = list(lines.values())
-    for item in planned.evaluations:
+    for item in experiment.evaluations:
         variant = item.subject.variant
         for name, keys in item.keys.items():
             rows = resources.rows(name)

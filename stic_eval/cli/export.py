@@ -8,19 +8,20 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from enum import StrEnum
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from stic_eval import flags as f
 from stic_eval.cli import options as o
+from stic_eval.flags import Argument, Flag, flag
 
 if TYPE_CHECKING:
     from stic_eval.experiment.artifacts import Finished
 
-app = typer.Typer(help="Take out what a run has made, for use elsewhere.", no_args_is_help=True)
+app = typer.Typer(help="Export what a run has made, for use elsewhere.", no_args_is_help=True)
 
 _SHOWN = 20
 _ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
@@ -28,44 +29,35 @@ _ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 _WEIGHTS = re.compile(r"model\.safetensors(\.index\.json)?|model-\d{5}-of-\d{5}\.safetensors")
 
 
-class To(StrEnum):
-    """Formats of preference pairs."""
-
-    trl = "trl"
-    llama_factory = "llama-factory"
-    hf_dataset = "hf-dataset"
-    csv = "csv"
-
-
-Method = Annotated[str | None, typer.Option(help="Of several methods: which.", show_default=False)]
-Seed = Annotated[int | None, typer.Option(help="Of several training seeds: which.", show_default=False)]
-Key = Annotated[
-    str | None,
-    typer.Option(help="Of an ablation's many: first digits of the content key.", show_default=False),
-]
 Force = Annotated[
     bool,
-    typer.Option(
-        "--force",
-        help="Write into a folder that is not empty: files of the same names are replaced, and by a merged "
-        "model the whole of another model's weights.",
-    ),
-]
+    Flag("Write into a folder that is not empty: files of the same names are replaced, and a merged model "
+         "replaces all weights of the model that is there."),
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which of several things that a run has made."""
+
+    method: str | None = flag("Which method's, if there are several.", values="method")
+    seed: int | None = flag("Which training seed's, if there are several.")
+    key: str | None = flag("Which of an ablation's: the first digits of its content key.")
 
 
 @app.command("pairs")
+@o.command
 def pairs(
-    run: Annotated[str, typer.Argument(help="A run (folder, or name under results/), or a file of pairs.")],
-    to: Annotated[To, typer.Option(help="The format.")],
+    run: Annotated[
+        str,
+        Argument("A run (its folder, or its name under results/), or a file of pairs.", values="run"),
+    ],
+    to: Annotated[Literal["trl", "llama-factory", "hf-dataset", "csv"], Flag("Format to write.")],
+    choice: Choice,
     output: Annotated[
-        Path | None, typer.Option(help="Folder; of trl also a .parquet file.", show_default="pairs-<format>")
+        Path | None, Flag("Folder to write; for trl also a .parquet file.", "pairs-<format>")
     ] = None,
-    method: Method = None,
-    seed: Seed = None,
-    iteration: Annotated[
-        int | None, typer.Option(help="Of several rounds of pairs: which.", show_default=False)
-    ] = None,
-    key: Key = None,
+    iteration: Annotated[int | None, Flag("Which round of pairs, if there are several.")] = None,
     force: Force = False,
 ) -> None:
     """Write a run's preference pairs in another program's format, to train on them there."""
@@ -77,15 +69,15 @@ def pairs(
         source = Path(run).expanduser()
         exchange.check(source, "RUN")
     else:
-        found = artifacts.finished(run, _note)
-        picked = artifacts.pick(found, "pairs", method, seed, iteration, key)
+        found = artifacts.open_run(run, _note)
+        picked = artifacts.pick(found, "pairs", choice.method, choice.seed, iteration, choice.key)
         source = found.path(picked) / "pairs.parquet"
         exchange.check(source, "RUN")
         typer.echo(printable(picked.label), err=True)
-    target = (output or Path(f"pairs-{to.value}")).expanduser()
-    single = to is To.trl and target.suffix == ".parquet"
+    target = (output or Path(f"pairs-{to}")).expanduser()
+    single = to == "trl" and target.suffix == ".parquet"
     with placed(target, force, single) as folder:
-        done = exchange.export(source, to.value, folder / target.name if single else folder)
+        done = exchange.export(source, to, folder / target.name if single else folder)
         shown = target if single else target / done.path.relative_to(folder)
     for row, reason in done.left_out[:_SHOWN]:
         typer.echo(f"row {row}: {reason}")
@@ -98,25 +90,19 @@ def pairs(
 
 
 @app.command("adapter")
+@o.command
 def adapter(
-    run: Annotated[str, typer.Argument(help="A run: its folder, or its name under results/.")],
-    output: Annotated[Path, typer.Option(help="Folder to write.")],
-    method: Method = None,
-    seed: Seed = None,
-    key: Key = None,
-    merge: Annotated[
-        bool, typer.Option("--merge", help="A whole model, the adapter added to the base's weights.")
-    ] = False,
+    run: f.Run,
+    output: Annotated[Path, Flag("Folder to write.")],
+    choice: Choice,
+    merge: Annotated[bool, Flag("Write a whole model, the adapter added to the base's weights.")] = False,
     dtype: Annotated[
-        str | None,
-        typer.Option(
-            help="Of a merged model's weights: float32, bfloat16 or float16.", show_default="the base's own"
-        ),
+        str | None, Flag("Type of a merged model's weights: float32, bfloat16 or float16.", "the base's")
     ] = None,
     force: Force = False,
-    quiet: o.Quiet = False,
+    quiet: f.Quiet = False,
 ) -> None:
-    """Write a run's adapter, or the merged model, with a model card that says how it came about."""
+    """Write a run's adapter, or the merged model, with a model card that says how it was made."""
     from stic_eval import registry
     from stic_eval.cli.progress import Reporter
     from stic_eval.errors import UserError
@@ -125,10 +111,10 @@ def adapter(
     from stic_eval.printable import printable
     from stic_eval.report.card import card
 
-    found = artifacts.finished(run, _note)
+    found = artifacts.open_run(run, _note)
     if not registry.engines().get(found.config.engine).trains:
         raise UserError(f"{found.folder}: its adapters are the server's; there is none here to export")
-    picked = artifacts.pick(found, "adapter", method, seed, key=key)
+    picked = artifacts.pick(found, "adapter", choice.method, choice.seed, key=choice.key)
     source = found.adapter(picked)
     check_adapter_values(source, f"{found.folder}: its adapter {source}")
     output = output.expanduser()
@@ -191,10 +177,10 @@ def _not_mixed(output: Path, merge: bool) -> None:
 def _same_base(run: Finished) -> None:
     """Refuses to merge into another base than the adapter was trained on."""
     from stic_eval.errors import UserError
-    from stic_eval.experiment.cardfacts import as_object
     from stic_eval.models.fingerprint import model_fingerprint
+    from stic_eval.store import read_object
 
-    known = (as_object(run.folder / "manifest.json").get("model") or {}).get("fingerprint")
+    known = (read_object(run.folder / "manifest.json").get("model") or {}).get("fingerprint")
     if known and known != model_fingerprint(run.config.model, run.config.revision):
         raise UserError(
             f"--merge: {run.config.model} is not what the adapter was trained on any more (its content has "

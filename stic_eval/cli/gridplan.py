@@ -11,12 +11,12 @@ from stic_eval.printable import printable
 
 if TYPE_CHECKING:
     from stic_eval.ablate.grid import Grid
-    from stic_eval.experiment.driver import Planned
+    from stic_eval.experiment.driver import Experiment
     from stic_eval.experiment.graph import Evaluation, Task
     from stic_eval.experiment.resources import Resources
 
 
-def print_plan(grid: Grid, planned: Planned, resources: Resources, jobs: int) -> None:
+def print_plan(grid: Grid, experiment: Experiment, resources: Resources, jobs: int) -> None:
     """Prints the plan of a grid; does nothing."""
     from rich.console import Console
     from rich.table import Table
@@ -28,27 +28,29 @@ def print_plan(grid: Grid, planned: Planned, resources: Resources, jobs: int) ->
     for title in ("stages", "cached", "to do", "evaluations", "to do"):
         table.add_column(title, justify="right")
     of: dict[str, list[Evaluation]] = {}
-    for item in planned.evaluations:
+    for item in experiment.evaluations:
         of.setdefault(item.line, []).append(item)
     for label, items in of.items():
-        table.add_row(Text(label), *(f"{number:,}" for number in _counts(items, planned.tasks)))
-    for arm in planned.arms:
+        table.add_row(Text(label), *(f"{number:,}" for number in _counts(items, experiment.tasks)))
+    for arm in experiment.arms:
         if arm.label not in of:
             table.add_row(Text(f"{arm.label} (the baseline itself)"), *["0"] * 5)
     console.print(table)
-    distinct = {key for item in planned.evaluations for _, key in item.subject.stages}
-    apart = sum(len(item.subject.stages) for item in _once(planned.evaluations))
-    todo = planned.tasks.values()
-    stages = [task for task in todo if not task.benchmarks]
+    distinct = {key for item in experiment.evaluations for _, key in item.subject.stages}
+    apart = sum(len(item.subject.stages) for item in _once(experiment.evaluations))
+    todo = experiment.tasks.values()
+    stages = [task for task in todo if not task.benchmark]
+    evaluations = sum(bool(item.missing) for item in experiment.evaluations if item.same is None)
     seeds = f"{'' if len(grid.base.seeds) == 1 else 's'} {', '.join(map(str, grid.base.seeds))}"
     console.print(
-        f"\n{_counted(len(grid.cells), 'cell')}, training seed{seeds}: one by one they would run "
-        f"{_counted(apart, 'stage')}; shared it is {len(distinct)}, "
+        f"\n{_count(len(grid.cells), 'cell')}, training seed{seeds}: one by one they would run "
+        f"{_count(apart, 'stage')}; shared it is {len(distinct)}, "
         f"of which {len(distinct) - len(stages)} are cached",
         soft_wrap=True,
     )
     steps, generations = sum(task.steps for task in todo), sum(task.generations for task in todo)
-    seconds = sum(estimates.seconds(planned.evaluations, planned.tasks, engine).values()) / max(1, jobs)
+    jobs = experiment.workers(jobs)
+    seconds = sum(estimates.seconds(experiment.evaluations, experiment.tasks, engine).values()) / jobs
     by = f" with {jobs} jobs" if jobs > 1 else ""
     took = (
         f": about {duration(seconds)}{by} (to a factor of about three; better once such stages have run here)"
@@ -56,18 +58,18 @@ def print_plan(grid: Grid, planned: Planned, resources: Resources, jobs: int) ->
     if engine.estimate(1, 0) is None:
         took = f", by {engine.described()}"
     console.print(
-        f"to do: {_counted(len(stages), 'stage')}, {_counted(len(todo) - len(stages), 'evaluation')}; "
-        f"{_counted(generations, 'generation')}, {_counted(steps, 'optimiser step')}{took}",
+        f"to do: {_count(len(stages), 'stage')}, {_count(evaluations, 'evaluation')}; "
+        f"{_count(generations, 'generation')}, {_count(steps, 'optimiser step')}{took}",
         soft_wrap=True,
     )
-    if stages and any(arm.config.training.images == "single_tile" for arm in planned.arms):
+    if stages and any(arm.config.training.images == "single_tile" for arm in experiment.arms):
         console.print("trains on images as: single_tile (training.images)")
     if (asked := engine.profile) is not None:
         console.print(f"asked as: {printable(asked.title)}", markup=False, soft_wrap=True)
     console.print(f"output: {grid.base.folder}", markup=False, soft_wrap=True)
 
 
-def _counted(number: int, what: str) -> str:
+def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
@@ -82,5 +84,5 @@ def _once(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
 def _counts(items: Sequence[Evaluation], todo: Mapping[str, Task]) -> tuple[int, int, int, int, int]:
     stages = {f"{stage.name} {key[:16]}" for item in items for stage, key in item.subject.stages}
     open_stages = sum(name in todo for name in stages)
-    open_evaluations = sum((item.same or item).task in todo for item in items)
+    open_evaluations = sum(bool((item.same or item).missing) for item in items)
     return len(stages), len(stages) - open_stages, open_stages, len(items), open_evaluations

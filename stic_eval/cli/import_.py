@@ -8,40 +8,40 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stic_eval import flags as f
 from stic_eval.cli import options as o
+from stic_eval.flags import Argument, Flag
 
 if TYPE_CHECKING:
     from stic_eval.train.foreign import Opened
     from stic_eval.train.preferences import Made
 
-app = typer.Typer(help="Take over what was made elsewhere.", no_args_is_help=True)
+app = typer.Typer(help="Import what was made elsewhere.", no_args_is_help=True)
 
 _SHOWN = 20
 
 
 @app.callback()
 def _commands() -> None:
-    """Take over what was made elsewhere."""
+    """Import what was made elsewhere."""
 
 
 @app.command("pairs")
+@o.command
 def pairs(
     file: Annotated[
         Path,
-        typer.Argument(
-            help="The STIC authors' preference data, LLaMA-Factory's or TRL's: JSON, JSONL, parquet, a saved "
-            "data set, or a folder with dataset_info.json.",
-        ),
+        Argument("The STIC authors' preference data, LLaMA-Factory's or TRL's: JSON, JSONL, parquet, a saved "
+                 "data set, or a folder with dataset_info.json."),
     ],
     image_root: Annotated[
-        Path | None,
-        typer.Option(help="Where relative image paths start.", show_default="the folder of the file"),
+        Path | None, Flag("Folder that relative image paths start from.", "the folder of the file")
     ] = None,
-    output: Annotated[Path, typer.Option(help="The file to write.")] = Path("pairs.parquet"),
-    force: Annotated[bool, typer.Option("--force", help="Replace it if it is there.")] = False,
-    quiet: o.Quiet = False,
-) -> None:
-    """Check preference pairs and write them as `run`, `train` and `ablate --pairs` take them."""
+    output: Annotated[Path, Flag("File to write.")] = Path("pairs.parquet"),
+    force: Annotated[bool, Flag("Replace the file if it exists.")] = False,
+    quiet: f.Quiet = False,
+) -> None:  # fmt: skip
+    """Check preference pairs and write them to one file, for `--pairs` of run, train and ablate."""
     import tempfile
 
     from stic_eval.cli.export import counted

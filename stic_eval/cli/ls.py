@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from enum import StrEnum
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
-import typer
+from stic_eval.flags import Argument
 
 if TYPE_CHECKING:
     from stic_eval.report.runs import Scores
@@ -15,29 +14,16 @@ if TYPE_CHECKING:
 _GAP = 2  # blanks between columns
 
 
-class What(StrEnum):
-    """What can be listed."""
-
-    benchmarks = "benchmarks"
-    methods = "methods"
-    solvers = "solvers"
-    engines = "engines"
-    losses = "losses"
-    corruptions = "corruptions"
-    presets = "presets"
-    ablations = "ablations"
-    runs = "runs"
+What = Literal[
+    "benchmarks", "methods", "solvers", "engines", "losses", "corruptions", "presets", "ablations", "runs"
+]
+Listing = tuple[tuple[str, ...], list[tuple[str, ...]]]
 
 
 def ls(
-    what: Annotated[
-        What,
-        typer.Argument(
-            help="benchmarks, methods, solvers, engines, losses, corruptions, presets, ablations or runs."
-        ),
-    ],
-) -> None:
-    """List benchmarks, methods, solvers, engines, losses, corruptions, presets, ablations or runs."""
+    what: Annotated[What | None, Argument(f"What to list: {', '.join(get_args(What))}.")] = None,
+) -> None:  # fmt: skip
+    """List what there is to choose from, and what has been run; by itself, list what can be listed."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -45,12 +31,16 @@ def ls(
     from stic_eval.printable import printable
 
     ways: dict[What, Callable[[], Listing]] = {
-        What.benchmarks: _benchmarks, What.methods: partial(_listing, "method", "title", "paper"),
-        What.solvers: partial(_listing, "solver", "title", "suffix"),
-        What.engines: partial(_listing, "engine", "trains"), What.losses: partial(_listing, "loss", "title"),
-        What.corruptions: partial(_listing, "corruption", "defaults"), What.presets: _presets,
-        What.ablations: _ablations, What.runs: _runs,
+        "benchmarks": _benchmarks, "methods": partial(_listing, "method", "title", "paper"),
+        "solvers": partial(_listing, "solver", "title", "suffix"),
+        "engines": partial(_listing, "engine", "trains"), "losses": partial(_listing, "loss", "title"),
+        "corruptions": partial(_listing, "corruption", "defaults"), "presets": _presets,
+        "ablations": _ablations, "runs": _runs,
     }  # fmt: skip
+    if what is None:
+        for name in ways:
+            print(f"stic-eval ls {name}")
+        return
     head, rows = ways[what]()
     if not rows:
         print(f"no {what}")
@@ -84,9 +74,6 @@ def _widths(rows: Sequence[Sequence[str]], width: int) -> Sequence[int | None]:
         found[at] += given
         free -= given
     return list(found.values())
-
-
-Listing = tuple[tuple[str, ...], list[tuple[str, ...]]]
 
 
 def _benchmarks() -> Listing:

@@ -7,35 +7,25 @@ import keyword
 import re
 import shlex
 import sys
-from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-import typer
+from stic_eval.flags import Argument, Flag
 
-
-class Kind(StrEnum):
-    """What can be written."""
-
-    method = "method"
-    benchmark = "benchmark"
-
-
-Force = Annotated[
-    bool, typer.Option("--force", help="Overwrite Python files that are there; rows and images are kept.")
-]
+Kind = Literal["method", "benchmark"]
+Force = Annotated[bool, Flag("Overwrite Python files that exist; rows and images are kept.")]
 
 _ROWS = 2  # of each kind of embedded picture
 
 
 def new(
-    kind: Annotated[Kind, typer.Argument(help="method or benchmark.")],
-    name: Annotated[str, typer.Argument(help="What it is to be called: letters, digits and _.")],
-    to: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("."),
+    kind: Annotated[Kind, Argument("method or benchmark.")],
+    name: Annotated[str, Argument("Its name: letters, digits and _.")],
+    to: Annotated[Path, Flag("Folder to write into.")] = Path("."),
     force: Force = False,
 ) -> None:
-    """Write a method or benchmark in one file, working and commented, with its test."""
+    """Write a working, commented method or benchmark in one file, with its test."""
     from importlib.resources import files
 
     check_name(kind, name, to / f"{name}.py", f"new {kind} {name}")
@@ -49,7 +39,7 @@ def new(
         file: as_theirs(text.replace(f"my_{kind}", name).replace(f"My {kind}", title))
         for file, text in texts.items()
     }
-    if kind is Kind.benchmark:
+    if kind == "benchmark":
         rows_there = (to / f"{name}.jsonl", to / f"{name}_images")
         # By now they may be somebody's own.
         contents |= {} if force and any(path.exists() for path in rows_there) else _rows(name)
@@ -59,7 +49,7 @@ def new(
         if not path.endswith(".png"):
             print(f"wrote {to / path}")
     print("\nnext, on the embedded model:")
-    if kind is Kind.method:
+    if kind == "method":
         tell(
             f"stic-eval run --method {here(file)} --benchmarks chartqa --limit 2 -o stage1.images=4",
             f"stic-eval run --method {here(file)}",

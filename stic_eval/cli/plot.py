@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
+from stic_eval.flags import Argument, Flag
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -15,76 +14,44 @@ if TYPE_CHECKING:
 _WHAT, _OUTPUT = "What is drawn", "Output"
 
 
-class Kind(StrEnum):
-    """What is drawn."""
-
-    all = "all"
-    gains = "gains"
-    progression = "progression"
-    scaling = "scaling"
-    heatmap = "heatmap"
-    training = "training"
+Kind = Literal["all", "gains", "progression", "scaling", "heatmap", "training"]
 
 
 def plot(
-    run: Annotated[str, typer.Argument(help="A run or ablation: its folder, or its name under results/.")],
+    run: Annotated[
+        str, Argument("A run or ablation: its folder, or its name under results/.", values="run")
+    ],
     kind: Annotated[
         Kind,
-        typer.Option(
-            help="`gains` over the baseline, `progression` over STIC's stages, `scaling` with an "
-            "ablation's axes of numbers, `heatmap` of two axes, `training` curves, or `all` that the run "
-            "allows.",
-            rich_help_panel=_WHAT,
-        ),
-    ] = Kind.all,
+        Flag("`gains` over the baseline, `progression` over STIC's stages, `scaling` along an ablation's "
+             "numeric axes, `heatmap` of two axes, `training` curves, or `all` that the run has data for.",
+             panel=_WHAT),
+    ] = "all",
     benchmark: Annotated[
         str | None,
-        typer.Option(
-            help="One benchmark, or `average`.", show_default="average; gains: all", rich_help_panel=_WHAT
-        ),
+        Flag("One benchmark, or `average`.", "average; gains: all", values="benchmark", panel=_WHAT),
     ] = None,
     x: Annotated[
-        str | None,
-        typer.Option(
-            "--x", metavar="AXIS", help="Axis of an ablation that runs to the right.", rich_help_panel=_WHAT
-        ),
+        str | None, Flag("Ablation axis along the bottom.", metavar="AXIS", panel=_WHAT)
     ] = None,
     y: Annotated[
-        str | None,
-        typer.Option(
-            "--y",
-            metavar="AXIS",
-            help="Axis of an ablation that runs downwards (heatmap).",
-            rich_help_panel=_WHAT,
-        ),
+        str | None, Flag("Ablation axis down the side (heatmap).", metavar="AXIS", panel=_WHAT)
     ] = None,
     method: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Only this method (`stic+dar`: only its rows with DaR); repeatable.",
-            show_default="all",
-            rich_help_panel=_WHAT,
-        ),
+        Flag("Only this method (`stic+dar`: only its rows with DaR). Repeatable.", "all", values="method",
+             panel=_WHAT),
     ] = None,
-    published: Annotated[
-        bool,
-        typer.Option("--published", help="The paper's scores too (progression).", rich_help_panel=_WHAT),
-    ] = False,
+    published: Annotated[bool, Flag("Add the paper's scores (progression).", panel=_WHAT)] = False,
     format_: Annotated[
-        str, typer.Option("--format", help="Comma-separated: svg, pdf, png.", rich_help_panel=_OUTPUT)
+        str, Flag("Comma-separated: svg, pdf, png.", names="--format", panel=_OUTPUT)
     ] = "svg,pdf,png",
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Folder for the files.", show_default="<run>/figures", rich_help_panel=_OUTPUT),
-    ] = None,
+    out: Annotated[Path | None, Flag("Folder for the files.", "<run>/figures", panel=_OUTPUT)] = None,
     width: Annotated[
-        float,
-        typer.Option(
-            help="Inches; 3.3 fits a column of a two-column page, 6.9 both.", rich_help_panel=_OUTPUT
-        ),
+        float, Flag("Width in inches: 3.3 fits a column of a two-column page, 6.9 both.", panel=_OUTPUT)
     ] = 6.9,
-    dpi: Annotated[int, typer.Option(help="Pixels per inch of a PNG.", rich_help_panel=_OUTPUT)] = 200,
-) -> None:
+    dpi: Annotated[int, Flag("Pixels per inch of a PNG.", panel=_OUTPUT)] = 200,
+) -> None:  # fmt: skip
     """Draw a finished run: gains, stages, scaling, heat maps, training curves."""
     from stic_eval.errors import UserError
     from stic_eval.printable import printable
@@ -101,14 +68,14 @@ def plot(
         raise UserError(f"--width {width:g}: give inches, 2.5 to 30")
     if not 50 <= dpi <= 1200:
         raise UserError(f"--dpi {dpi}: give pixels per inch, 50 to 1200")
-    if published and kind not in (Kind.all, Kind.progression):
-        raise UserError(f"--published: goes with --kind progression, not with {kind.value}")
+    if published and kind not in ("all", "progression"):
+        raise UserError(f"--published: goes with --kind progression, not with {kind}")
     folder = runs.find(run)
     scores = runs.load(folder)
     look = Look(benchmark, x, y, tuple(method or ()), published, width)
     figures.check(look, scores)
     table = scores.table()
-    kinds = [name for name in figures.KINDS if kind.value in ("all", name)]
+    kinds = [name for name in figures.KINDS if kind in ("all", name)]
     drawn: dict[str, Figure] = {}
     missing: dict[str, UserError] = {}
     for name, figure in figures.drawable(scores, table, folder, look, kinds):
@@ -116,7 +83,7 @@ def plot(
             missing[name] = figure
         else:
             drawn[name] = figure
-    if not drawn and kind is not Kind.all:
+    if not drawn and kind != "all":
         raise next(iter(missing.values()))
     reasons = {what: re.sub("^--kind [a-z]+: ", "", str(error)) for what, error in missing.items()}
     if not drawn:

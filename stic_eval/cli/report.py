@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from stic_eval import flags as f
+from stic_eval.cli import options as o
+from stic_eval.flags import Flag
 
 if TYPE_CHECKING:
     from stic_eval.cli.progress import Reporter
@@ -17,20 +19,16 @@ _SKIPPED = 3
 
 
 def report(
-    run: Annotated[str, typer.Argument(help="A run: its folder, or its name under results/.")],
-    out: Annotated[
-        Path | None, typer.Option(help="The file.", show_default="report.html in the run's folder")
-    ] = None,
+    run: f.Run,
+    out: Annotated[Path | None, Flag("File to write.", "report.html in the run's folder")] = None,
     image_budget: Annotated[
         float,
-        typer.Option(min=0, metavar="MB", help="Images in the file; more of them go to a folder beside it."),
+        Flag("Images to embed in the file; the rest go into a folder beside it.", metavar="MB", min=0),
     ] = 20.0,
-    pairs: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Preference pairs shown of each training seed.")
-    ] = 60,
-    no_images: Annotated[bool, typer.Option("--no-images", help="Texts and scores alone.")] = False,
-    open_: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    pairs: Annotated[int, Flag("Preference pairs to show for each training seed.", metavar="N", min=0)] = 60,
+    no_images: Annotated[bool, Flag("Show texts and scores only.")] = False,
+    open_: Annotated[bool, Flag("Open the file in the browser.", names="--open")] = False,
+    quiet: f.Quiet = False,
 ) -> int:
     """Write a run's table, plots, samples, preference pairs and provenance as one HTML file."""
     from stic_eval.cli.progress import Reporter
@@ -42,8 +40,7 @@ def report(
     folder = runs.find(run)
     scores = runs.load(folder)
     target = out or folder / "report.html"
-    if target.is_dir():
-        raise UserError(f"--out {target}: is a folder; give the name of a file")
+    o.check_file("--out", target)
     own = folder / "cache"  # of a run that was started with --fresh
     warnings: list[str] = []
     with Reporter(None, quiet=quiet) as reporter:
@@ -102,6 +99,8 @@ def _images(scores: Scores, folder: Path, reporter: Reporter, warnings: list[str
             warnings.append(f"{benchmark.title}: no images, for its rows cannot be read ({first}).")
             continue
         refs.update((ref.sha256, ref) for sample in rows for ref in sample.images)
+    for line in resources.hub_lines:
+        reporter.line(line)
     return refs
 
 

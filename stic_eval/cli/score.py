@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stic_eval import flags as f
 from stic_eval.cli import options as o
+from stic_eval.flags import Flag
 
 if TYPE_CHECKING:
     from stic_eval.contracts.benchmark import Benchmark, HubId
     from stic_eval.evals import runner
+    from stic_eval.evals.judging import Judge
     from stic_eval.evals.predictions import Prediction, Predictions
     from stic_eval.settings import ThinkingConfig
     from stic_eval.types import Record, Sample, Summary
@@ -24,50 +27,39 @@ _SHOWN = 5
 
 
 def score(
-    benchmark: Annotated[str, typer.Argument(help="Benchmark (`stic-eval ls benchmarks`).")],
+    benchmark: f.Benchmark,
     predictions: Annotated[
         Path,
-        typer.Option(
-            help="Answers: records of a run, JSONL with id and response, lmms-eval's logged samples, "
-            "VLMEvalKit's xlsx or TSV, or LLaVA's answer file.",
-        ),
+        Flag("Answers: records of a run, JSONL with id and response, lmms-eval's logged samples, "
+             "VLMEvalKit's xlsx or TSV, or LLaVA's answer file."),
     ],
+    judging: f.Judge,
     rows: Annotated[
         str | None,
-        typer.Option(
-            help="Rows that were asked: `hub`, `pocket`, `vlmeval`, or a local copy; images are not needed.",
-            show_default="what the answers bring, else hub",
-        ),
+        Flag("Rows that were asked: `hub`, `pocket`, `vlmeval`, or a local copy. Images are not needed.",
+             "what comes with the answers, else hub"),
     ] = None,
-    protocol: o.Protocol = None,
-    option: o.BenchmarkOptions = None,
-    judge: o.Judge = None,
-    judge_base_url: o.JudgeBaseUrl = None,
-    judge_api_key_env: o.JudgeApiKeyEnv = None,
-    judge_protocol: o.JudgeProtocol = None,
-    judge_samples: o.JudgeSamples = None,
-    judge_max_requests: o.JudgeMaxRequests = None,
-    json_out: Annotated[
-        Path | None, typer.Option("--json", help="Write score, breakdown and every verdict to this file.")
+    protocol: f.Protocol = None,
+    option: Annotated[
+        list[str] | None,
+        Flag("An option of the benchmark, e.g. `-o strict=true`, or of the judge, e.g. "
+             "`-o judge.timeout=120`. Repeatable.", metavar="KEY=VALUE", names="--option -o"),
     ] = None,
-    offline: o.Offline = None,
+    json_out: f.JsonFile = None,
+    offline: f.Offline = None,
     answered_only: Annotated[
         bool,
-        typer.Option(
-            "--answered-only",
-            help="Leave rows without an answer out (of a run with --limit, say); else they are unscored.",
-        ),
+        Flag("Leave out rows without an answer (after --limit, say) instead of counting them as unscored."),
     ] = False,
+    dry_run: Annotated[bool, Flag("Read and match everything, but send nothing to the judge.")] = False,
     resume: Annotated[
         bool,
-        typer.Option(
-            "--resume/--fresh",
-            help="Ask the judge only for what it has not graded yet, or anew for everything.",
-        ),
+        Flag("Ask the judge only about what it has not graded yet, or about everything again.",
+             names="--resume/--fresh"),
     ] = True,
-    quiet: o.Quiet = False,
-) -> None:
-    """Score answers against rows, without a model: by rule, and by a judge what rules leave open."""
+    quiet: f.Quiet = False,
+) -> None:  # fmt: skip
+    """Score existing answers, without a model: by rules, and by a judge where rules cannot decide."""
     from stic_eval import registry
     from stic_eval.cli.progress import Reporter
     from stic_eval.errors import UserError
@@ -80,23 +72,7 @@ def score(
 
     benchmark = registry.benchmarks().get(benchmark).name
     # A run's settings, of which only the benchmark's and the judge's are used: said in one way everywhere.
-    built = o.configure(
-        None,
-        None,
-        [o.of_benchmark(benchmark, item) for item in option or ()],
-        {
-            "benchmarks": benchmark,
-            "methods": ["baseline"],
-            "protocol": protocol,
-            "offline": offline,
-            "judge": judge,
-            "judge_base_url": judge_base_url,
-            "judge_api_key_env": judge_api_key_env,
-            "judge_protocol": judge_protocol,
-            "judge_samples": judge_samples,
-            "judge_max_requests": judge_max_requests,
-        },
-    )
+    built = o.of_benchmark(benchmark, option, judging, protocol=protocol, offline=offline)
     options = built.benchmark_options.get(benchmark, {})
     chosen = with_options(registry.benchmarks().get(benchmark), options)
     if asked_for := decoding(registry.benchmarks().get(benchmark), options):
@@ -108,9 +84,11 @@ def score(
     if answered_only:
         asked = [sample for sample in asked if sample.id in found]
     answered = _answered(chosen, asked, found, predictions.name, built.thinking)
-    if json_out is not None and json_out.is_dir():
-        raise UserError(f"--json {json_out}: is a folder; give a file")
+    o.check_file("--json", json_out)
     grader = grading.judge_of(built.judge, cache_dir(), fresh=not resume)
+    if dry_run:
+        _print_plan(chosen, answered, len(found), grader, fresh=not resume)
+        return
     with Reporter(None, quiet=quiet) as report, _telling_of_interruption():
         records, summary = runner.conclude(chosen, answered, grader, report.updates)
     if json_out is not None:
@@ -148,12 +126,13 @@ def _matched(
     """
     from dataclasses import replace
 
+    from stic_eval.evals.formats import Listed
     from stic_eval.evals.predictions import match
-    from stic_eval.evals.sources import listed, samples
+    from stic_eval.evals.sources import samples
 
     own = rows is None and bool(given.rows)
     where = "" if own else str(Path(rows).expanduser()) if rows is not None else given.source or "hub"
-    source = listed("the rows beside the answers", given.rows) if own else where
+    source = Listed("the rows beside the answers", given.rows) if own else where
     asked = samples(chosen, source, images=False, hub_use=_tell_where)
     wanted = {sample.id for sample in asked}
     # The other rows are read only for answers that may be theirs.
@@ -210,6 +189,29 @@ def _answered(
                 verdict = runner.verdict_of(chosen, sample, response.text, item.extraction)
         answered.append(runner.Answered(sample, response, verdict))
     return runner.cut_thinking(answered, finished=True)
+
+
+def _print_plan(
+    chosen: Benchmark, answered: Sequence[runner.Answered], given: int, grader: Judge | None, *, fresh: bool
+) -> None:
+    """Says how far rules get, and what would be asked of the judge."""
+    from stic_eval.cli.export import counted
+    from stic_eval.printable import printable
+
+    verdicts = [item.verdict for item in answered]
+    left = sum(verdict.open for verdict in verdicts) if chosen.judging is not None else 0
+    unscored = sum(verdict.value is None for verdict in verdicts)
+    scored = sum(verdict.value is not None and not (left and verdict.open) for verdict in verdicts)
+    rules = f"rules score {scored} and leave {left} to a judge"
+    typer.echo(f"{chosen.title}: {counted(len(verdicts), 'row')}, {counted(given, 'answer')}; {rules}")
+    if left and grader is not None:
+        asked = left * grader.settings.samples
+        most = counted(min(asked, grader.settings.max_requests or asked), "request")
+        reused = "" if fresh else "; cached replies are reused"
+        typer.echo(f"judge {printable(grader.model)}: at most {most}{reused}")
+    elif unscored:
+        waiting = sum(verdict.open and verdict.value is None for verdict in verdicts)
+        typer.echo(f"unscored: {unscored}" + (f" ({waiting} need --judge MODEL)" if waiting else ""))
 
 
 def print_summary(benchmark: Benchmark, summary: Summary, grader: str) -> None:

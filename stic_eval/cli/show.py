@@ -7,8 +7,7 @@ from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
+from stic_eval.flags import Argument, Flag
 from stic_eval.printable import printable
 
 if TYPE_CHECKING:
@@ -35,25 +34,19 @@ _SAID = {
 def show(
     name: Annotated[
         str,
-        typer.Argument(
-            help="A run (folder or name), a plug-in's file, or a benchmark, method, solver, engine, loss, "
-            "corruption, preset or ablation."
-        ),
+        Argument("A run (folder or name), a plug-in's file, or a benchmark, method, solver, engine, loss, "
+                 "corruption, preset or ablation.", values="any"),
     ],
-    benchmark: Annotated[str | None, typer.Option(help="Of a run: answers to this benchmark.")] = None,
+    benchmark: Annotated[str | None, Flag("Of a run: answers to this benchmark.", values="benchmark")] = None,
     method: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Of a run: only these, e.g. baseline, stic+dar, stic@seed1, of an ablation default or "
-            "corruption=blur; repeatable."
-        ),
+        Flag("Of a run: only these rows, e.g. baseline, stic+dar, stic@seed1; of an ablation, default or "
+             "corruption=blur. Repeatable."),
     ] = None,
-    sample: Annotated[str | None, typer.Option("--id", help="Of a run: this sample only.")] = None,
-    wrong: Annotated[
-        bool, typer.Option("--wrong", help="Of a run: only samples that somebody got wrong.")
-    ] = False,
-    number: Annotated[int, typer.Option("-n", min=1, help="Of a run: how many samples.")] = 5,
-) -> None:
+    sample: Annotated[str | None, Flag("Of a run: only the sample with this id.", names="--id")] = None,
+    wrong: Annotated[bool, Flag("Of a run: only samples that at least one row got wrong.")] = False,
+    number: Annotated[int, Flag("Of a run: how many samples.", names="-n", min=1)] = 5,
+) -> None:  # fmt: skip
     """Show a run (configuration, answers side by side), a benchmark, method, solver, engine or the like."""
     from stic_eval import config, plugins, profiles, registry
     from stic_eval.ablate import spec

@@ -3,90 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
+from stic_eval.cli.options import check_file
+from stic_eval.flags import Argument, Flag
 
 if TYPE_CHECKING:
     from stic_eval.report.tables import Table
 
 
-class Format(StrEnum):
-    """What a table is printed as."""
-
-    text = "text"
-    md = "md"
-    tex = "tex"
-    html = "html"
-    csv = "csv"
-    json = "json"
-
-
-_ENDINGS = {
-    ".txt": Format.text, ".md": Format.md, ".tex": Format.tex, ".html": Format.html, ".csv": Format.csv,
-    ".json": Format.json,
+Format = Literal["text", "md", "tex", "html", "csv", "json"]
+_ENDINGS: dict[str, Format] = {
+    ".txt": "text", ".md": "md", ".tex": "tex", ".html": "html", ".csv": "csv", ".json": "json",
 }  # fmt: skip
 
 
-class Layout(StrEnum):
-    """What a table's rows and columns are."""
-
-    auto = "auto"
-    paper = "paper"
-    components = "components"
-    ablation = "ablation"
-    detail = "detail"
-
-
 def table(
-    run: Annotated[list[str], typer.Argument(help="Runs: their folders, or names under results/.")],
+    run: Annotated[list[str], Argument("Runs: their folders, or names under results/.", values="run")],
     layout: Annotated[
-        Layout,
-        typer.Option(help="`paper`: methods by benchmarks. `components`: stage 1, stage 2 and DaR. "
-                          "`ablation`: what varies. `detail`: a benchmark by its parts. `auto`: `ablation` "
-                          "of an ablation, else `paper`."),
-    ] = Layout.auto,
+        Literal["auto", "paper", "components", "ablation", "detail"],
+        Flag("`paper`: methods by benchmarks. `components`: stage 1, stage 2 and DaR. `ablation`: what "
+             "varies. `detail`: a benchmark by its parts. `auto`: `ablation` for an ablation, else `paper`."),
+    ] = "auto",
     by: Annotated[
         list[str] | None,
-        typer.Option(metavar="AXIS", show_default="all that vary",
-                     help="Axis of an ablation to show, the others at their default; of `detail`, the group "
-                          "of labels. Repeatable."),
+        Flag("Ablation axis to show, with the others at their default; with `detail`, the group of labels. "
+             "Repeatable.", "all that vary", "AXIS"),
     ] = None,
     reference: Annotated[
         str | None,
-        typer.Option(metavar="ROW", show_default="baseline",
-                     help="What rows are compared with: a row's texts as printed, its label, method or "
-                          "folder, or `default` for an ablation's default cell."),
+        Flag("Row to compare the others with: its text as printed, its label, method or folder, or `default` "
+             "for an ablation's default cell.", "baseline", "ROW"),
     ] = None,
-    published: Annotated[
-        bool, typer.Option("--published", help="Add the paper's rows, marked as published.")
-    ] = False,
+    published: Annotated[bool, Flag("Add the paper's rows, marked as published.")] = False,
     benchmark: Annotated[
-        str | None, typer.Option(help="Of `detail`: which benchmark.", show_default="all with parts")
+        str | None,
+        Flag("Benchmark to show, with `--layout detail`.", "all with parts", values="benchmark"),
     ] = None,
     format_: Annotated[
         Format | None,
-        typer.Option("--format", show_default="what --out ends in, else text",
-                     help="Output format. `tex` needs LaTeX's packages booktabs and graphicx."),
+        Flag("Output format. `tex` needs the LaTeX packages booktabs and graphicx.",
+             "from the ending of --out, else text", names="--format"),
     ] = None,
-    caption: Annotated[
-        str | None, typer.Option(help="Caption, for `tex` and `html`.", show_default="says what is shown")
-    ] = None,
-    label: Annotated[
-        str | None, typer.Option(help="Label, for `tex`.", show_default="tab:<what is shown>")
-    ] = None,
-    wide: Annotated[
-        bool, typer.Option("--wide", help="For `tex`: over both columns of a page that has two (`table*`).")
-    ] = False,
+    caption: Annotated[str | None, Flag("Caption, for `tex` and `html`.", "describes the table")] = None,
+    label: Annotated[str | None, Flag("Label, for `tex`.", "tab:<what is shown>")] = None,
+    wide: Annotated[bool, Flag("For `tex`: span both columns of a two-column page (`table*`).")] = False,
     no_notes: Annotated[
-        bool, typer.Option("--no-notes", help="No notes below it, but on who graded published figures.")
+        bool, Flag("Leave out the notes below, except who graded published figures.")
     ] = False,
     out: Annotated[
-        Path | None,
-        typer.Option(help="File to write: .txt, .md, .tex, .html, .csv or .json.",
-                     show_default="standard output"),
+        Path | None, Flag("File to write: .txt, .md, .tex, .html, .csv or .json.", "standard output")
     ] = None,
 ) -> None:  # fmt: skip
     """Print a table of finished runs."""
@@ -97,16 +64,16 @@ def table(
     from stic_eval.report.published import JUDGE
 
     chosen_format = _format(format_, out)
-    if wide and chosen_format is not Format.tex:
-        raise UserError(f"--wide: is for --format tex, not {chosen_format.value}; leave it out")
+    if wide and chosen_format != "tex":
+        raise UserError(f"--wide: is for --format tex, not {chosen_format}; leave it out")
     if label is not None and not _is_label(label):
         raise UserError(
             f'--label: "{label}" has characters that LaTeX labels cannot; use letters, digits, :._-'
         )
-    if benchmark is not None and layout is not Layout.detail:
+    if benchmark is not None and layout != "detail":
         raise UserError("--benchmark: is for --layout detail; leave it out")
     found = [runs.load(runs.find(name)) for name in run]
-    if layout is Layout.detail:
+    if layout == "detail":
         from stic_eval.report.detail import detail
 
         if reference is not None:
@@ -115,13 +82,12 @@ def table(
     else:
         from stic_eval.report.layouts import lay_out
 
-        chosen = cast(Literal["auto", "paper", "components", "ablation"], layout.value)
-        built = [lay_out(found, chosen, by=by or (), reference=reference, published=published)]
+        built = [lay_out(found, layout, by=by or (), reference=reference, published=published)]
     if no_notes:
         # Figures by another judge stand beside measured ones with a word on that, or not at all.
         kept = [tuple(note for note in item.notes if note.startswith(JUDGE)) for item in built]
         built = [replace(item, notes=own, hints=()) for item, own in zip(built, kept, strict=True)]
-    if chosen_format is Format.text and out is None:
+    if chosen_format == "text" and out is None:
         for at, item in enumerate(built):
             print("\n" if at else "", end="")
             print_table(item, titled=len(built) > 1)
@@ -144,18 +110,17 @@ def _format(given: Format | None, out: Path | None) -> Format:
     from stic_eval.errors import UserError
 
     if out is None:
-        return given or Format.text
-    if out.is_dir():
-        raise UserError(f"--out {out}: is a folder; give the name of a file")
+        return given or "text"
+    check_file("--out", out)
     if not out.parent.is_dir():
         raise UserError(f"--out {out}: cannot write there, as {out.parent} is no folder; make it first")
     ending = out.suffix.lower()
     found = _ENDINGS.get(ending)
     if found is None and given is None:
         raise UserError(f"--out {out}: its ending is none of {', '.join(_ENDINGS)}; say which with --format")
-    if found is not None and given is not None and found is not given:
-        raise UserError(f"--out {out}: ends in {ending}, but --format is {given.value}; change one of them")
-    return given or found or Format.text
+    if found is not None and given is not None and found != given:
+        raise UserError(f"--out {out}: ends in {ending}, but --format is {given}; change one of them")
+    return given or found or "text"
 
 
 def _is_label(label: str) -> bool:
@@ -168,19 +133,19 @@ def _text(built: Sequence[Table], format_: Format, caption: str | None, label: s
     from stic_eval.report import html_table, latex, render
 
     tables = [replace(item, caption=caption) for item in built] if caption is not None else list(built)
-    if format_ is Format.csv:
+    if format_ == "csv":
         return render.to_csv(tables)
-    if format_ is Format.json:
+    if format_ == "json":
         return render.to_json(tables[0] if len(tables) == 1 else tables)
-    if format_ is Format.tex:
+    if format_ == "tex":
         # A label names one table: several are numbered.
         labels = [f"{label}-{at + 1}" if label and len(tables) > 1 else label for at in range(len(tables))]
         return "\n".join(
             latex.to_latex(item, label=own, wide=wide) for item, own in zip(tables, labels, strict=True)
         )
-    if format_ is Format.text:
+    if format_ == "text":
         return "\n".join(_plain(item, titled=len(tables) > 1) for item in tables)
-    write = {Format.md: render.to_markdown, Format.html: html_table.to_html}[format_]
+    write = {"md": render.to_markdown, "html": html_table.to_html}[format_]
     return "\n".join(write(item) for item in tables)
 
 

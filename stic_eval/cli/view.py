@@ -1,4 +1,4 @@
-"""How far a grid is: one line for each cell, live on a terminal, plain in a pipe."""
+"""How far work is: one line for each cell or variant, live on a terminal, plain in a pipe."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PLAIN_SECONDS = 30.0  # between two plain lines about one task
 
 @dataclass
 class Line:
-    """A cell: its label, and the ids of its tasks in the order in which they come."""
+    """A cell or variant: its label, and the ids of its tasks in the order in which they come."""
 
     label: str
     tasks: tuple[str, ...]
@@ -31,15 +31,17 @@ class Board:
     """The state of all tasks, and how long the rest will take.
 
     Attributes:
-        lines: The cells.
+        lines: The cells of a grid, or the variants of a run.
         work: Task -> what it takes by a rough estimate, in seconds; its kind is the id's first word.
         jobs: Workers.
+        kind: What a line is.
         names: Task -> what it is called.
     """
 
     lines: Sequence[Line]
     work: Mapping[str, float]
     jobs: int
+    kind: str = "cell"
     names: Mapping[str, str] = field(default_factory=dict)
     done: dict[str, float] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
@@ -59,11 +61,11 @@ class Board:
                 self.failed[event.task] = str(event.value)
 
     def finished(self, line: Line) -> bool:
-        """Whether nothing of a cell is left to do."""
+        """Whether nothing of a line is left to do."""
         return all(task in self.done or task in self.failed for task in line.tasks)
 
     def left(self, line: Line) -> float | None:
-        """Seconds until a cell is done, if tasks go on in their order; None before any has finished."""
+        """Seconds until a line is done, if tasks go on in their order; None before any has finished."""
         if not self.done:
             return None
         total, wanted = 0.0, set(line.tasks) - self.done.keys() - self.failed.keys()
@@ -84,7 +86,7 @@ class Board:
         return self.work[task] * (sum(self.done[t] for t in seen) / guessed if guessed else 1.0)
 
     def state(self, line: Line) -> str:
-        """What a cell is at, in words."""
+        """What a line is at, in words."""
         broken = next((self.failed[t] for t in line.tasks if t in self.failed), None)
         if broken is not None:
             return f"failed: {broken}"
@@ -99,7 +101,7 @@ class Board:
         return f"{what or kind_of(task)}{of}{more}"
 
     def share(self, line: Line) -> float:
-        """How much of a cell is done, from 0 to 1."""
+        """How much of a line is done, from 0 to 1."""
         done = 0.0
         for task in line.tasks:
             if task in self.done:
@@ -180,7 +182,7 @@ class View:
         from rich.text import Text
 
         grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-        grid.add_column("cell", overflow="ellipsis", no_wrap=True, ratio=3)
+        grid.add_column(self.board.kind, overflow="ellipsis", no_wrap=True, ratio=3)
         grid.add_column("", width=14)
         grid.add_column("at", overflow="ellipsis", no_wrap=True, ratio=2)
         grid.add_column("left", justify="right", width=7)
@@ -196,7 +198,9 @@ class View:
         hidden = len(self.board.lines) - grid.row_count
         if hidden:
             done = sum(self.board.finished(line) for line in self.board.lines)
-            yield Text(f"{len(self.board.lines)} cells, {done} done, {hidden} not shown", style="dim")
+            yield Text(
+                f"{len(self.board.lines)} {self.board.kind}s, {done} done, {hidden} not shown", style="dim"
+            )
 
     def _chosen(self, room: int) -> list[Line]:
         """As many lines as there is room for: those at work first, then those that wait, in their order."""

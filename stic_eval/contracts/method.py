@@ -72,7 +72,7 @@ class Data:
         pairs_key: Content hash of that file; empty without one.
         pairs_rows: How many it holds.
         separator: Between a description and what it is put in front of, in training as at inference:
-            the run's `dar.separator`.
+            describe-and-respond's, by the run or by the method's plan.
         training_images: How images are shown to a model that is trained: `training.images` of the run.
     """
 

@@ -96,16 +96,16 @@ class HFEngine(Engine):
     def base(self) -> HFModel:
         """The base model, in memory."""
         from stic_eval.models.hf import HFModel
-        from stic_eval.models.loading import Loading
 
         config = self.config
         with self.step(f"load {config.model}"):
-            how = Loading(
-                config.revision,
-                config.device,
-                self.dtype,  # by name, so that answers are never filed under another than they were given in
-                config.batch_size,
-                config.trust_remote_code,
+            base = HFModel.load(
+                config.model,
+                revision=config.revision,
+                device=config.device,
+                dtype=self.dtype,  # by name: answers are never filed under another than they were given in
+                batch_size=config.batch_size,
+                trust_remote_code=config.trust_remote_code,
                 attn=config.attn,
                 quantization=config.quantization,
                 gradient_checkpointing=config.gradient_checkpointing,
@@ -113,7 +113,6 @@ class HFEngine(Engine):
                 answer_tags=config.thinking.more_answer,
                 profile=self.profile,
             )
-            base = HFModel.load(config.model, how)
         for adapter in config.adapters:
             _ = base.with_adapter(adapter).model  # one that does not fit is told of before hours of work
         return base

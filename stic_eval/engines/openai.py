@@ -94,10 +94,14 @@ class OpenAIEngine(Engine):
         """A model at the server; nothing is sent before it is asked something.
 
         Raises:
-            UserError: The key's environment variable is not set, or holds no key.
+            UserError: The key's environment variable is not set, or holds no key; or there is no server.
+            RunError: There was one, and it has gone.
         """
         from stic_eval.models.server import ServerModel
 
+        for known in self._models.values():
+            if known.gone is not None:
+                raise known.gone
         config, name = self.config, adapter or self.config.model
         if name not in self._models:
             system = config.conversation.system_prompt or ""

@@ -83,7 +83,6 @@ class Cells:
 
         Args:
             get: Gives the cell, now and when the image is used.
-            source: Where it is, for people.
 
         Raises:
             ImageError: The image is missing, lies outside of the root, or is on the web and not allowed.

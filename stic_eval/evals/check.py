@@ -27,7 +27,6 @@ class Problem:
         row: Its number, from 1.
         id: Its id, if it can be told.
         column: The column, empty if it is the whole row.
-        message: What is wrong.
     """
 
     row: int
@@ -45,7 +44,6 @@ class Checked:
     """The state of a benchmark's data.
 
     Attributes:
-        opened: The rows.
         samples: Row index, from 0 -> sample, of the rows without problems, in order.
         problems: In the order of the rows.
         warnings: What is worth knowing but wrong with no row.
@@ -74,10 +72,8 @@ def check(
     """Looks at every row of the benchmark's variant and decodes every image.
 
     Args:
-        benchmark: Which, under its options.
         source: See `sources.samples`.
         images: Whether images are looked at; rows that only serve to score need none.
-        remote: Whether images may be fetched from the web.
         progress: Called with (rows looked at, rows in all).
         hub_use: See `sources.samples`.
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from stic_eval.contracts.benchmark import Benchmark
-from stic_eval.errors import RunError
+from stic_eval.errors import RunError, headline
 from stic_eval.types import Record, Resampled
 
 DRAWS = 1_000  # bootstrap resamples of a benchmark's own statistic
@@ -110,10 +110,8 @@ def statistic(benchmark: Benchmark, records: Sequence[Record]) -> float:
     try:
         value = float(benchmark.statistic(records))
     except Exception as error:  # a benchmark is a user's own code
-        first = (str(error).strip().splitlines() or [""])[0]
         raise RunError(
-            f"{where} fails on {len(records)} of its rows, drawn with replacement: {type(error).__name__}: "
-            f"{first}"
+            f"{where} fails on {len(records)} of its rows, drawn with replacement: {headline(error)}"
         ) from error
     if not math.isfinite(value):
         raise RunError(f"{where} gives {value} for {len(records)} of its rows, drawn with replacement")

@@ -86,29 +86,24 @@ def _alone(sample: Sample, text: str) -> str:
     `The answer is 5` has a number in it that the official normalisation cannot read, and counts as wrong:
     such a reply is the judge's failure. One without any digit says that there is no number: wrong.
     """
+    multiple = sample.meta["question_type"] == "multi_choice"
+    return text if multiple or not re.search(r"\d", text) else _of_kind(sample, text)
+
+
+def _of_kind(sample: Sample, text: str) -> str:
     kind = sample.meta["answer_type"]
-    if sample.meta["question_type"] != "multi_choice" and re.search(r"\d", text):
-        if kind in ("integer", "float"):
-            _number(text)
-        elif kind == "list" and not (text.startswith("[") and text.endswith("]")):
-            raise Unreadable(f"no list: {verdicts.shown(text)}")
+    if kind in ("integer", "float"):
+        try:
+            float(text)
+        except ValueError:
+            raise Unreadable(f"not a number alone: {verdicts.shown(text)}") from None
+    elif kind == "list" and not (text.startswith("[") and text.endswith("]")):
+        raise Unreadable(f"no list: {verdicts.shown(text)}")
     return text
-
-
-def _number(text: str) -> None:
-    try:
-        float(text)
-    except ValueError:
-        raise Unreadable(f"not a number alone: {verdicts.shown(text)}") from None
 
 
 def _checked(sample: Sample, text: str) -> str:
     """An extraction of the kind that was asked for."""
-    kind = sample.meta["answer_type"]
     if sample.meta["question_type"] == "multi_choice":
         return text if text in sample.choices else verdicts.letter(text, letters(len(sample.choices)))
-    if kind in ("integer", "float"):
-        _number(text)
-    elif kind == "list" and not (text.startswith("[") and text.endswith("]")):
-        raise Unreadable(f"no list: {verdicts.shown(text)}")
-    return text
+    return _of_kind(sample, text)

@@ -66,8 +66,6 @@ class Listed:
     """Rows in memory.
 
     Attributes:
-        where: Names them in messages.
-        rows: The rows.
         cells: How the images of each row are read; empty if they are references already.
     """
 
@@ -90,13 +88,7 @@ def _cell(rows: Sequence[Row], index: int, column: str) -> Any:
 
 
 class Table:
-    """A memory-mapped `datasets.Dataset`; image cells become references that read it again.
-
-    Args:
-        where: Names it in messages.
-        dataset: The rows.
-        cells: How image cells are read.
-    """
+    """A memory-mapped `datasets.Dataset`; image cells become references that read it again."""
 
     def __init__(self, where: str, dataset: Dataset, cells: Cells) -> None:
         from datasets import Image as ImageFeature
@@ -278,9 +270,7 @@ class Tsv:
     file that `image_path` names.
 
     Attributes:
-        where: Names them in messages.
         rows: The rows as they are, all text.
-        cells: How images given by path are read.
         holders: Index cell -> number of the row that holds an image under it.
     """
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stic_eval.contracts.benchmark import HubData, HubId
-from stic_eval.errors import UserError
+from stic_eval.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -39,17 +39,20 @@ def planned(hub: HubData) -> tuple[HubId, bool]:
 
 def cached(hub: HubData, at: HubId) -> Path | None:
     """The folder of the local cache that holds the split under an id; None: there is none."""
-    from huggingface_hub import snapshot_download
-
     try:
-        folder = Path(
-            snapshot_download(
-                at.path, repo_type="dataset", revision=at.revision, allow_patterns=[pattern(hub)],
-                local_files_only=True,
-            )
-        )  # fmt: skip
+        return _snapshot(hub, at, local_files_only=True)
     except Exception:  # the hub's client raises a dozen kinds
         return None
+
+
+def _snapshot(hub: HubData, at: HubId, **how: Any) -> Path | None:
+    from huggingface_hub import snapshot_download
+
+    folder = Path(
+        snapshot_download(
+            at.path, repo_type="dataset", revision=at.revision, allow_patterns=[pattern(hub)], **how
+        )
+    )  # fmt: skip
     # Of this split: a snapshot that holds another one is found as well.
     return folder if any(folder.glob(pattern(hub))) else None
 
@@ -73,7 +76,6 @@ def find(who: str, hub: HubData, tell: Tell) -> Iterator[tuple[HubId, Path | Dat
 
     Args:
         who: The benchmark, for people.
-        hub: The data.
         tell: Says in a line that an id redirects, cannot be had, or is not the newest.
 
     Raises:
@@ -106,16 +108,9 @@ def find(who: str, hub: HubData, tell: Tell) -> Iterator[tuple[HubId, Path | Dat
 
 def _fetched(hub: HubData, at: HubId) -> Path | Dataset:
     from datasets import load_dataset
-    from huggingface_hub import snapshot_download
 
-    folder = Path(
-        snapshot_download(
-            at.path, repo_type="dataset", revision=at.revision, allow_patterns=[pattern(hub)]
-        )
-    )  # fmt: skip
-    if any(folder.glob(pattern(hub))):
-        return folder
-    return load_dataset(at.path, hub.name, split=hub.split, revision=at.revision)
+    folder = _snapshot(hub, at)
+    return folder or load_dataset(at.path, hub.name, split=hub.split, revision=at.revision)
 
 
 def _resolved(at: HubId, found: Path | Dataset) -> HubId:
@@ -147,8 +142,3 @@ def _not_there(failed: list[str]) -> str:
             f"without --offline it would be downloaded ({advice})"
         )
     return f"cannot get from the hub {'; nor '.join(failed)} ({advice})"
-
-
-def first_line(error: Exception) -> str:
-    """An error in one line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

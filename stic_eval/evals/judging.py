@@ -60,7 +60,6 @@ class Judge:
     """A judge with its cache. Asks, reads and keeps nothing before `grade`.
 
     Args:
-        settings: Who judges.
         cache: The cache's root; replies are kept in `judge/replies.sqlite` below it.
         fresh: Ask for everything anew; new replies take the place of those that are there.
         wait: Sleeps for so many seconds; for tests.
@@ -106,7 +105,6 @@ class Judge:
         """Yields every case exactly once, as its replies are there: those in the cache first.
 
         Args:
-            benchmark: Whose `judging` is used.
             cases: (sample, response) that rules left open.
             progress: Called with (cases done, cases in all).
 

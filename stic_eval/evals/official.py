@@ -7,7 +7,6 @@ Nothing is read before the first prompt is built.
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from stic_eval.contracts.benchmark import Unreadable
 from stic_eval.errors import UserError
+from stic_eval.source import literals
 
 PACKAGE = "lmms-eval"
 VERSION = "0.7.3"
@@ -43,6 +43,13 @@ def installed() -> str | None:
         return None
 
 
+def lack() -> str:
+    """What is needed and not there; empty where the one version that everything here is for is installed."""
+    found = installed()
+    has = f"{PACKAGE} {found} is installed" if found else f"{PACKAGE} is not installed"
+    return "" if found == VERSION else f"needs {PACKAGE} {VERSION}, {has}"
+
+
 def available() -> bool:
     """Whether the official texts can be had: the one version that they are defined by is installed."""
     return installed() == VERSION
@@ -54,19 +61,15 @@ def require() -> None:
     Raises:
         UserError: lmms-eval is not installed, or another version of it.
     """
-    found = installed()
-    if found != VERSION:
-        has = f"{PACKAGE} {found} is installed" if found else f"{PACKAGE} is not installed"
-        raise UserError(f"--judge-protocol official: needs {PACKAGE} {VERSION}, {has}; {_INSTALL}")
+    if lacking := lack():
+        raise UserError(f"--judge-protocol official: {lacking}; {_INSTALL}")
 
 
 def mmvet_prompt(question: str, answer: str, response: str) -> str:
     """MM-Vet's grader: instructions with examples, then a table row whose last cell is to be filled.
 
     Args:
-        question: The row's question.
         answer: Its ground truth, parts joined by `<AND>` or `<OR>`.
-        response: The answer to grade.
 
     Returns:
         What lmms-eval asks, which bounds the reply to 128 tokens. Read it with `verdicts.fraction`.
@@ -84,9 +87,6 @@ def llava_bench_prompt(category: str, context: str, question: str, reference: st
     Args:
         category: `conv`, `detail` or `complex`, with or without `llava_bench_` before it.
         context: The row's captions, joined by line breaks.
-        question: The row's question.
-        reference: The answer to compare with.
-        response: The answer to grade.
 
     Returns:
         What lmms-eval asks, which bounds the reply to 1024 tokens. Read it with `verdicts.score_pair`.
@@ -152,7 +152,7 @@ def _text(name: str) -> str:
     require()
     file, digest = _TEXTS[name]
     try:
-        source = (_folder() / file).read_text(encoding="utf-8")
+        source = (task_folder() / file).read_text(encoding="utf-8")
         text = _READERS[name](source)
     except (OSError, ValueError, SyntaxError, KeyError, TypeError, StopIteration) as error:
         raise UserError(f"{PACKAGE}: no judge prompt in tasks/{file} ({error}); {_INSTALL}") from error
@@ -161,7 +161,8 @@ def _text(name: str) -> str:
     return text
 
 
-def _folder() -> Path:
+def task_folder() -> Path:
+    """Where lmms-eval has its tasks; nothing of it is imported."""
     from importlib.util import find_spec
 
     spec = find_spec("lmms_eval")  # of a top-level package: looks for it, imports nothing
@@ -175,13 +176,9 @@ def _assigned(variable: str) -> Callable[[str], str]:
     """Reads the string that a source file assigns to a variable, wherever in it."""
 
     def read(source: str) -> str:
-        for node in ast.walk(ast.parse(source)):
-            if isinstance(node, ast.Assign) and any(
-                isinstance(target, ast.Name) and target.id == variable for target in node.targets
-            ):
-                text = ast.literal_eval(node.value)
-                if isinstance(text, str):
-                    return text
+        for name, text in literals(source):
+            if name == variable and isinstance(text, str):
+                return text
         raise ValueError(f"nothing is assigned to {variable}")
 
     return read

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stic_eval.errors import UserError
+from stic_eval.errors import UserError, first_line
 from stic_eval.evals.cells import is_image_column
 from stic_eval.types import Sample
 
@@ -34,7 +34,6 @@ class Prediction:
 
     Attributes:
         id: As the file has it; with `by_number` the row's number from 0.
-        response: The whole answer.
         where: Line or row of the file.
         extraction: The answer that somebody extracted from the response, if the file has one.
         prompt: What was asked, if the file tells.
@@ -61,7 +60,6 @@ class Predictions:
     """The answers of a file.
 
     Attributes:
-        items: The answers, in the file's order.
         rows: The benchmark's rows, without images, where the file brings them (VLMEvalKit, some logs).
         source: Where the rows were read from, if the file tells: `pocket`; else empty.
     """
@@ -85,8 +83,7 @@ def read_predictions(path: Path) -> Predictions:
     except UserError:
         raise
     except Exception as error:  # what parsers of JSON, CSV and xlsx raise on damaged files
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"--predictions {path}: cannot be read: {first}") from error
+        raise UserError(f"--predictions {path}: cannot be read: {first_line(error)}") from error
     if not rows:
         raise UserError(f"--predictions {path}: holds no answers")
     table = path.suffix in (".xlsx", ".tsv", ".csv")
@@ -109,8 +106,6 @@ def match(samples: Sequence[Sample], predictions: Predictions, *, own: bool = Fa
     name (LLaVA's on MM-Vet: 12 for `v1_12`) is found by image and question, or by number.
 
     Args:
-        samples: All rows.
-        predictions: The answers.
         own: The samples are of the rows that the answers brought.
 
     Raises:
@@ -259,13 +254,7 @@ def _fills(cell: Any) -> bool:
 
 
 def _prediction(row: Mapping[str, Any], where: str, cut: str) -> Prediction | None:
-    """A row's answer; None where it says itself that there is none (null).
-
-    Args:
-        row: As the file has it.
-        where: Names it in messages.
-        cut: See `Prediction`.
-    """
+    """A row's answer; None where it says itself that there is none (null)."""
     if "doc_id" in row and ("filtered_resps" in row or "resps" in row):
         response = _unwrapped(row.get("filtered_resps", row.get("resps")))
         if not isinstance(response, str):

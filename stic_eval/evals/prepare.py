@@ -29,42 +29,28 @@ if TYPE_CHECKING:
     from pyarrow import Table as ArrowTable
 
 # Hub data sets have files of about this size; a row group is what readers load at once.
-SHARD_BYTES = 500 * 10**6
+SHARD_BYTES = 500 * 10**6  # at which a file is closed
 GROUP_BYTES = 32 * 2**20
 _SCALARS = (str, int, float)
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What was written.
-
-    Attributes:
-        folder: The folder.
-        files: Names of the parquet files.
-        rows: Rows in them.
-    """
+    """What was written."""
 
     folder: Path
     files: tuple[str, ...]
     rows: int
 
 
-def prepare(
-    checked: Checked,
-    to: Path,
-    *,
-    shard_bytes: int = SHARD_BYTES,
-    progress: Callable[[int, int], None] | None = None,
-) -> Prepared:
+def prepare(checked: Checked, to: Path, *, progress: Callable[[int, int], None] | None = None) -> Prepared:
     """Writes the rows without problems as `<split>-00000-of-0000N.parquet`, and `manifest.json`.
 
     Columns stay as they are; images are embedded as they were encoded. What was written is read
     back and compared. The folder appears whole or not at all.
 
     Args:
-        checked: The data.
         to: The folder, which does not exist yet or is empty.
-        shard_bytes: A file is closed when it holds this much.
         progress: Called with (rows written, rows in all).
 
     Raises:
@@ -74,7 +60,7 @@ def prepare(
     if not checked.samples:
         raise UserError(f"{checked.opened.benchmark.name}: no row is fit to be written")
     with _whole(to) as work:
-        files = _write(checked, work, shard_bytes, progress)
+        files = _write(checked, work, progress)
         _compare(checked, work, files)
         manifest = _manifest(checked, work, files)
         (work / "manifest.json").write_text(
@@ -124,9 +110,7 @@ def _whole(to: Path) -> Iterator[Path]:
 # ---------------------------------------------------------------- writing
 
 
-def _write(
-    checked: Checked, work: Path, shard_bytes: int, progress: Callable[[int, int], None] | None
-) -> dict[str, int]:
+def _write(checked: Checked, work: Path, progress: Callable[[int, int], None] | None) -> dict[str, int]:
     """Writes the files; their names, and the rows in each."""
     from pyarrow import parquet
 
@@ -140,7 +124,7 @@ def _write(
     schema = _schema(rows, images, several)
     counts: list[int] = []
     writer = None
-    size = shard_bytes
+    size = SHARD_BYTES
     group: list[dict[str, Any]] = []
     held = 0
 
@@ -152,7 +136,7 @@ def _write(
             held = 0
 
     for done, (index, light) in enumerate(zip(indices, rows, strict=True), start=1):
-        if size >= shard_bytes:
+        if size >= SHARD_BYTES:
             flush()
             if writer is not None:
                 writer.close()
@@ -227,7 +211,6 @@ def _schema(rows: Sequence[Mapping[str, Any]], images: Sequence[str], several: S
 
     Args:
         rows: Without images.
-        images: Names of the columns with images.
         several: Those of them with a list.
 
     Raises:

@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import Any, Protocol
 
 from pydantic import BaseModel
@@ -16,10 +15,9 @@ from stic_eval.contracts.benchmark import Benchmark
 from stic_eval.contracts.engine import VLM
 from stic_eval.contracts.method import PromptSet
 from stic_eval.contracts.solver import Asking, Solver
-from stic_eval.errors import RunError
+from stic_eval.errors import RunError, headline
 from stic_eval.evals import clusters, constant
 from stic_eval.evals.scoring.aggregate import ROUNDING, odd
-from stic_eval.store import atomic_write
 from stic_eval.types import Record, Response, Sample, Score, Summary
 
 UNCLOSED = "cut while the model was thinking"
@@ -63,12 +61,6 @@ def evaluate(
     """Asks, scores and records every sample, and sums up.
 
     Args:
-        benchmark: What is evaluated.
-        rows: Its samples.
-        model: Who answers.
-        solver: How an answer is obtained.
-        options: The solver's.
-        prompts: The run's prompt set.
         progress: Called with (samples finished, samples in all).
         judge: Decides what rules leave open; None: then the rules have the last word.
             A sample that the model failed to answer is unscored, and no judge is asked about it.
@@ -111,7 +103,6 @@ def cut_thinking(answered: Sequence[Answered], finished: bool = False) -> list[A
     it shows. A single answer that speaks of such a tag shows nothing.
 
     Args:
-        answered: All of one model's answers to a benchmark.
         finished: Nobody knows which answers have run into their bound: any of them may.
     """
     closed, told = closing([item.response for item in answered], finished)
@@ -134,10 +125,6 @@ def closing(responses: Sequence[Response], finished: bool = False) -> tuple[int,
 
     Those tell nothing that are empty, that open their thinking themselves or had it told apart, and that ran
     into their bound before they closed it.
-
-    Args:
-        responses: All of one model's to a benchmark.
-        finished: Nobody knows which have run into their bound.
     """
     closed = sum(found.opened and not found.unclosed for found in responses)
     plain = [found for found in responses if found.text and not (found.opened or found.thinking)]
@@ -193,7 +180,7 @@ def _paired(benchmark: Benchmark, records: Sequence[Record], summary: Summary) -
     try:
         shared = clusters.clusters(benchmark, records)
     except Exception as error:  # a benchmark is a user's own code
-        raise RunError(f"{where}: its cluster failed: {_told(error)}") from error
+        raise RunError(f"{where}: its cluster failed: {headline(error)}") from error
     summary = replace(summary, clusters=shared)
     if benchmark.statistic is None or summary.score is None:
         if why := odd(summary):
@@ -213,7 +200,7 @@ def _aggregated(benchmark: Benchmark, records: Sequence[Record]) -> Summary:
         return benchmark.aggregate(records)
     except Exception as error:  # a benchmark is a user's own code
         raise RunError(
-            f"benchmark {benchmark.name}: aggregating {len(records)} records failed: {_told(error)}"
+            f"benchmark {benchmark.name}: aggregating {len(records)} records failed: {headline(error)}"
         ) from error
 
 
@@ -248,7 +235,7 @@ def verdict_of(benchmark: Benchmark, sample: Sample, response: str, extraction: 
         value, weight = verdict.value, float(verdict.weight)
         value = None if value is None else float(value)
     except Exception as error:  # a benchmark is a user's own code
-        raise RunError(f"{where}: scoring failed: {_told(error)}") from error
+        raise RunError(f"{where}: scoring failed: {headline(error)}") from error
     if not math.isfinite(weight) or (value is not None and not math.isfinite(value)):
         raise RunError(f"{where}: scored {value} of {weight}; a score is finite, or None for unscored")
     return replace(verdict, value=value, weight=weight)
@@ -278,19 +265,11 @@ def record_of(item: Answered, judge: Mapping[str, Any] | None = None) -> Record:
     )
 
 
-def write_records(records: Sequence[Record], out: Path) -> None:
-    """Writes records as JSONL, all of them or none."""
-    atomic_write(out, written(records))
-
-
-def written(records: Sequence[Record]) -> bytes:
+def encode(records: Sequence[Record]) -> bytes:
     """Records as JSONL."""
-    return "".join(_line(record) for record in records).encode("utf-8", "replace")
-
-
-def _line(record: Record) -> str:
-    row = {field.name: getattr(record, field.name) for field in fields(record)}
-    return json.dumps(row, ensure_ascii=False, default=_jsonable) + "\n"
+    rows = ({field.name: getattr(record, field.name) for field in fields(record)} for record in records)
+    lines = (json.dumps(row, ensure_ascii=False, default=_jsonable) + "\n" for row in rows)
+    return "".join(lines).encode("utf-8", "replace")
 
 
 def _jsonable(value: Any) -> Any:
@@ -300,8 +279,3 @@ def _jsonable(value: Any) -> Any:
     if hasattr(value, "keys"):
         return {str(key): value[key] for key in value.keys()}  # noqa: SIM118
     return sorted(value, key=repr) if isinstance(value, (set, frozenset)) else str(value)
-
-
-def _told(error: Exception) -> str:
-    first = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {first}"

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from PIL import Image
 
 from stic_eval.contracts.benchmark import Benchmark, HubId
-from stic_eval.errors import UserError
+from stic_eval.errors import UserError, first_line
 from stic_eval.evals import hub
 from stic_eval.evals.cells import IMAGE_COLUMNS, PLACEHOLDER, Cells
 from stic_eval.evals.faults import RAISED, Fault, faults, naming, shortened
@@ -44,11 +44,10 @@ def samples(
     """The benchmark's samples, in the order of the data set.
 
     Args:
-        benchmark: Which.
         source: `pocket` (embedded test rows; `pocket:val`: rows to choose settings on), `hub`
             (the benchmark's own data set, pinned), `vlmeval` (its TSV in `$LMUData`), or a local
             folder of parquet, arrow or JSONL files or in one of the benchmark's layouts, such a
-            file, or a VLMEvalKit TSV. Or rows that `listed` made.
+            file, or a VLMEvalKit TSV. Or rows in memory: `formats.Listed`.
         limit: At most so many samples, or below 1 that share of them. The choice is pseudo-random
             and depends on the data alone: the same limit gives the same samples everywhere, a larger
             one contains a smaller one's, and units (MMBench's rotations) stay whole. At least one
@@ -90,16 +89,6 @@ def samples(
     return result
 
 
-def listed(where: str, rows: Sequence[Row]) -> Rows:
-    """Rows in memory as a source for `samples`; their images, if any, are references already.
-
-    Args:
-        where: Names them in messages.
-        rows: In the benchmark's schema.
-    """
-    return Listed(where, rows)
-
-
 def is_pocket(source: str) -> bool:
     """Whether rows come from the embedded world: `pocket` (test) or `pocket:val` (to choose settings on)."""
     return source in ("pocket", "pocket:val")
@@ -132,9 +121,6 @@ class Opened:
     """A benchmark's rows, listed but not read.
 
     Attributes:
-        benchmark: Whose.
-        source: Where they were asked for.
-        rows: They.
         light: All of them without images; what is no row is `Broken`.
         kept: Numbers, from 0, of those that belong to the benchmark's variant.
         at: Of rows from the hub: their id and commit.
@@ -356,7 +342,7 @@ def _local(benchmark: Benchmark, path: Path, remote: bool, where: str | None = N
     except UserError:
         raise
     except Exception as error:  # pyarrow's and datasets' own kinds
-        raise UserError(f"{benchmark.name}: {path}: cannot be read: {hub.first_line(error)}") from error
+        raise UserError(f"{benchmark.name}: {path}: cannot be read: {first_line(error)}") from error
     raise UserError(
         f"{benchmark.name}: {path}: holds no parquet, arrow, JSON, JSONL or TSV file"
         f"{described(benchmark.layouts) if path.is_dir() else ''}"

@@ -47,10 +47,6 @@ def score_pair(reply: str, response: str = "") -> tuple[float, float]:
     one after the other and nowhere else in the reply, whose first line then must hold no digit. Where the
     graded answer has such a line itself, the judge may be quoting it, and nothing is read.
 
-    Args:
-        reply: The review.
-        response: The answer that was graded.
-
     Raises:
         Unreadable: Anything else: one number, three, `10/10`, points out of range, words around them.
     """
@@ -77,7 +73,6 @@ def letter(reply: str, letters: Iterable[str]) -> str:
     `B`, `(B)`, `B.`, `**B**` and `B. a cat` are read; an article (`A cat`) is no letter.
 
     Args:
-        reply: The judge's reply.
         letters: The letters of the options, and the one that means none.
 
     Raises:

@@ -28,11 +28,7 @@ class Made:
     """One stage's output, and who has it.
 
     Attributes:
-        stage: The stage's name.
-        key: Its content key.
-        seed: Of the run.
         iteration: Which stage of pairs it is for its methods, from 1 on; 1 for adapters.
-        iterations: How many there are.
         entries: The run's entries that come from it.
     """
 
@@ -64,8 +60,6 @@ class Finished:
     """A run with what was trained in it.
 
     Attributes:
-        folder: The run's.
-        config: Its settings.
         scores: What was measured; None of a run that only trained.
         entries: Variants with the stages that their adapters came from.
         stages: The cache's folder of finished stages.
@@ -113,15 +107,11 @@ class Finished:
         return folder
 
 
-def finished(run: str, say: Callable[[str], None]) -> Finished:
+def open_run(run: str, say: Callable[[str], None]) -> Finished:
     """A run by its folder or name, evaluated or only trained.
 
     The folder may be somebody else's. Of an evaluated run no plug-in file that its settings name is
     executed; what a run that was only trained has made is not known without its plug-ins.
-
-    Args:
-        run: Folder or name.
-        say: Tells the user which plug-ins are executed.
 
     Raises:
         UserError: There is none, or its settings cannot be used.
@@ -139,7 +129,7 @@ def finished(run: str, say: Callable[[str], None]) -> Finished:
             say(f"executes the plug-ins that the run was trained with: {', '.join(settings.plugins)}")
         settings = config.load(file=path)
     config.go_offline(settings.offline)
-    entries = scores.entries if scores else _planned(settings)
+    entries = scores.entries if scores else _entries(settings)
     own = folder / "cache"  # of a run that was started with --fresh
     return Finished(folder, settings, scores, entries, (own if own.is_dir() else cache_dir()) / "stages")
 
@@ -158,7 +148,7 @@ def _saved(path: Path) -> RunConfig:
         raise UserError(f"{path}: {where}: {first['msg']}; was it written by another version?") from error
 
 
-def _planned(config: RunConfig) -> list[runs.Entry]:
+def _entries(config: RunConfig) -> list[runs.Entry]:
     """Entries of a run that was never evaluated, by what its settings amount to."""
     resources = Resources(config, SendingReport(lambda kind, value: None), cache_of(config))
     found = []

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from stic_eval import registry
 from stic_eval.errors import UserError
-from stic_eval.models.fingerprint import local_model, model_fingerprint
+from stic_eval.models.fingerprint import commit_of, local_model, model_fingerprint
 from stic_eval.report.card import Facts, Rows
 from stic_eval.report.layouts import lay_out
-from stic_eval.store import StageStore, content_key, read_jsonl
+from stic_eval.store import StageStore, content_key, read_jsonl, read_object
 
 if TYPE_CHECKING:
     from stic_eval.config import RunConfig
@@ -24,21 +22,15 @@ T = TypeVar("T")
 
 
 def facts(run: Finished, picked: Made, name: str) -> Facts:
-    """What a card says of an adapter.
-
-    Args:
-        run: Where it was trained.
-        picked: The adapter.
-        name: What the card calls it.
-    """
+    """What a card says of an adapter."""
     config, first = run.config, picked.entries[0]
     local = local_model(config.model)
     method = _known(registry.methods(), first.method)
     options = config.method_options.get(first.method)
     if not options and method is not None:
         options = method.config().model_dump(mode="json")
-    manifest = as_object(run.folder / "manifest.json")
-    trained = as_object(run.path(picked) / "manifest.json")
+    manifest = read_object(run.folder / "manifest.json")
+    trained = read_object(run.path(picked) / "manifest.json")
     model = manifest.get("model") or {}
     return Facts(
         name=name,
@@ -66,15 +58,12 @@ def facts(run: Finished, picked: Made, name: str) -> Facts:
 
 def _revision(config: RunConfig, fingerprint: str) -> str | None:
     """The commit of a hub model that was trained on, as far as the hub or its local cache still tells."""
-    from huggingface_hub import hf_hub_download
-
     if local_model(config.model) is not None or not fingerprint:
         return config.revision
     try:
-        path = hf_hub_download(config.model, "config.json", revision=config.revision)
-        found = Path(path).parent.name  # <cache>/models--x--y/snapshots/<commit>/config.json
+        found = commit_of(config.model, config.revision)
         return found if model_fingerprint(config.model, found) == fingerprint else config.revision
-    except Exception:  # the hub's client raises a dozen kinds
+    except UserError:
         return config.revision
 
 
@@ -119,7 +108,7 @@ def _data(run: Finished, picked: Made) -> list[str]:
             table = pq.read_table(folder / "pairs.parquet", columns=["image_sha256"])
             hashes = sorted(set(table.column("image_sha256").to_pylist()))
             # By what this stage was made of: after imported pairs, further rounds are the model's own.
-            params = as_object(folder / "manifest.json").get("params", {})
+            params = read_object(folder / "manifest.json").get("params", {})
             made = "made elsewhere" if "imported" in params else "made by the model itself"
             sources = [path.name for name, path in given.items() if name in params and path]
             images = f"{len(hashes):,} images{' of ' if sources else ''}{' and '.join(sources)}"
@@ -129,7 +118,7 @@ def _data(run: Finished, picked: Made) -> list[str]:
         elif stage.kind == "descriptions" and (folder / "descriptions.jsonl").is_file():
             described = len(list(read_jsonl(folder / "descriptions.jsonl")))
         elif stage.kind == "item_training":
-            items = as_object(folder / "manifest.json").get("params", {}).get("items")
+            items = read_object(folder / "manifest.json").get("params", {}).get("items")
             count = f"{described:,} " if described else f"at most {items:,} " if items else ""
             source = f" of {Path(config.sft_data).name}" if config.sft_data else ""
             own = ", with the model's own descriptions of their images" if described else ""
@@ -146,7 +135,7 @@ def _rows(run: Finished, name: str) -> Rows:
         what = "embedded rows of stic-eval" if where.startswith("pocket") else "local copy"
         return Rows(f"{name} ({what})", metric=benchmark.metric)
     source = benchmark.source
-    read = as_object(run.folder / "manifest.json").get("rows") or {}
+    read = read_object(run.folder / "manifest.json").get("rows") or {}
     at = read.get(name) or {"id": source.path, "revision": source.revision}
     return Rows(str(at["id"]), source.split, source.name or "", str(at["revision"]), benchmark.metric)
 
@@ -164,12 +153,3 @@ def _known(things: registry.Registry[T], name: str) -> T | None:
         return things.get(name)
     except UserError:
         return None
-
-
-def as_object(path: Path) -> Mapping[str, Any]:
-    """A JSON file's object; empty where there is none."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -31,10 +30,11 @@ if TYPE_CHECKING:
     from stic_eval.experiment.graph import Arm, Evaluation, Subject, Task
     from stic_eval.experiment.resources import Resources
     from stic_eval.report.tables import Table
+    from stic_eval.types import Summary
 
 
 @dataclass(frozen=True)
-class Planned:
+class Experiment:
     """An experiment as it stands.
 
     Attributes:
@@ -60,6 +60,19 @@ class Planned:
         """How many input files were left out."""
         return len(self.arms[0].inputs.skipped)
 
+    def workers(self, jobs: int) -> int:
+        """Of so many workers, how many can be at work at once.
+
+        Tasks of one group come one after the other, and so do those that wait for each other: the bound is
+        the number of such sequences that all tasks are parted into.
+        """
+        needs = {task.group or task.id: task.needs for task in self.tasks.values()}
+        followed = set[str]()
+        for wanted in needs.values():
+            before = (need for need in wanted if need in needs and need not in followed)
+            followed.update([*before][:1])
+        return max(1, min(jobs, len(needs) - len(followed)))
+
     def scores(self, resources: Resources) -> runs.Scores:
         """All results so far."""
         found = scores(self.name, self.evaluations, resources)
@@ -70,11 +83,19 @@ class Planned:
 # ---------------------------------------------------------------- before anything is done
 
 
-def arm_of_run(config: RunConfig, resources: Resources, fresh: bool = False) -> list[Arm]:
+def arms_of_run(
+    config: RunConfig, resources: Resources, fresh: bool = False, options: Sequence[str] = ()
+) -> list[Arm]:
     """The arm of a run, whose input has been looked at; nothing is computed or written.
 
+    Args:
+        config: The run.
+        resources: What it is planned with.
+        fresh: It starts over.
+        options: What `-o` was given.
+
     Raises:
-        UserError: Device, rows or inputs are wrong, or the folder holds another run's results.
+        UserError: Device, rows, inputs or options are wrong, or the folder holds another run's results.
     """
     resources.engine.check()
     inputs.check_adapters(config, resources.report)
@@ -88,9 +109,10 @@ def arm_of_run(config: RunConfig, resources: Resources, fresh: bool = False) -> 
         )
     grading.check_key(resources.judge, config, list(resources.benchmarks.values()), resources.report)
     arm = graph.arm_of(config, resources)
+    variants.check_options("-o", options, arm.variants)
     inputs.report_skipped(arm.inputs.skipped, resources.report)
     if not resources.engine.trains:
-        variants.check_served(config, arm.variants)
+        variants.check_server_names(config, arm.variants)
     return [arm]
 
 
@@ -98,7 +120,7 @@ def arms_of_grid(grid: Grid, resources: Resources) -> list[Arm]:
     """The arms of a grid, whose input has been looked at; nothing is computed or written.
 
     Raises:
-        UserError: Device, rows or inputs are wrong, or a server would answer two cells by one adapter.
+        UserError: Device, rows, inputs or options are wrong, or a server's adapter would answer two cells.
     """
     resources.engine.check()
     for config in grid.configs:
@@ -106,6 +128,9 @@ def arms_of_grid(grid: Grid, resources: Resources) -> list[Arm]:
         inputs.check_tiles(config)
     grading.check_key(resources.judge, grid.base, list(resources.benchmarks.values()), resources.report)
     arms = graph.arms_of(grid, resources)
+    found = [variant for arm in arms for variant in arm.variants]
+    variants.check_options("-o", grid.options, found)
+    variants.check_options("--vary", (option for cell in grid.cells for option in cell.options), found)
     inputs.report_skipped(arms[0].inputs.skipped, resources.report)
     if not resources.engine.trains:
         named = [(arm.label, arm.config, arm.variants) for arm in arms[1:]]
@@ -131,7 +156,7 @@ def plan(
     fresh: bool = False,
     look: bool = False,
     evaluate: bool = True,
-) -> Planned:
+) -> Experiment:
     """What an experiment amounts to, and what of it is left.
 
     Args:
@@ -146,10 +171,10 @@ def plan(
     if not look:
         discard_untrained(subjects, resources)
     if not evaluate:
-        return Planned(name, arms, subjects, (), graph.adapters(subjects, resources, fresh))
+        return Experiment(name, arms, subjects, (), graph.adapters(subjects, resources, fresh))
     before = folder.nothing(config) if fresh else folder.before(config, resources.report)
     evaluations = graph.evaluations(subjects, resources, before)
-    return Planned(name, arms, subjects, evaluations, graph.tasks(evaluations, resources, fresh))
+    return Experiment(name, arms, subjects, evaluations, graph.tasks(evaluations, resources, fresh))
 
 
 # ---------------------------------------------------------------- the work
@@ -198,34 +223,36 @@ def _devices(resources: Resources, jobs: int) -> tuple[str, ...]:
 
 
 def carry_out(
-    planned: Planned, executor: Executor[Task], resources: Resources, see: Callable[[Event], None]
+    experiment: Experiment, executor: Executor[Task], resources: Resources, see: Callable[[Event], None]
 ) -> Outcome:
     """Does what is left of an experiment, and keeps every result as it comes.
 
     Args:
-        planned: The experiment.
+        experiment: The experiment.
         executor: Who does its tasks.
         resources: Where answers and stages lie.
         see: Is shown every event, when it has been acted on.
     """
-    outcome = Outcome(time.time())
-    of = {item.task: item for item in planned.evaluations if item.same is None}
-    _copy_same(planned.evaluations)
+    outcome, notices = Outcome(time.time()), set[str]()
+    of = {task: item for item in experiment.evaluations if item.same is None for task in item.tasks}
+    _copy_same(experiment.evaluations)
     try:
-        _prepare(planned, resources)
-        with _stopped_politely(), closing(executor.run(list(planned.tasks.values()))) as events:
+        _prepare(experiment, resources)
+        with closing(executor.run(list(experiment.tasks.values()))) as events:
             for event in events:
                 if event.kind == "answers":
                     resources.responses.put_many(event.value)
-                elif event.kind == "log":
+                elif event.kind == "log" and _is_new(event.value, notices):
                     logging.getLogger(event.value.name).handle(event.value)
                 elif event.kind == "result":
-                    _keep(event, of[event.task], outcome, resources)
-                    _copy_same(planned.evaluations)
-                    runs.save(planned.scores(resources), resources.config.folder)
+                    records, summary = event.value
+                    name = experiment.tasks[event.task].benchmark
+                    _keep(name, records, summary, of[event.task], resources)
+                    _copy_same(experiment.evaluations)
+                    runs.save(experiment.scores(resources), resources.config.folder)
                 elif event.kind == "failed":
                     outcome.failed[event.task] = event
-                elif event.kind == "done" and event.task not in of:
+                elif event.kind == "done":
                     outcome.seconds[event.task] = event.seconds
                 see(event)
     except KeyboardInterrupt:
@@ -233,29 +260,38 @@ def carry_out(
     return outcome
 
 
-def _prepare(planned: Planned, resources: Resources) -> None:
+def _is_new(record: logging.LogRecord, notices: set[str]) -> bool:
+    """Whether a record is to be logged: what a library remarks, each worker comes upon."""
+    if record.levelno < logging.WARNING or record.name == "stic_eval.run":
+        return True
+    before = len(notices)
+    notices.add(f"{record.name}: {record.getMessage()}")
+    return len(notices) > before
+
+
+def _prepare(experiment: Experiment, resources: Resources) -> None:
     """Says what is wrong with rows, or with names at a server, before hours of work."""
-    for name in dict.fromkeys(name for task in planned.tasks.values() for name in task.benchmarks):
+    for name in dict.fromkeys(task.benchmark for task in experiment.tasks.values() if task.benchmark):
         resources.samples(name)
+    for line in resources.hub_lines:  # which workers come upon as well, and do not say
+        resources.report.line(line)
     engine = resources.engine
-    if planned.tasks and planned.evaluations:
+    if experiment.tasks and experiment.evaluations:
         if not engine.trains:
-            engine.named(graph.elsewhere(item.subject, resources) for item in planned.evaluations)
+            engine.named(graph.elsewhere(item.subject, resources) for item in experiment.evaluations)
         resources.report.log(f"answers by {engine.described()}")
         if engine.profile is not None:
             resources.report.log(f"asked as: {engine.profile.title}")
 
 
-def _keep(event: Event, item: Evaluation, outcome: Outcome, resources: Resources) -> None:
+def _keep(name: str, records: bytes, summary: Summary, item: Evaluation, resources: Resources) -> None:
     """Writes the records of a benchmark, then takes its summary in."""
-    name, records, summary, seconds = event.value
     entry = item.entry
     path = resources.config.folder / "records" / entry.folder / f"{file_name(name)}.jsonl"
     atomic_write(path, records)
     entry.summaries[name], entry.keys[name] = summary, item.keys[name][0]
-    there = folder.trained(item.subject.stages, resources.stages)
-    entry.stages[:] = folder.recalled(there, entry.stages)
-    outcome.seconds[f"{event.task}/{name}"] = seconds
+    there = folder.list_stages(item.subject.stages, resources.stages)
+    entry.stages[:] = folder.complete(there, entry.stages)
 
 
 def _copy_same(evaluations: Sequence[Evaluation]) -> None:
@@ -267,31 +303,19 @@ def _copy_same(evaluations: Sequence[Evaluation]) -> None:
             item.entry.stages[:] = item.same.entry.stages
 
 
-@contextmanager
-def _stopped_politely() -> Iterator[None]:
-    """Lets what a cluster's scheduler sends end the work as Ctrl-C does."""
-    try:
-        old = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    except ValueError:  # not in the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, old)
-
-
 # ---------------------------------------------------------------- when it is done
 
 
-def finish(planned: Planned, outcome: Outcome, resources: Resources, more: Mapping[str, Any]) -> Table | None:
+def finish(
+    experiment: Experiment, outcome: Outcome, resources: Resources, more: Mapping[str, Any]
+) -> Table | None:
     """Writes what the folder keeps of an experiment: scores, curves, manifest, tables.
 
     One that only read what another had computed leaves that one's manifest: it tells where the numbers come
     from.
 
     Args:
-        planned: The experiment.
+        experiment: The experiment.
         outcome: How it went.
         resources: Its cache.
         more: For the manifest.
@@ -300,19 +324,21 @@ def finish(planned: Planned, outcome: Outcome, resources: Resources, more: Mappi
         The table; None where nothing was evaluated.
     """
     at = resources.config.folder
-    folder.list_skipped(at, planned.arms[0].inputs.skipped)
+    folder.list_skipped(at, experiment.arms[0].inputs.skipped)
     table = None
-    if any(item.entry.summaries for item in planned.evaluations):
-        found = planned.scores(resources)
+    if any(item.entry.summaries for item in experiment.evaluations):
+        found = experiment.scores(resources)
         folder.keep_curves((stage for e in found.entries for stage in e.stages), resources.stages, at)
         runs.save(found, at)
         table = lay_out([found])
         render.write(table, at)
-    if (outcome.seconds and planned.evaluations) or not (at / "manifest.json").is_file():
-        folder.manifest(resources, planned.name, outcome.started, outcome.seconds, planned.skipped, more)
+    if (outcome.seconds and experiment.evaluations) or not (at / "manifest.json").is_file():
+        folder.manifest(
+            resources, experiment.name, outcome.started, outcome.seconds, experiment.skipped, more
+        )
     return table
 
 
 def of_run(config: RunConfig) -> dict[str, Any]:
     """What a run's manifest says of its settings."""
-    return {"key": config.key, **config.answering, **folder.given(config)}
+    return {"key": config.key, **config.answering, **folder.describe_inputs(config)}

@@ -22,6 +22,11 @@ class Work(Protocol):
         """Ids of tasks that have to be done before; what is not among the tasks counts as done."""
         ...
 
+    @property
+    def group(self) -> str:
+        """Tasks of one group are done one after the other, by one worker if it lives; empty: none."""
+        ...
+
 
 W_contra = TypeVar("W_contra", bound=Work, contravariant=True)
 
@@ -32,7 +37,7 @@ class Event:
 
     Attributes:
         kind: `started`, `progress` (`value` is (what, done, total or None)), `line` (for people), `log` (a
-            record), `answers` (key -> response, to be stored), `result` (a part of its output), `done`, or
+            record), `answers` (key -> response, to be stored), `result` (its output), `done`, or
             `failed` (`value` is the reason in one line).
         task: Its id.
         value: See `kind`.

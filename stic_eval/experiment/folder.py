@@ -15,7 +15,7 @@ from stic_eval.errors import UserError
 from stic_eval.experiment import grading
 from stic_eval.report import runs
 from stic_eval.report.runs import TextCut, Trained
-from stic_eval.store import append_jsonl, atomic_write, cache_dir, file_sha256
+from stic_eval.store import append_jsonl, atomic_write, cache_dir, file_sha256, read_object
 
 if TYPE_CHECKING:
     from stic_eval.config import RunConfig
@@ -34,10 +34,10 @@ def cache_of(config: RunConfig, fresh: bool = False) -> Path:
 def clear(config: RunConfig) -> None:
     """Starts over: with an empty cache of the run's own, and nothing of earlier results."""
     own = config.folder / "cache"
+    (config.folder / "scores.json").unlink(missing_ok=True)  # first: it must not tell of what is gone
     for folder in (own, config.folder / "records", config.folder / "training"):
         shutil.rmtree(folder, ignore_errors=True)
     own.mkdir(parents=True)
-    (config.folder / "scores.json").unlink(missing_ok=True)
 
 
 def nothing(config: RunConfig) -> runs.Scores:
@@ -55,7 +55,7 @@ def before(config: RunConfig, report: Report) -> runs.Scores:
     return nothing(config)
 
 
-def trained(keyed: Sequence[tuple[Stage, str]], store: StageStore) -> list[Trained]:
+def list_stages(keyed: Sequence[tuple[Stage, str]], store: StageStore) -> list[Trained]:
     """Lists an adapter's stages: all of them where the cache has the last, else those that it has.
 
     Args:
@@ -70,14 +70,14 @@ def trained(keyed: Sequence[tuple[Stage, str]], store: StageStore) -> list[Train
         folder = store.folder(one.name, one.key)
         found.append(
             Trained(
-                **asdict(one), cut=_cut(folder / "cuts.json"), images=_shown(folder), kind=stage.kind,
+                **asdict(one), cut=_cut(folder / "cuts.json"), images=_image_mode(folder), kind=stage.kind,
                 curves=stage.curves, loss=stage.loss,
             )
         )  # fmt: skip
     return [one for one, done in zip(found, there, strict=True) if done or there[-1]]
 
 
-def recalled(found: Sequence[Trained], before: Sequence[Trained]) -> list[Trained]:
+def complete(found: Sequence[Trained], before: Sequence[Trained]) -> list[Trained]:
     """Stages as the cache has them now, completed by what a run has written of them before.
 
     The longer list: of what is cached no more, the run still says what it was.
@@ -88,15 +88,12 @@ def recalled(found: Sequence[Trained], before: Sequence[Trained]) -> list[Traine
     return [stage if stage.known else known.get(stage.key, stage) for stage in found]
 
 
-def undated(stages: Iterable[Trained], store: StageStore) -> list[str]:
+def note_digests(stages: Iterable[Trained], store: StageStore) -> list[str]:
     """What a table says of stages whose files have digests only since their first use: a note, or none."""
     names = []
     for stage in {stage.key: stage for stage in stages}.values():
-        try:
-            data = json.loads((store.folder(stage.name, stage.key) / "manifest.json").read_bytes())
-            late = "sha256_taken" in data or "sha256" not in data
-        except (OSError, ValueError, TypeError):
-            continue
+        data = read_object(store.folder(stage.name, stage.key) / "manifest.json")
+        late = "sha256_taken" in data or (data and "sha256" not in data)
         names += [f"{stage.name} ({stage.key[:16]})"] if late else []
     if not names:
         return []
@@ -116,13 +113,10 @@ def _cut(path: Path) -> TextCut | None:
     return TextCut(**numbers, left_out=len(found["left_out"]))
 
 
-def _shown(folder: Path) -> str:
+def _image_mode(folder: Path) -> str:
     """How a stage was shown images in training, by its manifest."""
-    try:
-        params = json.loads((folder / "manifest.json").read_bytes())["params"]
-        return str(params.get("training_images", "as_generated"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return "as_generated"
+    params = read_object(folder / "manifest.json").get("params") or {}
+    return str(params.get("training_images", "as_generated"))
 
 
 def keep_curves(stages: Iterable[Trained], store: StageStore, folder: Path) -> None:
@@ -134,7 +128,7 @@ def keep_curves(stages: Iterable[Trained], store: StageStore, folder: Path) -> N
             atomic_write(copy, log.read_bytes())
 
 
-def given(config: RunConfig) -> dict[str, Any]:
+def describe_inputs(config: RunConfig) -> dict[str, Any]:
     """Adapters, pairs and plug-ins from elsewhere, by name and content; nothing where there are none."""
     from stic_eval.models.fingerprint import adapter_fingerprint
     from stic_eval.settings import adapter_name
@@ -159,6 +153,25 @@ def list_skipped(folder: Path, skipped: Sequence[Skipped]) -> None:
     path.unlink(missing_ok=True)
     if skipped:
         append_jsonl(path, [{"source": item.source, "reason": item.reason} for item in skipped])
+
+
+def _rows(resources: Resources) -> dict[str, Any]:
+    """Benchmark -> id and commit that its rows of the hub were had under, now or before an earlier end."""
+    from stic_eval.evals.hub import planned
+
+    at = resources.config.folder
+    before, found = read_object(at / "manifest.json").get("rows") or {}, {}
+    for name, benchmark in resources.benchmarks.items():
+        had = resources.hub_ids.get(name)
+        if had is None and resources.config.rows_of(name) == "hub" and (at / "scores.json").is_file():
+            if name in before:
+                found[name] = before[name]
+                continue
+            copy, cached = planned(benchmark.source)
+            had = copy if cached else None
+        if had is not None:
+            found[name] = {"id": had.path, "revision": had.revision}
+    return found
 
 
 def manifest(
@@ -199,8 +212,7 @@ def manifest(
         },
         **({"asked": {"as": asked.title, **asked.content}} if (asked := resources.engine.profile) else {}),
         "judge": grading.identity(resources.judge),
-        # Of rows of the hub: under which id and commit they were had.
-        "rows": {name: {"id": at.path, "revision": at.revision} for name, at in resources.hub_ids.items()},
+        "rows": _rows(resources),
         "skipped": skipped,
         "seconds_of": {name: round(value, 2) for name, value in seconds_of.items()},
         "platform": platform.platform(),

@@ -55,7 +55,7 @@ class Subject:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """The evaluation of a subject on all benchmarks.
+    """The evaluation of a subject on all benchmarks, each of which is a task.
 
     Attributes:
         subject: Who is evaluated.
@@ -72,9 +72,9 @@ class Evaluation:
     same: Evaluation | None = None
 
     @property
-    def task(self) -> str:
-        """Id of its task."""
-        return f"evaluate {self.entry.folder}"
+    def tasks(self) -> dict[str, str]:
+        """Id of the task -> benchmark, of those that have no result yet."""
+        return {f"evaluate {self.entry.folder}/{name}": name for name in self.missing}
 
     @property
     def line(self) -> str:
@@ -95,7 +95,8 @@ class Task:
         method: Whose plan has the stages.
         seed: They are run with.
         key: Content key of the stage that is run, or whose adapter answers; empty: none.
-        benchmarks: What is evaluated; none: the stage is run, and that is all.
+        benchmark: What is evaluated; empty: the stage is run, and that is all.
+        group: Tasks of one, which have an adapter in common, are done by one worker; empty: none.
         label: The variant, for progress lines.
         solver: How its answers are obtained.
         options: The solver's.
@@ -113,7 +114,8 @@ class Task:
     method: str
     seed: int | None
     key: str = ""
-    benchmarks: tuple[str, ...] = ()
+    benchmark: str = ""
+    group: str = ""
     label: str = ""
     solver: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -210,8 +212,8 @@ def evaluations(found: Sequence[Subject], resources: Resources, before: runs.Sco
             same.entry.folder if same else variant.folder, variant.method.name, variant.method.title,
             variant.solver.label, variant.seed, settings=dict(arm.settings), has_adapter=variant.has_adapter,
         )  # fmt: skip
-        there = folder.trained(subject.stages, resources.stages)
-        entry.stages[:] = folder.recalled(there, stages.get(entry.folder, []))
+        there = folder.list_stages(subject.stages, resources.stages)
+        entry.stages[:] = folder.complete(there, stages.get(entry.folder, []))
         for name, key in zip(of, own, strict=True):
             old, summary = known.get((entry.folder, name), ("", None))
             if summary is not None and old in of[name] and not _asks_again(name, summary, resources):
@@ -237,7 +239,7 @@ def elsewhere(subject: Subject, resources: Resources) -> Path | str | None:
     """The adapter of a variant that no stage makes; None: it has none."""
     if resources.engine.trains:
         return subject.variant.adapter
-    return variants.served(subject.arm.config, subject.variant)
+    return variants.server_name(subject.arm.config, subject.variant)
 
 
 def _asks_again(name: str, summary: Summary, resources: Resources) -> bool:
@@ -263,21 +265,22 @@ def tasks(planned: Sequence[Evaluation], resources: Resources, fresh: bool = Fal
         for task in training(subject, resources, fresh):
             found.setdefault(task.id, task)
         needs = tuple(name for name in map(_id, subject.stages[-1:]) if name in found)
-        rows = sum(resources.rows(name) or 0 for name in item.missing)
         seed = "" if variant.seed is None or not subject.arm.label else f", seed {variant.seed}"
-        found[item.task] = replace(
-            _task(subject, item.task),
-            needs=needs,
-            what=f"{item.line}: evaluate{seed}",
-            key=subject.stages[-1][1] if subject.stages else "",
-            benchmarks=item.missing,
-            label=variant.label,
-            solver=variant.solver.name,
-            options=variant.options.model_dump(mode="json"),
-            adapter=variant.adapter,
-            served=None if resources.engine.trains else variants.served(subject.arm.config, variant),
-            generations=rows * variant.solver.requests(variant.options),
-        )
+        for task_id, name in item.tasks.items():
+            found[task_id] = replace(
+                _task(subject, task_id),
+                needs=needs,
+                what=f"{item.line}: evaluate {resources.benchmarks[name].title}{seed}",
+                key=subject.stages[-1][1] if subject.stages else "",
+                benchmark=name,
+                group=item.entry.folder,
+                label=variant.label,
+                solver=variant.solver.name,
+                options=variant.options.model_dump(mode="json"),
+                adapter=variant.adapter,
+                served=None if resources.engine.trains else variants.server_name(subject.arm.config, variant),
+                generations=(resources.rows(name) or 0) * variant.solver.requests(variant.options),
+            )
     return found
 
 

@@ -174,14 +174,8 @@ class Inputs:
     skipped: tuple[Skipped, ...]
     reads: Mapping[str, int | None] = field(default_factory=dict)
 
-    def separated(self, separator: str) -> Inputs:
-        """The same data under another separator."""
-        if separator == self.data.separator:
-            return self
-        return replace(self, data=replace(self.data, separator=separator))
 
-
-def given(config: RunConfig) -> tuple[Any, ...]:
+def sources(config: RunConfig) -> tuple[Any, ...]:
     """Where a run's data comes from: of what is the same for two runs, they read the same."""
     c = config
     return c.images, c.sft_data, c.pairs_file, c.image_root, c.prompts, c.training.images
@@ -191,10 +185,10 @@ def joint(configs: Sequence[RunConfig]) -> list[dict[str, int | None]]:
     """For each of several runs what is read: what it and the others need of the same data, together."""
     together: dict[tuple[Any, ...], dict[str, int | None]] = {}
     for config in configs:
-        wanted = together.setdefault(given(config), {})
+        wanted = together.setdefault(sources(config), {})
         for kind, count in needs(config).items():
             _add(wanted, kind, count)
-    return [together[given(config)] for config in configs]
+    return [together[sources(config)] for config in configs]
 
 
 def _add(wanted: dict[str, int | None], kind: str, count: int | None) -> None:
@@ -219,16 +213,15 @@ def needs(config: RunConfig) -> dict[str, int | None]:
 def _stages(config: RunConfig) -> Iterator[Stage]:
     """All stages of a run's methods as they are before any data is read."""
     from stic_eval.contracts.method import Data
-    from stic_eval.experiment.variants import stages
+    from stic_eval.experiment.variants import make_plan, stages
 
     for name in config.methods if registry.engines().get(config.engine).trains else ():
-        method = registry.methods().get(name)
-        options = method.config.model_validate(config.method_options.get(name, {}))
         data = Data(
             (), (), "", "", prompt_set(config), pairs=config.pairs_file,
-            separator=separator(config), training_images=config.training.images,
+            training_images=config.training.images,
         )  # fmt: skip
-        yield from stages(method.plan(options, data).adapter)
+        plan, _ = make_plan(registry.methods().get(name), config, data)
+        yield from stages(plan.adapter)
 
 
 def prompt_set(config: RunConfig) -> PromptSet:
@@ -240,14 +233,6 @@ def prompt_set(config: RunConfig) -> PromptSet:
     from stic_eval.train.prompts import load_prompts
 
     return load_prompts(config.prompts)
-
-
-def separator(config: RunConfig) -> str:
-    """What stands between a description and what follows it, in training as in answers."""
-    from stic_eval.config import options_of
-
-    options: Any = options_of(config, registry.solvers().get("describe_and_respond"))
-    return str(options.separator)
 
 
 def load(config: RunConfig, report: Report, wanted: Mapping[str, int | None] | None = None) -> Inputs:
@@ -305,9 +290,8 @@ def load(config: RunConfig, report: Report, wanted: Mapping[str, int | None] | N
         )
     keys = content_key([image.sha256 for image in images]), items_key(items)
     data = Data(
-        tuple(images), tuple(items), *keys, prompt_set(config),
-        separator=separator(config), training_images=config.training.images,
-    )  # fmt: skip
+        tuple(images), tuple(items), *keys, prompt_set(config), training_images=config.training.images
+    )
     if config.pairs_file is not None:
         from stic_eval.train.exchange import check
 

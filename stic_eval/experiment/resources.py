@@ -44,8 +44,9 @@ class Resources:
             name: with_options(registry.benchmarks().get(name), config.benchmark_options.get(name, {}))
             for name in config.benchmarks
         }
-        # Benchmark -> id and commit that its rows were had under.
+        # Benchmark -> id and commit that its rows were had under; and what was in the way of them.
         self.hub_ids: dict[str, HubId] = {}
+        self.hub_lines: list[str] = []
         self._open_store = open_store
         self._samples: dict[str, list[Sample]] = {}
         self._inputs: dict[tuple[object, ...], inputs.Inputs] = {}
@@ -84,10 +85,10 @@ class Resources:
             reads: What is read, and how much; None: what its methods need.
         """
         reads = inputs.needs(config) if reads is None else reads
-        which = (*inputs.given(config), *sorted(reads.items()))
+        which = (*inputs.sources(config), *sorted(reads.items()))
         if which not in self._inputs:
             self._inputs[which] = inputs.load(config, self.report, reads)
-        return self._inputs[which].separated(inputs.separator(config))
+        return self._inputs[which]
 
     def samples(self, name: str) -> list[Sample]:
         """The rows of a benchmark, as the limit has them."""
@@ -102,10 +103,9 @@ class Resources:
         return self._samples[name]
 
     def _had(self, name: str, at: HubId, lines: Sequence[str]) -> None:
-        """Takes down where a benchmark's rows were had on the hub, and says what was in the way."""
+        """Takes down where a benchmark's rows were had on the hub."""
         self.hub_ids[name] = at
-        for line in lines:
-            self.report.line(line)
+        self.hub_lines += lines
 
     def rows(self, name: str) -> int | None:
         """How many rows a benchmark has under the limit; None: not known before they are downloaded."""

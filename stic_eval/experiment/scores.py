@@ -40,7 +40,7 @@ def scores(name: str, evaluations: Sequence[Evaluation], resources: Resources) -
     notes = engine.notes(variants.answerers(((s.arm.config, s.variant) for s in subjects), engine))
     notes += [] if engine.profile is None else [f"Asked as: {engine.profile.title}."]
     notes += training(entries) + _thinking(summaries, config.thinking) + _rounding(summaries, engine.dtype)
-    notes += folder.undated((stage for entry in entries for stage in entry.stages), resources.stages)
+    notes += folder.note_digests((stage for entry in entries for stage in entry.stages), resources.stages)
     return runs.Scores(name, columns(resources), entries, notes, config.model)
 
 

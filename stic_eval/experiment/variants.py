@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from stic_eval import layers, registry
-from stic_eval.config import options_of
+from stic_eval.config import options_of, split
 from stic_eval.errors import UserError
-from stic_eval.settings import adapter_name
+from stic_eval.settings import DESCRIBE, adapter_name, short
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -69,7 +69,7 @@ def variants(config: RunConfig, data: Data) -> list[Variant]:
     known = [n for n in config.server.adapters if "@" not in n]
     names = ["baseline", *(name for name in config.methods if name != "baseline")]
     methods = [registry.methods().get(name) for name in names]
-    plans = [planned(method, config, data) for method in methods]
+    plans = [make_plan(method, config, data)[0] for method in methods]
     found = []
     for method, plan in zip(methods, plans, strict=True):
         # The baseline is asked in every way that something is compared with it in, and directly.
@@ -118,13 +118,43 @@ def _options(
     return options
 
 
-def planned(method: Method, config: RunConfig, data: Data) -> Plan:
-    """What a method amounts to in a run, whose solver there is.
+def check_options(flag: str, items: Iterable[str], found: Sequence[Variant]) -> None:
+    """Makes sure that options of a solver are for one that a row is answered by.
+
+    Args:
+        flag: Which gave them.
+        items: Options with their values, as `-o` has them, which settings were made of.
+        found: All rows.
+
+    Raises:
+        UserError: They would do nothing.
+    """
+    for given, path, value in [(item.partition("=")[0], *pair) for item in items for pair in split(item)]:
+        for leaf, _ in layers.leaves(dict([short(path, value)])):
+            head, _, rest = leaf.partition(".")
+            name, _, option = rest.partition(".")
+            if head != "solver_options" or not option or any(v.solver.name == name for v in found):
+                continue
+            if (name, option) == (DESCRIBE, "separator") and any(v.plan.adapter for v in found):
+                continue  # which training goes by as well
+            raise UserError(
+                f"{flag} {given.strip()}: no row is answered by the solver {name}; leave the option out, or "
+                f"name the solver as well (-o solvers={name})"
+            )
+
+
+def make_plan(method: Method, config: RunConfig, data: Data) -> tuple[Plan, Data]:
+    """What a method amounts to in a run, whose solver there is, and which trains on the text that it asks by.
+
+    Returns:
+        The plan, and the data that it was made with, by which its stages have to be run: the separator is
+        that of the method's own row, and not that of another method's.
 
     Raises:
         UserError: The method cannot work with this data, or its solver or the solver's options are none.
     """
-    plan = method.plan(method.config.model_validate(config.method_options.get(method.name, {})), data)
+    own = method.config.model_validate(config.method_options.get(method.name, {}))
+    plan = method.plan(own, data)
     where = f"{registry.origin(method.name)}: Plan.solver"
     known = registry.solvers().names()
     if plan.solver not in known:
@@ -143,7 +173,12 @@ def planned(method: Method, config: RunConfig, data: Data) -> Plan:
         first = error.errors(include_url=False)[0]
         path = ".".join(map(str, first["loc"]))
         raise UserError(f"{where}: {path} {first['input']!r}: {first['msg'].lower()}") from error
-    return plan
+    describing = registry.solvers().get(DESCRIBE)
+    asked: Any = options_of(config, describing, plan.options if solver is describing else None)
+    if asked.separator == data.separator:
+        return plan, data
+    data = replace(data, separator=asked.separator)
+    return method.plan(own, data), data
 
 
 def answerers(found: Iterable[tuple[RunConfig, Variant]], engine: Engine) -> dict[str, str | None]:
@@ -151,10 +186,10 @@ def answerers(found: Iterable[tuple[RunConfig, Variant]], engine: Engine) -> dic
     if engine.trains:
         return {}
     named = {True: "", False: ", seed {}"}
-    return {v.method.title + named[v.seed is None].format(v.seed): served(c, v) for c, v in found}
+    return {v.method.title + named[v.seed is None].format(v.seed): server_name(c, v) for c, v in found}
 
 
-def served(config: RunConfig, variant: Variant) -> str | None:
+def server_name(config: RunConfig, variant: Variant) -> str | None:
     """The name that an engine which trains nothing has for a variant's adapter; None: the base model answers.
 
     Raises:
@@ -174,13 +209,13 @@ def served(config: RunConfig, variant: Variant) -> str | None:
     return found
 
 
-def check_served(config: RunConfig, found: Sequence[Variant]) -> None:
+def check_server_names(config: RunConfig, found: Sequence[Variant]) -> None:
     """Makes sure that the server's name is known of whatever is evaluated.
 
     Raises:
         UserError: A name is missing, or is that of nothing.
     """
-    used = {served(config, variant) for variant in found}
+    used = {server_name(config, variant) for variant in found}
     for name, model in config.server.adapters.items():
         if model not in used:
             raise UserError(f"--adapter-name {name}={model}: no variant of this run has that adapter")
@@ -201,7 +236,7 @@ def check_apart(cells: Sequence[tuple[str, RunConfig, Sequence[Variant]]], data:
     known: dict[str, tuple[str, str]] = {}
     for label, config, variants in cells:
         for variant in variants:
-            if variant.plan.adapter is None or (name := served(config, variant)) is None:
+            if variant.plan.adapter is None or (name := server_name(config, variant)) is None:
                 continue
             key = stage_key(variant.plan.adapter, data, "", variant.seed or 0)
             first, other = known.setdefault(name, (label, key))

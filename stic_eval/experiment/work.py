@@ -1,8 +1,7 @@
-"""Doing a task, in whatever process: a stage, or the answers of one variant and their scores."""
+"""Doing a task, in whatever process: a stage, or a variant's answers to a benchmark and their scores."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,15 +27,13 @@ def perform(task: Task, resources: Resources) -> Iterator[tuple[str, Any]]:
     """Does a task.
 
     Yields:
-        `result` for each benchmark: (its name, the records as they are written, summary, seconds).
+        `result` of a benchmark: (the records as they are written, summary).
     """
     adapter: Any = task.served or task.adapter
     if task.key:
         adapter = _stage(task, resources) / "adapter"
-    for name in task.benchmarks:
-        start = time.monotonic()
-        records, summary = evaluate(task, name, adapter, resources)
-        yield "result", (name, records, summary, time.monotonic() - start)
+    if task.benchmark:
+        yield "result", evaluate(task, adapter, resources)
 
 
 def _stage(task: Task, resources: Resources) -> Path:
@@ -45,7 +42,8 @@ def _stage(task: Task, resources: Resources) -> Path:
     from stic_eval.selftrain.execute import run_stage, stage_key
 
     config, seed, fingerprint = task.config, task.seed or 0, resources.fingerprint
-    data = resources.inputs(config, task.reads).data
+    given = resources.inputs(config, task.reads).data
+    plan, data = variants.make_plan(registry.methods().get(task.method), config, given)
 
     def trainable(adapter: Path | None) -> Any:
         found = resources.engine.trainable(adapter)
@@ -54,7 +52,7 @@ def _stage(task: Task, resources: Resources) -> Path:
         return found
 
     known: dict[int, str] = {}
-    for stage in variants.stages(variants.planned(registry.methods().get(task.method), config, data).adapter):
+    for stage in variants.stages(plan.adapter):
         if stage_key(stage, data, fingerprint, seed, known, thinking=config.thinking) == task.key:
             return run_stage(
                 stage, data=data, seed=seed, fingerprint=fingerprint, model=trainable,
@@ -65,19 +63,19 @@ def _stage(task: Task, resources: Resources) -> Path:
     raise RunError(f"{task.what}: what it is made of has changed since it was planned; start again")
 
 
-def evaluate(task: Task, name: str, adapter: Any, resources: Resources) -> tuple[bytes, Summary]:
-    """Asks and scores one benchmark; gives the records as they are written, and their summary."""
+def evaluate(task: Task, adapter: Any, resources: Resources) -> tuple[bytes, Summary]:
+    """Asks and scores a benchmark; gives the records as they are written, and their summary."""
     from stic_eval.evals import runner
 
     config, report = task.config, resources.report
-    benchmark, rows = resources.benchmarks[name], resources.samples(name)
+    benchmark, rows = resources.benchmarks[task.benchmark], resources.samples(task.benchmark)
     solver = registry.solvers().get(task.solver)
     what = f"{task.label}: {benchmark.title}"
     with report.step(what, len(rows)) as step:
         records, summary = runner.evaluate(
             benchmark,
             rows,
-            _answering(task, adapter, resources),
+            _model(task, adapter, resources),
             solver,
             solver.options.model_validate(task.options),
             prompts=inputs.prompt_set(config),
@@ -87,7 +85,7 @@ def evaluate(task: Task, name: str, adapter: Any, resources: Resources) -> tuple
         )
     if solver.name == "direct":
         asked = list(zip(rows, records, strict=True))
-        summary = _rechecked(task, name, adapter, asked, summary, resources)
+        summary = _recheck(task, adapter, asked, summary, resources)
     suspects = sum(bool(record.judge and record.judge.get("suspect")) for record in records)
     if suspects:
         report.line(f"{what}: {suspects} answers seem to speak to the judge")
@@ -104,7 +102,7 @@ def evaluate(task: Task, name: str, adapter: Any, resources: Resources) -> tuple
             f"{what}: {summary.unanswered} of {summary.answers} rows are "
             f"unscored, {why}; the same command asks again"
         )
-    return runner.written(records), summary
+    return runner.encode(records), summary
 
 
 @contextmanager
@@ -113,9 +111,8 @@ def _updates(report: Report, name: str, total: int) -> Iterator[Callable[[int, i
         yield step.update
 
 
-def _rechecked(
+def _recheck(
     task: Task,
-    name: str,
     adapter: Any,
     asked: Sequence[tuple[Sample, Record]],
     summary: Summary,
@@ -128,7 +125,7 @@ def _rechecked(
     from stic_eval.models.thinking import ThinkingVLM
     from stic_eval.solvers.requests import question
 
-    engine, benchmark, how = resources.engine, resources.benchmarks[name], task.config.thinking
+    engine, benchmark, how = resources.engine, resources.benchmarks[task.benchmark], task.config.thinking
     by_itself = engine.alone(adapter) if engine.loaded else None
     if by_itself is None:
         return summary
@@ -146,7 +143,7 @@ def _rechecked(
     return replace(summary, rechecked=len(requests), otherwise=otherwise)
 
 
-def _answering(task: Task, adapter: Any, resources: Resources) -> VLM:
+def _model(task: Task, adapter: Any, resources: Resources) -> VLM:
     """Who answers, behind the cache, without what it thinks."""
     from stic_eval.models.cached import CachedVLM
     from stic_eval.models.thinking import ThinkingVLM

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from logging.handlers import QueueHandler
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from stic_eval import registry
@@ -44,6 +45,9 @@ def begin(number: int, place: Place, send: Send) -> Callable[[Task], Iterator[tu
     """Prepares a worker before it imports what computes; gives what does a task."""
     if len(place.devices) > 1:
         os.environ["CUDA_VISIBLE_DEVICES"] = place.devices[number % len(place.devices)]
+    if number:  # what libraries remark on a terminal, the first worker's do
+        for library in ("HF_HUB", "DATASETS", "TRANSFORMERS"):
+            os.environ.setdefault(f"{library}_VERBOSITY", "error")
     if place.jobs > 1:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // place.jobs)))
     logging.getLogger().addHandler(_Sending(send))
@@ -101,7 +105,7 @@ class _Sending(QueueHandler):
     """Sends records of the log."""
 
     def __init__(self, send: Send) -> None:
-        super().__init__(None)  # type: ignore[arg-type]  # what takes them is no queue
+        super().__init__(SimpleQueue())  # in which none is put
         self._send = send
 
     def enqueue(self, record: logging.LogRecord) -> None:

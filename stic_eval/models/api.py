@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
-from stic_eval.errors import UserError
+from stic_eval.errors import RunError, UserError
 from stic_eval.models.wire import (
     Cut,
     Endpoint,
@@ -50,7 +50,6 @@ class Chat:
 
     Attributes:
         messages: `{"role": ..., "content": ...}`; content is a text or a list of parts.
-        max_tokens: Bound on the reply.
         temperature: 0 is greedy.
         seed: Sent if it is given.
         top_p: Nucleus mass; sent if it is below 1.
@@ -101,12 +100,16 @@ class Client:
     """Asks one endpoint. Usable by many threads.
 
     Args:
-        endpoint: Whom to ask.
         wait: Sleeps for so many seconds; for tests. The default is woken by `stop`.
+
+    Attributes:
+        gone: What the server's absence ends whatever needs it with; None: it may answer.
 
     Raises:
         UserError: The address is none, or the key is no header value.
     """
+
+    gone: UserError | RunError | None = None
 
     def __init__(self, endpoint: Endpoint, *, wait: Callable[[float], object] | None = None) -> None:
         self.endpoint = endpoint
@@ -121,7 +124,7 @@ class Client:
         self._sent = 0
         self._resume_at = 0.0  # nobody sends before: a server that is overrun is so for all
         self._answered = self._served = False
-        self._lost_in_a_row = 0
+        self._lost_in_a_row = self._silent = 0
         self._limit_name = "max_tokens"
         self._random = random.Random()
 
@@ -222,7 +225,10 @@ class Client:
         with self._lock:
             self._lost_in_a_row += 1
         if not reached and not self._answered:
-            raise UserError(f"{self._base}: cannot be reached ({reason}); is the address right?")
+            self.gone = UserError(f"{self._base}: cannot be reached ({reason}); is the address right?")
+            raise self.gone
+        if self._silent >= self.endpoint.attempts * max(_LOST, self.endpoint.concurrency):
+            self.gone = RunError(f"{self._base}: answers no more ({reason}); what it has answered is kept")
         raise Failure(f"{reason} ({self.endpoint.attempts} attempts)")
 
     @property
@@ -272,8 +278,9 @@ class Client:
         try:
             status, headers, data = self._line().post(self._url, json.dumps(body).encode())
         except Cut as cut:
+            self._silent += 1
             raise _Retry(str(cut), reached=cut.reached) from None
-        self._answered = True
+        self._answered, self._silent = True, 0
         if status == 200:
             self._served = True
             return self._read(data, time.monotonic() - begin)

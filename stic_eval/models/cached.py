@@ -26,7 +26,6 @@ class CachedVLM:
     Args:
         make: Gives the model behind; called when, and only if, there is something to ask.
         fingerprint: Of that model, known before it is loaded.
-        store: Where answers are kept, as they come.
     """
 
     def __init__(self, make: Callable[[], VLM], fingerprint: str, store: ResponseStore) -> None:
@@ -109,9 +108,6 @@ def cached_likelihoods(
 
     Args:
         make: Gives the model; called when, and only if, there is something to score.
-        fingerprint: Of that model.
-        store: Where likelihoods are kept, as they come.
-        asked: (request, answer).
     """
     keys = [_likelihood_key(fingerprint, one) for one in asked]
     for start in range(0, len(asked), _SCORED):

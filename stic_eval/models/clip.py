@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from stic_eval.errors import UserError
+from stic_eval.errors import UserError, first_line
 from stic_eval.store import append_jsonl, content_key, read_jsonl
 from stic_eval.types import ImageRef
 
@@ -28,7 +28,6 @@ def similarities(
     Args:
         model: The model's name; what is known is known by it.
         compare: What `load_clip` gave.
-        shown: (image, text).
         kept: JSONL file of what is known already; added to as results come.
         progress: Told (pairs done, pairs in all).
 
@@ -51,13 +50,11 @@ def similarities(
 
 def _compared(compare: Compare, part: Sequence[tuple[ImageRef, str]]) -> list[float]:
     """The cosines of a part, in halves where the memory beside the other model does not hold it."""
-    from stic_eval.models.room import out_of_memory
+    from stic_eval.models.room import within_memory
 
-    try:
-        return compare(part)
-    except Exception as error:
-        if not out_of_memory(error) or len(part) == 1:
-            raise
+    found = within_memory(lambda: compare(part)) if len(part) > 1 else compare(part)
+    if found is not None:
+        return found
     half = len(part) // 2
     return [*_compared(compare, part[:half]), *_compared(compare, part[half:])]
 
@@ -67,7 +64,6 @@ def load_clip(model: str, device: Any) -> Compare:
 
     Args:
         model: A hub id or folder, in safetensors.
-        device: Where it goes.
 
     Raises:
         UserError: There is no such model, or it is of another kind.
@@ -81,8 +77,7 @@ def load_clip(model: str, device: Any) -> Compare:
         clip: Any = AutoModel.from_pretrained(model, use_safetensors=True).eval().to(device)
         processor = AutoProcessor.from_pretrained(model)
     except Exception as error:  # transformers and the hub raise a dozen kinds
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"clip model {model}: cannot be loaded: {first}") from error
+        raise UserError(f"clip model {model}: cannot be loaded: {first_line(error)}") from error
     if not hasattr(clip, "get_text_features"):
         raise UserError(f"clip model {model}: is no CLIP model; give one that embeds images and texts")
     # A tokenizer does not always say where its model ends.

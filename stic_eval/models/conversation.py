@@ -31,7 +31,6 @@ def encode(
     """Model input of conversations, padded on the right.
 
     Args:
-        processor: The model's.
         images: One for each row; with k times as many rows as images, row i is about image
             `i % len(images)` and must begin with the same prompt as row `i % len(images)`.
         rows: Conversations, each with a user's turn first and at least one assistant's.
@@ -58,7 +57,6 @@ def assembled(
     """Model input of conversations as a template writes them; see `encode`.
 
     Args:
-        processor: The model's.
         images: Of each conversation, equally many; of the first so many, if several are about the same.
         rendered: Texts, and where in them the answers lie.
         max_length: Rows with more text tokens lose their end: see `room_for`.
@@ -130,7 +128,6 @@ def room_for(processor: Any, prompt: str, max_length: int) -> int:
     and is never cut, so that a limit on all tokens would leave large images without an answer.
 
     Args:
-        processor: The model's.
         prompt: As the template writes it, images' places marked.
         max_length: Text tokens of a row, the prompt's included.
     """
@@ -145,7 +142,6 @@ def render(processor: Any, turns: Turns, end: str, images: int = 1) -> tuple[str
     """A conversation as the template writes it, and where in that text the answers lie.
 
     Args:
-        processor: The model's.
         turns: (role, text) with roles `system`, `user` and `assistant`.
         end: Put behind each answer: see `turn_end`.
         images: How many stand before the first user's text.

@@ -20,8 +20,6 @@ def cut_answer(text: str, stop: Sequence[str], tags: Sequence[Pair] = THINKING, 
     """A text up to the first of those that end an answer; what is thought before it may have them.
 
     Args:
-        text: What a model has written.
-        stop: Texts that end its answer.
         tags: Opening and closing tags of what it thinks.
         opened: The opening tag that the prompt ends with; empty: none.
     """
@@ -39,7 +37,6 @@ class Detokenizer:
     Special tokens are left out, but for those that are tags, or a piece of one.
 
     Args:
-        tokenizer: The model's.
         tags: Of what is thought.
         answer_tags: Of answers.
     """
@@ -70,8 +67,6 @@ class Detokenizer:
         """Tokens as text up to the first of those that end the answer, and whether there is one.
 
         Args:
-            tokens: All of them.
-            stop: The texts.
             prompt: What is answered, or the end of it.
         """
         said = self.text(tokens)
@@ -83,7 +78,6 @@ class Detokenizer:
 
         Args:
             tokens: So far; in the answer none of these texts was there before the last token.
-            stop: The texts.
             prompt: What is answered, or the end of it.
         """
         if not stop:

@@ -25,7 +25,6 @@ def noised(inputs: Mapping[str, Any], images: Sequence[ImageRef]) -> dict[str, A
     Args:
         inputs: By name. Noise goes onto tensors of floating-point numbers, whatever their shape (pixels,
             crops, patches); sizes and places are whole numbers.
-        images: The request's.
 
     Raises:
         ValueError: One of several images has noise: which values are its own is not known.

@@ -18,7 +18,7 @@ from stic_eval.models import kv
 from stic_eval.models.feed import Feed
 from stic_eval.models.passes import Passes, Row
 from stic_eval.models.prompts import Group, Key, Prompt, Prompter
-from stic_eval.models.room import left, out_of_memory, release, too_small
+from stic_eval.models.room import left, release, too_small, within_memory
 from stic_eval.types import Request, Response
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ class Engine:
 
     Args:
         loaded: The model, with the adapter attached.
-        prompter: Makes its prompts.
         prefix: Whether prompts' beginnings are shared, from how many tokens on; None: not.
     """
 
@@ -151,17 +150,15 @@ class Engine:
 
     def _fits(self, work: Callable[[], object]) -> bool:
         """Does work; whether there was memory for it."""
-        try:
+
+        def attempt() -> bool:
             # Another view may have been asked meanwhile.
             self._loaded.attach(self._adapter, self._adapter_key)
             with torch.inference_mode():
                 work()
-        except Exception as error:
-            if not out_of_memory(error):
-                raise
-        else:
             return True
-        return False  # outside of the handler, which keeps the failed attempt's tensors alive
+
+        return within_memory(attempt) is not None
 
     def _answer(self, row: Row) -> Answer:
         prompt = row.prompt
@@ -181,12 +178,10 @@ class Engine:
         count = len(group.beginning.ids)
         if self._shared(group) and not self._at_hand(group.key):
             # Not `_fits`: it is only for later, and must not cost what is under way.
-            try:
-                self._loaded.prefixes.put((self._adapter_key, group.key), lanes.prefix(number, count))
-            except Exception as error:
-                if not out_of_memory(error):
-                    raise
+            if (prefix := within_memory(lambda: lanes.prefix(number, count))) is None:
                 self._loaded.prefixes.clear()
+            else:
+                self._loaded.prefixes.put((self._adapter_key, group.key), prefix)
 
     def _shared(self, group: Group) -> bool:
         count = len(group.beginning.ids)

@@ -26,11 +26,8 @@ class Feed:
     """What comes next.
 
     Args:
-        requests: The stream.
-        prompter: Makes prompts of them.
         known: Gives a beginning that an earlier request has had.
         at_hand: Whether what the model has computed of a beginning is there: such requests come first.
-        workers: Threads that prepare.
     """
 
     def __init__(
@@ -62,7 +59,6 @@ class Feed:
         """The next prompts, at most so many: those that are ready.
 
         Args:
-            most: Requests.
             idle: The model has nothing else to do: it is worth waiting for some.
 
         Raises:

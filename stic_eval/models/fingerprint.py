@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from stic_eval.digests import digest
-from stic_eval.errors import UserError
+from stic_eval.errors import UserError, headline
 from stic_eval.models.values import check_adapter_values
 from stic_eval.store import content_key, file_digests
 
@@ -40,7 +40,7 @@ def model_fingerprint(model: str, revision: str | None) -> str:
     """
     folder = local_model(model)
     if folder is None:
-        return content_key(["hub", model, _commit(model, revision)])
+        return content_key(["hub", model, commit_of(model, revision)])
     found = sorted({path for pattern in _PATTERNS for path in folder.glob(pattern) if path.is_file()})
     if not (folder / "config.json").is_file() or not any(p.suffix == ".safetensors" for p in found):
         raise UserError(f"--model {model}: {folder} holds no config.json with weights in safetensors")
@@ -50,11 +50,34 @@ def model_fingerprint(model: str, revision: str | None) -> str:
     )
 
 
+def checkpoint_file(model: str, revision: str | None, name: str) -> Path | None:
+    """A file of a checkpoint, from its folder, or the hub or its local cache; None: it has none.
+
+    Raises:
+        UserError: The hub cannot be asked for it; of `config.json` that is left to whoever loads the model.
+    """
+    folder = local_model(model)
+    if folder is not None:
+        return path if (path := folder / name).is_file() else None
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(model, name, revision=revision))
+    except EntryNotFoundError:  # neither there nor, offline, in the cache
+        return None
+    except Exception as error:  # the hub's client raises a dozen kinds
+        if name == "config.json":  # its fingerprint, or loading it, tells what is wrong
+            return None
+        raise UserError(
+            f"--model {model}: {name} cannot be looked up ({headline(error)}); give a folder, or try again"
+        ) from error
+
+
 def adapter_fingerprint(base: str, adapter: Path | None) -> str:
     """The fingerprint of a base model with an adapter: the base's own without one.
 
     Args:
-        base: The base model's fingerprint.
         adapter: PEFT folder; its `adapter_*` files count.
 
     Raises:
@@ -70,7 +93,7 @@ def adapter_fingerprint(base: str, adapter: Path | None) -> str:
     return content_key([base, *([path.name, digest(path)] for path in found)])
 
 
-def _commit(model: str, revision: str | None) -> str:
+def commit_of(model: str, revision: str | None) -> str:
     """The commit of a hub id's revision: the hub's, or the local cache's when offline or unreachable."""
     from huggingface_hub import hf_hub_download
 
@@ -78,9 +101,8 @@ def _commit(model: str, revision: str | None) -> str:
         config = hf_hub_download(model, "config.json", revision=revision)
     except Exception as error:  # the hub's client raises a dozen kinds
         at = f" (revision {revision})" if revision else ""
-        first = (str(error).strip().splitlines() or [""])[0]
         raise UserError(
             f"--model {model}{at}: neither a folder nor found on the hub or in its local cache: "
-            f"{type(error).__name__}: {first}"
+            f"{headline(error)}"
         ) from error
     return Path(config).parent.name  # <cache>/models--x--y/snapshots/<commit>/config.json

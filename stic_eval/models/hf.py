@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from stic_eval.types import Likelihood, Request, Response
 
 if TYPE_CHECKING:
     from stic_eval.models.likelihood import Asked
-    from stic_eval.models.loading import Loaded, Loading
+    from stic_eval.models.loading import Loaded
 
 __all__ = ["HFModel", "model_fingerprint"]
 
@@ -29,10 +28,6 @@ class HFModel:
 
     Attributes:
         fingerprint: Weights and adapter by content.
-        processor: The model's processor.
-        config: The model's configuration.
-        device: Where it is.
-        dtype: Of its weights.
         gradient_checkpointing: While training; None goes by device and size.
     """
 
@@ -45,19 +40,18 @@ class HFModel:
         self.gradient_checkpointing = loaded.gradient_checkpointing
 
     @classmethod
-    def load(cls, model: str, how: Loading | None = None, **options: Any) -> HFModel:
+    def load(cls, model: str, **options: Any) -> HFModel:
         """Loads a model and its processor.
 
         Args:
             model: `pocket`, a folder, or a hub id.
-            how: Device, type of the weights and the like; None: the defaults.
-            options: Of its fields those that differ.
+            options: Fields of `Loading`, as far as they differ from its defaults.
 
         Raises:
             UserError: There is no such model or device, it cannot be loaded, takes no images, has no chat
                 template, or the profile does not fit it.
         """
-        return cls(loading.load(model, replace(how or loading.Loading(), **options)))
+        return cls(loading.load(model, loading.Loading(**options)))
 
     @property
     def model(self) -> Any:
@@ -121,9 +115,6 @@ class HFModel:
 
     def likelihoods(self, asked: Iterable[Asked]) -> Iterator[tuple[Asked, Likelihood]]:
         """How likely given answers are: see `stic_eval.models.likelihood`.
-
-        Args:
-            asked: (request, answer).
 
         Raises:
             UserError: An image cannot be decoded, or a single row does not fit in memory.

@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import random
 import threading
-from collections import OrderedDict
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from collections.abc import Callable
+from operator import attrgetter
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from stic_eval.models.kv import Prefix
 
-
-class Sized(Protocol):
-    """What takes a number of bytes."""
-
-    @property
-    def nbytes(self) -> int:
-        """How many."""
-        ...
-
-
-Item = TypeVar("Item", bound=Sized)
+Item = TypeVar("Item")
 
 
 class BoundedStore(Generic[Item]):
@@ -31,52 +22,14 @@ class BoundedStore(Generic[Item]):
 
     Args:
         most: Bytes.
+        size: Bytes of one of them.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most, self._bytes = most, 0
-        self._held: dict[object, Item] = {}
-        self._keys: list[object] = []
-        self._places: dict[object, int] = {}
+    def __init__(self, most: int, size: Callable[[Item], int] = attrgetter("nbytes")) -> None:
+        self._most, self._size = most, size
         self._random = random.Random(0)
         self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self._held)
-
-    def get(self, key: object) -> Item | None:
-        """What is kept under a key."""
-        return self._held.get(key)
-
-    def put(self, key: object, item: Item) -> None:
-        """Keeps an item; not one that alone is too large."""
-        with self._lock:
-            if key in self._held or item.nbytes > self._most:
-                return
-            while self._bytes + item.nbytes > self._most:
-                self._drop(self._random.randrange(len(self._keys)))
-            self._held[key], self._places[key] = item, len(self._keys)
-            self._keys.append(key)
-            self._bytes += item.nbytes
-
-    def _drop(self, place: int) -> None:
-        key, last = self._keys[place], self._keys.pop()
-        if last is not key:
-            self._keys[place], self._places[last] = last, place
-        del self._places[key]
-        self._bytes -= self._held.pop(key).nbytes
-
-
-class PrefixStore:
-    """What a model with one adapter has computed of prompts' beginnings; the least recently used go.
-
-    Args:
-        most: Bytes.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most, self._bytes = most, 0
-        self._held: OrderedDict[object, Prefix] = OrderedDict()
+        self.clear()
 
     def __len__(self) -> int:
         return len(self._held)
@@ -84,29 +37,28 @@ class PrefixStore:
     def __contains__(self, key: object) -> bool:
         return key in self._held
 
-    def get(self, key: object) -> Prefix | None:
-        """A prefix, if it is there."""
-        if key in self._held:
-            self._held.move_to_end(key)
+    def get(self, key: object) -> Item | None:
+        """What is kept under a key."""
         return self._held.get(key)
 
-    def put(self, key: object, prefix: Prefix) -> None:
-        """Keeps a prefix; not one that alone is too large."""
-        size = nbytes_of(prefix)
-        if key in self._held or size > self._most:
-            return
-        self._held[key] = prefix
-        self._bytes += size
-        while self._bytes > self._most:
-            _, dropped = self._held.popitem(last=False)
-            self._bytes -= nbytes_of(dropped)
+    def put(self, key: object, item: Item) -> None:
+        """Keeps an item; not one that alone is too large."""
+        size = self._size(item)
+        with self._lock:
+            if key in self._held or size > self._most:
+                return
+            while self._bytes + size > self._most:
+                dropped = self._held.pop(self._random.choice(list(self._held)))
+                self._bytes -= self._size(dropped)
+            self._held[key] = item
+            self._bytes += size
 
     def clear(self) -> None:
         """Forgets all of them."""
-        self._held.clear()
         self._bytes = 0
+        self._held: dict[object, Item] = {}
 
 
 def nbytes_of(prefix: Prefix) -> int:
-    """Bytes of a prefix."""
+    """Bytes of what a model has computed of a prompt's beginning."""
     return sum(keys.nbytes + values.nbytes for keys, values in prefix)

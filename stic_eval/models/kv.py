@@ -180,9 +180,6 @@ class Pool:
     Args:
         rows: All that there will be.
         end: Column at which they end.
-
-    Attributes:
-        end: The same.
     """
 
     def __init__(self, rows: int, end: int) -> None:

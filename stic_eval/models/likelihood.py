@@ -10,6 +10,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ import torch
 from stic_eval.models.conversation import Span, assembled, tail_of
 from stic_eval.models.diffusion import noised
 from stic_eval.models.loading import not_finite
-from stic_eval.models.room import out_of_memory, release, too_small
+from stic_eval.models.room import release, too_small, within_memory
 from stic_eval.models.text import common, written
 from stic_eval.types import Likelihood, Message, Request
 
@@ -38,7 +39,6 @@ class _Row:
     """A prompt with an answer, or with several that differ in their last token alone.
 
     Attributes:
-        request: What is asked.
         text: Prompt and answer as the template writes them.
         span: Where the answer lies in it.
         ends: Each answer's question and last token.
@@ -58,7 +58,6 @@ def likelihoods(
     """Scores answers in batches of like length, in an order of its own.
 
     Args:
-        loaded: The model.
         adapter: What is attached to it.
         key: Its content; empty for None.
         asked: (request, answer). The request's decoding has no say. Where it ends in an assistant's turn,
@@ -78,15 +77,10 @@ def likelihoods(
         queue = deque(_batches([row for row in rows if row.n_tokens], loaded.batch_size))
         while queue:
             batch = queue.popleft()
-            try:
-                found = _scored(loaded, adapter, key, batch)
-            except Exception as error:
-                if not out_of_memory(error):
-                    raise
+            found = within_memory(partial(_scored, loaded, adapter, key, batch))
+            if found is None:
                 if len(batch) == 1 and not len(loaded.prefixes):
-                    raise too_small(loaded.device) from error
-                found = None
-            if found is None:  # outside of the handler, which keeps the failed attempt's tensors alive
+                    raise too_small(loaded.device)
                 loaded.prefixes.clear()
                 release(loaded.device)
                 half = (len(batch) + 1) // 2

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from stic_eval.errors import RunError, UserError
+from stic_eval.errors import RunError, UserError, first_line
 from stic_eval.models import machine, memory
 from stic_eval.models.detokenize import Detokenizer
 from stic_eval.models.fingerprint import local_model, model_fingerprint
-from stic_eval.models.kept import BoundedStore, PrefixStore
+from stic_eval.models.kept import BoundedStore, nbytes_of
 from stic_eval.models.memory import Packed, free_bytes
 from stic_eval.models.processing import apply
 from stic_eval.models.recognition import tags_written
@@ -27,6 +27,7 @@ from stic_eval.types import Request, Response
 if TYPE_CHECKING:
     import torch
 
+    from stic_eval.models.kv import Prefix
     from stic_eval.models.prompts import Beginning, Prompter
     from stic_eval.profiles import ConversationProfile
 
@@ -63,7 +64,7 @@ class Loaded:
     bytes_per_token: int = 0  # of the key-value cache
     prompter: Prompter | None = None
     beginnings: BoundedStore[Beginning] = field(default_factory=lambda: BoundedStore(_features_bytes()))
-    prefixes: PrefixStore = field(default_factory=lambda: PrefixStore(0))
+    prefixes: BoundedStore[Prefix] = field(default_factory=lambda: BoundedStore(0, nbytes_of))
 
     def attach(self, adapter: Path | None, key: str) -> Any:
         """Gives the model with exactly this adapter, or the base with its own, unwrapped layers.
@@ -100,7 +101,6 @@ class Loaded:
 
         Args:
             tokens: Ids, the end token included if there was one.
-            seconds: That it took.
             stop: Texts that end it, behind what is thought.
             prompt: What it answers, or the end of it.
         """
@@ -157,8 +157,8 @@ def load(model: str, how: Loading) -> Loaded:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    where, attn, profile = _device(how.device), how.attn, how.profile
-    quantization, batch_size = how.quantization, how.batch_size
+    where, attn, profile, quantization = _device(how.device), how.attn, how.profile, how.quantization
+    rows = _GPU_ROWS if where.type == "cuda" else _CPU_ROWS
     source = str(local_model(model) or model)
     common: dict[str, Any] = {"revision": how.revision, "trust_remote_code": how.trust_remote_code}
     try:
@@ -182,10 +182,9 @@ def load(model: str, how: Loading) -> Loaded:
             raise UserError(said) from error
         if "Unrecognized configuration class" in str(error):
             raise UserError(f"--model {model}: takes no images; give a vision-language model") from error
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if attn is not None and re.search(r"attn|attention|kernels", str(error), re.IGNORECASE):
-            raise UserError(f"--attn {attn}: cannot be had: {first}") from error
-        raise UserError(f"--model {model}: cannot be loaded: {first}") from error
+            raise UserError(f"--attn {attn}: cannot be had: {first_line(error)}") from error
+        raise UserError(f"--model {model}: cannot be loaded: {first_line(error)}") from error
     tokenizer = processor.tokenizer
     if profile is not None and (tiles := profile.processor.get("image_grid_pinpoints")):
         base.config.image_grid_pinpoints = tiles  # by which the model puts an image's tiles together again
@@ -205,15 +204,15 @@ def load(model: str, how: Loading) -> Loaded:
         device=where,
         dtype=kind,
         fingerprint=_fingerprint(model, how.revision, profile),
-        batch_size=_batch_size(where) if batch_size == "auto" else batch_size,
+        batch_size=rows if how.batch_size == "auto" else how.batch_size,
         ends=frozenset(ends),
         control=control_tokens(processor),
         detokenizer=Detokenizer(tokenizer, tags, answer_tags),
         tags=(*tags, *answer_tags),
-        batch_size_given=batch_size != "auto",
+        batch_size_given=how.batch_size != "auto",
         reuse=how.reuse,
         gradient_checkpointing=how.gradient_checkpointing,
-        prefixes=PrefixStore(int(free_bytes(where) * _PREFIXES)),
+        prefixes=BoundedStore(int(free_bytes(where) * _PREFIXES), nbytes_of),
     )
 
 
@@ -297,8 +296,7 @@ def _adapted(base: Any, adapter: Path) -> Any:
         raise
     except Exception as error:  # PEFT and safetensors raise a dozen kinds
         strip(base)
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"adapter {adapter}: does not fit this model: {first}") from error
+        raise UserError(f"adapter {adapter}: does not fit this model: {first_line(error)}") from error
 
 
 def _check_complete(peft: Any, adapter: Path) -> None:
@@ -364,10 +362,6 @@ def _dtype(dtype: str, device: torch.device, config: Any) -> torch.dtype:
         return known[dtype]
     stored = getattr(config, "dtype", None)
     return torch.float32 if device.type == "cpu" or stored == torch.float32 else torch.bfloat16
-
-
-def _batch_size(device: torch.device) -> int:
-    return _GPU_ROWS if device.type == "cuda" else _CPU_ROWS
 
 
 def _features_bytes() -> int:

@@ -6,7 +6,6 @@ torch to find it out.
 
 from __future__ import annotations
 
-import json
 import platform
 import re
 from importlib.util import find_spec
@@ -93,17 +92,8 @@ def _available(device: str) -> bool:
 
 def _stored(config: RunConfig) -> str:
     """The type that a checkpoint says it is stored in; empty if it does not."""
-    from stic_eval.models.fingerprint import local_model
+    from stic_eval.models.fingerprint import checkpoint_file
+    from stic_eval.store import read_object
 
-    folder = local_model(config.model)
-    try:
-        if folder is None:
-            from huggingface_hub import hf_hub_download
-
-            path = Path(hf_hub_download(config.model, "config.json", revision=config.revision))
-        else:
-            path = folder / "config.json"
-        data = json.loads(path.read_text(encoding="utf-8"))
-        return str(data.get("dtype", data.get("torch_dtype"))).removeprefix("torch.")
-    except Exception:  # the hub's client raises a dozen kinds; loading the model tells what is wrong
-        return ""
+    found = read_object(checkpoint_file(config.model, config.revision, "config.json"))
+    return str(found.get("dtype", found.get("torch_dtype", ""))).removeprefix("torch.")

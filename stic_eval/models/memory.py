@@ -53,8 +53,6 @@ def parameters(model: str, revision: str | None, stored: str) -> int | None:
     """Parameters of a model, on the hub or not; None where nothing small says how many.
 
     Args:
-        model: `pocket`, a folder, or a hub id.
-        revision: Of a hub id.
         stored: The type that its configuration says it is stored in.
     """
     folder = local_model(model)
@@ -117,7 +115,6 @@ def check(model: str, count: int | None, kind: str, packed: Packed | None, devic
     """Refuses weights that exceed the free memory by themselves, rather than be killed while loading them.
 
     Args:
-        model: As it was given.
         count: Its parameters; None: unknown, and nothing is refused.
         kind: Type of its weights, a key of `WIDTHS`.
         packed: `4bit`, `8bit`, or None.

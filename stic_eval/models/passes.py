@@ -30,11 +30,8 @@ class Row:
     """A request under way.
 
     Attributes:
-        prompt: What is asked.
-        sampler: Draws its tokens.
         tokens: What has been answered so far.
         seconds: Of the model's time: of each pass that it took part in, its share.
-        done: Whether the answer is complete.
     """
 
     prompt: Prompt
@@ -46,9 +43,6 @@ class Row:
 
 class Passes:
     """Runs a model, with the adapter that is attached to it.
-
-    Args:
-        loaded: The model.
 
     Attributes:
         on_gpu: Whether passes are large.
@@ -108,8 +102,6 @@ class Passes:
         """Computes prompts from their first token on.
 
         Args:
-            prompts: What is asked.
-            features: Of their images.
             pool: Where their keys and values go.
             first: Row of it.
         """
@@ -145,7 +137,6 @@ class Passes:
         """Computes prompts whose beginnings are there.
 
         Args:
-            prompts: What is asked.
             prefixes: Their beginnings, each as long as its prompt says.
             pool: Where keys and values go.
             first: Row of it.

@@ -13,7 +13,7 @@ import torch
 
 from stic_eval.models.diffusion import noised
 from stic_eval.models.loading import not_finite
-from stic_eval.models.room import out_of_memory, release, too_small
+from stic_eval.models.room import release, too_small, within_memory
 from stic_eval.models.sampling import Sampler, finite, perturbed
 from stic_eval.models.text import adds_start, written
 from stic_eval.types import Request, Response
@@ -38,7 +38,6 @@ def answers(
     """Answers requests in padded batches, those of similar length together, the longest first.
 
     Args:
-        loaded: The model.
         adapter: What is attached to it.
         key: Its content; empty for None.
         requests: Are taken from the stream some hundreds at a time.
@@ -93,15 +92,10 @@ def _inputs(loaded: Loaded, batch: Sequence[_Asked]) -> dict[str, torch.Tensor]:
 
 def _answered(loaded: Loaded, adapter: Path | None, key: str, batch: Sequence[_Asked]) -> list[list[int]]:
     """Generated token ids of each row up to its end token."""
-    try:
-        seen: list[torch.Tensor] = []
-        output, width = generated(loaded, adapter, key, batch, seen)
-    except Exception as error:
-        if not out_of_memory(error):
-            raise
-        if len(batch) == 1 and not len(loaded.prefixes):
-            raise too_small(loaded.device) from error
-    else:
+    seen: list[torch.Tensor] = []
+    made = within_memory(lambda: generated(loaded, adapter, key, batch, seen))
+    if made is not None:
+        output, width = made
         rows = [_cut(row, loaded.ends) for row in output.sequences[:, width:].tolist()]
         fine = torch.stack(seen, dim=1).tolist()
         for asked, tokens, by_token in zip(batch, rows, fine, strict=True):
@@ -112,7 +106,8 @@ def _answered(loaded: Loaded, adapter: Path | None, key: str, batch: Sequence[_A
             list(loaded.detokenizer.ended(row, stop, asked.prompt))
             for asked, row in zip(batch, rows, strict=True)
         ]
-    # Outside of the handler, which keeps the failed attempt's tensors alive.
+    if len(batch) == 1 and not len(loaded.prefixes):
+        raise too_small(loaded.device)
     loaded.prefixes.clear()
     release(loaded.device)
     if len(batch) == 1:
@@ -134,10 +129,8 @@ def generated(
     """What transformers' `generate` gives for a batch, and how many tokens its prompts have.
 
     Args:
-        loaded: The model.
         adapter: What is attached to it.
         key: Its content; empty for None.
-        batch: What is asked.
         seen: Where is put for each new token which rows' logits are finite, of shape (rows,).
         wanted: Further settings of `GenerationConfig`.
     """

@@ -7,10 +7,10 @@ writes a conversation with the processor has both: generation, likelihoods and t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from stic_eval.errors import UserError
+from stic_eval.errors import UserError, first_line
 from stic_eval.images import square
 from stic_eval.profiles import SHIPPED, ConversationProfile
 from stic_eval.registry import suggest
@@ -32,7 +32,6 @@ def apply(processor: Any, profile: ConversationProfile) -> None:
 
     Args:
         processor: The model's, with its chat template, if it has one.
-        profile: The profile.
 
     Raises:
         UserError: The template has no place for images or for a system prompt, or an argument is none of
@@ -101,8 +100,6 @@ def _with_argument(images: Any, name: str, value: Any, expected: bool = False) -
 
     Args:
         images: The processor; of one tile an image it is changed in place by `do_pad`.
-        name: The argument.
-        value: Its value.
         expected: Whether a shipped profile has the argument. Then `do_pad` may be what the checkpoint does
             already, or take back what the profile would do.
 
@@ -124,10 +121,9 @@ def _with_argument(images: Any, name: str, value: Any, expected: bool = False) -
         raise UserError(f"{flag}: {kind} takes no {name}{suggest(name, known)}")
     try:
         changed = type(images).from_dict({**images.to_dict(), name: value})
-        differs = _differ(images, changed, _sizes(name, value))
+        differs = any(_pixels(images, size) != _pixels(changed, size) for size in _sizes(name, value))
     except Exception as error:  # whatever a processor makes of a value that does not fit
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{flag}: {kind}: {first}") from error
+        raise UserError(f"{flag}: {kind}: {first_line(error)}") from error
     if not differs:
         raise UserError(same)
     return changed
@@ -141,11 +137,6 @@ def _sizes(name: str, value: Any) -> list[tuple[int, int]]:
             side = max(8, int((min(value * share, _MOST_PIXELS)) ** 0.5))
             found.append((side, side + side // 3))
     return found
-
-
-def _differ(before: Any, after: Any, sizes: Sequence[tuple[int, int]]) -> bool:
-    """Whether two image processors make something else of any picture."""
-    return any(_pixels(before, size) != _pixels(after, size) for size in sizes)
 
 
 def _pixels(images: Any, size: tuple[int, int]) -> Mapping[str, Any]:

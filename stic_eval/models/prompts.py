@@ -65,8 +65,6 @@ class Group:
     """Requests that begin alike.
 
     Attributes:
-        key: Of the beginning.
-        beginning: It.
         pixels: What the processor has made of the images, until they are encoded.
     """
 
@@ -85,10 +83,9 @@ class Prompt:
     """A request, cut in two.
 
     Attributes:
-        request: It.
         group: Its beginning, and who shares it.
         rest: Token ids of what follows.
-        text: It, as the chat template writes it.
+        text: The request, as the chat template writes it.
     """
 
     request: Request
@@ -105,8 +102,6 @@ class Written:
     """A request as the chat template writes it.
 
     Attributes:
-        request: It.
-        text: The prompt.
         head: What of it comes before the first question, and is the same for all about these images.
     """
 
@@ -124,7 +119,6 @@ class Prompter:
     """Writes and cuts prompts for one model. `written` is for one thread, `cut` for any.
 
     Args:
-        processor: The model's.
         control: Texts that its tokenizer takes for control tokens.
         image_token: Id of the token that stands for a piece of an image; None: it has none.
         inner: The part of the model that knows about positions.
@@ -172,7 +166,6 @@ class Prompter:
         """Prompts with one beginning.
 
         Args:
-            asked: With the same key.
             known: Their beginning, if an earlier request has had it.
 
         Raises:

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stic_eval import profiles
-from stic_eval.errors import UserError
-from stic_eval.models.fingerprint import local_model
+from stic_eval.models.fingerprint import checkpoint_file
+from stic_eval.store import read_object
 from stic_eval.tags import ANSWER, THINKING
 
 if TYPE_CHECKING:
@@ -68,14 +67,10 @@ def profile_of(config: RunConfig) -> ConversationProfile | None:
 def certain(model: str, revision: str | None) -> str | None:
     """The name of the profile that a checkpoint was tuned on; None where that is not certain.
 
-    Args:
-        model: `pocket`, a folder, or a hub id.
-        revision: Of a hub id.
-
     Raises:
         UserError: It may have one, and its chat template cannot be looked up.
     """
-    config = _json(_file(model, revision, "config.json"))
+    config = read_object(checkpoint_file(model, revision, "config.json"))
     text = config.get("text_config")
     text = text if isinstance(text, dict) else {}
     kind, decoder = str(config.get("model_type")), str(text.get("model_type", "llama"))
@@ -97,8 +92,6 @@ def tags_written(model: str, revision: str | None, profile: ConversationProfile 
     thinking reads like an answer.
 
     Args:
-        model: `pocket`, a folder, or a hub id.
-        revision: Of a hub id.
         profile: How it is asked; None: as its checkpoint has it.
 
     Returns:
@@ -118,7 +111,8 @@ def tags_written(model: str, revision: str | None, profile: ConversationProfile 
 
 def _special_tokens(model: str, revision: str | None) -> Iterator[str]:
     whole, slow = (
-        _json(_file(model, revision, name)) for name in ("tokenizer.json", "tokenizer_config.json")
+        read_object(checkpoint_file(model, revision, name))
+        for name in ("tokenizer.json", "tokenizer_config.json")
     )
     listed, by_id = whole.get("added_tokens"), slow.get("added_tokens_decoder")
     tokens = [
@@ -137,43 +131,13 @@ def _special_tokens(model: str, revision: str | None) -> Iterator[str]:
 def _templates(model: str, revision: str | None, any_kind: bool = False) -> Iterator[str]:
     """Chat templates, the one in force first; `any_kind`: those of processors that have several as well."""
     for name in _TEMPLATES:
-        path = _file(model, revision, name)
+        path = checkpoint_file(model, revision, name)
         if path is not None and path.suffix == ".jinja":
             yield path.read_text(encoding="utf-8")
-        elif isinstance(found := _json(path).get("chat_template"), str):
+        elif isinstance(found := read_object(path).get("chat_template"), str):
             yield found
         elif found is not None and any_kind:
             yield json.dumps(found, ensure_ascii=False)
-
-
-def _file(model: str, revision: str | None, name: str) -> Path | None:
-    """A file of a checkpoint, from its folder, or the hub or its local cache; None: it has none."""
-    folder = local_model(model)
-    if folder is not None:
-        return path if (path := folder / name).is_file() else None
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
-
-    try:
-        return Path(hf_hub_download(model, name, revision=revision))
-    except EntryNotFoundError:  # neither there nor, offline, in the cache
-        return None
-    except Exception as error:  # the hub's client raises a dozen kinds
-        if name == "config.json":  # its fingerprint, or loading it, tells what is wrong
-            return None
-        first = (str(error).strip().splitlines() or [""])[0]
-        raise UserError(
-            f"--model {model}: {name} cannot be looked up ({type(error).__name__}: {first}); give a "
-            "folder, or try again"
-        ) from error
-
-
-def _json(path: Path | None) -> Mapping[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8")) if path is not None else {}
-    except (OSError, ValueError):  # loading the model tells what is wrong
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _render(template: str) -> str | None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from stic_eval.errors import UserError
 from stic_eval.models.memory import free_bytes
 
 if TYPE_CHECKING:
     import torch
+
+T = TypeVar("T")
 
 # How torch says so on devices whose error has no class of its own: CPU (Linux, Windows) and MPS.
 _SAID = ("can't allocate memory", "not enough memory", "out of memory", "alloc_failed")
@@ -31,6 +34,16 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(said in str(error).lower() for said in _SAID)
+
+
+def within_memory(work: Callable[[], T]) -> T | None:
+    """What work gives; None where memory has run out for it, and the attempt's tensors are gone."""
+    try:
+        return work()
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+    return None  # outside of the handler, which keeps the failed attempt's tensors alive
 
 
 def release(device: torch.device) -> None:

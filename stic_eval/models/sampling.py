@@ -45,7 +45,6 @@ def choose(logits: torch.Tensor, samplers: Sequence[Sampler]) -> torch.Tensor:
 
     Args:
         logits: Float32, of shape (rows, vocabulary).
-        samplers: Those of the rows.
     """
     chosen = logits.argmax(dim=-1)
     groups: dict[tuple[float, float], list[int]] = defaultdict(list)
@@ -77,8 +76,6 @@ def perturbed(
     """Scores of shape (rows, vocabulary) whose largest is an exact sample.
 
     Args:
-        scores: Logits.
-        samplers: Those of the rows.
         temperature: Positive.
         top_p: Nucleus mass: only the likeliest tokens that together reach it can be drawn; 1 is off.
     """

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from stic_eval.errors import UserError
+from stic_eval.errors import RunError, UserError
 from stic_eval.models.api import Chat, Client, Failure, Reply
 from stic_eval.models.detokenize import cut_answer
 from stic_eval.models.encoded import encoded, media_type
@@ -54,6 +54,11 @@ class ServerModel:
         self._tags = (*THINKING, *tags)
         self.fingerprint = server_fingerprint(endpoint.base_url, endpoint.model, system_prompt)
         self._client = Client(endpoint)
+
+    @property
+    def gone(self) -> UserError | RunError | None:
+        """Why the server is not to be asked again; None: it may answer."""
+        return self._client.gone
 
     def generate(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Response]]:
         """Yields every request with its response as replies come; takes requests as they are needed.

@@ -20,7 +20,6 @@ def load_processor(source: str, config: Any, **options: Any) -> Any:
 
     Args:
         source: A hub id or folder.
-        config: The model's.
         **options: As `AutoProcessor.from_pretrained`.
 
     Raises:

@@ -21,7 +21,6 @@ class ThinkingVLM:
 
     Args:
         write: Asks the model, which writes both.
-        fingerprint: Of that model.
         how: Tags, and the room.
         stop: Texts that end its answers, beside those of requests.
     """

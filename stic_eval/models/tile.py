@@ -41,11 +41,7 @@ def check_single_tile(config: Any) -> None:
 
 
 class SingleTile:
-    """A LLaVA's processor that gives one padded tile an image; otherwise as the model's own.
-
-    Args:
-        processor: The model's.
-    """
+    """A LLaVA's processor that gives one padded tile an image; otherwise as the model's own."""
 
     def __init__(self, processor: Any) -> None:
         self._own = processor

@@ -28,7 +28,6 @@ def check_adapter_values(adapter: Path, where: str) -> None:
 
     Args:
         adapter: PEFT folder; files that are missing or no adapter's are left to whoever loads them.
-        where: Names it in messages.
 
     Raises:
         UserError: A weight, or a scale of `adapter_config.json`, is NaN, infinite or beyond 65,504.

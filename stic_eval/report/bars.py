@@ -78,11 +78,6 @@ def gains(table: Table, look: Look, notes: Sequence[str] = ()) -> Figure:
     a whole grid of an ablation a line in one panel for the average. Panels have a scale each: a difference
     in the average is small beside those of single benchmarks.
 
-    Args:
-        table: What is drawn.
-        look: What is chosen about it.
-        notes: More sentences for below it.
-
     Raises:
         UserError: Nothing is compared with a baseline.
     """
@@ -111,12 +106,8 @@ def _colours(keys: Sequence[str]) -> list[str]:
 
 def _deltas(row: Row, names: Sequence[str]) -> list[tuple[int, float, tuple[float, float], str]]:
     """(position, delta, distances to the interval's ends, mark) of the cells that have a difference."""
-    found = []
-    for i, name in enumerate(names):
-        d = row.cells[name].difference
-        if d is not None:
-            found.append((i, d.delta, reach(d), mark_of(row.cells[name])))
-    return found
+    cells = ((i, row.cells[name], row.cells[name].difference) for i, name in enumerate(names))
+    return [(i, d.delta, reach(d), mark_of(cell)) for i, cell, d in cells if d is not None]
 
 
 def _grouped(

@@ -198,10 +198,8 @@ def resize(figure: Figure, height: float) -> Figure:
 
 def zero_line(axes: Axes, *, upright: bool = False) -> None:
     """Marks where there is no difference."""
-    if upright:
-        axes.axvline(0, color=INK, linewidth=0.8, zorder=3)
-    else:
-        axes.axhline(0, color=INK, linewidth=0.8, zorder=3)
+    draw = axes.axvline if upright else axes.axhline
+    draw(0, color=INK, linewidth=0.8, zorder=3)
 
 
 def marks_note(marks: Sequence[str], incomplete: bool, *, filled: bool = False) -> list[str]:

@@ -35,9 +35,6 @@ class Rows:
 
     Attributes:
         dataset: Hub id, or what else they are.
-        split: Of a hub data set.
-        config: Of a hub data set.
-        revision: Of a hub data set.
         metric: In a few words.
     """
 
@@ -54,7 +51,6 @@ class Facts:
 
     Attributes:
         name: The model's, for the title.
-        title: The method, as printed.
         method: The method, by registry name.
         paper: Of the method; may be empty.
         base: The base model as it was given: hub id, a folder's name, or `pocket`.
@@ -65,9 +61,7 @@ class Facts:
         packed: How weights were packed meanwhile; None: they were not.
         asked: How it was asked meanwhile; empty: as its processor has it.
         merged: Type of the merged model's weights; empty for an adapter by itself.
-        seed: Of training.
         data: What it learnt from, a line each.
-        options: The method's complete settings.
         departures: An ablation's settings that differ, as `axis=value`.
         stages: What it was trained by, the first first.
         table: The baseline and this model, by benchmark; None: nothing was measured.

@@ -97,9 +97,12 @@ class Difference:
 
 
 def percent(units: Units) -> float:
-    """Score of a set of units, `100 * sum(value) / sum(weight)`; NaN without any weight."""
-    weight = sum(w for _, w in units.values())
-    return 100.0 * sum(v for v, _ in units.values()) / weight if weight else float("nan")
+    """Score of a set of units, `100 * sum(value) / sum(weight)`; NaN without any weight.
+
+    Sums are exact before they are rounded: units come in any order.
+    """
+    weight = math.fsum(w for _, w in units.values())
+    return 100.0 * math.fsum(v for v, _ in units.values()) / weight if weight else float("nan")
 
 
 def compare(

@@ -15,10 +15,8 @@ class Cost:
     """The cost of one training seed of a method, the mean over its seeds.
 
     Attributes:
-        title: The method's.
         generations: Answers that the model was asked for, known ones included.
         scored: Given answers whose likelihood it was asked for.
-        steps: Optimiser steps.
         seconds: On the machine that computed the stages, when it computed them.
         unknown: Names of stages whose cost nothing has recorded; the numbers are then of the others alone.
     """
@@ -81,11 +79,7 @@ def notes(found: Sequence[Scores]) -> list[str]:
 
 
 def training(entries: Sequence[Entry]) -> list[str]:
-    """What was minimised and how images were shown, where these depart, and what of the text was cut.
-
-    Args:
-        entries: Variants, with the stages of their adapters.
-    """
+    """What was minimised and how images were shown, where these depart, and what of the text was cut."""
     stages = {stage.key: stage for entry in entries for stage in entry.stages}.values()
     notes = []
     for loss in dict.fromkeys(stage.loss for stage in stages if stage.loss):

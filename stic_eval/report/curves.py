@@ -35,11 +35,6 @@ def progression(table: Table, look: Look, notes: Sequence[str] = ()) -> Figure:
     `stage1.use`, `stage2.use` and `dar`. Published scores get a panel of their own: they are of another
     model, and mostly far away on the scale. A step without a score breaks the line.
 
-    Args:
-        table: What is drawn.
-        look: What is chosen about it.
-        notes: More sentences for below it.
-
     Raises:
         UserError: There are fewer than two steps.
     """
@@ -85,20 +80,13 @@ def _steps(table: Table) -> dict[str, Row]:
     """The rows that are steps. A cell with any other setting is not one."""
     found: dict[str, Row] = {}
     for row in table.rows:
-        variant = row.variant
-        settings = variant.settings
+        settings = row.variant.settings
         if set(settings) - _STAGE_AXES:
             continue
-        if variant.method == "baseline":
-            step = "" if variant.solver.suffix else "base"
-        elif variant.method == "stic_stage1":
-            step = "" if variant.solver.suffix else "stage1"
-        elif variant.method == "stic" and settings.get("stage1.use", True):
+        step = {"baseline": "base", "stic_stage1": "stage1"}.get(row.variant.method, "")
+        if row.variant.method == "stic" and settings.get("stage1.use", True):
             step = "stage2" if settings.get("stage2.use", True) else "stage1"
-            step = variant.solver.of(step)
-        else:
-            step = ""
-        if step in STEPS:
+        if (step := row.variant.solver.of(step)) in STEPS:
             found.setdefault(step, row)
     return {step: found[step] for step in STEPS if step in found}
 
@@ -133,7 +121,6 @@ def _stairs(
     """Draws steps as points on a line.
 
     Args:
-        axes: Where.
         points: Step -> score, and how far its interval reaches down and up.
         texts: Step -> what is written beside it.
         look: Colour, marker and dashes.
@@ -214,10 +201,7 @@ def scaling(
     Where there is no baseline, the score. A line breaks at a value that it has no score for.
 
     Args:
-        table: What is drawn.
-        ablated: Axis -> its values.
         look: What is chosen about it; without an axis, the first one of numbers.
-        notes: More sentences for below it.
 
     Raises:
         UserError: The axis is not one of numbers, or there are too many lines.

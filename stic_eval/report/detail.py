@@ -29,7 +29,6 @@ def detail(
     """A table for each benchmark and group of labels: methods by labels, without differences.
 
     Args:
-        found: The runs.
         benchmark: By its name; None: all that are broken down.
         groups: Groups of labels, e.g. `capability`; empty: the one that the benchmark is usually
             reported by.

@@ -63,10 +63,8 @@ def draw(kind: Kind, scores: Scores, table: Table, folder: Path, look: Look) -> 
 
     Args:
         kind: One of `KINDS`.
-        scores: The run.
         table: `scores.table()`, which takes a while to build.
         folder: The run's folder, where training logs lie.
-        look: What is chosen about it.
 
     Raises:
         UserError: The run does not have what this kind needs; the message says what.

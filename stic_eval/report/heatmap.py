@@ -31,12 +31,6 @@ def heatmap(
 ) -> Figure:
     """The difference to the baseline over two axes of an ablation, a panel for each method and third axis.
 
-    Args:
-        table: What is drawn.
-        ablated: Axis -> its values.
-        look: What is chosen about it.
-        notes: More sentences for below it.
-
     Raises:
         UserError: The run has fewer than two axes, or leaves too many panels.
     """

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from stic_eval.printable import printable
 from stic_eval.report import pairs, samples, thumbnails
 from stic_eval.report.runs import name_of
+from stic_eval.store import atomic_write, read_object
 
 if TYPE_CHECKING:
     from stic_eval.report.runs import Scores
@@ -50,8 +51,6 @@ class Facts:
 
     Attributes:
         table: The table and its notes as HTML, already escaped.
-        gains: Plots of scores.
-        curves: Plots of training.
         warnings: What could not be shown, and why.
     """
 
@@ -66,9 +65,6 @@ class Made:
     """What was written.
 
     Attributes:
-        page: The file.
-        bytes: Its size.
-        pictures: Its images.
         warnings: All that could not be shown, pairs included, and why.
     """
 
@@ -94,10 +90,7 @@ def write(
     """Writes the report of a run, atomically.
 
     Args:
-        scores: Of the run.
-        folder: The run's, with its records.
         out: The file. Images over the budget go to `<stem>_images` beside it.
-        facts: What else the page says.
         refs: Content hash -> image, of the benchmarks' rows.
         stages: The cache's folder of finished stages.
         budget: Bytes of images in the file.
@@ -108,8 +101,6 @@ def write(
     Raises:
         UserError: A file of records is damaged.
     """
-    from stic_eval.store import atomic_write
-
     wanted: dict[str, int] = {}
     packed = [
         (name, pack(block))
@@ -192,7 +183,7 @@ def _render(
         f"img-src {pictures}; base-uri 'none'; form-action 'none'; "
         "require-trusted-types-for 'script'; trusted-types 'none'"
     )
-    manifest = _manifest(folder)
+    manifest = read_object(folder / "manifest.json")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters["shown"] = lambda value: printable(str(value))
     template = environment.from_string(_resource("template.html.j2"))
@@ -222,15 +213,6 @@ def _resource(name: str) -> str:
 def _digest(text: str) -> str:
     """A content-security policy's name of an inlined block."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
-
-
-def _manifest(folder: Path) -> Mapping[str, Any]:
-    """The run's manifest, empty where there is none that can be read."""
-    try:
-        read = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return read if isinstance(read, dict) else {}
 
 
 def _facts(scores: Scores, manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

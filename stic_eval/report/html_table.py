@@ -9,16 +9,12 @@ from stic_eval.report.rows import Cell
 from stic_eval.report.tables import Table
 
 
-def to_html(table: Table, *, notes: bool = True) -> str:
+def to_html(table: Table) -> str:
     """The table as `<table class="scores">`, and its notes as `<ul class="notes">`.
 
     Classes of a row: `published`. Of a cell: `best`, `second`, `sig` (a mark), `better` or `worse` beside
     it, `incomplete`. In a cell lie `<span>`s `score`, `spread`, `delta` and
     `interval`.
-
-    Args:
-        table: What to write.
-        notes: Whether the notes follow.
     """
     heads = "".join(f'<th scope="col" class="head">{_text(head)}</th>' for head in table.heads)
     fields = "".join(f'<th scope="col">{_text(title)}</th>' for _, title in table.fields)
@@ -34,7 +30,7 @@ def to_html(table: Table, *, notes: bool = True) -> str:
         cells = "".join(_cell(row.cells[name], rank.get((at, name))) for name, _ in table.fields)
         lines.append(f"<tr{_classes(['published'] if row.published else [])}>{first}{cells}</tr>")
     lines += ["</tbody>", "</table>"]
-    if notes and table.notes:
+    if table.notes:
         lines += ['<ul class="notes">', *(f"<li>{_text(note)}</li>" for note in table.notes), "</ul>"]
     return "\n".join(lines) + "\n"
 

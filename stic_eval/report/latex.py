@@ -73,7 +73,6 @@ def to_latex(
     wide are scaled to the width of the text.
 
     Args:
-        table: What to write.
         caption: Text of the caption, in place of the table's own; escaped.
         label: Of `\label`, in place of `tab:<name>`; letters, digits and `:._-` (others are dropped).
         wide: Over both columns of a page that has two: `table*`.

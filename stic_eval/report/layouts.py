@@ -36,7 +36,6 @@ def lay_out(
     """The table of one or several runs.
 
     Args:
-        found: The runs.
         layout: `paper`: a row for each method; `components`: stage 1, stage 2 and DaR as leading columns;
             `ablation`: what varies as leading columns; `auto`: `ablation` if a run has axes, else `paper`.
         by: Axes of an ablation to show; the others stay at their default. Empty: all that vary.
@@ -90,12 +89,6 @@ def to_lines(
     """Rows with what tells them apart: a column for the model and one for the run, where it takes them.
 
     They have no reference yet.
-
-    Args:
-        merged: The runs.
-        placed: The rows' variants.
-        heads: Titles of the layout's leading columns.
-        texts: Their texts, row by row.
     """
     models = merged.models
     lead: list[str] = ["Model"] if len(models) > 1 else []
@@ -133,12 +126,9 @@ def _components(placed: Sequence[Placed], with_method: bool) -> tuple[tuple[str,
         with_method |= item.variant.solver not in _COMPONENT_SOLVERS
         texts.append((says("pair_training" in stages), says("item_training" in stages), says(described)))
     heads: tuple[str, ...] = ("Stage 1", "Stage 2", "DaR")
-    keys = [(item.variant.model, text) for item, text in zip(placed, texts, strict=True)]
-    if with_method or len(set(keys)) < len(keys):
-        heads = ("Method", *heads)
-        return heads, [
-            (_without_components(item.variant), *text) for item, text in zip(placed, texts, strict=True)
-        ]
+    both = list(zip(placed, texts, strict=True))
+    if with_method or len({(item.variant.model, text) for item, text in both}) < len(both):
+        return ("Method", *heads), [(_without_components(item.variant), *text) for item, text in both]
     return heads, list(texts)
 
 
@@ -179,19 +169,11 @@ def _ablation(
     shown = shown or list(axes)
     rows = [*rest, *cells]
     texts = [tuple(_text(item.variant, axis) for axis in shown) for item in rows]
-    told = {(item.variant.model, item.runs, text) for item, text in zip(rows, texts, strict=True)}
-    if len(told) < len(rows):
-        return (
-            rows,
-            shown,
-            ("Method", *shown),
-            [(item.variant.name, *text) for item, text in zip(rows, texts, strict=True)],
-        )
+    both = list(zip(rows, texts, strict=True))
+    if len({(item.variant.model, item.runs, text) for item, text in both}) < len(rows):
+        return rows, shown, ("Method", *shown), [(item.variant.name, *text) for item, text in both]
     # Where axes tell the cells apart, what is none is called by its name in the first axis' column.
-    first = [
-        text if item.variant.settings else (item.variant.name, *text[1:])
-        for item, text in zip(rows, texts, strict=True)
-    ]
+    first = [text if item.variant.settings else (item.variant.name, *text[1:]) for item, text in both]
     return rows, shown, tuple(shown), first
 
 
@@ -249,7 +231,6 @@ def _called(merged: Merged, lines: Mapping[int, Line], text: str) -> list[Placed
     """Variants of that label or of that text in the table, or failing that name, method, folder or settings.
 
     Args:
-        merged: The runs.
         lines: `id` of a variant's place -> its row, of those that are shown.
         text: What was asked for; blanks around commas and capitals do not matter.
 

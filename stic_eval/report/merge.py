@@ -19,8 +19,6 @@ class Placed:
     """A variant and where it was found.
 
     Attributes:
-        variant: What was evaluated.
-        runs: Names of the runs that have it.
         folders: Its folders under `records/`, without the seed.
         stages: Names of the stages that its adapter was trained by; None if that is not recorded.
         default: Whether it has no settings, or those of its ablation's default.
@@ -41,7 +39,6 @@ class Merged:
         columns: Benchmarks of all of them.
         placed: Variants, each once.
         axes: Of ablations: axis -> values in the order of the grid, the default's first.
-        notes: The runs' own.
         without_default: Axes whose first value is not the default.
     """
 
@@ -71,7 +68,6 @@ def merge(found: Sequence[Scores], cells: bool = False) -> Merged:
     A run's row and an ablation's default cell are the same row, where results are equal.
 
     Args:
-        found: The runs.
         cells: Such a row keeps the cell's settings; else it is the run's.
 
     Raises:
@@ -151,29 +147,21 @@ def _check(one: Column, other: Column, run: str, to: str, first: Scores, scores:
             f"{one.title}: graded by version {one.version} of the benchmark in {run}, by {other.version} in "
             f"{to}; they cannot stand side by side: run the older again"
         )
-    sizes = [_sizes(scores_, one.name) for scores_ in (first, scores)]
+    found = [[e.summaries[one.name] for e in s.entries if one.name in e.summaries] for s in (first, scores)]
+    sizes = [{summary.n for summary in own} for own in found]
     if sizes[0] and sizes[1] and sizes[0] != sizes[1]:
         a, b = ("/".join(map(str, sorted(size))) for size in sizes)
         raise UserError(
             f"{one.title}: {run} has {a} rows, {to} {b}; they cannot stand side by side: leave one out, or "
             "run both with the same --limit and rows"
         )
-    ids = [_ids(scores_, one.name) for scores_ in (first, scores)]
+    # Of all units, from an evaluation that left none unscored; none if there is no such one.
+    ids = [next((set(summary.units) for summary in own if not summary.unscored), set()) for own in found]
     if ids[0] and ids[1] and ids[0] != ids[1]:
         raise UserError(
             f"{one.title}: {run} and {to} have other rows, as many as they are; they cannot stand side by "
             "side: leave one out"
         )
-
-
-def _sizes(scores: Scores, benchmark: str) -> set[int]:
-    return {entry.summaries[benchmark].n for entry in scores.entries if benchmark in entry.summaries}
-
-
-def _ids(scores: Scores, benchmark: str) -> frozenset[str]:
-    """The ids of all units, from an evaluation that left none unscored; none if there is no such one."""
-    summaries = [entry.summaries[benchmark] for entry in scores.entries if benchmark in entry.summaries]
-    return next((frozenset(s.units) for s in summaries if not s.unscored), frozenset())
 
 
 def _same(one: Placed, other: Placed) -> bool:

@@ -29,9 +29,7 @@ def describe(
     """The notes of a table, one sentence or more each.
 
     Args:
-        columns: Its benchmarks.
         averaged: Those in the average.
-        rows: Its rows.
         lines: What the rows are made of; says what they are compared with.
         comparisons: The size of the family of Holm's correction.
     """

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stic_eval.errors import UserError
+from stic_eval.errors import UserError, first_line
 from stic_eval.images import CORRUPTIONS, corrupt, load_bytes
 from stic_eval.printable import printable
 from stic_eval.report.rows import setting
@@ -24,10 +24,7 @@ class Pair:
 
     Attributes:
         prompt: What is trained on beside the image.
-        chosen: The preferred answer.
-        rejected: The dispreferred one.
-        negative: How it was got: `misleading`, or a kind of corruption.
-        source: Where the image came from.
+        negative: How the dispreferred answer was got: `misleading`, or a kind of corruption.
         image: The clean one, which is trained on.
         spoilt: What the dispreferred answer describes; None where that is the clean image, or where a
             plug-in spoilt it, which is not executed for a report.
@@ -48,8 +45,6 @@ class PairSet:
 
     Attributes:
         label: Seed, round, and the methods that learnt from them.
-        total: How many there are.
-        pairs: The first of them.
     """
 
     label: str
@@ -61,7 +56,6 @@ def read(scores: Scores, stages: Path, n: int) -> tuple[list[PairSet], list[str]
     """Reads the first pairs of every stage of pairs that a run's adapters came from.
 
     Args:
-        scores: Of the run.
         stages: The cache's folder of finished stages.
         n: Pairs of each stage.
 
@@ -81,8 +75,7 @@ def read(scores: Scores, stages: Path, n: int) -> tuple[list[PairSet], list[str]
         except FileNotFoundError:
             elsewhere.append(label)
         except (OSError, ValueError, KeyError, TypeError, IndexError, UserError) as error:
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            missing.append(f"{label}: {path} cannot be read ({first}).")
+            missing.append(f"{label}: {path} cannot be read ({first_line(error)}).")
     if elsewhere:
         missing.append(f"Pairs that are not in this cache ({stages}): {_few(elsewhere, '; ')}.")
     return found, missing

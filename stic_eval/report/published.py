@@ -116,11 +116,7 @@ JUDGE = "Published figures by a judge"
 
 
 def judge_note(columns: Sequence[Column]) -> list[str]:
-    """Who has graded published figures and who the measured ones; none where no judge grades a column.
-
-    Args:
-        columns: Benchmarks of which published figures are shown.
-    """
+    """Who has graded published figures and who the measured ones; none where no judge grades a column."""
     judges = paper()["judges"]
     parts = [
         f"{column.title} by {judges[column.name]}, as far as the paper's code tells; measured here: "

@@ -40,7 +40,6 @@ class Variant:
     Attributes:
         method: Registry name.
         title: Printed name.
-        solver: How answers were obtained.
         seeds: Training seeds in the order of the summaries; empty for what is not trained.
         summaries: Benchmark -> one summary per seed (one in all for what is not trained).
         settings: Of an ablation's cell: axis -> value.
@@ -65,15 +64,12 @@ class Variant:
     @property
     def label(self) -> str:
         """As printed, e.g. `STIC + DaR`, of a cell `STIC + DaR, corruption=blur`."""
-        return ", ".join([self.name, *self.settings_text(without=self._said())])
+        said = self.settings.get("dar") == ("off" if self.solver.plain else "on")  # by the name: `+ DaR`
+        return ", ".join([self.name, *self.settings_text(without=("dar",) if said else ())])
 
     def settings_text(self, without: Collection[str] = ()) -> list[str]:
         """An ablation's settings as `axis=value`, without those of some axes."""
         return [f"{axis}={setting(v)}" for axis, v in self.settings.items() if axis not in without]
-
-    def _said(self) -> tuple[str, ...]:
-        """Axes whose value the name says already: `+ DaR` is the axis dar."""
-        return ("dar",) if self.settings.get("dar") == ("off" if self.solver.plain else "on") else ()
 
     def average(self, columns: Sequence[Column]) -> float | None:
         """Mean over benchmarks and seeds, in percent; None unless every one of them has a score."""
@@ -112,9 +108,7 @@ class Row:
     """A method with or without DaR, a cell of an ablation, or a published row.
 
     Attributes:
-        variant: What was evaluated.
         cells: By column name; `average` is the last.
-        heads: Texts of the leading columns.
         label: The row in one text, unique where rows are.
         published: Taken from a paper and not measured here: no units, no seeds, no differences.
     """

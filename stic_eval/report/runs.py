@@ -41,7 +41,6 @@ class TextCut:
 
     Attributes:
         max_length: Text tokens of a row.
-        rows: How many there were.
         cut_rows: How many have lost tokens.
         cut_tokens: How many they have lost in all.
         left_out: Rows that had no answer token left.
@@ -64,7 +63,6 @@ class Trained:
             `training/<name>-<key16>.jsonl` in the run's folder.
         seconds: That it took, when it was computed.
         generations: Responses that were asked for.
-        steps: Optimiser steps.
         scored: Given answers whose likelihood was asked for.
         known: Whether the cost is known; if not, the numbers are 0.
         cut: What a limit on text has cut; None: nothing.
@@ -101,8 +99,6 @@ class Entry:
         folder: Its folder under `records/`, e.g. `stic+dar@seed1`.
         method: Registry name.
         title: Printed name.
-        solver: How its answers were obtained.
-        seed: Training seed.
         keys: Benchmark -> content key of the evaluation.
         summaries: Benchmark -> result.
         settings: Of an ablation: axis -> this cell's value. Empty in a run.
@@ -127,11 +123,8 @@ class Scores:
     """What scores.json holds: the columns, a line per variant and seed, and notes for the table.
 
     Attributes:
-        run: The run's name.
-        columns: Benchmarks.
         entries: Variants, each with one seed.
         notes: For under the table.
-        model: What was evaluated.
         axes: Of an ablation: axis -> its values in the order of the grid, the default first. Empty in a run.
         without_default: Axes whose first value is not the default, since that is not among them.
     """

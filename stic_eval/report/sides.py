@@ -24,9 +24,6 @@ class Side:
     Attributes:
         run: The run's folder.
         key: The variant, as it is named in commands, e.g. `stic+dar`.
-        label: As printed.
-        model: What was evaluated.
-        columns: The run's benchmarks.
         entries: The variant with each seed (one entry if it is not trained).
     """
 
@@ -102,7 +99,6 @@ def pick(scores: runs.Scores, text: str, folder: Path) -> tuple[str, list[runs.E
     """Finds a variant by any of its names.
 
     Args:
-        scores: Of the run.
         text: A folder under `records/`, with the seed or without (then all seeds); a row's label in the
             table; settings that only one cell has (`corruption=blur`); or `default`, the default cell.
             Each may end in `@seed1`, for one seed.
@@ -160,13 +156,10 @@ def _called(scores: runs.Scores, known: Mapping[str, list[runs.Entry]], text: st
         ]
     if "=" in text:  # without a setting, words such as `stic` would be found in what is not meant
         words = _words(text)
-        return [key for key, entry in firsts.items() if words <= _words_of(entry)]
+        variants = {key: _variant(entry) for key, entry in firsts.items()}
+        own = {key: " ".join([v.method, v.name, *v.settings_text()]) for key, v in variants.items()}
+        return [key for key, named in own.items() if words <= _words(named)]
     return []
-
-
-def _words_of(entry: runs.Entry) -> set[str]:
-    settings = [f"{axis}={setting(value)}" for axis, value in entry.settings.items()]
-    return _words(" ".join([entry.method, _variant(entry).name, *settings]))
 
 
 def _words(text: str) -> set[str]:

@@ -188,9 +188,7 @@ def with_seeds(
     Args:
         rows: Variance over clusters, in square points.
         noise: What of it is the seeds'.
-        rows_df: Its degrees of freedom.
         seeds: Variance over seeds.
-        seeds_df: Its degrees of freedom.
 
     Returns:
         Points, and degrees of freedom.

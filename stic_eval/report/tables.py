@@ -20,13 +20,10 @@ class Table:
     r"""Everything that any format prints.
 
     Attributes:
-        columns: What is measured.
         averaged: Names of the columns that the average is taken over.
         rows: In the order printed.
-        notes: For below the table.
         heads: Titles of the leading columns.
         average: Whether the last column is the average.
-        caption: What the table shows, in a sentence.
         name: Short name, e.g. for LaTeX's `\label{tab:...}`.
         comparisons: How many averages are tested: the family that Holm's correction is over.
         hints: What command or flag shows more; for a terminal, not for a paper.
@@ -241,15 +238,12 @@ def _corrected(rows: Sequence[Row], averaged: Sequence[str]) -> tuple[tuple[Row,
     found = []
     for row, adjusted in zip(rows, family.corrected(tested), strict=True):
         by_name = {**adjusted.benchmarks, AVERAGE: adjusted.average, alone: adjusted.average}
+        by_name = {name: None if p != p else p for name, p in by_name.items()}  # of NaN there is none
         cells = {
-            name: replace(cell, difference=replace(cell.difference, p_holm=_known(by_name[name])))
+            name: replace(cell, difference=replace(cell.difference, p_holm=by_name[name]))
             if cell.difference is not None
             else cell
             for name, cell in row.cells.items()
         }
         found.append(replace(row, cells=cells))
     return tuple(found), sum(row.gate == row.gate for row in tested)
-
-
-def _known(p: float | None) -> float | None:
-    return None if p is None or p != p else p

@@ -35,7 +35,6 @@ class Thumbnails:
         addresses: Of each image, in the order asked for: a data address or a file relative to the
             page; None where there is no image.
         side: Longest side of any, px.
-        bytes: Encoded size of all.
         folder: The folder beside the page that holds them; None if they are in the page.
     """
 

@@ -34,7 +34,6 @@ class Curve:
         group: Tells trainings apart; the curves of one training's seeds share it.
         label: What was trained, as printed.
         stage: Name of the stage, e.g. `infused_sft`.
-        drawn: What is drawn of it.
         rows: Lines of the log: step, loss, and what the trainer measured beside it.
     """
 
@@ -72,13 +71,10 @@ def read(scores: Scores, folder: Path, methods: Sequence[str] = ()) -> list[Curv
     for name in files:
         rows = list(read_jsonl(logs / f"{name}.jsonl"))
         label, what = plain(_label(owners[name])), name.rpartition("-")[0]
-        found.append(Curve(_group(what, owners[name]), label, what, drawn[name], rows))
+        # What the same training with another seed has in common with this one, and no other has.
+        whose = sorted({(e.method, json.dumps(e.settings, sort_keys=True), n) for e, n in owners[name]})
+        found.append(Curve(repr((what, whose)), label, what, drawn[name], rows))
     return found
-
-
-def _group(stage: str, owners: Sequence[tuple[Entry, str]]) -> str:
-    """What the same training with another seed has in common with this one, and no other has."""
-    return repr((stage, sorted({(e.method, json.dumps(e.settings, sort_keys=True), n) for e, n in owners})))
 
 
 def _label(owners: Sequence[tuple[Entry, str]]) -> str:
@@ -109,7 +105,8 @@ def training(curves: Sequence[Curve], look: Look) -> Figure:
             "training", "this run kept no training curves (nothing was trained, or by an older version)"
         )
     parts = [(what, [curve for curve in drawn if curve.drawn == what]) for what in _kinds(drawn)]
-    most = max(len({curve.group for curve in of_kind}) for _, of_kind in parts)
+    labels_of = [_labels(of_kind) for _, of_kind in parts]
+    most = max(map(len, labels_of))
     if most > _MOST_LINES:
         raise needs("training", f"would have {most} lines in a panel; choose with --method")
     across = 3 if look.width >= 5.5 else 2
@@ -117,20 +114,17 @@ def training(curves: Sequence[Curve], look: Look) -> Figure:
     several = len(drawn) > len({curve.group for curve in drawn})
     said = "Thin: a training seed; thick: the mean over seeds." if several else "One training seed."
     note = canvas.footnote(figure, [f"{said} Not smoothed."])
-    heights = []
     # Heights first: parts are laid out when they are made.
-    for what, of_kind in parts:
-        names = list(_labels(of_kind).values())
-        heights.append(
-            1.6 * math.ceil(len(what.measures) / across)
-            + canvas.legend_height(names, look.width)
-            + canvas.LINE
-        )
+    heights = [
+        1.6 * math.ceil(len(what.measures) / across)
+        + canvas.legend_height(list(labels.values()), look.width)
+        + canvas.LINE
+        for (what, _), labels in zip(parts, labels_of, strict=True)
+    ]
     areas = figure.subfigures(len(parts), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for area, (what, of_kind) in zip(areas, parts, strict=True):
+    for area, (what, of_kind), labels in zip(areas, parts, labels_of, strict=True):
         measures = what.measures
         grid = list(area.subplots(math.ceil(len(measures) / across), across, squeeze=False).flat)
-        labels = _labels(of_kind)
         for axes, (measure, title) in zip(grid, measures.items(), strict=False):
             axes.set_title(title)
             axes.set_xlabel("Optimiser step")

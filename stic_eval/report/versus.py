@@ -49,8 +49,6 @@ class Versus:
     """A comparison.
 
     Attributes:
-        a: What is compared with.
-        b: What is compared.
         benchmarks: A line for each benchmark that both have.
         average: Of these; with one benchmark the same as its line.
         notes: What was left out, and what differs beside the answers.

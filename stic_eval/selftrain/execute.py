@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +45,6 @@ def stage_key(
         stage: The stage. Its name, version, parameters and the keys of its needs count.
         data: The inputs. Those count that the stage reads, directly, and as many of them as it takes.
         fingerprint: Of the base model.
-        seed: The run's.
         known: Keys that were computed before with the same other arguments, by the stages' identity; a
             stage may be needed along many paths.
         thinking: How what the model thinks is told from its answers; in keys where it is not the default, of
@@ -96,35 +96,33 @@ def run_stage(
     seed: int,
     fingerprint: str,
     model: Callable[[Path | None], HFModel],
+    answers: Callable[[Path | None], VLM],
+    scorer: Callable[[Path | None], Scorer | None],
     responses: Callable[[], ResponseStore],
     store: StageStore,
     report: Report,
     thinking: ThinkingConfig = _THINKING,
     stop: tuple[str, ...] = (),
-    answers: Callable[[Path | None], VLM] | None = None,
-    scorer: Callable[[Path | None], Scorer | None] | None = None,
 ) -> Path:
     """Gives the folder of a stage's output; computes it, and what it needs, if it is not there.
 
     A stage that fails or is killed leaves its work folder, where its next attempt goes on.
 
     Args:
-        stage: What to run.
-        data: The inputs of self-training.
-        seed: The run's.
         fingerprint: Of the base model.
         model: Gives the base model with an adapter folder attached, or as it is for None: for training.
-        responses: Opens the store of the base model's answers.
-        store: Where finished stages lie.
-        report: Where progress goes.
+        answers: As `Engine.answers`.
+        scorer: As `Engine.likelihoods`.
         thinking: How what the model thinks is told from its answers.
         stop: Texts that end its answers; `fingerprint` has them.
-        answers: As `Engine.answers`; None: `model` gives what answers.
-        scorer: As `Engine.likelihoods`; None: `model` gives what tells likelihoods.
 
     Raises:
         RunError: Two needs of the stage share a name, or it asks for likelihoods that nobody tells.
     """
+    again = partial(
+        run_stage, data=data, seed=seed, fingerprint=fingerprint, model=model, responses=responses,
+        store=store, report=report, thinking=thinking, stop=stop, answers=answers, scorer=scorer,
+    )  # fmt: skip
     key = stage_key(stage, data, fingerprint, seed, thinking=thinking)
     # Before its needs: they may have been cleared away since it was made of them.
     if done := store.sound(stage.name, key, report.line):
@@ -132,29 +130,12 @@ def run_stage(
     names = [need.name for need in stage.needs]
     if len(set(names)) < len(names):
         raise RunError(f"stage {stage.name}: two of its needs have the same name ({', '.join(names)})")
-    needs = {
-        need.name: run_stage(
-            need,
-            data=data,
-            seed=seed,
-            fingerprint=fingerprint,
-            model=model,
-            responses=responses,
-            store=store,
-            report=report,
-            thinking=thinking,
-            stop=stop,
-            answers=answers,
-            scorer=scorer,
-        )
-        for need in stage.needs
-    }
-
+    needs = {need.name: again(need) for need in stage.needs}
     asked: Counter[str] = Counter()
 
     def vlm(adapter: Path | None) -> VLM:
         own = adapter_fingerprint(fingerprint, adapter)
-        cached = CachedVLM(lambda: (answers or model)(adapter), own, responses())
+        cached = CachedVLM(lambda: answers(adapter), own, responses())
         return _Counted(ThinkingVLM(cached.generate, own, thinking, stop), asked)
 
     def likelihoods(adapter: Path | None, what: Sequence[tuple[Request, str]]) -> Iterator[Likelihood]:
@@ -162,7 +143,7 @@ def run_stage(
         own = adapter_fingerprint(fingerprint, adapter)
 
         def make() -> Scorer:
-            found = (scorer or model)(adapter)
+            found = scorer(adapter)
             if found is None:
                 raise RunError(f"stage {stage.name}: the engine tells no likelihoods, which it asks for")
             return found

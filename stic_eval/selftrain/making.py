@@ -49,7 +49,6 @@ class Making:
         prompts: Role -> prompts, of the roles that the stage has named.
         iteration: From 1 on.
         folder: Of the adapter that answers; None: the base model does.
-        context: The stage's.
         dropped: Reason -> how many pairs were given up for it; logged at the end.
         kept: What is loaded once, by name.
         cut: Answers that are empty because the model was still thinking when they ended.
@@ -74,12 +73,7 @@ class Making:
         return local_random(self.context.seed, *parts, *more)
 
     def answers(self, requests: Sequence[Request], what: str = "ask") -> list[Response]:
-        """The model's answers, in the order of the questions.
-
-        Args:
-            requests: What is asked.
-            what: For the progress bar.
-        """
+        """The model's answers, in the order of the questions."""
         found: dict[str, Response] = {}
         with self.context.progress(what, len(requests)) as step:
             stream = self.context.vlm(self.folder).generate(requests)
@@ -91,12 +85,7 @@ class Making:
         return [found[request_key(request)] for request in requests]
 
     def likelihoods(self, asked: Sequence[tuple[Request, str]], what: str = "score") -> list[Likelihood]:
-        """How likely the model holds answers, in the order of the questions.
-
-        Args:
-            asked: (request, answer).
-            what: For the progress bar.
-        """
+        """How likely the model holds answers, in the order of the questions."""
         found: list[Likelihood] = []
         with self.context.progress(what, len(asked)) as step:
             for likelihood in self.context.likelihoods(self.folder, asked):
@@ -109,7 +98,6 @@ class Making:
         """How well texts fit images.
 
         Args:
-            shown: (image, text).
             clip: A CLIP model, by hub id or folder: the cosine of its embeddings. None: the model itself
                 scores, by what seeing the image adds to a token's log-probability in nats,
                 (log p(text | image, x) - log p(text | x)) / tokens, x the step-by-step prompt.
@@ -180,7 +168,6 @@ def made_pairs(
         kind: The settings that it is given: all of them enter the stage's key but `images`, `items` and
             `fraction`, for which the number of images or items stands. What else `settings` has (rates of
             training, say) is left out.
-        settings: Their values, the filter's among them.
         data: Counts images and items, and has the prompts.
         version: Bumped when `make` changes what it gives. Of a function that is no part of this program the
             file's content is in the key as well.
@@ -249,9 +236,6 @@ def tell(
     """Logs what was made.
 
     Args:
-        ctx: The stage's.
-        report: What was written.
-        own: The filter.
         given_up: Reason -> pairs that were given up before the filter saw them.
         who: Made them.
 

@@ -21,12 +21,8 @@ class Spent:
     """The cost of one stage.
 
     Attributes:
-        name: The stage's.
-        key: Its content key.
         seconds: That it took, when it was computed.
         generations: Answers that it asked for, known ones included.
-        steps: Optimiser steps.
-        scored: Given answers whose likelihood it asked for.
         known: Whether any of this is recorded; the numbers are 0 otherwise.
     """
 
@@ -40,12 +36,7 @@ class Spent:
 
 
 def spent(keyed: Sequence[tuple[Stage, str]], store: StageStore) -> list[Spent]:
-    """The cost of each stage: by its own manifest, or by that of a stage that came from it.
-
-    Args:
-        keyed: Stages with their content keys.
-        store: Where finished stages lie.
-    """
+    """The cost of each stage: by its own manifest, or by that of a stage that came from it."""
     own: dict[str, Spent] = {}
     repeated: dict[str, Spent] = {}
     for stage, key in keyed:
@@ -67,15 +58,12 @@ def spent(keyed: Sequence[tuple[Stage, str]], store: StageStore) -> list[Spent]:
 def _own(stage: Stage, key: str, folder: Path, manifest: Mapping[str, Any]) -> Spent:
     # What was done, where that is recorded; a plan counts pairs that a filter then drops.
     asked = manifest.get("asked", {"generations": stage.generations})
+    rows = read_jsonl(folder / "log.jsonl")
+    steps = max((row["step"] for row in rows if isinstance(row.get("step"), int)), default=stage.steps)
     return Spent(
-        stage.name, key, float(manifest.get("seconds", 0.0)), asked.get("generations", 0),
-        _steps(folder / "log.jsonl", stage.steps), asked.get("scored", 0),
+        stage.name, key, float(manifest.get("seconds", 0.0)), asked.get("generations", 0), steps,
+        asked.get("scored", 0),
     )  # fmt: skip
-
-
-def _steps(log: Path, planned: int) -> int:
-    """The optimiser steps that a stage's log ends with; as planned where it has none."""
-    return max((row["step"] for row in read_jsonl(log) if isinstance(row.get("step"), int)), default=planned)
 
 
 def came_from(keyed: Sequence[tuple[Stage, str]], store: StageStore) -> list[dict[str, Any]]:

@@ -16,8 +16,10 @@ from stic_eval import registry
 from stic_eval.contracts.curves import PREFERENCE_CURVES, TUNING_CURVES
 from stic_eval.contracts.method import Data, Stage, StageContext
 from stic_eval.selftrain.making import imported_pairs, made_pairs, own_fields, tell
+from stic_eval.source import foreign
 from stic_eval.store import append_jsonl, read_jsonl, request_key
 from stic_eval.train.lora import LoraSettings
+from stic_eval.train.losses import check_per_pair
 from stic_eval.train.preferences import local_random, pair_requests, positives, write_pairs
 from stic_eval.train.settings import (
     Describing,
@@ -68,7 +70,6 @@ def pairs(settings: PairSettings, data: Data, by: Stage | None = None, iteration
     """`pairs.parquet`: preferred and dispreferred descriptions of unlabeled images.
 
     Args:
-        settings: How they are made.
         data: Counts the images, and has the prompts.
         by: Stage whose adapter gives both answers; None: the base model does.
         iteration: Of stage 1, from 1 on; each makes its own draws.
@@ -118,11 +119,12 @@ def preference(
 
     Args:
         made: Stage with the pairs.
-        loss: Its constants.
-        training: Steps, rates and batches.
         lora: Size of a new adapter.
         start: Stage whose adapter is gone on from; None: a new one on the base.
         reference: What the model is held to: the adapter that it starts from, or the base.
+
+    Raises:
+        UserError: A pair's loss depends on other pairs.
     """
     own, constants = own_fields(Training, training), own_fields(PreferenceLoss, loss)
 
@@ -153,6 +155,8 @@ def preference(
     needs = (made,) if start is None else (made, start)
     steps = own.steps(made.rows or made.generations // 2)
     code = tuple(one.compute for _, one in constants.parts())
+    if foreign(*code):  # of our own tests know
+        check_per_pair(constants)
     return Stage(
         "preference", 1, run, params,
         needs=needs, steps=steps, code=code, trains=True, kind="pair_training", curves=PREFERENCE_CURVES,
@@ -174,8 +178,6 @@ def rounds(
         make: Gives the stage with pairs, of `by` (stage whose adapter answers, or None) and `iteration` (from
             1 on): `made_pairs` with all else bound.
         iterations: How many; 0 trains nothing.
-        training: Loss, steps, rates and batches.
-        lora: Size of the adapter.
         reference: What later iterations are held to: the adapter that they start from, or the base.
     """
     adapter: Stage | None = None

@@ -61,13 +61,11 @@ def train_adapter(
         out: Folder to write into and to resume from.
         build: (model with the adapter to train, arguments of TRL's configurations) -> trainer.
         rows: That are trained on in an epoch.
-        training: Steps, rates and batches.
         lora: Size of a new adapter; one that is gone on from keeps its own.
         seed: Of the order of rows, dropout and a new adapter's weights.
         images: How they are shown to the model; the collator's processor is `loop.processor_for(hf, images)`.
         start: Adapter to go on from; None: a new one on the base.
         progress: Told (steps done, steps in all).
-        what: This is, for errors.
 
     Raises:
         UserError: The memory does not suffice.

@@ -18,7 +18,7 @@ from stic_eval.errors import UserError
 from stic_eval.models.conversation import encode
 from stic_eval.train import lengths, loop, sharing
 from stic_eval.train.lora import LoraSettings, lora_config
-from stic_eval.train.losses import check_per_pair, regularizer, runner_up, weighted
+from stic_eval.train.losses import regularizer, runner_up, weighted
 from stic_eval.train.preferences import open_pairs
 from stic_eval.train.settings import PreferenceLoss, Training
 
@@ -109,7 +109,6 @@ def preference_collator(processor: Any, max_length: int | None = None) -> Any:
     """A collator of `pairs.parquet` rows: chosen rows first, then rejected ones, as TRL has them.
 
     Args:
-        processor: The model's.
         max_length: Text tokens of a prompt with one answer; each answer is cut by itself.
     """
 
@@ -149,7 +148,6 @@ def make_trainer(
     """The trainer of `train_preferences`, ready to run on a lent model."""
     settings = loop.arguments(hf, out, training, seed, model.num_parameters(), len(dataset))
     settings |= {"beta": loss.beta, "loss_weights": [0.0], "disable_dropout": True}
-    check_per_pair(loss)
     trainer = RegularizedDPOTrainer(
         loss=loss,
         model=loop.adapted(model, start),
@@ -186,19 +184,10 @@ def train_preferences(
     Pairs that the limit on text leaves without a token of both answers are left out; `cuts.json` lists them.
 
     Args:
-        hf: The model; it is left as it was.
         pairs: `pairs.parquet` of `stic_eval.train.preferences`.
-        out: Folder to write into and to resume from.
-        loss: Its constants.
-        training: Steps, rates, batches and the limit on text.
-        lora: Size of a new adapter; one that is gone on from keeps its own.
-        seed: Of the order of rows and a new adapter's weights.
-        images: How they are shown to the model.
-        start: Adapter to go on from; None: a new one on the base.
         reference: What the model is held to where there is an adapter to go on from: that one, as it was
             (`previous`), or the base model. A new adapter's reference is the base model.
-        progress: Told (steps done, steps in all).
-        log: Told what the limit on text cuts.
+        log: Told what the limit on text cuts. All else is as for `stic_eval.train.custom.train_adapter`.
 
     Raises:
         UserError: There are no pairs, the model has no single tiles, or the memory does not suffice.

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from stic_eval.errors import UserError
 from stic_eval.printable import csv_cell
-from stic_eval.train.preferences import features, open_pairs
+from stic_eval.train.preferences import features, open_pairs, without_bars
 
 Format = Literal["trl", "llama-factory", "hf-dataset", "csv"]
 COLUMNS = ("prompt", "chosen", "rejected", "images", "image_sha256", "source", "negative", "seed")
@@ -34,13 +34,7 @@ class Row:
     """A pair as the file has it.
 
     Attributes:
-        prompt: What is asked.
-        chosen: The preferred answer.
-        rejected: The dispreferred one.
-        image: The encoded image.
         image_sha256: What the image was known by when the pair was made.
-        source: Where it came from.
-        negative: How the dispreferred answer came about.
         seed: Of what was drawn for it.
     """
 
@@ -59,7 +53,6 @@ class Exported:
     """What was written.
 
     Attributes:
-        path: The file or folder.
         rows: Pairs.
         images: Image files beside the rows; 0 where rows hold their images.
         left_out: Row (from 1 on) and why the format cannot hold it.
@@ -73,10 +66,6 @@ class Exported:
 
 def check(path: Path, flag: str) -> int:
     """Makes sure that a file holds pairs as this program writes them; gives their number.
-
-    Args:
-        path: The file.
-        flag: What named it, for messages.
 
     Raises:
         UserError: It is missing, of another kind, or empty.
@@ -105,10 +94,6 @@ def check(path: Path, flag: str) -> int:
 
 def rows(path: Path, flag: str = "") -> Iterator[Row]:
     """The pairs of a file, a few in memory at a time; images are not decoded.
-
-    Args:
-        path: The file.
-        flag: What named it, for messages.
 
     Raises:
         UserError: A row has another shape than this program gives it; names it, from 1 on.
@@ -156,7 +141,6 @@ def export(pairs: Path, to: Format, output: Path) -> Exported:
 
     Args:
         pairs: `pairs.parquet`.
-        to: The format.
         output: Folder to write into, empty; for `trl` it may be the name of a parquet file.
 
     Raises:
@@ -180,17 +164,9 @@ def _trl(pairs: Path, output: Path) -> Exported:
 
 
 def _hf_dataset(pairs: Path, output: Path) -> Exported:
-    import datasets
-
-    with tempfile.TemporaryDirectory(prefix="stic-eval-") as cache:
+    with tempfile.TemporaryDirectory(prefix="stic-eval-") as cache, without_bars():
         table = open_pairs(pairs, Path(cache))
-        shown = datasets.are_progress_bars_disabled()
-        datasets.disable_progress_bars()
-        try:
-            table.save_to_disk(str(output))
-        finally:
-            if not shown:
-                datasets.enable_progress_bars()
+        table.save_to_disk(str(output))
         return Exported(output, table.num_rows)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from stic_eval.errors import UserError
+from stic_eval.errors import UserError, first_line
 
 _BATCH = 16  # rows with their images in memory
 
@@ -66,7 +66,7 @@ def _parquet(path: Path) -> Iterator[Any]:
             for batch in table.iter_batches(batch_size=_BATCH):
                 yield from batch.to_pylist()
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as parquet: {_first(error)}") from error
+        raise UserError(f"{path}: cannot be read as parquet: {first_line(error)}") from error
 
 
 def _saved(path: Path) -> Iterator[Any]:
@@ -81,7 +81,7 @@ def _saved(path: Path) -> Iterator[Any]:
     except UserError:
         raise
     except Exception as error:  # pyarrow's and datasets' own kinds
-        raise UserError(f"{path}: cannot be read as a saved data set: {_first(error)}") from error
+        raise UserError(f"{path}: cannot be read as a saved data set: {first_line(error)}") from error
 
 
 def _json(path: Path) -> list[Any]:
@@ -95,7 +95,7 @@ def _json(path: Path) -> list[Any]:
         try:
             data = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise UserError(f"{path}: is not valid JSON: {_first(error)}") from error
+            raise UserError(f"{path}: is not valid JSON: {first_line(error)}") from error
         return list(data)
     # Not splitlines(): strings of JSON may hold Unicode's own line separators.
     return [_line(line) for line in text.split("\n") if line.strip()]
@@ -105,8 +105,4 @@ def _line(line: str) -> Any:
     try:
         return json.loads(line)
     except (ValueError, RecursionError) as error:
-        return Unread(f"is not valid JSON: {_first(error)}")
-
-
-def _first(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return Unread(f"is not valid JSON: {first_line(error)}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stic_eval.contracts.method import SFTItem, Turns
-from stic_eval.errors import UserError
-from stic_eval.images import FORMATS, MAX_PIXELS, ImageError, Skipped, image_ref, to_rgb
+from stic_eval.errors import UserError, first_line
+from stic_eval.images import ImageError, Skipped, image_ref, load_bytes
 from stic_eval.store import content_key, file_digests
 from stic_eval.types import ImageRef
 
@@ -32,7 +31,6 @@ def infuse(item: SFTItem, description: str, separator: str = "\n") -> SFTItem:
     """The item with a description in front of its first instruction, worded as in Deng et al. 2024.
 
     Args:
-        item: With the instruction as it is.
         description: Of its image.
         separator: Between the two: the one that describe-and-respond asks with. The paper has one newline,
             the released code two.
@@ -68,7 +66,6 @@ def read_items(
     order until `limit` items are usable: of a list with 665,000 items, only as many as are trained on.
 
     Args:
-        path: File or folder.
         image_root: Folder that image paths start at and must stay in; None: that of `path`.
         limit: How many items are wanted; None: all.
 
@@ -92,13 +89,13 @@ def read_items(
         if not isinstance(row, Mapping):
             raise UserError(f"{where}: expected an object with image and conversations")
         marks = _marks(row)
-        if not _has_image(row) and not marks:
+        if not _images(row) and not marks:
             continue
         turns = _turns(row, where)
         found.append((_order(row, turns), index, turns))
         if marks is not None and marks != count(index):
             unlike[index] = _unlike(row, count(index), marks)
-    if all(index in unlike and not _has_image(rows[index]) for _, index, _ in found):
+    if all(index in unlike and not _images(rows[index]) for _, index, _ in found):
         raise UserError(f"--sft-data {path}: no item has an image; give data with an `image` on its items")
     found.sort()
 
@@ -136,10 +133,6 @@ def _order(row: Mapping[str, Any], turns: Turns) -> str:
     named = row.get("image") or row.get("images")
     parts = [value if isinstance(value, (str, int)) else repr(value) for value in (row.get("id"), named)]
     return content_key([*parts, turns])
-
-
-def _has_image(row: Mapping[str, Any]) -> bool:
-    return bool(row.get("image")) or bool(row.get("images"))
 
 
 def _marks(row: Mapping[str, Any]) -> int | None:
@@ -217,11 +210,10 @@ def _open(source: Path, flag: str) -> tuple[Sequence[Any], _Cell, _Count]:
     rows = _json_rows(source, flag)
 
     def count(index: int) -> int:
-        return _count(rows[index].get("image") or rows[index].get("images"))
+        return len(_images(rows[index]))
 
     def cell(index: int, name: str, root: Path) -> ImageRef:
-        image = rows[index].get("image") or rows[index].get("images")
-        images = image if isinstance(image, list) else [image]
+        images = _images(rows[index])
         if len(images) != 1 or not isinstance(images[0], str):
             raise ImageError(name, f"has {len(images)} images; one path is expected")
         return image_ref(images[0], root)
@@ -229,8 +221,10 @@ def _open(source: Path, flag: str) -> tuple[Sequence[Any], _Cell, _Count]:
     return rows, cell, count
 
 
-def _count(images: Any) -> int:
-    return len(images) if isinstance(images, list) else int(bool(images))
+def _images(row: Mapping[str, Any]) -> list[Any]:
+    """What a row has in its column of images."""
+    found = row.get("image") or row.get("images")
+    return found if isinstance(found, list) else [found] if found else []
 
 
 def _json_rows(source: Path, flag: str) -> list[Any]:
@@ -279,8 +273,7 @@ def _table(source: Path, flag: str) -> tuple[Sequence[Any], _Cell, _Count]:
     except UserError:
         raise
     except Exception as error:  # pyarrow's and datasets' own kinds
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"--sft-data {flag}: cannot be read: {first}") from error
+        raise UserError(f"--sft-data {flag}: cannot be read: {first_line(error)}") from error
     if isinstance(table, DatasetDict):
         table = table["train"] if "train" in table else next(iter(table.values()))
     light = table
@@ -303,14 +296,10 @@ def _table(source: Path, flag: str) -> tuple[Sequence[Any], _Cell, _Count]:
             light = light.add_column("image", there.to_pylist())
 
     def count(index: int) -> int:
-        if counts is not None:
-            return counts[index]
-        return _count(light[index].get("image") or light[index].get("images"))
+        return len(_images(light[index])) if counts is None else counts[index]
 
     def cell(index: int, name: str, root: Path) -> ImageRef:
-        row = table[index]
-        images = row.get("image") or row.get("images")
-        images = images if isinstance(images, list) else [images]
+        images = _images(table[index])
         if len(images) != 1:
             raise ImageError(name, f"has {len(images)} images; one is expected")
         image = images[0]
@@ -321,30 +310,6 @@ def _table(source: Path, flag: str) -> tuple[Sequence[Any], _Cell, _Count]:
         return ImageRef(hashlib.sha256(image["bytes"]).hexdigest(), name, partial(load, index, name))
 
     def load(index: int, name: str) -> Image:
-        row = table[index]
-        image = row.get("image") or row.get("images")
-        return decoded((image[0] if isinstance(image, list) else image)["bytes"], name)
+        return load_bytes(_images(table[index])[0]["bytes"], name)
 
     return light, cell, count
-
-
-def decoded(data: bytes, source: str) -> Image:
-    """Encoded bytes as upright 8-bit RGB, with the same limits as image files.
-
-    Raises:
-        ImageError: Too large, damaged, or of no known format.
-    """
-    from PIL import Image as Pillow
-
-    try:
-        with Pillow.open(io.BytesIO(data), formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ImageError(source, f"larger than {MAX_PIXELS:,} pixels")
-            return to_rgb(image)
-    except ImageError:
-        raise
-    except (Pillow.DecompressionBombError, Pillow.DecompressionBombWarning) as error:
-        raise ImageError(source, f"larger than {MAX_PIXELS:,} pixels") from error
-    except Exception as error:  # decoders raise anything on damaged data
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
-        raise ImageError(source, f"damaged: {reason}") from error

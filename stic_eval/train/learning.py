@@ -14,10 +14,6 @@ _FIRST = 3  # steps, of which at least one has to teach something
 def check_first_steps(log: Sequence[Mapping[str, Any]], steps: int) -> None:
     """Looks at the first steps once they are logged. The rate is 0 while it warms up; gradients are not.
 
-    Args:
-        log: A trainer's history.
-        steps: That it takes in all.
-
     Raises:
         RunError: Loss or gradient is exactly 0 in each of them.
     """
@@ -37,10 +33,7 @@ def check_changed(peft: Any, start: Path | None, log: Sequence[Mapping[str, Any]
     """Looks at a trained adapter.
 
     Args:
-        peft: The adapter around its model.
         start: What it went on from; None: it was new, its second factors 0.
-        log: The steps.
-        stage: What this is, for people.
 
     Raises:
         RunError: It is as it was at its start.

@@ -44,7 +44,6 @@ def cuts(processor: Any, rows: Iterable[Sequence[Turns]], max_length: int) -> Cu
     """Measures rows; images are not looked at, for they do not count.
 
     Args:
-        processor: The model's.
         rows: The conversations of each: one, or a pair's two with the same prompt.
         max_length: Text tokens of a conversation.
     """
@@ -72,11 +71,7 @@ def report(
     """Logs what is cut, and writes `cuts.json` where that is anything.
 
     Args:
-        found: What was measured.
-        out: The stage's folder.
-        stage: What this is, for people.
         name: Names a row by its number.
-        log: Takes a line.
 
     Raises:
         UserError: No row is left.

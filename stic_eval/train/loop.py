@@ -49,10 +49,6 @@ _TOKENS = ("pad_token_id", "bos_token_id", "eos_token_id", "output_router_logits
 def processor_for(hf: HFModel, images: TrainingImages) -> Any:
     """What makes model input of a row's images.
 
-    Args:
-        hf: The model.
-        images: How they are shown to it.
-
     Raises:
         UserError: The model has no single tiles.
     """
@@ -69,10 +65,6 @@ def lent_model(hf: HFModel, images: TrainingImages = "as_generated") -> Iterator
     Trainers wrap `forward`, switch dropout off, align special tokens, freeze weights, and put adapter
     layers in; all of that is undone, after a failure as well. What they say on stderr meanwhile is left
     to the log: remarks on special tokens, and on names that TRL uses and transformers has retired.
-
-    Args:
-        hf: The model.
-        images: How images are shown to it; as `processor_for`.
     """
     from torch import nn
     from transformers.utils import logging
@@ -138,7 +130,6 @@ def arguments(
     Args:
         hf: The model; it may say whether gradients are checkpointed.
         out: The stage's folder; checkpoints go below it.
-        training: Settings.
         seed: Of the order of rows, dropout and a new adapter's weights.
         parameters: Of the model: one row at a time from a billion on.
         rows: That are trained on in an epoch.
@@ -235,7 +226,8 @@ class Durable(Trainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
         folder = Path(str(self.args.output_dir))
-        _seal(folder / f"checkpoint-{self.state.global_step}")
+        made = folder / f"checkpoint-{self.state.global_step}"
+        atomic_write(made / _SEAL, json.dumps(_sizes(made)))
         for old in _by_step(folder)[_KEPT:]:
             shutil.rmtree(old, ignore_errors=True)
 
@@ -285,10 +277,7 @@ def run(
 
     Args:
         trainer: A `Durable` trainer on a PeftModel.
-        out: The stage's folder.
-        progress: Told the steps done and all steps.
         model: The model under the adapter.
-        stage: What this is, for errors.
         start: Adapter that it goes on from; None: a new one, whose update is 0.
 
     Raises:
@@ -347,10 +336,6 @@ def _by_step(folder: Path) -> list[Path]:
 def _sizes(folder: Path) -> Mapping[str, int]:
     files = (path for path in folder.rglob("*") if path.is_file() and path.name != _SEAL)
     return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
-
-
-def _seal(folder: Path) -> None:
-    atomic_write(folder / _SEAL, json.dumps(_sizes(folder)))
 
 
 def latest_checkpoint(folder: Path) -> Path | None:

@@ -35,9 +35,6 @@ def target_modules(model: Any) -> str | list[str]:
     A pattern rather than a list where one fits: it is short, and independent of how deep a version of
     transformers nests the decoder (`language_model.model.layers`, `model.language_model.layers`).
 
-    Args:
-        model: A transformers model that has a text decoder.
-
     Returns:
         What `LoraConfig.target_modules` takes: a pattern that is matched against whole names, or names.
 

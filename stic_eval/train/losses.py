@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
+from stic_eval import plugins, registry
 from stic_eval.contracts.loss import Logps, Loss, Tensor
 from stic_eval.errors import UserError
 
 if TYPE_CHECKING:
     from stic_eval.train.settings import PreferenceLoss
+
+
+# Which losses are of single pairs, by identity and constants: what is called need not have a hash.
+_looked_at: dict[tuple[Any, ...], Loss] = {}
 
 
 def regularizer(policy_chosen_logps: Tensor, *, alpha: float, tokens: Tensor | None = None) -> Tensor:
@@ -56,27 +61,46 @@ def weighted(of: Logps, loss: PreferenceLoss) -> Tensor:
 
 
 def check_per_pair(loss: PreferenceLoss) -> None:
-    """Makes sure on made-up pairs that a pair's value depends on that pair alone.
+    """Makes sure on made-up pairs that a pair's value depends on that pair alone; once for its constants.
 
     Raises:
-        UserError: One of the losses gives no value for each pair, or others when it sees other pairs or
-            sees them again.
+        UserError: One of the losses cannot be computed, gives no value for each pair, or gives others when it
+            sees other pairs or sees them again. Names the loss and its file.
     """
+    for _, found in loss.parts():
+        constants = loss.constants_of(found)
+        key = (id(found), loss.beta, *sorted(constants.items()))
+        if _looked_at.get(key) is not found:
+            _look_at(found, loss.beta, constants)
+            _looked_at[key] = found
+
+
+def _look_at(loss: Loss, beta: float, constants: Mapping[str, float]) -> None:
     import torch
 
+    file = registry.losses().file(loss.name)
+    where = f"loss {loss.name}" + (f" ({plugins.shown(file)})" if file else "")
     draw = torch.Generator().manual_seed(0)
     logps = [-50 * torch.rand(4, generator=draw) for _ in range(4)]
     whole = Logps(*logps, *(torch.arange(start, start + 4) for start in (7, 5)))
     pairs = [Logps(*(value[at : at + 1] for value in vars(whole).values())) for at in range(4)]
-    for _, found in loss.parts():
-        constants = loss.constants_of(found)
-        together = found.compute(whole, loss.beta, **constants)
-        alone = [found.compute(pair, loss.beta, **constants).reshape(-1) for pair in pairs]
-        if together.shape != (4,) or not torch.allclose(together, torch.cat(alone), rtol=1e-4, atol=1e-6):
-            raise UserError(
-                f"loss {found.name}: its value of a pair depends on more than the pair (on the others of a "
-                "batch, or on earlier ones), so that the size of a batch would change what is learned"
-            )
+    try:
+        together, *alone = [loss.compute(of, beta, **constants) for of in (whole, *pairs)]
+        tensors = all(isinstance(value, torch.Tensor) for value in (together, *alone))
+        per_pair = tensors and together.shape == (4,)
+        if per_pair:
+            one_by_one = torch.cat([value.reshape(-1) for value in alone])
+            per_pair = torch.allclose(together, one_by_one, rtol=1e-4, atol=1e-6)
+    except (Exception, SystemExit) as error:  # of a plug-in
+        raise UserError(f"{where}: cannot be computed on made-up pairs: {registry.told(error)}") from error
+    if not tensors:
+        kinds = f"`Loss.compute` gives a {type(together).__name__}"
+        raise UserError(f"{where}: {kinds}; it has to be a tensor with a value for each pair")
+    if not per_pair:
+        raise UserError(
+            f"{where}: its value of a pair depends on more than the pair (on the others of a "
+            "batch, or on earlier ones), so that the size of a batch would change what is learned"
+        )
 
 
 def _loss(title: str, **constants: tuple[float, float, float]) -> Callable[[Callable[..., Tensor]], Loss]:

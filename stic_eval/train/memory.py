@@ -14,11 +14,6 @@ from stic_eval.models.room import out_of_memory
 def advised(stage: str, model: Any, *, checkpointing: bool) -> Iterator[None]:
     """Turns running out of memory into a line that says what takes less of it.
 
-    Args:
-        stage: What was being done.
-        model: What is trained.
-        checkpointing: Whether gradients are checkpointed already.
-
     Raises:
         UserError: Memory was used up.
     """

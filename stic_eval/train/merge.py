@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from stic_eval.errors import UserError
+from stic_eval.errors import UserError, first_line
 from stic_eval.models.fingerprint import BESIDE, local_model
 from stic_eval.models.hf import HFModel
 
@@ -27,10 +27,6 @@ def merge(
     The base's weights are never packed for it, whatever the adapter was trained on.
 
     Args:
-        model: `pocket`, a folder, or a hub id.
-        adapter: PEFT folder.
-        out: Folder to write into.
-        revision: Of a hub id.
         dtype: Of the weights; `auto` is the type that the base is stored in.
         trust_remote_code: Lets transformers execute code from the model's repository.
 
@@ -44,8 +40,7 @@ def merge(
     try:
         config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=trust_remote_code)
     except Exception as error:  # the hub's client and transformers raise a dozen kinds
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"--merge: the base model {model} cannot be loaded: {first}") from error
+        raise UserError(f"--merge: the base model {model} cannot be loaded: {first_line(error)}") from error
     dtype = _stored(config) if dtype == "auto" else dtype
     try:
         # Into the CPU's memory: nothing is computed but the sums.
@@ -58,8 +53,7 @@ def merge(
     try:
         merged: Any = hf.with_adapter(adapter).model.merge_and_unload(safe_merge=True)
     except ValueError as error:
-        first = (str(error).strip().splitlines() or [""])[0]
-        raise UserError(f"--merge: adapter {adapter} cannot be merged: {first}") from error
+        raise UserError(f"--merge: adapter {adapter} cannot be merged: {first_line(error)}") from error
     merged.save_pretrained(str(out), max_shard_size="5GB")
     for weights in out.glob("*.safetensors"):
         shutil.copymode(out / "config.json", weights)  # they are written for nobody else to read

@@ -34,7 +34,6 @@ class Pair:
     """What is asked about one image.
 
     Attributes:
-        image: The clean image: what is trained on.
         prompt: x, the plain prompt: what is trained on.
         chosen: Asks for y_g.
         rejected: Asks for y_b.
@@ -57,8 +56,6 @@ class Made:
     Attributes:
         image: What is trained on; clean, whatever the answers were given about.
         prompt: What is trained on.
-        chosen: The preferred answer.
-        rejected: The dispreferred one.
         negative: How the dispreferred answer came about, in a word.
         seed: Of what was drawn for it.
     """
@@ -76,8 +73,6 @@ class PairReport:
     """What was written.
 
     Attributes:
-        pairs: Rows of the file.
-        dropped: Pairs that the filter left out.
         identical: Pairs whose two answers are the same, dropped or not.
         negatives: Kind of negative -> rows.
     """
@@ -103,8 +98,6 @@ def pair_requests(
     misleading prompt otherwise.
 
     Args:
-        images: Unlabeled images.
-        prompts: The prompt set.
         settings: Probabilities and decoding.
         seed: The run's; an image's draws depend on it, on the iteration and on its content alone.
         iteration: Of stage 1, from 1 on: each draws anew.
@@ -134,7 +127,6 @@ def question(prompt: str, image: ImageRef | None, how: Describing, seed: int = 0
     Args:
         prompt: The user's turn.
         image: What it is about; None: nothing is shown.
-        how: Decoding.
         seed: Of sampling.
         begun: What the answer begins with: the model goes on from there.
     """
@@ -180,9 +172,7 @@ def write_pairs(
     """Writes pairs with the answers to what was asked; see `write_made`.
 
     Args:
-        pairs: What was asked.
         answers: Content key of a request -> the model's answer.
-        path: The parquet file.
         settings: Holds the filter.
 
     Raises:
@@ -203,11 +193,6 @@ def write_made(pairs: Iterable[Made], path: Path, settings: PairFilter) -> PairR
 
     Columns: `prompt`, `chosen`, `rejected` (lists of role and content), `images` (one encoded image), and
     beside them `image_sha256`, `source`, `negative`, `seed`.
-
-    Args:
-        pairs: As they come.
-        path: The parquet file.
-        settings: The filter.
 
     Raises:
         UserError: An image file has changed since it was found, or has become unreadable.
@@ -254,24 +239,31 @@ def open_pairs(path: Path, cache: Path) -> Dataset:
     """The rows of a pairs file, mapped into memory rather than read.
 
     Args:
-        path: The parquet file.
         cache: Where the mapped copy goes; the caller deletes it.
 
     Raises:
         UserError: There are none.
     """
-    import datasets
     import pyarrow.parquet as pq
     from datasets import Dataset
 
     if pq.ParquetFile(path).metadata.num_rows == 0:
         raise UserError(f"{path.name}: no pair is left to train on; give more --images or filter=none")
-    shown = datasets.are_progress_bars_disabled()
+    with without_bars():
+        return Dataset.from_parquet(str(path), cache_dir=str(cache))
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Keeps `datasets` from drawing progress bars."""
+    import datasets
+
+    disabled = datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
-        return Dataset.from_parquet(str(path), cache_dir=str(cache))
+        yield
     finally:
-        if not shown:
+        if not disabled:
             datasets.enable_progress_bars()
 
 
@@ -280,7 +272,6 @@ def positives(path: Path, cache: Path) -> Iterator[list[SFTItem]]:
     """The preferred answers of a pairs file as items to fine-tune on: image, plain prompt, y_g.
 
     Args:
-        path: The parquet file.
         cache: Where the mapped copy goes; deleted afterwards.
     """
     dataset = open_pairs(path, cache)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Mapping
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
+from stic_eval import layers
 from stic_eval.contracts.method import PromptSet
 from stic_eval.errors import UserError
+from stic_eval.source import literals
 
 _MISLEADING = ("hallu", "bad", "neg", "mislead")
 
@@ -24,12 +24,7 @@ def shipped() -> list[str]:
 
 
 def _shipped() -> dict[str, Traversable]:
-    folder = files("stic_eval.methods") / "prompts"
-    found = {
-        item.name.removesuffix(".yaml"): item for item in folder.iterdir() if item.name.endswith(".yaml")
-    }
-    found["pocket"] = files("stic_eval.pocket") / "prompts.yaml"
-    return found
+    return {**layers.shipped("prompts"), "pocket": files("stic_eval.pocket") / "prompts.yaml"}
 
 
 def load_prompts(where: str | Path | None = None) -> PromptSet:
@@ -58,10 +53,7 @@ def load_prompts(where: str | Path | None = None) -> PromptSet:
 
 
 def _from_yaml(text: str, where: str) -> PromptSet:
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"{where}: is not valid YAML: {' '.join(str(error).split())}") from error
+    data = layers.from_yaml(text, where)
     if not isinstance(data, dict):
         raise UserError(f"{where}: expected the keys step_by_step, plain and misleading")
     return _checked(data, where)
@@ -83,13 +75,13 @@ def _from_script(text: str, where: str) -> PromptSet:
     the plain one, the longest string the step-by-step prompt. Only literals count, also within functions.
     """
     try:
-        tree = ast.parse(text)
+        assigned = list(literals(text))
     except (SyntaxError, ValueError) as error:
         raise UserError(f"{where}: is not valid Python: {error}") from error
     strings: list[str] = []
     plain: dict[str, list[str]] = {}
     misleading: dict[str, list[str]] = {}
-    for name, value in _assigned(tree):
+    for name, value in assigned:
         if isinstance(value, str):
             strings.append(value)
         elif isinstance(value, (list, tuple)) and value and all(isinstance(item, str) for item in value):
@@ -108,20 +100,3 @@ def _from_script(text: str, where: str) -> PromptSet:
     if len(long) <= max(map(len, plain_list)):
         raise UserError(f"{where}: no string longer than the plain prompts, so none is the step-by-step one")
     return _checked({"step_by_step": long, "plain": plain_list, "misleading": misleading_list}, where)
-
-
-def _assigned(tree: ast.Module) -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for node in ast.walk(tree):
-        targets: list[ast.expr] = []
-        if isinstance(node, ast.Assign):
-            targets = node.targets
-        elif isinstance(node, ast.AnnAssign) and node.value is not None:
-            targets = [node.target]
-        for target in targets:
-            if isinstance(target, ast.Name) and isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value:
-                try:
-                    found.append((target.id, ast.literal_eval(node.value)))
-                except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-                    continue  # not a literal
-    return found

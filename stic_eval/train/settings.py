@@ -48,7 +48,6 @@ class Training(BaseModel):
     Attributes:
         learning_rate: Peak.
         batch_size: Rows in an optimiser step, all micro-batches together.
-        epochs: Passes over the data.
         warmup_ratio: Share of the steps in which the rate rises linearly from 0; of a single step none.
         scheduler: How it goes on after that.
         weight_decay: Of AdamW.

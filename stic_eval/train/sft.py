@@ -29,8 +29,6 @@ def sft_collator(
     the start token that generation adds; `stic_eval.models.conversation` does neither.
 
     Args:
-        processor: The model's.
-        items: What is trained on.
         max_length: Text tokens of a row; what goes beyond is cut, prompts excepted.
     """
 
@@ -65,16 +63,7 @@ def train_sft(
     leaves without an answer token are left out; `cuts.json` lists them.
 
     Args:
-        hf: The model; it is left as it was.
-        items: What is trained on.
-        out: Folder to write into and to resume from.
-        training: Steps, rates, batches and the limit on text.
-        lora: Size of a new adapter; one that is gone on from keeps its own.
-        seed: Of the order of rows, dropout and a new adapter's weights.
-        images: How they are shown to the model.
-        start: Adapter to go on from; None: a new one on the base.
-        progress: Told (steps done, steps in all).
-        log: Told what the limit on text cuts.
+        log: Told what the limit on text cuts. All else is as for `stic_eval.train.custom.train_adapter`.
 
     Raises:
         UserError: There is nothing to train on, the model has no single tiles, or memory does not suffice.
@@ -113,7 +102,8 @@ def train_sft(
     processor = loop.processor_for(hf, images)
     if training.max_length is not None:
         found = lengths.cuts(processor, ([item.turns] for item in items), training.max_length)
-        lengths.report(found, out, loop.FINE_TUNING, lambda row: _named(items[row]), log)
+        names = [f"{item.id} ({item.image.source})" for item in items]
+        lengths.report(found, out, loop.FINE_TUNING, names.__getitem__, log)
         items = [items[row] for row in found.rows]
     with loop.lent_model(hf, images) as model:
         settings = loop.arguments(hf, out, training, seed, model.num_parameters(), len(items))
@@ -128,7 +118,3 @@ def train_sft(
             peft_config=lora_config(model, lora) if start is None else None,
         )
         loop.run(trainer, out, progress, model, loop.FINE_TUNING, start)
-
-
-def _named(item: SFTItem) -> str:
-    return f"{item.id} ({item.image.source})"

@@ -122,7 +122,6 @@ def joined(model: Any, inputs: Mapping[str, Any], how: Layout) -> dict[str, Any]
     Args:
         model: The model, for its positions and kind of attention.
         inputs: `input_ids`, `attention_mask` and others of their shape, images' inputs for each *pair*.
-        how: The rows' layout.
     """
     import torch
 
@@ -149,10 +148,6 @@ def joinable(model: Any, inputs: Mapping[str, Any]) -> bool:
     Not so where image tokens see each other both ways, where states run along the row or attention goes
     to another encoder's states, and with kernels that take no mask. Nor is a pair to share a row where the
     loss has a part that counts how often experts are chosen, for prompts as well.
-
-    Args:
-        model: The model.
-        inputs: Of a batch of separate rows.
     """
     config = model.config.get_text_config()
     window = getattr(config, "sliding_window", None)
@@ -174,7 +169,6 @@ def arranged(
     Args:
         model: The model, with an adapter in it or without.
         inputs: Of a batch of separate rows, on the model's device.
-        way: What is shared.
         copies: How many rows, each a batch's share apart, are about the same image.
         how: The layout of pairs, where these are shared.
 
@@ -218,7 +212,6 @@ def shared(
     Args:
         model: The adapter around a model, as `answers_only` has left it.
         inputs: Of separate rows, with `labels` or `completion_mask`.
-        ways: Those that come into question, the best first.
         known: What has been found out about them; added to.
         how: The layout of the batch's pairs; None where these cannot share a row.
     """

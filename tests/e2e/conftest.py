@@ -87,6 +87,8 @@ class Lab:
             leave: Options of `OPTIONS` that start like this are left out.
         """
         found = [command, "--model", str(self.model)]
+        if {"--no-dar", "sft"} & set(extra):  # no row is described first
+            leave = (*leave, "dar.")
         if command != "eval":
             found += ["--images", str(self.photos), "--sft-data", str(self.instructions)]
             found += ["--image-root", str(self.photos)]

@@ -22,6 +22,7 @@ from PIL import Image
 
 from stic_eval.engines import openai
 from stic_eval.images import load_image
+from stic_eval.models import wire
 from tests.e2e.conftest import Done, Lab, records
 from tests.judge_server import CUT, CUT_IN_THE_MIDDLE, Answer, Server, fails, says, serving
 from tests.real_server import serving as really_serving
@@ -41,7 +42,9 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def argv(lab: Lab, command: str, url: str, *extra: str | Path, model: str = "base") -> list[str]:
     """A command that asks a server. Nothing is trained, so images and instruction data are not named."""
     found = [command, "--engine", "openai", "--base-url", url, "--model", model, "-o", "server.attempts=2"]
-    found += ["--benchmarks", "textvqa,chartqa,mmbench", "-o", "dar.max_new_tokens=8"]
+    found += ["--benchmarks", "textvqa,chartqa,mmbench"]
+    described = "--dar" in extra or ("stic" in extra and "--no-dar" not in extra)
+    found += ["-o", "dar.max_new_tokens=8"] if described else []
     for name, path in lab.rows.items():
         found += ["-o", f"rows.{name}={path}"]
     return [*found, "--output", "out", "-q", *map(str, extra)]
@@ -294,6 +297,60 @@ def test_a_server_of_which_nothing_can_be_had(lab: Lab, tmp_path: Path) -> None:
     assert down.code == 2 and f"--base-url {server.url}: cannot be reached" in down.err
     assert len((broken.err + down.err).splitlines()) == 2
     assert not folder(place).exists()
+
+
+def posts(patch: pytest.MonkeyPatch, gone: threading.Event) -> list[str]:
+    """Names of the models that requests are for; once the server is gone, none arrives."""
+    asked, post = list[str](), wire.Line.post
+
+    def posted(line: wire.Line, url: str, body: bytes) -> Any:
+        asked.append(json.loads(body)["model"])
+        if gone.is_set():
+            raise wire.Cut("no connection: refused", reached=False)
+        return post(line, url, body)
+
+    patch.setattr(wire.Line, "post", posted)
+    return asked
+
+
+def test_a_server_that_is_not_there_is_waited_for_once(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, gone = lab.at(tmp_path), threading.Event()
+    gone.set()
+    asked = posts(monkeypatch, gone)
+    more = ("--method", "stic", "--adapter-name", "stic=lora", "--dar", "--concurrency", "1")
+    done = ask(place, "run", "http://127.0.0.1:9/v1", *more)
+    assert done.code == 2 and "--base-url http://127.0.0.1:9/v1: cannot be reached" in done.err
+    assert asked == ["base"] * 2, "one request, attempted twice"
+    assert len(done.err.splitlines()) == 1
+
+
+def test_a_server_that_goes_away_takes_along_what_is_left_at_once(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, gone = lab.at(tmp_path), threading.Event()
+    asked = posts(monkeypatch, gone)
+    more = ("--method", "stic", "--adapter-name", "stic=lora", "--no-dar", "--concurrency", "1")
+
+    def behave(number: int, prompt: str) -> Answer:
+        if number == 6:  # within ChartQA, the second benchmark; TextVQA has six rows
+            gone.set()
+        return says("A")
+
+    with serving(behave) as server:
+        done = ask(place, "run", server.url, *more)
+        assert done.code == 1 and f"--base-url {server.url}: answers no more (no connection" in done.err
+        assert len(done.err.splitlines()) == 1
+        assert "lora" not in asked, "who would have been asked by the same server"
+        table = json.loads((folder(place) / "table.json").read_text())["rows"][0]["cells"]
+        assert (table["textvqa"]["unscored"], table["chartqa"]["unscored"]) == (0, 5)
+        gone.clear()
+        answered = [text_of(body) for body in server.asked]
+        assert ask(place, "run", server.url, *more).code == 0
+        again = [text_of(body) for body in server.asked[len(answered) :] if body["model"] == "base"]
+    assert not set(again) & set(answered)
+    assert len(everything(place, "stic")) == len(everything(place)) == ROWS
 
 
 # ---------------------------------------------------------------- a process that ends

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import pytest
 import yaml
 
+from stic_eval import flags
 from stic_eval.cli.app import invoke
 from stic_eval.settings import RunConfig
 
 DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "extending.md"
 FILES = dict(re.findall(r"<!-- file: (\S+) -->\n```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL))
 COMMANDS = re.findall(r"```console\n\$ stic-eval (.*?)\n```", DOCUMENT.read_text())
+OPTIONS = re.findall(r"<!-- option: (\w+) -->\n```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
 SOLVER, ENGINE = FILES["second_look.py"], FILES["program.py"]
 METHOD = """
 from pydantic import BaseModel, ConfigDict
@@ -239,3 +245,42 @@ def test_the_content_of_its_file_is_in_the_keys_of_an_engine() -> None:
         answers.append({json.loads(row)["response"] for row in rows})
     assert answers[1] == {"none"}
     assert answers[0] == answers[2] != answers[1]
+
+
+# The command with another file in the place of `stic_eval/flags.py`.
+LAUNCHER = """
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+spec = spec_from_file_location("stic_eval.flags", "flags.py")
+sys.modules["stic_eval.flags"] = module_from_spec(spec)
+spec.loader.exec_module(sys.modules["stic_eval.flags"])
+from stic_eval.cli.app import main
+main()
+"""
+
+
+def test_an_option_more_is_one_file_more() -> None:
+    ((kind, field),) = OPTIONS
+    head = f"class {kind}:"
+    before, there, after = Path(flags.__file__).read_text().partition(head)
+    assert there
+    Path("flags.py").write_text(f"{before}{head}\n{indent(field, '    ')}{after}")
+
+    def command(*argv: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "COLUMNS": "120"}
+        return subprocess.run(
+            [sys.executable, "-c", LAUNCHER, *argv],
+            check=False,
+            capture_output=True,
+            text=True,
+            env=environment,
+        )
+
+    for name in ("run", "train", "ablate"):
+        assert "How training sees images" in command(name, "--help").stdout
+    assert "--training-images" not in command("eval", "--help").stdout
+    done = command("run", "--training-images", "single_tile", "--dry-run")
+    assert (done.returncode, "trains on images as: single_tile" in done.stdout) == (0, True), done.stderr
+    done = command("run", "--training-images", "none")
+    assert done.returncode == 2
+    assert done.stderr.startswith("stic-eval: --training-images 'none': "), done.stderr

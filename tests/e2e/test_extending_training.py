@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 import yaml
 
 from stic_eval import config, plugins, registry
+from stic_eval.cli.app import invoke
 from stic_eval.contracts.method import Data
 from stic_eval.errors import UserError
 from stic_eval.experiment import variants
@@ -159,6 +161,35 @@ def test_what_is_wrong_with_a_loss_is_one_line(text: str, said: str) -> None:
     with pytest.raises(UserError) as caught:
         keys("stage1.loss=ipo")
     assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_loss_that_looks_at_other_pairs_is_refused_before_any_is_made() -> None:
+    text = FILES["cdpo.py"].replace("def compute", "def other")
+    text = text.replace(
+        "loss = Loss", "def compute(of, beta, flipped):\n    return of.margin.cumsum(0)\n\nloss = Loss"
+    )
+    Path("cdpo.py").write_text(text)
+    with pytest.raises(UserError, match=r"^loss cdpo \(cdpo.py\): its value of a pair depends on more than"):
+        keys("stage1.loss=cdpo")
+    assert keys("stage1.loss=ipo")
+
+
+def test_a_loss_that_raises_is_one_line_that_names_its_file_and_leaves_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = FILES["cdpo.py"].replace("def compute", "def other")
+    text = text.replace(
+        "loss = Loss", "def compute(of, beta, flipped):\n    return of.margins\n\nloss = Loss"
+    )
+    Path("cdpo.py").write_text(text)
+    argv = shlex.split(COMMANDS["cdpo.py"])[1:]
+    for more in (["--dry-run"], []):
+        assert invoke([*argv, *more]) == 2
+        assert re.fullmatch(
+            r"stic-eval: loss cdpo \(cdpo.py\): cannot be computed on made-up pairs: cdpo.py, line \d+: "
+            r"AttributeError: 'Logps' object has no attribute 'margins'.*\n", capsys.readouterr().err,
+        )  # fmt: skip
+        assert not Path("results").exists()
 
 
 def test_a_corruption_is_not_called_what_pairs_call_a_prompt() -> None:

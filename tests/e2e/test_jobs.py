@@ -26,8 +26,8 @@ def test_two_workers_come_to_the_same(finished: Finished, tmp_path: Path) -> Non
     argv = [*finished.argv, "--seed", "0", "--seed", "1", "--jobs", "2", "--output", "run"]
     done = lab.invoke(*argv)
     assert done.code == 0, done.err
-    # Two seeds of four stages, each evaluated in two ways, and the baseline in two.
-    assert "[14/14]" in done.err and "STIC + DaR, seed 1: evaluate" in done.err
+    # Two seeds of four stages, each evaluated in two ways, and the baseline in two, on three benchmarks.
+    assert "[26/26]" in done.err and "STIC + DaR, seed 1: evaluate ChartQA" in done.err
     ours, theirs = records(tmp_path / "run"), records(finished.folder)
     assert {name.replace("@seed0", ""): rows for name, rows in ours.items() if "@seed1" not in name} == theirs
     for stage in ("preference", "infused_sft"):

@@ -7,9 +7,14 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 if TYPE_CHECKING:
     from conftest import Finished, Lab
@@ -54,6 +59,39 @@ MOMENTS: tuple[int | str, ...] = (
     r"records/stic/chartqa\.jsonl$",
     r"table\.tex$",
 )
+
+
+# A method whose plan interrupts whoever makes it.
+PLANNING = """
+import os, signal
+from stic_eval.contracts.method import Method, Plan
+from stic_eval.contracts.solver import NoOptions
+
+def plan(config, data):
+    os.kill(os.getpid(), signal.NAME)
+    return Plan(None)
+
+method = Method("mine", "Mine", plan, NoOptions)
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize(
+    "argv", [["run"], ["run", "--dry-run"], ["train"], ["ablate", "--vary", "dar=on,off"]]
+)
+def test_interrupted_while_it_plans_it_leaves_nothing(argv: list[str], name: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(PLANNING.replace("NAME", name))
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += "from stic_eval.cli.app import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *argv, "--method", "./mine.py", "--output", "results/run"],
+        cwd=tmp_path, env={**os.environ, "STIC_EVAL_CACHE": str(tmp_path / "cache")}, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 130, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "interrupted; nothing had begun" in done.stderr or "--dry-run" in argv
+    assert {path.name for path in tmp_path.iterdir()} <= {"mine.py", "__pycache__"}
 
 
 def table(run: Path) -> Any:

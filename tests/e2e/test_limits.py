@@ -78,7 +78,7 @@ def test_a_family_without_single_tiles_is_refused_before_anything_is_done(here: 
 
 
 def test_how_images_are_shown_is_an_axis(here: Lab, tiny_next: Path) -> None:
-    argv = here.argv("run", leave=("stage1", "stage2.max_new"))[1:]
+    argv = here.argv("run", leave=("stage1", "stage2.max_new", "dar"))[1:]
     argv[1] = str(tiny_next)
     argv[argv.index("textvqa,chartqa,mmbench")] = "textvqa"
     done = here.invoke(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from stic_eval.cli.app import invoke
-from stic_eval.evals.runner import evaluate, write_records
+from stic_eval.evals.runner import encode, evaluate
 from tests.scripted import solving
 
 CHART = {"question": "How many bars are there?", "answer": "4", "type": "human_test"}
@@ -39,6 +39,18 @@ def charts(tmp_path: Path) -> Path:
         {**CHART, "id": "a"},
         {**CHART, "id": "b", "answer": "red", "type": "augmented_test"},
     )
+
+
+def test_a_dry_run_says_how_far_answers_and_rules_get(
+    tmp_path: Path, charts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = jsonl(tmp_path / "p.jsonl", {"id": "a", "response": "4.1"})
+    argv = ("chartqa", "--predictions", given, "--rows", charts, "--dry-run")
+    assert score(*argv, out=tmp_path / "o.json") == 0
+    assert capsys.readouterr().out == (
+        "ChartQA: 2 rows, 1 answer; rules score 1 and leave 0 to a judge\nunscored: 1\n"
+    )
+    assert not (tmp_path / "o.json").exists()
 
 
 def test_score_breakdown_and_every_verdict(
@@ -195,7 +207,7 @@ def test_a_runs_own_records_score_as_in_the_run(tmp_path: Path) -> None:
         **solving(),
         progress=lambda done, total: None,
     )
-    write_records(records, tmp_path / "mmvet.jsonl")
+    (tmp_path / "mmvet.jsonl").write_bytes(encode(records))
     out = tmp_path / "o.json"
     assert score("mmvet", "--predictions", tmp_path / "mmvet.jsonl", out=out) == 3  # 170 rows have no answer
     data = json.loads(out.read_text())

@@ -106,12 +106,15 @@ class Place:
         for name, rows in (("rows", self.case.rows), ("given", given)):
             (self.folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
 
+    @property
+    def argv(self) -> list[str]:
+        files = [str(self.folder / f"{name}.jsonl") for name in ("given", "rows")]
+        return ["score", self.case.benchmark, "--predictions", files[0], "--rows", files[1]]
+
     def score(self, server: Server, *more: str, model: str = "judge-1") -> int:
         return invoke([
-            "score", self.case.benchmark, "--predictions", str(self.folder / "given.jsonl"),
-            "--rows", str(self.folder / "rows.jsonl"), "--judge", model, "--judge-base-url", server.url,
-            "--judge-api-key-env", "", "--judge-protocol", self.case.wording,
-            "--json", str(self.folder / "out.json"), "--quiet", *more,
+            *self.argv, "--judge", model, "--judge-base-url", server.url, "--judge-api-key-env", "",
+            "--judge-protocol", self.case.wording, "--json", str(self.folder / "out.json"), "--quiet", *more,
         ])  # fmt: skip
 
     @property
@@ -140,6 +143,22 @@ def grading(case: Case, **instead: Answer) -> Callable[[int, str], Answer]:
 
 
 # ---------------------------------------------------------------- scored
+
+
+def test_a_dry_run_says_what_would_be_asked_and_asks_nothing(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(grading(place.case)) as server:
+        assert place.score(server, "--judge-samples", "2", "--dry-run") == 0
+        plan, judge = capsys.readouterr().out.splitlines()
+        assert place.score(server, "--judge-max-requests", "2", "--dry-run", "--fresh") == 0
+        assert capsys.readouterr().out.splitlines()[1] == "judge judge-1: at most 2 requests"
+        assert server.asked == []
+    assert plan.endswith("3 rows, 3 answers; rules score 0 and leave 3 to a judge")
+    assert judge == "judge judge-1: at most 6 requests; cached replies are reused"
+    assert invoke([*place.argv, "--dry-run"]) == 0
+    assert capsys.readouterr().out.endswith("unscored: 3 (3 need --judge MODEL)\n")
+    assert not (place.folder / "out.json").exists()
 
 
 def test_the_judge_grades_every_answer_once_and_for_all(

@@ -24,7 +24,7 @@ TINY = (
     *(f"{name}.training.warmup_ratio=0" for name in ("sima", "csr", "rlaif_v_lite")),
     "seva.pairs.items=6", "sima.pairs.items=12", "csr.pairs.images=4", "csr.pairs.sentences=2",
     "rlaif_v_lite.pairs.images=8", "rlaif_v_lite.pairs.temperature=1.2",
-    "rlaif_v_lite.pairs.length_filter=false", "lora.r=4", "lora.alpha=8", "dar.max_new_tokens=8",
+    "rlaif_v_lite.pairs.length_filter=false", "lora.r=4", "lora.alpha=8",
 )  # fmt: skip
 Splits = list[str]
 

@@ -18,9 +18,11 @@ from pydantic import BaseModel, ConfigDict
 
 from stic_eval import registry
 from stic_eval.cli.app import invoke
-from stic_eval.contracts.benchmark import Benchmark, HubData
+from stic_eval.contracts.benchmark import Benchmark, HubData, HubId
 from stic_eval.contracts.method import Data, Method, Plan, Stage, StageContext
 from stic_eval.engines.hf import HFEngine
+from stic_eval.evals import sources
+from stic_eval.evals.formats import Listed
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.store import content_key
 from stic_eval.types import Generation, ImageRef, Request, Sample, Score
@@ -141,6 +143,17 @@ class World:
 
     def run_in(self, folder: str, *argv: str) -> int:
         return self.run("--output", folder, *argv)
+
+    def on_the_hub(self, patch: pytest.MonkeyPatch) -> tuple[str, ...]:
+        """Has the benchmarks' rows on a hub that says something of them; gives the options for it."""
+
+        def had(benchmark: Benchmark, remote: bool, tell: Callable[[str], None]) -> tuple[Any, HubId]:
+            tell(f"{benchmark.name}: had from elsewhere")
+            rows = [{"id": i, "question": "?", "answer": "yes" if i % 2 else "no"} for i in range(20)]
+            return Listed(benchmark.name, rows), HubId(f"somebody/{benchmark.name}", "c" * 40)
+
+        patch.setattr(sources, "_hub", had)
+        return "rows.one=hub", "rows.two=hub"
 
     def results(self) -> Path:
         (folder,) = (self.folder / "results").iterdir()

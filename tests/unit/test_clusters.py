@@ -22,6 +22,7 @@ from stic_eval.report import runs
 from stic_eval.report.compare import compare
 from stic_eval.report.rows import Column, Variant
 from stic_eval.report.tables import build
+from stic_eval.store import atomic_write
 from stic_eval.types import DESCRIBED, DIRECT, Generation, ImageRef, Record, Response, Sample, Score, Summary
 
 BENCHMARK = Benchmark(
@@ -304,7 +305,7 @@ def test_compare_and_table_show_the_statistic_without_the_benchmark(
         records, summary = runner.conclude(
             F1, classified(rng, lambda label, b=share: 0.8 if label == "a" else b)
         )
-        runner.write_records(records, tmp_path / "records" / name / "signs.jsonl")
+        atomic_write(tmp_path / "records" / name / "signs.jsonl", runner.encode(records))
         entries.append(runs.Entry(name, name, name, DIRECT, None, {}, {"signs": summary}))
     runs.save(runs.Scores("r", [Column("signs", "Signs")], entries), tmp_path)
     (tmp_path / "config.yaml").touch()

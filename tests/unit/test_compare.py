@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -18,6 +20,13 @@ def units(values: list[float], weights: list[float] | None = None) -> dict[str, 
 
 def test_percent_is_a_ratio_of_sums() -> None:
     assert percent(units([4.0, 6.0], [8.0, 8.0])) == pytest.approx(62.5)
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=50), st.randoms())
+def test_percent_does_not_depend_on_the_order_of_units(values: list[float], random: Random) -> None:
+    there = units(values, [0.1 + value for value in values])
+    shuffled = dict(random.sample(list(there.items()), len(there)))
+    assert percent(shuffled) == percent(there)
 
 
 def test_delta_and_pairing_leave_out_units_that_one_side_lacks() -> None:

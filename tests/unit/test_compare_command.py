@@ -16,11 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stic_eval.cli.app import invoke
-from stic_eval.evals.runner import write_records
+from stic_eval.evals.runner import encode
 from stic_eval.evals.scoring.aggregate import all_right, summarize
 from stic_eval.report import runs, sides
 from stic_eval.report.rows import Column
 from stic_eval.report.runs import Entry, Scores
+from stic_eval.store import atomic_write
 from stic_eval.types import DESCRIBED, DIRECT, Record
 
 Answers = Mapping[str, float | None]  # row -> score
@@ -63,7 +64,7 @@ def write_run(
                 record(i, s, **({"meta": {"unit": str(int(i) % 2)}} if circular else {}), **changed)
                 for i, s in scores.items()
             ]
-            write_records(records, folder / "records" / name / f"{benchmark}.jsonl")
+            atomic_write(folder / "records" / name / f"{benchmark}.jsonl", encode(records))
             summaries[benchmark] = (
                 all_right(records, lambda r: r.meta["unit"]) if circular else summarize(records)
             )
@@ -190,9 +191,8 @@ def ablation(folder: Path, **changed: Any) -> str:
         cell = {"kind": kind, "power": power}
         entries.append(Entry(name, "stic", "STIC", DESCRIBED, seed, {}, given, cell))
     for entry in entries:
-        write_records(
-            [record(str(i), 1.0) for i in range(4)], folder / "records" / entry.folder / "one.jsonl"
-        )
+        same = encode([record(str(i), 1.0) for i in range(4)])
+        atomic_write(folder / "records" / entry.folder / "one.jsonl", same)
     runs.save(Scores(folder.name, [Column("one", "ONE")], entries, axes=values, **changed), folder)
     return str(folder)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from stic_eval.contracts.method import Stage
-from stic_eval.experiment.folder import recalled, trained
+from stic_eval.experiment.folder import complete, list_stages
 from stic_eval.report.costs import Cost, costs, notes
 from stic_eval.report.layouts import lay_out
 from stic_eval.report.rows import Column
@@ -67,7 +67,7 @@ def test_what_a_stage_cost_is_what_it_has_done_and_not_what_was_planned(tmp_path
     finished(store, *keyed[1], {}, steps=20)  # pairs that a filter has dropped are not trained on
     finished(store, *keyed[2])
     finished(store, *keyed[3])
-    found = trained(keyed, store)
+    found = list_stages(keyed, store)
     assert [(one.name, one.generations, one.scored, one.steps) for one in found] == [
         ("pairs", 90, 30, 0), ("preference", 0, 0, 20), ("descriptions", 7, 0, 0), ("sft", 0, 0, 9),
     ]  # fmt: skip
@@ -88,19 +88,19 @@ def test_a_stage_that_is_lost_costs_what_those_that_came_from_it_say(tmp_path: P
     folder = store.work_dir(last.name, keyed[3][1])
     append_jsonl(folder / "log.jsonl", [{"step": 9}])
     store.finish(last.name, keyed[3][1], {"seconds": 2.5, "asked": {}, "came_from": whole})
-    before = trained(keyed, store)
+    before = list_stages(keyed, store)
     assert (sum(one.generations for one in before), sum(one.steps for one in before)) == (97, 29)
     for stage, key in keyed[:3]:
         store.discard(stage.name, key)
-        assert trained(keyed, store) == before
+        assert list_stages(keyed, store) == before
     # What was lost before the last one was made is known to nobody.
     store.finish(last.name, keyed[3][1], {"asked": {}, "came_from": came_from(keyed[:3], store)})
-    after = trained(keyed, store)
+    after = list_stages(keyed, store)
     assert [one.known for one in after] == [False, False, False, True]
     assert costs([scores(entry("stic", *after))])[0].unknown == ("pairs", "preference", "descriptions")
     # A run that has written it down before still says it.
-    assert recalled(after, before)[:3] == before[:3]
-    assert recalled(after[:1], before) == before
+    assert complete(after, before)[:3] == before[:3]
+    assert complete(after[:1], before) == before
 
 
 def test_costs_come_back_from_a_runs_file(tmp_path: Path) -> None:

@@ -164,14 +164,17 @@ def test_what_is_prepared_reads_back_the_same(name: str, tmp_path: Path) -> None
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
-def test_images_keep_their_encoding_and_files_their_sums(tmp_path: Path) -> None:
+def test_images_keep_their_encoding_and_files_their_sums(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import hashlib
 
     from datasets import Dataset
 
     folder = charts(tmp_path / "a", 5)
     # Every image is larger than a shard: one row a file.
-    done = prepare(check(bench("chartqa"), folder), tmp_path / "b" / "out", shard_bytes=10)
+    monkeypatch.setattr("stic_eval.evals.prepare.SHARD_BYTES", 10)
+    done = prepare(check(bench("chartqa"), folder), tmp_path / "b" / "out")
     names = [f"test-{i:05}-of-00005.parquet" for i in range(5)]
     assert list(done.files) == names
     assert [s.images[0].sha256 for s in samples(bench("chartqa"), done.folder)] == [

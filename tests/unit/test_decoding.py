@@ -158,9 +158,9 @@ def test_answers_that_are_there_are_not_decoded_again(
 
 def task_of(file: str) -> dict[str, Any]:
     """A task's configuration as its files have it, for some of their code needs a judge's key."""
-    from stic_eval.evals.lmms.finding import _folder
+    from stic_eval.evals.official import task_folder
 
-    path = _folder() / file
+    path = task_folder() / file
     found: dict[str, Any] = yaml.safe_load(path.read_text().replace("!function", ""))
     before = task_of(f"{Path(file).parent}/{found['include']}") if "include" in found else {}
     return {**before, **found}

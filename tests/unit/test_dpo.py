@@ -456,9 +456,9 @@ from stic_eval.train.dpo import train_preferences
 from stic_eval.train.lora import LoraSettings
 from stic_eval.train.settings import PreferenceLoss, Training
 
-seal = loop._seal
+sizes = loop._sizes
 loop.CHECKPOINT_SECONDS = 0.0
-loop._seal = lambda path: os.kill(os.getpid(), signal.SIGKILL) if path.name == "checkpoint-3" else seal(path)
+loop._sizes = lambda at: os.kill(os.getpid(), signal.SIGKILL) if at.name == "checkpoint-3" else sizes(at)
 model, pairs, out, training, lora = sys.argv[1:]
 train_preferences(
     HFModel.load(model, device="cpu"), Path(pairs), Path(out), loss=PreferenceLoss(), seed=3,

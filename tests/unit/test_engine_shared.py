@@ -15,7 +15,7 @@ from PIL import Image
 from stic_eval.errors import UserError
 from stic_eval.models import engine
 from stic_eval.models.hf import HFModel
-from stic_eval.models.kept import BoundedStore, PrefixStore
+from stic_eval.models.kept import BoundedStore, nbytes_of
 from stic_eval.models.memory import local_parameters
 from stic_eval.types import Generation, ImageRef, Message, Request
 
@@ -62,7 +62,7 @@ def test_random_requests_are_answered_as_one_at_a_time(tiny_next: Path, seed: in
             ]
             model._loaded.batch_size = draw.choice([1, 2, 5, 64])
             model._loaded.beginnings = BoundedStore(draw.choice([0, 20_000, 10**9]))
-            model._loaded.prefixes = PrefixStore(draw.choice([0, 100_000, 10**9]))
+            model._loaded.prefixes = BoundedStore(draw.choice([0, 100_000, 10**9]), nbytes_of)
             assert said(model.generate(requests)) == said(alone.one_by_one(requests))
 
 

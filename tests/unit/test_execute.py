@@ -60,7 +60,7 @@ class Lab:
             responses=lambda: self._answers,
             store=self.store,
             report=self.report,
-            **engine,
+            **{"answers": self.model, "scorer": self.model, **engine},
         )
 
 
@@ -272,7 +272,8 @@ class Report:
     def step(self, name, total=None): pass
 
 run_stage(Stage("one", 1, run, {{}}), data=Data((), (), "images", "sft", None), seed=0, fingerprint="base",
-          model=None, responses=None, store=StageStore(Path({str(tmp_path / "stages")!r})), report=Report())
+          model=None, answers=None, scorer=None, responses=None,
+          store=StageStore(Path({str(tmp_path / "stages")!r})), report=Report())
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
     (left,) = (tmp_path / "stages").glob("one-*.work")

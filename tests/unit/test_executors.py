@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import signal
@@ -28,6 +29,7 @@ class Task:
     id: str
     needs: tuple[str, ...]
     payload: Any
+    group: str = ""
 
 
 def setup(number: int, common: Any, send: Send) -> Callable[[Task], Yielded]:
@@ -52,6 +54,8 @@ def setup(number: int, common: Any, send: Send) -> Callable[[Task], Yielded]:
             yield "result", Noisy()
         if payload == "die":
             os.kill(os.getpid(), signal.SIGKILL)
+        if payload == "end while leaving":
+            atexit.register(lambda: (os.kill(os.getpid(), signal.SIGTERM), (common / "left").touch()))
         if isinstance(payload, float):
             time.sleep(payload)
         if isinstance(payload, str) and payload.startswith("see "):
@@ -138,6 +142,25 @@ def test_workers_are_kept_and_work_side_by_side(tmp_path: Path) -> None:
     assert peak == 3
 
 
+def test_a_group_stays_with_one_worker(tmp_path: Path) -> None:
+    """However long its tasks are, and though other tasks come before them."""
+    tasks = [Task(f"{group}{n}", (), 0.1 + 0.2 * (group == "b"), group) for group in "ab" for n in range(3)]
+    late = [Task(f"c{n}", ("a0",), 0.1, "c") for n in range(2)]
+    events = list(run([*late, *tasks], setup, tmp_path, 2))
+    pids: dict[str, set[int]] = {}
+    running: list[str] = []
+    for event in events:
+        group = event.task[0]
+        if event.kind == "started":
+            assert group not in running
+            running.append(group)
+        elif event.kind == "progress":
+            pids.setdefault(group, set()).add(event.value[1])
+        elif event.kind == "done":
+            running.remove(group)
+    assert {group: len(found) for group, found in pids.items()} == {"a": 1, "b": 1, "c": 1}
+
+
 def test_a_worker_that_cannot_begin_fails_each_task_with_the_reason(tmp_path: Path) -> None:
     events = list(run([Task("a", (), None), Task("b", (), None)], broken, tmp_path, 1))
     assert outcome(events) == {"a": "OSError: no device", "b": "OSError: no device"}
@@ -171,6 +194,11 @@ def test_what_is_logged_while_something_is_sent_is_sent_as_well(tmp_path: Path) 
     assert [(e.kind, e.value) for e in events if e.kind in ("line", "result")] == [
         ("line", "about to go"), ("result", "gone"),
     ]  # fmt: skip
+
+
+def test_a_worker_that_leaves_is_not_interrupted(tmp_path: Path) -> None:
+    list(run([Task("a", (), "end while leaving")], setup, tmp_path, jobs=1))
+    assert (tmp_path / "left").is_file()
 
 
 def test_leaving_early_ends_the_workers(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from stic_eval.cli.app import invoke
-from stic_eval.cli.judge import Verdict, compare
+from stic_eval.evals.agreement import Verdict, compare
 
 NAMES = {"kappa", "pearson", "spearman", "kendall"}
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stic_eval.models.kept import BoundedStore, PrefixStore, nbytes_of
+from stic_eval.models.kept import BoundedStore, nbytes_of
+from stic_eval.models.loading import Loaded
 
 
 @dataclass(frozen=True)
@@ -52,19 +53,25 @@ def prefix(tokens: int) -> tuple[tuple[torch.Tensor, torch.Tensor], ...]:
     return ((torch.zeros(2, tokens, 3), torch.zeros(2, tokens, 3)),)
 
 
-def test_prefixes_that_were_not_used_go_first() -> None:
+def test_a_model_that_is_given_no_room_for_prefixes_keeps_none() -> None:
+    (store_of,) = (field.default_factory for field in fields(Loaded) if field.name == "prefixes")
+    assert store_of is not MISSING
+    store = store_of()
+    store.put("a", prefix(1))
+    assert len(store) == 0
+
+
+def test_prefixes_are_kept_by_their_own_size_and_forgotten_at_once() -> None:
     size = nbytes_of(prefix(1))
     assert size == 2 * 2 * 3 * 4
-    store = PrefixStore(3 * size)
-    for key in "abc":
+    store = BoundedStore(3 * size, nbytes_of)
+    for key in "abcd":
         store.put(key, prefix(1))
-    assert store.get("a") is not None
-    store.put("d", prefix(1))
-    assert [key for key in "abcd" if key in store] == ["a", "c", "d"]
+    assert "d" in store and len(store) == 3
     store.put("large", prefix(4))
     assert "large" not in store
     store.put("whole", prefix(3))
-    assert [key for key in ("a", "c", "d", "whole") if key in store] == ["whole"]
+    assert "whole" in store and len(store) == 1
     store.clear()
     assert store.get("whole") is None
     store.put("a", prefix(3))

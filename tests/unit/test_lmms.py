@@ -24,10 +24,10 @@ pytest.importorskip("lmms_eval")
 from stic_eval.contracts.benchmark import Benchmark
 from stic_eval.errors import UserError
 from stic_eval.evals import official, sources
+from stic_eval.evals.formats import Listed
 from stic_eval.evals.lmms import docs, finding, guard
 from stic_eval.evals.lmms.asking import generation, stops, without_places
 from stic_eval.evals.lmms.benchmark import benchmark
-from stic_eval.evals.sources import listed
 from stic_eval.images import ref_from_pil
 from stic_eval.models.detokenize import cut
 from stic_eval.types import Generation, ImageRef, Record, Sample
@@ -55,7 +55,7 @@ def mme(index: int) -> dict[str, Any]:
 
 
 def asked(of: Benchmark, *rows: Doc) -> list[Sample]:
-    return sources.samples(of, listed("rows", list(rows)))
+    return sources.samples(of, Listed("rows", list(rows)))
 
 
 def records(of: Benchmark, samples: list[Sample], answers: list[str]) -> list[Record]:
@@ -127,7 +127,7 @@ def test_what_cannot_be_asked_is_told_in_one_line(name: str, said: str) -> None:
 
 def test_without_lmms_eval_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     finding.find.cache_clear()
-    monkeypatch.setattr(finding, "installed", lambda: None)
+    monkeypatch.setattr(official, "installed", lambda: None)
     with pytest.raises(
         UserError, match=f"lmms-eval is not installed: `pip install lmms-eval=={official.VERSION}`"
     ):
@@ -187,10 +187,10 @@ def test_rows_may_lack_an_image_where_the_task_allows_it() -> None:
 
 
 def test_rows_that_are_only_scored_need_no_images() -> None:
-    (sample,) = sources.samples(benchmark("pope"), listed("rows", [pope(1)]), images=False)
+    (sample,) = sources.samples(benchmark("pope"), Listed("rows", [pope(1)]), images=False)
     assert sample.question == "Is there a cat 1?\nAnswer the question using a single word or phrase."
     bare = {name: cell for name, cell in pope(1).items() if name != "image"}
-    (sample,) = sources.samples(benchmark("pope"), listed("rows", [bare]), images=False)
+    (sample,) = sources.samples(benchmark("pope"), Listed("rows", [bare]), images=False)
     assert benchmark("pope").score(sample, "no").value == 1.0
 
 

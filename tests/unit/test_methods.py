@@ -244,7 +244,8 @@ class Lab:
     def run(self, stage: Stage, data: Data, seed: int = 0) -> Path:
         return run_stage(
             stage, data=data, seed=seed, fingerprint=self.hf.fingerprint, model=self.hf.with_adapter,
-            responses=lambda: self.responses, store=self.store, report=self.report,
+            answers=self.hf.with_adapter, scorer=self.hf.with_adapter, responses=lambda: self.responses,
+            store=self.store, report=self.report,
         )  # fmt: skip
 
 

@@ -136,7 +136,7 @@ def test_texts_that_are_not_those(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     if text is not None:
         (tmp_path / "mmvet").mkdir()
         (tmp_path / "mmvet" / "utils.py").write_text(text)
-    monkeypatch.setattr(official, "_folder", lambda: tmp_path)
+    monkeypatch.setattr(official, "task_folder", lambda: tmp_path)
     with pytest.raises(UserError, match=r"mmvet/utils\.py") as error:
         official.mmvet_prompt("q", "a", "r")
     assert "\n" not in str(error.value)

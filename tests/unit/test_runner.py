@@ -69,7 +69,8 @@ def evaluate(
         ),
         **{"progress": lambda done, total: None, **options},
     )
-    runner.write_records(records, out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_bytes(runner.encode(records))
     return records, summary
 
 

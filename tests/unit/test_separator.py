@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from stic_eval import config, registry
+from stic_eval.ablate import build as gridbuild
 from stic_eval.ablate.spec import Spec
-from stic_eval.cli import gridbuild
-from stic_eval.contracts.method import SFTItem
+from stic_eval.contracts.method import Data, Method, Plan, SFTItem, StageContext
 from stic_eval.experiment import graph, inputs, variants
 from stic_eval.experiment.resources import Resources
 from stic_eval.selftrain.execute import stage_key
@@ -19,6 +20,9 @@ from stic_eval.train.items import infuse
 from stic_eval.types import Generation, Request, Sample
 from tests.fake import FakeVLM
 from tests.scripted import Lab, Quiet, Scripted, data_of, solved
+
+if TYPE_CHECKING:
+    from conftest import World
 
 # (method, options): whatever infuses instructions.
 INFUSING: list[tuple[str, dict[str, Any]]] = [
@@ -99,10 +103,76 @@ def test_a_run_trains_on_the_very_text_that_it_asks(
         assert head.startswith("Image description:\nSeen ") and description and not end
 
 
-def test_reading_a_runs_data_takes_it_along(photos: Path, tmp_path: Path) -> None:
-    overrides = [r'dar.separator="\n\n"', "stic.stage2.use=false"]
-    built = config.load(flags={"model": "a/b", "images": photos, "methods": ["stic"]}, overrides=overrides)
-    assert inputs.load(built, Quiet()).data.separator == "\n\n"
+@pytest.mark.parametrize(("given", "found"), [([], " | "), ([r'dar.separator="\n\n"'], "\n\n")])
+def test_a_plan_may_bring_its_own_under_the_runs(given: list[str], found: str) -> None:
+    """One text, still: in the key of what is trained, and in what its row is asked with."""
+
+    def plan(options: Any, data: Data) -> Plan:
+        return replace(stic.plan(options, data), options={"separator": " | "})
+
+    stic, data = registry.methods().get("stic"), data_of(6, 4)
+    built = config.load(flags={"model": "a/b", "methods": ["stic"]}, overrides=given)
+    made, own = variants.make_plan(replace(stic, plan=plan), built, data)
+    assert own == replace(data, separator=found)
+    assert made.adapter is not None
+    assert stage_key(made.adapter, data, "model", 0) == keys("stic", found)["infused_sft"]
+    with pytest.MonkeyPatch.context() as patch:
+        methods = {"stic": replace(stic, plan=plan), "baseline": registry.methods().get("baseline")}
+        patch.setattr(registry.methods(), "get", methods.__getitem__)
+        last: Any = variants.variants(built, data)[-1]
+    assert (last.solver.name, last.options.separator) == ("describe_and_respond", found)
+
+
+@pytest.mark.parametrize(
+    ("own", "given", "found"),
+    [
+        ({}, "dar.separator=' | '", " | "),
+        ({"separator": " | "}, "limit=3", " | "),
+        ({"separator": " | "}, r'dar.separator="\n\n"', "\n\n"),
+        ({}, "limit=3", "\n"),
+    ],
+)
+def test_a_stage_that_runs_finds_what_it_was_planned_with(
+    own: dict[str, str], given: str, found: str, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+    planned: list[str] = []
+    stic: Method = registry.methods().get("stic")
+
+    def plan(options: Any, data: Data) -> Plan:
+        made = stic.plan(options, data)
+        assert made.adapter is not None
+        write = made.adapter.run
+
+        def run(ctx: StageContext) -> None:
+            ran.append(ctx.data.separator)
+            write(ctx)
+
+        planned.append(data.separator)
+        params = {**made.adapter.params, "separator": data.separator}
+        return replace(made, adapter=replace(made.adapter, run=run, params=params), options=own)
+
+    methods = {"stic": replace(stic, plan=plan), "baseline": registry.methods().get("baseline")}
+    known = registry.methods()
+    monkeypatch.setattr(known, "get", methods.__getitem__)
+    monkeypatch.setattr(registry, "methods", lambda: known)
+    assert world.run("-o", given) == 0
+    assert (ran, planned[-1]) == ([found], found)
+
+
+def test_what_a_method_reads_may_depend_on_it() -> None:
+    stic = registry.methods().get("stic")
+
+    def plan(options: Any, data: Data) -> Plan:
+        made = stic.plan(options, data)
+        assert made.adapter is not None
+        count = 3 if data.separator == " | " else 2
+        return replace(made, adapter=replace(made.adapter, params={"items": count}, needs=()))
+
+    built = config.load(flags={"model": "a/b", "methods": ["stic"]}, overrides=["dar.separator=' | '"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry.methods(), "get", {"stic": replace(stic, plan=plan)}.__getitem__)
+        assert inputs.needs(built) == {"sft": 3}
 
 
 def test_cells_of_a_grid_that_share_data_have_each_their_own(
@@ -120,7 +190,6 @@ def test_cells_of_a_grid_that_share_data_have_each_their_own(
 
     monkeypatch.setattr(inputs, "load", load)
     _, *arms = graph.arms_of(grid, Resources(grid.base, Quiet(), tmp_path))
-    assert [arm.inputs.data.separator for arm in arms] == ["\n", "\n", "\n\n", "\n\n"]
     assert len(read) == 1
     last = [arm.variants[-1].plan.adapter for arm in arms]
     made = [stage_key(stage, a.inputs.data, "m", 0) for stage, a in zip(last, arms, strict=True) if stage]

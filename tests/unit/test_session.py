@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
+from stic_eval import registry
 from stic_eval.cli.app import invoke
+from stic_eval.contracts.benchmark import HubId
+from stic_eval.contracts.engine import Estimate
 
 if TYPE_CHECKING:
     from conftest import World
@@ -54,7 +57,7 @@ def test_a_run_that_was_interrupted_goes_on_where_it_was(
 
 
 def test_what_fails_takes_nothing_else_along(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    world.fail_at, world.error = "stic/two", RuntimeError
+    world.fail_at, world.error = "stic/one", RuntimeError
     assert world.run() == 1
     out, err = capsys.readouterr()
     assert "STIC + DaR" in out and "RuntimeError: pulled the plug (see " in err and "run.log)" in err
@@ -62,7 +65,24 @@ def test_what_fails_takes_nothing_else_along(world: World, capsys: pytest.Captur
     world.fail_at = None
     world.forget()
     assert world.run() == 0
-    assert world.calls == Counter(["stic/two"])
+    assert world.calls == Counter(["stic/one"])
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_run_that_goes_on_still_says_where_all_rows_were_had(
+    killed: bool, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = [word for option in world.on_the_hub(monkeypatch) for word in ("-o", option)]
+    world.fail_at, world.error = "stic/two", RuntimeError
+    assert world.run(*hub) == 1
+    world.fail_at = None
+    if killed:  # before it could write that
+        (world.results() / "manifest.json").unlink()
+        copy = HubId("somebody/one", "c" * 40), True
+        monkeypatch.setattr("stic_eval.evals.hub.planned", lambda source: copy)
+    assert world.run(*hub) == 0
+    rows = json.loads((world.results() / "manifest.json").read_text())["rows"]
+    assert rows == {name: {"id": f"somebody/{name}", "revision": "c" * 40} for name in ("one", "two")}
 
 
 def test_another_option_is_another_run_that_shares_what_it_can(world: World) -> None:
@@ -149,6 +169,25 @@ def test_a_dry_run_shows_the_plan_and_leaves_no_trace(
     assert next(
         line for line in capsys.readouterr().out.splitlines() if line.startswith("to do in all")
     ).split()[-2:] == ["0", "0"]
+
+
+@pytest.mark.parametrize(
+    ("method", "jobs", "said"),
+    [
+        ("stic", 1, "10 min and"),
+        ("stic", 2, "5 min with 2 jobs and"),
+        ("stic", 99, "2 min with 4 jobs and"),
+        ("baseline", 99, "10 min and"),
+    ],
+)
+def test_a_dry_run_estimates_for_so_many_jobs_as_can_be_at_work_at_once(
+    method: str, jobs: int, said: str,
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    ten = Estimate(600.0, 2.0**30, "a machine")
+    monkeypatch.setattr(registry.engines().get("hf"), "estimate", lambda self, generations, steps: ten)
+    assert world.run("--dry-run", "--method", method, "--jobs", str(jobs)) == 0
+    assert f"estimate on a machine: about {said} 1.0 GiB of memory" in capsys.readouterr().out
 
 
 def test_an_adapter_is_evaluated_beside_the_model(world: World) -> None:

@@ -23,7 +23,8 @@ from pydantic import AliasChoices, BaseModel, Field, field_validator
 from stic_eval import registry
 from stic_eval.contracts.benchmark import Benchmark, HubId
 from stic_eval.errors import UserError
-from stic_eval.evals.sources import images_of, listed, samples
+from stic_eval.evals.formats import Listed
+from stic_eval.evals.sources import images_of, samples
 from stic_eval.images import ImageError
 from stic_eval.types import Sample
 
@@ -510,12 +511,12 @@ def test_a_row_tells_a_missing_image_from_an_empty_one(tmp_path: Path) -> None:
 
 def test_rows_in_memory_are_a_source() -> None:
     rows = [{"type": "human_test", "question": "How many?", "answer": "4"}]
-    (found,) = samples(chartqa(), listed("the answers' rows", rows), images=False)
+    (found,) = samples(chartqa(), Listed("the answers' rows", rows), images=False)
     assert found.target == "4"
     with pytest.raises(UserError, match=r'^chartqa: the answers\' rows: row 1: column "answer" is missing'):
         samples(
             chartqa(),
-            listed("the answers' rows", [{k: rows[0][k] for k in ("type", "question")}]),
+            Listed("the answers' rows", [{k: rows[0][k] for k in ("type", "question")}]),
             images=False,
         )
 

@@ -180,7 +180,7 @@ def test_thinking_is_kept_in_records_and_one_that_never_closes_is_unscored(tmp_p
     ]  # fmt: skip
     assert records[2].why == "cut while the model was thinking"
     assert (summary.unscored, summary.unclosed, summary.thoughtful, summary.answers) == (1, 1, 2, 4)
-    runner.write_records(records, tmp_path / "r.jsonl")
+    (tmp_path / "r.jsonl").write_bytes(runner.encode(records))
     assert [row["thinking"] for row in read_jsonl(tmp_path / "r.jsonl")] == ["so", "", "B or", ""]
 
 
@@ -295,7 +295,8 @@ def made(tmp_path: Path, stage: Any, says: Callable[[Request], str]) -> tuple[Pa
     report, model = Quiet(), Scripted(says)
     store = ResponseStore(tmp_path / "responses.sqlite")
     folder = run_stage(
-        stage, data=DATA, seed=0, fingerprint="base", model=lambda adapter: model, responses=lambda: store,
+        stage, data=DATA, seed=0, fingerprint="base", model=lambda adapter: model,
+        answers=lambda adapter: model, scorer=lambda adapter: None, responses=lambda: store,
         store=StageStore(tmp_path / "stages"), report=report, thinking=DEFAULT,
     )  # fmt: skip
     return folder, report.lines

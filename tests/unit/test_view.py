@@ -13,7 +13,7 @@ from stic_eval.experiment.events import Event
 def board() -> Board:
     lines = [Line("p=0", ("pairs a", "evaluate p0")), Line("p=1", ("pairs a", "train b", "evaluate p1"))]
     work = {"pairs a": 10.0, "train b": 20.0, "evaluate p0": 5.0, "evaluate p1": 5.0}
-    return Board(lines, work, 1, {"train b": "p=1: train, seed 0"})
+    return Board(lines, work, 1, names={"train b": "p=1: train, seed 0"})
 
 
 def test_cells_share_what_they_share() -> None:
@@ -70,3 +70,11 @@ def test_a_terminal_with_little_room_shows_those_at_work() -> None:
         assert "cell 45" in shown and "cell 44" in shown and "cell 3 " not in shown
         assert "50 cells, 40 done, 42 not shown" in shown
         assert max(len(line) for line in shown.splitlines()) <= width
+
+
+def test_what_a_line_is_stands_above_it_and_in_the_count() -> None:
+    seen = Board([Line(f"STIC, seed {n}", (f"t {n}",)) for n in range(20)], {"t 0": 1.0}, 2, "variant")
+    console = Console(file=io.StringIO(), width=80, height=12, force_terminal=True, color_system=None)
+    console.print(View(seen))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert shown.startswith("variant") and "20 variants, 0 done" in shown and "cell" not in shown

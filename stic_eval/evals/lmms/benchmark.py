@@ -20,8 +20,9 @@ from stic_eval.evals.lmms import docs, finding, tasks
 from stic_eval.evals.lmms.asking import generation, without_places
 from stic_eval.evals.lmms.finding import Task
 from stic_eval.evals.official import VERSION as LMMS
+from stic_eval.evals.official import installed
 from stic_eval.evals.scoring.aggregate import summarize
-from stic_eval.types import Generation, ImageRef, Record, Sample, Score, Summary
+from stic_eval.types import ImageRef, Record, Sample, Score, Summary
 
 # Bumped when what is made of a task's functions changes.
 _VERSION = 1
@@ -54,9 +55,6 @@ class TaskOptions(BaseModel):
 def benchmark(name: str) -> Benchmark:
     """The benchmark of a task.
 
-    Args:
-        name: The task's name in lmms-eval: `pope`.
-
     Raises:
         UserError: lmms-eval is not there, has no such task, or it cannot be asked here; see `finding.find`.
     """
@@ -66,6 +64,11 @@ def benchmark(name: str) -> Benchmark:
         "Options", __base__=TaskOptions, __doc__=TaskOptions.__doc__, metric=(names | None, None)
     )
     return _varied(task, options, options.model_validate({}))
+
+
+def offers(name: str) -> bool | None:
+    """Whether there is a task of this name; None: lmms-eval is not installed, so that nobody knows."""
+    return bool(finding.folders_of(name)) if installed() else None
 
 
 def _varied(task: Task, options: type[TaskOptions], chosen: TaskOptions) -> Benchmark:
@@ -88,7 +91,7 @@ def _varied(task: Task, options: type[TaskOptions], chosen: TaskOptions) -> Benc
             former=(HubId(path.replace(_NOW, _BEFORE), revision),) if path.startswith(_NOW) else (),
         ),
         to_sample=partial(to_sample, task, chosen),
-        generation=_generation(task),
+        generation=generation(task.config.get("generation_kwargs") or {}),
         score=partial(score, task, chosen),
         aggregate=partial(aggregate, task, chosen),
         protocol=_protocol(task, chosen),
@@ -100,10 +103,6 @@ def _varied(task: Task, options: type[TaskOptions], chosen: TaskOptions) -> Benc
         metric=", ".join(task.metrics),
         sources=(f"lmms-eval {LMMS}: task {task.name}",),
     )
-
-
-def _generation(task: Task) -> Generation:
-    return generation(task.config.get("generation_kwargs") or {})
 
 
 def _title(task: Task, chosen: TaskOptions) -> str:

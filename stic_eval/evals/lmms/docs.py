@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from PIL import Image
@@ -18,9 +19,6 @@ class Picture(Image.Image):
 
     Nearly every task only hands its images on, `convert("RGB")` first. Those stay undecoded, so that rows
     can be listed without reading gigabytes.
-
-    Args:
-        ref: The image.
     """
 
     def __init__(self, ref: ImageRef) -> None:
@@ -137,19 +135,13 @@ def references(visuals: Any, source: str, again: Callable[[int], Image.Image] | 
             continue
         made = ref_from_pil(visual, f"{source}/{number + 1}")
         if again is not None:
-            made = ImageRef(made.sha256, made.source, _Again(again, number))
+            made = ImageRef(made.sha256, made.source, partial(_image_at, again, number))
         found.append(made)
     return tuple(found)
 
 
-class _Again:
-    """Makes an image anew whenever it is needed."""
-
-    def __init__(self, make: Callable[[int], Image.Image], number: int) -> None:
-        self.make, self.number = make, number
-
-    def __call__(self) -> Image.Image:
-        return ref_from_pil(self.make(self.number), "").load()
+def _image_at(make: Callable[[int], Image.Image], number: int) -> Image.Image:
+    return ref_from_pil(make(number), "").load()
 
 
 def images_in(visuals: Any) -> Iterator[Any]:

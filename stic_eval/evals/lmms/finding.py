@@ -14,7 +14,7 @@ from typing import Any
 from stic_eval.errors import UserError
 from stic_eval.evals.lmms.docs import Rows, WholeSet
 from stic_eval.evals.lmms.guard import called, client_of, names_in, watched
-from stic_eval.evals.official import PACKAGE, VERSION, installed
+from stic_eval.evals.official import PACKAGE, VERSION, lack, task_folder
 from stic_eval.registry import suggest
 
 # What a `process_docs` calls when it reads more than the rows it is given.
@@ -57,15 +57,14 @@ def find(name: str) -> Task:
         UserError: lmms-eval is not there, or has no such task, or it cannot be asked here.
     """
     where = f"lmms:{name}"
-    found = installed()
-    if found != VERSION:
-        has = f"{PACKAGE} {found} is installed" if found else f"{PACKAGE} is not installed"
+    if lacking := lack():
         raise UserError(
-            f"--benchmarks {where}: needs {PACKAGE} {VERSION}, {has}: `pip install {PACKAGE}=={VERSION}` "
+            f"--benchmarks {where}: {lacking}: `pip install {PACKAGE}=={VERSION}` "
             "(`--no-deps` keeps what you have; it names what a task then lacks)"
         )
     file, config = _config(name)
-    _refuse(where, config)
+    if why := _obstacle(config):
+        raise UserError(f"--benchmarks {where}: {why}")
     folder = file.parent
     digest = hashlib.sha256(f"{VERSION} {name}".encode())
     for path in sorted([*folder.glob("*.py"), *folder.glob("*yaml*"), *folder.glob("*.json")]):
@@ -103,20 +102,17 @@ def _index() -> Any:
 
 def _index_of(name: str) -> Any:
     """An index of the folders in which a file names the task, or of everything."""
-    line = re.compile(rf"^task\s*:\s*[\"']?{re.escape(name)}[\"']?\s*(?:#.*)?$", re.MULTILINE)
-    files = _folder().rglob("*.yaml")
-    folders = {str(file.parent) for file in files if line.search(file.read_text("utf-8", "replace"))}
+    folders = folders_of(name)
     with watched(scoring=False):
-        found = _index_class()(include_defaults=False, include_path=sorted(folders)) if folders else None
+        found = _index_class()(include_defaults=False, include_path=folders) if folders else None
     return found if found is not None and name in found.task_index else _index()
 
 
-def _folder() -> Path:
-    from importlib.util import find_spec
-
-    spec = find_spec("lmms_eval")
-    assert spec is not None and spec.submodule_search_locations
-    return Path(spec.submodule_search_locations[0]) / "tasks"
+def folders_of(name: str) -> list[str]:
+    """Folders of lmms-eval in which a file names the task."""
+    line = re.compile(rf"^(?:task|group)\s*:\s*[\"']?{re.escape(name)}[\"']?\s*(?:#.*)?$", re.MULTILINE)
+    files = task_folder().rglob("*.yaml")
+    return sorted({str(file.parent) for file in files if line.search(file.read_text("utf-8", "replace"))})
 
 
 def _config(name: str) -> tuple[Path, dict[str, Any]]:
@@ -173,14 +169,8 @@ def _cause(error: BaseException) -> str:
 # ---------------------------------------------------------------- what cannot be done
 
 
-def _refuse(where: str, config: Mapping[str, Any]) -> None:
-    """Raises UserError for a task that cannot be asked as its authors mean it."""
-    why = _obstacle(config)
-    if why:
-        raise UserError(f"--benchmarks {where}: {why}")
-
-
 def _obstacle(config: Mapping[str, Any]) -> str | None:
+    """Why a task cannot be asked as its authors mean it; None: it can."""
     output = config.get("output_type") or "generate_until"
     kwargs = config.get("dataset_kwargs") or {}
     if output in ("multiple_choice", "loglikelihood"):

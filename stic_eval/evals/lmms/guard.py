@@ -19,6 +19,8 @@ from functools import cache, partial
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
+from stic_eval.source import cell_content
+
 # Events of Python's audit hooks (docs.python.org/3/library/audit_events.html) that reach other machines,
 # or start programs that may.
 _OUTWARD = frozenset(
@@ -147,7 +149,7 @@ def _behind(found: Any) -> list[Any]:
     behind += [sys.modules[name] for name in names & sys.modules.keys()]  # imported inside of the function
     for module in [item for item in behind if isinstance(item, ModuleType) and _of_task(item.__name__)]:
         behind += [vars(module)[name] for name in names & vars(module).keys()]
-    behind += [cell.cell_contents for cell in found.__closure__ or () if _filled(cell)]
+    behind += [cell_content(cell) for cell in found.__closure__ or ()]
     wrapped = getattr(found, "__wrapped__", None)
     return [item for item in [*behind, wrapped] if item is not None]
 
@@ -172,19 +174,10 @@ def names_in(code: CodeType) -> Iterator[str]:
             yield from names_in(constant)
 
 
-def _filled(cell: Any) -> bool:
-    try:
-        return cell.cell_contents is not None
-    except ValueError:
-        return False
-
-
 def called(function: Callable[..., Any], *args: Any, seed: str = "", folder: str | None = None) -> Any:
     """What a task's function gives, watched.
 
     Args:
-        function: It.
-        *args: What it is given.
         seed: Of what it draws: MMMU's scoring takes any option where an answer names none. lmms-eval draws
             from one sequence for all rows; here a row's draws are its own, the same whenever it is scored.
         folder: Where it may write files.

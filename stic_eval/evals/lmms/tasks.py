@@ -120,9 +120,7 @@ def results(task: Task, doc: Doc, response: str) -> Results:
     """Filters and scores a response as lmms-eval's evaluator does.
 
     Args:
-        task: Whose.
         doc: The row without images; it is not changed.
-        response: The model's.
 
     Raises:
         ValueError: The task's code asks the network.
@@ -160,7 +158,8 @@ def aggregated(task: Task, metric: str, payloads: Sequence[Any]) -> float | None
     function, given = aggregations(task)[metric], copy.deepcopy(list(payloads))
     try:
         with _forgetting(function):
-            return _finite(_aggregate(function, given))
+            number = float(_aggregate(function, given))
+            return number if math.isfinite(number) else None
     except Exception:  # a task's own code, given fewer rows than it is made for
         return None
 
@@ -170,11 +169,6 @@ def _aggregate(function: Any, given: list[Any]) -> Any:
         return called(function, given)
     with tempfile.TemporaryDirectory() as folder:  # it writes a file to hand in as well
         return called(partial(function, args=SimpleNamespace(output_path=folder)), given, folder=folder)
-
-
-def _finite(value: Any) -> float | None:
-    number = float(value)
-    return number if math.isfinite(number) else None
 
 
 @contextlib.contextmanager

@@ -58,7 +58,6 @@ def summarize(records: Sequence[Record], several: Collection[str] = ()) -> Summa
     """Every record is a unit: accuracy, a mean of points, or a ratio where weights differ from 1.
 
     Args:
-        records: All records of a benchmark.
         several: Names of group labels that hold several values, separated by commas; such a record
             counts under each of them.
     """
@@ -78,10 +77,6 @@ def all_right(records: Sequence[Record], unit: Callable[[Record], str]) -> Summa
     A group with an unscored record is unscored, even if another of its records is wrong: were such
     groups counted, what is left out would be right ones alone. The breakdown also has `vanilla`, the
     accuracy of all records.
-
-    Args:
-        records: All records of a benchmark.
-        unit: Names the group of a record.
     """
     groups: dict[str, list[Record]] = {}
     for record in records:

@@ -36,7 +36,6 @@ def option_cells(row: Mapping[str, Any], among: str) -> dict[str, Any]:
 
     Args:
         row: A row of MMBench, or of one of VLMEvalKit's TSVs.
-        among: The letters that the benchmark knows.
     """
     options: dict[str, Any] = {}
     for letter in among:
@@ -54,7 +53,6 @@ def llava_letter(response: str, n_options: int) -> str | None:
     `The answer is X` followed by one more character. Letters beyond the options are not read.
 
     Args:
-        response: The model's answer.
         n_options: How many options the item has; the scripts know A to E.
 
     Returns:
@@ -74,10 +72,6 @@ def lmms_letter(response: str, n_options: int) -> str | None:
 
     The response is a letter in any case; or begins with an upper-case letter and a full stop,
     whatever follows. Nothing else is read, so `The answer is B.` is not.
-
-    Args:
-        response: The model's answer.
-        n_options: How many options the item has.
 
     Returns:
         The letter in upper case, or None if nothing was read (which counts as wrong).
@@ -116,7 +110,6 @@ def mmbench_letter(response: str, options: Mapping[str, str]) -> str | None:
     """MMBench's reader without a judge: a letter, else an option's text, else None.
 
     Args:
-        response: The model's answer.
         options: Letter -> text of the options that the item has. Missing options must be left out:
             lmms-eval keeps them as the text `nan`, which then is found in a banana.
     """

@@ -33,7 +33,6 @@ def extract(response: str, question_type: str, answer_type: str, choices: Sequen
     """Reads the answer by rule.
 
     Args:
-        response: The model's answer.
         question_type: `multi_choice` or `free_form`.
         answer_type: `text`, `integer`, `float` or `list`.
         choices: The choices' texts of a multiple-choice problem.

@@ -24,8 +24,6 @@ def relaxed_match(prediction: str, target: str, tolerance: float = TOLERANCE) ->
     45, thousands separators are not read, and a target of zero is compared as text.
 
     Args:
-        prediction: The model's answer.
-        target: The annotated answer.
         tolerance: Largest relative difference of numbers.
     """
     given, wanted = _number(prediction), _number(target)
@@ -110,8 +108,6 @@ def strict_match(prediction: str, target: str, tolerance: float = TOLERANCE) -> 
     percentage to be within: it is met by zero alone, however it is written.
 
     Args:
-        prediction: The model's answer.
-        target: The annotated answer.
         tolerance: Largest relative difference of numbers.
     """
     given, wanted = quantity(prediction), quantity(target)

@@ -167,7 +167,6 @@ def _says_otherwise(clause: _Clause, wanted: frozenset[Word], asked: frozenset[W
     """Whether a clause tells of the subject, and something else of the fact's kind instead of it.
 
     Args:
-        clause: The clause.
         wanted: The fact's words.
         asked: The subject's words.
         literal: Whether the clause names the subject as it is written.

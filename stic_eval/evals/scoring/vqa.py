@@ -64,7 +64,6 @@ def vqa_accuracy(response: str, answers: Sequence[str]) -> float:
     """VQA accuracy: the mean over leave-one-out of min(1, matches among the others / 3).
 
     Args:
-        response: The model's answer.
         answers: The annotators' answers, ten in TextVQA.
 
     Returns:

@@ -33,6 +33,7 @@ class _Worker:
     process: SpawnProcess
     pipe: Connection
     task: Work | None = None
+    group: str = ""  # of the task, or of the last one
     started: float = 0.0
 
 
@@ -65,15 +66,16 @@ class Processes:
                     failed[task.id] = Event("failed", task.id, first.value, cause=first.cause)
                     yield failed[task.id]
                 ready = [t for t in waiting if all(n in done or n not in names for n in t.needs)]
-                for task in ready:
-                    worker = self._free(workers)
+                while chosen := _next(ready, workers):
+                    worker = self._free(workers, chosen.group)
                     if worker is None:
                         break
-                    waiting.remove(task)
-                    worker.task, worker.started = task, time.monotonic()
-                    yield Event("started", task.id)
+                    ready.remove(chosen)
+                    waiting.remove(chosen)
+                    worker.task, worker.group, worker.started = chosen, chosen.group, time.monotonic()
+                    yield Event("started", chosen.id)
                     with suppress(OSError):  # one that has died meanwhile is noticed below
-                        worker.pipe.send(task)
+                        worker.pipe.send(chosen)
                 busy = [worker for worker in workers if worker.task]
                 for event in _listen(busy, workers):
                     if event.kind == "done":
@@ -84,18 +86,18 @@ class Processes:
         finally:
             _end(workers)
 
-    def _free(self, workers: list[_Worker]) -> _Worker | None:
+    def _free(self, workers: list[_Worker], group: str) -> _Worker | None:
         """A worker without a task, started if there may be one more; None if all are busy."""
         workers[:] = [worker for worker in workers if worker.task or worker.process.is_alive()]
-        for worker in workers:
-            if worker.task is None:
-                return worker
+        idle = [worker for worker in workers if worker.task is None]
+        if idle:
+            return min(idle, key=lambda worker: worker.group != group)
         if len(workers) >= self.jobs:
             return None
         context = get_context("spawn")
         mine, theirs = context.Pipe()
         number = next(n for n in range(self.jobs) if n not in {worker.number for worker in workers})
-        with _uninterrupted():
+        with _block_interrupts():
             args = (theirs, number, self.begin, self.common)
             process = context.Process(target=_work, args=args, daemon=True)
             process.start()
@@ -104,8 +106,16 @@ class Processes:
         return workers[-1]
 
 
+def _next(ready: Sequence[Work], workers: Sequence[_Worker]) -> Work | None:
+    """The first task of a group that a worker without a task has begun, else of one that nobody is at."""
+    busy = {worker.group for worker in workers if worker.task}
+    idle = {worker.group for worker in workers if not worker.task}
+    found = [task for task in ready if not task.group or task.group not in busy]
+    return min(found, key=lambda task: not task.group or task.group not in idle, default=None)
+
+
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
+def _block_interrupts() -> Iterator[None]:
     """Makes processes that are started meanwhile deaf to Ctrl-C, which a terminal sends to them as well.
 
     Here it is not ignored, which would lose it, but heard afterwards.
@@ -175,16 +185,19 @@ def _work(pipe: Connection, number: int, begin: Begin, common: Any) -> None:
                 sys.exit(0)  # nobody listens any more
 
     work: Callable[[Any], Iterator[tuple[str, Any]]] | None = None
-    while True:
-        try:
-            task: Work = pipe.recv()
-        except (EOFError, OSError):
-            return
-        try:
-            work = work or begin(number, common, send)
-            for kind, value in work(task):
-                send(kind, value)
-            send("done", None)
-        except Exception as error:
-            logging.getLogger("stic_eval.run").exception("%s: failed", task.id)
-            send("failed", *reason(error))
+    try:
+        while True:
+            try:
+                task: Work = pipe.recv()
+            except (EOFError, OSError):
+                return
+            try:
+                work = work or begin(number, common, send)
+                for kind, value in work(task):
+                    send(kind, value)
+                send("done", None)
+            except Exception as error:
+                logging.getLogger("stic_eval.run").exception("%s: failed", task.id)
+                send("failed", *reason(error))
+    finally:  # it leaves already: being asked again would only break off what libraries do at exit
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,10 +1,9 @@
-"""From the command line's values and an ablation to the settings of every cell."""
+"""From an ablation and the settings beside it to the settings of every cell."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 from stic_eval import layers, registry
 from stic_eval.ablate import grid as grids
 from stic_eval.ablate.grid import Axis, Grid, Value
-from stic_eval.cli import options as o
-from stic_eval.config import RunConfig, of_the_run, read_file
+from stic_eval.config import RunConfig, go_offline, load, of_the_run, read_file
 from stic_eval.errors import UserError
 from stic_eval.report.rows import setting
 from stic_eval.settings import DESCRIBE
@@ -66,15 +64,18 @@ def settings(given: Given, method: str, options: Sequence[str] = (), solver: str
         own.insert(0, f"dar.use={json.dumps(spec.dar)}")
     shared = [item for item in (*own, *given.overrides) if _concerns(item, method, given.methods)]
     last = [] if solver is None else [f"solvers={json.dumps([solver])}"]
-    also = {item.partition("=")[0] for item in options} & {"solvers", "dar.use"}
+    also = [axis for axis in ("solvers", "dar.use") if any(o.startswith(f"{axis}=") for o in options)]
     if solver is not None and also:
-        raise UserError(f"the axes dar and {also.pop()} both say how answers are obtained; leave one out")
+        raise UserError(f"the axes dar and {also[0]} both say how answers are obtained; leave one out")
     # Adapters of the grid's other methods are none of this cell's.
     others = set(given.methods) - {method}
-    names = given.flags.get("adapter_names") or ()
-    names = [name for name in names if re.split("[@=]", name)[0].strip() not in others]
-    flags = {**given.flags, "methods": [method], "adapter_names": names}
-    return o.configure(given.preset, given.file, [*shared, *options, *last], flags)
+    flags = {**given.flags, "methods": [method]}
+    if names := flags.get("server", {}).get("adapters"):
+        own_names = {of: name for of, name in names.items() if of.partition("@")[0] not in others}
+        flags["server"] = {**flags["server"], "adapters": own_names}
+    built = load(preset=given.preset, file=given.file, flags=flags, overrides=[*shared, *options, *last])
+    go_offline(built.offline)
+    return built
 
 
 def _concerns(item: str, method: str, methods: Sequence[str]) -> bool:
@@ -182,4 +183,5 @@ def grid(given: Given, varied: Sequence[Axis], name: str, output: Path | None) -
         base.model_copy(update=here),
         tuple(cells),
         tuple(config.model_copy(update=here) for config in configs),
+        given.overrides,
     )

@@ -1,0 +1,322 @@
+"""The options that commands share, each declared once: its name, the setting that it is, and its help.
+
+A command takes whole sets of them (`stic_eval.cli.options`), and a message about a setting names its option
+(`name_of`). An option of a single command is declared in that command, in the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, ParamSpec, get_type_hints
+
+from stic_eval.errors import UserError
+
+P = ParamSpec("P")
+
+
+@dataclass(frozen=True)
+class Argument:
+    """What stands on the command line without a name.
+
+    Attributes:
+        help: What `--help` says of it.
+        default: What `--help` shows as its default; empty: the value, if there is one.
+        metavar: What `--help` calls its value.
+        values: What completion offers: a registry's kind, or `preset`, `ablation`, `profile`, `run`.
+    """
+
+    help: str
+    default: str = ""
+    metavar: str | None = None
+    values: str = ""
+
+
+@dataclass(frozen=True)
+class Flag(Argument):
+    """An option.
+
+    Attributes:
+        names: Its names with blanks between, the one for messages first; empty: the parameter's name.
+        path: The setting of RunConfig that it is; None: the one of the parameter's name; empty: none.
+        read: From what was typed to the setting's value.
+        panel: Heading that `--help` puts it under; empty: its set's.
+        min: Smallest number.
+        max: Largest number.
+        value: The value if it is not given, in a set.
+    """
+
+    names: str = ""
+    path: str | None = None
+    read: Callable[[Any], Any] | None = None
+    panel: str = ""
+    min: float | None = None
+    max: float | None = None
+    value: Any = None
+
+    def names_of(self, parameter: str) -> list[str]:
+        """Its names, if a parameter of that name is declared so."""
+        return self.names.split() or ["--" + parameter.replace("_", "-")]
+
+
+def _field(declare: Callable[P, Flag]) -> Callable[P, Any]:
+    def of_set(*args: P.args, **kwargs: P.kwargs) -> Any:
+        own = declare(*args, **kwargs)
+        return field(default=own.value, metadata={"flag": own})
+
+    return of_set
+
+
+# An option as a field of a set.
+flag = _field(Flag)
+
+
+def _batch_size(text: str) -> int | str:
+    if text != "auto" and not text.strip().isdecimal():
+        raise UserError(f"--batch-size {text}: give a number, 1 or more, or auto")
+    return text if text == "auto" else int(text)
+
+
+def _adapter_names(items: list[str]) -> dict[str, str]:
+    found = {}
+    for item in items:
+        method, equals, name = (part.strip() for part in item.partition("="))
+        if not (method and equals and name):
+            raise UserError(f"--adapter-name {item}: give METHOD=NAME, e.g. stic=my-lora")
+        found[method] = name
+    return found
+
+
+# Options that commands take one by one, outside of sets as well as in them.
+Protocol = Annotated[
+    str | None,
+    Flag("Prompts and scoring rules, of the benchmarks that offer both: `llava` or `lmms`.",
+         "each benchmark's own", panel="Method and evaluation"),
+]  # fmt: skip
+RemoteImages = Annotated[
+    bool | None,
+    Flag("Download images that rows give as http(s) addresses.", names="--allow-remote-images", panel="Data"),
+]
+Offline = Annotated[
+    bool | None,
+    Flag("Use only models and data sets that are already in the local hub cache.", panel="Machine"),
+]
+Quiet = Annotated[
+    bool, Flag("Print only the result and errors.", names="--quiet -q", path="", panel="Output")
+]
+Jobs = Annotated[int, Flag("Number of worker processes.", names="--jobs -j", min=1, max=256, panel="Machine")]
+Benchmark = Annotated[str, Argument("Benchmark (`stic-eval ls benchmarks`).", values="benchmark")]
+JsonFile = Annotated[Path | None, Flag("Also write everything to this JSON file.", names="--json")]
+Run = Annotated[str, Argument("A run: its folder, or its name under results/.", values="run")]
+
+
+# fmt: off
+@dataclass(frozen=True)
+class Model:
+    """Which model is asked, and how."""
+
+    panel: ClassVar[str] = "Model"
+
+    model: str | None = flag("`pocket` (built in), a local folder, a Hugging Face id, or a model on a "
+        "server.", "pocket")
+    revision: str | None = flag("Branch, tag or commit of the model on the hub.")
+    profile: str | None = flag("How the model is prompted: `none`, or a conversation profile (llava-1.5, "
+        "llava-1.6-vicuna, llava-1.6-mistral).", "the checkpoint's own, if it is known", "NAME", "profile",
+        path="conversation.profile")
+    system_prompt: str | None = flag("System prompt of every conversation; an empty text means none.",
+        "the profile's", "TEXT", path="conversation.system_prompt")
+    chat_template: str | None = flag("Chat template: a Jinja file, or a built-in one (vicuna_v1, "
+        "mistral_instruct).", "the profile's, else the checkpoint's", "FILE",
+        path="conversation.chat_template")
+    trust_remote_code: bool | None = flag("Run Python code that comes with the model's repository.")
+    engine: str | None = flag("Where the model runs: `hf` loads it here, `openai` asks a server "
+        "(--base-url).", "hf", values="engine")
+
+
+@dataclass(frozen=True)
+class Adapters:
+    """Adapters that were trained elsewhere."""
+
+    panel: ClassVar[str] = "Model"
+
+    adapter: list[str] | None = flag("PEFT adapter to evaluate beside the model: a folder or a Hugging Face "
+        "id. Repeatable.", metavar="ADAPTER", path="adapters")
+
+
+@dataclass(frozen=True)
+class Methods:
+    """What is trained."""
+
+    panel: ClassVar[str] = "Method and evaluation"
+
+    method: list[str] | None = flag("Method to train and compare: a name or a plug-in file (`./mine.py`). "
+        "Repeatable.", "stic", values="method", path="methods")
+    seed: list[int] | None = flag("Training seed. Repeatable.", "0", path="seeds")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is evaluated."""
+
+    panel: ClassVar[str] = "Method and evaluation"
+
+    benchmarks: str | None = flag("Comma-separated names or plug-in files; `all` means every built-in "
+        "benchmark.", "all", values="benchmark", names="--benchmarks --tasks")
+    protocol: Protocol = None
+    dar: bool | None = flag("Answer both with and without describe-and-respond, or only without.",
+        "the method's choice", names="--dar/--no-dar")
+    solver: list[str] | None = flag("How answers are obtained: a name or a plug-in file. Repeatable; each "
+        "gets a row.", "the method's choice", values="solver", path="solvers")
+    limit: str | None = flag("Rows of each benchmark: a number, or a fraction such as 0.1.", "all rows")
+
+
+@dataclass(frozen=True)
+class Training:
+    """What training reads, and how it goes."""
+
+    panel: ClassVar[str] = "Data"
+
+    images: Path | None = flag("Unlabeled images for stage 1: a folder, or a file that lists images.")
+    sft_data: str | None = flag("Instruction data for stage 2: a LLaVA-format JSON file or a data set.")
+    pairs: Path | None = flag("Preference pairs (`stic-eval import pairs`) in place of the first that a "
+        "method would make.", path="pairs_file")
+    image_root: Path | None = flag("Folder that relative image paths in --sft-data start from.",
+        "the folder of --sft-data")
+    # A narrow terminal cuts both names off.
+    gradient_checkpointing: bool | None = flag("Gradient checkpointing in training: less memory, more time.",
+        "depends on device and size", names="--gradient-checkpointing/--no-gradient-checkpointing",
+        panel="Machine")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings by the dozen, and one by one."""
+
+    panel: ClassVar[str] = "Configuration"
+
+    prompts: Path | None = flag("Prompts for training: a file, or a built-in set (`stic`, `pocket`).",
+        panel="Data")
+    preset: str | None = flag("Built-in settings (`stic-eval ls presets`).", "pocket for the model pocket",
+        values="preset", path="")
+    config: Path | None = flag("Settings in YAML, such as another run's config.yaml.", path="")
+    option: list[str] | None = flag("Any setting, e.g. `-o stage1.beta=0.05`. Repeatable.",
+        metavar="KEY.SUB=VALUE", names="--option -o", path="")
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The model that grades answers."""
+
+    panel: ClassVar[str] = "Judge"
+
+    judge: str | None = flag("Model that grades the answers that rules cannot score, by its name on the "
+        "server.", metavar="MODEL", path="judge.model")
+    judge_base_url: str | None = flag("Its OpenAI-compatible server.", "https://api.openai.com/v1",
+        path="judge.base_url")
+    judge_api_key_env: str | None = flag("Environment variable that holds the key; an empty name means no "
+        "key.", "OPENAI_API_KEY", "NAME", path="judge.api_key_env")
+    judge_protocol: str | None = flag("Prompts: `official` (as published, taken from lmms-eval), "
+        "`stic-eval-1`, or `auto`.", "auto", path="judge.protocol")
+    judge_samples: int | None = flag("How often each answer is graded; the mean counts, and the spread is "
+        "recorded.", "1", path="judge.samples")
+    judge_max_requests: int | None = flag("Maximum number of requests, retries included.", "no limit",
+        path="judge.max_requests")
+
+
+@dataclass(frozen=True)
+class Server:
+    """The server that has the model, with `--engine openai`."""
+
+    panel: ClassVar[str] = "Server"
+
+    base_url: str | None = flag("OpenAI-compatible server, e.g. http://localhost:8000/v1.",
+        path="server.base_url")
+    api_key_env: str | None = flag("Environment variable that holds the key.", "no key", "NAME",
+        path="server.api_key_env")
+    adapter_name: list[str] | None = flag("The server's name for a method's adapter, e.g. `stic=my-lora`. "
+        "Repeatable.", metavar="METHOD=NAME", path="server.adapters", read=_adapter_names)
+    concurrency: int | None = flag("Requests in flight at once.", "16", path="server.concurrency")
+    timeout: float | None = flag("Seconds that a request may take.", "300", path="server.timeout")
+
+
+@dataclass(frozen=True)
+class Access:
+    """What may be downloaded."""
+
+    panel: ClassVar[str] = "Data"
+
+    allow_remote_images: RemoteImages = None
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the computation runs on, and in which type of number."""
+
+    panel: ClassVar[str] = "Machine"
+
+    offline: Offline = None
+    device: str | None = flag("auto, cpu, cuda or mps.", "auto")
+    dtype: str | None = flag("auto, float32, bfloat16 or float16.", "auto")
+    batch_size: str | None = flag("Requests in a batch, or `auto`. Does not change results.", "auto",
+        read=_batch_size)
+    attn: str | None = flag("Attention: sdpa, eager, flash_attention_2, ...", "transformers' choice", "NAME")
+    load_in_4bit: bool | None = flag("Load weights in 4 bits (NF4, bitsandbytes).")
+    load_in_8bit: bool | None = flag("Load weights in 8 bits (bitsandbytes).")
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where results go, and what is printed on the way."""
+
+    panel: ClassVar[str] = "Output"
+
+    output: Path | None = flag("Folder for the results.", "results/<model>-<methods>-<key>",
+        names="--output --output-path")
+    dry_run: bool = flag("Print the plan and an estimate, and compute nothing.", path="", value=False)
+    resume: bool = flag("Reuse what is cached, or compute everything again.", names="--resume/--fresh",
+        path="", value=True)
+    verbose: bool = flag("Print the lines of the log as well.", names="--verbose -v", path="", value=False)
+    quiet: Quiet = False
+# fmt: on
+
+
+SETS: tuple[type, ...] = (
+    Model, Adapters, Methods, Evaluation, Training, Settings, Judge, Server, Access, Machine, Output,
+)  # fmt: skip
+
+
+@cache
+def flags_of(kind: type) -> tuple[tuple[str, Any, Flag], ...]:
+    """The options of a set: the parameter's name, its type, and the declaration."""
+    hints = get_type_hints(kind, include_extras=True)
+    found = []
+    for one in fields(kind):
+        hint, own = hints[one.name], one.metadata.get("flag")
+        found.append((one.name, hint, own) if own else (one.name, hint.__origin__, hint.__metadata__[0]))
+    return tuple(found)
+
+
+def settings(given: Any) -> Iterator[tuple[str, Any]]:
+    """What a set's options were given, each by the path of its setting; those that were not are left out."""
+    kind: Any = type(given)
+    for name, _, own in flags_of(kind):
+        value = getattr(given, name)
+        if own.path != "" and value not in (None, []):
+            yield own.path or name, own.read(value) if own.read else value
+
+
+def name_of(path: str) -> str | None:
+    """What the option of a setting is called, e.g. `--judge` for `judge.model`; None: it has none."""
+    return _names().get(path)
+
+
+@cache
+def _names() -> dict[str, str]:
+    return {
+        own.path or name: own.names_of(name)[0].partition("/")[0]
+        for kind in SETS
+        for name, _, own in flags_of(kind)
+        if own.path != ""
+    }
