@@ -239,6 +239,9 @@ class Client:
         delay = self._resume_at - time.monotonic()
         if delay > 0:
             self._wait(delay)
+        self._go_on()
+
+    def _go_on(self) -> None:
         if self._stopped.is_set():
             raise Failure("interrupted")
 
@@ -276,7 +279,9 @@ class Client:
             body["stop"] = list(chat.stop)
         begin = time.monotonic()
         try:
-            status, headers, data = self._line().post(self._url, json.dumps(body).encode())
+            line = self._line()  # takes a while the first time, in which others may have given up
+            self._go_on()
+            status, headers, data = line.post(self._url, json.dumps(body).encode())
         except Cut as cut:
             self._silent += 1
             raise _Retry(str(cut), reached=cut.reached) from None

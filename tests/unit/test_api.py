@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from stic_eval.errors import UserError
+from stic_eval.models import api
 from stic_eval.models.api import Chat, Client, Failure, Reply
 from stic_eval.models.wire import Endpoint
 from tests.judge_server import (
@@ -424,3 +425,31 @@ def test_retry_after_holds_for_the_next_request_even_if_this_one_is_lost() -> No
             asking.ask(chat())
         assert asking.ask(chat()).text == "hi"
     assert len(waits) == 1 and 3 < waits[0] <= 4
+
+
+def test_nothing_is_sent_by_who_was_about_to_when_the_client_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, stopped, ends = threading.Event(), threading.Event(), list[str]()
+
+    class Slow(api.Line):
+        def __init__(self, *how: Any) -> None:
+            begun.set()
+            stopped.wait(20)
+            super().__init__(*how)
+
+    monkeypatch.setattr(api, "Line", Slow)
+
+    def ask() -> None:
+        try:
+            asked.ask(chat("late"))
+        except Failure as error:
+            ends.append(str(error))
+
+    with serving(lambda number, prompt: says("hi")) as server:
+        asked = client(server)
+        late = threading.Thread(target=ask)
+        late.start()
+        begun.wait(20)
+        asked.stop()
+        stopped.set()
+        late.join(20)
+        assert ends == ["interrupted"] and not server.asked
