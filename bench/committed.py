@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.versions import RECORD, tree
 from stic_eval.store import content_key, file_sha256
 
 ROOT = Path(__file__).parent.parent
@@ -52,11 +54,17 @@ ABLATIONS: Mapping[str, Ablation] = {
 
 
 def program() -> str:
-    """Content key of what decides a run's outcome beside its command: all source, and the model."""
-    files = [
-        path
+    """Content key of what decides a run's outcome beside its command.
+
+    Versions, which `bench.versions` proves to stand for their code; methods as syntax trees, since what they
+    plan has no version; settings and the model by content. So neither a name nor a comment makes results old.
+    """
+    units = json.loads(RECORD.read_text(encoding="utf-8"))
+    methods = [tree(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "methods").rglob("*.py"))]
+    data = [
+        file_sha256(path)
         for folder in ("stic_eval", "methods", "benchmarks")
-        for path in sorted((ROOT / folder).rglob("*"))
-        if path.suffix in (".py", ".yaml", ".safetensors", ".json") and path.name != "gates.json"
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in (".yaml", ".safetensors", ".json") and path.name != "gates.json"
     ]
-    return content_key([[path.relative_to(ROOT).as_posix(), file_sha256(path)] for path in files])
+    return content_key([{name: unit["version"] for name, unit in units.items()}, methods, sorted(data)])
