@@ -16,7 +16,7 @@ from stic_eval.experiment.inputs import prompt_set
 from stic_eval.pocket import rows, tasks, world
 from stic_eval.pocket.questions import GROUPS, WORDINGS, held_out, questions
 from stic_eval.solvers.describe_and_respond import Options, first_prompt
-from stic_eval.train.prompt_sets import load_prompts, shipped
+from stic_eval.train.prompt_sets import load_prompts, shipped_names
 
 KINDS = ("scene", "sign", "many", "bar", "line", "pie")
 
@@ -89,7 +89,7 @@ def _asking(options: Any) -> Iterator[str]:
 def prompt_sets() -> dict[str, set[str]]:
     """What every shipped prompt set, method and preset asks for, by where it stands."""
     found: dict[str, set[str]] = {}
-    for name in shipped():
+    for name in shipped_names():
         for role, said in load_prompts(name).model_dump().items():
             found[f"prompt set {name}: {role}"] = {said} if isinstance(said, str) else set(said)
     methods = registry.methods()
