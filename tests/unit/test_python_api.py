@@ -164,7 +164,7 @@ def test_ctrl_c_says_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(driver, "plan", interrupted)
+    monkeypatch.setattr(driver, "arms_of_run", interrupted)
     Path("kept").mkdir()
     for where, said in (
         ("new", "nothing had begun, so nothing is left"),
