@@ -63,7 +63,7 @@ def pairs(
     """Write a run's preference pairs in another program's format, to train on them there."""
     from stic_eval.experiment import artifacts
     from stic_eval.printable import printable
-    from stic_eval.train import pair_formats
+    from stic_eval.training import pair_formats
 
     if run.endswith(".parquet"):
         source = Path(run).expanduser()
@@ -131,7 +131,7 @@ def adapter(
     weights = ""
     with placed(output, force) as folder, Reporter(None, quiet=quiet) as report:
         if merge:
-            from stic_eval.train.adapter_merge import merge as merged
+            from stic_eval.training.adapter_merge import merge as merged
 
             _same_base(found)
             with report.step(f"merge the adapter into {config.model}"):

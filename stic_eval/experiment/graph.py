@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stic_eval.ablate.grid import BASELINE
+from stic_eval.ablations.grid import BASELINE
 from stic_eval.experiment import folder, grading, inputs, keys, variants
 from stic_eval.experiment.inputs import Inputs
 from stic_eval.experiment.variants import Variant
@@ -19,7 +19,7 @@ from stic_eval.report import runs
 from stic_eval.settings import RunConfig
 
 if TYPE_CHECKING:
-    from stic_eval.ablate.grid import Cell, Grid
+    from stic_eval.ablations.grid import Cell, Grid
     from stic_eval.contracts.method import Data, Method, Stage
     from stic_eval.experiment.resources import Resources
     from stic_eval.types import Summary

@@ -20,7 +20,7 @@ from stic_eval.contracts.method import Data
 from stic_eval.errors import UserError
 from stic_eval.experiment import variants
 from stic_eval.selftrain.stage_runner import stage_key
-from stic_eval.train.prompt_sets import load_prompts
+from stic_eval.training.prompt_sets import load_prompts
 
 PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"<!-- file: (\S+) -->\n```python\n(.*?)```", PAGE, re.DOTALL))

@@ -39,8 +39,8 @@ from pydantic import BaseModel, ConfigDict
 from stic_eval.selftrain import stages
 from stic_eval.selftrain.pair_making import AnsweredPair, question
 from stic_eval.contracts.method import Method, Plan
-from stic_eval.train.lora import LoraSettings
-from stic_eval.train.hyperparameters import Describing, PairFilter, PreferenceLoss, Training
+from stic_eval.training.lora import LoraSettings
+from stic_eval.training.hyperparameters import Describing, PairFilter, PreferenceLoss, Training
 
 
 class Pairs(PairFilter, Describing):

@@ -62,8 +62,8 @@ def test_every_name_is_there_and_no_other() -> None:
 
 
 def test_functions_stay_functions_beside_packages_of_their_names() -> None:
-    import stic_eval.ablate.grid
-    import stic_eval.train.losses  # noqa: F401
+    import stic_eval.ablations.grid
+    import stic_eval.training.losses  # noqa: F401
 
     assert inspect.isfunction(se.train) and inspect.isfunction(se.ablate)
 

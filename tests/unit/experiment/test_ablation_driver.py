@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from stic_eval import config
-from stic_eval.ablate.grid import BASELINE, Cell, Grid
+from stic_eval.ablations.grid import BASELINE, Cell, Grid
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.experiment import driver, graph
 from stic_eval.experiment.executors.local import Local

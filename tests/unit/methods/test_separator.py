@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stic_eval import config, registry
-from stic_eval.ablate import build as gridbuild
-from stic_eval.ablate.spec import Spec
+from stic_eval.ablations import build as gridbuild
+from stic_eval.ablations.spec import Spec
 from stic_eval.contracts.method import Data, Method, Plan, SFTItem, StageContext
 from stic_eval.experiment import graph, inputs, variants
 from stic_eval.experiment.resources import Resources
 from stic_eval.selftrain.stage_runner import stage_key
-from stic_eval.train import dpo, sft
-from stic_eval.train.instruction_data import infuse
+from stic_eval.training import dpo, sft
+from stic_eval.training.instruction_data import infuse
 from stic_eval.types import Generation, Request, Sample
 from tests.support.fake import FakeVLM
 from tests.support.scripted import Lab, Quiet, Scripted, data_of, solved

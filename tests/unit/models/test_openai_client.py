@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from stic_eval.errors import UserError
-from stic_eval.models.connection import Endpoint
 from stic_eval.models import openai_client
+from stic_eval.models.connection import Endpoint
 from stic_eval.models.openai_client import Chat, Client, Failure, Reply
 from tests.support.judge_server import (
     CUT,

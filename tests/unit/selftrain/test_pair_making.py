@@ -23,9 +23,9 @@ from stic_eval.selftrain import stages
 from stic_eval.selftrain.pair_making import AnsweredPair, Making, fill, question, sentences
 from stic_eval.selftrain.stage_runner import stage_key
 from stic_eval.store import file_sha256
-from stic_eval.train.hyperparameters import Describing, PairFilter, PreferenceTraining
-from stic_eval.train.lora import LoraSettings
-from stic_eval.train.preference_pairs import write_made
+from stic_eval.training.hyperparameters import Describing, PairFilter, PreferenceTraining
+from stic_eval.training.lora import LoraSettings
+from stic_eval.training.preference_pairs import write_made
 from stic_eval.types import Response
 from tests.support.scripted import Lab, Quiet, Scripted, data_of, making, pictures, rows_of
 

@@ -22,7 +22,7 @@ from stic_eval.models.response_cache import GivenAnswer
 from stic_eval.selftrain import stage_runner
 from stic_eval.selftrain.stage_runner import run_stage, stage_key
 from stic_eval.store import ResponseStore, StageStore, content_key
-from stic_eval.train.prompt_sets import load_prompts
+from stic_eval.training.prompt_sets import load_prompts
 from stic_eval.types import Generation, Likelihood, Message, Request, Response
 from tests.support.scripted import Quiet
 

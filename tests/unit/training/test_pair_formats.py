@@ -22,10 +22,10 @@ from stic_eval.images import image_ref
 from stic_eval.printable import csv_cell
 from stic_eval.report.runs import Entry, TrainedStage
 from stic_eval.store import read_jsonl
-from stic_eval.train import pair_formats, preference_pairs
-from stic_eval.train.foreign_pairs import open_pairs
-from stic_eval.train.hyperparameters import PairFilter
-from stic_eval.train.preference_pairs import AnsweredPair, write_made
+from stic_eval.training import pair_formats, preference_pairs
+from stic_eval.training.foreign_pairs import open_pairs
+from stic_eval.training.hyperparameters import PairFilter
+from stic_eval.training.preference_pairs import AnsweredPair, write_made
 from stic_eval.types import DIRECT
 
 FEW = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from stic_eval.ablate import build as gridbuild
-from stic_eval.ablate.grid import Grid
-from stic_eval.ablate.spec import Spec
+from stic_eval.ablations import build as gridbuild
+from stic_eval.ablations.grid import Grid
+from stic_eval.ablations.spec import Spec
 from stic_eval.errors import UserError
 
 

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stic_eval import config_layers, registry
-from stic_eval.ablate import grid as grids
-from stic_eval.ablate.grid import Axis, Grid, Value
+from stic_eval.ablations import grid as grids
+from stic_eval.ablations.grid import Axis, Grid, Value
 from stic_eval.config import RunConfig, go_offline, load, of_the_run, read_file
 from stic_eval.errors import UserError
 from stic_eval.report.table_rows import setting
 from stic_eval.settings import DESCRIBE
 
 if TYPE_CHECKING:
-    from stic_eval.ablate.spec import Spec
+    from stic_eval.ablations.spec import Spec
 
 
 @dataclass(frozen=True)
