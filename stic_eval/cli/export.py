@@ -19,7 +19,7 @@ from stic_eval.cli import options as o
 from stic_eval.flags import Argument, Flag, flag
 
 if TYPE_CHECKING:
-    from stic_eval.experiment.artifacts import Finished
+    from stic_eval.experiment.artifacts import RunArtifacts
 
 app = typer.Typer(help="Export what a run has made, for use elsewhere.", no_args_is_help=True)
 
@@ -174,7 +174,7 @@ def _not_mixed(output: Path, merge: bool) -> None:
         )
 
 
-def _same_base(run: Finished) -> None:
+def _same_base(run: RunArtifacts) -> None:
     """Refuses to merge into another base than the adapter was trained on."""
     from stic_eval.errors import UserError
     from stic_eval.models.fingerprint import model_fingerprint

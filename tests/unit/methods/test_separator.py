@@ -179,7 +179,7 @@ def test_cells_of_a_grid_that_share_data_have_each_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = Spec(vary={"dar.separator": ["\n", "\n\n"], "stage2.infusion": ["own", "none"]}, dar="only")
-    given = gridbuild.Given(spec, "mine.yaml", (), None, None, (), {"model": "pocket"})
+    given = gridbuild.GridArguments(spec, "mine.yaml", (), None, None, (), {"model": "pocket"})
     axes, _ = gridbuild.axes(given)
     grid = gridbuild.grid(given, axes, "grid", None)
     read: list[Any] = []
