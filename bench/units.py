@@ -25,7 +25,8 @@ ASIDE = {
     *(
         f"{EVALS}/{name}.py"
         for name in (
-            "agreement", "row_images", "data_check", "data_preparation", "predictions", "evaluation_versions",
+            "agreement", "row_images", "data_check", "data_preparation", "predictions", "given_answers",
+            "evaluation_versions",
         )
     ),
 }  # fmt: skip
