@@ -15,7 +15,8 @@ from stic_eval.experiment.worker import SendingReport
 from stic_eval.registry import suggest
 from stic_eval.report import runs
 from stic_eval.report.table_rows import setting
-from stic_eval.store import StageStore, cache_dir
+from stic_eval.stage_store import StageStore
+from stic_eval.store import cache_dir
 
 if TYPE_CHECKING:
     from stic_eval.config import RunConfig

@@ -11,7 +11,8 @@ from stic_eval.errors import UserError
 from stic_eval.models.fingerprint import commit_of, local_model, model_fingerprint
 from stic_eval.report.model_card import CardFacts, RowsOrigin
 from stic_eval.report.table_layouts import lay_out
-from stic_eval.store import StageStore, content_key, read_jsonl, read_object
+from stic_eval.stage_store import StageStore
+from stic_eval.store import content_key, read_jsonl, read_object
 
 if TYPE_CHECKING:
     from stic_eval.config import RunConfig

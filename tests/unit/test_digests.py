@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from stic_eval import digests
-from stic_eval.store import StageStore
+from stic_eval.stage_store import StageStore
 
 KEY = "a" * 64
 
