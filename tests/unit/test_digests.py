@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from stic_eval import digests
+from stic_eval import digests, stage_store
 from stic_eval.stage_store import StageStore
 
 KEY = "a" * 64
@@ -116,8 +116,6 @@ def test_a_stage_that_another_process_takes_away_meanwhile_is_none_or_was_read_b
 def test_one_without_digests_that_goes_meanwhile_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stic_eval import store as module
-
     store, said = StageStore(tmp_path), list[str]()
     folder = finished(store)
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -128,7 +126,7 @@ def test_one_without_digests_that_goes_meanwhile_is_none(
         shutil.rmtree(folder)
         return digests.digests(folder, files)
 
-    monkeypatch.setattr(module, "digests", gone)
+    monkeypatch.setattr(stage_store, "digests", gone)
     assert store.sound("one", KEY, said.append) is None
     assert not folder.exists()
 
