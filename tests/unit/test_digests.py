@@ -76,7 +76,6 @@ def test_a_file_of_which_there_is_no_digest_is_none_of_the_stage_s(tmp_path: Pat
 def test_a_cache_that_may_only_be_read_is_used_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stic_eval import store as module
     from stic_eval.errors import UserError
 
     store, said = StageStore(tmp_path), list[str]()
@@ -88,7 +87,7 @@ def test_a_cache_that_may_only_be_read_is_used_as_it_is(
     def refused(path: Path, data: str) -> None:
         raise UserError("read-only")
 
-    monkeypatch.setattr(module, "atomic_write", refused)
+    monkeypatch.setattr(stage_store, "atomic_write", refused)
     assert [store.sound("one", KEY, said.append) for _ in range(2)] == [folder] * 2
     assert (len(said), "without digests" in said[0]) == (1, True)
 
