@@ -265,7 +265,7 @@ def test_where_no_pair_is_left_it_says_what_became_of_them(tmp_path: Path) -> No
     with pytest.raises(UserError) as caught:
         lab.run(made, data)
     assert str(caught.value).startswith(
-        "test_making: no pair is left to train on: 3 with equal answers, 3 dropped (filter identical); "
+        "test_pair_making: no pair is left to train on: 3 with equal answers, 3 dropped (filter identical); "
         "4 without a readable verdict; give more data, or change"
     )
     assert "\n" not in str(caught.value)
