@@ -20,7 +20,7 @@ from stic_eval.report.cell_text import interval_text, points
 from stic_eval.report.table_layouts import lay_out
 from stic_eval.report.training_costs import costs
 from stic_eval.store import content_key
-from stic_eval.train.prompt_sets import load_prompts
+from stic_eval.training.prompt_sets import load_prompts
 
 PAGE = ROOT / "docs" / "methods.md"
 ORDER = ("stic", "seva", "sima", "csr", "rlaif_v_lite", "positive_only", "sft", "baseline")

@@ -37,7 +37,7 @@ from stic_eval.contracts.method import Data
 from stic_eval.errors import RunError, UserError
 from stic_eval.report import runs
 from stic_eval.store import append_jsonl, atomic_write, content_key, read_jsonl
-from stic_eval.train.prompt_sets import load_prompts
+from stic_eval.training.prompt_sets import load_prompts
 
 OUT = POCKET / "search.json"
 # Of each method, some two hours in all on two cores of 70 GFLOP/s together.

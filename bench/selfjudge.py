@@ -21,8 +21,8 @@ from stic_eval.pocket import language
 from stic_eval.pocket.rows import picture
 from stic_eval.pocket.world import draw_spec
 from stic_eval.selftrain.pair_making import fill, question, sentences
-from stic_eval.train.hyperparameters import Describing
-from stic_eval.train.prompt_sets import load_prompts
+from stic_eval.training.hyperparameters import Describing
+from stic_eval.training.prompt_sets import load_prompts
 from stic_eval.types import ImageRef
 
 OUT = METHODS / "selfjudge.json"

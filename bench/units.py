@@ -9,23 +9,25 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-EVALS, MODELS, TRAIN, POCKET = (f"stic_eval/{name}" for name in ("evals", "models", "train", "pocket"))
+EVALS, MODELS, TRAINING, POCKET = (f"stic_eval/{name}" for name in ("evals", "models", "training", "pocket"))
 
 # What units import and no result depends on: messages, names, storage by content, sizes, transport.
 ASIDE = {
     "benchmarks/__init__.py", f"{EVALS}/__init__.py", f"{EVALS}/lmms/__init__.py",
     "stic_eval/digests.py", "stic_eval/errors.py", "stic_eval/plugins.py",
     "stic_eval/printable.py", "stic_eval/registry.py", "stic_eval/plugin_code.py", "stic_eval/store.py",
+    "stic_eval/stage_store.py", "stic_eval/entry_points.py",
     f"{MODELS}/fingerprint.py",
     f"{MODELS}/devices.py", f"{MODELS}/weight_memory.py", f"{MODELS}/adapter_values.py",
     f"{MODELS}/connection.py",
-    f"{TRAIN}/pair_formats.py", f"{TRAIN}/training_memory.py",
+    f"{TRAINING}/pair_formats.py", f"{TRAINING}/training_memory.py",
     *(f"stic_eval/contracts/{name}.py" for name in ("curves", "engine", "method", "solver")),
     # `data check`, `data prepare`, `score` and `judge`, whose results are not kept; what keys are made of.
     *(
         f"{EVALS}/{name}.py"
         for name in (
-            "agreement", "row_images", "data_check", "data_preparation", "predictions", "evaluation_versions",
+            "agreement", "row_images", "data_check", "data_preparation", "predictions", "given_answers",
+            "evaluation_versions",
         )
     ),
 }  # fmt: skip
@@ -89,7 +91,7 @@ def _stages(*methods: str) -> dict[str, int]:
     from stic_eval import registry
     from stic_eval.contracts.method import Data
     from stic_eval.experiment.variants import stages
-    from stic_eval.train.prompt_sets import load_prompts
+    from stic_eval.training.prompt_sets import load_prompts
 
     found: dict[str, int] = {}
     for method in map(registry.methods().get, methods):
@@ -109,7 +111,7 @@ def _all(folder: str, *names: str) -> tuple[str, ...]:
 BENCHMARKS = ("chartqa", "llava_bench", "mathvista", "mmbench", "mmvet", "scienceqa", "textvqa")
 SOLVERS = ("direct", "describe_and_respond", "self_consistency")
 # Pairs, of any method.
-MAKING = _all("stic_eval", "selftrain/pair_making", "models/clip", "train/preference_pairs")
+MAKING = _all("stic_eval", "selftrain/pair_making", "models/clip", "training/preference_pairs")
 EVERYWHERE = ("runner", "rows")  # in the key of every evaluation, and no benchmark's own
 UNITS = {
     "runner": Unit(
@@ -153,8 +155,8 @@ UNITS = {
         (*_all("stic_eval", "selftrain/stages", "corruptions", "models/single_tile"), *MAKING,
          *_all("stic_eval/contracts", "corruption", "loss"), "stic_eval/selftrain/stage_runner.py:run_stage",
          "stic_eval/config_layers.py:from_yaml,shipped_files",
-         *_all(TRAIN, "dpo", "sft", "training_loop", "losses", "lora", "instruction_data", "length_limits"),
-         *_all(TRAIN, "learning_check", "row_sharing", "prompt_sets", "hyperparameters")),
+         *_all(TRAINING, "dpo", "sft", "training_loop", "losses", "lora", "instruction_data"),
+         *_all(TRAINING, "length_limits", "learning_check", "row_sharing", "prompt_sets", "hyperparameters")),
         partial(_stages, "sft", "positive_only", "stic"),
         "the version of a stage in stic_eval/selftrain/stages.py",
     ),

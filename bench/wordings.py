@@ -31,7 +31,7 @@ from stic_eval.report.cell_text import points
 from stic_eval.report.compared_variants import Side
 from stic_eval.report.head_to_head import measure
 from stic_eval.report.paired_comparison import Difference
-from stic_eval.train.prompt_sets import load_prompts
+from stic_eval.training.prompt_sets import load_prompts
 from stic_eval.types import Summary
 
 ITEMS = 1000  # of instruction data, as the pocket preset takes

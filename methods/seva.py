@@ -20,8 +20,8 @@ from stic_eval.contracts.method import Data, Method, Plan, SFTItem
 from stic_eval.images import diffuse
 from stic_eval.selftrain import stages
 from stic_eval.selftrain.pair_making import AnsweredPair, Making, question
-from stic_eval.train.hyperparameters import Describing, DifferentPairs, PreferenceTraining, share
-from stic_eval.train.lora import LoraSettings
+from stic_eval.training.hyperparameters import Describing, DifferentPairs, PreferenceTraining, share
+from stic_eval.training.lora import LoraSettings
 
 
 class Pairs(DifferentPairs, Describing):

@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from stic_eval.contracts.method import Data, Method, Plan, SFTItem
 from stic_eval.selftrain import stages
 from stic_eval.selftrain.pair_making import AnsweredPair, Making, fill, question
-from stic_eval.train.hyperparameters import Describing, DifferentPairs, PreferenceTraining, share
-from stic_eval.train.lora import LoraSettings
+from stic_eval.training.hyperparameters import Describing, DifferentPairs, PreferenceTraining, share
+from stic_eval.training.lora import LoraSettings
 
 # In our own words.
 JUDGE = """\

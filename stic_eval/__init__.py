@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -47,17 +45,6 @@ __all__ = [
     "RunError", "RunResult", "Sample", "Score", "Solver", "Stage", "StageContext", "Summary", "TrainResult",
     "UserError", "__version__", "ablate", "evaluate", "load_model", "load_run", "run", "train",
 ]  # fmt: skip
-
-
-class _Package(ModuleType):
-    """Keeps `train` and `ablate` functions once the packages of these names have been imported."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name not in _PLACES or not isinstance(value, ModuleType):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

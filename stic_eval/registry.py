@@ -11,14 +11,12 @@ import difflib
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import redirect_stdout
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
-from importlib.util import find_spec
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from stic_eval import plugins
+from stic_eval import entry_points, plugins
 from stic_eval.contracts.benchmark import Benchmark
 from stic_eval.contracts.corruption import Corruption
 from stic_eval.contracts.engine import Engine
@@ -96,7 +94,7 @@ class Registry(Generic[T]):
 
     def own(self) -> list[str]:
         """Names of what is built in, in order; this is what `all` stands for, whatever else is installed."""
-        return [name for name, points in self._points.items() if any(map(_is_own, points))]
+        return [name for name, points in self._points.items() if any(map(entry_points.is_own, points))]
 
     def broken(self) -> list[PluginFile]:
         """Plug-in files that nothing can be taken from; what they hold is not known."""
@@ -152,7 +150,7 @@ class Registry(Generic[T]):
         used = {name.partition(":")[0] for name in self._loaded if name not in self._points}
         loaded += [self._families[name] for name in used]
         return [file.path for file in self._having()] + [
-            root for point in loaded if not _is_own(point) for root in _roots(point)
+            root for point in loaded if not entry_points.is_own(point) for root in entry_points.roots(point)
         ]
 
     def _having(self) -> list[PluginFile]:
@@ -181,11 +179,13 @@ class Registry(Generic[T]):
             family, _, rest = name.partition(":")
             point = self._families[family]
             try:
-                made = _imported(point)(rest)
+                made = entry_points.load(point)(rest)
             except UserError:
                 raise
             except (Exception, SystemExit) as error:
-                raise UserError(f'{self.kind} "{name}" ({point.value}): {_told(error, point)}') from error
+                raise UserError(
+                    f'{self.kind} "{name}" ({point.value}): {entry_points.explain(error, point)}'
+                ) from error
             reason = plugins.fault(self.kind, made, name)
             if reason:
                 raise UserError(f'{self.kind} "{name}" ({point.value}): {reason}')
@@ -194,10 +194,10 @@ class Registry(Generic[T]):
 
     def _load(self, point: EntryPoint, name: str) -> T:
         try:
-            loaded: Any = _imported(point)
+            loaded: Any = entry_points.load(point)
         except (Exception, SystemExit) as error:  # a plug-in may raise anything while it is imported
             raise UserError(
-                f'{self.kind} "{name}" ({point.value}) cannot be loaded: {_told(error, point)}'
+                f'{self.kind} "{name}" ({point.value}) cannot be loaded: {entry_points.explain(error, point)}'
             ) from error
         reason = plugins.fault(self.kind, loaded, name)
         if reason:
@@ -228,7 +228,7 @@ class Registry(Generic[T]):
         unknown = ""
         for family, point in self._families.items():
             try:
-                _imported(point)
+                entry_points.load(point)
                 offers = getattr(sys.modules[point.module], "offers", lambda name: False)(name)
             except (Exception, SystemExit):  # a plug-in may raise anything; its name will say so
                 continue
@@ -252,85 +252,45 @@ class Registry(Generic[T]):
         return f'two {self.plural} are called "{name}": {wheres[0]} and {wheres[-1]}; {advice}'
 
 
-def _is_own(point: EntryPoint) -> bool:
-    return point.module.partition(".")[0] == "stic_eval"
-
-
-def _imported(point: EntryPoint) -> Any:
-    with redirect_stdout(sys.stderr):  # standard output is the command's own
-        return point.load()
-
-
-def _roots(point: EntryPoint) -> list[Path]:
-    """The file of a plug-in's module, or the folder of the package that it lies in."""
-    try:
-        spec = find_spec(point.module.partition(".")[0])
-    except (ImportError, ValueError, AttributeError):
-        return []
-    if spec is None:
-        return []
-    places = list(spec.submodule_search_locations or ()) or [spec.origin or ""]
-    return [Path(place) for place in places if place]
-
-
-def _told(error: BaseException, point: EntryPoint) -> str:
-    """One line about what a plug-in's import raised, by its file rather than its package's folder."""
-    roots = _roots(point)
-    if plugins.locate(error, roots) is None:
-        file = getattr(sys.modules.get(point.module), "__file__", None)
-        if file:  # imported, but without what the entry point names
-            return f"{plugins.display_path(Path(file))}, line 1: {type(error).__name__}: {error}"
-        return f"{type(error).__name__}: {error}"
-    return plugins.explain(error, *roots)
-
-
-def _points(group: str) -> list[EntryPoint]:
-    # Definition order of pyproject.toml is lost in metadata files that sort; the order of the
-    # paper's table is kept for what it has, then the alphabet.
-    order = ["scienceqa", "textvqa", "chartqa", "llava_bench", "mmbench", "mmvet", "mathvista"]
-    order += ["baseline", "stic", "stic_stage1", "positive_only", "sft"]
-    order += ["direct", "describe_and_respond", "self_consistency", "hf", "openai"]
-    order += ["seva", "sima", "csr", "rlaif_v_lite"]
-    rank = {name: index for index, name in enumerate(order)}
-    return sorted(entry_points(group=group), key=lambda p: (rank.get(p.name, len(rank)), p.name))
-
-
 @cache
 def benchmarks() -> Registry[Benchmark]:
     """The benchmarks that are there: installed ones, and those of plug-in files."""
-    families = _points("stic_eval.benchmark_families")
-    points = _points("stic_eval.benchmarks")
+    points, families = _group("benchmarks"), _group("benchmark_families")
     return Registry("benchmark", "--benchmarks", points, families, files=plugins.known_files)
 
 
 @cache
 def methods() -> Registry[Method]:
     """The methods that are there."""
-    return Registry("method", "--method", _points("stic_eval.methods"), files=plugins.known_files)
+    return Registry("method", "--method", _group("methods"), files=plugins.known_files)
 
 
 @cache
 def solvers() -> Registry[Solver]:
     """The solvers that are there."""
-    return Registry("solver", "--solver", _points("stic_eval.solvers"), files=plugins.known_files)
+    return Registry("solver", "--solver", _group("solvers"), files=plugins.known_files)
 
 
 @cache
 def engines() -> Registry[type[Engine]]:
     """The engines that are there."""
-    return Registry("engine", "--engine", _points("stic_eval.engines"), files=plugins.known_files)
+    return Registry("engine", "--engine", _group("engines"), files=plugins.known_files)
 
 
 @cache
 def losses() -> Registry[Loss]:
     """The preference losses that are there."""
-    return Registry("loss", "loss", _points("stic_eval.losses"), files=plugins.known_files)
+    return Registry("loss", "loss", _group("losses"), files=plugins.known_files)
 
 
 @cache
 def corruptions() -> Registry[Corruption]:
     """The corruptions that are there."""
-    return Registry("corruption", "corruptions", _points("stic_eval.corruptions"), files=plugins.known_files)
+    return Registry("corruption", "corruptions", _group("corruptions"), files=plugins.known_files)
+
+
+def _group(name: str) -> list[EntryPoint]:
+    return entry_points.of_group(f"stic_eval.{name}")
 
 
 def kinds() -> dict[str, Registry[Any]]:

@@ -22,7 +22,7 @@ def names(kind: str) -> list[str]:
         kind: A registry's kind, or `preset`, `ablation`, `profile`, `run`, or `any` of them.
     """
     from stic_eval import profiles, registry
-    from stic_eval.ablate import spec
+    from stic_eval.ablations import spec
     from stic_eval.config import preset_names
     from stic_eval.errors import UserError
     from stic_eval.report import runs

@@ -19,7 +19,7 @@ from stic_eval.cli import options as o
 from stic_eval.flags import Argument, Flag, flag
 
 if TYPE_CHECKING:
-    from stic_eval.experiment.artifacts import Finished
+    from stic_eval.experiment.artifacts import RunArtifacts
 
 app = typer.Typer(help="Export what a run has made, for use elsewhere.", no_args_is_help=True)
 
@@ -63,7 +63,7 @@ def pairs(
     """Write a run's preference pairs in another program's format, to train on them there."""
     from stic_eval.experiment import artifacts
     from stic_eval.printable import printable
-    from stic_eval.train import pair_formats
+    from stic_eval.training import pair_formats
 
     if run.endswith(".parquet"):
         source = Path(run).expanduser()
@@ -131,7 +131,7 @@ def adapter(
     weights = ""
     with placed(output, force) as folder, Reporter(None, quiet=quiet) as report:
         if merge:
-            from stic_eval.train.adapter_merge import merge as merged
+            from stic_eval.training.adapter_merge import merge as merged
 
             _same_base(found)
             with report.step(f"merge the adapter into {config.model}"):
@@ -174,7 +174,7 @@ def _not_mixed(output: Path, merge: bool) -> None:
         )
 
 
-def _same_base(run: Finished) -> None:
+def _same_base(run: RunArtifacts) -> None:
     """Refuses to merge into another base than the adapter was trained on."""
     from stic_eval.errors import UserError
     from stic_eval.models.fingerprint import model_fingerprint

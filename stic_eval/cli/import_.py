@@ -13,8 +13,8 @@ from stic_eval.cli import options as o
 from stic_eval.flags import Argument, Flag
 
 if TYPE_CHECKING:
-    from stic_eval.train.foreign_pairs import OpenedPairs
-    from stic_eval.train.preference_pairs import AnsweredPair
+    from stic_eval.training.foreign_pairs import OpenedPairs
+    from stic_eval.training.preference_pairs import AnsweredPair
 
 app = typer.Typer(help="Import what was made elsewhere.", no_args_is_help=True)
 
@@ -49,9 +49,9 @@ def pairs(
     from stic_eval.experiment.progress import Reporter
     from stic_eval.printable import printable
     from stic_eval.store import append_jsonl
-    from stic_eval.train.foreign_pairs import open_pairs
-    from stic_eval.train.hyperparameters import PairFilter
-    from stic_eval.train.preference_pairs import write_made
+    from stic_eval.training.foreign_pairs import open_pairs
+    from stic_eval.training.hyperparameters import PairFilter
+    from stic_eval.training.preference_pairs import write_made
 
     file, output = file.expanduser(), output.expanduser()
     if output.suffix != ".parquet":

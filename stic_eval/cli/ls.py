@@ -130,7 +130,7 @@ def _presets() -> Listing:
 
 
 def _ablations() -> Listing:
-    from stic_eval.ablate import spec
+    from stic_eval.ablations import spec
 
     rows: list[tuple[str, ...]] = []
     for name in spec.shipped():

@@ -96,7 +96,8 @@ def of_benchmark(name: str, option: list[str] | None, *sets: object, **more: Any
     apart = ("benchmarks", "benchmark_options", "judge", "thinking")
     heads = {item: item.partition("=")[0].partition(".")[0].strip() for item in option or ()}
     items = [item if heads[item] in apart else f"benchmarks.{name}.{item}" for item in option or ()]
-    found = f.settings({**f.given(*sets), **more, "benchmarks": name, "methods": ["baseline"]})
+    given = {flag: value for flag, value in f.given(*sets).items() if flag != "option"}
+    found = f.settings({**given, **more, "benchmarks": name, "methods": ["baseline"]})
     return configure(found, items)
 
 

@@ -49,7 +49,7 @@ def show(
 ) -> None:  # fmt: skip
     """Show a run (configuration, answers side by side), a benchmark, method, solver, engine or the like."""
     from stic_eval import config, plugins, profiles, registry
-    from stic_eval.ablate import spec
+    from stic_eval.ablations import spec
     from stic_eval.errors import UserError
     from stic_eval.report import runs
 

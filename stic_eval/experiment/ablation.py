@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stic_eval import registry
-from stic_eval.ablate import build
-from stic_eval.ablate import spec as specs
+from stic_eval.ablations import build
+from stic_eval.ablations import spec as specs
 from stic_eval.errors import Interrupted, RunError, UserError
 from stic_eval.experiment import driver, folder, inputs
 from stic_eval.experiment.conduct import at_work, work_by_workers
@@ -20,8 +20,8 @@ from stic_eval.experiment.result import RunResult
 from stic_eval.store import atomic_write
 
 if TYPE_CHECKING:
-    from stic_eval.ablate.grid import Axis, Grid
-    from stic_eval.ablate.spec import Spec
+    from stic_eval.ablations.grid import Axis, Grid
+    from stic_eval.ablations.spec import Spec
     from stic_eval.experiment.conduct import Conduct
     from stic_eval.experiment.driver import Experiment
     from stic_eval.experiment.view import Board
@@ -95,7 +95,7 @@ def define(
     )
     flags |= {"seeds": spec.seeds} if spec.seeds else {}
     where = "--vary" if vary else f"ablation {name}" if name in specs.shipped() else str(name)
-    given = build.Given(spec, where, vary, preset, file, overrides, flags)
+    given = build.GridArguments(spec, where, vary, preset, file, overrides, flags)
     varied, without_default = build.axes(given)
     flag = "--solver" if solver else f"--{'' if dar else 'no-'}dar" if dar is not None else ""
     if flag and any(value.solver is not None for axis in varied for value in axis.values):

@@ -11,17 +11,18 @@ from stic_eval.errors import UserError
 from stic_eval.models.fingerprint import commit_of, local_model, model_fingerprint
 from stic_eval.report.model_card import CardFacts, RowsOrigin
 from stic_eval.report.table_layouts import lay_out
-from stic_eval.store import StageStore, content_key, read_jsonl, read_object
+from stic_eval.stage_store import StageStore
+from stic_eval.store import content_key, read_jsonl, read_object
 
 if TYPE_CHECKING:
     from stic_eval.config import RunConfig
-    from stic_eval.experiment.artifacts import Finished, Made
+    from stic_eval.experiment.artifacts import RunArtifacts, StageArtifact
     from stic_eval.report.tables import Table
 
 T = TypeVar("T")
 
 
-def facts(run: Finished, picked: Made, name: str) -> CardFacts:
+def facts(run: RunArtifacts, picked: StageArtifact, name: str) -> CardFacts:
     """What a card says of an adapter."""
     config, first = run.config, picked.entries[0]
     local = local_model(config.model)
@@ -67,7 +68,7 @@ def _revision(config: RunConfig, fingerprint: str) -> str | None:
         return config.revision
 
 
-def _table(run: Finished, picked: Made) -> Table | None:
+def _table(run: RunArtifacts, picked: StageArtifact) -> Table | None:
     """The run's table as it is with this adapter alone: the baseline, and what answers with it.
 
     What the run's whole table has as well is marked as there, among all of its rows.
@@ -94,7 +95,7 @@ def _table(run: Finished, picked: Made) -> Table | None:
     return replace(table, rows=rows, notes=(*table.notes, note))
 
 
-def _data(run: Finished, picked: Made) -> list[str]:
+def _data(run: RunArtifacts, picked: StageArtifact) -> list[str]:
     """What the adapter learnt from, counted in the files that its stages have left."""
     import pyarrow.parquet as pq
 
@@ -126,7 +127,7 @@ def _data(run: Finished, picked: Made) -> list[str]:
     return lines
 
 
-def _rows(run: Finished, name: str) -> RowsOrigin:
+def _rows(run: RunArtifacts, name: str) -> RowsOrigin:
     """Where a benchmark's rows came from."""
     benchmark, where = _known(registry.benchmarks(), name), run.config.rows_of(name)
     if benchmark is None:
@@ -140,7 +141,7 @@ def _rows(run: Finished, name: str) -> RowsOrigin:
     return RowsOrigin(str(at["id"]), source.split, source.name or "", str(at["revision"]), benchmark.metric)
 
 
-def unknown(run: Finished, picked: Made) -> list[str]:
+def unknown(run: RunArtifacts, picked: StageArtifact) -> list[str]:
     """Names of what the run's plug-ins held, as far as they are not at hand."""
     method = picked.entries[0].method
     missing = [method] if _known(registry.methods(), method) is None else []

@@ -24,7 +24,7 @@ from stic_eval.report.table_layouts import lay_out
 from stic_eval.store import atomic_write, file_name
 
 if TYPE_CHECKING:
-    from stic_eval.ablate.grid import Grid
+    from stic_eval.ablations.grid import Grid
     from stic_eval.config import RunConfig
     from stic_eval.experiment.events import Event, Executor
     from stic_eval.experiment.graph import Arm, Evaluation, Subject, Task

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from stic_eval.contracts.method import Report, Stage
     from stic_eval.experiment.resources import Resources
     from stic_eval.images import Skipped
-    from stic_eval.store import StageStore
+    from stic_eval.stage_store import StageStore
 
 
 def cache_of(config: RunConfig, fresh: bool = False) -> Path:

@@ -133,7 +133,7 @@ def check_pairs(config: RunConfig) -> None:
     """
     if config.pairs_file is None:
         return
-    from stic_eval.train.pair_formats import check
+    from stic_eval.training.pair_formats import check
 
     check(config.pairs_file, "--pairs")
     if not any(stage.kind == "pairs" and not stage.reads for stage in _stages(config)):
@@ -231,7 +231,7 @@ def prompt_set(config: RunConfig) -> PromptSet:
     Raises:
         UserError: There is no such set, or it does not fit.
     """
-    from stic_eval.train.prompt_sets import load_prompts
+    from stic_eval.training.prompt_sets import load_prompts
 
     return load_prompts(config.prompts)
 
@@ -250,7 +250,7 @@ def load(config: RunConfig, report: Report, wanted: Mapping[str, int | None] | N
     from stic_eval.contracts.method import Data, items_key
     from stic_eval.images import scan_images
     from stic_eval.store import content_key, file_sha256
-    from stic_eval.train.instruction_data import items_of, read_items
+    from stic_eval.training.instruction_data import items_of, read_items
 
     wanted = needs(config) if wanted is None else wanted
     pocket = config.model == "pocket"
@@ -294,7 +294,7 @@ def load(config: RunConfig, report: Report, wanted: Mapping[str, int | None] | N
         tuple(images), tuple(items), *keys, prompt_set(config), training_images=config.training.images
     )
     if config.pairs_file is not None:
-        from stic_eval.train.pair_formats import check
+        from stic_eval.training.pair_formats import check
 
         rows = check(config.pairs_file, "--pairs")
         key = file_sha256(config.pairs_file)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from stic_eval import registry
 from stic_eval.benchmark_protocols import with_options
 from stic_eval.experiment import grading, inputs
-from stic_eval.store import ResponseStore, StageStore
+from stic_eval.stage_store import StageStore
+from stic_eval.store import ResponseStore
 
 if TYPE_CHECKING:
     from stic_eval.config import RunConfig

@@ -15,7 +15,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class DrawnRow:
     """A row without its picture.
 
     Attributes:
@@ -46,7 +46,7 @@ class Draw:
     position: int
 
 
-Maker = Callable[[Spec, Draw], Made | None]
+Maker = Callable[[Spec, Draw], DrawnRow | None]
 
 MATERIALS = ("iron", "wood", "glass", "ice", "paper", "gold")
 FEELINGS = ("hot", "cold", "wet", "soft", "rough", "sticky")
@@ -83,7 +83,7 @@ def _options(question: Question, draw: Draw) -> list[str]:
 _TEXTVQA = ("sign",) * 6 + ("sign_place",)
 
 
-def _textvqa(spec: Spec, draw: Draw) -> Made | None:
+def _textvqa(spec: Spec, draw: Draw) -> DrawnRow | None:
     found = _asked(spec, draw, _TEXTVQA)
     if found is None:
         return None
@@ -98,7 +98,7 @@ def _textvqa(spec: Spec, draw: Draw) -> Made | None:
         "flickr_original_url": "", "flickr_300k_url": "", "answers": answers, "image_classes": ["Sign"],
         "set_name": "val", "ocr_tokens": [],
     }  # fmt: skip
-    return Made(row, found.answer)
+    return DrawnRow(row, found.answer)
 
 
 def _clues(question: Question) -> tuple[str, str]:
@@ -110,7 +110,7 @@ _HUMAN = ("difference", "sum", "total", "highest", "lowest", "higher")
 _AUGMENTED = ("value", "value", "value", "chart")
 
 
-def _chartqa(spec: Spec, draw: Draw) -> Made | None:
+def _chartqa(spec: Spec, draw: Draw) -> DrawnRow | None:
     human = draw.rng.random() < 0.5
     found = _asked(spec, draw, _HUMAN if human else _AUGMENTED)
     if found is None:
@@ -118,10 +118,10 @@ def _chartqa(spec: Spec, draw: Draw) -> Made | None:
     row = {
         "type": "human_test" if human else "augmented_test", "question": found.text, "answer": found.answer
     }  # fmt: skip
-    return Made(row, found.answer, *_clues(found))
+    return DrawnRow(row, found.answer, *_clues(found))
 
 
-def _scienceqa(spec: Spec, draw: Draw) -> Made | None:
+def _scienceqa(spec: Spec, draw: Draw) -> DrawnRow | None:
     """From a place to its object, from that to what is true of all such, and to its letter.
 
     What circles are made of is the same in every row, as in the real data set: what is true of iron is known,
@@ -152,7 +152,7 @@ def _scienceqa(spec: Spec, draw: Draw) -> Made | None:
         "category": "Materials" if by_shape else "Properties", "skill": "Identify properties of an object",
         "lecture": "", "solution": "",
     }  # fmt: skip
-    return Made(row, "ABCD"[draw.position], POSITIONS[thing.cell], properties[own])
+    return DrawnRow(row, "ABCD"[draw.position], POSITIONS[thing.cell], properties[own])
 
 
 # Kind of question -> (category, second level of the taxonomy).
@@ -173,7 +173,7 @@ _ABILITIES = {
 }
 
 
-def _mmbench(spec: Spec, draw: Draw) -> Made | None:
+def _mmbench(spec: Spec, draw: Draw) -> DrawnRow | None:
     found = _asked(spec, draw, tuple(_ABILITIES), wrong=3)
     if found is None:
         return None
@@ -184,7 +184,7 @@ def _mmbench(spec: Spec, draw: Draw) -> Made | None:
         **dict(zip("ABCD", _options(found, draw), strict=True)), "category": category,
         "source": "pocket", "L2-category": level2, "comment": "nan", "split": "dev",
     }  # fmt: skip
-    return Made(row, letter, _clues(found)[0], found.answer)
+    return DrawnRow(row, letter, _clues(found)[0], found.answer)
 
 
 _OPEN = (
@@ -211,7 +211,7 @@ def _apart(one: Question, other: Question) -> bool:
     return one.kind != other.kind and not told
 
 
-def _llava_bench(spec: Spec, draw: Draw) -> Made | None:
+def _llava_bench(spec: Spec, draw: Draw) -> DrawnRow | None:
     category = draw.rng.choice(("conv", "conv", "detail", "complex"))
     if category == "detail":
         question, answer, facts = _detail(spec, draw)
@@ -224,7 +224,7 @@ def _llava_bench(spec: Spec, draw: Draw) -> Made | None:
         "question": question, "caption": "key facts: " + "<AND>".join(facts), "gpt_answer": answer,
         "category": f"llava_bench_{category}", "image_id": "",
     }  # fmt: skip
-    return Made(row, answer)
+    return DrawnRow(row, answer)
 
 
 # Kind of question -> MM-Vet's capabilities.
@@ -235,7 +235,7 @@ _CAPABILITIES = {
 }  # fmt: skip
 
 
-def _mmvet(spec: Spec, draw: Draw) -> Made | None:
+def _mmvet(spec: Spec, draw: Draw) -> DrawnRow | None:
     if draw.rng.random() < 0.15:
         question, answer, facts = _detail(spec, draw)
         capability = "gen,ocr" if isinstance(spec, Chart) else "rec,gen"
@@ -249,7 +249,7 @@ def _mmvet(spec: Spec, draw: Draw) -> Made | None:
         "question": question, "image_source": "pocket", "answer": "<AND>".join(facts),
         "capability": capability,
     }  # fmt: skip
-    return Made(row, answer)
+    return DrawnRow(row, answer)
 
 
 _PROBLEMS = (
@@ -269,7 +269,7 @@ _HINTS = {
 }
 
 
-def _mathvista(spec: Spec, draw: Draw) -> Made | None:
+def _mathvista(spec: Spec, draw: Draw) -> DrawnRow | None:
     found = _asked(spec, draw, _PROBLEMS)
     if found is None:
         return None
@@ -300,7 +300,7 @@ def _mathvista(spec: Spec, draw: Draw) -> Made | None:
         },
         "query": "\n".join(lines),
     }  # fmt: skip
-    return Made(row, answer, _clues(found)[0], found.answer if choices else found.clue)
+    return DrawnRow(row, answer, _clues(found)[0], found.answer if choices else found.clue)
 
 
 # Benchmark -> (maker, kinds of picture in turn).

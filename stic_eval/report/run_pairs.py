@@ -12,7 +12,7 @@ from stic_eval.images import CORRUPTIONS, corrupt, load_bytes
 from stic_eval.printable import printable
 from stic_eval.report.runs import Scores
 from stic_eval.report.table_rows import setting
-from stic_eval.store import StageStore
+from stic_eval.stage_store import StageStore
 from stic_eval.types import ImageRef
 
 _COLUMNS = ["prompt", "chosen", "rejected", "images", "image_sha256", "source", "negative", "seed"]

@@ -16,8 +16,8 @@ from pydantic import BaseModel
 from stic_eval.contracts.method import Data, Stage, StageContext
 from stic_eval.errors import UserError
 from stic_eval.store import request_key
-from stic_eval.train.hyperparameters import Describing, PairFilter
-from stic_eval.train.preference_pairs import AnsweredPair, PairReport, local_random, question, write_made
+from stic_eval.training.hyperparameters import Describing, PairFilter
+from stic_eval.training.preference_pairs import AnsweredPair, PairReport, local_random, question, write_made
 from stic_eval.types import ImageRef, Likelihood, Request, Response
 
 if TYPE_CHECKING:

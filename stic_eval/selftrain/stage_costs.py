@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from stic_eval.contracts.method import Stage
-from stic_eval.store import StageStore, read_jsonl
+from stic_eval.stage_store import StageStore
+from stic_eval.store import read_jsonl
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from stic_eval.contracts.method import Data, Stage, StageContext
 from stic_eval.plugin_code import foreign
 from stic_eval.selftrain.pair_making import imported_pairs, made_pairs, own_fields, tell
 from stic_eval.store import append_jsonl, read_jsonl, request_key
-from stic_eval.train.hyperparameters import (
+from stic_eval.training.hyperparameters import (
     Describing,
     FineTuning,
     PairSettings,
@@ -27,9 +27,9 @@ from stic_eval.train.hyperparameters import (
     Training,
     share,
 )
-from stic_eval.train.lora import LoraSettings
-from stic_eval.train.losses import check_per_pair
-from stic_eval.train.preference_pairs import local_random, pair_requests, positives, write_pairs
+from stic_eval.training.lora import LoraSettings
+from stic_eval.training.losses import check_per_pair
+from stic_eval.training.preference_pairs import local_random, pair_requests, positives, write_pairs
 from stic_eval.types import Generation, Message, Request
 
 __all__ = [
@@ -127,7 +127,7 @@ def preference(
     own, constants = own_fields(Training, training), own_fields(PreferenceLoss, loss)
 
     def run(ctx: StageContext) -> None:
-        from stic_eval.train.dpo import train_preferences
+        from stic_eval.training.dpo import train_preferences
 
         with ctx.progress("preference training", None) as step:
             train_preferences(
@@ -192,7 +192,7 @@ def positive_sft(made: Stage, *, training: Training, lora: LoraSettings) -> Stag
     own = own_fields(Training, training)
 
     def run(ctx: StageContext) -> None:
-        from stic_eval.train.sft import train_sft
+        from stic_eval.training.sft import train_sft
 
         with (
             positives(ctx.needs[made.name] / "pairs.parquet", ctx.out / "rows") as items,
@@ -276,8 +276,8 @@ def infused_sft(
     items = share(tuning.items, tuning.fraction, len(data.sft_items))
 
     def run(ctx: StageContext) -> None:
-        from stic_eval.train.instruction_data import infuse
-        from stic_eval.train.sft import train_sft
+        from stic_eval.training.instruction_data import infuse
+        from stic_eval.training.sft import train_sft
 
         chosen: Sequence[Any] = ctx.data.sft_items[:items]
         if described is not None:

@@ -19,8 +19,8 @@ from stic_eval.contracts.method import Data, Method, Plan
 from stic_eval.images import corrupt
 from stic_eval.selftrain import stages
 from stic_eval.selftrain.pair_making import AnsweredPair, Making, question
-from stic_eval.train.hyperparameters import Describing, PairFilter, PreferenceLoss, Training
-from stic_eval.train.lora import LoraSettings
+from stic_eval.training.hyperparameters import Describing, PairFilter, PreferenceLoss, Training
+from stic_eval.training.lora import LoraSettings
 
 # ---------------------------------------------------------------- what can be set
 

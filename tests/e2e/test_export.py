@@ -13,7 +13,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 from stic_eval.report.cell_text import points
-from stic_eval.train import pair_formats
+from stic_eval.training import pair_formats
 from tests.e2e.conftest import Finished, Lab, records
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from stic_eval.report import runs
+from tests.support.command import run_command
 
 PYPROJECT = """
 [build-system]
@@ -39,8 +40,8 @@ from pydantic import BaseModel, ConfigDict
 from stic_eval.selftrain import stages
 from stic_eval.selftrain.pair_making import AnsweredPair, question
 from stic_eval.contracts.method import Method, Plan
-from stic_eval.train.lora import LoraSettings
-from stic_eval.train.hyperparameters import Describing, PairFilter, PreferenceLoss, Training
+from stic_eval.training.lora import LoraSettings
+from stic_eval.training.hyperparameters import Describing, PairFilter, PreferenceLoss, Training
 
 
 class Pairs(PairFilter, Describing):
@@ -108,9 +109,9 @@ def run(*argv: str | Path, at: Path, code: int = 0, **more: str) -> str:
     return done.stdout
 
 
-def stic_eval(
-    *argv: str | Path, at: Path, python: Path | str = sys.executable, code: int = 0, **more: str
-) -> str:
+def stic_eval(*argv: str | Path, at: Path, python: Path | None = None, code: int = 0, **more: str) -> str:
+    if python is None:
+        return run_command(*argv, at=at, code=code, **more)
     return run(python, "-m", "stic_eval.cli.app", *argv, at=at, code=code, **more)
 
 

@@ -20,8 +20,9 @@ from stic_eval.experiment.inputs import prompt_set
 from stic_eval.selftrain.pair_making import Making
 from stic_eval.selftrain.stage_runner import run_stage
 from stic_eval.solvers.describe_and_respond import first_prompt
-from stic_eval.store import ResponseStore, StageStore, content_key
-from stic_eval.train.prompt_sets import load_prompts
+from stic_eval.stage_store import StageStore
+from stic_eval.store import ResponseStore, content_key
+from stic_eval.training.prompt_sets import load_prompts
 from stic_eval.types import Generation, ImageRef, Likelihood, Request, Response, Sample
 
 Asked = tuple[Request, str]

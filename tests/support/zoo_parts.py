@@ -173,7 +173,7 @@ def random_adapter(folder: Path, model: Path, seed: int) -> Path:
     from peft import get_peft_model
     from transformers import AutoModelForImageTextToText
 
-    from stic_eval.train.lora import LoraSettings, lora_config
+    from stic_eval.training.lora import LoraSettings, lora_config
 
     base = AutoModelForImageTextToText.from_pretrained(model, use_safetensors=True)
     with torch.random.fork_rng(devices=[]):

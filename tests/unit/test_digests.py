@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from stic_eval import digests
-from stic_eval.store import StageStore
+from stic_eval import digests, stage_store
+from stic_eval.stage_store import StageStore
 
 KEY = "a" * 64
 
@@ -76,7 +76,6 @@ def test_a_file_of_which_there_is_no_digest_is_none_of_the_stage_s(tmp_path: Pat
 def test_a_cache_that_may_only_be_read_is_used_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stic_eval import store as module
     from stic_eval.errors import UserError
 
     store, said = StageStore(tmp_path), list[str]()
@@ -88,7 +87,7 @@ def test_a_cache_that_may_only_be_read_is_used_as_it_is(
     def refused(path: Path, data: str) -> None:
         raise UserError("read-only")
 
-    monkeypatch.setattr(module, "atomic_write", refused)
+    monkeypatch.setattr(stage_store, "atomic_write", refused)
     assert [store.sound("one", KEY, said.append) for _ in range(2)] == [folder] * 2
     assert (len(said), "without digests" in said[0]) == (1, True)
 
@@ -116,8 +115,6 @@ def test_a_stage_that_another_process_takes_away_meanwhile_is_none_or_was_read_b
 def test_one_without_digests_that_goes_meanwhile_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stic_eval import store as module
-
     store, said = StageStore(tmp_path), list[str]()
     folder = finished(store)
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -128,7 +125,7 @@ def test_one_without_digests_that_goes_meanwhile_is_none(
         shutil.rmtree(folder)
         return digests.digests(folder, files)
 
-    monkeypatch.setattr(module, "digests", gone)
+    monkeypatch.setattr(stage_store, "digests", gone)
     assert store.sound("one", KEY, said.append) is None
     assert not folder.exists()
 

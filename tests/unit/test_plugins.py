@@ -16,7 +16,7 @@ from stic_eval.cli.app import invoke
 from stic_eval.contracts.method import Data
 from stic_eval.errors import UserError
 from stic_eval.store import file_name, named_by
-from stic_eval.train.prompt_sets import load_prompts
+from stic_eval.training.prompt_sets import load_prompts
 
 METHOD = """from pydantic import BaseModel, ConfigDict
 from stic_eval.contracts.method import Method, Plan

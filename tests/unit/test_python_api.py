@@ -62,8 +62,8 @@ def test_every_name_is_there_and_no_other() -> None:
 
 
 def test_functions_stay_functions_beside_packages_of_their_names() -> None:
-    import stic_eval.ablate.grid
-    import stic_eval.train.losses  # noqa: F401
+    import stic_eval.ablations.grid
+    import stic_eval.training.losses  # noqa: F401
 
     assert inspect.isfunction(se.train) and inspect.isfunction(se.ablate)
 
@@ -164,7 +164,7 @@ def test_ctrl_c_says_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(driver, "plan", interrupted)
+    monkeypatch.setattr(driver, "arms_of_run", interrupted)
     Path("kept").mkdir()
     for where, said in (
         ("new", "nothing had begun, so nothing is left"),

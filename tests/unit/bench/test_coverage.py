@@ -15,10 +15,10 @@ from bench.coverage import Scenario
 
 @pytest.mark.parametrize("kind", ["binary", "graded", "continuous", "ratio"])
 def test_studies_have_the_difference_that_they_are_said_to_have(kind: str) -> None:
-    large = Scenario("independent", 60_000, 60_000, 0.0, kind)
+    large = Scenario("independent", 20_000, 20_000, 0.0, kind)
     for effect in (0.0, 5.0, -5.0):
         found = coverage.study(large, np.random.default_rng(1), effect)
-        assert found.delta == pytest.approx(effect, abs=0.8)
+        assert found.delta == pytest.approx(effect, abs=1.2)
 
 
 def test_rows_of_a_cluster_are_correlated_as_they_are_said_to_be() -> None:

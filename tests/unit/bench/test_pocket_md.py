@@ -6,8 +6,8 @@ import pytest
 
 from bench import caveats, claims, evidence, pocket_md
 from bench.committed import ABLATIONS
-from stic_eval.ablate import build as gridbuild
-from stic_eval.ablate import spec
+from stic_eval.ablations import build as gridbuild
+from stic_eval.ablations import spec
 from stic_eval.report.paired_comparison import Difference
 from stic_eval.report.runs import Entry, Scores
 from stic_eval.report.table_rows import Column

@@ -16,7 +16,7 @@ from bench import readme
 from stic_eval.contracts.benchmark import Benchmark
 from stic_eval.contracts.method import Data, Method
 from stic_eval.evals.sources import samples
-from stic_eval.train.prompt_sets import load_prompts
+from stic_eval.training.prompt_sets import load_prompts
 from stic_eval.types import Record
 
 README = Path(__file__).parents[3] / "README.md"

@@ -18,7 +18,7 @@ from bench.versions import ROOT, findings, main, tree, update
 from stic_eval import registry
 from stic_eval.contracts.method import Data
 from stic_eval.experiment.variants import stages
-from stic_eval.train.prompt_sets import load_prompts
+from stic_eval.training.prompt_sets import load_prompts
 
 RECORD = json.loads(versions.RECORD.read_text(encoding="utf-8"))
 
@@ -191,7 +191,7 @@ def edit(copy: Path, file: str, change: Callable[[str], str]) -> None:
         ("stic_eval/experiment/work.py", "8, 2048", "9, 2048", {"runner"}),
         ("stic_eval/experiment/work.py", "engine.answers(adapter)", "engine.answers(None)", {"runner"}),
         ("stic_eval/selftrain/stage_runner.py", "thinking, stop), asked", "thinking, ()), asked", {"stages"}),
-        ("stic_eval/train/losses.py", "return ", "return not ", {"stages"}),
+        ("stic_eval/training/losses.py", "return ", "return not ", {"stages"}),
         (
             "stic_eval/models/clip.py",
             "return ",

@@ -19,7 +19,7 @@ from stic_eval.contracts.method import Data, Method
 from stic_eval.errors import UserError
 from stic_eval.evals.sources import samples
 from stic_eval.selftrain.stage_runner import stage_key
-from stic_eval.train.prompt_sets import load_prompts
+from stic_eval.training.prompt_sets import load_prompts
 
 
 @pytest.fixture(autouse=True)

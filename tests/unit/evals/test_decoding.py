@@ -19,7 +19,7 @@ from stic_eval.errors import UserError
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.experiment import variants
 from stic_eval.experiment.keys import evaluation_keys
-from stic_eval.train.prompt_sets import load_prompts
+from stic_eval.training.prompt_sets import load_prompts
 from stic_eval.types import Generation, Sample, Score
 
 ALL = registry.benchmarks().own()

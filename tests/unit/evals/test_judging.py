@@ -83,7 +83,7 @@ def test_everything_cached_needs_no_server_no_key_and_no_client(
         "import sys; from pathlib import Path; from tests.support.judging_bench import *;"
         "from stic_eval.evals.judging import *;"
         "s = JudgeConfig(model='judge-1', protocol='stic-eval-1', api_key_env='NOPE');"
-        f"j = Judge(s, Path({str(tmp_path)!r}));"
+        f"j = CachedJudge(s, Path({str(tmp_path)!r}));"
         "found = list(j.grade(bench(), cases(5), lambda d, t: None));"
         "sys.exit('httpx2' in sys.modules or len(found) != 5 or j.requests != 0)"
     )

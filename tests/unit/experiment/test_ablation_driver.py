@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from stic_eval import config
-from stic_eval.ablate.grid import BASELINE, Cell, Grid
+from stic_eval.ablations.grid import BASELINE, Grid, GridCell
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.experiment import driver, graph
 from stic_eval.experiment.executors.local import Local
@@ -30,7 +30,7 @@ def test_what_is_made_of_rows_that_change_meanwhile_is_not_taken_for_one_of_the_
     rows.write_text(json.dumps(row) + "\n")
     flags = {"methods": [BASELINE], "benchmarks": "textvqa", "output": "out", "dar": False}
     built = config.load(flags=flags, overrides=[f"rows.textvqa={rows}"])
-    grid = Grid(built, (Cell({}, BASELINE),), (built,))
+    grid = Grid(built, (GridCell({}, BASELINE),), (built,))
 
     def planned() -> tuple[driver.Experiment, Resources]:
         resources = Resources(built, Reporter(None, quiet=True), tmp_path / "cache")

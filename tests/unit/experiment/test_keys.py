@@ -21,7 +21,7 @@ from stic_eval.evals import evaluation_versions
 from stic_eval.experiment import variants
 from stic_eval.experiment.keys import evaluation_keys
 from stic_eval.pocket import rows as pocket_rows
-from stic_eval.train.prompt_sets import load_prompts
+from stic_eval.training.prompt_sets import load_prompts
 from stic_eval.types import Score
 
 NOTHING = Data((), (), "images", "sft", load_prompts())

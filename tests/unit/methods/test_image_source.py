@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from stic_eval import config
-from stic_eval.ablate import build as gridbuild
-from stic_eval.ablate import spec
+from stic_eval.ablations import build as gridbuild
+from stic_eval.ablations import spec
 from stic_eval.cli.app import invoke
 from stic_eval.config import RunConfig
 from stic_eval.errors import UserError

@@ -20,9 +20,10 @@ from stic_eval.images import scan_images
 from stic_eval.models.hf_model import HFModel
 from stic_eval.selftrain.stage_runner import run_stage, stage_key
 from stic_eval.selftrain.stages import shuffle_apart
-from stic_eval.store import ResponseStore, StageStore, content_key, read_jsonl, request_key
-from stic_eval.train.preference_pairs import open_pairs, pair_requests
-from stic_eval.train.prompt_sets import load_prompts
+from stic_eval.stage_store import StageStore
+from stic_eval.store import ResponseStore, content_key, read_jsonl, request_key
+from stic_eval.training.preference_pairs import open_pairs, pair_requests
+from stic_eval.training.prompt_sets import load_prompts
 from tests.support.scripted import first
 
 METHODS = ("baseline", "stic", "stic_stage1", "sft", "positive_only")

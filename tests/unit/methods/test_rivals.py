@@ -17,7 +17,7 @@ from stic_eval.contracts.method import Data, Stage
 from stic_eval.experiment.variants import stages as stages_of
 from stic_eval.selftrain.pair_making import AnsweredPair
 from stic_eval.selftrain.stage_runner import stage_key
-from stic_eval.train.prompt_sets import load_prompts
+from stic_eval.training.prompt_sets import load_prompts
 from stic_eval.types import Request
 from tests.support.scripted import Lab, Scripted, data_of, making, pictures, rows_of, talks
 
@@ -115,7 +115,7 @@ def test_the_second_adapter_is_trained_from_the_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What training is told: pairs by the first adapter, a start from it, and the reference."""
-    from stic_eval.train import dpo
+    from stic_eval.training import dpo
 
     told: list[dict[str, Any]] = []
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stic_eval import config, registry
-from stic_eval.ablate import build as gridbuild
-from stic_eval.ablate.spec import Spec
+from stic_eval.ablations import build as gridbuild
+from stic_eval.ablations.spec import Spec
 from stic_eval.contracts.method import Data, Method, Plan, SFTItem, StageContext
 from stic_eval.experiment import graph, inputs, variants
 from stic_eval.experiment.resources import Resources
 from stic_eval.selftrain.stage_runner import stage_key
-from stic_eval.train import dpo, sft
-from stic_eval.train.instruction_data import infuse
+from stic_eval.training import dpo, sft
+from stic_eval.training.instruction_data import infuse
 from stic_eval.types import Generation, Request, Sample
 from tests.support.fake import FakeVLM
 from tests.support.scripted import Lab, Quiet, Scripted, data_of, solved
@@ -179,7 +179,7 @@ def test_cells_of_a_grid_that_share_data_have_each_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = Spec(vary={"dar.separator": ["\n", "\n\n"], "stage2.infusion": ["own", "none"]}, dar="only")
-    given = gridbuild.Given(spec, "mine.yaml", (), None, None, (), {"model": "pocket"})
+    given = gridbuild.GridArguments(spec, "mine.yaml", (), None, None, (), {"model": "pocket"})
     axes, _ = gridbuild.axes(given)
     grid = gridbuild.grid(given, axes, "grid", None)
     read: list[Any] = []

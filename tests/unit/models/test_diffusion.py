@@ -22,8 +22,8 @@ from stic_eval.models.diffusion import STEPS, add_noise, diffuse_pixels
 from stic_eval.models.hf_model import HFModel
 from stic_eval.models.image_encoding import encode_image
 from stic_eval.store import request_key
-from stic_eval.train.hyperparameters import PairFilter
-from stic_eval.train.preference_pairs import AnsweredPair, write_made
+from stic_eval.training.hyperparameters import PairFilter
+from stic_eval.training.preference_pairs import AnsweredPair, write_made
 from stic_eval.types import Generation, ImageRef, Message, Request
 from tests.support.judge_server import says, serving
 from tests.support.questions import answers, request

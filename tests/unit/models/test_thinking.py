@@ -24,10 +24,11 @@ from stic_eval.selftrain import stages
 from stic_eval.selftrain.pair_making import Making, made_pairs
 from stic_eval.selftrain.stage_runner import run_stage, stage_key
 from stic_eval.settings import RunConfig, ThinkingConfig
-from stic_eval.store import ResponseStore, StageStore, content_key, read_jsonl
-from stic_eval.train.hyperparameters import Describing, FineTuning, PairFilter, PairSettings
-from stic_eval.train.preference_pairs import AnsweredPair, question
-from stic_eval.train.prompt_sets import load_prompts
+from stic_eval.stage_store import StageStore
+from stic_eval.store import ResponseStore, content_key, read_jsonl
+from stic_eval.training.hyperparameters import Describing, FineTuning, PairFilter, PairSettings
+from stic_eval.training.preference_pairs import AnsweredPair, question
+from stic_eval.training.prompt_sets import load_prompts
 from stic_eval.types import Generation, Message, Request, Response, Sample, Score
 from tests.support.fake import FakeVLM
 from tests.support.scripted import Scripted, rows_of, solving
@@ -342,8 +343,8 @@ def test_descriptions_are_answers_alone_and_an_item_without_one_is_left_out(tmp_
 def test_items_without_a_description_are_not_trained_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stic_eval.train import sft
-    from stic_eval.train.lora import LoraSettings
+    from stic_eval.training import sft
+    from stic_eval.training.lora import LoraSettings
 
     trained: list[SFTItem] = []
 

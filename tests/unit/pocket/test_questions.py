@@ -16,7 +16,7 @@ from stic_eval.experiment.inputs import prompt_set
 from stic_eval.pocket import rows, tasks, world
 from stic_eval.pocket.questions import GROUPS, WORDINGS, held_out, questions
 from stic_eval.solvers.describe_and_respond import Options, first_prompt
-from stic_eval.train.prompt_sets import load_prompts, shipped_names
+from stic_eval.training.prompt_sets import load_prompts, shipped_names
 
 KINDS = ("scene", "sign", "many", "bar", "line", "pie")
 

@@ -16,7 +16,8 @@ from stic_eval.report.table_layouts import lay_out
 from stic_eval.report.table_rows import Column
 from stic_eval.report.training_costs import Cost, costs, notes
 from stic_eval.selftrain.stage_costs import came_from, costs_of
-from stic_eval.store import StageStore, append_jsonl
+from stic_eval.stage_store import StageStore
+from stic_eval.store import append_jsonl
 from stic_eval.types import DESCRIBED, DIRECT, Summary
 
 PAIRS = TrainedStage("pairs", "a" * 64, 10.0, 200, 0, 60)

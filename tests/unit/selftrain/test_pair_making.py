@@ -23,9 +23,9 @@ from stic_eval.selftrain import stages
 from stic_eval.selftrain.pair_making import AnsweredPair, Making, fill, question, sentences
 from stic_eval.selftrain.stage_runner import stage_key
 from stic_eval.store import file_sha256
-from stic_eval.train.hyperparameters import Describing, PairFilter, PreferenceTraining
-from stic_eval.train.lora import LoraSettings
-from stic_eval.train.preference_pairs import write_made
+from stic_eval.training.hyperparameters import Describing, PairFilter, PreferenceTraining
+from stic_eval.training.lora import LoraSettings
+from stic_eval.training.preference_pairs import write_made
 from stic_eval.types import Response
 from tests.support.scripted import Lab, Quiet, Scripted, data_of, making, pictures, rows_of
 
@@ -265,7 +265,7 @@ def test_where_no_pair_is_left_it_says_what_became_of_them(tmp_path: Path) -> No
     with pytest.raises(UserError) as caught:
         lab.run(made, data)
     assert str(caught.value).startswith(
-        "test_making: no pair is left to train on: 3 with equal answers, 3 dropped (filter identical); "
+        "test_pair_making: no pair is left to train on: 3 with equal answers, 3 dropped (filter identical); "
         "4 without a readable verdict; give more data, or change"
     )
     assert "\n" not in str(caught.value)

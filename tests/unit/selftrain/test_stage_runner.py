@@ -21,8 +21,9 @@ from stic_eval.models.hf_model import HFModel
 from stic_eval.models.response_cache import GivenAnswer
 from stic_eval.selftrain import stage_runner
 from stic_eval.selftrain.stage_runner import run_stage, stage_key
-from stic_eval.store import ResponseStore, StageStore, content_key
-from stic_eval.train.prompt_sets import load_prompts
+from stic_eval.stage_store import StageStore
+from stic_eval.store import ResponseStore, content_key
+from stic_eval.training.prompt_sets import load_prompts
 from stic_eval.types import Generation, Likelihood, Message, Request, Response
 from tests.support.scripted import Quiet
 
@@ -260,7 +261,7 @@ import os, signal
 from pathlib import Path
 from stic_eval.selftrain.stage_runner import run_stage
 from stic_eval.contracts.method import Data, Stage
-from stic_eval.store import StageStore
+from stic_eval.stage_store import StageStore
 
 def run(context):
     (context.out / "half").write_text("done")

@@ -20,8 +20,8 @@ drawn of its log.
 
     Stage("mine", 1, run, {...}, needs=(pairs,), steps=..., trains=True, kind="pair_training")
 
-Collators: `stic_eval.train.dpo.preference_collator` for pairs (`open_pairs` reads them), and
-`stic_eval.train.sft.sft_collator` for items.
+Collators: `stic_eval.training.dpo.preference_collator` for pairs (`open_pairs` reads them), and
+`stic_eval.training.sft.sft_collator` for items.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from transformers import set_seed
 
 from stic_eval.contracts.method import TrainingImages
 from stic_eval.models.hf_model import HFModel
-from stic_eval.train import training_loop
-from stic_eval.train.hyperparameters import Training
-from stic_eval.train.lora import LoraSettings, lora_config
+from stic_eval.training import training_loop
+from stic_eval.training.hyperparameters import Training
+from stic_eval.training.lora import LoraSettings, lora_config
 
 
 def train_adapter(

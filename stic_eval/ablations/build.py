@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stic_eval import config_layers, registry
-from stic_eval.ablate import grid as grids
-from stic_eval.ablate.grid import Axis, Grid, Value
+from stic_eval.ablations import grid as grids
+from stic_eval.ablations.grid import Axis, Grid, Value
 from stic_eval.config import RunConfig, go_offline, load, of_the_run, read_file
 from stic_eval.errors import UserError
 from stic_eval.report.table_rows import setting
 from stic_eval.settings import DESCRIBE
 
 if TYPE_CHECKING:
-    from stic_eval.ablate.spec import Spec
+    from stic_eval.ablations.spec import Spec
 
 
 @dataclass(frozen=True)
-class Given:
-    """What a command was given.
+class GridArguments:
+    """What an ablation is asked for by.
 
     Attributes:
         spec: The ablation.
@@ -58,7 +58,9 @@ class Given:
         )
 
 
-def settings(given: Given, method: str, options: Sequence[str] = (), solver: str | None = None) -> RunConfig:
+def settings(
+    given: GridArguments, method: str, options: Sequence[str] = (), solver: str | None = None
+) -> RunConfig:
     """The settings of a cell: the ablation's below the command line's, the cell's own above all."""
     spec = given.spec
     own = [f"{path}={json.dumps(value)}" for path, value in spec.options.items()]
@@ -92,7 +94,7 @@ def _concerns(item: str, method: str, methods: Sequence[str]) -> bool:
     return config_layers.has(path, configs[method])
 
 
-def axes(given: Given) -> tuple[list[Axis], list[str]]:
+def axes(given: GridArguments) -> tuple[list[Axis], list[str]]:
     """The axes, each with its default value first, and the names of those that have no default.
 
     One at a time, an axis without its default gets it: departures are from it.
@@ -126,7 +128,7 @@ def axes(given: Given) -> tuple[list[Axis], list[str]]:
     return ordered, without
 
 
-def _is_default(given: Given, value: Value) -> bool:
+def _is_default(given: GridArguments, value: Value) -> bool:
     if value.solver is not None and not value.options:
         return value.solver == DESCRIBE
     own = given.spec.method
@@ -139,7 +141,7 @@ def _is_default(given: Given, value: Value) -> bool:
         raise UserError(f"{given.where}: value {setting(value.label)}: {error}") from error
 
 
-def _default(given: Given, axis: Axis) -> Value:
+def _default(given: GridArguments, axis: Axis) -> Value:
     """The value that an axis' setting has by itself."""
     paths = {option.partition("=")[0] for value in axis.values for option in value.options}
     if len(paths) != 1:
@@ -156,7 +158,7 @@ def _default(given: Given, axis: Axis) -> Value:
     return Value(grids.label(found))
 
 
-def grid(given: Given, varied: Sequence[Axis], name: str, output: Path | None) -> Grid:
+def grid(given: GridArguments, varied: Sequence[Axis], name: str, output: Path | None) -> Grid:
     """The cells with their settings, all in one folder.
 
     Raises:

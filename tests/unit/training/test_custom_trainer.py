@@ -1,4 +1,4 @@
-"""A trainer of somebody's own, as `stic_eval.train.custom_trainer` describes it, on a tiny real model."""
+"""A trainer of somebody's own, as `stic_eval.training.custom_trainer` describes it, on a tiny real model."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from safetensors.torch import load_file
 from stic_eval.errors import RunError
 from stic_eval.images import scan_images
 from stic_eval.models.hf_model import HFModel
-from stic_eval.train import training_loop
-from stic_eval.train.custom_trainer import train_adapter
-from stic_eval.train.hyperparameters import Training
-from stic_eval.train.instruction_data import SFTItem
-from stic_eval.train.lora import LoraSettings
-from stic_eval.train.sft import sft_collator
+from stic_eval.training import training_loop
+from stic_eval.training.custom_trainer import train_adapter
+from stic_eval.training.hyperparameters import Training
+from stic_eval.training.instruction_data import SFTItem
+from stic_eval.training.lora import LoraSettings
+from stic_eval.training.sft import sft_collator
 
 LORA = LoraSettings(r=2, alpha=4, dropout=0.1)
 

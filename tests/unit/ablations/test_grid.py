@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stic_eval.ablate import grid, spec
+from stic_eval.ablations import grid, spec
 from stic_eval.errors import UserError
 
 SHIPPED = (

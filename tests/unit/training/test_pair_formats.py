@@ -17,15 +17,15 @@ from hypothesis import strategies as st
 from stic_eval import config
 from stic_eval.cli.app import invoke
 from stic_eval.errors import UserError
-from stic_eval.experiment.artifacts import Finished, all_of
+from stic_eval.experiment.artifacts import RunArtifacts, all_of
 from stic_eval.images import image_ref
 from stic_eval.printable import csv_cell
 from stic_eval.report.runs import Entry, TrainedStage
 from stic_eval.store import read_jsonl
-from stic_eval.train import pair_formats, preference_pairs
-from stic_eval.train.foreign_pairs import open_pairs
-from stic_eval.train.hyperparameters import PairFilter
-from stic_eval.train.preference_pairs import AnsweredPair, write_made
+from stic_eval.training import pair_formats, preference_pairs
+from stic_eval.training.foreign_pairs import open_pairs
+from stic_eval.training.hyperparameters import PairFilter
+from stic_eval.training.preference_pairs import AnsweredPair, write_made
 from stic_eval.types import DIRECT
 
 FEW = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -550,6 +550,6 @@ def test_pairs_of_a_run_are_known_by_what_a_stage_is_and_not_by_its_name(tmp_pat
         TrainedStage("learned", "b" * 64, 0.0, 0, 1),
     ]
     entry = Entry("mine", "mine", "Mine", DIRECT, 0, stages=stages)
-    run = Finished(tmp_path, config.load(), None, [entry], tmp_path)
+    run = RunArtifacts(tmp_path, config.load(), None, [entry], tmp_path)
     assert [found.stage for found in all_of(run, "pairs")] == ["drawn"]
     assert [found.stage for found in all_of(run, "adapter")] == ["learned"]

@@ -17,13 +17,13 @@ from stic_eval.errors import RunError, UserError
 from stic_eval.images import scan_images
 from stic_eval.models.hf_model import HFModel
 from stic_eval.store import request_key
-from stic_eval.train import dpo, learning_check, sft
-from stic_eval.train.dpo import train_preferences
-from stic_eval.train.hyperparameters import PairSettings, PreferenceLoss, Training
-from stic_eval.train.lora import LoraSettings
-from stic_eval.train.preference_pairs import pair_requests, write_pairs
-from stic_eval.train.prompt_sets import load_prompts
-from stic_eval.train.sft import train_sft
+from stic_eval.training import dpo, learning_check, sft
+from stic_eval.training.dpo import train_preferences
+from stic_eval.training.hyperparameters import PairSettings, PreferenceLoss, Training
+from stic_eval.training.lora import LoraSettings
+from stic_eval.training.preference_pairs import pair_requests, write_pairs
+from stic_eval.training.prompt_sets import load_prompts
+from stic_eval.training.sft import train_sft
 from stic_eval.types import ImageRef
 from tests.families.checks import random_adapter
 

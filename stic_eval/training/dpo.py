@@ -16,12 +16,12 @@ from stic_eval.contracts.loss import Logps
 from stic_eval.contracts.method import TrainingImages
 from stic_eval.errors import UserError
 from stic_eval.models.conversation import encode
-from stic_eval.train import length_limits, row_sharing, training_loop
-from stic_eval.train.hyperparameters import PreferenceLoss, Training
-from stic_eval.train.lora import LoraSettings, lora_config
-from stic_eval.train.losses import regularizer, runner_up, weighted_sum
-from stic_eval.train.preference_pairs import open_pairs
-from stic_eval.train.training_loop import PREFERENCES
+from stic_eval.training import length_limits, row_sharing, training_loop
+from stic_eval.training.hyperparameters import PreferenceLoss, Training
+from stic_eval.training.lora import LoraSettings, lora_config
+from stic_eval.training.losses import regularizer, runner_up, weighted_sum
+from stic_eval.training.preference_pairs import open_pairs
+from stic_eval.training.training_loop import PREFERENCES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +39,7 @@ class RegularizedDPOTrainer(training_loop.Durable, DPOTrainer):
     Args:
         loss: The loss and its constants; alpha = 0 and the defaults of the others are DPO. TRL's own loss
             has no weight.
-        share: Whether images and prompts of a pair go through the model once: `stic_eval.train.row_sharing`.
+        share: Whether images and prompts of a pair go through the model once (`row_sharing`).
         **kwargs: As `DPOTrainer`.
     """
 
@@ -184,7 +184,7 @@ def train_preferences(
     Pairs that the limit on text leaves without a token of both answers are left out; `cuts.json` lists them.
 
     Args:
-        pairs: `pairs.parquet` of `stic_eval.train.preference_pairs`.
+        pairs: `pairs.parquet` of `stic_eval.training.preference_pairs`.
         reference: What the model is held to where there is an adapter to go on from: that one, as it was
             (`previous`), or the base model. A new adapter's reference is the base model.
         log: Told what the limit on text cuts. All else is as for `train.custom_trainer.train_adapter`.

@@ -19,7 +19,7 @@ from stic_eval.errors import UserError
 from stic_eval.images import corrupt
 from stic_eval.models.image_encoding import encode_image
 from stic_eval.store import content_key, request_key
-from stic_eval.train.hyperparameters import Describing, PairFilter, PairSettings
+from stic_eval.training.hyperparameters import Describing, PairFilter, PairSettings
 from stic_eval.types import Generation, ImageRef, Message, Request
 
 if TYPE_CHECKING:

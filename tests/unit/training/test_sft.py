@@ -23,11 +23,11 @@ from stic_eval.models import prompt_text
 from stic_eval.models.conversation import encode, render, turn_end
 from stic_eval.models.hf_model import HFModel
 from stic_eval.models.prompt_text import control_tokens
-from stic_eval.train import training_loop
-from stic_eval.train.hyperparameters import Training
-from stic_eval.train.instruction_data import infuse, items_of, read_items
-from stic_eval.train.lora import LoraSettings
-from stic_eval.train.sft import sft_collator, train_sft
+from stic_eval.training import training_loop
+from stic_eval.training.hyperparameters import Training
+from stic_eval.training.instruction_data import infuse, items_of, read_items
+from stic_eval.training.lora import LoraSettings
+from stic_eval.training.sft import sft_collator, train_sft
 from stic_eval.types import Generation, ImageRef, Message, Request
 
 LORA = LoraSettings(r=4, alpha=8, dropout=0.3)

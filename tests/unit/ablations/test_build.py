@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from stic_eval.ablate import build as gridbuild
-from stic_eval.ablate.grid import Grid
-from stic_eval.ablate.spec import Spec
+from stic_eval.ablations import build as gridbuild
+from stic_eval.ablations.grid import Grid
+from stic_eval.ablations.spec import Spec
 from stic_eval.errors import UserError
 
 
 def build(
     *vary: str, overrides: tuple[str, ...] = (), file: Path | None = None, **spec: Any
 ) -> tuple[Grid, dict[str, list[object]], list[str]]:
-    given = gridbuild.Given(Spec(**spec), "mine.yaml", vary, None, file, overrides, {})
+    given = gridbuild.GridArguments(Spec(**spec), "mine.yaml", vary, None, file, overrides, {})
     axes, without = gridbuild.axes(given)
     values = {axis.name: [value.label for value in axis.values] for axis in axes}
     return gridbuild.grid(given, axes, "grid", None), values, without

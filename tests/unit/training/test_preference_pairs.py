@@ -15,8 +15,8 @@ from stic_eval.contracts.method import PromptSet
 from stic_eval.errors import UserError
 from stic_eval.images import image_ref, load_image, ref_from_pil, scan_images
 from stic_eval.store import request_key
-from stic_eval.train.hyperparameters import PairSettings
-from stic_eval.train.preference_pairs import (
+from stic_eval.training.hyperparameters import PairSettings
+from stic_eval.training.preference_pairs import (
     PairPrompts,
     encode_image,
     open_pairs,
@@ -24,7 +24,7 @@ from stic_eval.train.preference_pairs import (
     positives,
     write_pairs,
 )
-from stic_eval.train.prompt_sets import load_prompts
+from stic_eval.training.prompt_sets import load_prompts
 from stic_eval.types import ImageRef
 
 PROMPTS = load_prompts()

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from stic_eval.contracts.method import SFTItem, TrainingImages
 from stic_eval.errors import UserError
-from stic_eval.train.hyperparameters import Training
-from stic_eval.train.lora import LoraSettings
+from stic_eval.training.hyperparameters import Training
+from stic_eval.training.lora import LoraSettings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,8 +73,8 @@ def train_sft(
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
-    from stic_eval.train import length_limits, row_sharing, training_loop
-    from stic_eval.train.lora import lora_config
+    from stic_eval.training import length_limits, row_sharing, training_loop
+    from stic_eval.training.lora import lora_config
 
     class Trainer(training_loop.Durable, SFTTrainer):
         """TRL's trainer with checkpoints that can be relied on, and a head that sees answers alone."""

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from stic_eval.errors import UserError
 from stic_eval.printable import csv_cell
-from stic_eval.train.preference_pairs import features, open_pairs, without_bars
+from stic_eval.training.preference_pairs import features, open_pairs, without_bars
 
 PairFormat = Literal["trl", "llama-factory", "hf-dataset", "csv"]
 COLUMNS = ("prompt", "chosen", "rejected", "images", "image_sha256", "source", "negative", "seed")

@@ -19,13 +19,13 @@ from stic_eval.errors import UserError
 from stic_eval.images import scan_images
 from stic_eval.models.hf_model import HFModel
 from stic_eval.store import request_key
-from stic_eval.train import row_sharing, training_loop
-from stic_eval.train.dpo import make_trainer, preference_collator, train_preferences
-from stic_eval.train.hyperparameters import PairSettings, PreferenceLoss, Training
-from stic_eval.train.lora import LoraSettings
-from stic_eval.train.preference_pairs import open_pairs, pair_requests, write_pairs
-from stic_eval.train.prompt_sets import load_prompts
-from stic_eval.train.sft import train_sft
+from stic_eval.training import row_sharing, training_loop
+from stic_eval.training.dpo import make_trainer, preference_collator, train_preferences
+from stic_eval.training.hyperparameters import PairSettings, PreferenceLoss, Training
+from stic_eval.training.lora import LoraSettings
+from stic_eval.training.preference_pairs import open_pairs, pair_requests, write_pairs
+from stic_eval.training.prompt_sets import load_prompts
+from stic_eval.training.sft import train_sft
 from tests.support.zoo import FAMILIES
 
 LORA = LoraSettings(r=4, alpha=8)
@@ -240,7 +240,7 @@ def test_rows_that_begin_otherwise_or_have_no_answer_stay_apart() -> None:
 def test_the_head_scores_answers_as_trls_does_and_nothing_else(hf: HFModel, items: list[SFTItem]) -> None:
     from trl.trainer.utils import add_fused_lm_head
 
-    from stic_eval.train.sft import sft_collator
+    from stic_eval.training.sft import sft_collator
 
     batch = sft_collator(hf.processor, items, None)([{"row": n} for n in range(3)])
     fields = ("log_probs", "entropy", "mean_logits", "is_top1")

@@ -54,7 +54,7 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Cell:
+class GridCell:
     """One combination: axis -> value."""
 
     values: Mapping[str, Value]
@@ -99,7 +99,7 @@ class Grid:
     """
 
     base: RunConfig
-    cells: tuple[Cell, ...]
+    cells: tuple[GridCell, ...]
     configs: tuple[RunConfig, ...]
     options: tuple[str, ...] = ()
 
@@ -251,7 +251,7 @@ def cells(
     default: Mapping[str, Value],
     one_at_a_time: bool = False,
     exclude: Sequence[str] = (),
-) -> list[Cell]:
+) -> list[GridCell]:
     """The cells of a grid: all combinations, or the default and every single departure from it.
 
     Args:
@@ -283,7 +283,7 @@ def cells(
     for values in combinations:
         if not any(all((values[n].label in wanted) == same for n, wanted, same in c) for c in conditions):
             chosen = next((v.method for v in values.values() if v.method is not None), method)
-            found.append(Cell(values, chosen))
+            found.append(GridCell(values, chosen))
     if not found:
         raise UserError("--exclude: no cell is left")
     return found

@@ -25,8 +25,8 @@ from stic_eval.errors import RunError
 from stic_eval.models.loading import strip
 from stic_eval.models.single_tile import SingleTile, check_single_tile, features_of_tiles
 from stic_eval.store import atomic_write
-from stic_eval.train import learning_check, training_memory
-from stic_eval.train.hyperparameters import Training
+from stic_eval.training import learning_check, training_memory
+from stic_eval.training.hyperparameters import Training
 
 if TYPE_CHECKING:
     from stic_eval.models.hf_model import HFModel

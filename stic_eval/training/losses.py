@@ -11,7 +11,7 @@ from stic_eval.contracts.loss import Logps, Loss, Tensor
 from stic_eval.errors import UserError
 
 if TYPE_CHECKING:
-    from stic_eval.train.hyperparameters import PreferenceLoss
+    from stic_eval.training.hyperparameters import PreferenceLoss
 
 
 # Which losses are of single pairs, by identity and constants: what is called need not have a hash.

@@ -18,8 +18,8 @@ from trl import DPOTrainer
 from stic_eval import config, registry
 from stic_eval.contracts.loss import Logps, Loss
 from stic_eval.errors import UserError
-from stic_eval.train.hyperparameters import PreferenceLoss
-from stic_eval.train.losses import check_per_pair, regularizer, runner_up, weighted_sum
+from stic_eval.training.hyperparameters import PreferenceLoss
+from stic_eval.training.losses import check_per_pair, regularizer, runner_up, weighted_sum
 
 
 def papers_loss(

@@ -30,9 +30,9 @@ from stic_eval.experiment.keys import evaluation_keys
 from stic_eval.selftrain.stage_runner import stage_key
 from stic_eval.settings import RunConfig, ThinkingConfig, TrainingConfig
 from stic_eval.store import content_key, request_key
-from stic_eval.train.hyperparameters import PairSettings, share
-from stic_eval.train.preference_pairs import is_filtered, pair_requests
-from stic_eval.train.prompt_sets import load_prompts
+from stic_eval.training.hyperparameters import PairSettings, share
+from stic_eval.training.preference_pairs import is_filtered, pair_requests
+from stic_eval.training.prompt_sets import load_prompts
 from stic_eval.types import ImageRef
 from tests.support.scripted import first
 

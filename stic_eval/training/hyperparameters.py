@@ -164,8 +164,8 @@ class PreferenceLoss(BaseModel):
         rejected_logp: Which tokens the log-probabilities of the dispreferred answer are of: `label`, its
             own, as in the paper; `runner_up`, what each model itself holds most likely at each of its
             positions (second most likely where that is the answer's token), as in the released code.
-        loss: What is minimised beside the regulariser: a loss (of `stic_eval.train.losses`, or a plug-in's)
-            by name, or losses with their weights.
+        loss: What is minimised beside the regulariser: a loss by name (one of `losses`, or a plug-in's), or
+            losses with their weights.
         loss_constants: Constants of these losses that depart from their defaults.
     """
 

@@ -18,14 +18,14 @@ from stic_eval.images import scan_images
 from stic_eval.models.hf_model import HFModel
 from stic_eval.models.single_tile import SingleTile
 from stic_eval.store import request_key
-from stic_eval.train import training_loop
-from stic_eval.train.dpo import make_trainer, preference_collator, train_preferences
-from stic_eval.train.hyperparameters import PairSettings, PreferenceLoss, Training
-from stic_eval.train.instruction_data import infuse
-from stic_eval.train.lora import LoraSettings
-from stic_eval.train.preference_pairs import open_pairs, pair_requests, write_pairs
-from stic_eval.train.prompt_sets import load_prompts
-from stic_eval.train.sft import sft_collator, train_sft
+from stic_eval.training import training_loop
+from stic_eval.training.dpo import make_trainer, preference_collator, train_preferences
+from stic_eval.training.hyperparameters import PairSettings, PreferenceLoss, Training
+from stic_eval.training.instruction_data import infuse
+from stic_eval.training.lora import LoraSettings
+from stic_eval.training.preference_pairs import open_pairs, pair_requests, write_pairs
+from stic_eval.training.prompt_sets import load_prompts
+from stic_eval.training.sft import sft_collator, train_sft
 from tests.support.full_size import SIZES, build, save_photographs
 from tests.support.zoo import FAMILIES
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from stic_eval.errors import UserError
 from stic_eval.images import MAX_ASPECT, ImageError, bytes_ref, image_ref
-from stic_eval.train.foreign_pair_files import Unread, listed_file, raw_rows
-from stic_eval.train.pair_formats import COLUMNS
-from stic_eval.train.preference_pairs import AnsweredPair
+from stic_eval.training.foreign_pair_files import Unread, listed_file, raw_rows
+from stic_eval.training.pair_formats import COLUMNS
+from stic_eval.training.preference_pairs import AnsweredPair
 from stic_eval.types import ImageRef
 
 if TYPE_CHECKING:

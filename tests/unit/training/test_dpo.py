@@ -20,14 +20,14 @@ from stic_eval.errors import RunError, UserError
 from stic_eval.images import scan_images
 from stic_eval.models.hf_model import HFModel
 from stic_eval.store import request_key
-from stic_eval.train import training_loop
-from stic_eval.train.dpo import make_trainer, preference_collator, train_preferences
-from stic_eval.train.hyperparameters import PairSettings, PreferenceLoss, Training
-from stic_eval.train.lora import LoraSettings, lora_config
-from stic_eval.train.preference_pairs import open_pairs, pair_requests, write_pairs
-from stic_eval.train.prompt_sets import load_prompts
+from stic_eval.training import training_loop
+from stic_eval.training.dpo import make_trainer, preference_collator, train_preferences
+from stic_eval.training.hyperparameters import PairSettings, PreferenceLoss, Training
+from stic_eval.training.lora import LoraSettings, lora_config
+from stic_eval.training.preference_pairs import open_pairs, pair_requests, write_pairs
+from stic_eval.training.prompt_sets import load_prompts
 from stic_eval.types import Generation, Message, Request
-from tests.unit.train.test_losses import papers_loss
+from tests.unit.training.test_losses import papers_loss
 
 LORA = LoraSettings(r=4, alpha=8, dropout=0.5)
 PURE = PreferenceLoss(alpha=0.0)
@@ -451,10 +451,10 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from stic_eval.models.hf_model import HFModel
-from stic_eval.train import training_loop
-from stic_eval.train.dpo import train_preferences
-from stic_eval.train.lora import LoraSettings
-from stic_eval.train.hyperparameters import PreferenceLoss, Training
+from stic_eval.training import training_loop
+from stic_eval.training.dpo import train_preferences
+from stic_eval.training.lora import LoraSettings
+from stic_eval.training.hyperparameters import PreferenceLoss, Training
 
 sizes = training_loop._sizes
 training_loop.CHECKPOINT_SECONDS = 0.0

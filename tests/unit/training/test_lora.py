@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from stic_eval.errors import UserError
-from stic_eval.train.lora import LoraSettings, lora_config, target_modules
+from stic_eval.training.lora import LoraSettings, lora_config, target_modules
 
 LLAMA = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stic_eval.errors import UserError
-from stic_eval.train.prompt_sets import load_prompts, shipped_names
+from stic_eval.training.prompt_sets import load_prompts, shipped_names
 
 SCRIPT = '''
 import os
