@@ -95,7 +95,7 @@ def test_claims_are_about_cells_of_shipped_ablations() -> None:
         for row in (claim.less, claim.more):
             if row.ablation:
                 assert row.ablation in ABLATIONS
-                given = gridbuild.Given(spec.load(row.ablation), row.ablation, (), None, None, (), {})
+                given = gridbuild.GridArguments(spec.load(row.ablation), row.ablation, (), None, None, (), {})
                 values = {
                     axis.name: [value.label for value in axis.values] for axis in gridbuild.axes(given)[0]
                 }

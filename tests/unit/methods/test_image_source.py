@@ -74,7 +74,7 @@ def test_a_name_of_no_source_is_one_line(
 
 
 def test_the_shipped_ablation_departs_from_the_models_own_pictures() -> None:
-    given = gridbuild.Given(spec.load("image-source"), "image-source", (), None, None, (), {})
+    given = gridbuild.GridArguments(spec.load("image-source"), "image-source", (), None, None, (), {})
     (axis,), without = gridbuild.axes(given)
     assert ([value.label for value in axis.values], without) == (["scenes", "benchmarks"], [])
     grid = gridbuild.grid(given, [axis], "grid", None)
