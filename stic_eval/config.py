@@ -45,9 +45,9 @@ def load(
     Raises:
         UserError: An unknown key, name or preset, or a value that does not fit.
     """
-    from_file = _by_name(_full(read_file(file), f"--config {file}"), f"--config {file}") if file else {}
+    from_file = _by_name(_expand_dar(read_file(file), f"--config {file}"), f"--config {file}") if file else {}
     flags = {key: value for key, value in (flags or {}).items() if value is not None}
-    given = _by_name(_full(flags, "--dar"), "flags")
+    given = _by_name(_expand_dar(flags, "--dar"), "flags")
     pairs = [pair for item in overrides for pair in split(item)]
     direct = {path: value for path, value in pairs if of_the_run(path)}
     direct = _by_name(direct, "-o plugins")
@@ -55,13 +55,17 @@ def load(
     preset = preset or from_file.get("preset")
     named = model is not None or preset is not None
     preset = preset or ("pocket" if model in (None, "pocket") else None)
-    shipped = _checked(_full(read_preset(preset), f"preset {preset}"), f"preset {preset}") if preset else {}
+    shipped = (
+        _check_layer(_expand_dar(read_preset(preset), f"preset {preset}"), f"preset {preset}")
+        if preset
+        else {}
+    )
     if model not in (None, shipped.get("model")):
         shipped.pop("conversation", None)  # how the preset's own model is asked; this may be another one
     merged = dict(shipped)
     if preset:
         merged["preset"] = preset
-    checked = _checked(from_file, f"--config {file}")
+    checked = _check_layer(from_file, f"--config {file}")
     # Weights that a file gives are the weights, not some more beside the preset's.
     whole = [
         f"method_options.{name}.{path}"
@@ -69,7 +73,7 @@ def load(
         for path in _mappings(name)
     ]
     merged = config_layers.merge(merged, checked, whole)
-    merged = config_layers.merge(merged, _long_all(given))
+    merged = config_layers.merge(merged, _expand_fields(given))
     _put(merged, direct)
     merged["conversation"] = profiles.read_template(merged.get("conversation") or {})
     config: RunConfig = _validate(RunConfig, merged, "")
@@ -113,8 +117,8 @@ def _put(merged: dict[str, Any], direct: Mapping[str, Any]) -> None:
             named_in_full, given_value = short(path, value)
         except ValueError as error:
             raise UserError(f"-o {path} {value!r}: {error}") from error
-        config_layers.put(merged, named_in_full, _long(named_in_full, given_value))
-        _known_benchmarks(merged, f"-o {path}")
+        config_layers.put(merged, named_in_full, _expand_field(named_in_full, given_value))
+        _check_benchmarks(merged, f"-o {path}")
 
 
 def _method_options(
@@ -160,7 +164,7 @@ def of_the_run(path: str) -> bool:
     return known and (head != "training" or config_layers.has(path, RunConfig))
 
 
-def _full(layer: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _expand_dar(layer: Mapping[str, Any], where: str) -> dict[str, Any]:
     try:
         return in_full(layer)
     except ValueError as error:
@@ -294,14 +298,14 @@ def split(item: str) -> Iterator[tuple[str, Any]]:
         yield rest, value
 
 
-def _checked(layer: dict[str, Any], where: str) -> dict[str, Any]:
+def _check_layer(layer: dict[str, Any], where: str) -> dict[str, Any]:
     """Checks a layer's own keys, those of unselected methods included, so that a typo never hides."""
     for key in layer:
         require(str(key), where)
     for name, given in (layer.get("solver_options") or {}).items():
         for path, _ in config_layers.leaves(given or {}):
             require(f"solver_options.{name}.{path}", where)
-    _known_benchmarks(layer, where)
+    _check_benchmarks(layer, where)
     options = layer.get("method_options") or {}
     if not isinstance(options, dict):
         raise UserError(f"{where}: method_options maps a method's name to its options")
@@ -318,10 +322,10 @@ def _checked(layer: dict[str, Any], where: str) -> dict[str, Any]:
             continue
         for path, _ in config_layers.leaves(values or {}):
             config_layers.require(path, config, f"{where}: method_options.{name}")
-    return _long_all(layer)
+    return _expand_fields(layer)
 
 
-def _known_benchmarks(layer: Mapping[str, Any], where: str) -> None:
+def _check_benchmarks(layer: Mapping[str, Any], where: str) -> None:
     """Refuses rows and options of a benchmark that does not exist, which would never be looked at."""
     known = registry.benchmarks().names()
     for key, more in (("rows", ["all"]), ("benchmark_options", [])):
@@ -333,11 +337,11 @@ def _known_benchmarks(layer: Mapping[str, Any], where: str) -> None:
                 raise UserError(f'{shown}: no benchmark is called "{name}"{advice}')
 
 
-def _long_all(layer: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _long(key, value) for key, value in layer.items()}
+def _expand_fields(layer: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _expand_field(key, value) for key, value in layer.items()}
 
 
-def _long(key: str, value: Any) -> Any:
+def _expand_field(key: str, value: Any) -> Any:
     """The mapping that a short form of a RunConfig field stands for, so that layers merge."""
     return {"all": value} if key == "rows" and isinstance(value, str) else value
 

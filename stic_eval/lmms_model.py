@@ -180,7 +180,7 @@ class SticEval(lmms):  # type: ignore[misc]
                 answer = answer(self.task_dict[task][split][doc])
             place = (where[1], where[2], where[0]) if len(where) >= 3 else None
             asked.append((self._request(context, to_visual, place, greedy), str(answer).strip()))
-        model = self._ready()
+        model = self._require_model()
         scored = dict(model.likelihoods(dict.fromkeys(asked)))
         said = self._greedy([(request, scored[request, answer].n_tokens) for request, answer in asked])
         found = []
@@ -205,13 +205,13 @@ class SticEval(lmms):  # type: ignore[misc]
 
     # ------------------------------------------------------------ how it asks
 
-    def _ready(self) -> HFModel:
+    def _require_model(self) -> HFModel:
         if self._model is None:
             raise RuntimeError("--model stic_eval: the model was let go of; make a new one")
         return self._model
 
     def _answerer(self) -> Any:
-        model = self._ready()
+        model = self._require_model()
         if self._cached_as is None:
             return model
         from stic_eval.models.response_cache import CachedVLM

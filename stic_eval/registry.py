@@ -85,7 +85,7 @@ class Registry(Generic[T]):
         if name not in self._points and self.file(name) is None:
             self._objects[name] = thing
         elif self.get(name) is not thing:
-            raise UserError(self._taken(name))
+            raise UserError(self._taken_message(name))
         return name
 
     def has_object(self, name: str) -> bool:
@@ -133,7 +133,7 @@ class Registry(Generic[T]):
         files = [file for file in self._having() if self._name(file) == name]
         if name in self._objects:
             if files:
-                raise UserError(self._taken(name))
+                raise UserError(self._taken_message(name))
             return self._objects[name]
         if len(points) + len(files) > 1:
             raise UserError(self._collision(name, points, files))
@@ -238,7 +238,7 @@ class Registry(Generic[T]):
                 unknown = f'; if {family} has it, write "{family}:{name}"'
         return f'; did you mean "{close[0]}"?' if close else unknown or suggest(name, self.names())
 
-    def _taken(self, name: str) -> str:
+    def _taken_message(self, name: str) -> str:
         return f'two {self.plural} are called "{name}"; give your object another name, e.g. name="my_{name}"'
 
     def _collision(self, name: str, points: Sequence[EntryPoint], files: Sequence[PluginFile]) -> str:

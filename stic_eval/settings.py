@@ -179,7 +179,7 @@ class ThinkingConfig(BaseModel):
 
     @field_validator("tags", "answer_tags")
     @classmethod
-    def _told_apart(cls, value: tuple[TagPair, ...]) -> tuple[TagPair, ...]:
+    def _check_tags(cls, value: tuple[TagPair, ...]) -> tuple[TagPair, ...]:
         for open_, close in value:
             if not open_.strip() or not close.strip() or open_ == close:
                 raise ValueError("a pair is two different tags, e.g. [<think>, </think>]")
@@ -355,7 +355,7 @@ class RunConfig(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _in_full(cls, value: Any) -> Any:
+    def _expand_dar(cls, value: Any) -> Any:
         """Accepts `dar`, which is all that settings of earlier versions have."""
         return in_full(value) if isinstance(value, Mapping) else value
 
@@ -376,7 +376,7 @@ class RunConfig(BaseModel):
 
     @field_validator("seeds")
     @classmethod
-    def _some_seed(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+    def _check_seeds(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if not value or min(value) < 0:
             raise ValueError("give at least one seed, 0 or larger")
         return tuple(dict.fromkeys(value))

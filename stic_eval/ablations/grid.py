@@ -149,7 +149,7 @@ def axis(name: str, values: object, methods: Sequence[str], where: str) -> Axis:
         UserError: Names `where`.
     """
     if isinstance(values, Mapping):
-        found = [_named(label, sets, methods, where) for label, sets in values.items()]
+        found = [_named_value(label, sets, methods, where) for label, sets in values.items()]
     elif isinstance(values, Sequence) and not isinstance(values, str):
         found = [_value(name, value, methods, where) for value in values]
     else:
@@ -168,7 +168,7 @@ def label(value: Any) -> str | int | float | bool:
     return "none" if value is None else value if isinstance(value, (str, int, float, bool)) else text(value)
 
 
-def _named(name: Any, sets: object, methods: Sequence[str], where: str) -> Value:
+def _named_value(name: Any, sets: object, methods: Sequence[str], where: str) -> Value:
     if not isinstance(sets, Mapping):
         raise UserError(f"{where}: {text(name)}: expected `setting: value` lines")
     parts = [_value(str(path), value, methods, where) for path, value in sets.items()]
@@ -303,14 +303,14 @@ def _condition(item: str, axes: Sequence[Axis]) -> _Condition:
         name, sign, values = match.groups()
         if name not in known:
             raise UserError(f"--exclude {item}: no axis is called {name}{registry.suggest(name, [*known])}")
-        wanted = [_found(value, known[name], f"--exclude {item}: {name}") for value in values.split(",")]
+        wanted = [_find_value(value, known[name], f"--exclude {item}: {name}") for value in values.split(",")]
         parts.append((name, frozenset(wanted), sign == "="))
     if not parts:
         raise UserError("--exclude: is empty")
     return parts
 
 
-def _found(written: str, labels: Sequence[Any], where: str) -> Any:
+def _find_value(written: str, labels: Sequence[Any], where: str) -> Any:
     """The value of an axis that is written so: by its text, or as a number (`0` is `0.0`)."""
     for value in labels:
         if text(value) == written:

@@ -102,7 +102,7 @@ def copied(text: str, kind: str, thing: Any, own: str, presets: Mapping[str, Any
     tree = ast.parse(text)
     edits = _Edits(text)
     calls = [
-        node for node in ast.walk(tree) if isinstance(node, ast.Call) and _called(node) == kind.capitalize()
+        node for node in ast.walk(tree) if isinstance(node, ast.Call) and _callee(node) == kind.capitalize()
     ]
     mine = [call for call in calls if _text(tree, _argument(call, 0, "name")) == thing.name]
     if not mine:
@@ -115,7 +115,7 @@ def copied(text: str, kind: str, thing: Any, own: str, presets: Mapping[str, Any
         if kind == "benchmark" and not any(keyword.arg == "rows_like" for keyword in call.keywords):
             edits.add(call, f"rows_like={json.dumps(thing.rows_like or thing.name)}")
     if kind == "method":
-        _alone(tree, mine[0], edits)
+        _drop_other_methods(tree, mine[0], edits)
         if presets and presets != thing.presets:
             _with_presets(tree, mine[0], presets, edits)
     for node in ast.walk(tree):
@@ -175,7 +175,7 @@ class _Edits:
         return found.decode()
 
 
-def _called(call: ast.Call) -> str:
+def _callee(call: ast.Call) -> str:
     return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
 
 
@@ -212,14 +212,14 @@ def _statement(tree: ast.Module, call: ast.Call) -> ast.Assign:
     raise ValueError("the method is not made by a statement `method = Method(...)`")
 
 
-def _alone(tree: ast.Module, mine: ast.Call, edits: _Edits) -> None:
+def _drop_other_methods(tree: ast.Module, mine: ast.Call, edits: _Edits) -> None:
     """Calls a method `method`, and takes away other methods with whatever they alone have used."""
     kept = _statement(tree, mine)
     edits.put(kept.targets[0], "method")
     others = [
         node for node in tree.body
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and node is not kept
-        and _called(node.value) == "Method"
+        and _callee(node.value) == "Method"
     ]  # fmt: skip
     dropped: list[ast.stmt] = list(others)
     while True:

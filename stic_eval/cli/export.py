@@ -122,7 +122,7 @@ def adapter(
     config = found.config
     if dtype and not merge:
         raise UserError("--dtype: is of a merged model's weights; add --merge, or leave it out")
-    _not_mixed(output, merge)
+    _refuse_mixing(output, merge)
     if unknown := cardfacts.unknown(found, picked):
         _note(
             f"the card leaves out papers and data sets of {', '.join(unknown)}: plug-ins that a run names "
@@ -133,7 +133,7 @@ def adapter(
         if merge:
             from stic_eval.training.adapter_merge import merge as merged
 
-            _same_base(found)
+            _check_base(found)
             with report.step(f"merge the adapter into {config.model}"):
                 weights = merged(
                     config.model, source, folder,
@@ -162,7 +162,7 @@ def counted(n: int, what: str) -> str:
     return f"{n:,} {what}{'s' * (n != 1)}"
 
 
-def _not_mixed(output: Path, merge: bool) -> None:
+def _refuse_mixing(output: Path, merge: bool) -> None:
     """Refuses to put an adapter and a whole model into one folder, of which loaders take either."""
     from stic_eval.errors import UserError
 
@@ -174,7 +174,7 @@ def _not_mixed(output: Path, merge: bool) -> None:
         )
 
 
-def _same_base(run: RunArtifacts) -> None:
+def _check_base(run: RunArtifacts) -> None:
     """Refuses to merge into another base than the adapter was trained on."""
     from stic_eval.errors import UserError
     from stic_eval.models.fingerprint import model_fingerprint

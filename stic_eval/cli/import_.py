@@ -68,13 +68,13 @@ def pairs(
             tempfile.TemporaryDirectory(dir=output.parent, prefix=".import-") as folder,
         ):
 
-            def shown() -> Iterator[AnsweredPair]:
+            def with_progress() -> Iterator[AnsweredPair]:
                 for number, pair in enumerate(opened.pairs, 1):
                     yield pair
                     step.update(number)
 
             written = Path(folder) / "pairs.parquet"
-            made = write_made(shown(), written, PairFilter()).pairs
+            made = write_made(with_progress(), written, PairFilter()).pairs
             if made:
                 written.replace(output)
     except OSError as error:

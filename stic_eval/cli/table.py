@@ -144,12 +144,12 @@ def _text(built: Sequence[Table], format_: Format, caption: str | None, label: s
             latex.to_latex(item, label=own, wide=wide) for item, own in zip(tables, labels, strict=True)
         )
     if format_ == "text":
-        return "\n".join(_plain(item, titled=len(tables) > 1) for item in tables)
+        return "\n".join(_plain_text(item, titled=len(tables) > 1) for item in tables)
     write = {"md": table_formats.to_markdown, "html": html_table.to_html}[format_]
     return "\n".join(write(item) for item in tables)
 
 
-def _plain(built: Table, titled: bool) -> str:
+def _plain_text(built: Table, titled: bool) -> str:
     """A table for a text file, 120 characters wide."""
     import io
 

@@ -57,7 +57,7 @@ class OpenAIEngine(Engine):
                 raise UserError(f'--adapter-name {name}={model}: this run has no method "{method}"{advice}')
             if not model or ("@" in name and not seed.isdecimal()):
                 raise UserError(f"--adapter-name {name}={model}: give METHOD=NAME, or METHOD@seed0=NAME")
-        return _asked_by_server(config)
+        return _leave_to_server(config)
 
     @classmethod
     def answering(cls, config: RunConfig) -> Mapping[str, Any]:
@@ -183,7 +183,7 @@ def list_models(base_url: str, key: str | None) -> tuple[str, list[str] | None]:
         return f"HTTP {reply.status_code}", None
 
 
-def _asked_by_server(config: RunConfig) -> RunConfig:
+def _leave_to_server(config: RunConfig) -> RunConfig:
     """The configuration of a run whose conversations and pixels are the server's, but for a system prompt.
 
     A preset's profile is left out: `auto` is none there.

@@ -42,7 +42,7 @@ PLACEHOLDER = ImageRef("", "not loaded", _refuse)
 def without_images(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row with `PLACEHOLDER` for every image that is there, and None for every one that is not."""
     light = {
-        column: (None if _empty(cell) else PLACEHOLDER) if is_image_column(column) else cell
+        column: (None if _is_empty(cell) else PLACEHOLDER) if is_image_column(column) else cell
         for column, cell in row.items()
     }
     return names_kept(light, row)
@@ -60,7 +60,7 @@ def names_kept(light: dict[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
     return light
 
 
-def _empty(cell: Any) -> bool:
+def _is_empty(cell: Any) -> bool:
     if isinstance(cell, Mapping):
         return not cell.get("bytes") and not cell.get("path")
     return cell is None or (isinstance(cell, (str, bytes, list, tuple)) and not cell)

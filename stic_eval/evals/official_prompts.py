@@ -171,7 +171,7 @@ def task_folder() -> Path:
     return Path(places[0]) / "tasks"
 
 
-def _assigned(variable: str) -> Callable[[str], str]:
+def _assignment_reader(variable: str) -> Callable[[str], str]:
     """Reads the string that a source file assigns to a variable, wherever in it."""
 
     def read(source: str) -> str:
@@ -190,8 +190,8 @@ def _rules(source: str) -> str:
 
 
 _READERS: dict[str, Callable[[str], str]] = {
-    "mmvet": _assigned("MM_VET_PROMPT"),
+    "mmvet": _assignment_reader("MM_VET_PROMPT"),
     "llava_bench": _rules,
-    "mathvista": _assigned("DEMO_PROMPT"),
-    "mmbench": _assigned("tmpl"),
+    "mathvista": _assignment_reader("DEMO_PROMPT"),
+    "mmbench": _assignment_reader("tmpl"),
 }

@@ -107,7 +107,7 @@ def cut_thinking(answered: Sequence[Answered], finished: bool = False) -> list[A
     if not closed or 2 * closed < told:
         return list(answered)
 
-    def settled(item: Answered) -> Answered:
+    def settle(item: Answered) -> Answered:
         found = item.response
         cut = finished or found.finish_reason == "length"
         if not cut or found.opened or found.thinking or not found.text:
@@ -115,7 +115,7 @@ def cut_thinking(answered: Sequence[Answered], finished: bool = False) -> list[A
         response = replace(found, text="", thinking=found.text, unclosed=True)
         return replace(item, response=response, verdict=Score(None, why=UNCLOSED))
 
-    return [settled(item) for item in answered]
+    return [settle(item) for item in answered]
 
 
 def closing(responses: Sequence[Response], finished: bool = False) -> tuple[int, int]:
@@ -153,7 +153,7 @@ def conclude(
     decided = sum(record.judge is not None and record.score is not None for record in records)
     failed = sum(item.response.finish_reason == "failed" for item in answered)
     summary = replace(
-        _aggregated(benchmark, records),
+        _aggregate(benchmark, records),
         answers=len(records),
         judged=decided,
         unanswered=failed,
@@ -167,10 +167,10 @@ def conclude(
     )
     samples, responses = [item.sample for item in answered], [item.response for item in answered]
     summary = constant_answers.add_answer_notes(benchmark, samples, responses, records, summary)
-    return records, _paired(benchmark, records, summary)
+    return records, _with_pairing(benchmark, records, summary)
 
 
-def _paired(benchmark: Benchmark, records: Sequence[Record], summary: Summary) -> Summary:
+def _with_pairing(benchmark: Benchmark, records: Sequence[Record], summary: Summary) -> Summary:
     """A summary with all that differences to other runs are made of, which has to fit its score."""
     where = f"benchmark {benchmark.name}"
     if (unit := clusters.first_untraceable(records, summary.units)) is not None:
@@ -196,7 +196,7 @@ def _paired(benchmark: Benchmark, records: Sequence[Record], summary: Summary) -
     return replace(summary, score=own, resampled=clusters.resample_clusters(benchmark, records, shared))
 
 
-def _aggregated(benchmark: Benchmark, records: Sequence[Record]) -> Summary:
+def _aggregate(benchmark: Benchmark, records: Sequence[Record]) -> Summary:
     try:
         return benchmark.aggregate(records)
     except Exception as error:  # a benchmark is a user's own code
@@ -216,7 +216,7 @@ def _gradings(benchmark: Benchmark, records: Sequence[Record]) -> tuple[float, .
             else record
             for record, values in zip(records, repeated, strict=True)
         ]
-        score = _aggregated(benchmark, alone).score
+        score = _aggregate(benchmark, alone).score
         scores += [] if score is None else [score]
     return tuple(scores)
 

@@ -114,7 +114,7 @@ def ablation_of(
     return ablation.define(
         None if name is None else str(name), vary=tuple(vary), one_at_a_time=one_at_a_time,
         exclude=tuple(exclude), seeds=tuple(seeds), method=method, preset=preset, file=_path(file),
-        overrides=items_of(options), output=_path(output), flags=_nested(given),
+        overrides=items_of(options), output=_path(output), flags=_nest(given),
     )  # fmt: skip
 
 
@@ -130,7 +130,7 @@ def configure(given: Mapping[str, Any], options: Sequence[str] = ()) -> RunConfi
     """
     flags = dict(given)
     preset, file = flags.pop("preset", None), flags.pop("config", None)
-    built = config.load(preset=preset, file=_path(file), flags=_nested(flags), overrides=options)
+    built = config.load(preset=preset, file=_path(file), flags=_nest(flags), overrides=options)
     config.go_offline(built.offline)
     return built
 
@@ -150,7 +150,7 @@ def given_of(call: str, values: Mapping[str, Any]) -> dict[str, Any]:
     return f.settings(values)
 
 
-def _nested(given: Mapping[str, Any]) -> dict[str, Any]:
+def _nest(given: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of RunConfig, objects replaced by their names.
 
     Raises:

@@ -125,7 +125,7 @@ def open_run(run: str, say: Callable[[str], None]) -> RunArtifacts:
     if not path.is_file():
         raise UserError(f"{folder}: holds no config.yaml; is it the folder of a run?")
     scores = runs.load(folder) if (folder / "scores.json").is_file() else None
-    settings = _saved(path)
+    settings = _read_settings(path)
     if scores is None:
         if settings.plugins:
             say(f"executes the plug-ins that the run was trained with: {', '.join(settings.plugins)}")
@@ -136,7 +136,7 @@ def open_run(run: str, say: Callable[[str], None]) -> RunArtifacts:
     return RunArtifacts(folder, settings, scores, entries, (own if own.is_dir() else cache_dir()) / "stages")
 
 
-def _saved(path: Path) -> RunConfig:
+def _read_settings(path: Path) -> RunConfig:
     """Settings as a run has saved them, complete: nothing that they name is looked up."""
     from pydantic import ValidationError
 

@@ -26,7 +26,7 @@ def facts(run: RunArtifacts, picked: StageArtifact, name: str) -> CardFacts:
     """What a card says of an adapter."""
     config, first = run.config, picked.entries[0]
     local = local_model(config.model)
-    method = _known(registry.methods(), first.method)
+    method = _find(registry.methods(), first.method)
     options = config.method_options.get(first.method)
     if not options and method is not None:
         options = method.config().model_dump(mode="json")
@@ -129,7 +129,7 @@ def _data(run: RunArtifacts, picked: StageArtifact) -> list[str]:
 
 def _rows(run: RunArtifacts, name: str) -> RowsOrigin:
     """Where a benchmark's rows came from."""
-    benchmark, where = _known(registry.benchmarks(), name), run.config.rows_of(name)
+    benchmark, where = _find(registry.benchmarks(), name), run.config.rows_of(name)
     if benchmark is None:
         return RowsOrigin(name)
     if where != "hub":
@@ -144,11 +144,11 @@ def _rows(run: RunArtifacts, name: str) -> RowsOrigin:
 def unknown(run: RunArtifacts, picked: StageArtifact) -> list[str]:
     """Names of what the run's plug-ins held, as far as they are not at hand."""
     method = picked.entries[0].method
-    missing = [method] if _known(registry.methods(), method) is None else []
-    return missing + [b for b in run.config.benchmarks if _known(registry.benchmarks(), b) is None]
+    missing = [method] if _find(registry.methods(), method) is None else []
+    return missing + [b for b in run.config.benchmarks if _find(registry.benchmarks(), b) is None]
 
 
-def _known(things: registry.Registry[T], name: str) -> T | None:
+def _find(things: registry.Registry[T], name: str) -> T | None:
     """A method or benchmark; None where it is a plug-in's that is not at hand, or is broken."""
     try:
         return things.get(name)

@@ -103,7 +103,7 @@ def _of_object(benchmark: Benchmark) -> dict[str, Any]:
     return {"object": [*map(repr, own), *([one.max_tokens, one.verdict_first] for one in graders)]}
 
 
-def _bare(function: Any) -> Any:
+def _unwrap_partials(function: Any) -> Any:
     while isinstance(function, partial):  # under options
         function = function.func
     return function
@@ -111,7 +111,7 @@ def _bare(function: Any) -> Any:
 
 def _module(thing: Any) -> str:
     """The module of this program that a function is from, or that it is; empty for somebody else's."""
-    thing = _bare(thing)
+    thing = _unwrap_partials(thing)
     name = getattr(thing, "__module__", None) or getattr(thing, "__name__", "")
     first, _, rest = str(name).partition(".")
     return rest if first == "stic_eval" else ""
@@ -123,7 +123,7 @@ def _built_on(benchmark: Benchmark, functions: list[Any]) -> dict[str, Any]:
     from stic_eval.contracts.benchmark import Benchmark
 
     near = list(functions)
-    near += [value for f in functions for value in getattr(_bare(f), "__globals__", {}).values()]
+    near += [value for f in functions for value in getattr(_unwrap_partials(f), "__globals__", {}).values()]
     near += [value.to_sample for value in near if isinstance(value, Benchmark)]
     names = {_module(value).removeprefix("benchmarks.") for value in near}
     others = sorted(names & set(registry.benchmarks().own()) - {benchmark.name})

@@ -139,13 +139,13 @@ class Reporter:
 
     def log(self, line: str) -> None:
         """A line for the log file, and for the terminal with -v."""
-        self._logger.info(_shown(line))
+        self._logger.info(_one_line(line))
         if self.verbose and not self.quiet:
             self._print(line)
 
     def line(self, line: str) -> None:
         """A line for the log file and the terminal."""
-        self._logger.info(_shown(line))
+        self._logger.info(_one_line(line))
         self.plain(line)
 
     def plain(self, line: str) -> None:
@@ -154,14 +154,14 @@ class Reporter:
             self._print(line)
 
     def _print(self, line: str) -> None:
-        line = _shown(line)
+        line = _one_line(line)
         if self.live:
             self.live.console.print(line, markup=False, highlight=False, style="dim")
         else:
             print(line, file=self._stream, flush=True)
 
 
-def _shown(line: str) -> str:
+def _one_line(line: str) -> str:
     """A line as one: names of files may hold anything."""
     return " ".join(printable(line).split("\n"))
 

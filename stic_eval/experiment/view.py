@@ -185,7 +185,7 @@ class View:
         grid.add_column("", width=14)
         grid.add_column("at", overflow="ellipsis", no_wrap=True, ratio=2)
         grid.add_column("left", justify="right", width=7)
-        for line in self._chosen(max(3, (options.height or console.height) - 4)):
+        for line in self._visible_lines(max(3, (options.height or console.height) - 4)):
             left = None if self.board.finished(line) else self.board.left(line)
             grid.add_row(
                 Text(printable(line.label)),
@@ -201,7 +201,7 @@ class View:
                 f"{len(self.board.lines)} {self.board.kind}s, {done} done, {hidden} not shown", style="dim"
             )
 
-    def _chosen(self, room: int) -> list[BoardLine]:
+    def _visible_lines(self, room: int) -> list[BoardLine]:
         """As many lines as there is room for: those at work first, then those that wait, in their order."""
         lines = list(self.board.lines)
         if len(lines) <= room:

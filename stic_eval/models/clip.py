@@ -40,7 +40,7 @@ def similarities(
     todo = list(missing.items())
     for start in range(0, len(todo), _ROWS):
         part = todo[start : start + _ROWS]
-        values = _compared(compare, [one for _, one in part])
+        values = _compare_part(compare, [one for _, one in part])
         fresh = {key: value for (key, _), value in zip(part, values, strict=True)}
         append_jsonl(kept, [{"key": key, "value": value} for key, value in fresh.items()])
         known |= fresh
@@ -48,7 +48,7 @@ def similarities(
     return [known[key] for key in keys]
 
 
-def _compared(compare: Compare, part: Sequence[tuple[ImageRef, str]]) -> list[float]:
+def _compare_part(compare: Compare, part: Sequence[tuple[ImageRef, str]]) -> list[float]:
     """The cosines of a part, in halves where the memory beside the other model does not hold it."""
     from stic_eval.models.free_memory import within_memory
 
@@ -56,7 +56,7 @@ def _compared(compare: Compare, part: Sequence[tuple[ImageRef, str]]) -> list[fl
     if found is not None:
         return found
     half = len(part) // 2
-    return [*_compared(compare, part[:half]), *_compared(compare, part[half:])]
+    return [*_compare_part(compare, part[:half]), *_compare_part(compare, part[half:])]
 
 
 def load_clip(model: str, device: Any) -> Compare:

@@ -100,21 +100,21 @@ class Batcher:
             if old is not None:
                 old.move(going, pool)
                 parts.append(old)
-            for more, lanes in self._prefilled(prompts, pool, len(rows)):
+            for more, lanes in self._prefill(prompts, pool, len(rows)):
                 rows = rows + more
                 parts.append(lanes)
             self._rows, self._lanes = rows, pool.lanes(parts)
 
-        yield from self._done(feed) if self._fits(work) else self._again(feed, prompts)
+        yield from self._release_done(feed) if self._fits(work) else self._again(feed, prompts)
 
     def _step(self, feed: Feed) -> Iterator[Completion]:
         """One token more for every row; those that are done leave."""
         rows, lanes = self._rows, self._lanes
         assert lanes is not None
         fits = self._fits(lambda: self._passes.decoded(rows, lanes))
-        yield from self._done(feed) if fits else self._again(feed, [])
+        yield from self._release_done(feed) if fits else self._again(feed, [])
 
-    def _done(self, feed: Feed) -> Iterator[Completion]:
+    def _release_done(self, feed: Feed) -> Iterator[Completion]:
         """Hands on what is done, and gives its room back when there is enough of it."""
         rows, lanes = self._rows, self._lanes
         assert lanes is not None
@@ -176,20 +176,20 @@ class Batcher:
         """Keeps the beginning of a row that leaves: often the next question is about the same image."""
         group = row.prompt.group
         count = len(group.beginning.ids)
-        if self._shared(group) and not self._at_hand(group.key):
+        if self._is_worth_sharing(group) and not self._at_hand(group.key):
             # Not `_fits`: it is only for later, and must not cost what is under way.
             if (prefix := within_memory(lambda: lanes.prefix(number, count))) is None:
                 self._loaded.prefixes.clear()
             else:
                 self._loaded.prefixes.put((self._adapter_key, group.key), prefix)
 
-    def _shared(self, group: Group) -> bool:
+    def _is_worth_sharing(self, group: Group) -> bool:
         count = len(group.beginning.ids)
         return self._worthwhile is not None and count >= max(self._worthwhile, 1)
 
     # ------------------------------------------------------------ prompts
 
-    def _prefilled(
+    def _prefill(
         self, prompts: Sequence[CutPrompt], pool: Pool, row: int
     ) -> Iterator[tuple[list[ActiveRow], Lanes]]:
         """Computes prompts into a pool from a row on; those first that begin what others share."""
@@ -200,7 +200,7 @@ class Batcher:
         for prompt in prompts:
             group = prompt.group
             asked_for[group.key] += 1
-            if self._shared(group) and group.key not in prefixes:
+            if self._is_worth_sharing(group) and group.key not in prefixes:
                 prefixes[group.key] = self._loaded.prefixes.get((self._adapter_key, group.key))
                 follows = prefixes[group.key] is not None
             else:

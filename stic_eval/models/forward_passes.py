@@ -68,7 +68,7 @@ class Passes:
         found: dict[int, vision.Features] = {}
         alike: dict[Any, list[Group]] = defaultdict(list)
         for group in {id(prompt.group): prompt.group for prompt in prompts}.values():
-            seen = group.beginning.features or self._kept(group)
+            seen = group.beginning.features or self._known_features(group)
             if seen is not None:
                 found[id(group)] = seen.to(self._loaded.device)
             elif group.pixels is not None:
@@ -93,7 +93,7 @@ class Passes:
         """A beginning whose images were encoded before."""
         return self._loaded.beginnings.get((self._seen_by, key))
 
-    def _kept(self, group: Group) -> vision.Features | None:
+    def _known_features(self, group: Group) -> vision.Features | None:
         known = self.known(group.key)
         return known.features if known is not None else None
 
@@ -129,7 +129,7 @@ class Passes:
             given["mm_encoder_outputs"] = vision.join_features(seen)
         cache, mask = pool.part(first, *ids.shape), mask.to(device)
         logits = self._forward(cache, mask, ids.to(device), positions.to(device), **given)
-        return self._begun(prompts, cache, mask, logits, begin)
+        return self._first_tokens(prompts, cache, mask, logits, begin)
 
     def continued(
         self, prompts: Sequence[CutPrompt], prefixes: Sequence[Prefix], pool: Pool, first: int = 0
@@ -154,16 +154,16 @@ class Passes:
             positions = positions.expand(3, *positions.shape)
         mask = torch.cat([before, mask.to(device)], dim=1)
         logits = self._forward(cache, mask, ids.to(device), positions.to(device))
-        return self._begun(prompts, cache, mask, logits, begin)
+        return self._first_tokens(prompts, cache, mask, logits, begin)
 
-    def _begun(
+    def _first_tokens(
         self, prompts: Sequence[CutPrompt], cache: Growing, mask: Tensor, logits: Tensor, begin: float
     ) -> tuple[list[ActiveRow], Lanes]:
         """Rows with their first token."""
         rows = [ActiveRow(prompt, Sampler(prompt.request.generation)) for prompt in prompts]
         following = [prompt.group.beginning.next + len(prompt.rest) for prompt in prompts]
         position = torch.tensor(following, device=self._loaded.device)
-        lanes = Lanes(cache, mask, position, self._chosen(rows, logits))
+        lanes = Lanes(cache, mask, position, self._choose_tokens(rows, logits))
         for row in rows:
             row.seconds = (time.perf_counter() - begin) / len(rows)
         return rows, lanes
@@ -178,7 +178,7 @@ class Passes:
         if self._axes:
             positions = positions.expand(3, *positions.shape)
         logits = self._forward(lanes.cache, lanes.mask, ids, positions)
-        lanes.position, lanes.last = lanes.position + 1, self._chosen(rows, logits)
+        lanes.position, lanes.last = lanes.position + 1, self._choose_tokens(rows, logits)
         for row in rows:
             row.seconds += (time.perf_counter() - start) / len(rows)
 
@@ -199,7 +199,7 @@ class Passes:
             self.trace.append(logits)
         return logits
 
-    def _chosen(self, rows: Sequence[ActiveRow], logits: Tensor) -> Tensor:
+    def _choose_tokens(self, rows: Sequence[ActiveRow], logits: Tensor) -> Tensor:
         """Each row's next token.
 
         Raises:

@@ -79,7 +79,7 @@ class LoadedWeights:
                 restore(self.base)
                 self.base, self.peft, self.adapter, self.adapter_key = self.peft.unload(), None, None, ""
             if adapter is not None:
-                self.peft, self.adapter, self.adapter_key = _adapted(self.base, adapter), adapter, key
+                self.peft, self.adapter, self.adapter_key = _with_adapter(self.base, adapter), adapter, key
         model = self.base if self.peft is None else self.peft
         return model.eval() if model.training else model
 
@@ -161,7 +161,7 @@ def load(model: str, how: LoadOptions) -> LoadedWeights:
         kind = _dtype(how.dtype, where, config)
         count = weight_memory.parameters(model, how.revision, _name(getattr(config, "dtype", None)))
         weight_memory.check(model, count, _name(kind), quantization, where)
-        place = _placed(where, kind, attn, quantization)
+        place = _placement(where, kind, attn, quantization)
         processor = load_processor(source, config, **common)
         # Before the weights are read: of a setting that does not fit one is told at once.
         _prepare(processor, model, profile)
@@ -247,7 +247,7 @@ def not_finite(loaded: LoadedWeights, request: Request) -> RunError:
     )
 
 
-def _placed(
+def _placement(
     device: torch.device, kind: torch.dtype, attn: str | None, quantization: Packed | None
 ) -> dict[str, Any]:
     """What `from_pretrained` is told about where weights go, how they are packed, and who attends."""
@@ -270,7 +270,7 @@ def _name(kind: object) -> str:
     return str(kind).removeprefix("torch.")
 
 
-def _adapted(base: Any, adapter: Path) -> Any:
+def _with_adapter(base: Any, adapter: Path) -> Any:
     from peft import PeftModel
     from peft.tuners.tuners_utils import BaseTuner
 

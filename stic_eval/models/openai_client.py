@@ -216,7 +216,7 @@ class Client:
                     self._spend()
                     reply = self._send(chat)
             except _Retry as failed:
-                reason, reached = self._clean(str(failed)), failed.reached
+                reason, reached = self._clean_text(str(failed)), failed.reached
                 self._back_off(attempt, failed.wait)
             else:
                 self._lost_in_a_row = 0
@@ -287,22 +287,22 @@ class Client:
         self._answered, self._silent = True, 0
         if status == 200:
             self._served = True
-            return self._read(data, time.monotonic() - begin)
-        said = self._clean(error_of(data))
+            return self._parse_reply(data, time.monotonic() - begin)
+        said = self._clean_text(error_of(data))
         if status in _RETRIED or status >= 500:
             raise _Retry(f"HTTP {status}{said}", retry_after(headers.get("retry-after")))
         if self._served and (status in _FATAL or 300 <= status < 400):
             self._lost_in_a_row += 1
             raise Failure(f"HTTP {status}{said}")  # others were served: this request's own trouble
         if status in _FATAL or 300 <= status < 400:
-            where = self._clean(headers.get("location", "elsewhere")) if status < 400 else ""
+            where = self._clean_text(headers.get("location", "elsewhere")) if status < 400 else ""
             raise UserError(refused_for_ever(self.endpoint, status, said, where))
         if limit == "max_tokens" and "max_completion_tokens" in said:
             self._limit_name = "max_completion_tokens"  # newer models at OpenAI know only this name
             raise _Retry(f"HTTP {status}{said}")
         raise Failure(f"HTTP {status}{said}")
 
-    def _read(self, data: bytes, seconds: float) -> Reply:
+    def _parse_reply(self, data: bytes, seconds: float) -> Reply:
         try:
             parsed = json.loads(data)
             choice = parsed["choices"][0]
@@ -348,7 +348,7 @@ class Client:
             del self._local.line
             line.close()
 
-    def _clean(self, text: str) -> str:
+    def _clean_text(self, text: str) -> str:
         if self.endpoint.api_key:
             text = text.replace(self.endpoint.api_key, "[key]")
         text = printable(" ".join(text.split()))

@@ -50,7 +50,7 @@ def probe(loaded: LoadedWeights) -> frozenset[str]:
     if vision.encoder(loaded.base) is None:
         return frozenset()
     try:
-        return _compared(loaded)
+        return _compare(loaded)
     except Exception as error:  # whatever a model does that does not fit
         if out_of_memory(error):
             raise too_small(loaded.device) from error
@@ -60,7 +60,7 @@ def probe(loaded: LoadedWeights) -> frozenset[str]:
         return frozenset()
 
 
-def _compared(loaded: LoadedWeights) -> frozenset[str]:
+def _compare(loaded: LoadedWeights) -> frozenset[str]:
     first, second = (_request(text) for text in ("Is anything red in this picture?", "What is it?"))
     batch = [plain_generation.render_request(loaded, second)]
     output, width = plain_generation.generate(

@@ -38,13 +38,13 @@ def render_prompts(processor: Any, requests: Sequence[Request], control: tuple[s
     begun = [turns[n] for n in going_on]
     for n in going_on:
         turns[n] = turns[n][:-1]
-    prompts = _rendered(processor, turns, add_generation_prompt=True)
-    for n, own, whole in zip(going_on, begun, _rendered(processor, begun), strict=True):
+    prompts = _render(processor, turns, add_generation_prompt=True)
+    for n, own, whole in zip(going_on, begun, _render(processor, begun), strict=True):
         prompts[n] = _through(prompts[n], whole, own[-1]["content"][0]["text"])
     return prompts
 
 
-def _rendered(processor: Any, turns: list[list[dict[str, Any]]], **how: Any) -> list[str]:
+def _render(processor: Any, turns: list[list[dict[str, Any]]], **how: Any) -> list[str]:
     return list(processor.apply_chat_template(turns, tokenize=False, **how)) if turns else []
 
 

@@ -94,7 +94,7 @@ def gains(table: Table, look: Look, notes: Sequence[str] = ()) -> Figure:
     words = max(len(word) for title in titles for word in title.replace("-", "- ").split())
     side_by_side = len(names) > 1 and len(rows) <= _MOST_SERIES
     if side_by_side and slot / (len(rows) + 1) >= 0.12 and words * canvas.LETTER <= slot:
-        return _grouped(rows, names, titles, look.width, slot, notes)
+        return _grouped_bars(rows, names, titles, look.width, slot, notes)
     return _panels(rows, names, titles, look.width, notes)
 
 
@@ -110,7 +110,7 @@ def _deltas(row: TableRow, names: Sequence[str]) -> list[tuple[int, float, tuple
     return [(i, d.delta, reach(d), mark_of(cell)) for i, cell, d in cells if d is not None]
 
 
-def _grouped(
+def _grouped_bars(
     rows: Sequence[TableRow],
     names: Sequence[str],
     titles: Sequence[str],
@@ -141,7 +141,7 @@ def _grouped(
     canvas.zero_line(axes)
     axes.margins(y=0.12)
     axes.set_xlim(-0.55, len(names) - 0.45)
-    axes.set_xticks(range(len(names)), [_broken(title, slot) for title in titles])
+    axes.set_xticks(range(len(names)), [_wrap_title(title, slot) for title in titles])
     axes.tick_params(axis="x", length=0)
     axes.yaxis.set_major_formatter(signed)
     axes.grid(axis="y")
@@ -165,7 +165,7 @@ def _panels(
     across = max(1, min(len(names), int((width - room) / (0.65 if narrow else 0.92))))
     across = math.ceil(len(names) / math.ceil(len(names) / across))  # rows of panels of even length
     down = math.ceil(len(names) / across)
-    titles = [_broken(title, (width - room) / across - 0.1) for title in titles]
+    titles = [_wrap_title(title, (width - room) / across - 0.1) for title in titles]
     grid = figure.subplots(down, across, sharey=True, squeeze=False)
     at = [0.0]
     for above, below in pairwise(labels):
@@ -214,7 +214,7 @@ def _panels(
     return canvas.resize(figure, down * (at[-1] + sum(ends) + 0.33 + heading) + 0.1 + extra)
 
 
-def _broken(title: str, inches: float) -> str:
+def _wrap_title(title: str, inches: float) -> str:
     """A benchmark's name in lines that fit into so many inches; hyphens are where it breaks best."""
     if len(title) * canvas.LETTER <= inches:
         return title

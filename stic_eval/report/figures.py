@@ -69,7 +69,7 @@ def draw(kind: FigureKind, scores: Scores, table: Table, folder: Path, look: Loo
     Raises:
         UserError: The run does not have what this kind needs; the message says what.
     """
-    notes = _unfinished(scores, look)
+    notes = _unfinished_note(scores, look)
     with canvas.style():
         if kind == "gains":
             return bars.gains(table, look, notes)
@@ -105,7 +105,7 @@ def _parts(kind: FigureKind, scores: Scores, look: Look) -> list[tuple[str, Look
     return [(f"{kind}-{plain(axis)}", replace(look, x=axis)) for axis in axes if look.x in (None, axis)]
 
 
-def _unfinished(scores: Scores, look: Look) -> list[str]:
+def _unfinished_note(scores: Scores, look: Look) -> list[str]:
     """A sentence on what is not evaluated in every benchmark yet, or failed; none if all is."""
 
     def changed(entry: Entry) -> dict[str, Any]:

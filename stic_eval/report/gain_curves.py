@@ -59,11 +59,11 @@ def progression(table: Table, look: Look, notes: Sequence[str] = ()) -> Figure:
     for step, row in rows.items():
         d, score = row.cells[name].difference, float(row.cells[name].score or 0.0)
         points[step] = (score, *(reach(d) if d else (0.0, 0.0)))
-    _seeds(first, {step: _by_seed(row, name, table.averaged) for step, row in rows.items()}, points)
+    _seeds(first, {step: _scores_by_seed(row, name, table.averaged) for step, row in rows.items()}, points)
     texts = {step: f"{points[step][0]:.1f}" + _gain(row, name) for step, row in rows.items()}
     _stairs(first, points, texts, (COLOURS[0], MARKERS[0], "-"))
     if look.published:
-        paper = _published(name, table.averaged, title)
+        paper = _published_scores(name, table.averaged, title)
         panels[1].set_title(canvas.wrap(f"{title}: {paper_scores.MODEL} (published)", room))
         texts = {step: f"{value:.1f}" for step, value in paper.items()}
         points = {step: (value, 0.0, 0.0) for step, value in paper.items()}
@@ -91,7 +91,7 @@ def _steps(table: Table) -> dict[str, TableRow]:
     return {step: found[step] for step in STEPS if step in found}
 
 
-def _published(name: str, averaged: Sequence[str], title: str) -> dict[str, float]:
+def _published_scores(name: str, averaged: Sequence[str], title: str) -> dict[str, float]:
     """Step -> the paper's score, from its table 2, and for ScienceQA figure 5.
 
     The average is over the benchmarks that the run averages.
@@ -173,7 +173,7 @@ def _gain(row: TableRow, name: str) -> str:
     return f"\n({cell.difference.delta:+.1f}{mark_of(cell)})".replace("-", "−")
 
 
-def _by_seed(row: TableRow, name: str, averaged: Sequence[str]) -> list[float]:
+def _scores_by_seed(row: TableRow, name: str, averaged: Sequence[str]) -> list[float]:
     """A row's score for each training seed, in percent."""
     names = averaged if name == AVERAGE else [name]
     runs = zip(*(row.variant.summaries.get(column, ()) for column in names), strict=False)

@@ -186,7 +186,7 @@ def save(scores: Scores, folder: Path) -> None:
     """Writes scores.json atomically."""
     from stic_eval.store import atomic_write
 
-    shared = _shared(scores)
+    shared = _shared_clusters(scores)
     data = {
         "schema": SCHEMA,
         "run": scores.run,
@@ -207,7 +207,7 @@ def save(scores: Scores, folder: Path) -> None:
     atomic_write(folder / "scores.json", head + "[\n" + ",\n".join(lines) + "\n]}\n")
 
 
-def _shared(scores: Scores) -> dict[str, Mapping[str, str]]:
+def _shared_clusters(scores: Scores) -> dict[str, Mapping[str, str]]:
     """Benchmark -> the clusters of its first summary: nearly always those of all."""
     found: dict[str, Mapping[str, str]] = {}
     for entry in scores.entries:

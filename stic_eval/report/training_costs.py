@@ -31,12 +31,12 @@ class Cost:
     def __str__(self) -> str:
         if self.unknown:
             return f"{self.title} unknown (the cache has lost {', '.join(self.unknown)})"
-        asked = _counted(self.generations, "generation")
+        asked = _count_of(self.generations, "generation")
         asked += f", {self.scored:,.0f} scored" if self.scored else ""
-        return f"{self.title} {asked}, {_counted(self.steps, 'step')}, {self.seconds:,.0f} s"
+        return f"{self.title} {asked}, {_count_of(self.steps, 'step')}, {self.seconds:,.0f} s"
 
 
-def _counted(number: float, what: str) -> str:
+def _count_of(number: float, what: str) -> str:
     text = f"{number:,.0f}"
     return f"{text} {what}{'' if text == '1' else 's'}"
 

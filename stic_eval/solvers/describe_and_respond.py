@@ -68,7 +68,7 @@ def solve(samples: Sequence[Sample], model: VLM, asking: Asking, options: Option
             return request_of(prompt, (), describing)
         return request_of(prompt, sample.images, describing)
 
-    def asked(sample: Sample) -> Request:
+    def request_for(sample: Sample) -> Request:
         text = sample.question
         if sample.images:
             text = f"Image description:\n{described[first(sample)].text}{options.separator}{text}"
@@ -80,7 +80,7 @@ def solve(samples: Sequence[Sample], model: VLM, asking: Asking, options: Option
         """Questions whose image is described come first: a model may still have the image at hand."""
         while True:
             if ready:
-                yield asked(ready.popleft())
+                yield request_for(ready.popleft())
                 continue
             sample = next(source, None)
             if sample is None:

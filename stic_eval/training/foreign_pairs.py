@@ -87,11 +87,11 @@ def open_pairs(path: Path, root: Path | None = None) -> OpenedPairs:
     if path.is_dir() and (path / "dataset_info.json").is_file() and not (path / "state.json").is_file():
         path = listed_file(path)
     opened = OpenedPairs()
-    opened.pairs = _made(raw_rows(path), root or (path if path.is_dir() else path.parent), opened)
+    opened.pairs = _convert(raw_rows(path), root or (path if path.is_dir() else path.parent), opened)
     return opened
 
 
-def _made(raw: Iterable[Any], root: Path, opened: OpenedPairs) -> Iterator[AnsweredPair]:
+def _convert(raw: Iterable[Any], root: Path, opened: OpenedPairs) -> Iterator[AnsweredPair]:
     decoded: dict[str, str] = {}  # hash of an image -> what is wrong with it
     named: dict[str, str] = {}  # hash that a row gives its image -> the hash of its bytes
     for number, row in enumerate(raw, 1):
@@ -110,7 +110,7 @@ def _made(raw: Iterable[Any], root: Path, opened: OpenedPairs) -> Iterator[Answe
         # A name by which pictures are drawn again: of two images with one name, the first has it.
         own = isinstance(kept, str) and re.fullmatch(r"[0-9a-f]{64}", kept) is not None
         if own and named.setdefault(kept, image.sha256) == image.sha256 != kept:
-            image = _named(image, kept)
+            image = _with_hash(image, kept)
         source, seed = row.get("source"), row.get("seed")
         if isinstance(source, str) and _is_text(source):
             image = replace(image, source=source)
@@ -280,7 +280,7 @@ def _image(row: Mapping[str, Any], root: Path, name: str) -> ImageRef:
     return image_ref(image, root)
 
 
-def _named(image: ImageRef, sha256: str) -> ImageRef:
+def _with_hash(image: ImageRef, sha256: str) -> ImageRef:
     """An image under another hash than its file's."""
 
     def load() -> Image:

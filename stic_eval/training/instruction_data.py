@@ -154,11 +154,11 @@ def _marks(row: Mapping[str, Any]) -> int | None:
 
 
 def _unlike(row: Mapping[str, Any], images: int, marks: int) -> str:
-    def counted(n: int, what: str) -> str:
+    def count_of(n: int, what: str) -> str:
         return f"{n} {what}{'s' * (n != 1)}"
 
     item = f"item {row['id']}: " if row.get("id") is not None else ""
-    return f"{item}has {counted(images, 'image')}, but {counted(marks, '<image> mark')} in its turns"
+    return f"{item}has {count_of(images, 'image')}, but {count_of(marks, '<image> mark')} in its turns"
 
 
 # ---------------------------------------------------------------- conversations

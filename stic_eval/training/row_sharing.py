@@ -227,14 +227,14 @@ def share(
         if way in known:
             made = arrange(base, inputs, way, copies, how)
         else:
-            made = _tried(model, inputs, way, copies, how)
+            made = _try(model, inputs, way, copies, how)
             known[way] = made is not None
         if made is not None:
             return made
     return dict(inputs)
 
 
-def _tried(
+def _try(
     model: Any, inputs: Mapping[str, Any], way: Sharing, copies: int, how: TokenLayout | None
 ) -> dict[str, Any] | None:
     import torch

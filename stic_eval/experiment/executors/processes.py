@@ -67,7 +67,7 @@ class Processes:
                     yield failed[task.id]
                 ready = [t for t in waiting if all(n in done or n not in names for n in t.needs)]
                 while chosen := _next(ready, workers):
-                    worker = self._free(workers, chosen.group)
+                    worker = self._free_worker(workers, chosen.group)
                     if worker is None:
                         break
                     ready.remove(chosen)
@@ -86,7 +86,7 @@ class Processes:
         finally:
             _end(workers)
 
-    def _free(self, workers: list[_Worker], group: str) -> _Worker | None:
+    def _free_worker(self, workers: list[_Worker], group: str) -> _Worker | None:
         """A worker without a task, started if there may be one more; None if all are busy."""
         workers[:] = [worker for worker in workers if worker.task or worker.process.is_alive()]
         idle = [worker for worker in workers if worker.task is None]
