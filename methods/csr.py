@@ -119,7 +119,7 @@ def make_pairs(making: Making, how: Pairs) -> Iterator[AnsweredPair]:
                 answers[path.image].append(path)
         found = [one for one in found if one[1]]
         grown: list[list[Path]] = [[] for _ in making.images]
-        for (_, _, ended), path in zip(found, graded(making, prompts, found, how), strict=True):
+        for (_, _, ended), path in zip(found, score_paths(making, prompts, found, how), strict=True):
             # An answer that the bound on sentences cuts is one of them.
             (answers if ended or step == how.sentences - 1 else grown)[path.image].append(path)
         growing = [at_the_ends(own, how) for own in grown]
@@ -154,7 +154,7 @@ def candidates(
     return list(found.values())
 
 
-def graded(making: Making, prompts: Sequence[str], found: Sequence[Candidate], how: Pairs) -> list[Path]:
+def score_paths(making: Making, prompts: Sequence[str], found: Sequence[Candidate], how: Pairs) -> list[Path]:
     """The paths that candidates make, with their costs: ranks are among the candidates of one path."""
     images = [making.images[path.image] for path, _, _ in found]
     asked = [

@@ -44,8 +44,8 @@ def with_options(benchmark: Benchmark, options: Mapping[str, Any]) -> Benchmark:
     changed = decoding(benchmark, options)
     if not changed:
         return varied
-    said = f"{varied.protocol}; {_describe(changed)}"
-    return replace(varied, generation=replace(varied.generation, **changed), protocol=said)
+    protocol = f"{varied.protocol}; {_describe(changed)}"
+    return replace(varied, generation=replace(varied.generation, **changed), protocol=protocol)
 
 
 def complete(benchmark: Benchmark, options: Mapping[str, Any]) -> dict[str, Any]:

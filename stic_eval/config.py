@@ -21,7 +21,7 @@ from stic_eval.config_layers import preset_names, read_file, read_preset
 from stic_eval.contracts.solver import Solver
 from stic_eval.errors import UserError
 from stic_eval.flags import name_of
-from stic_eval.settings import DESCRIBE, RunConfig, adapter_folder, in_full, short
+from stic_eval.settings import DESCRIBE, RunConfig, adapter_folder, expand, expand_all
 
 __all__ = ["RunConfig", "load", "of_the_run", "preset_names", "read_file", "read_preset", "split"]
 
@@ -114,7 +114,7 @@ def _put(merged: dict[str, Any], direct: Mapping[str, Any]) -> None:
     for path, value in direct.items():
         require(path, f"-o {path.replace('solver_options.', 'solvers.', 1)}")
         try:
-            named_in_full, given_value = short(path, value)
+            named_in_full, given_value = expand(path, value)
         except ValueError as error:
             raise UserError(f"-o {path} {value!r}: {error}") from error
         config_layers.put(merged, named_in_full, _expand_field(named_in_full, given_value))
@@ -166,7 +166,7 @@ def of_the_run(path: str) -> bool:
 
 def _expand_dar(layer: Mapping[str, Any], where: str) -> dict[str, Any]:
     try:
-        return in_full(layer)
+        return expand_all(layer)
     except ValueError as error:
         raise UserError(f"{where}: {error}") from error
 

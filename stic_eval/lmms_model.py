@@ -129,7 +129,7 @@ class SticEval(lmms):  # type: ignore[misc]
         waiting: dict[Request, deque[int]] = {}
         repeated: Counter[tuple[Any, ...]] = Counter()
 
-        def asked() -> Iterator[Request]:
+        def make_requests() -> Iterator[Request]:
             for number, instance in enumerate(requests):
                 context, kwargs, to_visual, doc, task, split = instance.args
                 decoding = with_seed(generation(kwargs, repeated[task, split, doc]), f"{task} {split} {doc}")
@@ -142,7 +142,7 @@ class SticEval(lmms):  # type: ignore[misc]
         unclosed = 0
         answerer = self._answerer()
         thinking = ThinkingVLM(answerer.generate, answerer.fingerprint, ThinkingConfig())
-        for request, response in thinking.generate(asked()):
+        for request, response in thinking.generate(make_requests()):
             unclosed += response.unclosed
             number = waiting[request].popleft()
             context, kwargs = requests[number].args[:2]
@@ -182,12 +182,14 @@ class SticEval(lmms):  # type: ignore[misc]
             asked.append((self._request(context, to_visual, place, greedy), str(answer).strip()))
         model = self._require_model()
         scored = dict(model.likelihoods(dict.fromkeys(asked)))
-        said = self._greedy([(request, scored[request, answer].n_tokens) for request, answer in asked])
+        continuations = self._greedy(
+            [(request, scored[request, answer].n_tokens) for request, answer in asked]
+        )
         found = []
         for request, answer in asked:
             likelihood = scored[request, answer]
             loss = -likelihood.logp / max(1, likelihood.n_tokens)
-            found.append(GenerationResult((loss, said[request, likelihood.n_tokens] == answer)))
+            found.append(GenerationResult((loss, continuations[request, likelihood.n_tokens] == answer)))
         return found
 
     def generate_until_multi_round(self, requests: Sequence[Any]) -> list[str]:

@@ -197,7 +197,7 @@ def fault(kind: str, thing: Any, name: str | None = None) -> str:
         return f'{article} calls itself "{called}", not "{name}"'
     if name is None and (not isinstance(called, str) or not _NAME.fullmatch(called)):
         return f"{article} is called {called!r}; a name has letters, digits, _ and -, a letter first"
-    if why := reserved(kind, thing.name):
+    if why := why_reserved(kind, thing.name):
         return f'{article} is called "{thing.name}", {why}'
     for attribute in _TEXTS.get(kind, ()):
         if not isinstance(getattr(thing, attribute), str):
@@ -212,7 +212,7 @@ def fault(kind: str, thing: Any, name: str | None = None) -> str:
     return faults[kind](thing)
 
 
-def reserved(kind: str, name: str) -> str:
+def why_reserved(kind: str, name: str) -> str:
     """Why nobody may call something of a kind so, as a relative clause; empty if anybody may."""
     if name == "all":
         return "which stands for everything"

@@ -164,8 +164,8 @@ class Registry(Generic[T]):
         try:
             file = plugins.register_file(path)
         except UserError as error:
-            said = str(error).removeprefix(f"{plugins.display_path(plugins.absolute(path))}: ")
-            raise UserError(f"{self.flag} {path}: {said}") from error
+            message = str(error).removeprefix(f"{plugins.display_path(plugins.absolute(path))}: ")
+            raise UserError(f"{self.flag} {path}: {message}") from error
         if self.kind not in file.objects:
             other = next(iter(file.objects))
             line = plugins.line_in(file.path, other)
@@ -179,17 +179,17 @@ class Registry(Generic[T]):
             family, _, rest = name.partition(":")
             point = self._families[family]
             try:
-                made = entry_points.load(point)(rest)
+                thing = entry_points.load(point)(rest)
             except UserError:
                 raise
             except (Exception, SystemExit) as error:
                 raise UserError(
                     f'{self.kind} "{name}" ({point.value}): {entry_points.explain(error, point)}'
                 ) from error
-            reason = plugins.fault(self.kind, made, name)
+            reason = plugins.fault(self.kind, thing, name)
             if reason:
                 raise UserError(f'{self.kind} "{name}" ({point.value}): {reason}')
-            self._loaded[name] = made
+            self._loaded[name] = thing
         return self._loaded[name]
 
     def _load(self, point: EntryPoint, name: str) -> T:

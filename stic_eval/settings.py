@@ -39,7 +39,7 @@ _USES: Mapping[Any, tuple[str, ...] | None] = {
 }  # fmt: skip
 
 
-def short(path: str, value: Any) -> tuple[str, Any]:
+def expand(path: str, value: Any) -> tuple[str, Any]:
     """A setting in full, where it is one of `dar`, which is short for describe-and-respond's.
 
     `dar.use` says which rows there are: true: methods with and without it; false: without; `only`: with it;
@@ -61,8 +61,8 @@ def short(path: str, value: Any) -> tuple[str, Any]:
     return "solvers", _USES[value]
 
 
-def in_full(layer: Mapping[str, Any]) -> dict[str, Any]:
-    """A layer of settings without `dar`, as `short` has it.
+def expand_all(layer: Mapping[str, Any]) -> dict[str, Any]:
+    """A layer of settings without `dar`, as `expand` has it.
 
     Raises:
         ValueError: `dar` is no such setting, or the layer says in full as well which rows there are.
@@ -72,7 +72,7 @@ def in_full(layer: Mapping[str, Any]) -> dict[str, Any]:
         given = layer["dar"]
         parts = dict(given) if isinstance(given, Mapping) else {"use": given}
         if "use" in parts:
-            used = short("dar.use", parts.pop("use"))[1]
+            used = expand("dar.use", parts.pop("use"))[1]
             if used and found.get("solvers"):
                 raise ValueError("dar and solvers both say how answers are obtained; give one")
             found["solvers"] = used or found.get("solvers")
@@ -220,8 +220,9 @@ def adapter_folder(given: Path) -> Path:
     text, revision = given.as_posix(), None
     if given.exists():
         return given
-    if kept := _SNAPSHOT.search(text):
-        text, revision = f"{kept[1]}/{kept[2]}", kept[3]  # in another's cache, as a run's config.yaml has it
+    if snapshot := _SNAPSHOT.search(text):
+        # In somebody else's cache, as a run's config.yaml has it.
+        text, revision = f"{snapshot[1]}/{snapshot[2]}", snapshot[3]
     elif given.parent.is_dir() or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", text):
         return given  # what lies in a folder that there is can only be meant as a path
     from huggingface_hub import snapshot_download
@@ -239,8 +240,8 @@ def adapter_folder(given: Path) -> Path:
 def adapter_name(adapter: Path) -> str:
     """What an adapter is called: by its hub id or folder; by the folder above, if that is just `adapter`."""
     folder = adapter.resolve()
-    if kept := _SNAPSHOT.search(folder.as_posix()):
-        return kept[2]
+    if snapshot := _SNAPSHOT.search(folder.as_posix()):
+        return snapshot[2]
     return folder.parent.name if folder.name == "adapter" else folder.name
 
 
@@ -357,7 +358,7 @@ class RunConfig(BaseModel):
     @classmethod
     def _expand_dar(cls, value: Any) -> Any:
         """Accepts `dar`, which is all that settings of earlier versions have."""
-        return in_full(value) if isinstance(value, Mapping) else value
+        return expand_all(value) if isinstance(value, Mapping) else value
 
     @field_validator("methods", "benchmarks", "solvers", mode="before")
     @classmethod

@@ -95,7 +95,7 @@ class StageStore:
             atomic_write(folder / "manifest.json", json.dumps(manifest, indent=2, sort_keys=True))
         return folder
 
-    def damaged(self, name: str, key: str) -> Path | None:
+    def first_damaged(self, name: str, key: str) -> Path | None:
         """The first file of a finished stage whose content is not what was written; None: none is known."""
         folder = self.folder(name, key)
         try:

@@ -39,7 +39,7 @@ class Spec(BaseModel):
     seeds: tuple[int, ...] = ()
 
 
-def shipped() -> list[str]:
+def shipped_names() -> list[str]:
     """Names of the ablations that come with the program."""
     return list(config_layers.shipped_files("ablations"))
 

@@ -41,7 +41,7 @@ def cp(
     if source is None or registry.of_family(name):
         raise UserError(f"cp {kind} {name}: it has no file of its own that could be copied")
     try:
-        text = copied(
+        text = copy_as(
             Path(source).read_text(encoding="utf-8"), kind, thing, own, _presets(kind, thing), made_by
         )
     except ValueError as error:
@@ -85,7 +85,7 @@ def _presets(kind: Kind, thing: Any) -> dict[str, Any]:
     return found
 
 
-def copied(text: str, kind: str, thing: Any, own: str, presets: Mapping[str, Any], made_by: Any) -> str:
+def copy_as(text: str, kind: str, thing: Any, own: str, presets: Mapping[str, Any], made_by: Any) -> str:
     """The text of a file with a method or benchmark under another name, and with no other method in it.
 
     Args:
@@ -125,7 +125,7 @@ def copied(text: str, kind: str, thing: Any, own: str, presets: Mapping[str, Any
             names = ", ".join(f"{a.name} as {a.asname}" if a.asname else a.name for a in node.names)
             edits.put(node, f"from {module} import {names}")
     header = f"# A copy of the {kind} {thing.name}, to vary. Its name is {own}.\n"
-    return as_theirs(re.sub(r"\n{4,}", "\n\n\n", header + edits.done()))
+    return as_theirs(re.sub(r"\n{4,}", "\n\n\n", header + edits.apply()))
 
 
 class _Edits:
@@ -167,7 +167,7 @@ class _Edits:
         first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
         self._found[self._at(first, 0), self._starts[node.end_lineno or first]] = ""
 
-    def done(self) -> str:
+    def apply(self) -> str:
         """The text after all changes."""
         found = self._bytes
         for (start, end), text in sorted(self._found.items(), reverse=True):
@@ -214,11 +214,11 @@ def _statement(tree: ast.Module, call: ast.Call) -> ast.Assign:
 
 def _drop_other_methods(tree: ast.Module, mine: ast.Call, edits: _Edits) -> None:
     """Calls a method `method`, and takes away other methods with whatever they alone have used."""
-    kept = _statement(tree, mine)
-    edits.put(kept.targets[0], "method")
+    own_statement = _statement(tree, mine)
+    edits.put(own_statement.targets[0], "method")
     others = [
         node for node in tree.body
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and node is not kept
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and node is not own_statement
         and _callee(node.value) == "Method"
     ]  # fmt: skip
     dropped: list[ast.stmt] = list(others)

@@ -76,15 +76,15 @@ def pairs(
         typer.echo(printable(picked.label), err=True)
     target = (output or Path(f"pairs-{to}")).expanduser()
     single = to == "trl" and target.suffix == ".parquet"
-    with placed(target, force, single) as folder:
+    with staged_output(target, force, single) as folder:
         done = pair_formats.export(source, to, folder / target.name if single else folder)
         shown = target if single else target / done.path.relative_to(folder)
     for row, reason in done.left_out[:_SHOWN]:
         typer.echo(f"row {row}: {reason}")
     if done.left_out:
-        typer.echo(f"{counted(len(done.left_out), 'row')} left out")
-    images = f" of {counted(done.images, 'image')}" if done.images else ""
-    typer.echo(printable(f"{counted(done.rows, 'pair')}{images}: {shown}"))
+        typer.echo(f"{count_of(len(done.left_out), 'row')} left out")
+    images = f" of {count_of(done.images, 'image')}" if done.images else ""
+    typer.echo(printable(f"{count_of(done.rows, 'pair')}{images}: {shown}"))
     if done.left_out:
         raise typer.Exit(3)
 
@@ -129,7 +129,7 @@ def adapter(
             "are not executed for it (those in folders of $STIC_EVAL_PLUGINS are)"
         )
     weights = ""
-    with placed(output, force) as folder, Reporter(None, quiet=quiet) as report:
+    with staged_output(output, force) as folder, Reporter(None, quiet=quiet) as report:
         if merge:
             from stic_eval.training.adapter_merge import merge as merged
 
@@ -157,7 +157,7 @@ def _note(text: str) -> None:
     typer.echo(printable(f"note: {text}"), err=True)
 
 
-def counted(n: int, what: str) -> str:
+def count_of(n: int, what: str) -> str:
     """A number of things, e.g. `1 row`, `12 rows`."""
     return f"{n:,} {what}{'s' * (n != 1)}"
 
@@ -192,7 +192,7 @@ def _check_base(run: RunArtifacts) -> None:
 
 
 @contextmanager
-def placed(target: Path, force: bool, single: bool = False) -> Iterator[Path]:
+def staged_output(target: Path, force: bool, single: bool = False) -> Iterator[Path]:
     """A folder to write into, whose content is put in its place when all is there.
 
     Args:

@@ -92,7 +92,7 @@ def check_name(kind: str, name: str, file: Path, where: str) -> None:
 
     if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII) or keyword.iskeyword(name):
         raise UserError(f"{where}: {name!r} cannot be a name: give letters, digits and _, a letter first")
-    if why := plugins.reserved(kind, name):
+    if why := plugins.why_reserved(kind, name):
         raise UserError(f'{where}: "{name}", {why}, cannot be a name; give another one')
     if name in sys.stdlib_module_names or name in ("conftest", "stic_eval") or name.startswith("test_"):
         raise UserError(f"{where}: {name}.py would be taken for something else; give another name")

@@ -85,8 +85,8 @@ def table(
         built = [lay_out(found, layout, by=by or (), reference=reference, published=published)]
     if no_notes:
         # Figures by another judge stand beside measured ones with a word on that, or not at all.
-        kept = [tuple(note for note in item.notes if note.startswith(JUDGE)) for item in built]
-        built = [replace(item, notes=own, hints=()) for item, own in zip(built, kept, strict=True)]
+        judge_notes = [tuple(note for note in item.notes if note.startswith(JUDGE)) for item in built]
+        built = [replace(item, notes=own, hints=()) for item, own in zip(built, judge_notes, strict=True)]
     if chosen_format == "text" and out is None:
         for at, item in enumerate(built):
             print("\n" if at else "", end="")

@@ -76,11 +76,11 @@ class OpenAIEngine(Engine):
 
     def check(self) -> None:
         """Looks at the address, which may hold no secret."""
-        from stic_eval.models.connection import checked_url
+        from stic_eval.models.connection import check_url
 
         if self.config.adapters:
             raise UserError("--adapter: the server loads adapters; name the one it has with --adapter-name")
-        checked_url(_endpoint(self.config, self.config.model, None))
+        check_url(_endpoint(self.config, self.config.model, None))
 
     def identity(self, adapter: str | None = None) -> str:
         """Of a served model, by the server's address, the model's name there, and how it is asked."""

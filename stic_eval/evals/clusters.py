@@ -79,8 +79,8 @@ def resample_clusters(
         unit = unit_of(record)
         members.setdefault(clusters.get(unit, f"unit {unit}"), []).append(record)
     names = sorted(members)
-    told = [[name, [record.id for record in members[name]]] for name in names]
-    digest = hashlib.sha256(repr(told).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    membership = [[name, [record.id for record in members[name]]] for name in names]
+    digest = hashlib.sha256(repr(membership).encode("utf-8", "surrogatepass")).hexdigest()[:16]
     rng = np.random.default_rng([zlib.crc32(benchmark.name.encode()), int(digest, 16)])
 
     def of(counts: Sequence[int]) -> float:

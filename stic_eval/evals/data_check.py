@@ -93,10 +93,10 @@ def check(
             good[index] = sample
         if progress is not None:
             progress(done, len(opened.kept))
-    told = [*_count(opened), *_rotations(benchmark, good, opened)]
+    notes = [*_count(opened), *_rotations(benchmark, good, opened)]
     if good and all(sample.target is None for sample in good.values()):
-        told.append("no row has an answer: whatever is answered stays unscored")
-    return DataCheck(opened, good, tuple(problems), tuple(told))
+        notes.append("no row has an answer: whatever is answered stays unscored")
+    return DataCheck(opened, good, tuple(problems), tuple(notes))
 
 
 def _inspect_rows(opened: OpenedRows, images: bool) -> Iterator[tuple[int, Mapping[str, Any], list[Fault]]]:

@@ -18,7 +18,7 @@ from stic_eval.evals.image_cells import (
     Cells,
     base64_ref,
     is_image_column,
-    names_kept,
+    keep_name,
     parse_paths,
     without_images,
 )
@@ -120,7 +120,7 @@ class ArrowRows:
         light = []
         for index, other in enumerate(rows):
             row = {**other, **{name: PLACEHOLDER if there[name][index] else None for name in self.columns}}
-            light.append(row if names is None else names_kept(row, names[index]))
+            light.append(row if names is None else keep_name(row, names[index]))
         return light
 
     def image(self, index: int, column: str) -> Any:

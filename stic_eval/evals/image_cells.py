@@ -45,7 +45,7 @@ def without_images(row: Mapping[str, Any]) -> dict[str, Any]:
         column: (None if _is_empty(cell) else PLACEHOLDER) if is_image_column(column) else cell
         for column, cell in row.items()
     }
-    return names_kept(light, row)
+    return keep_name(light, row)
 
 
 def is_image_column(name: str) -> bool:
@@ -53,7 +53,7 @@ def is_image_column(name: str) -> bool:
     return name in IMAGE_COLUMNS or _SEVERAL.fullmatch(name) is not None
 
 
-def names_kept(light: dict[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+def keep_name(light: dict[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
     """Puts the name back into a light row whose image lies in `decoded_image`."""
     if light.get("decoded_image") is not None and isinstance(row.get("image"), str):
         light["image"] = row["image"]

@@ -21,7 +21,7 @@ from stic_eval.contracts.benchmark import Benchmark, Grader, Unreadable
 from stic_eval.errors import RunError, UserError
 from stic_eval.evals import official_prompts
 from stic_eval.evals.judge_replies import is_refusal, quote, suspicious
-from stic_eval.models.connection import checked_url
+from stic_eval.models.connection import check_url
 from stic_eval.printable import printable
 from stic_eval.settings import JudgeConfig
 from stic_eval.store import ResponseStore, content_key
@@ -83,7 +83,7 @@ class CachedJudge:
         self.path = Path(cache) / "judge" / "replies.sqlite"
         self._wait = wait
         self._client: Client | None = None
-        checked_url(self._endpoint(None))  # before hours of work rather than after
+        check_url(self._endpoint(None))  # before hours of work rather than after
         if settings.protocol == "official":
             official_prompts.require()
         use_official = settings.protocol == "official" or (
@@ -233,10 +233,10 @@ class CachedJudge:
             why = _why_unfinished(reply.finish_reason, reply.text, grader)
             why = why or _unread(benchmark, grader, item, reply.text)
             if why is None:
-                kept = Response(reply.text, reply.n_tokens, "stop", reply.seconds)
+                stored = Response(reply.text, reply.n_tokens, "stop", reply.seconds)
                 try:
                     # What is there and not wanted, or no longer read, gives way.
-                    store.put_many({item.key: kept}, replace=True)
+                    store.put_many({item.key: stored}, replace=True)
                 except sqlite3.Error as error:
                     raise RunError(f"cannot keep the judge's replies in {self.path}: {error}") from error
                 return _Reply(reply.text)

@@ -94,7 +94,7 @@ def define(
         }
     )
     flags |= {"seeds": spec.seeds} if spec.seeds else {}
-    where = "--vary" if vary else f"ablation {name}" if name in specs.shipped() else str(name)
+    where = "--vary" if vary else f"ablation {name}" if name in specs.shipped_names() else str(name)
     given = build.GridArguments(spec, where, vary, preset, file, overrides, flags)
     varied, without_default = build.axes(given)
     flag = "--solver" if solver else f"--{'' if dar else 'no-'}dar" if dar is not None else ""

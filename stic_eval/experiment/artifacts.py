@@ -78,10 +78,10 @@ class RunArtifacts:
         Raises:
             UserError: The cache does not have it (any more), or its files are not what was written.
         """
-        store, said = StageStore(self.stages), list[str]()
-        folder = store.sound(output.stage, output.key, said.append)
+        store, messages = StageStore(self.stages), list[str]()
+        folder = store.sound(output.stage, output.key, messages.append)
         if folder is None:
-            damaged = store.damaged(output.stage, output.key)
+            damaged = store.first_damaged(output.stage, output.key)
             what = f"is damaged ({damaged} is not what was written there)" if damaged else "is not whole"
             if not (store.folder(output.stage, output.key) / "manifest.json").is_file():
                 what = f"is not in the cache {self.stages}"

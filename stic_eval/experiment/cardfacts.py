@@ -103,18 +103,18 @@ def _data(run: RunArtifacts, picked: StageArtifact) -> list[str]:
     given = {"images": config.images, "items": config.sft_data and Path(config.sft_data)}
     for stage in picked.entries[0].stages:
         folder = run.stages / f"{stage.name}-{stage.key[:16]}"
-        if StageStore(run.stages).damaged(stage.name, stage.key):
+        if StageStore(run.stages).first_damaged(stage.name, stage.key):
             continue  # what lies there now is not what was learnt from
         if stage.kind == "pairs" and (folder / "pairs.parquet").is_file():
             table = pq.read_table(folder / "pairs.parquet", columns=["image_sha256"])
             hashes = sorted(set(table.column("image_sha256").to_pylist()))
             # By what this stage was made of: after imported pairs, further rounds are the model's own.
             params = read_object(folder / "manifest.json").get("params", {})
-            made = "made elsewhere" if "imported" in params else "made by the model itself"
+            origin = "made elsewhere" if "imported" in params else "made by the model itself"
             sources = [path.name for name, path in given.items() if name in params and path]
             images = f"{len(hashes):,} images{' of ' if sources else ''}{' and '.join(sources)}"
             lines.append(
-                f"{table.num_rows:,} preference pairs, {made}, of {images} ({content_key(hashes)[:16]})"
+                f"{table.num_rows:,} preference pairs, {origin}, of {images} ({content_key(hashes)[:16]})"
             )
         elif stage.kind == "descriptions" and (folder / "descriptions.jsonl").is_file():
             described = len(list(read_jsonl(folder / "descriptions.jsonl")))

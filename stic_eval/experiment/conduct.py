@@ -56,7 +56,7 @@ def at_work(config: RunConfig, way: Conduct) -> Iterator[tuple[Resources, Report
         Interrupted: It was ended from outside.
     """
     inputs.check_model(config)
-    made = [path for path in (config.folder, *config.folder.parents) if not path.exists()]
+    created = [path for path in (config.folder, *config.folder.parents) if not path.exists()]
     reason = inputs.unwritable(config.folder)
     if reason:
         raise UserError(f"--output: {reason}; give a folder that can be")
@@ -65,16 +65,16 @@ def at_work(config: RunConfig, way: Conduct) -> Iterator[tuple[Resources, Report
         with Reporter(log, verbose=way.verbose, quiet=way.quiet) as report:
             yield Resources(config, report, folder.cache_of(config, fresh)), report
     except KeyboardInterrupt as error:
-        if _remove(made, log):
-            said = "nothing had begun, so nothing is left"
+        if _remove(created, log):
+            advice = "nothing had begun, so nothing is left"
         else:
             again = "the same command resumes" + (" (without --fresh)" if fresh else "")
-            said = f"finished stages, answers and scores are kept ({config.folder}): {again}"
-        ended = Interrupted(f"interrupted; {said}")
+            advice = f"finished stages, answers and scores are kept ({config.folder}): {again}"
+        ended = Interrupted(f"interrupted; {advice}")
         ended.result = getattr(error, "result", None)
         raise ended from None
     except UserError:
-        _remove(made, log, config.folder / "config.yaml")
+        _remove(created, log, config.folder / "config.yaml")
         raise
     except RunError:
         raise
@@ -82,16 +82,16 @@ def at_work(config: RunConfig, way: Conduct) -> Iterator[tuple[Resources, Report
         raise RunError(f"failed: {registry.explain(error)} (see {log})") from error
 
 
-def _remove(made: Sequence[Path], *files: Path) -> bool:
+def _remove(created: Sequence[Path], *files: Path) -> bool:
     """Takes away folders that were made for a run which has left no more than these files; whether it did."""
-    if not made or not {path.name for path in made[0].iterdir()} <= {path.name for path in files}:
+    if not created or not {path.name for path in created[0].iterdir()} <= {path.name for path in files}:
         return False
     for path in files:
         path.unlink(missing_ok=True)
     with suppress(OSError):  # others may have put something beside it
-        for path in made:
+        for path in created:
             path.rmdir()
-    return not made[0].exists()
+    return not created[0].exists()
 
 
 def look_ahead(
@@ -177,16 +177,16 @@ def train(config: RunConfig, options: Sequence[str], way: Conduct) -> TrainResul
 
 def work_here(experiment: Experiment, resources: Resources) -> Outcome:
     """Has the tasks done in this process; what fails is said at once if there is more to do."""
-    said: list[str] = []
+    failures: list[str] = []
     begun: set[str] = set()
 
     def see(event: Event) -> None:
         if event.kind == "started":
             begun.add(event.task)
-            while said:
-                resources.report.line(said.pop(0))
+            while failures:
+                resources.report.line(failures.pop(0))
         elif event.kind == "failed" and event.task in begun:
-            said.append(f"{experiment.tasks[event.task].what}: failed: {event.value}")
+            failures.append(f"{experiment.tasks[event.task].what}: failed: {event.value}")
 
     return driver.carry_out(experiment, driver.executor_of(resources, 1), resources, see)
 
@@ -209,7 +209,7 @@ def work_by_workers(
             view.see(event)
             if event.kind == "done" and event.task in of:
                 for line in board.lines:
-                    if event.task in line.tasks and board.finished(line):
+                    if event.task in line.tasks and board.is_finished(line):
                         line.note = _average(experiment, of[event.task], len(resources.benchmarks))
 
         return driver.carry_out(experiment, executor, resources, see), board

@@ -55,8 +55,8 @@ class Resources:
     @cached_property
     def engine(self) -> Engine:
         """Who answers."""
-        made = registry.engines().get(self.config.engine)
-        return made(self.config, self.report.step, lambda: len(self.responses) > 0)
+        provider = registry.engines().get(self.config.engine)
+        return provider(self.config, self.report.step, lambda: len(self.responses) > 0)
 
     @cached_property
     def fingerprint(self) -> str:

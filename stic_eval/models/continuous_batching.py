@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from stic_eval.models.forward_passes import ActiveRow, Passes
-from stic_eval.models.free_memory import left, release, too_small, within_memory
+from stic_eval.models.free_memory import bytes_left, release, too_small, within_memory
 from stic_eval.models.kv_cache import Lanes, Pool, Prefix
 from stic_eval.models.prompt_tokens import CutPrompt, Group, Key, Prompter
 from stic_eval.models.request_feed import Feed
@@ -50,7 +50,9 @@ class Batcher:
 
     def run(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Answers requests as they come, in any order."""
-        feed = Feed(requests, self._prompter, self._passes.known, self._at_hand, self._loaded.workers)
+        feed = Feed(
+            requests, self._prompter, self._passes.find_beginning, self._at_hand, self._loaded.workers
+        )
         try:
             while True:
                 if len(self._rows) <= self._loaded.batch_size // 2:
@@ -80,7 +82,7 @@ class Batcher:
             for row in self._rows
             if not row.done
         )
-        free = int(left(self._loaded.device) * _SHARE_OF_FREE) - owed
+        free = int(bytes_left(self._loaded.device) * _SHARE_OF_FREE) - owed
         most = max(free, 0) // max(each, 1)
         most = max(most, 0 if self._rows else 1)
         feed.give_back(prompts[most:])
@@ -111,7 +113,7 @@ class Batcher:
         """One token more for every row; those that are done leave."""
         rows, lanes = self._rows, self._lanes
         assert lanes is not None
-        fits = self._fits(lambda: self._passes.decoded(rows, lanes))
+        fits = self._fits(lambda: self._passes.decode(rows, lanes))
         yield from self._release_done(feed) if fits else self._again(feed, [])
 
     def _release_done(self, feed: Feed) -> Iterator[Completion]:
@@ -207,19 +209,19 @@ class Batcher:
                 follows = group.key in prefixes
             (following if follows else leading).append(prompt)
         for chunk in self._chunks(leading, len):
-            rows, lanes = self._passes.whole(chunk, self._passes.features(chunk), pool, row)
+            rows, lanes = self._passes.prefill(chunk, self._passes.features(chunk), pool, row)
             row += len(chunk)
             for number, prompt in enumerate(chunk):
                 key = prompt.group.key
                 if key in prefixes and asked_for[key] > 1:
-                    made = lanes.prefix(number, len(prompt.group.beginning.ids))
-                    prefixes[key] = made
-                    self._loaded.prefixes.put((self._adapter_key, key), made)
+                    lane_prefix = lanes.prefix(number, len(prompt.group.beginning.ids))
+                    prefixes[key] = lane_prefix
+                    self._loaded.prefixes.put((self._adapter_key, key), lane_prefix)
             yield rows, lanes
         for alike in self._lengths(following) if self._passes.windowed else [following]:
             for chunk in self._side_by_side(alike, pool.end):
                 shared = [prefix for prompt in chunk if (prefix := prefixes[prompt.group.key]) is not None]
-                yield self._passes.continued(chunk, shared, pool, row)
+                yield self._passes.prefill_rest(chunk, shared, pool, row)
                 row += len(chunk)
 
     def _side_by_side(self, prompts: Sequence[CutPrompt], columns: int) -> Iterator[list[CutPrompt]]:

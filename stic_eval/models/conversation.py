@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from stic_eval.errors import UserError
-from stic_eval.models.prompt_text import PER_TOKEN, adds_start, common, control_tokens, plain
+from stic_eval.models.prompt_text import PER_TOKEN, adds_start, common, control_tokens, escape_control
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -150,7 +150,7 @@ def render(processor: Any, turns: Turns, end: str, images: int = 1) -> tuple[str
     messages: list[dict[str, Any]] = []
     image = [{"type": "image"}] * images
     for role, text in turns:
-        body = plain(text, control_tokens(processor)) + (end if role == "assistant" else "")
+        body = escape_control(text, control_tokens(processor)) + (end if role == "assistant" else "")
         parts = image if role == "user" else []
         messages.append({"role": role, "content": [*parts, {"type": "text", "text": body}]})
         image = [] if role == "user" else image

@@ -79,25 +79,25 @@ class Passes:
             for start in range(0, len(groups), at_once):
                 part = groups[start : start + at_once]
                 encoded = vision.encode(
-                    self._model, [self._loaded.moved(group.pixels or {}) for group in part]
+                    self._model, [self._loaded.to_device(group.pixels or {}) for group in part]
                 )
                 for group, features in zip(part, encoded, strict=True):
                     found[id(group)] = features
                     if self._loaded.reuse:
-                        kept = replace(group.beginning, features=features.to("cpu", copy=True))
-                        group.pixels, group.beginning = None, kept
-                        self._loaded.beginnings.put((self._seen_by, group.key), kept)
+                        beginning = replace(group.beginning, features=features.to("cpu", copy=True))
+                        group.pixels, group.beginning = None, beginning
+                        self._loaded.beginnings.put((self._seen_by, group.key), beginning)
         return found
 
-    def known(self, key: Key) -> Beginning | None:
+    def find_beginning(self, key: Key) -> Beginning | None:
         """A beginning whose images were encoded before."""
         return self._loaded.beginnings.get((self._seen_by, key))
 
     def _known_features(self, group: Group) -> vision.Features | None:
-        known = self.known(group.key)
+        known = self.find_beginning(group.key)
         return known.features if known is not None else None
 
-    def whole(
+    def prefill(
         self, prompts: Sequence[CutPrompt], features: dict[int, vision.Features], pool: Pool, first: int = 0
     ) -> tuple[list[ActiveRow], Lanes]:
         """Computes prompts from their first token on.
@@ -131,7 +131,7 @@ class Passes:
         logits = self._forward(cache, mask, ids.to(device), positions.to(device), **given)
         return self._first_tokens(prompts, cache, mask, logits, begin)
 
-    def continued(
+    def prefill_rest(
         self, prompts: Sequence[CutPrompt], prefixes: Sequence[Prefix], pool: Pool, first: int = 0
     ) -> tuple[list[ActiveRow], Lanes]:
         """Computes prompts whose beginnings are there.
@@ -142,7 +142,7 @@ class Passes:
         begin = time.perf_counter()
         device = self._loaded.device
         columns = max(len(prompt.rest) for prompt in prompts)
-        cache, before = pool.begun(first, prefixes, columns)
+        cache, before = pool.begin(first, prefixes, columns)
         ids = torch.full((len(prompts), columns), self._loaded.processor.tokenizer.pad_token_id)
         mask = torch.zeros_like(ids)
         positions = torch.zeros_like(ids)
@@ -170,7 +170,7 @@ class Passes:
 
     # ------------------------------------------------------------ tokens
 
-    def decoded(self, rows: Sequence[ActiveRow], lanes: Lanes) -> None:
+    def decode(self, rows: Sequence[ActiveRow], lanes: Lanes) -> None:
         """Reads each row's last token and chooses the next."""
         start = time.perf_counter()
         ids, positions = lanes.last[:, None], lanes.position[:, None]
@@ -207,8 +207,8 @@ class Passes:
         """
         tokens = choose(logits, [row.sampler for row in rows])
         # In one transfer: -1 stands for a token that was chosen by nothing.
-        told = tokens.where(finite(logits, tokens), -1).tolist()
-        for row, token in zip(rows, told, strict=True):
+        ids = tokens.where(finite(logits, tokens), -1).tolist()
+        for row, token in zip(rows, ids, strict=True):
             if not row.done:
                 if token < 0:
                     raise not_finite(self._loaded, row.prompt.request)

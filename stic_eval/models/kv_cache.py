@@ -207,7 +207,7 @@ class Pool:
 
         return Growing(made=lambda number: Layer(lambda states: own_part(number, states)))
 
-    def begun(self, first: int, prefixes: Sequence[Prefix], columns: int) -> tuple[Growing, Tensor]:
+    def begin(self, first: int, prefixes: Sequence[Prefix], columns: int) -> tuple[Growing, Tensor]:
         """A cache in which rows have read prefixes, and its mask.
 
         Args:

@@ -136,7 +136,7 @@ def _score_batch(
     inputs = assemble(loaded.processor, images, [(row.text, [row.span]) for row in batch])
     answers = inputs.pop("answer_mask")[:, 1:] == 1
     ids = inputs["input_ids"][:, 1:][answers]
-    inputs = loaded.moved(add_noise(inputs, batch[0].request.images))
+    inputs = loaded.to_device(add_noise(inputs, batch[0].request.images))
     logps = _answers_logps(loaded.attach(adapter, key), loaded, inputs, answers)
     found: list[tuple[GivenAnswer, Likelihood]] = []
     start = 0

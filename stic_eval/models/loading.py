@@ -83,7 +83,7 @@ class LoadedWeights:
         model = self.base if self.peft is None else self.peft
         return model.eval() if model.training else model
 
-    def moved(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def to_device(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """A processor's tensors on the model's device, those that are no whole numbers in its type."""
         return {
             name: value.to(self.device, self.dtype if value.is_floating_point() else None)
@@ -173,8 +173,8 @@ def load(model: str, how: LoadOptions) -> LoadedWeights:
     except Exception as error:  # transformers and safetensors raise a dozen kinds
         if out_of_memory(error):
             free = free_bytes(where)
-            said = weight_memory.too_large(model, count, _name(kind), quantization, where, free)
-            raise UserError(said) from error
+            message = weight_memory.too_large(model, count, _name(kind), quantization, where, free)
+            raise UserError(message) from error
         if "Unrecognized configuration class" in str(error):
             raise UserError(f"--model {model}: takes no images; give a vision-language model") from error
         if attn is not None and re.search(r"attn|attention|kernels", str(error), re.IGNORECASE):

@@ -86,7 +86,7 @@ def _inputs(loaded: LoadedWeights, batch: Sequence[_Rendered]) -> dict[str, torc
         return_tensors="pt",
         add_special_tokens=adds_start(loaded.processor.tokenizer, batch[0].prompt),
     )
-    return loaded.moved(add_noise(inputs, batch[0].request.images))
+    return loaded.to_device(add_noise(inputs, batch[0].request.images))
 
 
 def _generate_tokens(
@@ -94,9 +94,9 @@ def _generate_tokens(
 ) -> list[list[int]]:
     """Generated token ids of each row up to its end token."""
     seen: list[torch.Tensor] = []
-    made = within_memory(lambda: generate(loaded, adapter, key, batch, seen))
-    if made is not None:
-        output, width = made
+    generated = within_memory(lambda: generate(loaded, adapter, key, batch, seen))
+    if generated is not None:
+        output, width = generated
         rows = [_cut_at_end(row, loaded.ends) for row in output.sequences[:, width:].tolist()]
         fine = torch.stack(seen, dim=1).tolist()
         for asked, tokens, by_token in zip(batch, rows, fine, strict=True):
@@ -104,7 +104,7 @@ def _generate_tokens(
                 raise not_finite(loaded, asked.request)
         stop = batch[0].request.generation.stop
         return [
-            list(loaded.detokenizer.ended(row, stop, asked.prompt))
+            list(loaded.detokenizer.cut_at_stop(row, stop, asked.prompt))
             for asked, row in zip(batch, rows, strict=True)
         ]
     if len(batch) == 1 and not len(loaded.prefixes):

@@ -141,8 +141,8 @@ def _sizes(name: str, value: Any) -> list[tuple[int, int]]:
 
 def _pixels(images: Any, size: tuple[int, int]) -> Mapping[str, Any]:
     """What an image processor makes of a picture, as what can be compared."""
-    made = images(images=[_picture(size)], return_tensors="np")
-    return {name: (value.shape, value.tobytes()) for name, value in made.items() if hasattr(value, "tobytes")}
+    arrays = images(images=[_picture(size)], return_tensors="np")
+    return {n: (value.shape, value.tobytes()) for n, value in arrays.items() if hasattr(value, "tobytes")}
 
 
 def _picture(size: tuple[int, int]) -> Image:

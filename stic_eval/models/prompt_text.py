@@ -19,7 +19,7 @@ def control_tokens(processor: Any) -> tuple[str, ...]:
     return tuple(sorted(known, key=lambda token: (-len(token), token)))
 
 
-def plain(text: str, control: Sequence[str]) -> str:
+def escape_control(text: str, control: Sequence[str]) -> str:
     """Text in which nothing is read as a control token, such as an image's place or a turn's end."""
     for token in control:
         if token in text:
@@ -72,7 +72,7 @@ def _turns(request: Request, control: tuple[str, ...]) -> list[dict[str, Any]]:
     turns: list[dict[str, Any]] = []
     images = len(request.images)
     for message in request.messages:
-        parts = [{"type": "text", "text": plain(message.text, control)}]
+        parts = [{"type": "text", "text": escape_control(message.text, control)}]
         if message.role == "user" and images:
             parts = [{"type": "image"}] * images + parts
             images = 0

@@ -136,7 +136,7 @@ class Prompter:
 
     # ------------------------------------------------------------ the template
 
-    def written(self, requests: Sequence[Request]) -> list[RenderedPrompt]:
+    def render(self, requests: Sequence[Request]) -> list[RenderedPrompt]:
         """Prompts as the chat template writes them, up to where the answer begins."""
         texts = render_prompts(self._processor, requests, self._control)
         return [RenderedPrompt(request, text, self._head(request, text))

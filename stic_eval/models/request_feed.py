@@ -104,7 +104,7 @@ class Feed:
     def _arrange(self, new: list[Request]) -> None:
         """Puts new requests with those that wait: alike together, those at hand first, then the longest."""
         groups: dict[Key, list[RenderedPrompt]] = {}
-        for one in (*(one for alike in self._waiting for one in alike), *self._prompter.written(new)):
+        for one in (*(one for alike in self._waiting for one in alike), *self._prompter.render(new)):
             groups.setdefault(one.key, []).append(one)
         order = sorted(
             groups.values(),

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from stic_eval.report import canvas
-from stic_eval.report.canvas import COLOURS, HATCHES, INK, LINE, MUTED, Look, needs, plain, tall, value_text
+from stic_eval.report.canvas import COLOURS, HATCHES, INK, LINE, MUTED, Look, needs, tall, value_text
 from stic_eval.report.paired_comparison import Difference
 from stic_eval.report.table_rows import AVERAGE, Cell, TableRow
 from stic_eval.report.tables import Table
@@ -38,7 +38,8 @@ def row_label(row: TableRow, without: Sequence[str] = ()) -> str:
     settings = {axis: value for axis, value in variant.settings.items() if axis not in {"dar", *without}}
     if settings.get("method") == variant.method:
         del settings["method"]  # which the title says
-    return plain(", ".join([name, *(f"{axis}={value_text(value)}" for axis, value in settings.items())]))
+    parts = [name, *(f"{axis}={value_text(value)}" for axis, value in settings.items())]
+    return canvas.plain_line(", ".join(parts))
 
 
 def row_key(row: TableRow, without: Sequence[str] = ()) -> str:
@@ -50,7 +51,8 @@ def row_key(row: TableRow, without: Sequence[str] = ()) -> str:
 
 def column_title(table: Table, name: str) -> str:
     """A column's printed name."""
-    return next((plain(column.title) for column in table.columns if column.name == name), "Average")
+    titles = (canvas.plain_line(column.title) for column in table.columns if column.name == name)
+    return next(titles, "Average")
 
 
 def mark_of(cell: Cell) -> str:
@@ -208,8 +210,8 @@ def _panels(
     ends = (tall(labels[0]) / 2 + 0.05, tall(labels[-1]) / 2 + 0.05)
     first.set_ylim(at[-1] + ends[1], -ends[0])
     scales = ["Each panel has its own scale."] if len(names) > 1 else []
-    said = ["Difference to the baseline in points.", *scales, *_notes(rows, names), *notes]
-    extra = canvas.footnote(figure, said)
+    texts = ["Difference to the baseline in points.", *scales, *_notes(rows, names), *notes]
+    extra = canvas.footnote(figure, texts)
     heading = max(map(tall, titles))
     return canvas.resize(figure, down * (at[-1] + sum(ends) + 0.33 + heading) + 0.1 + extra)
 

@@ -272,6 +272,6 @@ def _side(scores: runs.Scores, name: str, folder: Path) -> Side:
     """A variant by its name; of seeds that are not finished, the ones that are furthest."""
     key, entries = pick(scores, name, folder)
     most = max(len(entry.summaries) for entry in entries)
-    kept = sorted((e for e in entries if len(e.summaries) == most), key=lambda entry: entry.seed or 0)
+    complete = sorted((e for e in entries if len(e.summaries) == most), key=lambda entry: entry.seed or 0)
     columns = {column.name: column for column in scores.columns}
-    return Side(folder, key, label(entries[0]), scores.model, columns, tuple(kept))
+    return Side(folder, key, label(entries[0]), scores.model, columns, tuple(complete))

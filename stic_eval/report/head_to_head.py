@@ -10,7 +10,7 @@ from statistics import mean, stdev
 from stic_eval.errors import UserError
 from stic_eval.report import score_guards
 from stic_eval.report.compared_variants import Side
-from stic_eval.report.flips import same_rows
+from stic_eval.report.flips import check_same_rows
 from stic_eval.report.multiple_testing import PValues, correct
 from stic_eval.report.paired_comparison import Difference, compare, percent
 from stic_eval.report.table_notes import cluster_notes, knows_no_clusters
@@ -80,7 +80,7 @@ def measure(a: Side, b: Side) -> HeadToHead:
     if a.run == b.run and [e.folder for e in a.entries] == [e.folder for e in b.entries]:
         notes.append("A and B are one evaluation: their settings come to the same.")
     for name in names:
-        notes += [*_differing(a, b, name), *same_rows(a, b, name)]
+        notes += [*_differing(a, b, name), *check_same_rows(a, b, name)]
         for side in (a, b):
             check(side.columns[name].title, side.summaries(name), f"{side.run}: ")
     names = _comparable(a, b, names)
@@ -171,15 +171,15 @@ def _versions_differ(a: Side, b: Side, name: str) -> bool:
 
 def _why_none_left(a: Side, older: Sequence[str], judged: Sequence[str]) -> str:
     """Why no benchmark is left to compare, and what to do."""
-    said = []
+    reasons = []
     for names, graders, advice in (
         (older, "versions of the benchmarks", "run the older again"),
         (judged, "judges", "run both with one --judge"),
     ):
         titles = ", ".join(a.columns[name].title for name in names)
         not_compared = f"were graded by different {graders}, whose scores are not compared; {advice}"
-        said += [f"{titles} {not_compared} (answers are kept)"] if names else []
-    return "; ".join(said)
+        reasons += [f"{titles} {not_compared} (answers are kept)"] if names else []
+    return "; ".join(reasons)
 
 
 def _graders_differ(a: Side, b: Side, name: str) -> bool:

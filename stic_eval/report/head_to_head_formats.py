@@ -247,8 +247,8 @@ def _record(line: BenchmarkLine) -> dict[str, Any]:
     numbers = asdict(line.difference)
     scores = {"a": line.a, "b": line.b, "sd_a": line.sd_a, "sd_b": line.sd_b}
     d = line.difference
-    said = {"mark": d.mark, "unseen95": d.unseen if d.unmoved else None}
-    everything = {"benchmark": line.name, **scores, **numbers, **said}
+    marks = {"mark": d.mark, "unseen95": d.unseen if d.unmoved else None}
+    everything = {"benchmark": line.name, **scores, **numbers, **marks}
     return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in everything.items()}
 
 

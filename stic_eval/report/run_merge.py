@@ -90,7 +90,7 @@ def merge(found: Sequence[Scores], cells: bool = False) -> MergedRuns:
         for axis, values in scores.axes.items():
             known_values = axes.setdefault(axis, [])
             known_values += [value for value in values if value not in known_values]
-        own = [*scores.unfinished(), *scores.notes]
+        own = [*scores.unfinished_notes(), *scores.notes]
         notes += [f"{name}: {note}" for note in own] if len(found) > 1 else own
     return MergedRuns(
         tuple(column for column, _, _ in columns.values()),

@@ -66,7 +66,7 @@ def read(scores: Scores, stages: Path, n: int) -> tuple[list[PairSet], list[str]
     elsewhere: list[str] = []
     for (name, key), label in _stage_labels(scores).items():
         path = stages / f"{name}-{key[:16]}" / "pairs.parquet"
-        if StageStore(stages).damaged(name, key):
+        if StageStore(stages).first_damaged(name, key):
             missing.append(f"{label}: {path} is not what was trained on; run it again.")
             continue
         try:

@@ -49,9 +49,9 @@ def to_rich(table: Table, width: int, *, titled: bool = False) -> RenderableType
     lines: list[RenderableType] = [Text(one_line(table.caption), style="bold")] if titled else []
     for at, grid in enumerate(grids):
         lines += [Text(""), grid] if at else [grid]
-    said = [*table.notes, *table.hints]
-    lines += [Text("")] if said else []
-    lines += [Text(one_line(note), style="dim") for note in said]
+    notes = [*table.notes, *table.hints]
+    lines += [Text("")] if notes else []
+    lines += [Text(one_line(note), style="dim") for note in notes]
     return Group(*lines)
 
 

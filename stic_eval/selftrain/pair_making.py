@@ -108,8 +108,8 @@ class Making:
             if clip not in self.kept:
                 self.kept[clip] = load_clip(clip, self.context.model(None).device)
             with self.context.progress("compare images and texts", len(shown)) as step:
-                kept = self.context.out / "clip.jsonl"
-                return similarities(clip, self.kept[clip], shown, kept, step.update)
+                log = self.context.out / "clip.jsonl"
+                return similarities(clip, self.kept[clip], shown, log, step.update)
         (ask,) = self.prompts["step_by_step"]
         how = Describing()
         seen = self.likelihoods([(question(ask, image, how), text) for image, text in shown], "see")

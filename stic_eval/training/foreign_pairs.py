@@ -106,11 +106,11 @@ def _convert(raw: Iterable[Any], root: Path, opened: OpenedPairs) -> Iterator[An
             continue
         opened.formats[texts.format] = opened.formats.get(texts.format, 0) + 1
         opened.images.add(image.sha256)
-        kept = row.get("image_sha256")
+        sha256 = row.get("image_sha256")
         # A name by which pictures are drawn again: of two images with one name, the first has it.
-        own = isinstance(kept, str) and re.fullmatch(r"[0-9a-f]{64}", kept) is not None
-        if own and named.setdefault(kept, image.sha256) == image.sha256 != kept:
-            image = _with_hash(image, kept)
+        own = isinstance(sha256, str) and re.fullmatch(r"[0-9a-f]{64}", sha256) is not None
+        if own and named.setdefault(sha256, image.sha256) == image.sha256 != sha256:
+            image = _with_hash(image, sha256)
         source, seed = row.get("source"), row.get("seed")
         if isinstance(source, str) and _is_text(source):
             image = replace(image, source=source)

@@ -113,12 +113,12 @@ def _title(task: LmmsTask, chosen: TaskOptions) -> str:
 
 def _protocol(task: LmmsTask, chosen: TaskOptions) -> str:
     metric = chosen.metric or task.metrics[0]
-    said = f"lmms-eval {LMMS}: its prompt and scoring; mean of the rows' {metric}"
+    text = f"lmms-eval {LMMS}: its prompt and scoring; mean of the rows' {metric}"
     if chosen.metric is None and len(task.metrics) > 1:
-        said += ", or of the first metric that a row has"
-    said += "" if task.higher[metric] else ", lower is better"
+        text += ", or of the first metric that a row has"
+    text += "" if task.higher[metric] else ", lower is better"
     how = task_objects.aggregation_name(task, metric)
-    return said if how == "mean" else f"{said}; lmms-eval's own {how}: --layout detail"
+    return text if how == "mean" else f"{text}; lmms-eval's own {how}: --layout detail"
 
 
 # ---------------------------------------------------------------- rows

@@ -132,10 +132,10 @@ def references(visuals: Any, source: str, again: Callable[[int], Image.Image] | 
         if isinstance(visual, Picture) and visual.untouched:
             found.append(visual.ref)
             continue
-        made = ref_from_pil(visual, f"{source}/{number + 1}")
+        ref = ref_from_pil(visual, f"{source}/{number + 1}")
         if again is not None:
-            made = ImageRef(made.sha256, made.source, partial(_image_at, again, number))
-        found.append(made)
+            ref = ImageRef(ref.sha256, ref.source, partial(_image_at, again, number))
+        found.append(ref)
     return tuple(found)
 
 
@@ -183,12 +183,12 @@ class DocRows:
         _row_by_row("map", kwargs, ("num_proc", "desc", "remove_columns", "load_from_cache_file", "features"))
         removed = kwargs.get("remove_columns") or ()
         removed = {removed} if isinstance(removed, str) else set(removed)
-        made = []
+        mapped = []
         for row in self.rows:
             new = function(dict(row)) or {}
-            kept = {name: cell for name, cell in row.items() if name not in removed}
-            made.append({**kept, **new})
-        return DocRows(made)
+            remaining = {name: cell for name, cell in row.items() if name not in removed}
+            mapped.append({**remaining, **new})
+        return DocRows(mapped)
 
     def filter(self, function: Any, **kwargs: Any) -> DocRows:
         """`Dataset.filter`."""
@@ -202,8 +202,8 @@ class DocRows:
 
     def select_columns(self, names: Any) -> DocRows:
         """`Dataset.select_columns`."""
-        kept = {names} if isinstance(names, str) else set(names)
-        return DocRows([{n: cell for n, cell in row.items() if n in kept} for row in self.rows])
+        selected = {names} if isinstance(names, str) else set(names)
+        return DocRows([{n: cell for n, cell in row.items() if n in selected} for row in self.rows])
 
     def rename_column(self, old: str, new: str) -> DocRows:
         """`Dataset.rename_column`."""

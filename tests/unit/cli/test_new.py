@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from stic_eval import config, plugins, registry
 from stic_eval.cli.app import invoke
-from stic_eval.cli.cp import copied
+from stic_eval.cli.cp import copy_as
 from stic_eval.cli.new import as_theirs
 from stic_eval.contracts.method import Data, Method
 from stic_eval.errors import UserError
@@ -268,7 +268,7 @@ def test_imports_from_a_package_of_ones_own_are_made_whole(
     def made_by() -> None: ...
 
     made_by.__module__ = "package.one"
-    whole = copied(text, "method", method, "two", {}, made_by)
+    whole = copy_as(text, "method", method, "two", {}, made_by)
     assert "from package import parts\nfrom package.parts import a, b as c\n" in whole
 
 
@@ -280,7 +280,7 @@ def test_text_of_any_kind_around_a_name_stays_as_it_is(character: str, constant:
         f"method = Method({name}, {title}, plan, C, {character!r})  # {character}\n"
     )
     method = Method("x", "X", lambda options, data: None, int)  # type: ignore[arg-type, return-value]
-    done = copied(text, "method", method, "y", {}, method.plan)
+    done = copy_as(text, "method", method, "y", {}, method.plan)
     assert '"y"' in done and '"X (y)"' in done and "'x'" not in done.replace("NAME = 'x'", "")
     assert done.count(f"# {character}\n") == 3
     assert repr(character) in done

@@ -517,7 +517,7 @@ def test_a_file_of_pairs_is_exported_without_a_run(say: Say, photos: Path, tmp_p
 
 
 def test_by_force_a_model_s_weights_are_replaced_and_nobody_else_s(tmp_path: Path) -> None:
-    from stic_eval.cli.export import placed
+    from stic_eval.cli.export import staged_output
 
     old = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors",
            "model.safetensors.index.json")  # fmt: skip
@@ -531,11 +531,11 @@ def test_by_force_a_model_s_weights_are_replaced_and_nobody_else_s(tmp_path: Pat
     target.mkdir()
     for name in (*old, *others, "config.json"):
         (target / name).write_text("old")
-    with placed(target, force=True) as folder:
+    with staged_output(target, force=True) as folder:
         for name in ("README.md", "config.json"):
             (folder / name).write_text("new")
     assert {path.name for path in target.iterdir()} == {*old, *others, "config.json", "README.md"}
-    with placed(target, force=True) as folder:
+    with staged_output(target, force=True) as folder:
         for name in ("model.safetensors", "config.json"):
             (folder / name).write_text("new")
     assert {path.name for path in target.iterdir() if path.read_text() == "old"} == set(others)
