@@ -123,7 +123,7 @@ of assistant 2, in this order, separated by a blank."""
 
 
 def _score(pair: Sequence[float]) -> Score:
-    """Points of the reference and of ours, as the share of ten that each has."""
+    """Points of the reference and of our answer, each as a share of ten."""
     reference, ours = pair
     return Score(ours / 10, None, f"judge: {ours:g} points, the reference {reference:g}", reference / 10)
 

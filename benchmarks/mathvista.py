@@ -256,7 +256,7 @@ def score(sample: Sample, response: str) -> Score:
 
 
 def extraction(sample: Sample, extracted: str) -> Score:
-    """Scores an answer that somebody extracted (official normalisation, whatever it is)."""
+    """Scores an extracted answer by the official normalisation, whatever it is."""
     if sample.target is None:
         return Score(None, extracted, _NO_ANSWER)
     meta = sample.meta

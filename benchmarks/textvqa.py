@@ -29,7 +29,7 @@ Word = Annotated[str, Field(coerce_numbers_to_str=True)]
 
 
 def _parse_list(cell: Any) -> Any:
-    """A list cell. In a TSV it is a Python list's text, and text that is none is the only answer."""
+    """A list cell. In a TSV it is the text of a Python list; any other text is the only answer."""
     if cell is None or cell == "":
         return ()
     if not isinstance(cell, str):
@@ -146,7 +146,7 @@ def _join(tables: Mapping[str, _Rows]) -> Iterable[Mapping[str, Any]]:
 
 
 def _split_prompt(text: str) -> tuple[str, list[str]]:
-    """Question and OCR tokens of one of LLaVA's prompts."""
+    """Splits one of LLaVA's prompts into question and OCR tokens."""
     question, found, rest = text.partition(OCR)
     if not found:
         return text.removesuffix(f"\n{SUFFIX}").split("\n")[0], []

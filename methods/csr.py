@@ -155,7 +155,7 @@ def candidates(
 
 
 def score_paths(making: Making, prompts: Sequence[str], found: Sequence[Candidate], how: Pairs) -> list[Path]:
-    """The paths that candidates make, with their costs: ranks are among the candidates of one path."""
+    """The paths that candidates make, with their costs, by their ranks among the candidates of one path."""
     images = [making.images[path.image] for path, _, _ in found]
     asked = [
         (question(prompts[path.image], image, how, begun=path.text), sentence)
@@ -186,7 +186,7 @@ def ranks(values: Sequence[float]) -> list[float]:
 
 
 def at_the_ends(paths: Sequence[Path], how: Pairs) -> list[Path]:
-    """What is gone on with: the likeliest paths and the least likely; all if there are few."""
+    """The paths to continue: the likeliest paths and the least likely; all if there are few."""
     order = sorted(paths, key=lambda path: (-path.score, path.text))
     if len(order) < how.candidates or len(order) <= how.keep_best + how.keep_worst:
         return order

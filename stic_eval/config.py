@@ -198,7 +198,7 @@ def require(path: str, where: str) -> None:
 
 
 def _by_name(layer: dict[str, Any], where: str) -> dict[str, Any]:
-    """A layer whose plug-in files are registered, and names of what they hold stand in their place."""
+    """A layer in which plug-in files are registered and replaced by the names of what they hold."""
     found = dict(layer)
     paths = found.get("plugins") or ()
     if not isinstance(paths, Sequence) or isinstance(paths, str):
@@ -326,7 +326,7 @@ def _check_layer(layer: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _check_benchmarks(layer: Mapping[str, Any], where: str) -> None:
-    """Refuses rows and options of a benchmark that does not exist, which would never be looked at."""
+    """Refuses rows and options of a benchmark that does not exist, which would otherwise be ignored."""
     known = registry.benchmarks().names()
     for key, more in (("rows", ["all"]), ("benchmark_options", [])):
         values = layer.get(key)

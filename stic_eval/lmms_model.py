@@ -193,7 +193,7 @@ class SticEval(lmms):  # type: ignore[misc]
         return found
 
     def generate_until_multi_round(self, requests: Sequence[Any]) -> list[str]:
-        """Not there.
+        """Not supported.
 
         Raises:
             NotImplementedError: Always.
@@ -223,7 +223,7 @@ class SticEval(lmms):  # type: ignore[misc]
         return CachedVLM(lambda: model, key, ResponseStore(cache_dir() / "responses" / f"{key[:16]}.sqlite"))
 
     def _greedy(self, asked: Iterable[tuple[Request, int]]) -> dict[tuple[Request, int], str]:
-        """Greedy answers of just so many tokens."""
+        """Greedy answers of exactly so many tokens."""
         from dataclasses import replace
 
         from stic_eval.types import Generation

@@ -1,4 +1,4 @@
-"""What of somebody else's code a result depends on, as content: for keys of what is cached.
+"""The part of a plug-in's code that a result depends on, as content: for keys of what is cached.
 
 This program's own code has versions. A plug-in's has none that could be relied on while somebody works on it.
 """

@@ -160,7 +160,7 @@ def _import(path: Path, content: bytes) -> PluginFile:
 
 
 def _without(path: Path, content: bytes, module: Any) -> str:
-    """What to do about a file that has none of them: perhaps it only calls it otherwise."""
+    """What to do about a file without any of them: perhaps its object only has another name."""
     for name, thing in vars(module).items():
         for kind in CONTRACTS:
             if _is(kind, thing):
@@ -213,7 +213,7 @@ def fault(kind: str, thing: Any, name: str | None = None) -> str:
 
 
 def why_reserved(kind: str, name: str) -> str:
-    """Why nobody may call something of a kind so, as a relative clause; empty if anybody may."""
+    """Why a name is reserved for something of a kind, as a relative clause; empty if it is free."""
     if name == "all":
         return "which stands for everything"
     if kind == "method" and _ADAPTER.fullmatch(name):
@@ -313,7 +313,7 @@ def _line_of(content: bytes, name: str) -> int:
 
 
 def line_in(path: Path, name: str) -> int:
-    """As above, of a file; 1 if it cannot be read."""
+    """The last line at which a file gives a name a value; 1 if it cannot be read."""
     try:
         return _line_of(path.read_bytes(), name)
     except (OSError, SyntaxError, ValueError):

@@ -79,7 +79,7 @@ class ConversationProfile:
 
     @property
     def content(self) -> dict[str, Any]:
-        """What of it changes answers, for content keys; its name does not."""
+        """The parts of a profile that change answers, for content keys; its name does not."""
         found = {
             "system_prompt": self.system_prompt,
             "chat_template": self.chat_template,
@@ -90,7 +90,7 @@ class ConversationProfile:
 
     @property
     def title(self) -> str:
-        """It in one line, for people: `profile llava-1.5 (chat template vicuna_v1; ...)`."""
+        """The profile in one line, for people: `profile llava-1.5 (chat template vicuna_v1; ...)`."""
         parts = []
         if self.chat_template:
             names = [name for name, text in TEMPLATES.items() if text == self.chat_template]

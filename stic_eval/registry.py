@@ -97,7 +97,7 @@ class Registry(Generic[T]):
         return [name for name, points in self._points.items() if any(map(entry_points.is_own, points))]
 
     def broken(self) -> list[PluginFile]:
-        """Plug-in files that nothing can be taken from; what they hold is not known."""
+        """Plug-in files that cannot be used; what they hold is not known."""
         return [file for file in self._files() if file.error]
 
     def has_family(self, name: str) -> bool:

@@ -126,7 +126,7 @@ class JudgeConfig(BaseModel):
 
     @property
     def grading(self) -> dict[str, Any]:
-        """What of it decides verdicts; empty without a judge."""
+        """The settings that decide verdicts; empty without a judge."""
         names = ("model", "protocol", "samples", "temperature")
         return {name: getattr(self, name) for name in names} if self.model else {}
 
@@ -187,7 +187,7 @@ class ThinkingConfig(BaseModel):
 
     @property
     def changed(self) -> dict[str, Any]:
-        """What of it differs from the defaults."""
+        """The settings that differ from the defaults."""
         fresh = ThinkingConfig().model_dump(mode="json")
         return {name: value for name, value in self.model_dump(mode="json").items() if value != fresh[name]}
 

@@ -21,7 +21,7 @@ from stic_eval.store import atomic_write
 
 
 def _first_changed(folder: Path, manifest: Mapping[str, Any]) -> Path | None:
-    """The first file of a stage whose content is not what its manifest has; one without a digest is none."""
+    """The first file of a stage whose content differs from its manifest's digest, if it has one."""
     file = first_change(folder, {file: manifest["sha256"].get(file, "") for file in manifest["files"]})
     return None if file is None else folder / file
 

@@ -72,12 +72,12 @@ class GridCell:
 
     @property
     def solver(self) -> str | None:
-        """See `Value.solver`."""
+        """The solver that the cell's values name; see `Value.solver`."""
         return next((v.solver for v in self.values.values() if v.solver is not None), None)
 
     @property
     def label(self) -> str:
-        """As printed: `corruption=blur, p_corrupt=0.5`."""
+        """The cell as tables print it: `corruption=blur, p_corrupt=0.5`."""
         return ", ".join(f"{axis}={text(value)}" for axis, value in self.settings.items()) or self.method
 
     @property
@@ -133,7 +133,7 @@ def parse_axis(item: str, methods: Sequence[str]) -> Axis:
 
 
 def _read(part: str) -> Any:
-    """A value as JSON has it, to which alone `1e-5` is a number, else as YAML, else as it stands."""
+    """Parses a value as JSON, where alone `1e-5` is a number, else as YAML; else it stays as it is."""
     for read in (json.loads, yaml.safe_load):
         try:
             return read(part)
@@ -311,7 +311,7 @@ def _condition(item: str, axes: Sequence[Axis]) -> _Condition:
 
 
 def _find_value(written: str, labels: Sequence[Any], where: str) -> Any:
-    """The value of an axis that is written so: by its text, or as a number (`0` is `0.0`)."""
+    """The value of an axis that is written like this: by its text, or as a number (`0` is `0.0`)."""
     for value in labels:
         if text(value) == written:
             return value

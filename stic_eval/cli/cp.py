@@ -86,7 +86,7 @@ def _presets(kind: Kind, thing: Any) -> dict[str, Any]:
 
 
 def copy_as(text: str, kind: str, thing: Any, own: str, presets: Mapping[str, Any], made_by: Any) -> str:
-    """The text of a file with a method or benchmark under another name, and with no other method in it.
+    """Copies the text of a method's or benchmark's file under another name, without its other methods.
 
     Args:
         text: Of the original.
@@ -141,12 +141,12 @@ class _Edits:
         return self._starts[line - 1] + column
 
     def put(self, node: Any, text: str) -> None:
-        """Another text in a node's place."""
+        """Puts another text in a node's place."""
         span = self._at(node.lineno, node.col_offset), self._at(node.end_lineno, node.end_col_offset)
         self._found[span] = text
 
     def add(self, call: ast.Call, argument: str) -> None:
-        """One more argument of a call."""
+        """Adds an argument to a call."""
         last = max(
             [*call.args, *(k.value for k in call.keywords)],
             key=lambda node: (node.end_lineno, node.end_col_offset),
@@ -158,7 +158,7 @@ class _Edits:
         self._found[at, at] = gap + argument
 
     def before(self, node: ast.stmt, text: str) -> None:
-        """A text in front of a statement."""
+        """Puts a text in front of a statement."""
         at = self._at(node.lineno, 0)
         self._found[at, at] = text
 
@@ -213,7 +213,7 @@ def _statement(tree: ast.Module, call: ast.Call) -> ast.Assign:
 
 
 def _drop_other_methods(tree: ast.Module, mine: ast.Call, edits: _Edits) -> None:
-    """Calls a method `method`, and takes away other methods with whatever they alone have used."""
+    """Names a method `method`, and drops other methods with whatever only they used."""
     own_statement = _statement(tree, mine)
     edits.put(own_statement.targets[0], "method")
     others = [
@@ -255,7 +255,7 @@ def _with_presets(tree: ast.Module, mine: ast.Call, presets: Mapping[str, Any], 
 
 
 def _literal(value: Any, indent: int = 0) -> str:
-    """A value as Python has it, over several lines where one would be too long."""
+    """A value as Python source, over several lines where one would be too long."""
     if isinstance(value, list):
         return "[" + ", ".join(map(_literal, value)) + "]"
     if not isinstance(value, Mapping):

@@ -109,7 +109,7 @@ def prepare(
 
 
 def _find_benchmark(name: str, reading: Reading) -> Benchmark:
-    """The benchmark under its options, which are said as everywhere."""
+    """The benchmark under its options, which are given as in every other command."""
     from stic_eval import registry
     from stic_eval.benchmark_protocols import with_options
 

@@ -163,7 +163,7 @@ def count_of(n: int, what: str) -> str:
 
 
 def _refuse_mixing(output: Path, merge: bool) -> None:
-    """Refuses to put an adapter and a whole model into one folder, of which loaders take either."""
+    """Refuses to put an adapter and a whole model into one folder: loaders could take either."""
     from stic_eval.errors import UserError
 
     names = {path.name for path in output.iterdir()} if output.is_dir() else set()
@@ -202,7 +202,7 @@ def staged_output(target: Path, force: bool, single: bool = False) -> Iterator[P
         single: Whether it is one file.
 
     Raises:
-        UserError: It is there already, or cannot be written.
+        UserError: It already exists, or cannot be written.
     """
     from stic_eval.errors import UserError
 
@@ -210,7 +210,7 @@ def staged_output(target: Path, force: bool, single: bool = False) -> Iterator[P
     if wrong:
         raise UserError(f"--output {target}: is {'a folder' if single else 'a file'}; give another name")
     if (target.exists() and (single or any(target.iterdir()))) and not force:
-        what = "is there already" if single else "is not empty"
+        what = "already exists" if single else "is not empty"
         raise UserError(f"--output {target}: {what}; give another name, or --force to write there")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

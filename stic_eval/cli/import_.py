@@ -57,7 +57,7 @@ def pairs(
     if output.suffix != ".parquet":
         raise UserError(f"--output {output}: give the name of a .parquet file")
     if output.exists() and not (force and output.is_file()):
-        raise UserError(f"--output {output}: is there already; give another name" + _or_force(output))
+        raise UserError(f"--output {output}: already exists; give another name" + _or_force(output))
     opened = open_pairs(file, image_root.expanduser() if image_root else None)
     n_pairs = 0
     try:

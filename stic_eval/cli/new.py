@@ -104,7 +104,7 @@ def check_name(kind: str, name: str, file: Path, where: str) -> None:
 
 
 def write(folder: Path, contents: dict[str, str | bytes], force: bool) -> None:
-    """Writes files into a folder; all or, where one is there already and is to be kept, none.
+    """Writes files into a folder; all or, where one already exists and is to be kept, none.
 
     Raises:
         UserError: One is there, or cannot be written.
@@ -114,9 +114,7 @@ def write(folder: Path, contents: dict[str, str | bytes], force: bool) -> None:
 
     there = [name for name in contents if (folder / name).exists()]
     if there and not force:
-        raise UserError(
-            f"{folder / there[0]}: is there already; give another name, or --force to overwrite it"
-        )
+        raise UserError(f"{folder / there[0]}: already exists; give another name, or --force to overwrite it")
     try:
         for name, content in contents.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)

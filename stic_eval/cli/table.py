@@ -117,7 +117,9 @@ def _format(given: Format | None, out: Path | None) -> Format:
     ending = out.suffix.lower()
     found = _ENDINGS.get(ending)
     if found is None and given is None:
-        raise UserError(f"--out {out}: its ending is none of {', '.join(_ENDINGS)}; say which with --format")
+        raise UserError(
+            f"--out {out}: its ending is not one of {', '.join(_ENDINGS)}; say which with --format"
+        )
     if found is not None and given is not None and found != given:
         raise UserError(f"--out {out}: ends in {ending}, but --format is {given}; change one of them")
     return given or found or "text"

@@ -83,7 +83,7 @@ class OpenAIEngine(Engine):
         check_url(_endpoint(self.config, self.config.model, None))
 
     def identity(self, adapter: str | None = None) -> str:
-        """Of a served model, by the server's address, the model's name there, and how it is asked."""
+        """Names a served model: by the server's address, the model's name there, and how it is asked."""
         from stic_eval.models.server_model import server_fingerprint
 
         own, url = self.config.conversation, self.config.server.base_url or ""

@@ -1,4 +1,4 @@
-"""A judge that extracts the final answer from a response, as MathVista has it.
+"""A judge that extracts the final answer from a response, as MathVista does.
 
 Lu et al., 2023, arXiv 2310.02255, section on evaluation; github lupantech/MathVista,
 `evaluation/extract_answer.py`. What it extracts is scored like any other extraction.
@@ -103,7 +103,7 @@ def _of_kind(sample: Sample, text: str) -> str:
 
 
 def _check_kind(sample: Sample, text: str) -> str:
-    """An extraction of the kind that was asked for."""
+    """An extraction, if it is of the kind that was asked for."""
     if sample.meta["question_type"] == "multi_choice":
         return text if text in sample.choices else judge_replies.letter(text, letters(len(sample.choices)))
     return _of_kind(sample, text)

@@ -58,7 +58,7 @@ def clusters(benchmark: Benchmark, records: Sequence[Record]) -> dict[str, str]:
 
 
 def first_untraceable(records: Sequence[Record], units: Mapping[str, object]) -> str | None:
-    """A unit of which nobody can tell what rows it is made of; None: there is none."""
+    """The first unit whose rows cannot be told; None: there is no such unit."""
     known = {unit_of(record) for record in records}
     return next((unit for unit in units if unit not in known), None)
 

@@ -176,7 +176,7 @@ def _image_columns(opened: OpenedRows, indices: Sequence[int]) -> list[str]:
 
 
 def _rows_with_ids(checked: DataCheck) -> list[dict[str, Any]]:
-    """The rows' other columns; with an `id` where rows that have none would get other numbers."""
+    """The rows without images; with an `id` where rows that have none would be numbered differently."""
     result = []
     for position, (index, sample) in enumerate(checked.samples.items()):
         row = {name: cell for name, cell in checked.opened.light[index].items() if cell is not PLACEHOLDER}
@@ -269,7 +269,7 @@ def _table(rows: Sequence[Mapping[str, Any]], schema: Schema) -> ArrowTable:
 
 
 def _compare(checked: DataCheck, work: Path, files: Mapping[str, int]) -> None:
-    """Reads what was written as anybody will.
+    """Reads what was written in the way any user will.
 
     Raises:
         RunError: A sample is another one than before.

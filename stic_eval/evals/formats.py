@@ -190,7 +190,7 @@ _PART = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.\w+\Z")
 
 
 def _check_parts(folder: Path, files: list[Path]) -> list[Path]:
-    """The files, unless they are some parts of more: a download that was cut short."""
+    """Refuses files of which parts are missing, as after a download that was cut short; else returns them."""
     parts: dict[tuple[Path, str, int], set[int]] = {}
     for file in files:
         if match := _PART.match(file.name):
@@ -347,7 +347,7 @@ def tsv_file(path: Path) -> list[dict[str, Any]]:
 
 
 def _check_row(row: dict[Any, Any], columns: int) -> dict[str, Any]:
-    """A row, unless it has more or fewer cells than columns: its cells would be taken for other columns'."""
+    """A row; `Broken` if it has more or fewer cells than columns, as cells would end up in other columns."""
     if None in row:
         return Broken(f"has {columns + len(row[None])} cells, but there are {columns} columns")
     if None in row.values():

@@ -1,4 +1,4 @@
-"""A benchmark's rows on the Hugging Face hub: under the newest of its ids that can be had.
+"""A benchmark's rows on the Hugging Face hub: under the newest of its ids that is available.
 
 Data sets move. A pinned commit is the same under each id, so that a copy which is in the local cache under a
 former id is as good as the newest, and nothing is asked or downloaded for it.
@@ -58,7 +58,7 @@ def _snapshot(hub: HubData, at: HubId, **how: Any) -> Path | None:
 
 
 def _is_usable(at: HubId) -> bool:
-    """Whether a copy in the local cache is what the hub has: of a commit always, of a branch when offline."""
+    """Whether a cached copy may be used: that of a commit always, that of a branch when offline."""
     from huggingface_hub import is_offline_mode
 
     return is_offline_mode() or is_commit(at.revision)
@@ -75,7 +75,7 @@ def find(who: str, hub: HubData, tell: Tell) -> Iterator[tuple[HubId, Path | Dat
     Whoever cannot use one takes the next.
 
     Args:
-        tell: Says in a line that an id redirects, cannot be had, or is not the newest.
+        tell: Says in a line that an id redirects, is not available, or is not the newest.
 
     Raises:
         UserError: No further one is left; names each id that there is nothing under, and why.
@@ -96,7 +96,7 @@ def find(who: str, hub: HubData, tell: Tell) -> Iterator[tuple[HubId, Path | Dat
             why = "" if is_offline_mode() else f": {reason}"
             failed.append(f"{label_of(hub, at)}, revision {at.revision}{why}")
             if following is not None and not is_offline_mode():
-                tell(f"{who}: {at.path} cannot be had ({reason}); trying {following.path}")
+                tell(f"{who}: {at.path} is not available ({reason}); trying {following.path}")
             continue
         if new := None if is_offline_mode() else _new_id(at):
             tell(f"{who}: {at.path} has moved to {new} on the hub, which answers for it")

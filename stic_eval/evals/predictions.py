@@ -1,4 +1,4 @@
-"""Answers that somebody has already given, in the formats that evaluation tools write.
+"""Answers that were given elsewhere, in the formats that evaluation tools write.
 
 This program's records, plain JSONL, lmms-eval's logged samples, VLMEvalKit's xlsx and TSV, LLaVA's
 answer files. Answers find their rows by id; lmms-eval's by the number of the row.
@@ -231,7 +231,7 @@ def _workbook(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _no_empty_extraction(row: dict[str, Any]) -> dict[str, Any]:
-    """A table's row: an empty cell says that nobody extracted anything; in JSON only null does."""
+    """A table's row: an empty cell means that nothing was extracted; in JSON only null does."""
     return {name: cell for name, cell in row.items() if name != "extraction" or cell != ""}
 
 
@@ -254,7 +254,7 @@ def _fills(cell: Any) -> bool:
 
 
 def _prediction(row: Mapping[str, Any], where: str, cut: str) -> Prediction | None:
-    """A row's answer; None where it says itself that there is none (null)."""
+    """A row's answer; None where the row itself says that it has none (null)."""
     if "doc_id" in row and ("filtered_resps" in row or "resps" in row):
         response = _unwrap(row.get("filtered_resps", row.get("resps")))
         if not isinstance(response, str):

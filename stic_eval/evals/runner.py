@@ -222,7 +222,7 @@ def _gradings(benchmark: Benchmark, records: Sequence[Record]) -> tuple[float, .
 
 
 def verdict_of(benchmark: Benchmark, sample: Sample, response: str, extraction: str | None = None) -> Score:
-    """The rules' verdict on a response, or on the answer that somebody extracted from it.
+    """The rules' verdict on a response, or on the answer that was extracted from it.
 
     Raises:
         RunError: The benchmark's scoring fails, or gives what is no score.

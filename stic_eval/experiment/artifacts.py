@@ -137,7 +137,7 @@ def open_run(run: str, say: Callable[[str], None]) -> RunArtifacts:
 
 
 def _read_settings(path: Path) -> RunConfig:
-    """Settings as a run has saved them, complete: nothing that they name is looked up."""
+    """Reads the complete settings that a run has saved; nothing that they name is looked up."""
     from pydantic import ValidationError
 
     from stic_eval.config import RunConfig, read_file

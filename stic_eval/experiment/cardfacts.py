@@ -142,14 +142,14 @@ def _rows(run: RunArtifacts, name: str) -> RowsOrigin:
 
 
 def unknown(run: RunArtifacts, picked: StageArtifact) -> list[str]:
-    """Names of what the run's plug-ins held, as far as they are not at hand."""
+    """Names of what the run's plug-ins held, as far as these are missing here."""
     method = picked.entries[0].method
     missing = [method] if _find(registry.methods(), method) is None else []
     return missing + [b for b in run.config.benchmarks if _find(registry.benchmarks(), b) is None]
 
 
 def _find(things: registry.Registry[T], name: str) -> T | None:
-    """A method or benchmark; None where it is a plug-in's that is not at hand, or is broken."""
+    """A method or benchmark; None where it comes from a plug-in that is missing or broken."""
     try:
         return things.get(name)
     except UserError:

@@ -83,7 +83,7 @@ def at_work(config: RunConfig, way: Conduct) -> Iterator[tuple[Resources, Report
 
 
 def _remove(created: Sequence[Path], *files: Path) -> bool:
-    """Takes away folders that were made for a run which has left no more than these files; whether it did."""
+    """Removes folders created for a run that has left no more than these files; whether it did."""
     if not created or not {path.name for path in created[0].iterdir()} <= {path.name for path in files}:
         return False
     for path in files:
@@ -176,7 +176,7 @@ def train(config: RunConfig, options: Sequence[str], way: Conduct) -> TrainResul
 
 
 def work_here(experiment: Experiment, resources: Resources) -> Outcome:
-    """Has the tasks done in this process; what fails is said at once if there is more to do."""
+    """Does the tasks in this process; failures are reported at once if there is more to do."""
     failures: list[str] = []
     begun: set[str] = set()
 
@@ -194,7 +194,7 @@ def work_here(experiment: Experiment, resources: Resources) -> Outcome:
 def work_by_workers(
     experiment: Experiment, resources: Resources, report: Reporter, jobs: int
 ) -> tuple[Outcome, Board]:
-    """Has the tasks done by worker processes, and shows how far they are."""
+    """Does the tasks in worker processes, and shows how far they are."""
     jobs = experiment.workers(jobs)
     work = estimates.seconds(experiment.evaluations, experiment.tasks, resources.engine)
     kind = "cell" if experiment.arms[0].label else "variant"

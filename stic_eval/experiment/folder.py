@@ -105,7 +105,7 @@ def note_digests(stages: Iterable[TrainedStage], store: StageStore) -> list[str]
 
 
 def _read_text_cut(path: Path) -> TextCut | None:
-    """What a stage's limit on text has cut; None: nothing."""
+    """How much text a stage's length limit has cut; None: nothing."""
     if not path.is_file():
         return None
     found = json.loads(path.read_bytes())

@@ -119,7 +119,7 @@ class Reporter:
             self._handler.close()
 
     def hand_over(self) -> None:
-        """Leaves the terminal to somebody else; the log goes on."""
+        """Leaves the terminal to other output; the log goes on."""
         if self.live:
             self.live.stop()
         self.quiet, self.live = True, None
@@ -162,7 +162,7 @@ class Reporter:
 
 
 def _one_line(line: str) -> str:
-    """A line as one: names of files may hold anything."""
+    """Makes text one line: names of files may hold line breaks."""
     return " ".join(printable(line).split("\n"))
 
 

@@ -202,7 +202,7 @@ class View:
             )
 
     def _visible_lines(self, room: int) -> list[BoardLine]:
-        """As many lines as there is room for: those at work first, then those that wait, in their order."""
+        """The lines that there is room for: those at work first, then those that wait, in their order."""
         lines = list(self.board.lines)
         if len(lines) <= room:
             return lines

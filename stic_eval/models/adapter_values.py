@@ -81,7 +81,7 @@ def _same_tensors(one: Path, other: Path) -> bool:
 
 
 def _scale_fault(config: Path) -> str | None:
-    """What is wrong with the numbers that updates are multiplied by; None: nothing."""
+    """What is wrong with the scale of an adapter's updates; None: nothing."""
     try:
         data = json.loads(config.read_bytes())
     except ValueError:
@@ -118,7 +118,7 @@ def _tensors(path: Path) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
 
 
 def _tensor_fault(numbers: np.ndarray[Any, Any]) -> str | None:
-    """What of a tensor no adapter has; None: nothing."""
+    """A value in a tensor that no adapter can have, as text; None: there is none."""
     for part in _parts(numbers):
         values = _numbers(part)
         # The comparison is False for NaN.
@@ -135,5 +135,5 @@ def _parts(numbers: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:
 
 
 def _numbers(part: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Numbers as they lie in a file as such to compute with."""
+    """A file's raw numbers in a type to compute with."""
     return (part.astype(np.uint32) << 16).view(np.float32) if part.dtype == np.uint16 else part

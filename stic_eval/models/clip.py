@@ -49,7 +49,7 @@ def similarities(
 
 
 def _compare_part(compare: Compare, part: Sequence[tuple[ImageRef, str]]) -> list[float]:
-    """The cosines of a part, in halves where the memory beside the other model does not hold it."""
+    """The cosines of a part, computed in halves where it does not fit into memory beside the other model."""
     from stic_eval.models.free_memory import within_memory
 
     found = within_memory(lambda: compare(part)) if len(part) > 1 else compare(part)

@@ -63,7 +63,7 @@ class NoReply(Exception):
 
 
 class Connection:
-    """Posts to a server over one connection that is kept. One thread uses it; any may `cut` it.
+    """Posts to a server over one connection that is kept. One thread uses it; any may make it `hang_up`.
 
     Time-outs of HTTP libraries start anew with every byte, so a server that dribbles could hold a
     request for ever. Here a timer shuts the socket down when the time for the whole is over.
@@ -122,7 +122,7 @@ class Connection:
             timer.cancel()
 
     def hang_up(self) -> None:
-        """Hangs up: a request that is waiting for bytes ends now."""
+        """Closes the connection: a request that is waiting for bytes ends now."""
         connection = self._socket
         if connection is not None:
             with suppress(OSError):  # closed already
@@ -169,7 +169,7 @@ def retry_after(value: str | None) -> float | None:
 
 
 def permanent_refusal(endpoint: Endpoint, status: int, detail: str, where: str) -> str:
-    """One line on a status that every other request would get too, with the flag to put right."""
+    """One line on a status that every other request would get as well, with the flag to correct."""
     base, key = f"{endpoint.prefix}base-url {endpoint.base_url}", f"{endpoint.prefix}api-key-env"
     if status in (401, 403) and endpoint.api_key is None:
         return f"{key}: the server asks for a key (HTTP {status}{detail}); name the variable that holds it"
@@ -196,7 +196,7 @@ def error_of(data: bytes) -> str:
 
 
 def check_url(endpoint: Endpoint) -> str:
-    """Where chat completions are posted to.
+    """Checks an endpoint's address, and gives the one that chat completions are posted to.
 
     Raises:
         UserError: The address is none, or one that may hold a secret, which is then not shown.

@@ -69,7 +69,7 @@ class Batcher:
             feed.close()
 
     def _fitting(self, prompts: list[CutPrompt], feed: Feed) -> list[CutPrompt]:
-        """As many prompts as there is memory for, one at least where none is under way."""
+        """The prompts that there is memory for; at least one where none is under way."""
         if self._loaded.batch_size_given:
             return prompts
         tokens = [len(prompt) + prompt.request.generation.max_new_tokens for prompt in prompts]
@@ -110,14 +110,14 @@ class Batcher:
         yield from self._release_done(feed) if self._fits(work) else self._again(feed, prompts)
 
     def _step(self, feed: Feed) -> Iterator[Completion]:
-        """One token more for every row; those that are done leave."""
+        """Generates one more token for every row; those that are done leave."""
         rows, lanes = self._rows, self._lanes
         assert lanes is not None
         fits = self._fits(lambda: self._passes.decode(rows, lanes))
         yield from self._release_done(feed) if fits else self._again(feed, [])
 
     def _release_done(self, feed: Feed) -> Iterator[Completion]:
-        """Hands on what is done, and gives its room back when there is enough of it."""
+        """Yields finished answers, and frees their room once there is enough of it."""
         rows, lanes = self._rows, self._lanes
         assert lanes is not None
         for number, row in enumerate(rows):
@@ -194,7 +194,7 @@ class Batcher:
     def _prefill(
         self, prompts: Sequence[CutPrompt], pool: Pool, row: int
     ) -> Iterator[tuple[list[ActiveRow], Lanes]]:
-        """Computes prompts into a pool from a row on; those first that begin what others share."""
+        """Computes prompts into a pool from a row on, first those whose beginnings others share."""
         prefixes: dict[Key, Prefix | None] = {}
         leading: list[CutPrompt] = []
         following: list[CutPrompt] = []

@@ -1,4 +1,4 @@
-"""What a device and a weight type come to on this machine; asks torch only where a GPU may be at hand.
+"""What a device and a weight type come to on this machine; asks torch only where there may be a GPU.
 
 Keys hold the type of the weights, and a run that has nothing left to compute should not have to load
 torch to find it out.
@@ -93,7 +93,7 @@ def _available(device: str) -> bool:
 
 
 def _stored_dtype(config: RunConfig) -> str:
-    """The type that a checkpoint says it is stored in; empty if it does not."""
+    """The type that a checkpoint says it is stored in; empty if it does not say."""
     from stic_eval.models.fingerprint import checkpoint_file
     from stic_eval.store import read_object
 

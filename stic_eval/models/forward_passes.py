@@ -90,7 +90,7 @@ class Passes:
         return found
 
     def find_beginning(self, key: Key) -> Beginning | None:
-        """A beginning whose images were encoded before."""
+        """A beginning whose images were encoded before; None: there is none."""
         return self._loaded.beginnings.get((self._seen_by, key))
 
     def _known_features(self, group: Group) -> vision.Features | None:
@@ -159,7 +159,7 @@ class Passes:
     def _first_tokens(
         self, prompts: Sequence[CutPrompt], cache: Growing, mask: Tensor, logits: Tensor, begin: float
     ) -> tuple[list[ActiveRow], Lanes]:
-        """Rows with their first token."""
+        """Chooses each row's first token."""
         rows = [ActiveRow(prompt, Sampler(prompt.request.generation)) for prompt in prompts]
         following = [prompt.group.beginning.next + len(prompt.rest) for prompt in prompts]
         position = torch.tensor(following, device=self._loaded.device)

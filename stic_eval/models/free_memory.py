@@ -18,7 +18,7 @@ _SAID = ("can't allocate memory", "not enough memory", "out of memory", "alloc_f
 
 
 def bytes_left(device: torch.device) -> int:
-    """Bytes that can still be taken, those included that torch holds in reserve."""
+    """Bytes that can still be allocated, including those that torch holds in reserve."""
     import torch
 
     idle = 0

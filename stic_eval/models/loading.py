@@ -84,7 +84,7 @@ class LoadedWeights:
         return model.eval() if model.training else model
 
     def to_device(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """A processor's tensors on the model's device, those that are no whole numbers in its type."""
+        """Moves a processor's tensors to the model's device, and floating-point ones to its type."""
         return {
             name: value.to(self.device, self.dtype if value.is_floating_point() else None)
             for name, value in inputs.items()
@@ -178,7 +178,7 @@ def load(model: str, how: LoadOptions) -> LoadedWeights:
         if "Unrecognized configuration class" in str(error):
             raise UserError(f"--model {model}: takes no images; give a vision-language model") from error
         if attn is not None and re.search(r"attn|attention|kernels", str(error), re.IGNORECASE):
-            raise UserError(f"--attn {attn}: cannot be had: {first_line(error)}") from error
+            raise UserError(f"--attn {attn}: is not available: {first_line(error)}") from error
         raise UserError(f"--model {model}: cannot be loaded: {first_line(error)}") from error
     tokenizer = processor.tokenizer
     if profile is not None and (tiles := profile.processor.get("image_grid_pinpoints")):
@@ -250,7 +250,7 @@ def not_finite(loaded: LoadedWeights, request: Request) -> RunError:
 def _placement(
     device: torch.device, kind: torch.dtype, attn: str | None, quantization: Packed | None
 ) -> dict[str, Any]:
-    """What `from_pretrained` is told about where weights go, how they are packed, and who attends."""
+    """Arguments of `from_pretrained`: where weights go, how they are packed, and which attention is used."""
     found: dict[str, Any] = {} if device.type == "cpu" and not quantization else {"device_map": {"": device}}
     if attn is not None:
         found["attn_implementation"] = attn

@@ -227,7 +227,7 @@ class Client:
             self.gone = UserError(f"{self._base}: cannot be reached ({reason}); is the address right?")
             raise self.gone
         if self._silent >= self.endpoint.attempts * max(_LOST, self.endpoint.concurrency):
-            self.gone = RunError(f"{self._base}: answers no more ({reason}); what it has answered is kept")
+            self.gone = RunError(f"{self._base}: no longer answers ({reason}); what it has answered is kept")
         raise Failure(f"{reason} ({self.endpoint.attempts} attempts)")
 
     @property

@@ -140,7 +140,7 @@ def _sizes(name: str, value: Any) -> list[tuple[int, int]]:
 
 
 def _pixels(images: Any, size: tuple[int, int]) -> Mapping[str, Any]:
-    """What an image processor makes of a picture, as what can be compared."""
+    """What an image processor makes of a picture, in a form that can be compared."""
     arrays = images(images=[_picture(size)], return_tensors="np")
     return {n: (value.shape, value.tobytes()) for n, value in arrays.items() if hasattr(value, "tobytes")}
 

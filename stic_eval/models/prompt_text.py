@@ -20,7 +20,7 @@ def control_tokens(processor: Any) -> tuple[str, ...]:
 
 
 def escape_control(text: str, control: Sequence[str]) -> str:
-    """Text in which nothing is read as a control token, such as an image's place or a turn's end."""
+    """Text changed so that nothing in it is a control token, such as an image's place or a turn's end."""
     for token in control:
         if token in text:
             text = text.replace(token, f"{token[0]} {token[1:]}")

@@ -54,7 +54,7 @@ class Beginning:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it takes."""
+        """Bytes that the beginning takes."""
         tensors = (self.ids, self.positions, *self.kinds.values())
         own = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
         return own + (self.features.nbytes if self.features is not None else 0)
@@ -110,12 +110,12 @@ class RenderedPrompt:
 
     @property
     def key(self) -> Key:
-        """Of its beginning."""
+        """Key of the prompt's beginning."""
         return (tuple(image.sha256 for image in self.request.images), self.head)
 
 
 class Prompter:
-    """Writes and cuts prompts for one model. `written` is for one thread, `cut` for any.
+    """Writes and cuts prompts for one model. `render` is for one thread, `cut` for any.
 
     Args:
         control: Texts that its tokenizer takes for control tokens.
@@ -220,7 +220,7 @@ class Prompter:
         return {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
 
     def _is_image_part_separable(self, images: list[Any], pixels: Mapping[str, Tensor]) -> bool:
-        """Whether the processor's part for images gives what the processor gave."""
+        """Whether the image processor alone gives what the whole processor gave."""
         import torch
 
         try:

@@ -42,7 +42,7 @@ def detail(
     if benchmark is not None and benchmark not in names:
         known = ", ".join(names)
         raise UserError(
-            f'--benchmark: "{benchmark}" is none of the run\'s ({known}){suggest(benchmark, names)}'
+            f'--benchmark: "{benchmark}" is not one of the run\'s ({known}){suggest(benchmark, names)}'
         )
     tables = []
     seen: set[str] = set()

@@ -149,7 +149,7 @@ def _ablation(
         raise UserError("--layout ablation: the run is no ablation; use --layout paper")
     for axis in by:
         if axis not in axes:
-            raise UserError(f'--by: "{axis}" is none of the axes ({", ".join(axes)}){suggest(axis, axes)}')
+            raise UserError(f'--by: "{axis}" is not one of the axes ({", ".join(axes)}){suggest(axis, axes)}')
     order = [*by, *(axis for axis in axes if axis not in by)]
     cells = [item for item in merged.placed if item.variant.settings]
     rest = [item for item in merged.placed if not item.variant.settings]

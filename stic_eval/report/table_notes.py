@@ -68,12 +68,12 @@ def unfinished_notes(done: Mapping[str, int], total: int) -> list[str]:
 
 
 def knows_no_clusters(*sides: Sequence[Summary]) -> bool:
-    """Whether nobody looked which rows of a comparison share an image, on either side."""
+    """Whether it is unknown on either side which rows of a comparison share an image."""
     return all(run.clusters is None and run.resampled is None for runs in sides for run in runs)
 
 
 def cluster_notes(titles: Iterable[str]) -> list[str]:
-    """What it means for benchmarks that nobody looked for clusters; nothing without any."""
+    """What it means for benchmarks that their clusters are unknown; nothing without any."""
     found = ", ".join(titles)
     if not found:
         return []

@@ -58,7 +58,7 @@ class EvaluatedVariant:
 
     @property
     def label(self) -> str:
-        """As printed, e.g. `STIC + DaR`, of a cell `STIC + DaR, corruption=blur`."""
+        """The row as tables print it, e.g. `STIC + DaR`, or of a cell `STIC + DaR, corruption=blur`."""
         named = self.settings.get("dar") == ("off" if self.solver.plain else "on")  # by the name: `+ DaR`
         return ", ".join([self.name, *self.settings_text(without=("dar",) if named else ())])
 

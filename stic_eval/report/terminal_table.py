@@ -75,7 +75,7 @@ def _fits(grid: RichTable, width: int) -> bool:
 
 
 def _split_columns(table: Table, names: Sequence[str], width: int) -> list[RichTable]:
-    """As many tables below each other as it takes, each with all rows."""
+    """Splits the columns over as many tables as the width takes, each with all rows."""
     folded = not all(_fits(_grid(table, [name], "short"), width) for name in names)
     at, found = 0, []
     while at < len(names):

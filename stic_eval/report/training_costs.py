@@ -42,7 +42,7 @@ def _count_of(number: float, what: str) -> str:
 
 
 def costs(found: Sequence[Scores]) -> list[Cost]:
-    """Of every trained method of runs, in their order; stages that methods share count for each of them.
+    """Costs of all trained methods of runs, in their order; stages that methods share count for each.
 
     Where runs have trained a method otherwise each has its own, with the run's name. An ablation's cells
     are left out: they share a method.

@@ -77,7 +77,7 @@ def solve(samples: Sequence[Sample], model: VLM, asking: Asking, options: Option
         return request
 
     def feed() -> Iterator[Request]:
-        """Questions whose image is described come first: a model may still have the image at hand."""
+        """Questions whose image is described come first: a model may still have the image in memory."""
         while True:
             if ready:
                 yield request_for(ready.popleft())

@@ -135,7 +135,7 @@ def _texts(row: Any) -> _Texts:
         raise Unread("has neither prompt, conversations, instruction, nor turns in chosen")
     for name in ("prompt", "chosen", "rejected"):
         if not _is_text(getattr(found, name)):
-            raise Unread(f"{name} holds half of a surrogate pair, which is no text")
+            raise Unread(f"{name} holds half of a surrogate pair, which is not text")
     negative = row.get("negative")
     return replace(found, negative=negative) if isinstance(negative, str) and _is_text(negative) else found
 
@@ -172,7 +172,7 @@ def _alpaca(row: Mapping[str, Any]) -> _Texts:
         raise Unread("system: a system prompt, which pairs have no place for")
     parts = [row.get("instruction"), row.get("input") or ""]
     if not all(isinstance(part, str) for part in parts):
-        raise Unread("instruction or input is no text")
+        raise Unread("instruction or input is not text")
     prompt = "\n".join(str(part) for part in parts if part)
     return _Texts(ALPACA, _without_place(prompt), _answer(row, "chosen"), _answer(row, "rejected"))
 

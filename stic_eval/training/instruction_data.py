@@ -50,7 +50,7 @@ def items_of(rows: Iterable[Mapping[str, Any]]) -> list[SFTItem]:
     for number, row in enumerate(rows, 1):
         where = f"instruction data, row {number}"
         if not isinstance(row.get("image"), ImageRef):
-            raise UserError(f"{where}: image is no image reference")
+            raise UserError(f"{where}: image is not an image reference")
         items.append(SFTItem(str(row.get("id", number)), row["image"], _turns(row, where)))
     return items
 
@@ -192,7 +192,7 @@ def _turn(turn: Any, where: str) -> tuple[str, str]:
     if role not in _ROLES:
         raise UserError(f"{where}: from is {role!r}, not human or gpt")
     if not isinstance(text, str):
-        raise UserError(f"{where}: value is no text")
+        raise UserError(f"{where}: value is not text")
     # LLaVA marks the image's place in the first question; the chat template has its own.
     return _ROLES[role], text.replace("<image>", "").strip()
 

@@ -67,7 +67,7 @@ def benchmark(name: str) -> Benchmark:
 
 
 def offers(name: str) -> bool | None:
-    """Whether there is a task of this name; None: lmms-eval is not installed, so that nobody knows."""
+    """Whether there is a task of this name; None: lmms-eval is not installed, so that cannot be known."""
     return bool(task_index.folders_of(name)) if installed_version() else None
 
 

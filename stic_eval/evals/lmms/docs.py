@@ -15,7 +15,7 @@ Doc = Mapping[str, Any]
 
 
 class Picture(Image.Image):
-    """A row's image as a PIL image, RGB and upright, decoded when somebody looks at its pixels or size.
+    """A row's image as a PIL image, RGB and upright, decoded when its pixels or size are looked at.
 
     Nearly every task only hands its images on, `convert("RGB")` first. Those stay undecoded, so that rows
     can be listed without reading gigabytes.
@@ -27,7 +27,7 @@ class Picture(Image.Image):
 
     @property
     def untouched(self) -> bool:
-        """Whether it still is the row's image."""
+        """Whether the picture is still the row's image."""
         return not self.looked_at or self.tobytes() == self.ref.load().tobytes()
 
     def load(self) -> Any:

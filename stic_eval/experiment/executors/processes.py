@@ -87,7 +87,7 @@ class Processes:
             _end(workers)
 
     def _free_worker(self, workers: list[_Worker], group: str) -> _Worker | None:
-        """A worker without a task, started if there may be one more; None if all are busy."""
+        """An idle worker, started if there may be another; None if all are busy."""
         workers[:] = [worker for worker in workers if worker.task or worker.process.is_alive()]
         idle = [worker for worker in workers if worker.task is None]
         if idle:
@@ -107,7 +107,7 @@ class Processes:
 
 
 def _next(ready: Sequence[Work], workers: Sequence[_Worker]) -> Work | None:
-    """The first task of a group that a worker without a task has begun, else of one that nobody is at."""
+    """The first task of a group that a worker without a task has begun, else of one that no worker is at."""
     busy = {worker.group for worker in workers if worker.task}
     idle = {worker.group for worker in workers if not worker.task}
     found = [task for task in ready if not task.group or task.group not in busy]
@@ -170,7 +170,7 @@ def _end(workers: Sequence[_Worker]) -> None:
 
 
 def _work(pipe: Connection, number: int, begin: Begin, common: Any) -> None:
-    """A worker's life: tasks until there are none, or until nobody listens any more."""
+    """A worker's life: tasks until there are none, or until the driver no longer listens."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Leaving as Python does gives back what the libraries have taken of the system.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

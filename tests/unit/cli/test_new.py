@@ -102,7 +102,7 @@ def test_nothing_is_overwritten_unless_it_is_said(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "test_mine.py").write_text("# mine\n")
-    assert "test_mine.py: is there already" in run(capsys, "new", "method", "mine", code=2)
+    assert "test_mine.py: already exists" in run(capsys, "new", "method", "mine", code=2)
     assert [path.name for path in tmp_path.iterdir()] == ["test_mine.py"]
     monkeypatch.setenv(plugins.FOLDERS, str(tmp_path))
     run(capsys, "new", "method", "mine", "--force")
@@ -227,7 +227,7 @@ def test_a_copy_of_a_copy_and_of_a_new_one(capsys: pytest.CaptureFixture[str]) -
     found = registry.methods().get("./three.py")
     assert (found.name, found.title) == ("three", "One (two) (three)")
     assert found.presets == registry.methods().get("./one.py").presets
-    assert "is there already" in run(capsys, "cp", "method", "./one.py", "--as", "two", code=2)
+    assert "already exists" in run(capsys, "cp", "method", "./one.py", "--as", "two", code=2)
     assert 'called "stic" already' in run(capsys, "cp", "method", "./one.py", "--as", "stic", code=2)
     assert 'no method is called "onne"' in run(capsys, "cp", "method", "onne", code=2)
 

@@ -446,7 +446,7 @@ def test_import_says_what_it_took_and_lists_what_it_left(say: Say, pictures: Pat
     assert [row["row"] for row in read_jsonl(tmp_path / "pairs.skipped.jsonl")] == [2]
     assert pair_formats.check(tmp_path / "pairs.parquet", "x") == 2
     code, _, err = say("import", "pairs", "pref.json", "--image-root", pictures, "-q")
-    assert (code, "is there already" in err) == (2, True)
+    assert (code, "already exists" in err) == (2, True)
     (tmp_path / "pref.json").write_text(json.dumps([STIC]))
     assert say("import", "pairs", "pref.json", "--image-root", pictures, "-q", "--force")[0] == 0
     assert not (tmp_path / "pairs.skipped.jsonl").exists()
