@@ -259,7 +259,8 @@ def test_either_goes_on_where_the_other_was_interrupted(world: World, first: str
     def call() -> int:
         try:
             se.run(images="photos", **given(world))
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
+            assert len(error.result.records("stic", "one")) == 20  # type: ignore[attr-defined]
             return 130
         return 0
 
