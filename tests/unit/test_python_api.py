@@ -260,7 +260,7 @@ def test_either_goes_on_where_the_other_was_interrupted(world: World, first: str
         try:
             se.run(images="photos", **given(world))
         except KeyboardInterrupt as error:
-            assert len(error.result.records("stic", "one")) == 20  # type: ignore[attr-defined]
+            assert len(error.result.records("stic", "one")) == 20  # type: ignore[attr-defined]  # noqa: PT017
             return 130
         return 0
 
