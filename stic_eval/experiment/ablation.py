@@ -141,7 +141,7 @@ def run(ablation: Ablation, way: Conduct) -> RunResult:
         reasons = {task: event.value for task, event in outcome.failed.items()}
         more = {"command": list(way.command), "jobs": way.jobs, "failed": reasons, **config.answering}
         table = driver.finish(experiment, outcome, resources, more)
-        result = RunResult(config.folder, experiment.scores(resources), experiment.skipped, table)
+        result = RunResult(config.folder.absolute(), experiment.scores(resources), experiment.skipped, table)
         if outcome.interrupted:
             ended = Interrupted()
             ended.result = result if table is not None else None

@@ -20,6 +20,7 @@ from stic_eval.experiment.view import Board, BoardLine, View
 
 if TYPE_CHECKING:
     from stic_eval.config import RunConfig
+    from stic_eval.contracts.engine import Engine
     from stic_eval.experiment.driver import Experiment, Outcome
     from stic_eval.experiment.events import Event
     from stic_eval.report.runs import Entry
@@ -45,10 +46,17 @@ class Conduct:
 
 
 @contextmanager
-def at_work(config: RunConfig, way: Conduct) -> Iterator[tuple[Resources, Reporter]]:
+def at_work(
+    config: RunConfig, way: Conduct, engine: Engine | None = None
+) -> Iterator[tuple[Resources, Reporter]]:
     """What an experiment is done with, in its folder, whose log and progress go on around the work.
 
     Folders that were made for it are taken away again if it ends before anything is done.
+
+    Args:
+        config: Its settings.
+        way: How it goes about its work.
+        engine: Who answers, where a model is loaded already; None: as the settings say.
 
     Raises:
         UserError: The input is wrong.
@@ -63,7 +71,10 @@ def at_work(config: RunConfig, way: Conduct) -> Iterator[tuple[Resources, Report
     log, fresh = config.folder / "run.log", not way.resume
     try:
         with Reporter(log, verbose=way.verbose, quiet=way.quiet) as report:
-            yield Resources(config, report, folder.cache_of(config, fresh)), report
+            resources = Resources(config, report, folder.cache_of(config, fresh))
+            if engine is not None:
+                resources.take(engine)
+            yield resources, report
     except KeyboardInterrupt as error:
         if _remove(created, log):
             advice = "nothing had begun, so nothing is left"
@@ -117,15 +128,21 @@ def look_ahead(
         return plan, resources
 
 
-def run(config: RunConfig, options: Sequence[str], way: Conduct) -> RunResult:
-    """A run, from checked input to its result; `options` are what `-o` was given.
+def run(config: RunConfig, options: Sequence[str], way: Conduct, engine: Engine | None = None) -> RunResult:
+    """A run, from checked input to its result.
+
+    Args:
+        config: Its settings.
+        options: What `-o` was given.
+        way: How it goes about its work.
+        engine: Who answers, where a model is loaded already with these settings.
 
     Raises:
         UserError: The input is wrong.
         RunError: Something failed; what does not depend on it is done, and in the error's result.
         Interrupted: It was ended from outside.
     """
-    with at_work(config, way) as (resources, report):
+    with at_work(config, way, engine) as (resources, report):
         arms = driver.arms_of_run(config, resources, not way.resume, options)
         driver.start_over(config, not way.resume)
         experiment = driver.plan(config.name, arms, resources)
@@ -133,14 +150,20 @@ def run(config: RunConfig, options: Sequence[str], way: Conduct) -> RunResult:
             outcome = work_here(experiment, resources)
         else:
             outcome, _ = work_by_workers(experiment, resources, report, way.jobs)
-        if outcome.interrupted:
-            raise KeyboardInterrupt
         failure = first_failure(outcome, config.folder)
-        if failure is not None and not any(item.entry.summaries for item in experiment.evaluations):
-            raise failure
+        if not any(item.entry.summaries for item in experiment.evaluations):
+            if outcome.interrupted:
+                raise KeyboardInterrupt
+            if failure is not None:
+                raise failure
         more = {"command": list(way.command), **driver.of_run(config)}
         table = driver.finish(experiment, outcome, resources, more)
-        result = RunResult(config.folder, experiment.scores(resources), experiment.skipped, table)
+        found = experiment.scores(resources)
+        result = RunResult(config.folder.absolute(), found, experiment.skipped, table)
+        if outcome.interrupted:
+            ended = Interrupted()
+            ended.result = result
+            raise ended
     if failure is not None:
         failure.result = result
         raise failure
@@ -160,19 +183,34 @@ def train(config: RunConfig, options: Sequence[str], way: Conduct) -> TrainResul
         driver.start_over(config, not way.resume)
         experiment = driver.plan(config.name, arms, resources, evaluate=False)
         outcome = work_here(experiment, resources)
+        failure = first_failure(outcome, config.folder)
+        if failure is None and not outcome.interrupted:
+            more = {"command": list(way.command), **driver.of_run(config)}
+            driver.finish(experiment, outcome, resources, more)
+        result = _trained(experiment, resources)
         if outcome.interrupted:
-            raise KeyboardInterrupt
-        if (failure := first_failure(outcome, config.folder)) is not None:
-            raise failure
-        more = {"command": list(way.command), **driver.of_run(config)}
-        driver.finish(experiment, outcome, resources, more)
-    # Of variants that differ by their solver alone, the first names the adapter.
-    trained = {(s.variant.method.name, s.variant.seed): s for s in reversed(experiment.subjects) if s.stages}
-    adapters = {}
-    for subject in reversed(trained.values()):
+            ended = Interrupted()
+            ended.result = result if result.adapters else None
+            raise ended
+    if failure is not None:
+        failure.result = result if result.adapters else None
+        raise failure
+    return result
+
+
+def _trained(experiment: Experiment, resources: Resources) -> TrainResult:
+    """The adapters that are finished."""
+    several, adapters = len(resources.config.seeds) > 1, dict[str, Path]()
+    for subject in experiment.subjects:
+        if not subject.stages:
+            continue
         stage, key = subject.stages[-1]
-        adapters[subject.variant.label] = resources.stages.folder(stage.name, key) / "adapter"
-    return TrainResult(config.folder, adapters, experiment.skipped)
+        method, seed = subject.variant.method.name, subject.variant.seed
+        # Variants that differ by their solver alone have one adapter.
+        if resources.stages.done(stage.name, key) is not None:
+            adapter = resources.stages.folder(stage.name, key) / "adapter"
+            adapters[f"{method}@seed{seed}" if several else method] = adapter
+    return TrainResult(resources.config.folder.absolute(), adapters, experiment.skipped)
 
 
 def work_here(experiment: Experiment, resources: Resources) -> Outcome:

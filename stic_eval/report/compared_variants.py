@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stic_eval.errors import UserError
@@ -214,6 +214,25 @@ def choose(a: str, b: str | None, methods: Sequence[str]) -> tuple[Side, Side]:
     return first, second
 
 
+def choose_of(scores: runs.Scores, folder: Path, a: str, b: str) -> tuple[Side, Side]:
+    """Two variants of results that are at hand.
+
+    Args:
+        scores: The results.
+        folder: The run's, where records lie.
+        a: One variant.
+        b: Another one.
+
+    Raises:
+        UserError: What is named is not there, nothing has been evaluated, or the two are one.
+    """
+    scores = replace(scores, entries=_with_summaries(scores, folder))
+    first, second = _side(scores, a, folder), _side(scores, b, folder)
+    if first.entries == second.entries:
+        raise UserError(f"{folder}: {a} is compared with itself; name another variant")
+    return first, second
+
+
 def _place(text: str) -> tuple[Path, str | None]:
     """`RUN` or `RUN:VARIANT` -> the run's folder, and the variant if one is named."""
     for at in (len(text), *(at for at in reversed(range(len(text))) if text[at] == ":")):
@@ -228,10 +247,15 @@ def _place(text: str) -> tuple[Path, str | None]:
 def _load_evaluated(folder: Path) -> runs.Scores:
     """A run without what has not been evaluated at all."""
     scores = runs.load(folder)
-    scores.entries = [entry for entry in scores.entries if entry.summaries]
-    if not scores.entries:
-        raise UserError(f"{folder}: nothing has been evaluated yet; run it again to go on")
+    scores.entries = _with_summaries(scores, folder)
     return scores
+
+
+def _with_summaries(scores: runs.Scores, folder: Path) -> list[runs.Entry]:
+    entries = [entry for entry in scores.entries if entry.summaries]
+    if not entries:
+        raise UserError(f"{folder}: nothing has been evaluated yet; run it again to go on")
+    return entries
 
 
 def _is_baseline(entry: runs.Entry) -> bool:

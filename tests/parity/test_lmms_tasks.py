@@ -105,7 +105,7 @@ def theirs(name: str, path: Path, answers: Sequence[str], work: Path, patch: pyt
     made.args = args
     found = evaluator.simple_evaluate(
         Stub(), tasks=[made], bootstrap_iters=0, log_samples=True, verbosity="ERROR", cli_args=args,
-        task_manager=TaskManager("ERROR", include_defaults=False),  # the task is there; an index takes seconds
+        task_manager=TaskManager("ERROR", include_defaults=False),  # an index takes seconds
     )  # fmt: skip
     aggregates = {
         key.partition(",")[0]: value
