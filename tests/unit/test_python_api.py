@@ -365,6 +365,40 @@ def test_an_object_that_cannot_be_used_is_refused(thing: se.Benchmark, said: str
 
 
 @pytest.mark.usefixtures("objects")
+def test_scores_of_an_object_are_always_computed_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    known: registry.Registry[se.Benchmark] = registry.Registry("benchmark", "--benchmarks", [])
+    monkeypatch.setattr(registry, "benchmarks", lambda: known)
+    value, asked = {"score": 0.25}, Counter[str]()
+
+    def answer(method: str, sample: se.Sample) -> str:
+        asked[method] += 1
+        return "yes"
+
+    world.answer = answer
+    # No key could tell that what a function takes from elsewhere is another value now.
+    mine = benchmark(
+        "one", images=False, score=lambda sample, response: se.Score(value["score"], response),
+        to_sample=lambda row: se.Sample(str(row["id"]), (), f"one {row['id']}", ""),
+    )  # fmt: skip
+    how = {"model": "vlm", "images": "photos", "options": {"rows.one": "one.jsonl"}, "quiet": True}
+    world.fail_at = "stic/one"
+    with pytest.raises(KeyboardInterrupt):
+        se.run(benchmarks=[mine], **how)
+    world.fail_at = None
+    for score in (0.25, 0.75):
+        value["score"] = score
+        result = se.run(benchmarks=[mine], **how)
+        for variant in ("baseline", "stic", "stic+dar"):
+            assert {record.score for record in result.records(variant, "one")} == {score}
+        # The model is not asked again for it, nor is anything trained again.
+        assert asked == Counter(baseline=20, stic=20)
+        assert set(world.stages.values()) == {1}
+        found = se.load_run(result.folder)
+        assert str(found.table) == str(result.table)
+        assert found.compare("stic").data.average.difference.delta == 0
+
+
+@pytest.mark.usefixtures("objects")
 def test_workers_do_not_know_objects() -> None:
     for call, more in ((se.run, {"methods": ["baseline"], "jobs": 2}), (se.ablate, {"vary": {"beta": [1]}})):
         with pytest.raises(se.UserError, match="benchmark mine: is an object of this process, which worker"):
