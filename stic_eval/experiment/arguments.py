@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from stic_eval import config, config_layers, plugins, registry
+from stic_eval import config, config_layers, registry
 from stic_eval import flags as f
 from stic_eval.errors import UserError
 from stic_eval.experiment import ablation
@@ -141,7 +141,7 @@ def given_of(call: str, values: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: It has no such option.
     """
-    plugins.forget()  # files may have changed since the last call
+    registry.forget()  # files may have changed since the last call
     options = [n for kind in TAKEN[call] for n, _, _ in f.flags_of(kind) if n not in _APART]
     known = {*options, *RunConfig.model_fields} - _DECIDED.get(call, set())
     for name in values:

@@ -34,6 +34,7 @@ def at(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Lab:
     monkeypatch.chdir(lab.folder)
     for kind in registry.kinds().values():
         monkeypatch.setattr(kind, "_objects", {})
+        monkeypatch.setattr(kind, "_of_this_call", set())
     return lab
 
 

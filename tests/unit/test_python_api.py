@@ -330,6 +330,7 @@ def objects(monkeypatch: pytest.MonkeyPatch) -> None:
     """No object of a test is known to the next one."""
     for kind in registry.kinds().values():
         monkeypatch.setattr(kind, "_objects", {})
+        monkeypatch.setattr(kind, "_of_this_call", set())
 
 
 @pytest.mark.usefixtures("objects")
@@ -396,6 +397,25 @@ def test_scores_of_an_object_are_always_computed_again(world: World, monkeypatch
         found = se.load_run(result.folder)
         assert str(found.table) == str(result.table)
         assert found.compare("stic").data.average.difference.delta == 0
+
+
+@pytest.mark.usefixtures("objects")
+def test_one_name_is_one_thing_in_a_call(tmp_path: Path) -> None:
+    text = "from stic_eval import registry\nfrom dataclasses import replace\n"
+    text += 'benchmark = replace(registry.benchmarks().get("mmvet"), name="mine", rows_like="mmvet", '
+    text += "options=None, vary=None)\n"
+    (tmp_path / "own.py").write_text(text)
+    mine = benchmark()
+    for both in ([mine, benchmark(title="Other")], [mine, "own.py"]):
+        with pytest.raises(se.UserError, match='two benchmarks are called "mine"; give your object'):
+            settings_of_evaluation(benchmarks=both)
+    settings_of_evaluation(benchmarks=[mine])
+    for given in (["own.py"], "own.py"):  # a later call names a file that has one of this name
+        assert settings_of_evaluation(benchmarks=given)[0].benchmarks == ("mine",)
+        assert registry.benchmarks().get("mine").title == "MM-Vet"
+    settings_of_evaluation(benchmarks=[mine])
+    settings_of_run(plugins=["own.py"], methods=["baseline"], benchmarks=["mine"])
+    assert registry.benchmarks().get("mine").title == "MM-Vet"
 
 
 @pytest.mark.usefixtures("objects")
