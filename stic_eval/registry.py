@@ -387,3 +387,11 @@ def explain(error: BaseException) -> str:
     if plugins.locate(error, found) is not None:
         return plugins.explain(error, *found)
     return headline(error)
+
+
+def explain_call(error: BaseException) -> str:
+    """As `explain`, of what a user's function has raised, which may be in a script or a notebook."""
+    found = [root for registry in kinds().values() for root in registry.roots()]
+    place = plugins.locate(error, found) or plugins.locate_own_code(error)
+    where = f"{plugins.display_path(place[0])}, line {place[1]}: " if place else ""
+    return where + headline(error)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import inspect
 import io
 import json
+import re
 import subprocess
 import sys
+import traceback
 from collections import Counter
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -397,6 +400,28 @@ def test_scores_of_an_object_are_always_computed_again(world: World, monkeypatch
         found = se.load_run(result.folder)
         assert str(found.table) == str(result.table)
         assert found.compare("stic").data.average.difference.delta == 0
+
+
+@pytest.mark.usefixtures("objects")
+def test_what_a_scorer_raises_is_said_with_its_line_and_the_log(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known: registry.Registry[se.Benchmark] = registry.Registry("benchmark", "--benchmarks", [])
+    monkeypatch.setattr(registry, "benchmarks", lambda: known)
+
+    def score(sample: se.Sample, response: str) -> se.Score:
+        return se.Score(sample.meta["x"])
+
+    to_sample = partial(se.Sample, images=(), question="?", target="")
+    mine = benchmark("one", images=False, score=score, to_sample=lambda row: to_sample(id=str(row["id"])))
+    with pytest.raises(se.RunError) as caught:
+        se.evaluate("vlm", benchmark=mine, options={"rows.one": "one.jsonl"}, quiet=True)
+    line = score.__code__.co_firstlineno + 1
+    said = rf"\S*test_python_api.py, line {line}: KeyError: 'x' \(see .*run.log\)"
+    assert re.fullmatch(f"benchmark one, sample 0: scoring failed: {said}", str(caught.value))
+    cause = caught.value.__cause__
+    assert isinstance(cause, KeyError)
+    assert traceback.extract_tb(cause.__traceback__)[-1].lineno == line
 
 
 @pytest.mark.usefixtures("objects")
