@@ -43,6 +43,7 @@ _TEXTS = {
     "method": ("title", "paper"), "benchmark": ("title", "protocol"), "solver": ("title", "suffix"),
     "engine": ("name",), "loss": ("title",),
 }  # fmt: skip
+_PYTHON = Path(os.__file__).parent  # the standard library
 _NAME = re.compile(r"[A-Za-z][\w-]*")
 _SUFFIX = re.compile(r"\w*")
 _ADAPTER = re.compile(r"adapter\d*", re.IGNORECASE)  # folders differ by case in some file systems alone
@@ -347,5 +348,19 @@ def locate(error: BaseException, roots: Sequence[Path]) -> tuple[Path, int] | No
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
         path = Path(frame.f_code.co_filename)
         if inside(path):
+            return path, line
+    return None
+
+
+def locate_own_code(error: BaseException) -> tuple[Path, int] | None:
+    """File and line of the deepest step into a user's code on the way to an error; None: it took none.
+
+    That is what is neither this program's nor a library's.
+    """
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        path = Path(frame.f_code.co_filename)
+        ours = str(frame.f_globals.get("__name__")).partition(".")[0] == "stic_eval"
+        installed = {"site-packages", "dist-packages"} & set(path.parts) or _PYTHON in path.parents
+        if not (ours or installed or path.name.startswith("<frozen ")):
             return path, line
     return None

@@ -63,6 +63,7 @@ class Registry(Generic[T]):
         self._families = {point.name: point for point in families}
         self._loaded: dict[str, T] = {}
         self._objects: dict[str, T] = {}
+        self._of_this_call: set[str] = set()  # names of objects
         self._files = files
 
     def names(self) -> list[str]:
@@ -71,26 +72,34 @@ class Registry(Generic[T]):
         return list(dict.fromkeys([*self._points, *self._objects, *files]))
 
     def add(self, thing: T) -> str:
-        """Registers an object of this process, in place of an earlier one of its name.
+        """Registers an object of this process, in place of one of its name from an earlier call.
 
         Returns:
             Its name.
 
         Raises:
-            UserError: It cannot be used, or what is installed or in a plug-in file has its name.
+            UserError: It cannot be used; or what is installed, what is in a plug-in file, or another object
+                of this call has its name.
         """
         if reason := plugins.fault(self.kind, thing):
             raise UserError(reason)
         name = str(getattr(thing, "name"))  # noqa: B009
         if name not in self._points and self.file(name) is None:
+            if name in self._of_this_call and self._objects[name] is not thing:
+                raise UserError(self._taken_message(name))
             self._objects[name] = thing
+            self._of_this_call.add(name)
         elif self.get(name) is not thing:
             raise UserError(self._taken_message(name))
         return name
 
     def has_object(self, name: str) -> bool:
         """Whether a name is that of an object of this process, which no other process knows."""
-        return name in self._objects
+        return self._object(name) is not None
+
+    def forget(self) -> None:
+        """Ends a call: an object or a file of a later one may take the place of one of its objects."""
+        self._of_this_call.clear()
 
     def own(self) -> list[str]:
         """Names of what is built in, in order; this is what `all` stands for, whatever else is installed."""
@@ -131,10 +140,11 @@ class Registry(Generic[T]):
             raise UserError(self._unknown(name))
         points = self._points.get(name, [])
         files = [file for file in self._having() if self._name(file) == name]
-        if name in self._objects:
+        thing = self._object(name)
+        if thing is not None:
             if files:
                 raise UserError(self._taken_message(name))
-            return self._objects[name]
+            return thing
         if len(points) + len(files) > 1:
             raise UserError(self._collision(name, points, files))
         if files:
@@ -152,6 +162,12 @@ class Registry(Generic[T]):
         return [file.path for file in self._having()] + [
             root for point in loaded if not entry_points.is_own(point) for root in entry_points.roots(point)
         ]
+
+    def _object(self, name: str) -> T | None:
+        """The object of a name; a file takes the place of one from an earlier call."""
+        if name in self._objects and name not in self._of_this_call and self.file(name) is not None:
+            del self._objects[name]
+        return self._objects.get(name)
 
     def _having(self) -> list[PluginFile]:
         return [file for file in self._files() if self.kind in file.objects]
@@ -332,6 +348,13 @@ def add(kind: str, thing: object) -> str:
     return kinds()[kind].add(thing) if isinstance(thing, plugins.CONTRACTS[kind]) else str(thing)
 
 
+def forget() -> None:
+    """Lets go of what a call has named, for the next one to name its own; see `plugins.forget`."""
+    plugins.forget()
+    for registry in kinds().values():
+        registry.forget()
+
+
 def files(names: Mapping[str, Iterable[str]]) -> list[Path]:
     """Plug-in files that what is named comes from, each once.
 
@@ -364,3 +387,11 @@ def explain(error: BaseException) -> str:
     if plugins.locate(error, found) is not None:
         return plugins.explain(error, *found)
     return headline(error)
+
+
+def explain_call(error: BaseException) -> str:
+    """As `explain`, of what a user's function has raised, which may be in a script or a notebook."""
+    found = [root for registry in kinds().values() for root in registry.roots()]
+    place = plugins.locate(error, found) or plugins.locate_own_code(error)
+    where = f"{plugins.display_path(place[0])}, line {place[1]}: " if place else ""
+    return where + headline(error)

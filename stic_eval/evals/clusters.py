@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from stic_eval.contracts.benchmark import Benchmark
-from stic_eval.errors import RunError, headline
+from stic_eval.errors import RunError
+from stic_eval.registry import explain_call
 from stic_eval.types import Record, Resampled
 
 DRAWS = 1_000  # bootstrap resamples of a benchmark's own statistic
@@ -113,7 +114,7 @@ def statistic(benchmark: Benchmark, records: Sequence[Record]) -> float:
         value = float(benchmark.statistic(records))
     except Exception as error:  # a benchmark is a user's own code
         raise RunError(
-            f"{where} fails on {len(records)} of its rows, drawn with replacement: {headline(error)}"
+            f"{where} fails on {len(records)} of its rows, drawn with replacement: {explain_call(error)}"
         ) from error
     if not math.isfinite(value):
         raise RunError(f"{where} gives {value} for {len(records)} of its rows, drawn with replacement")

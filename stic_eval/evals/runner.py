@@ -15,9 +15,10 @@ from stic_eval.contracts.benchmark import Benchmark
 from stic_eval.contracts.engine import VLM, ProgressUpdate
 from stic_eval.contracts.method import PromptSet
 from stic_eval.contracts.solver import Asking, Solver
-from stic_eval.errors import RunError, headline
+from stic_eval.errors import RunError
 from stic_eval.evals import clusters, constant_answers
 from stic_eval.evals.scoring.aggregate import ROUNDING, odd
+from stic_eval.registry import explain_call
 from stic_eval.types import Record, Response, Sample, Score, Summary
 
 UNCLOSED = "cut while the model was thinking"
@@ -181,7 +182,7 @@ def _with_pairing(benchmark: Benchmark, records: Sequence[Record], summary: Summ
     try:
         shared = clusters.clusters(benchmark, records)
     except Exception as error:  # a benchmark is a user's own code
-        raise RunError(f"{where}: its cluster failed: {headline(error)}") from error
+        raise RunError(f"{where}: its cluster failed: {explain_call(error)}") from error
     summary = replace(summary, clusters=shared)
     if benchmark.statistic is None or summary.score is None:
         if why := odd(summary):
@@ -201,7 +202,7 @@ def _aggregate(benchmark: Benchmark, records: Sequence[Record]) -> Summary:
         return benchmark.aggregate(records)
     except Exception as error:  # a benchmark is a user's own code
         raise RunError(
-            f"benchmark {benchmark.name}: aggregating {len(records)} records failed: {headline(error)}"
+            f"benchmark {benchmark.name}: aggregating {len(records)} records failed: {explain_call(error)}"
         ) from error
 
 
@@ -228,15 +229,21 @@ def verdict_of(benchmark: Benchmark, sample: Sample, response: str, extraction: 
         RunError: The benchmark's scoring fails, or gives what is no score.
     """
     where = f"benchmark {benchmark.name}, sample {sample.id}"
+    name, score, text = "score", benchmark.score, response
+    if extraction is not None:
+        text = extraction
+        if benchmark.extraction is not None:
+            name, score = "extraction", benchmark.extraction
     try:
-        if extraction is None:
-            verdict = benchmark.score(sample, response)
-        else:
-            verdict = (benchmark.extraction or benchmark.score)(sample, extraction)
-        value, weight = verdict.value, float(verdict.weight)
-        value = None if value is None else float(value)
+        verdict: object = score(sample, text)
+        if isinstance(verdict, Score):
+            value = None if verdict.value is None else float(verdict.value)
+            weight = float(verdict.weight)
     except Exception as error:  # a benchmark is a user's own code
-        raise RunError(f"{where}: scoring failed: {headline(error)}") from error
+        raise RunError(f"{where}: scoring failed: {explain_call(error)}") from error
+    if not isinstance(verdict, Score):
+        kind = "None" if verdict is None else type(verdict).__name__
+        raise RunError(f"{where}: {name} has to return a stic_eval Score, not {kind}")
     if not math.isfinite(weight) or (value is not None and not math.isfinite(value)):
         raise RunError(f"{where}: scored {value} of {weight}; a score is finite, or None for unscored")
     return replace(verdict, value=value, weight=weight)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from stic_eval import config, config_layers, plugins, registry
+from stic_eval import config, config_layers, registry
 from stic_eval import flags as f
 from stic_eval.errors import UserError
 from stic_eval.experiment import ablation
@@ -173,7 +173,7 @@ def given_of(call: str, values: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: It has no such option.
     """
-    plugins.forget()  # files may have changed since the last call
+    registry.forget()  # files may have changed since the last call
     taken = [(name, own) for kind in TAKEN[call] for name, _, own in f.flags_of(kind) if name not in _APART]
     heads = {(own.path or name).partition(".")[0] for name, own in taken}
     # Settings that are options of other calls alone decide nothing here.

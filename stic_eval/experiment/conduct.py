@@ -278,7 +278,9 @@ def _average(experiment: Experiment, entry: Entry, benchmarks: int) -> str:
 def first_failure(outcome: Outcome, at: Path) -> UserError | RunError | None:
     """The error that ends a run: of what failed first, if anything did."""
     for event in outcome.failed.values():
-        if event.cause is not None:
-            return event.cause(event.value)
-        return RunError(f"failed: {event.value} (see {at / 'run.log'})")
+        said = "" if event.cause is not None else "failed: "
+        log = "" if event.cause is UserError else f" (see {at / 'run.log'})"
+        failure = (event.cause or RunError)(f"{said}{event.value}{log}")
+        failure.__cause__ = event.error
+        return failure
     return None

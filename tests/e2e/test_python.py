@@ -18,6 +18,7 @@ from bench import same_results
 from bench.notebook import NOTEBOOK, execute
 from stic_eval import registry
 from stic_eval.contracts.solver import NoOptions
+from stic_eval.engines.hf import HFEngine
 from stic_eval.models import hf_model
 from stic_eval.report import table_formats
 
@@ -35,6 +36,7 @@ def at(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Lab:
     monkeypatch.chdir(lab.folder)
     for kind in registry.kinds().values():
         monkeypatch.setattr(kind, "_objects", {})
+        monkeypatch.setattr(kind, "_of_this_call", set())
     return lab
 
 
@@ -121,21 +123,25 @@ def test_a_benchmark_of_one_s_own_is_an_object(at: Lab, capsys: pytest.CaptureFi
     result: se.RunResult = example["main"](str(at.model), rows)
     out = capsys.readouterr().out
     assert "Presence" in out and "'Is it red, 0?\\nAnswer with yes or no.' -> " in out
-    path = result.folder / "records" / "baseline" / "presence.jsonl"
 
-    def evaluated(benchmark: se.Benchmark) -> bool:
-        """Whether it is not taken for what was evaluated before."""
-        stamp = path.stat().st_ino
-        se.evaluate(
+    def evaluate(benchmark: se.Benchmark) -> list[float | None]:
+        """The samples' scores by a benchmark."""
+        again = se.evaluate(
             at.model, benchmark=benchmark, dar=False, options={"rows.presence": rows}, quiet=True,
             output=result.folder,
         )  # fmt: skip
-        return path.stat().st_ino != stamp
+        return [record.score for record in again.records("baseline", "presence")]
 
     presence: se.Benchmark = example["PRESENCE"]
-    assert not evaluated(presence)
-    assert evaluated(replace(presence, generation=se.Generation(max_new_tokens=2)))
-    assert evaluated(replace(presence, score=lambda sample, response: se.Score(1.0, response)))
+    with pytest.MonkeyPatch.context() as patch:  # other scores need no other answers
+        patch.setattr(HFEngine, "answers", None)
+        before = evaluate(presence)
+        assert evaluate(replace(presence, score=lambda s, r: se.Score(0.25, r))) == [0.25] * 3 != before
+        assert evaluate(presence) == before
+        short = replace(presence, generation=se.Generation(max_new_tokens=2))
+        with pytest.raises(se.RunError, match="not callable"):
+            evaluate(short)
+    evaluate(short)
     plan = se.Plan(None, "describe_and_respond")
     describe = se.Method("describe", "Describe first", lambda options, data: plan, NoOptions)
     several = replace(registry.solvers().get("self_consistency"), name="thrice", title="3", suffix="thrice")

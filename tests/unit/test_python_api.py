@@ -5,9 +5,12 @@ from __future__ import annotations
 import inspect
 import io
 import json
+import re
 import subprocess
 import sys
+import traceback
 from collections import Counter
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -372,6 +375,7 @@ def objects(monkeypatch: pytest.MonkeyPatch) -> None:
     """No object of a test is known to the next one."""
     for kind in registry.kinds().values():
         monkeypatch.setattr(kind, "_objects", {})
+        monkeypatch.setattr(kind, "_of_this_call", set())
 
 
 @pytest.mark.usefixtures("objects")
@@ -404,6 +408,81 @@ def test_an_object_that_cannot_be_used_is_refused(thing: se.Benchmark, said: str
     with pytest.raises(se.UserError) as caught:
         se.evaluate("pocket", benchmark=thing)
     assert str(caught.value).startswith(said)
+
+
+@pytest.mark.usefixtures("objects")
+def test_scores_of_an_object_are_always_computed_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    known: registry.Registry[se.Benchmark] = registry.Registry("benchmark", "--benchmarks", [])
+    monkeypatch.setattr(registry, "benchmarks", lambda: known)
+    value, asked = {"score": 0.25}, Counter[str]()
+
+    def answer(method: str, sample: se.Sample) -> str:
+        asked[method] += 1
+        return "yes"
+
+    world.answer = answer
+    # No key could tell that what a function takes from elsewhere is another value now.
+    mine = benchmark(
+        "one", images=False, score=lambda sample, response: se.Score(value["score"], response),
+        to_sample=lambda row: se.Sample(str(row["id"]), (), f"one {row['id']}", ""),
+    )  # fmt: skip
+    how = {"model": "vlm", "images": "photos", "options": {"rows.one": "one.jsonl"}, "quiet": True}
+    world.fail_at = "stic/one"
+    with pytest.raises(KeyboardInterrupt):
+        se.run(benchmarks=[mine], **how)
+    world.fail_at = None
+    for score in (0.25, 0.75):
+        value["score"] = score
+        result = se.run(benchmarks=[mine], **how)
+        for variant in ("baseline", "stic", "stic+dar"):
+            assert {record.score for record in result.records(variant, "one")} == {score}
+        # The model is not asked again for it, nor is anything trained again.
+        assert asked == Counter(baseline=20, stic=20)
+        assert set(world.stages.values()) == {1}
+        found = se.load_run(result.folder)
+        assert str(found.table) == str(result.table)
+        assert found.compare("stic").data.average.difference.delta == 0
+
+
+@pytest.mark.usefixtures("objects")
+def test_what_a_scorer_raises_is_said_with_its_line_and_the_log(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known: registry.Registry[se.Benchmark] = registry.Registry("benchmark", "--benchmarks", [])
+    monkeypatch.setattr(registry, "benchmarks", lambda: known)
+
+    def score(sample: se.Sample, response: str) -> se.Score:
+        return se.Score(sample.meta["x"])
+
+    to_sample = partial(se.Sample, images=(), question="?", target="")
+    mine = benchmark("one", images=False, score=score, to_sample=lambda row: to_sample(id=str(row["id"])))
+    with pytest.raises(se.RunError) as caught:
+        se.evaluate("vlm", benchmark=mine, options={"rows.one": "one.jsonl"}, quiet=True)
+    line = score.__code__.co_firstlineno + 1
+    said = rf"\S*test_python_api.py, line {line}: KeyError: 'x' \(see .*run.log\)"
+    assert re.fullmatch(f"benchmark one, sample 0: scoring failed: {said}", str(caught.value))
+    cause = caught.value.__cause__
+    assert isinstance(cause, KeyError)
+    assert traceback.extract_tb(cause.__traceback__)[-1].lineno == line
+
+
+@pytest.mark.usefixtures("objects")
+def test_one_name_is_one_thing_in_a_call(tmp_path: Path) -> None:
+    text = "from stic_eval import registry\nfrom dataclasses import replace\n"
+    text += 'benchmark = replace(registry.benchmarks().get("mmvet"), name="mine", rows_like="mmvet", '
+    text += "options=None, vary=None)\n"
+    (tmp_path / "own.py").write_text(text)
+    mine = benchmark()
+    for both in ([mine, benchmark(title="Other")], [mine, "own.py"]):
+        with pytest.raises(se.UserError, match='two benchmarks are called "mine"; give your object'):
+            settings_of_evaluation(benchmarks=both)
+    settings_of_evaluation(benchmarks=[mine])
+    for given in (["own.py"], "own.py"):  # a later call names a file that has one of this name
+        assert settings_of_evaluation(benchmarks=given)[0].benchmarks == ("mine",)
+        assert registry.benchmarks().get("mine").title == "MM-Vet"
+    settings_of_evaluation(benchmarks=[mine])
+    settings_of_run(plugins=["own.py"], methods=["baseline"], benchmarks=["mine"])
+    assert registry.benchmarks().get("mine").title == "MM-Vet"
 
 
 @pytest.mark.usefixtures("objects")
