@@ -1,0 +1,18 @@
+"""What holds for every call of the Python API: it leaves the caller's process as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from stic_eval import hub_access
+
+
+@contextmanager
+def as_call() -> Iterator[None]:
+    """Surrounds a call; a decorator as well.
+
+    Access to the hub is afterwards what it was before.
+    """
+    with hub_access.restore_afterwards():
+        yield
