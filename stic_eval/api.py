@@ -15,7 +15,7 @@ from stic_eval.contracts.benchmark import Benchmark
 from stic_eval.errors import UserError
 from stic_eval.experiment import ablation, arguments, conduct, inputs
 from stic_eval.experiment.arguments import Options, declare_keywords
-from stic_eval.experiment.calls import as_call
+from stic_eval.experiment.calls import as_call, as_experiment
 from stic_eval.experiment.loaded_model import LoadedModel
 from stic_eval.experiment.progress import Reporter
 from stic_eval.experiment.result import RunResult, TrainResult, load_result
@@ -23,7 +23,7 @@ from stic_eval.models.thinking import ThinkingVLM
 
 
 @declare_keywords
-@as_call()
+@as_experiment()
 def run(
     *,
     options: Options = (),
@@ -55,7 +55,7 @@ def run(
 
 
 @declare_keywords
-@as_call()
+@as_experiment()
 def evaluate(
     model: str | Path | LoadedModel | None = None,
     *,
@@ -98,7 +98,7 @@ def evaluate(
 
 
 @declare_keywords
-@as_call()
+@as_experiment()
 def train(
     *,
     options: Options = (),
@@ -128,7 +128,7 @@ def train(
 
 
 @declare_keywords
-@as_call()
+@as_experiment()
 def ablate(
     name: str | Path | None = None,
     *,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from stic_eval import hub_access
+from stic_eval.experiment.executors.processes import refuse_while_importing
 
 
 @contextmanager
@@ -15,4 +16,16 @@ def as_call() -> Iterator[None]:
     Access to the hub is afterwards what it was before.
     """
     with hub_access.restore_afterwards():
+        yield
+
+
+@contextmanager
+def as_experiment() -> Iterator[None]:
+    """Surrounds a call that trains or evaluates, as `as_call` does.
+
+    Raises:
+        UserError: A worker process comes upon it while it imports the script with it.
+    """
+    refuse_while_importing()
+    with as_call():
         yield

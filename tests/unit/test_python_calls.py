@@ -1,4 +1,4 @@
-"""What calls of the Python API leave as it was."""
+"""What calls of the Python API leave as it was; scripts with workers."""
 
 from __future__ import annotations
 
@@ -116,3 +116,66 @@ print(huggingface_hub.is_offline_mode(), datasets.config.HF_HUB_OFFLINE, os.envi
     )
     after = f"{bool(before)} {bool(before)} {before or None}"
     assert done.stdout.splitlines() == ["True True", after], done.stderr
+
+
+# ---------------------------------------------------------------- scripts
+
+
+GUARD = 'put them under `if __name__ == "__main__":`'
+REFUSED = f"this process is a worker that only imports the script with these calls; {GUARD}"
+CALLS = {
+    "run": 'se.run(model="pocket", methods=["baseline"], limit=1, jobs=2, output="run")',
+    "ablate": 'se.ablate(model="pocket", vary={"stage1.beta": [0.1, 0.2]}, limit=1, output="run")',
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_script_without_a_guard_is_told_of_it(call: str, tmp_path: Path) -> None:
+    text = f"""\
+import stic_eval as se
+try:
+    {CALLS[call]}
+except se.UserError as error:
+    print(error)
+    raise SystemExit(5)
+"""
+    done = run_script(text, home=tmp_path)
+    assert done.returncode == 5, done.stderr
+    said = done.stdout.splitlines()
+    assert said[-1] == f"script.py: worker processes import it and come upon its calls; {GUARD}"
+    assert set(said[:-1]) <= {REFUSED}, "what workers say, as far as they come to it"
+    assert not (tmp_path / "run" / "scores.json").exists()
+
+
+def test_a_script_with_a_guard_has_workers(tmp_path: Path) -> None:
+    text = """\
+import stic_eval as se
+if __name__ == "__main__":
+    print(se.run(model="pocket", methods=["baseline"], benchmarks=["chartqa"], dar=False, limit=1, jobs=2,
+                 output="run").complete)
+"""
+    done = run_script(text, home=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+
+
+def test_a_call_in_a_process_that_imports_its_script_is_refused(tmp_path: Path) -> None:
+    text = """\
+import multiprocessing
+import stic_eval as se
+try:
+    se.CALL()
+except se.UserError as error:
+    print(error)
+if __name__ == "__main__":
+    process = multiprocessing.get_context("spawn").Process(target=print, args=("done",))
+    process.start()
+    process.join()
+"""
+    for call in ("run", "evaluate", "train", "ablate"):
+        # In the parent, an option that there is not ends the call at once.
+        done = run_script(text.replace("CALL()", f"{call}(zzz=1)"), home=tmp_path)
+        assert done.stdout.splitlines() == [
+            f'{call}: no option is called "zzz"',
+            REFUSED,
+            "done",
+        ], done.stderr  # fmt: skip
