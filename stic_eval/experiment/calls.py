@@ -7,15 +7,16 @@ from contextlib import contextmanager
 
 from stic_eval import hub_access
 from stic_eval.experiment.executors.processes import refuse_while_importing
+from stic_eval.experiment.progress import spare_callers_handlers
 
 
 @contextmanager
 def as_call() -> Iterator[None]:
     """Surrounds a call; a decorator as well.
 
-    Access to the hub is afterwards what it was before.
+    Access to the hub is afterwards what it was before, and nothing is said into the caller's log.
     """
-    with hub_access.restore_afterwards():
+    with hub_access.restore_afterwards(), spare_callers_handlers():
         yield
 
 

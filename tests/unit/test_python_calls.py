@@ -1,19 +1,28 @@
-"""What calls of the Python API leave as it was; scripts with workers."""
+"""What calls of the Python API leave as it was: hub access, the caller's logging; scripts with workers."""
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import subprocess
 import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import stic_eval as se
 from stic_eval import hub_access
-from stic_eval.experiment import inputs
+from stic_eval.experiment import inputs, worker
+from stic_eval.experiment.progress import Reporter
+
+if TYPE_CHECKING:
+    from conftest import World
 
 OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
 
@@ -179,3 +188,150 @@ if __name__ == "__main__":
             REFUSED,
             "done",
         ], done.stderr  # fmt: skip
+
+
+# ---------------------------------------------------------------- logging
+
+
+def given(world: World, **more: Any) -> dict[str, Any]:
+    rows = {f"rows.{name}": world.folder / f"{name}.jsonl" for name in ("one", "two")}
+    return {"model": "vlm", "images": "photos", "options": rows, "quiet": True, **more}
+
+
+@pytest.fixture
+def stream() -> Iterator[StringIO]:
+    """What a caller sees who has called `logging.basicConfig(level=INFO)`."""
+    root, text = logging.getLogger(), StringIO()
+    handler, level = logging.StreamHandler(text), root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    yield text
+    root.removeHandler(handler)
+    root.setLevel(level)
+
+
+def state() -> list[Any]:
+    """What a caller may have set of logging and warnings."""
+    loggers = [logging.getLogger(name) for name in (None, "stic_eval", "stic_eval.run")]
+    of_handlers = [(handler, list(handler.filters)) for handler in loggers[0].handlers]
+    return [
+        [(one.level, one.propagate, one.disabled, list(one.handlers), list(one.filters)) for one in loggers],
+        of_handlers, warnings.showwarning,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("captured", [True, False])
+def test_a_call_says_nothing_into_the_caller_s_logging(
+    world: World, stream: StringIO, captured: bool
+) -> None:
+    logging.captureWarnings(captured)
+
+    def answer(method: str, sample: Any) -> str:
+        logging.getLogger("library").warning("a library remarks")
+        warnings.warn("a library warns", stacklevel=1)
+        return "yes"
+
+    world.answer = answer
+    before = state()
+    try:
+        result = se.run(**given(world))
+        after = state()
+    finally:
+        logging.captureWarnings(False)
+    assert stream.getvalue() == ""
+    assert after == before
+    log = (result.folder / "run.log").read_text()
+    assert all(text in log for text in ("INFO stic_eval.run: ", "a library remarks", "a library warns"))
+    logging.getLogger("caller").info("on it goes")
+    assert stream.getvalue() == "on it goes\n"
+
+
+def test_a_user_error_is_raised_and_nothing_else(
+    world: World, stream: StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (world.folder / "kept").mkdir()
+    with pytest.raises(se.UserError) as caught:
+        se.run(**given(world, images="nowhere", methods=["stic"], output="kept"))
+    assert stream.getvalue() == ""
+    log = (world.folder / "kept" / "run.log").read_text()
+    assert "Traceback" not in log
+    assert log.endswith(f"ERROR stic_eval.run: failed: {caught.value}\n")
+
+
+def test_a_log_that_cannot_be_opened_leaves_nothing_behind(tmp_path: Path, stream: StringIO) -> None:
+    before = state()
+    with pytest.raises(OSError, match="nowhere"), Reporter(tmp_path / "nowhere" / "run.log", quiet=True):
+        pass
+    assert state() == before
+
+
+def test_what_fails_otherwise_leaves_its_traceback_in_the_log(tmp_path: Path, stream: StringIO) -> None:
+    with pytest.raises(ZeroDivisionError), Reporter(tmp_path / "run.log", quiet=True):
+        _ = 1 / 0
+    assert "Traceback" in (tmp_path / "run.log").read_text()
+    assert stream.getvalue() == ""
+
+
+def test_a_log_within_a_log_is_part_of_it(tmp_path: Path, stream: StringIO) -> None:
+    before = state()
+    with Reporter(tmp_path / "outer.log", quiet=True) as outer:
+        with Reporter(tmp_path / "inner.log", quiet=True) as inner:
+            inner.line("within")
+        with Reporter(None, quiet=True) as none:
+            none.line("beside")
+        outer.line("again")
+        warnings.warn("still captured", stacklevel=1)
+    assert state() == before
+    assert stream.getvalue() == ""
+    said = (tmp_path / "outer.log").read_text()
+    assert all(line in said for line in ("within", "beside", "again", "still captured"))
+    assert "within" in (tmp_path / "inner.log").read_text()
+
+
+def test_a_worker_says_nothing_into_what_its_script_has_set_up(tmp_path: Path, stream: StringIO) -> None:
+    sent: list[str] = []
+
+    def send(kind: str, value: Any) -> None:
+        sent.append(value.getMessage())
+
+    root, logger = logging.getLogger(), logging.getLogger("stic_eval.run")
+    handlers, level = list(root.handlers), logger.level
+    try:
+        worker.begin(0, worker.Place(tmp_path, 1), send)
+        logger.info("begins")
+        logging.getLogger("library").warning("remarks")
+    finally:
+        logging.captureWarnings(False)
+        root.handlers[:] = handlers
+        logger.setLevel(level)
+    assert sent == ["begins", "remarks"]
+    assert stream.getvalue() == ""
+
+
+def test_other_threads_of_the_caller_log_as_before(tmp_path: Path, stream: StringIO) -> None:
+    go, done = threading.Event(), threading.Event()
+
+    def serve() -> None:
+        go.wait()
+        logging.getLogger("caller").info("a request")
+        done.set()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    with Reporter(tmp_path / "run.log", quiet=True) as report:
+        go.set()
+        done.wait()
+        report.line("ours")
+    thread.join()
+    assert stream.getvalue() == "a request\n"
+
+
+def test_loading_a_model_says_nothing_either(
+    monkeypatch: pytest.MonkeyPatch, stream: StringIO, world: World
+) -> None:
+    before = state()
+    with pytest.raises(se.UserError):
+        se.load_model("pocket", adapter="nowhere")
+    se.load_model("vlm")
+    assert stream.getvalue() == ""
+    assert state() == before
