@@ -15,6 +15,7 @@ from stic_eval.contracts.benchmark import Benchmark
 from stic_eval.errors import UserError
 from stic_eval.experiment import ablation, arguments, conduct, inputs
 from stic_eval.experiment.arguments import Options, declare_keywords
+from stic_eval.experiment.calls import as_call, as_experiment
 from stic_eval.experiment.loaded_model import LoadedModel
 from stic_eval.experiment.progress import Reporter
 from stic_eval.experiment.result import RunResult, TrainResult, load_result
@@ -22,6 +23,7 @@ from stic_eval.models.thinking import ThinkingVLM
 
 
 @declare_keywords
+@as_experiment()
 def run(
     model: str | Path | None = None,
     *,
@@ -55,6 +57,7 @@ def run(
 
 
 @declare_keywords
+@as_experiment()
 def evaluate(
     model: str | Path | LoadedModel | None = None,
     *,
@@ -101,6 +104,7 @@ def evaluate(
 
 
 @declare_keywords
+@as_experiment()
 def train(
     model: str | Path | None = None,
     *,
@@ -132,6 +136,7 @@ def train(
 
 
 @declare_keywords
+@as_experiment()
 def ablate(
     name: str | Path | None = None,
     *,
@@ -188,6 +193,7 @@ def load_run(run: str | Path) -> RunResult:
 
 
 @declare_keywords
+@as_call()
 def load_model(model: str | Path | None = None, *, options: Options = (), **settings: Any) -> LoadedModel:
     """Loads a model, with an adapter (`adapter="DIR"`) if one is given, and asks it nothing yet.
 

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from stic_eval import config_layers, plugins, profiles, registry
+from stic_eval import config_layers, hub_access, plugins, profiles, registry
 from stic_eval.benchmark_protocols import complete, protocols
 from stic_eval.config_layers import preset_names, read_file, read_preset
 from stic_eval.contracts.solver import Solver
@@ -82,7 +82,7 @@ def load(
         raise UserError("--load-in-8bit: with --load-in-4bit as well; give one of both")
     config = registry.engines().get(config.engine).settled(config, given, named)
     if config.adapters and registry.engines().get(config.engine).trains:
-        go_offline(config.offline)
+        hub_access.go_offline(config.offline)
         config = config.model_copy(update={"adapters": tuple(map(adapter_folder, config.adapters))})
     for path in direct:
         head, _, name = path.partition(".")
@@ -133,13 +133,6 @@ def _method_options(
         name: _validate(classes[name], options[name], f"{name}.").model_dump(mode="json")
         for name in config.methods
     }
-
-
-def go_offline(offline: bool | None) -> None:
-    """Makes the hub's client answer from its cache alone; before it is imported, for it looks only then."""
-    if offline:
-        for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
-            os.environ[name] = "1"
 
 
 def options_of(config: RunConfig, solver: Solver, planned: Mapping[str, Any] | None = None) -> BaseModel:

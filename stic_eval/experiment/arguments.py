@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from stic_eval import config, config_layers, registry
+from stic_eval import config, config_layers, hub_access, registry
 from stic_eval import flags as f
 from stic_eval.errors import UserError
 from stic_eval.experiment import ablation
@@ -152,7 +152,7 @@ def configure(given: Mapping[str, Any], options: Sequence[str] = ()) -> RunConfi
     flags = dict(given)
     preset, file = flags.pop("preset", None), flags.pop("config", None)
     built = config.load(preset=preset, file=_path(file), flags=_nest(flags), overrides=options)
-    config.go_offline(built.offline)
+    hub_access.go_offline(built.offline)
     return built
 
 

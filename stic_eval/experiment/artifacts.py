@@ -118,7 +118,7 @@ def open_run(run: str, say: Callable[[str], None]) -> RunArtifacts:
     Raises:
         UserError: There is none, or its settings cannot be used.
     """
-    from stic_eval import config
+    from stic_eval import config, hub_access
 
     folder = runs.find(run)
     path = folder / "config.yaml"
@@ -130,7 +130,7 @@ def open_run(run: str, say: Callable[[str], None]) -> RunArtifacts:
         if settings.plugins:
             say(f"executes the plug-ins that the run was trained with: {', '.join(settings.plugins)}")
         settings = config.load(file=path)
-    config.go_offline(settings.offline)
+    hub_access.go_offline(settings.offline)
     entries = scores.entries if scores else _entries(settings)
     own = folder / "cache"  # of a run that was started with --fresh
     return RunArtifacts(folder, settings, scores, entries, (own if own.is_dir() else cache_dir()) / "stages")
