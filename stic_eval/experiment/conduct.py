@@ -188,12 +188,14 @@ def train(config: RunConfig, options: Sequence[str], way: Conduct) -> TrainResul
             more = {"command": list(way.command), **driver.of_run(config)}
             driver.finish(experiment, outcome, resources, more)
         result = _trained(experiment, resources)
+        if failure is not None and not result.adapters:
+            raise failure
         if outcome.interrupted:
             ended = Interrupted()
             ended.result = result if result.adapters else None
             raise ended
     if failure is not None:
-        failure.result = result if result.adapters else None
+        failure.result = result
         raise failure
     return result
 
