@@ -51,7 +51,7 @@ run: $(RUN_STAMP)
 	$(BIN)/stic-eval run --method stic $(ARGS)
 
 test: $(TEST_STAMP)
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n auto $(ARGS)  # a thread for each worker
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)  # a thread for each worker
 
 check: $(TEST_STAMP)
 	$(BIN)/ruff check .

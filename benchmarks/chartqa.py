@@ -71,7 +71,7 @@ class Row(BaseModel):
 
     @field_validator("type")
     @classmethod
-    def _known(cls, name: str) -> str:
+    def _parse_kind(cls, name: str) -> str:
         if name not in KINDS:
             raise ValueError(f"is {name!r}; human_test and augmented_test are known")
         return KINDS[name]

@@ -68,7 +68,7 @@ class Row(BaseModel):
 
     @field_validator("category")
     @classmethod
-    def _known(cls, name: str) -> str:
+    def _parse_category(cls, name: str) -> str:
         short = name.removeprefix("llava_bench_")
         if short not in CATEGORIES:
             raise ValueError(f"is {name!r}; {', '.join(CATEGORIES)} are known")
@@ -122,8 +122,8 @@ Explain in a few sentences, then end your reply with one line: `Verdict: ` and t
 of assistant 2, in this order, separated by a blank."""
 
 
-def _scored(pair: Sequence[float]) -> Score:
-    """Points of the reference and of ours, as the share of ten that each has."""
+def _score(pair: Sequence[float]) -> Score:
+    """Points of the reference and of our answer, each as a share of ten."""
     reference, ours = pair
     return Score(ours / 10, None, f"judge: {ours:g} points, the reference {reference:g}", reference / 10)
 
@@ -137,8 +137,8 @@ def _own_prompt(sample: Sample, response: str) -> str:
     )
 
 
-def _own_read(sample: Sample, response: str, reply: str) -> Score:
-    return _scored(judge_replies.numbers(judge_replies.own_verdict(reply), 2, 1, 10))
+def _read_own(sample: Sample, response: str, reply: str) -> Score:
+    return _score(judge_replies.numbers(judge_replies.own_verdict(reply), 2, 1, 10))
 
 
 def _official_prompt(sample: Sample, response: str) -> str:
@@ -147,14 +147,14 @@ def _official_prompt(sample: Sample, response: str) -> str:
     )
 
 
-def _official_read(sample: Sample, response: str, reply: str) -> Score:
-    return _scored(judge_replies.score_pair(reply, response))
+def _read_official(sample: Sample, response: str, reply: str) -> Score:
+    return _score(judge_replies.score_pair(reply, response))
 
 
 _MAX_TOKENS = 1024  # as LLaVA's and lmms-eval's judges have it
 JUDGING = Judging(
-    own=Grader(_own_prompt, _own_read, _MAX_TOKENS),
-    official=Grader(_official_prompt, _official_read, _MAX_TOKENS, verdict_first=True),
+    own=Grader(_own_prompt, _read_own, _MAX_TOKENS),
+    official=Grader(_official_prompt, _read_official, _MAX_TOKENS, verdict_first=True),
 )
 
 # ---------------------------------------------------------------- LLaVA's files

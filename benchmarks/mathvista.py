@@ -37,7 +37,7 @@ from stic_eval.evals.sources import images_of
 from stic_eval.types import Generation, Record, Sample, Score, Summary
 
 
-def _listed(cell: Any) -> Any:
+def _parse_list(cell: Any) -> Any:
     """A list cell; TSVs hold it as a Python list's text."""
     cell = cell_text(cell)
     if not isinstance(cell, str):
@@ -50,13 +50,13 @@ def _listed(cell: Any) -> Any:
         raise ValueError("is no list") from None
 
 
-def _whole(cell: Any) -> Any:
+def _parse_precision(cell: Any) -> Any:
     """A precision: the hub stores 1.0, TSVs `1.0`."""
     text = cell_text(cell)
     return None if text == "" else text.removesuffix(".0") if isinstance(text, str) else text
 
 
-Texts = Annotated[tuple[Annotated[str, Field(coerce_numbers_to_str=True)], ...], BeforeValidator(_listed)]
+Texts = Annotated[tuple[Annotated[str, Field(coerce_numbers_to_str=True)], ...], BeforeValidator(_parse_list)]
 
 
 class Options(BaseModel):
@@ -97,7 +97,7 @@ class Row(BaseModel):
     answer_type: Literal["text", "integer", "float", "list"]
     choices: Texts
     unit: Text = ""
-    precision: Annotated[int | None, BeforeValidator(_whole)] = None
+    precision: Annotated[int | None, BeforeValidator(_parse_precision)] = None
     answer: Number
     answer_option: Text = ""
     metadata: About
@@ -112,7 +112,7 @@ class Row(BaseModel):
 
     @field_validator("choices")
     @classmethod
-    def _offered(cls, choices: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+    def _check_choices(cls, choices: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         if not choices and info.data.get("question_type") == "multi_choice":
             raise ValueError("is empty in a multiple-choice problem")
         return choices
@@ -256,7 +256,7 @@ def score(sample: Sample, response: str) -> Score:
 
 
 def extraction(sample: Sample, extracted: str) -> Score:
-    """Scores an answer that somebody extracted (official normalisation, whatever it is)."""
+    """Scores an extracted answer by the official normalisation, whatever it is."""
     if sample.target is None:
         return Score(None, extracted, _NO_ANSWER)
     meta = sample.meta

@@ -87,12 +87,12 @@ class Row(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _lettered(cls, row: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _gather_options(cls, row: Mapping[str, Any]) -> Mapping[str, Any]:
         return {**row, "A": option_cells(row, LETTERS)} if "A" in row else row
 
     @field_validator("choices")
     @classmethod
-    def _offered(cls, choices: dict[str, str]) -> dict[str, str]:
+    def _check_choices(cls, choices: dict[str, str]) -> dict[str, str]:
         if not choices:
             raise ValueError("is empty; a multiple-choice question has options")
         return choices

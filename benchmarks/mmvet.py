@@ -57,13 +57,13 @@ class Row(BaseModel):
 
     @field_validator("capability", mode="before")
     @classmethod
-    def _listed(cls, cell: Any) -> Any:
+    def _split_tags(cls, cell: Any) -> Any:
         tags = cell.split(",") if isinstance(cell, str) else cell
         return [tag.strip() if isinstance(tag, str) else tag for tag in tags] if _many(tags) else tags
 
     @field_validator("capability")
     @classmethod
-    def _known(cls, tags: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_capabilities(cls, tags: tuple[str, ...]) -> tuple[str, ...]:
         unknown = [tag for tag in tags if tag not in CAPABILITIES]
         if unknown:
             raise ValueError(f"is {','.join(tags)!r}; {', '.join(CAPABILITIES)} are known")
@@ -121,39 +121,39 @@ between for a part of it.
 End your reply with one line: `Verdict: ` and the number."""
 
 
-def _asked(sample: Sample) -> str:
+def _question(sample: Sample) -> str:
     return str(sample.meta.get("question", sample.question))
 
 
 def _own_prompt(sample: Sample, response: str) -> str:
     return _OWN.format(
-        question=judge_replies.fence(_asked(sample)),
+        question=judge_replies.fence(_question(sample)),
         truth=judge_replies.fence(sample.target),
         answer=judge_replies.fence(response),
     )
 
 
-def _own_read(sample: Sample, response: str, reply: str) -> Score:
+def _read_own(sample: Sample, response: str, reply: str) -> Score:
     (points,) = judge_replies.numbers(judge_replies.own_verdict(reply), 1, 0, 1)
-    return _scored(points)
+    return _score(points)
 
 
 def _official_prompt(sample: Sample, response: str) -> str:
-    return official_prompts.mmvet_prompt(_asked(sample), sample.target, response)
+    return official_prompts.mmvet_prompt(_question(sample), sample.target, response)
 
 
-def _official_read(sample: Sample, response: str, reply: str) -> Score:
-    return _scored(judge_replies.fraction(reply))
+def _read_official(sample: Sample, response: str, reply: str) -> Score:
+    return _score(judge_replies.fraction(reply))
 
 
-def _scored(points: float) -> Score:
+def _score(points: float) -> Score:
     return Score(points, None, "graded by the judge")
 
 
 JUDGING = Judging(
-    own=Grader(_own_prompt, _own_read),
+    own=Grader(_own_prompt, _read_own),
     official=Grader(
-        _official_prompt, _official_read, max_tokens=128, verdict_first=True
+        _official_prompt, _read_official, max_tokens=128, verdict_first=True
     ),  # as lmms-eval asks
 )
 

@@ -77,7 +77,7 @@ class Row(BaseModel):
 
     @field_validator("choices")
     @classmethod
-    def _offered(cls, choices: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_choices(cls, choices: tuple[str, ...]) -> tuple[str, ...]:
         if not choices:
             raise ValueError("is empty; a multiple-choice question has options")
         return choices

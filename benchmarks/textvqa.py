@@ -28,8 +28,8 @@ OCR = "\nReference OCR token: "
 Word = Annotated[str, Field(coerce_numbers_to_str=True)]
 
 
-def _listed(cell: Any) -> Any:
-    """A list cell. In a TSV it is a Python list's text, and text that is none is the only answer."""
+def _parse_list(cell: Any) -> Any:
+    """A list cell. In a TSV it is the text of a Python list; any other text is the only answer."""
     if cell is None or cell == "":
         return ()
     if not isinstance(cell, str):
@@ -41,7 +41,7 @@ def _listed(cell: Any) -> Any:
     return found if isinstance(found, list) else (cell,)
 
 
-Words = Annotated[tuple[Word, ...], BeforeValidator(_listed)]
+Words = Annotated[tuple[Word, ...], BeforeValidator(_parse_list)]
 
 
 class Options(BaseModel):
@@ -132,7 +132,7 @@ def _join(tables: Mapping[str, _Rows]) -> Iterable[Mapping[str, Any]]:
         annotated.setdefault(_key(row["image_id"], row["question"]), []).append(row)
     joined = []
     for asked in tables["questions"]:
-        question, tokens = _taken_apart(asked["text"])
+        question, tokens = _split_prompt(asked["text"])
         key = _key(asked["question_id"], question)
         if not annotated.get(key):
             raise ValueError(
@@ -145,8 +145,8 @@ def _join(tables: Mapping[str, _Rows]) -> Iterable[Mapping[str, Any]]:
     return joined
 
 
-def _taken_apart(text: str) -> tuple[str, list[str]]:
-    """Question and OCR tokens of one of LLaVA's prompts."""
+def _split_prompt(text: str) -> tuple[str, list[str]]:
+    """Splits one of LLaVA's prompts into question and OCR tokens."""
     question, found, rest = text.partition(OCR)
     if not found:
         return text.removesuffix(f"\n{SUFFIX}").split("\n")[0], []

@@ -116,7 +116,7 @@ def make_pairs(making: Making, how: Pairs) -> Iterator[AnsweredPair]:
     ]
     found = iter(making.likelihoods(checks, "check claims"))
     wrong = {one: not next(found).logp > next(found).logp for one in about}
-    made: list[AnsweredPair] = []
+    pairs: list[AnsweredPair] = []
     for number, (image, prompt, own) in enumerate(zip(making.images, prompts, samples, strict=True)):
         # An answer that claims nothing has nothing wrong in it, and is no example of a good one.
         counts = {text: sum(wrong[number, claim] for claim in claims[text]) for text in own if claims[text]}
@@ -129,10 +129,10 @@ def make_pairs(making: Making, how: Pairs) -> Iterator[AnsweredPair]:
             making.dropped["with as many wrong claims in all answers"] += 1
         draw = making.random("rlaif_v pairs", image.sha256)
         for good, bad in draw.sample(unlike, min(how.per_image, len(unlike))):
-            made.append(AnsweredPair(image, prompt, good, bad, "more wrong claims"))
-    kept = even_lengths(made) if how.length_filter else made
-    if len(kept) < len(made):
-        making.dropped["dropped for a much shorter preferred answer"] += len(made) - len(kept)
+            pairs.append(AnsweredPair(image, prompt, good, bad, "more wrong claims"))
+    kept = even_lengths(pairs) if how.length_filter else pairs
+    if len(kept) < len(pairs):
+        making.dropped["dropped for a much shorter preferred answer"] += len(pairs) - len(kept)
     yield from kept
 
 

@@ -15,6 +15,7 @@ from stic_eval.contracts.benchmark import Benchmark
 from stic_eval.errors import UserError
 from stic_eval.experiment import ablation, arguments, conduct, inputs
 from stic_eval.experiment.arguments import Options, declare_keywords
+from stic_eval.experiment.calls import as_call, as_experiment
 from stic_eval.experiment.loaded_model import LoadedModel
 from stic_eval.experiment.progress import Reporter
 from stic_eval.experiment.result import RunResult, TrainResult, load_result
@@ -22,7 +23,9 @@ from stic_eval.models.thinking import ThinkingVLM
 
 
 @declare_keywords
+@as_experiment()
 def run(
+    model: str | Path | None = None,
     *,
     options: Options = (),
     jobs: int = 1,
@@ -35,6 +38,7 @@ def run(
     """Trains what the methods need, and evaluates them and the baseline, as `stic-eval run` does.
 
     Args:
+        model: `pocket`, a folder, a hub id, or a model on a server.
         options: Settings by their dotted paths, as `-o` takes them: `{"stage1.images": 12}`.
         jobs: Worker processes.
         resume: False computes everything again.
@@ -48,11 +52,12 @@ def run(
         RunError: Something failed; what does not depend on it is in the error's `result`.
         KeyboardInterrupt: As it was asked to; the same call goes on where it was.
     """
-    config, items = arguments.settings_of_run(options=options, **settings)
+    config, items = arguments.settings_of_run(options=options, model=model, **settings)
     return conduct.run(config, items, arguments.conduct_of(config, jobs, resume, verbose, quiet, command))
 
 
 @declare_keywords
+@as_experiment()
 def evaluate(
     model: str | Path | LoadedModel | None = None,
     *,
@@ -67,7 +72,8 @@ def evaluate(
     """Evaluates a model, and adapters beside it, without training anything, as `stic-eval eval` does.
 
     Args:
-        model: `pocket`, a folder, a hub id, a model on a server, or what `load_model` gave.
+        model: `pocket`, a folder, a hub id, a model on a server, or what `load_model` gave: that is not
+            loaded again, unless other settings of it are given here.
         benchmark: One or several, by name, file or as an object; another word for `benchmarks`.
         options: Settings by their dotted paths: `{"benchmarks.textvqa.ocr": False}`.
         resume: False computes everything again.
@@ -85,17 +91,22 @@ def evaluate(
         if settings.get("benchmarks") is not None:
             raise UserError("benchmark: with benchmarks as well; give one of both")
         settings["benchmarks"] = benchmark
+    loaded = model.engine if isinstance(model, LoadedModel) else None
     if isinstance(model, LoadedModel):
         settings = {**model.given, **settings}
         options = (*model.options, *arguments.items_of(options))
     elif model is not None:
         settings["model"] = model
     config, items = arguments.settings_of_evaluation(options=options, **settings)
-    return conduct.run(config, items, arguments.conduct_of(config, 1, resume, verbose, quiet, command))
+    way = arguments.conduct_of(config, 1, resume, verbose, quiet, command)
+    same = loaded is not None and arguments.same_model(loaded.config, config)
+    return conduct.run(config, items, way, loaded if same else None)
 
 
 @declare_keywords
+@as_experiment()
 def train(
+    model: str | Path | None = None,
     *,
     options: Options = (),
     resume: bool = True,
@@ -107,6 +118,7 @@ def train(
     """Trains what the methods need without evaluating it, as `stic-eval train` does.
 
     Args:
+        model: `pocket`, a folder or a hub id.
         options: Settings by their dotted paths: `{"stage1.images": 12}`.
         resume: False computes everything again.
         verbose: Prints the lines of the log.
@@ -119,11 +131,12 @@ def train(
         RunError: A training failed.
         KeyboardInterrupt: As it was asked to; the same call goes on where it was.
     """
-    config, items = arguments.settings_of_training(options=options, **settings)
+    config, items = arguments.settings_of_training(options=options, model=model, **settings)
     return conduct.train(config, items, arguments.conduct_of(config, 1, resume, verbose, quiet, command))
 
 
 @declare_keywords
+@as_experiment()
 def ablate(
     name: str | Path | None = None,
     *,
@@ -180,6 +193,7 @@ def load_run(run: str | Path) -> RunResult:
 
 
 @declare_keywords
+@as_call()
 def load_model(model: str | Path | None = None, *, options: Options = (), **settings: Any) -> LoadedModel:
     """Loads a model, with an adapter (`adapter="DIR"`) if one is given, and asks it nothing yet.
 
@@ -205,4 +219,4 @@ def load_model(model: str | Path | None = None, *, options: Options = (), **sett
     stop = engine.profile.stop if engine.profile is not None else ()
     write = engine.answers(adapter).generate
     vlm = ThinkingVLM(write, engine.fingerprint(adapter), config.thinking, stop)
-    return LoadedModel(vlm, settings, items)
+    return LoadedModel(vlm, engine, settings, items)

@@ -39,13 +39,13 @@ def with_options(benchmark: Benchmark, options: Mapping[str, Any]) -> Benchmark:
     Raises:
         UserError: It has no such option, or not that value of it.
     """
-    own, _ = _apart(benchmark, options)
-    varied = _varied(benchmark, own)
+    own, _ = _split_options(benchmark, options)
+    varied = _vary(benchmark, own)
     changed = decoding(benchmark, options)
     if not changed:
         return varied
-    said = f"{varied.protocol}; {_said(changed)}"
-    return replace(varied, generation=replace(varied.generation, **changed), protocol=said)
+    protocol = f"{varied.protocol}; {_describe(changed)}"
+    return replace(varied, generation=replace(varied.generation, **changed), protocol=protocol)
 
 
 def complete(benchmark: Benchmark, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def complete(benchmark: Benchmark, options: Mapping[str, Any]) -> dict[str, Any]
         UserError: As `with_options`.
     """
     with_options(benchmark, options)
-    own, _ = _apart(benchmark, options)
+    own, _ = _split_options(benchmark, options)
     found: dict[str, Any] = {}
     if benchmark.options is not None:
         found = benchmark.options.model_validate(own).model_dump(mode="json")
@@ -71,11 +71,11 @@ def decoding(benchmark: Benchmark, options: Mapping[str, Any]) -> dict[str, Any]
     Raises:
         UserError: A value is none of the option, or has no effect.
     """
-    own, given = _apart(benchmark, options)
-    how = _validated(benchmark, Decoding, given).model_dump(exclude_none=True)
+    own, given = _split_options(benchmark, options)
+    how = _validate(benchmark, Decoding, given).model_dump(exclude_none=True)
     if not how:
         return {}
-    generation = _varied(benchmark, own).generation
+    generation = _vary(benchmark, own).generation
     if "top_p" in how and how.get("temperature", generation.temperature) <= 0:
         raise UserError(
             f"-o benchmarks.{benchmark.name}.top_p {how['top_p']}: answers are greedy, so that it has no "
@@ -84,7 +84,7 @@ def decoding(benchmark: Benchmark, options: Mapping[str, Any]) -> dict[str, Any]
     return {name: value for name, value in how.items() if value != getattr(generation, name)}
 
 
-def _apart(benchmark: Benchmark, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _split_options(benchmark: Benchmark, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """A benchmark's own options, and those of decoding that are not its own."""
     own = set(benchmark.options.model_fields) if benchmark.options else set()
     general = Decoding.model_fields.keys() - own
@@ -92,15 +92,15 @@ def _apart(benchmark: Benchmark, options: Mapping[str, Any]) -> tuple[dict[str, 
     return {name: value for name, value in options.items() if name not in general}, given
 
 
-def _varied(benchmark: Benchmark, own: Mapping[str, Any]) -> Benchmark:
+def _vary(benchmark: Benchmark, own: Mapping[str, Any]) -> Benchmark:
     if not own:
         return benchmark
     if benchmark.options is None or benchmark.vary is None:
         raise _unknown(benchmark, next(iter(own)))
-    return benchmark.vary(_validated(benchmark, benchmark.options, own))
+    return benchmark.vary(_validate(benchmark, benchmark.options, own))
 
 
-def _validated(benchmark: Benchmark, kind: type[BaseModel], options: Mapping[str, Any]) -> BaseModel:
+def _validate(benchmark: Benchmark, kind: type[BaseModel], options: Mapping[str, Any]) -> BaseModel:
     try:
         return kind.model_validate(options)
     except ValidationError as error:
@@ -119,7 +119,7 @@ def _unknown(benchmark: Benchmark, path: str) -> UserError:
     return UserError(f"-o benchmarks.{benchmark.name}.{path}: {benchmark.title} has no such option{advice}")
 
 
-def _said(changed: Mapping[str, Any]) -> str:
+def _describe(changed: Mapping[str, Any]) -> str:
     """Decoding for under a table: `at most 4,096 new tokens, temperature 0.7`."""
     parts = []
     if "max_new_tokens" in changed:

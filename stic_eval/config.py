@@ -15,13 +15,13 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from stic_eval import config_layers, plugins, profiles, registry
+from stic_eval import config_layers, hub_access, plugins, profiles, registry
 from stic_eval.benchmark_protocols import complete, protocols
 from stic_eval.config_layers import preset_names, read_file, read_preset
 from stic_eval.contracts.solver import Solver
 from stic_eval.errors import UserError
 from stic_eval.flags import name_of
-from stic_eval.settings import DESCRIBE, RunConfig, adapter_folder, in_full, short
+from stic_eval.settings import DESCRIBE, RunConfig, adapter_folder, expand, expand_all
 
 __all__ = ["RunConfig", "load", "of_the_run", "preset_names", "read_file", "read_preset", "split"]
 
@@ -45,9 +45,9 @@ def load(
     Raises:
         UserError: An unknown key, name or preset, or a value that does not fit.
     """
-    from_file = _by_name(_full(read_file(file), f"--config {file}"), f"--config {file}") if file else {}
+    from_file = _by_name(_expand_dar(read_file(file), f"--config {file}"), f"--config {file}") if file else {}
     flags = {key: value for key, value in (flags or {}).items() if value is not None}
-    given = _by_name(_full(flags, "--dar"), "flags")
+    given = _by_name(_expand_dar(flags, "--dar"), "flags")
     pairs = [pair for item in overrides for pair in split(item)]
     direct = {path: value for path, value in pairs if of_the_run(path)}
     direct = _by_name(direct, "-o plugins")
@@ -55,13 +55,17 @@ def load(
     preset = preset or from_file.get("preset")
     named = model is not None or preset is not None
     preset = preset or ("pocket" if model in (None, "pocket") else None)
-    shipped = _checked(_full(read_preset(preset), f"preset {preset}"), f"preset {preset}") if preset else {}
+    shipped = (
+        _check_layer(_expand_dar(read_preset(preset), f"preset {preset}"), f"preset {preset}")
+        if preset
+        else {}
+    )
     if model not in (None, shipped.get("model")):
         shipped.pop("conversation", None)  # how the preset's own model is asked; this may be another one
     merged = dict(shipped)
     if preset:
         merged["preset"] = preset
-    checked = _checked(from_file, f"--config {file}")
+    checked = _check_layer(from_file, f"--config {file}")
     # Weights that a file gives are the weights, not some more beside the preset's.
     whole = [
         f"method_options.{name}.{path}"
@@ -69,7 +73,7 @@ def load(
         for path in _mappings(name)
     ]
     merged = config_layers.merge(merged, checked, whole)
-    merged = config_layers.merge(merged, _long_all(given))
+    merged = config_layers.merge(merged, _expand_fields(given))
     _put(merged, direct)
     merged["conversation"] = profiles.read_template(merged.get("conversation") or {})
     config: RunConfig = _validate(RunConfig, merged, "")
@@ -78,7 +82,7 @@ def load(
         raise UserError("--load-in-8bit: with --load-in-4bit as well; give one of both")
     config = registry.engines().get(config.engine).settled(config, given, named)
     if config.adapters and registry.engines().get(config.engine).trains:
-        go_offline(config.offline)
+        hub_access.go_offline(config.offline)
         config = config.model_copy(update={"adapters": tuple(map(adapter_folder, config.adapters))})
     for path in direct:
         head, _, name = path.partition(".")
@@ -110,11 +114,11 @@ def _put(merged: dict[str, Any], direct: Mapping[str, Any]) -> None:
     for path, value in direct.items():
         require(path, f"-o {path.replace('solver_options.', 'solvers.', 1)}")
         try:
-            named_in_full, given_value = short(path, value)
+            named_in_full, given_value = expand(path, value)
         except ValueError as error:
             raise UserError(f"-o {path} {value!r}: {error}") from error
-        config_layers.put(merged, named_in_full, _long(named_in_full, given_value))
-        _known_benchmarks(merged, f"-o {path}")
+        config_layers.put(merged, named_in_full, _expand_field(named_in_full, given_value))
+        _check_benchmarks(merged, f"-o {path}")
 
 
 def _method_options(
@@ -129,13 +133,6 @@ def _method_options(
         name: _validate(classes[name], options[name], f"{name}.").model_dump(mode="json")
         for name in config.methods
     }
-
-
-def go_offline(offline: bool | None) -> None:
-    """Makes the hub's client answer from its cache alone; before it is imported, for it looks only then."""
-    if offline:
-        for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
-            os.environ[name] = "1"
 
 
 def options_of(config: RunConfig, solver: Solver, planned: Mapping[str, Any] | None = None) -> BaseModel:
@@ -160,9 +157,9 @@ def of_the_run(path: str) -> bool:
     return known and (head != "training" or config_layers.has(path, RunConfig))
 
 
-def _full(layer: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _expand_dar(layer: Mapping[str, Any], where: str) -> dict[str, Any]:
     try:
-        return in_full(layer)
+        return expand_all(layer)
     except ValueError as error:
         raise UserError(f"{where}: {error}") from error
 
@@ -194,7 +191,7 @@ def require(path: str, where: str) -> None:
 
 
 def _by_name(layer: dict[str, Any], where: str) -> dict[str, Any]:
-    """A layer whose plug-in files are registered, and names of what they hold stand in their place."""
+    """A layer in which plug-in files are registered and replaced by the names of what they hold."""
     found = dict(layer)
     paths = found.get("plugins") or ()
     if not isinstance(paths, Sequence) or isinstance(paths, str):
@@ -294,14 +291,14 @@ def split(item: str) -> Iterator[tuple[str, Any]]:
         yield rest, value
 
 
-def _checked(layer: dict[str, Any], where: str) -> dict[str, Any]:
+def _check_layer(layer: dict[str, Any], where: str) -> dict[str, Any]:
     """Checks a layer's own keys, those of unselected methods included, so that a typo never hides."""
     for key in layer:
         require(str(key), where)
     for name, given in (layer.get("solver_options") or {}).items():
         for path, _ in config_layers.leaves(given or {}):
             require(f"solver_options.{name}.{path}", where)
-    _known_benchmarks(layer, where)
+    _check_benchmarks(layer, where)
     options = layer.get("method_options") or {}
     if not isinstance(options, dict):
         raise UserError(f"{where}: method_options maps a method's name to its options")
@@ -318,11 +315,11 @@ def _checked(layer: dict[str, Any], where: str) -> dict[str, Any]:
             continue
         for path, _ in config_layers.leaves(values or {}):
             config_layers.require(path, config, f"{where}: method_options.{name}")
-    return _long_all(layer)
+    return _expand_fields(layer)
 
 
-def _known_benchmarks(layer: Mapping[str, Any], where: str) -> None:
-    """Refuses rows and options of a benchmark that does not exist, which would never be looked at."""
+def _check_benchmarks(layer: Mapping[str, Any], where: str) -> None:
+    """Refuses rows and options of a benchmark that does not exist, which would otherwise be ignored."""
     known = registry.benchmarks().names()
     for key, more in (("rows", ["all"]), ("benchmark_options", [])):
         values = layer.get(key)
@@ -333,11 +330,11 @@ def _known_benchmarks(layer: Mapping[str, Any], where: str) -> None:
                 raise UserError(f'{shown}: no benchmark is called "{name}"{advice}')
 
 
-def _long_all(layer: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _long(key, value) for key, value in layer.items()}
+def _expand_fields(layer: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _expand_field(key, value) for key, value in layer.items()}
 
 
-def _long(key: str, value: Any) -> Any:
+def _expand_field(key: str, value: Any) -> Any:
     """The mapping that a short form of a RunConfig field stands for, so that layers merge."""
     return {"all": value} if key == "rows" and isinstance(value, str) else value
 

@@ -114,7 +114,7 @@ def put(data: dict[str, Any], path: str, value: Any, whole: bool = False) -> Non
     data[last] = merge(old or {}, value) if both else value
 
 
-def _nested(annotation: Any) -> type[BaseModel] | None:
+def _model_in(annotation: Any) -> type[BaseModel] | None:
     """The pydantic model inside an annotation such as `Stage1 | None`, if there is one."""
     candidates = [annotation, *get_args(annotation)]
     return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
@@ -125,7 +125,7 @@ def has(path: str, config: type[BaseModel]) -> bool:
     head, _, rest = path.partition(".")
     if head not in config.model_fields:
         return False
-    inner = _nested(config.model_fields[head].annotation)
+    inner = _model_in(config.model_fields[head].annotation)
     if not rest:
         return True
     return has(rest, inner) if inner else "dict" in str(config.model_fields[head].annotation)
@@ -135,7 +135,7 @@ def mappings(config: type[BaseModel], prefix: str = "") -> list[str]:
     """Dotted paths of the fields that hold a mapping, such as weights by name."""
     found: list[str] = []
     for name, field in config.model_fields.items():
-        inner = _nested(field.annotation)
+        inner = _model_in(field.annotation)
         if inner:
             found += mappings(inner, f"{prefix}{name}.")
         elif "dict" in str(field.annotation):
@@ -147,7 +147,7 @@ def paths(config: type[BaseModel], prefix: str = "") -> list[str]:
     """All dotted paths of a model, nested models included."""
     found: list[str] = []
     for name, field in config.model_fields.items():
-        inner = _nested(field.annotation)
+        inner = _model_in(field.annotation)
         found += [prefix + name] + (paths(inner, f"{prefix}{name}.") if inner else [])
     return found
 

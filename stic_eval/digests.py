@@ -27,7 +27,7 @@ def file_sha256(path: Path | str) -> str:
 
 
 def digest(path: Path) -> str:
-    """The same, read once in a process unless the file's path, size, times or inode change.
+    """A file's digest, read once in a process unless the file's path, size, times or inode change.
 
     Raises:
         OSError: The file cannot be read.
@@ -39,7 +39,7 @@ def digest(path: Path) -> str:
 
 
 def cached_digests(paths: Sequence[Path], memory: Path) -> list[str]:
-    """The same of many files, which other processes need not read again: what is read is kept in a file.
+    """Digests of many files, kept in a file so that other processes need not read them again.
 
     Args:
         memory: An SQLite file, which any number of processes share. One that cannot be used is done without.

@@ -19,7 +19,7 @@ def is_own(point: EntryPoint) -> bool:
 
 
 def load(point: EntryPoint) -> Any:
-    """Its object; what a plug-in prints while it is imported goes to standard error."""
+    """Loads an entry point's object; what a plug-in prints while it is imported goes to standard error."""
     with redirect_stdout(sys.stderr):  # standard output is the command's own
         return point.load()
 

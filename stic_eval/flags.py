@@ -74,8 +74,7 @@ flag = _field(Flag)
 
 
 def _batch_size(text: str | int) -> int | str:
-    if isinstance(text, int):
-        return text
+    text = str(text)
     if text != "auto" and not text.strip().isdecimal():
         raise UserError(f"--batch-size {text}: give a number, 1 or more, or auto")
     return text if text == "auto" else int(text)
@@ -316,16 +315,24 @@ def settings(values: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         values: What options were given, by their parameters' names (`judge`), or settings, by their own
             (`seeds`). Of a name that means both, a mapping is the setting. None: not given.
+
+    Raises:
+        UserError: A value cannot be read, or two names are given for one setting.
     """
     declared = {name: own for kind in SETS for name, _, own in flags_of(kind) if own.path != ""}
-    found = {}
+    found: dict[str, Any] = {}
+    names: dict[str, str] = {}
     for name, value in values.items():
+        if value is None:
+            continue
         own = declared.get(name)
-        if own is None or (isinstance(value, Mapping) and not own.read):
-            found[name] = value
-        else:
-            found[own.path or name] = own.read(value) if own.read and value is not None else value
-    return {path: value for path, value in found.items() if value is not None}
+        setting = own is None or (isinstance(value, Mapping) and not own.read)
+        path = name if setting or own is None else own.path or name
+        if path in found:
+            raise UserError(f"{name}: with {names[path]} as well; give one of both")
+        names[path] = name
+        found[path] = value if setting or own is None or own.read is None else own.read(value)
+    return found
 
 
 def name_of(path: str) -> str | None:

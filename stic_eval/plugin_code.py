@@ -1,4 +1,4 @@
-"""What of somebody else's code a result depends on, as content: for keys of what is cached.
+"""The part of a plug-in's code that a result depends on, as content: for keys of what is cached.
 
 This program's own code has versions. A plug-in's has none that could be relied on while somebody works on it.
 """
@@ -45,7 +45,7 @@ def _keys(function: Any) -> list[str]:
         bound.append(getattr(function, "__dict__", {}))
         function = getattr(function, "__func__", type(function))
     # A function of ours may have been given one of theirs.
-    keys = [key for value in bound for key in _given(value)]
+    keys = [key for value in bound for key in _keys_in(value)]
     if str(getattr(function, "__module__", "")).partition(".")[0] != OWN:
         # Lists and mappings in a closure may be a count of calls, say, and not what it was made with.
         cells = [cell_content(cell) for cell in getattr(function, "__closure__", None) or ()]
@@ -55,11 +55,11 @@ def _keys(function: Any) -> list[str]:
     return keys
 
 
-def _given(value: Any) -> list[str]:
+def _keys_in(value: Any) -> list[str]:
     if isinstance(value, (list, tuple)):
-        return [key for part in value for key in _given(part)]
+        return [key for part in value for key in _keys_in(part)]
     if isinstance(value, dict):
-        return [key for part in value.values() for key in _given(part)]
+        return [key for part in value.values() for key in _keys_in(part)]
     return _keys(value) if inspect.isroutine(value) or isinstance(value, partial) else []
 
 

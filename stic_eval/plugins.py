@@ -43,6 +43,7 @@ _TEXTS = {
     "method": ("title", "paper"), "benchmark": ("title", "protocol"), "solver": ("title", "suffix"),
     "engine": ("name",), "loss": ("title",),
 }  # fmt: skip
+_PYTHON = Path(os.__file__).parent  # the standard library
 _NAME = re.compile(r"[A-Za-z][\w-]*")
 _SUFFIX = re.compile(r"\w*")
 _ADAPTER = re.compile(r"adapter\d*", re.IGNORECASE)  # folders differ by case in some file systems alone
@@ -160,7 +161,7 @@ def _import(path: Path, content: bytes) -> PluginFile:
 
 
 def _without(path: Path, content: bytes, module: Any) -> str:
-    """What to do about a file that has none of them: perhaps it only calls it otherwise."""
+    """What to do about a file without any of them: perhaps its object only has another name."""
     for name, thing in vars(module).items():
         for kind in CONTRACTS:
             if _is(kind, thing):
@@ -197,7 +198,7 @@ def fault(kind: str, thing: Any, name: str | None = None) -> str:
         return f'{article} calls itself "{called}", not "{name}"'
     if name is None and (not isinstance(called, str) or not _NAME.fullmatch(called)):
         return f"{article} is called {called!r}; a name has letters, digits, _ and -, a letter first"
-    if why := reserved(kind, thing.name):
+    if why := why_reserved(kind, thing.name):
         return f'{article} is called "{thing.name}", {why}'
     for attribute in _TEXTS.get(kind, ()):
         if not isinstance(getattr(thing, attribute), str):
@@ -212,8 +213,8 @@ def fault(kind: str, thing: Any, name: str | None = None) -> str:
     return faults[kind](thing)
 
 
-def reserved(kind: str, name: str) -> str:
-    """Why nobody may call something of a kind so, as a relative clause; empty if anybody may."""
+def why_reserved(kind: str, name: str) -> str:
+    """Why a name is reserved for something of a kind, as a relative clause; empty if it is free."""
     if name == "all":
         return "which stands for everything"
     if kind == "method" and _ADAPTER.fullmatch(name):
@@ -313,7 +314,7 @@ def _line_of(content: bytes, name: str) -> int:
 
 
 def line_in(path: Path, name: str) -> int:
-    """As above, of a file; 1 if it cannot be read."""
+    """The last line at which a file gives a name a value; 1 if it cannot be read."""
     try:
         return _line_of(path.read_bytes(), name)
     except (OSError, SyntaxError, ValueError):
@@ -347,5 +348,19 @@ def locate(error: BaseException, roots: Sequence[Path]) -> tuple[Path, int] | No
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
         path = Path(frame.f_code.co_filename)
         if inside(path):
+            return path, line
+    return None
+
+
+def locate_own_code(error: BaseException) -> tuple[Path, int] | None:
+    """File and line of the deepest step into a user's code on the way to an error; None: it took none.
+
+    That is what is neither this program's nor a library's.
+    """
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        path = Path(frame.f_code.co_filename)
+        ours = str(frame.f_globals.get("__name__")).partition(".")[0] == "stic_eval"
+        installed = {"site-packages", "dist-packages"} & set(path.parts) or _PYTHON in path.parents
+        if not (ours or installed or path.name.startswith("<frozen ")):
             return path, line
     return None

@@ -63,6 +63,7 @@ class Registry(Generic[T]):
         self._families = {point.name: point for point in families}
         self._loaded: dict[str, T] = {}
         self._objects: dict[str, T] = {}
+        self._of_this_call: set[str] = set()  # names of objects
         self._files = files
 
     def names(self) -> list[str]:
@@ -71,33 +72,41 @@ class Registry(Generic[T]):
         return list(dict.fromkeys([*self._points, *self._objects, *files]))
 
     def add(self, thing: T) -> str:
-        """Registers an object of this process, in place of an earlier one of its name.
+        """Registers an object of this process, in place of one of its name from an earlier call.
 
         Returns:
             Its name.
 
         Raises:
-            UserError: It cannot be used, or what is installed or in a plug-in file has its name.
+            UserError: It cannot be used; or what is installed, what is in a plug-in file, or another object
+                of this call has its name.
         """
         if reason := plugins.fault(self.kind, thing):
             raise UserError(reason)
         name = str(getattr(thing, "name"))  # noqa: B009
         if name not in self._points and self.file(name) is None:
+            if name in self._of_this_call and self._objects[name] is not thing:
+                raise UserError(self._taken_message(name))
             self._objects[name] = thing
+            self._of_this_call.add(name)
         elif self.get(name) is not thing:
-            raise UserError(self._taken(name))
+            raise UserError(self._taken_message(name))
         return name
 
     def has_object(self, name: str) -> bool:
         """Whether a name is that of an object of this process, which no other process knows."""
-        return name in self._objects
+        return self._object(name) is not None
+
+    def forget(self) -> None:
+        """Ends a call: an object or a file of a later one may take the place of one of its objects."""
+        self._of_this_call.clear()
 
     def own(self) -> list[str]:
         """Names of what is built in, in order; this is what `all` stands for, whatever else is installed."""
         return [name for name, points in self._points.items() if any(map(entry_points.is_own, points))]
 
     def broken(self) -> list[PluginFile]:
-        """Plug-in files that nothing can be taken from; what they hold is not known."""
+        """Plug-in files that cannot be used; what they hold is not known."""
         return [file for file in self._files() if file.error]
 
     def has_family(self, name: str) -> bool:
@@ -131,10 +140,11 @@ class Registry(Generic[T]):
             raise UserError(self._unknown(name))
         points = self._points.get(name, [])
         files = [file for file in self._having() if self._name(file) == name]
-        if name in self._objects:
+        thing = self._object(name)
+        if thing is not None:
             if files:
-                raise UserError(self._taken(name))
-            return self._objects[name]
+                raise UserError(self._taken_message(name))
+            return thing
         if len(points) + len(files) > 1:
             raise UserError(self._collision(name, points, files))
         if files:
@@ -153,6 +163,12 @@ class Registry(Generic[T]):
             root for point in loaded if not entry_points.is_own(point) for root in entry_points.roots(point)
         ]
 
+    def _object(self, name: str) -> T | None:
+        """The object of a name; a file takes the place of one from an earlier call."""
+        if name in self._objects and name not in self._of_this_call and self.file(name) is not None:
+            del self._objects[name]
+        return self._objects.get(name)
+
     def _having(self) -> list[PluginFile]:
         return [file for file in self._files() if self.kind in file.objects]
 
@@ -164,8 +180,8 @@ class Registry(Generic[T]):
         try:
             file = plugins.register_file(path)
         except UserError as error:
-            said = str(error).removeprefix(f"{plugins.display_path(plugins.absolute(path))}: ")
-            raise UserError(f"{self.flag} {path}: {said}") from error
+            message = str(error).removeprefix(f"{plugins.display_path(plugins.absolute(path))}: ")
+            raise UserError(f"{self.flag} {path}: {message}") from error
         if self.kind not in file.objects:
             other = next(iter(file.objects))
             line = plugins.line_in(file.path, other)
@@ -179,17 +195,17 @@ class Registry(Generic[T]):
             family, _, rest = name.partition(":")
             point = self._families[family]
             try:
-                made = entry_points.load(point)(rest)
+                thing = entry_points.load(point)(rest)
             except UserError:
                 raise
             except (Exception, SystemExit) as error:
                 raise UserError(
                     f'{self.kind} "{name}" ({point.value}): {entry_points.explain(error, point)}'
                 ) from error
-            reason = plugins.fault(self.kind, made, name)
+            reason = plugins.fault(self.kind, thing, name)
             if reason:
                 raise UserError(f'{self.kind} "{name}" ({point.value}): {reason}')
-            self._loaded[name] = made
+            self._loaded[name] = thing
         return self._loaded[name]
 
     def _load(self, point: EntryPoint, name: str) -> T:
@@ -238,7 +254,7 @@ class Registry(Generic[T]):
                 unknown = f'; if {family} has it, write "{family}:{name}"'
         return f'; did you mean "{close[0]}"?' if close else unknown or suggest(name, self.names())
 
-    def _taken(self, name: str) -> str:
+    def _taken_message(self, name: str) -> str:
         return f'two {self.plural} are called "{name}"; give your object another name, e.g. name="my_{name}"'
 
     def _collision(self, name: str, points: Sequence[EntryPoint], files: Sequence[PluginFile]) -> str:
@@ -332,6 +348,13 @@ def add(kind: str, thing: object) -> str:
     return kinds()[kind].add(thing) if isinstance(thing, plugins.CONTRACTS[kind]) else str(thing)
 
 
+def forget() -> None:
+    """Lets go of what a call has named, for the next one to name its own; see `plugins.forget`."""
+    plugins.forget()
+    for registry in kinds().values():
+        registry.forget()
+
+
 def files(names: Mapping[str, Iterable[str]]) -> list[Path]:
     """Plug-in files that what is named comes from, each once.
 
@@ -364,3 +387,11 @@ def explain(error: BaseException) -> str:
     if plugins.locate(error, found) is not None:
         return plugins.explain(error, *found)
     return headline(error)
+
+
+def explain_call(error: BaseException) -> str:
+    """As `explain`, of what a user's function has raised, which may be in a script or a notebook."""
+    found = [root for registry in kinds().values() for root in registry.roots()]
+    place = plugins.locate(error, found) or plugins.locate_own_code(error)
+    where = f"{plugins.display_path(place[0])}, line {place[1]}: " if place else ""
+    return where + headline(error)

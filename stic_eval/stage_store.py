@@ -20,8 +20,8 @@ from stic_eval.errors import UserError
 from stic_eval.store import atomic_write
 
 
-def _changed(folder: Path, manifest: Mapping[str, Any]) -> Path | None:
-    """The first file of a stage whose content is not what its manifest has; one without a digest is none."""
+def _first_changed(folder: Path, manifest: Mapping[str, Any]) -> Path | None:
+    """The first file of a stage whose content differs from its manifest's digest, if it has one."""
     file = first_change(folder, {file: manifest["sha256"].get(file, "") for file in manifest["files"]})
     return None if file is None else folder / file
 
@@ -81,7 +81,7 @@ class StageStore:
         if manifest is None:
             return None
         if isinstance(manifest.get("sha256"), dict):
-            if (file := _changed(folder, manifest)) is not None:
+            if (file := _first_changed(folder, manifest)) is not None:
                 self._say(tell, f"{which}: {file} is not what was written there; the stage is made anew")
                 return None
             return folder
@@ -95,11 +95,11 @@ class StageStore:
             atomic_write(folder / "manifest.json", json.dumps(manifest, indent=2, sort_keys=True))
         return folder
 
-    def damaged(self, name: str, key: str) -> Path | None:
+    def first_damaged(self, name: str, key: str) -> Path | None:
         """The first file of a finished stage whose content is not what was written; None: none is known."""
         folder = self.folder(name, key)
         try:
-            return _changed(folder, json.loads((folder / "manifest.json").read_bytes()))
+            return _first_changed(folder, json.loads((folder / "manifest.json").read_bytes()))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 

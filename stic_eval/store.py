@@ -60,15 +60,15 @@ def file_digests(paths: Sequence[Path]) -> list[str]:
 # ---------------------------------------------------------------- content keys
 
 
-def _plain(value: Any) -> Any:
+def _to_plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.compare}
+        return {f.name: _to_plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.compare}
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): _to_plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
+        return [_to_plain(v) for v in value]
     if isinstance(value, (set, frozenset)):
-        return sorted((_plain(v) for v in value), key=repr)
+        return sorted((_to_plain(v) for v in value), key=repr)
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return int(value)  # 1 and 1.0 are the same parameter
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -88,7 +88,9 @@ def content_key(obj: Any) -> str:
             never depend on where a file lies).
         ValueError: `obj` holds NaN or infinity.
     """
-    text = json.dumps(_plain(obj), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    text = json.dumps(
+        _to_plain(obj), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    )
     return hashlib.sha256(text.encode()).hexdigest()
 
 

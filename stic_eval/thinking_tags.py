@@ -95,14 +95,14 @@ def split(
     thought = any(thought for thought, _ in parts)
     start = len(text) - len(text[at:].lstrip()) if thought else 0
     start = len(text) if unclosed else start
-    return SplitText(_unwrapped(answer, answer_tags), thinking, unclosed, stray or opened, start)
+    return SplitText(_unwrap(answer, answer_tags), thinking, unclosed, stray or opened, start)
 
 
 def _longest_first(tags: Sequence[TagPair]) -> list[str]:
     return sorted({tag for pair in tags for tag in pair}, key=lambda tag: (-len(tag), tag))
 
 
-def _unwrapped(answer: str, tags: Sequence[TagPair]) -> str:
+def _unwrap(answer: str, tags: Sequence[TagPair]) -> str:
     """An answer without the tags around it."""
     for open_, close in tags:
         if open_ not in answer and close not in answer:

@@ -72,12 +72,12 @@ class GridCell:
 
     @property
     def solver(self) -> str | None:
-        """See `Value.solver`."""
+        """The solver that the cell's values name; see `Value.solver`."""
         return next((v.solver for v in self.values.values() if v.solver is not None), None)
 
     @property
     def label(self) -> str:
-        """As printed: `corruption=blur, p_corrupt=0.5`."""
+        """The cell as tables print it: `corruption=blur, p_corrupt=0.5`."""
         return ", ".join(f"{axis}={text(value)}" for axis, value in self.settings.items()) or self.method
 
     @property
@@ -133,7 +133,7 @@ def parse_axis(item: str, methods: Sequence[str]) -> Axis:
 
 
 def _read(part: str) -> Any:
-    """A value as JSON has it, to which alone `1e-5` is a number, else as YAML, else as it stands."""
+    """Parses a value as JSON, where alone `1e-5` is a number, else as YAML; else it stays as it is."""
     for read in (json.loads, yaml.safe_load):
         try:
             return read(part)
@@ -149,7 +149,7 @@ def axis(name: str, values: object, methods: Sequence[str], where: str) -> Axis:
         UserError: Names `where`.
     """
     if isinstance(values, Mapping):
-        found = [_named(label, sets, methods, where) for label, sets in values.items()]
+        found = [_named_value(label, sets, methods, where) for label, sets in values.items()]
     elif isinstance(values, Sequence) and not isinstance(values, str):
         found = [_value(name, value, methods, where) for value in values]
     else:
@@ -168,7 +168,7 @@ def label(value: Any) -> str | int | float | bool:
     return "none" if value is None else value if isinstance(value, (str, int, float, bool)) else text(value)
 
 
-def _named(name: Any, sets: object, methods: Sequence[str], where: str) -> Value:
+def _named_value(name: Any, sets: object, methods: Sequence[str], where: str) -> Value:
     if not isinstance(sets, Mapping):
         raise UserError(f"{where}: {text(name)}: expected `setting: value` lines")
     parts = [_value(str(path), value, methods, where) for path, value in sets.items()]
@@ -303,15 +303,15 @@ def _condition(item: str, axes: Sequence[Axis]) -> _Condition:
         name, sign, values = match.groups()
         if name not in known:
             raise UserError(f"--exclude {item}: no axis is called {name}{registry.suggest(name, [*known])}")
-        wanted = [_found(value, known[name], f"--exclude {item}: {name}") for value in values.split(",")]
+        wanted = [_find_value(value, known[name], f"--exclude {item}: {name}") for value in values.split(",")]
         parts.append((name, frozenset(wanted), sign == "="))
     if not parts:
         raise UserError("--exclude: is empty")
     return parts
 
 
-def _found(written: str, labels: Sequence[Any], where: str) -> Any:
-    """The value of an axis that is written so: by its text, or as a number (`0` is `0.0`)."""
+def _find_value(written: str, labels: Sequence[Any], where: str) -> Any:
+    """The value of an axis that is written like this: by its text, or as a number (`0` is `0.0`)."""
     for value in labels:
         if text(value) == written:
             return value

@@ -39,7 +39,7 @@ class Spec(BaseModel):
     seeds: tuple[int, ...] = ()
 
 
-def shipped() -> list[str]:
+def shipped_names() -> list[str]:
     """Names of the ablations that come with the program."""
     return list(config_layers.shipped_files("ablations"))
 
@@ -52,7 +52,7 @@ def load(name: str) -> Spec:
     """
     known = config_layers.shipped_files("ablations")
     if name in known:
-        return _checked(known[name].read_text(encoding="utf-8"), f"ablation {name}")
+        return _parse(known[name].read_text(encoding="utf-8"), f"ablation {name}")
     path = Path(name).expanduser()
     if not path.is_file():
         raise UserError(
@@ -60,13 +60,13 @@ def load(name: str) -> Spec:
             "(`stic-eval ls ablations` lists what is shipped)"
         )
     try:
-        return _checked(path.read_text(encoding="utf-8"), name)
+        return _parse(path.read_text(encoding="utf-8"), name)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "is not text"
         raise UserError(f"{name}: cannot be read: {reason}") from error
 
 
-def _checked(content: str, where: str) -> Spec:
+def _parse(content: str, where: str) -> Spec:
     data = config_layers.from_yaml(content, where)
     if not isinstance(data, dict):
         raise UserError(f"{where}: expected keys such as `vary`")

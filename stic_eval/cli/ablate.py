@@ -61,16 +61,7 @@ def ablate(
     from stic_eval.experiment import arguments
 
     given = o.given(axes, model, evaluation, training, settings, judge, server, access, machine)
-    given |= {"name": name, "seeds": _seeds(axes.seeds)}
+    given |= {"name": name, "seeds": axes.seeds}
     if output.dry_run:
         return gridplan.print_ablation(arguments.ablation_of(**given, output=output.output), output, jobs)
     return outcome.of(lambda: api.ablate(**given, **o.conduct(output), jobs=jobs))
-
-
-def _seeds(given: list[str] | None) -> tuple[int, ...]:
-    from stic_eval.errors import UserError
-
-    parts = [part.strip() for item in given or () for part in item.split(",")]
-    if not all(part.isdecimal() for part in parts):
-        raise UserError(f"--seeds {','.join(given or ())}: give whole numbers, e.g. 0,1,2")
-    return tuple(dict.fromkeys(int(part) for part in parts))

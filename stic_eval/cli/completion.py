@@ -30,7 +30,7 @@ def names(kind: str) -> list[str]:
     found: dict[str, Callable[[], list[str]]] = {
         **{name: known.names for name, known in registry.kinds().items()},
         "preset": preset_names,
-        "ablation": spec.shipped,
+        "ablation": spec.shipped_names,
         "profile": lambda: list(profiles.SHIPPED),
         "run": lambda: [runs.name_of(folder) for folder in runs.runs()],
     }

@@ -61,8 +61,8 @@ def check(
     from stic_eval.store import atomic_write
 
     o.check_file("--json", json_out)
-    chosen = _chosen(benchmark, reading)
-    checked = _checked(chosen, source, bool(reading.allow_remote_images), quiet, images)
+    chosen = _find_benchmark(benchmark, reading)
+    checked = _check_rows(chosen, source, bool(reading.allow_remote_images), quiet, images)
     _print(checked)
     if json_out is not None:
         data = {
@@ -92,10 +92,10 @@ def prepare(
     from stic_eval.evals import data_preparation as writing
     from stic_eval.printable import printable
 
-    chosen = _chosen(benchmark, reading)
+    chosen = _find_benchmark(benchmark, reading)
     to = to.expanduser()
     writing.refuse_taken(to)
-    checked = _checked(chosen, source, bool(reading.allow_remote_images), quiet)
+    checked = _check_rows(chosen, source, bool(reading.allow_remote_images), quiet)
     _print(checked)
     if checked.problems and not skip_invalid:
         typer.echo("nothing was written; --skip-invalid leaves out rows with problems", err=True)
@@ -108,8 +108,8 @@ def prepare(
         raise typer.Exit(3)
 
 
-def _chosen(name: str, reading: Reading) -> Benchmark:
-    """The benchmark under its options, which are said as everywhere."""
+def _find_benchmark(name: str, reading: Reading) -> Benchmark:
+    """The benchmark under its options, which are given as in every other command."""
     from stic_eval import registry
     from stic_eval.benchmark_protocols import with_options
 
@@ -119,7 +119,9 @@ def _chosen(name: str, reading: Reading) -> Benchmark:
     return with_options(found, built.benchmark_options.get(found.name, {}))
 
 
-def _checked(benchmark: Benchmark, source: str, remote: bool, quiet: bool, images: bool = True) -> DataCheck:
+def _check_rows(
+    benchmark: Benchmark, source: str, remote: bool, quiet: bool, images: bool = True
+) -> DataCheck:
     from datasets import disable_progress_bars
 
     from stic_eval.evals.data_check import check as examine

@@ -133,7 +133,7 @@ def _ablations() -> Listing:
     from stic_eval.ablations import spec
 
     rows: list[tuple[str, ...]] = []
-    for name in spec.shipped():
+    for name in spec.shipped_names():
         content = spec.load(name)
         asks = f"{content.title} Paper: {content.paper}." if content.paper else content.title
         rows.append((name, "\n".join(content.vary), asks))
@@ -153,7 +153,7 @@ def _runs() -> Listing:
         except UserError:
             rows.append((runs.name_of(folder), resumes, ""))
             continue
-        lines = [*_averages(scores), *([resumes] if scores.unfinished() else [])]
+        lines = [*_averages(scores), *([resumes] if scores.unfinished_notes() else [])]
         benchmarks = ", ".join(column.name for column in scores.columns)
         rows.append((runs.name_of(folder), "\n".join(lines), benchmarks))
     return ("run", "average", "benchmarks"), rows

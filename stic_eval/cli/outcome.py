@@ -27,6 +27,7 @@ def of(work: Callable[[], RunResult]) -> int:
 
 def _print(result: RunResult) -> None:
     from stic_eval.cli.table import print_table
+    from stic_eval.plugins import display_path
 
     print_table(result.table.data)
-    print(f"\n{result.folder}/table.md, .tex, .html, .csv, .json; records/; run.log")
+    print(f"\n{display_path(result.folder)}/table.md, .tex, .html, .csv, .json; records/; run.log")

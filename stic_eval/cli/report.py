@@ -73,10 +73,11 @@ def _images(scores: Scores, folder: Path, reporter: Reporter, warnings: list[str
     """Content hash -> image of the rows that were asked, read from where the run had them."""
     from pydantic import ValidationError
 
-    from stic_eval.config import RunConfig, go_offline, read_file
+    from stic_eval.config import RunConfig, read_file
     from stic_eval.errors import RunError, UserError
     from stic_eval.experiment.folder import cache_of
     from stic_eval.experiment.resources import Resources
+    from stic_eval.hub_access import go_offline
 
     try:
         config = RunConfig.model_validate(read_file(folder / "config.yaml"))

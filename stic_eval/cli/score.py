@@ -125,7 +125,7 @@ def _print_plan(
     fresh: bool,
 ) -> None:
     """Says how far rules get, and what would be asked of the judge."""
-    from stic_eval.cli.export import counted
+    from stic_eval.cli.export import count_of
     from stic_eval.printable import printable
 
     verdicts = [item.verdict for item in answered]
@@ -133,10 +133,10 @@ def _print_plan(
     unscored = sum(verdict.value is None for verdict in verdicts)
     scored = sum(verdict.value is not None and not (left and verdict.open) for verdict in verdicts)
     rules = f"rules score {scored} and leave {left} to a judge"
-    typer.echo(f"{chosen.title}: {counted(len(verdicts), 'row')}, {counted(given, 'answer')}; {rules}")
+    typer.echo(f"{chosen.title}: {count_of(len(verdicts), 'row')}, {count_of(given, 'answer')}; {rules}")
     if left and grader is not None:
         asked = left * grader.settings.samples
-        most = counted(min(asked, grader.settings.max_requests or asked), "request")
+        most = count_of(min(asked, grader.settings.max_requests or asked), "request")
         reused = "" if fresh else "; cached replies are reused"
         typer.echo(f"judge {printable(grader.model)}: at most {most}{reused}")
     elif unscored:

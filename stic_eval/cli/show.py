@@ -65,7 +65,7 @@ def show(
         _of_kind(found[0], kinds[found[0]].get(name))
     elif name in config.preset_names():
         print(_yaml(config.read_preset(name)), end="")
-    elif name in spec.shipped():
+    elif name in spec.shipped_names():
         print(_yaml(spec.load(name).model_dump(mode="json", exclude_defaults=True)), end="")
         print("# docs/axes.md says what each axis changes, and which values it takes.")
     elif name in profiles.SHIPPED:
@@ -77,7 +77,7 @@ def show(
             known = [
                 *(word for registered in kinds.values() for word in registered.names()),
                 *config.preset_names(),
-                *spec.shipped(),
+                *spec.shipped_names(),
                 *profiles.SHIPPED,
             ]
             known += map(runs.name_of, runs.runs())

@@ -85,8 +85,8 @@ def table(
         built = [lay_out(found, layout, by=by or (), reference=reference, published=published)]
     if no_notes:
         # Figures by another judge stand beside measured ones with a word on that, or not at all.
-        kept = [tuple(note for note in item.notes if note.startswith(JUDGE)) for item in built]
-        built = [replace(item, notes=own, hints=()) for item, own in zip(built, kept, strict=True)]
+        judge_notes = [tuple(note for note in item.notes if note.startswith(JUDGE)) for item in built]
+        built = [replace(item, notes=own, hints=()) for item, own in zip(built, judge_notes, strict=True)]
     if chosen_format == "text" and out is None:
         for at, item in enumerate(built):
             print("\n" if at else "", end="")
@@ -117,7 +117,9 @@ def _format(given: Format | None, out: Path | None) -> Format:
     ending = out.suffix.lower()
     found = _ENDINGS.get(ending)
     if found is None and given is None:
-        raise UserError(f"--out {out}: its ending is none of {', '.join(_ENDINGS)}; say which with --format")
+        raise UserError(
+            f"--out {out}: its ending is not one of {', '.join(_ENDINGS)}; say which with --format"
+        )
     if found is not None and given is not None and found != given:
         raise UserError(f"--out {out}: ends in {ending}, but --format is {given}; change one of them")
     return given or found or "text"
@@ -144,12 +146,12 @@ def _text(built: Sequence[Table], format_: Format, caption: str | None, label: s
             latex.to_latex(item, label=own, wide=wide) for item, own in zip(tables, labels, strict=True)
         )
     if format_ == "text":
-        return "\n".join(_plain(item, titled=len(tables) > 1) for item in tables)
+        return "\n".join(_plain_text(item, titled=len(tables) > 1) for item in tables)
     write = {"md": table_formats.to_markdown, "html": html_table.to_html}[format_]
     return "\n".join(write(item) for item in tables)
 
 
-def _plain(built: Table, titled: bool) -> str:
+def _plain_text(built: Table, titled: bool) -> str:
     """A table for a text file, 120 characters wide."""
     import io
 

@@ -57,7 +57,7 @@ class OpenAIEngine(Engine):
                 raise UserError(f'--adapter-name {name}={model}: this run has no method "{method}"{advice}')
             if not model or ("@" in name and not seed.isdecimal()):
                 raise UserError(f"--adapter-name {name}={model}: give METHOD=NAME, or METHOD@seed0=NAME")
-        return _asked_by_server(config)
+        return _leave_to_server(config)
 
     @classmethod
     def answering(cls, config: RunConfig) -> Mapping[str, Any]:
@@ -76,14 +76,14 @@ class OpenAIEngine(Engine):
 
     def check(self) -> None:
         """Looks at the address, which may hold no secret."""
-        from stic_eval.models.connection import checked_url
+        from stic_eval.models.connection import check_url
 
         if self.config.adapters:
             raise UserError("--adapter: the server loads adapters; name the one it has with --adapter-name")
-        checked_url(_endpoint(self.config, self.config.model, None))
+        check_url(_endpoint(self.config, self.config.model, None))
 
     def identity(self, adapter: str | None = None) -> str:
-        """Of a served model, by the server's address, the model's name there, and how it is asked."""
+        """Names a served model: by the server's address, the model's name there, and how it is asked."""
         from stic_eval.models.server_model import server_fingerprint
 
         own, url = self.config.conversation, self.config.server.base_url or ""
@@ -183,7 +183,7 @@ def list_models(base_url: str, key: str | None) -> tuple[str, list[str] | None]:
         return f"HTTP {reply.status_code}", None
 
 
-def _asked_by_server(config: RunConfig) -> RunConfig:
+def _leave_to_server(config: RunConfig) -> RunConfig:
     """The configuration of a run whose conversations and pixels are the server's, but for a system prompt.
 
     A preset's profile is left out: `auto` is none there.

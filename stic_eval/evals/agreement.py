@@ -89,7 +89,9 @@ def read(path: Path) -> Grading:
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise UserError(f"{path}: no text; give the output of `stic-eval score --json` or records") from None
+        raise UserError(
+            f"{path}: is not text; give the output of `stic-eval score --json` or records"
+        ) from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
     try:

@@ -1,4 +1,4 @@
-"""A judge that extracts the final answer from a response, as MathVista has it.
+"""A judge that extracts the final answer from a response, as MathVista does.
 
 Lu et al., 2023, arXiv 2310.02255, section on evaluation; github lupantech/MathVista,
 `evaluation/extract_answer.py`. What it extracts is scored like any other extraction.
@@ -45,21 +45,21 @@ def extracting(extraction: Callable[[Sample, str], Score]) -> Judging:
             `answer_type`, and `query` where the judge is to read another text than was asked.
     """
 
-    def scored(sample: Sample, text: str) -> Score:
+    def score_of(sample: Sample, text: str) -> Score:
         return Score(extraction(sample, text).value, text, "extracted by the judge")
 
     def own_read(sample: Sample, response: str, reply: str) -> Score:
         text = judge_replies.own_verdict(reply)
         if text.rstrip(".").lower() == "none":
             return Score(0.0, None, "the judge: no final answer")
-        return scored(sample, _checked(sample, text))
+        return score_of(sample, _check_kind(sample, text))
 
     def official_read(sample: Sample, response: str, reply: str) -> Score:
         text = reply.strip()
         # A refusal that the judge has taken out of the response is the model's, not its own.
         if not (text and text in response):
             text = judge_replies.extraction(reply)
-        return scored(sample, _alone(sample, text))
+        return score_of(sample, _official_form(sample, text))
 
     return Judging(
         own=Grader(_own_prompt, own_read, _MAX_TOKENS),
@@ -80,7 +80,7 @@ def _own_prompt(sample: Sample, response: str) -> str:
     return _OWN.format(problem=problem, answer=answer, form=_FORMS[sample.meta["answer_type"]])
 
 
-def _alone(sample: Sample, text: str) -> str:
+def _official_form(sample: Sample, text: str) -> str:
     """An extraction in the official protocol's form: of a number or list, that alone or none at all.
 
     `The answer is 5` has a number in it that the official normalisation cannot read, and counts as wrong:
@@ -102,8 +102,8 @@ def _of_kind(sample: Sample, text: str) -> str:
     return text
 
 
-def _checked(sample: Sample, text: str) -> str:
-    """An extraction of the kind that was asked for."""
+def _check_kind(sample: Sample, text: str) -> str:
+    """An extraction, if it is of the kind that was asked for."""
     if sample.meta["question_type"] == "multi_choice":
         return text if text in sample.choices else judge_replies.letter(text, letters(len(sample.choices)))
     return _of_kind(sample, text)

@@ -36,20 +36,20 @@ def add_answer_notes(
 
 def constant_answer(records: Sequence[Record]) -> str:
     """The answer that nearly all are, shortened to a line; empty if they differ, or targets are as alike."""
-    read = [text for record in records if (text := _read(record))]
+    read = [text for record in records if (text := _answer_text(record))]
     if len(read) < LEAST or _most(read)[1] < SHARE:
         return ""
     if _most([repr(record.target) for record in records])[1] >= SHARE:
         return ""
-    return _short(_most(read)[0])
+    return _shorten(_most(read)[0])
 
 
-def _short(text: str) -> str:
+def _shorten(text: str) -> str:
     line = printable(" ".join(text.split()))
     return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."
 
 
-def _read(record: Record) -> str:
+def _answer_text(record: Record) -> str:
     answer = record.response if record.answer is None else record.answer
     return answer.strip().removesuffix(".")
 
@@ -87,4 +87,4 @@ def best_constant(
     if not found:
         return None
     score, text = max(found, key=lambda pair: pair[0])
-    return _short(text), score
+    return _shorten(text), score

@@ -83,9 +83,9 @@ def check(
     problems: list[RowProblem] = []
     good: dict[int, Sample] = {}
     first: dict[str, int] = {}
-    for done, (index, row, damage) in enumerate(_looked_at(opened, images), start=1):
+    for done, (index, row, damage) in enumerate(_inspect_rows(opened, images), start=1):
         sample, found = _sample(opened, index, row, damage, images)
-        name = sample.id if sample else _guessed_id(opened.light[index])
+        name = sample.id if sample else _guess_id(opened.light[index])
         if sample and (other := first.setdefault(sample.id, index)) != index:
             found.append(Fault("", f"has the id of row {other + 1}"))
         problems += [RowProblem(index + 1, name, fault.column, fault.message) for fault in found]
@@ -93,13 +93,13 @@ def check(
             good[index] = sample
         if progress is not None:
             progress(done, len(opened.kept))
-    told = [*_count(opened), *_rotations(benchmark, good, opened)]
+    notes = [*_count(opened), *_rotations(benchmark, good, opened)]
     if good and all(sample.target is None for sample in good.values()):
-        told.append("no row has an answer: whatever is answered stays unscored")
-    return DataCheck(opened, good, tuple(problems), tuple(told))
+        notes.append("no row has an answer: whatever is answered stays unscored")
+    return DataCheck(opened, good, tuple(problems), tuple(notes))
 
 
-def _looked_at(opened: OpenedRows, images: bool) -> Iterator[tuple[int, Mapping[str, Any], list[Fault]]]:
+def _inspect_rows(opened: OpenedRows, images: bool) -> Iterator[tuple[int, Mapping[str, Any], list[Fault]]]:
     """Each row with its images, and what is wrong with those; decoding releases the interpreter lock."""
     decoded: dict[str, str] = {}  # content of an image -> what is wrong with it, or nothing
 
@@ -149,7 +149,7 @@ def _sample(
     return sample, [*found, absent] if absent else found
 
 
-def _guessed_id(row: Mapping[str, Any]) -> str:
+def _guess_id(row: Mapping[str, Any]) -> str:
     """The id of a row that fits no schema: from whatever column data sets keep it in."""
     names = ("id", "question_id", "pid", "index")
     return next((str(row[name]) for name in names if isinstance(row.get(name), (str, int))), "")

@@ -61,7 +61,7 @@ def prepare(
     """
     if not checked.samples:
         raise UserError(f"{checked.opened.benchmark.name}: no row is fit to be written")
-    with _whole(to) as work:
+    with _atomic_folder(to) as work:
         files = _write(checked, work, progress)
         _compare(checked, work, files)
         manifest = _manifest(checked, work, files)
@@ -87,7 +87,7 @@ def refuse_taken(to: Path) -> None:
 
 
 @contextmanager
-def _whole(to: Path) -> Iterator[Path]:
+def _atomic_folder(to: Path) -> Iterator[Path]:
     """A folder beside the one that is asked for, which takes its place when the block ends well."""
     to = to.absolute()
     work, lock = to.with_name(f".{to.name}.partial"), to.with_name(f".{to.name}.lock")
@@ -119,9 +119,11 @@ def _write(checked: DataCheck, work: Path, progress: Callable[[int, int], None] 
     opened = checked.opened
     indices = list(checked.samples)
     images = _image_columns(opened, indices)
-    rows = _numbered(checked)
+    rows = _rows_with_ids(checked)
     several = [
-        name for name in images if isinstance(_embedded(opened, _first(opened, indices, name), name), list)
+        name
+        for name in images
+        if isinstance(_embed_images(opened, _first(opened, indices, name), name), list)
     ]
     schema = _schema(rows, images, several)
     counts: list[int] = []
@@ -145,7 +147,7 @@ def _write(checked: DataCheck, work: Path, progress: Callable[[int, int], None] 
             writer = parquet.ParquetWriter(work / f"{len(counts)}.parquet", schema)
             counts.append(0)
             size = 0
-        cells = {column: _embedded(opened, index, column) for column in images}
+        cells = {column: _embed_images(opened, index, column) for column in images}
         group.append({**light, **cells})
         held += (added := sum(map(_size, cells.values())))
         size += added + 1  # a row without image is not nothing, lest files have no end
@@ -173,8 +175,8 @@ def _image_columns(opened: OpenedRows, indices: Sequence[int]) -> list[str]:
     )
 
 
-def _numbered(checked: DataCheck) -> list[dict[str, Any]]:
-    """The rows' other columns; with an `id` where rows that have none would get other numbers."""
+def _rows_with_ids(checked: DataCheck) -> list[dict[str, Any]]:
+    """The rows without images; with an `id` where rows that have none would be numbered differently."""
     result = []
     for position, (index, sample) in enumerate(checked.samples.items()):
         row = {name: cell for name, cell in checked.opened.light[index].items() if cell is not PLACEHOLDER}
@@ -192,7 +194,7 @@ def _first(opened: OpenedRows, indices: Sequence[int], column: str) -> int:
     return next(index for index in indices if opened.light[index].get(column) is PLACEHOLDER)
 
 
-def _embedded(opened: OpenedRows, index: int, column: str) -> Any:
+def _embed_images(opened: OpenedRows, index: int, column: str) -> Any:
     """A cell as `datasets` stores an image, or a list of them."""
     if opened.light[index].get(column) is not PLACEHOLDER:
         return None
@@ -252,14 +254,14 @@ def _as_text(cells: Sequence[Any]) -> DataType | None:
 def _table(rows: Sequence[Mapping[str, Any]], schema: Schema) -> ArrowTable:
     import pyarrow as pa
 
-    def fitted(cell: Any, kind: DataType) -> Any:
+    def fit(cell: Any, kind: DataType) -> Any:
         if pa.types.is_string(kind) and isinstance(cell, _SCALARS):
             return str(cell)
         if pa.types.is_list(kind) and isinstance(cell, list):
-            return [fitted(item, kind.value_type) for item in cell]
+            return [fit(item, kind.value_type) for item in cell]
         return cell
 
-    columns = {field.name: [fitted(row.get(field.name), field.type) for row in rows] for field in schema}
+    columns = {field.name: [fit(row.get(field.name), field.type) for row in rows] for field in schema}
     return pa.table(columns, schema=schema)
 
 
@@ -267,7 +269,7 @@ def _table(rows: Sequence[Mapping[str, Any]], schema: Schema) -> ArrowTable:
 
 
 def _compare(checked: DataCheck, work: Path, files: Mapping[str, int]) -> None:
-    """Reads what was written as anybody will.
+    """Reads what was written in the way any user will.
 
     Raises:
         RunError: A sample is another one than before.

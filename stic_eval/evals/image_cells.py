@@ -42,10 +42,10 @@ PLACEHOLDER = ImageRef("", "not loaded", _refuse)
 def without_images(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row with `PLACEHOLDER` for every image that is there, and None for every one that is not."""
     light = {
-        column: (None if _empty(cell) else PLACEHOLDER) if is_image_column(column) else cell
+        column: (None if _is_empty(cell) else PLACEHOLDER) if is_image_column(column) else cell
         for column, cell in row.items()
     }
-    return names_kept(light, row)
+    return keep_name(light, row)
 
 
 def is_image_column(name: str) -> bool:
@@ -53,14 +53,14 @@ def is_image_column(name: str) -> bool:
     return name in IMAGE_COLUMNS or _SEVERAL.fullmatch(name) is not None
 
 
-def names_kept(light: dict[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+def keep_name(light: dict[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
     """Puts the name back into a light row whose image lies in `decoded_image`."""
     if light.get("decoded_image") is not None and isinstance(row.get("image"), str):
         light["image"] = row["image"]
     return light
 
 
-def _empty(cell: Any) -> bool:
+def _is_empty(cell: Any) -> bool:
     if isinstance(cell, Mapping):
         return not cell.get("bytes") and not cell.get("path")
     return cell is None or (isinstance(cell, (str, bytes, list, tuple)) and not cell)

@@ -21,7 +21,7 @@ from stic_eval.contracts.benchmark import Benchmark, Grader, Unreadable
 from stic_eval.errors import RunError, UserError
 from stic_eval.evals import official_prompts
 from stic_eval.evals.judge_replies import is_refusal, quote, suspicious
-from stic_eval.models.connection import checked_url
+from stic_eval.models.connection import check_url
 from stic_eval.printable import printable
 from stic_eval.settings import JudgeConfig
 from stic_eval.store import ResponseStore, content_key
@@ -83,7 +83,7 @@ class CachedJudge:
         self.path = Path(cache) / "judge" / "replies.sqlite"
         self._wait = wait
         self._client: Client | None = None
-        checked_url(self._endpoint(None))  # before hours of work rather than after
+        check_url(self._endpoint(None))  # before hours of work rather than after
         if settings.protocol == "official":
             official_prompts.require()
         use_official = settings.protocol == "official" or (
@@ -230,13 +230,13 @@ class CachedJudge:
             except Failure as error:
                 gone = f"{last.why}; then {error}" if last.text is not None else f"no reply: {error}"
                 return _Reply(last.text, gone)
-            why = _unfinished(reply.finish_reason, reply.text, grader)
+            why = _why_unfinished(reply.finish_reason, reply.text, grader)
             why = why or _unread(benchmark, grader, item, reply.text)
             if why is None:
-                kept = Response(reply.text, reply.n_tokens, "stop", reply.seconds)
+                stored = Response(reply.text, reply.n_tokens, "stop", reply.seconds)
                 try:
                     # What is there and not wanted, or no longer read, gives way.
-                    store.put_many({item.key: kept}, replace=True)
+                    store.put_many({item.key: stored}, replace=True)
                 except sqlite3.Error as error:
                     raise RunError(f"cannot keep the judge's replies in {self.path}: {error}") from error
                 return _Reply(reply.text)
@@ -261,7 +261,7 @@ class CachedJudge:
             why = reply.why
             if why is None and reply.text is not None:
                 try:
-                    scores.append(_read(benchmark, grader, sample, response, reply.text))
+                    scores.append(_read_reply(benchmark, grader, sample, response, reply.text))
                     continue
                 except Unreadable as error:  # read well for another sample, or by an earlier version
                     why = str(error)
@@ -291,7 +291,7 @@ def _prompt(benchmark: Benchmark, grader: Grader, sample: Sample, response: str)
     return prompt.encode("utf-8", "replace").decode()  # a model may write half a surrogate pair
 
 
-def _read(benchmark: Benchmark, grader: Grader, sample: Sample, response: str, text: str) -> Score:
+def _read_reply(benchmark: Benchmark, grader: Grader, sample: Sample, response: str, text: str) -> Score:
     try:
         score = replace(grader.read(sample, response, text), open=False)
         if not all(math.isfinite(number) for number in (score.weight, score.value or 0.0)):
@@ -309,13 +309,13 @@ def _read(benchmark: Benchmark, grader: Grader, sample: Sample, response: str, t
 def _unread(benchmark: Benchmark, grader: Grader, item: _JudgeQuestion, text: str) -> str | None:
     """Why a reply cannot be read; None: it can."""
     try:
-        _read(benchmark, grader, item.sample, item.response, text)
+        _read_reply(benchmark, grader, item.sample, item.response, text)
     except Unreadable as error:
         return f"refused: {quote(text)}" if is_refusal(text) else f"unreadable: {error}"
     return None
 
 
-def _unfinished(reason: str, text: str, grader: Grader) -> str | None:
+def _why_unfinished(reason: str, text: str, grader: Grader) -> str | None:
     """Why a reply counts for nothing although it came, by its finish reason."""
     if reason == "length" and grader.verdict_first and "\n" in text.strip():
         return None  # what was cut are remarks below the verdict

@@ -51,12 +51,12 @@ def lack() -> str:
 
 
 def available() -> bool:
-    """Whether the official texts can be had: the one version that they are defined by is installed."""
+    """Whether the official texts are available: the one version that they are defined by is installed."""
     return installed_version() == VERSION
 
 
 def require() -> None:
-    """Makes sure that the official texts can be had.
+    """Makes sure that the official texts are available.
 
     Raises:
         UserError: lmms-eval is not installed, or another version of it.
@@ -75,7 +75,7 @@ def mmvet_prompt(question: str, answer: str, response: str) -> str:
         What lmms-eval asks, which bounds the reply to 128 tokens. Read it with `verdicts.fraction`.
 
     Raises:
-        UserError: The text cannot be had.
+        UserError: The text is not available.
     """
     truth = answer.replace("<AND>", " <AND> ").replace("<OR>", " <OR> ")
     return f"{_text('mmvet')}\n{question} | {truth} | {response} |"
@@ -92,7 +92,7 @@ def llava_bench_prompt(category: str, context: str, question: str, reference: st
         What lmms-eval asks, which bounds the reply to 1024 tokens. Read it with `verdicts.score_pair`.
 
     Raises:
-        UserError: The text cannot be had, or has no rule for the category.
+        UserError: The text is not available, or has no rule for the category.
     """
     rules = json.loads(_text("llava_bench"))
     rule = rules.get("llava_bench_" + category.removeprefix("llava_bench_"))
@@ -116,7 +116,7 @@ def mathvista_prompt(query: str, response: str) -> str:
         What lmms-eval asks, which bounds the reply to 256 tokens. Read it with `verdicts.extraction`.
 
     Raises:
-        UserError: The text cannot be had.
+        UserError: The text is not available.
     """
     return f"{_text('mathvista').strip()}\n\n{query}\n\n{response.strip()}\n\nExtracted answer: "
 
@@ -135,7 +135,7 @@ def mmbench_prompt(question: str, options: Mapping[str, str], response: str) -> 
     Raises:
         Unreadable: There are options beyond D, where the published text's `E` means none: ask in
             the project's own words instead.
-        UserError: The text cannot be had.
+        UserError: The text is not available.
     """
     if not set(options) <= set("ABCD"):
         raise Unreadable("the published matcher knows four options at most")
@@ -171,8 +171,8 @@ def task_folder() -> Path:
     return Path(places[0]) / "tasks"
 
 
-def _assigned(variable: str) -> Callable[[str], str]:
-    """Reads the string that a source file assigns to a variable, wherever in it."""
+def _assignment_reader(variable: str) -> Callable[[str], str]:
+    """A function that reads the string which a source file assigns to a variable, anywhere in the file."""
 
     def read(source: str) -> str:
         for name, text in literals(source):
@@ -190,8 +190,8 @@ def _rules(source: str) -> str:
 
 
 _READERS: dict[str, Callable[[str], str]] = {
-    "mmvet": _assigned("MM_VET_PROMPT"),
+    "mmvet": _assignment_reader("MM_VET_PROMPT"),
     "llava_bench": _rules,
-    "mathvista": _assigned("DEMO_PROMPT"),
-    "mmbench": _assigned("tmpl"),
+    "mathvista": _assignment_reader("DEMO_PROMPT"),
+    "mmbench": _assignment_reader("tmpl"),
 }

@@ -38,7 +38,7 @@ def _options(sample: Sample) -> dict[str, str]:
     return dict(zip(letters(len(sample.choices)), sample.choices, strict=True))
 
 
-def _asked(sample: Sample) -> str:
+def _question(sample: Sample) -> str:
     return str(sample.meta["question"])
 
 
@@ -51,14 +51,14 @@ def _score(sample: Sample, letter: str | None) -> Score:
 def _own_prompt(sample: Sample, response: str) -> str:
     options = _options(sample)
     return _OWN.format(
-        question=judge_replies.fence(_asked(sample)),
+        question=judge_replies.fence(_question(sample)),
         options=judge_replies.fence("\n".join(f"{letter}. {text}" for letter, text in options.items())),
         answer=judge_replies.fence(response),
         letters=", ".join(options),
     )
 
 
-def _own_read(sample: Sample, response: str, reply: str) -> Score:
+def _read_own(sample: Sample, response: str, reply: str) -> Score:
     text = judge_replies.own_verdict(reply)
     if text.rstrip(".").lower() == "none":
         return _score(sample, None)
@@ -69,13 +69,13 @@ def _official_prompt(sample: Sample, response: str) -> str:
     options = _options(sample)
     if len(options) > _OFFICIAL_MOST:
         return _own_prompt(sample, response)
-    return official_prompts.mmbench_prompt(_asked(sample), options, response)
+    return official_prompts.mmbench_prompt(_question(sample), options, response)
 
 
-def _official_read(sample: Sample, response: str, reply: str) -> Score:
+def _read_official(sample: Sample, response: str, reply: str) -> Score:
     options = _options(sample)
     if len(options) > _OFFICIAL_MOST:
-        return _own_read(sample, response, reply)
+        return _read_own(sample, response, reply)
     letter = judge_replies.letter(reply, [*options, _OFFICIAL_NONE])
     return _score(sample, None if letter == _OFFICIAL_NONE else letter)
 
@@ -83,6 +83,6 @@ def _official_read(sample: Sample, response: str, reply: str) -> Score:
 # Needs `sample.meta["question"]`: the question without hint, options and suffix. Items of more than four
 # options are asked in this project's own words under the official protocol as well, which has none for them.
 MATCHING = Judging(
-    own=Grader(_own_prompt, _own_read, _MAX_TOKENS),
-    official=Grader(_official_prompt, _official_read, _MAX_TOKENS),
+    own=Grader(_own_prompt, _read_own, _MAX_TOKENS),
+    official=Grader(_official_prompt, _read_official, _MAX_TOKENS),
 )

@@ -25,12 +25,12 @@ def fetch(url: str) -> Path:
     Raises:
         ImageError: It cannot be fetched, is larger than 50 MB, or is no image.
     """
-    kept = cache_dir() / "images" / hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()
-    if not kept.exists():
+    cached = cache_dir() / "images" / hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()
+    if not cached.exists():
         data = _download(url)
-        load_bytes(data, url)  # an error page must not be kept as an image
-        atomic_write(kept, data)
-    return kept
+        load_bytes(data, url)  # an error page must not be cached as an image
+        atomic_write(cached, data)
+    return cached
 
 
 def _download(url: str) -> bytes:

@@ -21,7 +21,7 @@ def images_beside(path: Path) -> list[Path]:
         UserError: The file cannot be read.
         OSError, ValueError: A file cannot be read, or is no parquet or arrow file.
     """
-    names = sorted({name for cell in _cells(path) for name in _named(cell) if len(name) <= LONGEST_PATH})
+    names = sorted({name for cell in _cells(path) for name in _paths_in(cell) if len(name) <= LONGEST_PATH})
     return [path.parent / name for name in names if os.path.isfile(path.parent / name)]
 
 
@@ -38,15 +38,15 @@ def _cells(path: Path) -> Iterator[Any]:
         yield from _texts(path)
 
 
-def _named(cell: Any) -> Iterator[str]:
+def _paths_in(cell: Any) -> Iterator[str]:
     """What a cell may name: a path, a list of cells, or `datasets`' `{"bytes": ..., "path": ...}`."""
     if isinstance(cell, str):
         yield cell
     elif isinstance(cell, Mapping):
-        yield from _named(cell.get("path"))
+        yield from _paths_in(cell.get("path"))
     elif isinstance(cell, list):
         for part in cell:
-            yield from _named(part)
+            yield from _paths_in(part)
 
 
 def _texts(path: Path) -> Iterator[str]:

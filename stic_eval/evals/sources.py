@@ -165,18 +165,18 @@ def open_rows(
     opened = OpenedRows(benchmark, named, rows, light, range(len(light)), at)
     if benchmark.keep is None:
         return opened
-    kept = []
+    indices = []
     for index, row in enumerate(light):
         try:
             if isinstance(row, Broken) or benchmark.keep(_PaddedRow(row)):
-                kept.append(index)
+                indices.append(index)
         except RAISED as error:
             light[index] = Broken(str(faults(error)[0]))
-            kept.append(index)
-    if not kept:
+            indices.append(index)
+    if not indices:
         variant = f' of its variant "{benchmark.variant}"' if benchmark.variant else ""
         raise UserError(f"{benchmark.name}: {rows.where}: none of the {len(light)} rows is one{variant}")
-    return replace(opened, kept=kept)
+    return replace(opened, kept=indices)
 
 
 def with_images(opened: OpenedRows, index: int) -> tuple[dict[str, Any], list[Fault]]:

@@ -94,7 +94,7 @@ def define(
         }
     )
     flags |= {"seeds": spec.seeds} if spec.seeds else {}
-    where = "--vary" if vary else f"ablation {name}" if name in specs.shipped() else str(name)
+    where = "--vary" if vary else f"ablation {name}" if name in specs.shipped_names() else str(name)
     given = build.GridArguments(spec, where, vary, preset, file, overrides, flags)
     varied, without_default = build.axes(given)
     flag = "--solver" if solver else f"--{'' if dar else 'no-'}dar" if dar is not None else ""
@@ -141,7 +141,7 @@ def run(ablation: Ablation, way: Conduct) -> RunResult:
         reasons = {task: event.value for task, event in outcome.failed.items()}
         more = {"command": list(way.command), "jobs": way.jobs, "failed": reasons, **config.answering}
         table = driver.finish(experiment, outcome, resources, more)
-        result = RunResult(config.folder, experiment.scores(resources), experiment.skipped, table)
+        result = RunResult(config.folder.absolute(), experiment.scores(resources), experiment.skipped, table)
         if outcome.interrupted:
             ended = Interrupted()
             ended.result = result if table is not None else None

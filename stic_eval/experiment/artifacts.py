@@ -78,10 +78,10 @@ class RunArtifacts:
         Raises:
             UserError: The cache does not have it (any more), or its files are not what was written.
         """
-        store, said = StageStore(self.stages), list[str]()
-        folder = store.sound(output.stage, output.key, said.append)
+        store, messages = StageStore(self.stages), list[str]()
+        folder = store.sound(output.stage, output.key, messages.append)
         if folder is None:
-            damaged = store.damaged(output.stage, output.key)
+            damaged = store.first_damaged(output.stage, output.key)
             what = f"is damaged ({damaged} is not what was written there)" if damaged else "is not whole"
             if not (store.folder(output.stage, output.key) / "manifest.json").is_file():
                 what = f"is not in the cache {self.stages}"
@@ -118,26 +118,26 @@ def open_run(run: str, say: Callable[[str], None]) -> RunArtifacts:
     Raises:
         UserError: There is none, or its settings cannot be used.
     """
-    from stic_eval import config
+    from stic_eval import config, hub_access
 
     folder = runs.find(run)
     path = folder / "config.yaml"
     if not path.is_file():
         raise UserError(f"{folder}: holds no config.yaml; is it the folder of a run?")
     scores = runs.load(folder) if (folder / "scores.json").is_file() else None
-    settings = _saved(path)
+    settings = _read_settings(path)
     if scores is None:
         if settings.plugins:
             say(f"executes the plug-ins that the run was trained with: {', '.join(settings.plugins)}")
         settings = config.load(file=path)
-    config.go_offline(settings.offline)
+    hub_access.go_offline(settings.offline)
     entries = scores.entries if scores else _entries(settings)
     own = folder / "cache"  # of a run that was started with --fresh
     return RunArtifacts(folder, settings, scores, entries, (own if own.is_dir() else cache_dir()) / "stages")
 
 
-def _saved(path: Path) -> RunConfig:
-    """Settings as a run has saved them, complete: nothing that they name is looked up."""
+def _read_settings(path: Path) -> RunConfig:
+    """Reads the complete settings that a run has saved; nothing that they name is looked up."""
     from pydantic import ValidationError
 
     from stic_eval.config import RunConfig, read_file

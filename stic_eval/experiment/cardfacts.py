@@ -26,7 +26,7 @@ def facts(run: RunArtifacts, picked: StageArtifact, name: str) -> CardFacts:
     """What a card says of an adapter."""
     config, first = run.config, picked.entries[0]
     local = local_model(config.model)
-    method = _known(registry.methods(), first.method)
+    method = _find(registry.methods(), first.method)
     options = config.method_options.get(first.method)
     if not options and method is not None:
         options = method.config().model_dump(mode="json")
@@ -103,18 +103,18 @@ def _data(run: RunArtifacts, picked: StageArtifact) -> list[str]:
     given = {"images": config.images, "items": config.sft_data and Path(config.sft_data)}
     for stage in picked.entries[0].stages:
         folder = run.stages / f"{stage.name}-{stage.key[:16]}"
-        if StageStore(run.stages).damaged(stage.name, stage.key):
+        if StageStore(run.stages).first_damaged(stage.name, stage.key):
             continue  # what lies there now is not what was learnt from
         if stage.kind == "pairs" and (folder / "pairs.parquet").is_file():
             table = pq.read_table(folder / "pairs.parquet", columns=["image_sha256"])
             hashes = sorted(set(table.column("image_sha256").to_pylist()))
             # By what this stage was made of: after imported pairs, further rounds are the model's own.
             params = read_object(folder / "manifest.json").get("params", {})
-            made = "made elsewhere" if "imported" in params else "made by the model itself"
+            origin = "made elsewhere" if "imported" in params else "made by the model itself"
             sources = [path.name for name, path in given.items() if name in params and path]
             images = f"{len(hashes):,} images{' of ' if sources else ''}{' and '.join(sources)}"
             lines.append(
-                f"{table.num_rows:,} preference pairs, {made}, of {images} ({content_key(hashes)[:16]})"
+                f"{table.num_rows:,} preference pairs, {origin}, of {images} ({content_key(hashes)[:16]})"
             )
         elif stage.kind == "descriptions" and (folder / "descriptions.jsonl").is_file():
             described = len(list(read_jsonl(folder / "descriptions.jsonl")))
@@ -129,7 +129,7 @@ def _data(run: RunArtifacts, picked: StageArtifact) -> list[str]:
 
 def _rows(run: RunArtifacts, name: str) -> RowsOrigin:
     """Where a benchmark's rows came from."""
-    benchmark, where = _known(registry.benchmarks(), name), run.config.rows_of(name)
+    benchmark, where = _find(registry.benchmarks(), name), run.config.rows_of(name)
     if benchmark is None:
         return RowsOrigin(name)
     if where != "hub":
@@ -142,14 +142,14 @@ def _rows(run: RunArtifacts, name: str) -> RowsOrigin:
 
 
 def unknown(run: RunArtifacts, picked: StageArtifact) -> list[str]:
-    """Names of what the run's plug-ins held, as far as they are not at hand."""
+    """Names of what the run's plug-ins held, as far as these are missing here."""
     method = picked.entries[0].method
-    missing = [method] if _known(registry.methods(), method) is None else []
-    return missing + [b for b in run.config.benchmarks if _known(registry.benchmarks(), b) is None]
+    missing = [method] if _find(registry.methods(), method) is None else []
+    return missing + [b for b in run.config.benchmarks if _find(registry.benchmarks(), b) is None]
 
 
-def _known(things: registry.Registry[T], name: str) -> T | None:
-    """A method or benchmark; None where it is a plug-in's that is not at hand, or is broken."""
+def _find(things: registry.Registry[T], name: str) -> T | None:
+    """A method or benchmark; None where it comes from a plug-in that is missing or broken."""
     try:
         return things.get(name)
     except UserError:

@@ -20,6 +20,7 @@ from stic_eval.experiment.view import Board, BoardLine, View
 
 if TYPE_CHECKING:
     from stic_eval.config import RunConfig
+    from stic_eval.contracts.engine import Engine
     from stic_eval.experiment.driver import Experiment, Outcome
     from stic_eval.experiment.events import Event
     from stic_eval.report.runs import Entry
@@ -45,10 +46,17 @@ class Conduct:
 
 
 @contextmanager
-def at_work(config: RunConfig, way: Conduct) -> Iterator[tuple[Resources, Reporter]]:
+def at_work(
+    config: RunConfig, way: Conduct, engine: Engine | None = None
+) -> Iterator[tuple[Resources, Reporter]]:
     """What an experiment is done with, in its folder, whose log and progress go on around the work.
 
     Folders that were made for it are taken away again if it ends before anything is done.
+
+    Args:
+        config: Its settings.
+        way: How it goes about its work.
+        engine: Who answers, where a model is loaded already; None: as the settings say.
 
     Raises:
         UserError: The input is wrong.
@@ -56,25 +64,28 @@ def at_work(config: RunConfig, way: Conduct) -> Iterator[tuple[Resources, Report
         Interrupted: It was ended from outside.
     """
     inputs.check_model(config)
-    made = [path for path in (config.folder, *config.folder.parents) if not path.exists()]
+    created = [path for path in (config.folder, *config.folder.parents) if not path.exists()]
     reason = inputs.unwritable(config.folder)
     if reason:
         raise UserError(f"--output: {reason}; give a folder that can be")
     log, fresh = config.folder / "run.log", not way.resume
     try:
         with Reporter(log, verbose=way.verbose, quiet=way.quiet) as report:
-            yield Resources(config, report, folder.cache_of(config, fresh)), report
+            resources = Resources(config, report, folder.cache_of(config, fresh))
+            if engine is not None:
+                resources.take(engine)
+            yield resources, report
     except KeyboardInterrupt as error:
-        if _remove(made, log):
-            said = "nothing had begun, so nothing is left"
+        if _remove(created, log):
+            advice = "nothing had begun, so nothing is left"
         else:
             again = "the same command resumes" + (" (without --fresh)" if fresh else "")
-            said = f"finished stages, answers and scores are kept ({config.folder}): {again}"
-        ended = Interrupted(f"interrupted; {said}")
+            advice = f"finished stages, answers and scores are kept ({config.folder}): {again}"
+        ended = Interrupted(f"interrupted; {advice}")
         ended.result = getattr(error, "result", None)
         raise ended from None
     except UserError:
-        _remove(made, log, config.folder / "config.yaml")
+        _remove(created, log, config.folder / "config.yaml")
         raise
     except RunError:
         raise
@@ -82,16 +93,16 @@ def at_work(config: RunConfig, way: Conduct) -> Iterator[tuple[Resources, Report
         raise RunError(f"failed: {registry.explain(error)} (see {log})") from error
 
 
-def _remove(made: Sequence[Path], *files: Path) -> bool:
-    """Takes away folders that were made for a run which has left no more than these files; whether it did."""
-    if not made or not {path.name for path in made[0].iterdir()} <= {path.name for path in files}:
+def _remove(created: Sequence[Path], *files: Path) -> bool:
+    """Removes folders created for a run that has left no more than these files; whether it did."""
+    if not created or not {path.name for path in created[0].iterdir()} <= {path.name for path in files}:
         return False
     for path in files:
         path.unlink(missing_ok=True)
     with suppress(OSError):  # others may have put something beside it
-        for path in made:
+        for path in created:
             path.rmdir()
-    return not made[0].exists()
+    return not created[0].exists()
 
 
 def look_ahead(
@@ -117,15 +128,21 @@ def look_ahead(
         return plan, resources
 
 
-def run(config: RunConfig, options: Sequence[str], way: Conduct) -> RunResult:
-    """A run, from checked input to its result; `options` are what `-o` was given.
+def run(config: RunConfig, options: Sequence[str], way: Conduct, engine: Engine | None = None) -> RunResult:
+    """A run, from checked input to its result.
+
+    Args:
+        config: Its settings.
+        options: What `-o` was given.
+        way: How it goes about its work.
+        engine: Who answers, where a model is loaded already with these settings.
 
     Raises:
         UserError: The input is wrong.
         RunError: Something failed; what does not depend on it is done, and in the error's result.
         Interrupted: It was ended from outside.
     """
-    with at_work(config, way) as (resources, report):
+    with at_work(config, way, engine) as (resources, report):
         arms = driver.arms_of_run(config, resources, not way.resume, options)
         driver.start_over(config, not way.resume)
         experiment = driver.plan(config.name, arms, resources)
@@ -133,14 +150,20 @@ def run(config: RunConfig, options: Sequence[str], way: Conduct) -> RunResult:
             outcome = work_here(experiment, resources)
         else:
             outcome, _ = work_by_workers(experiment, resources, report, way.jobs)
-        if outcome.interrupted:
-            raise KeyboardInterrupt
         failure = first_failure(outcome, config.folder)
-        if failure is not None and not any(item.entry.summaries for item in experiment.evaluations):
-            raise failure
+        if not any(item.entry.summaries for item in experiment.evaluations):
+            if outcome.interrupted:
+                raise KeyboardInterrupt
+            if failure is not None:
+                raise failure
         more = {"command": list(way.command), **driver.of_run(config)}
         table = driver.finish(experiment, outcome, resources, more)
-        result = RunResult(config.folder, experiment.scores(resources), experiment.skipped, table)
+        found = experiment.scores(resources)
+        result = RunResult(config.folder.absolute(), found, experiment.skipped, table)
+        if outcome.interrupted:
+            ended = Interrupted()
+            ended.result = result
+            raise ended
     if failure is not None:
         failure.result = result
         raise failure
@@ -160,33 +183,50 @@ def train(config: RunConfig, options: Sequence[str], way: Conduct) -> TrainResul
         driver.start_over(config, not way.resume)
         experiment = driver.plan(config.name, arms, resources, evaluate=False)
         outcome = work_here(experiment, resources)
-        if outcome.interrupted:
-            raise KeyboardInterrupt
-        if (failure := first_failure(outcome, config.folder)) is not None:
+        failure = first_failure(outcome, config.folder)
+        if failure is None and not outcome.interrupted:
+            more = {"command": list(way.command), **driver.of_run(config)}
+            driver.finish(experiment, outcome, resources, more)
+        result = _trained(experiment, resources)
+        if failure is not None and not result.adapters:
             raise failure
-        more = {"command": list(way.command), **driver.of_run(config)}
-        driver.finish(experiment, outcome, resources, more)
-    # Of variants that differ by their solver alone, the first names the adapter.
-    trained = {(s.variant.method.name, s.variant.seed): s for s in reversed(experiment.subjects) if s.stages}
-    adapters = {}
-    for subject in reversed(trained.values()):
+        if outcome.interrupted:
+            ended = Interrupted()
+            ended.result = result if result.adapters else None
+            raise ended
+    if failure is not None:
+        failure.result = result
+        raise failure
+    return result
+
+
+def _trained(experiment: Experiment, resources: Resources) -> TrainResult:
+    """The adapters that are finished."""
+    several, adapters = len(resources.config.seeds) > 1, dict[str, Path]()
+    for subject in experiment.subjects:
+        if not subject.stages:
+            continue
         stage, key = subject.stages[-1]
-        adapters[subject.variant.label] = resources.stages.folder(stage.name, key) / "adapter"
-    return TrainResult(config.folder, adapters, experiment.skipped)
+        method, seed = subject.variant.method.name, subject.variant.seed
+        # Variants that differ by their solver alone have one adapter.
+        if resources.stages.done(stage.name, key) is not None:
+            adapter = resources.stages.folder(stage.name, key) / "adapter"
+            adapters[f"{method}@seed{seed}" if several else method] = adapter
+    return TrainResult(resources.config.folder.absolute(), adapters, experiment.skipped)
 
 
 def work_here(experiment: Experiment, resources: Resources) -> Outcome:
-    """Has the tasks done in this process; what fails is said at once if there is more to do."""
-    said: list[str] = []
+    """Does the tasks in this process; failures are reported at once if there is more to do."""
+    failures: list[str] = []
     begun: set[str] = set()
 
     def see(event: Event) -> None:
         if event.kind == "started":
             begun.add(event.task)
-            while said:
-                resources.report.line(said.pop(0))
+            while failures:
+                resources.report.line(failures.pop(0))
         elif event.kind == "failed" and event.task in begun:
-            said.append(f"{experiment.tasks[event.task].what}: failed: {event.value}")
+            failures.append(f"{experiment.tasks[event.task].what}: failed: {event.value}")
 
     return driver.carry_out(experiment, driver.executor_of(resources, 1), resources, see)
 
@@ -194,7 +234,7 @@ def work_here(experiment: Experiment, resources: Resources) -> Outcome:
 def work_by_workers(
     experiment: Experiment, resources: Resources, report: Reporter, jobs: int
 ) -> tuple[Outcome, Board]:
-    """Has the tasks done by worker processes, and shows how far they are."""
+    """Does the tasks in worker processes, and shows how far they are."""
     jobs = experiment.workers(jobs)
     work = estimates.seconds(experiment.evaluations, experiment.tasks, resources.engine)
     kind = "cell" if experiment.arms[0].label else "variant"
@@ -209,7 +249,7 @@ def work_by_workers(
             view.see(event)
             if event.kind == "done" and event.task in of:
                 for line in board.lines:
-                    if event.task in line.tasks and board.finished(line):
+                    if event.task in line.tasks and board.is_finished(line):
                         line.note = _average(experiment, of[event.task], len(resources.benchmarks))
 
         return driver.carry_out(experiment, executor, resources, see), board
@@ -240,7 +280,9 @@ def _average(experiment: Experiment, entry: Entry, benchmarks: int) -> str:
 def first_failure(outcome: Outcome, at: Path) -> UserError | RunError | None:
     """The error that ends a run: of what failed first, if anything did."""
     for event in outcome.failed.values():
-        if event.cause is not None:
-            return event.cause(event.value)
-        return RunError(f"failed: {event.value} (see {at / 'run.log'})")
+        said = "" if event.cause is not None else "failed: "
+        log = "" if event.cause is UserError else f" (see {at / 'run.log'})"
+        failure = (event.cause or RunError)(f"{said}{event.value}{log}")
+        failure.__cause__ = event.error
+        return failure
     return None

@@ -61,7 +61,7 @@ class Experiment:
         return len(self.arms[0].inputs.skipped)
 
     def workers(self, jobs: int) -> int:
-        """Of so many workers, how many can be at work at once.
+        """How many of a number of workers can be at work at once.
 
         Tasks of one group come one after the other, and so do those that wait for each other: the bound is
         the number of such sequences that all tasks are parted into.

@@ -44,6 +44,7 @@ class Event:
         value: See `kind`.
         seconds: Since it was started.
         cause: Of a failure that says what is wrong: `UserError` or `RunError`; None: nobody expected it.
+        error: Of a failure in this process: the exception that led to it, as far as there is one.
     """
 
     kind: str
@@ -51,6 +52,7 @@ class Event:
     value: Any = None
     seconds: float = 0.0
     cause: Cause | None = None
+    error: BaseException | None = None
 
 
 class Send(Protocol):

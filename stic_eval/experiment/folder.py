@@ -70,8 +70,8 @@ def list_stages(keyed: Sequence[tuple[Stage, str]], store: StageStore) -> list[T
         folder = store.folder(one.name, one.key)
         found.append(
             TrainedStage(
-                **asdict(one), cut=_cut(folder / "cuts.json"), images=_image_mode(folder), kind=stage.kind,
-                curves=stage.curves, loss=stage.loss,
+                **asdict(one), cut=_read_text_cut(folder / "cuts.json"), images=_image_mode(folder),
+                kind=stage.kind, curves=stage.curves, loss=stage.loss,
             )
         )  # fmt: skip
     return [one for one, done in zip(found, there, strict=True) if done or there[-1]]
@@ -104,8 +104,8 @@ def note_digests(stages: Iterable[TrainedStage], store: StageStore) -> list[str]
     ]
 
 
-def _cut(path: Path) -> TextCut | None:
-    """What a stage's limit on text has cut; None: nothing."""
+def _read_text_cut(path: Path) -> TextCut | None:
+    """How much text a stage's length limit has cut; None: nothing."""
     if not path.is_file():
         return None
     found = json.loads(path.read_bytes())

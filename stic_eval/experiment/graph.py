@@ -196,7 +196,7 @@ def evaluations(found: Sequence[Subject], resources: Resources, before: runs.Sco
         resources: What keys are made of.
         before: What an earlier start has finished.
     """
-    known = before.known()
+    known = before.known_summaries()
     stages = {entry.folder: entry.stages for entry in before.entries}
     planned: list[Evaluation] = []
     by_keys: dict[tuple[str, ...], Evaluation] = {}

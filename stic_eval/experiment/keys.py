@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from functools import cache, partial
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from stic_eval.digests import digest
@@ -46,6 +47,8 @@ def evaluation_keys(
 ) -> tuple[str, ...]:
     """Content keys of one evaluation: its own, then one by which an earlier version knew the very same.
 
+    One by objects of this process has another key each time: it is scored again, by answers that are stored.
+
     Args:
         config: The run's configuration.
         benchmark: What is asked.
@@ -58,6 +61,8 @@ def evaluation_keys(
     from stic_eval.evals import evaluation_versions
     from stic_eval.experiment.inputs import prompt_set
 
+    if _is_of_objects(benchmark, variant):
+        return (token_hex(32),)
     functions = [value for field in fields(benchmark) if callable(value := getattr(benchmark, field.name))]
     if benchmark.judging is not None:
         graders = (benchmark.judging.own, benchmark.judging.official)
@@ -68,7 +73,6 @@ def evaluation_keys(
     asked = solver.key(options, prompt_set(config)) if solver.key else options.model_dump(mode="json")
     content = {
         **({"plug-in": theirs} if theirs else {}),
-        **_of_object(benchmark),
         **({"thinking": config.thinking.changed} if config.thinking.changed else {}),
         "benchmark": [benchmark.name, benchmark.version, config.benchmark_options.get(benchmark.name)],
         "judge": judge,
@@ -89,21 +93,18 @@ def evaluation_keys(
     return key, content_key({**content, "rows": rows, "code": code})
 
 
-def _of_object(benchmark: Benchmark) -> dict[str, Any]:
-    """What decides results of a benchmark that is an object of this process, beside its functions.
+def _is_of_objects(benchmark: Benchmark, variant: Variant) -> bool:
+    """Whether a benchmark, or what obtains its answers, is an object of this process.
 
-    Of others, versions or the content of files say it.
+    Its functions may depend on whatever this process holds, which no key can tell.
     """
     from stic_eval import registry
 
-    if not registry.benchmarks().has_object(benchmark.name):
-        return {}
-    own = [benchmark.source, benchmark.generation, benchmark.judged, benchmark.images, benchmark.rows_like]
-    graders = (benchmark.judging.own, benchmark.judging.official) if benchmark.judging is not None else ()
-    return {"object": [*map(repr, own), *([one.max_tokens, one.verdict_first] for one in graders)]}
+    asked_by = registry.solvers().has_object(variant.solver.name)
+    return asked_by or registry.benchmarks().has_object(benchmark.name)
 
 
-def _bare(function: Any) -> Any:
+def _unwrap_partials(function: Any) -> Any:
     while isinstance(function, partial):  # under options
         function = function.func
     return function
@@ -111,7 +112,7 @@ def _bare(function: Any) -> Any:
 
 def _module(thing: Any) -> str:
     """The module of this program that a function is from, or that it is; empty for somebody else's."""
-    thing = _bare(thing)
+    thing = _unwrap_partials(thing)
     name = getattr(thing, "__module__", None) or getattr(thing, "__name__", "")
     first, _, rest = str(name).partition(".")
     return rest if first == "stic_eval" else ""
@@ -123,7 +124,7 @@ def _built_on(benchmark: Benchmark, functions: list[Any]) -> dict[str, Any]:
     from stic_eval.contracts.benchmark import Benchmark
 
     near = list(functions)
-    near += [value for f in functions for value in getattr(_bare(f), "__globals__", {}).values()]
+    near += [value for f in functions for value in getattr(_unwrap_partials(f), "__globals__", {}).values()]
     near += [value.to_sample for value in near if isinstance(value, Benchmark)]
     names = {_module(value).removeprefix("benchmarks.") for value in near}
     others = sorted(names & set(registry.benchmarks().own()) - {benchmark.name})

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
+from stic_eval.errors import UserError
 from stic_eval.printable import printable
 
 if TYPE_CHECKING:
@@ -59,8 +62,39 @@ class Step:
 Update = Callable[[int, int | None], None]
 
 
+class _LogFile(logging.FileHandler):
+    """A run's log, which is no handler of whoever calls."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, encoding="utf-8")
+        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+
+
+@contextmanager
+def spare_callers_handlers() -> Iterator[None]:
+    """Keeps what is logged while the block runs from handlers that a caller has given to the root logger.
+
+    What its other threads log meanwhile is theirs, and is passed on.
+    """
+    theirs = {thread.ident for thread in threading.enumerate()} - {threading.get_ident()}
+
+    def is_theirs(record: logging.LogRecord) -> bool:
+        return record.process == os.getpid() and record.thread in theirs
+
+    handlers = [one for one in logging.getLogger().handlers if not isinstance(one, _LogFile)]
+    for handler in handlers:
+        handler.addFilter(is_theirs)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(is_theirs)
+
+
 class Reporter:
-    """Progress on stderr, or by a notebook's widgets, and a log file. A context manager; one at a time.
+    """Progress on stderr, or by a notebook's widgets, and a log file: a context manager.
+
+    It leaves logging and warnings as they were. Lines reach the log files of all that are open.
 
     Args:
         log_file: Every line with its time; None for no file.
@@ -81,22 +115,20 @@ class Reporter:
         self.live: Progress | None = None
         self.log_file = log_file
         self._stream = stream or sys.stderr
-        self._handler: logging.Handler | None = None
-        self._filters: warnings.catch_warnings[None] | None = None
         self._logger = logging.getLogger(_LOGGER)
+        self._around = ExitStack()
 
     def __enter__(self) -> Reporter:
-        root = logging.getLogger()
-        if self.log_file:
-            self._handler = logging.FileHandler(self.log_file, encoding="utf-8")
-            self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-            root.addHandler(self._handler)
-            logging.captureWarnings(True)
-        else:
-            self._filters = warnings.catch_warnings()
-            self._filters.__enter__()
-            warnings.simplefilter("ignore")
-        self._logger.setLevel(logging.INFO)
+        with ExitStack() as around:  # which is undone if the file cannot be opened
+            around.enter_context(spare_callers_handlers())
+            if self.log_file:
+                around.enter_context(_logged(self.log_file))
+            else:
+                around.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")
+            around.callback(self._logger.setLevel, self._logger.level)
+            self._logger.setLevel(logging.INFO)
+            self._around = around.pop_all()
         if not self.quiet and (console := moving(self._stream)) is not None:
             self.live = _live(console)
             self.live.start()
@@ -108,18 +140,14 @@ class Reporter:
         if self.live:
             self.live.stop()
             self.live = None
-        if self._filters is not None:
-            self._filters.__exit__(kind, error, trace)
-            self._filters = None
-        if self._handler:
-            if error is not None and not isinstance(error, KeyboardInterrupt):
-                self._logger.error("failed", exc_info=error)
-            logging.captureWarnings(False)
-            logging.getLogger().removeHandler(self._handler)
-            self._handler.close()
+        if self.log_file and isinstance(error, UserError):
+            self._logger.error("failed: %s", _one_line(str(error)))
+        elif self.log_file and error is not None and not isinstance(error, KeyboardInterrupt):
+            self._logger.error("failed", exc_info=error)
+        self._around.close()
 
     def hand_over(self) -> None:
-        """Leaves the terminal to somebody else; the log goes on."""
+        """Leaves the terminal to other output; the log goes on."""
         if self.live:
             self.live.stop()
         self.quiet, self.live = True, None
@@ -139,13 +167,13 @@ class Reporter:
 
     def log(self, line: str) -> None:
         """A line for the log file, and for the terminal with -v."""
-        self._logger.info(_shown(line))
+        self._logger.info(_one_line(line))
         if self.verbose and not self.quiet:
             self._print(line)
 
     def line(self, line: str) -> None:
         """A line for the log file and the terminal."""
-        self._logger.info(_shown(line))
+        self._logger.info(_one_line(line))
         self.plain(line)
 
     def plain(self, line: str) -> None:
@@ -154,15 +182,31 @@ class Reporter:
             self._print(line)
 
     def _print(self, line: str) -> None:
-        line = _shown(line)
+        line = _one_line(line)
         if self.live:
             self.live.console.print(line, markup=False, highlight=False, style="dim")
         else:
             print(line, file=self._stream, flush=True)
 
 
-def _shown(line: str) -> str:
-    """A line as one: names of files may hold anything."""
+@contextmanager
+def _logged(path: Path) -> Iterator[None]:
+    """Has what is logged, and warnings, written into a file while the block runs."""
+    handler, root, show = _LogFile(path), logging.getLogger(), warnings.showwarning
+    root.addHandler(handler)
+    logging.captureWarnings(True)
+    captured_here = warnings.showwarning is not show
+    try:
+        yield
+    finally:
+        if captured_here:
+            logging.captureWarnings(False)
+        root.removeHandler(handler)
+        handler.close()
+
+
+def _one_line(line: str) -> str:
+    """Makes text one line: names of files may hold line breaks."""
     return " ".join(printable(line).split("\n"))
 
 

@@ -55,8 +55,13 @@ class Resources:
     @cached_property
     def engine(self) -> Engine:
         """Who answers."""
-        made = registry.engines().get(self.config.engine)
-        return made(self.config, self.report.step, lambda: len(self.responses) > 0)
+        provider = registry.engines().get(self.config.engine)
+        return provider(self.config, self.report.step, lambda: len(self.responses) > 0)
+
+    def take(self, engine: Engine) -> None:
+        """Has a model that is loaded already answer; it tells its progress here."""
+        engine.step, engine.answered = self.report.step, lambda: len(self.responses) > 0
+        self.engine = engine
 
     @cached_property
     def fingerprint(self) -> str:

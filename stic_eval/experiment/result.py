@@ -73,7 +73,7 @@ class RunResult:
     """The results of a run or an ablation.
 
     Attributes:
-        folder: Where everything lies: table.md and its like, `records/`, run.log.
+        folder: Where everything lies, as an absolute path: table.md and its like, `records/`, run.log.
         scores: Every evaluated variant with its scores, unit by unit.
         skipped: How many input files were left out; skipped.jsonl names them.
         laid_out: The table, where it has been computed already.
@@ -152,7 +152,8 @@ class RunResult:
         Raises:
             UserError: There is no such variant, or the two are one.
         """
-        found = head_to_head.measure(*compared_variants.choose(str(self.folder), None, [reference, variant]))
+        sides = compared_variants.choose_of(self.scores, self.folder, reference, variant)
+        found = head_to_head.measure(*sides)
         return Display(
             found,
             lambda data, width: head_to_head_formats.to_rich(data, (), None, width),
@@ -178,7 +179,8 @@ class TrainResult:
 
     Attributes:
         folder: The run's.
-        adapters: Variant, e.g. `STIC, seed 0` -> folder of its PEFT adapter.
+        adapters: Variant, e.g. `stic`, or `stic@seed1` where a run has several seeds -> folder of its PEFT
+            adapter.
         skipped: How many input files were left out; skipped.jsonl names them.
     """
 
@@ -206,5 +208,5 @@ def load_result(run: str | Path) -> RunResult:
     Raises:
         UserError: There is none, or its scores.json cannot be used.
     """
-    folder = runs.find(str(Path(run).expanduser()))
+    folder = runs.find(str(Path(run).expanduser())).absolute()
     return RunResult(folder, runs.load(folder), sum(1 for _ in read_jsonl(folder / "skipped.jsonl")))

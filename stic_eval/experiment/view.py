@@ -61,11 +61,11 @@ class Board:
             else:
                 self.failed[event.task] = str(event.value)
 
-    def finished(self, line: BoardLine) -> bool:
+    def is_finished(self, line: BoardLine) -> bool:
         """Whether nothing of a line is left to do."""
         return all(task in self.done or task in self.failed for task in line.tasks)
 
-    def left(self, line: BoardLine) -> float | None:
+    def seconds_left(self, line: BoardLine) -> float | None:
         """Seconds until a line is done, if tasks go on in their order; None before any has finished."""
         if not self.done:
             return None
@@ -91,7 +91,7 @@ class Board:
         broken = next((self.failed[t] for t in line.tasks if t in self.failed), None)
         if broken is not None:
             return f"failed: {broken}"
-        if self.finished(line):
+        if self.is_finished(line):
             return line.note or "done"
         active = [(t, self.running[t]) for t in line.tasks if t in self.running]
         if not active:
@@ -185,8 +185,8 @@ class View:
         grid.add_column("", width=14)
         grid.add_column("at", overflow="ellipsis", no_wrap=True, ratio=2)
         grid.add_column("left", justify="right", width=7)
-        for line in self._chosen(max(3, (options.height or console.height) - 4)):
-            left = None if self.board.finished(line) else self.board.left(line)
+        for line in self._visible_lines(max(3, (options.height or console.height) - 4)):
+            left = None if self.board.is_finished(line) else self.board.seconds_left(line)
             grid.add_row(
                 Text(printable(line.label)),
                 ProgressBar(total=1.0, completed=self.board.share(line), width=14),
@@ -196,13 +196,13 @@ class View:
         yield grid
         hidden = len(self.board.lines) - grid.row_count
         if hidden:
-            done = sum(self.board.finished(line) for line in self.board.lines)
+            done = sum(self.board.is_finished(line) for line in self.board.lines)
             yield Text(
                 f"{len(self.board.lines)} {self.board.kind}s, {done} done, {hidden} not shown", style="dim"
             )
 
-    def _chosen(self, room: int) -> list[BoardLine]:
-        """As many lines as there is room for: those at work first, then those that wait, in their order."""
+    def _visible_lines(self, room: int) -> list[BoardLine]:
+        """The lines that there is room for: those at work first, then those that wait, in their order."""
         lines = list(self.board.lines)
         if len(lines) <= room:
             return lines
@@ -210,10 +210,10 @@ class View:
         def rank(line: BoardLine) -> int:
             if any(task in self.board.running for task in line.tasks):
                 return 0
-            return 2 if self.board.finished(line) else 1
+            return 2 if self.board.is_finished(line) else 1
 
-        kept = sorted(range(len(lines)), key=lambda n: (rank(lines[n]), n))[:room]
-        return [lines[n] for n in sorted(kept)]
+        places = sorted(range(len(lines)), key=lambda n: (rank(lines[n]), n))[:room]
+        return [lines[n] for n in sorted(places)]
 
 
 def _clock(seconds: float) -> str:

@@ -39,10 +39,10 @@ def check_adapter_values(adapter: Path, where: str) -> None:
     if content in _sound:
         return
     advice = "such an adapter computes nothing: train it again (if it is the cache's, delete its folder)"
-    if (what := _wrong_scale(config)) is not None:
+    if (what := _scale_fault(config)) is not None:
         raise UserError(f"{where}: {config.name}: {what}; {advice}")
     for name, numbers in _tensors(weights):
-        if (what := _wrong(numbers)) is not None:
+        if (what := _tensor_fault(numbers)) is not None:
             raise UserError(f"{where}: {weights.name}: tensor {name} holds {what}; {advice}")
     _sound.add(content)
 
@@ -62,10 +62,10 @@ def learned_nothing(adapter: Path, starts: Iterable[Path]) -> bool:
         return False
     if not any(_numbers(part).any() for values in factors for part in _parts(values)):
         return True
-    return any(_same(weights, start / "adapter_model.safetensors") for start in starts)
+    return any(_same_tensors(weights, start / "adapter_model.safetensors") for start in starts)
 
 
-def _same(one: Path, other: Path) -> bool:
+def _same_tensors(one: Path, other: Path) -> bool:
     """Whether two files hold the same numbers under the same names."""
     if not other.is_file():
         return False
@@ -80,8 +80,8 @@ def _same(one: Path, other: Path) -> bool:
     )
 
 
-def _wrong_scale(config: Path) -> str | None:
-    """What is wrong with the numbers that updates are multiplied by; None: nothing."""
+def _scale_fault(config: Path) -> str | None:
+    """What is wrong with the scale of an adapter's updates; None: nothing."""
     try:
         data = json.loads(config.read_bytes())
     except ValueError:
@@ -92,11 +92,11 @@ def _wrong_scale(config: Path) -> str | None:
         value = data.get(name)
         for number in value.values() if isinstance(value, Mapping) else [value]:
             if isinstance(number, (int, float)) and not abs(number) <= LARGEST:
-                return f"{name} is {_said(number)}"
+                return f"{name} is {_format_number(number)}"
     return None
 
 
-def _said(number: float) -> str:
+def _format_number(number: float) -> str:
     return "NaN" if math.isnan(number) else "infinite" if math.isinf(number) else f"{number:.3g}"
 
 
@@ -117,14 +117,14 @@ def _tensors(path: Path) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
         return  # no safetensors file: told when it is loaded
 
 
-def _wrong(numbers: np.ndarray[Any, Any]) -> str | None:
-    """What of a tensor no adapter has; None: nothing."""
+def _tensor_fault(numbers: np.ndarray[Any, Any]) -> str | None:
+    """A value in a tensor that no adapter can have, as text; None: there is none."""
     for part in _parts(numbers):
         values = _numbers(part)
         # The comparison is False for NaN.
         bad = values[~(np.abs(values) <= LARGEST)]
         if bad.size:
-            return _said(float(bad[0]))
+            return _format_number(float(bad[0]))
     return None
 
 
@@ -135,5 +135,5 @@ def _parts(numbers: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:
 
 
 def _numbers(part: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Numbers as they lie in a file as such to compute with."""
+    """A file's raw numbers in a type to compute with."""
     return (part.astype(np.uint32) << 16).view(np.float32) if part.dtype == np.uint16 else part

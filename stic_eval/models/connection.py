@@ -63,7 +63,7 @@ class NoReply(Exception):
 
 
 class Connection:
-    """Posts to a server over one connection that is kept. One thread uses it; any may `cut` it.
+    """Posts to a server over one connection that is kept. One thread uses it; any may make it `hang_up`.
 
     Time-outs of HTTP libraries start anew with every byte, so a server that dribbles could hold a
     request for ever. Here a timer shuts the socket down when the time for the whole is over.
@@ -121,8 +121,8 @@ class Connection:
         finally:
             timer.cancel()
 
-    def cut(self) -> None:
-        """Hangs up: a request that is waiting for bytes ends now."""
+    def hang_up(self) -> None:
+        """Closes the connection: a request that is waiting for bytes ends now."""
         connection = self._socket
         if connection is not None:
             with suppress(OSError):  # closed already
@@ -144,7 +144,7 @@ class Connection:
 
     def _expire(self) -> None:
         self._expired = True
-        self.cut()
+        self.hang_up()
 
     def _trace(self, event: str, info: Mapping[str, Any]) -> None:
         if event.endswith((".connect_tcp.complete", ".connect_unix_socket.complete")):
@@ -168,17 +168,17 @@ def retry_after(value: str | None) -> float | None:
     return max(seconds, 0.0) if math.isfinite(seconds) else None
 
 
-def refused_for_ever(endpoint: Endpoint, status: int, said: str, where: str) -> str:
-    """One line on a status that every other request would get too, with the flag to put right."""
+def permanent_refusal(endpoint: Endpoint, status: int, detail: str, where: str) -> str:
+    """One line on a status that every other request would get as well, with the flag to correct."""
     base, key = f"{endpoint.prefix}base-url {endpoint.base_url}", f"{endpoint.prefix}api-key-env"
     if status in (401, 403) and endpoint.api_key is None:
-        return f"{key}: the server asks for a key (HTTP {status}{said}); name the variable that holds it"
+        return f"{key}: the server asks for a key (HTTP {status}{detail}); name the variable that holds it"
     if status in (401, 403):
-        return f"{key}: the server refuses the key (HTTP {status}{said})"
+        return f"{key}: the server refuses the key (HTTP {status}{detail})"
     if status == 404:
         return (
             f"{base} or {endpoint.flag} {endpoint.model}: "
-            f"the server knows no such address or model (HTTP 404{said})"
+            f"the server knows no such address or model (HTTP 404{detail})"
         )
     return f"{base}: the server points to {where} (HTTP {status}); give that"
 
@@ -195,8 +195,8 @@ def error_of(data: bytes) -> str:
     return f": {text.strip()}" if text.strip() else ""
 
 
-def checked_url(endpoint: Endpoint) -> str:
-    """Where chat completions are posted to.
+def check_url(endpoint: Endpoint) -> str:
+    """Checks an endpoint's address, and gives the one that chat completions are posted to.
 
     Raises:
         UserError: The address is none, or one that may hold a secret, which is then not shown.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from stic_eval.models.forward_passes import ActiveRow, Passes
-from stic_eval.models.free_memory import left, release, too_small, within_memory
+from stic_eval.models.free_memory import bytes_left, release, too_small, within_memory
 from stic_eval.models.kv_cache import Lanes, Pool, Prefix
 from stic_eval.models.prompt_tokens import CutPrompt, Group, Key, Prompter
 from stic_eval.models.request_feed import Feed
@@ -50,7 +50,9 @@ class Batcher:
 
     def run(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Answers requests as they come, in any order."""
-        feed = Feed(requests, self._prompter, self._passes.known, self._at_hand, self._loaded.workers)
+        feed = Feed(
+            requests, self._prompter, self._passes.find_beginning, self._at_hand, self._loaded.workers
+        )
         try:
             while True:
                 if len(self._rows) <= self._loaded.batch_size // 2:
@@ -67,7 +69,7 @@ class Batcher:
             feed.close()
 
     def _fitting(self, prompts: list[CutPrompt], feed: Feed) -> list[CutPrompt]:
-        """As many prompts as there is memory for, one at least where none is under way."""
+        """The prompts that there is memory for; at least one where none is under way."""
         if self._loaded.batch_size_given:
             return prompts
         tokens = [len(prompt) + prompt.request.generation.max_new_tokens for prompt in prompts]
@@ -80,7 +82,7 @@ class Batcher:
             for row in self._rows
             if not row.done
         )
-        free = int(left(self._loaded.device) * _SHARE_OF_FREE) - owed
+        free = int(bytes_left(self._loaded.device) * _SHARE_OF_FREE) - owed
         most = max(free, 0) // max(each, 1)
         most = max(most, 0 if self._rows else 1)
         feed.give_back(prompts[most:])
@@ -100,22 +102,22 @@ class Batcher:
             if old is not None:
                 old.move(going, pool)
                 parts.append(old)
-            for more, lanes in self._prefilled(prompts, pool, len(rows)):
+            for more, lanes in self._prefill(prompts, pool, len(rows)):
                 rows = rows + more
                 parts.append(lanes)
             self._rows, self._lanes = rows, pool.lanes(parts)
 
-        yield from self._done(feed) if self._fits(work) else self._again(feed, prompts)
+        yield from self._release_done(feed) if self._fits(work) else self._again(feed, prompts)
 
     def _step(self, feed: Feed) -> Iterator[Completion]:
-        """One token more for every row; those that are done leave."""
+        """Generates one more token for every row; those that are done leave."""
         rows, lanes = self._rows, self._lanes
         assert lanes is not None
-        fits = self._fits(lambda: self._passes.decoded(rows, lanes))
-        yield from self._done(feed) if fits else self._again(feed, [])
+        fits = self._fits(lambda: self._passes.decode(rows, lanes))
+        yield from self._release_done(feed) if fits else self._again(feed, [])
 
-    def _done(self, feed: Feed) -> Iterator[Completion]:
-        """Hands on what is done, and gives its room back when there is enough of it."""
+    def _release_done(self, feed: Feed) -> Iterator[Completion]:
+        """Yields finished answers, and frees their room once there is enough of it."""
         rows, lanes = self._rows, self._lanes
         assert lanes is not None
         for number, row in enumerate(rows):
@@ -176,23 +178,23 @@ class Batcher:
         """Keeps the beginning of a row that leaves: often the next question is about the same image."""
         group = row.prompt.group
         count = len(group.beginning.ids)
-        if self._shared(group) and not self._at_hand(group.key):
+        if self._is_worth_sharing(group) and not self._at_hand(group.key):
             # Not `_fits`: it is only for later, and must not cost what is under way.
             if (prefix := within_memory(lambda: lanes.prefix(number, count))) is None:
                 self._loaded.prefixes.clear()
             else:
                 self._loaded.prefixes.put((self._adapter_key, group.key), prefix)
 
-    def _shared(self, group: Group) -> bool:
+    def _is_worth_sharing(self, group: Group) -> bool:
         count = len(group.beginning.ids)
         return self._worthwhile is not None and count >= max(self._worthwhile, 1)
 
     # ------------------------------------------------------------ prompts
 
-    def _prefilled(
+    def _prefill(
         self, prompts: Sequence[CutPrompt], pool: Pool, row: int
     ) -> Iterator[tuple[list[ActiveRow], Lanes]]:
-        """Computes prompts into a pool from a row on; those first that begin what others share."""
+        """Computes prompts into a pool from a row on, first those whose beginnings others share."""
         prefixes: dict[Key, Prefix | None] = {}
         leading: list[CutPrompt] = []
         following: list[CutPrompt] = []
@@ -200,26 +202,26 @@ class Batcher:
         for prompt in prompts:
             group = prompt.group
             asked_for[group.key] += 1
-            if self._shared(group) and group.key not in prefixes:
+            if self._is_worth_sharing(group) and group.key not in prefixes:
                 prefixes[group.key] = self._loaded.prefixes.get((self._adapter_key, group.key))
                 follows = prefixes[group.key] is not None
             else:
                 follows = group.key in prefixes
             (following if follows else leading).append(prompt)
         for chunk in self._chunks(leading, len):
-            rows, lanes = self._passes.whole(chunk, self._passes.features(chunk), pool, row)
+            rows, lanes = self._passes.prefill(chunk, self._passes.features(chunk), pool, row)
             row += len(chunk)
             for number, prompt in enumerate(chunk):
                 key = prompt.group.key
                 if key in prefixes and asked_for[key] > 1:
-                    made = lanes.prefix(number, len(prompt.group.beginning.ids))
-                    prefixes[key] = made
-                    self._loaded.prefixes.put((self._adapter_key, key), made)
+                    lane_prefix = lanes.prefix(number, len(prompt.group.beginning.ids))
+                    prefixes[key] = lane_prefix
+                    self._loaded.prefixes.put((self._adapter_key, key), lane_prefix)
             yield rows, lanes
         for alike in self._lengths(following) if self._passes.windowed else [following]:
             for chunk in self._side_by_side(alike, pool.end):
                 shared = [prefix for prompt in chunk if (prefix := prefixes[prompt.group.key]) is not None]
-                yield self._passes.continued(chunk, shared, pool, row)
+                yield self._passes.prefill_rest(chunk, shared, pool, row)
                 row += len(chunk)
 
     def _side_by_side(self, prompts: Sequence[CutPrompt], columns: int) -> Iterator[list[CutPrompt]]:

@@ -69,9 +69,9 @@ class Detokenizer:
         Args:
             prompt: What is answered, or the end of it.
         """
-        said = self.text(tokens)
-        text = cut_answer(said, stop, self._tags, opening(prompt, self._tags))
-        return text, len(text) < len(said)
+        decoded = self.text(tokens)
+        text = cut_answer(decoded, stop, self._tags, opening(prompt, self._tags))
+        return text, len(text) < len(decoded)
 
     def stops(self, tokens: Sequence[int], stop: Sequence[str], prompt: str = "") -> bool:
         """Whether a text that ends the answer has just appeared: the last token completes it, or goes beyond.
@@ -90,11 +90,11 @@ class Detokenizer:
                 end.append(token)
             if len(end) > most:
                 break
-        said = self.text(end[::-1])
+        ending = self.text(end[::-1])
         # The end alone does not say whether it is thought.
-        return any(text in said for text in stop) and self.answer(tokens, stop, prompt)[1]
+        return any(text in ending for text in stop) and self.answer(tokens, stop, prompt)[1]
 
-    def ended(self, tokens: Sequence[int], stop: Sequence[str], prompt: str = "") -> Sequence[int]:
+    def cut_at_stop(self, tokens: Sequence[int], stop: Sequence[str], prompt: str = "") -> Sequence[int]:
         """Tokens up to the one that completes the first text that ends the answer; all, if there is none."""
 
         def there(count: int) -> bool:

@@ -1,4 +1,4 @@
-"""What a device and a weight type come to on this machine; asks torch only where a GPU may be at hand.
+"""What a device and a weight type come to on this machine; asks torch only where there may be a GPU.
 
 Keys hold the type of the weights, and a run that has nothing left to compute should not have to load
 torch to find it out.
@@ -25,7 +25,7 @@ def device_of(device: str) -> str:
     """The kind of device that `auto`, or a name such as `cuda:1`, comes to: `cuda`, `mps` or `cpu`."""
     if device != "auto":
         return device.partition(":")[0]
-    if not _accelerated():
+    if not _has_gpu():
         return "cpu"
     import torch
 
@@ -53,22 +53,24 @@ def dtype_of(config: RunConfig) -> str:
     """
     if config.dtype != "auto":
         return config.dtype
-    if config.device == "cpu" or (config.device == "auto" and not _accelerated()):
+    if config.device == "cpu" or (config.device == "auto" and not _has_gpu()):
         return "float32"
     # The checkpoint first: what it says costs less than asking torch.
-    return "float32" if _stored(config) == "float32" or device_of(config.device) == "cpu" else "bfloat16"
+    return (
+        "float32" if _stored_dtype(config) == "float32" or device_of(config.device) == "cpu" else "bfloat16"
+    )
 
 
 def gpus() -> int:
     """How many of NVIDIA's or AMD's GPUs a process sees; counted without beginning anything on them."""
-    if not _accelerated():
+    if not _has_gpu():
         return 0
     import torch
 
     return torch.cuda.device_count()
 
 
-def _accelerated() -> bool:
+def _has_gpu() -> bool:
     """Whether torch could find a GPU: it was built for one, and a driver is there. Imports nothing."""
     system = platform.system()
     if system == "Darwin":
@@ -81,7 +83,7 @@ def _accelerated() -> bool:
 
 def _available(device: str) -> bool:
     kind, _, index = device.partition(":")
-    if not _accelerated():
+    if not _has_gpu():
         return False
     import torch
 
@@ -90,8 +92,8 @@ def _available(device: str) -> bool:
     return torch.cuda.is_available() and int(index or 0) < torch.cuda.device_count()
 
 
-def _stored(config: RunConfig) -> str:
-    """The type that a checkpoint says it is stored in; empty if it does not."""
+def _stored_dtype(config: RunConfig) -> str:
+    """The type that a checkpoint says it is stored in; empty if it does not say."""
     from stic_eval.models.fingerprint import checkpoint_file
     from stic_eval.store import read_object
 

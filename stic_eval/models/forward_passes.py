@@ -68,7 +68,7 @@ class Passes:
         found: dict[int, vision.Features] = {}
         alike: dict[Any, list[Group]] = defaultdict(list)
         for group in {id(prompt.group): prompt.group for prompt in prompts}.values():
-            seen = group.beginning.features or self._kept(group)
+            seen = group.beginning.features or self._known_features(group)
             if seen is not None:
                 found[id(group)] = seen.to(self._loaded.device)
             elif group.pixels is not None:
@@ -79,25 +79,25 @@ class Passes:
             for start in range(0, len(groups), at_once):
                 part = groups[start : start + at_once]
                 encoded = vision.encode(
-                    self._model, [self._loaded.moved(group.pixels or {}) for group in part]
+                    self._model, [self._loaded.to_device(group.pixels or {}) for group in part]
                 )
                 for group, features in zip(part, encoded, strict=True):
                     found[id(group)] = features
                     if self._loaded.reuse:
-                        kept = replace(group.beginning, features=features.to("cpu", copy=True))
-                        group.pixels, group.beginning = None, kept
-                        self._loaded.beginnings.put((self._seen_by, group.key), kept)
+                        beginning = replace(group.beginning, features=features.to("cpu", copy=True))
+                        group.pixels, group.beginning = None, beginning
+                        self._loaded.beginnings.put((self._seen_by, group.key), beginning)
         return found
 
-    def known(self, key: Key) -> Beginning | None:
-        """A beginning whose images were encoded before."""
+    def find_beginning(self, key: Key) -> Beginning | None:
+        """A beginning whose images were encoded before; None: there is none."""
         return self._loaded.beginnings.get((self._seen_by, key))
 
-    def _kept(self, group: Group) -> vision.Features | None:
-        known = self.known(group.key)
+    def _known_features(self, group: Group) -> vision.Features | None:
+        known = self.find_beginning(group.key)
         return known.features if known is not None else None
 
-    def whole(
+    def prefill(
         self, prompts: Sequence[CutPrompt], features: dict[int, vision.Features], pool: Pool, first: int = 0
     ) -> tuple[list[ActiveRow], Lanes]:
         """Computes prompts from their first token on.
@@ -129,9 +129,9 @@ class Passes:
             given["mm_encoder_outputs"] = vision.join_features(seen)
         cache, mask = pool.part(first, *ids.shape), mask.to(device)
         logits = self._forward(cache, mask, ids.to(device), positions.to(device), **given)
-        return self._begun(prompts, cache, mask, logits, begin)
+        return self._first_tokens(prompts, cache, mask, logits, begin)
 
-    def continued(
+    def prefill_rest(
         self, prompts: Sequence[CutPrompt], prefixes: Sequence[Prefix], pool: Pool, first: int = 0
     ) -> tuple[list[ActiveRow], Lanes]:
         """Computes prompts whose beginnings are there.
@@ -142,7 +142,7 @@ class Passes:
         begin = time.perf_counter()
         device = self._loaded.device
         columns = max(len(prompt.rest) for prompt in prompts)
-        cache, before = pool.begun(first, prefixes, columns)
+        cache, before = pool.begin(first, prefixes, columns)
         ids = torch.full((len(prompts), columns), self._loaded.processor.tokenizer.pad_token_id)
         mask = torch.zeros_like(ids)
         positions = torch.zeros_like(ids)
@@ -154,23 +154,23 @@ class Passes:
             positions = positions.expand(3, *positions.shape)
         mask = torch.cat([before, mask.to(device)], dim=1)
         logits = self._forward(cache, mask, ids.to(device), positions.to(device))
-        return self._begun(prompts, cache, mask, logits, begin)
+        return self._first_tokens(prompts, cache, mask, logits, begin)
 
-    def _begun(
+    def _first_tokens(
         self, prompts: Sequence[CutPrompt], cache: Growing, mask: Tensor, logits: Tensor, begin: float
     ) -> tuple[list[ActiveRow], Lanes]:
-        """Rows with their first token."""
+        """Chooses each row's first token."""
         rows = [ActiveRow(prompt, Sampler(prompt.request.generation)) for prompt in prompts]
         following = [prompt.group.beginning.next + len(prompt.rest) for prompt in prompts]
         position = torch.tensor(following, device=self._loaded.device)
-        lanes = Lanes(cache, mask, position, self._chosen(rows, logits))
+        lanes = Lanes(cache, mask, position, self._choose_tokens(rows, logits))
         for row in rows:
             row.seconds = (time.perf_counter() - begin) / len(rows)
         return rows, lanes
 
     # ------------------------------------------------------------ tokens
 
-    def decoded(self, rows: Sequence[ActiveRow], lanes: Lanes) -> None:
+    def decode(self, rows: Sequence[ActiveRow], lanes: Lanes) -> None:
         """Reads each row's last token and chooses the next."""
         start = time.perf_counter()
         ids, positions = lanes.last[:, None], lanes.position[:, None]
@@ -178,7 +178,7 @@ class Passes:
         if self._axes:
             positions = positions.expand(3, *positions.shape)
         logits = self._forward(lanes.cache, lanes.mask, ids, positions)
-        lanes.position, lanes.last = lanes.position + 1, self._chosen(rows, logits)
+        lanes.position, lanes.last = lanes.position + 1, self._choose_tokens(rows, logits)
         for row in rows:
             row.seconds += (time.perf_counter() - start) / len(rows)
 
@@ -199,7 +199,7 @@ class Passes:
             self.trace.append(logits)
         return logits
 
-    def _chosen(self, rows: Sequence[ActiveRow], logits: Tensor) -> Tensor:
+    def _choose_tokens(self, rows: Sequence[ActiveRow], logits: Tensor) -> Tensor:
         """Each row's next token.
 
         Raises:
@@ -207,8 +207,8 @@ class Passes:
         """
         tokens = choose(logits, [row.sampler for row in rows])
         # In one transfer: -1 stands for a token that was chosen by nothing.
-        told = tokens.where(finite(logits, tokens), -1).tolist()
-        for row, token in zip(rows, told, strict=True):
+        ids = tokens.where(finite(logits, tokens), -1).tolist()
+        for row, token in zip(rows, ids, strict=True):
             if not row.done:
                 if token < 0:
                     raise not_finite(self._loaded, row.prompt.request)

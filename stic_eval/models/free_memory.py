@@ -17,8 +17,8 @@ T = TypeVar("T")
 _SAID = ("can't allocate memory", "not enough memory", "out of memory", "alloc_failed")
 
 
-def left(device: torch.device) -> int:
-    """Bytes that can still be taken, those included that torch holds in reserve."""
+def bytes_left(device: torch.device) -> int:
+    """Bytes that can still be allocated, including those that torch holds in reserve."""
     import torch
 
     idle = 0
@@ -33,7 +33,7 @@ def out_of_memory(error: BaseException) -> bool:
 
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(said in str(error).lower() for said in _SAID)
+    return isinstance(error, RuntimeError) and any(phrase in str(error).lower() for phrase in _SAID)
 
 
 def within_memory(work: Callable[[], T]) -> T | None:

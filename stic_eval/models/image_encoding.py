@@ -29,7 +29,7 @@ def encode_image(image: ImageRef) -> bytes:
     if isinstance(image.load, partial):  # of a file, or of bytes in a data set
         data = encoded_bytes(image)
         if hashlib.sha256(data).hexdigest() == image.sha256:
-            if _plain(data):
+            if _is_plain_picture(data):
                 return data
         elif image.load.func is load_image:
             raise UserError(f"image {image.source}: has changed since it was found; start again")
@@ -43,7 +43,7 @@ def media_type(data: bytes) -> str:
     return "image/png" if data.startswith(b"\x89PNG") else "image/jpeg"
 
 
-def _plain(data: bytes) -> bool:
+def _is_plain_picture(data: bytes) -> bool:
     """Whether every reader sees the same upright 8-bit RGB picture in a file."""
     from PIL import Image
 

@@ -199,15 +199,15 @@ class Pool:
     def part(self, first: int, rows: int, columns: int) -> Growing:
         """A cache for computing rows from their first token on, `columns` long with their padding."""
 
-        def own(number: int, states: KeyValue) -> KeyValue:
+        def own_part(number: int, states: KeyValue) -> KeyValue:
             keys, values = (whole[first : first + rows] for whole in self.room(number, states))
             start = self.end - columns
             keys[:, :, :start], values[:, :, :start] = 0, 0
             return keys[:, :, start:], values[:, :, start:]
 
-        return Growing(made=lambda number: Layer(lambda states: own(number, states)))
+        return Growing(made=lambda number: Layer(lambda states: own_part(number, states)))
 
-    def begun(self, first: int, prefixes: Sequence[Prefix], columns: int) -> tuple[Growing, Tensor]:
+    def begin(self, first: int, prefixes: Sequence[Prefix], columns: int) -> tuple[Growing, Tensor]:
         """A cache in which rows have read prefixes, and its mask.
 
         Args:

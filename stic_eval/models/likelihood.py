@@ -75,7 +75,7 @@ def likelihoods(
         queue = deque(_batches([row for row in rows if row.n_tokens], loaded.batch_size))
         while queue:
             batch = queue.popleft()
-            found = within_memory(partial(_scored, loaded, adapter, key, batch))
+            found = within_memory(partial(_score_batch, loaded, adapter, key, batch))
             if found is None:
                 if len(batch) == 1 and not len(loaded.prefixes):
                     raise too_small(loaded.device)
@@ -90,7 +90,7 @@ def likelihoods(
 def _rows(loaded: LoadedWeights, asked: Sequence[GivenAnswer]) -> list[_AnswerRow]:
     found: dict[tuple[Request, int, tuple[int, ...]], _AnswerRow] = {}
     unlike = list(dict.fromkeys(asked))
-    for (request, answer), (text, span) in zip(unlike, _written(loaded, unlike), strict=True):
+    for (request, answer), (text, span) in zip(unlike, _render(loaded, unlike), strict=True):
         ids, marks = tail_of(loaded.processor.tokenizer, text, [span])
         own = [token for token, mark in zip(ids, marks, strict=True) if mark]
         row = _AnswerRow(request, text, span, [], len(own))
@@ -99,7 +99,7 @@ def _rows(loaded: LoadedWeights, asked: Sequence[GivenAnswer]) -> list[_AnswerRo
     return list(found.values())
 
 
-def _written(loaded: LoadedWeights, asked: Sequence[GivenAnswer]) -> Iterator[tuple[str, Span]]:
+def _render(loaded: LoadedWeights, asked: Sequence[GivenAnswer]) -> Iterator[tuple[str, Span]]:
     """Prompts and answers as the template writes them, up to the answer's end, and where the answer lies."""
     whole = []
     for request, answer in asked:
@@ -129,14 +129,14 @@ def _batches(rows: Sequence[_AnswerRow], most: int) -> Iterator[list[_AnswerRow]
             order = order[size:]
 
 
-def _scored(
+def _score_batch(
     loaded: LoadedWeights, adapter: Path | None, key: str, batch: Sequence[_AnswerRow]
 ) -> list[tuple[GivenAnswer, Likelihood]]:
     images = [[image.load() for image in row.request.images] for row in batch]
     inputs = assemble(loaded.processor, images, [(row.text, [row.span]) for row in batch])
     answers = inputs.pop("answer_mask")[:, 1:] == 1
     ids = inputs["input_ids"][:, 1:][answers]
-    inputs = loaded.moved(add_noise(inputs, batch[0].request.images))
+    inputs = loaded.to_device(add_noise(inputs, batch[0].request.images))
     logps = _answers_logps(loaded.attach(adapter, key), loaded, inputs, answers)
     found: list[tuple[GivenAnswer, Likelihood]] = []
     start = 0

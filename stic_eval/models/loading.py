@@ -79,12 +79,12 @@ class LoadedWeights:
                 restore(self.base)
                 self.base, self.peft, self.adapter, self.adapter_key = self.peft.unload(), None, None, ""
             if adapter is not None:
-                self.peft, self.adapter, self.adapter_key = _adapted(self.base, adapter), adapter, key
+                self.peft, self.adapter, self.adapter_key = _with_adapter(self.base, adapter), adapter, key
         model = self.base if self.peft is None else self.peft
         return model.eval() if model.training else model
 
-    def moved(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """A processor's tensors on the model's device, those that are no whole numbers in its type."""
+    def to_device(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Moves a processor's tensors to the model's device, and floating-point ones to its type."""
         return {
             name: value.to(self.device, self.dtype if value.is_floating_point() else None)
             for name, value in inputs.items()
@@ -161,7 +161,7 @@ def load(model: str, how: LoadOptions) -> LoadedWeights:
         kind = _dtype(how.dtype, where, config)
         count = weight_memory.parameters(model, how.revision, _name(getattr(config, "dtype", None)))
         weight_memory.check(model, count, _name(kind), quantization, where)
-        place = _placed(where, kind, attn, quantization)
+        place = _placement(where, kind, attn, quantization)
         processor = load_processor(source, config, **common)
         # Before the weights are read: of a setting that does not fit one is told at once.
         _prepare(processor, model, profile)
@@ -173,12 +173,12 @@ def load(model: str, how: LoadOptions) -> LoadedWeights:
     except Exception as error:  # transformers and safetensors raise a dozen kinds
         if out_of_memory(error):
             free = free_bytes(where)
-            said = weight_memory.too_large(model, count, _name(kind), quantization, where, free)
-            raise UserError(said) from error
+            message = weight_memory.too_large(model, count, _name(kind), quantization, where, free)
+            raise UserError(message) from error
         if "Unrecognized configuration class" in str(error):
             raise UserError(f"--model {model}: takes no images; give a vision-language model") from error
         if attn is not None and re.search(r"attn|attention|kernels", str(error), re.IGNORECASE):
-            raise UserError(f"--attn {attn}: cannot be had: {first_line(error)}") from error
+            raise UserError(f"--attn {attn}: is not available: {first_line(error)}") from error
         raise UserError(f"--model {model}: cannot be loaded: {first_line(error)}") from error
     tokenizer = processor.tokenizer
     if profile is not None and (tiles := profile.processor.get("image_grid_pinpoints")):
@@ -247,10 +247,10 @@ def not_finite(loaded: LoadedWeights, request: Request) -> RunError:
     )
 
 
-def _placed(
+def _placement(
     device: torch.device, kind: torch.dtype, attn: str | None, quantization: Packed | None
 ) -> dict[str, Any]:
-    """What `from_pretrained` is told about where weights go, how they are packed, and who attends."""
+    """Arguments of `from_pretrained`: where weights go, how they are packed, and which attention is used."""
     found: dict[str, Any] = {} if device.type == "cpu" and not quantization else {"device_map": {"": device}}
     if attn is not None:
         found["attn_implementation"] = attn
@@ -270,7 +270,7 @@ def _name(kind: object) -> str:
     return str(kind).removeprefix("torch.")
 
 
-def _adapted(base: Any, adapter: Path) -> Any:
+def _with_adapter(base: Any, adapter: Path) -> Any:
     from peft import PeftModel
     from peft.tuners.tuners_utils import BaseTuner
 

@@ -23,9 +23,9 @@ from stic_eval.models.connection import (
     Endpoint,
     NoReply,
     check_key,
-    checked_url,
+    check_url,
     error_of,
-    refused_for_ever,
+    permanent_refusal,
     retry_after,
 )
 from stic_eval.printable import printable
@@ -112,7 +112,7 @@ class Client:
 
     def __init__(self, endpoint: Endpoint, *, wait: Callable[[float], object] | None = None) -> None:
         self.endpoint = endpoint
-        self._url = checked_url(endpoint)
+        self._url = check_url(endpoint)
         check_key(endpoint)
         self._stopped = threading.Event()
         self._wait = wait or self._stopped.wait
@@ -197,7 +197,7 @@ class Client:
         with self._lock:
             lines = list(self._lines)
         for line in lines:
-            line.cut()
+            line.hang_up()
 
     def ask(self, chat: Chat) -> Reply:
         """Sends one request until it is answered.
@@ -216,7 +216,7 @@ class Client:
                     self._spend()
                     reply = self._send(chat)
             except _Retry as failed:
-                reason, reached = self._clean(str(failed)), failed.reached
+                reason, reached = self._clean_text(str(failed)), failed.reached
                 self._back_off(attempt, failed.wait)
             else:
                 self._lost_in_a_row = 0
@@ -227,7 +227,7 @@ class Client:
             self.gone = UserError(f"{self._base}: cannot be reached ({reason}); is the address right?")
             raise self.gone
         if self._silent >= self.endpoint.attempts * max(_LOST, self.endpoint.concurrency):
-            self.gone = RunError(f"{self._base}: answers no more ({reason}); what it has answered is kept")
+            self.gone = RunError(f"{self._base}: no longer answers ({reason}); what it has answered is kept")
         raise Failure(f"{reason} ({self.endpoint.attempts} attempts)")
 
     @property
@@ -287,22 +287,22 @@ class Client:
         self._answered, self._silent = True, 0
         if status == 200:
             self._served = True
-            return self._read(data, time.monotonic() - begin)
-        said = self._clean(error_of(data))
+            return self._parse_reply(data, time.monotonic() - begin)
+        detail = self._clean_text(error_of(data))
         if status in _RETRIED or status >= 500:
-            raise _Retry(f"HTTP {status}{said}", retry_after(headers.get("retry-after")))
+            raise _Retry(f"HTTP {status}{detail}", retry_after(headers.get("retry-after")))
         if self._served and (status in _FATAL or 300 <= status < 400):
             self._lost_in_a_row += 1
-            raise Failure(f"HTTP {status}{said}")  # others were served: this request's own trouble
+            raise Failure(f"HTTP {status}{detail}")  # others were served: this request's own trouble
         if status in _FATAL or 300 <= status < 400:
-            where = self._clean(headers.get("location", "elsewhere")) if status < 400 else ""
-            raise UserError(refused_for_ever(self.endpoint, status, said, where))
-        if limit == "max_tokens" and "max_completion_tokens" in said:
+            where = self._clean_text(headers.get("location", "elsewhere")) if status < 400 else ""
+            raise UserError(permanent_refusal(self.endpoint, status, detail, where))
+        if limit == "max_tokens" and "max_completion_tokens" in detail:
             self._limit_name = "max_completion_tokens"  # newer models at OpenAI know only this name
-            raise _Retry(f"HTTP {status}{said}")
-        raise Failure(f"HTTP {status}{said}")
+            raise _Retry(f"HTTP {status}{detail}")
+        raise Failure(f"HTTP {status}{detail}")
 
-    def _read(self, data: bytes, seconds: float) -> Reply:
+    def _parse_reply(self, data: bytes, seconds: float) -> Reply:
         try:
             parsed = json.loads(data)
             choice = parsed["choices"][0]
@@ -348,7 +348,7 @@ class Client:
             del self._local.line
             line.close()
 
-    def _clean(self, text: str) -> str:
+    def _clean_text(self, text: str) -> str:
         if self.endpoint.api_key:
             text = text.replace(self.endpoint.api_key, "[key]")
         text = printable(" ".join(text.split()))

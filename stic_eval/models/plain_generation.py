@@ -55,7 +55,7 @@ def answers(
             if len(batch) > most:  # since one has turned out to be too large for the memory
                 queue.appendleft(batch[most:])
             start = time.perf_counter()
-            rows = _answered(loaded, adapter, key, batch[:most])
+            rows = _generate_tokens(loaded, adapter, key, batch[:most])
             seconds = (time.perf_counter() - start) / len(rows)
             for asked, tokens in zip(batch, rows, strict=False):
                 stop = asked.request.generation.stop
@@ -86,25 +86,25 @@ def _inputs(loaded: LoadedWeights, batch: Sequence[_Rendered]) -> dict[str, torc
         return_tensors="pt",
         add_special_tokens=adds_start(loaded.processor.tokenizer, batch[0].prompt),
     )
-    return loaded.moved(add_noise(inputs, batch[0].request.images))
+    return loaded.to_device(add_noise(inputs, batch[0].request.images))
 
 
-def _answered(
+def _generate_tokens(
     loaded: LoadedWeights, adapter: Path | None, key: str, batch: Sequence[_Rendered]
 ) -> list[list[int]]:
     """Generated token ids of each row up to its end token."""
     seen: list[torch.Tensor] = []
-    made = within_memory(lambda: generate(loaded, adapter, key, batch, seen))
-    if made is not None:
-        output, width = made
-        rows = [_cut(row, loaded.ends) for row in output.sequences[:, width:].tolist()]
+    generated = within_memory(lambda: generate(loaded, adapter, key, batch, seen))
+    if generated is not None:
+        output, width = generated
+        rows = [_cut_at_end(row, loaded.ends) for row in output.sequences[:, width:].tolist()]
         fine = torch.stack(seen, dim=1).tolist()
         for asked, tokens, by_token in zip(batch, rows, fine, strict=True):
             if not all(by_token[: len(tokens)]):
                 raise not_finite(loaded, asked.request)
         stop = batch[0].request.generation.stop
         return [
-            list(loaded.detokenizer.ended(row, stop, asked.prompt))
+            list(loaded.detokenizer.cut_at_stop(row, stop, asked.prompt))
             for asked, row in zip(batch, rows, strict=True)
         ]
     if len(batch) == 1 and not len(loaded.prefixes):
@@ -112,11 +112,11 @@ def _answered(
     loaded.prefixes.clear()
     release(loaded.device)
     if len(batch) == 1:
-        return _answered(loaded, adapter, key, batch)
+        return _generate_tokens(loaded, adapter, key, batch)
     half = (len(batch) + 1) // 2
     loaded.batch_size = min(loaded.batch_size, half)
     parts = (batch[:half], batch[half:])
-    return list(chain.from_iterable(_answered(loaded, adapter, key, part) for part in parts))
+    return list(chain.from_iterable(_generate_tokens(loaded, adapter, key, part) for part in parts))
 
 
 def generate(
@@ -138,7 +138,7 @@ def generate(
     first = batch[0].request.generation
     processors = LogitsProcessorList()
     if seen is not None:
-        processors.append(lambda ids, scores: _noted(scores, seen))
+        processors.append(lambda ids, scores: _record_finite(scores, seen))
     if first.temperature > 0:
         samplers = [Sampler(asked.request.generation) for asked in batch]
         processors.append(lambda ids, scores: perturb(scores, samplers, first.temperature, first.top_p))
@@ -154,12 +154,12 @@ def generate(
     inputs = _inputs(loaded, batch)
     width = inputs["input_ids"].shape[1]
 
-    def stopped(ids: torch.Tensor, scores: Any, **how: Any) -> torch.Tensor:
+    def find_stopped(ids: torch.Tensor, scores: Any, **how: Any) -> torch.Tensor:
         rows = zip(batch, ids[:, width:].tolist(), strict=True)
         found = [loaded.detokenizer.stops(row, first.stop, asked.prompt) for asked, row in rows]
         return torch.tensor(found, device=ids.device)
 
-    criteria = StoppingCriteriaList([stopped] if first.stop else [])
+    criteria = StoppingCriteriaList([find_stopped] if first.stop else [])
     model = loaded.attach(adapter, key)
     with torch.inference_mode():
         output = model.generate(
@@ -168,7 +168,7 @@ def generate(
     return output, width
 
 
-def _noted(scores: torch.Tensor, seen: list[torch.Tensor]) -> torch.Tensor:
+def _record_finite(scores: torch.Tensor, seen: list[torch.Tensor]) -> torch.Tensor:
     seen.append(finite(scores, scores.argmax(dim=-1)))
     return scores
 
@@ -178,6 +178,6 @@ def render_request(loaded: LoadedWeights, request: Request) -> _Rendered:
     return _Rendered(request, render_prompts(loaded.processor, [request], loaded.control)[0])
 
 
-def _cut(row: list[int], ends: frozenset[int]) -> list[int]:
+def _cut_at_end(row: list[int], ends: frozenset[int]) -> list[int]:
     end = next((i for i, token in enumerate(row) if token in ends), len(row))
     return row[: end + 1]

@@ -50,7 +50,7 @@ def probe(loaded: LoadedWeights) -> frozenset[str]:
     if vision.encoder(loaded.base) is None:
         return frozenset()
     try:
-        return _compared(loaded)
+        return _compare(loaded)
     except Exception as error:  # whatever a model does that does not fit
         if out_of_memory(error):
             raise too_small(loaded.device) from error
@@ -60,7 +60,7 @@ def probe(loaded: LoadedWeights) -> frozenset[str]:
         return frozenset()
 
 
-def _compared(loaded: LoadedWeights) -> frozenset[str]:
+def _compare(loaded: LoadedWeights) -> frozenset[str]:
     first, second = (_request(text) for text in ("Is anything red in this picture?", "What is it?"))
     batch = [plain_generation.render_request(loaded, second)]
     output, width = plain_generation.generate(
@@ -70,24 +70,24 @@ def _compared(loaded: LoadedWeights) -> frozenset[str]:
     tokens = output.sequences[0, width:].tolist()[: len(expected)]
     maker, passes = prompter(loaded), Passes(loaded)
     with torch.inference_mode():
-        other, prompt = maker.cut(maker.written([first, second]), None)
+        other, prompt = maker.cut(maker.render([first, second]), None)
         features = passes.features([other, prompt])
 
         def agree(rows: list[ActiveRow], lanes: Lanes) -> bool:
             for token in tokens[:-1]:
                 lanes.last = torch.full_like(lanes.last, token)
-                passes.decoded(rows, lanes)
+                passes.decode(rows, lanes)
             got = torch.cat(passes.trace or [])
             return _close(got, expected, _FLOAT32 if loaded.dtype == torch.float32 else _HALF)
 
         shared = False
         if prompt.group is other.group and len(prompt.group.beginning.ids):
             try:
-                _, before = passes.whole([other], features, Pool(1, len(other)))
+                _, before = passes.prefill([other], features, Pool(1, len(other)))
                 loaded.bytes_per_token = before.bytes_per_token
                 passes.trace = []
                 prefix = before.prefix(0, len(prompt.group.beginning.ids))
-                shared = agree(*passes.continued([prompt], [prefix], Pool(1, len(prompt))))
+                shared = agree(*passes.prefill_rest([prompt], [prefix], Pool(1, len(prompt))))
             except Exception as error:
                 if out_of_memory(error):
                     raise
@@ -95,7 +95,7 @@ def _compared(loaded: LoadedWeights) -> frozenset[str]:
         if shared:  # it goes through everything that a whole prompt does
             return frozenset({"loop", "prefix"})
         passes.trace = []
-        rows, lanes = passes.whole([prompt], features, Pool(1, len(prompt)))
+        rows, lanes = passes.prefill([prompt], features, Pool(1, len(prompt)))
         loaded.bytes_per_token = lanes.bytes_per_token
         if agree(rows, lanes):
             return frozenset({"loop"})

@@ -43,7 +43,7 @@ def apply(processor: Any, profile: ConversationProfile) -> None:
         _check_images(processor, own)
     if profile.system_prompt and processor.chat_template:
         processor.chat_template = _beginning_with(profile.system_prompt, processor.chat_template)
-        if profile.system_prompt.strip() not in _written(processor):
+        if profile.system_prompt.strip() not in _render_question(processor):
             raise UserError(
                 "--system-prompt: the model's chat template writes none; give --chat-template too"
             )
@@ -69,15 +69,15 @@ def _beginning_with(system: str, template: str) -> str:
 def _check_images(processor: Any, own: str | None) -> None:
     """Makes sure that a template has a place for images where the checkpoint's own has one."""
     token = getattr(processor, "image_token", None)
-    text = _written(processor)
+    text = _render_question(processor)
     if token and token not in text:
         processor.chat_template, given = own, processor.chat_template
-        if not own or token in _written(processor):
+        if not own or token in _render_question(processor):
             raise UserError(f"--chat-template: writes no {token}, which is an image's place in this model")
         processor.chat_template = given
 
 
-def _written(processor: Any) -> str:
+def _render_question(processor: Any) -> str:
     """A question about an image as a processor writes it."""
     from jinja2 import TemplateError
 
@@ -112,7 +112,7 @@ def _with_argument(images: Any, name: str, value: Any, expected: bool = False) -
     if name == "do_pad" and kind.removesuffix("Pil").removesuffix("Fast") in _ONE_TILE:
         before = [_pixels(images, size) for size in _SIZES]
         images.do_pad = False
-        images = _padded(images) if value else images
+        images = _pad_to_square(images) if value else images
         if not expected and before == [_pixels(images, size) for size in _SIZES]:
             raise UserError(same)
         return images
@@ -140,9 +140,9 @@ def _sizes(name: str, value: Any) -> list[tuple[int, int]]:
 
 
 def _pixels(images: Any, size: tuple[int, int]) -> Mapping[str, Any]:
-    """What an image processor makes of a picture, as what can be compared."""
-    made = images(images=[_picture(size)], return_tensors="np")
-    return {name: (value.shape, value.tobytes()) for name, value in made.items() if hasattr(value, "tobytes")}
+    """What an image processor makes of a picture, in a form that can be compared."""
+    arrays = images(images=[_picture(size)], return_tensors="np")
+    return {n: (value.shape, value.tobytes()) for n, value in arrays.items() if hasattr(value, "tobytes")}
 
 
 def _picture(size: tuple[int, int]) -> Image:
@@ -152,7 +152,7 @@ def _picture(size: tuple[int, int]) -> Image:
     return Image.merge("RGB", (across, down, across.point(lambda v: 255 - v)))
 
 
-def _padded(images: Any) -> Any:
+def _pad_to_square(images: Any) -> Any:
     """The image processor that pads pictures to a square of its mean colour first; the same object.
 
     Source: LLaVA-1.5's `image_aspect_ratio pad`, where a colour is `int(mean * 255)` of each channel.

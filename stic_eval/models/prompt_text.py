@@ -19,8 +19,8 @@ def control_tokens(processor: Any) -> tuple[str, ...]:
     return tuple(sorted(known, key=lambda token: (-len(token), token)))
 
 
-def plain(text: str, control: Sequence[str]) -> str:
-    """Text in which nothing is read as a control token, such as an image's place or a turn's end."""
+def escape_control(text: str, control: Sequence[str]) -> str:
+    """Text changed so that nothing in it is a control token, such as an image's place or a turn's end."""
     for token in control:
         if token in text:
             text = text.replace(token, f"{token[0]} {token[1:]}")
@@ -38,13 +38,13 @@ def render_prompts(processor: Any, requests: Sequence[Request], control: tuple[s
     begun = [turns[n] for n in going_on]
     for n in going_on:
         turns[n] = turns[n][:-1]
-    prompts = _rendered(processor, turns, add_generation_prompt=True)
-    for n, own, whole in zip(going_on, begun, _rendered(processor, begun), strict=True):
+    prompts = _render(processor, turns, add_generation_prompt=True)
+    for n, own, whole in zip(going_on, begun, _render(processor, begun), strict=True):
         prompts[n] = _through(prompts[n], whole, own[-1]["content"][0]["text"])
     return prompts
 
 
-def _rendered(processor: Any, turns: list[list[dict[str, Any]]], **how: Any) -> list[str]:
+def _render(processor: Any, turns: list[list[dict[str, Any]]], **how: Any) -> list[str]:
     return list(processor.apply_chat_template(turns, tokenize=False, **how)) if turns else []
 
 
@@ -72,7 +72,7 @@ def _turns(request: Request, control: tuple[str, ...]) -> list[dict[str, Any]]:
     turns: list[dict[str, Any]] = []
     images = len(request.images)
     for message in request.messages:
-        parts = [{"type": "text", "text": plain(message.text, control)}]
+        parts = [{"type": "text", "text": escape_control(message.text, control)}]
         if message.role == "user" and images:
             parts = [{"type": "image"}] * images + parts
             images = 0

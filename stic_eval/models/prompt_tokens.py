@@ -54,7 +54,7 @@ class Beginning:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it takes."""
+        """Bytes that the beginning takes."""
         tensors = (self.ids, self.positions, *self.kinds.values())
         own = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
         return own + (self.features.nbytes if self.features is not None else 0)
@@ -110,12 +110,12 @@ class RenderedPrompt:
 
     @property
     def key(self) -> Key:
-        """Of its beginning."""
+        """Key of the prompt's beginning."""
         return (tuple(image.sha256 for image in self.request.images), self.head)
 
 
 class Prompter:
-    """Writes and cuts prompts for one model. `written` is for one thread, `cut` for any.
+    """Writes and cuts prompts for one model. `render` is for one thread, `cut` for any.
 
     Args:
         control: Texts that its tokenizer takes for control tokens.
@@ -136,7 +136,7 @@ class Prompter:
 
     # ------------------------------------------------------------ the template
 
-    def written(self, requests: Sequence[Request]) -> list[RenderedPrompt]:
+    def render(self, requests: Sequence[Request]) -> list[RenderedPrompt]:
         """Prompts as the chat template writes them, up to where the answer begins."""
         texts = render_prompts(self._processor, requests, self._control)
         return [RenderedPrompt(request, text, self._head(request, text))
@@ -178,7 +178,7 @@ class Prompter:
         if known is not None and known.frame is not None:
             group = Group(first.key, known)
             return [CutPrompt(one.request, group, self._rest(one, known.frame), one.text) for one in asked]
-        group, rest = self._processed(first)
+        group, rest = self._process(first)
         prompts = [CutPrompt(first.request, group, rest, first.text)]
         frame = group.beginning.frame
         for one in asked[1:]:
@@ -187,25 +187,25 @@ class Prompter:
             elif frame is not None:
                 prompts.append(CutPrompt(one.request, group, self._rest(one, frame), one.text))
             else:
-                own, ids = self._processed(one)
+                own, ids = self._process(one)
                 prompts.append(CutPrompt(one.request, own, ids, one.text))
         return prompts
 
-    def _processed(self, one: RenderedPrompt) -> tuple[Group, tuple[int, ...]]:
+    def _process(self, one: RenderedPrompt) -> tuple[Group, tuple[int, ...]]:
         """A prompt's beginning and what follows, as the processor has them."""
         images = [image.load() for image in one.request.images]
         kind = (one.head, tuple((image.size, image.mode) for image in images))
         if (like := self._alike.get(kind)) is not None:
             # Ids depend on the images' sizes alone; so the pixels are all that is new.
-            pixels = self._pixels(self._own()[0], images)
+            pixels = self._pixels(self._own_processor()[0], images)
             noisy = add_noise(pixels, one.request.images)
             return Group(one.key, like, noisy), self._rest(one, like.frame or ("", ""))
-        group, rest = self._whole(one, images)
+        group, rest = self._process_whole(one, images)
         beginning = group.beginning
         if (
             beginning.frame is not None
             and len(self._alike) < _SIZES
-            and self._apart(images, group.pixels or {})
+            and self._is_image_part_separable(images, group.pixels or {})
         ):
             self._alike[kind] = beginning
         if group.pixels is not None:
@@ -219,22 +219,22 @@ class Prompter:
         inputs = processor.image_processor([images], return_tensors="pt")
         return {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
 
-    def _apart(self, images: list[Any], pixels: Mapping[str, Tensor]) -> bool:
-        """Whether the processor's part for images gives what the processor gave."""
+    def _is_image_part_separable(self, images: list[Any], pixels: Mapping[str, Tensor]) -> bool:
+        """Whether the image processor alone gives what the whole processor gave."""
         import torch
 
         try:
-            alone = self._pixels(self._own()[0], images)
+            alone = self._pixels(self._own_processor()[0], images)
         except Exception:  # it may take its images in another shape
             return False
         return alone.keys() == pixels.keys() and all(
             torch.equal(alone[name], pixels[name]) for name in pixels
         )
 
-    def _whole(self, one: RenderedPrompt, images: list[Any]) -> tuple[Group, tuple[int, ...]]:
+    def _process_whole(self, one: RenderedPrompt, images: list[Any]) -> tuple[Group, tuple[int, ...]]:
         import torch
 
-        processor, recorder = self._own()
+        processor, recorder = self._own_processor()
         inputs = dict(
             processor(
                 text=[one.text],
@@ -279,7 +279,7 @@ class Prompter:
 
     def _rest(self, one: RenderedPrompt, frame: tuple[str, str]) -> tuple[int, ...]:
         """Ids of a question, tokenized behind an image token as it is in the prompt."""
-        _, recorder = self._own()
+        _, recorder = self._own_processor()
         before, after = frame
         text = self._image_text + before + one.text[len(one.head) :] + after
         ids = recorder.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -323,7 +323,7 @@ class Prompter:
             self._spare.append(self._local.own)
             del self._local.own
 
-    def _own(self) -> tuple[Any, _Recorder]:
+    def _own_processor(self) -> tuple[Any, _Recorder]:
         own: tuple[Any, _Recorder] = self._local.own
         return own
 

@@ -102,9 +102,9 @@ class Feed:
         return ahead < most and (at_hand or len(self._prepared) * self._largest < _AHEAD_BYTES)
 
     def _arrange(self, new: list[Request]) -> None:
-        """Puts new requests with those that wait: alike together, those at hand first, then the longest."""
+        """Sorts new requests in with waiting ones: alike together, known beginnings first, then longest."""
         groups: dict[Key, list[RenderedPrompt]] = {}
-        for one in (*(one for alike in self._waiting for one in alike), *self._prompter.written(new)):
+        for one in (*(one for alike in self._waiting for one in alike), *self._prompter.render(new)):
             groups.setdefault(one.key, []).append(one)
         order = sorted(
             groups.values(),

@@ -66,7 +66,7 @@ class CachedVLM:
                         asked.append(request)
                 yield from asked
 
-        def handed_on() -> Iterator[tuple[Request, Response]]:
+        def hand_on() -> Iterator[tuple[Request, Response]]:
             while known:
                 yield known.popleft()
 
@@ -75,11 +75,11 @@ class CachedVLM:
             while not ended:
                 unasked = unknown()
                 first = next(unasked, None)
-                yield from handed_on()
+                yield from hand_on()
                 if first is None:
                     continue
                 for request, response in self._make().generate(chain([first], unasked)):
-                    yield from handed_on()
+                    yield from hand_on()
                     key = keys.pop(request)
                     if response.finish_reason != "failed":
                         fresh[key] = response
@@ -89,7 +89,7 @@ class CachedVLM:
                         committed = time.monotonic()
                     for same in waiting.pop(key):
                         yield same, response
-                yield from handed_on()
+                yield from hand_on()
         finally:
             # Also when the model fails, or the consumer stops listening.
             if fresh:
@@ -115,11 +115,13 @@ def cached_likelihoods(
         found = store.get_many(part)
         missing = {key: one for key, one in zip(part, asked[start:], strict=False) if key not in found}
         if missing:
-            found |= _scored(make(), missing, store)
+            found |= _score_missing(make(), missing, store)
         yield from (Likelihood(float(found[key].text), found[key].n_tokens) for key in part)
 
 
-def _scored(model: Scorer, missing: Mapping[str, GivenAnswer], store: ResponseStore) -> dict[str, Response]:
+def _score_missing(
+    model: Scorer, missing: Mapping[str, GivenAnswer], store: ResponseStore
+) -> dict[str, Response]:
     """Scores what the store does not hold, by key, and puts it there; also when the model fails."""
     key_of = {one: key for key, one in missing.items()}
     found: dict[str, Response] = {}

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from stic_eval.report import canvas
-from stic_eval.report.canvas import COLOURS, HATCHES, INK, LINE, MUTED, Look, needs, plain, tall, value_text
+from stic_eval.report.canvas import COLOURS, HATCHES, INK, LINE, MUTED, Look, needs, tall, value_text
 from stic_eval.report.paired_comparison import Difference
 from stic_eval.report.table_rows import AVERAGE, Cell, TableRow
 from stic_eval.report.tables import Table
@@ -38,7 +38,8 @@ def row_label(row: TableRow, without: Sequence[str] = ()) -> str:
     settings = {axis: value for axis, value in variant.settings.items() if axis not in {"dar", *without}}
     if settings.get("method") == variant.method:
         del settings["method"]  # which the title says
-    return plain(", ".join([name, *(f"{axis}={value_text(value)}" for axis, value in settings.items())]))
+    parts = [name, *(f"{axis}={value_text(value)}" for axis, value in settings.items())]
+    return canvas.plain_line(", ".join(parts))
 
 
 def row_key(row: TableRow, without: Sequence[str] = ()) -> str:
@@ -50,7 +51,8 @@ def row_key(row: TableRow, without: Sequence[str] = ()) -> str:
 
 def column_title(table: Table, name: str) -> str:
     """A column's printed name."""
-    return next((plain(column.title) for column in table.columns if column.name == name), "Average")
+    titles = (canvas.plain_line(column.title) for column in table.columns if column.name == name)
+    return next(titles, "Average")
 
 
 def mark_of(cell: Cell) -> str:
@@ -94,7 +96,7 @@ def gains(table: Table, look: Look, notes: Sequence[str] = ()) -> Figure:
     words = max(len(word) for title in titles for word in title.replace("-", "- ").split())
     side_by_side = len(names) > 1 and len(rows) <= _MOST_SERIES
     if side_by_side and slot / (len(rows) + 1) >= 0.12 and words * canvas.LETTER <= slot:
-        return _grouped(rows, names, titles, look.width, slot, notes)
+        return _grouped_bars(rows, names, titles, look.width, slot, notes)
     return _panels(rows, names, titles, look.width, notes)
 
 
@@ -110,7 +112,7 @@ def _deltas(row: TableRow, names: Sequence[str]) -> list[tuple[int, float, tuple
     return [(i, d.delta, reach(d), mark_of(cell)) for i, cell, d in cells if d is not None]
 
 
-def _grouped(
+def _grouped_bars(
     rows: Sequence[TableRow],
     names: Sequence[str],
     titles: Sequence[str],
@@ -141,7 +143,7 @@ def _grouped(
     canvas.zero_line(axes)
     axes.margins(y=0.12)
     axes.set_xlim(-0.55, len(names) - 0.45)
-    axes.set_xticks(range(len(names)), [_broken(title, slot) for title in titles])
+    axes.set_xticks(range(len(names)), [_wrap_title(title, slot) for title in titles])
     axes.tick_params(axis="x", length=0)
     axes.yaxis.set_major_formatter(signed)
     axes.grid(axis="y")
@@ -165,7 +167,7 @@ def _panels(
     across = max(1, min(len(names), int((width - room) / (0.65 if narrow else 0.92))))
     across = math.ceil(len(names) / math.ceil(len(names) / across))  # rows of panels of even length
     down = math.ceil(len(names) / across)
-    titles = [_broken(title, (width - room) / across - 0.1) for title in titles]
+    titles = [_wrap_title(title, (width - room) / across - 0.1) for title in titles]
     grid = figure.subplots(down, across, sharey=True, squeeze=False)
     at = [0.0]
     for above, below in pairwise(labels):
@@ -208,13 +210,13 @@ def _panels(
     ends = (tall(labels[0]) / 2 + 0.05, tall(labels[-1]) / 2 + 0.05)
     first.set_ylim(at[-1] + ends[1], -ends[0])
     scales = ["Each panel has its own scale."] if len(names) > 1 else []
-    said = ["Difference to the baseline in points.", *scales, *_notes(rows, names), *notes]
-    extra = canvas.footnote(figure, said)
+    texts = ["Difference to the baseline in points.", *scales, *_notes(rows, names), *notes]
+    extra = canvas.footnote(figure, texts)
     heading = max(map(tall, titles))
     return canvas.resize(figure, down * (at[-1] + sum(ends) + 0.33 + heading) + 0.1 + extra)
 
 
-def _broken(title: str, inches: float) -> str:
+def _wrap_title(title: str, inches: float) -> str:
     """A benchmark's name in lines that fit into so many inches; hyphens are where it breaks best."""
     if len(title) * canvas.LETTER <= inches:
         return title

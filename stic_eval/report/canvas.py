@@ -117,7 +117,7 @@ def pale(colour: str) -> str:
     return to_hex((red, green, blue))
 
 
-def plain(text: object) -> str:
+def plain_line(text: object) -> str:
     """Text as one line that every format can hold: no control characters, no turning of the direction."""
     line = printable(" ".join(str(text).split()))
     return re.sub("[\u200e\u200f\u202a-\u202e\u2066-\u2069\ufffe\uffff]", "", line)
@@ -125,7 +125,7 @@ def plain(text: object) -> str:
 
 def value_text(value: object) -> str:
     """An axis's value as tables print it, e.g. `0.25`, `true`; what is long without its middle."""
-    text = plain(setting(value))
+    text = plain_line(setting(value))
     # The end of a path says more than its start.
     return text if len(text) <= 36 else f"{text[:12]}…{text[-23:]}"
 
@@ -210,18 +210,18 @@ def marks_note(marks: Sequence[str], incomplete: bool, *, filled: bool = False) 
         filled: Whether its markers are filled or not by significance.
     """
     starred = "*" in marks or "**" in marks
-    said = []
+    parts = []
     if "§" in marks:
-        said.append("§ one training seed, or one description: not tested.")
+        parts.append("§ one training seed, or one description: not tested.")
     if filled and starred:
-        said.append("Filled: * p < 0.05, ** p < 0.01 (corrected); unfilled: neither.")
+        parts.append("Filled: * p < 0.05, ** p < 0.01 (corrected); unfilled: neither.")
     elif filled:
-        said.append("Filled: p < 0.05 (corrected); unfilled: not.")
+        parts.append("Filled: p < 0.05 (corrected); unfilled: not.")
     elif starred:
-        said.append("* p < 0.05, ** p < 0.01 (corrected).")
+        parts.append("* p < 0.05, ** p < 0.01 (corrected).")
     if incomplete:
-        said.append("° incomplete: unscored rows or columns are left out.")
-    return said
+        parts.append("° incomplete: unscored rows or columns are left out.")
+    return parts
 
 
 def needs(kind: str, what: str) -> UserError:

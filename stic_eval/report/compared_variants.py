@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stic_eval.errors import UserError
@@ -90,7 +90,9 @@ def names(scores: runs.Scores) -> dict[str, str]:
             for some in (changed, settings)
         ]
         tried = [DEFAULT, *texts] if settings else []
-        found[key] = shlex.quote(next((text for text in tried if _called(scores, known, text) == [key]), key))
+        found[key] = shlex.quote(
+            next((text for text in tried if _keys_named(scores, known, text) == [key]), key)
+        )
     return found
 
 
@@ -111,7 +113,7 @@ def pick(scores: runs.Scores, text: str, folder: Path) -> tuple[str, list[runs.E
     known = groups(scores)
     plain, at, seed = text.rpartition("@seed")
     with_seed = bool(at) and seed.isdecimal()
-    found = _called(scores, known, text) or (_called(scores, known, plain) if with_seed else [])
+    found = _keys_named(scores, known, text) or (_keys_named(scores, known, plain) if with_seed else [])
     if len(found) > 1:
         shown = names(scores)
         raise UserError(f'{folder}: "{text}" may be {" or ".join(shown[key] for key in found)}; give one')
@@ -122,7 +124,7 @@ def pick(scores: runs.Scores, text: str, folder: Path) -> tuple[str, list[runs.E
         close = suggest(text, [*names(scores).values(), *known])
         raise UserError(f'{folder}: no variant is called "{text}"{close} (there are {_all(scores)})')
     key = found[0]
-    if not with_seed or _called(scores, known, text):
+    if not with_seed or _keys_named(scores, known, text):
         return key, known[key]
     chosen = [entry for entry in known[key] if entry.seed == int(seed)]
     if not chosen:
@@ -136,7 +138,7 @@ def _all(scores: runs.Scores) -> str:
     return ", ".join(names(scores).values())
 
 
-def _called(scores: runs.Scores, known: Mapping[str, list[runs.Entry]], text: str) -> list[str]:
+def _keys_named(scores: runs.Scores, known: Mapping[str, list[runs.Entry]], text: str) -> list[str]:
     """Keys of the variants of that name, by the first kind of name that any has."""
     if text in known:
         return [text]
@@ -190,10 +192,10 @@ def choose(a: str, b: str | None, methods: Sequence[str]) -> tuple[Side, Side]:
     if len(methods) > 2:
         raise UserError(f"--method: two are compared, not {len(methods)}")
     (run_a, name_a), (run_b, name_b) = _place(a), _place(a if b is None else b)
-    scores_a = _evaluated(run_a)
-    scores_b = scores_a if b is None else _evaluated(run_b)
+    scores_a = _load_evaluated(run_a)
+    scores_b = scores_a if b is None else _load_evaluated(run_b)
     if b is None:
-        given = [*([name_a] if name_a else []), *methods] or [_only(scores_a, _changed(scores_a), run_a)]
+        given = [*([name_a] if name_a else []), *methods] or [_only(scores_a, _changed_keys(scores_a), run_a)]
         reference = [key for key, entries in groups(scores_a).items() if _is_baseline(entries[0])]
         given = [*reference[:1], *given] if len(given) == 1 else given
         if len(given) != 2:
@@ -212,6 +214,25 @@ def choose(a: str, b: str | None, methods: Sequence[str]) -> tuple[Side, Side]:
     return first, second
 
 
+def choose_of(scores: runs.Scores, folder: Path, a: str, b: str) -> tuple[Side, Side]:
+    """Two variants of results that are at hand.
+
+    Args:
+        scores: The results.
+        folder: The run's, where records lie.
+        a: One variant.
+        b: Another one.
+
+    Raises:
+        UserError: What is named is not there, nothing has been evaluated, or the two are one.
+    """
+    scores = replace(scores, entries=_with_summaries(scores, folder))
+    first, second = _side(scores, a, folder), _side(scores, b, folder)
+    if first.entries == second.entries:
+        raise UserError(f"{folder}: {a} is compared with itself; name another variant")
+    return first, second
+
+
 def _place(text: str) -> tuple[Path, str | None]:
     """`RUN` or `RUN:VARIANT` -> the run's folder, and the variant if one is named."""
     for at in (len(text), *(at for at in reversed(range(len(text))) if text[at] == ":")):
@@ -223,27 +244,32 @@ def _place(text: str) -> tuple[Path, str | None]:
     return runs.find(run or name), name  # which says that there is none
 
 
-def _evaluated(folder: Path) -> runs.Scores:
+def _load_evaluated(folder: Path) -> runs.Scores:
     """A run without what has not been evaluated at all."""
     scores = runs.load(folder)
-    scores.entries = [entry for entry in scores.entries if entry.summaries]
-    if not scores.entries:
-        raise UserError(f"{folder}: nothing has been evaluated yet; run it again to go on")
+    scores.entries = _with_summaries(scores, folder)
     return scores
+
+
+def _with_summaries(scores: runs.Scores, folder: Path) -> list[runs.Entry]:
+    entries = [entry for entry in scores.entries if entry.summaries]
+    if not entries:
+        raise UserError(f"{folder}: nothing has been evaluated yet; run it again to go on")
+    return entries
 
 
 def _is_baseline(entry: runs.Entry) -> bool:
     return entry.method == "baseline" and entry.solver.plain and not entry.settings
 
 
-def _changed(scores: runs.Scores) -> list[str]:
+def _changed_keys(scores: runs.Scores) -> list[str]:
     return [key for key, entries in groups(scores).items() if not _is_baseline(entries[0])]
 
 
 def _common(one: runs.Scores, other: runs.Scores, *folders: Path) -> str:
     """The variant that two runs have in common."""
-    changed = [key for key in _changed(one) if key in _changed(other)]
-    if not changed and not _changed(one) and not _changed(other):
+    changed = [key for key in _changed_keys(one) if key in _changed_keys(other)]
+    if not changed and not _changed_keys(one) and not _changed_keys(other):
         return next(iter(groups(one)))  # nothing but baselines, e.g. of two models
     if not changed:
         there = "; ".join(
@@ -270,6 +296,6 @@ def _side(scores: runs.Scores, name: str, folder: Path) -> Side:
     """A variant by its name; of seeds that are not finished, the ones that are furthest."""
     key, entries = pick(scores, name, folder)
     most = max(len(entry.summaries) for entry in entries)
-    kept = sorted((e for e in entries if len(e.summaries) == most), key=lambda entry: entry.seed or 0)
+    complete = sorted((e for e in entries if len(e.summaries) == most), key=lambda entry: entry.seed or 0)
     columns = {column.name: column for column in scores.columns}
-    return Side(folder, key, label(entries[0]), scores.model, columns, tuple(kept))
+    return Side(folder, key, label(entries[0]), scores.model, columns, tuple(complete))

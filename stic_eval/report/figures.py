@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 from stic_eval.errors import UserError
 from stic_eval.registry import suggest
 from stic_eval.report import bars, canvas, gain_curves, heatmap, training_curves
-from stic_eval.report.canvas import Look, plain
+from stic_eval.report.canvas import Look, plain_line
 from stic_eval.report.runs import Entry, Scores
 from stic_eval.report.table_rows import AVERAGE, EvaluatedVariant
 from stic_eval.report.tables import Table
@@ -69,7 +69,7 @@ def draw(kind: FigureKind, scores: Scores, table: Table, folder: Path, look: Loo
     Raises:
         UserError: The run does not have what this kind needs; the message says what.
     """
-    notes = _unfinished(scores, look)
+    notes = _unfinished_note(scores, look)
     with canvas.style():
         if kind == "gains":
             return bars.gains(table, look, notes)
@@ -102,10 +102,10 @@ def _parts(kind: FigureKind, scores: Scores, look: Look) -> list[tuple[str, Look
     axes = gain_curves.quantities(scores.axes) if kind == "scaling" else []
     if len(axes) < 2 or look.x not in (None, *axes):
         return [(kind, look)]
-    return [(f"{kind}-{plain(axis)}", replace(look, x=axis)) for axis in axes if look.x in (None, axis)]
+    return [(f"{kind}-{plain_line(axis)}", replace(look, x=axis)) for axis in axes if look.x in (None, axis)]
 
 
-def _unfinished(scores: Scores, look: Look) -> list[str]:
+def _unfinished_note(scores: Scores, look: Look) -> list[str]:
     """A sentence on what is not evaluated in every benchmark yet, or failed; none if all is."""
 
     def changed(entry: Entry) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def _unfinished(scores: Scores, look: Look) -> list[str]:
         label = EvaluatedVariant(
             entry.method, entry.title, entry.solver, (), {}, settings or entry.settings
         ).label
-        seeds.setdefault(plain(label), []).extend([] if entry.seed is None else [entry.seed])
+        seeds.setdefault(plain_line(label), []).extend([] if entry.seed is None else [entry.seed])
     parts = [
         f"{label} (seed{'s' * (len(of) > 1)} {', '.join(map(str, of))})" if of else label
         for label, of in seeds.items()
@@ -191,6 +191,6 @@ def to_svg(figure: Figure) -> str:
     root.set("xmlns:xlink", _XLINK)
     root.set("role", "img")
     title = ElementTree.Element("title")
-    title.text = canvas.plain(figure.get_label())
+    title.text = canvas.plain_line(figure.get_label())
     root.insert(0, title)
     return ElementTree.tostring(root, encoding="unicode") + "\n"

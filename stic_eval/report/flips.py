@@ -109,7 +109,7 @@ def _records(side: Side, entry: Entry, benchmark: str) -> dict[str, dict[str, An
     return found
 
 
-def same_rows(a: Side, b: Side, benchmark: str) -> list[str]:
+def check_same_rows(a: Side, b: Side, benchmark: str) -> list[str]:
     """Checks that two runs mean the same rows by the same ids, and says where that cannot be told.
 
     An image alone may differ, for it is named by its encoding, and a target alone, where a label was put

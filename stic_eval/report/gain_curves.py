@@ -12,7 +12,7 @@ import numpy as np
 from stic_eval.errors import UserError
 from stic_eval.report import canvas, paper_scores
 from stic_eval.report.bars import column_title, mark_of, notes_of, reach, row_key, row_label, rows_of, signed
-from stic_eval.report.canvas import COLOURS, DASHES, INK, MARKERS, Look, needs, plain, value_text
+from stic_eval.report.canvas import COLOURS, DASHES, INK, MARKERS, Look, needs, plain_line, value_text
 from stic_eval.report.table_rows import AVERAGE, Cell, TableRow
 from stic_eval.report.tables import Table
 
@@ -52,18 +52,18 @@ def progression(table: Table, look: Look, notes: Sequence[str] = ()) -> Figure:
     )
     room = look.width / (1 if stacked else n) - 0.6
     first = panels[0]
-    model = plain(rows["base"].variant.model)
+    model = plain_line(rows["base"].variant.model)
     heading = f"{title}: {model}" if model else title
     first.set_title(canvas.wrap(heading, room))
     points = {}
     for step, row in rows.items():
         d, score = row.cells[name].difference, float(row.cells[name].score or 0.0)
         points[step] = (score, *(reach(d) if d else (0.0, 0.0)))
-    _seeds(first, {step: _by_seed(row, name, table.averaged) for step, row in rows.items()}, points)
+    _seeds(first, {step: _scores_by_seed(row, name, table.averaged) for step, row in rows.items()}, points)
     texts = {step: f"{points[step][0]:.1f}" + _gain(row, name) for step, row in rows.items()}
     _stairs(first, points, texts, (COLOURS[0], MARKERS[0], "-"))
     if look.published:
-        paper = _published(name, table.averaged, title)
+        paper = _published_scores(name, table.averaged, title)
         panels[1].set_title(canvas.wrap(f"{title}: {paper_scores.MODEL} (published)", room))
         texts = {step: f"{value:.1f}" for step, value in paper.items()}
         points = {step: (value, 0.0, 0.0) for step, value in paper.items()}
@@ -91,7 +91,7 @@ def _steps(table: Table) -> dict[str, TableRow]:
     return {step: found[step] for step in STEPS if step in found}
 
 
-def _published(name: str, averaged: Sequence[str], title: str) -> dict[str, float]:
+def _published_scores(name: str, averaged: Sequence[str], title: str) -> dict[str, float]:
     """Step -> the paper's score, from its table 2, and for ScienceQA figure 5.
 
     The average is over the benchmarks that the run averages.
@@ -173,7 +173,7 @@ def _gain(row: TableRow, name: str) -> str:
     return f"\n({cell.difference.delta:+.1f}{mark_of(cell)})".replace("-", "−")
 
 
-def _by_seed(row: TableRow, name: str, averaged: Sequence[str]) -> list[float]:
+def _scores_by_seed(row: TableRow, name: str, averaged: Sequence[str]) -> list[float]:
     """A row's score for each training seed, in percent."""
     names = averaged if name == AVERAGE else [name]
     runs = zip(*(row.variant.summaries.get(column, ()) for column in names), strict=False)
@@ -222,12 +222,12 @@ def scaling(
     drawn = {point[0] for points in lines.values() for point in points if not math.isnan(point[1])}
     if len(drawn) < 2:
         raise needs(
-            "scaling", f"needs scores at two values of {plain(axis)}; this run has {len(drawn)} so far"
+            "scaling", f"needs scores at two values of {plain_line(axis)}; this run has {len(drawn)} so far"
         )
     if len(lines) > _MOST_LINES:
         raise needs("scaling", f"would have {len(lines)} lines; choose with --method, or another --x")
     title = column_title(table, name)
-    figure = canvas.new(look.width, 3.0, f"{title} over {plain(axis)}")
+    figure = canvas.new(look.width, 3.0, f"{title} over {plain_line(axis)}")
     axes = figure.add_subplot()
     for k, points in enumerate(lines.values()):
         _line(axes, points, k, len(lines), compared)
@@ -236,7 +236,7 @@ def scaling(
         axes.yaxis.set_major_formatter(signed)
     axes.margins(y=0.12)
     _ticks(axes, [v for v in canvas.in_order(ablated[axis]) if float(v) in drawn], look.width, len(lines))
-    axes.set_xlabel(plain(axis))
+    axes.set_xlabel(plain_line(axis))
     axes.set_ylabel(f"{title}: " + ("difference to\nthe baseline (points)" if compared else "score (%)"))
     axes.grid(axis="y")
     axes.set_axisbelow(True)
@@ -244,7 +244,7 @@ def scaling(
     remarks = _remarks(cells, lines.values(), compared)
     if single:
         remarks.append(
-            f"Not drawn: {single} setting{'s' * (single > 1)} with a single value of {plain(axis)}."
+            f"Not drawn: {single} setting{'s' * (single > 1)} with a single value of {plain_line(axis)}."
         )
     extra = canvas.footnote(figure, [*remarks, *notes])
     labels = [row_label(rows[key][0], (axis,)) for key in lines]
@@ -257,7 +257,8 @@ def _number_axis(ablated: Mapping[str, Sequence[Any]], look: Look) -> str:
     numbers = quantities(ablated)
     axis = look.x or (numbers[0] if numbers else "")
     if axis not in numbers:
-        what = f"{plain(axis)} is no axis of numbers" if axis else "needs an ablation over an axis of numbers"
+        asked = "needs an ablation over an axis of numbers"
+        what = f"{plain_line(axis)} is no axis of numbers" if axis else asked
         raise needs("scaling", f"{what} (`stic-eval ablate --vary stage1.fraction=0.25,0.5,1`)")
     return axis
 

@@ -10,7 +10,7 @@ from statistics import mean, stdev
 from stic_eval.errors import UserError
 from stic_eval.report import score_guards
 from stic_eval.report.compared_variants import Side
-from stic_eval.report.flips import same_rows
+from stic_eval.report.flips import check_same_rows
 from stic_eval.report.multiple_testing import PValues, correct
 from stic_eval.report.paired_comparison import Difference, compare, percent
 from stic_eval.report.table_notes import cluster_notes, knows_no_clusters
@@ -71,7 +71,7 @@ def measure(a: Side, b: Side) -> HeadToHead:
     Raises:
         UserError: They have no benchmark, or no row, in common, or mean different rows by the same ids.
     """
-    a, b, notes = _same_seeds(a, b)
+    a, b, notes = _keep_shared_seeds(a, b)
     names = [name for name in a.columns if a.summaries(name) and b.summaries(name)]
     if not names:
         raise UserError(f"{a.run} and {b.run} have no benchmark in common")
@@ -80,7 +80,7 @@ def measure(a: Side, b: Side) -> HeadToHead:
     if a.run == b.run and [e.folder for e in a.entries] == [e.folder for e in b.entries]:
         notes.append("A and B are one evaluation: their settings come to the same.")
     for name in names:
-        notes += [*_differing(a, b, name), *same_rows(a, b, name)]
+        notes += [*_differing(a, b, name), *check_same_rows(a, b, name)]
         for side in (a, b):
             check(side.columns[name].title, side.summaries(name), f"{side.run}: ")
     names = _comparable(a, b, names)
@@ -96,7 +96,7 @@ def measure(a: Side, b: Side) -> HeadToHead:
         )
     for name in names:
         if name not in found:
-            notes.append(f"{a.columns[name].title}: left out, {_unpaired(runs[name])}.")
+            notes.append(f"{a.columns[name].title}: left out, {_why_unpaired(runs[name])}.")
     found = {name: score_guards.without_test(d, *runs[name]) for name, d in found.items()}
     average = score_guards.untested_average(average, found.values())
     notes += cluster_notes(a.columns[name].title for name in found if knows_no_clusters(*runs[name]))
@@ -107,10 +107,10 @@ def measure(a: Side, b: Side) -> HeadToHead:
 
 def _comparable(a: Side, b: Side, names: Sequence[str]) -> list[str]:
     """Benchmarks that both were asked and graded alike in."""
-    older = [name for name in names if _versions_apart(a, b, name)]
-    judged = [name for name in names if name not in older and _graded_apart(a, b, name)]
+    older = [name for name in names if _versions_differ(a, b, name)]
+    judged = [name for name in names if name not in older and _graders_differ(a, b, name)]
     if len(older) + len(judged) == len(names):
-        raise UserError(f"{a.run} and {b.run}: {_all_apart(a, older, judged)}")
+        raise UserError(f"{a.run} and {b.run}: {_why_none_left(a, older, judged)}")
     return [name for name in names if name not in (*older, *judged)]
 
 
@@ -144,13 +144,13 @@ def _variant(side: Side, runs: Mapping[str, Sequence[Sequence[Summary]]], at: in
     )
 
 
-def _unpaired(both: Sequence[Sequence[Summary]]) -> str:
+def _why_unpaired(both: Sequence[Sequence[Summary]]) -> str:
     if any(run.resampled for side in both for run in side):
         return "it has a statistic of its own, and A and B have other rows"
     return "no row with a verdict in common"
 
 
-def _same_seeds(a: Side, b: Side) -> tuple[Side, Side, list[str]]:
+def _keep_shared_seeds(a: Side, b: Side) -> tuple[Side, Side, list[str]]:
     shared = set(a.seeds) & set(b.seeds)
     if not a.seeds or not b.seeds or set(a.seeds) == set(b.seeds):
         return a, b, []
@@ -163,26 +163,26 @@ def _same_seeds(a: Side, b: Side) -> tuple[Side, Side, list[str]]:
     return first, second, [f"Left out, as only one of both has them: seeds {', '.join(map(str, left))}."]
 
 
-def _versions_apart(a: Side, b: Side, name: str) -> bool:
+def _versions_differ(a: Side, b: Side, name: str) -> bool:
     """Whether different versions of a benchmark asked or graded, as far as both sides say which."""
     mine, theirs = a.columns[name].version, b.columns[name].version
     return bool(mine and theirs and mine != theirs)
 
 
-def _all_apart(a: Side, older: Sequence[str], judged: Sequence[str]) -> str:
+def _why_none_left(a: Side, older: Sequence[str], judged: Sequence[str]) -> str:
     """Why no benchmark is left to compare, and what to do."""
-    said = []
+    reasons = []
     for names, graders, advice in (
         (older, "versions of the benchmarks", "run the older again"),
         (judged, "judges", "run both with one --judge"),
     ):
         titles = ", ".join(a.columns[name].title for name in names)
         not_compared = f"were graded by different {graders}, whose scores are not compared; {advice}"
-        said += [f"{titles} {not_compared} (answers are kept)"] if names else []
-    return "; ".join(said)
+        reasons += [f"{titles} {not_compared} (answers are kept)"] if names else []
+    return "; ".join(reasons)
 
 
-def _graded_apart(a: Side, b: Side, name: str) -> bool:
+def _graders_differ(a: Side, b: Side, name: str) -> bool:
     """Whether different judges, or versions of the rules in a judge's place, decided scores of a benchmark.
 
     Where a judge was only asked what rules leave open and decided nothing, rules alone did on both sides.
@@ -203,12 +203,12 @@ def _differing(a: Side, b: Side, name: str) -> Iterator[str]:
             f"A: {mine.protocol}. B: {theirs.protocol}."
         )
     if mine.grader != theirs.grader:
-        apart = "; left out, as scores by different judges are not compared" * _graded_apart(a, b, name)
+        apart = "; left out, as scores by different judges are not compared" * _graders_differ(a, b, name)
         yield (
             f"{mine.title}: A is {mine.grader or 'scored by rule'}, B {theirs.grader or 'scored by rule'}"
             f"{apart}."
         )
-    if _versions_apart(a, b, name):
+    if _versions_differ(a, b, name):
         yield (
             f"{mine.title}: left out, as version {mine.version} of the benchmark graded A, and version "
             f"{theirs.version} B; run the older again."

@@ -120,7 +120,7 @@ def _caption(rows: Sequence[Flip], total: int | None) -> str:
     return f"Rows that one side does better: {len(rows)} of {total}{more}"
 
 
-def _shown(text: str) -> str:
+def _shorten(text: str) -> str:
     text = printable(text)
     left = len(text) - _LONGEST
     return text if left <= 0 else f"{text[:_LONGEST]} … ({left:,} more characters)"
@@ -136,8 +136,8 @@ def _target(target: Any) -> str:
 
 def _details(flip: Flip) -> Iterator[tuple[str, str]]:
     """What is shown of a row, label by label; equal answers of several seeds together."""
-    yield "question", _shown(flip.question)
-    yield "target", _shown(_target(flip.target))
+    yield "question", _shorten(flip.question)
+    yield "target", _shorten(_target(flip.target))
     alike: dict[tuple[str, float, str, str | None], list[str]] = {}
     for answer in flip.answers:
         seeds = alike.setdefault((answer.side, answer.score, answer.response, answer.description), [])
@@ -145,8 +145,8 @@ def _details(flip: Flip) -> Iterator[tuple[str, str]]:
     for (side, score, response, description), seeds in alike.items():
         seed = f", seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}" if seeds else ""
         if description:
-            yield f"{side} describes", _shown(description)
-        yield f"{side} ({score:.2f}{seed})", _shown(response)
+            yield f"{side} describes", _shorten(description)
+        yield f"{side} ({score:.2f}{seed})", _shorten(response)
 
 
 def _title(flip: Flip) -> str:
@@ -186,7 +186,7 @@ def to_rich(found: HeadToHead, rows: Sequence[Flip], total: int | None, width: i
         style = ("green" if d.delta > 0 else "red") if d.significant else ""
         grid.add_row(
             *(
-                Text("\n".join(_broken(numbers[i]) if narrow and i in (2, 3) else numbers[i] for i in places),
+                Text("\n".join(_stack(numbers[i]) if narrow and i in (2, 3) else numbers[i] for i in places),
                      style=style if 4 in places else "")
                 for places in joined
             )
@@ -204,7 +204,7 @@ def to_rich(found: HeadToHead, rows: Sequence[Flip], total: int | None, width: i
     return Group(*parts)
 
 
-def _broken(score: str) -> str:
+def _stack(score: str) -> str:
     return score.replace(" ", "\n")
 
 
@@ -247,8 +247,8 @@ def _record(line: BenchmarkLine) -> dict[str, Any]:
     numbers = asdict(line.difference)
     scores = {"a": line.a, "b": line.b, "sd_a": line.sd_a, "sd_b": line.sd_b}
     d = line.difference
-    said = {"mark": d.mark, "unseen95": d.unseen if d.unmoved else None}
-    everything = {"benchmark": line.name, **scores, **numbers, **said}
+    marks = {"mark": d.mark, "unseen95": d.unseen if d.unmoved else None}
+    everything = {"benchmark": line.name, **scores, **numbers, **marks}
     return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in everything.items()}
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from stic_eval.report import canvas
 from stic_eval.report.bars import column_title, mark_of, notes_of, row_key, row_label, rows_of, signed
-from stic_eval.report.canvas import Look, needs, plain, tall, value_text
+from stic_eval.report.canvas import Look, needs, plain_line, tall, value_text
 from stic_eval.report.cell_text import interval_text
 from stic_eval.report.table_rows import AVERAGE, Cell, TableRow
 from stic_eval.report.tables import Table
@@ -42,7 +42,7 @@ def heatmap(
     y = look.y or rest.pop(0)
     x = look.x or rest.pop(0)
     if x == y:
-        raise needs("heatmap", f"--x and --y are both {plain(x)}; give two axes")
+        raise needs("heatmap", f"--x and --y are both {plain_line(x)}; give two axes")
     name = look.benchmark or AVERAGE
     panels = _by_panel(table, ablated, (x, y), name, look.methods)
     if not panels:
@@ -50,12 +50,14 @@ def heatmap(
     cells = len(ablated[x]) * len(ablated[y])
     panels = [panel for panel in panels if 2 * len(panel.cells) > cells]
     if not panels:
-        raise needs("heatmap", f"most combinations of {plain(x)} and {plain(y)} were not run")
+        raise needs("heatmap", f"most combinations of {plain_line(x)} and {plain_line(y)} were not run")
     if len(panels) > _MOST_PANELS:
         raise needs("heatmap", f"would have {len(panels)} panels; choose with --method, or other axes")
     along = {canvas.key(value): value_text(value) for value in canvas.in_order(ablated[x])}
     down = {canvas.key(value): value_text(value) for value in canvas.in_order(ablated[y])}
-    return _maps(panels, (plain(x), plain(y)), along, down, column_title(table, name), look.width, notes)
+    return _maps(
+        panels, (plain_line(x), plain_line(y)), along, down, column_title(table, name), look.width, notes
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,7 +130,7 @@ def _results(facts: CardFacts) -> list[Any]:
     """Scores that are whole, of the model without describe-and-respond where there are any."""
     from huggingface_hub import EvalResult
 
-    trained = _trained(facts.table)
+    trained = _trained_rows(facts.table)
     row = next((row for row in trained if row.variant.solver.plain), trained[0] if trained else None)
     if row is None or facts.table is None:
         return []
@@ -159,7 +159,7 @@ def _results(facts: CardFacts) -> list[Any]:
     return found
 
 
-def _trained(table: Table | None) -> list[TableRow]:
+def _trained_rows(table: Table | None) -> list[TableRow]:
     return [row for row in table.rows if row.variant.method != "baseline"] if table else []
 
 
@@ -192,7 +192,7 @@ def _use(facts: CardFacts) -> str:
             f'base = AutoModelForImageTextToText.from_pretrained({base}{revision}, dtype="auto")',
             'model = PeftModel.from_pretrained(base, "PATH_OF_THIS_FOLDER")',
         ]
-    return _fenced("\n".join(lines), "python")
+    return _fence("\n".join(lines), "python")
 
 
 def _base(facts: CardFacts) -> str:
@@ -239,13 +239,13 @@ def _training(facts: CardFacts) -> str:
             f"It is a cell of an ablation, whose default is below, and departs from that by {listed}."
         )
     options = yaml.safe_dump(_public(facts.options), sort_keys=False, allow_unicode=True)
-    parts.append("All settings of the method:\n\n" + _fenced(options.rstrip(), "yaml"))
+    parts.append("All settings of the method:\n\n" + _fence(options.rstrip(), "yaml"))
     return "\n\n".join(parts)
 
 
 def _evaluation(facts: CardFacts) -> str:
     table = facts.table
-    if table is None or not _trained(table):
+    if table is None or not _trained_rows(table):
         return "It was not evaluated."
     rows = [row for row in table.rows if any(cell.score is not None for cell in row.cells.values())]
     head, line = ["Benchmark", "n"], ["---", "---:"]
@@ -311,7 +311,7 @@ def _code(text: str) -> str:
     return f"{fence}{space}{text}{space}{fence}"
 
 
-def _fenced(text: str, language: str) -> str:
+def _fence(text: str, language: str) -> str:
     fence = "`" * max(3, _longest(text) + 1)
     return f"{fence}{language}\n{printable(text)}\n{fence}"
 

@@ -34,7 +34,7 @@ class PaperRow:
 
     @property
     def label(self) -> str:
-        """As printed, e.g. `LLaVA-v1.6-7B+STIC (published)`."""
+        """The row as tables print it, e.g. `LLaVA-v1.6-7B+STIC (published)`."""
         return "+".join([self.model, *([self.method] if self.method else [])]) + self._suffix
 
     @property

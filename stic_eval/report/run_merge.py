@@ -81,16 +81,16 @@ def merge(found: Sequence[Scores], cells: bool = False) -> MergedRuns:
             known, run, first = columns.setdefault(column.name, (column, name, scores))
             if first is not scores:
                 _check(known, column, run, name, first, scores)
-        for item in _placed(scores, name):
-            same = next((at for at, other in enumerate(placed) if _same(other, item)), None)
+        for item in _find_variants(scores, name):
+            same = next((at for at, other in enumerate(placed) if _is_same_row(other, item)), None)
             if same is None:
                 placed.append(item)
             else:
-                placed[same] = _joined(placed[same], item, cells)
+                placed[same] = _join(placed[same], item, cells)
         for axis, values in scores.axes.items():
             known_values = axes.setdefault(axis, [])
             known_values += [value for value in values if value not in known_values]
-        own = [*scores.unfinished(), *scores.notes]
+        own = [*scores.unfinished_notes(), *scores.notes]
         notes += [f"{name}: {note}" for note in own] if len(found) > 1 else own
     return MergedRuns(
         tuple(column for column, _, _ in columns.values()),
@@ -107,7 +107,7 @@ def _names(found: Sequence[Scores]) -> list[str]:
     return [f"{name} ({at + 1})" if names.count(name) > 1 else name for at, name in enumerate(names)]
 
 
-def _placed(scores: Scores, run: str) -> list[FoundVariant]:
+def _find_variants(scores: Scores, run: str) -> list[FoundVariant]:
     found = []
     for group in scores.groups():
         variant = scores.variant(group)
@@ -124,11 +124,11 @@ def _is_default(variant: EvaluatedVariant, scores: Scores) -> bool:
     """Whether an ablation's cell has the settings that its run would have had without the ablation."""
     default = {axis: values[0] for axis, values in scores.axes.items() if axis not in scores.without_default}
 
-    def said(axis: str) -> bool:
+    def is_implied(axis: str) -> bool:
         # Method and describe-and-respond are what a row is, and no settings; a baseline has no stages.
         return axis in ("dar", "method") or (variant.method == "baseline" and axis.endswith(".use"))
 
-    settings = {axis: value for axis, value in variant.settings.items() if not said(axis)}
+    settings = {axis: value for axis, value in variant.settings.items() if not is_implied(axis)}
     return all(axis in default and default[axis] == value for axis, value in settings.items())
 
 
@@ -162,7 +162,7 @@ def _check(one: Column, other: Column, run: str, to: str, first: Scores, scores:
         )
 
 
-def _same(one: FoundVariant, other: FoundVariant) -> bool:
+def _is_same_row(one: FoundVariant, other: FoundVariant) -> bool:
     """Whether two variants are one row: called the same, and nowhere with other results."""
     a, b = one.variant, other.variant
     names = [(v.model, v.method, v.title, v.solver, v.seeds) for v in (a, b)]
@@ -180,7 +180,7 @@ def _same(one: FoundVariant, other: FoundVariant) -> bool:
     )
 
 
-def _joined(one: FoundVariant, other: FoundVariant, cells: bool) -> FoundVariant:
+def _join(one: FoundVariant, other: FoundVariant, cells: bool) -> FoundVariant:
     a, b = one.variant.settings, other.variant.settings
     known = {name: summaries for name, summaries in one.variant.summaries.items() if summaries}
     summaries = {**other.variant.summaries, **known}

@@ -64,13 +64,13 @@ def read(scores: Scores, stages: Path, n: int) -> tuple[list[PairSet], list[str]
     found: list[PairSet] = []
     missing: list[str] = []
     elsewhere: list[str] = []
-    for (name, key), label in _named(scores).items():
+    for (name, key), label in _stage_labels(scores).items():
         path = stages / f"{name}-{key[:16]}" / "pairs.parquet"
-        if StageStore(stages).damaged(name, key):
+        if StageStore(stages).first_damaged(name, key):
             missing.append(f"{label}: {path} is not what was trained on; run it again.")
             continue
         try:
-            found.append(_read(path, label, n))
+            found.append(_read_pairs(path, label, n))
         except FileNotFoundError:
             elsewhere.append(label)
         except (OSError, ValueError, KeyError, TypeError, IndexError, UserError) as error:
@@ -80,7 +80,7 @@ def read(scores: Scores, stages: Path, n: int) -> tuple[list[PairSet], list[str]
     return found, missing
 
 
-def _named(scores: Scores) -> dict[tuple[str, str], str]:
+def _stage_labels(scores: Scores) -> dict[tuple[str, str], str]:
     """Name and key of each stage of pairs -> whose it is."""
     users: dict[tuple[str, str], tuple[str, list[str]]] = {}
     for entry in scores.entries:
@@ -100,7 +100,7 @@ def _few(titles: list[str], between: str = ", ") -> str:
     return between.join(titles[:3]) + (f" and {len(titles) - 3} more" if len(titles) > 3 else "")
 
 
-def _read(path: Path, label: str, n: int) -> PairSet:
+def _read_pairs(path: Path, label: str, n: int) -> PairSet:
     import pyarrow.parquet as pq
 
     # Opened here: what pyarrow makes of a missing file depends on its version.

@@ -132,13 +132,13 @@ class Scores:
     axes: dict[str, list[Any]] = field(default_factory=dict)
     without_default: list[str] = field(default_factory=list)
 
-    def known(self) -> Mapping[tuple[str, str], tuple[str, Summary]]:
+    def known_summaries(self) -> Mapping[tuple[str, str], tuple[str, Summary]]:
         """(folder, benchmark) -> (key, summary) of everything evaluated so far."""
         return {(e.folder, b): (e.keys.get(b, ""), s) for e in self.entries for b, s in e.summaries.items()}
 
     def table(self) -> tables.Table:
         """Builds the side-by-side table of everything that has been evaluated."""
-        return tables.build(self.columns, self.variants(), [*self.unfinished(), *self.notes])
+        return tables.build(self.columns, self.variants(), [*self.unfinished_notes(), *self.notes])
 
     def variants(self) -> list[EvaluatedVariant]:
         """The rows of a table: methods and cells, their seeds together.
@@ -173,7 +173,7 @@ class Scores:
             first.has_adapter,
         )  # fmt: skip
 
-    def unfinished(self) -> list[str]:
+    def unfinished_notes(self) -> list[str]:
         """A note on what has not been evaluated yet; none if all has."""
         total = len(self.columns)
         return unfinished_notes({e.folder: total - self._missing(e) for e in self.entries}, total)
@@ -186,7 +186,7 @@ def save(scores: Scores, folder: Path) -> None:
     """Writes scores.json atomically."""
     from stic_eval.store import atomic_write
 
-    shared = _shared(scores)
+    shared = _shared_clusters(scores)
     data = {
         "schema": SCHEMA,
         "run": scores.run,
@@ -207,7 +207,7 @@ def save(scores: Scores, folder: Path) -> None:
     atomic_write(folder / "scores.json", head + "[\n" + ",\n".join(lines) + "\n]}\n")
 
 
-def _shared(scores: Scores) -> dict[str, Mapping[str, str]]:
+def _shared_clusters(scores: Scores) -> dict[str, Mapping[str, str]]:
     """Benchmark -> the clusters of its first summary: nearly always those of all."""
     found: dict[str, Mapping[str, str]] = {}
     for entry in scores.entries:

@@ -137,7 +137,7 @@ def _share(record: Mapping[str, Any]) -> float | None:
 
 
 def _brief(record: Mapping[str, Any]) -> object:
-    """What is asked without the prompt around it, where the record has it: for a list of rows."""
+    """The bare question without the prompt around it, where the record has it: for a list of rows."""
     meta = record.get("meta")
     brief = meta.get("question") if isinstance(meta, dict) else None
     return brief if isinstance(brief, str) and brief.strip() else record.get("question")

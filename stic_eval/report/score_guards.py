@@ -46,11 +46,11 @@ def notes(columns: Sequence[Column], averaged: Sequence[str], rows: Sequence[Tab
     if not found:
         return []
     titles = {column.name: column.title for column in columns}
-    said = "; ".join(f"{titles[name]}: {', '.join(texts)}" for name, texts in found.items())
+    listed = "; ".join(f"{titles[name]}: {', '.join(texts)}" for name, texts in found.items())
     inside = sum(name in averaged for name in found)
     average = f" The average holds {inside} such column{'' if inside == 1 else 's'}." if inside else ""
     return [
-        f"{SIGN} {said}: such scores cannot tell rows apart, and a difference between two of them is not "
+        f"{SIGN} {listed}: such scores cannot tell rows apart, and a difference between two of them is not "
         f"tested, except to the ceiling.{average}"
     ]
 
@@ -93,11 +93,11 @@ def _inseparable(a: str, b: str) -> bool:
 
 def between(title: str, a: Sequence[Summary], b: Sequence[Summary]) -> str:
     """What a comparison of A and B says of their scores; empty where both may be taken as they are."""
-    said = {name: reason for name, one in (("A", a), ("B", b)) if (reason := guard(one))}
-    if _inseparable(said.get("A", ""), said.get("B", "")):
-        reasons_ = "; ".join(f"{name}: {reason}" for name, reason in said.items())
+    guarded = {name: reason for name, one in (("A", a), ("B", b)) if (reason := guard(one))}
+    if _inseparable(guarded.get("A", ""), guarded.get("B", "")):
+        reasons_ = "; ".join(f"{name}: {reason}" for name, reason in guarded.items())
         return f"{title}: such scores cannot tell A and B apart ({reasons_})."
-    parts = [f"{name}'s score says little by itself ({reason})" for name, reason in said.items()]
+    parts = [f"{name}'s score says little by itself ({reason})" for name, reason in guarded.items()]
     return f"{title}: {', '.join(parts)}." if parts else ""
 
 

@@ -42,7 +42,7 @@ def detail(
     if benchmark is not None and benchmark not in names:
         known = ", ".join(names)
         raise UserError(
-            f'--benchmark: "{benchmark}" is none of the run\'s ({known}){suggest(benchmark, names)}'
+            f'--benchmark: "{benchmark}" is not one of the run\'s ({known}){suggest(benchmark, names)}'
         )
     tables = []
     seen: set[str] = set()
@@ -93,26 +93,26 @@ def _table(
         for line in lines
     ]  # fmt: skip
     facts = [f"{column.title} by {group}, {_unit(group)}", column.protocol, column.grader]
-    said = [
+    notes = [
         "; ".join(fact for fact in facts if fact) + ".",
         "Parts are small and may overlap: no difference is tested here.",
         *table_notes.seeds(rows, tested=False),
     ]
     others = [name for name in labels if name != group]
     if any(not cell.complete for row in rows for cell in row.cells.values()):
-        said.append(table_notes.INCOMPLETE)
+        notes.append(table_notes.INCOMPLETE)
     if with_published and (paper := paper_scores.breakdown(column.name, group)):
         for item in paper:
             texts = [{"Model": item.model}.get(head, "") for head in heads[:-1]]
             name = item.name if "Model" in heads else item.label
             added = paper_scores.row(item, own, (), (*texts, name))
             rows.append(replace(added, cells={label: added.cells[label] for label in own}))
-        said += [*paper_scores.notes(), *paper_scores.judge_note([column])]
+        notes += [*paper_scores.notes(), *paper_scores.judge_note([column])]
     return Table(
         columns=tuple(Column(label, label) for label in own),
         averaged=(),
         rows=tuple(rows),
-        notes=tuple(said),
+        notes=tuple(notes),
         heads=heads,
         average=False,
         caption=f"{column.title}{merged.of_models} by {group}, {_unit(group)}.",

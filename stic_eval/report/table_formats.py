@@ -58,11 +58,11 @@ def to_csv(tables: Table | Sequence[Table]) -> str:
         "paired_clusters", "complete", "p", "p_holm", "test", "better", "worse", "detectable", "published",
         "guard", "unseen95",
     ]  # fmt: skip
-    writer.writerow([*head, *(_plain(f"settings.{axis}") for axis in axes)])
+    writer.writerow([*head, *(_csv_text(f"settings.{axis}") for axis in axes)])
     for table in several:
         for row in table.rows:
             settings = [
-                _plain(setting(row.variant.settings[axis])) if axis in row.variant.settings else ""
+                _csv_text(setting(row.variant.settings[axis])) if axis in row.variant.settings else ""
                 for axis in axes
             ]
             for name, _ in table.fields:
@@ -71,7 +71,7 @@ def to_csv(tables: Table | Sequence[Table]) -> str:
     return out.getvalue()
 
 
-def _plain(text: str) -> str:
+def _csv_text(text: str) -> str:
     return csv_cell(one_line(text))
 
 
@@ -79,13 +79,13 @@ def _fields(row: TableRow, name: str, measured: Sequence[str]) -> list[object]:
     variant, cell = row.variant, row.cells[name]
     d = cell.difference
     return [
-        _plain(variant.model), _plain(variant.method), _plain(row.label), int(variant.solver == DESCRIBED),
-        " ".join(map(str, variant.seeds)), *map(_plain, measured), cell.n, cell.clusters, cell.unscored,
-        cell.score, cell.sd,
+        _csv_text(variant.model), _csv_text(variant.method), _csv_text(row.label),
+        int(variant.solver == DESCRIBED), " ".join(map(str, variant.seeds)), *map(_csv_text, measured),
+        cell.n, cell.clusters, cell.unscored, cell.score, cell.sd,
         *([d.delta, _finite(d.low), _finite(d.high), d.mark, d.n, d.clusters] if d else [None] * 6),
         int(cell.complete),
         *([_finite(d.p), d.p_holm, d.test, d.better, d.worse, _finite(d.detectable)] if d else [None] * 6),
-        int(row.published), _plain(cell.guard), d.unseen if d and d.unmoved else None,
+        int(row.published), _csv_text(cell.guard), d.unseen if d and d.unmoved else None,
     ]  # fmt: skip
 
 

@@ -149,7 +149,7 @@ def _ablation(
         raise UserError("--layout ablation: the run is no ablation; use --layout paper")
     for axis in by:
         if axis not in axes:
-            raise UserError(f'--by: "{axis}" is none of the axes ({", ".join(axes)}){suggest(axis, axes)}')
+            raise UserError(f'--by: "{axis}" is not one of the axes ({", ".join(axes)}){suggest(axis, axes)}')
     order = [*by, *(axis for axis in axes if axis not in by)]
     cells = [item for item in merged.placed if item.variant.settings]
     rest = [item for item in merged.placed if not item.variant.settings]
@@ -216,7 +216,9 @@ def _referrer(
         if not found:
             raise UserError("--reference default: the default cell is not among the rows")
     else:
-        found = _called(merged, {id(p): line for p, line in zip(placed, lines, strict=True)}, reference)
+        found = _variants_named(
+            merged, {id(p): line for p, line in zip(placed, lines, strict=True)}, reference
+        )
 
     def refer(item: FoundVariant) -> EvaluatedVariant | None:
         def likeness(other: FoundVariant) -> tuple[bool, bool, bool]:
@@ -229,7 +231,7 @@ def _referrer(
     return refer
 
 
-def _called(merged: MergedRuns, lines: Mapping[int, PlannedRow], text: str) -> list[FoundVariant]:
+def _variants_named(merged: MergedRuns, lines: Mapping[int, PlannedRow], text: str) -> list[FoundVariant]:
     """Variants of that label or of that text in the table, or failing that name, method, folder or settings.
 
     Args:
@@ -240,7 +242,7 @@ def _called(merged: MergedRuns, lines: Mapping[int, PlannedRow], text: str) -> l
         UserError: There is none, or one model has several.
     """
 
-    def same(text: str) -> str:
+    def normalise(text: str) -> str:
         return re.sub(r"\s*,\s*", ",", " ".join(text.split()).casefold())
 
     def names(item: FoundVariant) -> tuple[set[str], ...]:
@@ -248,14 +250,14 @@ def _called(merged: MergedRuns, lines: Mapping[int, PlannedRow], text: str) -> l
         settings = ", ".join(variant.settings_text())
         shown = [line.label, ", ".join(filter(None, line.heads)), ", ".join(line.heads)] if line else []
         others = [*item.folders, variant.method, variant.title, settings, f"{variant.name}, {settings}"]
-        first = {same(name) for name in (variant.label, *shown)}
-        return first, {same(variant.name)}, {same(name) for name in others if name}
+        first = {normalise(name) for name in (variant.label, *shown)}
+        return first, {normalise(variant.name)}, {normalise(name) for name in others if name}
 
     placed = merged.placed
     known = [names(item) for item in placed]
     found: list[FoundVariant] = []
     for at in range(3):
-        found = found or [item for item, own in zip(placed, known, strict=True) if same(text) in own[at]]
+        found = found or [item for item, own in zip(placed, known, strict=True) if normalise(text) in own[at]]
     models = [(item.variant.model, item.runs[0]) for item in found]
     if len(set(models)) < len(models):
         several = ", ".join(f'"{item.variant.label}"' for item in found)

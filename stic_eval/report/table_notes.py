@@ -68,12 +68,12 @@ def unfinished_notes(done: Mapping[str, int], total: int) -> list[str]:
 
 
 def knows_no_clusters(*sides: Sequence[Summary]) -> bool:
-    """Whether nobody looked which rows of a comparison share an image, on either side."""
+    """Whether it is unknown on either side which rows of a comparison share an image."""
     return all(run.clusters is None and run.resampled is None for runs in sides for run in runs)
 
 
 def cluster_notes(titles: Iterable[str]) -> list[str]:
-    """What it means for benchmarks that nobody looked for clusters; nothing without any."""
+    """What it means for benchmarks that their clusters are unknown; nothing without any."""
     found = ", ".join(titles)
     if not found:
         return []
@@ -110,8 +110,8 @@ def _differences(rows: Sequence[TableRow], lines: Sequence[PlannedRow], comparis
     if tested:
         tests = ", ".join(dict.fromkeys(difference.test for difference in tested if difference.test))
         several = max(sum(cell.difference is not None for cell in row.cells.values()) for row in rows) > 2
-        said = f"* p < 0.05, ** p < 0.01 ({tests or 'paired test'})"
-        notes.append(f"{said}{_correction(comparisons, several)}.")
+        legend = f"* p < 0.05, ** p < 0.01 ({tests or 'paired test'})"
+        notes.append(f"{legend}{_correction(comparisons, several)}.")
     notes += unmarked_notes(found)
     if comparisons > 1 and tested:
         notes.append(
@@ -153,18 +153,18 @@ def _correction(averages: int, several: bool) -> str:
 def unmarked_notes(found: Sequence[Difference]) -> list[str]:
     """What the sign of untested differences means, and what would earn them a mark; none without any."""
     lacks = {difference.lacks for difference in found}
-    said = []
+    notes = []
     if SEED in lacks:
-        said.append(
+        notes.append(
             f"{UNMARKED} one training seed: interval and p are about test rows alone, and another seed may "
             "come out otherwise; three seeds would be tested."
         )
     if DESCRIPTION in lacks:
-        said.append(
+        notes.append(
             f"{UNMARKED} one description for all rows: interval and p are about test rows alone, not about "
             "the luck of that description; descriptions that see their image would be tested."
         )
-    return said
+    return notes
 
 
 def _span(values: Sequence[float]) -> str:
@@ -234,8 +234,8 @@ def _share_judged(column: str, rows: Sequence[TableRow]) -> list[str]:
         return []
     shares = sorted({f"{100 * s.judged / s.answers:.1f}" for s in summaries if s.answers}, key=float)
     span = shares[0] if len(shares) == 1 else f"{shares[0]} to {shares[-1]}"
-    said = [f"the judge decided {span} % of the answers"]
+    parts = [f"the judge decided {span} % of the answers"]
     spreads = [stdev(summary.gradings) for summary in summaries if len(summary.gradings) > 1]
     if spreads:
-        said.append(f"its repeated gradings differ by a standard deviation of up to {max(spreads):.1f}")
-    return said
+        parts.append(f"its repeated gradings differ by a standard deviation of up to {max(spreads):.1f}")
+    return parts

@@ -58,9 +58,9 @@ class EvaluatedVariant:
 
     @property
     def label(self) -> str:
-        """As printed, e.g. `STIC + DaR`, of a cell `STIC + DaR, corruption=blur`."""
-        said = self.settings.get("dar") == ("off" if self.solver.plain else "on")  # by the name: `+ DaR`
-        return ", ".join([self.name, *self.settings_text(without=("dar",) if said else ())])
+        """The row as tables print it, e.g. `STIC + DaR`, or of a cell `STIC + DaR, corruption=blur`."""
+        named = self.settings.get("dar") == ("off" if self.solver.plain else "on")  # by the name: `+ DaR`
+        return ", ".join([self.name, *self.settings_text(without=("dar",) if named else ())])
 
     def settings_text(self, without: Collection[str] = ()) -> list[str]:
         """An ablation's settings as `axis=value`, without those of some axes."""

@@ -66,11 +66,11 @@ def baseline(variant: EvaluatedVariant, variants: Sequence[EvaluatedVariant]) ->
     """
     found = [v for v in variants if v.method == "baseline" and v.solver.plain and v.model == variant.model]
 
-    def shared(base: EvaluatedVariant) -> tuple[bool, int]:
+    def similarity(base: EvaluatedVariant) -> tuple[bool, int]:
         same = sum(variant.settings.get(axis) == value for axis, value in base.settings.items())
         return not base.settings, same
 
-    return max(found, key=shared) if found else None
+    return max(found, key=similarity) if found else None
 
 
 def build(
@@ -109,7 +109,7 @@ def assemble(
         if all(v.summaries.get(column.name) for v in variants)
         and all(s.score is not None for v in variants for s in v.summaries[column.name])
     )
-    rows, comparisons = _corrected([_row(line, columns, averaged) for line in lines], averaged)
+    rows, comparisons = _correct_for_tests([_row(line, columns, averaged) for line in lines], averaged)
     return Table(
         columns=tuple(columns),
         averaged=averaged,
@@ -230,7 +230,7 @@ def n_clusters(summary: Summary) -> int:
     return summary.n - len(shared) + len(set(shared.values()))
 
 
-def _corrected(rows: Sequence[TableRow], averaged: Sequence[str]) -> tuple[tuple[TableRow, ...], int]:
+def _correct_for_tests(rows: Sequence[TableRow], averaged: Sequence[str]) -> tuple[tuple[TableRow, ...], int]:
     """Rows with `p_holm` in their differences, and how many averages are tested."""
     # The average over one benchmark is that benchmark's comparison, which counts once.
     alone = averaged[0] if len(averaged) == 1 else ""

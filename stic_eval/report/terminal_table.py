@@ -49,9 +49,9 @@ def to_rich(table: Table, width: int, *, titled: bool = False) -> RenderableType
     lines: list[RenderableType] = [Text(one_line(table.caption), style="bold")] if titled else []
     for at, grid in enumerate(grids):
         lines += [Text(""), grid] if at else [grid]
-    said = [*table.notes, *table.hints]
-    lines += [Text("")] if said else []
-    lines += [Text(one_line(note), style="dim") for note in said]
+    notes = [*table.notes, *table.hints]
+    lines += [Text("")] if notes else []
+    lines += [Text(one_line(note), style="dim") for note in notes]
     return Group(*lines)
 
 
@@ -63,7 +63,7 @@ def _narrow(table: Table, names: Sequence[str], width: int) -> list[RichTable]:
         sideways = _sideways(table, names)
         if _fits(sideways, width):
             return [sideways]
-    return _cut(table, names, width)
+    return _split_columns(table, names, width)
 
 
 def _fits(grid: RichTable, width: int) -> bool:
@@ -74,8 +74,8 @@ def _fits(grid: RichTable, width: int) -> bool:
     return Measurement.get(console, console.options, grid).minimum <= width
 
 
-def _cut(table: Table, names: Sequence[str], width: int) -> list[RichTable]:
-    """As many tables below each other as it takes, each with all rows."""
+def _split_columns(table: Table, names: Sequence[str], width: int) -> list[RichTable]:
+    """Splits the columns over as many tables as the width takes, each with all rows."""
     folded = not all(_fits(_grid(table, [name], "short"), width) for name in names)
     at, found = 0, []
     while at < len(names):
@@ -103,8 +103,8 @@ def _average_grid(table: Table, lines: int, most: int) -> RichTable:
     cells = [row.cells[AVERAGE] for row in table.rows]
     scores = [score_text(cell).partition(" ") for cell in cells]
     columns = {
-        "Average": _padded([score for score, _, _ in scores], "°"),
-        "difference": _padded([delta_text(cell) for cell in cells], "*§"),
+        "Average": _pad([score for score, _, _ in scores], "°"),
+        "difference": _pad([delta_text(cell) for cell in cells], "*§"),
         "95 %\ninterval": [interval_text(cell).replace(" ", "") for cell in cells],
         "over\nseeds": [spread for _, _, spread in scores],
     }
@@ -202,8 +202,8 @@ def _texts(cells: Sequence[Cell], mode: Mode, is_average: bool) -> list[Text]:
     intervals = [interval_text(cell).replace(" ", "") for cell in cells]
     if mode == "line":
         # Numbers stand below each other, whatever marks follow them.
-        scores = _padded(scores, "°")
-        deltas = _padded(deltas, "*§")
+        scores = _pad(scores, "°")
+        deltas = _pad(deltas, "*§")
         intervals = [text.ljust(max(map(len, intervals))) for text in intervals]
     return [
         _text(cell, score, delta, interval if mode == "full" or is_average else "", mode)
@@ -211,7 +211,7 @@ def _texts(cells: Sequence[Cell], mode: Mode, is_average: bool) -> list[Text]:
     ]
 
 
-def _padded(texts: Sequence[str], marks: str, least: int = 0) -> list[str]:
+def _pad(texts: Sequence[str], marks: str, least: int = 0) -> list[str]:
     """Texts of one width in which numbers end at the same place, before room for the most marks."""
     counts = [len(text) - len(text.rstrip(marks)) for text in texts]
     most = max(least, *counts)

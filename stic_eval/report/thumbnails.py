@@ -67,7 +67,7 @@ def make(
     known = [refs[sha] for sha in wanted if sha in refs]
     for side in SIDES:
         tried = known[:: max(1, len(known) // _TRIED)]
-        sizes = [len(data) for data in (_encoded(ref, side) for ref in tried) if data is not None]
+        sizes = [len(data) for data in (_encode(ref, side) for ref in tried) if data is not None]
         if sizes and sum(sizes) / len(sizes) * len(known) > budget:
             continue
         inside: dict[str, str] = {}
@@ -108,7 +108,7 @@ def clear(folder: Path) -> None:
 def _all(refs: Sequence[ImageRef], side: int, progress: ProgressUpdate | None) -> Iterator[tuple[str, bytes]]:
     """Content hash and small copy of each image that can be decoded."""
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        results = in_order(pool, lambda ref: _encoded(ref, side), refs)
+        results = in_order(pool, lambda ref: _encode(ref, side), refs)
         for number, (ref, data) in enumerate(zip(refs, results, strict=True), start=1):
             if data is not None:
                 yield ref.sha256, data
@@ -116,7 +116,7 @@ def _all(refs: Sequence[ImageRef], side: int, progress: ProgressUpdate | None) -
                 progress(number, len(refs))
 
 
-def _encoded(ref: ImageRef, side: int) -> bytes | None:
+def _encode(ref: ImageRef, side: int) -> bytes | None:
     """An image as WebP with sides of at most `side` px; None if it cannot be decoded."""
     try:
         image = ref.load()

@@ -31,18 +31,18 @@ class Cost:
     def __str__(self) -> str:
         if self.unknown:
             return f"{self.title} unknown (the cache has lost {', '.join(self.unknown)})"
-        asked = _counted(self.generations, "generation")
+        asked = _count_of(self.generations, "generation")
         asked += f", {self.scored:,.0f} scored" if self.scored else ""
-        return f"{self.title} {asked}, {_counted(self.steps, 'step')}, {self.seconds:,.0f} s"
+        return f"{self.title} {asked}, {_count_of(self.steps, 'step')}, {self.seconds:,.0f} s"
 
 
-def _counted(number: float, what: str) -> str:
+def _count_of(number: float, what: str) -> str:
     text = f"{number:,.0f}"
     return f"{text} {what}{'' if text == '1' else 's'}"
 
 
 def costs(found: Sequence[Scores]) -> list[Cost]:
-    """Of every trained method of runs, in their order; stages that methods share count for each of them.
+    """Costs of all trained methods of runs, in their order; stages that methods share count for each.
 
     Where runs have trained a method otherwise each has its own, with the run's name. An ablation's cells
     are left out: they share a method.
@@ -74,8 +74,8 @@ def costs(found: Sequence[Scores]) -> list[Cost]:
 
 def notes(found: Sequence[Scores]) -> list[str]:
     """The costs as a note under a table; none where nothing was trained."""
-    said = "; ".join(map(str, costs(found)))
-    return [f"Training cost of a seed: {said}."] if said else []
+    text = "; ".join(map(str, costs(found)))
+    return [f"Training cost of a seed: {text}."] if text else []
 
 
 def training(entries: Sequence[Entry]) -> list[str]:
@@ -107,7 +107,7 @@ def training(entries: Sequence[Entry]) -> list[str]:
         fields = ("rows", "cut_rows", "cut_tokens", "left_out")
         rows, cut_rows, cut_tokens, left_out = (sum(getattr(cut, name) for cut in found) for name in fields)
         times = f" in {len(found)} trainings" if len(found) > 1 else ""
-        said = f"{cut_rows:,} of {rows:,} rows{times} cut at {limit:,} text tokens, by {cut_tokens:,} in all"
-        said += f"; {left_out:,} left out, as no answer was left of them" if left_out else ""
-        notes.append(f"Text in training ({name}): {said}.")
+        text = f"{cut_rows:,} of {rows:,} rows{times} cut at {limit:,} text tokens, by {cut_tokens:,} in all"
+        text += f"; {left_out:,} left out, as no answer was left of them" if left_out else ""
+        notes.append(f"Text in training ({name}): {text}.")
     return notes

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from stic_eval.contracts.curves import Curves
 from stic_eval.report import canvas
-from stic_eval.report.canvas import COLOURS, DASHES, Look, needs, plain, value_text
+from stic_eval.report.canvas import COLOURS, DASHES, Look, needs, plain_line, value_text
 from stic_eval.store import read_jsonl
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def read(scores: Scores, folder: Path, methods: Sequence[str] = ()) -> list[Curv
     found = []
     for name in files:
         rows = list(read_jsonl(logs / f"{name}.jsonl"))
-        label, what = plain(_label(owners[name])), name.rpartition("-")[0]
+        label, what = plain_line(_label(owners[name])), name.rpartition("-")[0]
         # What the same training with another seed has in common with this one, and no other has.
         whose = sorted({(e.method, json.dumps(e.settings, sort_keys=True), n) for e, n in owners[name]})
         found.append(Curve(repr((what, whose)), label, what, drawn[name], rows))
@@ -111,8 +111,8 @@ def training(curves: Sequence[Curve], look: Look) -> Figure:
     across = 3 if look.width >= 5.5 else 2
     figure = canvas.new(look.width, 3.0, "Training curves")
     several = len(drawn) > len({curve.group for curve in drawn})
-    said = "Thin: a training seed; thick: the mean over seeds." if several else "One training seed."
-    note = canvas.footnote(figure, [f"{said} Not smoothed."])
+    legend = "Thin: a training seed; thick: the mean over seeds." if several else "One training seed."
+    note = canvas.footnote(figure, [f"{legend} Not smoothed."])
     # Heights first: parts are laid out when they are made.
     heights = [
         1.6 * math.ceil(len(what.measures) / across)

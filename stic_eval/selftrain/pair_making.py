@@ -108,8 +108,8 @@ class Making:
             if clip not in self.kept:
                 self.kept[clip] = load_clip(clip, self.context.model(None).device)
             with self.context.progress("compare images and texts", len(shown)) as step:
-                kept = self.context.out / "clip.jsonl"
-                return similarities(clip, self.kept[clip], shown, kept, step.update)
+                log = self.context.out / "clip.jsonl"
+                return similarities(clip, self.kept[clip], shown, log, step.update)
         (ask,) = self.prompts["step_by_step"]
         how = Describing()
         seen = self.likelihoods([(question(ask, image, how), text) for image, text in shown], "see")
@@ -191,13 +191,13 @@ def made_pairs(
             ctx.data.sft_items[:items] if items is not None else (),
             texts, iteration, ctx.needs[by.name] / "adapter" if by else None, ctx,
         )  # fmt: skip
-        report = write_made(_whole(make(making, own), making), ctx.out / "pairs.parquet", own)
+        report = write_made(_drop_unanswered(make(making, own), making), ctx.out / "pairs.parquet", own)
         tell(ctx, report, own, making.dropped, _file(make))
 
     constants = {"near_duplicates": {"similarity"}, "length_balance": {"length_ratio"}}
     unused = {"similarity", "length_ratio"} - constants.get(own.filter, set())
     params: dict[str, Any] = {
-        "made_by": _named(make),
+        "made_by": _name_of(make),
         "settings": own.model_dump(mode="json", exclude=unused | {"images", "items", "fraction"}),
     }
     counts = {"images": images, "items": items}
@@ -215,7 +215,7 @@ def made_pairs(
     )  # fmt: skip
 
 
-def _whole(pairs: Iterable[AnsweredPair], making: Making) -> Iterator[AnsweredPair]:
+def _drop_unanswered(pairs: Iterable[AnsweredPair], making: Making) -> Iterator[AnsweredPair]:
     """Pairs without those that have no answer, where answers were cut while the model was thinking."""
     for pair in pairs:
         if making.cut and not (pair.chosen and pair.rejected):
@@ -253,7 +253,7 @@ def tell(
     ctx.log(f"{report.pairs} pairs ({kinds}); {'; '.join(counts)}")
 
 
-def _named(make: Any) -> str:
+def _name_of(make: Any) -> str:
     """A function by module and name; by name alone where its file is in the key, as it is no part of this."""
     module, name = str(getattr(make, "__module__", "")), str(getattr(make, "__qualname__", "make"))
     return f"{module}.{name}" if module.startswith("stic_eval.") else name

@@ -46,7 +46,7 @@ def costs_of(keyed: Sequence[tuple[Stage, str]], store: StageStore) -> list[Stag
             continue
         try:
             manifest = json.loads((folder / "manifest.json").read_bytes())
-            own[key] = _own(stage, key, folder, manifest)
+            own[key] = _own_cost(stage, key, folder, manifest)
         except OSError:  # taken away by another process, meanwhile
             continue
         for record in manifest.get("came_from", ()):
@@ -56,7 +56,7 @@ def costs_of(keyed: Sequence[tuple[Stage, str]], store: StageStore) -> list[Stag
     return [found.get(key) or StageCost(stage.name, key, known=False) for stage, key in keyed]
 
 
-def _own(stage: Stage, key: str, folder: Path, manifest: Mapping[str, Any]) -> StageCost:
+def _own_cost(stage: Stage, key: str, folder: Path, manifest: Mapping[str, Any]) -> StageCost:
     # What was done, where that is recorded; a plan counts pairs that a filter then drops.
     asked = manifest.get("asked", {"generations": stage.generations})
     rows = read_jsonl(folder / "log.jsonl")

@@ -206,7 +206,7 @@ class _Counted:
         self.fingerprint, self._vlm, self._asked = vlm.fingerprint, vlm, asked
 
     def generate(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Response]]:
-        """As the model behind."""
+        """The fingerprint of the model behind."""
         for answer in self._vlm.generate(requests):
             self._asked["generations"] += 1
             if answer[1].unclosed:

@@ -48,7 +48,7 @@ _FORMER_SEPARATOR = "\n\n"
 Reference = Literal["previous", "base"]
 
 
-def _changed(settings: BaseModel, *names: str) -> dict[str, Any]:
+def _changed_fields(settings: BaseModel, *names: str) -> dict[str, Any]:
     """Those of these fields that differ from their defaults.
 
     Parameters that came to a stage later enter its key in this way: what was made before them, and is
@@ -63,7 +63,7 @@ def _changed(settings: BaseModel, *names: str) -> dict[str, Any]:
 def _training_params(training: Training) -> dict[str, Any]:
     """Settings of training as a stage's parameters; a limit on text, which came later, where there is one."""
     own = {"training": training.model_dump(mode="json", exclude={"max_length"})}
-    return own | _changed(training, "max_length")
+    return own | _changed_fields(training, "max_length")
 
 
 def pairs(settings: PairSettings, data: Data, by: Stage | None = None, iteration: int = 1) -> Stage:
@@ -92,7 +92,7 @@ def pairs(settings: PairSettings, data: Data, by: Stage | None = None, iteration
 
     constants = {"near_duplicates": {"similarity"}, "length_balance": {"length_ratio"}}
     unused = {"fraction", "chosen_prompt", "similarity", "length_ratio"} - constants.get(own.filter, set())
-    params = own.model_dump(mode="json", exclude=unused) | _changed(own, "chosen_prompt")
+    params = own.model_dump(mode="json", exclude=unused) | _changed_fields(own, "chosen_prompt")
     params |= {"images": count, "corruptions": own.mix if own.p_corrupt > 0 else {}}
     params["prompts"] = prompts.model_dump(mode="json")
     if iteration > 1:
@@ -138,9 +138,9 @@ def preference(
             )  # fmt: skip
 
     params: dict[str, Any] = {"beta": loss.beta, "alpha": loss.alpha, **_training_params(own)}
-    params |= _changed(constants, "rejected_logp")
+    params |= _changed_fields(constants, "rejected_logp")
     if loss.alpha > 0:
-        params |= _changed(constants, "alpha_over")
+        params |= _changed_fields(constants, "alpha_over")
     named = constants.loss_title if constants.loss_weights != {"sigmoid": 1.0} else ""
     if named:
         params["loss"] = {

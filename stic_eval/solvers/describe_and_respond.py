@@ -68,7 +68,7 @@ def solve(samples: Sequence[Sample], model: VLM, asking: Asking, options: Option
             return request_of(prompt, (), describing)
         return request_of(prompt, sample.images, describing)
 
-    def asked(sample: Sample) -> Request:
+    def request_for(sample: Sample) -> Request:
         text = sample.question
         if sample.images:
             text = f"Image description:\n{described[first(sample)].text}{options.separator}{text}"
@@ -77,10 +77,10 @@ def solve(samples: Sequence[Sample], model: VLM, asking: Asking, options: Option
         return request
 
     def feed() -> Iterator[Request]:
-        """Questions whose image is described come first: a model may still have the image at hand."""
+        """Questions whose image is described come first: a model may still have the image in memory."""
         while True:
             if ready:
-                yield asked(ready.popleft())
+                yield request_for(ready.popleft())
                 continue
             sample = next(source, None)
             if sample is None:

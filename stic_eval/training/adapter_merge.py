@@ -41,7 +41,7 @@ def merge(
         config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=trust_remote_code)
     except Exception as error:  # the hub's client and transformers raise a dozen kinds
         raise UserError(f"--merge: the base model {model} cannot be loaded: {first_line(error)}") from error
-    dtype = _stored(config) if dtype == "auto" else dtype
+    dtype = _stored_dtype(config) if dtype == "auto" else dtype
     try:
         # Into the CPU's memory: nothing is computed but the sums.
         hf = HFModel.load(
@@ -69,7 +69,7 @@ def merge(
     return dtype
 
 
-def _stored(config: Any) -> str:
+def _stored_dtype(config: Any) -> str:
     """The type that a checkpoint is stored in."""
     for part in (config, config.get_text_config()):
         name = str(getattr(part, "dtype", None)).removeprefix("torch.")

@@ -55,7 +55,7 @@ class RegularizedDPOTrainer(training_loop.Durable, DPOTrainer):
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The loss of a micro-batch: a scalar, float32, in nats."""
-        given = self._shared(inputs) if self.share else inputs
+        given = self._share_rows(inputs) if self.share else inputs
         # TRL calls the model for the policy, then for the reference. What it computes its own loss of, which
         # has no weight here, is had without further passes. Log-probabilities are zero outside of answers.
         passes: list[Any] = []
@@ -73,7 +73,7 @@ class RegularizedDPOTrainer(training_loop.Durable, DPOTrainer):
         loss = loss + weighted_sum(of, self.constants).mean() + added
         return (loss, passes[0]) if return_outputs else loss
 
-    def _shared(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    def _share_rows(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         peft = self.accelerator.unwrap_model(self.model)
         how = row_sharing.layout(inputs["input_ids"], inputs["attention_mask"], inputs["completion_mask"])
         return row_sharing.share(peft, inputs, row_sharing.PAIRS, self.ways, how)

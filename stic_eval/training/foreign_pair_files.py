@@ -45,7 +45,7 @@ def raw_rows(path: Path) -> Iterable[Any]:
     """
     if path.is_dir():
         if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
-            return _saved(path)
+            return _read_saved(path)
         files = sorted(path.rglob("*.parquet"))
         if not files:
             raise UserError(
@@ -69,7 +69,7 @@ def _parquet(path: Path) -> Iterator[Any]:
         raise UserError(f"{path}: cannot be read as parquet: {first_line(error)}") from error
 
 
-def _saved(path: Path) -> Iterator[Any]:
+def _read_saved(path: Path) -> Iterator[Any]:
     from datasets import DatasetDict, load_from_disk
 
     try:

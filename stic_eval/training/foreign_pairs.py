@@ -87,11 +87,11 @@ def open_pairs(path: Path, root: Path | None = None) -> OpenedPairs:
     if path.is_dir() and (path / "dataset_info.json").is_file() and not (path / "state.json").is_file():
         path = listed_file(path)
     opened = OpenedPairs()
-    opened.pairs = _made(raw_rows(path), root or (path if path.is_dir() else path.parent), opened)
+    opened.pairs = _convert(raw_rows(path), root or (path if path.is_dir() else path.parent), opened)
     return opened
 
 
-def _made(raw: Iterable[Any], root: Path, opened: OpenedPairs) -> Iterator[AnsweredPair]:
+def _convert(raw: Iterable[Any], root: Path, opened: OpenedPairs) -> Iterator[AnsweredPair]:
     decoded: dict[str, str] = {}  # hash of an image -> what is wrong with it
     named: dict[str, str] = {}  # hash that a row gives its image -> the hash of its bytes
     for number, row in enumerate(raw, 1):
@@ -106,11 +106,11 @@ def _made(raw: Iterable[Any], root: Path, opened: OpenedPairs) -> Iterator[Answe
             continue
         opened.formats[texts.format] = opened.formats.get(texts.format, 0) + 1
         opened.images.add(image.sha256)
-        kept = row.get("image_sha256")
+        sha256 = row.get("image_sha256")
         # A name by which pictures are drawn again: of two images with one name, the first has it.
-        own = isinstance(kept, str) and re.fullmatch(r"[0-9a-f]{64}", kept) is not None
-        if own and named.setdefault(kept, image.sha256) == image.sha256 != kept:
-            image = _named(image, kept)
+        own = isinstance(sha256, str) and re.fullmatch(r"[0-9a-f]{64}", sha256) is not None
+        if own and named.setdefault(sha256, image.sha256) == image.sha256 != sha256:
+            image = _with_hash(image, sha256)
         source, seed = row.get("source"), row.get("seed")
         if isinstance(source, str) and _is_text(source):
             image = replace(image, source=source)
@@ -135,7 +135,7 @@ def _texts(row: Any) -> _Texts:
         raise Unread("has neither prompt, conversations, instruction, nor turns in chosen")
     for name in ("prompt", "chosen", "rejected"):
         if not _is_text(getattr(found, name)):
-            raise Unread(f"{name} holds half of a surrogate pair, which is no text")
+            raise Unread(f"{name} holds half of a surrogate pair, which is not text")
     negative = row.get("negative")
     return replace(found, negative=negative) if isinstance(negative, str) and _is_text(negative) else found
 
@@ -172,7 +172,7 @@ def _alpaca(row: Mapping[str, Any]) -> _Texts:
         raise Unread("system: a system prompt, which pairs have no place for")
     parts = [row.get("instruction"), row.get("input") or ""]
     if not all(isinstance(part, str) for part in parts):
-        raise Unread("instruction or input is no text")
+        raise Unread("instruction or input is not text")
     prompt = "\n".join(str(part) for part in parts if part)
     return _Texts(ALPACA, _without_place(prompt), _answer(row, "chosen"), _answer(row, "rejected"))
 
@@ -280,7 +280,7 @@ def _image(row: Mapping[str, Any], root: Path, name: str) -> ImageRef:
     return image_ref(image, root)
 
 
-def _named(image: ImageRef, sha256: str) -> ImageRef:
+def _with_hash(image: ImageRef, sha256: str) -> ImageRef:
     """An image under another hash than its file's."""
 
     def load() -> Image:

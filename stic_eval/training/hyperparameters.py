@@ -143,7 +143,7 @@ class PairSettings(PairFilter, Describing):
 
     @field_validator("corruptions")
     @classmethod
-    def _known(cls, value: Mapping[str, float]) -> Mapping[str, float]:
+    def _check_weights(cls, value: Mapping[str, float]) -> Mapping[str, float]:
         return _weights(value, registry.corruptions())
 
     @property

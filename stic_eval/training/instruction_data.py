@@ -50,7 +50,7 @@ def items_of(rows: Iterable[Mapping[str, Any]]) -> list[SFTItem]:
     for number, row in enumerate(rows, 1):
         where = f"instruction data, row {number}"
         if not isinstance(row.get("image"), ImageRef):
-            raise UserError(f"{where}: image is no image reference")
+            raise UserError(f"{where}: image is not an image reference")
         items.append(SFTItem(str(row.get("id", number)), row["image"], _turns(row, where)))
     return items
 
@@ -154,11 +154,11 @@ def _marks(row: Mapping[str, Any]) -> int | None:
 
 
 def _unlike(row: Mapping[str, Any], images: int, marks: int) -> str:
-    def counted(n: int, what: str) -> str:
+    def count_of(n: int, what: str) -> str:
         return f"{n} {what}{'s' * (n != 1)}"
 
     item = f"item {row['id']}: " if row.get("id") is not None else ""
-    return f"{item}has {counted(images, 'image')}, but {counted(marks, '<image> mark')} in its turns"
+    return f"{item}has {count_of(images, 'image')}, but {count_of(marks, '<image> mark')} in its turns"
 
 
 # ---------------------------------------------------------------- conversations
@@ -192,7 +192,7 @@ def _turn(turn: Any, where: str) -> tuple[str, str]:
     if role not in _ROLES:
         raise UserError(f"{where}: from is {role!r}, not human or gpt")
     if not isinstance(text, str):
-        raise UserError(f"{where}: value is no text")
+        raise UserError(f"{where}: value is not text")
     # LLaVA marks the image's place in the first question; the chat template has its own.
     return _ROLES[role], text.replace("<image>", "").strip()
 

@@ -38,7 +38,7 @@ def check_changed(peft: Any, start: Path | None, log: Sequence[Mapping[str, Any]
     Raises:
         RunError: It is as it was at its start.
     """
-    if not _unchanged(peft, start):
+    if not _is_unchanged(peft, start):
         return
     count = f"all {len(log):,} steps" if len(log) > 1 else "its only step"
     raise RunError(
@@ -47,7 +47,7 @@ def check_changed(peft: Any, start: Path | None, log: Sequence[Mapping[str, Any]
     )
 
 
-def _unchanged(peft: Any, start: Path | None) -> bool:
+def _is_unchanged(peft: Any, start: Path | None) -> bool:
     """Whether a trained adapter is what it was at its start, to the bit; a new one's second factors are 0."""
     import torch
     from peft import get_peft_model_state_dict

@@ -154,7 +154,7 @@ def export(pairs: Path, to: PairFormat, output: Path) -> PairExport:
 
 
 def _trl(pairs: Path, output: Path) -> PairExport:
-    """As it is: the columns TRL knows are there, and it leaves the others out."""
+    """Pairs as they are: TRL finds the columns that it knows, and ignores the others."""
     target = output if output.suffix == ".parquet" else output / "train.parquet"
     target.parent.mkdir(parents=True, exist_ok=True)
     count = sum(1 for _ in rows(pairs))

@@ -172,14 +172,14 @@ def write_pairs(
     Raises:
         UserError: An image file has changed since it was found, or has become unreadable.
     """
-    made = (
+    answered = (
         AnsweredPair(
             pair.image, pair.prompt, answers[request_key(pair.chosen)], answers[request_key(pair.rejected)],
             pair.negative, pair.seed,
         )
         for pair in pairs
     )  # fmt: skip
-    return write_made(made, path, settings)
+    return write_made(answered, path, settings)
 
 
 def write_made(pairs: Iterable[AnsweredPair], path: Path, settings: PairFilter) -> PairReport:

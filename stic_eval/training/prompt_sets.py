@@ -20,10 +20,10 @@ _MISLEADING = ("hallu", "bad", "neg", "mislead")
 
 def shipped_names() -> list[str]:
     """Names of the prompt sets that come with the program."""
-    return sorted(_shipped())
+    return sorted(_shipped_files())
 
 
-def _shipped() -> dict[str, Traversable]:
+def _shipped_files() -> dict[str, Traversable]:
     return {**config_layers.shipped_files("prompts"), "pocket": files("stic_eval.pocket") / "prompts.yaml"}
 
 
@@ -38,8 +38,8 @@ def load_prompts(where: str | Path | None = None) -> PromptSet:
         UserError: No such set or file, or something in it does not fit.
     """
     name = "stic" if where is None else str(where)
-    if name in _shipped():
-        return _from_yaml(_shipped()[name].read_text(encoding="utf-8"), f"prompt set {name}")
+    if name in _shipped_files():
+        return _from_yaml(_shipped_files()[name].read_text(encoding="utf-8"), f"prompt set {name}")
     path = Path(name).expanduser()
     flag = f"--prompts {name}"
     try:
@@ -56,10 +56,10 @@ def _from_yaml(text: str, where: str) -> PromptSet:
     data = config_layers.from_yaml(text, where)
     if not isinstance(data, dict):
         raise UserError(f"{where}: expected the keys step_by_step, plain and misleading")
-    return _checked(data, where)
+    return _validate(data, where)
 
 
-def _checked(data: Mapping[str, Any], where: str) -> PromptSet:
+def _validate(data: Mapping[str, Any], where: str) -> PromptSet:
     try:
         return PromptSet.model_validate(data)
     except ValidationError as error:
@@ -99,4 +99,4 @@ def _from_script(text: str, where: str) -> PromptSet:
     long = max(strings, key=len, default="")
     if len(long) <= max(map(len, plain_list)):
         raise UserError(f"{where}: no string longer than the plain prompts, so none is the step-by-step one")
-    return _checked({"step_by_step": long, "plain": plain_list, "misleading": misleading_list}, where)
+    return _validate({"step_by_step": long, "plain": plain_list, "misleading": misleading_list}, where)

@@ -186,19 +186,19 @@ def arrange(
     if way.images and (part is None or not vision.frozen(model)):
         return None
     images = {name: value[: len(value) // copies] for name, value in inputs.items() if _per_image(value, ids)}
-    made = {name: value for name, value in inputs.items() if name not in images}
+    arranged = {name: value for name, value in inputs.items() if name not in images}
     if way.pairs:
-        made["layout"] = how
+        arranged["layout"] = how
     # A model that numbers positions by the images' sizes is asked while these are there, of separate rows.
     positions = getattr(model.base_model, "compute_3d_position_ids", None)
     if positions is not None:
         asked = {name: inputs.get(name) for name in signature(positions).parameters}
-        made["position_ids"] = positions(**asked)
+        arranged["position_ids"] = positions(**asked)
     if not way.images:
-        return {**made, **images}
+        return {**arranged, **images}
     with torch.no_grad():
         (features,) = vision.encode(model, [images])
-    return {**made, "mm_encoder_outputs": vision.join_features([features] * (1 if way.pairs else copies))}
+    return {**arranged, "mm_encoder_outputs": vision.join_features([features] * (1 if way.pairs else copies))}
 
 
 def share(
@@ -225,16 +225,16 @@ def share(
         if known.get(way) is False or (way.pairs and (how is None or not joinable(base, inputs))):
             continue  # the batch may not fit the way, whatever others did
         if way in known:
-            made = arrange(base, inputs, way, copies, how)
+            arranged = arrange(base, inputs, way, copies, how)
         else:
-            made = _tried(model, inputs, way, copies, how)
-            known[way] = made is not None
-        if made is not None:
-            return made
+            arranged = _try(model, inputs, way, copies, how)
+            known[way] = arranged is not None
+        if arranged is not None:
+            return arranged
     return dict(inputs)
 
 
-def _tried(
+def _try(
     model: Any, inputs: Mapping[str, Any], way: Sharing, copies: int, how: TokenLayout | None
 ) -> dict[str, Any] | None:
     import torch
@@ -246,11 +246,11 @@ def _tried(
     training = model.training
     model.eval()
     try:
-        made = arrange(base, inputs, way, copies, how)
-        if made is None:
+        arranged = arrange(base, inputs, way, copies, how)
+        if arranged is None:
             return None
         with torch.no_grad():
-            taken = [{n: v for n, v in batch.items() if n not in _TARGETS} for batch in (inputs, made)]
+            taken = [{n: v for n, v in batch.items() if n not in _TARGETS} for batch in (inputs, arranged)]
             found = [model(**batch, labels=labels, fused_lm_head=True) for batch in taken]
     except Exception as error:  # whatever a model's own code makes of inputs that it does not expect
         if out_of_memory(error):
@@ -266,7 +266,7 @@ def _tried(
     if not bool(apart.mean() <= _HALF_MOST if half else apart.max() <= _FLOAT32_MOST):
         _LOG.info("%s: not for this model: log p is up to %g off", way, apart.max().item())
         return None
-    return made
+    return arranged
 
 
 def answers_only(model: Any, choose: Choose | None = None) -> None:

@@ -226,8 +226,8 @@ class Durable(Trainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
         folder = Path(str(self.args.output_dir))
-        made = folder / f"checkpoint-{self.state.global_step}"
-        atomic_write(made / _SEAL, json.dumps(_sizes(made)))
+        checkpoint = folder / f"checkpoint-{self.state.global_step}"
+        atomic_write(checkpoint / _SEAL, json.dumps(_sizes(checkpoint)))
         for old in _by_step(folder)[_KEPT:]:
             shutil.rmtree(old, ignore_errors=True)
 

@@ -342,7 +342,7 @@ def test_a_server_that_goes_away_takes_along_what_is_left_at_once(
 
     with serving(behave) as server:
         done = ask(place, "run", server.url, *more)
-        assert done.code == 1 and f"--base-url {server.url}: answers no more (no connection" in done.err
+        assert done.code == 1 and f"--base-url {server.url}: no longer answers (no connection" in done.err
         assert len(done.err.splitlines()) == 1
         assert "lora" not in [model for _, model in asked], "who would have been asked by the same server"
         table = json.loads((folder(place) / "table.json").read_text())["rows"][0]["cells"]

@@ -18,6 +18,9 @@ from bench import same_results
 from bench.notebook import NOTEBOOK, execute
 from stic_eval import registry
 from stic_eval.contracts.solver import NoOptions
+from stic_eval.engines.hf import HFEngine
+from stic_eval.models import hf_model
+from stic_eval.report import table_formats
 
 if TYPE_CHECKING:
     from conftest import Finished, Lab
@@ -33,6 +36,7 @@ def at(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Lab:
     monkeypatch.chdir(lab.folder)
     for kind in registry.kinds().values():
         monkeypatch.setattr(kind, "_objects", {})
+        monkeypatch.setattr(kind, "_of_this_call", set())
     return lab
 
 
@@ -50,7 +54,9 @@ def given(argv: list[str]) -> dict[str, Any]:
     return found
 
 
-def test_a_call_finds_the_command_s_run_and_makes_the_same(finished: Finished, at: Lab) -> None:
+def test_a_call_finds_the_command_s_run_and_makes_the_same(
+    finished: Finished, at: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished.folder.rglob("records/*/*.jsonl")}
     result = se.run(**given(finished.argv))
     assert result.folder.resolve() == finished.folder.resolve()
@@ -58,16 +64,20 @@ def test_a_call_finds_the_command_s_run_and_makes_the_same(finished: Finished, a
     # Elsewhere, by the same cache: byte for byte the same, but for times.
     again = se.run(**given(finished.argv), output="again")
     assert same_results.differences(finished.folder, again.folder.resolve()) == []
-    assert "\n".join(line.rstrip() for line in str(result.table).splitlines()).strip() != ""
+    assert (finished.folder / "table.md").read_text() == table_formats.to_markdown(result.table.data)
+    monkeypatch.chdir(at.photos)  # a result knows where it lies
+    assert result.compare("stic").data.b.label == "STIC"
     records = result.records("stic+dar", "chartqa")
     assert [record.id for record in records] and all(record.description for record in records)
 
 
-def test_training_gives_folders_of_adapters(finished: Finished, at: Lab) -> None:
+def test_training_gives_folders_of_adapters(
+    finished: Finished, at: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stages = len(list(at.stages.iterdir()))
     done = se.train(**given(at.argv("train", "--method", "stic")))
-    assert list(done.adapters) == ["STIC, seed 0"]
-    folder = done.adapters["STIC, seed 0"]
+    assert list(done.adapters) == ["stic"]
+    folder = done.adapters["stic"]
     assert (folder / "adapter_model.safetensors").is_file()
     assert len(list(at.stages.iterdir())) == stages
     # Which is asked, and evaluated, wherever an adapter is taken.
@@ -81,7 +91,11 @@ def test_training_gives_folders_of_adapters(finished: Finished, at: Lab) -> None
     with pytest.raises(se.UserError, match=r"image nowhere.png: No such file"):
         base.ask("nowhere.png", "What is this?")
     rows = {f"rows.{name}": path for name, path in at.rows.items()}
-    beside = se.evaluate(tuned, benchmark="chartqa", options=rows, quiet=True)
+    loads: list[Any] = []
+    load = hf_model.HFModel.load
+    monkeypatch.setattr(hf_model.HFModel, "load", lambda *of, **how: loads.append(of) or load(*of, **how))
+    beside = se.evaluate(tuned, benchmark="chartqa", options=rows, resume=False, quiet=True)
+    assert not loads, "it is in memory"
     assert beside.variants == ["baseline", "adapter"]
     asked = beside.records("adapter", "chartqa")
     trained = se.load_run(finished.folder).records("stic", "chartqa")
@@ -109,21 +123,25 @@ def test_a_benchmark_of_one_s_own_is_an_object(at: Lab, capsys: pytest.CaptureFi
     result: se.RunResult = example["main"](str(at.model), rows)
     out = capsys.readouterr().out
     assert "Presence" in out and "'Is it red, 0?\\nAnswer with yes or no.' -> " in out
-    path = result.folder / "records" / "baseline" / "presence.jsonl"
 
-    def evaluated(benchmark: se.Benchmark) -> bool:
-        """Whether it is not taken for what was evaluated before."""
-        stamp = path.stat().st_ino
-        se.evaluate(
+    def evaluate(benchmark: se.Benchmark) -> list[float | None]:
+        """The samples' scores by a benchmark."""
+        again = se.evaluate(
             at.model, benchmark=benchmark, dar=False, options={"rows.presence": rows}, quiet=True,
             output=result.folder,
         )  # fmt: skip
-        return path.stat().st_ino != stamp
+        return [record.score for record in again.records("baseline", "presence")]
 
     presence: se.Benchmark = example["PRESENCE"]
-    assert not evaluated(presence)
-    assert evaluated(replace(presence, generation=se.Generation(max_new_tokens=2)))
-    assert evaluated(replace(presence, score=lambda sample, response: se.Score(1.0, response)))
+    with pytest.MonkeyPatch.context() as patch:  # other scores need no other answers
+        patch.setattr(HFEngine, "answers", None)
+        before = evaluate(presence)
+        assert evaluate(replace(presence, score=lambda s, r: se.Score(0.25, r))) == [0.25] * 3 != before
+        assert evaluate(presence) == before
+        short = replace(presence, generation=se.Generation(max_new_tokens=2))
+        with pytest.raises(se.RunError, match="not callable"):
+            evaluate(short)
+    evaluate(short)
     plan = se.Plan(None, "describe_and_respond")
     describe = se.Method("describe", "Describe first", lambda options, data: plan, NoOptions)
     several = replace(registry.solvers().get("self_consistency"), name="thrice", title="3", suffix="thrice")

@@ -103,6 +103,9 @@ class Known:
     def has_object(self, name: str) -> bool:
         return False
 
+    def forget(self) -> None:
+        pass
+
     def roots(self) -> list[Path]:
         return []
 

@@ -70,7 +70,7 @@ def test_a_file_of_which_there_is_no_digest_is_none_of_the_stage_s(tmp_path: Pat
     (folder / "more").write_text("x")
     manifest["files"]["more"] = 1
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    assert store.damaged("one", KEY) == folder / "more"
+    assert store.first_damaged("one", KEY) == folder / "more"
 
 
 def test_a_cache_that_may_only_be_read_is_used_as_it_is(

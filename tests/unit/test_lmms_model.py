@@ -167,11 +167,13 @@ def test_what_it_cannot_do_it_says(tiny_vlm: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_it_is_asked_as_in_a_run_of_ours(tiny_vlm: Path) -> None:
-    plain = SticEval(str(tiny_vlm), device="cpu")._ready()
-    named = SticEval.create_from_arg_string(f"pretrained={tiny_vlm},device=cpu,profile=llava-1.5")._ready()
+    plain = SticEval(str(tiny_vlm), device="cpu")._require_model()
+    named = SticEval.create_from_arg_string(
+        f"pretrained={tiny_vlm},device=cpu,profile=llava-1.5"
+    )._require_model()
     brief = SticEval.create_from_arg_string(
         f"pretrained={tiny_vlm},device=cpu,system_prompt=Be brief.,do_pad=true"
-    )._ready()
+    )._require_model()
     assert len({plain.fingerprint, named.fingerprint, brief.fingerprint}) == 3
     talk = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "x"}]}]
     written = [made.processor.apply_chat_template(talk, tokenize=False) for made in (plain, named, brief)]

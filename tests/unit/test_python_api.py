@@ -5,13 +5,17 @@ from __future__ import annotations
 import inspect
 import io
 import json
+import re
 import subprocess
 import sys
+import traceback
 from collections import Counter
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -23,12 +27,19 @@ from stic_eval.errors import Interrupted
 from stic_eval.evals import runner
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.experiment import driver
-from stic_eval.experiment.arguments import TAKEN, items_of, settings_of_evaluation, settings_of_run
+from stic_eval.experiment.arguments import (
+    TAKEN,
+    ablation_of,
+    items_of,
+    settings_of_evaluation,
+    settings_of_run,
+)
 
 if TYPE_CHECKING:
     from conftest import World
 
 PLACES = ("command", "call")
+OWN = {"model", "jobs", "resume", "verbose", "quiet"}  # parameters that calls declare themselves
 CALLS = {"run": se.run, "evaluate": se.evaluate, "train": se.train, "ablate": se.ablate,
          "load_model": se.load_model}  # fmt: skip
 
@@ -82,7 +93,7 @@ def test_a_call_takes_what_the_command_takes(name: str) -> None:
         for option, _, declared in flags.flags_of(kind):
             if option not in ("option", "dry_run"):
                 assert option in parameters
-                assert f"    {option}: {declared.help}" in doc or option in inspect.getsource(CALLS[name])
+                assert f"    {option}: " in doc and (declared.help in doc or option in OWN)
 
 
 def test_options_and_settings_are_one() -> None:
@@ -120,6 +131,26 @@ def test_values_arrive_as_they_are() -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "axis", "seeds"),
+    [
+        ({"vary": "infusion=own,none", "seeds": "1,2"}, ["own", "none"], (1, 2)),
+        ({"vary": {"infusion": "none"}, "seeds": 3}, ["none"], (3,)),
+        ({"vary": {"stage1.images": np.array([4, 8])}, "seeds": range(2)}, [4, 8], (0, 1)),
+        ({"vary": ["infusion=own,none"], "exclude": "infusion=none", "seeds": ["1"]}, ["own", "none"], (1,)),
+    ],
+)  # fmt: skip
+def test_one_or_several_of_anything(given: dict[str, Any], axis: list[Any], seeds: tuple[int, ...]) -> None:
+    found = ablation_of(method="stic", **given)
+    assert [value.label for value in found.axes[0].values] == axis
+    assert found.grid.base.seeds == seeds
+
+
+def test_names_of_the_command_line_and_any_collection_are_understood() -> None:
+    built, _ = settings_of_run(tasks={"chartqa"}, output_path=Path("out"), rows={"chartqa": Path("a.jsonl")})
+    assert (built.benchmarks, built.output, built.rows) == (("chartqa",), Path("out"), {"chartqa": "a.jsonl"})
+
+
+@pytest.mark.parametrize(
     ("call", "given", "said"),
     [
         ("run", {"modle": "pocket"}, 'run: no option is called "modle"; did you mean "model"?'),
@@ -130,6 +161,19 @@ def test_values_arrive_as_they_are() -> None:
         ("load_model", {"model": "./nowhere"}, "--model ./nowhere: no such folder"),
         ("load_model", {"adapter": ["a", "b"]}, "--adapter: a model has one at a time, not 2"),
         ("run", {"dar": True, "solver": ["direct"]}, "--dar: with --solver as well; give one of both"),
+        ("run", {"benchmarks": []}, "benchmarks: none is given; leave it out"),
+        ("run", {"methods": ()}, "methods: none is given; leave it out"),
+        ("run", {"method": "sft", "methods": ["baseline"]}, "methods: with method as well; give one of both"),
+        ("run", {"tasks": "mmvet", "benchmarks": "mmvet"}, "tasks: with benchmarks as well"),
+        ("run", {"jobs": 0}, "jobs: 0 is no whole number of 1 or more"),
+        ("run", {"config": {"limit": 3}}, "{'limit': 3}: give the path of a file or folder"),
+        ("run", {"batch_size": 2.5}, "--batch-size 2.5: give a number, 1 or more, or auto"),
+        ("train", {"benchmarks": "mmvet"}, 'train: no option is called "benchmarks"'),
+        ("load_model", {"limit": 3}, 'load_model: no option is called "limit"'),
+        ("ablate", {"vary": {"stage1.beta": [0.1]}, "seeds": ["1,x"]}, "--seeds 1,x: give whole numbers"),
+        ("ablate", {"vary": "infusion"}, "--vary infusion: expected AXIS="),
+        ("ablate", {"method": registry.methods().get("stic"), "vary": {"stage1.beta": [0.1]}},
+         "method stic: is an object of this process"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_an_exception_of_one_line(call: str, given: dict[str, Any], said: str) -> None:
@@ -184,14 +228,14 @@ def test_ctrl_c_says_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 def given(world: World, **more: Any) -> dict[str, Any]:
     """What `world.run` gives the command."""
     rows = {f"rows.{name}": world.folder / f"{name}.jsonl" for name in ("one", "two")}
-    return {"model": "vlm", "images": "photos", "options": rows, "quiet": True, **more}
+    return {"model": "vlm", "options": rows, "quiet": True, **more}
 
 
 def test_a_call_leaves_what_the_command_leaves(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STIC_EVAL_CACHE", str(world.folder / "command" / "cache"))
     assert world.run_in("command/run", "--seed", "0", "--seed", "1") == 0
     monkeypatch.setenv("STIC_EVAL_CACHE", str(world.folder / "call" / "cache"))
-    assert se.run(**given(world, output="call/run", seeds=[0, 1])).complete
+    assert se.run(images="photos", **given(world, output="call/run", seeds=[0, 1])).complete
     assert same_results.differences(world.folder / "command", world.folder / "call") == []
     manifests = [json.loads((world.folder / n / "run" / "manifest.json").read_text()) for n in PLACES]
     assert [manifest.keys() for manifest in manifests] == [manifests[0].keys()] * 2
@@ -204,7 +248,7 @@ def test_a_call_leaves_what_the_command_leaves(world: World, monkeypatch: pytest
 def test_a_call_and_the_command_find_what_the_other_has_done(world: World) -> None:
     assert world.run() == 0
     world.forget()
-    result = se.run(**given(world))
+    result = se.run(images="photos", **given(world))
     assert result.folder.resolve() == world.results().resolve()
     assert world.calls == Counter()
     assert result.complete and result.variants == ["baseline", "baseline+dar", "stic", "stic+dar"]
@@ -217,8 +261,9 @@ def test_a_call_and_the_command_find_what_the_other_has_done(world: World) -> No
 def test_either_goes_on_where_the_other_was_interrupted(world: World, first: str) -> None:
     def call() -> int:
         try:
-            se.run(**given(world))
-        except KeyboardInterrupt:
+            se.run(images="photos", **given(world))
+        except KeyboardInterrupt as error:
+            assert len(error.result.records("stic", "one")) == 20  # type: ignore[attr-defined]  # noqa: PT017
             return 130
         return 0
 
@@ -234,7 +279,7 @@ def test_either_goes_on_where_the_other_was_interrupted(world: World, first: str
 def test_a_run_that_fails_in_part_has_its_result(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.fail_at, world.error = "stic/one", RuntimeError
     with pytest.raises(se.RunError, match=r"RuntimeError: pulled the plug \(see .*run.log\)") as caught:
-        se.run(**given(world))
+        se.run(images="photos", **given(world))
     result = caught.value.result
     assert isinstance(result, se.RunResult)
     assert "STIC + DaR" in str(result.table)
@@ -247,7 +292,7 @@ def test_a_run_that_fails_in_part_has_its_result(world: World, capsys: pytest.Ca
 
 def test_results_can_be_had_as_whatever_is_needed(world: World) -> None:
     world.answer = lambda method, sample: sample.target if "stic" in method else "no"
-    result = se.run(**given(world, seeds=[0, 1]))
+    result = se.run(images="photos", **given(world, seeds=[0, 1]))
     records = result.records("stic+dar@seed1", "two")
     assert isinstance(records[0], se.Record)
     path = result.folder / "records" / "stic+dar@seed1" / "two.jsonl"
@@ -330,6 +375,7 @@ def objects(monkeypatch: pytest.MonkeyPatch) -> None:
     """No object of a test is known to the next one."""
     for kind in registry.kinds().values():
         monkeypatch.setattr(kind, "_objects", {})
+        monkeypatch.setattr(kind, "_of_this_call", set())
 
 
 @pytest.mark.usefixtures("objects")
@@ -362,6 +408,81 @@ def test_an_object_that_cannot_be_used_is_refused(thing: se.Benchmark, said: str
     with pytest.raises(se.UserError) as caught:
         se.evaluate("pocket", benchmark=thing)
     assert str(caught.value).startswith(said)
+
+
+@pytest.mark.usefixtures("objects")
+def test_scores_of_an_object_are_always_computed_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    known: registry.Registry[se.Benchmark] = registry.Registry("benchmark", "--benchmarks", [])
+    monkeypatch.setattr(registry, "benchmarks", lambda: known)
+    value, asked = {"score": 0.25}, Counter[str]()
+
+    def answer(method: str, sample: se.Sample) -> str:
+        asked[method] += 1
+        return "yes"
+
+    world.answer = answer
+    # No key could tell that what a function takes from elsewhere is another value now.
+    mine = benchmark(
+        "one", images=False, score=lambda sample, response: se.Score(value["score"], response),
+        to_sample=lambda row: se.Sample(str(row["id"]), (), f"one {row['id']}", ""),
+    )  # fmt: skip
+    how = {"model": "vlm", "images": "photos", "options": {"rows.one": "one.jsonl"}, "quiet": True}
+    world.fail_at = "stic/one"
+    with pytest.raises(KeyboardInterrupt):
+        se.run(benchmarks=[mine], **how)
+    world.fail_at = None
+    for score in (0.25, 0.75):
+        value["score"] = score
+        result = se.run(benchmarks=[mine], **how)
+        for variant in ("baseline", "stic", "stic+dar"):
+            assert {record.score for record in result.records(variant, "one")} == {score}
+        # The model is not asked again for it, nor is anything trained again.
+        assert asked == Counter(baseline=20, stic=20)
+        assert set(world.stages.values()) == {1}
+        found = se.load_run(result.folder)
+        assert str(found.table) == str(result.table)
+        assert found.compare("stic").data.average.difference.delta == 0
+
+
+@pytest.mark.usefixtures("objects")
+def test_what_a_scorer_raises_is_said_with_its_line_and_the_log(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known: registry.Registry[se.Benchmark] = registry.Registry("benchmark", "--benchmarks", [])
+    monkeypatch.setattr(registry, "benchmarks", lambda: known)
+
+    def score(sample: se.Sample, response: str) -> se.Score:
+        return se.Score(sample.meta["x"])
+
+    to_sample = partial(se.Sample, images=(), question="?", target="")
+    mine = benchmark("one", images=False, score=score, to_sample=lambda row: to_sample(id=str(row["id"])))
+    with pytest.raises(se.RunError) as caught:
+        se.evaluate("vlm", benchmark=mine, options={"rows.one": "one.jsonl"}, quiet=True)
+    line = score.__code__.co_firstlineno + 1
+    said = rf"\S*test_python_api.py, line {line}: KeyError: 'x' \(see .*run.log\)"
+    assert re.fullmatch(f"benchmark one, sample 0: scoring failed: {said}", str(caught.value))
+    cause = caught.value.__cause__
+    assert isinstance(cause, KeyError)
+    assert traceback.extract_tb(cause.__traceback__)[-1].lineno == line
+
+
+@pytest.mark.usefixtures("objects")
+def test_one_name_is_one_thing_in_a_call(tmp_path: Path) -> None:
+    text = "from stic_eval import registry\nfrom dataclasses import replace\n"
+    text += 'benchmark = replace(registry.benchmarks().get("mmvet"), name="mine", rows_like="mmvet", '
+    text += "options=None, vary=None)\n"
+    (tmp_path / "own.py").write_text(text)
+    mine = benchmark()
+    for both in ([mine, benchmark(title="Other")], [mine, "own.py"]):
+        with pytest.raises(se.UserError, match='two benchmarks are called "mine"; give your object'):
+            settings_of_evaluation(benchmarks=both)
+    settings_of_evaluation(benchmarks=[mine])
+    for given in (["own.py"], "own.py"):  # a later call names a file that has one of this name
+        assert settings_of_evaluation(benchmarks=given)[0].benchmarks == ("mine",)
+        assert registry.benchmarks().get("mine").title == "MM-Vet"
+    settings_of_evaluation(benchmarks=[mine])
+    settings_of_run(plugins=["own.py"], methods=["baseline"], benchmarks=["mine"])
+    assert registry.benchmarks().get("mine").title == "MM-Vet"
 
 
 @pytest.mark.usefixtures("objects")

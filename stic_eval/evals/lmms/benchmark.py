@@ -63,15 +63,15 @@ def benchmark(name: str) -> Benchmark:
     options = create_model(
         "Options", __base__=TaskOptions, __doc__=TaskOptions.__doc__, metric=(names | None, None)
     )
-    return _varied(task, options, options.model_validate({}))
+    return _build(task, options, options.model_validate({}))
 
 
 def offers(name: str) -> bool | None:
-    """Whether there is a task of this name; None: lmms-eval is not installed, so that nobody knows."""
+    """Whether there is a task of this name; None: lmms-eval is not installed, so that cannot be known."""
     return bool(task_index.folders_of(name)) if installed_version() else None
 
 
-def _varied(task: LmmsTask, options: type[TaskOptions], chosen: TaskOptions) -> Benchmark:
+def _build(task: LmmsTask, options: type[TaskOptions], chosen: TaskOptions) -> Benchmark:
     config = task.config
     split = config.get("test_split") or config.get("validation_split") or "test"
     revision = chosen.revision
@@ -97,7 +97,7 @@ def _varied(task: LmmsTask, options: type[TaskOptions], chosen: TaskOptions) -> 
         protocol=_protocol(task, chosen),
         variant=chosen.metric or "",
         options=options,
-        vary=partial(_varied, task, options),
+        vary=partial(_build, task, options),
         images=task.needs_image,
         keep=partial(keep, task, chosen),
         metric=", ".join(task.metrics),
@@ -113,12 +113,12 @@ def _title(task: LmmsTask, chosen: TaskOptions) -> str:
 
 def _protocol(task: LmmsTask, chosen: TaskOptions) -> str:
     metric = chosen.metric or task.metrics[0]
-    said = f"lmms-eval {LMMS}: its prompt and scoring; mean of the rows' {metric}"
+    text = f"lmms-eval {LMMS}: its prompt and scoring; mean of the rows' {metric}"
     if chosen.metric is None and len(task.metrics) > 1:
-        said += ", or of the first metric that a row has"
-    said += "" if task.higher[metric] else ", lower is better"
+        text += ", or of the first metric that a row has"
+    text += "" if task.higher[metric] else ", lower is better"
     how = task_objects.aggregation_name(task, metric)
-    return said if how == "mean" else f"{said}; lmms-eval's own {how}: --layout detail"
+    return text if how == "mean" else f"{text}; lmms-eval's own {how}: --layout detail"
 
 
 # ---------------------------------------------------------------- rows
@@ -190,11 +190,11 @@ def _images(
         return ()  # told as a missing image, or not needed
     again = None
     if len(refs) == len(there):
-        again = partial(_shown_again, task, chosen, dict(row))
+        again = partial(_visual_at, task, chosen, dict(row))
     return docs.references(shown, f"lmms:{task.name}", again)
 
 
-def _shown_again(task: LmmsTask, chosen: TaskOptions, row: Mapping[str, Any], number: int) -> Any:
+def _visual_at(task: LmmsTask, chosen: TaskOptions, row: Mapping[str, Any], number: int) -> Any:
     return docs.image_at(task_objects.visuals(task, _docs(task, chosen, row)[0]), number)
 
 
@@ -252,7 +252,7 @@ def aggregate(task: LmmsTask, chosen: TaskOptions, records: Sequence[Record]) ->
     sums (MME's) are lower for it.
     """
     own, counted = _aggregates(
-        task, [(record.meta["doc"], record.response) for record in records if _answered(record)]
+        task, [(record.meta["doc"], record.response) for record in records if _is_answered(record)]
     )
     targets = [(record.meta["doc"], _as_response(record.target)) for record in records]
     bounds = [_aggregates(task, answers)[0] for answers in (targets, [(doc, "") for doc, _ in targets])]
@@ -267,7 +267,7 @@ def aggregate(task: LmmsTask, chosen: TaskOptions, records: Sequence[Record]) ->
     return replace(summary, breakdown={**ordered, **summary.breakdown})
 
 
-def _answered(record: Record) -> bool:
+def _is_answered(record: Record) -> bool:
     if record.unclosed:
         return False
     return bool(record.score is not None or record.response or record.n_tokens)

@@ -15,7 +15,7 @@ Doc = Mapping[str, Any]
 
 
 class Picture(Image.Image):
-    """A row's image as a PIL image, RGB and upright, decoded when somebody looks at its pixels or size.
+    """A row's image as a PIL image, RGB and upright, decoded when its pixels or size are looked at.
 
     Nearly every task only hands its images on, `convert("RGB")` first. Those stay undecoded, so that rows
     can be listed without reading gigabytes.
@@ -27,7 +27,7 @@ class Picture(Image.Image):
 
     @property
     def untouched(self) -> bool:
-        """Whether it still is the row's image."""
+        """Whether the picture is still the row's image."""
         return not self.looked_at or self.tobytes() == self.ref.load().tobytes()
 
     def load(self) -> Any:
@@ -132,10 +132,10 @@ def references(visuals: Any, source: str, again: Callable[[int], Image.Image] | 
         if isinstance(visual, Picture) and visual.untouched:
             found.append(visual.ref)
             continue
-        made = ref_from_pil(visual, f"{source}/{number + 1}")
+        ref = ref_from_pil(visual, f"{source}/{number + 1}")
         if again is not None:
-            made = ImageRef(made.sha256, made.source, partial(_image_at, again, number))
-        found.append(made)
+            ref = ImageRef(ref.sha256, ref.source, partial(_image_at, again, number))
+        found.append(ref)
     return tuple(found)
 
 
@@ -183,12 +183,12 @@ class DocRows:
         _row_by_row("map", kwargs, ("num_proc", "desc", "remove_columns", "load_from_cache_file", "features"))
         removed = kwargs.get("remove_columns") or ()
         removed = {removed} if isinstance(removed, str) else set(removed)
-        made = []
+        mapped = []
         for row in self.rows:
             new = function(dict(row)) or {}
-            kept = {name: cell for name, cell in row.items() if name not in removed}
-            made.append({**kept, **new})
-        return DocRows(made)
+            remaining = {name: cell for name, cell in row.items() if name not in removed}
+            mapped.append({**remaining, **new})
+        return DocRows(mapped)
 
     def filter(self, function: Any, **kwargs: Any) -> DocRows:
         """`Dataset.filter`."""
@@ -202,8 +202,8 @@ class DocRows:
 
     def select_columns(self, names: Any) -> DocRows:
         """`Dataset.select_columns`."""
-        kept = {names} if isinstance(names, str) else set(names)
-        return DocRows([{n: cell for n, cell in row.items() if n in kept} for row in self.rows])
+        selected = {names} if isinstance(names, str) else set(names)
+        return DocRows([{n: cell for n, cell in row.items() if n in selected} for row in self.rows])
 
     def rename_column(self, old: str, new: str) -> DocRows:
         """`Dataset.rename_column`."""

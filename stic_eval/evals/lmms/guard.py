@@ -187,7 +187,10 @@ def call(function: Callable[..., Any], *args: Any, seed: str = "", folder: str |
         Exception: Whatever it raises.
     """
     try:
-        with watch(folder=folder), _seeded(seed):  # in this order: random state is the process's too
+        with (
+            watch(folder=folder),
+            _fixed_randomness(seed),
+        ):  # in this order: random state is the process's too
             return function(*args)
     except Reached as error:
         raise ValueError(f"its code asks the network ({error})") from error
@@ -196,7 +199,7 @@ def call(function: Callable[..., Any], *args: Any, seed: str = "", folder: str |
 
 
 @contextlib.contextmanager
-def _seeded(seed: str) -> Iterator[None]:
+def _fixed_randomness(seed: str) -> Iterator[None]:
     import numpy as np
 
     number = zlib.crc32(seed.encode("utf-8", "replace"))

@@ -74,8 +74,8 @@ def process(task: LmmsTask, row: Doc) -> list[dict[str, Any]]:
     function = task.config.get("process_docs")
     if function is None:
         return [dict(row)]
-    made = call(function, DocRows([dict(row)]))
-    rows: list[dict[str, Any]] = made.rows
+    processed = call(function, DocRows([dict(row)]))
+    rows: list[dict[str, Any]] = processed.rows
     return rows
 
 
@@ -89,8 +89,8 @@ def prompt_and_target(task: LmmsTask, doc: Doc) -> tuple[str, Any]:
     without = {name: cell for name, cell in doc.items() if not is_media(cell)}
 
     def ask() -> tuple[Any, Any]:
-        made = of_row(task, doc)
-        return made.fewshot_context(without, 0), made.doc_to_target(without)
+        task_object = of_row(task, doc)
+        return task_object.fewshot_context(without, 0), task_object.doc_to_target(without)
 
     text, target = call(ask, seed=str(without))
     if not isinstance(text, str):
@@ -135,21 +135,22 @@ def _results(task: LmmsTask, doc: dict[str, Any], response: str) -> Results:
     from lmms_eval.api.reasoning import parse_reasoning_tags_config, strip_reasoning_tags
     from lmms_eval.filters.transformation import StripThinkingFilter
 
-    made = of_row(task, doc)
-    tags = parse_reasoning_tags_config(task_value=made.config.reasoning_tags)
-    if made.config.auto_strip_thinking and tags is None:
-        for ensemble in made._filters:
+    task_object = of_row(task, doc)
+    tags = parse_reasoning_tags_config(task_value=task_object.config.reasoning_tags)
+    if task_object.config.auto_strip_thinking and tags is None:
+        for ensemble in task_object._filters:
             ensemble.filters.insert(0, StripThinkingFilter())
-    told = {"task": task.name, "doc_id": 0, "repeats": 1}
-    instance = Instance("generate_until", (), 0, told, [cut(response, stops(made.config.generation_kwargs))])
-    made._instances = [instance]
-    made.apply_filters()
+    metadata = {"task": task.name, "doc_id": 0, "repeats": 1}
+    text = cut(response, stops(task_object.config.generation_kwargs))
+    instance = Instance("generate_until", (), 0, metadata, [text])
+    task_object._instances = [instance]
+    task_object.apply_filters()
     answer = next(iter(instance.filtered_resps.values()))
     if tags is not None and isinstance(answer, str):
         answer = strip_reasoning_tags(answer, tags)
     elif tags is not None:
         answer = [strip_reasoning_tags(one, tags) if isinstance(one, str) else one for one in answer]
-    payloads = made.process_results(doc, [answer])
+    payloads = task_object.process_results(doc, [answer])
     return Results(payloads, answer if isinstance(answer, str) else None)
 
 

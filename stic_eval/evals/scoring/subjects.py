@@ -67,7 +67,7 @@ class _Clause(NamedTuple):
     about: frozenset[Word] | None
 
 
-def said_of(answer: str, fact: str, subject: str, names: Callable[[str, str], bool]) -> bool:
+def says_of(answer: str, fact: str, subject: str, names: Callable[[str, str], bool]) -> bool:
     """Whether an answer says a fact of its subject, and nothing else of its kind.
 
     Args:

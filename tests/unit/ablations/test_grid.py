@@ -158,7 +158,7 @@ def test_names_stand_for_several_settings() -> None:
 
 
 def test_what_is_shipped_is_readable() -> None:
-    assert spec.shipped() == sorted(SHIPPED)
+    assert spec.shipped_names() == sorted(SHIPPED)
     for name in SHIPPED:
         content = spec.load(name)
         assert content.title

@@ -44,6 +44,9 @@ class Methods:
     def file(self, name: str) -> None:
         return None
 
+    def forget(self) -> None:
+        pass
+
     def roots(self) -> list[Path]:
         return []
 

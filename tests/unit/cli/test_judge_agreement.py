@@ -104,7 +104,7 @@ def test_ids_cannot_drive_the_terminal(tmp_path: Path, capsys: pytest.CaptureFix
     [
         (None, "cannot be read"),
         (b"", "no verdicts"),
-        (b"\xff\xfe\x00", "no text"),
+        (b"\xff\xfe\x00", "not text"),
         (b"{\n", "line 1: not JSON"),
         (b'{"id": "a", "score": 1}\n{"id":', "line 2: not JSON"),
         (b"[1, 2]", "per_sample"),

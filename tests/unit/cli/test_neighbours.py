@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from stic_eval import registry
 from stic_eval.cli.app import app, invoke
 
 
@@ -108,7 +107,7 @@ def test_a_family_that_cannot_be_loaded_suggests_nothing(
     def broken(point: object) -> None:
         raise ImportError("no such module")
 
-    monkeypatch.setattr(registry, "_imported", broken)
+    monkeypatch.setattr("stic_eval.entry_points.load", broken)
     assert invoke(["eval", "--benchmarks", "mme"]) == 2
     assert "lmms:" not in capsys.readouterr().err
 

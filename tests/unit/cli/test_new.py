@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from stic_eval import config, plugins, registry
 from stic_eval.cli.app import invoke
-from stic_eval.cli.cp import copied
+from stic_eval.cli.cp import copy_as
 from stic_eval.cli.new import as_theirs
 from stic_eval.contracts.method import Data, Method
 from stic_eval.errors import UserError
@@ -102,7 +102,7 @@ def test_nothing_is_overwritten_unless_it_is_said(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "test_mine.py").write_text("# mine\n")
-    assert "test_mine.py: is there already" in run(capsys, "new", "method", "mine", code=2)
+    assert "test_mine.py: already exists" in run(capsys, "new", "method", "mine", code=2)
     assert [path.name for path in tmp_path.iterdir()] == ["test_mine.py"]
     monkeypatch.setenv(plugins.FOLDERS, str(tmp_path))
     run(capsys, "new", "method", "mine", "--force")
@@ -227,7 +227,7 @@ def test_a_copy_of_a_copy_and_of_a_new_one(capsys: pytest.CaptureFixture[str]) -
     found = registry.methods().get("./three.py")
     assert (found.name, found.title) == ("three", "One (two) (three)")
     assert found.presets == registry.methods().get("./one.py").presets
-    assert "is there already" in run(capsys, "cp", "method", "./one.py", "--as", "two", code=2)
+    assert "already exists" in run(capsys, "cp", "method", "./one.py", "--as", "two", code=2)
     assert 'called "stic" already' in run(capsys, "cp", "method", "./one.py", "--as", "stic", code=2)
     assert 'no method is called "onne"' in run(capsys, "cp", "method", "onne", code=2)
 
@@ -268,7 +268,7 @@ def test_imports_from_a_package_of_ones_own_are_made_whole(
     def made_by() -> None: ...
 
     made_by.__module__ = "package.one"
-    whole = copied(text, "method", method, "two", {}, made_by)
+    whole = copy_as(text, "method", method, "two", {}, made_by)
     assert "from package import parts\nfrom package.parts import a, b as c\n" in whole
 
 
@@ -280,7 +280,7 @@ def test_text_of_any_kind_around_a_name_stays_as_it_is(character: str, constant:
         f"method = Method({name}, {title}, plan, C, {character!r})  # {character}\n"
     )
     method = Method("x", "X", lambda options, data: None, int)  # type: ignore[arg-type, return-value]
-    done = copied(text, "method", method, "y", {}, method.plan)
+    done = copy_as(text, "method", method, "y", {}, method.plan)
     assert '"y"' in done and '"X (y)"' in done and "'x'" not in done.replace("NAME = 'x'", "")
     assert done.count(f"# {character}\n") == 3
     assert repr(character) in done

@@ -74,7 +74,7 @@ def test_a_benchmark_may_name_what_its_rows_share() -> None:
     rows = [answered(str(i), "a", images=["same"], scene=str(i // 2)) for i in range(5)]
     named = replace(BENCHMARK, cluster=lambda record: record.meta["scene"])
     assert conclude(rows, named).clusters == {"0": "0", "1": "0", "2": "1", "3": "1"}
-    with pytest.raises(RunError, match=r"benchmark signs: its cluster failed: KeyError: 'scene'"):
+    with pytest.raises(RunError, match=r"signs: its cluster failed: \S+, line \d+: KeyError: 'scene'"):
         conclude([answered("1", "a")], named)
 
 

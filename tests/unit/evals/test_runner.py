@@ -128,16 +128,36 @@ def _raise(*_: Any) -> Any:
     raise IndexError("no\nsuch letter")
 
 
+RAISED = rf"\S*test_runner\.py, line {_raise.__code__.co_firstlineno + 1}"
+
+
+def _parse(sample: Sample, text: str) -> Score:
+    return Score(json.loads(text))
+
+
 @pytest.mark.parametrize(
     ("benchmark", "says"),
     [
-        (replace(BENCHMARK, score=_raise), r"benchmark colours, sample 0: scoring failed: IndexError: no$"),
-        (replace(BENCHMARK, score=lambda s, t: "right"), r"sample 0: scoring failed: AttributeError"),
+        (
+            replace(BENCHMARK, score=_raise),
+            rf"benchmark colours, sample 0: scoring failed: {RAISED}: IndexError: no$",
+        ),
+        (  # in a library: the line that has called it
+            replace(BENCHMARK, score=_parse),
+            r"scoring failed: .*test_runner.py, line \d+: JSONDecodeError: Expecting value",
+        ),
+        (
+            replace(BENCHMARK, score=lambda s, t: 1.0),
+            r"sample 0: score has to return a stic_eval Score, not float$",
+        ),
+        (replace(BENCHMARK, score=lambda s, t: None), r"score has to return a stic_eval Score, not None$"),
         (replace(BENCHMARK, score=lambda s, t: Score(float("nan"))), r"sample 0: scored nan"),
         (
             replace(BENCHMARK, aggregate=_raise),
-            r"benchmark colours: aggregating 9 records failed: IndexError",
+            rf"benchmark colours: aggregating 9 records failed: {RAISED}: IndexError",
         ),
+        (replace(BENCHMARK, cluster=_raise), rf"benchmark colours: its cluster failed: {RAISED}: IndexError"),
+        (replace(BENCHMARK, statistic=_raise), rf"its statistic fails on .*: {RAISED}: IndexError"),
     ],
 )
 def test_a_benchmark_that_fails_is_named_and_old_records_stay(

@@ -229,7 +229,7 @@ def test_an_id_that_is_gone_is_told_and_the_next_is_tried(hub: Hub) -> None:
     hub.put(OLD, chart_rows())
     assert len(hub.rows()) == 3
     assert (hub.asked, hub.used) == ([NEW, OLD], [(OLD, COMMIT)])
-    assert hub.lines == [f"chartqa: {NEW} cannot be had (OSError: 404 {NEW}); trying {OLD}"]
+    assert hub.lines == [f"chartqa: {NEW} is not available (OSError: 404 {NEW}); trying {OLD}"]
 
 
 def test_a_redirect_is_told(hub: Hub) -> None:

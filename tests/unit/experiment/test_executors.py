@@ -184,6 +184,18 @@ def test_a_worker_that_died_without_a_task_costs_none(tmp_path: Path) -> None:
     assert outcome(events) == {"a": "done", "b": "done"}
 
 
+class Ending:
+    """Ends the process that unpickles it."""
+
+    def __reduce__(self) -> tuple[Callable[[int], Any], tuple[int]]:
+        return os._exit, (3,)
+
+
+def test_a_worker_that_ends_before_it_begins_is_no_task_s_fault() -> None:
+    events = list(run([Task("a", (), None), Task("b", (), None)], setup, Ending(), 1))
+    assert outcome(events) == dict.fromkeys("ab", "its process ended before it began (exit code 3)")
+
+
 def test_a_connection_that_broke_in_a_task_is_that_tasks_failure(tmp_path: Path) -> None:
     events = list(run([Task("a", (), "disconnect")], setup, tmp_path, 1))
     assert outcome(events) == {"a": "ConnectionResetError: the server went away"}

@@ -79,8 +79,7 @@ def log_as_it_was() -> Iterator[None]:
     before = list(root.handlers)
     yield
     logging.captureWarnings(False)
-    for handler in set(root.handlers) - set(before):
-        root.removeHandler(handler)
+    root.handlers[:] = before
 
 
 def planned(world: World, *overrides: str, **flags: Any) -> tuple[driver.Experiment, Resources]:

@@ -106,6 +106,18 @@ def test_what_is_built_on_a_benchmark_goes_by_its_version(monkeypatch: pytest.Mo
     assert keys(mine) != (before,)
 
 
+# ---------------------------------------------------------------- objects
+
+
+@pytest.mark.parametrize("kind", ["benchmark", "solver"])
+def test_an_evaluation_by_an_object_is_always_another_one(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    mine = replace(textvqa(), name="mine")
+    assert keys(mine) == keys(mine)
+    objects = {"benchmark": {"mine": mine}, "solver": {"direct": registry.solvers().get("direct")}}
+    monkeypatch.setattr(registry.kinds()[kind], "_objects", objects[kind])
+    assert not set(keys(mine)) & set(keys(mine))
+
+
 # ---------------------------------------------------------------- local rows
 
 

@@ -23,14 +23,14 @@ def test_cells_share_what_they_share() -> None:
     seen = board()
     first, second = seen.lines
     assert [seen.state(line) for line in seen.lines] == ["waits", "waits"]
-    assert seen.left(first) is None  # nothing is known yet
+    assert seen.seconds_left(first) is None  # nothing is known yet
     seen.see(Event("started", "pairs a"))
     seen.see(Event("progress", "pairs a", ("ask for pairs", 3, 6)))
     assert [seen.state(line) for line in seen.lines] == ["ask for pairs 3/6"] * 2
     assert (seen.share(first), seen.share(second)) == (0.25, 1 / 6)
     seen.see(Event("done", "pairs a", seconds=20.0))  # twice as long as thought: so is the rest
-    assert seen.left(first) == 2 * (20 + 5)  # in their order: `train b` comes before `evaluate p0`
-    assert seen.left(second) == 2 * (20 + 5 + 5)
+    assert seen.seconds_left(first) == 2 * (20 + 5)  # in their order: `train b` comes before `evaluate p0`
+    assert seen.seconds_left(second) == 2 * (20 + 5 + 5)
 
 
 def test_a_failed_cell_says_why_and_the_other_goes_on() -> None:
@@ -43,7 +43,7 @@ def test_a_failed_cell_says_why_and_the_other_goes_on() -> None:
         seen.see(event)
     first, second = seen.lines
     assert (seen.state(first), seen.state(second)) == ("waits", "failed: out of memory")
-    assert (seen.finished(first), seen.finished(second)) == (False, True)
+    assert (seen.is_finished(first), seen.is_finished(second)) == (False, True)
 
 
 def test_a_pipe_gets_plain_lines() -> None:

@@ -198,7 +198,7 @@ def test_csr_ranks_candidates_of_one_path_and_adds_up_costs(monkeypatch: pytest.
         (root, "One.", False), (root, "Two.", False), (root, "Three.", True),
         (other, " Two.", False), (other, " Two words.", False),
     ]  # fmt: skip
-    graded = csr.graded(given, ["Describe."] * 2, found, csr.Pairs(weight=0.75))
+    graded = csr.score_paths(given, ["Describe."] * 2, found, csr.Pairs(weight=0.75))
     assert [path.costs for path in graded] == [
         (pytest.approx(0.25 * 1 / 3 + 0.75 * 1),),
         (pytest.approx(0.25 * 1 + 0.75 * 1 / 3),),

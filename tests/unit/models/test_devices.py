@@ -59,8 +59,8 @@ sys.exit("torch" in sys.modules)
 
 
 def test_gpus_are_those_that_torch_sees(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "_accelerated", lambda: True)
+    monkeypatch.setattr(devices, "_has_gpu", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
     assert devices.gpus() == 3
-    monkeypatch.setattr(devices, "_accelerated", lambda: False)
+    monkeypatch.setattr(devices, "_has_gpu", lambda: False)
     assert devices.gpus() == 0

@@ -82,7 +82,9 @@ def test_rows_wait_when_there_is_no_memory_beside_those_under_way(
     assert model.ways
     requests = [ask(f"{n}?", PICTURES[n % 5], new=3 + 9 * (n % 2)) for n in range(20)]
     expected = said(model.one_by_one(requests))
-    monkeypatch.setattr(continuous_batching, "left", lambda device: 6 * 60 * model._loaded.bytes_per_token)
+    monkeypatch.setattr(
+        continuous_batching, "bytes_left", lambda device: 6 * 60 * model._loaded.bytes_per_token
+    )
     model._loaded.batch_size = 8
     assert said(model.generate(requests)) == expected
 

@@ -156,7 +156,7 @@ def test_the_attention_is_the_one_that_was_asked_for(attn: str, tiny_vlm: Path) 
     "attn", ["nonsense", *(["flash_attention_2"] if not find_spec("flash_attn") else [])]
 )
 def test_an_attention_that_cannot_be_had_is_named(attn: str, tiny_vlm: Path) -> None:
-    with pytest.raises(UserError, match=f"^--attn {attn}: cannot be had: ") as error:
+    with pytest.raises(UserError, match=f"^--attn {attn}: is not available: ") as error:
         load(tiny_vlm, attn=attn)
     assert "\n" not in str(error.value)
 
@@ -178,11 +178,11 @@ def test_packed_weights_are_smaller(packed: str, tiny_vlm: Path) -> None:
 @pytest.mark.parametrize("packed", ["4bit", "8bit"])
 def test_what_is_asked_of_transformers(packed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weight_memory, "find_spec", lambda name: object())
-    told = loading._placed(CPU, torch.bfloat16, "sdpa", packed)
+    told = loading._placement(CPU, torch.bfloat16, "sdpa", packed)
     assert told["device_map"] == {"": CPU} and told["attn_implementation"] == "sdpa"
     how = told["quantization_config"]
     assert (how.load_in_4bit, how.load_in_8bit) == (packed == "4bit", packed == "8bit")
     if packed == "4bit":
         assert how.bnb_4bit_quant_type == "nf4" and how.bnb_4bit_compute_dtype == torch.bfloat16
-    assert loading._placed(CPU, torch.float32, None, None) == {}
-    assert loading._placed(GPU, torch.float32, None, None) == {"device_map": {"": GPU}}
+    assert loading._placement(CPU, torch.float32, None, None) == {}
+    assert loading._placement(GPU, torch.float32, None, None) == {"device_map": {"": GPU}}

@@ -38,7 +38,7 @@ def test_ids_are_the_processors_own(
     turns = tuple(Message("system", text) for text in system)
     requests = [Request((*turns, Message("user", q)), (images[0],), ONE) for q in questions]
     maker = prompter(model._loaded)
-    asked = maker.written(requests)
+    asked = maker.render(requests)
     assert len({one.key for one in asked}) == 1
     prompts = maker.cut(asked, None)
     later = maker.cut(asked[::-1], prompts[0].group.beginning)

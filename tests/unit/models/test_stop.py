@@ -97,8 +97,8 @@ def test_a_character_of_several_bytes_ends_an_answer(tiny_vlm: Path, tmp_path: P
     tokens = loaded.processor.tokenizer("so ◁/think▷ B", add_special_tokens=False)["input_ids"]
     seen = [n for n in range(1, len(tokens) + 1) if loaded.detokenizer.stops(tokens[:n], ("◁/think▷",))]
     assert loaded.detokenizer.text(tokens[: seen[0]]) == "so ◁/think▷"
-    assert list(loaded.detokenizer.ended(tokens, ("◁/think▷",))) == tokens[: seen[0]]
-    assert list(loaded.detokenizer.ended(tokens, ("nowhere",))) == tokens
+    assert list(loaded.detokenizer.cut_at_stop(tokens, ("◁/think▷",))) == tokens[: seen[0]]
+    assert list(loaded.detokenizer.cut_at_stop(tokens, ("nowhere",))) == tokens
 
 
 THOUGHTFUL = "<think>one\n\ntwo</think>\n\nB\n\nC"
@@ -116,7 +116,7 @@ def test_what_ends_an_answer_is_looked_for_behind_the_thinking(
     stop, shorter = ("\n\n",), said.removesuffix("C")
     seen = [n for n in range(1, len(tokens) + 1) if loaded.detokenizer.stops(tokens[:n], stop, prompt)]
     assert loaded.detokenizer.text(tokens[: seen[0]]) == shorter
-    assert loaded.detokenizer.text(loaded.detokenizer.ended(tokens, stop, prompt)) == shorter
+    assert loaded.detokenizer.text(loaded.detokenizer.cut_at_stop(tokens, stop, prompt)) == shorter
     response = loaded.response(tokens, 0.0, stop, prompt)
     assert (response.text, response.finish_reason) == ("<think>one\n\ntwo</think>\n\nB", "stop")
     thought = tokens[: len(tokens) // 2]

@@ -671,7 +671,7 @@ def test_no_type_is_smaller_than_eight_points(tmp_path: Path) -> None:
 def test_a_name_is_shown_as_it_is_and_does_nothing(name: str) -> None:
     figure = draw("gains", run(entry("stic", 30, title=f"[{name}]"), entry("sft", 25)))
     shown = "".join("".join(texts(figure)).split())
-    assert "".join(canvas.plain(f"[{name}]").split()) in shown
+    assert "".join(canvas.plain_line(f"[{name}]").split()) in shown
 
 
 def test_names_that_mean_something_elsewhere(tmp_path: Path) -> None:

@@ -446,7 +446,7 @@ def test_import_says_what_it_took_and_lists_what_it_left(say: Say, pictures: Pat
     assert [row["row"] for row in read_jsonl(tmp_path / "pairs.skipped.jsonl")] == [2]
     assert pair_formats.check(tmp_path / "pairs.parquet", "x") == 2
     code, _, err = say("import", "pairs", "pref.json", "--image-root", pictures, "-q")
-    assert (code, "is there already" in err) == (2, True)
+    assert (code, "already exists" in err) == (2, True)
     (tmp_path / "pref.json").write_text(json.dumps([STIC]))
     assert say("import", "pairs", "pref.json", "--image-root", pictures, "-q", "--force")[0] == 0
     assert not (tmp_path / "pairs.skipped.jsonl").exists()
@@ -517,7 +517,7 @@ def test_a_file_of_pairs_is_exported_without_a_run(say: Say, photos: Path, tmp_p
 
 
 def test_by_force_a_model_s_weights_are_replaced_and_nobody_else_s(tmp_path: Path) -> None:
-    from stic_eval.cli.export import placed
+    from stic_eval.cli.export import staged_output
 
     old = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors",
            "model.safetensors.index.json")  # fmt: skip
@@ -531,11 +531,11 @@ def test_by_force_a_model_s_weights_are_replaced_and_nobody_else_s(tmp_path: Pat
     target.mkdir()
     for name in (*old, *others, "config.json"):
         (target / name).write_text("old")
-    with placed(target, force=True) as folder:
+    with staged_output(target, force=True) as folder:
         for name in ("README.md", "config.json"):
             (folder / name).write_text("new")
     assert {path.name for path in target.iterdir()} == {*old, *others, "config.json", "README.md"}
-    with placed(target, force=True) as folder:
+    with staged_output(target, force=True) as folder:
         for name in ("model.safetensors", "config.json"):
             (folder / name).write_text("new")
     assert {path.name for path in target.iterdir() if path.read_text() == "old"} == set(others)

@@ -175,7 +175,7 @@ def test_image_root_is_where_paths_start(folder: Path) -> None:
             {"image": "a.png", "conversations": [{"from": "cat", "value": "x"}]},
             "conversations[0]: from is 'cat'",
         ),
-        ({"image": "a.png", "conversations": [{"from": "human", "value": 3}]}, "value is no text"),
+        ({"image": "a.png", "conversations": [{"from": "human", "value": 3}]}, "value is not text"),
         ({"image": "a.png", "conversations": [{"from": "gpt", "value": "x"}]}, "human first"),
         ({"image": "a.png", "conversations": [{"from": "human", "value": "x"}]}, "human first"),
         ("text", "expected an object"),
