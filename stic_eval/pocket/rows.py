@@ -129,7 +129,7 @@ def unlabeled_images(n: int, source: Source = "scenes") -> list[ImageRef]:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question about a picture as a benchmark words it, its answer, and the clues to it (see `DrawnRow`)."""
+    """A question about a picture as a benchmark words it, its answer, and its clues (see `DrawnRow`)."""
 
     benchmark: str
     question: str
