@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,54 @@ def load(
     Raises:
         UserError: An unknown key, name or preset, or a value that does not fit.
     """
+    layers = _read_layers(preset, file, flags or {}, overrides)
+    config: RunConfig = _validate(RunConfig, _merge(layers), "")
+    config = config.model_copy(update={"benchmarks": _all_benchmarks(config.benchmarks)})
+    if config.load_in_4bit and config.load_in_8bit:
+        raise UserError("--load-in-8bit: with --load-in-4bit as well; give one of both")
+    engine = registry.engines().get(config.engine)
+    config = engine.settled(config, layers.given, layers.named)
+    if config.adapters and engine.trains:
+        hub_access.go_offline(config.offline)
+        config = config.model_copy(update={"adapters": tuple(map(adapter_folder, config.adapters))})
+    _check_benchmark_options(config, layers.direct)
+    chosen = benchmarks(config)
+    complete = _method_options(config, layers.shipped, layers.of_methods)
+    for name in {*(config.solvers or ()), *config.solver_options}:
+        options_of(config, registry.solvers().get(name))
+    files = _plugin_files(config, complete)
+    done = {"method_options": complete, "benchmark_options": chosen, "plugins": files}
+    return config.model_copy(update=done)
+
+
+@dataclass(frozen=True)
+class _Layers:
+    """What a configuration is put together from, later layers over earlier ones.
+
+    Attributes:
+        preset: The preset's name; None: there is none.
+        shipped: What it says.
+        file: What a file says, checked.
+        given: Fields from the command line.
+        direct: What `-o` says of the run itself: path -> value.
+        of_methods: The other `-o` items, which are about methods.
+        named: Whether anybody has named the model or the preset.
+    """
+
+    preset: str | None
+    shipped: dict[str, Any]
+    file: dict[str, Any]
+    given: dict[str, Any]
+    direct: dict[str, Any]
+    of_methods: list[tuple[str, Any]]
+    named: bool
+
+
+def _read_layers(
+    preset: str | None, file: Path | None, flags: Mapping[str, Any], overrides: Sequence[str]
+) -> _Layers:
     from_file = _by_name(_expand_dar(read_file(file), f"--config {file}"), f"--config {file}") if file else {}
-    flags = {key: value for key, value in (flags or {}).items() if value is not None}
+    flags = {key: value for key, value in flags.items() if value is not None}
     given = _by_name(_expand_dar(flags, "--dar"), "flags")
     pairs = [pair for item in overrides for pair in split(item)]
     direct = {path: value for path, value in pairs if of_the_run(path)}
@@ -55,47 +102,39 @@ def load(
     preset = preset or from_file.get("preset")
     named = model is not None or preset is not None
     preset = preset or ("pocket" if model in (None, "pocket") else None)
-    shipped = (
-        _check_layer(_expand_dar(read_preset(preset), f"preset {preset}"), f"preset {preset}")
-        if preset
-        else {}
-    )
+    where = f"preset {preset}"
+    shipped = _check_layer(_expand_dar(read_preset(preset), where), where) if preset else {}
     if model not in (None, shipped.get("model")):
         shipped.pop("conversation", None)  # how the preset's own model is asked; this may be another one
-    merged = dict(shipped)
-    if preset:
-        merged["preset"] = preset
     checked = _check_layer(from_file, f"--config {file}")
+    of_methods = [pair for pair in pairs if pair[0] not in direct]
+    return _Layers(preset, shipped, checked, given, direct, of_methods, named)
+
+
+def _merge(layers: _Layers) -> dict[str, Any]:
+    """All layers as one, before it is validated."""
+    merged = dict(layers.shipped)
+    if layers.preset:
+        merged["preset"] = layers.preset
     # Weights that a file gives are the weights, not some more beside the preset's.
     whole = [
         f"method_options.{name}.{path}"
-        for name in checked.get("method_options") or {}
+        for name in layers.file.get("method_options") or {}
         for path in _mappings(name)
     ]
-    merged = config_layers.merge(merged, checked, whole)
-    merged = config_layers.merge(merged, _expand_fields(given))
-    _put(merged, direct)
+    merged = config_layers.merge(merged, layers.file, whole)
+    merged = config_layers.merge(merged, _expand_fields(layers.given))
+    _put(merged, layers.direct)
     merged["conversation"] = profiles.read_template(merged.get("conversation") or {})
-    config: RunConfig = _validate(RunConfig, merged, "")
-    config = config.model_copy(update={"benchmarks": _all_benchmarks(config.benchmarks)})
-    if config.load_in_4bit and config.load_in_8bit:
-        raise UserError("--load-in-8bit: with --load-in-4bit as well; give one of both")
-    config = registry.engines().get(config.engine).settled(config, given, named)
-    if config.adapters and registry.engines().get(config.engine).trains:
-        hub_access.go_offline(config.offline)
-        config = config.model_copy(update={"adapters": tuple(map(adapter_folder, config.adapters))})
+    return merged
+
+
+def _check_benchmark_options(config: RunConfig, direct: Mapping[str, Any]) -> None:
+    """Refuses options of benchmarks that are not part of the run."""
     for path in direct:
         head, _, name = path.partition(".")
         if head == "benchmark_options" and name.partition(".")[0] not in config.benchmarks:
             raise UserError(f"-o benchmarks.{name}: not part of this run (--benchmarks names what is)")
-    chosen = benchmarks(config)
-    complete = _method_options(config, shipped, [pair for pair in pairs if pair[0] not in direct])
-    for name in {*(config.solvers or ()), *config.solver_options}:
-        solver = registry.solvers().get(name)
-        options_of(config, solver)
-    files = _plugin_files(config, complete)
-    done = {"method_options": complete, "benchmark_options": chosen, "plugins": files}
-    return config.model_copy(update=done)
 
 
 def _plugin_files(config: RunConfig, complete: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
