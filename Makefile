@@ -17,7 +17,7 @@ help:
 	@echo 'make check   ruff, mypy --strict, import-linter, no empty block in README.md'
 	@echo 'make format  let ruff put the code in order'
 	@echo 'make bench   measure this program: against its rivals, and make run against its promises (about 25 minutes)'
-	@echo 'make readme  regenerate docs/benchmarks.md and the output shown in README.md'
+	@echo 'make readme  regenerate docs/benchmarks.md, the notebook and the output shown in README.md'
 	@echo 'make results regenerate results/ (three seeds, every control and ablation; an estimated two hours)'
 	@echo 'make clean   remove .venv'
 
@@ -51,7 +51,7 @@ run: $(RUN_STAMP)
 	$(BIN)/stic-eval run --method stic $(ARGS)
 
 test: $(TEST_STAMP)
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n auto $(ARGS)  # a thread for each worker
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)  # a thread for each worker
 
 check: $(TEST_STAMP)
 	$(BIN)/ruff check .
@@ -68,6 +68,7 @@ bench: $(TEST_STAMP)
 
 readme: $(TEST_STAMP)
 	$(BIN)/python -m bench.benchmarks_md
+	$(BIN)/python -m bench.notebook
 	-$(BIN)/python -m bench.screenshots  # needs Chromium
 	$(BIN)/python -m bench.readme
 

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 
 from stic_eval import registry
-from stic_eval.contracts.benchmark import Benchmark, Departure, HubData, Layout
+from stic_eval.contracts.benchmark import Benchmark, Departure, FolderLayout, HubData
 from stic_eval.evals.sources import samples
 from stic_eval.types import Record, Sample
 
@@ -35,7 +35,7 @@ for wrong.
 
 An id on the hub is tried before those that the data set had earlier ("before"), each at its own revision. A
 copy of a pinned commit in the local cache is used under whichever id it lies, and nothing is asked for it;
-with `--offline` that is all that is tried. An id that cannot be had, or that the hub redirects, is told in
+with `--offline` that is all that is tried. An id that is not available, or that the hub redirects, is told in
 a line. `--dry-run` and a run's manifest say which id and revision it is. Most `lmms-lab/*` data sets of
 images were moved to `lmms-lab-encoder/*` (lmms-eval, pull request 1416), which keeps their commits: the
 public history of `lmms-lab-encoder/ChartQA` ends in the one pinned here; the others' are taken over from
@@ -243,7 +243,7 @@ def _data(benchmark: Benchmark) -> Iterator[str]:
     yield f"- VLMEvalKit: `{benchmark.vlmeval}`" if benchmark.vlmeval else "- VLMEvalKit: none"
 
 
-def _files(layout: Layout) -> str:
+def _files(layout: FolderLayout) -> str:
     files = ", ".join(f"`{pattern}`" for pattern in layout.files.values())
     where = "at the paths that the rows name" if layout.images == "." else f"in `{layout.images}/`"
     return f"{files}, images {where}"

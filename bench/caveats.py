@@ -8,7 +8,7 @@ from pathlib import Path
 from bench import wordings
 from bench.ablations import ABLATIONS
 from stic_eval import registry
-from stic_eval.report import guards, runs
+from stic_eval.report import runs, score_guards
 from stic_eval.report.runs import Scores
 
 GRADED = ("llava_bench", "mmvet")  # by the rule on key facts
@@ -49,7 +49,7 @@ def guarded(scores: Scores) -> str:
     """Which columns of the run say little for the base, and how many units these have."""
     base = next(entry for entry in scores.entries if entry.folder == "baseline")
     titles = {column.name: column.title for column in scores.columns}
-    why = {name: reason for name, one in base.summaries.items() if (reason := guards.guard([one]))}
+    why = {name: reason for name, one in base.summaries.items() if (reason := score_guards.guard([one]))}
     if not why:
         return "None, for the base."
     units = {name: len(one.units) for name, one in base.summaries.items()}

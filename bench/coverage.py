@@ -29,8 +29,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stic_eval.report import compare, statistics
-from stic_eval.report.compare import Difference
+from stic_eval.report import paired_comparison as compare
+from stic_eval.report import statistics
+from stic_eval.report.paired_comparison import Difference
 from stic_eval.types import Summary
 
 Array = NDArray[np.float64]

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stic_eval.images import corrupt
-from stic_eval.models.hf import HFModel
+from stic_eval.models.hf_model import HFModel
 from stic_eval.pocket.language import claims, truth
 from stic_eval.pocket.recipe import prompts
 from stic_eval.pocket.rows import picture

@@ -18,15 +18,15 @@ from typing import Any
 from bench import caveats, wordings
 from bench.ablations import ABLATIONS
 from bench.claims import GROUPS, HEAD, TAIL, Claim, Of, Verdict
-from stic_eval.report import guards, runs
-from stic_eval.report.cells import points
-from stic_eval.report.compare import Difference
-from stic_eval.report.family import PValues
-from stic_eval.report.family import corrected as by_family
-from stic_eval.report.layouts import lay_out
-from stic_eval.report.sides import Side
+from stic_eval.report import runs, score_guards
+from stic_eval.report.cell_text import points
+from stic_eval.report.compared_variants import Side
+from stic_eval.report.head_to_head import measure
+from stic_eval.report.multiple_testing import PValues
+from stic_eval.report.multiple_testing import correct as by_family
+from stic_eval.report.paired_comparison import Difference
+from stic_eval.report.table_layouts import lay_out
 from stic_eval.report.tables import Table
-from stic_eval.report.versus import measure
 
 RESULTS = Path(__file__).parent.parent / "results"
 POCKET = RESULTS / "pocket"
@@ -138,7 +138,7 @@ def guarded(claim: Claim) -> str:
     """Why the score that a claim about one benchmark starts from says little; empty if it does not."""
     if claim.benchmark == "average":
         return ""
-    return guards.guard(side(claim.less).summaries(claim.benchmark))
+    return score_guards.guard(side(claim.less).summaries(claim.benchmark))
 
 
 def without(claim: Claim) -> Difference | None:
@@ -161,7 +161,7 @@ def _interval(d: Difference | None) -> str:
     if d is None:
         return ""
     if d.unmoved:
-        return f"no row differs ({guards.bound(d)} may)"
+        return f"no row differs ({score_guards.bound(d)} may)"
     return f"{points(d.delta, '+')} [{points(d.low)}, {points(d.high)}]"
 
 

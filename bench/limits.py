@@ -66,18 +66,18 @@ def profiled(work: str, model: Path, requests: Sequence[Request]) -> Limits:
     """Answers requests under the profiler."""
     from torch.profiler import ProfilerActivity, profile
 
-    from stic_eval.models.passes import Passes
+    from stic_eval.models.forward_passes import Passes
 
     loaded = ours.load(str(model))
     tokens = {"real": 0, "all": 0}
-    whole = Passes.whole
+    whole = Passes.prefill
 
     def counted(self: Any, prompts: Any, *args: Any, **kwargs: Any) -> Any:
         tokens["real"] += sum(map(len, prompts))
         tokens["all"] += len(prompts) * max(map(len, prompts))
         return whole(self, prompts, *args, **kwargs)
 
-    Passes.whole = counted  # type: ignore[method-assign]
+    Passes.prefill = counted  # type: ignore[method-assign]
     try:
         with profile(activities=[ProfilerActivity.CPU], with_flops=True) as watch:
             start = time.perf_counter()
@@ -85,7 +85,7 @@ def profiled(work: str, model: Path, requests: Sequence[Request]) -> Limits:
                 pass
             seconds = time.perf_counter() - start
     finally:
-        Passes.whole = whole  # type: ignore[method-assign]
+        Passes.prefill = whole  # type: ignore[method-assign]
     events: list[Any] = list(watch.key_averages())
 
     def spent(names: Sequence[str]) -> float:

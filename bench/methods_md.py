@@ -16,11 +16,11 @@ from bench.rewriting import rewrite
 from stic_eval import registry
 from stic_eval.contracts.method import Data, Method
 from stic_eval.report import runs
-from stic_eval.report.cells import interval_text, points
-from stic_eval.report.costs import costs
-from stic_eval.report.layouts import lay_out
+from stic_eval.report.cell_text import interval_text, points
+from stic_eval.report.table_layouts import lay_out
+from stic_eval.report.training_costs import costs
 from stic_eval.store import content_key
-from stic_eval.train.prompts import load_prompts
+from stic_eval.training.prompt_sets import load_prompts
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "methods.md"

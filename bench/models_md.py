@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tests.conftest import draw_photos
-from tests.zoo import FAMILIES
+from tests.support.zoo import FAMILIES
 
 PAGE = Path(__file__).parent.parent / "docs" / "models.md"
 
@@ -36,7 +36,7 @@ HEAD = """\
 
 Written by `python -m bench.models_md`, which makes a tiny random checkpoint of every family's real classes,
 opens it as any model is opened, and does on a CPU in float32 what the table's columns say. Change
-`tests/zoo.py` or the code, not this page.
+`tests/support/zoo.py` or the code, not this page.
 
 Any model works that `AutoModelForImageTextToText` and `AutoProcessor` load, that has a chat template and
 weights in safetensors. What transformers offers beyond this table is likely to work, and has not been tried.

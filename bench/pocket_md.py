@@ -14,8 +14,8 @@ from pathlib import Path
 from bench import caveats, wordings
 from bench.rewriting import rewrite
 from stic_eval.report import runs
-from stic_eval.report.cells import interval_text, points
-from stic_eval.report.layouts import lay_out
+from stic_eval.report.cell_text import interval_text, points
+from stic_eval.report.table_layouts import lay_out
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "pocket.md"

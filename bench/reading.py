@@ -10,7 +10,7 @@ import argparse
 
 from stic_eval import registry
 from stic_eval.evals.sources import samples
-from stic_eval.models.hf import HFModel
+from stic_eval.models.hf_model import HFModel
 from stic_eval.pocket.language import describe
 from stic_eval.pocket.tasks import MAKERS
 from stic_eval.pocket.world import draw_spec

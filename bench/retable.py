@@ -17,14 +17,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from stic_eval import config, registry
+from stic_eval.benchmark_protocols import with_options
 from stic_eval.contracts.benchmark import Benchmark
 from stic_eval.errors import UserError
-from stic_eval.evals import clusters, constant, runner
+from stic_eval.evals import clusters, constant_answers, runner
 from stic_eval.evals.sources import is_pocket, samples
-from stic_eval.report import render, runs
-from stic_eval.report.layouts import lay_out
+from stic_eval.report import runs, table_formats
+from stic_eval.report.table_layouts import lay_out
 from stic_eval.types import DIRECT, Record, Response, Sample, Score, SolverLabel, Summary
-from stic_eval.variants import with_options
 
 RESULTS = Path(__file__).parent.parent / "results"
 UNKNOWN = (
@@ -53,7 +53,7 @@ def retable(folder: Path) -> None:
             registry.benchmarks().get(column.name), settings["benchmark_options"].get(column.name, {})
         )
         asked, records = _rows(benchmark, source, settings["limit"])
-        best = constant.best_constant(benchmark, asked, records)
+        best = constant_answers.best_constant(benchmark, asked, records)
         shared = clusters.clusters(benchmark, records)
         known = {clusters.unit_of(record) for record in records}
         for entry in scores.entries:
@@ -69,7 +69,7 @@ def retable(folder: Path) -> None:
     scores.columns[:] = columns
     scores.notes[:] = [note for note in scores.notes if note != UNKNOWN] + [UNKNOWN] * unknown
     runs.save(scores, folder)
-    render.write(lay_out([scores]), folder)
+    table_formats.write(lay_out([scores]), folder)
 
 
 _Main = dict[tuple[str, SolverLabel, int | None, str], Summary]

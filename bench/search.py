@@ -30,7 +30,7 @@ from stic_eval.contracts.method import Data
 from stic_eval.errors import RunError, UserError
 from stic_eval.report import runs
 from stic_eval.store import append_jsonl, atomic_write, content_key, file_sha256, read_jsonl
-from stic_eval.train.prompts import load_prompts
+from stic_eval.training.prompt_sets import load_prompts
 
 ROOT = Path(__file__).parent.parent
 OUT = Path(__file__).parent / "results" / "search.json"

@@ -16,13 +16,13 @@ from scipy.stats import rankdata
 
 from methods.sima import read_verdict
 from stic_eval import config
-from stic_eval.models.hf import HFModel
+from stic_eval.models.hf_model import HFModel
 from stic_eval.pocket import language
 from stic_eval.pocket.rows import picture
 from stic_eval.pocket.world import draw_spec
-from stic_eval.selftrain.making import filled, question, sentences
-from stic_eval.train.prompts import load_prompts
-from stic_eval.train.settings import Describing
+from stic_eval.selftrain.pair_making import fill, question, sentences
+from stic_eval.training.hyperparameters import Describing
+from stic_eval.training.prompt_sets import load_prompts
 from stic_eval.types import ImageRef
 
 OUT = Path(__file__).parent.parent / "results" / "pocket" / "methods" / "selfjudge.json"
@@ -73,7 +73,7 @@ def main() -> None:
         return [found[one].logp / max(1, found[one].n_tokens) for one in asked]
 
     rlaif = options["rlaif_v_lite"]["pairs"]
-    checks = [question(filled(rlaif["check_prompt"], claim=text), image, how) for image, _, text, _ in rows]
+    checks = [question(fill(rlaif["check_prompt"], claim=text), image, how) for image, _, text, _ in rows]
     yes, no = (logps([(check, verdict) for check in checks]) for verdict in rlaif["verdicts"])
     seen = logps([(question(prompts.step_by_step, image, how), text) for image, _, text, _ in rows])
     blind = logps([(question(prompts.step_by_step, None, how), text) for _, _, text, _ in rows])
@@ -83,7 +83,7 @@ def main() -> None:
     # Either order, so that a liking for one place is worth nothing.
     orders = [
         question(
-            filled(sima["judge_prompt"], reference=true, first=first, second=second, question=""),
+            fill(sima["judge_prompt"], reference=true, first=first, second=second, question=""),
             image,
             judging,
         )

@@ -153,7 +153,7 @@ def made_rows(count: int) -> list[Row]:
 
 def loaded(model: str, kind: str) -> Any:
     """A model whose template writes the start token, which TRL's collator does not add and ours does."""
-    from stic_eval.models.hf import HFModel
+    from stic_eval.models.hf_model import HFModel
 
     hf = HFModel.load(model, device="cpu", dtype=kind)
     hf.processor.chat_template = "{{ bos_token }}" + hf.processor.chat_template
@@ -190,21 +190,21 @@ def _steps(train: Callable[[Callable[[int, int], None]], None], out: Path) -> Tr
 
 
 def _lora() -> Any:
-    from stic_eval.train.lora import LoraSettings
+    from stic_eval.training.lora import LoraSettings
 
     return LoraSettings(r=64, alpha=128, dropout=0.0)
 
 
 def _training(batch: int) -> Any:
-    from stic_eval.train.settings import Training
+    from stic_eval.training.hyperparameters import Training
 
     return Training(learning_rate=1e-4, batch_size=batch)
 
 
 def our_dpo(hf: Any, rows: Sequence[Row], batch: int, out: Path) -> Trained:
     """STIC's stage 1 with alpha 0, which is DPO."""
-    from stic_eval.train.dpo import train_preferences
-    from stic_eval.train.settings import PreferenceLoss
+    from stic_eval.training.dpo import train_preferences
+    from stic_eval.training.hyperparameters import PreferenceLoss
 
     out.mkdir(parents=True)
     preference_rows(rows).to_parquet(out / "pairs.parquet")
@@ -221,7 +221,7 @@ def our_dpo(hf: Any, rows: Sequence[Row], batch: int, out: Path) -> Trained:
 def our_sft(hf: Any, rows: Sequence[Row], batch: int, out: Path) -> Trained:
     """STIC's stage 2."""
     from stic_eval.contracts.method import SFTItem
-    from stic_eval.train.sft import train_sft
+    from stic_eval.training.sft import train_sft
     from stic_eval.types import ImageRef
 
     items = [
@@ -275,8 +275,8 @@ def _stock(
 ) -> Trained:
     from transformers import PrinterCallback, TrainerCallback
 
-    from stic_eval.train import loop
-    from stic_eval.train.lora import lora_config
+    from stic_eval.training import training_loop
+    from stic_eval.training.lora import lora_config
 
     ends: list[float] = []
 
@@ -286,7 +286,7 @@ def _stock(
 
     training = _training(batch)
     gc.collect()
-    with loop.lent_model(hf) as model:
+    with training_loop.lent_model(hf) as model:
         trainer = trainer_class(
             model=model,
             args=config_class(

@@ -9,21 +9,26 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-EVALS, MODELS, TRAIN, POCKET = (f"stic_eval/{name}" for name in ("evals", "models", "train", "pocket"))
+EVALS, MODELS, TRAINING, POCKET = (f"stic_eval/{name}" for name in ("evals", "models", "training", "pocket"))
 
 # What units import and no result depends on: messages, names, storage by content, sizes, transport.
 ASIDE = {
     "benchmarks/__init__.py", f"{EVALS}/__init__.py", f"{EVALS}/lmms/__init__.py",
     "stic_eval/digests.py", "stic_eval/errors.py", "stic_eval/plugins.py",
-    "stic_eval/printable.py", "stic_eval/registry.py", "stic_eval/source.py", "stic_eval/store.py",
+    "stic_eval/printable.py", "stic_eval/registry.py", "stic_eval/plugin_code.py", "stic_eval/store.py",
+    "stic_eval/stage_store.py", "stic_eval/entry_points.py",
     f"{MODELS}/fingerprint.py",
-    f"{MODELS}/machine.py", f"{MODELS}/memory.py", f"{MODELS}/values.py", f"{MODELS}/wire.py",
-    f"{TRAIN}/exchange.py", f"{TRAIN}/memory.py",
+    f"{MODELS}/devices.py", f"{MODELS}/weight_memory.py", f"{MODELS}/adapter_values.py",
+    f"{MODELS}/connection.py",
+    f"{TRAINING}/pair_formats.py", f"{TRAINING}/training_memory.py",
     *(f"stic_eval/contracts/{name}.py" for name in ("curves", "engine", "method", "solver")),
     # `data check`, `data prepare`, `score` and `judge`, whose results are not kept; what keys are made of.
     *(
         f"{EVALS}/{name}.py"
-        for name in ("agreement", "beside", "check", "prepare", "predictions", "versions")
+        for name in (
+            "agreement", "row_images", "data_check", "data_preparation", "predictions", "given_answers",
+            "evaluation_versions",
+        )
     ),
 }  # fmt: skip
 
@@ -47,9 +52,9 @@ class Unit:
 
 
 def _evaluation(name: str) -> Any:
-    from stic_eval.evals import versions
+    from stic_eval.evals import evaluation_versions
 
-    return getattr(versions, name)
+    return getattr(evaluation_versions, name)
 
 
 def _lmms() -> Any:
@@ -86,7 +91,7 @@ def _stages(*methods: str) -> dict[str, int]:
     from stic_eval import registry
     from stic_eval.contracts.method import Data
     from stic_eval.experiment.variants import stages
-    from stic_eval.train.prompts import load_prompts
+    from stic_eval.training.prompt_sets import load_prompts
 
     found: dict[str, int] = {}
     for method in map(registry.methods().get, methods):
@@ -105,27 +110,31 @@ def _all(folder: str, *names: str) -> tuple[str, ...]:
 
 BENCHMARKS = ("chartqa", "llava_bench", "mathvista", "mmbench", "mmvet", "scienceqa", "textvqa")
 SOLVERS = ("direct", "describe_and_respond", "self_consistency")
-MAKING = _all("stic_eval", "selftrain/making", "models/clip", "train/preferences")  # pairs, of any method
+# Pairs, of any method.
+MAKING = _all("stic_eval", "selftrain/pair_making", "models/clip", "training/preference_pairs")
 EVERYWHERE = ("runner", "rows")  # in the key of every evaluation, and no benchmark's own
 UNITS = {
     "runner": Unit(
-        (*_all(EVALS, "runner", "clusters", "constant", "scoring/aggregate", "scoring/__init__"),
-         *_all("stic_eval", "variants", "types", "tags", "contracts/benchmark"), f"{MODELS}/thinking.py",
+        (*_all(EVALS, "runner", "clusters", "constant_answers", "scoring/aggregate", "scoring/__init__"),
+         *_all("stic_eval", "benchmark_protocols", "types", "thinking_tags", "contracts/benchmark"),
+         f"{MODELS}/thinking.py",
          "stic_eval/settings.py:ThinkingConfig", "stic_eval/experiment/work.py:evaluate"),
-        partial(_evaluation, "RUNNER"), "RUNNER in stic_eval/evals/versions.py",
+        partial(_evaluation, "RUNNER"), "RUNNER in stic_eval/evals/evaluation_versions.py",
     ),
     "rows": Unit(
-        _all(EVALS, "sources", "hub", "formats", "layouts", "cells", "columns", "remote", "faults"),
-        partial(_evaluation, "ROWS"), "ROWS in stic_eval/evals/versions.py",
+        _all(EVALS, "sources", "hub", "formats", "released_folders", "image_cells", "columns",
+             "remote_images", "row_faults"),
+        partial(_evaluation, "ROWS"), "ROWS in stic_eval/evals/evaluation_versions.py",
     ),
     "solvers": Unit(
         _all("stic_eval/solvers", *SOLVERS, "requests"), _solvers, "version in a file of stic_eval/solvers",
     ),
     "scoring": Unit(
-        (*_all(EVALS, "judge", "judging", "matcher", "extractor", "verdicts", "official"),
+        (*_all(EVALS, "rule_grading", "judging", "option_matcher", "answer_extractor", "judge_replies",
+               "official_prompts"),
          *_all(f"{EVALS}/scoring", "choice", "keyfacts", "mathvista", "relaxed", "subjects", "vqa"),
          f"{POCKET}/world.py:COLORS,OBJECT_SIZES,POSITIONS,SHAPES"),
-        partial(_evaluation, "SCORING"), "SCORING in stic_eval/evals/versions.py",
+        partial(_evaluation, "SCORING"), "SCORING in stic_eval/evals/evaluation_versions.py",
     ),
     **{
         name: Unit(
@@ -143,11 +152,11 @@ UNITS = {
         _requests, "REQUEST_VERSION in stic_eval/store.py",
     ),
     "stages": Unit(
-        (*_all("stic_eval", "selftrain/stages", "corruptions", "models/tile"), *MAKING,
-         *_all("stic_eval/contracts", "corruption", "loss"), "stic_eval/selftrain/execute.py:run_stage",
-         "stic_eval/layers.py:from_yaml,shipped",
-         *_all(TRAIN, "dpo", "sft", "loop", "losses", "lora", "items", "lengths"),
-         *_all(TRAIN, "learning", "sharing", "prompts", "settings")),
+        (*_all("stic_eval", "selftrain/stages", "corruptions", "models/single_tile"), *MAKING,
+         *_all("stic_eval/contracts", "corruption", "loss"), "stic_eval/selftrain/stage_runner.py:run_stage",
+         "stic_eval/config_layers.py:from_yaml,shipped_files",
+         *_all(TRAINING, "dpo", "sft", "training_loop", "losses", "lora", "instruction_data"),
+         *_all(TRAINING, "length_limits", "learning_check", "row_sharing", "prompt_sets", "hyperparameters")),
         partial(_stages, "sft", "positive_only", "stic"),
         "the version of a stage in stic_eval/selftrain/stages.py",
     ),

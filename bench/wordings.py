@@ -20,17 +20,17 @@ from typing import Any
 import yaml
 
 from stic_eval import registry
+from stic_eval.benchmark_protocols import with_options
 from stic_eval.evals.scoring.aggregate import percent
 from stic_eval.evals.sources import samples
 from stic_eval.pocket.rows import sft_items
-from stic_eval.report import runs, sides
-from stic_eval.report.cells import points
-from stic_eval.report.compare import Difference
-from stic_eval.report.sides import Side
-from stic_eval.report.versus import measure
-from stic_eval.train.prompts import load_prompts
+from stic_eval.report import compared_variants, runs
+from stic_eval.report.cell_text import points
+from stic_eval.report.compared_variants import Side
+from stic_eval.report.head_to_head import measure
+from stic_eval.report.paired_comparison import Difference
+from stic_eval.training.prompt_sets import load_prompts
 from stic_eval.types import Summary
-from stic_eval.variants import with_options
 
 POCKET = Path(__file__).parent.parent / "results" / "pocket"
 ITEMS = 1000  # of instruction data, as the pocket preset takes
@@ -116,8 +116,8 @@ def gains(run: Path) -> Iterator[Gain]:
     scores, about = runs.load(run), asked(run)
     columns = {column.name: column for column in scores.columns}
     found = [
-        Side(run, key, sides.label(entries[0]), scores.model, columns, tuple(entries))
-        for key, entries in sides.groups(scores).items()
+        Side(run, key, compared_variants.label(entries[0]), scores.model, columns, tuple(entries))
+        for key, entries in compared_variants.groups(scores).items()
     ]
     base = next(side for side in found if side.key == "baseline")
     others = {name: it.units - it.prompts for name, it in about.items()}

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
-from stic_eval.contracts.benchmark import Benchmark, Departure, HubData, HubId, Layout
+from stic_eval.contracts.benchmark import Benchmark, Departure, FolderLayout, HubData, HubId
 from stic_eval.evals.columns import FilledNumber, FilledText, Number, Text
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.evals.scoring.relaxed import relaxed_match, strict_match
@@ -71,7 +71,7 @@ class Row(BaseModel):
 
     @field_validator("type")
     @classmethod
-    def _known(cls, name: str) -> str:
+    def _parse_kind(cls, name: str) -> str:
         if name not in KINDS:
             raise ValueError(f"is {name!r}; human_test and augmented_test are known")
         return KINDS[name]
@@ -113,9 +113,9 @@ def _join(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterable[Mapping
     ]
 
 
-def _layout(name: str, folder: str) -> Layout:
+def _layout(name: str, folder: str) -> FolderLayout:
     files = {half: f"{folder}/test_{half}.json" for half in ("human", "augmented")}
-    return Layout(name, files, f"{folder}/png", _join)
+    return FolderLayout(name, files, f"{folder}/png", _join)
 
 
 # The data set has moved to another organisation, which keeps its commits.

@@ -2,7 +2,7 @@
 
 A judge gives 1 to 10 points to a reference answer and to ours; the score is ours divided by the
 reference's, over all questions. Rows whose caption reads `key facts: a<AND>b` need no judge: they are
-graded by rule (see `stic_eval.evals.judge`). Data: Liu et al., 2023, arXiv 2304.08485.
+graded by rule (see `stic_eval.evals.rule_grading`). Data: Liu et al., 2023, arXiv 2304.08485.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
 
-from stic_eval.contracts.benchmark import Benchmark, Departure, Grader, HubData, HubId, Judging, Layout
-from stic_eval.evals import official, verdicts
+from stic_eval.contracts.benchmark import Benchmark, Departure, FolderLayout, Grader, HubData, HubId, Judging
+from stic_eval.evals import judge_replies, official_prompts
 from stic_eval.evals.columns import FilledText, Number, Text
-from stic_eval.evals.judge import rule_score, unjudged
+from stic_eval.evals.rule_grading import open_score, rule_score
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.evals.scoring.keyfacts import parse_facts
 from stic_eval.evals.sources import images_of
@@ -68,7 +68,7 @@ class Row(BaseModel):
 
     @field_validator("category")
     @classmethod
-    def _known(cls, name: str) -> str:
+    def _parse_category(cls, name: str) -> str:
         short = name.removeprefix("llava_bench_")
         if short not in CATEGORIES:
             raise ValueError(f"is {name!r}; {', '.join(CATEGORIES)} are known")
@@ -94,7 +94,7 @@ def to_sample(row: Mapping[str, Any]) -> Sample:
 def score(sample: Sample, response: str) -> Score:
     """The share of key facts named where a row lists them; else unscored until a judge grades it."""
     facts = sample.meta.get("key_facts")
-    return rule_score(response, facts) if facts else unjudged()
+    return rule_score(response, facts) if facts else open_score()
 
 
 # ---------------------------------------------------------------- the judge
@@ -122,39 +122,39 @@ Explain in a few sentences, then end your reply with one line: `Verdict: ` and t
 of assistant 2, in this order, separated by a blank."""
 
 
-def _scored(pair: Sequence[float]) -> Score:
-    """Points of the reference and of ours, as the share of ten that each has."""
+def _score(pair: Sequence[float]) -> Score:
+    """Points of the reference and of our answer, each as a share of ten."""
     reference, ours = pair
     return Score(ours / 10, None, f"judge: {ours:g} points, the reference {reference:g}", reference / 10)
 
 
 def _own_prompt(sample: Sample, response: str) -> str:
     return _OWN.format(
-        caption=verdicts.fenced(sample.meta["caption"]),
-        question=verdicts.fenced(sample.question),
-        reference=verdicts.fenced(sample.target),
-        answer=verdicts.fenced(response),
+        caption=judge_replies.fence(sample.meta["caption"]),
+        question=judge_replies.fence(sample.question),
+        reference=judge_replies.fence(sample.target),
+        answer=judge_replies.fence(response),
     )
 
 
-def _own_read(sample: Sample, response: str, reply: str) -> Score:
-    return _scored(verdicts.numbers(verdicts.own_verdict(reply), 2, 1, 10))
+def _read_own(sample: Sample, response: str, reply: str) -> Score:
+    return _score(judge_replies.numbers(judge_replies.own_verdict(reply), 2, 1, 10))
 
 
 def _official_prompt(sample: Sample, response: str) -> str:
-    return official.llava_bench_prompt(
+    return official_prompts.llava_bench_prompt(
         sample.group["category"], sample.meta["caption"], sample.question, sample.target, response
     )
 
 
-def _official_read(sample: Sample, response: str, reply: str) -> Score:
-    return _scored(verdicts.score_pair(reply, response))
+def _read_official(sample: Sample, response: str, reply: str) -> Score:
+    return _score(judge_replies.score_pair(reply, response))
 
 
 _MAX_TOKENS = 1024  # as LLaVA's and lmms-eval's judges have it
 JUDGING = Judging(
-    own=Grader(_own_prompt, _own_read, _MAX_TOKENS),
-    official=Grader(_official_prompt, _official_read, _MAX_TOKENS, verdict_first=True),
+    own=Grader(_own_prompt, _read_own, _MAX_TOKENS),
+    official=Grader(_official_prompt, _read_official, _MAX_TOKENS, verdict_first=True),
 )
 
 # ---------------------------------------------------------------- LLaVA's files
@@ -189,7 +189,7 @@ def _join(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterable[Mapping
 # The data set has moved to another organisation, which keeps its commits.
 COMMIT = "2c88d835d509b1372066db42ab7799255dbe9da2"
 LAYOUTS = (
-    Layout(
+    FolderLayout(
         "LLaVA's own files",
         {"questions": "questions.jsonl", "context": "context.jsonl", "answers": "answers_gpt4.jsonl"},
         "images",

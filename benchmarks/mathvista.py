@@ -1,10 +1,10 @@
 """MathVista (testmini, 1,000 problems): mathematics over figures, charts and photographs.
 
 The official protocol extracts the answer from the response by quick rules, and by a judge where they
-do not apply. Without a judge the rules alone read it: on the embedded pocket rows that is final and
-an unread answer is wrong; on other rows an unread answer is unscored, since the protocol hands it to
-the judge. Data: Lu et al., 2023, arXiv 2310.02255. Rows of the hub data set, of the repository's
-JSON (which has no `query`) and of VLMEvalKit's TSV (whose `question` is the query) all fit.
+do not apply. Without a judge the rules alone read it: where rules decide, an unread answer is wrong; on
+other rows it is unscored, since the protocol hands it to the judge. Data: Lu et al., 2023, arXiv
+2310.02255. Rows of the hub data set, of the repository's JSON (which has no `query`) and of VLMEvalKit's
+TSV (whose `question` is the query) all fit.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from pydantic import (
     model_validator,
 )
 
-from stic_eval.contracts.benchmark import Benchmark, Departure, HubData, Layout
+from stic_eval.contracts.benchmark import Benchmark, Departure, FolderLayout, HubData
+from stic_eval.evals.answer_extractor import extracting
 from stic_eval.evals.columns import FilledText, Number, Text
-from stic_eval.evals.extractor import extracting
-from stic_eval.evals.judge import is_pocket
+from stic_eval.evals.rule_grading import rules_decide
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.evals.scoring.choice import cell_text, letters
 from stic_eval.evals.scoring.mathvista import extract, is_correct
@@ -37,7 +37,7 @@ from stic_eval.evals.sources import images_of
 from stic_eval.types import Generation, Record, Sample, Score, Summary
 
 
-def _listed(cell: Any) -> Any:
+def _parse_list(cell: Any) -> Any:
     """A list cell; TSVs hold it as a Python list's text."""
     cell = cell_text(cell)
     if not isinstance(cell, str):
@@ -50,13 +50,13 @@ def _listed(cell: Any) -> Any:
         raise ValueError("is no list") from None
 
 
-def _whole(cell: Any) -> Any:
+def _parse_precision(cell: Any) -> Any:
     """A precision: the hub stores 1.0, TSVs `1.0`."""
     text = cell_text(cell)
     return None if text == "" else text.removesuffix(".0") if isinstance(text, str) else text
 
 
-Texts = Annotated[tuple[Annotated[str, Field(coerce_numbers_to_str=True)], ...], BeforeValidator(_listed)]
+Texts = Annotated[tuple[Annotated[str, Field(coerce_numbers_to_str=True)], ...], BeforeValidator(_parse_list)]
 
 
 class Options(BaseModel):
@@ -97,7 +97,7 @@ class Row(BaseModel):
     answer_type: Literal["text", "integer", "float", "list"]
     choices: Texts
     unit: Text = ""
-    precision: Annotated[int | None, BeforeValidator(_whole)] = None
+    precision: Annotated[int | None, BeforeValidator(_parse_precision)] = None
     answer: Number
     answer_option: Text = ""
     metadata: About
@@ -112,7 +112,7 @@ class Row(BaseModel):
 
     @field_validator("choices")
     @classmethod
-    def _offered(cls, choices: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+    def _check_choices(cls, choices: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         if not choices and info.data.get("question_type") == "multi_choice":
             raise ValueError("is empty in a multiple-choice problem")
         return choices
@@ -242,7 +242,7 @@ def score(sample: Sample, response: str) -> Score:
     An empty response is an empty extraction, as in the official code: wrong, unless the choice with
     the fewest characters is right.
     """
-    if not response.strip() and not is_pocket(sample):
+    if not response.strip() and not rules_decide(sample):
         return extraction(sample, "")
     meta = sample.meta
     found = extract(response, meta["question_type"], meta["answer_type"], sample.choices)
@@ -250,13 +250,13 @@ def score(sample: Sample, response: str) -> Score:
         return extraction(sample, found)
     if sample.target is None:
         return Score(None, None, _NO_ANSWER)
-    if is_pocket(sample):
+    if rules_decide(sample):
         return Score(0.0, None, "no answer read by rule")
     return Score(None, None, "no answer read by rule; needs a judge (--judge MODEL)", open=True)
 
 
 def extraction(sample: Sample, extracted: str) -> Score:
-    """Scores an answer that somebody extracted (official normalisation, whatever it is)."""
+    """Scores an extracted answer by the official normalisation, whatever it is."""
     if sample.target is None:
         return Score(None, extracted, _NO_ANSWER)
     meta = sample.meta
@@ -276,7 +276,7 @@ def _join(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterable[Mapping
     return [{**row, "pid": row.get("pid", row.get("id"))} for row in tables["problems"]]
 
 
-LAYOUTS = (Layout("MathVista's own files", {"problems": "testmini.json"}, ".", _join),)
+LAYOUTS = (FolderLayout("MathVista's own files", {"problems": "testmini.json"}, ".", _join),)
 
 DEPARTURES = (
     Departure(

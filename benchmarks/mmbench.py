@@ -25,8 +25,8 @@ from pydantic import (
 
 from stic_eval.contracts.benchmark import Benchmark, Departure, HubData, HubId
 from stic_eval.evals.columns import FilledText, Text
-from stic_eval.evals.judge import is_pocket
-from stic_eval.evals.matcher import MATCHING
+from stic_eval.evals.option_matcher import MATCHING
+from stic_eval.evals.rule_grading import rules_decide
 from stic_eval.evals.scoring.aggregate import all_right, summarize
 from stic_eval.evals.scoring.choice import mmbench_letter, option_cells
 from stic_eval.evals.sources import images_of
@@ -87,12 +87,12 @@ class Row(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _lettered(cls, row: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _gather_options(cls, row: Mapping[str, Any]) -> Mapping[str, Any]:
         return {**row, "A": option_cells(row, LETTERS)} if "A" in row else row
 
     @field_validator("choices")
     @classmethod
-    def _offered(cls, choices: dict[str, str]) -> dict[str, str]:
+    def _check_choices(cls, choices: dict[str, str]) -> dict[str, str]:
         if not choices:
             raise ValueError("is empty; a multiple-choice question has options")
         return choices
@@ -160,7 +160,7 @@ def score(sample: Sample, response: str) -> Score:
     if sample.target is None:
         return Score(None, letter, "the row has no answer (test split)")
     if letter is None:
-        return Score(0.0, None, "no option in the answer", open=not is_pocket(sample))
+        return Score(0.0, None, "no option in the answer", open=not rules_decide(sample))
     return Score(float(letter == sample.target), letter)
 
 

@@ -1,8 +1,8 @@
 """MM-Vet (test, 218 open questions): integrated capabilities.
 
 A judge gives 0.0 to 1.0 points by the annotated answer, in which `<AND>` joins what must be named
-and `<OR>` alternatives. The embedded pocket rows are graded by rule on exactly that notation; real
-answers are often sentences, for which only a judge will do. Data: Yu et al., 2023, arXiv 2308.02490.
+and `<OR>` alternatives. The embedded rows are graded by rule on exactly that notation; real answers
+are often sentences, for which only a judge will do. Data: Yu et al., 2023, arXiv 2308.02490.
 Rows of the hub data set, of the authors' `mm-vet.json` and of VLMEvalKit's TSV all fit.
 """
 
@@ -14,10 +14,10 @@ from typing import Any, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
 
-from stic_eval.contracts.benchmark import Benchmark, Departure, Grader, HubData, HubId, Judging, Layout
-from stic_eval.evals import official, verdicts
+from stic_eval.contracts.benchmark import Benchmark, Departure, FolderLayout, Grader, HubData, HubId, Judging
+from stic_eval.evals import judge_replies, official_prompts
 from stic_eval.evals.columns import FilledNumber, FilledText, Number
-from stic_eval.evals.judge import is_pocket, rule_score, unjudged
+from stic_eval.evals.rule_grading import open_score, rule_score, rules_decide
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.evals.scoring.keyfacts import parse_facts
 from stic_eval.evals.sources import images_of
@@ -57,13 +57,13 @@ class Row(BaseModel):
 
     @field_validator("capability", mode="before")
     @classmethod
-    def _listed(cls, cell: Any) -> Any:
+    def _split_tags(cls, cell: Any) -> Any:
         tags = cell.split(",") if isinstance(cell, str) else cell
         return [tag.strip() if isinstance(tag, str) else tag for tag in tags] if _many(tags) else tags
 
     @field_validator("capability")
     @classmethod
-    def _known(cls, tags: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_capabilities(cls, tags: tuple[str, ...]) -> tuple[str, ...]:
         unknown = [tag for tag in tags if tag not in CAPABILITIES]
         if unknown:
             raise ValueError(f"is {','.join(tags)!r}; {', '.join(CAPABILITIES)} are known")
@@ -90,8 +90,8 @@ def to_sample(row: Mapping[str, Any], preamble: str = "") -> Sample:
 
 
 def score(sample: Sample, response: str) -> Score:
-    """The share of key facts named on pocket rows; else unscored until a judge grades it."""
-    return rule_score(response, parse_facts(sample.target)) if is_pocket(sample) else unjudged()
+    """The share of key facts named where rules decide; else unscored until a judge grades it."""
+    return rule_score(response, parse_facts(sample.target)) if rules_decide(sample) else open_score()
 
 
 def aggregate(records: Sequence[Record]) -> Summary:
@@ -121,39 +121,39 @@ between for a part of it.
 End your reply with one line: `Verdict: ` and the number."""
 
 
-def _asked(sample: Sample) -> str:
+def _question(sample: Sample) -> str:
     return str(sample.meta.get("question", sample.question))
 
 
 def _own_prompt(sample: Sample, response: str) -> str:
     return _OWN.format(
-        question=verdicts.fenced(_asked(sample)),
-        truth=verdicts.fenced(sample.target),
-        answer=verdicts.fenced(response),
+        question=judge_replies.fence(_question(sample)),
+        truth=judge_replies.fence(sample.target),
+        answer=judge_replies.fence(response),
     )
 
 
-def _own_read(sample: Sample, response: str, reply: str) -> Score:
-    (points,) = verdicts.numbers(verdicts.own_verdict(reply), 1, 0, 1)
-    return _scored(points)
+def _read_own(sample: Sample, response: str, reply: str) -> Score:
+    (points,) = judge_replies.numbers(judge_replies.own_verdict(reply), 1, 0, 1)
+    return _score(points)
 
 
 def _official_prompt(sample: Sample, response: str) -> str:
-    return official.mmvet_prompt(_asked(sample), sample.target, response)
+    return official_prompts.mmvet_prompt(_question(sample), sample.target, response)
 
 
-def _official_read(sample: Sample, response: str, reply: str) -> Score:
-    return _scored(verdicts.fraction(reply))
+def _read_official(sample: Sample, response: str, reply: str) -> Score:
+    return _score(judge_replies.fraction(reply))
 
 
-def _scored(points: float) -> Score:
+def _score(points: float) -> Score:
     return Score(points, None, "graded by the judge")
 
 
 JUDGING = Judging(
-    own=Grader(_own_prompt, _own_read),
+    own=Grader(_own_prompt, _read_own),
     official=Grader(
-        _official_prompt, _official_read, max_tokens=128, verdict_first=True
+        _official_prompt, _read_official, max_tokens=128, verdict_first=True
     ),  # as lmms-eval asks
 )
 
@@ -176,7 +176,7 @@ def _join(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterable[Mapping
 # The data set has moved to another organisation, which keeps its commits.
 COMMIT = "b310d12d0d9e765db953da28a7ef7ff43620dc83"
 LAYOUTS = (
-    Layout("the authors' files and LLaVA's eval layout", {"questions": "mm-vet.json"}, "images", _join),
+    FolderLayout("the authors' files and LLaVA's eval layout", {"questions": "mm-vet.json"}, "images", _join),
 )
 
 # ---------------------------------------------------------------- what differs from lmms-eval

@@ -21,10 +21,10 @@ from pydantic import (
     model_validator,
 )
 
-from stic_eval.contracts.benchmark import Benchmark, Departure, HubData, HubId, Layout
+from stic_eval.contracts.benchmark import Benchmark, Departure, FolderLayout, HubData, HubId
 from stic_eval.evals.columns import FilledText, Number, Text
-from stic_eval.evals.judge import is_pocket
-from stic_eval.evals.matcher import MATCHING
+from stic_eval.evals.option_matcher import MATCHING
+from stic_eval.evals.rule_grading import rules_decide
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.evals.scoring.choice import letters, llava_letter, lmms_letter, option_cells
 from stic_eval.evals.sources import images_of
@@ -77,7 +77,7 @@ class Row(BaseModel):
 
     @field_validator("choices")
     @classmethod
-    def _offered(cls, choices: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_choices(cls, choices: tuple[str, ...]) -> tuple[str, ...]:
         if not choices:
             raise ValueError("is empty; a multiple-choice question has options")
         return choices
@@ -143,7 +143,7 @@ def score(sample: Sample, response: str, read: Callable[[str, int], str | None] 
     """
     letter = read(response, len(sample.choices))
     if letter is None:
-        return Score(0.0, None, "no option in the answer", open=not is_pocket(sample))
+        return Score(0.0, None, "no option in the answer", open=not rules_decide(sample))
     return Score(float(letter == sample.target), letter)
 
 
@@ -177,13 +177,13 @@ def _with_path(row: Mapping[str, Any]) -> Mapping[str, Any]:
 # The data set has moved to another organisation, which keeps its commits.
 COMMIT = "69dd4d6b67373d38f96a5badd5d24d0eb5bcdc50"
 LAYOUTS = (
-    Layout(
+    FolderLayout(
         "LLaVA's eval layout",
         {"problems": "problems.json", "questions": "llava_test_*.json"},
         "images/test",
         _join,
     ),
-    Layout("ScienceQA's own files", {"problems": "problems.json"}, "images/test", _join),
+    FolderLayout("ScienceQA's own files", {"problems": "problems.json"}, "images/test", _join),
 )
 
 # ---------------------------------------------------------------- what differs from lmms-eval

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
-from stic_eval.contracts.benchmark import Benchmark, Departure, HubData, HubId, Layout
+from stic_eval.contracts.benchmark import Benchmark, Departure, FolderLayout, HubData, HubId
 from stic_eval.evals.columns import FilledText, Number, Text
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.evals.scoring.vqa import evalai, vqa_accuracy
@@ -28,8 +28,8 @@ OCR = "\nReference OCR token: "
 Word = Annotated[str, Field(coerce_numbers_to_str=True)]
 
 
-def _listed(cell: Any) -> Any:
-    """A list cell. In a TSV it is a Python list's text, and text that is none is the only answer."""
+def _parse_list(cell: Any) -> Any:
+    """A list cell. In a TSV it is the text of a Python list; any other text is the only answer."""
     if cell is None or cell == "":
         return ()
     if not isinstance(cell, str):
@@ -41,7 +41,7 @@ def _listed(cell: Any) -> Any:
     return found if isinstance(found, list) else (cell,)
 
 
-Words = Annotated[tuple[Word, ...], BeforeValidator(_listed)]
+Words = Annotated[tuple[Word, ...], BeforeValidator(_parse_list)]
 
 
 class Options(BaseModel):
@@ -132,7 +132,7 @@ def _join(tables: Mapping[str, _Rows]) -> Iterable[Mapping[str, Any]]:
         annotated.setdefault(_key(row["image_id"], row["question"]), []).append(row)
     joined = []
     for asked in tables["questions"]:
-        question, tokens = _taken_apart(asked["text"])
+        question, tokens = _split_prompt(asked["text"])
         key = _key(asked["question_id"], question)
         if not annotated.get(key):
             raise ValueError(
@@ -145,8 +145,8 @@ def _join(tables: Mapping[str, _Rows]) -> Iterable[Mapping[str, Any]]:
     return joined
 
 
-def _taken_apart(text: str) -> tuple[str, list[str]]:
-    """Question and OCR tokens of one of LLaVA's prompts."""
+def _split_prompt(text: str) -> tuple[str, list[str]]:
+    """Splits one of LLaVA's prompts into question and OCR tokens."""
     question, found, rest = text.partition(OCR)
     if not found:
         return text.removesuffix(f"\n{SUFFIX}").split("\n")[0], []
@@ -162,13 +162,13 @@ def _authors(tables: Mapping[str, _Rows]) -> Iterable[Mapping[str, Any]]:
 COMMIT = "9c0699cd19768ac5ab97568f6b3cbac4c0062884"
 _ANNOTATIONS = "TextVQA_0.5.1_val.json"
 LAYOUTS = (
-    Layout(
+    FolderLayout(
         "LLaVA's eval layout",
         {"questions": "llava_textvqa_val_v051_ocr.jsonl", "annotations": _ANNOTATIONS},
         "train_images",
         _join,
     ),
-    Layout("TextVQA's own files", {"annotations": _ANNOTATIONS}, "train_images", _authors),
+    FolderLayout("TextVQA's own files", {"annotations": _ANNOTATIONS}, "train_images", _authors),
 )
 
 # ---------------------------------------------------------------- what differs from lmms-eval

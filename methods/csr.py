@@ -25,9 +25,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from stic_eval.contracts.method import Data, Method, Plan
 from stic_eval.selftrain import stages
-from stic_eval.selftrain.making import Made, Making, question, sentences
-from stic_eval.train.lora import LoraSettings
-from stic_eval.train.settings import Describing, DifferentPairs, PreferenceTraining, share
+from stic_eval.selftrain.pair_making import AnsweredPair, Making, question, sentences
+from stic_eval.training.hyperparameters import Describing, DifferentPairs, PreferenceTraining, share
+from stic_eval.training.lora import LoraSettings
 
 
 class Pairs(DifferentPairs, Describing):
@@ -103,7 +103,7 @@ class Path:
 Candidate = tuple[Path, str, bool]
 
 
-def make_pairs(making: Making, how: Pairs) -> Iterator[Made]:
+def make_pairs(making: Making, how: Pairs) -> Iterator[AnsweredPair]:
     """Grows paths for all images together, sentence by sentence; then best against worst."""
     if how.scorer == "clip":
         making.image_text([], how.clip)  # a wrong name is told before hours of work
@@ -119,7 +119,7 @@ def make_pairs(making: Making, how: Pairs) -> Iterator[Made]:
                 answers[path.image].append(path)
         found = [one for one in found if one[1]]
         grown: list[list[Path]] = [[] for _ in making.images]
-        for (_, _, ended), path in zip(found, graded(making, prompts, found, how), strict=True):
+        for (_, _, ended), path in zip(found, score_paths(making, prompts, found, how), strict=True):
             # An answer that the bound on sentences cuts is one of them.
             (answers if ended or step == how.sentences - 1 else grown)[path.image].append(path)
         growing = [at_the_ends(own, how) for own in grown]
@@ -128,7 +128,7 @@ def make_pairs(making: Making, how: Pairs) -> Iterator[Made]:
         if len(order) < 2:
             making.dropped["with fewer than two answers"] += 1
         else:
-            yield Made(image, prompt, order[0].text, order[-1].text, "worst path")
+            yield AnsweredPair(image, prompt, order[0].text, order[-1].text, "worst path")
 
 
 def candidates(
@@ -154,8 +154,8 @@ def candidates(
     return list(found.values())
 
 
-def graded(making: Making, prompts: Sequence[str], found: Sequence[Candidate], how: Pairs) -> list[Path]:
-    """The paths that candidates make, with their costs: ranks are among the candidates of one path."""
+def score_paths(making: Making, prompts: Sequence[str], found: Sequence[Candidate], how: Pairs) -> list[Path]:
+    """The paths that candidates make, with their costs, by their ranks among the candidates of one path."""
     images = [making.images[path.image] for path, _, _ in found]
     asked = [
         (question(prompts[path.image], image, how, begun=path.text), sentence)
@@ -186,7 +186,7 @@ def ranks(values: Sequence[float]) -> list[float]:
 
 
 def at_the_ends(paths: Sequence[Path], how: Pairs) -> list[Path]:
-    """What is gone on with: the likeliest paths and the least likely; all if there are few."""
+    """The paths to continue: the likeliest paths and the least likely; all if there are few."""
     order = sorted(paths, key=lambda path: (-path.score, path.text))
     if len(order) < how.candidates or len(order) <= how.keep_best + how.keep_worst:
         return order

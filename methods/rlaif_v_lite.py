@@ -24,9 +24,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from stic_eval.contracts.method import Data, Method, Plan
 from stic_eval.selftrain import stages
-from stic_eval.selftrain.making import Made, Making, filled, question, sentences
-from stic_eval.train.lora import LoraSettings
-from stic_eval.train.settings import Describing, DifferentPairs, PreferenceTraining, share
+from stic_eval.selftrain.pair_making import AnsweredPair, Making, fill, question, sentences
+from stic_eval.training.hyperparameters import Describing, DifferentPairs, PreferenceTraining, share
+from stic_eval.training.lora import LoraSettings
 
 # In our own words.
 SPLIT = """\
@@ -94,7 +94,7 @@ class RlaifConfig(BaseModel):
     lora: Lora = Lora()
 
 
-def make_pairs(making: Making, how: Pairs) -> Iterator[Made]:
+def make_pairs(making: Making, how: Pairs) -> Iterator[AnsweredPair]:
     """Samples, claims, verdicts; then pairs of answers with fewer and with more wrong claims."""
     asked, prompts = [], []
     for image in making.images:
@@ -110,13 +110,13 @@ def make_pairs(making: Making, how: Pairs) -> Iterator[Made]:
         for claim in dict.fromkeys(claim for text in own for claim in claims[text])
     ]
     checks = [
-        (question(filled(how.check_prompt, claim=claim), making.images[number], how), verdict)
+        (question(fill(how.check_prompt, claim=claim), making.images[number], how), verdict)
         for number, claim in about
         for verdict in how.verdicts
     ]
     found = iter(making.likelihoods(checks, "check claims"))
     wrong = {one: not next(found).logp > next(found).logp for one in about}
-    made: list[Made] = []
+    pairs: list[AnsweredPair] = []
     for number, (image, prompt, own) in enumerate(zip(making.images, prompts, samples, strict=True)):
         # An answer that claims nothing has nothing wrong in it, and is no example of a good one.
         counts = {text: sum(wrong[number, claim] for claim in claims[text]) for text in own if claims[text]}
@@ -129,28 +129,28 @@ def make_pairs(making: Making, how: Pairs) -> Iterator[Made]:
             making.dropped["with as many wrong claims in all answers"] += 1
         draw = making.random("rlaif_v pairs", image.sha256)
         for good, bad in draw.sample(unlike, min(how.per_image, len(unlike))):
-            made.append(Made(image, prompt, good, bad, "more wrong claims"))
-    kept = even_lengths(made) if how.length_filter else made
-    if len(kept) < len(made):
-        making.dropped["dropped for a much shorter preferred answer"] += len(made) - len(kept)
+            pairs.append(AnsweredPair(image, prompt, good, bad, "more wrong claims"))
+    kept = even_lengths(pairs) if how.length_filter else pairs
+    if len(kept) < len(pairs):
+        making.dropped["dropped for a much shorter preferred answer"] += len(pairs) - len(kept)
     yield from kept
 
 
-def even_lengths(made: Sequence[Made]) -> list[Made]:
+def even_lengths(made: Sequence[AnsweredPair]) -> list[AnsweredPair]:
     """Pairs without those whose preferred answer is shorter by more than a share of the other.
 
     Of the shares 0, 0.02, ... 0.98 the first is taken that brings the mean lengths of both sides, in words,
     nearest to each other: the released code's filter against a liking for short answers.
     """
 
-    def lengths(pair: Made) -> tuple[int, int]:
+    def lengths(pair: AnsweredPair) -> tuple[int, int]:
         return len(pair.chosen.split()), len(pair.rejected.split())
 
-    def within(part: float) -> list[Made]:
+    def within(part: float) -> list[AnsweredPair]:
         sides = ((pair, *lengths(pair)) for pair in made)
         return [pair for pair, good, bad in sides if bad - good <= part * bad]
 
-    def gap(pairs: Sequence[Made]) -> float:
+    def gap(pairs: Sequence[AnsweredPair]) -> float:
         sides = [lengths(pair) for pair in pairs]
         good, bad = sum(good for good, _ in sides), sum(bad for _, bad in sides)
         return abs(good - bad) / max(1, bad)
@@ -166,7 +166,7 @@ def split(making: Making, texts: set[str], how: Pairs) -> Mapping[str, list[str]
         return {text: list(dict.fromkeys(sentences(text))) for text in order}
     greedy = how.model_copy(update={"temperature": 0.0})
     # Without the image: what a text states does not depend on it.
-    asked = [question(filled(how.split_prompt, answer=text), None, greedy) for text in order]
+    asked = [question(fill(how.split_prompt, answer=text), None, greedy) for text in order]
     lists = [reply.text.splitlines() for reply in making.answers(asked, "split into claims")]
     stripped = ([line.strip().lstrip("-*• ") for line in lines] for lines in lists)
     return {text: list(dict.fromkeys(filter(None, own))) for text, own in zip(order, stripped, strict=True)}

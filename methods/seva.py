@@ -19,9 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from stic_eval.contracts.method import Data, Method, Plan, SFTItem
 from stic_eval.images import diffuse
 from stic_eval.selftrain import stages
-from stic_eval.selftrain.making import Made, Making, question
-from stic_eval.train.lora import LoraSettings
-from stic_eval.train.settings import Describing, DifferentPairs, PreferenceTraining, share
+from stic_eval.selftrain.pair_making import AnsweredPair, Making, question
+from stic_eval.training.hyperparameters import Describing, DifferentPairs, PreferenceTraining, share
+from stic_eval.training.lora import LoraSettings
 
 
 class Pairs(DifferentPairs, Describing):
@@ -60,7 +60,7 @@ class SevaConfig(BaseModel):
     lora: LoraSettings = LoraSettings(r=1024, alpha=2048)
 
 
-def make_pairs(making: Making, how: Pairs) -> Iterator[Made]:
+def make_pairs(making: Making, how: Pairs) -> Iterator[AnsweredPair]:
     """Asks each question about the clean image and about the noisy one."""
     asked = []
     for item in making.items:
@@ -72,7 +72,7 @@ def make_pairs(making: Making, how: Pairs) -> Iterator[Made]:
             asked.append((item.image, prompt, seed, both))
     answers = iter(making.answers([request for *_, both in asked for request in both], "ask for pairs"))
     for image, prompt, seed, _ in asked:
-        yield Made(image, prompt, next(answers).text, next(answers).text, "diffusion", seed)
+        yield AnsweredPair(image, prompt, next(answers).text, next(answers).text, "diffusion", seed)
 
 
 def draw_questions(making: Making, item: SFTItem, most: int) -> list[str]:

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict
 
 from stic_eval.contracts.method import Data, Method, Plan
 from stic_eval.selftrain import stages
-from stic_eval.train.lora import LoraSettings
-from stic_eval.train.settings import FineTuning
+from stic_eval.training.hyperparameters import FineTuning
+from stic_eval.training.lora import LoraSettings
 
 
 class SftConfig(BaseModel):

@@ -17,9 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from stic_eval.contracts.method import Data, Method, Plan, SFTItem
 from stic_eval.selftrain import stages
-from stic_eval.selftrain.making import Made, Making, filled, question
-from stic_eval.train.lora import LoraSettings
-from stic_eval.train.settings import Describing, DifferentPairs, PreferenceTraining, share
+from stic_eval.selftrain.pair_making import AnsweredPair, Making, fill, question
+from stic_eval.training.hyperparameters import Describing, DifferentPairs, PreferenceTraining, share
+from stic_eval.training.lora import LoraSettings
 
 # In our own words.
 JUDGE = """\
@@ -95,7 +95,7 @@ class SimaConfig(BaseModel):
     lora: LoraSettings = LoraSettings()  # rank 128, alpha 256: paper
 
 
-def make_pairs(making: Making, how: Pairs) -> Iterator[Made]:
+def make_pairs(making: Making, how: Pairs) -> Iterator[AnsweredPair]:
     """Two answers to each question, then the model's own verdict on those that differ."""
     greedy = how.model_copy(update={"temperature": 0.0})
     judging = how.model_copy(update={"temperature": 0.0, "max_new_tokens": how.judge_max_new_tokens})
@@ -116,7 +116,7 @@ def make_pairs(making: Making, how: Pairs) -> Iterator[Made]:
         swapped = seed % 2 == 1
         shown = both[::-1] if swapped else both
         parts = {"question": first(item, "user"), "reference": first(item, "assistant")}
-        text = filled(how.judge_prompt, **parts, first=shown[0], second=shown[1])
+        text = fill(how.judge_prompt, **parts, first=shown[0], second=shown[1])
         cases.append((item, seed, swapped, shown))
         verdicts.append(question(text, item.image, judging))
     for (item, seed, swapped, shown), reply in zip(cases, making.answers(verdicts, "judge"), strict=True):
@@ -125,7 +125,7 @@ def make_pairs(making: Making, how: Pairs) -> Iterator[Made]:
             making.dropped["without a readable verdict"] += 1
             continue
         worse = "greedy" if swapped == (better == 0) else "sampled"
-        yield Made(item.image, first(item, "user"), shown[better], shown[1 - better], worse, seed)
+        yield AnsweredPair(item.image, first(item, "user"), shown[better], shown[1 - better], worse, seed)
 
 
 def read_verdict(reply: str, verdicts: tuple[str, str]) -> int | None:

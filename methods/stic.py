@@ -26,8 +26,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from stic_eval.contracts.method import Data, Method, Plan
 from stic_eval.selftrain import stages
-from stic_eval.train.lora import LoraSettings
-from stic_eval.train.settings import Describing, FineTuning, PairSettings, PreferenceLoss, Training
+from stic_eval.training.hyperparameters import Describing, FineTuning, PairSettings, PreferenceLoss, Training
+from stic_eval.training.lora import LoraSettings
 
 
 class Stage1(PairSettings, PreferenceLoss, Training):

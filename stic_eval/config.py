@@ -9,19 +9,20 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from stic_eval import layers, plugins, profiles, registry
+from stic_eval import config_layers, hub_access, plugins, profiles, registry
+from stic_eval.benchmark_protocols import complete, protocols
+from stic_eval.config_layers import preset_names, read_file, read_preset
 from stic_eval.contracts.solver import Solver
 from stic_eval.errors import UserError
 from stic_eval.flags import name_of
-from stic_eval.layers import preset_names, read_file, read_preset
-from stic_eval.settings import DESCRIBE, RunConfig, adapter_folder, in_full, short
-from stic_eval.variants import complete, protocols
+from stic_eval.settings import DESCRIBE, RunConfig, adapter_folder, expand, expand_all
 
 __all__ = ["RunConfig", "load", "of_the_run", "preset_names", "read_file", "read_preset", "split"]
 
@@ -45,9 +46,55 @@ def load(
     Raises:
         UserError: An unknown key, name or preset, or a value that does not fit.
     """
-    from_file = _by_name(_full(read_file(file), f"--config {file}"), f"--config {file}") if file else {}
-    flags = {key: value for key, value in (flags or {}).items() if value is not None}
-    given = _by_name(_full(flags, "--dar"), "flags")
+    layers = _read_layers(preset, file, flags or {}, overrides)
+    config: RunConfig = _validate(RunConfig, _merge(layers), "")
+    config = config.model_copy(update={"benchmarks": _all_benchmarks(config.benchmarks)})
+    if config.load_in_4bit and config.load_in_8bit:
+        raise UserError("--load-in-8bit: with --load-in-4bit as well; give one of both")
+    engine = registry.engines().get(config.engine)
+    config = engine.settled(config, layers.given, layers.named)
+    if config.adapters and engine.trains:
+        hub_access.go_offline(config.offline)
+        config = config.model_copy(update={"adapters": tuple(map(adapter_folder, config.adapters))})
+    _check_benchmark_options(config, layers.direct)
+    chosen = benchmarks(config)
+    complete = _method_options(config, layers.shipped, layers.of_methods)
+    for name in {*(config.solvers or ()), *config.solver_options}:
+        options_of(config, registry.solvers().get(name))
+    files = _plugin_files(config, complete)
+    done = {"method_options": complete, "benchmark_options": chosen, "plugins": files}
+    return config.model_copy(update=done)
+
+
+@dataclass(frozen=True)
+class _Layers:
+    """What a configuration is put together from, later layers over earlier ones.
+
+    Attributes:
+        preset: The preset's name; None: there is none.
+        shipped: What it says.
+        file: What a file says, checked.
+        given: Fields from the command line.
+        direct: What `-o` says of the run itself: path -> value.
+        of_methods: The other `-o` items, which are about methods.
+        named: Whether anybody has named the model or the preset.
+    """
+
+    preset: str | None
+    shipped: dict[str, Any]
+    file: dict[str, Any]
+    given: dict[str, Any]
+    direct: dict[str, Any]
+    of_methods: list[tuple[str, Any]]
+    named: bool
+
+
+def _read_layers(
+    preset: str | None, file: Path | None, flags: Mapping[str, Any], overrides: Sequence[str]
+) -> _Layers:
+    from_file = _by_name(_expand_dar(read_file(file), f"--config {file}"), f"--config {file}") if file else {}
+    flags = {key: value for key, value in flags.items() if value is not None}
+    given = _by_name(_expand_dar(flags, "--dar"), "flags")
     pairs = [pair for item in overrides for pair in split(item)]
     direct = {path: value for path, value in pairs if of_the_run(path)}
     direct = _by_name(direct, "-o plugins")
@@ -55,72 +102,76 @@ def load(
     preset = preset or from_file.get("preset")
     named = model is not None or preset is not None
     preset = preset or ("pocket" if model in (None, "pocket") else None)
-    shipped = _checked(_full(read_preset(preset), f"preset {preset}"), f"preset {preset}") if preset else {}
+    where = f"preset {preset}"
+    shipped = _check_layer(_expand_dar(read_preset(preset), where), where) if preset else {}
     if model not in (None, shipped.get("model")):
         shipped.pop("conversation", None)  # how the preset's own model is asked; this may be another one
-    merged = dict(shipped)
-    if preset:
-        merged["preset"] = preset
-    checked = _checked(from_file, f"--config {file}")
+    checked = _check_layer(from_file, f"--config {file}")
+    of_methods = [pair for pair in pairs if pair[0] not in direct]
+    return _Layers(preset, shipped, checked, given, direct, of_methods, named)
+
+
+def _merge(layers: _Layers) -> dict[str, Any]:
+    """All layers as one, before it is validated."""
+    merged = dict(layers.shipped)
+    if layers.preset:
+        merged["preset"] = layers.preset
     # Weights that a file gives are the weights, not some more beside the preset's.
     whole = [
         f"method_options.{name}.{path}"
-        for name in checked.get("method_options") or {}
+        for name in layers.file.get("method_options") or {}
         for path in _mappings(name)
     ]
-    merged = layers.merge(merged, checked, whole)
-    merged = layers.merge(merged, _long_all(given))
-    for path, value in direct.items():
-        require(path, f"-o {path.replace('solver_options.', 'solvers.', 1)}")
-        try:
-            named_in_full, given_value = short(path, value)
-        except ValueError as error:
-            raise UserError(f"-o {path} {value!r}: {error}") from error
-        layers.put(merged, named_in_full, _long(named_in_full, given_value))
-        _known_benchmarks(merged, f"-o {path}")
+    merged = config_layers.merge(merged, layers.file, whole)
+    merged = config_layers.merge(merged, _expand_fields(layers.given))
+    _put(merged, layers.direct)
     merged["conversation"] = profiles.read_template(merged.get("conversation") or {})
-    config: RunConfig = _validate(RunConfig, merged, "")
-    config = config.model_copy(update={"benchmarks": _all_benchmarks(config.benchmarks)})
-    if config.load_in_4bit and config.load_in_8bit:
-        raise UserError("--load-in-8bit: with --load-in-4bit as well; give one of both")
-    config = registry.engines().get(config.engine).settled(config, given, named)
-    if config.adapters and registry.engines().get(config.engine).trains:
-        go_offline(config.offline)
-        config = config.model_copy(update={"adapters": tuple(map(adapter_folder, config.adapters))})
+    return merged
+
+
+def _check_benchmark_options(config: RunConfig, direct: Mapping[str, Any]) -> None:
+    """Refuses options of benchmarks that are not part of the run."""
     for path in direct:
         head, _, name = path.partition(".")
         if head == "benchmark_options" and name.partition(".")[0] not in config.benchmarks:
             raise UserError(f"-o benchmarks.{name}: not part of this run (--benchmarks names what is)")
-    chosen = benchmarks(config)
-    classes = {name: registry.methods().get(name).config for name in config.methods}
-    options = {name: _options(name, config, shipped) for name in config.methods}
-    for path, value in pairs:
-        if path not in direct:
-            _set_method_option(path, value, classes, options)
-    complete = {
-        name: _validate(classes[name], options[name], f"{name}.").model_dump(mode="json")
-        for name in config.methods
-    }
-    for name in {*(config.solvers or ()), *config.solver_options}:
-        solver = registry.solvers().get(name)
-        options_of(config, solver)
-    leaves = [leaf for own in complete.values() for leaf in layers.leaves(own)]
+
+
+def _plugin_files(config: RunConfig, complete: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """The files of all plug-ins that a run may ask for, those that were named first."""
+    leaves = [leaf for own in complete.values() for leaf in config_layers.leaves(own)]
     options_name = [text for path, value in leaves for text in (path.rpartition(".")[2], str(value))]
     files = registry.files({
         "method": config.methods, "benchmark": config.benchmarks, "solver": config.solvers or (),
         "engine": [config.engine], "loss": options_name, "corruption": options_name,
     })  # fmt: skip
-    # Those that were named stay: a plan may ask for what is in them.
-    files = list(dict.fromkeys([*map(plugins.absolute, config.plugins), *files]))
-    done = {"method_options": complete, "benchmark_options": chosen, "plugins": tuple(map(str, files))}
-    return config.model_copy(update=done)
+    return tuple(map(str, dict.fromkeys([*map(plugins.absolute, config.plugins), *files])))
 
 
-def go_offline(offline: bool | None) -> None:
-    """Makes the hub's client answer from its cache alone; before it is imported, for it looks only then."""
-    if offline:
-        for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
-            os.environ[name] = "1"
+def _put(merged: dict[str, Any], direct: Mapping[str, Any]) -> None:
+    """Sets what `-o` says of the run itself."""
+    for path, value in direct.items():
+        require(path, f"-o {path.replace('solver_options.', 'solvers.', 1)}")
+        try:
+            named_in_full, given_value = expand(path, value)
+        except ValueError as error:
+            raise UserError(f"-o {path} {value!r}: {error}") from error
+        config_layers.put(merged, named_in_full, _expand_field(named_in_full, given_value))
+        _check_benchmarks(merged, f"-o {path}")
+
+
+def _method_options(
+    config: RunConfig, shipped: Mapping[str, Any], assignments: Sequence[tuple[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Every option of the methods, validated, with what `-o` says of them."""
+    classes = {name: registry.methods().get(name).config for name in config.methods}
+    options = {name: _options(name, config, shipped) for name in config.methods}
+    for path, value in assignments:
+        _set_method_option(path, value, classes, options)
+    return {
+        name: _validate(classes[name], options[name], f"{name}.").model_dump(mode="json")
+        for name in config.methods
+    }
 
 
 def options_of(config: RunConfig, solver: Solver, planned: Mapping[str, Any] | None = None) -> BaseModel:
@@ -129,7 +180,7 @@ def options_of(config: RunConfig, solver: Solver, planned: Mapping[str, Any] | N
     Raises:
         UserError: A value does not fit.
     """
-    given = layers.merge(planned or {}, config.solver_options.get(solver.name, {}))
+    given = config_layers.merge(planned or {}, config.solver_options.get(solver.name, {}))
     head = "dar" if solver.name == DESCRIBE else f"solvers.{solver.name}"
     options: BaseModel = _validate(solver.options, given, f"{head}.")
     return options
@@ -141,12 +192,13 @@ def of_the_run(path: str) -> bool:
     Methods, too, may have settings below `training`, e.g. `training.learning_rate`.
     """
     head = path.partition(".")[0]
-    return head in ("dar", *RunConfig.model_fields) and (head != "training" or layers.has(path, RunConfig))
+    known = head in ("dar", *RunConfig.model_fields)
+    return known and (head != "training" or config_layers.has(path, RunConfig))
 
 
-def _full(layer: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _expand_dar(layer: Mapping[str, Any], where: str) -> dict[str, Any]:
     try:
-        return in_full(layer)
+        return expand_all(layer)
     except ValueError as error:
         raise UserError(f"{where}: {error}") from error
 
@@ -154,7 +206,8 @@ def _full(layer: Mapping[str, Any], where: str) -> dict[str, Any]:
 def paths() -> list[str]:
     """Dotted paths of all settings of a run, those that `dar` is short for included."""
     own = registry.solvers().get(DESCRIBE).options
-    return [*layers.paths(RunConfig), "dar", "dar.use", *(f"dar.{path}" for path in layers.paths(own))]
+    inner = (f"dar.{path}" for path in config_layers.paths(own))
+    return [*config_layers.paths(RunConfig), "dar", "dar.use", *inner]
 
 
 def require(path: str, where: str) -> None:
@@ -171,13 +224,13 @@ def require(path: str, where: str) -> None:
             raise UserError(f'{where}: no solver is called "{name}"{registry.suggest(name, known)}')
         options = registry.solvers().get(name).options
         if option:
-            layers.require(option, options, where)
-    elif path not in paths() and not layers.has(path, RunConfig):
+            config_layers.require(option, options, where)
+    elif path not in paths() and not config_layers.has(path, RunConfig):
         raise UserError(f'{where}: unknown option "{path}"{registry.suggest(path, paths())}')
 
 
 def _by_name(layer: dict[str, Any], where: str) -> dict[str, Any]:
-    """A layer whose plug-in files are registered, and names of what they hold stand in their place."""
+    """A layer in which plug-in files are registered and replaced by the names of what they hold."""
     found = dict(layer)
     paths = found.get("plugins") or ()
     if not isinstance(paths, Sequence) or isinstance(paths, str):
@@ -185,7 +238,7 @@ def _by_name(layer: dict[str, Any], where: str) -> dict[str, Any]:
     for path in paths:
         registry.register(str(path), where)
     if "engine" in found:
-        found["engine"] = registry.named("engine", str(found["engine"]))
+        found["engine"] = registry.resolve_name("engine", str(found["engine"]))
     for key in ("methods", "benchmarks", "solvers"):
         value = found.get(key)
         parts = [value] if isinstance(value, str) else value
@@ -195,7 +248,7 @@ def _by_name(layer: dict[str, Any], where: str) -> dict[str, Any]:
                     flag = flag_of(key)
                     raise UserError(f"{flag} {part}: commas part names; give the file a path without any")
             names = [name.strip() for part in parts for name in str(part).split(",")]
-            found[key] = [registry.named(key.removesuffix("s"), name) for name in names]
+            found[key] = [registry.resolve_name(key.removesuffix("s"), name) for name in names]
     return found
 
 
@@ -206,9 +259,9 @@ def _options(name: str, config: RunConfig, preset: Mapping[str, Any]) -> dict[st
     own = method.presets.get(config.preset or "", {})
     if not own or name in (preset.get("method_options") or {}):
         return given
-    for path, _ in layers.leaves(own):
-        layers.require(path, method.config, f"{registry.origin(name)}: presets: {config.preset}")
-    return layers.merge(own, given, layers.mappings(method.config))
+    for path, _ in config_layers.leaves(own):
+        config_layers.require(path, method.config, f"{registry.origin(name)}: presets: {config.preset}")
+    return config_layers.merge(own, given, config_layers.mappings(method.config))
 
 
 def benchmarks(config: RunConfig) -> dict[str, dict[str, Any]]:
@@ -237,7 +290,7 @@ def benchmarks(config: RunConfig) -> dict[str, dict[str, Any]]:
 def _mappings(name: str) -> list[str]:
     """Paths of a method's mappings; of one that is broken, none."""
     try:
-        return layers.mappings(registry.methods().get(name).config)
+        return config_layers.mappings(registry.methods().get(name).config)
     except UserError:
         return []
 
@@ -272,19 +325,19 @@ def split(item: str) -> Iterator[tuple[str, Any]]:
     elif head != "method_options" or not (rest or isinstance(value, dict)):
         yield path, value
     elif isinstance(value, dict):
-        yield from layers.leaves(value, f"{rest}." if rest else "")
+        yield from config_layers.leaves(value, f"{rest}." if rest else "")
     else:
         yield rest, value
 
 
-def _checked(layer: dict[str, Any], where: str) -> dict[str, Any]:
+def _check_layer(layer: dict[str, Any], where: str) -> dict[str, Any]:
     """Checks a layer's own keys, those of unselected methods included, so that a typo never hides."""
     for key in layer:
         require(str(key), where)
     for name, given in (layer.get("solver_options") or {}).items():
-        for path, _ in layers.leaves(given or {}):
+        for path, _ in config_layers.leaves(given or {}):
             require(f"solver_options.{name}.{path}", where)
-    _known_benchmarks(layer, where)
+    _check_benchmarks(layer, where)
     options = layer.get("method_options") or {}
     if not isinstance(options, dict):
         raise UserError(f"{where}: method_options maps a method's name to its options")
@@ -299,13 +352,13 @@ def _checked(layer: dict[str, Any], where: str) -> dict[str, Any]:
             config = registry.methods().get(name).config
         except UserError:  # a broken plug-in, which is only told of where it is to be used
             continue
-        for path, _ in layers.leaves(values or {}):
-            layers.require(path, config, f"{where}: method_options.{name}")
-    return _long_all(layer)
+        for path, _ in config_layers.leaves(values or {}):
+            config_layers.require(path, config, f"{where}: method_options.{name}")
+    return _expand_fields(layer)
 
 
-def _known_benchmarks(layer: Mapping[str, Any], where: str) -> None:
-    """Refuses rows and options of a benchmark that does not exist, which would never be looked at."""
+def _check_benchmarks(layer: Mapping[str, Any], where: str) -> None:
+    """Refuses rows and options of a benchmark that does not exist, which would otherwise be ignored."""
     known = registry.benchmarks().names()
     for key, more in (("rows", ["all"]), ("benchmark_options", [])):
         values = layer.get(key)
@@ -316,11 +369,11 @@ def _known_benchmarks(layer: Mapping[str, Any], where: str) -> None:
                 raise UserError(f'{shown}: no benchmark is called "{name}"{advice}')
 
 
-def _long_all(layer: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _long(key, value) for key, value in layer.items()}
+def _expand_fields(layer: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _expand_field(key, value) for key, value in layer.items()}
 
 
-def _long(key: str, value: Any) -> Any:
+def _expand_field(key: str, value: Any) -> Any:
     """The mapping that a short form of a RunConfig field stands for, so that layers merge."""
     return {"all": value} if key == "rows" and isinstance(value, str) else value
 
@@ -332,18 +385,19 @@ def _set_method_option(
     if head in registry.methods().names() and rest:
         if head not in classes:
             raise UserError(f"-o {path}: method {head} is not part of this run (add --method {head})")
-        layers.require(rest, classes[head], f"-o {path}")
-        layers.put(options[head], rest, value, rest in layers.mappings(classes[head]))
+        config_layers.require(rest, classes[head], f"-o {path}")
+        config_layers.put(options[head], rest, value, rest in config_layers.mappings(classes[head]))
         return
-    having = [name for name, config in classes.items() if layers.has(path, config)]
+    having = [name for name, config in classes.items() if config_layers.has(path, config)]
     if not having:
-        settings = [p for p in layers.paths(RunConfig) if p not in ("benchmark_options", "method_options")]
-        known = [*settings, *(p for config in classes.values() for p in layers.paths(config))]
+        own = ("benchmark_options", "method_options")
+        settings = [p for p in config_layers.paths(RunConfig) if p not in own]
+        known = [*settings, *(p for config in classes.values() for p in config_layers.paths(config))]
         raise UserError(
             f'-o {path}: no selected method has the option "{path}"{registry.suggest(path, known)}'
         )
     for name in having:
-        layers.put(options[name], path, value, path in layers.mappings(classes[name]))
+        config_layers.put(options[name], path, value, path in config_layers.mappings(classes[name]))
 
 
 def flag_of(path: str) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
 from stic_eval.contracts.corruption import Corruption
-from stic_eval.source import foreign
+from stic_eval.plugin_code import foreign
 from stic_eval.store import content_key
 from stic_eval.types import ImageRef
 
@@ -39,7 +39,6 @@ def corrupt(ref: ImageRef, kind: str | Corruption, seed: int = 0, **params: floa
         crop: A random window with `fraction` of each side.
 
     Args:
-        ref: The clean image.
         kind: One of `CORRUPTIONS` by name, or a corruption, such as a plug-in's.
         seed: Seeds the random kinds, together with the image's hash.
         **params: Override the kind's defaults.
@@ -75,9 +74,7 @@ def diffuse(ref: ImageRef, step: int, seed: int) -> ImageRef:
     formula. The pixels that the reference loads are the clean ones.
 
     Args:
-        ref: The clean image.
         step: How far the process has gone, from 0 to 999.
-        seed: Seeds the noise.
     """
     key = content_key([ref.sha256, "pixel_diffusion", step, seed])
     return replace(ref, sha256=key, source=f"{ref.source}#diffused", diffusion=(step, seed))

@@ -27,7 +27,7 @@ def file_sha256(path: Path | str) -> str:
 
 
 def digest(path: Path) -> str:
-    """The same, read once in a process unless the file's path, size, times or inode change.
+    """A file's digest, read once in a process unless the file's path, size, times or inode change.
 
     Raises:
         OSError: The file cannot be read.
@@ -38,11 +38,10 @@ def digest(path: Path) -> str:
     return _known[identity]
 
 
-def remembered(paths: Sequence[Path], memory: Path) -> list[str]:
-    """The same of many files, which other processes need not read again: what is read is kept in a file.
+def cached_digests(paths: Sequence[Path], memory: Path) -> list[str]:
+    """Digests of many files, kept in a file so that other processes need not read them again.
 
     Args:
-        paths: The files.
         memory: An SQLite file, which any number of processes share. One that cannot be used is done without.
 
     Raises:
@@ -52,7 +51,7 @@ def remembered(paths: Sequence[Path], memory: Path) -> list[str]:
     found = [(path, _identity(path)) for path in paths]
     fresh = {identity: path for path, identity in found if identity not in _known}
     if sum(size for _, (size, *_) in fresh) >= _LARGE:
-        with suppress(sqlite3.Error, OSError), closing(_opened(memory)) as db:
+        with suppress(sqlite3.Error, OSError), closing(_open_memory(memory)) as db:
             query = "SELECT sha256 FROM digests WHERE path = ? AND stat = ?"
             for identity in fresh:
                 if (row := db.execute(query, _row(*identity)).fetchone()) is not None:
@@ -65,7 +64,7 @@ def remembered(paths: Sequence[Path], memory: Path) -> list[str]:
             for identity, path in unread.items()
             if _identity(path) == identity in _known and max(identity[1][1:3]) < before
         ]
-        with suppress(sqlite3.Error, OSError), closing(_opened(memory)) as db, db:
+        with suppress(sqlite3.Error, OSError), closing(_open_memory(memory)) as db, db:
             db.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", kept)
     return [digest(path) for path in paths]
 
@@ -74,7 +73,7 @@ def _row(name: str, stat: tuple[int, ...]) -> tuple[str, str]:
     return ascii(name), repr(stat)  # a name may hold what is no text
 
 
-def _opened(memory: Path) -> sqlite3.Connection:
+def _open_memory(memory: Path) -> sqlite3.Connection:
     memory.parent.mkdir(parents=True, exist_ok=True)
     db = sqlite3.connect(memory, timeout=30)
     db.execute("CREATE TABLE IF NOT EXISTS digests (path TEXT PRIMARY KEY, stat TEXT, sha256 TEXT)")
@@ -91,7 +90,7 @@ def digests(folder: Path, files: Iterable[str]) -> dict[str, str]:
     return {file: digest(folder / file) for file in files}
 
 
-def changed(folder: Path, recorded: Mapping[str, str]) -> str | None:
+def first_change(folder: Path, recorded: Mapping[str, str]) -> str | None:
     """The first file below a folder whose content is not what was recorded, or that is gone; None: none."""
     for file, sha256 in recorded.items():
         try:
@@ -102,7 +101,7 @@ def changed(folder: Path, recorded: Mapping[str, str]) -> str | None:
     return None
 
 
-def moved(old: Path, new: Path, files: Iterable[str]) -> None:
+def carry_over(old: Path, new: Path, files: Iterable[str]) -> None:
     """Goes on knowing the files of a folder that was renamed: what was just written is not read again."""
     for file in files:
         name, stat = _identity(new / file)

@@ -6,7 +6,7 @@ A command takes whole sets of them (`stic_eval.cli.options`), and a message abou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
@@ -73,13 +73,16 @@ def _field(declare: Callable[P, Flag]) -> Callable[P, Any]:
 flag = _field(Flag)
 
 
-def _batch_size(text: str) -> int | str:
+def _batch_size(text: str | int) -> int | str:
+    text = str(text)
     if text != "auto" and not text.strip().isdecimal():
         raise UserError(f"--batch-size {text}: give a number, 1 or more, or auto")
     return text if text == "auto" else int(text)
 
 
-def _adapter_names(items: list[str]) -> dict[str, str]:
+def _adapter_names(items: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
+    if isinstance(items, Mapping):
+        return dict(items)
     found = {}
     for item in items:
         method, equals, name = (part.strip() for part in item.partition("="))
@@ -298,13 +301,37 @@ def flags_of(kind: type) -> tuple[tuple[str, Any, Flag], ...]:
     return tuple(found)
 
 
-def settings(given: Any) -> Iterator[tuple[str, Any]]:
-    """What a set's options were given, each by the path of its setting; those that were not are left out."""
-    kind: Any = type(given)
-    for name, _, own in flags_of(kind):
-        value = getattr(given, name)
-        if own.path != "" and value not in (None, []):
-            yield own.path or name, own.read(value) if own.read else value
+def given(*sets: object) -> dict[str, Any]:
+    """What the options of sets were given, by their parameters' names; those that were not are left out."""
+    kinds: list[tuple[object, Any]] = [(one, type(one)) for one in sets]
+    values = {name: getattr(one, name) for one, kind in kinds for name, _, _ in flags_of(kind)}
+    return {name: value for name, value in values.items() if value not in (None, [])}
+
+
+def settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by their paths.
+
+    Args:
+        values: What options were given, by their parameters' names (`judge`), or settings, by their own
+            (`seeds`). Of a name that means both, a mapping is the setting. None: not given.
+
+    Raises:
+        UserError: A value cannot be read, or two names are given for one setting.
+    """
+    declared = {name: own for kind in SETS for name, _, own in flags_of(kind) if own.path != ""}
+    found: dict[str, Any] = {}
+    names: dict[str, str] = {}
+    for name, value in values.items():
+        if value is None:
+            continue
+        own = declared.get(name)
+        setting = own is None or (isinstance(value, Mapping) and not own.read)
+        path = name if setting or own is None else own.path or name
+        if path in found:
+            raise UserError(f"{name}: with {names[path]} as well; give one of both")
+        names[path] = name
+        found[path] = value if setting or own is None or own.read is None else own.read(value)
+    return found
 
 
 def name_of(path: str) -> str | None:

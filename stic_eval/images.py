@@ -70,8 +70,8 @@ def load_image(path: Path | str) -> Image.Image:
     Raises:
         ImageError: The file is missing, empty, too large, damaged, or no image of a known format.
     """
-    with _opened(path, str(path)) as image:
-        return _decoded(str(path), image, to_rgb)
+    with _open(path, str(path)) as image:
+        return _decode(str(path), image, to_rgb)
 
 
 def load_bytes(data: bytes, source: str) -> Image.Image:
@@ -80,11 +80,11 @@ def load_bytes(data: bytes, source: str) -> Image.Image:
     Raises:
         ImageError: It is empty, too large, damaged, or no image of a known format.
     """
-    with _opened(io.BytesIO(data), source) as image:
-        return _decoded(source, image, to_rgb)
+    with _open(io.BytesIO(data), source) as image:
+        return _decode(source, image, to_rgb)
 
 
-def _opened(file: Path | str | io.BytesIO, source: str) -> Image.Image:
+def _open(file: Path | str | io.BytesIO, source: str) -> Image.Image:
     try:
         size = file.getbuffer().nbytes if isinstance(file, io.BytesIO) else os.path.getsize(file)
         if size == 0:
@@ -107,7 +107,7 @@ def _opened(file: Path | str | io.BytesIO, source: str) -> Image.Image:
     return image
 
 
-def _decoded(source: str, image: Image.Image, read: Callable[[Image.Image], T]) -> T:
+def _decode(source: str, image: Image.Image, read: Callable[[Image.Image], T]) -> T:
     try:
         return read(image)
     except Exception as error:  # decoders raise anything on damaged data (SyntaxError, struct.error, ...)
@@ -204,10 +204,10 @@ def bytes_ref(read: Callable[[], bytes], source: str, data: bytes | None = None)
         data: The bytes, where they are at hand.
     """
     digest = hashlib.sha256(read() if data is None else data).hexdigest()
-    return ImageRef(digest, source, partial(_load_read, read, source))
+    return ImageRef(digest, source, partial(_load_from_reader, read, source))
 
 
-def _load_read(read: Callable[[], bytes], source: str) -> Image.Image:
+def _load_from_reader(read: Callable[[], bytes], source: str) -> Image.Image:
     return load_bytes(read(), source)
 
 
@@ -223,7 +223,7 @@ def encoded_bytes(ref: ImageRef) -> bytes:
             return Path(load.args[0]).read_bytes()
     except OSError as error:
         raise ImageError(ref.source, error.strerror or str(error)) from error
-    if isinstance(load, partial) and load.func is _load_read:
+    if isinstance(load, partial) and load.func is _load_from_reader:
         return bytes(load.args[0]())
     buffer = io.BytesIO()
     load().save(buffer, "PNG")
@@ -236,7 +236,7 @@ def ref_from_pil(image: Image.Image, source: str) -> ImageRef:
     Raises:
         ImageError: The image cannot be decoded.
     """
-    rgb = _decoded(source, image, to_rgb)
+    rgb = _decode(source, image, to_rgb)
     digest = hashlib.sha256(f"RGB {rgb.width} {rgb.height} ".encode())
     digest.update(rgb.tobytes())
     return ImageRef(digest.hexdigest(), source, lambda: rgb)
@@ -268,7 +268,7 @@ def scan_images(
     if path.is_dir():
         candidates = list(_walk(path))
     elif path.is_file():
-        candidates = list(_listed(path))
+        candidates = list(_read_list(path))
     else:
         raise UserError(f"images: {path}: no such file or folder")
 
@@ -313,7 +313,7 @@ def _walk(root: Path) -> Iterator[_Candidate]:
     yield from sorted(found, key=lambda candidate: candidate[0])
 
 
-def _listed(path: Path) -> Iterator[_Candidate]:
+def _read_list(path: Path) -> Iterator[_Candidate]:
     data = path.read_bytes()
     try:
         text = data.decode("utf-8-sig")
@@ -340,13 +340,13 @@ def _inspect(candidate: _Candidate) -> ImageRef | Skipped:
         return Skipped(source, reason)
     try:
         ref = _file_ref(file, source)
-        with _opened(file, str(file)) as image:
+        with _open(file, str(file)) as image:
             width, height = image.size
             if max(width, height) > MAX_ASPECT * min(width, height):
                 return Skipped(source, f"{width} x {height}: sides differ by more than {MAX_ASPECT} times")
             # An eighth of the resolution is decoded far faster, and reads the whole file all the same.
             image.draft(None, (max(1, width // 8), max(1, height // 8)))
-            _decoded(source, image, lambda opened: opened.load())
+            _decode(source, image, lambda opened: opened.load())
     except ImageError as error:
         return Skipped(source, error.reason)
     return ref

@@ -17,14 +17,14 @@ from lmms_eval.api.instance import GenerationResult, TokenCounts
 from lmms_eval.api.model import lmms
 
 from stic_eval.errors import UserError
-from stic_eval.evals.lmms.asking import generation, stops, without_places
+from stic_eval.evals.lmms.request_settings import generation, stops, without_places
 from stic_eval.models.detokenize import cut
 from stic_eval.models.thinking import ThinkingVLM
 from stic_eval.settings import ThinkingConfig
-from stic_eval.solvers.requests import seeded
+from stic_eval.solvers.requests import with_seed
 
 if TYPE_CHECKING:
-    from stic_eval.models.hf import HFModel
+    from stic_eval.models.hf_model import HFModel
     from stic_eval.types import Generation, ImageRef, Request
 
 
@@ -81,8 +81,8 @@ class SticEval(lmms):  # type: ignore[misc]
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise UserError("--model stic_eval: answers in one process; start lmms-eval without launcher")
         from stic_eval.config import load
-        from stic_eval.models.hf import HFModel
-        from stic_eval.models.recognition import profile_of
+        from stic_eval.models.hf_model import HFModel
+        from stic_eval.models.profile_detection import profile_of
 
         processor = {"do_pad": do_pad, "min_pixels": min_pixels, "max_pixels": max_pixels}
         conversation = {"profile": profile, "system_prompt": system_prompt, "chat_template": chat_template}
@@ -129,10 +129,10 @@ class SticEval(lmms):  # type: ignore[misc]
         waiting: dict[Request, deque[int]] = {}
         repeated: Counter[tuple[Any, ...]] = Counter()
 
-        def asked() -> Iterator[Request]:
+        def make_requests() -> Iterator[Request]:
             for number, instance in enumerate(requests):
                 context, kwargs, to_visual, doc, task, split = instance.args
-                decoding = seeded(generation(kwargs, repeated[task, split, doc]), f"{task} {split} {doc}")
+                decoding = with_seed(generation(kwargs, repeated[task, split, doc]), f"{task} {split} {doc}")
                 repeated[task, split, doc] += 1
                 request = self._request(context, to_visual, (task, split, doc), decoding)
                 waiting.setdefault(request, deque()).append(number)
@@ -142,7 +142,7 @@ class SticEval(lmms):  # type: ignore[misc]
         unclosed = 0
         answerer = self._answerer()
         thinking = ThinkingVLM(answerer.generate, answerer.fingerprint, ThinkingConfig())
-        for request, response in thinking.generate(asked()):
+        for request, response in thinking.generate(make_requests()):
             unclosed += response.unclosed
             number = waiting[request].popleft()
             context, kwargs = requests[number].args[:2]
@@ -180,18 +180,20 @@ class SticEval(lmms):  # type: ignore[misc]
                 answer = answer(self.task_dict[task][split][doc])
             place = (where[1], where[2], where[0]) if len(where) >= 3 else None
             asked.append((self._request(context, to_visual, place, greedy), str(answer).strip()))
-        model = self._ready()
+        model = self._require_model()
         scored = dict(model.likelihoods(dict.fromkeys(asked)))
-        said = self._greedy([(request, scored[request, answer].n_tokens) for request, answer in asked])
+        continuations = self._greedy(
+            [(request, scored[request, answer].n_tokens) for request, answer in asked]
+        )
         found = []
         for request, answer in asked:
             likelihood = scored[request, answer]
             loss = -likelihood.logp / max(1, likelihood.n_tokens)
-            found.append(GenerationResult((loss, said[request, likelihood.n_tokens] == answer)))
+            found.append(GenerationResult((loss, continuations[request, likelihood.n_tokens] == answer)))
         return found
 
     def generate_until_multi_round(self, requests: Sequence[Any]) -> list[str]:
-        """Not there.
+        """Not supported.
 
         Raises:
             NotImplementedError: Always.
@@ -205,23 +207,23 @@ class SticEval(lmms):  # type: ignore[misc]
 
     # ------------------------------------------------------------ how it asks
 
-    def _ready(self) -> HFModel:
+    def _require_model(self) -> HFModel:
         if self._model is None:
             raise RuntimeError("--model stic_eval: the model was let go of; make a new one")
         return self._model
 
     def _answerer(self) -> Any:
-        model = self._ready()
+        model = self._require_model()
         if self._cached_as is None:
             return model
-        from stic_eval.models.cached import CachedVLM
+        from stic_eval.models.response_cache import CachedVLM
         from stic_eval.store import ResponseStore, cache_dir, content_key
 
         key = content_key([model.fingerprint, *map(str, self._cached_as)])
         return CachedVLM(lambda: model, key, ResponseStore(cache_dir() / "responses" / f"{key[:16]}.sqlite"))
 
     def _greedy(self, asked: Iterable[tuple[Request, int]]) -> dict[tuple[Request, int], str]:
-        """Greedy answers of just so many tokens."""
+        """Greedy answers of exactly so many tokens."""
         from dataclasses import replace
 
         from stic_eval.types import Generation

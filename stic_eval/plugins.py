@@ -43,6 +43,7 @@ _TEXTS = {
     "method": ("title", "paper"), "benchmark": ("title", "protocol"), "solver": ("title", "suffix"),
     "engine": ("name",), "loss": ("title",),
 }  # fmt: skip
+_PYTHON = Path(os.__file__).parent  # the standard library
 _NAME = re.compile(r"[A-Za-z][\w-]*")
 _SUFFIX = re.compile(r"\w*")
 _ADAPTER = re.compile(r"adapter\d*", re.IGNORECASE)  # folders differ by case in some file systems alone
@@ -53,7 +54,6 @@ class PluginFile:
     """A plug-in file that was looked at.
 
     Attributes:
-        path: Where it lies; absolute.
         objects: What it gives, by kind (of `CONTRACTS`). Empty if it is broken.
         error: What is wrong with it, path and line included; empty if nothing is.
     """
@@ -70,7 +70,7 @@ _named: dict[Path, PluginFile] = {}
 _listed: dict[str, list[PluginFile]] = {}
 
 
-def named(path: str | Path) -> PluginFile:
+def register_file(path: str | Path) -> PluginFile:
     """Registers a file for the rest of the command.
 
     Raises:
@@ -89,7 +89,7 @@ def forget() -> None:
     _listed.clear()
 
 
-def known() -> list[PluginFile]:
+def known_files() -> list[PluginFile]:
     """Files that were named, and those in the folders of `$STIC_EVAL_PLUGINS`, broken ones included."""
     value = os.environ.get(FOLDERS, "")
     if value not in _listed:
@@ -104,7 +104,7 @@ def absolute(path: str | Path) -> Path:
     return Path(os.path.expanduser(path)).resolve()
 
 
-def shown(path: Path) -> str:
+def display_path(path: Path) -> str:
     """A path for people: from the working directory on, if it lies there."""
     try:
         return str(path.relative_to(Path.cwd()))
@@ -130,7 +130,7 @@ def _look_at(path: Path) -> PluginFile:
         content = path.read_bytes()
     except OSError as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
-        return PluginFile(path, error=f"{shown(path)}: {reason.lower()}")
+        return PluginFile(path, error=f"{display_path(path)}: {reason.lower()}")
     before = _imported.get(path)
     if before is None or before[0] != content:
         _imported[path] = content, PluginFile(path)
@@ -142,7 +142,7 @@ def _import(path: Path, content: bytes) -> PluginFile:
     name = f"_stic_eval_plugin_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}_{path.stem}"
     spec = spec_from_file_location(name, path)
     if spec is None:
-        return PluginFile(path, error=f"{shown(path)}: cannot be imported")
+        return PluginFile(path, error=f"{display_path(path)}: cannot be imported")
     module = module_from_spec(spec)
     sys.modules[name] = module  # where pickle, dataclasses and inspect look
     try:
@@ -151,25 +151,25 @@ def _import(path: Path, content: bytes) -> PluginFile:
             exec(compile(decode_source(content), str(path), "exec"), module.__dict__)
     except (Exception, SystemExit) as error:  # a file may do anything while it is imported
         sys.modules.pop(name, None)
-        return PluginFile(path, error=told(error, path))
+        return PluginFile(path, error=explain(error, path))
     objects = {kind: module.__dict__[kind] for kind in CONTRACTS if kind in module.__dict__}
     for kind, thing in objects.items():
         reason = fault(kind, thing)
         if reason:
-            return PluginFile(path, error=f"{shown(path)}, line {_line_of(content, kind)}: {reason}")
+            return PluginFile(path, error=f"{display_path(path)}, line {_line_of(content, kind)}: {reason}")
     return PluginFile(path, objects) if objects else PluginFile(path, error=_without(path, content, module))
 
 
 def _without(path: Path, content: bytes, module: Any) -> str:
-    """What to do about a file that has none of them: perhaps it only calls it otherwise."""
+    """What to do about a file without any of them: perhaps its object only has another name."""
     for name, thing in vars(module).items():
         for kind in CONTRACTS:
             if _is(kind, thing):
-                where = f"{shown(path)}, line {_line_of(content, name)}"
+                where = f"{display_path(path)}, line {_line_of(content, name)}"
                 return f"{where}: `{name}` is a {kind}, which a plug-in file has to call `{kind}`"
     return (
-        f"{shown(path)}, line 1: has no `method = Method(...)`, `benchmark = Benchmark(...)`, nor a solver, "
-        "engine, loss or corruption of that name (`stic-eval new method NAME` writes one that works)"
+        f"{display_path(path)}, line 1: has no `method = Method(...)`, `benchmark = Benchmark(...)`, nor a "
+        "solver, engine, loss or corruption of that name (`stic-eval new method NAME` writes one that works)"
     )
 
 
@@ -198,7 +198,7 @@ def fault(kind: str, thing: Any, name: str | None = None) -> str:
         return f'{article} calls itself "{called}", not "{name}"'
     if name is None and (not isinstance(called, str) or not _NAME.fullmatch(called)):
         return f"{article} is called {called!r}; a name has letters, digits, _ and -, a letter first"
-    if why := reserved(kind, thing.name):
+    if why := why_reserved(kind, thing.name):
         return f'{article} is called "{thing.name}", {why}'
     for attribute in _TEXTS.get(kind, ()):
         if not isinstance(getattr(thing, attribute), str):
@@ -213,8 +213,8 @@ def fault(kind: str, thing: Any, name: str | None = None) -> str:
     return faults[kind](thing)
 
 
-def reserved(kind: str, name: str) -> str:
-    """Why nobody may call something of a kind so, as a relative clause; empty if anybody may."""
+def why_reserved(kind: str, name: str) -> str:
+    """Why a name is reserved for something of a kind, as a relative clause; empty if it is free."""
     if name == "all":
         return "which stands for everything"
     if kind == "method" and _ADAPTER.fullmatch(name):
@@ -314,14 +314,14 @@ def _line_of(content: bytes, name: str) -> int:
 
 
 def line_in(path: Path, name: str) -> int:
-    """As above, of a file; 1 if it cannot be read."""
+    """The last line at which a file gives a name a value; 1 if it cannot be read."""
     try:
         return _line_of(path.read_bytes(), name)
     except (OSError, SyntaxError, ValueError):
         return 1
 
 
-def told(error: BaseException, *roots: Path) -> str:
+def explain(error: BaseException, *roots: Path) -> str:
     """One line about an error that a plug-in raised: path, line, type and message.
 
     Args:
@@ -331,13 +331,13 @@ def told(error: BaseException, *roots: Path) -> str:
     if isinstance(error, SyntaxError):
         first = error.msg
     message = f"{type(error).__name__}: {first}" if first else type(error).__name__
-    place = located(error, roots)
+    place = locate(error, roots)
     if place is None:
-        return f"{shown(roots[0])}: {message}" if roots else message
-    return f"{shown(place[0])}, line {place[1]}: {message}"
+        return f"{display_path(roots[0])}: {message}" if roots else message
+    return f"{display_path(place[0])}, line {place[1]}: {message}"
 
 
-def located(error: BaseException, roots: Sequence[Path]) -> tuple[Path, int] | None:
+def locate(error: BaseException, roots: Sequence[Path]) -> tuple[Path, int] | None:
     """File and line of the deepest step into files or folders on the way to an error; None: it took none."""
 
     def inside(path: Path) -> bool:
@@ -348,5 +348,19 @@ def located(error: BaseException, roots: Sequence[Path]) -> tuple[Path, int] | N
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
         path = Path(frame.f_code.co_filename)
         if inside(path):
+            return path, line
+    return None
+
+
+def locate_own_code(error: BaseException) -> tuple[Path, int] | None:
+    """File and line of the deepest step into a user's code on the way to an error; None: it took none.
+
+    That is what is neither this program's nor a library's.
+    """
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        path = Path(frame.f_code.co_filename)
+        ours = str(frame.f_globals.get("__name__")).partition(".")[0] == "stic_eval"
+        installed = {"site-packages", "dist-packages"} & set(path.parts) or _PYTHON in path.parents
+        if not (ours or installed or path.name.startswith("<frozen ")):
             return path, line
     return None

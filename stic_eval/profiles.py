@@ -1,4 +1,4 @@
-"""Conversation profiles: how a model is asked, as data. `models.processing` puts one in force.
+"""Conversation profiles: how a model is asked, as data. `models.profile_processor` puts one in force.
 
 LLaVA's checkpoints bring a chat template and an image processor, but not the sentence that their authors'
 scripts begin every conversation with, nor the square that LLaVA-1.5 pads pictures to. Both change answers.
@@ -79,7 +79,7 @@ class ConversationProfile:
 
     @property
     def content(self) -> dict[str, Any]:
-        """What of it changes answers, for content keys; its name does not."""
+        """The parts of a profile that change answers, for content keys; its name does not."""
         found = {
             "system_prompt": self.system_prompt,
             "chat_template": self.chat_template,
@@ -90,7 +90,7 @@ class ConversationProfile:
 
     @property
     def title(self) -> str:
-        """It in one line, for people: `profile llava-1.5 (chat template vicuna_v1; ...)`."""
+        """The profile in one line, for people: `profile llava-1.5 (chat template vicuna_v1; ...)`."""
         parts = []
         if self.chat_template:
             names = [name for name, text in TEMPLATES.items() if text == self.chat_template]
@@ -121,14 +121,14 @@ def _several(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
-def _not_empty(value: tuple[str, ...]) -> tuple[str, ...]:
+def _check_texts(value: tuple[str, ...]) -> tuple[str, ...]:
     if not all(value):
         raise ValueError("an empty text would end every answer")
     return value
 
 
 # Texts of which the first that appears ends an answer; a single one may stand for itself.
-StopStrings = Annotated[tuple[str, ...], BeforeValidator(_several), AfterValidator(_not_empty)]
+StopStrings = Annotated[tuple[str, ...], BeforeValidator(_several), AfterValidator(_check_texts)]
 
 
 class ConversationConfig(BaseModel):
@@ -151,7 +151,7 @@ class ConversationConfig(BaseModel):
 
     @field_validator("profile")
     @classmethod
-    def _known(cls, value: str) -> str:
+    def _check_profile(cls, value: str) -> str:
         names = ["auto", "none", *SHIPPED]
         if value not in names:
             raise ValueError(f"give one of {', '.join(names)}")

@@ -11,14 +11,12 @@ import difflib
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import redirect_stdout
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
-from importlib.util import find_spec
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from stic_eval import plugins
+from stic_eval import entry_points, plugins
 from stic_eval.contracts.benchmark import Benchmark
 from stic_eval.contracts.corruption import Corruption
 from stic_eval.contracts.engine import Engine
@@ -64,18 +62,51 @@ class Registry(Generic[T]):
                 same.append(point)
         self._families = {point.name: point for point in families}
         self._loaded: dict[str, T] = {}
+        self._objects: dict[str, T] = {}
+        self._of_this_call: set[str] = set()  # names of objects
         self._files = files
 
     def names(self) -> list[str]:
         """All registered names, those that fail to load included, in order of registration."""
-        return list(dict.fromkeys([*self._points, *(self._name(file) for file in self._having())]))
+        files = (self._name(file) for file in self._having())
+        return list(dict.fromkeys([*self._points, *self._objects, *files]))
+
+    def add(self, thing: T) -> str:
+        """Registers an object of this process, in place of one of its name from an earlier call.
+
+        Returns:
+            Its name.
+
+        Raises:
+            UserError: It cannot be used; or what is installed, what is in a plug-in file, or another object
+                of this call has its name.
+        """
+        if reason := plugins.fault(self.kind, thing):
+            raise UserError(reason)
+        name = str(getattr(thing, "name"))  # noqa: B009
+        if name not in self._points and self.file(name) is None:
+            if name in self._of_this_call and self._objects[name] is not thing:
+                raise UserError(self._taken_message(name))
+            self._objects[name] = thing
+            self._of_this_call.add(name)
+        elif self.get(name) is not thing:
+            raise UserError(self._taken_message(name))
+        return name
+
+    def has_object(self, name: str) -> bool:
+        """Whether a name is that of an object of this process, which no other process knows."""
+        return self._object(name) is not None
+
+    def forget(self) -> None:
+        """Ends a call: an object or a file of a later one may take the place of one of its objects."""
+        self._of_this_call.clear()
 
     def own(self) -> list[str]:
         """Names of what is built in, in order; this is what `all` stands for, whatever else is installed."""
-        return [name for name, points in self._points.items() if any(map(_is_own, points))]
+        return [name for name, points in self._points.items() if any(map(entry_points.is_own, points))]
 
     def broken(self) -> list[PluginFile]:
-        """Plug-in files that nothing can be taken from; what they hold is not known."""
+        """Plug-in files that cannot be used; what they hold is not known."""
         return [file for file in self._files() if file.error]
 
     def has_family(self, name: str) -> bool:
@@ -109,6 +140,11 @@ class Registry(Generic[T]):
             raise UserError(self._unknown(name))
         points = self._points.get(name, [])
         files = [file for file in self._having() if self._name(file) == name]
+        thing = self._object(name)
+        if thing is not None:
+            if files:
+                raise UserError(self._taken_message(name))
+            return thing
         if len(points) + len(files) > 1:
             raise UserError(self._collision(name, points, files))
         if files:
@@ -124,8 +160,14 @@ class Registry(Generic[T]):
         used = {name.partition(":")[0] for name in self._loaded if name not in self._points}
         loaded += [self._families[name] for name in used]
         return [file.path for file in self._having()] + [
-            root for point in loaded if not _is_own(point) for root in _roots(point)
+            root for point in loaded if not entry_points.is_own(point) for root in entry_points.roots(point)
         ]
+
+    def _object(self, name: str) -> T | None:
+        """The object of a name; a file takes the place of one from an earlier call."""
+        if name in self._objects and name not in self._of_this_call and self.file(name) is not None:
+            del self._objects[name]
+        return self._objects.get(name)
 
     def _having(self) -> list[PluginFile]:
         return [file for file in self._files() if self.kind in file.objects]
@@ -136,14 +178,14 @@ class Registry(Generic[T]):
     def _of_file(self, path: str) -> T:
         """What a plug-in file holds, under its own name; the file is registered."""
         try:
-            file = plugins.named(path)
+            file = plugins.register_file(path)
         except UserError as error:
-            said = str(error).removeprefix(f"{plugins.shown(plugins.absolute(path))}: ")
-            raise UserError(f"{self.flag} {path}: {said}") from error
+            message = str(error).removeprefix(f"{plugins.display_path(plugins.absolute(path))}: ")
+            raise UserError(f"{self.flag} {path}: {message}") from error
         if self.kind not in file.objects:
             other = next(iter(file.objects))
             line = plugins.line_in(file.path, other)
-            where = f"{self.flag} {path}: {plugins.shown(file.path)}, line {line}"
+            where = f"{self.flag} {path}: {plugins.display_path(file.path)}, line {line}"
             raise UserError(f"{where}: holds a {other}, and no {self.kind}")
         return self.get(self._name(file))
 
@@ -153,23 +195,25 @@ class Registry(Generic[T]):
             family, _, rest = name.partition(":")
             point = self._families[family]
             try:
-                made = _imported(point)(rest)
+                thing = entry_points.load(point)(rest)
             except UserError:
                 raise
             except (Exception, SystemExit) as error:
-                raise UserError(f'{self.kind} "{name}" ({point.value}): {_told(error, point)}') from error
-            reason = plugins.fault(self.kind, made, name)
+                raise UserError(
+                    f'{self.kind} "{name}" ({point.value}): {entry_points.explain(error, point)}'
+                ) from error
+            reason = plugins.fault(self.kind, thing, name)
             if reason:
                 raise UserError(f'{self.kind} "{name}" ({point.value}): {reason}')
-            self._loaded[name] = made
+            self._loaded[name] = thing
         return self._loaded[name]
 
     def _load(self, point: EntryPoint, name: str) -> T:
         try:
-            loaded: Any = _imported(point)
+            loaded: Any = entry_points.load(point)
         except (Exception, SystemExit) as error:  # a plug-in may raise anything while it is imported
             raise UserError(
-                f'{self.kind} "{name}" ({point.value}) cannot be loaded: {_told(error, point)}'
+                f'{self.kind} "{name}" ({point.value}) cannot be loaded: {entry_points.explain(error, point)}'
             ) from error
         reason = plugins.fault(self.kind, loaded, name)
         if reason:
@@ -200,7 +244,7 @@ class Registry(Generic[T]):
         unknown = ""
         for family, point in self._families.items():
             try:
-                _imported(point)
+                entry_points.load(point)
                 offers = getattr(sys.modules[point.module], "offers", lambda name: False)(name)
             except (Exception, SystemExit):  # a plug-in may raise anything; its name will say so
                 continue
@@ -210,9 +254,12 @@ class Registry(Generic[T]):
                 unknown = f'; if {family} has it, write "{family}:{name}"'
         return f'; did you mean "{close[0]}"?' if close else unknown or suggest(name, self.names())
 
+    def _taken_message(self, name: str) -> str:
+        return f'two {self.plural} are called "{name}"; give your object another name, e.g. name="my_{name}"'
+
     def _collision(self, name: str, points: Sequence[EntryPoint], files: Sequence[PluginFile]) -> str:
         def line(file: PluginFile) -> str:
-            return f"{plugins.shown(file.path)}, line {plugins.line_in(file.path, self.kind)}"
+            return f"{plugins.display_path(file.path)}, line {plugins.line_in(file.path, self.kind)}"
 
         wheres = [*(point.value for point in points), *map(line, files)]
         advice = "rename one"
@@ -221,85 +268,45 @@ class Registry(Generic[T]):
         return f'two {self.plural} are called "{name}": {wheres[0]} and {wheres[-1]}; {advice}'
 
 
-def _is_own(point: EntryPoint) -> bool:
-    return point.module.partition(".")[0] == "stic_eval"
-
-
-def _imported(point: EntryPoint) -> Any:
-    with redirect_stdout(sys.stderr):  # standard output is the command's own
-        return point.load()
-
-
-def _roots(point: EntryPoint) -> list[Path]:
-    """The file of a plug-in's module, or the folder of the package that it lies in."""
-    try:
-        spec = find_spec(point.module.partition(".")[0])
-    except (ImportError, ValueError, AttributeError):
-        return []
-    if spec is None:
-        return []
-    places = list(spec.submodule_search_locations or ()) or [spec.origin or ""]
-    return [Path(place) for place in places if place]
-
-
-def _told(error: BaseException, point: EntryPoint) -> str:
-    """One line about what a plug-in's import raised, by its file rather than its package's folder."""
-    roots = _roots(point)
-    if plugins.located(error, roots) is None:
-        file = getattr(sys.modules.get(point.module), "__file__", None)
-        if file:  # imported, but without what the entry point names
-            return f"{plugins.shown(Path(file))}, line 1: {type(error).__name__}: {error}"
-        return f"{type(error).__name__}: {error}"
-    return plugins.told(error, *roots)
-
-
-def _points(group: str) -> list[EntryPoint]:
-    # Definition order of pyproject.toml is lost in metadata files that sort; the order of the
-    # paper's table is kept for what it has, then the alphabet.
-    order = ["scienceqa", "textvqa", "chartqa", "llava_bench", "mmbench", "mmvet", "mathvista"]
-    order += ["baseline", "stic", "stic_stage1", "positive_only", "sft"]
-    order += ["direct", "describe_and_respond", "self_consistency", "hf", "openai"]
-    order += ["seva", "sima", "csr", "rlaif_v_lite"]
-    rank = {name: index for index, name in enumerate(order)}
-    return sorted(entry_points(group=group), key=lambda p: (rank.get(p.name, len(rank)), p.name))
-
-
 @cache
 def benchmarks() -> Registry[Benchmark]:
     """The benchmarks that are there: installed ones, and those of plug-in files."""
-    families = _points("stic_eval.benchmark_families")
-    points = _points("stic_eval.benchmarks")
-    return Registry("benchmark", "--benchmarks", points, families, files=plugins.known)
+    points, families = _group("benchmarks"), _group("benchmark_families")
+    return Registry("benchmark", "--benchmarks", points, families, files=plugins.known_files)
 
 
 @cache
 def methods() -> Registry[Method]:
     """The methods that are there."""
-    return Registry("method", "--method", _points("stic_eval.methods"), files=plugins.known)
+    return Registry("method", "--method", _group("methods"), files=plugins.known_files)
 
 
 @cache
 def solvers() -> Registry[Solver]:
     """The solvers that are there."""
-    return Registry("solver", "--solver", _points("stic_eval.solvers"), files=plugins.known)
+    return Registry("solver", "--solver", _group("solvers"), files=plugins.known_files)
 
 
 @cache
 def engines() -> Registry[type[Engine]]:
     """The engines that are there."""
-    return Registry("engine", "--engine", _points("stic_eval.engines"), files=plugins.known)
+    return Registry("engine", "--engine", _group("engines"), files=plugins.known_files)
 
 
 @cache
 def losses() -> Registry[Loss]:
     """The preference losses that are there."""
-    return Registry("loss", "loss", _points("stic_eval.losses"), files=plugins.known)
+    return Registry("loss", "loss", _group("losses"), files=plugins.known_files)
 
 
 @cache
 def corruptions() -> Registry[Corruption]:
     """The corruptions that are there."""
-    return Registry("corruption", "corruptions", _points("stic_eval.corruptions"), files=plugins.known)
+    return Registry("corruption", "corruptions", _group("corruptions"), files=plugins.known_files)
+
+
+def _group(name: str) -> list[EntryPoint]:
+    return entry_points.of_group(f"stic_eval.{name}")
 
 
 def kinds() -> dict[str, Registry[Any]]:
@@ -320,16 +327,32 @@ def register(path: str, where: str) -> None:
         UserError: There is no such file, or it is broken.
     """
     try:
-        plugins.named(path)
+        plugins.register_file(path)
     except UserError as error:
         raise UserError(f"{where}: plugins: {error}") from error
 
 
-def named(kind: str, name: str) -> str:
+def resolve_name(kind: str, name: str) -> str:
     """A name as it is; of a plug-in file, which is registered, the name of what is in it."""
     if not name.endswith(".py"):
         return name
     return str(kinds()[kind].get(name).name)
+
+
+def add(kind: str, thing: object) -> str:
+    """What is called by a name as it is; the name of an object, which is registered.
+
+    Raises:
+        UserError: The object cannot be used, or something else has its name.
+    """
+    return kinds()[kind].add(thing) if isinstance(thing, plugins.CONTRACTS[kind]) else str(thing)
+
+
+def forget() -> None:
+    """Lets go of what a call has named, for the next one to name its own; see `plugins.forget`."""
+    plugins.forget()
+    for registry in kinds().values():
+        registry.forget()
 
 
 def files(names: Mapping[str, Iterable[str]]) -> list[Path]:
@@ -345,7 +368,7 @@ def files(names: Mapping[str, Iterable[str]]) -> list[Path]:
 def origin(name: str) -> str:
     """Where a method comes from, for messages: its plug-in file, or its entry point."""
     file = methods().file(name)
-    return plugins.shown(file) if file else f"method {name}"
+    return plugins.display_path(file) if file else f"method {name}"
 
 
 def foreign() -> set[str]:
@@ -358,9 +381,17 @@ def of_family(name: str) -> bool:
     return benchmarks().has_family(name)
 
 
-def told(error: BaseException) -> str:
+def explain(error: BaseException) -> str:
     """One line about an error: type, message, and path and line of the plug-in that led to it, if one did."""
     found = [root for registry in kinds().values() for root in registry.roots()]
-    if plugins.located(error, found) is not None:
-        return plugins.told(error, *found)
+    if plugins.locate(error, found) is not None:
+        return plugins.explain(error, *found)
     return headline(error)
+
+
+def explain_call(error: BaseException) -> str:
+    """As `explain`, of what a user's function has raised, which may be in a script or a notebook."""
+    found = [root for registry in kinds().values() for root in registry.roots()]
+    place = plugins.locate(error, found) or plugins.locate_own_code(error)
+    where = f"{plugins.display_path(place[0])}, line {place[1]}: " if place else ""
+    return where + headline(error)

@@ -18,7 +18,7 @@ from stic_eval.contracts.method import TrainingImages
 from stic_eval.digests import digest
 from stic_eval.errors import UserError
 from stic_eval.profiles import ConversationConfig
-from stic_eval.tags import ANSWER, THINKING, Pair
+from stic_eval.thinking_tags import ANSWER, THINKING, TagPair
 
 Limit = int | float
 
@@ -39,7 +39,7 @@ _USES: Mapping[Any, tuple[str, ...] | None] = {
 }  # fmt: skip
 
 
-def short(path: str, value: Any) -> tuple[str, Any]:
+def expand(path: str, value: Any) -> tuple[str, Any]:
     """A setting in full, where it is one of `dar`, which is short for describe-and-respond's.
 
     `dar.use` says which rows there are: true: methods with and without it; false: without; `only`: with it;
@@ -61,8 +61,8 @@ def short(path: str, value: Any) -> tuple[str, Any]:
     return "solvers", _USES[value]
 
 
-def in_full(layer: Mapping[str, Any]) -> dict[str, Any]:
-    """A layer of settings without `dar`, as `short` has it.
+def expand_all(layer: Mapping[str, Any]) -> dict[str, Any]:
+    """A layer of settings without `dar`, as `expand` has it.
 
     Raises:
         ValueError: `dar` is no such setting, or the layer says in full as well which rows there are.
@@ -72,7 +72,7 @@ def in_full(layer: Mapping[str, Any]) -> dict[str, Any]:
         given = layer["dar"]
         parts = dict(given) if isinstance(given, Mapping) else {"use": given}
         if "use" in parts:
-            used = short("dar.use", parts.pop("use"))[1]
+            used = expand("dar.use", parts.pop("use"))[1]
             if used and found.get("solvers"):
                 raise ValueError("dar and solvers both say how answers are obtained; give one")
             found["solvers"] = used or found.get("solvers")
@@ -126,7 +126,7 @@ class JudgeConfig(BaseModel):
 
     @property
     def grading(self) -> dict[str, Any]:
-        """What of it decides verdicts; empty without a judge."""
+        """The settings that decide verdicts; empty without a judge."""
         names = ("model", "protocol", "samples", "temperature")
         return {name: getattr(self, name) for name in names} if self.model else {}
 
@@ -172,14 +172,14 @@ class ThinkingConfig(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    tags: tuple[Pair, ...] = THINKING
-    answer_tags: tuple[Pair, ...] = ANSWER
+    tags: tuple[TagPair, ...] = THINKING
+    answer_tags: tuple[TagPair, ...] = ANSWER
     opened: bool = False
     max_new_tokens: int = Field(default=0, ge=0)
 
     @field_validator("tags", "answer_tags")
     @classmethod
-    def _told_apart(cls, value: tuple[Pair, ...]) -> tuple[Pair, ...]:
+    def _check_tags(cls, value: tuple[TagPair, ...]) -> tuple[TagPair, ...]:
         for open_, close in value:
             if not open_.strip() or not close.strip() or open_ == close:
                 raise ValueError("a pair is two different tags, e.g. [<think>, </think>]")
@@ -187,22 +187,22 @@ class ThinkingConfig(BaseModel):
 
     @property
     def changed(self) -> dict[str, Any]:
-        """What of it differs from the defaults."""
+        """The settings that differ from the defaults."""
         fresh = ThinkingConfig().model_dump(mode="json")
         return {name: value for name, value in self.model_dump(mode="json").items() if value != fresh[name]}
 
     @property
-    def more_tags(self) -> tuple[Pair, ...]:
+    def more_tags(self) -> tuple[TagPair, ...]:
         """Tags that are no known ones."""
         return (*self.more_thinking, *self.more_answer)
 
     @property
-    def more_thinking(self) -> tuple[Pair, ...]:
+    def more_thinking(self) -> tuple[TagPair, ...]:
         """Tags of what is thought that are no known ones."""
         return tuple(pair for pair in self.tags if pair not in (*THINKING, *ANSWER))
 
     @property
-    def more_answer(self) -> tuple[Pair, ...]:
+    def more_answer(self) -> tuple[TagPair, ...]:
         """Tags around answers that are no known ones."""
         return tuple(pair for pair in self.answer_tags if pair not in (*THINKING, *ANSWER))
 
@@ -220,8 +220,9 @@ def adapter_folder(given: Path) -> Path:
     text, revision = given.as_posix(), None
     if given.exists():
         return given
-    if kept := _SNAPSHOT.search(text):
-        text, revision = f"{kept[1]}/{kept[2]}", kept[3]  # in another's cache, as a run's config.yaml has it
+    if snapshot := _SNAPSHOT.search(text):
+        # In somebody else's cache, as a run's config.yaml has it.
+        text, revision = f"{snapshot[1]}/{snapshot[2]}", snapshot[3]
     elif given.parent.is_dir() or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", text):
         return given  # what lies in a folder that there is can only be meant as a path
     from huggingface_hub import snapshot_download
@@ -239,8 +240,8 @@ def adapter_folder(given: Path) -> Path:
 def adapter_name(adapter: Path) -> str:
     """What an adapter is called: by its hub id or folder; by the folder above, if that is just `adapter`."""
     folder = adapter.resolve()
-    if kept := _SNAPSHOT.search(folder.as_posix()):
-        return kept[2]
+    if snapshot := _SNAPSHOT.search(folder.as_posix()):
+        return snapshot[2]
     return folder.parent.name if folder.name == "adapter" else folder.name
 
 
@@ -355,9 +356,9 @@ class RunConfig(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _in_full(cls, value: Any) -> Any:
+    def _expand_dar(cls, value: Any) -> Any:
         """Accepts `dar`, which is all that settings of earlier versions have."""
-        return in_full(value) if isinstance(value, Mapping) else value
+        return expand_all(value) if isinstance(value, Mapping) else value
 
     @field_validator("methods", "benchmarks", "solvers", mode="before")
     @classmethod
@@ -376,7 +377,7 @@ class RunConfig(BaseModel):
 
     @field_validator("seeds")
     @classmethod
-    def _some_seed(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+    def _check_seeds(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if not value or min(value) < 0:
             raise ValueError("give at least one seed, 0 or larger")
         return tuple(dict.fromkeys(value))

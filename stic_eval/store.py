@@ -1,7 +1,7 @@
-"""Everything on disk that outlives a process: content keys, atomic files, cached responses and stages.
+"""What outlives a process on disk: content keys, atomic files, cached responses; `stage_store.py` has stages.
 
 Whatever is written here survives `kill -9` at any point: files appear whole or not at all, a torn
-last JSONL line is dropped, a response batch is one SQLite commit, a stage folder is one rename.
+last JSONL line is dropped, a response batch is one SQLite commit.
 """
 
 from __future__ import annotations
@@ -11,20 +11,17 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import sqlite3
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import platformdirs
-from filelock import FileLock
 
-from stic_eval.digests import changed, digests, moved, remembered
+from stic_eval.digests import cached_digests
 from stic_eval.digests import file_sha256 as file_sha256  # noqa: PLC0414 - is imported from here
 from stic_eval.errors import UserError
 from stic_eval.types import Request, Response
@@ -57,21 +54,21 @@ def file_digests(paths: Sequence[Path]) -> list[str]:
     Raises:
         OSError: A file cannot be read.
     """
-    return remembered(paths, cache_dir() / "digests.sqlite")
+    return cached_digests(paths, cache_dir() / "digests.sqlite")
 
 
 # ---------------------------------------------------------------- content keys
 
 
-def _plain(value: Any) -> Any:
+def _to_plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.compare}
+        return {f.name: _to_plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.compare}
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): _to_plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
+        return [_to_plain(v) for v in value]
     if isinstance(value, (set, frozenset)):
-        return sorted((_plain(v) for v in value), key=repr)
+        return sorted((_to_plain(v) for v in value), key=repr)
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return int(value)  # 1 and 1.0 are the same parameter
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -91,7 +88,9 @@ def content_key(obj: Any) -> str:
             never depend on where a file lies).
         ValueError: `obj` holds NaN or infinity.
     """
-    text = json.dumps(_plain(obj), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    text = json.dumps(
+        _to_plain(obj), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    )
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -302,152 +301,3 @@ class ResponseStore:
     def close(self) -> None:
         with self._lock:
             self._db.close()
-
-
-# ---------------------------------------------------------------- stages
-
-
-def _changed(folder: Path, manifest: Mapping[str, Any]) -> Path | None:
-    """The first file of a stage whose content is not what its manifest has; one without a digest is none."""
-    file = changed(folder, {file: manifest["sha256"].get(file, "") for file in manifest["files"]})
-    return None if file is None else folder / file
-
-
-def _writable(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write the stage cache {folder}: {error.strerror or error}") from error
-    return folder
-
-
-class StageStore:
-    """Finished stages by content key, each a folder `<name>-<first 16 digits of its key>`.
-
-    A stage is made in a work folder that survives a kill, so that it can be resumed; `finish` gives
-    it a manifest and renames it into place. Take `lock` around looking, working and finishing, so
-    that two processes do not run one stage at once.
-    """
-
-    def __init__(self, root: Path | str):
-        self.root = Path(root)
-        self._said: set[str] = set()
-
-    def folder(self, name: str, key: str) -> Path:
-        """Where the finished stage lies (or will lie)."""
-        return self.root / f"{name}-{key[:16]}"
-
-    def done(self, name: str, key: str) -> Path | None:
-        """The finished folder, or None if there is none or files of it are missing or cut short.
-
-        By names and sizes alone: good for a plan. What is to be used is asked of `sound`.
-        """
-        return None if self._manifest(name, key) is None else self.folder(name, key)
-
-    def _manifest(self, name: str, key: str) -> dict[str, Any] | None:
-        """A finished stage's manifest, if its files are there in the sizes that it has of them."""
-        folder = self.folder(name, key)
-        try:
-            manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_bytes())
-            sizes = {file: (folder / file).stat().st_size for file in manifest["files"]}
-            return manifest if manifest.get("key") == key and sizes == manifest["files"] else None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return None
-
-    def sound(self, name: str, key: str, tell: Callable[[str], None]) -> Path | None:
-        """The finished folder, if the content of its files is what was written; None: make it anew.
-
-        Each file is read once in a process. A manifest that an earlier version wrote has no digests: they
-        are taken now and kept, and it says from then on that they were taken later.
-
-        Args:
-            tell: Says, once, what is wrong with it, or that its digests are taken only now.
-        """
-        folder, which = self.folder(name, key), f"stage {name} ({key[:16]})"
-        manifest = self._manifest(name, key)  # read once: another process may put a new folder in its place
-        if manifest is None:
-            return None
-        if isinstance(manifest.get("sha256"), dict):
-            if (file := _changed(folder, manifest)) is not None:
-                self._say(tell, f"{which}: {file} is not what was written there; the stage is made anew")
-                return None
-            return folder
-        self._say(tell, f"{which}: was kept without digests of its files; they are taken now")
-        try:
-            taken = digests(folder, manifest["files"])
-        except OSError:
-            return None
-        manifest |= {"sha256": taken, "sha256_taken": "at first use"}
-        with suppress(UserError):  # a cache that may only be read is used as it is
-            atomic_write(folder / "manifest.json", json.dumps(manifest, indent=2, sort_keys=True))
-        return folder
-
-    def damaged(self, name: str, key: str) -> Path | None:
-        """The first file of a finished stage whose content is not what was written; None: none is known."""
-        folder = self.folder(name, key)
-        try:
-            return _changed(folder, json.loads((folder / "manifest.json").read_bytes()))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return None
-
-    def _say(self, tell: Callable[[str], None], line: str) -> None:
-        if line not in self._said:
-            self._said.add(line)
-            tell(line)
-
-    def work_dir(self, name: str, key: str) -> Path:
-        """The folder to work in, with whatever an earlier, killed attempt left there.
-
-        Raises:
-            UserError: It cannot be created.
-        """
-        return _writable(self.root / f"{name}-{key[:16]}.work")
-
-    def finish(self, name: str, key: str, manifest: Mapping[str, Any] | None = None) -> Path:
-        """Turns the work folder into the finished one and returns it.
-
-        Args:
-            manifest: Whatever should be kept beside the name, the key and the list of files.
-        """
-        work, folder = self.work_dir(name, key), self.folder(name, key)
-        files = {
-            path.relative_to(work).as_posix(): path.stat().st_size
-            for path in sorted(work.rglob("*"))
-            if path.is_file() and path.name != "manifest.json"
-        }
-        whole = {**(manifest or {}), "name": name, "key": key, "files": files, "sha256": digests(work, files)}
-        atomic_write(work / "manifest.json", json.dumps(whole, indent=2, sort_keys=True))
-        if folder.exists():  # damaged, or `sound` would have returned it
-            shutil.rmtree(folder)
-        os.replace(work, folder)
-        moved(work, folder, files)
-        return folder
-
-    def made_of(self, keys: Iterable[str]) -> dict[str, str]:
-        """Content key -> name, of finished stages that were made of these, directly or not; not of these."""
-        found, names, needs = set(keys), {}, {}
-        for path in self.root.glob("*/manifest.json"):
-            try:
-                manifest = json.loads(path.read_bytes())
-                key = str(manifest["key"])
-                names[key], needs[key] = str(manifest["name"]), set(manifest["needs"].values())
-            except (OSError, ValueError, KeyError, TypeError, AttributeError):
-                continue
-        before = set(found)
-        while more := {key for key, of in needs.items() if key not in found and of & found}:
-            found |= more
-        return {key: names[key] for key in found - before}
-
-    def discard(self, name: str, key: str) -> None:
-        """Forgets a stage, finished or not."""
-        for folder in (self.folder(name, key), self.root / f"{name}-{key[:16]}.work"):
-            shutil.rmtree(folder, ignore_errors=True)
-
-    @contextmanager
-    def lock(self, name: str, key: str) -> Iterator[None]:
-        """Holds a stage for this process; waits for another one, however long it takes.
-
-        The operating system releases the lock of a killed process.
-        """
-        with FileLock(str(_writable(self.root) / f"{name}-{key[:16]}.lock")):
-            yield

@@ -54,6 +54,7 @@ def main(folder: Path) -> Done:
         sys.modules["decord"] = stub
     from lmms_eval import evaluator
     from lmms_eval.models.simple.llava_hf import LlavaHf
+    from lmms_eval.tasks import TaskManager
     from loguru import logger
 
     logger.remove()  # its debug lines would cost it time
@@ -81,8 +82,9 @@ def main(folder: Path) -> Done:
     lm.model.generate, evaluator.evaluate = looked_at, timed
     tasks = [task(name, folder / f"{name}.parquet", most, seen) for name, most in work.parts.items()]
     results = evaluator.simple_evaluate(
-        lm, tasks=tasks, bootstrap_iters=0, log_samples=True, verbosity="ERROR"
-    )
+        lm, tasks=tasks, bootstrap_iters=0, log_samples=True, verbosity="ERROR",
+        task_manager=TaskManager("ERROR", include_defaults=False),  # the tasks are there
+    )  # fmt: skip
     for name, logged in results["samples"].items():
         for sample in logged:
             key = f"{name}/{sample['doc']['id']}"

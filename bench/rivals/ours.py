@@ -18,9 +18,9 @@ from stic_eval.contracts.benchmark import Benchmark
 from stic_eval.evals.runner import encode, evaluate
 from stic_eval.evals.sources import samples
 from stic_eval.images import ref_from_pil
-from stic_eval.models.hf import HFModel
+from stic_eval.models.hf_model import HFModel
 from stic_eval.store import atomic_write
-from stic_eval.train.prompts import load_prompts
+from stic_eval.training.prompt_sets import load_prompts
 from stic_eval.types import Generation, Message, Request
 
 LOOKED_AT = 4  # questions of each part whose prompts are compared

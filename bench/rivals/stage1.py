@@ -15,9 +15,9 @@ from pathlib import Path
 from bench.rivals import plain
 from bench.rivals.side import Done, Work, begin, write
 from stic_eval.images import scan_images
-from stic_eval.train.preferences import pair_requests
-from stic_eval.train.prompts import load_prompts
-from stic_eval.train.settings import PairSettings
+from stic_eval.training.hyperparameters import PairSettings
+from stic_eval.training.preference_pairs import pair_requests
+from stic_eval.training.prompt_sets import load_prompts
 from stic_eval.types import Request
 
 

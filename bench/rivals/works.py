@@ -192,16 +192,16 @@ def lay_out(
     from datasets.utils.logging import disable_progress_bar
 
     from stic_eval import registry
-    from stic_eval.evals.check import check
-    from stic_eval.evals.formats import Listed
-    from stic_eval.evals.prepare import prepare
+    from stic_eval.evals.data_check import check
+    from stic_eval.evals.data_preparation import prepare
+    from stic_eval.evals.formats import ListRows
     from stic_eval.images import encoded_bytes
 
     disable_progress_bar()
     folder.mkdir(parents=True)
     known = registry.benchmarks()
     for part in parts:
-        checked = check(known.get(part.benchmark), Listed(part.benchmark, part.rows))
+        checked = check(known.get(part.benchmark), ListRows(part.benchmark, part.rows))
         if checked.problems:
             raise RuntimeError(f"{part.benchmark}: {checked.problems[0]}")
         prepare(checked, folder / part.benchmark)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, ClassVar
 
 from stic_eval import flags as f
@@ -55,50 +54,14 @@ def ablate(
                  values="ablation"),
     ] = None,
     jobs: f.Jobs = 1,
-) -> None:  # fmt: skip
+) -> int:  # fmt: skip
     """Train and evaluate a method under varied settings; what cells have in common is computed once."""
-    from stic_eval import registry
-    from stic_eval.ablate import build
-    from stic_eval.ablate import spec as specs
-    from stic_eval.cli import ablation
-    from stic_eval.errors import UserError
+    from stic_eval import api
+    from stic_eval.cli import gridplan, outcome
+    from stic_eval.experiment import arguments
 
-    vary, single, solver, dar = axes.vary, axes.one_at_a_time, evaluation.solver, evaluation.dar
-    if name is None and not vary:
-        raise UserError("give an ablation by name (`stic-eval ls ablations`), or axes with --vary")
-    flags = o.fields(model, evaluation, training, settings, judge, server, access, machine)
-    flags.pop("dar", None)  # the grid's, below
-    spec = specs.load(name) if name else specs.Spec(dar=None)
-    spec = spec.model_copy(
-        update={
-            "method": registry.named("method", axes.method or spec.method),
-            "design": spec.design if single is None else "one-at-a-time" if single else "full",
-            # Conditions on axes that others have taken the place of would make no sense.
-            "exclude": (*(() if vary else spec.exclude), *(axes.exclude or ())),
-            "dar": None if solver else spec.dar if dar is None else dar,
-            "seeds": _seeds(axes.seeds) or spec.seeds,
-        }
-    )
-    flags |= {"seeds": spec.seeds} if spec.seeds else {}
-    where = "--vary" if vary else f"ablation {name}" if name in specs.shipped() else str(name)
-    overrides = tuple(settings.option or ())
-    given = build.Given(spec, where, tuple(vary or ()), settings.preset, settings.config, overrides, flags)
-    varied, without_default = build.axes(given)
-    flag = "--solver" if solver else f"--{'' if dar else 'no-'}dar" if dar is not None else ""
-    if flag and any(value.solver is not None for axis in varied for value in axis.values):
-        raise UserError(f"{flag}: the axis dar decides; leave one of both out")
-    known = Path(name).stem if name and not vary else "grid"
-    grid = build.grid(given, varied, known, output.output)
-    ablation.run(
-        grid, spec, varied, without_default, name=known, jobs=jobs, dry_run=output.dry_run,
-        fresh=not output.resume, verbose=output.verbose, quiet=output.quiet,
-    )  # fmt: skip
-
-
-def _seeds(given: list[str] | None) -> tuple[int, ...]:
-    from stic_eval.errors import UserError
-
-    parts = [part.strip() for item in given or () for part in item.split(",")]
-    if not all(part.isdecimal() for part in parts):
-        raise UserError(f"--seeds {','.join(given or ())}: give whole numbers, e.g. 0,1,2")
-    return tuple(dict.fromkeys(int(part) for part in parts))
+    given = o.given(axes, model, evaluation, training, settings, judge, server, access, machine)
+    given |= {"name": name, "seeds": axes.seeds}
+    if output.dry_run:
+        return gridplan.print_ablation(arguments.ablation_of(**given, output=output.output), output, jobs)
+    return outcome.of(lambda: api.ablate(**given, **o.conduct(output), jobs=jobs))

@@ -37,6 +37,7 @@ from stic_eval.cli import (
 from stic_eval.cli import eval as evaluate
 from stic_eval.cli import options as o
 from stic_eval.errors import RunError, UserError
+from stic_eval.hub_access import restore_afterwards
 from stic_eval.printable import printable
 
 app = typer.Typer(
@@ -92,7 +93,8 @@ def invoke(argv: list[str]) -> int:
     if plugins is not None:  # of an earlier command of this process
         plugins.forget()
     try:
-        result = app(argv or ["--help"], prog_name="stic-eval", standalone_mode=False)
+        with restore_afterwards():
+            result = app(argv or ["--help"], prog_name="stic-eval", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except UserError as error:
         fail(str(error))
@@ -124,7 +126,7 @@ def invoke(argv: list[str]) -> int:
         from stic_eval import registry
 
         hint = "" if verbose or argv[:1] not in _RUNNING else " (-v shows where)"
-        fail(f"failed unexpectedly: {registry.told(error)}{hint}")
+        fail(f"failed unexpectedly: {registry.explain(error)}{hint}")
         return 1
 
 

@@ -22,7 +22,7 @@ def names(kind: str) -> list[str]:
         kind: A registry's kind, or `preset`, `ablation`, `profile`, `run`, or `any` of them.
     """
     from stic_eval import profiles, registry
-    from stic_eval.ablate import spec
+    from stic_eval.ablations import spec
     from stic_eval.config import preset_names
     from stic_eval.errors import UserError
     from stic_eval.report import runs
@@ -30,7 +30,7 @@ def names(kind: str) -> list[str]:
     found: dict[str, Callable[[], list[str]]] = {
         **{name: known.names for name, known in registry.kinds().items()},
         "preset": preset_names,
-        "ablation": spec.shipped,
+        "ablation": spec.shipped_names,
         "profile": lambda: list(profiles.SHIPPED),
         "run": lambda: [runs.name_of(folder) for folder in runs.runs()],
     }

@@ -41,7 +41,7 @@ def cp(
     if source is None or registry.of_family(name):
         raise UserError(f"cp {kind} {name}: it has no file of its own that could be copied")
     try:
-        text = copied(
+        text = copy_as(
             Path(source).read_text(encoding="utf-8"), kind, thing, own, _presets(kind, thing), made_by
         )
     except ValueError as error:
@@ -85,8 +85,8 @@ def _presets(kind: Kind, thing: Any) -> dict[str, Any]:
     return found
 
 
-def copied(text: str, kind: str, thing: Any, own: str, presets: Mapping[str, Any], made_by: Any) -> str:
-    """The text of a file with a method or benchmark under another name, and with no other method in it.
+def copy_as(text: str, kind: str, thing: Any, own: str, presets: Mapping[str, Any], made_by: Any) -> str:
+    """Copies the text of a method's or benchmark's file under another name, without its other methods.
 
     Args:
         text: Of the original.
@@ -102,7 +102,7 @@ def copied(text: str, kind: str, thing: Any, own: str, presets: Mapping[str, Any
     tree = ast.parse(text)
     edits = _Edits(text)
     calls = [
-        node for node in ast.walk(tree) if isinstance(node, ast.Call) and _called(node) == kind.capitalize()
+        node for node in ast.walk(tree) if isinstance(node, ast.Call) and _callee(node) == kind.capitalize()
     ]
     mine = [call for call in calls if _text(tree, _argument(call, 0, "name")) == thing.name]
     if not mine:
@@ -115,7 +115,7 @@ def copied(text: str, kind: str, thing: Any, own: str, presets: Mapping[str, Any
         if kind == "benchmark" and not any(keyword.arg == "rows_like" for keyword in call.keywords):
             edits.add(call, f"rows_like={json.dumps(thing.rows_like or thing.name)}")
     if kind == "method":
-        _alone(tree, mine[0], edits)
+        _drop_other_methods(tree, mine[0], edits)
         if presets and presets != thing.presets:
             _with_presets(tree, mine[0], presets, edits)
     for node in ast.walk(tree):
@@ -125,7 +125,7 @@ def copied(text: str, kind: str, thing: Any, own: str, presets: Mapping[str, Any
             names = ", ".join(f"{a.name} as {a.asname}" if a.asname else a.name for a in node.names)
             edits.put(node, f"from {module} import {names}")
     header = f"# A copy of the {kind} {thing.name}, to vary. Its name is {own}.\n"
-    return as_theirs(re.sub(r"\n{4,}", "\n\n\n", header + edits.done()))
+    return as_theirs(re.sub(r"\n{4,}", "\n\n\n", header + edits.apply()))
 
 
 class _Edits:
@@ -141,12 +141,12 @@ class _Edits:
         return self._starts[line - 1] + column
 
     def put(self, node: Any, text: str) -> None:
-        """Another text in a node's place."""
+        """Puts another text in a node's place."""
         span = self._at(node.lineno, node.col_offset), self._at(node.end_lineno, node.end_col_offset)
         self._found[span] = text
 
     def add(self, call: ast.Call, argument: str) -> None:
-        """One more argument of a call."""
+        """Adds an argument to a call."""
         last = max(
             [*call.args, *(k.value for k in call.keywords)],
             key=lambda node: (node.end_lineno, node.end_col_offset),
@@ -158,7 +158,7 @@ class _Edits:
         self._found[at, at] = gap + argument
 
     def before(self, node: ast.stmt, text: str) -> None:
-        """A text in front of a statement."""
+        """Puts a text in front of a statement."""
         at = self._at(node.lineno, 0)
         self._found[at, at] = text
 
@@ -167,7 +167,7 @@ class _Edits:
         first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
         self._found[self._at(first, 0), self._starts[node.end_lineno or first]] = ""
 
-    def done(self) -> str:
+    def apply(self) -> str:
         """The text after all changes."""
         found = self._bytes
         for (start, end), text in sorted(self._found.items(), reverse=True):
@@ -175,7 +175,7 @@ class _Edits:
         return found.decode()
 
 
-def _called(call: ast.Call) -> str:
+def _callee(call: ast.Call) -> str:
     return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
 
 
@@ -212,14 +212,14 @@ def _statement(tree: ast.Module, call: ast.Call) -> ast.Assign:
     raise ValueError("the method is not made by a statement `method = Method(...)`")
 
 
-def _alone(tree: ast.Module, mine: ast.Call, edits: _Edits) -> None:
-    """Calls a method `method`, and takes away other methods with whatever they alone have used."""
-    kept = _statement(tree, mine)
-    edits.put(kept.targets[0], "method")
+def _drop_other_methods(tree: ast.Module, mine: ast.Call, edits: _Edits) -> None:
+    """Names a method `method`, and drops other methods with whatever only they used."""
+    own_statement = _statement(tree, mine)
+    edits.put(own_statement.targets[0], "method")
     others = [
         node for node in tree.body
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and node is not kept
-        and _called(node.value) == "Method"
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and node is not own_statement
+        and _callee(node.value) == "Method"
     ]  # fmt: skip
     dropped: list[ast.stmt] = list(others)
     while True:
@@ -255,7 +255,7 @@ def _with_presets(tree: ast.Module, mine: ast.Call, presets: Mapping[str, Any], 
 
 
 def _literal(value: Any, indent: int = 0) -> str:
-    """A value as Python has it, over several lines where one would be too long."""
+    """A value as Python source, over several lines where one would be too long."""
     if isinstance(value, list):
         return "[" + ", ".join(map(_literal, value)) + "]"
     if not isinstance(value, Mapping):

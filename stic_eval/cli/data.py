@@ -17,9 +17,9 @@ from stic_eval.cli import options as o
 from stic_eval.flags import Flag, flag
 
 if TYPE_CHECKING:
-    from stic_eval.cli.progress import Update
     from stic_eval.contracts.benchmark import Benchmark
-    from stic_eval.evals.check import Checked
+    from stic_eval.evals.data_check import DataCheck
+    from stic_eval.experiment.progress import Update
 
 app = typer.Typer(help="Check a benchmark's data, or convert it.", no_args_is_help=True)
 
@@ -61,8 +61,8 @@ def check(
     from stic_eval.store import atomic_write
 
     o.check_file("--json", json_out)
-    chosen = _chosen(benchmark, reading)
-    checked = _checked(chosen, source, bool(reading.allow_remote_images), quiet, images)
+    chosen = _find_benchmark(benchmark, reading)
+    checked = _check_rows(chosen, source, bool(reading.allow_remote_images), quiet, images)
     _print(checked)
     if json_out is not None:
         data = {
@@ -89,13 +89,13 @@ def prepare(
     quiet: f.Quiet = False,
 ) -> None:
     """Check data and write it as parquet with embedded images, for `-o rows.BENCHMARK=FOLDER`."""
-    from stic_eval.evals import prepare as writing
+    from stic_eval.evals import data_preparation as writing
     from stic_eval.printable import printable
 
-    chosen = _chosen(benchmark, reading)
+    chosen = _find_benchmark(benchmark, reading)
     to = to.expanduser()
     writing.refuse_taken(to)
-    checked = _checked(chosen, source, bool(reading.allow_remote_images), quiet)
+    checked = _check_rows(chosen, source, bool(reading.allow_remote_images), quiet)
     _print(checked)
     if checked.problems and not skip_invalid:
         typer.echo("nothing was written; --skip-invalid leaves out rows with problems", err=True)
@@ -108,10 +108,10 @@ def prepare(
         raise typer.Exit(3)
 
 
-def _chosen(name: str, reading: Reading) -> Benchmark:
-    """The benchmark under its options, which are said as everywhere."""
+def _find_benchmark(name: str, reading: Reading) -> Benchmark:
+    """The benchmark under its options, which are given as in every other command."""
     from stic_eval import registry
-    from stic_eval.variants import with_options
+    from stic_eval.benchmark_protocols import with_options
 
     found = registry.benchmarks().get(name)
     # Of a plug-in file, another name than was given.
@@ -119,10 +119,12 @@ def _chosen(name: str, reading: Reading) -> Benchmark:
     return with_options(found, built.benchmark_options.get(found.name, {}))
 
 
-def _checked(benchmark: Benchmark, source: str, remote: bool, quiet: bool, images: bool = True) -> Checked:
+def _check_rows(
+    benchmark: Benchmark, source: str, remote: bool, quiet: bool, images: bool = True
+) -> DataCheck:
     from datasets import disable_progress_bars
 
-    from stic_eval.evals.check import check as examine
+    from stic_eval.evals.data_check import check as examine
     from stic_eval.evals.sources import NAMED
 
     disable_progress_bars()  # of its own reading, beside ours
@@ -140,15 +142,15 @@ def _checked(benchmark: Benchmark, source: str, remote: bool, quiet: bool, image
 
 @contextmanager
 def _progress(name: str, total: int | None, quiet: bool) -> Iterator[Update]:
-    from stic_eval.cli.progress import Reporter
+    from stic_eval.experiment.progress import Reporter
 
     with Reporter(None, quiet=quiet) as report, report.updates(name, total) as update:
         yield update
 
 
-def _print(checked: Checked) -> None:
+def _print(checked: DataCheck) -> None:
     """Prints the first problems, the warnings, and a line that sums up."""
-    from stic_eval.evals.faults import Fault
+    from stic_eval.evals.row_faults import Fault
     from stic_eval.printable import printable
 
     def line(text: str) -> None:

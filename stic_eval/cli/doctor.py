@@ -157,23 +157,23 @@ def _server(base_url: str, variable: str | None) -> tuple[str, str, str]:
     import os
 
     from stic_eval.engines import openai
-    from stic_eval.models.wire import Endpoint, check_key, checked_url
+    from stic_eval.models.connection import Endpoint, check_key, check_url
     from stic_eval.printable import printable
 
     key = os.environ.get(variable, "").strip() if variable else None
     if key == "":
         return "server", base_url, f"--api-key-env {variable}: that environment variable is not set"
     endpoint = Endpoint(base_url, "", api_key=key, prefix="--")
-    chat = checked_url(endpoint)
+    chat = check_url(endpoint)
     check_key(endpoint)
-    said, names = openai.listed(chat.removesuffix("/chat/completions"), key)
-    if said in ("HTTP 401", "HTTP 403"):
-        return "server", f"{base_url}: {said}", "wants a key, or another one: see --api-key-env"
-    if names is None and said.startswith("cannot"):
-        return "server", base_url, f"{printable(said)}: is it up, at that address?"
+    reply, names = openai.list_models(chat.removesuffix("/chat/completions"), key)
+    if reply in ("HTTP 401", "HTTP 403"):
+        return "server", f"{base_url}: {reply}", "wants a key, or another one: see --api-key-env"
+    if names is None and reply.startswith("cannot"):
+        return "server", base_url, f"{printable(reply)}: is it up, at that address?"
     if names is None:
         # Not every server has such a list, so this may be one; or it is none.
-        return "server", f"{base_url}: lists no models ({said})", "optional: is the address right?"
+        return "server", f"{base_url}: lists no models ({reply})", "optional: is the address right?"
     names = [printable(name) for name in names]
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     listed = f"{', '.join(names[:_NAMED])}{more}" if names else "it names none"
@@ -183,11 +183,11 @@ def _server(base_url: str, variable: str | None) -> tuple[str, str, str]:
 def _judge() -> tuple[str, str, str]:
     import os
 
-    from stic_eval.evals import official
+    from stic_eval.evals import official_prompts
     from stic_eval.settings import JudgeConfig
 
     name = JudgeConfig().api_key_env
-    protocol = official.PROTOCOL if official.available() else "stic-eval-1"
+    protocol = official_prompts.PROTOCOL if official_prompts.available() else "stic-eval-1"
     if os.environ.get(name):
         return "judge", f"{name} is set; prompts: {protocol}", ""
     return (

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from stic_eval import flags as f
 from stic_eval.experiment import variants
 from stic_eval.printable import printable
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Line:
+class PlanLine:
     """One step of a plan as it is printed."""
 
     what: str
@@ -28,22 +29,17 @@ class Line:
     steps: int
 
 
-def print_plan(
-    config: RunConfig,
-    options: Sequence[str] = (),
-    *,
-    jobs: int = 1,
-    evaluate: bool = True,
-    fresh: bool = False,
-) -> None:
+def print_run(
+    config: RunConfig, options: Sequence[str], output: f.Output, *, jobs: int = 1, evaluate: bool = True
+) -> int:
     """Prints stages and evaluations with key, whether they are cached, and their size; does nothing.
 
     Args:
         config: The run.
         options: What `-o` was given.
+        output: Whether it would start over, with nothing cached.
         jobs: Worker processes that it would have.
         evaluate: Whether it evaluates or trains only.
-        fresh: Whether it would start over, with nothing cached.
 
     Raises:
         UserError: The input is wrong, as it would be for the run itself.
@@ -52,16 +48,11 @@ def print_plan(
     from rich.table import Table
     from rich.text import Text
 
-    from stic_eval.cli.progress import Reporter
-    from stic_eval.experiment import driver, folder, inputs
-    from stic_eval.experiment.resources import Resources
+    from stic_eval.experiment import conduct
 
-    inputs.check_model(config)
-    with Reporter(None, quiet=True) as report:
-        resources = Resources(config, report, folder.cache_of(config, fresh))
-        arms = driver.arms_of_run(config, resources, fresh, options)
-        experiment = driver.plan(config.name, arms, resources, fresh=fresh, look=True, evaluate=evaluate)
-        lines = _lines(experiment, resources, fresh)
+    way = conduct.Conduct(jobs, output.resume, quiet=True)
+    experiment, resources = conduct.look_ahead(config, options, way, evaluate=evaluate)
+    lines = _lines(experiment, resources, not output.resume)
     grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     grid.add_column("step")
     grid.add_column("key")
@@ -89,6 +80,7 @@ def print_plan(
     if experiment.skipped:
         console.print(f"{experiment.skipped} input files would be skipped", soft_wrap=True)
     console.print(f"output: {config.folder}", markup=False, soft_wrap=True)
+    return 0
 
 
 def _print_estimate(
@@ -110,13 +102,13 @@ def _print_estimate(
     console.print(text, markup=False, soft_wrap=True)
 
 
-def _lines(experiment: Experiment, resources: Resources, fresh: bool) -> list[Line]:
-    lines: dict[str, Line] = {}
+def _lines(experiment: Experiment, resources: Resources, fresh: bool) -> list[PlanLine]:
+    lines: dict[str, PlanLine] = {}
     for subject in experiment.subjects:
         for stage, key in subject.stages:
             cached = not fresh and resources.stages.done(stage.name, key) is not None
             what = f"{stage.name}, seed {subject.variant.seed}"
-            lines.setdefault(key, Line(what, key, cached, stage.generations, stage.steps))
+            lines.setdefault(key, PlanLine(what, key, cached, stage.generations, stage.steps))
     found = list(lines.values())
     for item in experiment.evaluations:
         variant = item.subject.variant
@@ -124,17 +116,17 @@ def _lines(experiment: Experiment, resources: Resources, fresh: bool) -> list[Li
             rows = resources.rows(name)
             what = f"evaluate {variant.folder} {name}" + (" (rows unknown)" if rows is None else "")
             asked = (rows or 0) * variant.solver.requests(variant.options)
-            found.append(Line(what, keys[0], name not in item.missing, asked, 0))
+            found.append(PlanLine(what, keys[0], name not in item.missing, asked, 0))
     return found
 
 
 def _rows_from(resources: Resources) -> Iterator[str]:
     """Under which id the rows of each benchmark on the hub would be had."""
-    from stic_eval.evals.hub import planned
+    from stic_eval.evals.hub import plan_source
 
     for name, benchmark in resources.benchmarks.items():
         if resources.config.rows_of(name) == "hub":
-            at, cached = planned(benchmark.source)
+            at, cached = plan_source(benchmark.source)
             where = "in the local cache" if cached else "to be downloaded"
             yield f"rows of {name}: {at.path}, revision {at.revision[:12]} ({where})"
 

@@ -16,22 +16,13 @@ def eval_(
     access: f.Access,
     machine: f.Machine,
     output: f.Output,
-) -> None:
+) -> int:
     """Evaluate a model, optionally with adapters, without training anything."""
-    # Of a server's adapters, those that are named; of a folder's the one that --adapter gives.
-    named = [item.partition("=")[0].partition("@")[0] for item in server.adapter_name or ()]
-    built = o.configure(
-        model, adapters, evaluation, settings, judge, server, access, machine, output,
-        methods=["baseline", *named],
-    )  # fmt: skip
+    from stic_eval import api
+    from stic_eval.cli import dryrun, outcome
+    from stic_eval.experiment import arguments
+
+    given = o.given(model, adapters, evaluation, settings, judge, server, access, machine)
     if output.dry_run:
-        from stic_eval.cli.dryrun import print_plan
-
-        print_plan(built, settings.option or (), fresh=not output.resume)
-        return
-    from stic_eval.cli.conduct import evaluate
-
-    evaluate(
-        built, settings.option or (), jobs=1, fresh=not output.resume, verbose=output.verbose,
-        quiet=output.quiet,
-    )  # fmt: skip
+        return dryrun.print_run(*arguments.settings_of_evaluation(**given, output=output.output), output)
+    return outcome.of(lambda: api.evaluate(**given, **o.conduct(output)))

@@ -19,7 +19,7 @@ from stic_eval.cli import options as o
 from stic_eval.flags import Argument, Flag, flag
 
 if TYPE_CHECKING:
-    from stic_eval.experiment.artifacts import Finished
+    from stic_eval.experiment.artifacts import RunArtifacts
 
 app = typer.Typer(help="Export what a run has made, for use elsewhere.", no_args_is_help=True)
 
@@ -63,28 +63,28 @@ def pairs(
     """Write a run's preference pairs in another program's format, to train on them there."""
     from stic_eval.experiment import artifacts
     from stic_eval.printable import printable
-    from stic_eval.train import exchange
+    from stic_eval.training import pair_formats
 
     if run.endswith(".parquet"):
         source = Path(run).expanduser()
-        exchange.check(source, "RUN")
+        pair_formats.check(source, "RUN")
     else:
         found = artifacts.open_run(run, _note)
         picked = artifacts.pick(found, "pairs", choice.method, choice.seed, iteration, choice.key)
         source = found.path(picked) / "pairs.parquet"
-        exchange.check(source, "RUN")
+        pair_formats.check(source, "RUN")
         typer.echo(printable(picked.label), err=True)
     target = (output or Path(f"pairs-{to}")).expanduser()
     single = to == "trl" and target.suffix == ".parquet"
-    with placed(target, force, single) as folder:
-        done = exchange.export(source, to, folder / target.name if single else folder)
+    with staged_output(target, force, single) as folder:
+        done = pair_formats.export(source, to, folder / target.name if single else folder)
         shown = target if single else target / done.path.relative_to(folder)
     for row, reason in done.left_out[:_SHOWN]:
         typer.echo(f"row {row}: {reason}")
     if done.left_out:
-        typer.echo(f"{counted(len(done.left_out), 'row')} left out")
-    images = f" of {counted(done.images, 'image')}" if done.images else ""
-    typer.echo(printable(f"{counted(done.rows, 'pair')}{images}: {shown}"))
+        typer.echo(f"{count_of(len(done.left_out), 'row')} left out")
+    images = f" of {count_of(done.images, 'image')}" if done.images else ""
+    typer.echo(printable(f"{count_of(done.rows, 'pair')}{images}: {shown}"))
     if done.left_out:
         raise typer.Exit(3)
 
@@ -104,12 +104,12 @@ def adapter(
 ) -> None:
     """Write a run's adapter, or the merged model, with a model card that says how it was made."""
     from stic_eval import registry
-    from stic_eval.cli.progress import Reporter
     from stic_eval.errors import UserError
     from stic_eval.experiment import artifacts, cardfacts
-    from stic_eval.models.values import check_adapter_values
+    from stic_eval.experiment.progress import Reporter
+    from stic_eval.models.adapter_values import check_adapter_values
     from stic_eval.printable import printable
-    from stic_eval.report.card import card
+    from stic_eval.report.model_card import card
 
     found = artifacts.open_run(run, _note)
     if not registry.engines().get(found.config.engine).trains:
@@ -122,18 +122,18 @@ def adapter(
     config = found.config
     if dtype and not merge:
         raise UserError("--dtype: is of a merged model's weights; add --merge, or leave it out")
-    _not_mixed(output, merge)
+    _refuse_mixing(output, merge)
     if unknown := cardfacts.unknown(found, picked):
         _note(
             f"the card leaves out papers and data sets of {', '.join(unknown)}: plug-ins that a run names "
             "are not executed for it (those in folders of $STIC_EVAL_PLUGINS are)"
         )
     weights = ""
-    with placed(output, force) as folder, Reporter(None, quiet=quiet) as report:
+    with staged_output(output, force) as folder, Reporter(None, quiet=quiet) as report:
         if merge:
-            from stic_eval.train.merge import merge as merged
+            from stic_eval.training.adapter_merge import merge as merged
 
-            _same_base(found)
+            _check_base(found)
             with report.step(f"merge the adapter into {config.model}"):
                 weights = merged(
                     config.model, source, folder,
@@ -157,13 +157,13 @@ def _note(text: str) -> None:
     typer.echo(printable(f"note: {text}"), err=True)
 
 
-def counted(n: int, what: str) -> str:
+def count_of(n: int, what: str) -> str:
     """A number of things, e.g. `1 row`, `12 rows`."""
     return f"{n:,} {what}{'s' * (n != 1)}"
 
 
-def _not_mixed(output: Path, merge: bool) -> None:
-    """Refuses to put an adapter and a whole model into one folder, of which loaders take either."""
+def _refuse_mixing(output: Path, merge: bool) -> None:
+    """Refuses to put an adapter and a whole model into one folder: loaders could take either."""
     from stic_eval.errors import UserError
 
     names = {path.name for path in output.iterdir()} if output.is_dir() else set()
@@ -174,7 +174,7 @@ def _not_mixed(output: Path, merge: bool) -> None:
         )
 
 
-def _same_base(run: Finished) -> None:
+def _check_base(run: RunArtifacts) -> None:
     """Refuses to merge into another base than the adapter was trained on."""
     from stic_eval.errors import UserError
     from stic_eval.models.fingerprint import model_fingerprint
@@ -192,7 +192,7 @@ def _same_base(run: Finished) -> None:
 
 
 @contextmanager
-def placed(target: Path, force: bool, single: bool = False) -> Iterator[Path]:
+def staged_output(target: Path, force: bool, single: bool = False) -> Iterator[Path]:
     """A folder to write into, whose content is put in its place when all is there.
 
     Args:
@@ -202,7 +202,7 @@ def placed(target: Path, force: bool, single: bool = False) -> Iterator[Path]:
         single: Whether it is one file.
 
     Raises:
-        UserError: It is there already, or cannot be written.
+        UserError: It already exists, or cannot be written.
     """
     from stic_eval.errors import UserError
 
@@ -210,7 +210,7 @@ def placed(target: Path, force: bool, single: bool = False) -> Iterator[Path]:
     if wrong:
         raise UserError(f"--output {target}: is {'a folder' if single else 'a file'}; give another name")
     if (target.exists() and (single or any(target.iterdir()))) and not force:
-        what = "is there already" if single else "is not empty"
+        what = "already exists" if single else "is not empty"
         raise UserError(f"--output {target}: {what}; give another name, or --force to write there")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -5,24 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from stic_eval import flags as f
 from stic_eval.cli.dryrun import duration
-from stic_eval.experiment import estimates
+from stic_eval.experiment import ablation, estimates
+from stic_eval.experiment.conduct import Conduct
 from stic_eval.printable import printable
 
 if TYPE_CHECKING:
-    from stic_eval.ablate.grid import Grid
-    from stic_eval.experiment.driver import Experiment
     from stic_eval.experiment.graph import Evaluation, Task
-    from stic_eval.experiment.resources import Resources
 
 
-def print_plan(grid: Grid, experiment: Experiment, resources: Resources, jobs: int) -> None:
-    """Prints the plan of a grid; does nothing."""
+def print_ablation(planned: ablation.Ablation, output: f.Output, jobs: int) -> int:
+    """Prints the plan of an ablation; does nothing.
+
+    Raises:
+        UserError: The input is wrong, as it would be for the ablation itself.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console, engine = Console(highlight=False), resources.engine
+    way = Conduct(jobs, output.resume, quiet=output.quiet)
+    experiment, resources = ablation.look_ahead(planned, way)
+    grid, console, engine = planned.grid, Console(highlight=False), resources.engine
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("cell", overflow="fold")
     for title in ("stages", "cached", "to do", "evaluations", "to do"):
@@ -67,6 +72,7 @@ def print_plan(grid: Grid, experiment: Experiment, resources: Resources, jobs: i
     if (asked := engine.profile) is not None:
         console.print(f"asked as: {printable(asked.title)}", markup=False, soft_wrap=True)
     console.print(f"output: {grid.base.folder}", markup=False, soft_wrap=True)
+    return 0
 
 
 def _count(number: int, what: str) -> str:

@@ -13,8 +13,8 @@ from stic_eval.cli import options as o
 from stic_eval.flags import Argument, Flag
 
 if TYPE_CHECKING:
-    from stic_eval.train.foreign import Opened
-    from stic_eval.train.preferences import Made
+    from stic_eval.training.foreign_pairs import OpenedPairs
+    from stic_eval.training.preference_pairs import AnsweredPair
 
 app = typer.Typer(help="Import what was made elsewhere.", no_args_is_help=True)
 
@@ -44,22 +44,22 @@ def pairs(
     """Check preference pairs and write them to one file, for `--pairs` of run, train and ablate."""
     import tempfile
 
-    from stic_eval.cli.export import counted
-    from stic_eval.cli.progress import Reporter
+    from stic_eval.cli.export import count_of
     from stic_eval.errors import UserError
+    from stic_eval.experiment.progress import Reporter
     from stic_eval.printable import printable
     from stic_eval.store import append_jsonl
-    from stic_eval.train.foreign import open_pairs
-    from stic_eval.train.preferences import write_made
-    from stic_eval.train.settings import PairFilter
+    from stic_eval.training.foreign_pairs import open_pairs
+    from stic_eval.training.hyperparameters import PairFilter
+    from stic_eval.training.preference_pairs import write_made
 
     file, output = file.expanduser(), output.expanduser()
     if output.suffix != ".parquet":
         raise UserError(f"--output {output}: give the name of a .parquet file")
     if output.exists() and not (force and output.is_file()):
-        raise UserError(f"--output {output}: is there already; give another name" + _or_force(output))
+        raise UserError(f"--output {output}: already exists; give another name" + _or_force(output))
     opened = open_pairs(file, image_root.expanduser() if image_root else None)
-    made = 0
+    n_pairs = 0
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with (
@@ -68,22 +68,22 @@ def pairs(
             tempfile.TemporaryDirectory(dir=output.parent, prefix=".import-") as folder,
         ):
 
-            def shown() -> Iterator[Made]:
+            def with_progress() -> Iterator[AnsweredPair]:
                 for number, pair in enumerate(opened.pairs, 1):
                     yield pair
                     step.update(number)
 
             written = Path(folder) / "pairs.parquet"
-            made = write_made(shown(), written, PairFilter()).pairs
-            if made:
+            n_pairs = write_made(with_progress(), written, PairFilter()).pairs
+            if n_pairs:
                 written.replace(output)
     except OSError as error:
         raise UserError(f"--output {output}: cannot be written ({error.strerror or error})") from error
-    if not made:
+    if not n_pairs:
         first = opened.problems[0] if opened.problems else None
         why = f"row {first.row}: {first.reason}" if first else "there are no rows"
         raise UserError(f"{file}: no row can be used ({why}{_more(opened)})")
-    known = ", ".join(f"{name} ({counted(count, 'row')})" for name, count in opened.formats.items())
+    known = ", ".join(f"{name} ({count_of(count, 'row')})" for name, count in opened.formats.items())
     typer.echo(printable(f"{file}: read as {known}"))
     listed = output.with_suffix(".skipped.jsonl")
     listed.unlink(missing_ok=True)
@@ -91,8 +91,8 @@ def pairs(
         for problem in opened.problems[:_SHOWN]:
             typer.echo(printable(f"row {problem.row}: {problem.reason}").replace("\n", " "))
         append_jsonl(listed, [{"row": item.row, "reason": item.reason} for item in opened.problems])
-        typer.echo(printable(f"{counted(len(opened.problems), 'row')} left out, listed in {listed}"))
-    what = f"{counted(made, 'pair')} of {counted(len(opened.images), 'image')}"
+        typer.echo(printable(f"{count_of(len(opened.problems), 'row')} left out, listed in {listed}"))
+    what = f"{count_of(n_pairs, 'pair')} of {count_of(len(opened.images), 'image')}"
     typer.echo(printable(f"{what}: {output} (stic-eval run --pairs {output})"))
     if opened.problems:
         raise typer.Exit(3)
@@ -102,5 +102,5 @@ def _or_force(output: Path) -> str:
     return ", or --force to replace it" if output.is_file() else ""
 
 
-def _more(opened: Opened) -> str:
+def _more(opened: OpenedPairs) -> str:
     return f", and {len(opened.problems) - 1} more" if len(opened.problems) > 1 else ""

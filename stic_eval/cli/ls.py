@@ -78,8 +78,8 @@ def _widths(rows: Sequence[Sequence[str]], width: int) -> Sequence[int | None]:
 
 def _benchmarks() -> Listing:
     from stic_eval import registry
+    from stic_eval.benchmark_protocols import protocols
     from stic_eval.errors import UserError
-    from stic_eval.variants import protocols
 
     rows: list[tuple[str, ...]] = []
     for name in registry.benchmarks().names():
@@ -130,10 +130,10 @@ def _presets() -> Listing:
 
 
 def _ablations() -> Listing:
-    from stic_eval.ablate import spec
+    from stic_eval.ablations import spec
 
     rows: list[tuple[str, ...]] = []
-    for name in spec.shipped():
+    for name in spec.shipped_names():
         content = spec.load(name)
         asks = f"{content.title} Paper: {content.paper}." if content.paper else content.title
         rows.append((name, "\n".join(content.vary), asks))
@@ -153,7 +153,7 @@ def _runs() -> Listing:
         except UserError:
             rows.append((runs.name_of(folder), resumes, ""))
             continue
-        lines = [*_averages(scores), *([resumes] if scores.unfinished() else [])]
+        lines = [*_averages(scores), *([resumes] if scores.unfinished_notes() else [])]
         benchmarks = ", ".join(column.name for column in scores.columns)
         rows.append((runs.name_of(folder), "\n".join(lines), benchmarks))
     return ("run", "average", "benchmarks"), rows

@@ -92,19 +92,19 @@ def check_name(kind: str, name: str, file: Path, where: str) -> None:
 
     if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII) or keyword.iskeyword(name):
         raise UserError(f"{where}: {name!r} cannot be a name: give letters, digits and _, a letter first")
-    if why := plugins.reserved(kind, name):
+    if why := plugins.why_reserved(kind, name):
         raise UserError(f'{where}: "{name}", {why}, cannot be a name; give another one')
     if name in sys.stdlib_module_names or name in ("conftest", "stic_eval") or name.startswith("test_"):
         raise UserError(f"{where}: {name}.py would be taken for something else; give another name")
     known = registry.methods() if kind == "method" else registry.benchmarks()
     taken = known.file(name)
     if name in known.names() and taken != plugins.absolute(file):
-        by = f"in {plugins.shown(taken)}" if taken else "installed"
+        by = f"in {plugins.display_path(taken)}" if taken else "installed"
         raise UserError(f'{where}: there is a {kind} called "{name}" already ({by}); give another name')
 
 
 def write(folder: Path, contents: dict[str, str | bytes], force: bool) -> None:
-    """Writes files into a folder; all or, where one is there already and is to be kept, none.
+    """Writes files into a folder; all or, where one already exists and is to be kept, none.
 
     Raises:
         UserError: One is there, or cannot be written.
@@ -114,9 +114,7 @@ def write(folder: Path, contents: dict[str, str | bytes], force: bool) -> None:
 
     there = [name for name in contents if (folder / name).exists()]
     if there and not force:
-        raise UserError(
-            f"{folder / there[0]}: is there already; give another name, or --force to overwrite it"
-        )
+        raise UserError(f"{folder / there[0]}: already exists; give another name, or --force to overwrite it")
     try:
         for name, content in contents.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)

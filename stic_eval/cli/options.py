@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
 from functools import wraps
@@ -13,7 +14,8 @@ import typer
 
 from stic_eval import flags as f
 from stic_eval.cli.completion import complete
-from stic_eval.errors import UserError
+from stic_eval.errors import Interrupted, UserError
+from stic_eval.printable import printable
 
 if TYPE_CHECKING:
     from stic_eval.config import RunConfig
@@ -31,7 +33,11 @@ def command(function: Callable[..., R]) -> Callable[..., R]:
     def call(**given: Any) -> R:
         for name, kind in sets.items():
             given[name] = kind(**{own: given.pop(own) for own, _, _ in f.flags_of(kind)})
-        return function(**given)
+        try:
+            return function(**given)
+        except Interrupted as error:  # which typer would take for one of its own
+            typer.echo(f"stic-eval: {printable(str(error))}", err=True)
+            raise typer.Exit(130) from None
 
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     call.__annotations__ = {p.name: p.annotation for p in parameters}
@@ -70,50 +76,29 @@ def _parameter(
     return inspect.Parameter(name, kind, default=default, annotation=Annotated[annotation, info])
 
 
-def configure(*given: object, overrides: list[str] | None = None, **more: Any) -> RunConfig:
-    """The validated configuration that sets of options amount to.
-
-    Args:
-        given: The sets. One of them may be `Settings`.
-        overrides: `-o` items, in place of those of `Settings`.
-        more: Fields of RunConfig that the command decides; None: the options' own.
-
-    Raises:
-        UserError: A value does not fit, or names something that does not exist.
-    """
-    from stic_eval import config
-
-    source = next((one for one in given if isinstance(one, f.Settings)), f.Settings())
-    flags = {**fields(*given), **{name: value for name, value in more.items() if value is not None}}
-    items = source.option if overrides is None else overrides
-    built = config.load(preset=source.preset, file=source.config, flags=flags, overrides=items or ())
-    config.go_offline(built.offline)
-    return built
+def given(*sets: object) -> dict[str, Any]:
+    """What the options of sets were given, as functions of the Python API take them."""
+    found = f.given(*sets)
+    return {"options": found.pop("option", ()), **found}
 
 
-def fields(*given: object) -> dict[str, Any]:
-    """What sets of options were given, as fields of RunConfig.
-
-    Raises:
-        UserError: Two of them exclude each other.
-    """
-    from stic_eval import layers
-
-    found: dict[str, Any] = {}
-    for one in given:
-        for path, value in f.settings(one):
-            layers.put(found, path, value)
-    if "solvers" in found and "dar" in found:
-        raise UserError(f"--{'' if found['dar'] else 'no-'}dar: with --solver as well; give one of both")
-    return found
+def conduct(output: f.Output) -> dict[str, Any]:
+    """The options of output, as functions of the Python API take them."""
+    found = f.given(output)
+    del found["dry_run"]
+    return {**found, "command": sys.argv[1:]}
 
 
-def of_benchmark(name: str, option: list[str] | None, *given: object, **more: Any) -> RunConfig:
+def of_benchmark(name: str, option: list[str] | None, *sets: object, **more: Any) -> RunConfig:
     """The configuration of a command about one benchmark, whose `-o` items need not say so."""
+    from stic_eval.experiment.arguments import configure
+
     apart = ("benchmarks", "benchmark_options", "judge", "thinking")
     heads = {item: item.partition("=")[0].partition(".")[0].strip() for item in option or ()}
     items = [item if heads[item] in apart else f"benchmarks.{name}.{item}" for item in option or ()]
-    return configure(*given, overrides=items, benchmarks=name, methods=["baseline"], **more)
+    given = {flag: value for flag, value in f.given(*sets).items() if flag != "option"}
+    found = f.settings({**given, **more, "benchmarks": name, "methods": ["baseline"]})
+    return configure(found, items)
 
 
 def check_file(flag: str, path: Path | None) -> None:

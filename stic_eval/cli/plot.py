@@ -87,12 +87,12 @@ def plot(
         raise next(iter(missing.values()))
     reasons = {what: re.sub("^--kind [a-z]+: ", "", str(error)) for what, error in missing.items()}
     if not drawn:
-        said = "; ".join(f"{what}: {reason}" for what, reason in reasons.items())
-        raise UserError(f"{folder}: nothing can be drawn. {said}")
+        whys = "; ".join(f"{what}: {reason}" for what, reason in reasons.items())
+        raise UserError(f"{folder}: nothing can be drawn. {whys}")
     ending = f"-{benchmark}" if benchmark else ""
-    for what, made in drawn.items():
+    for what, figure_ in drawn.items():
         stem = re.sub(r"[^A-Za-z0-9_.-]", "_", what if what == "training" else what + ending)
-        for file in figures.save(made, (out or folder / "figures") / stem, formats, dpi):
+        for file in figures.save(figure_, (out or folder / "figures") / stem, formats, dpi):
             print(printable(str(file)))
     for what, reason in reasons.items():
         print(printable(f"no {what}: {reason}"))

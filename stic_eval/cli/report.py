@@ -10,8 +10,8 @@ from stic_eval.cli import options as o
 from stic_eval.flags import Flag
 
 if TYPE_CHECKING:
-    from stic_eval.cli.progress import Reporter
-    from stic_eval.report.html import Facts
+    from stic_eval.experiment.progress import Reporter
+    from stic_eval.report.html_report import PageFacts
     from stic_eval.report.runs import Scores
     from stic_eval.types import ImageRef
 
@@ -31,10 +31,10 @@ def report(
     quiet: f.Quiet = False,
 ) -> int:
     """Write a run's table, plots, samples, preference pairs and provenance as one HTML file."""
-    from stic_eval.cli.progress import Reporter
     from stic_eval.errors import UserError
+    from stic_eval.experiment.progress import Reporter
     from stic_eval.printable import printable
-    from stic_eval.report import html, runs
+    from stic_eval.report import html_report, runs
     from stic_eval.store import cache_dir
 
     folder = runs.find(run)
@@ -50,7 +50,7 @@ def report(
             facts = _facts(scores, folder, warnings)
         with reporter.updates("images") as progress:
             try:
-                made = html.write(
+                made = html_report.write(
                     scores, folder, target, facts, refs=refs, images=not no_images, n_pairs=pairs,
                     stages=(own if own.is_dir() else cache_dir()) / "stages",
                     budget=int(image_budget * 1_000_000), progress=progress,
@@ -73,10 +73,11 @@ def _images(scores: Scores, folder: Path, reporter: Reporter, warnings: list[str
     """Content hash -> image of the rows that were asked, read from where the run had them."""
     from pydantic import ValidationError
 
-    from stic_eval.config import RunConfig, go_offline, read_file
+    from stic_eval.config import RunConfig, read_file
     from stic_eval.errors import RunError, UserError
     from stic_eval.experiment.folder import cache_of
     from stic_eval.experiment.resources import Resources
+    from stic_eval.hub_access import go_offline
 
     try:
         config = RunConfig.model_validate(read_file(folder / "config.yaml"))
@@ -104,21 +105,21 @@ def _images(scores: Scores, folder: Path, reporter: Reporter, warnings: list[str
     return refs
 
 
-def _facts(scores: Scores, folder: Path, warnings: list[str]) -> Facts:
+def _facts(scores: Scores, folder: Path, warnings: list[str]) -> PageFacts:
     """Table and figures; what a run has no figure for is left out."""
     from stic_eval.errors import UserError
-    from stic_eval.report import figures, html, html_table
+    from stic_eval.report import figures, html_report, html_table
     from stic_eval.report.canvas import Look
-    from stic_eval.report.layouts import lay_out
+    from stic_eval.report.table_layouts import lay_out
 
     table = scores.table()
-    drawn: dict[str, list[html.Figure]] = {"scores": [], "training": []}
+    drawn: dict[str, list[html_report.SvgFigure]] = {"scores": [], "training": []}
     for kind, figure in figures.drawable(scores, table, folder, Look()):
         if isinstance(figure, UserError):
             continue
         where = "training" if kind == "training" else "scores"
-        drawn[where].append(html.Figure(str(figure.get_label()), figures.to_svg(figure)))
-    return html.Facts(
+        drawn[where].append(html_report.SvgFigure(str(figure.get_label()), figures.to_svg(figure)))
+    return html_report.PageFacts(
         html_table.to_html(lay_out([scores])), drawn["scores"], drawn["training"], tuple(warnings)
     )
 

@@ -19,20 +19,13 @@ def run(
     machine: f.Machine,
     output: f.Output,
     jobs: f.Jobs = 1,
-) -> None:
+) -> int:
     """Train what the methods need, evaluate them and the baseline, and print and save the table."""
-    # Somebody's adapter by itself is evaluated, and nothing trained beside it that nobody has named.
-    alone = adapters.adapter and not settings.config and not methods.method
-    built = o.configure(
-        model, adapters, methods, evaluation, training, settings, judge, server, access, machine, output,
-        methods=["baseline"] if alone else None,
-    )  # fmt: skip
-    options = settings.option or ()
+    from stic_eval import api
+    from stic_eval.cli import dryrun, outcome
+    from stic_eval.experiment import arguments
+
+    given = o.given(model, adapters, methods, evaluation, training, settings, judge, server, access, machine)
     if output.dry_run:
-        from stic_eval.cli.dryrun import print_plan
-
-        print_plan(built, options, jobs=jobs, fresh=not output.resume)
-        return
-    from stic_eval.cli.conduct import evaluate
-
-    evaluate(built, options, jobs=jobs, fresh=not output.resume, verbose=output.verbose, quiet=output.quiet)
+        return dryrun.print_run(*arguments.settings_of_run(**given, output=output.output), output, jobs=jobs)
+    return outcome.of(lambda: api.run(**given, **o.conduct(output), jobs=jobs))

@@ -13,15 +13,14 @@ import typer
 
 from stic_eval import flags as f
 from stic_eval.cli import options as o
+from stic_eval.errors import Interrupted
 from stic_eval.flags import Flag
 
 if TYPE_CHECKING:
-    from stic_eval.contracts.benchmark import Benchmark, HubId
+    from stic_eval.contracts.benchmark import Benchmark
     from stic_eval.evals import runner
-    from stic_eval.evals.judging import Judge
-    from stic_eval.evals.predictions import Prediction, Predictions
-    from stic_eval.settings import ThinkingConfig
-    from stic_eval.types import Record, Sample, Summary
+    from stic_eval.evals.judging import CachedJudge
+    from stic_eval.types import Record, Summary
 
 _SHOWN = 5
 
@@ -61,14 +60,15 @@ def score(
 ) -> None:  # fmt: skip
     """Score existing answers, without a model: by rules, and by a judge where rules cannot decide."""
     from stic_eval import registry
-    from stic_eval.cli.progress import Reporter
+    from stic_eval.benchmark_protocols import decoding, with_options
     from stic_eval.errors import UserError
     from stic_eval.evals import runner
+    from stic_eval.evals.given_answers import answered_rows, rows_of
     from stic_eval.evals.predictions import read_predictions
     from stic_eval.experiment import grading
+    from stic_eval.experiment.progress import Reporter
     from stic_eval.printable import printable
     from stic_eval.store import atomic_write, cache_dir
-    from stic_eval.variants import decoding, with_options
 
     benchmark = registry.benchmarks().get(benchmark).name
     # A run's settings, of which only the benchmark's and the judge's are used: said in one way everywhere.
@@ -80,10 +80,10 @@ def score(
             f"-o benchmarks.{benchmark}.{next(iter(asked_for))}: is for asking, and these answers are there"
         )
     given = read_predictions(predictions)
-    where, asked, found = _matched(chosen, given, rows)
+    where, asked, found = rows_of(chosen, given, rows, note=lambda line: typer.echo(line, err=True))
     if answered_only:
         asked = [sample for sample in asked if sample.id in found]
-    answered = _answered(chosen, asked, found, predictions.name, built.thinking)
+    answered = answered_rows(chosen, asked, found, predictions.name, built.thinking)
     o.check_file("--json", json_out)
     grader = grading.judge_of(built.judge, cache_dir(), fresh=not resume)
     if dry_run:
@@ -113,89 +113,19 @@ def _telling_of_interruption() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo("stic-eval: interrupted; the judge's replies are kept: the same command resumes", err=True)
-        raise typer.Exit(130) from None
-
-
-def _matched(
-    chosen: Benchmark, given: Predictions, rows: str | None
-) -> tuple[str, list[Sample], dict[str, Prediction]]:
-    """Where the rows come from, the rows of the variant, and the answer to each that has one.
-
-    Answers to rows outside of the variant (MMBench's rotations under vanilla evaluation) are left out.
-    """
-    from dataclasses import replace
-
-    from stic_eval.evals.formats import Listed
-    from stic_eval.evals.predictions import match
-    from stic_eval.evals.sources import samples
-
-    own = rows is None and bool(given.rows)
-    where = "" if own else str(Path(rows).expanduser()) if rows is not None else given.source or "hub"
-    source = Listed("the rows beside the answers", given.rows) if own else where
-    asked = samples(chosen, source, images=False, hub_use=_tell_where)
-    wanted = {sample.id for sample in asked}
-    # The other rows are read only for answers that may be theirs.
-    theirs = chosen.keep and any(item.by_number or item.id not in wanted for item in given.items)
-    everything = samples(replace(chosen, keep=None), source, images=False) if theirs else asked
-    found = match(everything, given, own=own)
-    if outside := sum(name not in wanted for name in found):
-        typer.echo(
-            f"{outside} answers to rows outside of the variant {chosen.variant} are left out", err=True
-        )
-    return where, asked, {name: item for name, item in found.items() if name in wanted}
-
-
-def _tell_where(at: HubId, lines: Sequence[str]) -> None:
-    for line in lines:
-        typer.echo(line, err=True)
-
-
-def _answered(
-    chosen: Benchmark,
-    asked: Sequence[Sample],
-    found: Mapping[str, Prediction],
-    name: str,
-    how: ThinkingConfig,
-) -> list[runner.Answered]:
-    """Every sample with its answer and the rules' verdict; unscored where there is no answer."""
-    from dataclasses import replace
-
-    from stic_eval.evals import runner
-    from stic_eval.evals.predictions import CELL_LIMIT
-    from stic_eval.models.thinking import answered as without_thinking
-    from stic_eval.types import Response, Score
-
-    answered = []
-    for sample in asked:
-        item = found.get(sample.id)
-        response = Response("", 0, "stop")
-        if item is None:
-            verdict = Score(None, why=f"no answer in {name}")
-        elif item.cut:
-            # As it was asked or answered nobody knows; a judge would grade a torso.
-            why = (
-                f"column {item.cut} was cut in {name}: a spreadsheet's cell ends at {CELL_LIMIT:,} characters"
-            )
-            verdict = Score(None, why=why)
-        else:
-            response = Response(item.response, 0, "stop", thinking=item.thinking)
-            if item.unclosed is None:
-                response = without_thinking(response, how)
-            if response.unclosed or item.unclosed:
-                response = replace(response, unclosed=True)
-                verdict = Score(None, why=runner.UNCLOSED)
-            else:
-                verdict = runner.verdict_of(chosen, sample, response.text, item.extraction)
-        answered.append(runner.Answered(sample, response, verdict))
-    return runner.cut_thinking(answered, finished=True)
+        raise Interrupted("interrupted; the judge's replies are kept: the same command resumes") from None
 
 
 def _print_plan(
-    chosen: Benchmark, answered: Sequence[runner.Answered], given: int, grader: Judge | None, *, fresh: bool
+    chosen: Benchmark,
+    answered: Sequence[runner.Answered],
+    given: int,
+    grader: CachedJudge | None,
+    *,
+    fresh: bool,
 ) -> None:
     """Says how far rules get, and what would be asked of the judge."""
-    from stic_eval.cli.export import counted
+    from stic_eval.cli.export import count_of
     from stic_eval.printable import printable
 
     verdicts = [item.verdict for item in answered]
@@ -203,10 +133,10 @@ def _print_plan(
     unscored = sum(verdict.value is None for verdict in verdicts)
     scored = sum(verdict.value is not None and not (left and verdict.open) for verdict in verdicts)
     rules = f"rules score {scored} and leave {left} to a judge"
-    typer.echo(f"{chosen.title}: {counted(len(verdicts), 'row')}, {counted(given, 'answer')}; {rules}")
+    typer.echo(f"{chosen.title}: {count_of(len(verdicts), 'row')}, {count_of(given, 'answer')}; {rules}")
     if left and grader is not None:
         asked = left * grader.settings.samples
-        most = counted(min(asked, grader.settings.max_requests or asked), "request")
+        most = count_of(min(asked, grader.settings.max_requests or asked), "request")
         reused = "" if fresh else "; cached replies are reused"
         typer.echo(f"judge {printable(grader.model)}: at most {most}{reused}")
     elif unscored:

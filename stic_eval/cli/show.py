@@ -49,13 +49,13 @@ def show(
 ) -> None:  # fmt: skip
     """Show a run (configuration, answers side by side), a benchmark, method, solver, engine or the like."""
     from stic_eval import config, plugins, profiles, registry
-    from stic_eval.ablate import spec
+    from stic_eval.ablations import spec
     from stic_eval.errors import UserError
     from stic_eval.report import runs
 
     kinds = registry.kinds()
     if name.endswith(".py"):
-        objects = plugins.named(name).objects
+        objects = plugins.register_file(name).objects
         for at, (kind, thing) in enumerate(objects.items()):
             print("\n" * bool(at), end="")
             _of_kind(kind, thing)
@@ -65,7 +65,7 @@ def show(
         _of_kind(found[0], kinds[found[0]].get(name))
     elif name in config.preset_names():
         print(_yaml(config.read_preset(name)), end="")
-    elif name in spec.shipped():
+    elif name in spec.shipped_names():
         print(_yaml(spec.load(name).model_dump(mode="json", exclude_defaults=True)), end="")
         print("# docs/axes.md says what each axis changes, and which values it takes.")
     elif name in profiles.SHIPPED:
@@ -77,7 +77,7 @@ def show(
             known = [
                 *(word for registered in kinds.values() for word in registered.names()),
                 *config.preset_names(),
-                *spec.shipped(),
+                *spec.shipped_names(),
                 *profiles.SHIPPED,
             ]
             known += map(runs.name_of, runs.runs())
@@ -135,7 +135,7 @@ def _options(benchmark: Benchmark) -> None:
     """A benchmark's options: default, and what else may be chosen."""
     from typing import Literal, get_args, get_origin
 
-    from stic_eval.variants import Decoding
+    from stic_eval.benchmark_protocols import Decoding
 
     own = benchmark.options.model_fields if benchmark.options is not None else {}
     print(f"options (-o benchmarks.{benchmark.name}.OPTION=VALUE):")
@@ -210,7 +210,7 @@ def _answers(
 def _entries(folder: Path, there: Sequence[str], methods: Sequence[str]) -> set[str]:
     """Folders of records of the variants that are named; of all, if none is."""
     from stic_eval.errors import UserError
-    from stic_eval.report import runs, sides
+    from stic_eval.report import compared_variants, runs
     from stic_eval.types import DIRECT
 
     if not methods:
@@ -227,7 +227,7 @@ def _entries(folder: Path, there: Sequence[str], methods: Sequence[str]) -> set[
     found = set(there).intersection(methods)
     for name in set(methods) - found:
         try:
-            found |= {entry.folder for entry in sides.pick(scores, name, folder)[1]}
+            found |= {entry.folder for entry in compared_variants.pick(scores, name, folder)[1]}
         except UserError as error:
             raise UserError(f"--method: {error}") from None
     return found

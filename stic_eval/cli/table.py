@@ -61,7 +61,7 @@ def table(
 
     from stic_eval.errors import UserError
     from stic_eval.report import runs
-    from stic_eval.report.published import JUDGE
+    from stic_eval.report.paper_scores import JUDGE
 
     chosen_format = _format(format_, out)
     if wide and chosen_format != "tex":
@@ -74,19 +74,19 @@ def table(
         raise UserError("--benchmark: is for --layout detail; leave it out")
     found = [runs.load(runs.find(name)) for name in run]
     if layout == "detail":
-        from stic_eval.report.detail import detail
+        from stic_eval.report.subscores import detail
 
         if reference is not None:
             raise UserError("--reference: --layout detail compares nothing; leave it out")
         built = detail(found, benchmark, by or (), published)
     else:
-        from stic_eval.report.layouts import lay_out
+        from stic_eval.report.table_layouts import lay_out
 
         built = [lay_out(found, layout, by=by or (), reference=reference, published=published)]
     if no_notes:
         # Figures by another judge stand beside measured ones with a word on that, or not at all.
-        kept = [tuple(note for note in item.notes if note.startswith(JUDGE)) for item in built]
-        built = [replace(item, notes=own, hints=()) for item, own in zip(built, kept, strict=True)]
+        judge_notes = [tuple(note for note in item.notes if note.startswith(JUDGE)) for item in built]
+        built = [replace(item, notes=own, hints=()) for item, own in zip(built, judge_notes, strict=True)]
     if chosen_format == "text" and out is None:
         for at, item in enumerate(built):
             print("\n" if at else "", end="")
@@ -117,7 +117,9 @@ def _format(given: Format | None, out: Path | None) -> Format:
     ending = out.suffix.lower()
     found = _ENDINGS.get(ending)
     if found is None and given is None:
-        raise UserError(f"--out {out}: its ending is none of {', '.join(_ENDINGS)}; say which with --format")
+        raise UserError(
+            f"--out {out}: its ending is not one of {', '.join(_ENDINGS)}; say which with --format"
+        )
     if found is not None and given is not None and found != given:
         raise UserError(f"--out {out}: ends in {ending}, but --format is {given}; change one of them")
     return given or found or "text"
@@ -130,13 +132,13 @@ def _is_label(label: str) -> bool:
 def _text(built: Sequence[Table], format_: Format, caption: str | None, label: str | None, wide: bool) -> str:
     from dataclasses import replace
 
-    from stic_eval.report import html_table, latex, render
+    from stic_eval.report import html_table, latex, table_formats
 
     tables = [replace(item, caption=caption) for item in built] if caption is not None else list(built)
     if format_ == "csv":
-        return render.to_csv(tables)
+        return table_formats.to_csv(tables)
     if format_ == "json":
-        return render.to_json(tables[0] if len(tables) == 1 else tables)
+        return table_formats.to_json(tables[0] if len(tables) == 1 else tables)
     if format_ == "tex":
         # A label names one table: several are numbered.
         labels = [f"{label}-{at + 1}" if label and len(tables) > 1 else label for at in range(len(tables))]
@@ -144,21 +146,21 @@ def _text(built: Sequence[Table], format_: Format, caption: str | None, label: s
             latex.to_latex(item, label=own, wide=wide) for item, own in zip(tables, labels, strict=True)
         )
     if format_ == "text":
-        return "\n".join(_plain(item, titled=len(tables) > 1) for item in tables)
-    write = {"md": render.to_markdown, "html": html_table.to_html}[format_]
+        return "\n".join(_plain_text(item, titled=len(tables) > 1) for item in tables)
+    write = {"md": table_formats.to_markdown, "html": html_table.to_html}[format_]
     return "\n".join(write(item) for item in tables)
 
 
-def _plain(built: Table, titled: bool) -> str:
+def _plain_text(built: Table, titled: bool) -> str:
     """A table for a text file, 120 characters wide."""
     import io
 
     from rich.console import Console
 
-    from stic_eval.report import terminal
+    from stic_eval.report import terminal_table
 
     console = Console(file=io.StringIO(), width=120, record=True, color_system=None, highlight=False)
-    console.print(terminal.to_rich(built, console.width, titled=titled))
+    console.print(terminal_table.to_rich(built, console.width, titled=titled))
     return console.export_text()
 
 
@@ -166,7 +168,7 @@ def print_table(built: Table, titled: bool = False) -> None:
     """Prints a table on stdout, in the terminal's width; with its caption if it is one of several."""
     from rich.console import Console
 
-    from stic_eval.report import terminal
+    from stic_eval.report import terminal_table
 
     console = Console(highlight=False)
-    console.print(terminal.to_rich(built, console.width, titled=titled))
+    console.print(terminal_table.to_rich(built, console.width, titled=titled))

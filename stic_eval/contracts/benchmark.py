@@ -51,7 +51,7 @@ class HubData:
 
 
 @dataclass(frozen=True)
-class Layout:
+class FolderLayout:
     """Files in which the benchmark's authors, or LLaVA's scripts, hand it out.
 
     Attributes:
@@ -182,7 +182,7 @@ class Benchmark:
     images: bool = True
     keep: Callable[[Mapping[str, Any]], bool] | None = None
     unit: Callable[[Mapping[str, Any]], str] | None = None
-    layouts: tuple[Layout, ...] = ()
+    layouts: tuple[FolderLayout, ...] = ()
     vlmeval: str = ""
     paper_column: str = ""
     rows_like: str = ""

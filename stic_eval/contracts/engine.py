@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-from stic_eval.source import foreign
+from stic_eval.plugin_code import foreign
 from stic_eval.store import content_key
 from stic_eval.types import Likelihood, Request, Response
 
@@ -34,6 +34,7 @@ class Scorer(Protocol):
 
 
 Step = Callable[[str], AbstractContextManager[Any]]
+ProgressUpdate = Callable[[int, int | None], None]  # items done, and in all
 Answering = Callable[[Iterable[Request]], Iterator[tuple[Request, Response]]]
 
 
@@ -98,7 +99,6 @@ class Engine(ABC):
         """Takes what it answers by, and does nothing yet.
 
         Args:
-            config: The run's settings.
             step: Shows a piece of work while it is done: loading, say.
             answered: Whether the model has answered before, in this run or an earlier one.
         """

@@ -41,7 +41,6 @@ class SFTItem:
 
     Attributes:
         id: As the data has it; for people.
-        image: The image.
         turns: (role, text); starts with the user (after a system turn, if any), ends with the
             assistant. Holds no image token: the chat template puts it in front.
     """
@@ -114,7 +113,7 @@ class Progress(Protocol):
 
 
 class Report(Protocol):
-    """Where a running plan tells what it does (`stic_eval.cli.progress.Reporter`, for one)."""
+    """Where a running plan tells what it does (`stic_eval.experiment.progress.Reporter`, for one)."""
 
     def step(self, name: str, total: int | None = None) -> AbstractContextManager[Progress]:
         """Shows a piece of work while the block runs."""
@@ -144,15 +143,13 @@ class StageContext:
             just asks everything again. The model is loaded only for what was never asked before.
         likelihoods: (adapter folder or None, (request, answer) pairs) -> how likely the model holds these
             answers, in the same order. Kept like answers.
-        data: The self-training inputs.
-        seed: The run's seed.
         log: Writes a line to the run's log and, with -v, to the terminal.
         progress: (name, total or None) -> a context manager that gives the `Progress` to update.
     """
 
     out: Path
     needs: Mapping[str, Path]
-    model: Callable[[Path | None], Any]  # as the engine has it in memory: HFModel of stic_eval.models.hf
+    model: Callable[[Path | None], Any]  # as the engine has it: HFModel of stic_eval.models.hf_model
     vlm: Callable[[Path | None], VLM]
     likelihoods: Callable[[Path | None, Sequence[tuple[Request, str]]], Iterator[Likelihood]]
     data: Data

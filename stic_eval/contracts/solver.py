@@ -47,7 +47,7 @@ class Solver:
         options: What may be chosen: a frozen pydantic model that forbids extra keys and has a default for
             each.
         solve: (samples, model, asking, options) -> every sample once, with its description and answer, in
-            any order. Randomness is seeded from the sample: `stic_eval.solvers.requests.seeded`.
+            any order. Randomness is seeded from the sample: `stic_eval.solvers.requests.with_seed`.
         version: Raised when other answers come out.
         requests: Options -> how many requests a sample takes (for the plan).
         key: (options, prompt set) -> what of both the answers depend on, in the key of an evaluation; None:

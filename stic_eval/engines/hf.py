@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from stic_eval.contracts.engine import Answering, Engine, Estimate
 from stic_eval.errors import UserError
-from stic_eval.models import machine, memory
+from stic_eval.models import devices, weight_memory
 from stic_eval.models.fingerprint import adapter_fingerprint, local_model
-from stic_eval.models.recognition import profile_of, tags_written
+from stic_eval.models.profile_detection import profile_of, tags_written
 from stic_eval.settings import RunConfig
 from stic_eval.store import content_key
 
 if TYPE_CHECKING:
-    from stic_eval.models.hf import HFModel
+    from stic_eval.models.hf_model import HFModel
 
 # Sustained throughput assumed for estimates, in FLOP/s: a laptop core's, and a current GPU's at
 # the batch sizes that fit beside a 7B model. Estimates are good to a factor of about three.
@@ -54,7 +54,7 @@ class HFEngine(Engine):
     @cached_property
     def dtype(self) -> str:  # type: ignore[override]
         """The type of the weights in memory."""
-        return machine.dtype_of(self.config)
+        return devices.dtype_of(self.config)
 
     @cached_property
     def profile(self) -> Any:
@@ -68,14 +68,14 @@ class HFEngine(Engine):
 
     def check(self) -> None:
         """Looks at the device, and at how weights are packed."""
-        machine.check_device(self.config.device)
+        devices.check_device(self.config.device)
         if self.config.quantization:
-            memory.check_packing(self.config.quantization)
+            weight_memory.check_packing(self.config.quantization)
 
     @cached_property
     def model(self) -> str:  # type: ignore[override]
         """The base model's content."""
-        from stic_eval.models.hf import model_fingerprint
+        from stic_eval.models.hf_model import model_fingerprint
 
         return model_fingerprint(self.config.model, self.config.revision)
 
@@ -95,7 +95,7 @@ class HFEngine(Engine):
     @cached_property
     def base(self) -> HFModel:
         """The base model, in memory."""
-        from stic_eval.models.hf import HFModel
+        from stic_eval.models.hf_model import HFModel
 
         config = self.config
         with self.step(f"load {config.model}"):
@@ -126,7 +126,7 @@ class HFEngine(Engine):
     def alone(self, adapter: Path | None = None) -> Answering | None:
         """By transformers alone, where the weights' type makes it differ: in float32 on a CPU it does not."""
         exact = self.dtype == "float32" and self.config.quantization is None
-        if exact and machine.device_of(self.config.device) == "cpu":
+        if exact and devices.device_of(self.config.device) == "cpu":
             return None
         return self.answers(adapter).one_by_one
 
@@ -134,7 +134,7 @@ class HFEngine(Engine):
         """Who answers, in words for a log."""
         config = self.config
         return (
-            f"{config.model} in {config.quantization or self.dtype} on {machine.device_of(config.device)}, "
+            f"{config.model} in {config.quantization or self.dtype} on {devices.device_of(config.device)}, "
             f"attention {config.attn or 'as transformers chooses'}, batch size {config.batch_size}"
         )
 
@@ -157,12 +157,14 @@ class HFEngine(Engine):
         Raises:
             UserError: A file of its weights is no safetensors file.
         """
-        device, folder = machine.device_of(self.config.device), local_model(self.config.model)
-        size = memory.local_parameters(folder) if folder is not None and folder.is_dir() else 7_000_000_000
+        device, folder = devices.device_of(self.config.device), local_model(self.config.model)
+        size = 7_000_000_000
+        if folder is not None and folder.is_dir():
+            size = weight_memory.local_parameters(folder)
         flops = _GPU_FLOPS if device in ("cuda", "mps") else _CPU_CORE_FLOPS * (os.cpu_count() or 1)
         work = 2.0 * size * _TOKENS_PER_GENERATION * generations
         work += 6.0 * size * _TOKENS_PER_ROW * _ROWS_PER_STEP * steps
-        width = memory.WIDTHS[self.config.quantization or self.dtype]
+        width = weight_memory.WIDTHS[self.config.quantization or self.dtype]
         taken = _PROCESS_BYTES + size * width * (2.0 if steps else 1.3)
         return Estimate(work / flops, taken, f"{device}, {size / 1e6:,.1f} M parameters")
 

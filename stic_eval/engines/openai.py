@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from stic_eval import profiles, registry
 from stic_eval.config import flag_of
+from stic_eval.config_layers import read_preset
 from stic_eval.contracts.engine import Engine, Step
 from stic_eval.errors import UserError
-from stic_eval.layers import read_preset
 from stic_eval.printable import printable
 from stic_eval.settings import RunConfig
 from stic_eval.store import content_key
 
 if TYPE_CHECKING:
-    from stic_eval.models.server import ServerModel
-    from stic_eval.models.wire import Endpoint
+    from stic_eval.models.connection import Endpoint
+    from stic_eval.models.server_model import ServerModel
 
 # A list of models: seconds to wait for it, bytes of it that are read, and names that are shown.
 _SECONDS, _BODY, _NAMED = 5.0, 1 << 20, 8
@@ -57,7 +57,7 @@ class OpenAIEngine(Engine):
                 raise UserError(f'--adapter-name {name}={model}: this run has no method "{method}"{advice}')
             if not model or ("@" in name and not seed.isdecimal()):
                 raise UserError(f"--adapter-name {name}={model}: give METHOD=NAME, or METHOD@seed0=NAME")
-        return _asked_by_server(config)
+        return _leave_to_server(config)
 
     @classmethod
     def answering(cls, config: RunConfig) -> Mapping[str, Any]:
@@ -76,15 +76,15 @@ class OpenAIEngine(Engine):
 
     def check(self) -> None:
         """Looks at the address, which may hold no secret."""
-        from stic_eval.models.wire import checked_url
+        from stic_eval.models.connection import check_url
 
         if self.config.adapters:
             raise UserError("--adapter: the server loads adapters; name the one it has with --adapter-name")
-        checked_url(_endpoint(self.config, self.config.model, None))
+        check_url(_endpoint(self.config, self.config.model, None))
 
     def identity(self, adapter: str | None = None) -> str:
-        """Of a served model, by the server's address, the model's name there, and how it is asked."""
-        from stic_eval.models.server import server_fingerprint
+        """Names a served model: by the server's address, the model's name there, and how it is asked."""
+        from stic_eval.models.server_model import server_fingerprint
 
         own, url = self.config.conversation, self.config.server.base_url or ""
         found = server_fingerprint(url, adapter or self.config.model, own.system_prompt or "")
@@ -97,7 +97,7 @@ class OpenAIEngine(Engine):
             UserError: The key's environment variable is not set, or holds no key; or there is no server.
             RunError: There was one, and it has gone.
         """
-        from stic_eval.models.server import ServerModel
+        from stic_eval.models.server_model import ServerModel
 
         for known in self._models.values():
             if known.gone is not None:
@@ -125,7 +125,7 @@ class OpenAIEngine(Engine):
         wanted = set(adapters) - {None, self.config.model}
         if not wanted:
             return
-        _, names = listed(self.config.server.base_url or "", self._key())
+        _, names = list_models(self.config.server.base_url or "", self._key())
         missing = sorted(wanted - set(names or ()))
         if names and self.config.model in names and missing:
             there = ", ".join(printable(name) for name in names[:_NAMED])
@@ -142,7 +142,7 @@ class OpenAIEngine(Engine):
 
 
 def _endpoint(config: RunConfig, name: str, key: str | None) -> Endpoint:
-    from stic_eval.models.wire import Endpoint
+    from stic_eval.models.connection import Endpoint
 
     server = config.server
     return Endpoint(
@@ -157,11 +157,10 @@ def _endpoint(config: RunConfig, name: str, key: str | None) -> Endpoint:
     )
 
 
-def listed(base_url: str, key: str | None) -> tuple[str, list[str] | None]:
+def list_models(base_url: str, key: str | None) -> tuple[str, list[str] | None]:
     """What a server calls its models; None, and why, if it does not say.
 
     Args:
-        base_url: Of an OpenAI-compatible server.
         key: Sent as a bearer token; None or empty: none.
     """
     import json
@@ -184,7 +183,7 @@ def listed(base_url: str, key: str | None) -> tuple[str, list[str] | None]:
         return f"HTTP {reply.status_code}", None
 
 
-def _asked_by_server(config: RunConfig) -> RunConfig:
+def _leave_to_server(config: RunConfig) -> RunConfig:
     """The configuration of a run whose conversations and pixels are the server's, but for a system prompt.
 
     A preset's profile is left out: `auto` is none there.

@@ -53,7 +53,6 @@ class Agreement:
         missing_in_a: Samples that only the second has.
         missing_in_b: Samples that only the first has.
         mean_a: Percent, `100 * sum(score) / sum(weight)`.
-        mean_b: The same for the second.
         difference: `mean_b - mean_a`, in percentage points.
         exact: Share of samples with the same score and weight.
         kappa: Cohen's kappa of right and wrong; None unless all scores are 0 or 1.
@@ -90,7 +89,9 @@ def read(path: Path) -> Grading:
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise UserError(f"{path}: no text; give the output of `stic-eval score --json` or records") from None
+        raise UserError(
+            f"{path}: is not text; give the output of `stic-eval score --json` or records"
+        ) from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
     try:

@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from stic_eval.contracts.benchmark import Benchmark
-from stic_eval.errors import RunError, headline
+from stic_eval.errors import RunError
+from stic_eval.registry import explain_call
 from stic_eval.types import Record, Resampled
 
 DRAWS = 1_000  # bootstrap resamples of a benchmark's own statistic
@@ -57,13 +58,15 @@ def clusters(benchmark: Benchmark, records: Sequence[Record]) -> dict[str, str]:
     return {unit: name.removeprefix("key ") for unit, name in found.items() if sizes[name] > 1}
 
 
-def untraced(records: Sequence[Record], units: Mapping[str, object]) -> str | None:
-    """A unit of which nobody can tell what rows it is made of; None: there is none."""
+def first_untraceable(records: Sequence[Record], units: Mapping[str, object]) -> str | None:
+    """The first unit whose rows cannot be told; None: there is no such unit."""
     known = {unit_of(record) for record in records}
     return next((unit for unit in units if unit not in known), None)
 
 
-def resampled(benchmark: Benchmark, records: Sequence[Record], clusters: Mapping[str, str]) -> Resampled:
+def resample_clusters(
+    benchmark: Benchmark, records: Sequence[Record], clusters: Mapping[str, str]
+) -> Resampled:
     """The benchmark's own statistic on resamples of the clusters, and without each group of them.
 
     Draws depend on the benchmark's name, its rows and their clusters alone: the same for every run.
@@ -77,8 +80,8 @@ def resampled(benchmark: Benchmark, records: Sequence[Record], clusters: Mapping
         unit = unit_of(record)
         members.setdefault(clusters.get(unit, f"unit {unit}"), []).append(record)
     names = sorted(members)
-    told = [[name, [record.id for record in members[name]]] for name in names]
-    digest = hashlib.sha256(repr(told).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    membership = [[name, [record.id for record in members[name]]] for name in names]
+    digest = hashlib.sha256(repr(membership).encode("utf-8", "surrogatepass")).hexdigest()[:16]
     rng = np.random.default_rng([zlib.crc32(benchmark.name.encode()), int(digest, 16)])
 
     def of(counts: Sequence[int]) -> float:
@@ -111,7 +114,7 @@ def statistic(benchmark: Benchmark, records: Sequence[Record]) -> float:
         value = float(benchmark.statistic(records))
     except Exception as error:  # a benchmark is a user's own code
         raise RunError(
-            f"{where} fails on {len(records)} of its rows, drawn with replacement: {headline(error)}"
+            f"{where} fails on {len(records)} of its rows, drawn with replacement: {explain_call(error)}"
         ) from error
     if not math.isfinite(value):
         raise RunError(f"{where} gives {value} for {len(records)} of its rows, drawn with replacement")

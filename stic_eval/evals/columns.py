@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from stic_eval.evals.scoring.choice import cell_text
 
 
-def _filled(text: str) -> str:
+def _require_text(text: str) -> str:
     if not text.strip():
         raise ValueError("is empty")
     return text
@@ -19,7 +19,7 @@ def _filled(text: str) -> str:
 Text = Annotated[str, BeforeValidator(cell_text)]
 # A text that tables may have made a number of: an id, an annotated answer.
 Number = Annotated[str, Field(coerce_numbers_to_str=True), BeforeValidator(cell_text)]
-FilledText = Annotated[str, BeforeValidator(cell_text), AfterValidator(_filled)]
+FilledText = Annotated[str, BeforeValidator(cell_text), AfterValidator(_require_text)]
 FilledNumber = Annotated[
-    str, Field(coerce_numbers_to_str=True), BeforeValidator(cell_text), AfterValidator(_filled)
+    str, Field(coerce_numbers_to_str=True), BeforeValidator(cell_text), AfterValidator(_require_text)
 ]

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from stic_eval.contracts.benchmark import HubData
 from stic_eval.errors import UserError
-from stic_eval.evals.cells import (
+from stic_eval.evals.image_cells import (
     PLACEHOLDER,
     Cells,
     base64_ref,
     is_image_column,
-    listed,
-    names_kept,
+    keep_name,
+    parse_paths,
     without_images,
 )
 from stic_eval.images import ImageError
@@ -62,7 +62,7 @@ class Rows(Protocol):
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListRows:
     """Rows in memory.
 
     Attributes:
@@ -87,7 +87,7 @@ def _cell(rows: Sequence[Row], index: int, column: str) -> Any:
     return rows[index][column]
 
 
-class Table:
+class ArrowRows:
     """A memory-mapped `datasets.Dataset`; image cells become references that read it again."""
 
     def __init__(self, where: str, dataset: Dataset, cells: Cells) -> None:
@@ -103,7 +103,7 @@ class Table:
             elif isinstance(feature, List) and isinstance(feature.feature, ImageFeature):
                 dataset = dataset.cast_column(name, List(ImageFeature(decode=False)))
                 self.columns.append(name)
-            elif _encoded(feature) or (is_image_column(name) and _plain(feature)):
+            elif _is_encoded_image(feature) or (is_image_column(name) and _is_text_or_bytes(feature)):
                 self.columns.append(name)
         self.dataset = dataset
         self.pictures = dataset.select_columns(self.columns)
@@ -111,14 +111,16 @@ class Table:
     def light(self) -> list[dict[str, Any]]:
         # Which images are there, without reading one of them.
         there = {name: _present(self.dataset, name) for name in self.columns}
-        named = {"image", "decoded_image"} <= set(self.columns) and _plain(self.dataset.features["image"])
+        named = {"image", "decoded_image"} <= set(self.columns) and _is_text_or_bytes(
+            self.dataset.features["image"]
+        )
         names = self.pictures.select_columns(["image"]) if named else None
         others = [name for name in self.dataset.column_names if name not in self.columns]
         rows = self.dataset.select_columns(others) if others else [{} for _ in range(len(self.dataset))]
         light = []
         for index, other in enumerate(rows):
             row = {**other, **{name: PLACEHOLDER if there[name][index] else None for name in self.columns}}
-            light.append(row if names is None else names_kept(row, names[index]))
+            light.append(row if names is None else keep_name(row, names[index]))
         return light
 
     def image(self, index: int, column: str) -> Any:
@@ -128,11 +130,11 @@ class Table:
         return self.pictures[index][column]
 
 
-def _encoded(feature: Any) -> bool:
+def _is_encoded_image(feature: Any) -> bool:
     return isinstance(feature, dict) and set(feature) == {"bytes", "path"}
 
 
-def _plain(feature: Any) -> bool:
+def _is_text_or_bytes(feature: Any) -> bool:
     return getattr(feature, "dtype", None) in ("string", "large_string", "binary", "large_binary")
 
 
@@ -174,11 +176,11 @@ def split_files(hub: HubData, folder: Path) -> list[Path]:
         split = re.compile(rf"(?:^|[-_]){re.escape(hub.split)}(?:[-_.]|$)")
         named = [file for file in files if split.search(file.name)]
         if named:
-            return _whole(folder, named)
+            return _check_parts(folder, named)
         other = {"train", "validation", "val", "test", "dev"} - {hub.split}
         rest = [file for file in files if not other & set(re.split(r"[-_.]", file.name))]
         if rest:
-            return _whole(folder, rest)
+            return _check_parts(folder, rest)
         names = ", ".join(file.name for file in files[:3])
         raise UserError(f'{folder}: no file of split "{hub.split}" (there is {names})')
     return []
@@ -187,8 +189,8 @@ def split_files(hub: HubData, folder: Path) -> list[Path]:
 _PART = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.\w+\Z")
 
 
-def _whole(folder: Path, files: list[Path]) -> list[Path]:
-    """The files, unless they are some parts of more: a download that was cut short."""
+def _check_parts(folder: Path, files: list[Path]) -> list[Path]:
+    """Refuses files of which parts are missing, as after a download that was cut short; else returns them."""
     parts: dict[tuple[Path, str, int], set[int]] = {}
     for file in files:
         if match := _PART.match(file.name):
@@ -204,7 +206,7 @@ def _whole(folder: Path, files: list[Path]) -> list[Path]:
 # ---------------------------------------------------------------- JSON
 
 
-def json_rows(where: str, files: Sequence[Path], remote: bool = False) -> Listed:
+def json_rows(where: str, files: Sequence[Path], remote: bool = False) -> ListRows:
     """Rows of JSONL files, JSON lists or JSON objects of rows; image paths start at a file's folder."""
     rows: list[dict[str, Any]] = []
     cells: list[Cells] = []
@@ -212,7 +214,7 @@ def json_rows(where: str, files: Sequence[Path], remote: bool = False) -> Listed
         found = json_file(path)
         rows += found
         cells += [Cells(path.parent, remote)] * len(found)
-    return Listed(where, rows, cells)
+    return ListRows(where, rows, cells)
 
 
 def json_file(path: Path) -> list[dict[str, Any]]:
@@ -263,7 +265,7 @@ def _object(row: Any) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Tsv:
+class TsvRows:
     """Rows of VLMEvalKit's TSV.
 
     An image is base64, or the index of the row that holds it; without a column `image` it is the
@@ -294,7 +296,7 @@ class Tsv:
     def image(self, index: int, column: str) -> Any:
         cell = self.rows[index].get("image")
         if not cell:
-            paths = listed(self.rows[index]["image_path"])
+            paths = parse_paths(self.rows[index]["image_path"])
             if len(paths) != 1:
                 raise ImageError("column image_path", f"names {len(paths)} images; one is expected")
             return self.cells.read(lambda: paths[0], self.where)
@@ -307,7 +309,7 @@ class Tsv:
         return base64_ref(get, source)
 
 
-def tsv_rows(where: str, files: Sequence[Path], remote: bool = False) -> Tsv:
+def tsv_rows(where: str, files: Sequence[Path], remote: bool = False) -> TsvRows:
     """Rows of VLMEvalKit's TSVs.
 
     Raises:
@@ -320,7 +322,7 @@ def tsv_rows(where: str, files: Sequence[Path], remote: bool = False) -> Tsv:
     for number, row in enumerate(rows):
         if len(row.get("image") or "") > _SHARED_IMAGE:
             holders.setdefault(row["index"], number)
-    return Tsv(where, rows, Cells(files[0].parent, remote), holders)
+    return TsvRows(where, rows, Cells(files[0].parent, remote), holders)
 
 
 def tsv_file(path: Path) -> list[dict[str, Any]]:
@@ -341,11 +343,11 @@ def tsv_file(path: Path) -> list[dict[str, Any]]:
     if rows and "index" not in rows[0]:
         raise UserError(f'{path}: column "index" is missing')
     columns = len(reader.fieldnames or ())
-    return [_whole_row(row, columns) for row in rows]
+    return [_check_row(row, columns) for row in rows]
 
 
-def _whole_row(row: dict[Any, Any], columns: int) -> dict[str, Any]:
-    """A row, unless it has more or fewer cells than columns: its cells would be taken for other columns'."""
+def _check_row(row: dict[Any, Any], columns: int) -> dict[str, Any]:
+    """A row; `Broken` if it has more or fewer cells than columns, as cells would end up in other columns."""
     if None in row:
         return Broken(f"has {columns + len(row[None])} cells, but there are {columns} columns")
     if None in row.values():

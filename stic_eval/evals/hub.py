@@ -1,4 +1,4 @@
-"""A benchmark's rows on the Hugging Face hub: under the newest of its ids that can be had.
+"""A benchmark's rows on the Hugging Face hub: under the newest of its ids that is available.
 
 Data sets move. A pinned commit is the same under each id, so that a copy which is in the local cache under a
 former id is as good as the newest, and nothing is asked or downloaded for it.
@@ -21,7 +21,7 @@ Tell = Callable[[str], None]
 _COMMIT = 40  # hex digits; what is shorter, or no number, is a branch or tag, which may have gone on
 
 
-def named(hub: HubData, at: HubId) -> str:
+def label_of(hub: HubData, at: HubId) -> str:
     """A split under one of its ids, for people."""
     return f"{at.path}{f' ({hub.name})' if hub.name else ''}, split {hub.split}"
 
@@ -31,13 +31,13 @@ def pattern(hub: HubData) -> str:
     return f"{hub.name or 'data'}/{hub.split}-*.parquet"
 
 
-def planned(hub: HubData) -> tuple[HubId, bool]:
+def plan_source(hub: HubData) -> tuple[HubId, bool]:
     """Which id rows would come from, and whether a copy is in the local cache; nobody is asked."""
-    copy = next((at for at in hub.ids if _is_usable(at) and cached(hub, at) is not None), None)
+    copy = next((at for at in hub.ids if _is_usable(at) and cached_folder(hub, at) is not None), None)
     return (copy or hub.ids[0], copy is not None)
 
 
-def cached(hub: HubData, at: HubId) -> Path | None:
+def cached_folder(hub: HubData, at: HubId) -> Path | None:
     """The folder of the local cache that holds the split under an id; None: there is none."""
     try:
         return _snapshot(hub, at, local_files_only=True)
@@ -58,7 +58,7 @@ def _snapshot(hub: HubData, at: HubId, **how: Any) -> Path | None:
 
 
 def _is_usable(at: HubId) -> bool:
-    """Whether a copy in the local cache is what the hub has: of a commit always, of a branch when offline."""
+    """Whether a cached copy may be used: that of a commit always, that of a branch when offline."""
     from huggingface_hub import is_offline_mode
 
     return is_offline_mode() or is_commit(at.revision)
@@ -75,8 +75,7 @@ def find(who: str, hub: HubData, tell: Tell) -> Iterator[tuple[HubId, Path | Dat
     Whoever cannot use one takes the next.
 
     Args:
-        who: The benchmark, for people.
-        tell: Says in a line that an id redirects, cannot be had, or is not the newest.
+        tell: Says in a line that an id redirects, is not available, or is not the newest.
 
     Raises:
         UserError: No further one is left; names each id that there is nothing under, and why.
@@ -84,43 +83,43 @@ def find(who: str, hub: HubData, tell: Tell) -> Iterator[tuple[HubId, Path | Dat
     from huggingface_hub import is_offline_mode
 
     for at in hub.ids:
-        if _is_usable(at) and (folder := cached(hub, at)) is not None:
+        if _is_usable(at) and (folder := cached_folder(hub, at)) is not None:
             if at != hub.ids[0]:
                 tell(f"{who}: rows of the local cache under a former id, {at.path} (now {hub.path})")
-            yield _resolved(at, folder), folder
+            yield _pin_commit(at, folder), folder
     failed: list[str] = []
     for at, following in zip(hub.ids, (*hub.ids[1:], None), strict=True):
         try:
-            found = _fetched(hub, at)
+            found = _fetch(hub, at)
         except Exception as error:  # the hub's client raises a dozen kinds
             reason = f"{type(error).__name__}: {first_line(error)}"
             why = "" if is_offline_mode() else f": {reason}"
-            failed.append(f"{named(hub, at)}, revision {at.revision}{why}")
+            failed.append(f"{label_of(hub, at)}, revision {at.revision}{why}")
             if following is not None and not is_offline_mode():
-                tell(f"{who}: {at.path} cannot be had ({reason}); trying {following.path}")
+                tell(f"{who}: {at.path} is not available ({reason}); trying {following.path}")
             continue
-        if new := None if is_offline_mode() else _moved_to(at):
+        if new := None if is_offline_mode() else _new_id(at):
             tell(f"{who}: {at.path} has moved to {new} on the hub, which answers for it")
-        yield _resolved(at, found), found
+        yield _pin_commit(at, found), found
     if failed:
         raise UserError(f"{who}: {_not_there(failed)}")
 
 
-def _fetched(hub: HubData, at: HubId) -> Path | Dataset:
+def _fetch(hub: HubData, at: HubId) -> Path | Dataset:
     from datasets import load_dataset
 
     folder = _snapshot(hub, at)
     return folder or load_dataset(at.path, hub.name, split=hub.split, revision=at.revision)
 
 
-def _resolved(at: HubId, found: Path | Dataset) -> HubId:
+def _pin_commit(at: HubId, found: Path | Dataset) -> HubId:
     """The id with the commit that its branch or tag comes to, where that is known."""
     # <cache>/datasets--x--y/snapshots/<commit>
     commit = found.name if isinstance(found, Path) and is_commit(found.name) else at.revision
     return HubId(at.path, commit)
 
 
-def _moved_to(at: HubId) -> str | None:
+def _new_id(at: HubId) -> str | None:
     """The id that the hub gives a data set by now, if that is another one."""
     from huggingface_hub import HfApi
 

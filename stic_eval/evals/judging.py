@@ -19,17 +19,17 @@ from typing import TYPE_CHECKING, Any
 
 from stic_eval.contracts.benchmark import Benchmark, Grader, Unreadable
 from stic_eval.errors import RunError, UserError
-from stic_eval.evals import official
-from stic_eval.evals.verdicts import refused, shown, suspicious
-from stic_eval.models.wire import checked_url
+from stic_eval.evals import official_prompts
+from stic_eval.evals.judge_replies import is_refusal, quote, suspicious
+from stic_eval.models.connection import check_url
 from stic_eval.printable import printable
 from stic_eval.settings import JudgeConfig
 from stic_eval.store import ResponseStore, content_key
 from stic_eval.types import Response, Sample, Score
 
 if TYPE_CHECKING:
-    from stic_eval.models.api import Client
-    from stic_eval.models.wire import Endpoint
+    from stic_eval.models.connection import Endpoint
+    from stic_eval.models.openai_client import Client
 
 OWN = "stic-eval-1"
 # Replies that cannot be read are asked for again so many times in a run.
@@ -39,7 +39,7 @@ _VERSION = 1  # of the key
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _JudgeQuestion:
     """One prompt for one numbered reply, with the case by which it is read."""
 
     key: str
@@ -56,7 +56,7 @@ class _Reply:
     why: str | None = None
 
 
-class Judge:
+class CachedJudge:
     """A judge with its cache. Asks, reads and keeps nothing before `grade`.
 
     Args:
@@ -83,13 +83,13 @@ class Judge:
         self.path = Path(cache) / "judge" / "replies.sqlite"
         self._wait = wait
         self._client: Client | None = None
-        checked_url(self._endpoint(None))  # before hours of work rather than after
+        check_url(self._endpoint(None))  # before hours of work rather than after
         if settings.protocol == "official":
-            official.require()
+            official_prompts.require()
         use_official = settings.protocol == "official" or (
-            settings.protocol == "auto" and official.available()
+            settings.protocol == "auto" and official_prompts.available()
         )
-        self.protocol = official.PROTOCOL if use_official else OWN
+        self.protocol = official_prompts.PROTOCOL if use_official else OWN
 
     @property
     def requests(self) -> int:
@@ -130,7 +130,7 @@ class Judge:
             return (index, *self._conclude(benchmark, grader, *cases[index], replies))
 
         progress(0, len(cases))
-        asked: dict[str, _Asked] = {}
+        asked: dict[str, _JudgeQuestion] = {}
         keys: dict[int, list[str]] = {}
         for index, (sample, response) in enumerate(cases):
             try:
@@ -140,7 +140,7 @@ class Judge:
                 continue
             keys[index] = [self._key(grader, prompt, number) for number in range(self.settings.samples)]
             for key in keys[index]:
-                asked.setdefault(key, _Asked(key, prompt, sample, response))
+                asked.setdefault(key, _JudgeQuestion(key, prompt, sample, response))
 
         try:
             store = ResponseStore(self.path)
@@ -163,7 +163,7 @@ class Judge:
         if waiting:
             client = self._connect()
 
-            def work(item: _Asked) -> _Reply:
+            def work(item: _JudgeQuestion) -> _Reply:
                 return self._ask(client, store, benchmark, grader, item)
 
             for item, reply in client.stream([asked[key] for key in waiting], work):
@@ -191,14 +191,14 @@ class Judge:
         )
 
     def _endpoint(self, api_key: str | None) -> Endpoint:
-        from stic_eval.models.wire import Endpoint
+        from stic_eval.models.connection import Endpoint
 
         names = ("base_url", "model", "timeout", "attempts", "concurrency", "max_requests")
         return Endpoint(api_key=api_key, **{name: getattr(self.settings, name) for name in names})
 
     def _connect(self) -> Client:
         if self._client is None:
-            from stic_eval.models.api import Client
+            from stic_eval.models.openai_client import Client
 
             self._client = Client(self._endpoint(self._api_key()), wait=self._wait)
         return self._client
@@ -216,10 +216,10 @@ class Judge:
         return key
 
     def _ask(
-        self, client: Client, store: ResponseStore, benchmark: Benchmark, grader: Grader, item: _Asked
+        self, client: Client, store: ResponseStore, benchmark: Benchmark, grader: Grader, item: _JudgeQuestion
     ) -> _Reply:
         """Asks until a reply can be read, and keeps that one. Runs in a thread of the client."""
-        from stic_eval.models.api import Chat, Failure
+        from stic_eval.models.openai_client import Chat, Failure
 
         message = {"role": "user", "content": item.prompt}
         chat = Chat((message,), grader.max_tokens, self.settings.temperature)
@@ -230,13 +230,13 @@ class Judge:
             except Failure as error:
                 gone = f"{last.why}; then {error}" if last.text is not None else f"no reply: {error}"
                 return _Reply(last.text, gone)
-            why = _unfinished(reply.finish_reason, reply.text, grader)
+            why = _why_unfinished(reply.finish_reason, reply.text, grader)
             why = why or _unread(benchmark, grader, item, reply.text)
             if why is None:
-                kept = Response(reply.text, reply.n_tokens, "stop", reply.seconds)
+                stored = Response(reply.text, reply.n_tokens, "stop", reply.seconds)
                 try:
                     # What is there and not wanted, or no longer read, gives way.
-                    store.put_many({item.key: kept}, replace=True)
+                    store.put_many({item.key: stored}, replace=True)
                 except sqlite3.Error as error:
                     raise RunError(f"cannot keep the judge's replies in {self.path}: {error}") from error
                 return _Reply(reply.text)
@@ -261,7 +261,7 @@ class Judge:
             why = reply.why
             if why is None and reply.text is not None:
                 try:
-                    scores.append(_read(benchmark, grader, sample, response, reply.text))
+                    scores.append(_read_reply(benchmark, grader, sample, response, reply.text))
                     continue
                 except Unreadable as error:  # read well for another sample, or by an earlier version
                     why = str(error)
@@ -291,7 +291,7 @@ def _prompt(benchmark: Benchmark, grader: Grader, sample: Sample, response: str)
     return prompt.encode("utf-8", "replace").decode()  # a model may write half a surrogate pair
 
 
-def _read(benchmark: Benchmark, grader: Grader, sample: Sample, response: str, text: str) -> Score:
+def _read_reply(benchmark: Benchmark, grader: Grader, sample: Sample, response: str, text: str) -> Score:
     try:
         score = replace(grader.read(sample, response, text), open=False)
         if not all(math.isfinite(number) for number in (score.weight, score.value or 0.0)):
@@ -306,16 +306,16 @@ def _read(benchmark: Benchmark, grader: Grader, sample: Sample, response: str, t
         ) from error
 
 
-def _unread(benchmark: Benchmark, grader: Grader, item: _Asked, text: str) -> str | None:
+def _unread(benchmark: Benchmark, grader: Grader, item: _JudgeQuestion, text: str) -> str | None:
     """Why a reply cannot be read; None: it can."""
     try:
-        _read(benchmark, grader, item.sample, item.response, text)
+        _read_reply(benchmark, grader, item.sample, item.response, text)
     except Unreadable as error:
-        return f"refused: {shown(text)}" if refused(text) else f"unreadable: {error}"
+        return f"refused: {quote(text)}" if is_refusal(text) else f"unreadable: {error}"
     return None
 
 
-def _unfinished(reason: str, text: str, grader: Grader) -> str | None:
+def _why_unfinished(reason: str, text: str, grader: Grader) -> str | None:
     """Why a reply counts for nothing although it came, by its finish reason."""
     if reason == "length" and grader.verdict_first and "\n" in text.strip():
         return None  # what was cut are remarks below the verdict

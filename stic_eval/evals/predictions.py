@@ -1,4 +1,4 @@
-"""Answers that somebody has already given, in the formats that evaluation tools write.
+"""Answers that were given elsewhere, in the formats that evaluation tools write.
 
 This program's records, plain JSONL, lmms-eval's logged samples, VLMEvalKit's xlsx and TSV, LLaVA's
 answer files. Answers find their rows by id; lmms-eval's by the number of the row.
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stic_eval.errors import UserError, first_line
-from stic_eval.evals.cells import is_image_column
+from stic_eval.evals.image_cells import is_image_column
 from stic_eval.types import Sample
 
 Row = Mapping[str, Any]
@@ -87,7 +87,7 @@ def read_predictions(path: Path) -> Predictions:
     if not rows:
         raise UserError(f"--predictions {path}: holds no answers")
     table = path.suffix in (".xlsx", ".tsv", ".csv")
-    read = (_prediction(row, f"{path}, {where}", _cut(row) if table else "") for where, row in rows)
+    read = (_prediction(row, f"{path}, {where}", _full_column(row) if table else "") for where, row in rows)
     items = tuple(item for item in read if item is not None)
     own: tuple[Row, ...] = ()
     if table:
@@ -115,16 +115,16 @@ def match(samples: Sequence[Sample], predictions: Predictions, *, own: bool = Fa
     by_image: dict[tuple[str, str], list[Sample]] = {}
     for row in samples:
         if "image_id" in row.meta:
-            by_image.setdefault((str(row.meta["image_id"]), _asked(row.question)), []).append(row)
+            by_image.setdefault((str(row.meta["image_id"]), _question_in(row.question)), []).append(row)
     counted = not own and any(item.by_number for item in predictions.items)
     rare = _rare_lines(samples) if counted else {}
     found: dict[str, Prediction] = {}
     unknown: list[Prediction] = []
     for item in predictions.items:
-        sample = _numbered(item, samples, rare) if counted and item.by_number else by_id.get(item.id)
+        sample = _sample_at(item, samples, rare) if counted and item.by_number else by_id.get(item.id)
         if sample is None and not item.by_number:
             # The same may have been asked of an image twice: in the files' order.
-            same = by_image.get((item.id, _asked(item.prompt or "")), [])
+            same = by_image.get((item.id, _question_in(item.prompt or "")), [])
             sample = by_id.get(f"v1_{item.id}") or next((s for s in same if s.id not in found), None)
         if sample is None:
             unknown.append(item)
@@ -141,13 +141,13 @@ def match(samples: Sequence[Sample], predictions: Predictions, *, own: bool = Fa
     return found
 
 
-def _asked(prompt: str) -> str:
+def _question_in(prompt: str) -> str:
     return prompt.removeprefix("<image>\n").split("\n")[0].strip().lower()
 
 
 def _rare_lines(samples: Sequence[Sample]) -> dict[str, list[str]]:
     """Sample id -> the lines of its question that few others have: what tells it from them."""
-    lines = {sample.id: [_plain(line) for line in sample.question.split("\n")] for sample in samples}
+    lines = {sample.id: [_normalise(line) for line in sample.question.split("\n")] for sample in samples}
     counts = Counter(line for own in lines.values() for line in set(own) if line)
     few = max(1, len(samples) // 50)
     rare = {}
@@ -157,11 +157,11 @@ def _rare_lines(samples: Sequence[Sample]) -> dict[str, list[str]]:
     return rare
 
 
-def _plain(line: str) -> str:
+def _normalise(line: str) -> str:
     return " ".join(line.lower().split()).removeprefix("question: ")
 
 
-def _numbered(
+def _sample_at(
     item: Prediction, samples: Sequence[Sample], rare: Mapping[str, Sequence[str]]
 ) -> Sample | None:
     number = int(item.id)
@@ -169,7 +169,7 @@ def _numbered(
         return None
     sample = samples[number]
     # Other rows, or the same in another order, would give each answer the wrong target.
-    if item.prompt is not None and not any(line in _plain(item.prompt) for line in rare[sample.id]):
+    if item.prompt is not None and not any(line in _normalise(item.prompt) for line in rare[sample.id]):
         raise UserError(
             f"{item.where}: was asked something else than row {number + 1}; give the rows that were asked, "
             "in their order, with --rows"
@@ -231,7 +231,7 @@ def _workbook(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _no_empty_extraction(row: dict[str, Any]) -> dict[str, Any]:
-    """A table's row: an empty cell says that nobody extracted anything; in JSON only null does."""
+    """A table's row: an empty cell means that nothing was extracted; in JSON only null does."""
     return {name: cell for name, cell in row.items() if name != "extraction" or cell != ""}
 
 
@@ -241,7 +241,7 @@ def _document(row: Mapping[str, Any]) -> Row:
     return doc if any(name in doc for name in _IDS) else {"id": str(row.get("doc_id")), **doc}
 
 
-def _cut(row: Mapping[str, Any]) -> str:
+def _full_column(row: Mapping[str, Any]) -> str:
     """The first column, of those that hold no image, whose text fills a cell; empty: none does."""
     return next((str(name) for name, cell in row.items() if not is_image_column(name) and _fills(cell)), "")
 
@@ -254,9 +254,9 @@ def _fills(cell: Any) -> bool:
 
 
 def _prediction(row: Mapping[str, Any], where: str, cut: str) -> Prediction | None:
-    """A row's answer; None where it says itself that there is none (null)."""
+    """A row's answer; None where the row itself says that it has none (null)."""
     if "doc_id" in row and ("filtered_resps" in row or "resps" in row):
-        response = _unwrapped(row.get("filtered_resps", row.get("resps")))
+        response = _unwrap(row.get("filtered_resps", row.get("resps")))
         if not isinstance(response, str):
             raise UserError(f"{where}: filtered_resps holds no text")
         asked = row.get("input")
@@ -293,7 +293,7 @@ def _prediction(row: Mapping[str, Any], where: str, cut: str) -> Prediction | No
     )
 
 
-def _unwrapped(value: Any) -> Any:
+def _unwrap(value: Any) -> Any:
     while isinstance(value, (list, tuple)) and len(value) == 1:
         value = value[0]
     return value

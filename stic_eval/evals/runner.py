@@ -12,25 +12,25 @@ from typing import Any, Protocol
 from pydantic import BaseModel
 
 from stic_eval.contracts.benchmark import Benchmark
-from stic_eval.contracts.engine import VLM
+from stic_eval.contracts.engine import VLM, ProgressUpdate
 from stic_eval.contracts.method import PromptSet
 from stic_eval.contracts.solver import Asking, Solver
-from stic_eval.errors import RunError, headline
-from stic_eval.evals import clusters, constant
+from stic_eval.errors import RunError
+from stic_eval.evals import clusters, constant_answers
 from stic_eval.evals.scoring.aggregate import ROUNDING, odd
+from stic_eval.registry import explain_call
 from stic_eval.types import Record, Response, Sample, Score, Summary
 
 UNCLOSED = "cut while the model was thinking"
-Progress = Callable[[int, int | None], None]
 # Opens a piece of work with so many items: what to call as they get done.
-Step = Callable[[str, int], AbstractContextManager[Progress]]
+OpenProgress = Callable[[str, int], AbstractContextManager[ProgressUpdate]]
 
 
 class Judge(Protocol):
     """Who decides what rules leave open."""
 
     def grade(
-        self, benchmark: Benchmark, cases: Sequence[tuple[Sample, str]], progress: Progress
+        self, benchmark: Benchmark, cases: Sequence[tuple[Sample, str]], progress: ProgressUpdate
     ) -> Iterator[tuple[int, Score, Mapping[str, Any]]]:
         """Yields for every case (sample, response) once its number, verdict, and what a record keeps."""
         ...
@@ -54,9 +54,9 @@ def evaluate(
     options: BaseModel,
     *,
     prompts: PromptSet,
-    progress: Progress,
+    progress: ProgressUpdate,
     judge: Judge | None = None,
-    step: Step | None = None,
+    step: OpenProgress | None = None,
 ) -> tuple[list[Record], Summary]:
     """Asks, scores and records every sample, and sums up.
 
@@ -64,7 +64,6 @@ def evaluate(
         progress: Called with (samples finished, samples in all).
         judge: Decides what rules leave open; None: then the rules have the last word.
             A sample that the model failed to answer is unscored, and no judge is asked about it.
-        step: Shows the judge's progress.
 
     Returns:
         The records in the samples' order, and their summary.
@@ -109,7 +108,7 @@ def cut_thinking(answered: Sequence[Answered], finished: bool = False) -> list[A
     if not closed or 2 * closed < told:
         return list(answered)
 
-    def settled(item: Answered) -> Answered:
+    def settle(item: Answered) -> Answered:
         found = item.response
         cut = finished or found.finish_reason == "length"
         if not cut or found.opened or found.thinking or not found.text:
@@ -117,7 +116,7 @@ def cut_thinking(answered: Sequence[Answered], finished: bool = False) -> list[A
         response = replace(found, text="", thinking=found.text, unclosed=True)
         return replace(item, response=response, verdict=Score(None, why=UNCLOSED))
 
-    return [settled(item) for item in answered]
+    return [settle(item) for item in answered]
 
 
 def closing(responses: Sequence[Response], finished: bool = False) -> tuple[int, int]:
@@ -132,7 +131,10 @@ def closing(responses: Sequence[Response], finished: bool = False) -> tuple[int,
 
 
 def conclude(
-    benchmark: Benchmark, answered: Sequence[Answered], judge: Judge | None = None, step: Step | None = None
+    benchmark: Benchmark,
+    answered: Sequence[Answered],
+    judge: Judge | None = None,
+    step: OpenProgress | None = None,
 ) -> tuple[list[Record], Summary]:
     """Has a judge decide what is open, and sums up.
 
@@ -152,7 +154,7 @@ def conclude(
     decided = sum(record.judge is not None and record.score is not None for record in records)
     failed = sum(item.response.finish_reason == "failed" for item in answered)
     summary = replace(
-        _aggregated(benchmark, records),
+        _aggregate(benchmark, records),
         answers=len(records),
         judged=decided,
         unanswered=failed,
@@ -165,14 +167,14 @@ def conclude(
         descriptions=len({record.description for record in records if record.description is not None}),
     )
     samples, responses = [item.sample for item in answered], [item.response for item in answered]
-    summary = constant.noted(benchmark, samples, responses, records, summary)
-    return records, _paired(benchmark, records, summary)
+    summary = constant_answers.add_answer_notes(benchmark, samples, responses, records, summary)
+    return records, _with_pairing(benchmark, records, summary)
 
 
-def _paired(benchmark: Benchmark, records: Sequence[Record], summary: Summary) -> Summary:
+def _with_pairing(benchmark: Benchmark, records: Sequence[Record], summary: Summary) -> Summary:
     """A summary with all that differences to other runs are made of, which has to fit its score."""
     where = f"benchmark {benchmark.name}"
-    if (unit := clusters.untraced(records, summary.units)) is not None:
+    if (unit := clusters.first_untraceable(records, summary.units)) is not None:
         raise RunError(
             f"{where}: nobody can tell which rows its unit {unit!r} is made of; a unit is called like its "
             "record, or as the meta of its records says under `unit`"
@@ -180,7 +182,7 @@ def _paired(benchmark: Benchmark, records: Sequence[Record], summary: Summary) -
     try:
         shared = clusters.clusters(benchmark, records)
     except Exception as error:  # a benchmark is a user's own code
-        raise RunError(f"{where}: its cluster failed: {headline(error)}") from error
+        raise RunError(f"{where}: its cluster failed: {explain_call(error)}") from error
     summary = replace(summary, clusters=shared)
     if benchmark.statistic is None or summary.score is None:
         if why := odd(summary):
@@ -192,15 +194,15 @@ def _paired(benchmark: Benchmark, records: Sequence[Record], summary: Summary) -
             f"{where}: its aggregate gives {summary.score:.2f}, its statistic {own:.2f}; both are its score"
         )
     # The exact one: an aggregate may have rounded, which resamples have not.
-    return replace(summary, score=own, resampled=clusters.resampled(benchmark, records, shared))
+    return replace(summary, score=own, resampled=clusters.resample_clusters(benchmark, records, shared))
 
 
-def _aggregated(benchmark: Benchmark, records: Sequence[Record]) -> Summary:
+def _aggregate(benchmark: Benchmark, records: Sequence[Record]) -> Summary:
     try:
         return benchmark.aggregate(records)
     except Exception as error:  # a benchmark is a user's own code
         raise RunError(
-            f"benchmark {benchmark.name}: aggregating {len(records)} records failed: {headline(error)}"
+            f"benchmark {benchmark.name}: aggregating {len(records)} records failed: {explain_call(error)}"
         ) from error
 
 
@@ -215,27 +217,33 @@ def _gradings(benchmark: Benchmark, records: Sequence[Record]) -> tuple[float, .
             else record
             for record, values in zip(records, repeated, strict=True)
         ]
-        score = _aggregated(benchmark, alone).score
+        score = _aggregate(benchmark, alone).score
         scores += [] if score is None else [score]
     return tuple(scores)
 
 
 def verdict_of(benchmark: Benchmark, sample: Sample, response: str, extraction: str | None = None) -> Score:
-    """The rules' verdict on a response, or on the answer that somebody extracted from it.
+    """The rules' verdict on a response, or on the answer that was extracted from it.
 
     Raises:
         RunError: The benchmark's scoring fails, or gives what is no score.
     """
     where = f"benchmark {benchmark.name}, sample {sample.id}"
+    name, score, text = "score", benchmark.score, response
+    if extraction is not None:
+        text = extraction
+        if benchmark.extraction is not None:
+            name, score = "extraction", benchmark.extraction
     try:
-        if extraction is None:
-            verdict = benchmark.score(sample, response)
-        else:
-            verdict = (benchmark.extraction or benchmark.score)(sample, extraction)
-        value, weight = verdict.value, float(verdict.weight)
-        value = None if value is None else float(value)
+        verdict: object = score(sample, text)
+        if isinstance(verdict, Score):
+            value = None if verdict.value is None else float(verdict.value)
+            weight = float(verdict.weight)
     except Exception as error:  # a benchmark is a user's own code
-        raise RunError(f"{where}: scoring failed: {headline(error)}") from error
+        raise RunError(f"{where}: scoring failed: {explain_call(error)}") from error
+    if not isinstance(verdict, Score):
+        kind = "None" if verdict is None else type(verdict).__name__
+        raise RunError(f"{where}: {name} has to return a stic_eval Score, not {kind}")
     if not math.isfinite(weight) or (value is not None and not math.isfinite(value)):
         raise RunError(f"{where}: scored {value} of {weight}; a score is finite, or None for unscored")
     return replace(verdict, value=value, weight=weight)

@@ -18,10 +18,10 @@ from PIL import Image
 from stic_eval.contracts.benchmark import Benchmark, HubId
 from stic_eval.errors import UserError, first_line
 from stic_eval.evals import hub
-from stic_eval.evals.cells import IMAGE_COLUMNS, PLACEHOLDER, Cells
-from stic_eval.evals.faults import RAISED, Fault, faults, naming, shortened
-from stic_eval.evals.formats import Broken, Listed, Row, Rows, Table, json_rows, split_files, tsv_rows
-from stic_eval.evals.layouts import described, layout_rows
+from stic_eval.evals.formats import ArrowRows, Broken, ListRows, Row, Rows, json_rows, split_files, tsv_rows
+from stic_eval.evals.image_cells import IMAGE_COLUMNS, PLACEHOLDER, Cells
+from stic_eval.evals.released_folders import describe, layout_rows
+from stic_eval.evals.row_faults import RAISED, Fault, faults, naming, shorten
 from stic_eval.images import ImageError, ref_from_pil
 from stic_eval.store import content_key, file_digests
 from stic_eval.types import ImageRef, Sample
@@ -110,14 +110,14 @@ def images_of(cell: Any, source: str) -> tuple[ImageRef, ...]:
         return (cell,)
     if isinstance(cell, Image.Image):
         return (ref_from_pil(cell, source),)
-    raise ValueError(f"an image was expected, not {shortened(cell)}")
+    raise ValueError(f"an image was expected, not {shorten(cell)}")
 
 
 # ---------------------------------------------------------------- from rows to samples
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedRows:
     """A benchmark's rows, listed but not read.
 
     Attributes:
@@ -144,7 +144,7 @@ def open_rows(
     *,
     remote: bool = False,
     hub_use: HubUse | None = None,
-) -> Opened:
+) -> OpenedRows:
     """Finds and lists a benchmark's rows; see `samples`.
 
     Raises:
@@ -162,24 +162,24 @@ def open_rows(
     if not light:
         raise UserError(f"{benchmark.name}: {rows.where} has no rows")
     named = str(source) if isinstance(source, (str, Path)) else ""
-    opened = Opened(benchmark, named, rows, light, range(len(light)), at)
+    opened = OpenedRows(benchmark, named, rows, light, range(len(light)), at)
     if benchmark.keep is None:
         return opened
-    kept = []
+    indices = []
     for index, row in enumerate(light):
         try:
-            if isinstance(row, Broken) or benchmark.keep(_Row(row)):
-                kept.append(index)
+            if isinstance(row, Broken) or benchmark.keep(_PaddedRow(row)):
+                indices.append(index)
         except RAISED as error:
             light[index] = Broken(str(faults(error)[0]))
-            kept.append(index)
-    if not kept:
+            indices.append(index)
+    if not indices:
         variant = f' of its variant "{benchmark.variant}"' if benchmark.variant else ""
         raise UserError(f"{benchmark.name}: {rows.where}: none of the {len(light)} rows is one{variant}")
-    return replace(opened, kept=kept)
+    return replace(opened, kept=indices)
 
 
-def with_images(opened: Opened, index: int) -> tuple[dict[str, Any], list[Fault]]:
+def with_images(opened: OpenedRows, index: int) -> tuple[dict[str, Any], list[Fault]]:
     """A row with its images, and what is wrong with those that stay placeholders."""
     row = dict(opened.light[index])
     found: list[Fault] = []
@@ -191,13 +191,13 @@ def with_images(opened: Opened, index: int) -> tuple[dict[str, Any], list[Fault]
     return row, found
 
 
-def to_sample(opened: Opened, index: int, row: Row) -> Sample:
+def to_sample(opened: OpenedRows, index: int, row: Row) -> Sample:
     """The sample of a row.
 
     Raises:
         Exception: One of `faults.RAISED` if the row does not fit.
     """
-    sample = opened.benchmark.to_sample(_Row(row))
+    sample = opened.benchmark.to_sample(_PaddedRow(row))
     if not sample.id:
         sample = replace(sample, id=str(index))
     if is_pocket(opened.source):
@@ -213,7 +213,7 @@ def no_image(benchmark: Benchmark, sample: Sample, row: Row) -> Fault | None:
     return Fault(column, "is empty") if column else Fault(IMAGE_COLUMNS[0], "is missing")
 
 
-class _Row(dict[str, Any]):
+class _PaddedRow(dict[str, Any]):
     """A row that gives None for an image that there is no column of; `in` and `get` tell the truth."""
 
     def __missing__(self, column: str) -> None:
@@ -221,7 +221,7 @@ class _Row(dict[str, Any]):
             raise KeyError(column)
 
 
-def _choose(opened: Opened, limit: float) -> list[int]:
+def _choose(opened: OpenedRows, limit: float) -> list[int]:
     if limit <= 0 or (limit > 1 and limit != int(limit)):
         raise UserError(f"--limit {limit}: give a number of rows (1 or more) or a fraction between 0 and 1")
     benchmark = opened.benchmark
@@ -252,7 +252,7 @@ def _open(benchmark: Benchmark, source: str | Path, remote: bool) -> Rows:
         split: Literal["val", "test"] = "val" if str(source).endswith(":val") else "test"
         name = benchmark.rows_like or benchmark.name
         try:
-            return Listed(f"the pocket {split} rows", benchmark_rows(name, split))
+            return ListRows(f"the pocket {split} rows", benchmark_rows(name, split))
         except KeyError:
             raise UserError(
                 f"{benchmark.name}: the pocket world has no rows for it; give its own: "
@@ -298,9 +298,9 @@ def _hub(benchmark: Benchmark, remote: bool, tell: hub.Tell) -> tuple[Rows, HubI
     unread: UserError | None = None
     try:
         for at, found in hub.find(benchmark.name, source, tell):
-            where = hub.named(source, at)
+            where = hub.label_of(source, at)
             if not isinstance(found, Path):
-                return Table(where, found, Cells(None, remote)), at
+                return ArrowRows(where, found, Cells(None, remote)), at
             try:
                 return _local(benchmark, found, remote, where), at
             except UserError as error:
@@ -322,7 +322,7 @@ def _local(benchmark: Benchmark, path: Path, remote: bool, where: str | None = N
             loaded = load_from_disk(str(path))
             if not isinstance(loaded, Dataset) and split not in loaded:
                 raise UserError(f'{benchmark.name}: {path}: no split "{split}" in {", ".join(loaded)}')
-            return Table(where, loaded if isinstance(loaded, Dataset) else loaded[split], cells)
+            return ArrowRows(where, loaded if isinstance(loaded, Dataset) else loaded[split], cells)
         if path.is_dir() and (rows := layout_rows(benchmark, path, remote)) is not None:
             return rows
         files = split_files(benchmark.source, path) if path.is_dir() else [path]
@@ -331,10 +331,10 @@ def _local(benchmark: Benchmark, path: Path, remote: bool, where: str | None = N
             # `datasets` knows what it has read before by path and time; on the hub the path has the commit.
             name = None if pinned else f"rows_{content_key(file_digests(files))[:16]}"
             names = [str(file) for file in files]
-            return Table(where, Dataset.from_parquet(names, dataset_name=name), cells)
+            return ArrowRows(where, Dataset.from_parquet(names, dataset_name=name), cells)
         if kind == ".arrow":
             parts = [Dataset.from_file(str(file)) for file in files]
-            return Table(where, concatenate_datasets(parts), cells)
+            return ArrowRows(where, concatenate_datasets(parts), cells)
         if kind in (".jsonl", ".json"):
             return json_rows(where, files, remote)
         if kind == ".tsv":
@@ -345,5 +345,5 @@ def _local(benchmark: Benchmark, path: Path, remote: bool, where: str | None = N
         raise UserError(f"{benchmark.name}: {path}: cannot be read: {first_line(error)}") from error
     raise UserError(
         f"{benchmark.name}: {path}: holds no parquet, arrow, JSON, JSONL or TSV file"
-        f"{described(benchmark.layouts) if path.is_dir() else ''}"
+        f"{describe(benchmark.layouts) if path.is_dir() else ''}"
     )

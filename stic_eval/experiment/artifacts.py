@@ -14,8 +14,9 @@ from stic_eval.experiment.resources import Resources
 from stic_eval.experiment.worker import SendingReport
 from stic_eval.registry import suggest
 from stic_eval.report import runs
-from stic_eval.report.rows import setting
-from stic_eval.store import StageStore, cache_dir
+from stic_eval.report.table_rows import setting
+from stic_eval.stage_store import StageStore
+from stic_eval.store import cache_dir
 
 if TYPE_CHECKING:
     from stic_eval.config import RunConfig
@@ -24,7 +25,7 @@ _SHOWN = 12
 
 
 @dataclass
-class Made:
+class StageArtifact:
     """One stage's output, and who has it.
 
     Attributes:
@@ -56,7 +57,7 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Finished:
+class RunArtifacts:
     """A run with what was trained in it.
 
     Attributes:
@@ -71,43 +72,44 @@ class Finished:
     entries: Sequence[runs.Entry]
     stages: Path
 
-    def path(self, made: Made) -> Path:
+    def path(self, output: StageArtifact) -> Path:
         """The folder of a stage's output.
 
         Raises:
             UserError: The cache does not have it (any more), or its files are not what was written.
         """
-        store, said = StageStore(self.stages), list[str]()
-        folder = store.sound(made.stage, made.key, said.append)
+        store, messages = StageStore(self.stages), list[str]()
+        folder = store.sound(output.stage, output.key, messages.append)
         if folder is None:
-            damaged = store.damaged(made.stage, made.key)
+            damaged = store.first_damaged(output.stage, output.key)
             what = f"is damaged ({damaged} is not what was written there)" if damaged else "is not whole"
-            if not (store.folder(made.stage, made.key) / "manifest.json").is_file():
+            if not (store.folder(output.stage, output.key) / "manifest.json").is_file():
                 what = f"is not in the cache {self.stages}"
             raise UserError(
-                f"{self.folder}: its stage {made.stage} ({made.key[:16]}) {what}; "
+                f"{self.folder}: its stage {output.stage} ({output.key[:16]}) {what}; "
                 f"`stic-eval train --config {self.folder / 'config.yaml'}` makes it again"
             )
         return folder
 
-    def adapter(self, made: Made) -> Path:
+    def adapter(self, output: StageArtifact) -> Path:
         """The folder of an adapter.
 
         Raises:
             UserError: The cache does not have it (any more). A run lists what the cache had: where the
                 last stage was lost, one before stands last, which perhaps trained nothing.
         """
-        folder = self.path(made) / "adapter"
+        folder = self.path(output) / "adapter"
         if not (folder / "adapter_config.json").is_file():
+            flags = output.label.partition(": ")[2]
             raise UserError(
-                f"{self.folder}: the last stage it has of {made.label.partition(': ')[2]} is {made.stage} "
-                f"({made.key[:16]}), which is no adapter: a later one was lost from the cache {self.stages}; "
+                f"{self.folder}: the last stage it has of {flags} is {output.stage} ({output.key[:16]}), "
+                f"which is no adapter: a later one was lost from the cache {self.stages}; "
                 f"`stic-eval run --config {self.folder / 'config.yaml'}` makes it again"
             )
         return folder
 
 
-def open_run(run: str, say: Callable[[str], None]) -> Finished:
+def open_run(run: str, say: Callable[[str], None]) -> RunArtifacts:
     """A run by its folder or name, evaluated or only trained.
 
     The folder may be somebody else's. Of an evaluated run no plug-in file that its settings name is
@@ -116,26 +118,26 @@ def open_run(run: str, say: Callable[[str], None]) -> Finished:
     Raises:
         UserError: There is none, or its settings cannot be used.
     """
-    from stic_eval import config
+    from stic_eval import config, hub_access
 
     folder = runs.find(run)
     path = folder / "config.yaml"
     if not path.is_file():
         raise UserError(f"{folder}: holds no config.yaml; is it the folder of a run?")
     scores = runs.load(folder) if (folder / "scores.json").is_file() else None
-    settings = _saved(path)
+    settings = _read_settings(path)
     if scores is None:
         if settings.plugins:
             say(f"executes the plug-ins that the run was trained with: {', '.join(settings.plugins)}")
         settings = config.load(file=path)
-    config.go_offline(settings.offline)
+    hub_access.go_offline(settings.offline)
     entries = scores.entries if scores else _entries(settings)
     own = folder / "cache"  # of a run that was started with --fresh
-    return Finished(folder, settings, scores, entries, (own if own.is_dir() else cache_dir()) / "stages")
+    return RunArtifacts(folder, settings, scores, entries, (own if own.is_dir() else cache_dir()) / "stages")
 
 
-def _saved(path: Path) -> RunConfig:
-    """Settings as a run has saved them, complete: nothing that they name is looked up."""
+def _read_settings(path: Path) -> RunConfig:
+    """Reads the complete settings that a run has saved; nothing that they name is looked up."""
     from pydantic import ValidationError
 
     from stic_eval.config import RunConfig, read_file
@@ -159,35 +161,35 @@ def _entries(config: RunConfig) -> list[runs.Entry]:
             has_adapter=variant.has_adapter,
         )  # fmt: skip
         entry.stages[:] = [
-            runs.Trained(stage.name, key, 0.0, stage.generations, stage.steps, kind=stage.kind)
+            runs.TrainedStage(stage.name, key, 0.0, stage.generations, stage.steps, kind=stage.kind)
             for stage, key in subject.stages
         ]
         found.append(entry)
     return found
 
 
-def all_of(run: Finished, what: Literal["pairs", "adapter"]) -> list[Made]:
+def all_of(run: RunArtifacts, what: Literal["pairs", "adapter"]) -> list[StageArtifact]:
     """The stages of pairs, or the last stages of adapters, each once."""
-    found: dict[str, Made] = {}
+    found: dict[str, StageArtifact] = {}
     for entry in run.entries:
         stages = [stage for stage in entry.stages if stage.kind == "pairs"]
         if what == "adapter":
             stages = entry.stages[-1:]
         for number, stage in enumerate(stages, 1):
-            made = Made(stage.name, stage.key, entry.seed, number, len(stages))
-            made = found.setdefault(stage.key, made)
-            made.entries.append(entry)
+            output = StageArtifact(stage.name, stage.key, entry.seed, number, len(stages))
+            output = found.setdefault(stage.key, output)
+            output.entries.append(entry)
     return list(found.values())
 
 
 def pick(
-    run: Finished,
+    run: RunArtifacts,
     what: Literal["pairs", "adapter"],
     method: str | None,
     seed: int | None,
     iteration: int | None = None,
     key: str | None = None,
-) -> Made:
+) -> StageArtifact:
     """The one that flags name.
 
     Raises:
@@ -197,23 +199,23 @@ def pick(
     kind, thing = ("pairs", "sets of pairs") if what == "pairs" else ("adapters", "adapters")
     if not there:
         raise UserError(f"{run.folder}: no {kind} were made in this run")
-    making = list(dict.fromkeys(entry.method for made in there for entry in made.entries))
+    making = list(dict.fromkeys(entry.method for output in there for entry in output.entries))
     if method is not None and method not in making:
         raise UserError(
             f"--method {method}: made no {kind} in this run (there are those of {', '.join(making)})"
             f"{suggest(method, making)}"
         )
     found = [
-        made
-        for made in there
-        if (method is None or any(entry.method == method for entry in made.entries))
-        and (seed is None or (made.seed or 0) == seed)
-        and (iteration is None or made.iteration == iteration)
-        and (key is None or made.key.startswith(key))
+        output
+        for output in there
+        if (method is None or any(entry.method == method for entry in output.entries))
+        and (seed is None or (output.seed or 0) == seed)
+        and (iteration is None or output.iteration == iteration)
+        and (key is None or output.key.startswith(key))
     ]
     if len(found) == 1:
         return found[0]
-    listed = "; ".join(made.label for made in (found or there)[:_SHOWN])
+    listed = "; ".join(output.label for output in (found or there)[:_SHOWN])
     more = f"; and {len(found or there) - _SHOWN} more" if len(found or there) > _SHOWN else ""
     which = f"there are {len(found)}" if found else "none of the run's is meant by these flags: there are"
     raise UserError(f"{run.folder}: {which} {thing}; name one by flags: {listed}{more}")

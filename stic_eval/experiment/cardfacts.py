@@ -9,30 +9,31 @@ from typing import TYPE_CHECKING, TypeVar
 from stic_eval import registry
 from stic_eval.errors import UserError
 from stic_eval.models.fingerprint import commit_of, local_model, model_fingerprint
-from stic_eval.report.card import Facts, Rows
-from stic_eval.report.layouts import lay_out
-from stic_eval.store import StageStore, content_key, read_jsonl, read_object
+from stic_eval.report.model_card import CardFacts, RowsOrigin
+from stic_eval.report.table_layouts import lay_out
+from stic_eval.stage_store import StageStore
+from stic_eval.store import content_key, read_jsonl, read_object
 
 if TYPE_CHECKING:
     from stic_eval.config import RunConfig
-    from stic_eval.experiment.artifacts import Finished, Made
+    from stic_eval.experiment.artifacts import RunArtifacts, StageArtifact
     from stic_eval.report.tables import Table
 
 T = TypeVar("T")
 
 
-def facts(run: Finished, picked: Made, name: str) -> Facts:
+def facts(run: RunArtifacts, picked: StageArtifact, name: str) -> CardFacts:
     """What a card says of an adapter."""
     config, first = run.config, picked.entries[0]
     local = local_model(config.model)
-    method = _known(registry.methods(), first.method)
+    method = _find(registry.methods(), first.method)
     options = config.method_options.get(first.method)
     if not options and method is not None:
         options = method.config().model_dump(mode="json")
     manifest = read_object(run.folder / "manifest.json")
     trained = read_object(run.path(picked) / "manifest.json")
     model = manifest.get("model") or {}
-    return Facts(
+    return CardFacts(
         name=name,
         title=first.title,
         method=first.method,
@@ -67,7 +68,7 @@ def _revision(config: RunConfig, fingerprint: str) -> str | None:
         return config.revision
 
 
-def _table(run: Finished, picked: Made) -> Table | None:
+def _table(run: RunArtifacts, picked: StageArtifact) -> Table | None:
     """The run's table as it is with this adapter alone: the baseline, and what answers with it.
 
     What the run's whole table has as well is marked as there, among all of its rows.
@@ -94,7 +95,7 @@ def _table(run: Finished, picked: Made) -> Table | None:
     return replace(table, rows=rows, notes=(*table.notes, note))
 
 
-def _data(run: Finished, picked: Made) -> list[str]:
+def _data(run: RunArtifacts, picked: StageArtifact) -> list[str]:
     """What the adapter learnt from, counted in the files that its stages have left."""
     import pyarrow.parquet as pq
 
@@ -102,18 +103,18 @@ def _data(run: Finished, picked: Made) -> list[str]:
     given = {"images": config.images, "items": config.sft_data and Path(config.sft_data)}
     for stage in picked.entries[0].stages:
         folder = run.stages / f"{stage.name}-{stage.key[:16]}"
-        if StageStore(run.stages).damaged(stage.name, stage.key):
+        if StageStore(run.stages).first_damaged(stage.name, stage.key):
             continue  # what lies there now is not what was learnt from
         if stage.kind == "pairs" and (folder / "pairs.parquet").is_file():
             table = pq.read_table(folder / "pairs.parquet", columns=["image_sha256"])
             hashes = sorted(set(table.column("image_sha256").to_pylist()))
             # By what this stage was made of: after imported pairs, further rounds are the model's own.
             params = read_object(folder / "manifest.json").get("params", {})
-            made = "made elsewhere" if "imported" in params else "made by the model itself"
+            origin = "made elsewhere" if "imported" in params else "made by the model itself"
             sources = [path.name for name, path in given.items() if name in params and path]
             images = f"{len(hashes):,} images{' of ' if sources else ''}{' and '.join(sources)}"
             lines.append(
-                f"{table.num_rows:,} preference pairs, {made}, of {images} ({content_key(hashes)[:16]})"
+                f"{table.num_rows:,} preference pairs, {origin}, of {images} ({content_key(hashes)[:16]})"
             )
         elif stage.kind == "descriptions" and (folder / "descriptions.jsonl").is_file():
             described = len(list(read_jsonl(folder / "descriptions.jsonl")))
@@ -126,29 +127,29 @@ def _data(run: Finished, picked: Made) -> list[str]:
     return lines
 
 
-def _rows(run: Finished, name: str) -> Rows:
+def _rows(run: RunArtifacts, name: str) -> RowsOrigin:
     """Where a benchmark's rows came from."""
-    benchmark, where = _known(registry.benchmarks(), name), run.config.rows_of(name)
+    benchmark, where = _find(registry.benchmarks(), name), run.config.rows_of(name)
     if benchmark is None:
-        return Rows(name)
+        return RowsOrigin(name)
     if where != "hub":
         what = "embedded rows of stic-eval" if where.startswith("pocket") else "local copy"
-        return Rows(f"{name} ({what})", metric=benchmark.metric)
+        return RowsOrigin(f"{name} ({what})", metric=benchmark.metric)
     source = benchmark.source
     read = read_object(run.folder / "manifest.json").get("rows") or {}
     at = read.get(name) or {"id": source.path, "revision": source.revision}
-    return Rows(str(at["id"]), source.split, source.name or "", str(at["revision"]), benchmark.metric)
+    return RowsOrigin(str(at["id"]), source.split, source.name or "", str(at["revision"]), benchmark.metric)
 
 
-def unknown(run: Finished, picked: Made) -> list[str]:
-    """Names of what the run's plug-ins held, as far as they are not at hand."""
+def unknown(run: RunArtifacts, picked: StageArtifact) -> list[str]:
+    """Names of what the run's plug-ins held, as far as these are missing here."""
     method = picked.entries[0].method
-    missing = [method] if _known(registry.methods(), method) is None else []
-    return missing + [b for b in run.config.benchmarks if _known(registry.benchmarks(), b) is None]
+    missing = [method] if _find(registry.methods(), method) is None else []
+    return missing + [b for b in run.config.benchmarks if _find(registry.benchmarks(), b) is None]
 
 
-def _known(things: registry.Registry[T], name: str) -> T | None:
-    """A method or benchmark; None where it is a plug-in's that is not at hand, or is broken."""
+def _find(things: registry.Registry[T], name: str) -> T | None:
+    """A method or benchmark; None where it comes from a plug-in that is missing or broken."""
     try:
         return things.get(name)
     except UserError:

@@ -19,12 +19,12 @@ from stic_eval.experiment.scores import scores
 from stic_eval.experiment.untrained import discard_untrained
 from stic_eval.experiment.work import perform
 from stic_eval.experiment.worker import Place, begin
-from stic_eval.report import render, runs
-from stic_eval.report.layouts import lay_out
+from stic_eval.report import runs, table_formats
+from stic_eval.report.table_layouts import lay_out
 from stic_eval.store import atomic_write, file_name
 
 if TYPE_CHECKING:
-    from stic_eval.ablate.grid import Grid
+    from stic_eval.ablations.grid import Grid
     from stic_eval.config import RunConfig
     from stic_eval.experiment.events import Event, Executor
     from stic_eval.experiment.graph import Arm, Evaluation, Subject, Task
@@ -61,7 +61,7 @@ class Experiment:
         return len(self.arms[0].inputs.skipped)
 
     def workers(self, jobs: int) -> int:
-        """Of so many workers, how many can be at work at once.
+        """How many of a number of workers can be at work at once.
 
         Tasks of one group come one after the other, and so do those that wait for each other: the bound is
         the number of such sequences that all tasks are parted into.
@@ -213,7 +213,7 @@ def executor_of(resources: Resources, jobs: int, apart: bool = False) -> Executo
 
 def _devices(resources: Resources, jobs: int) -> tuple[str, ...]:
     """The GPUs that workers spread over: those that are visible, unless one is named."""
-    from stic_eval.models.machine import gpus
+    from stic_eval.models.devices import gpus
 
     if resources.config.device not in ("auto", "cuda") or not resources.engine.trains:
         return ()
@@ -331,7 +331,7 @@ def finish(
         folder.keep_curves((stage for e in found.entries for stage in e.stages), resources.stages, at)
         runs.save(found, at)
         table = lay_out([found])
-        render.write(table, at)
+        table_formats.write(table, at)
     if (outcome.seconds and experiment.evaluations) or not (at / "manifest.json").is_file():
         folder.manifest(
             resources, experiment.name, outcome.started, outcome.seconds, experiment.skipped, more

@@ -28,6 +28,7 @@ class Work(Protocol):
         ...
 
 
+Cause = type[UserError] | type[RunError]
 W_contra = TypeVar("W_contra", bound=Work, contravariant=True)
 
 
@@ -43,13 +44,15 @@ class Event:
         value: See `kind`.
         seconds: Since it was started.
         cause: Of a failure that says what is wrong: `UserError` or `RunError`; None: nobody expected it.
+        error: Of a failure in this process: the exception that led to it, as far as there is one.
     """
 
     kind: str
     task: str
     value: Any = None
     seconds: float = 0.0
-    cause: type[Exception] | None = None
+    cause: Cause | None = None
+    error: BaseException | None = None
 
 
 class Send(Protocol):
@@ -70,11 +73,12 @@ class Executor(Protocol[W_contra]):
         ...
 
 
-def reason(error: Exception) -> tuple[str, type[Exception] | None]:
+def reason(error: Exception) -> tuple[str, Cause | None]:
     """What a task failed with, in one line, and its cause as an event has it."""
     from stic_eval import registry
 
+    expected: Cause
     for expected in (UserError, RunError):
         if isinstance(error, expected):
             return " ".join(str(error).split()), expected
-    return registry.told(error), None
+    return registry.explain(error), None

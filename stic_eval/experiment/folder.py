@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from stic_eval.errors import UserError
 from stic_eval.experiment import grading
 from stic_eval.report import runs
-from stic_eval.report.runs import TextCut, Trained
+from stic_eval.report.runs import TextCut, TrainedStage
 from stic_eval.store import append_jsonl, atomic_write, cache_dir, file_sha256, read_object
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from stic_eval.contracts.method import Report, Stage
     from stic_eval.experiment.resources import Resources
     from stic_eval.images import Skipped
-    from stic_eval.store import StageStore
+    from stic_eval.stage_store import StageStore
 
 
 def cache_of(config: RunConfig, fresh: bool = False) -> Path:
@@ -55,29 +55,29 @@ def before(config: RunConfig, report: Report) -> runs.Scores:
     return nothing(config)
 
 
-def list_stages(keyed: Sequence[tuple[Stage, str]], store: StageStore) -> list[Trained]:
+def list_stages(keyed: Sequence[tuple[Stage, str]], store: StageStore) -> list[TrainedStage]:
     """Lists an adapter's stages: all of them where the cache has the last, else those that it has.
 
     Args:
         keyed: Stages with their content keys, the first first.
         store: Where finished stages lie.
     """
-    from stic_eval.selftrain.spent import spent
+    from stic_eval.selftrain.stage_costs import costs_of
 
     there = [store.done(stage.name, key) is not None for stage, key in keyed]
     found = []
-    for (stage, _), one in zip(keyed, spent(keyed, store), strict=True):
+    for (stage, _), one in zip(keyed, costs_of(keyed, store), strict=True):
         folder = store.folder(one.name, one.key)
         found.append(
-            Trained(
-                **asdict(one), cut=_cut(folder / "cuts.json"), images=_image_mode(folder), kind=stage.kind,
-                curves=stage.curves, loss=stage.loss,
+            TrainedStage(
+                **asdict(one), cut=_read_text_cut(folder / "cuts.json"), images=_image_mode(folder),
+                kind=stage.kind, curves=stage.curves, loss=stage.loss,
             )
         )  # fmt: skip
     return [one for one, done in zip(found, there, strict=True) if done or there[-1]]
 
 
-def complete(found: Sequence[Trained], before: Sequence[Trained]) -> list[Trained]:
+def complete(found: Sequence[TrainedStage], before: Sequence[TrainedStage]) -> list[TrainedStage]:
     """Stages as the cache has them now, completed by what a run has written of them before.
 
     The longer list: of what is cached no more, the run still says what it was.
@@ -88,7 +88,7 @@ def complete(found: Sequence[Trained], before: Sequence[Trained]) -> list[Traine
     return [stage if stage.known else known.get(stage.key, stage) for stage in found]
 
 
-def note_digests(stages: Iterable[Trained], store: StageStore) -> list[str]:
+def note_digests(stages: Iterable[TrainedStage], store: StageStore) -> list[str]:
     """What a table says of stages whose files have digests only since their first use: a note, or none."""
     names = []
     for stage in {stage.key: stage for stage in stages}.values():
@@ -104,8 +104,8 @@ def note_digests(stages: Iterable[Trained], store: StageStore) -> list[str]:
     ]
 
 
-def _cut(path: Path) -> TextCut | None:
-    """What a stage's limit on text has cut; None: nothing."""
+def _read_text_cut(path: Path) -> TextCut | None:
+    """How much text a stage's length limit has cut; None: nothing."""
     if not path.is_file():
         return None
     found = json.loads(path.read_bytes())
@@ -119,7 +119,7 @@ def _image_mode(folder: Path) -> str:
     return str(params.get("training_images", "as_generated"))
 
 
-def keep_curves(stages: Iterable[Trained], store: StageStore, folder: Path) -> None:
+def keep_curves(stages: Iterable[TrainedStage], store: StageStore, folder: Path) -> None:
     """Copies the training curves of stages into `training/` in a run's folder, each once."""
     for stage in stages:
         log = store.folder(stage.name, stage.key) / "log.jsonl"
@@ -157,7 +157,7 @@ def list_skipped(folder: Path, skipped: Sequence[Skipped]) -> None:
 
 def _rows(resources: Resources) -> dict[str, Any]:
     """Benchmark -> id and commit that its rows of the hub were had under, now or before an earlier end."""
-    from stic_eval.evals.hub import planned
+    from stic_eval.evals.hub import plan_source
 
     at = resources.config.folder
     before, found = read_object(at / "manifest.json").get("rows") or {}, {}
@@ -167,7 +167,7 @@ def _rows(resources: Resources) -> dict[str, Any]:
             if name in before:
                 found[name] = before[name]
                 continue
-            copy, cached = planned(benchmark.source)
+            copy, cached = plan_source(benchmark.source)
             had = copy if cached else None
         if had is not None:
             found[name] = {"id": had.path, "revision": had.revision}
@@ -182,7 +182,7 @@ def manifest(
     skipped: int,
     more: Mapping[str, Any],
 ) -> None:
-    """Writes manifest.json: command, model, judge, machine, versions, and what took how long.
+    """Writes manifest.json: model, judge, machine, versions, and what took how long.
 
     Args:
         resources: What was worked with.
@@ -190,10 +190,9 @@ def manifest(
         started: When, in seconds since 1970.
         seconds_of: What was computed -> how long it took.
         skipped: Input files that were left out.
-        more: What else is to be kept.
+        more: What else is to be kept, such as the command.
     """
     import platform
-    import sys
     from importlib.metadata import version
 
     packages = ("stic-eval", "torch", "transformers", "trl", "peft", "numpy", "pillow")
@@ -203,7 +202,6 @@ def manifest(
         **more,
         "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
         "seconds": round(time.time() - started, 1),
-        "command": sys.argv[1:],
         "model": {
             "name": resources.config.model,
             # None where nothing asked for it: no method of `train` had an adapter.

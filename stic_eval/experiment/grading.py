@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stic_eval.contracts.benchmark import Benchmark
     from stic_eval.contracts.method import Report
-    from stic_eval.evals.judging import Judge
+    from stic_eval.evals.judging import CachedJudge
     from stic_eval.settings import JudgeConfig, RunConfig
 
 
-def judge_of(config: JudgeConfig, cache: Path, fresh: bool = False) -> Judge | None:
+def judge_of(config: JudgeConfig, cache: Path, fresh: bool = False) -> CachedJudge | None:
     """The judge that a configuration names, None without one. Nothing is sent.
 
     Args:
@@ -26,12 +26,12 @@ def judge_of(config: JudgeConfig, cache: Path, fresh: bool = False) -> Judge | N
     """
     if config.model is None:
         return None
-    from stic_eval.evals.judging import Judge
+    from stic_eval.evals.judging import CachedJudge
 
-    return Judge(config, cache, fresh=fresh)
+    return CachedJudge(config, cache, fresh=fresh)
 
 
-def identity(judge: Judge | None) -> Mapping[str, Any] | None:
+def identity(judge: CachedJudge | None) -> Mapping[str, Any] | None:
     """Whatever of a judge decides its verdicts: model, protocol, replies a sample, temperature."""
     if judge is None:
         return None
@@ -45,7 +45,7 @@ def identity(judge: Judge | None) -> Mapping[str, Any] | None:
 
 
 def check_key(
-    judge: Judge | None, config: RunConfig, benchmarks: Sequence[Benchmark], report: Report
+    judge: CachedJudge | None, config: RunConfig, benchmarks: Sequence[Benchmark], report: Report
 ) -> None:
     """Says now that the judge has no key, not after hours of answers; it may need none if all is cached."""
     import os
@@ -63,7 +63,7 @@ def protocol_text(benchmark: Benchmark) -> str:
     return f"protocol {benchmark.variant}; {benchmark.protocol}" if benchmark.variant else benchmark.protocol
 
 
-def grader_text(benchmark: Benchmark, rows: str, judge: Judge | None) -> str:
+def grader_text(benchmark: Benchmark, rows: str, judge: CachedJudge | None) -> str:
     """Who grades a benchmark's open answers, for under a table; empty where nothing is left open.
 
     Args:
@@ -71,7 +71,7 @@ def grader_text(benchmark: Benchmark, rows: str, judge: Judge | None) -> str:
         rows: Where its rows come from.
         judge: Who is configured.
     """
-    from stic_eval.evals.judge import RULE_NOTE
+    from stic_eval.evals.rule_grading import RULE_NOTE
     from stic_eval.evals.sources import is_pocket
 
     if is_pocket(rows):

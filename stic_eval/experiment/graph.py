@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stic_eval.ablate.grid import BASELINE
+from stic_eval.ablations.grid import BASELINE
 from stic_eval.experiment import folder, grading, inputs, keys, variants
 from stic_eval.experiment.inputs import Inputs
 from stic_eval.experiment.variants import Variant
@@ -19,7 +19,7 @@ from stic_eval.report import runs
 from stic_eval.settings import RunConfig
 
 if TYPE_CHECKING:
-    from stic_eval.ablate.grid import Cell, Grid
+    from stic_eval.ablations.grid import Grid, GridCell
     from stic_eval.contracts.method import Data, Method, Stage
     from stic_eval.experiment.resources import Resources
     from stic_eval.types import Summary
@@ -150,7 +150,7 @@ def arms_of(grid: Grid, resources: Resources) -> list[Arm]:
     return found
 
 
-def _of_cell(cell: Cell, config: RunConfig, data: Data, baseline: Method) -> Iterator[Variant]:
+def _of_cell(cell: GridCell, config: RunConfig, data: Data, baseline: Method) -> Iterator[Variant]:
     """A cell's variants in folders of their own; without training one is the baseline's, however asked."""
     for variant in variants.variants(config, data):
         plain = cell.method == BASELINE and variant.solver.label.plain and not _directly(config)
@@ -170,7 +170,7 @@ def _directly(config: RunConfig) -> bool:
 
 def subjects(arms: Iterable[Arm], resources: Resources) -> list[Subject]:
     """Everything that is evaluated; without stages where the engine trains nothing."""
-    from stic_eval.selftrain.execute import stage_key
+    from stic_eval.selftrain.stage_runner import stage_key
 
     found = []
     for arm in arms:
@@ -196,7 +196,7 @@ def evaluations(found: Sequence[Subject], resources: Resources, before: runs.Sco
         resources: What keys are made of.
         before: What an earlier start has finished.
     """
-    known = before.known()
+    known = before.known_summaries()
     stages = {entry.folder: entry.stages for entry in before.entries}
     planned: list[Evaluation] = []
     by_keys: dict[tuple[str, ...], Evaluation] = {}

@@ -97,7 +97,7 @@ def check_adapter(folder: Path) -> None:
     names = ("adapter_config.json", "adapter_model.safetensors")
     if missing := " and no ".join(name for name in names if not (folder / name).is_file()):
         raise UserError(f"--adapter {folder}: holds no {missing}; give a PEFT adapter folder")
-    from stic_eval.models.values import check_adapter_values
+    from stic_eval.models.adapter_values import check_adapter_values
 
     check_adapter_values(folder, f"--adapter {folder}")
 
@@ -132,7 +132,7 @@ def check_pairs(config: RunConfig) -> None:
     """
     if config.pairs_file is None:
         return
-    from stic_eval.train.exchange import check
+    from stic_eval.training.pair_formats import check
 
     check(config.pairs_file, "--pairs")
     if not any(stage.kind == "pairs" and not stage.reads for stage in _stages(config)):
@@ -159,7 +159,7 @@ def check_tiles(config: RunConfig) -> None:
         UserError: Names the model's type.
     """
     from stic_eval.models.fingerprint import local_model
-    from stic_eval.models.tile import check_single_tile
+    from stic_eval.models.single_tile import check_single_tile
 
     folder = local_model(config.model)
     if config.training.images == "single_tile" and folder is not None and any(_stages(config)):
@@ -230,7 +230,7 @@ def prompt_set(config: RunConfig) -> PromptSet:
     Raises:
         UserError: There is no such set, or it does not fit.
     """
-    from stic_eval.train.prompts import load_prompts
+    from stic_eval.training.prompt_sets import load_prompts
 
     return load_prompts(config.prompts)
 
@@ -249,7 +249,7 @@ def load(config: RunConfig, report: Report, wanted: Mapping[str, int | None] | N
     from stic_eval.contracts.method import Data, items_key
     from stic_eval.images import scan_images
     from stic_eval.store import content_key, file_sha256
-    from stic_eval.train.items import items_of, read_items
+    from stic_eval.training.instruction_data import items_of, read_items
 
     wanted = needs(config) if wanted is None else wanted
     pocket = config.model == "pocket"
@@ -293,7 +293,7 @@ def load(config: RunConfig, report: Report, wanted: Mapping[str, int | None] | N
         tuple(images), tuple(items), *keys, prompt_set(config), training_images=config.training.images
     )
     if config.pairs_file is not None:
-        from stic_eval.train.exchange import check
+        from stic_eval.training.pair_formats import check
 
         rows = check(config.pairs_file, "--pairs")
         key = file_sha256(config.pairs_file)

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import fields
 from functools import cache, partial
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from stic_eval.digests import digest
 from stic_eval.errors import UserError
-from stic_eval.source import foreign
+from stic_eval.plugin_code import foreign
 from stic_eval.store import content_key, file_digests
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ def evaluation_keys(
 ) -> tuple[str, ...]:
     """Content keys of one evaluation: its own, then one by which an earlier version knew the very same.
 
+    One by objects of this process has another key each time: it is scored again, by answers that are stored.
+
     Args:
         config: The run's configuration.
         benchmark: What is asked.
@@ -55,16 +58,18 @@ def evaluation_keys(
         judge: What decides the verdicts on open answers.
     """
     from stic_eval import store
-    from stic_eval.evals import versions
+    from stic_eval.evals import evaluation_versions
     from stic_eval.experiment.inputs import prompt_set
 
+    if _is_of_objects(benchmark, variant):
+        return (token_hex(32),)
     functions = [value for field in fields(benchmark) if callable(value := getattr(benchmark, field.name))]
     if benchmark.judging is not None:
         graders = (benchmark.judging.own, benchmark.judging.official)
         functions += [function for grader in graders for function in (grader.prompt, grader.read)]
     solver, options = variant.solver, variant.options
     theirs = foreign(*functions, solver.solve, solver.key)
-    own = [versions.RUNNER, versions.SCORING, versions.ROWS, solver.version]
+    own = [evaluation_versions.RUNNER, evaluation_versions.SCORING, evaluation_versions.ROWS, solver.version]
     asked = solver.key(options, prompt_set(config)) if solver.key else options.model_dump(mode="json")
     content = {
         **({"plug-in": theirs} if theirs else {}),
@@ -88,7 +93,18 @@ def evaluation_keys(
     return key, content_key({**content, "rows": rows, "code": code})
 
 
-def _bare(function: Any) -> Any:
+def _is_of_objects(benchmark: Benchmark, variant: Variant) -> bool:
+    """Whether a benchmark, or what obtains its answers, is an object of this process.
+
+    Its functions may depend on whatever this process holds, which no key can tell.
+    """
+    from stic_eval import registry
+
+    asked_by = registry.solvers().has_object(variant.solver.name)
+    return asked_by or registry.benchmarks().has_object(benchmark.name)
+
+
+def _unwrap_partials(function: Any) -> Any:
     while isinstance(function, partial):  # under options
         function = function.func
     return function
@@ -96,7 +112,7 @@ def _bare(function: Any) -> Any:
 
 def _module(thing: Any) -> str:
     """The module of this program that a function is from, or that it is; empty for somebody else's."""
-    thing = _bare(thing)
+    thing = _unwrap_partials(thing)
     name = getattr(thing, "__module__", None) or getattr(thing, "__name__", "")
     first, _, rest = str(name).partition(".")
     return rest if first == "stic_eval" else ""
@@ -108,7 +124,7 @@ def _built_on(benchmark: Benchmark, functions: list[Any]) -> dict[str, Any]:
     from stic_eval.contracts.benchmark import Benchmark
 
     near = list(functions)
-    near += [value for f in functions for value in getattr(_bare(f), "__globals__", {}).values()]
+    near += [value for f in functions for value in getattr(_unwrap_partials(f), "__globals__", {}).values()]
     near += [value.to_sample for value in near if isinstance(value, Benchmark)]
     names = {_module(value).removeprefix("benchmarks.") for value in near}
     others = sorted(names & set(registry.benchmarks().own()) - {benchmark.name})
@@ -164,7 +180,7 @@ def _files_below(folder: Path) -> list[Path]:
 @cache
 def _images_beside(path: Path, content: str) -> list[Path]:
     """The images that a file of rows names, as far as they are there: they are part of the rows."""
-    from stic_eval.evals.beside import images_beside
+    from stic_eval.evals.row_images import images_beside
 
     return images_beside(path)
 

@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stic_eval import registry
+from stic_eval.benchmark_protocols import with_options
 from stic_eval.experiment import grading, inputs
-from stic_eval.store import ResponseStore, StageStore
-from stic_eval.variants import with_options
+from stic_eval.stage_store import StageStore
+from stic_eval.store import ResponseStore
 
 if TYPE_CHECKING:
     from stic_eval.config import RunConfig
     from stic_eval.contracts.benchmark import HubId
     from stic_eval.contracts.engine import Engine
     from stic_eval.contracts.method import Report
-    from stic_eval.evals.judging import Judge
+    from stic_eval.evals.judging import CachedJudge
     from stic_eval.types import Sample
 
 
@@ -54,8 +55,13 @@ class Resources:
     @cached_property
     def engine(self) -> Engine:
         """Who answers."""
-        made = registry.engines().get(self.config.engine)
-        return made(self.config, self.report.step, lambda: len(self.responses) > 0)
+        provider = registry.engines().get(self.config.engine)
+        return provider(self.config, self.report.step, lambda: len(self.responses) > 0)
+
+    def take(self, engine: Engine) -> None:
+        """Has a model that is loaded already answer; it tells its progress here."""
+        engine.step, engine.answered = self.report.step, lambda: len(self.responses) > 0
+        self.engine = engine
 
     @cached_property
     def fingerprint(self) -> str:
@@ -73,7 +79,7 @@ class Resources:
         return self._open_store(self.cache / "responses" / f"{self.fingerprint[:16]}.sqlite")
 
     @cached_property
-    def judge(self) -> Judge | None:
+    def judge(self) -> CachedJudge | None:
         """Who grades what rules leave open; nothing is sent before there is something to grade."""
         return grading.judge_of(self.config.judge, self.cache)
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from stic_eval.experiment import folder, grading, variants
 from stic_eval.report import runs
-from stic_eval.report.costs import training
-from stic_eval.report.rows import Column
+from stic_eval.report.table_rows import Column
+from stic_eval.report.training_costs import training
 
 if TYPE_CHECKING:
     from stic_eval.experiment.graph import Evaluation

@@ -22,7 +22,7 @@ def discard_untrained(subjects: Sequence[Subject], resources: Resources) -> None
         subjects: All of an experiment.
         resources: Its cache.
     """
-    from stic_eval.models.values import learned_nothing
+    from stic_eval.models.adapter_values import learned_nothing
 
     store = resources.stages
     untrained: dict[str, str] = {}

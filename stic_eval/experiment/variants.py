@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from stic_eval import layers, registry
+from stic_eval import config_layers, registry
 from stic_eval.config import options_of, split
 from stic_eval.errors import UserError
-from stic_eval.settings import DESCRIBE, adapter_name, short
+from stic_eval.settings import DESCRIBE, adapter_name, expand
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -130,7 +130,7 @@ def check_options(flag: str, items: Iterable[str], found: Sequence[Variant]) -> 
         UserError: They would do nothing.
     """
     for given, path, value in [(item.partition("=")[0], *pair) for item in items for pair in split(item)]:
-        for leaf, _ in layers.leaves(dict([short(path, value)])):
+        for leaf, _ in config_layers.leaves(dict([expand(path, value)])):
             head, _, rest = leaf.partition(".")
             name, _, option = rest.partition(".")
             if head != "solver_options" or not option or any(v.solver.name == name for v in found):
@@ -165,8 +165,8 @@ def make_plan(method: Method, config: RunConfig, data: Data) -> tuple[Plan, Data
     solver, where = registry.solvers().get(plan.solver), f"{where} {plan.solver}"
     if not isinstance(plan.options, Mapping):
         raise UserError(f"{where}: options is {plan.options!r}; it has to map options to their values")
-    for path, _ in layers.leaves(plan.options):
-        layers.require(path, solver.options, where)
+    for path, _ in config_layers.leaves(plan.options):
+        config_layers.require(path, solver.options, where)
     try:
         solver.options.model_validate(plan.options)
     except ValidationError as error:
@@ -231,7 +231,7 @@ def check_apart(cells: Sequence[tuple[str, RunConfig, Sequence[Variant]]], data:
     Raises:
         UserError: A name is missing, or two cells that would train differently come to one.
     """
-    from stic_eval.selftrain.execute import stage_key
+    from stic_eval.selftrain.stage_runner import stage_key
 
     known: dict[str, tuple[str, str]] = {}
     for label, config, variants in cells:
@@ -252,7 +252,7 @@ def with_adapters(found: Sequence[Variant], adapters: Sequence[Path]) -> list[Va
     """The baseline's variants once more for each adapter that was trained elsewhere.
 
     One by itself is the method `adapter`; several are `adapter1`, `adapter2`, ... in the order given. No
-    plug-in may be called so (`plugins.reserved`).
+    plug-in may be called so (`plugins.why_reserved`).
     """
     more = []
     for number, adapter in enumerate(adapters, 1):

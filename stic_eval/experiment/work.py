@@ -38,8 +38,8 @@ def perform(task: Task, resources: Resources) -> Iterator[tuple[str, Any]]:
 
 def _stage(task: Task, resources: Resources) -> Path:
     """Gives the folder of a task's stage; computes it, and what it needs, if it is not there."""
-    from stic_eval.models.tile import check_single_tile
-    from stic_eval.selftrain.execute import run_stage, stage_key
+    from stic_eval.models.single_tile import check_single_tile
+    from stic_eval.selftrain.stage_runner import run_stage, stage_key
 
     config, seed, fingerprint = task.config, task.seed or 0, resources.fingerprint
     given = resources.inputs(config, task.reads).data
@@ -145,7 +145,7 @@ def _recheck(
 
 def _model(task: Task, adapter: Any, resources: Resources) -> VLM:
     """Who answers, behind the cache, without what it thinks."""
-    from stic_eval.models.cached import CachedVLM
+    from stic_eval.models.response_cache import CachedVLM
     from stic_eval.models.thinking import ThinkingVLM
 
     engine = resources.engine

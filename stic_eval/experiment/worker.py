@@ -15,9 +15,10 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from stic_eval import registry
-from stic_eval.config import RunConfig, go_offline
+from stic_eval.config import RunConfig
 from stic_eval.experiment.resources import Resources
 from stic_eval.experiment.work import perform
+from stic_eval.hub_access import go_offline
 from stic_eval.store import ResponseStore
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ def begin(number: int, place: Place, send: Send) -> Callable[[Task], Iterator[tu
             os.environ.setdefault(f"{library}_VERBOSITY", "error")
     if place.jobs > 1:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // place.jobs)))
-    logging.getLogger().addHandler(_Sending(send))
+    # Instead of what a script has set up, which workers have imported.
+    logging.getLogger().handlers[:] = [_Sending(send)]
     logging.getLogger("stic_eval.run").setLevel(logging.INFO)
     logging.captureWarnings(True)
     ours: list[Resources] = []

@@ -20,7 +20,7 @@ def similarities(
     model: str,
     compare: Compare,
     shown: Sequence[tuple[ImageRef, str]],
-    kept: Path,
+    log: Path,
     progress: Callable[[int, int], None],
 ) -> list[float]:
     """Cosines from -1 to 1, in the order of what is shown. Texts that are too long for the model are cut.
@@ -35,28 +35,28 @@ def similarities(
         UserError: An image cannot be decoded.
     """
     keys = [content_key([model, image.sha256, text]) for image, text in shown]
-    known: dict[str, float] = {row["key"]: row["value"] for row in read_jsonl(kept)}
+    known: dict[str, float] = {row["key"]: row["value"] for row in read_jsonl(log)}
     missing = {key: one for key, one in zip(keys, shown, strict=True) if key not in known}
     todo = list(missing.items())
     for start in range(0, len(todo), _ROWS):
         part = todo[start : start + _ROWS]
-        values = _compared(compare, [one for _, one in part])
+        values = _compare_part(compare, [one for _, one in part])
         fresh = {key: value for (key, _), value in zip(part, values, strict=True)}
-        append_jsonl(kept, [{"key": key, "value": value} for key, value in fresh.items()])
+        append_jsonl(log, [{"key": key, "value": value} for key, value in fresh.items()])
         known |= fresh
         progress(len(shown) - len(todo) + start + len(part), len(shown))
     return [known[key] for key in keys]
 
 
-def _compared(compare: Compare, part: Sequence[tuple[ImageRef, str]]) -> list[float]:
-    """The cosines of a part, in halves where the memory beside the other model does not hold it."""
-    from stic_eval.models.room import within_memory
+def _compare_part(compare: Compare, part: Sequence[tuple[ImageRef, str]]) -> list[float]:
+    """The cosines of a part, computed in halves where it does not fit into memory beside the other model."""
+    from stic_eval.models.free_memory import within_memory
 
     found = within_memory(lambda: compare(part)) if len(part) > 1 else compare(part)
     if found is not None:
         return found
     half = len(part) // 2
-    return [*_compared(compare, part[:half]), *_compared(compare, part[half:])]
+    return [*_compare_part(compare, part[:half]), *_compare_part(compare, part[half:])]
 
 
 def load_clip(model: str, device: Any) -> Compare:

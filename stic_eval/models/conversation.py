@@ -1,7 +1,7 @@
 """Conversations about an image as model input, with a mask of the tokens that are answers.
 
 What a model is trained on is tokenized as it is when the model generates: the prompt by the processor,
-exactly as in `stic_eval.models.hf`, and then the answer. Only tokens of answers and of the token that
+exactly as in `stic_eval.models.hf_model`, and then the answer. Only tokens of answers and of the token that
 ends them are marked.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from stic_eval.errors import UserError
-from stic_eval.models.text import PER_TOKEN, adds_start, common, control_tokens, plain
+from stic_eval.models.prompt_text import PER_TOKEN, adds_start, common, control_tokens, escape_control
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -45,10 +45,10 @@ def encode(
     """
     end = turn_end(processor)
     rendered = [render(processor, turns, end) for turns in rows]
-    return assembled(processor, [[image] for image in images], rendered, max_length)
+    return assemble(processor, [[image] for image in images], rendered, max_length)
 
 
-def assembled(
+def assemble(
     processor: Any,
     images: Sequence[Sequence[Image]],
     rendered: Sequence[tuple[str, Sequence[Span]]],
@@ -89,20 +89,18 @@ def assembled(
         room = len(tail) if max_length is None else room_for(processor, text[: spans[0][0]], max_length)
         ids.append(torch.cat([head, torch.tensor(tail[:room], dtype=head.dtype)]))
         masks.append(torch.cat([torch.zeros_like(head), torch.tensor(marks[:room], dtype=head.dtype)]))
-    extra = {
-        name: _padded(_heads(value, lengths, len(rendered)), ids, later) for name, value in kinds.items()
-    }
+    extra = {name: _pad(_heads(value, lengths, len(rendered)), ids, later) for name, value in kinds.items()}
     if _SEEN in output:
         seen = _heads(output.pop(_SEEN), lengths, len(rendered))
         longer = zip(seen, ids, strict=True)
         whole = [torch.cat([row, row[-1:].expand(len(to) - len(row), -1, -1)]) for row, to in longer]
-        extra[_SEEN] = _padded(whole, ids)
+        extra[_SEEN] = _pad(whole, ids)
     repeat = len(rendered) // len(images)
     pixels = {name: torch.cat([value] * repeat) for name, value in output.items()}
     return {
-        "input_ids": _padded(ids, ids, tokenizer.pad_token_id),
-        "attention_mask": _padded([torch.ones_like(row) for row in ids], ids),
-        "answer_mask": _padded(masks, ids),
+        "input_ids": _pad(ids, ids, tokenizer.pad_token_id),
+        "attention_mask": _pad([torch.ones_like(row) for row in ids], ids),
+        "answer_mask": _pad(masks, ids),
         **pixels,
         **extra,
     }
@@ -113,7 +111,7 @@ def _heads(value: Tensor, lengths: Sequence[int], rows: int) -> list[Tensor]:
     return [value[number % len(value)][: lengths[number % len(value)]] for number in range(rows)]
 
 
-def _padded(rows: Sequence[Tensor], like: Sequence[Tensor], value: int = 0) -> Tensor:
+def _pad(rows: Sequence[Tensor], like: Sequence[Tensor], value: int = 0) -> Tensor:
     width = max(len(row) for row in like)
     padded = rows[0].new_full((len(rows), width, *rows[0].shape[1:]), value)
     for number, row in enumerate(rows):
@@ -152,7 +150,7 @@ def render(processor: Any, turns: Turns, end: str, images: int = 1) -> tuple[str
     messages: list[dict[str, Any]] = []
     image = [{"type": "image"}] * images
     for role, text in turns:
-        body = plain(text, control_tokens(processor)) + (end if role == "assistant" else "")
+        body = escape_control(text, control_tokens(processor)) + (end if role == "assistant" else "")
         parts = image if role == "user" else []
         messages.append({"role": role, "content": [*parts, {"type": "text", "text": body}]})
         image = [] if role == "user" else image

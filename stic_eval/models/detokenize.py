@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
 
-from stic_eval.tags import THINKING, Pair, opening, split
+from stic_eval.thinking_tags import THINKING, TagPair, opening, split
 
 
 def cut(text: str, stop: Sequence[str]) -> str:
@@ -16,7 +16,7 @@ def cut(text: str, stop: Sequence[str]) -> str:
     return text
 
 
-def cut_answer(text: str, stop: Sequence[str], tags: Sequence[Pair] = THINKING, opened: str = "") -> str:
+def cut_answer(text: str, stop: Sequence[str], tags: Sequence[TagPair] = THINKING, opened: str = "") -> str:
     """A text up to the first of those that end an answer; what is thought before it may have them.
 
     Args:
@@ -41,7 +41,7 @@ class Detokenizer:
         answer_tags: Of answers.
     """
 
-    def __init__(self, tokenizer: Any, tags: Sequence[Pair], answer_tags: Sequence[Pair] = ()) -> None:
+    def __init__(self, tokenizer: Any, tags: Sequence[TagPair], answer_tags: Sequence[TagPair] = ()) -> None:
         self._tokenizer, self._tags = tokenizer, tags
         names = {tag for pair in (*tags, *answer_tags) for tag in pair}
         special = {int(i): str(token) for i, token in tokenizer.added_tokens_decoder.items() if token.special}
@@ -69,9 +69,9 @@ class Detokenizer:
         Args:
             prompt: What is answered, or the end of it.
         """
-        said = self.text(tokens)
-        text = cut_answer(said, stop, self._tags, opening(prompt, self._tags))
-        return text, len(text) < len(said)
+        decoded = self.text(tokens)
+        text = cut_answer(decoded, stop, self._tags, opening(prompt, self._tags))
+        return text, len(text) < len(decoded)
 
     def stops(self, tokens: Sequence[int], stop: Sequence[str], prompt: str = "") -> bool:
         """Whether a text that ends the answer has just appeared: the last token completes it, or goes beyond.
@@ -90,11 +90,11 @@ class Detokenizer:
                 end.append(token)
             if len(end) > most:
                 break
-        said = self.text(end[::-1])
+        ending = self.text(end[::-1])
         # The end alone does not say whether it is thought.
-        return any(text in said for text in stop) and self.answer(tokens, stop, prompt)[1]
+        return any(text in ending for text in stop) and self.answer(tokens, stop, prompt)[1]
 
-    def ended(self, tokens: Sequence[int], stop: Sequence[str], prompt: str = "") -> Sequence[int]:
+    def cut_at_stop(self, tokens: Sequence[int], stop: Sequence[str], prompt: str = "") -> Sequence[int]:
         """Tokens up to the one that completes the first text that ends the answer; all, if there is none."""
 
         def there(count: int) -> bool:

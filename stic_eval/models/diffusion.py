@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 STEPS = 1000
 
 
-def noised(inputs: Mapping[str, Any], images: Sequence[ImageRef]) -> dict[str, Any]:
+def add_noise(inputs: Mapping[str, Any], images: Sequence[ImageRef]) -> dict[str, Any]:
     """What a processor has made of one request's images, with their noise.
 
     Args:
@@ -42,11 +42,11 @@ def noised(inputs: Mapping[str, Any], images: Sequence[ImageRef]) -> dict[str, A
         value = found[name]
         if isinstance(value, torch.Tensor) and value.is_floating_point():
             noise = torch.randn(value.shape, generator=generator).to(value)
-            found[name] = diffused(value, noise, step)
+            found[name] = diffuse_pixels(value, noise, step)
     return found
 
 
-def diffused(clean: Tensor, noise: Tensor, step: int) -> Tensor:
+def diffuse_pixels(clean: Tensor, noise: Tensor, step: int) -> Tensor:
     """x_t of x_0 and noise, all of one shape; `step` counts from 0 to 999."""
     import torch
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stic_eval.digests import digest
 from stic_eval.errors import UserError, headline
-from stic_eval.models.values import check_adapter_values
+from stic_eval.models.adapter_values import check_adapter_values
 from stic_eval.store import content_key, file_digests
 
 # What decides a local model's answers: what lies beside its weights, and these with their configuration.

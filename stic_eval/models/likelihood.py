@@ -16,26 +16,26 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from stic_eval.models.conversation import Span, assembled, tail_of
-from stic_eval.models.diffusion import noised
+from stic_eval.models.conversation import Span, assemble, tail_of
+from stic_eval.models.diffusion import add_noise
+from stic_eval.models.free_memory import release, too_small, within_memory
 from stic_eval.models.loading import not_finite
-from stic_eval.models.room import release, too_small, within_memory
-from stic_eval.models.text import common, written
+from stic_eval.models.prompt_text import common, render_prompts
+from stic_eval.models.response_cache import GivenAnswer
 from stic_eval.types import Likelihood, Message, Request
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from stic_eval.models.loading import Loaded
+    from stic_eval.models.loading import LoadedWeights
 
-Asked = tuple[Request, str]
 
 _WINDOW = 2048  # questions that are put in order at a time
 _ROWS, _TOKENS = 32, 8192  # of a forward pass at most; texts of whose tokens so many are images'
 
 
 @dataclass
-class _Row:
+class _AnswerRow:
     """A prompt with an answer, or with several that differ in their last token alone.
 
     Attributes:
@@ -48,18 +48,16 @@ class _Row:
     request: Request
     text: str
     span: Span
-    ends: list[tuple[Asked, int]]
+    ends: list[tuple[GivenAnswer, int]]
     n_tokens: int
 
 
 def likelihoods(
-    loaded: Loaded, adapter: Path | None, key: str, asked: Iterable[Asked]
-) -> Iterator[tuple[Asked, Likelihood]]:
+    loaded: LoadedWeights, adapter: Path | None, key: str, asked: Iterable[GivenAnswer]
+) -> Iterator[tuple[GivenAnswer, Likelihood]]:
     """Scores answers in batches of like length, in an order of its own.
 
     Args:
-        adapter: What is attached to it.
-        key: Its content; empty for None.
         asked: (request, answer). The request's decoding has no say. Where it ends in an assistant's turn,
             the answer goes on from it, white space between them included.
 
@@ -77,7 +75,7 @@ def likelihoods(
         queue = deque(_batches([row for row in rows if row.n_tokens], loaded.batch_size))
         while queue:
             batch = queue.popleft()
-            found = within_memory(partial(_scored, loaded, adapter, key, batch))
+            found = within_memory(partial(_score_batch, loaded, adapter, key, batch))
             if found is None:
                 if len(batch) == 1 and not len(loaded.prefixes):
                     raise too_small(loaded.device)
@@ -89,19 +87,19 @@ def likelihoods(
             yield from found
 
 
-def _rows(loaded: Loaded, asked: Sequence[Asked]) -> list[_Row]:
-    found: dict[tuple[Request, int, tuple[int, ...]], _Row] = {}
+def _rows(loaded: LoadedWeights, asked: Sequence[GivenAnswer]) -> list[_AnswerRow]:
+    found: dict[tuple[Request, int, tuple[int, ...]], _AnswerRow] = {}
     unlike = list(dict.fromkeys(asked))
-    for (request, answer), (text, span) in zip(unlike, _written(loaded, unlike), strict=True):
+    for (request, answer), (text, span) in zip(unlike, _render(loaded, unlike), strict=True):
         ids, marks = tail_of(loaded.processor.tokenizer, text, [span])
         own = [token for token, mark in zip(ids, marks, strict=True) if mark]
-        row = _Row(request, text, span, [], len(own))
+        row = _AnswerRow(request, text, span, [], len(own))
         ends = found.setdefault((request, len(own), tuple(own[:-1])), row).ends
         ends.append(((request, answer), own[-1] if own else -1))
     return list(found.values())
 
 
-def _written(loaded: Loaded, asked: Sequence[Asked]) -> Iterator[tuple[str, Span]]:
+def _render(loaded: LoadedWeights, asked: Sequence[GivenAnswer]) -> Iterator[tuple[str, Span]]:
     """Prompts and answers as the template writes them, up to the answer's end, and where the answer lies."""
     whole = []
     for request, answer in asked:
@@ -110,15 +108,15 @@ def _written(loaded: Loaded, asked: Sequence[Asked]) -> Iterator[tuple[str, Span
         if last.role != "assistant":
             turns = (*request.messages, Message("assistant", answer))
         whole.append(replace(request, messages=turns))
-    heads = written(loaded.processor, [request for request, _ in asked], loaded.control)
-    for head, text in zip(heads, written(loaded.processor, whole, loaded.control), strict=True):
+    heads = render_prompts(loaded.processor, [request for request, _ in asked], loaded.control)
+    for head, text in zip(heads, render_prompts(loaded.processor, whole, loaded.control), strict=True):
         # White space that the template writes in front of an answer is the answer's: the model gives it.
         yield text, (len(common(head, text)), len(text))
 
 
-def _batches(rows: Sequence[_Row], most: int) -> Iterator[list[_Row]]:
+def _batches(rows: Sequence[_AnswerRow], most: int) -> Iterator[list[_AnswerRow]]:
     """Rows with equally many images, of like length, the longest first; those with noise alone."""
-    groups: dict[tuple[int, bool], list[_Row]] = {}
+    groups: dict[tuple[int, bool], list[_AnswerRow]] = {}
     for row in rows:
         images = row.request.images
         groups.setdefault((len(images), any(image.diffusion for image in images)), []).append(row)
@@ -131,16 +129,16 @@ def _batches(rows: Sequence[_Row], most: int) -> Iterator[list[_Row]]:
             order = order[size:]
 
 
-def _scored(
-    loaded: Loaded, adapter: Path | None, key: str, batch: Sequence[_Row]
-) -> list[tuple[Asked, Likelihood]]:
+def _score_batch(
+    loaded: LoadedWeights, adapter: Path | None, key: str, batch: Sequence[_AnswerRow]
+) -> list[tuple[GivenAnswer, Likelihood]]:
     images = [[image.load() for image in row.request.images] for row in batch]
-    inputs = assembled(loaded.processor, images, [(row.text, [row.span]) for row in batch])
+    inputs = assemble(loaded.processor, images, [(row.text, [row.span]) for row in batch])
     answers = inputs.pop("answer_mask")[:, 1:] == 1
     ids = inputs["input_ids"][:, 1:][answers]
-    inputs = loaded.moved(noised(inputs, batch[0].request.images))
+    inputs = loaded.to_device(add_noise(inputs, batch[0].request.images))
     logps = _answers_logps(loaded.attach(adapter, key), loaded, inputs, answers)
-    found: list[tuple[Asked, Likelihood]] = []
+    found: list[tuple[GivenAnswer, Likelihood]] = []
     start = 0
     for row, count in zip(batch, answers.sum(dim=1).tolist(), strict=True):
         own, tokens = logps[start : start + count], ids[start : start + count]
@@ -155,7 +153,9 @@ def _scored(
     return found
 
 
-def _answers_logps(model: Any, loaded: Loaded, inputs: dict[str, Any], answers: torch.Tensor) -> torch.Tensor:
+def _answers_logps(
+    model: Any, loaded: LoadedWeights, inputs: dict[str, Any], answers: torch.Tensor
+) -> torch.Tensor:
     """Log-probabilities of all tokens, (answers' tokens, vocabulary) in float32 on the CPU.
 
     The head sees what predicts an answer's token and nothing else: logits of whole prompts would take

@@ -10,25 +10,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stic_eval.errors import RunError, UserError, first_line
-from stic_eval.models import machine, memory
+from stic_eval.models import devices, weight_memory
+from stic_eval.models.bounded_store import BoundedStore, nbytes_of
 from stic_eval.models.detokenize import Detokenizer
 from stic_eval.models.fingerprint import local_model, model_fingerprint
-from stic_eval.models.kept import BoundedStore, nbytes_of
-from stic_eval.models.memory import Packed, free_bytes
-from stic_eval.models.processing import apply
-from stic_eval.models.recognition import tags_written
-from stic_eval.models.room import out_of_memory
-from stic_eval.models.stills import load_processor
-from stic_eval.models.text import control_tokens
+from stic_eval.models.free_memory import out_of_memory
+from stic_eval.models.profile_detection import tags_written
+from stic_eval.models.profile_processor import apply
+from stic_eval.models.prompt_text import control_tokens
+from stic_eval.models.still_image_processors import load_processor
+from stic_eval.models.weight_memory import Packed, free_bytes
 from stic_eval.store import content_key
-from stic_eval.tags import ANSWER, THINKING, Pair, opening
+from stic_eval.thinking_tags import ANSWER, THINKING, TagPair, opening
 from stic_eval.types import Request, Response
 
 if TYPE_CHECKING:
     import torch
 
-    from stic_eval.models.kv import Prefix
-    from stic_eval.models.prompts import Beginning, Prompter
+    from stic_eval.models.kv_cache import Prefix
+    from stic_eval.models.prompt_tokens import Beginning, Prompter
     from stic_eval.profiles import ConversationProfile
 
 # Most rows of `--batch-size auto`; memory may allow fewer. On a CPU a step takes twice as long with twice
@@ -40,7 +40,7 @@ _PREFIXES = 1 / 4
 
 
 @dataclass
-class Loaded:
+class LoadedWeights:
     """Weights in memory, and which adapter is attached to them; shared by all views of a model."""
 
     base: Any  # PreTrainedModel, without any trace of an adapter unless `peft` is set
@@ -52,7 +52,7 @@ class Loaded:
     ends: frozenset[int]
     control: tuple[str, ...]
     detokenizer: Detokenizer
-    tags: tuple[Pair, ...]  # of what it may think, and around answers
+    tags: tuple[TagPair, ...]  # of what it may think, and around answers
     batch_size_given: bool = False
     reuse: bool | Literal["always"] = True
     gradient_checkpointing: bool | None = None  # in training; None: as device and size suggest
@@ -69,10 +69,6 @@ class Loaded:
     def attach(self, adapter: Path | None, key: str) -> Any:
         """Gives the model with exactly this adapter, or the base with its own, unwrapped layers.
 
-        Args:
-            adapter: A PEFT folder, or None.
-            key: Its content; empty for None.
-
         Raises:
             UserError: The adapter does not fit the model, or is of a kind that cannot be taken off again.
         """
@@ -83,12 +79,12 @@ class Loaded:
                 restore(self.base)
                 self.base, self.peft, self.adapter, self.adapter_key = self.peft.unload(), None, None, ""
             if adapter is not None:
-                self.peft, self.adapter, self.adapter_key = _adapted(self.base, adapter), adapter, key
+                self.peft, self.adapter, self.adapter_key = _with_adapter(self.base, adapter), adapter, key
         model = self.base if self.peft is None else self.peft
         return model.eval() if model.training else model
 
-    def moved(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """A processor's tensors on the model's device, those that are no whole numbers in its type."""
+    def to_device(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Moves a processor's tensors to the model's device, and floating-point ones to its type."""
         return {
             name: value.to(self.device, self.dtype if value.is_floating_point() else None)
             for name, value in inputs.items()
@@ -117,11 +113,10 @@ class Loaded:
 
 
 @dataclass(frozen=True)
-class Loading:
+class LoadOptions:
     """How a model is loaded.
 
     Attributes:
-        revision: Of a hub id.
         device: `auto` takes CUDA, MPS or the CPU, the first that there is.
         dtype: `auto` is float32 on a CPU and for float32 checkpoints, bfloat16 otherwise.
         batch_size: Most requests under way; `auto` goes by device and free memory.
@@ -146,12 +141,12 @@ class Loading:
     attn: str | None = None
     quantization: Packed | None = None
     gradient_checkpointing: bool | None = None
-    tags: Sequence[Pair] = ()
-    answer_tags: Sequence[Pair] = ()
+    tags: Sequence[TagPair] = ()
+    answer_tags: Sequence[TagPair] = ()
     profile: ConversationProfile | None = None
 
 
-def load(model: str, how: Loading) -> Loaded:
+def load(model: str, how: LoadOptions) -> LoadedWeights:
     """Loads a model and its processor; see `HFModel.load`."""
     from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig
     from transformers.utils import logging
@@ -164,9 +159,9 @@ def load(model: str, how: Loading) -> Loaded:
     try:
         config = AutoConfig.from_pretrained(source, **common)
         kind = _dtype(how.dtype, where, config)
-        count = memory.parameters(model, how.revision, _name(getattr(config, "dtype", None)))
-        memory.check(model, count, _name(kind), quantization, where)
-        place = _placed(where, kind, attn, quantization)
+        count = weight_memory.parameters(model, how.revision, _name(getattr(config, "dtype", None)))
+        weight_memory.check(model, count, _name(kind), quantization, where)
+        place = _placement(where, kind, attn, quantization)
         processor = load_processor(source, config, **common)
         # Before the weights are read: of a setting that does not fit one is told at once.
         _prepare(processor, model, profile)
@@ -178,12 +173,12 @@ def load(model: str, how: Loading) -> Loaded:
     except Exception as error:  # transformers and safetensors raise a dozen kinds
         if out_of_memory(error):
             free = free_bytes(where)
-            said = memory.too_large(model, count, _name(kind), quantization, where, free)
-            raise UserError(said) from error
+            message = weight_memory.too_large(model, count, _name(kind), quantization, where, free)
+            raise UserError(message) from error
         if "Unrecognized configuration class" in str(error):
             raise UserError(f"--model {model}: takes no images; give a vision-language model") from error
         if attn is not None and re.search(r"attn|attention|kernels", str(error), re.IGNORECASE):
-            raise UserError(f"--attn {attn}: cannot be had: {first_line(error)}") from error
+            raise UserError(f"--attn {attn}: is not available: {first_line(error)}") from error
         raise UserError(f"--model {model}: cannot be loaded: {first_line(error)}") from error
     tokenizer = processor.tokenizer
     if profile is not None and (tiles := profile.processor.get("image_grid_pinpoints")):
@@ -198,7 +193,7 @@ def load(model: str, how: Loading) -> Loaded:
     tags, answer_tags = (*THINKING, *how.tags), (*ANSWER, *how.answer_tags)
     # Decoding is what a request says, not the penalties and temperatures that a checkpoint brings.
     base.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=tokenizer.pad_token_id)
-    return Loaded(
+    return LoadedWeights(
         base=base.eval(),
         processor=processor,
         device=where,
@@ -241,7 +236,7 @@ def _prepare(processor: Any, model: str, profile: ConversationProfile | None) ->
         )
 
 
-def not_finite(loaded: Loaded, request: Request) -> RunError:
+def not_finite(loaded: LoadedWeights, request: Request) -> RunError:
     """The error for a request whose logits are NaN or infinite: no answer can be read from them."""
     shown = f" about {request.images[0].source}" if request.images else ""
     who = "the model" if loaded.adapter is None else f"the model with adapter {loaded.adapter}"
@@ -252,17 +247,17 @@ def not_finite(loaded: Loaded, request: Request) -> RunError:
     )
 
 
-def _placed(
+def _placement(
     device: torch.device, kind: torch.dtype, attn: str | None, quantization: Packed | None
 ) -> dict[str, Any]:
-    """What `from_pretrained` is told about where weights go, how they are packed, and who attends."""
+    """Arguments of `from_pretrained`: where weights go, how they are packed, and which attention is used."""
     found: dict[str, Any] = {} if device.type == "cpu" and not quantization else {"device_map": {"": device}}
     if attn is not None:
         found["attn_implementation"] = attn
     if quantization is not None:
         from transformers import BitsAndBytesConfig
 
-        memory.check_packing(quantization)
+        weight_memory.check_packing(quantization)
         # NF4, and arithmetic in the type that weights would have had: QLoRA's (Dettmers et al. 2023).
         four = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": kind}
         how = four if quantization == "4bit" else {"load_in_8bit": True}
@@ -275,7 +270,7 @@ def _name(kind: object) -> str:
     return str(kind).removeprefix("torch.")
 
 
-def _adapted(base: Any, adapter: Path) -> Any:
+def _with_adapter(base: Any, adapter: Path) -> Any:
     from peft import PeftModel
     from peft.tuners.tuners_utils import BaseTuner
 
@@ -348,8 +343,8 @@ def restore(base: Any) -> None:
 def _device(device: str) -> torch.device:
     import torch
 
-    machine.check_device(device)
-    return torch.device(machine.device_of(device) if device == "auto" else device)
+    devices.check_device(device)
+    return torch.device(devices.device_of(device) if device == "auto" else device)
 
 
 def _dtype(dtype: str, device: torch.device, config: Any) -> torch.dtype:

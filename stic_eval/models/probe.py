@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING
 import torch
 
 from stic_eval.errors import UserError
-from stic_eval.models import kv, plain, vision
-from stic_eval.models.passes import Passes, Row
-from stic_eval.models.prompts import Prompter
-from stic_eval.models.room import out_of_memory, too_small
+from stic_eval.models import plain_generation, vision
+from stic_eval.models.forward_passes import ActiveRow, Passes
+from stic_eval.models.free_memory import out_of_memory, too_small
+from stic_eval.models.kv_cache import Lanes, Pool
+from stic_eval.models.prompt_tokens import Prompter
 from stic_eval.types import Generation, ImageRef, Message, Request
 
 if TYPE_CHECKING:
-    from stic_eval.models.loading import Loaded
+    from stic_eval.models.loading import LoadedWeights
 
 _TOKENS = 4
 # Root mean square difference of the logits, as a share of their spread. Rounding moves them by a hundredth or
@@ -29,7 +30,7 @@ _FLOAT32, _HALF = 1e-3, 0.15
 _LOG = logging.getLogger(__name__)
 
 
-def prompter(loaded: Loaded) -> Prompter:
+def prompter(loaded: LoadedWeights) -> Prompter:
     """What makes prompts for a model; one for as long as it is in memory."""
     if loaded.prompter is None:
         config = loaded.base.config
@@ -40,7 +41,7 @@ def prompter(loaded: Loaded) -> Prompter:
     return loaded.prompter
 
 
-def probe(loaded: Loaded) -> frozenset[str]:
+def probe(loaded: LoadedWeights) -> frozenset[str]:
     """Compares, with the adapter that is attached.
 
     Returns:
@@ -49,7 +50,7 @@ def probe(loaded: Loaded) -> frozenset[str]:
     if vision.encoder(loaded.base) is None:
         return frozenset()
     try:
-        return _compared(loaded)
+        return _compare(loaded)
     except Exception as error:  # whatever a model does that does not fit
         if out_of_memory(error):
             raise too_small(loaded.device) from error
@@ -59,33 +60,34 @@ def probe(loaded: Loaded) -> frozenset[str]:
         return frozenset()
 
 
-def _compared(loaded: Loaded) -> frozenset[str]:
+def _compare(loaded: LoadedWeights) -> frozenset[str]:
     first, second = (_request(text) for text in ("Is anything red in this picture?", "What is it?"))
-    output, width = plain.generated(
-        loaded, loaded.adapter, loaded.adapter_key, [plain.asked(loaded, second)], output_logits=True
+    batch = [plain_generation.render_request(loaded, second)]
+    output, width = plain_generation.generate(
+        loaded, loaded.adapter, loaded.adapter_key, batch, output_logits=True
     )
     expected = torch.stack([logits[0].float() for logits in output.logits])
     tokens = output.sequences[0, width:].tolist()[: len(expected)]
     maker, passes = prompter(loaded), Passes(loaded)
     with torch.inference_mode():
-        other, prompt = maker.cut(maker.written([first, second]), None)
+        other, prompt = maker.cut(maker.render([first, second]), None)
         features = passes.features([other, prompt])
 
-        def agree(rows: list[Row], lanes: kv.Lanes) -> bool:
+        def agree(rows: list[ActiveRow], lanes: Lanes) -> bool:
             for token in tokens[:-1]:
                 lanes.last = torch.full_like(lanes.last, token)
-                passes.decoded(rows, lanes)
+                passes.decode(rows, lanes)
             got = torch.cat(passes.trace or [])
             return _close(got, expected, _FLOAT32 if loaded.dtype == torch.float32 else _HALF)
 
         shared = False
         if prompt.group is other.group and len(prompt.group.beginning.ids):
             try:
-                _, before = passes.whole([other], features, kv.Pool(1, len(other)))
+                _, before = passes.prefill([other], features, Pool(1, len(other)))
                 loaded.bytes_per_token = before.bytes_per_token
                 passes.trace = []
                 prefix = before.prefix(0, len(prompt.group.beginning.ids))
-                shared = agree(*passes.continued([prompt], [prefix], kv.Pool(1, len(prompt))))
+                shared = agree(*passes.prefill_rest([prompt], [prefix], Pool(1, len(prompt))))
             except Exception as error:
                 if out_of_memory(error):
                     raise
@@ -93,7 +95,7 @@ def _compared(loaded: Loaded) -> frozenset[str]:
         if shared:  # it goes through everything that a whole prompt does
             return frozenset({"loop", "prefix"})
         passes.trace = []
-        rows, lanes = passes.whole([prompt], features, kv.Pool(1, len(prompt)))
+        rows, lanes = passes.prefill([prompt], features, Pool(1, len(prompt)))
         loaded.bytes_per_token = lanes.bytes_per_token
         if agree(rows, lanes):
             return frozenset({"loop"})

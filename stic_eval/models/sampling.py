@@ -52,7 +52,7 @@ def choose(logits: torch.Tensor, samplers: Sequence[Sampler]) -> torch.Tensor:
         if sampler.temperature > 0:
             groups[sampler.temperature, sampler.top_p].append(row)
     for (temperature, top_p), rows in groups.items():
-        drawn = perturbed(logits[rows], [samplers[row] for row in rows], temperature, top_p)
+        drawn = perturb(logits[rows], [samplers[row] for row in rows], temperature, top_p)
         chosen[rows] = drawn.argmax(dim=-1)
     return chosen
 
@@ -65,18 +65,16 @@ def finite(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
 
     Args:
         logits: Of shape (rows, vocabulary).
-        tokens: What was chosen by them.
     """
     return logits.gather(-1, tokens[:, None])[:, 0].isfinite()
 
 
-def perturbed(
+def perturb(
     scores: torch.Tensor, samplers: Sequence[Sampler], temperature: float, top_p: float
 ) -> torch.Tensor:
     """Scores of shape (rows, vocabulary) whose largest is an exact sample.
 
     Args:
-        temperature: Positive.
         top_p: Nucleus mass: only the likeliest tokens that together reach it can be drawn; 1 is off.
     """
     import torch

@@ -5,15 +5,14 @@ Caches keep what was written, so that other tags can be looked for in it later.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from stic_eval.contracts.engine import Answering
 from stic_eval.models.detokenize import cut
 from stic_eval.settings import ThinkingConfig
-from stic_eval.tags import split
+from stic_eval.thinking_tags import split
 from stic_eval.types import Request, Response
-
-Answering = Callable[[Iterable[Request]], Iterator[tuple[Request, Response]]]
 
 
 class ThinkingVLM:
@@ -21,7 +20,6 @@ class ThinkingVLM:
 
     Args:
         write: Asks the model, which writes both.
-        how: Tags, and the room.
         stop: Texts that end its answers, beside those of requests.
     """
 
@@ -34,7 +32,7 @@ class ThinkingVLM:
         """Yields every request with its response, as they come."""
         room, stop = self._how.max_new_tokens, self._stop
         for request, response in self._write(_more(request, room, stop) for request in requests):
-            found = answered(response, self._how)
+            found = separate_thinking(response, self._how)
             # By these tags more of it may be the answer than whoever wrote it knows.
             text = cut(found.text, request.generation.stop)
             found = found if text == found.text else replace(found, text=text.strip())
@@ -60,7 +58,7 @@ def _less(request: Request, room: int, stop: tuple[str, ...]) -> Request:
     return replace(request, generation=replace(how, max_new_tokens=how.max_new_tokens - room, stop=own))
 
 
-def answered(response: Response, how: ThinkingConfig) -> Response:
+def separate_thinking(response: Response, how: ThinkingConfig) -> Response:
     """A response with the answer as its text, and beside it what was thought.
 
     Thinking that somebody else has told from the answer (a server) stays that; without an answer it was

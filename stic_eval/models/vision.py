@@ -81,7 +81,7 @@ def encode(model: Any, inputs: Sequence[Mapping[str, Tensor]]) -> list[Features]
     return [Features(part, stacked, tuple(layer[n] for layer in layers)) for n, part in enumerate(parts)]
 
 
-def joined(features: Sequence[Features]) -> dict[str, Any]:
+def join_features(features: Sequence[Features]) -> dict[str, Any]:
     """Features of requests, one after the other, as `forward` takes them for `mm_encoder_outputs`."""
     import torch
     from transformers.modeling_outputs import BaseModelOutputWithPooling

@@ -8,9 +8,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from stic_eval.report import canvas
-from stic_eval.report.canvas import COLOURS, HATCHES, INK, LINE, MUTED, Look, needs, plain, tall, value_text
-from stic_eval.report.compare import Difference
-from stic_eval.report.rows import AVERAGE, Cell, Row
+from stic_eval.report.canvas import COLOURS, HATCHES, INK, LINE, MUTED, Look, needs, tall, value_text
+from stic_eval.report.paired_comparison import Difference
+from stic_eval.report.table_rows import AVERAGE, Cell, TableRow
 from stic_eval.report.tables import Table
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ _MOST_SERIES = 5  # bars side by side; with more, each benchmark gets a panel wi
 _MOST_LINES = 12  # in such a panel; with more, the average has the only one
 
 
-def chosen(table: Table, methods: Sequence[str]) -> list[Row]:
+def rows_of(table: Table, methods: Sequence[str]) -> list[TableRow]:
     """The rows of some methods, or all of them. `stic+dar` is the row with describe-and-respond alone."""
     return [
         row
@@ -31,17 +31,18 @@ def chosen(table: Table, methods: Sequence[str]) -> list[Row]:
     ]
 
 
-def row_label(row: Row, without: Sequence[str] = ()) -> str:
+def row_label(row: TableRow, without: Sequence[str] = ()) -> str:
     """A row's name, without the axes that the figure shows otherwise."""
     variant = row.variant
     name = variant.title if "dar" in without else variant.name
     settings = {axis: value for axis, value in variant.settings.items() if axis not in {"dar", *without}}
     if settings.get("method") == variant.method:
         del settings["method"]  # which the title says
-    return plain(", ".join([name, *(f"{axis}={value_text(value)}" for axis, value in settings.items())]))
+    parts = [name, *(f"{axis}={value_text(value)}" for axis, value in settings.items())]
+    return canvas.plain_line(", ".join(parts))
 
 
-def row_key(row: Row, without: Sequence[str] = ()) -> str:
+def row_key(row: TableRow, without: Sequence[str] = ()) -> str:
     """What rows of one line or panel have in common. Names that look alike do not make them one."""
     variant = row.variant
     settings = sorted((a, canvas.key(v)) for a, v in variant.settings.items() if a not in {"dar", *without})
@@ -50,7 +51,8 @@ def row_key(row: Row, without: Sequence[str] = ()) -> str:
 
 def column_title(table: Table, name: str) -> str:
     """A column's printed name."""
-    return next((plain(column.title) for column in table.columns if column.name == name), "Average")
+    titles = (canvas.plain_line(column.title) for column in table.columns if column.name == name)
+    return next(titles, "Average")
 
 
 def mark_of(cell: Cell) -> str:
@@ -83,7 +85,7 @@ def gains(table: Table, look: Look, notes: Sequence[str] = ()) -> Figure:
     """
     names = [look.benchmark] if look.benchmark else [*(column.name for column in table.columns), AVERAGE]
     names = [name for name in names if name != AVERAGE or len(table.columns) > 1 or look.benchmark]
-    rows = [r for r in chosen(table, look.methods) if any(r.cells[name].difference for name in names)]
+    rows = [r for r in rows_of(table, look.methods) if any(r.cells[name].difference for name in names)]
     if not rows:
         raise needs("gains", "nothing of this run is compared with a baseline")
     names = [name for name in names if any(row.cells[name].difference for row in rows)]
@@ -94,7 +96,7 @@ def gains(table: Table, look: Look, notes: Sequence[str] = ()) -> Figure:
     words = max(len(word) for title in titles for word in title.replace("-", "- ").split())
     side_by_side = len(names) > 1 and len(rows) <= _MOST_SERIES
     if side_by_side and slot / (len(rows) + 1) >= 0.12 and words * canvas.LETTER <= slot:
-        return _grouped(rows, names, titles, look.width, slot, notes)
+        return _grouped_bars(rows, names, titles, look.width, slot, notes)
     return _panels(rows, names, titles, look.width, notes)
 
 
@@ -104,14 +106,14 @@ def _colours(keys: Sequence[str]) -> list[str]:
     return [canvas.pale(COLOURS[order.index(key) % len(COLOURS)]) for key in keys]
 
 
-def _deltas(row: Row, names: Sequence[str]) -> list[tuple[int, float, tuple[float, float], str]]:
+def _deltas(row: TableRow, names: Sequence[str]) -> list[tuple[int, float, tuple[float, float], str]]:
     """(position, delta, distances to the interval's ends, mark) of the cells that have a difference."""
     cells = ((i, row.cells[name], row.cells[name].difference) for i, name in enumerate(names))
     return [(i, d.delta, reach(d), mark_of(cell)) for i, cell, d in cells if d is not None]
 
 
-def _grouped(
-    rows: Sequence[Row],
+def _grouped_bars(
+    rows: Sequence[TableRow],
     names: Sequence[str],
     titles: Sequence[str],
     width: float,
@@ -141,7 +143,7 @@ def _grouped(
     canvas.zero_line(axes)
     axes.margins(y=0.12)
     axes.set_xlim(-0.55, len(names) - 0.45)
-    axes.set_xticks(range(len(names)), [_broken(title, slot) for title in titles])
+    axes.set_xticks(range(len(names)), [_wrap_title(title, slot) for title in titles])
     axes.tick_params(axis="x", length=0)
     axes.yaxis.set_major_formatter(signed)
     axes.grid(axis="y")
@@ -155,17 +157,17 @@ def _grouped(
 
 
 def _panels(
-    rows: Sequence[Row], names: Sequence[str], titles: Sequence[str], width: float, notes: Sequence[str]
+    rows: Sequence[TableRow], names: Sequence[str], titles: Sequence[str], width: float, notes: Sequence[str]
 ) -> Figure:
     figure = canvas.new(width, 3.0, "Difference to the baseline by method")
     narrow = width < 4.5
     raw = [row_label(row) for row in rows]
     room = min(2.2, (0.35 if narrow else 0.4) * width, 0.1 + max(len(label) for label in raw) * canvas.LETTER)
-    labels = [canvas.wrapped(label, room) for label in raw]
+    labels = [canvas.wrap(label, room) for label in raw]
     across = max(1, min(len(names), int((width - room) / (0.65 if narrow else 0.92))))
     across = math.ceil(len(names) / math.ceil(len(names) / across))  # rows of panels of even length
     down = math.ceil(len(names) / across)
-    titles = [_broken(title, (width - room) / across - 0.1) for title in titles]
+    titles = [_wrap_title(title, (width - room) / across - 0.1) for title in titles]
     grid = figure.subplots(down, across, sharey=True, squeeze=False)
     at = [0.0]
     for above, below in pairwise(labels):
@@ -208,20 +210,20 @@ def _panels(
     ends = (tall(labels[0]) / 2 + 0.05, tall(labels[-1]) / 2 + 0.05)
     first.set_ylim(at[-1] + ends[1], -ends[0])
     scales = ["Each panel has its own scale."] if len(names) > 1 else []
-    said = ["Difference to the baseline in points.", *scales, *_notes(rows, names), *notes]
-    extra = canvas.footnote(figure, said)
+    texts = ["Difference to the baseline in points.", *scales, *_notes(rows, names), *notes]
+    extra = canvas.footnote(figure, texts)
     heading = max(map(tall, titles))
     return canvas.resize(figure, down * (at[-1] + sum(ends) + 0.33 + heading) + 0.1 + extra)
 
 
-def _broken(title: str, inches: float) -> str:
+def _wrap_title(title: str, inches: float) -> str:
     """A benchmark's name in lines that fit into so many inches; hyphens are where it breaks best."""
     if len(title) * canvas.LETTER <= inches:
         return title
-    return canvas.wrapped(title.replace("-", "- "), inches).replace("- ", "-")
+    return canvas.wrap(title.replace("-", "- "), inches).replace("- ", "-")
 
 
-def _differs(row: Row, name: str) -> bool:
+def _differs(row: TableRow, name: str) -> bool:
     """Whether anything of a difference is seen on a scale."""
     d = row.cells[name].difference
     return d is not None and any((d.delta, d.low, d.high))
@@ -231,6 +233,6 @@ def signed(value: float, _: float | None = None) -> str:
     return f"{value:+g}".replace("-", "−") if abs(value) > 1e-9 else "0"
 
 
-def _notes(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
+def _notes(rows: Sequence[TableRow], names: Sequence[str]) -> list[str]:
     cells = [row.cells[name] for row in rows for name in names if row.cells[name].difference]
     return ["Error bars: 95 % interval.", *notes_of(cells)]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from stic_eval.errors import UserError
 from stic_eval.printable import printable
-from stic_eval.report.rows import setting
+from stic_eval.report.table_rows import setting
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -81,7 +81,6 @@ class Look:
         y: Axis of an ablation that runs upwards.
         methods: Only these; `stic` is both of its rows, `stic+dar` the one with describe-and-respond.
         published: Whether the progression shows the paper's scores too.
-        width: Inches.
     """
 
     benchmark: str | None = None
@@ -118,7 +117,7 @@ def pale(colour: str) -> str:
     return to_hex((red, green, blue))
 
 
-def plain(text: object) -> str:
+def plain_line(text: object) -> str:
     """Text as one line that every format can hold: no control characters, no turning of the direction."""
     line = printable(" ".join(str(text).split()))
     return re.sub("[\u200e\u200f\u202a-\u202e\u2066-\u2069\ufffe\uffff]", "", line)
@@ -126,7 +125,7 @@ def plain(text: object) -> str:
 
 def value_text(value: object) -> str:
     """An axis's value as tables print it, e.g. `0.25`, `true`; what is long without its middle."""
-    text = plain(setting(value))
+    text = plain_line(setting(value))
     # The end of a path says more than its start.
     return text if len(text) <= 36 else f"{text[:12]}…{text[-23:]}"
 
@@ -147,7 +146,7 @@ def numeric(values: Sequence[Any]) -> bool:
     return len(values) > 1 and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
 
 
-def wrapped(text: str, inches: float) -> str:
+def wrap(text: str, inches: float) -> str:
     """Text broken into lines that fit in so many inches at the smallest size."""
     columns = max(8, int(inches / LETTER))
     return "\n".join(textwrap.wrap(text, columns)) or text
@@ -160,7 +159,7 @@ def tall(text: str) -> float:
 
 def footnote(figure: Figure, sentences: Sequence[str]) -> float:
     """Writes below everything what bars and marks mean; returns the inches that it takes."""
-    text = wrapped(" ".join(sentences), figure.get_figwidth() - 0.15)
+    text = wrap(" ".join(sentences), figure.get_figwidth() - 0.15)
     figure.supxlabel(text, x=0.01, ha="left", fontsize=POINTS, color=MUTED)
     return tall(text)
 
@@ -170,7 +169,7 @@ def legend(
 ) -> float:
     """Puts a legend above everything; returns the inches that it takes."""
     columns = _legend_columns(labels, width)
-    labels = [wrapped(label, width - 0.5) for label in labels]
+    labels = [wrap(label, width - 0.5) for label in labels]
     figure.legend(
         handles, labels, loc="outside upper left", ncols=columns, columnspacing=1.2, handlelength=2.4,
         handleheight=1.1, borderaxespad=0.2, title=title or None, alignment="left",
@@ -181,7 +180,7 @@ def legend(
 def legend_height(labels: Sequence[str], width: float) -> float:
     """Inches that a legend without a title takes in a figure of that width."""
     columns = _legend_columns(labels, width)
-    heights = [tall(wrapped(label, width - 0.5)) for label in labels]
+    heights = [tall(wrap(label, width - 0.5)) for label in labels]
     return 1.15 * sum(max(heights[i : i + columns]) for i in range(0, len(labels), columns)) + 0.1
 
 
@@ -211,18 +210,18 @@ def marks_note(marks: Sequence[str], incomplete: bool, *, filled: bool = False) 
         filled: Whether its markers are filled or not by significance.
     """
     starred = "*" in marks or "**" in marks
-    said = []
+    parts = []
     if "§" in marks:
-        said.append("§ one training seed, or one description: not tested.")
+        parts.append("§ one training seed, or one description: not tested.")
     if filled and starred:
-        said.append("Filled: * p < 0.05, ** p < 0.01 (corrected); unfilled: neither.")
+        parts.append("Filled: * p < 0.05, ** p < 0.01 (corrected); unfilled: neither.")
     elif filled:
-        said.append("Filled: p < 0.05 (corrected); unfilled: not.")
+        parts.append("Filled: p < 0.05 (corrected); unfilled: not.")
     elif starred:
-        said.append("* p < 0.05, ** p < 0.01 (corrected).")
+        parts.append("* p < 0.05, ** p < 0.01 (corrected).")
     if incomplete:
-        said.append("° incomplete: unscored rows or columns are left out.")
-    return said
+        parts.append("° incomplete: unscored rows or columns are left out.")
+    return parts
 
 
 def needs(kind: str, what: str) -> UserError:

@@ -17,18 +17,18 @@ from xml.etree import ElementTree
 
 from stic_eval.errors import UserError
 from stic_eval.registry import suggest
-from stic_eval.report import bars, canvas, curves, heatmap, training
-from stic_eval.report.canvas import Look, plain
-from stic_eval.report.rows import AVERAGE, Variant
+from stic_eval.report import bars, canvas, gain_curves, heatmap, training_curves
+from stic_eval.report.canvas import Look, plain_line
 from stic_eval.report.runs import Entry, Scores
+from stic_eval.report.table_rows import AVERAGE, EvaluatedVariant
 from stic_eval.report.tables import Table
 from stic_eval.store import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Kind = Literal["gains", "progression", "scaling", "heatmap", "training"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+FigureKind = Literal["gains", "progression", "scaling", "heatmap", "training"]
+KINDS: tuple[FigureKind, ...] = get_args(FigureKind)
 FORMATS = ("svg", "pdf", "png")
 _MOST_NAMED = 3  # unfinished variants that a footnote names
 
@@ -58,7 +58,7 @@ def check(look: Look, scores: Scores) -> None:
             raise UserError(f"{flag} {name}: this run has no such {what}{suggest(name, known)} ({has})")
 
 
-def draw(kind: Kind, scores: Scores, table: Table, folder: Path, look: Look) -> Figure:
+def draw(kind: FigureKind, scores: Scores, table: Table, folder: Path, look: Look) -> Figure:
     """Draws one kind of figure of a run.
 
     Args:
@@ -69,21 +69,21 @@ def draw(kind: Kind, scores: Scores, table: Table, folder: Path, look: Look) -> 
     Raises:
         UserError: The run does not have what this kind needs; the message says what.
     """
-    notes = _unfinished(scores, look)
+    notes = _unfinished_note(scores, look)
     with canvas.style():
         if kind == "gains":
             return bars.gains(table, look, notes)
         if kind == "heatmap":
             return heatmap.heatmap(table, scores.axes, look, notes)
         if kind == "progression":
-            return curves.progression(table, look, notes)
+            return gain_curves.progression(table, look, notes)
         if kind == "scaling":
-            return curves.scaling(table, scores.axes, look, notes)
-        return training.training(training.read(scores, folder, look.methods), look)
+            return gain_curves.scaling(table, scores.axes, look, notes)
+        return training_curves.training(training_curves.read(scores, folder, look.methods), look)
 
 
 def drawable(
-    scores: Scores, table: Table, folder: Path, look: Look, kinds: Sequence[Kind] = KINDS
+    scores: Scores, table: Table, folder: Path, look: Look, kinds: Sequence[FigureKind] = KINDS
 ) -> Iterator[tuple[str, Figure | UserError]]:
     """Figures by name, or the reason why this run has none.
 
@@ -98,14 +98,14 @@ def drawable(
                 yield name, error
 
 
-def _parts(kind: Kind, scores: Scores, look: Look) -> list[tuple[str, Look]]:
-    axes = curves.quantities(scores.axes) if kind == "scaling" else []
+def _parts(kind: FigureKind, scores: Scores, look: Look) -> list[tuple[str, Look]]:
+    axes = gain_curves.quantities(scores.axes) if kind == "scaling" else []
     if len(axes) < 2 or look.x not in (None, *axes):
         return [(kind, look)]
-    return [(f"{kind}-{plain(axis)}", replace(look, x=axis)) for axis in axes if look.x in (None, axis)]
+    return [(f"{kind}-{plain_line(axis)}", replace(look, x=axis)) for axis in axes if look.x in (None, axis)]
 
 
-def _unfinished(scores: Scores, look: Look) -> list[str]:
+def _unfinished_note(scores: Scores, look: Look) -> list[str]:
     """A sentence on what is not evaluated in every benchmark yet, or failed; none if all is."""
 
     def changed(entry: Entry) -> dict[str, Any]:
@@ -125,8 +125,10 @@ def _unfinished(scores: Scores, look: Look) -> list[str]:
         ):
             continue
         settings = changed(entry) if singly else {}
-        label = Variant(entry.method, entry.title, entry.solver, (), {}, settings or entry.settings).label
-        seeds.setdefault(plain(label), []).extend([] if entry.seed is None else [entry.seed])
+        label = EvaluatedVariant(
+            entry.method, entry.title, entry.solver, (), {}, settings or entry.settings
+        ).label
+        seeds.setdefault(plain_line(label), []).extend([] if entry.seed is None else [entry.seed])
     parts = [
         f"{label} (seed{'s' * (len(of) > 1)} {', '.join(map(str, of))})" if of else label
         for label, of in seeds.items()
@@ -189,6 +191,6 @@ def to_svg(figure: Figure) -> str:
     root.set("xmlns:xlink", _XLINK)
     root.set("role", "img")
     title = ElementTree.Element("title")
-    title.text = canvas.plain(figure.get_label())
+    title.text = canvas.plain_line(figure.get_label())
     root.insert(0, title)
     return ElementTree.tostring(root, encoding="unicode") + "\n"

@@ -9,13 +9,13 @@ from statistics import mean
 from typing import Any
 
 from stic_eval.errors import UserError
+from stic_eval.report.compared_variants import Side
 from stic_eval.report.runs import Entry
-from stic_eval.report.sides import Side
 from stic_eval.store import file_name, read_jsonl
 
 
 @dataclass(frozen=True)
-class Answer:
+class SideAnswer:
     """What one side answered with one seed; `score` is a share of the row's weight."""
 
     side: str
@@ -34,7 +34,7 @@ class Flip:
     change: float
     question: str
     target: Any
-    answers: tuple[Answer, ...]
+    answers: tuple[SideAnswer, ...]
 
 
 def flips(a: Side, b: Side, benchmark: str) -> list[Flip]:
@@ -61,7 +61,7 @@ def flips(a: Side, b: Side, benchmark: str) -> list[Flip]:
         if abs(change) < 1e-9 or _unit_change(rows, change, benchmark) * change <= 0:
             continue
         answers = [
-            Answer(name, entry.seed, share, row["response"], row.get("description"))
+            SideAnswer(name, entry.seed, share, row["response"], row.get("description"))
             for name, side, scores in zip("AB", rows, known, strict=True)
             for (entry, row), share in zip(side, scores, strict=True)
         ]
@@ -109,7 +109,7 @@ def _records(side: Side, entry: Entry, benchmark: str) -> dict[str, dict[str, An
     return found
 
 
-def same_rows(a: Side, b: Side, benchmark: str) -> list[str]:
+def check_same_rows(a: Side, b: Side, benchmark: str) -> list[str]:
     """Checks that two runs mean the same rows by the same ids, and says where that cannot be told.
 
     An image alone may differ, for it is named by its encoding, and a target alone, where a label was put

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stic_eval.report import canvas
-from stic_eval.report.bars import chosen, column_title, mark_of, notes_of, row_key, row_label, signed
-from stic_eval.report.canvas import Look, needs, plain, tall, value_text
-from stic_eval.report.cells import interval_text
-from stic_eval.report.rows import AVERAGE, Cell, Row
+from stic_eval.report.bars import column_title, mark_of, notes_of, row_key, row_label, rows_of, signed
+from stic_eval.report.canvas import Look, needs, plain_line, tall, value_text
+from stic_eval.report.cell_text import interval_text
+from stic_eval.report.table_rows import AVERAGE, Cell, TableRow
 from stic_eval.report.tables import Table
 from stic_eval.types import SolverLabel
 
@@ -42,7 +42,7 @@ def heatmap(
     y = look.y or rest.pop(0)
     x = look.x or rest.pop(0)
     if x == y:
-        raise needs("heatmap", f"--x and --y are both {plain(x)}; give two axes")
+        raise needs("heatmap", f"--x and --y are both {plain_line(x)}; give two axes")
     name = look.benchmark or AVERAGE
     panels = _by_panel(table, ablated, (x, y), name, look.methods)
     if not panels:
@@ -50,12 +50,14 @@ def heatmap(
     cells = len(ablated[x]) * len(ablated[y])
     panels = [panel for panel in panels if 2 * len(panel.cells) > cells]
     if not panels:
-        raise needs("heatmap", f"most combinations of {plain(x)} and {plain(y)} were not run")
+        raise needs("heatmap", f"most combinations of {plain_line(x)} and {plain_line(y)} were not run")
     if len(panels) > _MOST_PANELS:
         raise needs("heatmap", f"would have {len(panels)} panels; choose with --method, or other axes")
     along = {canvas.key(value): value_text(value) for value in canvas.in_order(ablated[x])}
     down = {canvas.key(value): value_text(value) for value in canvas.in_order(ablated[y])}
-    return _maps(panels, (plain(x), plain(y)), along, down, column_title(table, name), look.width, notes)
+    return _maps(
+        panels, (plain_line(x), plain_line(y)), along, down, column_title(table, name), look.width, notes
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ def _by_panel(
     bases = [
         r for r in table.rows if r.variant.method == "baseline" and set(shown) <= set(r.variant.settings)
     ]
-    wanted = [row for row in chosen(table, methods) if set(shown) <= set(row.variant.settings)]
+    wanted = [row for row in rows_of(table, methods) if set(shown) <= set(row.variant.settings)]
     panels: dict[str, _Panel] = {}
     _add(panels, [row for row in wanted if row.variant.method != "baseline"], shown, name)
     homeless = []
@@ -113,7 +115,7 @@ def _by_panel(
     return list(panels.values())
 
 
-def _add(panels: dict[str, _Panel], rows: Sequence[Row], shown: tuple[str, str], name: str) -> None:
+def _add(panels: dict[str, _Panel], rows: Sequence[TableRow], shown: tuple[str, str], name: str) -> None:
     for row in rows:
         if row.cells[name].difference:
             new = _Panel(row_label(row, shown), row.variant.solver, _others(row, shown), {})
@@ -142,12 +144,12 @@ def _place_reference(
             panel.cells.setdefault((place[0], place[1]), cell)
 
 
-def _place(row: Row, shown: tuple[str, str]) -> tuple[str, str]:
+def _place(row: TableRow, shown: tuple[str, str]) -> tuple[str, str]:
     x, y = (canvas.key(row.variant.settings[axis]) for axis in shown)
     return x, y
 
 
-def _others(row: Row, shown: tuple[str, str]) -> dict[str, str]:
+def _others(row: TableRow, shown: tuple[str, str]) -> dict[str, str]:
     settings = row.variant.settings.items()
     return {axis: canvas.key(value) for axis, value in settings if axis not in (*shown, "dar")}
 
@@ -178,8 +180,8 @@ def _maps(
     longest = max(len(interval_text(cell)) for cell in cells)
     intervals = longest * canvas.LETTER < cell_width - 0.04
     image = None
-    ylabels = [canvas.wrapped(value, room - 0.4) for value in ys.values()]
-    xlabels = [canvas.wrapped(value, cell_width) for value in xs.values()]
+    ylabels = [canvas.wrap(value, room - 0.4) for value in ys.values()]
+    xlabels = [canvas.wrap(value, cell_width) for value in xs.values()]
     for i, axes in enumerate(grid.flat):
         if i >= len(panels):
             axes.set_axis_off()
@@ -193,12 +195,12 @@ def _maps(
         axes.invert_yaxis()
         for (r, y), (c, x) in product(enumerate(ys), enumerate(xs)):
             cell, whose = panel.get((x, y), (None, ""))
-            _write(axes, c, r, cell, colours, limit, intervals, canvas.wrapped(whose, cell_width))
+            _write(axes, c, r, cell, colours, limit, intervals, canvas.wrap(whose, cell_width))
         axes.set_xticks(range(len(xs)), xlabels)
         axes.set_yticks(range(len(ys)), ylabels)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-        axes.set_title(canvas.wrapped(panels[i].heading, width / across - 0.2))
+        axes.set_title(canvas.wrap(panels[i].heading, width / across - 0.2))
         axes.set_xlabel(axes_names[0])
         axes.set_ylabel(axes_names[1])
     if image is not None:
@@ -212,8 +214,8 @@ def _maps(
         figure,
         [f"{title}: difference to the baseline in points{said}.", *notes_of(cells), *notes],
     )
-    heading_height = max(tall(canvas.wrapped(panel.heading, width / across - 0.2)) for panel in panels)
-    names = [canvas.wrapped(whose, cell_width) for panel in panels for _, whose in panel.cells.values()]
+    heading_height = max(tall(canvas.wrap(panel.heading, width / across - 0.2)) for panel in panels)
+    names = [canvas.wrap(whose, cell_width) for panel in panels for _, whose in panel.cells.values()]
     lines = 1 + intervals + max(len(name.splitlines()) for name in names)
     tall_rows = max(*(tall(label) for label in ylabels), canvas.LINE * lines) + 0.08
     labels_height = max(tall(label) for label in xlabels)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from html import escape
 
-from stic_eval.report.cells import Rank, delta_text, interval_text, one_line, ranks, score_text
-from stic_eval.report.rows import Cell
+from stic_eval.report.cell_text import Rank, delta_text, interval_text, one_line, ranks, score_text
+from stic_eval.report.table_rows import Cell
 from stic_eval.report.tables import Table
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from stic_eval.report.cells import NONE, Rank, delta_text, interval_text, one_line, ranks, score_text
-from stic_eval.report.rows import Cell, Row
+from stic_eval.report.cell_text import NONE, Rank, delta_text, interval_text, one_line, ranks, score_text
+from stic_eval.report.table_rows import Cell, TableRow
 from stic_eval.report.tables import Table
 
 _MANY_ROWS = 12  # above, intervals would make the table longer than a page
@@ -120,7 +120,7 @@ def _daggers(note: str) -> str:
     return note.replace("** p <", "‡ p <").replace("* p <", "† p <")
 
 
-def _lines(table: Table, row: Row, rank: dict[str, Rank | None], intervals: bool) -> list[str]:
+def _lines(table: Table, row: TableRow, rank: dict[str, Rank | None], intervals: bool) -> list[str]:
     cells = [row.cells[name] for name, _ in table.fields]
     scores = [_score(row.cells[name], rank[name]) for name, _ in table.fields]
     lines = [" & ".join([*(escape(head) for head in row.heads), *scores]) + r" \\"]

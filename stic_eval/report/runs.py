@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from stic_eval.contracts.curves import PREFERENCE_CURVES, TUNING_CURVES, Curves
 from stic_eval.errors import UserError
 from stic_eval.report import tables
-from stic_eval.report.notes import unfinished
-from stic_eval.report.rows import Column, Variant
+from stic_eval.report.table_notes import unfinished_notes
+from stic_eval.report.table_rows import Column, EvaluatedVariant
 from stic_eval.types import DESCRIBED, DIRECT, SolverLabel, Summary
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class TextCut:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedStage:
     """A stage that an adapter came from, and what it cost.
 
     Attributes:
@@ -97,10 +97,7 @@ class Entry:
 
     Attributes:
         folder: Its folder under `records/`, e.g. `stic+dar@seed1`.
-        method: Registry name.
-        title: Printed name.
         keys: Benchmark -> content key of the evaluation.
-        summaries: Benchmark -> result.
         settings: Of an ablation: axis -> this cell's value. Empty in a run.
         stages: What its adapter was trained by, the first first; empty if it is not trained.
         has_adapter: Whether a trained adapter answers: with no seed, one that was trained elsewhere.
@@ -114,7 +111,7 @@ class Entry:
     keys: dict[str, str] = field(default_factory=dict)
     summaries: dict[str, Summary] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
-    stages: list[Trained] = field(default_factory=list)
+    stages: list[TrainedStage] = field(default_factory=list)
     has_adapter: bool = False
 
 
@@ -123,8 +120,6 @@ class Scores:
     """What scores.json holds: the columns, a line per variant and seed, and notes for the table.
 
     Attributes:
-        entries: Variants, each with one seed.
-        notes: For under the table.
         axes: Of an ablation: axis -> its values in the order of the grid, the default first. Empty in a run.
         without_default: Axes whose first value is not the default, since that is not among them.
     """
@@ -137,15 +132,15 @@ class Scores:
     axes: dict[str, list[Any]] = field(default_factory=dict)
     without_default: list[str] = field(default_factory=list)
 
-    def known(self) -> Mapping[tuple[str, str], tuple[str, Summary]]:
+    def known_summaries(self) -> Mapping[tuple[str, str], tuple[str, Summary]]:
         """(folder, benchmark) -> (key, summary) of everything evaluated so far."""
         return {(e.folder, b): (e.keys.get(b, ""), s) for e in self.entries for b, s in e.summaries.items()}
 
     def table(self) -> tables.Table:
         """Builds the side-by-side table of everything that has been evaluated."""
-        return tables.build(self.columns, self.variants(), [*self.unfinished(), *self.notes])
+        return tables.build(self.columns, self.variants(), [*self.unfinished_notes(), *self.notes])
 
-    def variants(self) -> list[Variant]:
+    def variants(self) -> list[EvaluatedVariant]:
         """The rows of a table: methods and cells, their seeds together.
 
         Of a run that is under way, a row shows the seeds that have all benchmarks, or if none has, the
@@ -161,7 +156,7 @@ class Scores:
             groups.setdefault((entry.method, entry.solver, cell), []).append(entry)
         return list(groups.values())
 
-    def variant(self, group: list[Entry]) -> Variant | None:
+    def variant(self, group: list[Entry]) -> EvaluatedVariant | None:
         """A group's row of a table; None if nothing of it has been evaluated."""
         shown = [entry for entry in group if not self._missing(entry)]
         shown = shown or [min(group, key=self._missing)]
@@ -173,15 +168,15 @@ class Scores:
             for column in self.columns
         }
         first = group[0]
-        return Variant(
+        return EvaluatedVariant(
             first.method, first.title, first.solver, seeds, summaries, first.settings, self.model,
             first.has_adapter,
         )  # fmt: skip
 
-    def unfinished(self) -> list[str]:
+    def unfinished_notes(self) -> list[str]:
         """A note on what has not been evaluated yet; none if all has."""
         total = len(self.columns)
-        return unfinished({e.folder: total - self._missing(e) for e in self.entries}, total)
+        return unfinished_notes({e.folder: total - self._missing(e) for e in self.entries}, total)
 
     def _missing(self, entry: Entry) -> int:
         return sum(column.name not in entry.summaries for column in self.columns)
@@ -191,7 +186,7 @@ def save(scores: Scores, folder: Path) -> None:
     """Writes scores.json atomically."""
     from stic_eval.store import atomic_write
 
-    shared = _shared(scores)
+    shared = _shared_clusters(scores)
     data = {
         "schema": SCHEMA,
         "run": scores.run,
@@ -212,7 +207,7 @@ def save(scores: Scores, folder: Path) -> None:
     atomic_write(folder / "scores.json", head + "[\n" + ",\n".join(lines) + "\n]}\n")
 
 
-def _shared(scores: Scores) -> dict[str, Mapping[str, str]]:
+def _shared_clusters(scores: Scores) -> dict[str, Mapping[str, str]]:
     """Benchmark -> the clusters of its first summary: nearly always those of all."""
     found: dict[str, Mapping[str, str]] = {}
     for entry in scores.entries:

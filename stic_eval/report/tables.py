@@ -1,4 +1,4 @@
-"""The side-by-side table: built once from summaries, then written in any format (`report.render`)."""
+"""The side-by-side table: built once from summaries, then written in any format (`report.table_formats`)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from statistics import mean, stdev
 
 from stic_eval.errors import UserError
 from stic_eval.evals.scoring.aggregate import odd
-from stic_eval.report import family, guards
-from stic_eval.report.compare import DESCRIPTION, SEED, Difference, compare
-from stic_eval.report.notes import describe
-from stic_eval.report.rows import AVERAGE, Cell, Column, Line, Row, Variant
+from stic_eval.report import multiple_testing, score_guards
+from stic_eval.report.paired_comparison import DESCRIPTION, SEED, Difference, compare
+from stic_eval.report.table_notes import describe
+from stic_eval.report.table_rows import AVERAGE, Cell, Column, EvaluatedVariant, PlannedRow, TableRow
 from stic_eval.types import Summary
 
 
@@ -22,7 +22,6 @@ class Table:
     Attributes:
         averaged: Names of the columns that the average is taken over.
         rows: In the order printed.
-        heads: Titles of the leading columns.
         average: Whether the last column is the average.
         name: Short name, e.g. for LaTeX's `\label{tab:...}`.
         comparisons: How many averages are tested: the family that Holm's correction is over.
@@ -33,7 +32,7 @@ class Table:
 
     columns: tuple[Column, ...]
     averaged: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     notes: tuple[str, ...]
     heads: tuple[str, ...] = ("Method",)
     average: bool = True
@@ -52,37 +51,39 @@ class Table:
     @property
     def fields(self) -> list[tuple[str, str]]:
         """(name, title) of the columns with cells in them, guarded ones marked, the average's included."""
-        guarded = {column.name for column in self.columns if guards.reasons(column.name, self.rows)}
+        guarded = {column.name for column in self.columns if score_guards.reasons(column.name, self.rows)}
         found = [
-            (column.name, f"{column.title} {guards.SIGN}" if column.name in guarded else column.title)
+            (column.name, f"{column.title} {score_guards.SIGN}" if column.name in guarded else column.title)
             for column in self.columns
         ]
         return [*found, (AVERAGE, "Average")] if self.average else found
 
 
-def baseline(variant: Variant, variants: Sequence[Variant]) -> Variant | None:
+def baseline(variant: EvaluatedVariant, variants: Sequence[EvaluatedVariant]) -> EvaluatedVariant | None:
     """The baseline that a variant is compared with: of its model, without DaR, and of no ablation's cell.
 
     Where there are baselines in cells alone, it is the one with most settings in common with the variant.
     """
     found = [v for v in variants if v.method == "baseline" and v.solver.plain and v.model == variant.model]
 
-    def shared(base: Variant) -> tuple[bool, int]:
+    def similarity(base: EvaluatedVariant) -> tuple[bool, int]:
         same = sum(variant.settings.get(axis) == value for axis, value in base.settings.items())
         return not base.settings, same
 
-    return max(found, key=shared) if found else None
+    return max(found, key=similarity) if found else None
 
 
-def build(columns: Sequence[Column], variants: Sequence[Variant], notes: Sequence[str] = ()) -> Table:
+def build(
+    columns: Sequence[Column], variants: Sequence[EvaluatedVariant], notes: Sequence[str] = ()
+) -> Table:
     """Builds the plain table: a row for each variant, compared with its baseline, if there is one."""
-    lines = [Line(v, (v.label,), baseline(v, variants), v.label) for v in variants]
+    lines = [PlannedRow(v, (v.label,), baseline(v, variants), v.label) for v in variants]
     return assemble(columns, lines, notes)
 
 
 def assemble(
     columns: Sequence[Column],
-    lines: Sequence[Line],
+    lines: Sequence[PlannedRow],
     notes: Sequence[str] = (),
     *,
     heads: Sequence[str] = ("Method",),
@@ -93,7 +94,7 @@ def assemble(
 
     The average is taken over the columns in which every row has a score, so that rows stay comparable; it
     is marked where that leaves a column out or a unit is unscored. P-values are corrected as
-    `stic_eval.report.family` says: averages first, a row's benchmarks behind its average.
+    `stic_eval.report.multiple_testing` says: averages first, a row's benchmarks behind its average.
 
     Raises:
         UserError: A benchmark's score is not what its units come to.
@@ -108,7 +109,7 @@ def assemble(
         if all(v.summaries.get(column.name) for v in variants)
         and all(s.score is not None for v in variants for s in v.summaries[column.name])
     )
-    rows, comparisons = _corrected([_row(line, columns, averaged) for line in lines], averaged)
+    rows, comparisons = _correct_for_tests([_row(line, columns, averaged) for line in lines], averaged)
     return Table(
         columns=tuple(columns),
         averaged=averaged,
@@ -133,52 +134,25 @@ def check(title: str, summaries: Sequence[Summary], where: str = "") -> None:
             raise UserError(f"{where}{title}: {why}, and run it again")
 
 
-def lacking(base: Variant, method: Variant) -> str:
+def lacking(base: EvaluatedVariant, method: EvaluatedVariant) -> str:
     """What a comparison of two variants has one of, of a kind that luck decides; see `Difference.lacks`."""
     sides = base, method
     # An adapter without a seed was given, and is one training as well.
     if any(len(side.seeds) == 1 or (side.has_adapter and not side.seeds) for side in sides):
         return SEED
 
-    def blind(side: Variant) -> bool:
+    def blind(side: EvaluatedVariant) -> bool:
         runs = [summary for summaries in side.summaries.values() for summary in summaries]
         return len(side.seeds) < 2 and any(run.descriptions == 1 < run.n for run in runs)
 
     return DESCRIPTION if any(blind(side) for side in sides) else ""
 
 
-def _row(line: Line, columns: Sequence[Column], averaged: Sequence[str]) -> Row:
-    variant, reference = line.variant, line.reference
-    differences: dict[str, Difference] = {}
-    average = None
-    if reference is not None and variant is not reference:
-        names = [column.name for column in columns]
-        differences, average = _compare(reference, variant, names)
-        if list(averaged) != names:
-            average = _compare(reference, variant, averaged)[1]
-        if not set(averaged) <= set(differences):
-            average = None  # a difference over fewer benchmarks than the average itself would mislead
-        differences = {
-            name: guards.untested(found, reference.summaries[name], variant.summaries[name])
-            for name, found in differences.items()
-        }
-        if average is not None:
-            average = guards.untested_average(average, [differences[name] for name in averaged])
-    cells: dict[str, Cell] = {}
-    for column in columns:
-        runs = variant.summaries.get(column.name, ())
-        scores = [s.score for s in runs if s.score is not None]
-        unscored = max((s.unscored for s in runs), default=0)
-        cells[column.name] = Cell(
-            score=mean(scores) if scores and len(scores) == len(runs) else None,
-            sd=stdev(scores) if len(scores) > 1 and len(scores) == len(runs) else None,
-            n=max((s.n for s in runs), default=None),
-            clusters=max((n_clusters(s) for s in runs), default=None),
-            unscored=unscored,
-            difference=differences.get(column.name),
-            complete=unscored == 0 and bool(scores),
-            guard=guards.guard(runs),
-        )
+def _row(line: PlannedRow, columns: Sequence[Column], averaged: Sequence[str]) -> TableRow:
+    variant = line.variant
+    names = [column.name for column in columns]
+    differences, average = _differences(line.reference, variant, names, averaged)
+    cells = {name: _cell(variant.summaries.get(name, ()), differences.get(name)) for name in names}
     by_seed = [
         mean(float(variant.summaries[name][i].score or 0.0) for name in averaged)  # none is None: `averaged`
         for i in range(max(1, len(variant.seeds)))
@@ -193,11 +167,47 @@ def _row(line: Line, columns: Sequence[Column], averaged: Sequence[str]) -> Row:
         difference=average,
         complete=len(averaged) == len(columns) and all(cells[name].complete for name in averaged),
     )
-    return Row(variant, cells, line.heads, line.label)
+    return TableRow(variant, cells, line.heads, line.label)
+
+
+def _differences(
+    reference: EvaluatedVariant | None,
+    variant: EvaluatedVariant,
+    names: Sequence[str],
+    averaged: Sequence[str],
+) -> tuple[dict[str, Difference], Difference | None]:
+    """The differences of a row by benchmark, and its average's; none for the reference itself."""
+    if reference is None or variant is reference:
+        return {}, None
+    found, average = _compare(reference, variant, names)
+    if list(averaged) != list(names):
+        average = _compare(reference, variant, averaged)[1]
+    differences = {
+        name: score_guards.without_test(one, reference.summaries[name], variant.summaries[name])
+        for name, one in found.items()
+    }
+    if average is None or not set(averaged) <= set(differences):
+        return differences, None  # over fewer benchmarks than the average itself it would mislead
+    return differences, score_guards.untested_average(average, [differences[name] for name in averaged])
+
+
+def _cell(runs: Sequence[Summary], difference: Difference | None) -> Cell:
+    scores = [s.score for s in runs if s.score is not None]
+    unscored = max((s.unscored for s in runs), default=0)
+    return Cell(
+        score=mean(scores) if scores and len(scores) == len(runs) else None,
+        sd=stdev(scores) if len(scores) > 1 and len(scores) == len(runs) else None,
+        n=max((s.n for s in runs), default=None),
+        clusters=max((n_clusters(s) for s in runs), default=None),
+        unscored=unscored,
+        difference=difference,
+        complete=unscored == 0 and bool(scores),
+        guard=score_guards.guard(runs),
+    )
 
 
 def _compare(
-    reference: Variant, variant: Variant, names: Sequence[str]
+    reference: EvaluatedVariant, variant: EvaluatedVariant, names: Sequence[str]
 ) -> tuple[dict[str, Difference], Difference | None]:
     theirs = {name: list(reference.summaries.get(name, ())) for name in names}
     mine = {name: list(variant.summaries.get(name, ())) for name in names}
@@ -220,7 +230,7 @@ def n_clusters(summary: Summary) -> int:
     return summary.n - len(shared) + len(set(shared.values()))
 
 
-def _corrected(rows: Sequence[Row], averaged: Sequence[str]) -> tuple[tuple[Row, ...], int]:
+def _correct_for_tests(rows: Sequence[TableRow], averaged: Sequence[str]) -> tuple[tuple[TableRow, ...], int]:
     """Rows with `p_holm` in their differences, and how many averages are tested."""
     # The average over one benchmark is that benchmark's comparison, which counts once.
     alone = averaged[0] if len(averaged) == 1 else ""
@@ -229,14 +239,14 @@ def _corrected(rows: Sequence[Row], averaged: Sequence[str]) -> tuple[tuple[Row,
         return float("nan") if difference is None or difference.lacks else difference.p
 
     tested = [
-        family.PValues(
+        multiple_testing.PValues(
             p(row.average.difference) if row.average and row.average.difference else None,
             {name: p(cell.difference) for name, cell in row.cells.items() if name not in (AVERAGE, alone)},
         )
         for row in rows
     ]
     found = []
-    for row, adjusted in zip(rows, family.corrected(tested), strict=True):
+    for row, adjusted in zip(rows, multiple_testing.correct(tested), strict=True):
         by_name = {**adjusted.benchmarks, AVERAGE: adjusted.average, alone: adjusted.average}
         by_name = {name: None if p != p else p for name, p in by_name.items()}  # of NaN there is none
         cells = {

@@ -7,17 +7,16 @@ import hashlib
 import io
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from stic_eval.contracts.engine import ProgressUpdate
 from stic_eval.images import in_order
 from stic_eval.store import atomic_write
 from stic_eval.types import ImageRef
-
-Progress = Callable[[int, int | None], None]
 
 SIDES = (512, 320, 192)  # longest side in px; the first at which all images fit the budget
 _LOSSLESS = 96  # drawings of this size or smaller, which compression would smear
@@ -54,12 +53,11 @@ def make(
     refs: Mapping[str, ImageRef],
     budget: int,
     folder: Path,
-    progress: Progress | None = None,
+    progress: ProgressUpdate | None = None,
 ) -> Thumbnails:
     """Encodes each image once, as WebP, as large as the budget allows.
 
     Args:
-        wanted: Content hashes, each once.
         refs: Content hash -> image.
         budget: Bytes that may go into the page. Where not even the smallest size fits, the images are
             written to files, in the largest size.
@@ -69,7 +67,7 @@ def make(
     known = [refs[sha] for sha in wanted if sha in refs]
     for side in SIDES:
         tried = known[:: max(1, len(known) // _TRIED)]
-        sizes = [len(data) for data in (_encoded(ref, side) for ref in tried) if data is not None]
+        sizes = [len(data) for data in (_encode(ref, side) for ref in tried) if data is not None]
         if sizes and sum(sizes) / len(sizes) * len(known) > budget:
             continue
         inside: dict[str, str] = {}
@@ -107,10 +105,10 @@ def clear(folder: Path) -> None:
         folder.rmdir()
 
 
-def _all(refs: Sequence[ImageRef], side: int, progress: Progress | None) -> Iterator[tuple[str, bytes]]:
+def _all(refs: Sequence[ImageRef], side: int, progress: ProgressUpdate | None) -> Iterator[tuple[str, bytes]]:
     """Content hash and small copy of each image that can be decoded."""
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        results = in_order(pool, lambda ref: _encoded(ref, side), refs)
+        results = in_order(pool, lambda ref: _encode(ref, side), refs)
         for number, (ref, data) in enumerate(zip(refs, results, strict=True), start=1):
             if data is not None:
                 yield ref.sha256, data
@@ -118,7 +116,7 @@ def _all(refs: Sequence[ImageRef], side: int, progress: Progress | None) -> Iter
                 progress(number, len(refs))
 
 
-def _encoded(ref: ImageRef, side: int) -> bytes | None:
+def _encode(ref: ImageRef, side: int) -> bytes | None:
     """An image as WebP with sides of at most `side` px; None if it cannot be decoded."""
     try:
         image = ref.load()

@@ -15,13 +15,10 @@ from pydantic import BaseModel
 from stic_eval import registry
 from stic_eval.contracts.curves import PREFERENCE_CURVES, TUNING_CURVES
 from stic_eval.contracts.method import Data, Stage, StageContext
-from stic_eval.selftrain.making import imported_pairs, made_pairs, own_fields, tell
-from stic_eval.source import foreign
+from stic_eval.plugin_code import foreign
+from stic_eval.selftrain.pair_making import imported_pairs, made_pairs, own_fields, tell
 from stic_eval.store import append_jsonl, read_jsonl, request_key
-from stic_eval.train.lora import LoraSettings
-from stic_eval.train.losses import check_per_pair
-from stic_eval.train.preferences import local_random, pair_requests, positives, write_pairs
-from stic_eval.train.settings import (
+from stic_eval.training.hyperparameters import (
     Describing,
     FineTuning,
     PairSettings,
@@ -30,11 +27,14 @@ from stic_eval.train.settings import (
     Training,
     share,
 )
+from stic_eval.training.lora import LoraSettings
+from stic_eval.training.losses import check_per_pair
+from stic_eval.training.preference_pairs import local_random, pair_requests, positives, write_pairs
 from stic_eval.types import Generation, Message, Request
 
 __all__ = [
     "descriptions", "imported_pairs", "infused_sft", "made_pairs", "pairs", "positive_sft", "preference",
-    "rounds", "shuffled",
+    "rounds", "shuffle_apart",
 ]  # fmt: skip
 
 # Limits of fine-tuning that cut nothing, whatever they count; in version 1 they counted images. 1,024 is the
@@ -48,7 +48,7 @@ _FORMER_SEPARATOR = "\n\n"
 Reference = Literal["previous", "base"]
 
 
-def _changed(settings: BaseModel, *names: str) -> dict[str, Any]:
+def _changed_fields(settings: BaseModel, *names: str) -> dict[str, Any]:
     """Those of these fields that differ from their defaults.
 
     Parameters that came to a stage later enter its key in this way: what was made before them, and is
@@ -63,7 +63,7 @@ def _changed(settings: BaseModel, *names: str) -> dict[str, Any]:
 def _training_params(training: Training) -> dict[str, Any]:
     """Settings of training as a stage's parameters; a limit on text, which came later, where there is one."""
     own = {"training": training.model_dump(mode="json", exclude={"max_length"})}
-    return own | _changed(training, "max_length")
+    return own | _changed_fields(training, "max_length")
 
 
 def pairs(settings: PairSettings, data: Data, by: Stage | None = None, iteration: int = 1) -> Stage:
@@ -92,7 +92,7 @@ def pairs(settings: PairSettings, data: Data, by: Stage | None = None, iteration
 
     constants = {"near_duplicates": {"similarity"}, "length_balance": {"length_ratio"}}
     unused = {"fraction", "chosen_prompt", "similarity", "length_ratio"} - constants.get(own.filter, set())
-    params = own.model_dump(mode="json", exclude=unused) | _changed(own, "chosen_prompt")
+    params = own.model_dump(mode="json", exclude=unused) | _changed_fields(own, "chosen_prompt")
     params |= {"images": count, "corruptions": own.mix if own.p_corrupt > 0 else {}}
     params["prompts"] = prompts.model_dump(mode="json")
     if iteration > 1:
@@ -118,8 +118,6 @@ def preference(
     """`adapter/`: trained on pairs by regularised DPO.
 
     Args:
-        made: Stage with the pairs.
-        lora: Size of a new adapter.
         start: Stage whose adapter is gone on from; None: a new one on the base.
         reference: What the model is held to: the adapter that it starts from, or the base.
 
@@ -129,7 +127,7 @@ def preference(
     own, constants = own_fields(Training, training), own_fields(PreferenceLoss, loss)
 
     def run(ctx: StageContext) -> None:
-        from stic_eval.train.dpo import train_preferences
+        from stic_eval.training.dpo import train_preferences
 
         with ctx.progress("preference training", None) as step:
             train_preferences(
@@ -140,9 +138,9 @@ def preference(
             )  # fmt: skip
 
     params: dict[str, Any] = {"beta": loss.beta, "alpha": loss.alpha, **_training_params(own)}
-    params |= _changed(constants, "rejected_logp")
+    params |= _changed_fields(constants, "rejected_logp")
     if loss.alpha > 0:
-        params |= _changed(constants, "alpha_over")
+        params |= _changed_fields(constants, "alpha_over")
     named = constants.loss_title if constants.loss_weights != {"sigmoid": 1.0} else ""
     if named:
         params["loss"] = {
@@ -194,7 +192,7 @@ def positive_sft(made: Stage, *, training: Training, lora: LoraSettings) -> Stag
     own = own_fields(Training, training)
 
     def run(ctx: StageContext) -> None:
-        from stic_eval.train.sft import train_sft
+        from stic_eval.training.sft import train_sft
 
         with (
             positives(ctx.needs[made.name] / "pairs.parquet", ctx.out / "rows") as items,
@@ -221,7 +219,6 @@ def descriptions(adapter: Stage | None, data: Data, *, tuning: FineTuning, how: 
         adapter: Stage whose adapter describes; None: the base model does.
         data: Counts the items, and has the prompts.
         tuning: Says how many items, from the front.
-        how: Decoding.
     """
     plain, own = data.prompts.plain, own_fields(Describing, how)
     items = share(tuning.items, tuning.fraction, len(data.sft_items))
@@ -271,7 +268,6 @@ def infused_sft(
     Args:
         data: Counts the items, and has what stands between a description and the instruction.
         tuning: How many items, from the front; steps, rates and batches; tokens of a row.
-        lora: Size of a new adapter.
         described: Stage with the descriptions; None: instructions stay as they are.
         start: Stage whose adapter is gone on from; None: a new one.
         infusion: `own` descriptions, or `shuffled` ones of other items' images.
@@ -280,15 +276,15 @@ def infused_sft(
     items = share(tuning.items, tuning.fraction, len(data.sft_items))
 
     def run(ctx: StageContext) -> None:
-        from stic_eval.train.items import infuse
-        from stic_eval.train.sft import train_sft
+        from stic_eval.training.instruction_data import infuse
+        from stic_eval.training.sft import train_sft
 
         chosen: Sequence[Any] = ctx.data.sft_items[:items]
         if described is not None:
             rows = read_jsonl(ctx.needs[described.name] / "descriptions.jsonl")
             texts = [row["description"] for row in rows]
             if infusion == "shuffled":
-                texts = shuffled(texts, ctx.seed)
+                texts = shuffle_apart(texts, ctx.seed)
             both = zip(chosen, texts, strict=True)
             chosen = [infuse(item, text, separator) for item, text in both if text is not None]
         with ctx.progress("fine-tuning", None) as step:
@@ -317,7 +313,7 @@ def infused_sft(
     )  # fmt: skip
 
 
-def shuffled(texts: Sequence[str], seed: int) -> list[str]:
+def shuffle_apart(texts: Sequence[str], seed: int) -> list[str]:
     """Each text at another one's place: the order is drawn, then all move on by one."""
     order = list(range(len(texts)))
     local_random("shuffled", seed).shuffle(order)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from stic_eval.contracts.engine import VLM
 from stic_eval.contracts.method import PromptSet
 from stic_eval.contracts.solver import Asking, Solved, Solver
-from stic_eval.solvers.requests import next_of, request_of, seeded
+from stic_eval.solvers.requests import next_of, request_of, with_seed
 from stic_eval.types import Generation, Request, Response, Sample
 
 
@@ -68,19 +68,19 @@ def solve(samples: Sequence[Sample], model: VLM, asking: Asking, options: Option
             return request_of(prompt, (), describing)
         return request_of(prompt, sample.images, describing)
 
-    def asked(sample: Sample) -> Request:
+    def request_for(sample: Sample) -> Request:
         text = sample.question
         if sample.images:
             text = f"Image description:\n{described[first(sample)].text}{options.separator}{text}"
-        request = request_of(text, sample.images, seeded(asking.generation, sample.id))
+        request = request_of(text, sample.images, with_seed(asking.generation, sample.id))
         answering.setdefault(request, deque()).append(sample)
         return request
 
     def feed() -> Iterator[Request]:
-        """Questions whose image is described come first: a model may still have the image at hand."""
+        """Questions whose image is described come first: a model may still have the image in memory."""
         while True:
             if ready:
-                yield asked(ready.popleft())
+                yield request_for(ready.popleft())
                 continue
             sample = next(source, None)
             if sample is None:

@@ -16,10 +16,10 @@ Of = TypeVar("Of")
 
 def question(sample: Sample, generation: Generation) -> Request:
     """A sample as it is asked directly."""
-    return request_of(sample.question, sample.images, seeded(generation, sample.id))
+    return request_of(sample.question, sample.images, with_seed(generation, sample.id))
 
 
-def seeded(generation: Generation, of: str) -> Generation:
+def with_seed(generation: Generation, of: str) -> Generation:
     """Decoding whose draws are one request's own: with one seed for all, all would draw the same noise.
 
     Args:
@@ -36,7 +36,7 @@ def request_of(text: str, images: tuple[ImageRef, ...], generation: Generation) 
     return Request((Message("user", text),), images, generation)
 
 
-def matched(asked: Iterable[tuple[Of, Request]], model: VLM) -> Iterator[tuple[Of, Response]]:
+def match(asked: Iterable[tuple[Of, Request]], model: VLM) -> Iterator[tuple[Of, Response]]:
     """Asks everything and finds what each answer belongs to: a sample, say. Several may ask the same."""
     waiting: dict[Request, deque[Of]] = {}
 

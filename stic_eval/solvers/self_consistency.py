@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from stic_eval.contracts.engine import VLM
 from stic_eval.contracts.solver import Asking, Solved, Solver
-from stic_eval.solvers.requests import matched, request_of, seeded
+from stic_eval.solvers.requests import match, request_of, with_seed
 from stic_eval.types import Request, Response, Sample
 
 
@@ -34,14 +34,14 @@ def solve(samples: Sequence[Sample], model: VLM, asking: Asking, options: Option
     """
     drawn = replace(asking.generation, temperature=options.temperature)
 
-    def asked() -> Iterator[tuple[tuple[Sample, int], Request]]:
+    def draws() -> Iterator[tuple[tuple[Sample, int], Request]]:
         for sample in samples:
             for draw in range(options.k):
-                decoding = seeded(drawn, f"{sample.id} draw {draw}")
+                decoding = with_seed(drawn, f"{sample.id} draw {draw}")
                 yield (sample, draw), request_of(sample.question, sample.images, decoding)
 
     answers: dict[str, dict[int, Response]] = {}
-    for (sample, draw), response in matched(asked(), model):
+    for (sample, draw), response in match(draws(), model):
         found = answers.setdefault(sample.id, {})
         found[draw] = response
         if len(found) == options.k:

@@ -18,9 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from stic_eval.contracts.method import Data, Method, Plan
 from stic_eval.images import corrupt
 from stic_eval.selftrain import stages
-from stic_eval.selftrain.making import Made, Making, question
-from stic_eval.train.lora import LoraSettings
-from stic_eval.train.settings import Describing, PairFilter, PreferenceLoss, Training
+from stic_eval.selftrain.pair_making import AnsweredPair, Making, question
+from stic_eval.training.hyperparameters import Describing, PairFilter, PreferenceLoss, Training
+from stic_eval.training.lora import LoraSettings
 
 # ---------------------------------------------------------------- what can be set
 
@@ -53,7 +53,7 @@ class Options(BaseModel):
 # ---------------------------------------------------------------- the method itself
 
 
-def make(making: Making, settings: Pairs) -> Iterator[Made]:
+def make(making: Making, settings: Pairs) -> Iterator[AnsweredPair]:
     """A pair for every image.
 
     It has to be pure: the same images and settings give the same pairs, so that a run which was killed goes
@@ -79,7 +79,7 @@ def make(making: Making, settings: Pairs) -> Iterator[Made]:
             making.dropped["without a preferred answer"] += 1  # counted in the run's log
             continue
         # What is trained on is the clean image under the plain prompt, whatever was asked above.
-        yield Made(image, plain, good.text, bad.text, negative=settings.corruption, seed=seed)
+        yield AnsweredPair(image, plain, good.text, bad.text, negative=settings.corruption, seed=seed)
 
 
 def plan(options: Options, data: Data) -> Plan:

@@ -11,7 +11,7 @@ from stic_eval import registry
 from stic_eval.cli.app import invoke
 from stic_eval.contracts.method import Data
 from stic_eval.pocket.rows import unlabeled_images
-from stic_eval.train.prompts import load_prompts
+from stic_eval.training.prompt_sets import load_prompts
 
 FILE = Path(__file__).with_name("my_method.py")
 

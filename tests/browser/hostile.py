@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from stic_eval.report import html, runs
-from stic_eval.report.rows import Column
+from stic_eval.report import html_report, runs
+from stic_eval.report.table_rows import Column
 from stic_eval.store import append_jsonl
 from stic_eval.types import DESCRIBED, DIRECT, ImageRef
 
@@ -44,11 +44,13 @@ class Run:
     scores: runs.Scores
     refs: Mapping[str, ImageRef]
     stages: Path
-    facts: html.Facts = field(default_factory=lambda: html.Facts('<table class="scores"></table>'))
+    facts: html_report.PageFacts = field(
+        default_factory=lambda: html_report.PageFacts('<table class="scores"></table>')
+    )
 
     def page(self, out: Path, **options: Any) -> Path:
         """Writes the report."""
-        made = html.write(
+        made = html_report.write(
             self.scores, self.folder, out, self.facts, refs=self.refs, stages=self.stages, **options
         )
         return made.page
@@ -98,7 +100,10 @@ def build(tmp_path: Path) -> Run:
     """Two benchmarks with 120 rows each; a baseline, and STIC with two seeds, once with DaR."""
     folder = tmp_path / "run"
     key = hashlib.sha256(b"pairs").hexdigest()
-    trained = [runs.Trained("pairs", key, 1.5, 18, 0), runs.Trained("preference", "cd" * 32, 2.0, 0, 6)]
+    trained = [
+        runs.TrainedStage("pairs", key, 1.5, 18, 0),
+        runs.TrainedStage("preference", "cd" * 32, 2.0, 0, 6),
+    ]
     entries = [
         runs.Entry("baseline", "baseline", "Baseline", DIRECT, None),
         runs.Entry("stic@seed0", "stic", f"STIC {HOSTILE[1]}", DIRECT, 0, stages=trained),

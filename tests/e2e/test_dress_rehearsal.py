@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from stic_eval.config import read_preset
 from stic_eval.profiles import SHIPPED
 from tests.e2e.conftest import Lab, chartqa, mmbench, textvqa
-from tests.full_size import SIZES, Kind, build, save_photographs
-from tests.judge_server import Answer, says, serving
+from tests.support.full_size import SIZES, Kind, build, save_photographs
+from tests.support.judge_server import Answer, says, serving
 
 # Counts alone are the test's: rates, limits, precision and how images are shown are the preset's. Of two
 # steps the first warms up.

@@ -22,10 +22,10 @@ from PIL import Image
 
 from stic_eval.engines import openai
 from stic_eval.images import load_image
-from stic_eval.models import wire
+from stic_eval.models import connection
 from tests.e2e.conftest import Done, Lab, records
-from tests.judge_server import CUT, CUT_IN_THE_MIDDLE, Answer, Server, fails, says, serving
-from tests.real_server import serving as really_serving
+from tests.support.judge_server import CUT, CUT_IN_THE_MIDDLE, Answer, Server, fails, says, serving
+from tests.support.real_server import serving as really_serving
 
 ROOT = Path(__file__).parents[2]
 SECRET = "sk-not-to-be-written-0123456789"
@@ -301,15 +301,15 @@ def test_a_server_of_which_nothing_can_be_had(lab: Lab, tmp_path: Path) -> None:
 
 def posts(patch: pytest.MonkeyPatch, gone: threading.Event) -> list[tuple[str, str]]:
     """Address and model of each request; once the server is gone, none arrives."""
-    asked, post = list[tuple[str, str]](), wire.Line.post
+    asked, post = list[tuple[str, str]](), connection.Connection.post
 
-    def posted(line: wire.Line, url: str, body: bytes) -> Any:
+    def posted(line: connection.Connection, url: str, body: bytes) -> Any:
         asked.append((url, json.loads(body)["model"]))
         if gone.is_set():
-            raise wire.Cut("no connection: refused", reached=False)
+            raise connection.NoReply("no connection: refused", reached=False)
         return post(line, url, body)
 
-    patch.setattr(wire.Line, "post", posted)
+    patch.setattr(connection.Connection, "post", posted)
     return asked
 
 
@@ -342,7 +342,7 @@ def test_a_server_that_goes_away_takes_along_what_is_left_at_once(
 
     with serving(behave) as server:
         done = ask(place, "run", server.url, *more)
-        assert done.code == 1 and f"--base-url {server.url}: answers no more (no connection" in done.err
+        assert done.code == 1 and f"--base-url {server.url}: no longer answers (no connection" in done.err
         assert len(done.err.splitlines()) == 1
         assert "lora" not in [model for _, model in asked], "who would have been asked by the same server"
         table = json.loads((folder(place) / "table.json").read_text())["rows"][0]["cells"]

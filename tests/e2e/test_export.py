@@ -12,13 +12,13 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from stic_eval.report.cells import points
-from stic_eval.train import exchange
+from stic_eval.report.cell_text import points
+from stic_eval.training import pair_formats
 from tests.e2e.conftest import Finished, Lab, records
 
 
 def pairs_of(folder: Path) -> list[tuple[str, str, str, bytes]]:
-    return [(r.prompt, r.chosen, r.rejected, r.image) for r in exchange.rows(folder)]
+    return [(r.prompt, r.chosen, r.rejected, r.image) for r in pair_formats.rows(folder)]
 
 
 def test_a_run_s_pairs_go_out_and_come_back(finished: Finished, tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_pairs_made_elsewhere_are_trained_on_without_images(finished: Finished, 
     (stage,) = finished.lab.done("pairs")
     rows = [
         {"prompt": row.prompt, "chosen": row.chosen, "rejected": row.rejected, "image": "0.png"}
-        for row in exchange.rows(stage / "pairs.parquet")
+        for row in pair_formats.rows(stage / "pairs.parquet")
     ]
     (lab.folder / "theirs.json").write_text(json.dumps(rows))
     done = lab.invoke("import", "pairs", "theirs.json", "--image-root", lab.photos, "-q")
@@ -73,7 +73,7 @@ def test_pairs_that_nobody_would_learn_from_are_refused(finished: Finished, tmp_
                                 leave=("stage1", "stage2")))  # fmt: skip
     assert (done.code, "learns from pairs" in done.err) == (2, True), done.err
     assert not (tmp_path / "x").exists()
-    texts = {name: ["x"] for name in exchange.COLUMNS}
+    texts = {name: ["x"] for name in pair_formats.COLUMNS}
     pq.write_table(pa.table({**texts, "seed": [1]}), tmp_path / "texts.parquet")
     for wrong, reason in (
         (lab.photos / "0.png", "no parquet file of pairs"),

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,8 +16,9 @@ from stic_eval.cli.app import invoke
 from stic_eval.contracts.method import Data
 from stic_eval.errors import UserError
 from stic_eval.experiment import variants
-from stic_eval.selftrain.execute import stage_key
-from stic_eval.train.prompts import load_prompts
+from stic_eval.selftrain.stage_runner import stage_key
+from stic_eval.training.prompt_sets import load_prompts
+from tests.support.command import run_command
 
 PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"<!-- file: (\S+) -->\n```python\n(.*?)```", PAGE, re.DOTALL))
@@ -36,7 +34,6 @@ def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv(plugins.FOLDERS, raising=False)
     monkeypatch.setenv("STIC_EVAL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     for name, text in FILES.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     plugins.forget()
@@ -45,9 +42,9 @@ def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def shell(command: str) -> str:
-    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, (command, done.stdout[-2000:], done.stderr[-2000:])
-    return done.stdout
+    program, *argv = shlex.split(command)
+    assert program == "stic-eval"
+    return run_command(*argv, at=Path.cwd())
 
 
 def params(stage: str) -> dict[str, object]:

@@ -14,7 +14,7 @@ import pytest
 from stic_eval import registry
 from stic_eval.cli.app import invoke
 from stic_eval.contracts.benchmark import Benchmark
-from stic_eval.evals import versions
+from stic_eval.evals import evaluation_versions
 from stic_eval.registry import Registry
 
 DATA = Path(__file__).parent.parent / "data" / "former"
@@ -40,10 +40,10 @@ def former(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def load(*args: object, **kwargs: object) -> None:
         raise AssertionError("the model is asked")
 
-    monkeypatch.setattr("stic_eval.models.hf.HFModel.load", load)
+    monkeypatch.setattr("stic_eval.models.hf_model.HFModel.load", load)
     # As they were then, whatever has been raised since.
     for name in ("RUNNER", "SCORING", "ROWS"):
-        monkeypatch.setattr(versions, name, 1)
+        monkeypatch.setattr(evaluation_versions, name, 1)
     for name in ("direct", "describe_and_respond"):
         of_version(1, name, monkeypatch)
     monkeypatch.setattr(registry, "benchmarks", lambda: Then(known))
@@ -150,8 +150,8 @@ def test_a_higher_version_evaluates_again_what_it_stands_for(
     if resumed:
         assert invoke(ARGV) == 0
     evaluated, made = records(), stages()
-    if hasattr(versions, name):
-        monkeypatch.setattr(versions, name, 2)
+    if hasattr(evaluation_versions, name):
+        monkeypatch.setattr(evaluation_versions, name, 2)
     else:
         of_version(2, name, monkeypatch)
     assert invoke(ARGV) == 0

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from stic_eval.evals.judging import Judge
+from stic_eval.evals.judging import CachedJudge
 from stic_eval.settings import JudgeConfig
 from stic_eval.store import ResponseStore
-from tests.judge_server import CUT, CUT_IN_THE_MIDDLE, Answer, Server, fails, says, serving
-from tests.judging_bench import OWN, bench, cases, judge_settings
+from tests.support.judge_server import CUT, CUT_IN_THE_MIDDLE, Answer, Server, fails, says, serving
+from tests.support.judging_bench import OWN, bench, cases, judge_settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,7 +63,7 @@ def test_a_thousand_cases_of_which_a_third_of_the_requests_fail(tmp_path: Path) 
 
     asked = cases(1000)
     with serving(behave) as server:
-        judge = Judge(settings(server.url), tmp_path, wait=lambda seconds: None)
+        judge = CachedJudge(settings(server.url), tmp_path, wait=lambda seconds: None)
         found = list(judge.grade(bench(), asked, lambda done, total: None))
         assert 0.25 < 1 - 1000 / len(server.asked) < 0.4  # that share of the requests did fail
         assert judge.requests == len(server.asked)
@@ -73,7 +73,9 @@ def test_a_thousand_cases_of_which_a_third_of_the_requests_fail(tmp_path: Path) 
         }
         assert succeeded == Counter(prompts(1000))  # each got its verdict, and none twice
         sent = len(server.asked)
-        again = list(Judge(settings(server.url), tmp_path).grade(bench(), asked, lambda done, total: None))
+        again = list(
+            CachedJudge(settings(server.url), tmp_path).grade(bench(), asked, lambda done, total: None)
+        )
         assert len(server.asked) == sent
     assert {index: score for index, score, _ in again} == {index: score for index, score, _ in found}
 
@@ -83,8 +85,8 @@ CODE = """
 import os, signal, sys
 from pathlib import Path
 from stic_eval import store
-from stic_eval.evals.judging import Judge
-from tests.judging_bench import bench, cases, judge_settings
+from stic_eval.evals.judging import CachedJudge
+from tests.support.judging_bench import bench, cases, judge_settings
 url, cache, moment = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 put, kept = store.ResponseStore.put_many, []
 def put_many(self, responses, **how):
@@ -93,7 +95,7 @@ def put_many(self, responses, **how):
     if len(kept) == moment:
         os.kill(os.getpid(), signal.SIGKILL)
 store.ResponseStore.put_many = put_many
-judge = Judge(judge_settings("judge-1", url, timeout=20.0), cache)
+judge = CachedJudge(judge_settings("judge-1", url, timeout=20.0), cache)
 found = list(judge.grade(bench(), cases(300), lambda done, total: None))
 sys.exit(sorted(index for index, score, _ in found if score.value is not None) != list(range(300)))
 """
@@ -120,8 +122,8 @@ def test_kill_loses_no_reply_that_arrived(tmp_path: Path, moment: int) -> None:
         assert first.wait(60) == -signal.SIGKILL
         asked_before = asked_of(server)
 
-        store = ResponseStore(Judge(settings(server.url), tmp_path).path)
-        judge = Judge(settings(server.url), tmp_path)
+        store = ResponseStore(CachedJudge(settings(server.url), tmp_path).path)
+        judge = CachedJudge(settings(server.url), tmp_path)
         keys = {judge._key(OWN, prompt, 0): prompt for prompt in prompts(300)}
         kept = {keys[key] for key in store.get_many(keys)}
         store.close()
@@ -139,9 +141,9 @@ WAITING = """
 import signal
 import sys
 from pathlib import Path
-from stic_eval.evals.judging import Judge
-from tests.judging_bench import bench, cases, judge_settings
-judge = Judge(judge_settings("judge-1", sys.argv[1], timeout=3600.0), Path(sys.argv[2]))
+from stic_eval.evals.judging import CachedJudge
+from tests.support.judging_bench import bench, cases, judge_settings
+judge = CachedJudge(judge_settings("judge-1", sys.argv[1], timeout=3600.0), Path(sys.argv[2]))
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit it ignored
 try:
     list(judge.grade(bench(), cases(300), lambda done, total: None))

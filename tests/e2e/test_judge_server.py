@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from stic_eval.errors import UserError
-from stic_eval.evals.judging import Judge
+from stic_eval.evals.judging import CachedJudge
 from stic_eval.settings import JudgeConfig
 from stic_eval.types import Sample, Score
-from tests.judging_bench import OWN, bench, cases, judge_settings
-from tests.real_server import serving
+from tests.support.judging_bench import OWN, bench, cases, judge_settings
+from tests.support.real_server import serving
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def settings(url: str, model: object) -> JudgeConfig:
 
 
 def test_gibberish_is_unscored_with_the_reason(url: str, model: Path, tmp_path: Path) -> None:
-    judge = Judge(settings(url, model), tmp_path)
+    judge = CachedJudge(settings(url, model), tmp_path)
     found = list(judge.grade(bench(), cases(3), lambda done, total: None))
     assert sorted(index for index, _, _ in found) == [0, 1, 2]
     for _, score, info in found:
@@ -56,23 +56,23 @@ def test_what_can_be_read_is_scored_and_kept(url: str, model: Path, tmp_path: Pa
         return Score(len(reply) % 2, answer=reply)
 
     lenient = bench(own=replace(OWN, read=read, max_tokens=200))
-    judge = Judge(settings(url, model), tmp_path)
+    judge = CachedJudge(settings(url, model), tmp_path)
     found = {i: (s, info) for i, s, info in judge.grade(lenient, cases(4), lambda done, total: None)}
     assert judge.requests == 4
     assert all(score.value in (0, 1) for score, _ in found.values())
     assert [found[i][0].answer for i in range(4)] == [found[i][1]["replies"][0] for i in range(4)]
-    again = Judge(settings("http://127.0.0.1:9/v1", model), tmp_path)
+    again = CachedJudge(settings("http://127.0.0.1:9/v1", model), tmp_path)
     kept = {i: (s, info) for i, s, info in again.grade(lenient, cases(4), lambda done, total: None)}
     assert kept == found and again.requests == 0
 
 
 def test_a_model_that_the_server_does_not_have(url: str, tmp_path: Path) -> None:
-    judge = Judge(settings(url, "someone/else"), tmp_path)
+    judge = CachedJudge(settings(url, "someone/else"), tmp_path)
     ((_, score, _),) = judge.grade(bench(), cases(1), lambda done, total: None)
     assert score.value is None and "HTTP 400" in (score.why or "") and "someone/else" in (score.why or "")
 
 
 def test_an_address_that_the_server_does_not_have(url: str, model: Path, tmp_path: Path) -> None:
-    judge = Judge(settings(url.removesuffix("/v1"), model), tmp_path)
+    judge = CachedJudge(settings(url.removesuffix("/v1"), model), tmp_path)
     with pytest.raises(UserError, match="--judge-base-url"):
         list(judge.grade(bench(), cases(2), lambda done, total: None))

@@ -26,10 +26,10 @@ os.environ.update(environment)
 os.chdir(folder)
 sys.stdout = sys.stderr = open(os.devnull, "w")
 from stic_eval import store
-from stic_eval.models import cached
-from stic_eval.train import loop
-loop.CHECKPOINT_SECONDS = 0.0  # a checkpoint at every step
-cached._COMMIT_ANSWERS = 1
+from stic_eval.models import response_cache
+from stic_eval.training import training_loop
+training_loop.CHECKPOINT_SECONDS = 0.0  # a checkpoint at every step
+response_cache._COMMIT_ANSWERS = 1
 die = lambda: os.kill(os.getpid(), signal.SIGKILL)
 if isinstance(moment, str):
     def watch(event, args):
@@ -121,7 +121,8 @@ def test_killed_everywhere_it_ends_with_the_table_of_a_run_in_peace(
 ) -> None:
     lab = finished.lab.at(tmp_path)
     server = multiprocessing.get_context("forkserver")  # imports once what each process needs
-    server.set_forkserver_preload(["stic_eval.train.dpo", "stic_eval.models.hf", "trl.trainer.sft_trainer"])
+    preloaded = ["stic_eval.training.dpo", "stic_eval.models.hf_model", "trl.trainer.sft_trainer"]
+    server.set_forkserver_preload(preloaded)
 
     def run(moment: int | str | None) -> int | None:
         names = {

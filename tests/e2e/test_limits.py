@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Lab
-from tests.zoo import FAMILIES
+from tests.support.zoo import FAMILIES
 
 
 @pytest.fixture

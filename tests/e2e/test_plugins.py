@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from stic_eval.report import runs
+from tests.support.command import run_command
 
 PYPROJECT = """
 [build-system]
@@ -37,10 +38,10 @@ METHOD = '''
 from pydantic import BaseModel, ConfigDict
 
 from stic_eval.selftrain import stages
-from stic_eval.selftrain.making import Made, question
+from stic_eval.selftrain.pair_making import AnsweredPair, question
 from stic_eval.contracts.method import Method, Plan
-from stic_eval.train.lora import LoraSettings
-from stic_eval.train.settings import Describing, PairFilter, PreferenceLoss, Training
+from stic_eval.training.lora import LoraSettings
+from stic_eval.training.hyperparameters import Describing, PairFilter, PreferenceLoss, Training
 
 
 class Pairs(PairFilter, Describing):
@@ -61,7 +62,7 @@ class Options(BaseModel):
 def make(making, settings):
     asked = [question("What is in the picture?", image, settings) for image in making.images]
     for image, answer in zip(making.images, making.answers(asked)):
-        yield Made(image, "Describe the image.", answer.text, "Nothing.", negative="nothing")
+        yield AnsweredPair(image, "Describe the image.", answer.text, "Nothing.", negative="nothing")
 
 
 def plan(options, data):
@@ -108,9 +109,9 @@ def run(*argv: str | Path, at: Path, code: int = 0, **more: str) -> str:
     return done.stdout
 
 
-def stic_eval(
-    *argv: str | Path, at: Path, python: Path | str = sys.executable, code: int = 0, **more: str
-) -> str:
+def stic_eval(*argv: str | Path, at: Path, python: Path | None = None, code: int = 0, **more: str) -> str:
+    if python is None:
+        return run_command(*argv, at=at, code=code, **more)
     return run(python, "-m", "stic_eval.cli.app", *argv, at=at, code=code, **more)
 
 

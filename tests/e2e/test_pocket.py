@@ -10,7 +10,7 @@ import pytest
 
 from bench.descriptions import measure
 from stic_eval.cli.app import invoke
-from stic_eval.models.hf import HFModel
+from stic_eval.models.hf_model import HFModel
 from stic_eval.pocket.rows import MODEL_DIR
 
 

@@ -40,7 +40,7 @@ def test_a_name_that_a_server_does_not_have_is_told_at_once(
     flags = {"model": "base", "methods": ["stic"], "benchmarks": "textvqa", "engine": "openai",
              "server": {"base_url": "http://localhost:1/v1", "adapters": {"stic": "mine"}}}  # fmt: skip
     config: RunConfig = load(preset=None, file=None, flags=flags, overrides=())
-    monkeypatch.setattr(openai, "listed", lambda url, key: ("HTTP 200", names))
+    monkeypatch.setattr(openai, "list_models", lambda url, key: ("HTTP 200", names))
     engine = openai.OpenAIEngine(config, lambda name: nullcontext(), lambda: False)
     if refused:
         with pytest.raises(

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests import published
-from tests.judge_server import says, serving
+from tests.support import published
+from tests.support.judge_server import says, serving
 
 if TYPE_CHECKING:
     from conftest import Lab

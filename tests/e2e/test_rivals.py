@@ -133,7 +133,7 @@ def test_later_iterations_go_on_from_the_adapter_before(finished: Finished) -> N
 
 
 def test_the_same_again_computes_nothing(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
-    from stic_eval.models.hf import HFModel
+    from stic_eval.models.hf_model import HFModel
 
     def no_model(*args: Any, **kwargs: Any) -> Any:
         raise AssertionError("the model was loaded")
@@ -163,10 +163,10 @@ os.environ.update(environment)
 os.chdir(folder)
 sys.stdout = sys.stderr = open(os.devnull, "w")
 from stic_eval import store
-from stic_eval.models import cached
-from stic_eval.train import loop
-loop.CHECKPOINT_SECONDS = 0.0  # a checkpoint at every step
-cached._COMMIT_ANSWERS, cached._COMMIT_SECONDS = 1, 0.0
+from stic_eval.models import response_cache
+from stic_eval.training import training_loop
+training_loop.CHECKPOINT_SECONDS = 0.0  # a checkpoint at every step
+response_cache._COMMIT_ANSWERS, response_cache._COMMIT_SECONDS = 1, 0.0
 die = lambda: os.kill(os.getpid(), signal.SIGKILL)
 what, count = moment or ("", 0)
 left = [count]
@@ -206,7 +206,8 @@ def test_killed_anywhere_it_ends_with_the_table_of_a_run_in_peace(
 ) -> None:
     lab = finished.lab.at(tmp_path)
     server = multiprocessing.get_context("forkserver")  # imports once what each process needs
-    server.set_forkserver_preload(["stic_eval.train.dpo", "stic_eval.models.hf", "trl.trainer.sft_trainer"])
+    preloaded = ["stic_eval.training.dpo", "stic_eval.models.hf_model", "trl.trainer.sft_trainer"]
+    server.set_forkserver_preload(preloaded)
 
     def run(moment: tuple[str, int] | None) -> int | None:
         names = {
@@ -296,7 +297,7 @@ def test_a_clip_model_that_is_not_there_is_one_line(finished: Finished, tmp_path
 
 
 def test_csr_with_a_clip_model(finished: Finished, tmp_path: Path) -> None:
-    from tests.unit.test_clip import build_clip
+    from tests.unit.models.test_clip import build_clip
 
     lab = finished.lab.at(tmp_path)
     clip = build_clip(tmp_path / "clip")

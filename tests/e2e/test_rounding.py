@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stic_eval.models.hf import HFModel
+from stic_eval.models.hf_model import HFModel
 
 if TYPE_CHECKING:
     from conftest import Lab

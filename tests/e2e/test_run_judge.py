@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Done, Lab, records
-from tests.judge_server import Answer, fails, says, serving
+from tests.support.judge_server import Answer, fails, says, serving
 
 SECRET = "sk-not-to-be-written-0123456789"
 N = 5

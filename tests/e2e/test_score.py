@@ -10,7 +10,7 @@ import pytest
 
 from stic_eval.cli.app import invoke
 from stic_eval.evals.runner import encode, evaluate
-from tests.scripted import solving
+from tests.support.scripted import solving
 
 CHART = {"question": "How many bars are there?", "answer": "4", "type": "human_test"}
 PROBLEM = {
@@ -196,7 +196,7 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(
 def test_a_runs_own_records_score_as_in_the_run(tmp_path: Path) -> None:
     from stic_eval import registry
     from stic_eval.evals.sources import samples
-    from tests.fake import FakeVLM
+    from tests.support.fake import FakeVLM
 
     benchmark = registry.benchmarks().get("mmvet")
     rows = samples(benchmark, "pocket", limit=30)

@@ -14,7 +14,7 @@ from stic_eval.cli.app import invoke
 from stic_eval.engines import openai
 from tests.conftest import CHAT_TEMPLATE
 from tests.e2e.conftest import Done, Lab, records, rows_of
-from tests.judge_server import Answer, Server, says, serving
+from tests.support.judge_server import Answer, Server, says, serving
 
 PROBLEM = {
     "id": "1", "image": None, "question": "Which is heavier?", "hint": "", "answer": 1,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
+import shlex
 from pathlib import Path
+
+from tests.support.command import run_command
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "write-a-method.md").read_text(encoding="utf-8")
@@ -14,8 +14,6 @@ BLOCK = re.compile(r"(?:<!-- file: (\S+) -->\n)?```(python|console)\n(.*?)```", 
 
 
 def test_the_tutorial_can_be_followed(tmp_path: Path) -> None:
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    env = {**os.environ, "STIC_EVAL_CACHE": str(tmp_path / "cache"), "PATH": path}
     written: set[str] = set()
     commands = 0
     for name, kind, body in BLOCK.findall(PAGE):
@@ -26,11 +24,8 @@ def test_the_tutorial_can_be_followed(tmp_path: Path) -> None:
             written.add(name)
             continue
         for line in body.splitlines():
-            assert line.startswith("$ "), line
-            done = subprocess.run(
-                line[2:], shell=True, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
-            )
-            assert done.returncode == 0, (line, done.stdout[-2000:], done.stderr[-2000:])
+            assert line.startswith("$ stic-eval "), line
+            run_command(*shlex.split(line)[2:], at=tmp_path)
             commands += 1
     assert written == {"consensus.py"}
     assert commands >= 7

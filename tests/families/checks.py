@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 from stic_eval.contracts.method import SFTItem
 from stic_eval.images import diffuse
 from stic_eval.models.conversation import encode
-from stic_eval.models.hf import HFModel
+from stic_eval.models.hf_model import HFModel
 from stic_eval.store import request_key
-from stic_eval.train.lora import LoraSettings
-from stic_eval.train.preferences import pair_requests, write_pairs
-from stic_eval.train.prompts import load_prompts
-from stic_eval.train.settings import PairSettings, PreferenceLoss, Training
+from stic_eval.training.hyperparameters import PairSettings, PreferenceLoss, Training
+from stic_eval.training.lora import LoraSettings
+from stic_eval.training.preference_pairs import pair_requests, write_pairs
+from stic_eval.training.prompt_sets import load_prompts
 from stic_eval.types import Generation, ImageRef, Message, Request
-from tests.zoo import FAMILIES, Family
-from tests.zoo_parts import random_adapter
+from tests.support.zoo import FAMILIES, Family
+from tests.support.zoo_parts import random_adapter
 
 if TYPE_CHECKING:
     import torch
@@ -312,7 +312,7 @@ def _generated(hf: HFModel, text: str, image: ImageRef, tail: list[int], more: i
 
 def learns_preferences(member: Member, pairs: Path, requests: Sequence[Request], out: Path) -> None:
     """One step of preference training."""
-    from stic_eval.train.dpo import train_preferences
+    from stic_eval.training.dpo import train_preferences
 
     before = answers(member.hf, requests)
     pure = PreferenceLoss(alpha=0.0)
@@ -328,7 +328,7 @@ def is_fine_tuned(
     member: Member, pictures: Sequence[ImageRef], requests: Sequence[Request], out: Path
 ) -> None:
     """One step of supervised fine-tuning, on conversations of different lengths; of text there is no more."""
-    from stic_eval.train.sft import train_sft
+    from stic_eval.training.sft import train_sft
 
     before = answers(member.hf, requests)
     items = [SFTItem(str(n), image, TALK[: 2 + 2 * (n % 2)]) for n, image in enumerate(pictures[:3])]

@@ -9,7 +9,7 @@ import pytest
 
 from stic_eval.images import scan_images
 from stic_eval.types import ImageRef, Request
-from tests.zoo import FAMILIES
+from tests.support.zoo import FAMILIES
 
 pytest.register_assert_rewrite("tests.families.checks")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stic_eval.evals.verdicts import score_pair
+from stic_eval.evals.judge_replies import score_pair
 
 HERE = Path(__file__).parent
 # Its review says `Assistant 2: 4`, the pair recorded with it 2: entered by hand, not what was written.

@@ -21,14 +21,14 @@ import pytest
 from PIL import Image
 
 from stic_eval import config, registry
+from stic_eval.benchmark_protocols import with_options
 from stic_eval.images import image_ref
-from stic_eval.models import processing
-from stic_eval.models.recognition import profile_of
-from stic_eval.models.text import control_tokens, written
+from stic_eval.models import profile_processor
+from stic_eval.models.profile_detection import profile_of
+from stic_eval.models.prompt_text import control_tokens, render_prompts
 from stic_eval.solvers.requests import question
 from stic_eval.types import Request, Sample
-from stic_eval.variants import with_options
-from tests import published
+from tests.support import published
 
 SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, "
@@ -168,7 +168,7 @@ def asked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     profile = profile_of(config.load(flags={"model": str(folder)}))
     processor = published.processor(kind, template)
     if profile is not None:
-        processing.apply(processor, profile)
+        profile_processor.apply(processor, profile)
     return request.param, processor
 
 
@@ -179,7 +179,7 @@ def sample(name: str, image: Path, protocol: str = "llava") -> tuple[Sample, Req
 
 
 def texts(processor: Any, requests: Sequence[Request]) -> list[str]:
-    return written(processor, requests, control_tokens(processor))
+    return render_prompts(processor, requests, control_tokens(processor))
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -17,14 +17,14 @@ from typing import Any
 import pytest
 from PIL import Image, ImageFile
 
+from stic_eval.benchmark_protocols import with_options
 from stic_eval.contracts.benchmark import Benchmark
 from stic_eval.evals import sources
-from stic_eval.evals.lmms import finding, tasks
-from stic_eval.evals.lmms.asking import stops, without_places
+from stic_eval.evals.lmms import task_index, task_objects
 from stic_eval.evals.lmms.benchmark import benchmark
+from stic_eval.evals.lmms.request_settings import stops, without_places
 from stic_eval.models.detokenize import cut
 from stic_eval.types import Record, Sample
-from stic_eval.variants import with_options
 from tests.parity.lmms_rows import CASES, ROWS, WORDS, Case
 
 pytest.importorskip("lmms_eval")
@@ -70,10 +70,11 @@ def theirs(name: str, path: Path, answers: Sequence[str], work: Path, patch: pyt
     from lmms_eval import evaluator
     from lmms_eval.api import task as api
     from lmms_eval.api.model import lmms
+    from lmms_eval.tasks import TaskManager
 
     ImageFile.LOAD_TRUNCATED_IMAGES = truncated
     patch.setattr(api, "_resolve_hf_datasets_cache_dir", lambda: str(work))
-    config = dict(finding._config(name)[1])
+    config = dict(task_index._config(name)[1])
     split = str(config.get("test_split") or config["validation_split"]).strip()
     config |= {
         "dataset_path": "parquet",
@@ -103,8 +104,9 @@ def theirs(name: str, path: Path, answers: Sequence[str], work: Path, patch: pyt
     args = SimpleNamespace(output_path=str(work), reasoning_tags=None, process_with_media=False)
     made.args = args
     found = evaluator.simple_evaluate(
-        Stub(), tasks=[made], bootstrap_iters=0, log_samples=True, verbosity="ERROR", cli_args=args
-    )
+        Stub(), tasks=[made], bootstrap_iters=0, log_samples=True, verbosity="ERROR", cli_args=args,
+        task_manager=TaskManager("ERROR", include_defaults=False),  # an index takes seconds
+    )  # fmt: skip
     aggregates = {
         key.partition(",")[0]: value
         for key, value in found["results"][name].items()
@@ -165,7 +167,7 @@ def test_a_task_is_asked_and_scored_as_lmms_eval_does(
     other = theirs(name, path, answers, tmp_path, monkeypatch)
     assert len(samples) == len(other.logged) == ROWS
 
-    task = finding.find(name)
+    task = task_index.find(name)
     for i, sample in enumerate(samples):
         assert sample.id == str(i)
         assert sample.question == without_places(other.prompts[i])
@@ -173,7 +175,7 @@ def test_a_task_is_asked_and_scored_as_lmms_eval_does(
         assert [(image.size, image.tobytes()) for image in seen] == [
             (image.size, image.convert("RGB").tobytes()) for image in other.shown[i]
         ]
-        payloads = tasks.results(task, sample.meta["doc"], answers[i]).payloads
+        payloads = task_objects.results(task, sample.meta["doc"], answers[i]).payloads
         assert payloads, name
         assert payloads == {metric: other.logged[i][metric] for metric in payloads}
 

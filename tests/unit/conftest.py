@@ -22,11 +22,11 @@ from stic_eval.contracts.benchmark import Benchmark, HubData, HubId
 from stic_eval.contracts.method import Data, Method, Plan, Stage, StageContext
 from stic_eval.engines.hf import HFEngine
 from stic_eval.evals import sources
-from stic_eval.evals.formats import Listed
+from stic_eval.evals.formats import ListRows
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.store import content_key
 from stic_eval.types import Generation, ImageRef, Request, Sample, Score
-from tests.fake import FakeVLM
+from tests.support.fake import FakeVLM
 
 VARIANTS = ("baseline", "baseline+dar", "stic", "stic+dar")
 EVERYTHING = [f"{variant}/{name}" for variant in VARIANTS for name in ("one", "two")]
@@ -97,6 +97,12 @@ class Known:
     def has_family(self, name: str) -> bool:
         return False
 
+    def has_object(self, name: str) -> bool:
+        return False
+
+    def forget(self) -> None:
+        pass
+
     def roots(self) -> list[Path]:
         return []
 
@@ -150,7 +156,7 @@ class World:
         def had(benchmark: Benchmark, remote: bool, tell: Callable[[str], None]) -> tuple[Any, HubId]:
             tell(f"{benchmark.name}: had from elsewhere")
             rows = [{"id": i, "question": "?", "answer": "yes" if i % 2 else "no"} for i in range(20)]
-            return Listed(benchmark.name, rows), HubId(f"somebody/{benchmark.name}", "c" * 40)
+            return ListRows(benchmark.name, rows), HubId(f"somebody/{benchmark.name}", "c" * 40)
 
         patch.setattr(sources, "_hub", had)
         return "rows.one=hub", "rows.two=hub"

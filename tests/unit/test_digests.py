@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from stic_eval import digests
-from stic_eval.store import StageStore
+from stic_eval import digests, stage_store
+from stic_eval.stage_store import StageStore
 
 KEY = "a" * 64
 
@@ -70,13 +70,12 @@ def test_a_file_of_which_there_is_no_digest_is_none_of_the_stage_s(tmp_path: Pat
     (folder / "more").write_text("x")
     manifest["files"]["more"] = 1
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    assert store.damaged("one", KEY) == folder / "more"
+    assert store.first_damaged("one", KEY) == folder / "more"
 
 
 def test_a_cache_that_may_only_be_read_is_used_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stic_eval import store as module
     from stic_eval.errors import UserError
 
     store, said = StageStore(tmp_path), list[str]()
@@ -88,7 +87,7 @@ def test_a_cache_that_may_only_be_read_is_used_as_it_is(
     def refused(path: Path, data: str) -> None:
         raise UserError("read-only")
 
-    monkeypatch.setattr(module, "atomic_write", refused)
+    monkeypatch.setattr(stage_store, "atomic_write", refused)
     assert [store.sound("one", KEY, said.append) for _ in range(2)] == [folder] * 2
     assert (len(said), "without digests" in said[0]) == (1, True)
 
@@ -116,8 +115,6 @@ def test_a_stage_that_another_process_takes_away_meanwhile_is_none_or_was_read_b
 def test_one_without_digests_that_goes_meanwhile_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stic_eval import store as module
-
     store, said = StageStore(tmp_path), list[str]()
     folder = finished(store)
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -128,7 +125,7 @@ def test_one_without_digests_that_goes_meanwhile_is_none(
         shutil.rmtree(folder)
         return digests.digests(folder, files)
 
-    monkeypatch.setattr(module, "digests", gone)
+    monkeypatch.setattr(stage_store, "digests", gone)
     assert store.sound("one", KEY, said.append) is None
     assert not folder.exists()
 
@@ -156,11 +153,11 @@ def test_another_process_reads_nothing_again(
     tmp_path: Path, large: list[Path], read: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memory = tmp_path / "cache" / "digests.sqlite"
-    found = digests.remembered(large, memory)
+    found = digests.cached_digests(large, memory)
     assert found == [digests.file_sha256(path) for path in large]
     read.clear()
     elsewhere(monkeypatch)
-    assert (digests.remembered(large, memory), read) == (found, [])
+    assert (digests.cached_digests(large, memory), read) == (found, [])
 
 
 @pytest.mark.parametrize("change", ["written", "replaced", "touched"])
@@ -168,7 +165,7 @@ def test_a_file_that_is_not_what_it_was_is_read_again(
     tmp_path: Path, large: list[Path], read: list[str], monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     memory = tmp_path / "digests.sqlite"
-    old = digests.remembered(large, memory)
+    old = digests.cached_digests(large, memory)
     stat = large[0].stat()
     if change == "written":
         large[0].write_text(large[0].read_text().replace("text", "TEXT"))
@@ -182,11 +179,11 @@ def test_a_file_that_is_not_what_it_was_is_read_again(
         large[0].touch()
     elsewhere(monkeypatch)
     read.clear()
-    new = digests.remembered(large, memory)
+    new = digests.cached_digests(large, memory)
     assert (new[0] == old[0], new[1:], read) == (change == "touched", old[1:], ["a"])
     elsewhere(monkeypatch)
     read.clear()
-    assert (digests.remembered(large, memory), read) == (new, [])
+    assert (digests.cached_digests(large, memory), read) == (new, [])
 
 
 def test_a_file_that_changed_a_moment_ago_is_not_remembered(
@@ -194,10 +191,10 @@ def test_a_file_that_changed_a_moment_ago_is_not_remembered(
 ) -> None:
     """It may change again within a tick of the clock, and look the same."""
     monkeypatch.setattr(digests, "_SETTLED_NS", 10**12)
-    digests.remembered(large, tmp_path / "digests.sqlite")
+    digests.cached_digests(large, tmp_path / "digests.sqlite")
     elsewhere(monkeypatch)
     read.clear()
-    digests.remembered(large, tmp_path / "digests.sqlite")
+    digests.cached_digests(large, tmp_path / "digests.sqlite")
     assert sorted(read) == sorted(path.name for path in large)
 
 
@@ -215,7 +212,7 @@ def test_however_long_reading_takes(
     monkeypatch.setattr(digests.time, "time_ns", lambda: now[0])
     monkeypatch.setattr(digests, "file_sha256", slow)
     memory = tmp_path / "digests.sqlite"
-    digests.remembered(large, memory)
+    digests.cached_digests(large, memory)
     with closing(sqlite3.connect(memory)) as db:
         assert db.execute("SELECT count(*) FROM digests").fetchone() == (0,)
 
@@ -233,9 +230,9 @@ def test_a_file_that_changes_while_it_is_read_is_not_remembered(
 
     with monkeypatch.context() as patch:
         patch.setattr(digests, "file_sha256", meanwhile)
-        digests.remembered(large, tmp_path / "digests.sqlite")
+        digests.cached_digests(large, tmp_path / "digests.sqlite")
     elsewhere(monkeypatch)
-    assert digests.remembered(large, tmp_path / "digests.sqlite")[0] == real(large[0])
+    assert digests.cached_digests(large, tmp_path / "digests.sqlite")[0] == real(large[0])
 
 
 @pytest.mark.parametrize("spoil", ["no database", "a folder"])
@@ -247,18 +244,18 @@ def test_a_memory_that_cannot_be_used_is_done_without(
         memory.mkdir()
     else:
         memory.write_text("no database at all, however long one looks at it" * 30)
-    assert digests.remembered(large, memory) == [digests.file_sha256(path) for path in large]
+    assert digests.cached_digests(large, memory) == [digests.file_sha256(path) for path in large]
 
 
 def test_few_bytes_leave_no_trace(tmp_path: Path, large: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(digests, "_LARGE", 10**6)
-    digests.remembered(large, tmp_path / "digests.sqlite")
+    digests.cached_digests(large, tmp_path / "digests.sqlite")
     assert not (tmp_path / "digests.sqlite").exists()
 
 
 def remember(paths: list[str], memory: str) -> list[str]:
     digests._LARGE, digests._SETTLED_NS = 0, 0
-    return digests.remembered([Path(path) for path in paths], Path(memory))
+    return digests.cached_digests([Path(path) for path in paths], Path(memory))
 
 
 def test_processes_share_a_memory(tmp_path: Path) -> None:

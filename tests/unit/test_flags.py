@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from stic_eval import config, flags, layers
+from stic_eval import config, config_layers, flags
 from stic_eval.cli import options
 from stic_eval.cli.app import app, invoke
 from stic_eval.settings import RunConfig
@@ -38,7 +38,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_an_option_sets_is_a_setting(kind: str, name: str, flag: flags.Flag) -> None:
     if flag.path != "":
         path = flag.path or name
-        assert layers.has(path, RunConfig) or path in config.paths(), path
+        assert config_layers.has(path, RunConfig) or path in config.paths(), path
         assert config.flag_of(path) == flag.names_of(name)[0].partition("/")[0]
     assert flag.help.endswith(".")
 
@@ -96,5 +96,5 @@ def test_a_command_gets_its_sets_back() -> None:
     )
     assert CliRunner().invoke(own, []).exit_code == 0
     assert got == [(Pair("x", [1, 2], True), 3), (Pair(), 1)]
-    assert options.fields(Pair("x", [1])) == {"judge": {"model": "x"}}
+    assert options.given(Pair("x", [1])) == {"first": "x", "seen": [1], "on": False, "options": ()}
     assert CliRunner().invoke(own, ["--jobs", "0"]).exit_code == 2

@@ -17,7 +17,7 @@ from lmms_eval.models.registry_v2 import ModelRegistryV2
 
 from stic_eval.errors import UserError
 from stic_eval.lmms_model import SticEval
-from tests.fake import FakeVLM
+from tests.support.fake import FakeVLM
 
 DOCS = [{"image": Image.new("RGB", (20, 16), (60 * i, 9, 200 - 60 * i))} for i in range(3)]
 
@@ -131,7 +131,9 @@ def test_answers_can_be_kept(tiny_vlm: Path, tmp_path: Path, monkeypatch: pytest
         made = SticEval(str(tiny_vlm), device="cpu", cache=True)
         made.task_dict["t"] = {"test": DOCS}
         found.append(texts(made, instance(0), instance(1)))
-        monkeypatch.setattr("stic_eval.models.hf.HFModel.generate", None)  # the second time nothing is asked
+        monkeypatch.setattr(
+            "stic_eval.models.hf_model.HFModel.generate", None
+        )  # the second time nothing is asked
     assert found[0] == found[1]
 
 
@@ -165,11 +167,13 @@ def test_what_it_cannot_do_it_says(tiny_vlm: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_it_is_asked_as_in_a_run_of_ours(tiny_vlm: Path) -> None:
-    plain = SticEval(str(tiny_vlm), device="cpu")._ready()
-    named = SticEval.create_from_arg_string(f"pretrained={tiny_vlm},device=cpu,profile=llava-1.5")._ready()
+    plain = SticEval(str(tiny_vlm), device="cpu")._require_model()
+    named = SticEval.create_from_arg_string(
+        f"pretrained={tiny_vlm},device=cpu,profile=llava-1.5"
+    )._require_model()
     brief = SticEval.create_from_arg_string(
         f"pretrained={tiny_vlm},device=cpu,system_prompt=Be brief.,do_pad=true"
-    )._ready()
+    )._require_model()
     assert len({plain.fingerprint, named.fingerprint, brief.fingerprint}) == 3
     talk = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "x"}]}]
     written = [made.processor.apply_chat_template(talk, tokenize=False) for made in (plain, named, brief)]

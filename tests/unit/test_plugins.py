@@ -16,7 +16,7 @@ from stic_eval.cli.app import invoke
 from stic_eval.contracts.method import Data
 from stic_eval.errors import UserError
 from stic_eval.store import file_name, named_by
-from stic_eval.train.prompts import load_prompts
+from stic_eval.training.prompt_sets import load_prompts
 
 METHOD = """from pydantic import BaseModel, ConfigDict
 from stic_eval.contracts.method import Method, Plan
@@ -241,7 +241,7 @@ def test_whatever_a_file_holds_is_looked_at_without_a_crash(
     path = tmp_path_factory.mktemp("any") / "any.py"
     path.write_bytes(f"raise SystemExit\n{text}".encode("utf-8", "surrogatepass"))  # nothing of it is done
     with pytest.raises(UserError, match=r"any\.py") as caught:
-        plugins.named(path)
+        plugins.register_file(path)
     assert "\n" not in str(caught.value)
 
 
@@ -331,7 +331,7 @@ def test_what_others_raise_is_not_blamed_on_a_plugin(put: Put) -> None:
     registry.methods().get("./mine.py").plan(None, Data((), (), "", "", load_prompts()))
     with pytest.raises(ValueError, match="invalid") as caught:
         int("x")
-    assert registry.told(caught.value) == "ValueError: invalid literal for int() with base 10: 'x'"
+    assert registry.explain(caught.value) == "ValueError: invalid literal for int() with base 10: 'x'"
 
 
 @given(st.text())

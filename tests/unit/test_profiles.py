@@ -8,15 +8,16 @@ from pathlib import Path
 import pytest
 
 from stic_eval import config, profiles
-from stic_eval.cli.progress import Reporter
 from stic_eval.engines.openai import OpenAIEngine
 from stic_eval.errors import UserError
+from stic_eval.experiment.progress import Reporter
 from stic_eval.experiment.resources import Resources
-from stic_eval.models.recognition import certain, profile_of
+from stic_eval.models import profile_detection
+from stic_eval.models.profile_detection import certain, profile_of
 from stic_eval.settings import RunConfig
 from stic_eval.store import content_key
-from tests import published
-from tests.zoo import FAMILIES
+from tests.support import published
+from tests.support.zoo import FAMILIES
 
 
 @pytest.mark.parametrize(
@@ -217,7 +218,8 @@ def test_a_server_writes_conversations_itself(settings: dict[str, object], flag:
         config.load(flags={**SERVER, **settings})
 
 
-def test_of_a_preset_a_server_leaves_the_profile_out() -> None:
+def test_of_a_preset_a_server_leaves_the_profile_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profile_detection, "checkpoint_file", lambda *of: None)  # else the hub is asked
     built = config.load(preset="paper-llava-1.6", flags=SERVER)
     assert built.conversation.profile == "auto" and profile_of(built) is None
     asked = profile_of(config.load(flags={**SERVER, "conversation": {"system_prompt": "Be brief."}}))

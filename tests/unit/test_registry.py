@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 
-from stic_eval import registry
+from stic_eval import plugins, registry
 from stic_eval.contracts.benchmark import Benchmark
 from stic_eval.contracts.method import Method
 from stic_eval.errors import UserError
@@ -33,6 +35,15 @@ def make(rest):
         raise ValueError("not that one")
     name = "another" if rest == "misnamed" else f"fam:{rest}"
     return replace(registry.benchmarks().get("chartqa"), name=name, options=None, vary=None)
+"""
+
+
+OWN = """
+from dataclasses import replace
+from stic_eval import registry
+
+chartqa = registry.benchmarks().get("chartqa")
+benchmark = replace(chartqa, name="own", title="File", options=None, vary=None)
 """
 
 
@@ -140,3 +151,50 @@ def test_a_family_makes_what_is_asked_for_once(tmp_path: Path, monkeypatch: pyte
         found.get("fam:misnamed")
     with pytest.raises(UserError, match=r"no family of benchmarks is called 'fan' \(there is fam\)"):
         found.get("fan:x")
+
+
+# ---------------------------------------------------------------- objects
+
+
+@pytest.fixture
+def benchmarks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry[Benchmark]]:
+    """A registry that knows nothing yet, and a file with a benchmark `own`."""
+    monkeypatch.chdir(tmp_path)
+    Path("own.py").write_text(OWN)
+    found: Registry[Benchmark] = Registry("benchmark", "--benchmarks", [], files=plugins.known_files)
+    monkeypatch.setattr(registry, "kinds", lambda: {"benchmark": found})
+    registry.forget()
+    yield found
+    registry.forget()
+
+
+def own(title: str) -> Benchmark:
+    chartqa = registry.benchmarks().get("chartqa")
+    return replace(chartqa, name="own", title=title, options=None, vary=None)
+
+
+def test_two_objects_of_one_name_are_refused_in_one_call(benchmarks: Registry[Benchmark]) -> None:
+    first, second = own("First"), own("Second")
+    for _ in range(2):  # one is often given again
+        assert benchmarks.add(first) == "own"
+    with pytest.raises(UserError, match='two benchmarks are called "own"; give your object another name'):
+        benchmarks.add(second)
+    registry.forget()
+    benchmarks.add(second)
+    assert benchmarks.get("own") is second
+
+
+def test_a_file_that_is_named_takes_the_place_of_an_earlier_object(benchmarks: Registry[Benchmark]) -> None:
+    benchmarks.add(own("Object"))
+    with pytest.raises(UserError, match='two benchmarks are called "own"'):  # in one call
+        benchmarks.get("own.py")
+    registry.forget()
+    assert benchmarks.get("own").title == "Object"
+    assert benchmarks.get("own.py").title == "File"
+    assert benchmarks.get("own").title == "File"
+    assert not benchmarks.has_object("own") and benchmarks.names() == ["own"]
+    registry.forget()
+    with pytest.raises(UserError, match='no benchmark is called "own"'):
+        benchmarks.get("own")
+    benchmarks.add(own("Object"))
+    assert benchmarks.has_object("own")

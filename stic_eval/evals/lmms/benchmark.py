@@ -16,11 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from stic_eval.contracts.benchmark import Benchmark, HubData, HubId
 from stic_eval.errors import UserError
-from stic_eval.evals.lmms import docs, finding, tasks
-from stic_eval.evals.lmms.asking import generation, without_places
-from stic_eval.evals.lmms.finding import Task
-from stic_eval.evals.official import VERSION as LMMS
-from stic_eval.evals.official import installed
+from stic_eval.evals.lmms import docs, task_index, task_objects
+from stic_eval.evals.lmms.request_settings import generation, without_places
+from stic_eval.evals.lmms.task_index import LmmsTask
+from stic_eval.evals.official_prompts import VERSION as LMMS
+from stic_eval.evals.official_prompts import installed_version
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.types import ImageRef, Record, Sample, Score, Summary
 
@@ -58,20 +58,20 @@ def benchmark(name: str) -> Benchmark:
     Raises:
         UserError: lmms-eval is not there, has no such task, or it cannot be asked here; see `finding.find`.
     """
-    task = finding.find(name)
+    task = task_index.find(name)
     names: Any = Literal[task.metrics]
     options = create_model(
         "Options", __base__=TaskOptions, __doc__=TaskOptions.__doc__, metric=(names | None, None)
     )
-    return _varied(task, options, options.model_validate({}))
+    return _build(task, options, options.model_validate({}))
 
 
 def offers(name: str) -> bool | None:
-    """Whether there is a task of this name; None: lmms-eval is not installed, so that nobody knows."""
-    return bool(finding.folders_of(name)) if installed() else None
+    """Whether there is a task of this name; None: lmms-eval is not installed, so that cannot be known."""
+    return bool(task_index.folders_of(name)) if installed_version() else None
 
 
-def _varied(task: Task, options: type[TaskOptions], chosen: TaskOptions) -> Benchmark:
+def _build(task: LmmsTask, options: type[TaskOptions], chosen: TaskOptions) -> Benchmark:
     config = task.config
     split = config.get("test_split") or config.get("validation_split") or "test"
     revision = chosen.revision
@@ -97,7 +97,7 @@ def _varied(task: Task, options: type[TaskOptions], chosen: TaskOptions) -> Benc
         protocol=_protocol(task, chosen),
         variant=chosen.metric or "",
         options=options,
-        vary=partial(_varied, task, options),
+        vary=partial(_build, task, options),
         images=task.needs_image,
         keep=partial(keep, task, chosen),
         metric=", ".join(task.metrics),
@@ -105,28 +105,28 @@ def _varied(task: Task, options: type[TaskOptions], chosen: TaskOptions) -> Benc
     )
 
 
-def _title(task: Task, chosen: TaskOptions) -> str:
+def _title(task: LmmsTask, chosen: TaskOptions) -> str:
     """The task, and that its column is a mean of rows where lmms-eval makes another number of them."""
-    how = tasks.aggregation_name(task, chosen.metric or task.metrics[0])
+    how = task_objects.aggregation_name(task, chosen.metric or task.metrics[0])
     return f"lmms:{task.name}" if how == "mean" else f"lmms:{task.name} (mean of rows)"
 
 
-def _protocol(task: Task, chosen: TaskOptions) -> str:
+def _protocol(task: LmmsTask, chosen: TaskOptions) -> str:
     metric = chosen.metric or task.metrics[0]
-    said = f"lmms-eval {LMMS}: its prompt and scoring; mean of the rows' {metric}"
+    text = f"lmms-eval {LMMS}: its prompt and scoring; mean of the rows' {metric}"
     if chosen.metric is None and len(task.metrics) > 1:
-        said += ", or of the first metric that a row has"
-    said += "" if task.higher[metric] else ", lower is better"
-    how = tasks.aggregation_name(task, metric)
-    return said if how == "mean" else f"{said}; lmms-eval's own {how}: --layout detail"
+        text += ", or of the first metric that a row has"
+    text += "" if task.higher[metric] else ", lower is better"
+    how = task_objects.aggregation_name(task, metric)
+    return text if how == "mean" else f"{text}; lmms-eval's own {how}: --layout detail"
 
 
 # ---------------------------------------------------------------- rows
 
 
-def _docs(task: Task, chosen: TaskOptions, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _docs(task: LmmsTask, chosen: TaskOptions, row: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What the task's `process_docs` makes of a row, images as PIL images."""
-    doc = docs.pictured(row)
+    doc = docs.decode_images(row)
     if chosen.processed or task.config.get("process_docs") is None:
         return [doc]
     if why := _processing_obstacle(task.name):
@@ -134,15 +134,15 @@ def _docs(task: Task, chosen: TaskOptions, row: Mapping[str, Any]) -> list[dict[
             f"lmms:{task.name}: its process_docs {why}, which cannot be done row by row; give rows as it "
             f"makes them, and say so: -o benchmarks.lmms:{task.name}.processed=true"
         )
-    return tasks.processed(task, doc)
+    return task_objects.process(task, doc)
 
 
 @cache
 def _processing_obstacle(name: str) -> str | None:
-    return finding.processing_obstacle(finding.find(name).config)
+    return task_index.processing_obstacle(task_index.find(name).config)
 
 
-def keep(task: Task, chosen: TaskOptions, row: Mapping[str, Any]) -> bool:
+def keep(task: LmmsTask, chosen: TaskOptions, row: Mapping[str, Any]) -> bool:
     """Whether the task's `process_docs` leaves the row, and the chosen metric is scored on it.
 
     Raises:
@@ -152,18 +152,18 @@ def keep(task: Task, chosen: TaskOptions, row: Mapping[str, Any]) -> bool:
     if not left or chosen.metric is None:
         return bool(left)
     try:
-        return chosen.metric in tasks.results(task, docs.jsonable(left[0]), "").payloads
+        return chosen.metric in task_objects.results(task, docs.jsonable(left[0]), "").payloads
     except Exception:  # told when the row is read
         return True
 
 
-def to_sample(task: Task, chosen: TaskOptions, row: Mapping[str, Any]) -> Sample:
+def to_sample(task: LmmsTask, chosen: TaskOptions, row: Mapping[str, Any]) -> Sample:
     """The row as lmms-eval asks it; its id is the row's number, which is lmms-eval's `doc_id`."""
     made = _docs(task, chosen, row)
     if len(made) != 1:
         raise ValueError(f"the task's process_docs makes {len(made)} rows of it")
     doc = made[0]
-    text, target = tasks.asked(task, doc)
+    text, target = task_objects.prompt_and_target(task, doc)
     light = docs.jsonable(doc)
     return Sample(
         id="",
@@ -175,31 +175,33 @@ def to_sample(task: Task, chosen: TaskOptions, row: Mapping[str, Any]) -> Sample
     )
 
 
-def _images(task: Task, chosen: TaskOptions, row: Mapping[str, Any], doc: dict[str, Any]) -> tuple[Any, ...]:
+def _images(
+    task: LmmsTask, chosen: TaskOptions, row: Mapping[str, Any], doc: dict[str, Any]
+) -> tuple[Any, ...]:
     there = [image for cell in row.values() if docs.is_media(cell) for image in docs.images_in(cell)]
     refs = [image for image in there if isinstance(image, ImageRef)]
     if any(not ref.sha256 for ref in refs):  # rows that are only scored come without their images
         return tuple(refs[:1])
     try:
-        shown = tasks.visuals(task, doc)
+        shown = task_objects.visuals(task, doc)
     except Exception:
         if there or not task.needs_image:
             raise
         return ()  # told as a missing image, or not needed
     again = None
     if len(refs) == len(there):
-        again = partial(_shown_again, task, chosen, dict(row))
+        again = partial(_visual_at, task, chosen, dict(row))
     return docs.references(shown, f"lmms:{task.name}", again)
 
 
-def _shown_again(task: Task, chosen: TaskOptions, row: Mapping[str, Any], number: int) -> Any:
-    return docs.shown(tasks.visuals(task, _docs(task, chosen, row)[0]), number)
+def _visual_at(task: LmmsTask, chosen: TaskOptions, row: Mapping[str, Any], number: int) -> Any:
+    return docs.image_at(task_objects.visuals(task, _docs(task, chosen, row)[0]), number)
 
 
 # ---------------------------------------------------------------- scores
 
 
-def score(task: Task, chosen: TaskOptions, sample: Sample, response: str) -> Score:
+def score(task: LmmsTask, chosen: TaskOptions, sample: Sample, response: str) -> Score:
     """The row's number in the metric, as a share of the highest.
 
     It is what the task's `process_results` gives: a number, the `score` of an object, or what the task's
@@ -207,7 +209,7 @@ def score(task: Task, chosen: TaskOptions, sample: Sample, response: str) -> Sco
     is unscored.
     """
     try:
-        found = tasks.results(task, sample.meta["doc"], response)
+        found = task_objects.results(task, sample.meta["doc"], response)
     except ValueError as error:
         if isinstance(error.__cause__, BaseException):
             return Score(None, why=f"lmms-eval's scoring: {error}")
@@ -228,7 +230,7 @@ def score(task: Task, chosen: TaskOptions, sample: Sample, response: str) -> Sco
     return Score(value / chosen.highest, found.answer, why=None if metric == task.metrics[0] else metric)
 
 
-def _number(task: Task, metric: str, payload: Any) -> float | None:
+def _number(task: LmmsTask, metric: str, payload: Any) -> float | None:
     """A row's number in a metric, or None."""
     if isinstance(payload, Mapping):
         payload = payload.get(str(task.config.get("score_key") or "score"), payload)
@@ -238,10 +240,10 @@ def _number(task: Task, metric: str, payload: Any) -> float | None:
             return number if math.isfinite(number) else None
     except (TypeError, ValueError):
         pass
-    return tasks.aggregated(task, metric, [payload])
+    return task_objects.aggregate(task, metric, [payload])
 
 
-def aggregate(task: Task, chosen: TaskOptions, records: Sequence[Record]) -> Summary:
+def aggregate(task: LmmsTask, chosen: TaskOptions, records: Sequence[Record]) -> Summary:
     """The mean of the rows, and all of lmms-eval's own aggregates in the breakdown.
 
     These are in percent under `lmms-eval/` where they are fractions, and else as they are under
@@ -250,7 +252,7 @@ def aggregate(task: Task, chosen: TaskOptions, records: Sequence[Record]) -> Sum
     sums (MME's) are lower for it.
     """
     own, counted = _aggregates(
-        task, [(record.meta["doc"], record.response) for record in records if _answered(record)]
+        task, [(record.meta["doc"], record.response) for record in records if _is_answered(record)]
     )
     targets = [(record.meta["doc"], _as_response(record.target)) for record in records]
     bounds = [_aggregates(task, answers)[0] for answers in (targets, [(doc, "") for doc, _ in targets])]
@@ -265,7 +267,7 @@ def aggregate(task: Task, chosen: TaskOptions, records: Sequence[Record]) -> Sum
     return replace(summary, breakdown={**ordered, **summary.breakdown})
 
 
-def _answered(record: Record) -> bool:
+def _is_answered(record: Record) -> bool:
     if record.unclosed:
         return False
     return bool(record.score is not None or record.response or record.n_tokens)
@@ -277,17 +279,20 @@ def _as_response(target: Any) -> str:
     return "" if target is None else str(target)
 
 
-def _aggregates(task: Task, answers: Sequence[tuple[Mapping[str, Any], str]]) -> tuple[dict[str, float], int]:
+def _aggregates(
+    task: LmmsTask, answers: Sequence[tuple[Mapping[str, Any], str]]
+) -> tuple[dict[str, float], int]:
     """Metric -> lmms-eval's own aggregate, for the metrics that have one for these rows; rows in them."""
     payloads: dict[str, list[Any]] = {}
     counted = 0
     for doc, response in answers:
         try:
-            found = tasks.results(task, doc, response).payloads
+            found = task_objects.results(task, doc, response).payloads
         except Exception:  # its record says why
             continue
         counted += 1
         for metric, payload in found.items():
             payloads.setdefault(metric, []).append(payload)
-    values = {name: tasks.aggregated(task, name, payloads[name]) for name in task.metrics if name in payloads}
+    names = [name for name in task.metrics if name in payloads]
+    values = {name: task_objects.aggregate(task, name, payloads[name]) for name in names}
     return {name: value for name, value in values.items() if value is not None}, counted

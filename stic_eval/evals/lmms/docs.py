@@ -15,7 +15,7 @@ Doc = Mapping[str, Any]
 
 
 class Picture(Image.Image):
-    """A row's image as a PIL image, RGB and upright, decoded when somebody looks at its pixels or size.
+    """A row's image as a PIL image, RGB and upright, decoded when its pixels or size are looked at.
 
     Nearly every task only hands its images on, `convert("RGB")` first. Those stay undecoded, so that rows
     can be listed without reading gigabytes.
@@ -27,7 +27,7 @@ class Picture(Image.Image):
 
     @property
     def untouched(self) -> bool:
-        """Whether it still is the row's image."""
+        """Whether the picture is still the row's image."""
         return not self.looked_at or self.tobytes() == self.ref.load().tobytes()
 
     def load(self) -> Any:
@@ -69,18 +69,18 @@ class Picture(Image.Image):
         return Picture(self.ref) if not self.looked_at else super().copy()
 
 
-def pictured(row: Doc) -> dict[str, Any]:
+def decode_images(row: Doc) -> dict[str, Any]:
     """A row with its image references as PIL images, those in lists and objects included."""
-    return {name: _pictured(cell) for name, cell in row.items()}
+    return {name: _decode_images(cell) for name, cell in row.items()}
 
 
-def _pictured(cell: Any) -> Any:
+def _decode_images(cell: Any) -> Any:
     if isinstance(cell, ImageRef):
         return Picture(cell)
     if isinstance(cell, (list, tuple)):
-        return [_pictured(item) for item in cell]
+        return [_decode_images(item) for item in cell]
     if isinstance(cell, dict):
-        return {name: _pictured(item) for name, item in cell.items()}
+        return {name: _decode_images(item) for name, item in cell.items()}
     return cell
 
 
@@ -119,7 +119,6 @@ def references(visuals: Any, source: str, again: Callable[[int], Image.Image] | 
 
     Args:
         visuals: A list of PIL images; None or empty: there is nothing to see.
-        source: The row, for people.
         again: Makes the image of a number anew, so that its pixels need not be kept; None: they are.
 
     Raises:
@@ -133,10 +132,10 @@ def references(visuals: Any, source: str, again: Callable[[int], Image.Image] | 
         if isinstance(visual, Picture) and visual.untouched:
             found.append(visual.ref)
             continue
-        made = ref_from_pil(visual, f"{source}/{number + 1}")
+        ref = ref_from_pil(visual, f"{source}/{number + 1}")
         if again is not None:
-            made = ImageRef(made.sha256, made.source, partial(_image_at, again, number))
-        found.append(made)
+            ref = ImageRef(ref.sha256, ref.source, partial(_image_at, again, number))
+        found.append(ref)
     return tuple(found)
 
 
@@ -153,7 +152,7 @@ def images_in(visuals: Any) -> Iterator[Any]:
         yield visuals
 
 
-def shown(visuals: Any, number: int) -> Image.Image:
+def image_at(visuals: Any, number: int) -> Image.Image:
     """The image of a number among what `doc_to_visual` gives."""
     image: Image.Image = list(images_in(visuals))[number]
     return image
@@ -169,7 +168,7 @@ class WholeSet(TypeError):
         super().__init__(f"{what} of the whole data set")
 
 
-class Rows:
+class DocRows:
     """As much of a `datasets.Dataset` as can be done row by row: `map`, `filter`, renaming and removing.
 
     Args:
@@ -179,40 +178,40 @@ class Rows:
     def __init__(self, rows: Sequence[dict[str, Any]]) -> None:
         self.rows = rows
 
-    def map(self, function: Any, **kwargs: Any) -> Rows:
+    def map(self, function: Any, **kwargs: Any) -> DocRows:
         """`Dataset.map`: the function's columns are put over the row's own."""
         _row_by_row("map", kwargs, ("num_proc", "desc", "remove_columns", "load_from_cache_file", "features"))
         removed = kwargs.get("remove_columns") or ()
         removed = {removed} if isinstance(removed, str) else set(removed)
-        made = []
+        mapped = []
         for row in self.rows:
             new = function(dict(row)) or {}
-            kept = {name: cell for name, cell in row.items() if name not in removed}
-            made.append({**kept, **new})
-        return Rows(made)
+            remaining = {name: cell for name, cell in row.items() if name not in removed}
+            mapped.append({**remaining, **new})
+        return DocRows(mapped)
 
-    def filter(self, function: Any, **kwargs: Any) -> Rows:
+    def filter(self, function: Any, **kwargs: Any) -> DocRows:
         """`Dataset.filter`."""
         _row_by_row("filter", kwargs, ("num_proc", "desc", "load_from_cache_file"))
-        return Rows([row for row in self.rows if function(dict(row))])
+        return DocRows([row for row in self.rows if function(dict(row))])
 
-    def remove_columns(self, names: Any) -> Rows:
+    def remove_columns(self, names: Any) -> DocRows:
         """`Dataset.remove_columns`."""
         gone = {names} if isinstance(names, str) else set(names)
-        return Rows([{n: cell for n, cell in row.items() if n not in gone} for row in self.rows])
+        return DocRows([{n: cell for n, cell in row.items() if n not in gone} for row in self.rows])
 
-    def select_columns(self, names: Any) -> Rows:
+    def select_columns(self, names: Any) -> DocRows:
         """`Dataset.select_columns`."""
-        kept = {names} if isinstance(names, str) else set(names)
-        return Rows([{n: cell for n, cell in row.items() if n in kept} for row in self.rows])
+        selected = {names} if isinstance(names, str) else set(names)
+        return DocRows([{n: cell for n, cell in row.items() if n in selected} for row in self.rows])
 
-    def rename_column(self, old: str, new: str) -> Rows:
+    def rename_column(self, old: str, new: str) -> DocRows:
         """`Dataset.rename_column`."""
         return self.rename_columns({old: new})
 
-    def rename_columns(self, names: Mapping[str, str]) -> Rows:
+    def rename_columns(self, names: Mapping[str, str]) -> DocRows:
         """`Dataset.rename_columns`."""
-        return Rows([{names.get(n, n): cell for n, cell in row.items()} for row in self.rows])
+        return DocRows([{names.get(n, n): cell for n, cell in row.items()} for row in self.rows])
 
     def __getattr__(self, name: str) -> Any:
         raise WholeSet(f"uses {name}")

@@ -19,7 +19,7 @@ from functools import cache, partial
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from stic_eval.source import cell_content
+from stic_eval.plugin_code import cell_content
 
 # Events of Python's audit hooks (docs.python.org/3/library/audit_events.html) that reach other machines,
 # or start programs that may.
@@ -78,7 +78,7 @@ def _install() -> None:
 
 
 @contextlib.contextmanager
-def watched(scoring: bool = True, folder: str | None = None) -> Iterator[Watch]:
+def watch(scoring: bool = True, folder: str | None = None) -> Iterator[Watch]:
     """Runs a task's code without network, without its prints and its log.
 
     Args:
@@ -108,7 +108,7 @@ def client_of(function: Any) -> str | None:
     """The client of a model server that a function can come to by the names in its code; None: none.
 
     What is reached may still never be called, and what a name hides (`getattr`, files that are executed)
-    is not found: `watched` keeps it from the network all the same.
+    is not found: `watch` keeps it from the network all the same.
     """
     seen: set[int] = set()
     waiting: list[Any] = [function]
@@ -174,7 +174,7 @@ def names_in(code: CodeType) -> Iterator[str]:
             yield from names_in(constant)
 
 
-def called(function: Callable[..., Any], *args: Any, seed: str = "", folder: str | None = None) -> Any:
+def call(function: Callable[..., Any], *args: Any, seed: str = "", folder: str | None = None) -> Any:
     """What a task's function gives, watched.
 
     Args:
@@ -187,7 +187,10 @@ def called(function: Callable[..., Any], *args: Any, seed: str = "", folder: str
         Exception: Whatever it raises.
     """
     try:
-        with watched(folder=folder), _seeded(seed):  # in this order: random state is the process's too
+        with (
+            watch(folder=folder),
+            _fixed_randomness(seed),
+        ):  # in this order: random state is the process's too
             return function(*args)
     except Reached as error:
         raise ValueError(f"its code asks the network ({error})") from error
@@ -196,7 +199,7 @@ def called(function: Callable[..., Any], *args: Any, seed: str = "", folder: str
 
 
 @contextlib.contextmanager
-def _seeded(seed: str) -> Iterator[None]:
+def _fixed_randomness(seed: str) -> Iterator[None]:
     import numpy as np
 
     number = zlib.crc32(seed.encode("utf-8", "replace"))

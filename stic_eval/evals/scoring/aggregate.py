@@ -26,14 +26,14 @@ def odd(summary: Summary) -> str | None:
     """
     if summary.resampled is not None:
         return None
-    said, units = summary.score, percent(summary.units.values())
-    if (said is None) == (units is None) and (
-        said is None or units is None or abs(said - units) <= ROUNDING + 1e-9
+    score, units = summary.score, percent(summary.units.values())
+    if (score is None) == (units is None) and (
+        score is None or units is None or abs(score - units) <= ROUNDING + 1e-9
     ):
         return None
-    told = ["none" if value is None else f"{value:.2f}" for value in (said, units)]
+    texts = ["none" if value is None else f"{value:.2f}" for value in (score, units)]
     return (
-        f"its score ({told[0]}) is not what its rows come to ({told[1]}), of which differences are made; "
+        f"its score ({texts[0]}) is not what its rows come to ({texts[1]}), of which differences are made; "
         "name what computes it (`statistic` of a Benchmark), or make it their mean"
     )
 

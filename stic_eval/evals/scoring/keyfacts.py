@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-from stic_eval.evals.scoring.subjects import said_of
+from stic_eval.evals.scoring.subjects import says_of
 
 
 class Fact(NamedTuple):
@@ -44,8 +44,8 @@ def parse_facts(text: str) -> Facts:
     """
     facts = []
     for part in text.split("<AND>"):
-        said, _, subject = part.partition("<OF>")
-        alternatives = tuple(a.strip() for a in said.split("<OR>") if a.strip())
+        wordings, _, subject = part.partition("<OF>")
+        alternatives = tuple(a.strip() for a in wordings.split("<OR>") if a.strip())
         if alternatives:
             facts.append(Fact(alternatives, subject.strip()))
     if not facts:
@@ -78,4 +78,4 @@ def named_facts(answer: str, facts: Facts) -> tuple[str, ...]:
 
 
 def _says(answer: str, fact: str, subject: str) -> bool:
-    return said_of(answer, fact, subject, names) if subject else names(answer, fact)
+    return says_of(answer, fact, subject, names) if subject else names(answer, fact)

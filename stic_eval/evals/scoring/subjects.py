@@ -67,11 +67,10 @@ class _Clause(NamedTuple):
     about: frozenset[Word] | None
 
 
-def said_of(answer: str, fact: str, subject: str, names: Callable[[str, str], bool]) -> bool:
+def says_of(answer: str, fact: str, subject: str, names: Callable[[str, str], bool]) -> bool:
     """Whether an answer says a fact of its subject, and nothing else of its kind.
 
     Args:
-        answer: The model's answer, untrusted.
         fact: Such as `top left`, `5`, `purple triangle`.
         subject: What it is a fact of, such as `blue star`.
         names: Whether a text names a fact, without negating it.
@@ -167,8 +166,6 @@ def _says_otherwise(clause: _Clause, wanted: frozenset[Word], asked: frozenset[W
     """Whether a clause tells of the subject, and something else of the fact's kind instead of it.
 
     Args:
-        wanted: The fact's words.
-        asked: The subject's words.
         literal: Whether the clause names the subject as it is written.
     """
     kinds, found = _kinds(asked), _words(clause.text)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
+import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stic_eval.experiment.events import Event, Work, reason
@@ -26,7 +27,7 @@ class Local:
         failed: dict[str, Event] = {}
         for task in tasks:
             if cause := next((failed[need] for need in task.needs if need in failed), None):
-                failed[task.id] = Event("failed", task.id, cause.value, cause=cause.cause)
+                failed[task.id] = replace(cause, task=task.id, seconds=0.0)
                 yield failed[task.id]
                 continue
             start = time.monotonic()
@@ -37,7 +38,11 @@ class Local:
             except Exception as error:  # whatever a model, a data set or a plug-in raises
                 logging.getLogger("stic_eval.run").exception("%s: failed", task.id)
                 why, expected = reason(error)
-                failed[task.id] = Event("failed", task.id, why, time.monotonic() - start, expected)
+                origin = error if expected is None else error.__cause__
+                for one in (error, origin):  # whose variables may hold much of a model's memory
+                    traceback.clear_frames(None if one is None else one.__traceback__)
+                seconds = time.monotonic() - start
+                failed[task.id] = Event("failed", task.id, why, seconds, expected, origin)
                 yield failed[task.id]
             else:
                 yield Event("done", task.id, seconds=time.monotonic() - start)

@@ -13,18 +13,21 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import connection, get_context, resource_tracker
+from multiprocessing import connection, current_process, get_context, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from stic_eval.experiment.events import Event, Send, Work, reason
+from stic_eval.errors import UserError
+from stic_eval.experiment.events import Cause, Event, Send, Work, reason
 
 # A worker's beginning: told its number, what all have in common, and how to send, it gives what does a task,
 # and yields the kinds and values of what comes of it.
 Begin = Callable[[int, Any, Send], Callable[[Any], Iterator[tuple[str, Any]]]]
+_GUARD = 'put them under `if __name__ == "__main__":`'
 
 
 @dataclass
@@ -32,6 +35,7 @@ class _Worker:
     number: int
     process: SpawnProcess
     pipe: Connection
+    begun: bool = False  # whether it has come as far as waiting for tasks
     task: Work | None = None
     group: str = ""  # of the task, or of the last one
     started: float = 0.0
@@ -52,7 +56,11 @@ class Processes:
     jobs: int
 
     def run(self, tasks: Sequence[Work]) -> Generator[Event, None, None]:
-        """See `Executor`."""
+        """See `Executor`.
+
+        Raises:
+            UserError: Workers cannot begin, for they come upon the calls of the script that they import.
+        """
         waiting = list(tasks)
         names = {task.id for task in tasks}
         done: set[str] = set()
@@ -67,7 +75,7 @@ class Processes:
                     yield failed[task.id]
                 ready = [t for t in waiting if all(n in done or n not in names for n in t.needs)]
                 while chosen := _next(ready, workers):
-                    worker = self._free(workers, chosen.group)
+                    worker = self._free_worker(workers, chosen.group)
                     if worker is None:
                         break
                     ready.remove(chosen)
@@ -86,8 +94,8 @@ class Processes:
         finally:
             _end(workers)
 
-    def _free(self, workers: list[_Worker], group: str) -> _Worker | None:
-        """A worker without a task, started if there may be one more; None if all are busy."""
+    def _free_worker(self, workers: list[_Worker], group: str) -> _Worker | None:
+        """An idle worker, started if there may be another; None if all are busy."""
         workers[:] = [worker for worker in workers if worker.task or worker.process.is_alive()]
         idle = [worker for worker in workers if worker.task is None]
         if idle:
@@ -107,7 +115,7 @@ class Processes:
 
 
 def _next(ready: Sequence[Work], workers: Sequence[_Worker]) -> Work | None:
-    """The first task of a group that a worker without a task has begun, else of one that nobody is at."""
+    """The first task of a group that a worker without a task has begun, else of one that no worker is at."""
     busy = {worker.group for worker in workers if worker.task}
     idle = {worker.group for worker in workers if not worker.task}
     found = [task for task in ready if not task.group or task.group not in busy]
@@ -149,13 +157,48 @@ def _listen(busy: Sequence[_Worker], workers: list[_Worker]) -> Iterator[Event]:
             worker.process.join(5)
             workers.remove(worker)
             code = worker.process.exitcode
-            why = f"killed by signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-            yield Event("failed", worker.task.id, f"its process ended ({why})", seconds)
+            if code is not None and code < 0:
+                why = f"killed by signal {-code}"
+            else:
+                why = f"exit code {code}"
+                if not worker.begun:
+                    _check_script()
+            when = "" if worker.begun else " before it began"
+            yield Event("failed", worker.task.id, f"its process ended{when} ({why})", seconds)
+            continue
+        if kind == "begun":
+            worker.begun = True
             continue
         task = worker.task
         if kind in ("done", "failed"):
             worker.task = None
         yield Event(kind, task.id, value, seconds, cause)
+
+
+def refuse_while_importing() -> None:
+    """Keeps a worker that imports its parent's script from doing what the script does.
+
+    Raises:
+        UserError: This process is such a worker, whoever has started it.
+    """
+    # Where multiprocessing itself looks before it starts a process; there is no public name for it.
+    if getattr(current_process(), "_inheriting", False):
+        raise UserError(f"this process is a worker that only imports the script with these calls; {_GUARD}")
+
+
+def _check_script() -> None:
+    """Looks whether a worker has ended because of the script that it imports.
+
+    Raises:
+        UserError: It has calls that nothing keeps from being made there as well.
+    """
+    path = Path(getattr(sys.modules["__main__"], "__file__", None) or "")
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:  # typed, or from somewhere else: nothing that a worker could import
+        return
+    if path.name != "__main__.py" and "__name__" not in text:  # of a package, it is not imported
+        raise UserError(f"{path.name}: worker processes import it and come upon its calls; {_GUARD}")
 
 
 def _end(workers: Sequence[_Worker]) -> None:
@@ -170,13 +213,13 @@ def _end(workers: Sequence[_Worker]) -> None:
 
 
 def _work(pipe: Connection, number: int, begin: Begin, common: Any) -> None:
-    """A worker's life: tasks until there are none, or until nobody listens any more."""
+    """A worker's life: tasks until there are none, or until the driver no longer listens."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Leaving as Python does gives back what the libraries have taken of the system.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     lock = Lock()  # threads of a model, or of a client of servers, write into the log
 
-    def send(kind: str, value: Any, cause: type[Exception] | None = None) -> None:
+    def send(kind: str, value: Any, cause: Cause | None = None) -> None:
         whole = ForkingPickler.dumps((kind, value, cause))  # before the lock: it may log, which sends
         with lock:
             try:
@@ -185,6 +228,7 @@ def _work(pipe: Connection, number: int, begin: Begin, common: Any) -> None:
                 sys.exit(0)  # nobody listens any more
 
     work: Callable[[Any], Iterator[tuple[str, Any]]] | None = None
+    send("begun", None)
     try:
         while True:
             try:

@@ -1,0 +1,320 @@
+"""A benchmark's data as parquet files: checked, in one format, with its images in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from stic_eval.errors import RunError, UserError
+from stic_eval.evals.data_check import DataCheck
+from stic_eval.evals.formats import ArrowRows
+from stic_eval.evals.image_cells import PLACEHOLDER, Cells
+from stic_eval.evals.sources import NAMED, OpenedRows, samples
+from stic_eval.images import encoded_bytes
+from stic_eval.store import file_sha256
+from stic_eval.types import Sample
+
+if TYPE_CHECKING:
+    from datasets import Features
+    from pyarrow import DataType, Schema
+    from pyarrow import Table as ArrowTable
+
+# Hub data sets have files of about this size; a row group is what readers load at once.
+SHARD_BYTES = 500 * 10**6  # at which a file is closed
+GROUP_BYTES = 32 * 2**20
+_SCALARS = (str, int, float)
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """What was written."""
+
+    folder: Path
+    files: tuple[str, ...]
+    rows: int
+
+
+def prepare(
+    checked: DataCheck, to: Path, *, progress: Callable[[int, int], None] | None = None
+) -> PreparedData:
+    """Writes the rows without problems as `<split>-00000-of-0000N.parquet`, and `manifest.json`.
+
+    Columns stay as they are; images are embedded as they were encoded. What was written is read
+    back and compared. The folder appears whole or not at all.
+
+    Args:
+        to: The folder, which does not exist yet or is empty.
+        progress: Called with (rows written, rows in all).
+
+    Raises:
+        UserError: The folder is taken or cannot be written; a column that no table can hold.
+        RunError: What was read back differs.
+    """
+    if not checked.samples:
+        raise UserError(f"{checked.opened.benchmark.name}: no row is fit to be written")
+    with _atomic_folder(to) as work:
+        files = _write(checked, work, progress)
+        _compare(checked, work, files)
+        manifest = _manifest(checked, work, files)
+        (work / "manifest.json").write_text(
+            json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", "utf-8"
+        )
+        for path in work.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    return PreparedData(to, tuple(files), len(checked.samples))
+
+
+def refuse_taken(to: Path) -> None:
+    """Refuses a folder that something lies in, before any work is done for it.
+
+    Raises:
+        UserError: Names it.
+    """
+    if to.is_dir() and any(to.iterdir()):
+        raise UserError(f"--to {to}: is not empty; give a new folder")
+    if to.exists() and not to.is_dir():
+        raise UserError(f"--to {to}: is a file; give a new folder")
+
+
+@contextmanager
+def _atomic_folder(to: Path) -> Iterator[Path]:
+    """A folder beside the one that is asked for, which takes its place when the block ends well."""
+    to = to.absolute()
+    work, lock = to.with_name(f".{to.name}.partial"), to.with_name(f".{to.name}.lock")
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock, timeout=0):
+            try:
+                shutil.rmtree(work, ignore_errors=True)  # what a killed one left
+                work.mkdir()
+                yield work
+                refuse_taken(to)
+                os.replace(work, to)
+            finally:
+                shutil.rmtree(work, ignore_errors=True)
+                lock.unlink(missing_ok=True)
+    except Timeout:
+        raise UserError(f"--to {to}: another process is writing it") from None
+    except OSError as error:
+        raise UserError(f"--to {to}: cannot be written: {error.strerror or error}") from error
+
+
+# ---------------------------------------------------------------- writing
+
+
+def _write(checked: DataCheck, work: Path, progress: Callable[[int, int], None] | None) -> dict[str, int]:
+    """Writes the files; their names, and the rows in each."""
+    from pyarrow import parquet
+
+    opened = checked.opened
+    indices = list(checked.samples)
+    images = _image_columns(opened, indices)
+    rows = _rows_with_ids(checked)
+    several = [
+        name
+        for name in images
+        if isinstance(_embed_images(opened, _first(opened, indices, name), name), list)
+    ]
+    schema = _schema(rows, images, several)
+    counts: list[int] = []
+    writer = None
+    size = SHARD_BYTES
+    group: list[dict[str, Any]] = []
+    held = 0
+
+    def flush() -> None:
+        nonlocal held
+        if writer is not None and group:
+            writer.write_table(_table(group, schema))
+            group.clear()
+            held = 0
+
+    for done, (index, light) in enumerate(zip(indices, rows, strict=True), start=1):
+        if size >= SHARD_BYTES:
+            flush()
+            if writer is not None:
+                writer.close()
+            writer = parquet.ParquetWriter(work / f"{len(counts)}.parquet", schema)
+            counts.append(0)
+            size = 0
+        cells = {column: _embed_images(opened, index, column) for column in images}
+        group.append({**light, **cells})
+        held += (added := sum(map(_size, cells.values())))
+        size += added + 1  # a row without image is not nothing, lest files have no end
+        counts[-1] += 1
+        if held >= GROUP_BYTES or len(group) >= 1000:
+            flush()
+        if progress is not None:
+            progress(done, len(indices))
+    flush()
+    if writer is not None:
+        writer.close()
+    split = opened.benchmark.source.split
+    names = [f"{split}-{number:05}-of-{len(counts):05}.parquet" for number in range(len(counts))]
+    for number, name in enumerate(names):
+        (work / f"{number}.parquet").rename(work / name)
+    return dict(zip(names, counts, strict=True))
+
+
+def _image_columns(opened: OpenedRows, indices: Sequence[int]) -> list[str]:
+    """The columns in which a row has an image."""
+    return list(
+        dict.fromkeys(
+            name for index in indices for name, cell in opened.light[index].items() if cell is PLACEHOLDER
+        )
+    )
+
+
+def _rows_with_ids(checked: DataCheck) -> list[dict[str, Any]]:
+    """The rows without images; with an `id` where rows that have none would be numbered differently."""
+    result = []
+    for position, (index, sample) in enumerate(checked.samples.items()):
+        row = {name: cell for name, cell in checked.opened.light[index].items() if cell is not PLACEHOLDER}
+        if position != index and sample.id == str(index):
+            row.setdefault("id", sample.id)
+        result.append(row)
+    if any(row.get("id") is not None for row in result):
+        for row, sample in zip(result, checked.samples.values(), strict=True):
+            row.setdefault("id", sample.id)
+    return result
+
+
+def _first(opened: OpenedRows, indices: Sequence[int], column: str) -> int:
+    """The first row that has an image in a column."""
+    return next(index for index in indices if opened.light[index].get(column) is PLACEHOLDER)
+
+
+def _embed_images(opened: OpenedRows, index: int, column: str) -> Any:
+    """A cell as `datasets` stores an image, or a list of them."""
+    if opened.light[index].get(column) is not PLACEHOLDER:
+        return None
+    cell = opened.rows.image(index, column)
+    stored = [
+        {"bytes": encoded_bytes(ref), "path": Path(ref.source).name}
+        for ref in (cell if isinstance(cell, tuple) else (cell,))
+    ]
+    return stored if isinstance(cell, tuple) else stored[0]
+
+
+def _size(cell: Any) -> int:
+    return sum(len(image["bytes"]) for image in (cell if isinstance(cell, list) else (cell,)) if image)
+
+
+def _schema(rows: Sequence[Mapping[str, Any]], images: Sequence[str], several: Sequence[str] = ()) -> Schema:
+    """The columns' types, with the description that `datasets` reads its features from.
+
+    Args:
+        several: Those of them with a list.
+
+    Raises:
+        UserError: Names a column whose cells no type covers.
+    """
+    import pyarrow as pa
+    from datasets import Features, Image, List
+
+    types = {}
+    for name in dict.fromkeys(name for row in rows for name in row if name not in images):
+        cells = [row.get(name) for row in rows]
+        try:
+            types[name] = pa.array(cells).type
+        except (pa.ArrowException, OverflowError, TypeError) as error:
+            types[name] = _as_text(cells)
+            if types[name] is None:
+                reason = str(error).splitlines()[0]
+                raise UserError(
+                    f'column "{name}": no table holds its different kinds of cells: {reason}'
+                ) from error
+    features: Features = Features.from_arrow_schema(pa.schema(types))
+    features.update({name: List(Image()) if name in several else Image() for name in images})
+    return features.arrow_schema
+
+
+def _as_text(cells: Sequence[Any]) -> DataType | None:
+    """The type of a column of different scalars, or lists of them, once all are text; else nothing."""
+    import pyarrow as pa
+
+    there = [cell for cell in cells if cell is not None]
+    if all(isinstance(cell, _SCALARS) for cell in there):
+        return pa.string()
+    if all(isinstance(cell, list) and all(isinstance(item, _SCALARS) for item in cell) for cell in there):
+        return pa.list_(pa.string())
+    return None
+
+
+def _table(rows: Sequence[Mapping[str, Any]], schema: Schema) -> ArrowTable:
+    import pyarrow as pa
+
+    def fit(cell: Any, kind: DataType) -> Any:
+        if pa.types.is_string(kind) and isinstance(cell, _SCALARS):
+            return str(cell)
+        if pa.types.is_list(kind) and isinstance(cell, list):
+            return [fit(item, kind.value_type) for item in cell]
+        return cell
+
+    columns = {field.name: [fit(row.get(field.name), field.type) for row in rows] for field in schema}
+    return pa.table(columns, schema=schema)
+
+
+# ---------------------------------------------------------------- checking what was written
+
+
+def _compare(checked: DataCheck, work: Path, files: Mapping[str, int]) -> None:
+    """Reads what was written in the way any user will.
+
+    Raises:
+        RunError: A sample is another one than before.
+    """
+    from datasets import Dataset
+
+    benchmark = checked.opened.benchmark
+    cache = work / "cache"  # of `datasets`, which keeps a copy of whatever it reads
+    read = Dataset.from_parquet([str(work / name) for name in files], cache_dir=str(cache))
+    found = samples(benchmark, ArrowRows(str(work), read, Cells(work)))
+    for number, (before, after) in enumerate(zip(checked.samples.values(), found, strict=True), start=1):
+        for name in ("id", "question", "target", "choices", "group", "meta", "images"):
+            if _of(before, name) != _of(after, name):
+                raise RunError(
+                    f"{benchmark.name}: row {number} is not the same when read back: its {name} differs"
+                )
+    shutil.rmtree(cache)
+
+
+def _of(sample: Sample, name: str) -> Any:
+    """A part of a sample, without what parquet files cannot have."""
+    if name == "meta":
+        return {key: value for key, value in sample.meta.items() if key != "rows"}  # the pocket world's mark
+    if name == "images":
+        return [hashlib.sha256(encoded_bytes(image)).hexdigest() for image in sample.images]
+    return getattr(sample, name)
+
+
+def _manifest(checked: DataCheck, work: Path, files: Mapping[str, int]) -> dict[str, Any]:
+    """What lies in the folder and where it is from, without paths of this machine."""
+    opened = checked.opened
+    benchmark, hub = opened.benchmark, opened.benchmark.source
+    named = opened.source in NAMED
+    return {
+        "benchmark": benchmark.name,
+        "version": benchmark.version,
+        "protocol": benchmark.variant or benchmark.protocol,
+        "source": opened.source if named else Path(opened.source).name,
+        "revision": f"{opened.at.path}@{opened.at.revision}" if opened.at is not None else None,
+        "split": hub.split,
+        "rows": len(checked.samples),
+        "skipped": [asdict(problem) for problem in checked.problems],
+        "warnings": list(checked.warnings),
+        "files": {
+            name: {"rows": rows, "bytes": (work / name).stat().st_size, "sha256": file_sha256(work / name)}
+            for name, rows in files.items()
+        },
+    }

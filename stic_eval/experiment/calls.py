@@ -1,0 +1,32 @@
+"""What holds for every call of the Python API: it leaves the caller's process as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from stic_eval import hub_access
+from stic_eval.experiment.executors.processes import refuse_while_importing
+from stic_eval.experiment.progress import spare_callers_handlers
+
+
+@contextmanager
+def as_call() -> Iterator[None]:
+    """Surrounds a call; a decorator as well.
+
+    Access to the hub is afterwards what it was before, and nothing is said into the caller's log.
+    """
+    with hub_access.restore_afterwards(), spare_callers_handlers():
+        yield
+
+
+@contextmanager
+def as_experiment() -> Iterator[None]:
+    """Surrounds a call that trains or evaluates, as `as_call` does.
+
+    Raises:
+        UserError: A worker process comes upon it while it imports the script with it.
+    """
+    refuse_while_importing()
+    with as_call():
+        yield

@@ -1,0 +1,288 @@
+"""A run from settings to result: folder, log, what people see, one line for whatever ends it early."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import TYPE_CHECKING
+
+from stic_eval import registry
+from stic_eval.errors import Interrupted, RunError, UserError
+from stic_eval.experiment import driver, estimates, folder, inputs
+from stic_eval.experiment.graph import closure
+from stic_eval.experiment.progress import Reporter
+from stic_eval.experiment.resources import Resources
+from stic_eval.experiment.result import RunResult, TrainResult
+from stic_eval.experiment.view import Board, BoardLine, View
+
+if TYPE_CHECKING:
+    from stic_eval.config import RunConfig
+    from stic_eval.contracts.engine import Engine
+    from stic_eval.experiment.driver import Experiment, Outcome
+    from stic_eval.experiment.events import Event
+    from stic_eval.report.runs import Entry
+
+
+@dataclass(frozen=True)
+class Conduct:
+    """How a run goes about its work, which changes no result.
+
+    Attributes:
+        jobs: Worker processes.
+        resume: Whether what is cached is used, or everything is computed again.
+        verbose: The lines of the log are printed as well.
+        quiet: Nothing is printed on the way.
+        command: What the manifest says was called; empty: nothing.
+    """
+
+    jobs: int = 1
+    resume: bool = True
+    verbose: bool = False
+    quiet: bool = False
+    command: Sequence[str] = ()
+
+
+@contextmanager
+def at_work(
+    config: RunConfig, way: Conduct, engine: Engine | None = None
+) -> Iterator[tuple[Resources, Reporter]]:
+    """What an experiment is done with, in its folder, whose log and progress go on around the work.
+
+    Folders that were made for it are taken away again if it ends before anything is done.
+
+    Args:
+        config: Its settings.
+        way: How it goes about its work.
+        engine: Who answers, where a model is loaded already; None: as the settings say.
+
+    Raises:
+        UserError: The input is wrong.
+        RunError: Anything else failed; the message names the log.
+        Interrupted: It was ended from outside.
+    """
+    inputs.check_model(config)
+    created = [path for path in (config.folder, *config.folder.parents) if not path.exists()]
+    reason = inputs.unwritable(config.folder)
+    if reason:
+        raise UserError(f"--output: {reason}; give a folder that can be")
+    log, fresh = config.folder / "run.log", not way.resume
+    try:
+        with Reporter(log, verbose=way.verbose, quiet=way.quiet) as report:
+            resources = Resources(config, report, folder.cache_of(config, fresh))
+            if engine is not None:
+                resources.take(engine)
+            yield resources, report
+    except KeyboardInterrupt as error:
+        if _remove(created, log):
+            advice = "nothing had begun, so nothing is left"
+        else:
+            again = "the same command resumes" + (" (without --fresh)" if fresh else "")
+            advice = f"finished stages, answers and scores are kept ({config.folder}): {again}"
+        ended = Interrupted(f"interrupted; {advice}")
+        ended.result = getattr(error, "result", None)
+        raise ended from None
+    except UserError:
+        _remove(created, log, config.folder / "config.yaml")
+        raise
+    except RunError:
+        raise
+    except Exception as error:  # whatever a model, a data set or a plug-in raises
+        raise RunError(f"failed: {registry.explain(error)} (see {log})") from error
+
+
+def _remove(created: Sequence[Path], *files: Path) -> bool:
+    """Removes folders created for a run that has left no more than these files; whether it did."""
+    if not created or not {path.name for path in created[0].iterdir()} <= {path.name for path in files}:
+        return False
+    for path in files:
+        path.unlink(missing_ok=True)
+    with suppress(OSError):  # others may have put something beside it
+        for path in created:
+            path.rmdir()
+    return not created[0].exists()
+
+
+def look_ahead(
+    config: RunConfig, options: Sequence[str], way: Conduct, *, evaluate: bool = True
+) -> tuple[Experiment, Resources]:
+    """What a run would amount to, and what it is planned with; nothing is computed or written.
+
+    Args:
+        config: The run.
+        options: What `-o` was given.
+        way: How it would go about it.
+        evaluate: Whether it evaluates, or trains only.
+
+    Raises:
+        UserError: The input is wrong, as it would be for the run itself.
+    """
+    inputs.check_model(config)
+    fresh = not way.resume
+    with Reporter(None, quiet=True) as report:
+        resources = Resources(config, report, folder.cache_of(config, fresh))
+        arms = driver.arms_of_run(config, resources, fresh, options)
+        plan = driver.plan(config.name, arms, resources, fresh=fresh, look=True, evaluate=evaluate)
+        return plan, resources
+
+
+def run(config: RunConfig, options: Sequence[str], way: Conduct, engine: Engine | None = None) -> RunResult:
+    """A run, from checked input to its result.
+
+    Args:
+        config: Its settings.
+        options: What `-o` was given.
+        way: How it goes about its work.
+        engine: Who answers, where a model is loaded already with these settings.
+
+    Raises:
+        UserError: The input is wrong.
+        RunError: Something failed; what does not depend on it is done, and in the error's result.
+        Interrupted: It was ended from outside.
+    """
+    with at_work(config, way, engine) as (resources, report):
+        arms = driver.arms_of_run(config, resources, not way.resume, options)
+        driver.start_over(config, not way.resume)
+        experiment = driver.plan(config.name, arms, resources)
+        if way.jobs == 1:
+            outcome = work_here(experiment, resources)
+        else:
+            outcome, _ = work_by_workers(experiment, resources, report, way.jobs)
+        failure = first_failure(outcome, config.folder)
+        if not any(item.entry.summaries for item in experiment.evaluations):
+            if outcome.interrupted:
+                raise KeyboardInterrupt
+            if failure is not None:
+                raise failure
+        more = {"command": list(way.command), **driver.of_run(config)}
+        table = driver.finish(experiment, outcome, resources, more)
+        found = experiment.scores(resources)
+        result = RunResult(config.folder.absolute(), found, experiment.skipped, table)
+        if outcome.interrupted:
+            ended = Interrupted()
+            ended.result = result
+            raise ended
+    if failure is not None:
+        failure.result = result
+        raise failure
+    return result
+
+
+def train(config: RunConfig, options: Sequence[str], way: Conduct) -> TrainResult:
+    """The adapters of a run's methods, without evaluating them.
+
+    Raises:
+        UserError: The input is wrong.
+        RunError: A training failed.
+        Interrupted: It was ended from outside.
+    """
+    with at_work(config, way) as (resources, _):
+        arms = driver.arms_of_run(config, resources, not way.resume, options)
+        driver.start_over(config, not way.resume)
+        experiment = driver.plan(config.name, arms, resources, evaluate=False)
+        outcome = work_here(experiment, resources)
+        failure = first_failure(outcome, config.folder)
+        if failure is None and not outcome.interrupted:
+            more = {"command": list(way.command), **driver.of_run(config)}
+            driver.finish(experiment, outcome, resources, more)
+        result = _trained(experiment, resources)
+        if failure is not None and not result.adapters:
+            raise failure
+        if outcome.interrupted:
+            ended = Interrupted()
+            ended.result = result if result.adapters else None
+            raise ended
+    if failure is not None:
+        failure.result = result
+        raise failure
+    return result
+
+
+def _trained(experiment: Experiment, resources: Resources) -> TrainResult:
+    """The adapters that are finished."""
+    several, adapters = len(resources.config.seeds) > 1, dict[str, Path]()
+    for subject in experiment.subjects:
+        if not subject.stages:
+            continue
+        stage, key = subject.stages[-1]
+        method, seed = subject.variant.method.name, subject.variant.seed
+        # Variants that differ by their solver alone have one adapter.
+        if resources.stages.done(stage.name, key) is not None:
+            adapter = resources.stages.folder(stage.name, key) / "adapter"
+            adapters[f"{method}@seed{seed}" if several else method] = adapter
+    return TrainResult(resources.config.folder.absolute(), adapters, experiment.skipped)
+
+
+def work_here(experiment: Experiment, resources: Resources) -> Outcome:
+    """Does the tasks in this process; failures are reported at once if there is more to do."""
+    failures: list[str] = []
+    begun: set[str] = set()
+
+    def see(event: Event) -> None:
+        if event.kind == "started":
+            begun.add(event.task)
+            while failures:
+                resources.report.line(failures.pop(0))
+        elif event.kind == "failed" and event.task in begun:
+            failures.append(f"{experiment.tasks[event.task].what}: failed: {event.value}")
+
+    return driver.carry_out(experiment, driver.executor_of(resources, 1), resources, see)
+
+
+def work_by_workers(
+    experiment: Experiment, resources: Resources, report: Reporter, jobs: int
+) -> tuple[Outcome, Board]:
+    """Does the tasks in worker processes, and shows how far they are."""
+    jobs = experiment.workers(jobs)
+    work = estimates.seconds(experiment.evaluations, experiment.tasks, resources.engine)
+    kind = "cell" if experiment.arms[0].label else "variant"
+    board = Board(lines(experiment), work, jobs, kind, {name: t.what for name, t in experiment.tasks.items()})
+    of = {task: item.entry for item in experiment.evaluations if item.same is None for task in item.tasks}
+    executor = driver.executor_of(resources, jobs, apart=True)
+    view = View(board, report.quiet)
+    report.hand_over()
+    with view:
+
+        def see(event: Event) -> None:
+            view.see(event)
+            if event.kind == "done" and event.task in of:
+                for line in board.lines:
+                    if event.task in line.tasks and board.is_finished(line):
+                        line.note = _average(experiment, of[event.task], len(resources.benchmarks))
+
+        return driver.carry_out(experiment, executor, resources, see), board
+
+
+def lines(experiment: Experiment) -> list[BoardLine]:
+    """A line for each cell, or each variant of a run, with the tasks that it waits for."""
+    found: dict[str, list[str]] = {arm.label: [] for arm in experiment.arms if arm.label}
+    for item in experiment.evaluations:
+        found.setdefault(item.line, []).extend((item.same or item).tasks)
+    shown = [BoardLine(label, closure(tasks, experiment.tasks)) for label, tasks in found.items()]
+    return [line for line in shown if line.tasks or line.label != "baseline"]
+
+
+def _average(experiment: Experiment, entry: Entry, benchmarks: int) -> str:
+    """An average so far, for its line."""
+    peers = [
+        e for e in (item.entry for item in experiment.evaluations)
+        if (e.method, e.solver, e.settings) == (entry.method, entry.solver, entry.settings)
+        and len(e.summaries) == benchmarks
+    ]  # fmt: skip
+    values = [s.score for e in peers for s in e.summaries.values()]
+    if not values or None in values:
+        return "done"
+    return f"average {mean(v for v in values if v is not None):.1f}"
+
+
+def first_failure(outcome: Outcome, at: Path) -> UserError | RunError | None:
+    """The error that ends a run: of what failed first, if anything did."""
+    for event in outcome.failed.values():
+        said = "" if event.cause is not None else "failed: "
+        log = "" if event.cause is UserError else f" (see {at / 'run.log'})"
+        failure = (event.cause or RunError)(f"{said}{event.value}{log}")
+        failure.__cause__ = event.error
+        return failure
+    return None

@@ -1,0 +1,355 @@
+"""A client of OpenAI-compatible servers: many chat completions at once, failures retried, spending bounded.
+
+`Client.stream` runs work in a bounded number of threads, and that work calls `Client.ask`. What a
+server sends is untrusted: it is bounded in size and time, checked against the schema, and cleared of
+the key, should it echo it. httpx2 is imported when the first request is sent, not before.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, TypeVar
+
+from stic_eval.errors import RunError, UserError
+from stic_eval.models.connection import (
+    Connection,
+    Endpoint,
+    NoReply,
+    check_key,
+    check_url,
+    error_of,
+    permanent_refusal,
+    retry_after,
+)
+from stic_eval.printable import printable
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_RETRIED = {408, 409, 429}  # and every 5xx
+_FATAL = {401, 403, 404}  # no later request would fare better
+_SHOWN = 200
+_THINKING = ("reasoning_content", "reasoning")
+# Seconds after which the main thread looks up from waiting: Ctrl-C that comes the moment before it begins
+# to wait would else go unnoticed until the next reply.
+_WAKE = 0.2
+_AHEAD = 2  # items taken from a stream for each that is worked on
+_LOST = 8  # requests in a row, each with all its attempts, after which the server counts as gone
+
+
+@dataclass(frozen=True)
+class Chat:
+    """One request.
+
+    Attributes:
+        messages: `{"role": ..., "content": ...}`; content is a text or a list of parts.
+        seed: Sent if it is given.
+        top_p: Nucleus mass; sent if it is below 1.
+        stop: Texts that end the reply; sent if there are any.
+    """
+
+    messages: Sequence[Mapping[str, Any]]
+    max_tokens: int
+    temperature: float = 0.0
+    seed: int | None = None
+    top_p: float = 1.0
+    stop: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the server answered.
+
+    Attributes:
+        text: The message's content; empty if the server gave a reason to finish instead.
+        finish_reason: `stop`, `length`, `content_filter`, `refusal`, or whatever the server says.
+        n_tokens: Generated tokens, if the server counts them, else 0.
+        seconds: From sending the request that succeeded to its last byte.
+        thinking: What the server has told from the content: `reasoning_content`, or `reasoning` as newer
+            versions of vLLM call it.
+    """
+
+    text: str
+    finish_reason: str
+    n_tokens: int = 0
+    seconds: float = 0.0
+    thinking: str = ""
+
+
+class Failure(Exception):
+    """A request that got no usable reply, with the reason in one line."""
+
+
+class _Retry(Exception):
+    """One attempt failed; another one may not. `wait`: seconds that the server asked for."""
+
+    def __init__(self, reason: str, wait: float | None = None, *, reached: bool = True) -> None:
+        super().__init__(reason)
+        self.wait, self.reached = wait, reached
+
+
+class Client:
+    """Asks one endpoint. Usable by many threads.
+
+    Args:
+        wait: Sleeps for so many seconds; for tests. The default is woken by `stop`.
+
+    Attributes:
+        gone: What the server's absence ends whatever needs it with; None: it may answer.
+
+    Raises:
+        UserError: The address is none, or the key is no header value.
+    """
+
+    gone: UserError | RunError | None = None
+
+    def __init__(self, endpoint: Endpoint, *, wait: Callable[[float], object] | None = None) -> None:
+        self.endpoint = endpoint
+        self._url = check_url(endpoint)
+        check_key(endpoint)
+        self._stopped = threading.Event()
+        self._wait = wait or self._stopped.wait
+        self._lock = threading.Lock()
+        self._slots = threading.BoundedSemaphore(endpoint.concurrency)
+        self._local = threading.local()
+        self._lines: list[Connection] = []
+        self._sent = 0
+        self._resume_at = 0.0  # nobody sends before: a server that is overrun is so for all
+        self._answered = self._served = False
+        self._lost_in_a_row = self._silent = 0
+        self._limit_name = "max_tokens"
+        self._random = random.Random()
+
+    @property
+    def sent(self) -> int:
+        """HTTP requests sent so far, repetitions included."""
+        return self._sent
+
+    @property
+    def served(self) -> bool:
+        """Whether any request has been answered with status 200."""
+        return self._served
+
+    @property
+    def stopped(self) -> bool:
+        """Whether `stop` has ended it for good."""
+        return self._stopped.is_set()
+
+    def stream(self, items: Iterable[T], work: Callable[[T], R]) -> Iterator[tuple[T, R]]:
+        """Does work on every item, `concurrency` at a time, and yields each with its result as it ends.
+
+        Items are taken from the iterable as they are needed, in the caller's thread, a few more than are
+        worked on. Whatever ends the iteration early - Ctrl-C, an error of `work`, the caller - stops the
+        client: waits are woken, open requests are cut, items not yet begun are dropped.
+        """
+        ended: queue.SimpleQueue[tuple[T, R | None, BaseException | None]] = queue.SimpleQueue()
+        if self._stopped.is_set():
+            raise RuntimeError("this client was stopped")
+        left: queue.SimpleQueue[tuple[T] | None] = queue.SimpleQueue()  # None: nothing more will come
+
+        def run() -> None:
+            while (taken := left.get()) is not None and not self._stopped.is_set():
+                (item,) = taken
+                try:
+                    ended.put((item, work(item), None))
+                except BaseException as error:  # raised again where the results are awaited
+                    ended.put((item, None, error))
+                    break
+            self._hang_up()
+
+        source, threads, open_ = iter(items), 0, 0
+        try:
+            while True:
+                for item in islice(source, _AHEAD * self.endpoint.concurrency - open_):
+                    left.put((item,))
+                    open_ += 1
+                    if threads < self.endpoint.concurrency:
+                        threads += 1
+                        # Daemons: a request that hangs must not keep the interpreter from exiting.
+                        threading.Thread(target=run, daemon=True).start()
+                if not open_:
+                    return
+                try:
+                    item, result, error = ended.get(timeout=_WAKE)
+                except queue.Empty:
+                    continue
+                open_ -= 1
+                if error is not None:
+                    raise error
+                yield item, result  # type: ignore[misc]
+        except BaseException:
+            self.stop()
+            raise
+        finally:
+            for _ in range(threads):
+                left.put(None)
+
+    def stop(self) -> None:
+        """Ends every wait and every open request; the client is of no use afterwards."""
+        self._stopped.set()
+        with self._lock:
+            lines = list(self._lines)
+        for line in lines:
+            line.hang_up()
+
+    def ask(self, chat: Chat) -> Reply:
+        """Sends one request until it is answered.
+
+        Raises:
+            Failure: It was refused, ran out of attempts, or the cap is used up.
+            UserError: No request can succeed: the key is refused, the address or the model is wrong.
+        """
+        reason, reached = "", True
+        for attempt in range(self.endpoint.attempts):
+            if self._lost_in_a_row >= max(_LOST, self.endpoint.concurrency):
+                raise Failure(f"given up on the server after {self._lost_in_a_row} failures in a row")
+            try:
+                with self._slots:  # streams that are under way at once share them
+                    self._pause()
+                    self._spend()
+                    reply = self._send(chat)
+            except _Retry as failed:
+                reason, reached = self._clean_text(str(failed)), failed.reached
+                self._back_off(attempt, failed.wait)
+            else:
+                self._lost_in_a_row = 0
+                return reply
+        with self._lock:
+            self._lost_in_a_row += 1
+        if not reached and not self._answered:
+            self.gone = UserError(f"{self._base}: cannot be reached ({reason}); is the address right?")
+            raise self.gone
+        if self._silent >= self.endpoint.attempts * max(_LOST, self.endpoint.concurrency):
+            self.gone = RunError(f"{self._base}: no longer answers ({reason}); what it has answered is kept")
+        raise Failure(f"{reason} ({self.endpoint.attempts} attempts)")
+
+    @property
+    def _base(self) -> str:
+        return f"{self.endpoint.prefix}base-url {self.endpoint.base_url}"
+
+    def _pause(self) -> None:
+        delay = self._resume_at - time.monotonic()
+        if delay > 0:
+            self._wait(delay)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._stopped.is_set():
+            raise Failure("interrupted")
+
+    def _spend(self) -> None:
+        cap = self.endpoint.max_requests
+        with self._lock:
+            if cap is not None and self._sent >= cap:
+                raise Failure(f"the cap of {cap} requests is used up ({self.endpoint.prefix}max-requests)")
+            self._sent += 1
+
+    def _back_off(self, attempt: int, demanded: float | None) -> None:
+        last = attempt + 1 == self.endpoint.attempts
+        ceiling = min(self.endpoint.longest_backoff, self.endpoint.backoff * 2.0**attempt)
+        delay = self._random.uniform(0, ceiling)
+        if demanded is not None:
+            demanded = min(demanded, self.endpoint.longest_wait)
+            with self._lock:
+                self._resume_at = max(self._resume_at, time.monotonic() + demanded)
+            delay += demanded
+        if not last:  # else the next request waits, by `_resume_at`
+            self._wait(delay)
+
+    def _send(self, chat: Chat) -> Reply:
+        body: dict[str, Any] = {
+            "model": self.endpoint.model,
+            "messages": [dict(message) for message in chat.messages],
+            "temperature": chat.temperature,
+            (limit := self._limit_name): chat.max_tokens,
+        }
+        if chat.seed is not None:
+            body["seed"] = chat.seed
+        if chat.top_p < 1:
+            body["top_p"] = chat.top_p
+        if chat.stop:
+            body["stop"] = list(chat.stop)
+        begin = time.monotonic()
+        try:
+            line = self._line()  # takes a while the first time, in which others may have given up
+            self._go_on()
+            status, headers, data = line.post(self._url, json.dumps(body).encode())
+        except NoReply as cut:
+            self._silent += 1
+            raise _Retry(str(cut), reached=cut.reached) from None
+        self._answered, self._silent = True, 0
+        if status == 200:
+            self._served = True
+            return self._parse_reply(data, time.monotonic() - begin)
+        detail = self._clean_text(error_of(data))
+        if status in _RETRIED or status >= 500:
+            raise _Retry(f"HTTP {status}{detail}", retry_after(headers.get("retry-after")))
+        if self._served and (status in _FATAL or 300 <= status < 400):
+            self._lost_in_a_row += 1
+            raise Failure(f"HTTP {status}{detail}")  # others were served: this request's own trouble
+        if status in _FATAL or 300 <= status < 400:
+            where = self._clean_text(headers.get("location", "elsewhere")) if status < 400 else ""
+            raise UserError(permanent_refusal(self.endpoint, status, detail, where))
+        if limit == "max_tokens" and "max_completion_tokens" in detail:
+            self._limit_name = "max_completion_tokens"  # newer models at OpenAI know only this name
+            raise _Retry(f"HTTP {status}{detail}")
+        raise Failure(f"HTTP {status}{detail}")
+
+    def _parse_reply(self, data: bytes, seconds: float) -> Reply:
+        try:
+            parsed = json.loads(data)
+            choice = parsed["choices"][0]
+            message, finish = choice["message"], choice.get("finish_reason")
+            text, refusal = message.get("content"), message.get("refusal")
+            thinking = next((t for t in map(message.get, _THINKING) if isinstance(t, str) and t), "")
+            counted = (parsed.get("usage") or {}).get("completion_tokens")
+        except (ValueError, RecursionError) as error:
+            raise _Retry(f"the reply is not JSON ({type(error).__name__})") from None
+        except (KeyError, IndexError, TypeError, AttributeError):
+            raise _Retry(f"the reply has no message{error_of(data)}") from None
+        finish = finish if isinstance(finish, str) else "stop"
+        if isinstance(refusal, str) and refusal and not text:
+            text, finish = refusal, "refusal"
+        if text is None and (thinking or finish in ("content_filter", "length")):
+            text = ""
+        if not isinstance(text, str):
+            raise _Retry("the reply's content is no text")
+        n_tokens = counted if isinstance(counted, int) and 0 <= counted < 1 << 31 else 0
+        return Reply(self._storable(text), finish, n_tokens, seconds, self._storable(thinking))
+
+    def _storable(self, text: str) -> str:
+        """A text without the key, and without half a surrogate pair, which no file or database takes."""
+        if self.endpoint.api_key:
+            text = text.replace(self.endpoint.api_key, "[key]")
+        return text.encode("utf-8", "replace").decode()
+
+    def _line(self) -> Connection:
+        line: Connection | None = getattr(self._local, "line", None)
+        if line is None:
+            key = self.endpoint.api_key
+            line = Connection(key, self.endpoint.timeout, self.endpoint.max_bytes)
+            self._local.line = line
+            with self._lock:
+                self._lines.append(line)
+        return line
+
+    def _hang_up(self) -> None:
+        line: Connection | None = getattr(self._local, "line", None)
+        if line is not None:
+            with self._lock:
+                self._lines.remove(line)
+            del self._local.line
+            line.close()
+
+    def _clean_text(self, text: str) -> str:
+        if self.endpoint.api_key:
+            text = text.replace(self.endpoint.api_key, "[key]")
+        text = printable(" ".join(text.split()))
+        return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."

@@ -1,0 +1,238 @@
+"""Executes a plan's stages: each once, whoever asks for it, and what was killed goes on."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stic_eval.contracts.method import Data, Report, Stage, StageContext
+from stic_eval.errors import RunError, UserError
+from stic_eval.models.adapter_values import check_adapter_values
+from stic_eval.models.fingerprint import adapter_fingerprint
+from stic_eval.models.response_cache import CachedVLM, cached_likelihoods
+from stic_eval.models.thinking import ThinkingVLM
+from stic_eval.plugin_code import foreign
+from stic_eval.selftrain.stage_costs import came_from
+from stic_eval.settings import ThinkingConfig
+from stic_eval.stage_store import StageStore
+from stic_eval.store import REQUEST_VERSION, ResponseStore, content_key
+from stic_eval.types import Likelihood, Request, Response
+
+if TYPE_CHECKING:
+    from stic_eval.contracts.engine import VLM, Scorer
+    from stic_eval.models.hf_model import HFModel
+
+_THINKING = ThinkingConfig()
+_PACKAGES = ("stic-eval", "torch", "transformers", "trl", "peft")
+
+
+def stage_key(
+    stage: Stage,
+    data: Data,
+    fingerprint: str,
+    seed: int,
+    known: dict[int, str] | None = None,
+    *,
+    thinking: ThinkingConfig = _THINKING,
+) -> str:
+    """The content key (64 hex digits) of what a stage puts out.
+
+    Args:
+        stage: The stage. Its name, version, parameters and the keys of its needs count.
+        data: The inputs. Those count that the stage reads, directly, and as many of them as it takes.
+        known: Keys that were computed before with the same other arguments, by the stages' identity; a
+            stage may be needed along many paths.
+        thinking: How what the model thinks is told from its answers; in keys where it is not the default, of
+            stages that ask the model. Of one that is no part of this program nobody knows whether it does.
+
+    Raises:
+        TypeError: A parameter has no content key (it is no JSON value).
+    """
+    known = {} if known is None else known
+    if id(stage) in known:
+        return known[id(stage)]
+    content = {
+        "name": stage.name,
+        "version": stage.version,
+        "params": stage.params,
+        "needs": [stage_key(need, data, fingerprint, seed, known, thinking=thinking) for need in stage.needs],
+        "reads": {kind: data.key(kind, stage.takes(kind)) for kind in stage.reads},
+        "requests": REQUEST_VERSION,
+        "model": fingerprint,
+        "seed": seed,
+    }
+    content |= _departure(stage, data)
+    if code := foreign(stage.run, *stage.code):
+        content["code"] = code
+    if thinking.changed and (stage.generations or code):
+        content["thinking"] = thinking.changed
+    known[id(stage)] = content_key(content)
+    return known[id(stage)]
+
+
+def _departure(stage: Stage, data: Data) -> dict[str, str]:
+    """How images are shown to a model that a stage trains, where that is not as when it answers."""
+    departs = stage.trains and data.training_images != "as_generated"
+    return {"training_images": data.training_images} if departs else {}
+
+
+def stages_by_key(stage: Stage, key_of: Callable[[Stage], str]) -> dict[str, Stage]:
+    """Content key -> stage, of all that a stage needs and of itself, the first first, each once."""
+    found: dict[str, Stage] = {}
+    for need in stage.needs:
+        found |= stages_by_key(need, key_of)
+    return found | {key_of(stage): stage}
+
+
+def run_stage(
+    stage: Stage,
+    *,
+    data: Data,
+    seed: int,
+    fingerprint: str,
+    model: Callable[[Path | None], HFModel],
+    answers: Callable[[Path | None], VLM],
+    scorer: Callable[[Path | None], Scorer | None],
+    responses: Callable[[], ResponseStore],
+    store: StageStore,
+    report: Report,
+    thinking: ThinkingConfig = _THINKING,
+    stop: tuple[str, ...] = (),
+) -> Path:
+    """Gives the folder of a stage's output; computes it, and what it needs, if it is not there.
+
+    A stage that fails or is killed leaves its work folder, where its next attempt goes on.
+
+    Args:
+        model: Gives the base model with an adapter folder attached, or as it is for None: for training.
+        answers: As `Engine.answers`.
+        scorer: As `Engine.likelihoods`.
+        thinking: How what the model thinks is told from its answers.
+        stop: Texts that end its answers; `fingerprint` has them.
+
+    Raises:
+        RunError: Two needs of the stage share a name, or it asks for likelihoods that nobody tells.
+    """
+    again = partial(
+        run_stage, data=data, seed=seed, fingerprint=fingerprint, model=model, responses=responses,
+        store=store, report=report, thinking=thinking, stop=stop, answers=answers, scorer=scorer,
+    )  # fmt: skip
+    key = stage_key(stage, data, fingerprint, seed, thinking=thinking)
+    # Before its needs: they may have been cleared away since it was made of them.
+    if done := store.sound(stage.name, key, report.line):
+        return done
+    names = [need.name for need in stage.needs]
+    if len(set(names)) < len(names):
+        raise RunError(f"stage {stage.name}: two of its needs have the same name ({', '.join(names)})")
+    needs = {need.name: again(need) for need in stage.needs}
+    asked: Counter[str] = Counter()
+
+    def vlm(adapter: Path | None) -> VLM:
+        own = adapter_fingerprint(fingerprint, adapter)
+        cached = CachedVLM(lambda: answers(adapter), own, responses())
+        return _Counted(ThinkingVLM(cached.generate, own, thinking, stop), asked)
+
+    def likelihoods(adapter: Path | None, what: Sequence[tuple[Request, str]]) -> Iterator[Likelihood]:
+        asked["scored"] += len(what)
+        own = adapter_fingerprint(fingerprint, adapter)
+
+        def make() -> Scorer:
+            found = scorer(adapter)
+            if found is None:
+                raise RunError(f"stage {stage.name}: the engine tells no likelihoods, which it asks for")
+            return found
+
+        return cached_likelihoods(make, own, responses(), what)
+
+    with store.lock(stage.name, key):
+        if done := store.sound(stage.name, key, report.line):  # by another process, meanwhile
+            return done
+        out = store.work_dir(stage.name, key)
+        report.log(f"stage {stage.name}: begins in {out}" + (" (resumed)" if any(out.iterdir()) else ""))
+        start = time.monotonic()
+        stage.run(
+            StageContext(
+                out=out,
+                needs=needs,
+                model=model,
+                vlm=vlm,
+                likelihoods=likelihoods,
+                data=data,
+                seed=seed,
+                log=report.log,
+                progress=report.step,
+            )
+        )
+        seconds = time.monotonic() - start
+        _check_adapter(stage, out)
+        manifest = _manifest(stage, data, fingerprint, seed, seconds, thinking)
+        if asked["unclosed"]:
+            report.line(
+                f"stage {stage.name}: {asked['unclosed']} of {asked['generations']} answers were cut while "
+                "the model was thinking, and are left out; give it more room: -o thinking.max_new_tokens=..."
+            )
+        known: dict[int, str] = {}
+        chain = stages_by_key(
+            stage, lambda s: stage_key(s, data, fingerprint, seed, known, thinking=thinking)
+        )
+        before = [(one, own) for own, one in chain.items() if own != key]
+        more = {"asked": dict(asked), "came_from": came_from(before, store)}
+        folder = store.finish(stage.name, key, {**manifest, **more})
+    report.log(f"stage {stage.name}: done in {seconds:.1f} s, {folder}")
+    return folder
+
+
+def _check_adapter(stage: Stage, out: Path) -> None:
+    """Lets no adapter into the cache that training has broken.
+
+    Raises:
+        RunError: It holds NaN, infinities or values beyond all measure.
+    """
+    try:
+        check_adapter_values(out / "adapter", "its adapter")
+    except UserError as error:
+        raise RunError(f"stage {stage.name}: training has diverged: {error}") from error
+
+
+class _Counted:
+    """A model that counts what it is asked, known answers included: what the stage costs on its own."""
+
+    def __init__(self, vlm: VLM, asked: Counter[str]) -> None:
+        self.fingerprint, self._vlm, self._asked = vlm.fingerprint, vlm, asked
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Response]]:
+        """The fingerprint of the model behind."""
+        for answer in self._vlm.generate(requests):
+            self._asked["generations"] += 1
+            if answer[1].unclosed:
+                self._asked["unclosed"] += 1
+            yield answer
+
+
+def _manifest(
+    stage: Stage, data: Data, fingerprint: str, seed: int, seconds: float, thinking: ThinkingConfig
+) -> dict[str, Any]:
+    """Where the output came from. Nothing of it is in the key that is not in `stage_key`."""
+    return {
+        "version": stage.version,
+        "params": {**stage.params, **_departure(stage, data)},
+        "needs": {
+            need.name: stage_key(need, data, fingerprint, seed, thinking=thinking) for need in stage.needs
+        },
+        "model": fingerprint,
+        "seed": seed,
+        "seconds": round(seconds, 2),
+        "versions": {name: _version(name) for name in _PACKAGES},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

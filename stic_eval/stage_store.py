@@ -1,0 +1,166 @@
+"""Finished stages on disk, by content key.
+
+A stage folder is one rename: `kill -9` at any point leaves it whole, or its work folder to go on from.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from stic_eval.digests import carry_over, digests, first_change
+from stic_eval.errors import UserError
+from stic_eval.store import atomic_write
+
+
+def _first_changed(folder: Path, manifest: Mapping[str, Any]) -> Path | None:
+    """The first file of a stage whose content differs from its manifest's digest, if it has one."""
+    file = first_change(folder, {file: manifest["sha256"].get(file, "") for file in manifest["files"]})
+    return None if file is None else folder / file
+
+
+def _writable(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write the stage cache {folder}: {error.strerror or error}") from error
+    return folder
+
+
+class StageStore:
+    """Finished stages by content key, each a folder `<name>-<first 16 digits of its key>`.
+
+    A stage is made in a work folder that survives a kill, so that it can be resumed; `finish` gives
+    it a manifest and renames it into place. Take `lock` around looking, working and finishing, so
+    that two processes do not run one stage at once.
+    """
+
+    def __init__(self, root: Path | str):
+        self.root = Path(root)
+        self._said: set[str] = set()
+
+    def folder(self, name: str, key: str) -> Path:
+        """Where the finished stage lies (or will lie)."""
+        return self.root / f"{name}-{key[:16]}"
+
+    def done(self, name: str, key: str) -> Path | None:
+        """The finished folder, or None if there is none or files of it are missing or cut short.
+
+        By names and sizes alone: good for a plan. What is to be used is asked of `sound`.
+        """
+        return None if self._manifest(name, key) is None else self.folder(name, key)
+
+    def _manifest(self, name: str, key: str) -> dict[str, Any] | None:
+        """A finished stage's manifest, if its files are there in the sizes that it has of them."""
+        folder = self.folder(name, key)
+        try:
+            manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_bytes())
+            sizes = {file: (folder / file).stat().st_size for file in manifest["files"]}
+            return manifest if manifest.get("key") == key and sizes == manifest["files"] else None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    def sound(self, name: str, key: str, tell: Callable[[str], None]) -> Path | None:
+        """The finished folder, if the content of its files is what was written; None: make it anew.
+
+        Each file is read once in a process. A manifest that an earlier version wrote has no digests: they
+        are taken now and kept, and it says from then on that they were taken later.
+
+        Args:
+            tell: Says, once, what is wrong with it, or that its digests are taken only now.
+        """
+        folder, which = self.folder(name, key), f"stage {name} ({key[:16]})"
+        manifest = self._manifest(name, key)  # read once: another process may put a new folder in its place
+        if manifest is None:
+            return None
+        if isinstance(manifest.get("sha256"), dict):
+            if (file := _first_changed(folder, manifest)) is not None:
+                self._say(tell, f"{which}: {file} is not what was written there; the stage is made anew")
+                return None
+            return folder
+        self._say(tell, f"{which}: was kept without digests of its files; they are taken now")
+        try:
+            taken = digests(folder, manifest["files"])
+        except OSError:
+            return None
+        manifest |= {"sha256": taken, "sha256_taken": "at first use"}
+        with suppress(UserError):  # a cache that may only be read is used as it is
+            atomic_write(folder / "manifest.json", json.dumps(manifest, indent=2, sort_keys=True))
+        return folder
+
+    def first_damaged(self, name: str, key: str) -> Path | None:
+        """The first file of a finished stage whose content is not what was written; None: none is known."""
+        folder = self.folder(name, key)
+        try:
+            return _first_changed(folder, json.loads((folder / "manifest.json").read_bytes()))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    def _say(self, tell: Callable[[str], None], line: str) -> None:
+        if line not in self._said:
+            self._said.add(line)
+            tell(line)
+
+    def work_dir(self, name: str, key: str) -> Path:
+        """The folder to work in, with whatever an earlier, killed attempt left there.
+
+        Raises:
+            UserError: It cannot be created.
+        """
+        return _writable(self.root / f"{name}-{key[:16]}.work")
+
+    def finish(self, name: str, key: str, manifest: Mapping[str, Any] | None = None) -> Path:
+        """Turns the work folder into the finished one and returns it.
+
+        Args:
+            manifest: Whatever should be kept beside the name, the key and the list of files.
+        """
+        work, folder = self.work_dir(name, key), self.folder(name, key)
+        files = {
+            path.relative_to(work).as_posix(): path.stat().st_size
+            for path in sorted(work.rglob("*"))
+            if path.is_file() and path.name != "manifest.json"
+        }
+        whole = {**(manifest or {}), "name": name, "key": key, "files": files, "sha256": digests(work, files)}
+        atomic_write(work / "manifest.json", json.dumps(whole, indent=2, sort_keys=True))
+        if folder.exists():  # damaged, or `sound` would have returned it
+            shutil.rmtree(folder)
+        os.replace(work, folder)
+        carry_over(work, folder, files)
+        return folder
+
+    def made_of(self, keys: Iterable[str]) -> dict[str, str]:
+        """Content key -> name, of finished stages that were made of these, directly or not; not of these."""
+        found, names, needs = set(keys), {}, {}
+        for path in self.root.glob("*/manifest.json"):
+            try:
+                manifest = json.loads(path.read_bytes())
+                key = str(manifest["key"])
+                names[key], needs[key] = str(manifest["name"]), set(manifest["needs"].values())
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                continue
+        before = set(found)
+        while more := {key for key, of in needs.items() if key not in found and of & found}:
+            found |= more
+        return {key: names[key] for key in found - before}
+
+    def discard(self, name: str, key: str) -> None:
+        """Forgets a stage, finished or not."""
+        for folder in (self.folder(name, key), self.root / f"{name}-{key[:16]}.work"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    @contextmanager
+    def lock(self, name: str, key: str) -> Iterator[None]:
+        """Holds a stage for this process; waits for another one, however long it takes.
+
+        The operating system releases the lock of a killed process.
+        """
+        with FileLock(str(_writable(self.root) / f"{name}-{key[:16]}.lock")):
+            yield

@@ -1,0 +1,249 @@
+"""Preference pairs on their way to other programs: one row as a value, and the formats it is written in.
+
+`pairs.parquet` (see `train.preference_pairs`) is what TRL reads. LLaMA-Factory's format is that of its
+`data/README.md`: ShareGPT turns, `chosen` and `rejected` as one turn each, `<image>` where the image goes.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from stic_eval.errors import UserError
+from stic_eval.printable import csv_cell
+from stic_eval.training.preference_pairs import features, open_pairs, without_bars
+
+PairFormat = Literal["trl", "llama-factory", "hf-dataset", "csv"]
+COLUMNS = ("prompt", "chosen", "rejected", "images", "image_sha256", "source", "negative", "seed")
+# What LLaMA-Factory counts in every turn; more of them than there are images stop its training.
+PLACEHOLDERS = ("<image>", "<video>", "<audio>")
+_ROWS = 64  # held in memory
+_NAME = "stic_eval_pairs"  # of the data set in dataset_info.json
+
+
+@dataclass(frozen=True)
+class PairRow:
+    """A pair as the file has it.
+
+    Attributes:
+        image_sha256: What the image was known by when the pair was made.
+        seed: Of what was drawn for it.
+    """
+
+    prompt: str
+    chosen: str
+    rejected: str
+    image: bytes
+    image_sha256: str
+    source: str
+    negative: str
+    seed: int
+
+
+@dataclass
+class PairExport:
+    """What was written.
+
+    Attributes:
+        images: Image files beside the rows; 0 where rows hold their images.
+        left_out: Row (from 1 on) and why the format cannot hold it.
+    """
+
+    path: Path
+    rows: int = 0
+    images: int = 0
+    left_out: list[tuple[int, str]] = field(default_factory=list)
+
+
+def check(path: Path, flag: str) -> int:
+    """Makes sure that a file holds pairs as this program writes them; gives their number.
+
+    Raises:
+        UserError: It is missing, of another kind, or empty.
+    """
+    import pyarrow.parquet as pq
+    from datasets import Features
+
+    hint = "`stic-eval import pairs FILE` makes one of other formats"
+    if not path.is_file():
+        raise UserError(f"{flag} {path}: {'is a folder' if path.is_dir() else 'no such file'}; {hint}")
+    try:
+        found = Features.from_arrow_schema(pq.read_schema(path))
+    except Exception as error:  # pyarrow's and datasets' own kinds
+        raise UserError(f"{flag} {path}: is no parquet file of pairs; {hint}") from error
+    for name, feature in features().items():
+        if name not in found:
+            raise UserError(f"{flag} {path}: has no column {name}; {hint}")
+        # What training is given follows from it: an image that is not declared as one is not decoded.
+        if found[name] != feature:
+            raise UserError(f"{flag} {path}: its column {name} has not the type that pairs have; {hint}")
+    count = sum(1 for _ in rows(path, flag))
+    if not count:
+        raise UserError(f"{flag} {path}: holds no pairs")
+    return count
+
+
+def rows(path: Path, flag: str = "") -> Iterator[PairRow]:
+    """The pairs of a file, a few in memory at a time; images are not decoded.
+
+    Raises:
+        UserError: A row has another shape than this program gives it; names it, from 1 on.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    number = 0
+    try:
+        with open(path, "rb") as file, pq.ParquetFile(file) as table:
+            for batch in table.iter_batches(batch_size=_ROWS, columns=list(COLUMNS)):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield _row(row)
+    except (KeyError, TypeError, ValueError, OSError, pa.ArrowException) as error:
+        where = f"{flag} {path}".lstrip()
+        raise UserError(f"{where}: row {number} cannot be used ({error}); import it again") from error
+
+
+def _row(row: Mapping[str, Any]) -> PairRow:
+    prompt, chosen, rejected = (
+        _turn(row, name, role)
+        for name, role in (("prompt", "user"), ("chosen", "assistant"), ("rejected", "assistant"))
+    )
+    images = [(image or {}).get("bytes") for image in row["images"] or ()]
+    if len(images) != 1 or images[0] is None:
+        raise ValueError("images: one, with its bytes in the file, is expected")
+    for name in ("image_sha256", "source", "negative", "seed"):
+        if row[name] is None:
+            raise ValueError(f"{name} is missing")
+    rest = (row["image_sha256"], row["source"], row["negative"], row["seed"])
+    return PairRow(prompt, chosen, rejected, images[0], *rest)
+
+
+def _turn(row: Mapping[str, Any], name: str, role: str) -> str:
+    """The text of a column that has one turn of one side."""
+    turns = [((turn or {}).get("role"), (turn or {}).get("content")) for turn in row[name] or ()]
+    if len(turns) != 1 or turns[0][0] != role or turns[0][1] is None:
+        raise ValueError(f"{name}: one turn of the {role}, with its text, is expected")
+    return str(turns[0][1])
+
+
+def export(pairs: Path, to: PairFormat, output: Path) -> PairExport:
+    """Writes pairs in another program's format.
+
+    Args:
+        pairs: `pairs.parquet`.
+        output: Folder to write into, empty; for `trl` it may be the name of a parquet file.
+
+    Raises:
+        UserError: The pairs cannot be read, or nothing can be written there.
+    """
+    try:
+        return {"trl": _trl, "llama-factory": _llama_factory, "hf-dataset": _hf_dataset, "csv": _csv}[to](
+            pairs, output
+        )
+    except OSError as error:
+        raise UserError(f"--output {output}: cannot be written ({error.strerror or error})") from error
+
+
+def _trl(pairs: Path, output: Path) -> PairExport:
+    """Pairs as they are: TRL finds the columns that it knows, and ignores the others."""
+    target = output if output.suffix == ".parquet" else output / "train.parquet"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    count = sum(1 for _ in rows(pairs))
+    shutil.copyfile(pairs, target)
+    return PairExport(target, count)
+
+
+def _hf_dataset(pairs: Path, output: Path) -> PairExport:
+    with tempfile.TemporaryDirectory(prefix="stic-eval-") as cache, without_bars():
+        table = open_pairs(pairs, Path(cache))
+        table.save_to_disk(str(output))
+        return PairExport(output, table.num_rows)
+
+
+def _llama_factory(pairs: Path, output: Path) -> PairExport:
+    done, images = PairExport(output), _Images(output)
+    with open(output / "pairs.json", "w", encoding="utf-8") as file:
+        file.write("[")
+        for number, row in enumerate(rows(pairs), 1):
+            found = next(
+                (p for p in PLACEHOLDERS for t in (row.prompt, row.chosen, row.rejected) if p in t), ""
+            )
+            if found:
+                done.left_out.append((number, f"holds the text {found}, which stands for a file there"))
+                continue
+            turn = {"from": "human", "value": f"<image>\n{row.prompt}"}
+            data = {
+                "conversations": [turn],
+                "chosen": {"from": "gpt", "value": row.chosen},
+                "rejected": {"from": "gpt", "value": row.rejected},
+                "images": [images.path(row.image)],
+                # Of no use there, but so that nothing is lost on the way back.
+                **{name: getattr(row, name) for name in COLUMNS[4:]},
+            }
+            file.write(("\n" if not done.rows else ",\n") + json.dumps(data, ensure_ascii=False))
+            done.rows += 1
+        file.write("\n]\n")
+    columns = {"messages": "conversations", **{name: name for name in ("chosen", "rejected", "images")}}
+    info = {"file_name": "pairs.json", "formatting": "sharegpt", "ranking": True, "columns": columns}
+    (output / "dataset_info.json").write_text(json.dumps({_NAME: info}, indent=2) + "\n", encoding="utf-8")
+    done.images = images.count
+    return done
+
+
+def _csv(pairs: Path, output: Path) -> PairExport:
+    done, images = PairExport(output), _Images(output)
+    with open(output / "pairs.csv", "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["prompt", "chosen", "rejected", "image", "source", "negative", "seed"])
+        for row in rows(pairs):
+            texts: Sequence[str] = (row.prompt, row.chosen, row.rejected)
+            image = images.path(row.image)
+            writer.writerow(
+                [*map(csv_cell, texts), image, csv_cell(row.source), csv_cell(row.negative), row.seed]
+            )
+            done.rows += 1
+    done.images = images.count
+    return done
+
+
+class _Images:
+    """Image files in `images/`, one for each content, in the encoding they came in."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known: dict[str, str] = {}
+        (folder / "images").mkdir(parents=True, exist_ok=True)
+
+    @property
+    def count(self) -> int:
+        return len(self._known)
+
+    def path(self, data: bytes) -> str:
+        """Relative path of an image's file, which is written if it is new."""
+        digest = hashlib.sha256(data).hexdigest()
+        if digest not in self._known:
+            self._known[digest] = f"images/{digest}.{_extension(data)}"
+            (self._folder / self._known[digest]).write_bytes(data)
+        return self._known[digest]
+
+
+def _extension(data: bytes) -> str:
+    from PIL import Image
+
+    from stic_eval.images import FORMATS
+
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            name = (image.format or "bin").lower()
+    except Exception:  # decoders raise anything on damaged data; whoever reads the file will say so
+        return "bin"
+    return {"jpeg": "jpg", "mpo": "jpg", "tiff": "tif"}.get(name, name)

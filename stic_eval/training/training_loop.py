@@ -1,0 +1,349 @@
+"""What preference training and fine-tuning share: one adapter on a model that is left as it was found,
+checkpoints that survive `kill -9`, progress, and the files that come out.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import shutil
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers import PrinterCallback, Trainer, TrainerCallback
+
+from stic_eval.contracts.method import TrainingImages
+from stic_eval.errors import RunError
+from stic_eval.models.loading import strip
+from stic_eval.models.single_tile import SingleTile, check_single_tile, features_of_tiles
+from stic_eval.store import atomic_write
+from stic_eval.training import learning_check, training_memory
+from stic_eval.training.hyperparameters import Training
+
+if TYPE_CHECKING:
+    from stic_eval.models.hf_model import HFModel
+
+StepProgress = Callable[[int, int], None]  # (steps done, steps in all)
+
+# A kill costs at most so much training; writing a checkpoint takes a fraction of it.
+CHECKPOINT_SECONDS = 60.0
+PREFERENCES, FINE_TUNING = "preference training", "fine-tuning"  # the stages, in words
+_AHEAD = 2  # micro-batches that are made while the model is busy
+_KEPT = 2
+_SEAL = "complete.json"
+_CPU_ROWS = 8
+_TOKENS = ("pad_token_id", "bos_token_id", "eos_token_id", "output_router_logits")
+
+
+# ---------------------------------------------------------------- the model, lent and returned
+
+
+def processor_for(hf: HFModel, images: TrainingImages) -> Any:
+    """What makes model input of a row's images.
+
+    Raises:
+        UserError: The model has no single tiles.
+    """
+    if images == "as_generated":
+        return hf.processor
+    check_single_tile(hf.config.to_dict())
+    return SingleTile(hf.processor)
+
+
+@contextmanager
+def lent_model(hf: HFModel, images: TrainingImages = "as_generated") -> Iterator[Any]:
+    """Gives the base model without any adapter, and takes back whatever a trainer did to it.
+
+    Trainers wrap `forward`, switch dropout off, align special tokens, freeze weights, and put adapter
+    layers in; all of that is undone, after a failure as well. What they say on stderr meanwhile is left
+    to the log: remarks on special tokens, and on names that TRL uses and transformers has retired.
+    """
+    from torch import nn
+    from transformers.utils import logging
+
+    model = hf.with_adapter(None).model
+    if hasattr(model, "peft_config"):
+        del model.peft_config  # left behind by an adapter that was unloaded; PEFT takes it for a second one
+    forward = model.__dict__.get("forward")
+    configs = {id(config): config for config in (model.config, model.config.get_text_config())}
+    tokens = [(config, name, getattr(config, name, None)) for config in configs.values() for name in _TOKENS]
+    decoding = copy.deepcopy(model.generation_config)
+    verbosity = logging.get_verbosity()
+    dropout = [(module, module.p) for module in model.modules() if isinstance(module, nn.Dropout)]
+    frozen = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    training = model.training
+    logging.set_verbosity_error()
+    shown = features_of_tiles(model) if images == "single_tile" else nullcontext()
+    try:
+        with shown, warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield model
+    finally:
+        logging.set_verbosity(verbosity)
+        strip(model)
+        if forward is None:
+            model.__dict__.pop("forward", None)
+        else:
+            model.forward = forward
+        for config, name, value in tokens:
+            if getattr(config, name, None) != value:
+                setattr(config, name, value)
+        model.generation_config = decoding
+        if model.is_activation_checkpointing:
+            model.activation_checkpointing_disable()
+        if getattr(model, "_require_grads_hook", None) is not None:
+            model.disable_input_require_grads()
+        for module, p in dropout:
+            module.p = p
+        for parameter, wanted in frozen:
+            parameter.requires_grad_(wanted)
+            parameter.grad = None
+        model.train(training)
+
+
+def adapt(model: Any, start: Path | None) -> Any:
+    """The model with a trainable copy of an adapter around it; the model itself for None."""
+    from peft import PeftModel
+
+    return model if start is None else PeftModel.from_pretrained(model, str(start), is_trainable=True)
+
+
+# ---------------------------------------------------------------- trainers
+
+
+def arguments(
+    hf: HFModel, out: Path, training: Training, seed: int, parameters: int, rows: int
+) -> dict[str, Any]:
+    """Arguments of TRL's trainers that do not depend on the loss.
+
+    The batch is split into equal micro-batches by device and model size, which changes nothing but
+    rounding (and, in preference training, the weight of rows in a last, smaller batch).
+
+    Args:
+        hf: The model; it may say whether gradients are checkpointed.
+        out: The stage's folder; checkpoints go below it.
+        seed: Of the order of rows, dropout and a new adapter's weights.
+        parameters: Of the model: one row at a time from a billion on.
+        rows: That are trained on in an epoch.
+    """
+    import torch
+
+    most = _CPU_ROWS if parameters < 1e9 else 1
+    micro = max(n for n in range(1, most + 1) if training.batch_size % n == 0)
+    on_gpu = hf.device.type == "cuda"
+    checkpointing = hf.gradient_checkpointing
+    if checkpointing is None:
+        checkpointing = on_gpu and parameters >= 1e9
+    return {
+        "output_dir": str(_checkpoints(out)),
+        "per_device_train_batch_size": micro,
+        "gradient_accumulation_steps": training.batch_size // micro,
+        "num_train_epochs": training.epochs,
+        "learning_rate": training.learning_rate,
+        # Below 1 it is a share of all steps, rounded up: of a single one all of it, at a rate of 0.
+        "warmup_steps": training.warmup_ratio if training.steps(rows) > 1 else 0,
+        "lr_scheduler_type": training.scheduler,
+        "weight_decay": training.weight_decay,
+        "optim": "adamw_torch",
+        "seed": seed,
+        "data_seed": seed,
+        "max_length": None,  # cutting would tear images; what is too long is cut behind the prompt
+        "bf16": hf.dtype == torch.bfloat16,
+        "fp16": hf.dtype == torch.float16,
+        "use_cpu": hf.device.type == "cpu",
+        "gradient_checkpointing": checkpointing,
+        "dataloader_pin_memory": on_gpu,
+        "remove_unused_columns": False,
+        "save_strategy": "no",  # `_Watch` asks for checkpoints by the clock
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "report_to": [],
+        "disable_tqdm": True,
+    }
+
+
+def single_gpu(args: Any) -> Any:
+    """Keeps a Trainer from spreading over all visible GPUs, which TRL refuses in one process."""
+    if args.n_gpu > 1:
+        args._n_gpu = 1
+    return args
+
+
+def ahead(batches: Iterator[Any], pool: ThreadPoolExecutor, most: int = _AHEAD) -> Iterator[Any]:
+    """The same batches in the same order, the next ones made by a pool's one thread meanwhile.
+
+    What making one raises is raised where that one would come.
+    """
+    end = object()
+    upcoming = deque(pool.submit(next, batches, end) for _ in range(most))
+    while (batch := upcoming.popleft().result()) is not end:
+        upcoming.append(pool.submit(next, batches, end))
+        yield batch
+
+
+class Durable(Trainer):
+    """Mixed in front of a TRL trainer: sealed checkpoints, nothing sent or written beside them, and
+    images decoded ahead of the step that needs them.
+    """
+
+    _source: Any = None
+    _batches: Iterator[Any] = iter(())
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """As `Trainer.train`."""
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            self._pool = pool
+            try:
+                return super().train(*args, **kwargs)
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
+        """The micro-batches of a step, and how many tokens these learn from."""
+        if epoch_iterator is not self._source:
+            self._source, self._batches = epoch_iterator, ahead(epoch_iterator, self._pool)
+        return super().get_batch_samples(self._batches, num_batches, device)
+
+    def _send_telemetry(self) -> None:
+        """Nobody is told what is trained here."""
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """No cards in checkpoints."""
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        # The default looks the base model up on the hub to see whether embeddings have changed.
+        adapter: Any = self.model
+        adapter.save_pretrained(output_dir or self.args.output_dir, save_embedding_layers=False)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        folder = Path(str(self.args.output_dir))
+        checkpoint = folder / f"checkpoint-{self.state.global_step}"
+        atomic_write(checkpoint / _SEAL, json.dumps(_sizes(checkpoint)))
+        for old in _by_step(folder)[_KEPT:]:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+class _Watch(TrainerCallback):
+    """Tells progress, asks for checkpoints by the clock, stops when a loss is no number or 0."""
+
+    def __init__(self, progress: StepProgress | None) -> None:
+        self.progress, self.saved = progress, time.monotonic()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.saved = time.monotonic()
+        if self.progress:
+            self.progress(state.global_step, state.max_steps)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.progress:
+            self.progress(state.global_step, state.max_steps)
+        last = state.global_step >= state.max_steps
+        if time.monotonic() - self.saved >= CHECKPOINT_SECONDS and not last:
+            control.should_save = True
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.saved = time.monotonic()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        bad = [name for name in ("loss", "grad_norm") if not math.isfinite((logs or {}).get(name, 0.0))]
+        if bad:
+            raise RunError(
+                f"training diverged: {bad[0]} is not finite at step {state.global_step}; lower learning_rate"
+            )
+        learning_check.check_first_steps(state.log_history, state.max_steps)
+
+
+# ---------------------------------------------------------------- running one
+
+
+def is_trained(out: Path) -> bool:
+    """Whether a stage's folder holds a finished adapter: it appears whole, as the last thing."""
+    return (out / "adapter" / "adapter_config.json").is_file()
+
+
+def run(
+    trainer: Any, out: Path, progress: StepProgress | None, model: Any, stage: str, start: Path | None = None
+) -> None:
+    """Trains, from the last whole checkpoint if there is one, and writes `adapter/` and `log.jsonl`.
+
+    Args:
+        trainer: A `Durable` trainer on a PeftModel.
+        start: Adapter that it goes on from; None: a new one, whose update is 0.
+
+    Raises:
+        RunError: A loss was not finite, or nothing was learned.
+        UserError: The memory does not suffice.
+    """
+    trainer.remove_callback(PrinterCallback)  # it would print every log line to stdout
+    trainer.add_callback(_Watch(progress))
+    checkpoint = latest_checkpoint(_checkpoints(out))
+    checkpointing = bool(trainer.args.gradient_checkpointing)
+    with training_memory.advise(stage, model, checkpointing=checkpointing):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    rows = [entry for entry in trainer.state.log_history if "loss" in entry]
+    atomic_write(out / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    adapter = trainer.accelerator.unwrap_model(trainer.model)
+    learning_check.check_changed(adapter, start, rows, stage)
+    save_adapter(adapter, out / "adapter", public_name(model))
+    shutil.rmtree(_checkpoints(out), ignore_errors=True)
+
+
+def save_adapter(peft: Any, folder: Path, model_name: str) -> None:
+    """Writes a PEFT folder whose bytes depend on nothing but the adapter, whole or not at all."""
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    peft.save_pretrained(str(temporary), selected_adapters=["default"], save_embedding_layers=False)
+    (temporary / "README.md").unlink(missing_ok=True)  # a template that names the model by its path
+    path = temporary / "adapter_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["base_model_name_or_path"] = model_name
+    config["inference_mode"] = True
+    if isinstance(config.get("target_modules"), list):
+        config["target_modules"] = sorted(config["target_modules"])  # PEFT keeps a set
+    atomic_write(path, json.dumps(config, indent=2, sort_keys=True) + "\n")
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(temporary, folder)
+
+
+def public_name(model: Any) -> str:
+    """A model's hub id, or the last part of its path."""
+    name = str(getattr(model.config, "_name_or_path", "") or "")
+    return Path(name).name if Path(name).is_absolute() or Path(name).exists() else name
+
+
+# ---------------------------------------------------------------- checkpoints
+
+
+def _checkpoints(out: Path) -> Path:
+    return out / "checkpoints"
+
+
+def _by_step(folder: Path) -> list[Path]:
+    found = [path for path in folder.glob("checkpoint-*") if path.name.rpartition("-")[2].isdecimal()]
+    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
+
+
+def _sizes(folder: Path) -> Mapping[str, int]:
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != _SEAL)
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The last checkpoint that was written to its end; what is not whole is deleted."""
+    for path in _by_step(folder):
+        try:
+            if json.loads((path / _SEAL).read_bytes()) == _sizes(path):
+                return path
+        except (OSError, ValueError):
+            pass
+        shutil.rmtree(path, ignore_errors=True)
+    return None

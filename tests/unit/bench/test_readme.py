@@ -1,0 +1,81 @@
+"""The README's examples work as they stand there."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from bench import readme
+from stic_eval.contracts.benchmark import Benchmark
+from stic_eval.contracts.method import Data, Method
+from stic_eval.evals.sources import samples
+from stic_eval.training.prompt_sets import load_prompts
+from stic_eval.types import Record
+
+README = Path(__file__).parents[3] / "README.md"
+
+
+def example(name: str) -> dict[str, Any]:
+    pattern = rf"<!-- example: {name} -->\n```python\n(.*?)```"
+    match = re.search(pattern, README.read_text(encoding="utf-8"), re.DOTALL)
+    assert match is not None
+    names: dict[str, Any] = {"__name__": f"readme_{name}"}
+    exec(compile(match[1], f"README.md ({name})", "exec"), names)
+    return names
+
+
+def test_the_benchmark_reads_rows_asks_scores_and_sums_up(tmp_path: Path) -> None:
+    benchmark = example("benchmark")["benchmark"]
+    assert isinstance(benchmark, Benchmark)
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "red.png")
+    rows = [
+        {"question_id": i, "image": "red.png", "question": "Is there a dog?", "answer": answer}
+        for i, answer in enumerate(["yes", "no"])
+    ]
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = samples(benchmark, tmp_path / "test.jsonl")
+    assert found[0].images[0].load().size == (8, 8)
+    scores = [benchmark.score(sample, "No.") for sample in found]
+    assert [score.value for score in scores] == [0.0, 1.0]
+    records = [
+        Record(s.id, s.question, (), s.target, {}, None, "No.", v.answer, v.value, v.weight, v.why, 0.0, 1)
+        for s, v in zip(found, scores, strict=True)
+    ]
+    assert benchmark.aggregate(records).score == 50.0
+
+
+def test_the_method_plans_and_refuses_options_it_does_not_have() -> None:
+    method = example("method")["method"]
+    assert isinstance(method, Method)
+    plan = method.plan(method.config(), Data((), (), "", "", load_prompts()))
+    assert plan.adapter is None
+    assert plan.solver == "describe_and_respond"
+    with pytest.raises(ValueError, match="beta"):
+        method.config.model_validate({"beta": 1})
+
+
+def test_of_make_only_the_last_line_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "Makefile").write_text("test:\n\t@echo much; echo 7 passed\nbroken:\n\t@exit 3\n")
+    monkeypatch.setattr(readme, "README", tmp_path / "README.md")
+    monkeypatch.setenv("MAKELEVEL", "1")  # as under `make readme`
+    assert readme.output_of("make test") == "```text\n$ make test\n...\n7 passed\n```\n"
+    with pytest.raises(subprocess.CalledProcessError):
+        readme.output_of("make broken")
+
+
+def test_an_empty_block_fails_the_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readme, "README", tmp_path / "README.md")
+    monkeypatch.setattr(sys, "argv", ["readme", "--check"])
+    text = "<!-- output: make test -->\n{}<!-- /output -->\n"
+    for body, code in (("", "README.md: no output yet for: make test"), ("```text\n$ make test\n```\n", 0)):
+        readme.README.write_text(text.format(body))
+        with pytest.raises(SystemExit) as done:
+            readme.main()
+        assert done.value.code == code
