@@ -59,7 +59,7 @@ def adapters() -> dict[str, Path]:
     argv = [str(Path(sys.executable).parent / "stic-eval"), "train", "--quiet"]
     argv += ["--method", "stic_stage1", "--method", "stic"]
     lines = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.splitlines()
-    return {name: Path(folder) for name, _, folder in (line.partition(", seed 0: ") for line in lines)}
+    return {name: Path(folder) for name, _, folder in (line.partition(": ") for line in lines)}
 
 
 def main() -> None:
