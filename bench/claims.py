@@ -242,7 +242,14 @@ GROUPS: dict[str, list[Claim]] = {
     ],
     "Questions of ours": [
         Claim(
-            "STIC beats fine-tuning alone on its items, like for like",
+            "STIC with describe-and-respond beats fine-tuning alone on its items, each at rates of its own",
+            NOT_IN_PAPER,
+            Of("sft", False),
+            STIC_DAR,
+            {},
+        ),
+        Claim(
+            "it does without describe-and-respond",
             NOT_IN_PAPER,
             Of("sft", False),
             STIC,
