@@ -22,6 +22,8 @@ from stic_eval.pocket.rows import picture
 from stic_eval.pocket.world import Split, draw_spec
 from stic_eval.types import Generation, ImageRef, Message, Request
 
+TRAINED = ("stic_stage1", "stic", "positive_only")
+
 
 def measure(model: HFModel, n: int, split: Split = "val") -> dict[str, dict[str, float]]:
     """Condition -> precision and recall in percent, and claims per picture."""
@@ -55,9 +57,9 @@ def measure(model: HFModel, n: int, split: Split = "val") -> dict[str, dict[str,
 
 
 def adapters() -> dict[str, Path]:
-    """The adapters of STIC's two stages under the pocket preset and seed 0; trained if they are not there."""
+    """Adapters under the pocket preset and seed 0; trained if they are not there."""
     argv = [str(Path(sys.executable).parent / "stic-eval"), "train", "--quiet"]
-    argv += ["--method", "stic_stage1", "--method", "stic"]
+    argv += ["--method", ",".join(TRAINED)]
     lines = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.splitlines()
     return {name: Path(folder) for name, _, folder in (line.partition(": ") for line in lines)}
 

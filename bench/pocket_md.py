@@ -29,8 +29,9 @@ _DESCRIBED = (
 )
 _MODELS = {
     "base": "base: precision, recall",
-    "STIC, stage 1 only": "after stage 1",
-    "STIC": "after stage 2",
+    "stic_stage1": "after stage 1",
+    "stic": "after stage 2",
+    "positive_only": "positive only, after both",
 }
 
 
