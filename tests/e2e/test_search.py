@@ -193,13 +193,53 @@ def test_the_highest_validation_average_is_chosen_and_a_full_search_is_written_d
     assert search.main(["--jobs", "1", "--output", str(tmp_path / "out")]) == 0
     written = json.loads(found.read_text())
     assert (written["rows"], written["limit"], written["seeds"]) == ("pocket:val", 60, [0])
-    assert written["compared"] == written["budget"] == 6
+    assert written["compared"] == written["budget"] == search.BUDGET
     for name in search.SPACES:
         own = [trial for trial in written["trials"] if trial["method"] == name]
-        assert len(own) == len({json.dumps(trial["settings"]) for trial in own}) == 6
+        assert len(own) == len({json.dumps(trial["settings"]) for trial in own}) == search.BUDGET
         trials = [search.Trial(**trial) for trial in own]
         best = search.best(trials, name)
         assert best is not None and best.average == max(trial["average"] for trial in own)
+
+
+def test_a_full_search_goes_on_from_the_committed_one(
+    found: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What was tried is not tried again, in a space that has become wider either; another model begins anew."""
+    ran: list[str] = []
+
+    def average(command: list[str], method: str, folder: Path) -> float | None:
+        ran.append(method)
+        return 50.0
+
+    monkeypatch.setattr(search, "_average", average)
+    argv = ["--jobs", "1", "--output", str(tmp_path / "out")]
+    assert search.main(argv) == 0
+    written = json.loads(found.read_text())
+    fewer = written["trials"][: -2 * len(search.SPACES)]
+    # As before alpha was in STIC's space.
+    rates = itertools.product(search.RATES, repeat=2)
+    for trial in (trial for trial in fewer if trial["method"] == "stic"):
+        trial["settings"] = dict(
+            zip(("stage1.learning_rate", "stage2.learning_rate"), next(rates), strict=True)
+        )
+    found.write_text(json.dumps({**written, "trials": fewer}))
+    ran.clear()
+    assert search.main(["--jobs", "1", "--output", str(tmp_path / "more")]) == 0
+    assert ran == list(search.SPACES) * 2
+    again = json.loads(found.read_text())["trials"]
+    assert len(again) == search.BUDGET * len(search.SPACES)
+    assert again[0]["settings"]["stage1.alpha"] == 1 / 1024  # the method's own, which it was
+    for name in search.SPACES:
+        own = [json.dumps(trial["settings"]) for trial in again if trial["method"] == name]
+        assert len(own) == len(set(own))
+    for point in search.AIMED["stic"]:
+        assert point in [trial["settings"] for trial in again]
+
+    found.write_text(json.dumps({**written, "model": "0" * 64}))
+    ran.clear()
+    assert search.main(["--jobs", "1", "--output", str(tmp_path / "other")]) == 0
+    assert len(ran) == search.BUDGET * len(search.SPACES)
 
 
 def test_a_configuration_that_fails_is_never_chosen() -> None:
