@@ -205,7 +205,7 @@ def test_the_highest_validation_average_is_chosen_and_a_full_search_is_written_d
 def test_a_full_search_goes_on_from_the_committed_one(
     found: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """What was tried is not tried again, in a space that has become wider either; another model begins anew."""
+    """What was tried is not tried again, not in a wider space either; another model begins anew."""
     ran: list[str] = []
 
     def average(command: list[str], method: str, folder: Path) -> float | None:
