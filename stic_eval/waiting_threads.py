@@ -2,7 +2,7 @@
 
 OpenMP's threads spin while they wait. Where another process has one of their cores, the rest of them wait
 spinning for the one that is not running, and take the very core that it needs: an evaluation of 14 s took
-115 s beside two busy processes. Threads that sleep instead took 22 s there, and as long as before on idle cores.
+115 s beside two busy processes. Threads that sleep instead took 22 s there, and no longer on idle cores.
 """
 
 from __future__ import annotations
