@@ -1,8 +1,8 @@
-"""What other work on the same cores costs: an evaluation beside as many processes that spin as there are cores.
+"""What other work on the same cores costs: an evaluation beside a process that spins on every core.
 
-Two that share a core have half of it each, so that twice the time is fair; threads that spin while they wait for
-each other took many times as long. Once as a command, and once by the Python API in a process whose torch was
-loaded, and whose threads were started, before `stic_eval` was imported.
+Two that share a core have half of it each, so that twice the time is fair; threads that spin while they wait
+for each other took many times as long. Once as a command, and once by the Python API in a process whose torch
+was loaded, and whose threads were started, before `stic_eval` was imported.
 """
 
 from __future__ import annotations
