@@ -1,9 +1,9 @@
 """What a step of decoding asks of the device: `python -m bench.launches`, counted on a CPU.
 
 On a GPU a step of a few rows is bound by launches: every operation that is no view is at least one kernel,
-and every number that the host waits for stops the queue. Neither needs a GPU to be counted. Counted are a step
-of the embedded model (6 layers), as it is and with an adapter on all of its decoder's matrices, for rows of
-one length: operations, those that a layer has, new tensors, and waits of the host (`tolist`, `item`, `bool`).
+and every number that the host waits for stops the queue. Neither needs a GPU to be counted. Counted are a
+step of the embedded model (6 layers), as it is and with an adapter on all of its decoder's matrices, for rows
+of one length: operations, those that a layer has, new tensors, and waits of the host (`tolist`, `item`, ...).
 """
 
 from __future__ import annotations

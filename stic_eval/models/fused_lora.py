@@ -1,8 +1,8 @@
 """LoRA in two operations a matrix instead of five or more, for generation.
 
 On a GPU a step of decoding is bound by launches, and PEFT's layers make twice as many as the model has. The
-sum is the same but for rounding: `y + (alpha / r) * (x A^T) B^T`, where the last product, its scale and the sum
-are one operation. Nothing is merged into weights, which in 16 bits would lose what an adapter changes.
+sum is the same but for rounding: `y + (alpha / r) * (x A^T) B^T`, where the last product, its scale and the
+sum are one operation. Nothing is merged into weights, which in 16 bits would lose what an adapter changes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def fuse(model: Any) -> None:
         # Subclasses compute otherwise, and so do DoRA and other variants.
         plain = type(module) is Linear and type(module.base_layer) is nn.Linear
         if plain and not (module.lora_variant or any(module.lora_bias.values())):
-            module.forward = partial(_forward, module)  # type: ignore[method-assign]
+            module.forward = partial(_forward, module)
 
 
 def _forward(module: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
