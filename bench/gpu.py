@@ -1,11 +1,11 @@
 """What a GPU makes of the real sizes: `python -m bench.gpu`, under ten minutes on a large one.
 
-A random model of LLaVA-1.5-7B's shape in bfloat16, with a fresh adapter of rank 128: descriptions for pairs,
-four questions on each of some pictures, and steps of both stages. For each tokens a second, floating-point
-operations (two for each parameter and token in a pass, three passes for a gradient) against the fastest product
-of two square matrices on the same device, and peak memory; for generation also against transformers' `generate`
-with batches of the same size. Written to bench/results/gpu.json. `--tiny` is the same on two layers, for trying
-the command where there is no GPU.
+A random model of LLaVA-1.5-7B's shape in bfloat16: descriptions for pairs, four questions on each of some
+pictures, and steps of both stages with an adapter of rank 64. For each tokens a second, floating-point
+operations (two for each of the decoder's parameters and token in a pass, three passes for a gradient) against
+the fastest product of two square matrices on the same device, and peak memory; for generation also against
+transformers' `generate` with as many rows at most. Written to bench/results/gpu.json. `--tiny` is the same on
+two layers, for trying the command where there is no GPU.
 """
 
 from __future__ import annotations
@@ -86,13 +86,16 @@ class Figures:
 
 def measure(size: Size, device: str) -> list[Figures]:
     """Everything, on one device."""
+    from stic_eval.models.free_memory import RowLimit
+
     with quiet(), tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         path = widened(larger_model(folder / "model", size.tower, size.decoder, kind="bfloat16"))
         hf = loaded(str(path), "bfloat16", device)
+        hf._loaded.rows = RowLimit(size.batch)
         best, parameters = peak(device), size_of(hf)
         found = [
-            generation(work, hf, requests, size.batch, best, parameters)
+            generation(work, hf, requests, best, parameters)
             for work, requests in (
                 ("descriptions", asked(size.pictures, ["Describe the image."], size.described)),
                 ("questions", asked(size.pictures, [f"What is {n}?" for n in range(QUESTIONS)], ANSWERED)),
@@ -119,21 +122,22 @@ def asked(pictures: int, questions: Sequence[str], most: int) -> list[Request]:
     return [Request((Message("user", text),), (ref,), how) for ref in refs for text in questions]
 
 
-def generation(
-    work: str, hf: HFModel, requests: Sequence[Request], batch: int, best: float, parameters: int
-) -> Figures:
+def generation(work: str, hf: HFModel, requests: Sequence[Request], best: float, parameters: int) -> Figures:
     """Answers requests here, and by `generate`; a few of them first, untimed."""
     from stic_eval.models.plain_generation import answers
 
     device = str(hf.device)
     weights = hf._loaded
-    plain = lambda some: answers(weights, None, "", some)  # noqa: E731
-    for way in (hf.generate, plain):
+    ways: tuple[Callable[[Sequence[Request]], Any], ...] = (
+        hf.generate,
+        lambda some: answers(weights, None, "", some),
+    )
+    for way in ways:
         list(way(requests[:2]))
     reset(device)
-    seconds, done = timed(lambda: list(hf.generate(requests)), device)
+    seconds, done = timed(lambda: list(ways[0](requests)), device)
     memory = allocated(device)
-    theirs, _ = timed(lambda: list(plain(requests)), device)
+    theirs, _ = timed(lambda: list(ways[1](requests)), device)
     new = sum(response.n_tokens for _, response in done)
     read = len(requests) * (SIDE // PATCH) ** 2
     found = figures(work, seconds, read + new, 2 * parameters * (read + new), best, device)
