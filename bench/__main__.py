@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from bench import generation, memory, pocket, scoring, sharing, startup, training
+from bench import busy, generation, memory, pocket, scoring, sharing, startup, training
 from bench.generation import Compared
 from bench.pocket import Measured
 from bench.ratio import Ratio
@@ -31,6 +31,7 @@ CEILINGS: dict[str, Callable[[], Sequence[Measured]]] = {
     "pocket": pocket.measure,
     "overhead": generation.overhead,
     "memory": memory.measure,
+    "busy": busy.measure,
 }
 NAMES = (*BENCHES, *CEILINGS)
 

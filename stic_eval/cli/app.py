@@ -39,6 +39,7 @@ from stic_eval.cli import options as o
 from stic_eval.errors import RunError, UserError
 from stic_eval.hub_access import restore_afterwards
 from stic_eval.printable import printable
+from stic_eval.waiting_threads import sleep_while_waiting
 
 app = typer.Typer(
     name="stic-eval",
@@ -93,7 +94,7 @@ def invoke(argv: list[str]) -> int:
     if plugins is not None:  # of an earlier command of this process
         plugins.forget()
     try:
-        with restore_afterwards():
+        with restore_afterwards(), sleep_while_waiting():
             result = app(argv or ["--help"], prog_name="stic-eval", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except UserError as error:

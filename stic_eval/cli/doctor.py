@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from stic_eval.flags import Flag
+from stic_eval.waiting_threads import setting
 
 _NAMED = 5  # models of a server
 
@@ -82,7 +83,7 @@ def _device() -> tuple[str, str, str]:
         return "device", "mps (Apple GPU)", ""
     return (
         "device",
-        f"cpu, {torch.get_num_threads()} threads",
+        f"cpu, {torch.get_num_threads()} threads, {setting()}",
         "optional: models of billions of parameters need a GPU",
     )
 

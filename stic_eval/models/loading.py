@@ -14,7 +14,8 @@ from stic_eval.models import devices, weight_memory
 from stic_eval.models.bounded_store import BoundedStore, nbytes_of
 from stic_eval.models.detokenize import Detokenizer
 from stic_eval.models.fingerprint import local_model, model_fingerprint
-from stic_eval.models.free_memory import out_of_memory
+from stic_eval.models.free_memory import RowLimit, out_of_memory
+from stic_eval.models.fused_lora import fuse
 from stic_eval.models.profile_detection import tags_written
 from stic_eval.models.profile_processor import apply
 from stic_eval.models.prompt_text import control_tokens
@@ -48,7 +49,7 @@ class LoadedWeights:
     device: torch.device
     dtype: torch.dtype
     fingerprint: str
-    batch_size: int
+    rows: RowLimit
     ends: frozenset[int]
     control: tuple[str, ...]
     detokenizer: Detokenizer
@@ -82,6 +83,11 @@ class LoadedWeights:
                 self.peft, self.adapter, self.adapter_key = _with_adapter(self.base, adapter), adapter, key
         model = self.base if self.peft is None else self.peft
         return model.eval() if model.training else model
+
+    @property
+    def batch_size(self) -> int:
+        """How many requests may be under way."""
+        return self.rows.now
 
     def to_device(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Moves a processor's tensors to the model's device, and floating-point ones to its type."""
@@ -199,7 +205,7 @@ def load(model: str, how: LoadOptions) -> LoadedWeights:
         device=where,
         dtype=kind,
         fingerprint=_fingerprint(model, how.revision, profile),
-        batch_size=rows if how.batch_size == "auto" else how.batch_size,
+        rows=RowLimit(rows if how.batch_size == "auto" else how.batch_size),
         ends=frozenset(ends),
         control=control_tokens(processor),
         detokenizer=Detokenizer(tokenizer, tags, answer_tags),
@@ -285,6 +291,7 @@ def _with_adapter(base: Any, adapter: Path) -> Any:
                 "layers, e.g. LoRA"
             )
         _check_complete(peft, adapter)
+        fuse(peft)
         return peft
     except UserError:
         strip(base)
