@@ -102,6 +102,7 @@ def arms_of_run(
     inputs.check_pairs(config)
     inputs.check_rows(config)
     inputs.check_tiles(config)
+    inputs.check_gang(config)
     if not fresh and runs.of_another(config.folder, config):
         raise UserError(
             f"--output {config.folder}: holds the results of a run with other settings; give another "
@@ -126,6 +127,7 @@ def arms_of_grid(grid: Grid, resources: Resources) -> list[Arm]:
     for config in grid.configs:
         inputs.check_rows(config)
         inputs.check_tiles(config)
+        inputs.check_gang(config)
     grading.check_key(resources.judge, grid.base, list(resources.benchmarks.values()), resources.report)
     arms = graph.arms_of(grid, resources)
     found = [variant for arm in arms for variant in arm.variants]
