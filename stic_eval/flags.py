@@ -202,7 +202,7 @@ class Training:
     gpus: str | None = flag("GPUs that train together, a process each, or `auto` for all; with --device cpu, "
         "processes on the CPU. Does not change results.", "1", read=_gpus, panel="Machine")
     nodes: int | None = flag("Nodes of a SLURM allocation that train together.", "1", min=1, panel="Machine")
-    strategy: str | None = flag("How they train: ddp (the whole model on each GPU), fsdp2 or zero3 (parted "
+    strategy: str | None = flag("How they train: ddp (the whole model on each GPU), fsdp2 or zero3 (sharded "
         "among them), or an accelerate configuration.", "ddp", "NAME|FILE", panel="Machine")
 
 

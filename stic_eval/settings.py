@@ -304,7 +304,7 @@ class RunConfig(BaseModel):
         gpus: GPUs of a node that train together, a process each, or `auto`: all; with `device` cpu so many
             processes on the CPU. Does not change results, as `nodes` and `strategy` do not.
         nodes: Nodes of a SLURM allocation that train together.
-        strategy: How: `ddp` (the whole model on each), `fsdp2` or `zero3` (parted among them), or a file: an
+        strategy: How: `ddp` (the whole model on each), `fsdp2` or `zero3` (sharded among them), or a file: an
             accelerate configuration.
         dtype: `auto`, `float32`, `bfloat16`, `float16`.
         attn: transformers' `attn_implementation`; None: its own choice. In 16 bits it moves some answers, so

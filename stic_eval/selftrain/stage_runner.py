@@ -171,9 +171,7 @@ def run_stage(
             )
         )
         seconds = time.monotonic() - start
-        shutil.rmtree(
-            out / gang.FOLDER, ignore_errors=True
-        )  # of an attempt by several processes
+        shutil.rmtree(out / gang.FOLDER, ignore_errors=True)  # of an attempt by several processes
         _check_adapter(stage, out)
         manifest = _manifest(stage, data, fingerprint, seed, seconds, thinking)
         if asked["unclosed"]:

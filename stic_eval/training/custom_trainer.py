@@ -79,7 +79,7 @@ def train_adapter(
     if isinstance(hf, Gang):
         raise UserError(f"{what}: has a trainer of its own, which trains in one process; leave out --gpus")
     with training_loop.lent_model(hf, images) as model:
-        arguments = trainer_arguments(hf, out, training, seed, model.num_parameters(), rows)
+        arguments = trainer_arguments(hf, out, training, seed, rows, model=model, rank=lora.r)
         set_seed(seed)
         new = start is None
         peft = get_peft_model(model, lora_config(model, lora)) if new else training_loop.adapt(model, start)

@@ -25,6 +25,7 @@ from stic_eval.training.losses import regularizer, runner_up, weighted_sum
 from stic_eval.training.preference_pairs import open_pairs
 from stic_eval.training.trainer_arguments import on_one_device, trainer_arguments
 from stic_eval.training.training_loop import PREFERENCES
+from stic_eval.training.training_memory import row_size
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,6 +51,10 @@ class RegularizedDPOTrainer(training_loop.Durable, DPOTrainer):
         self.constants, self.share = loss, share
         self.ways: dict[row_sharing.Sharing, bool] = {}  # tried with the model, and whether they fit
         super().__init__(**kwargs)
+        if self.is_sharded:
+            self.share = False
+            if loss.rejected_logp == "runner_up":
+                raise UserError("rejected_logp=runner_up: needs a model that is not sharded among processes")
         base = self.accelerator.unwrap_model(self.model).get_base_model()
         runner_ups = loss.rejected_logp == "runner_up"
         row_sharing.answers_only(base, partial(choose_runner_ups, base) if runner_ups else None)
@@ -160,7 +165,11 @@ def make_trainer(
     reference: Literal["previous", "base"] = "previous",
 ) -> RegularizedDPOTrainer:
     """The trainer of `train_preferences`, ready to run on a lent model."""
-    settings = trainer_arguments(hf, out, training, seed, model.num_parameters(), len(dataset))
+    collate = preference_collator(training_loop.processor_for(hf, images), training.max_length)
+    settings = trainer_arguments(
+        hf, out, training, seed, len(dataset),
+        model=model, row=row_size(collate, dataset), rank=lora.r,
+    )  # fmt: skip
     settings |= {"beta": loss.beta, "loss_weights": [0.0], "disable_dropout": True}
     trainer = RegularizedDPOTrainer(
         loss=loss,
@@ -168,7 +177,7 @@ def make_trainer(
         args=on_one_device(DPOConfig(**settings), hf.device),
         train_dataset=dataset,
         processing_class=hf.processor,
-        data_collator=preference_collator(training_loop.processor_for(hf, images), training.max_length),
+        data_collator=collate,
         # With a configuration the reference is the base; with an adapter to go on from, that adapter.
         peft_config=lora_config(model, lora) if start is None else None,
     )

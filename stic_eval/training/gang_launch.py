@@ -1,6 +1,6 @@
-"""How the processes of a gang are started: by torchrun, or by accelerate where the model is parted.
+"""How the processes of a gang are started: by torchrun, or by accelerate where the model is sharded.
 
-`ddp` gives each process the whole model. `fsdp2` and `zero3` part it among them, for models that are larger
+`ddp` gives each process the whole model. `fsdp2` and `zero3` shard it among them, for models that are larger
 than one GPU; their accelerate configurations are made here. They have been validated by accelerate, and not
 been run: there was no machine with several GPUs. A file is an accelerate configuration of one's own.
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from stic_eval.settings import RunConfig
 
 SHARDED = ("fsdp2", "zero3")
-NOT_RUN = "has never been run: there was no machine with several GPUs to try it on"
+NOT_RUN = "has been checked as far as can be without GPUs, and not been run"
 _WORKER = "stic_eval.training.worker"
 
 
@@ -49,8 +49,17 @@ def is_gang(config: RunConfig) -> bool:
     return size(config) > 1 or config.strategy != "ddp"
 
 
+def described(config: RunConfig) -> str:
+    """Who trains, in words for a plan: what has been run, and what has not."""
+    by, several = size(config), "processes" if size(config) > 1 else "process"
+    on_cpu = devices.device_of(config.device) == "cpu"
+    where = "on the CPU" if on_cpu else "each on a GPU" + (f", {config.nodes} nodes" * (config.nodes > 1))
+    run = "" if on_cpu and config.strategy == "ddp" and config.nodes == 1 else f"; this {NOT_RUN}"
+    return f"trained by {by} {several} ({config.strategy}), {where}{run}"
+
+
 def is_sharded(strategy: str) -> bool:
-    """Whether the model is parted among the processes, so that none has all of it.
+    """Whether the model is sharded among the processes, so that none has all of it.
 
     Raises:
         UserError: It is a file that accelerate does not take.
@@ -70,7 +79,12 @@ def _own_file(strategy: str) -> Mapping[str, Any]:
         from accelerate.commands.config.config_args import load_config_from_file
 
         load_config_from_file(str(path))
-        return dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+        found = dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+        if found.get("distributed_type") == "FSDP" and found.get("fsdp_config", {}).get("fsdp_version") != 2:
+            raise UserError(f"--strategy {strategy}: is for FSDP1; give fsdp_version: 2 in its fsdp_config")
+        return found
+    except UserError:
+        raise
     except Exception as error:  # accelerate, enums, YAML
         raise UserError(f"--strategy {strategy}: accelerate does not take it: {first_line(error)}") from error
 
@@ -100,7 +114,7 @@ def check_gang(config: RunConfig, stages: Iterable[Stage]) -> None:
     if sharded:
         what = f"--strategy {config.strategy}"
         if kind == "cpu":
-            raise UserError(f"{what}: parts the model among GPUs; on a CPU give ddp")
+            raise UserError(f"{what}: shards the model among GPUs; on a CPU give ddp")
         if config.quantization:
             raise UserError(
                 f"{what}: does not go with --load-in-{config.quantization}; leave one of both out"
@@ -119,7 +133,7 @@ def check_gang(config: RunConfig, stages: Iterable[Stage]) -> None:
 
 
 def accelerate_config(strategy: str, processes: int, nodes: int, dtype: str) -> dict[str, Any]:
-    """The accelerate configuration of a strategy that parts the model.
+    """The accelerate configuration of a strategy that shards the model.
 
     Sources: the shapes of TRL 1.16's `examples/accelerate_configs`, without what only a model that accelerate
     loads itself takes (`cpu_ram_efficient_loading`, `zero3_init_flag`).

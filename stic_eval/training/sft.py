@@ -78,6 +78,7 @@ def train_sft(
     from stic_eval.training import length_limits, row_sharing, training_loop
     from stic_eval.training.lora import lora_config
     from stic_eval.training.trainer_arguments import on_one_device, trainer_arguments
+    from stic_eval.training.training_memory import row_size
 
     class Trainer(training_loop.Durable, SFTTrainer):
         """TRL's trainer with checkpoints that can be relied on, and a head that sees answers alone."""
@@ -89,7 +90,7 @@ def train_sft(
 
         def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
             """The loss of a micro-batch."""
-            if self.args.gradient_checkpointing:
+            if self.args.gradient_checkpointing and not self.is_sharded:
                 # Encoded here, images take no part in it. Otherwise gradients would run through the tower.
                 inputs = row_sharing.share(self._peft(), inputs, row_sharing.ROWS, self.ways)
             trl: Any = super()
@@ -122,15 +123,19 @@ def train_sft(
         length_limits.report(found, out, training_loop.FINE_TUNING, names.__getitem__, log)
         items = [items[row] for row in found.rows]
     with training_loop.lent_model(hf, images) as model:
-        settings = trainer_arguments(hf, out, training, seed, model.num_parameters(), len(items))
+        rows = Dataset.from_dict({"row": list(range(len(items)))})
+        collate = sft_collator(processor, items, training.max_length)
+        settings = trainer_arguments(
+            hf, out, training, seed, len(items), model=model, row=row_size(collate, rows), rank=lora.r
+        )
         # Rows are looked up and encoded by the collator, batch by batch.
         settings["dataset_kwargs"] = {"skip_prepare_dataset": True}
         trainer = Trainer(
             model=training_loop.adapt(model, start),
             args=on_one_device(SFTConfig(**settings), hf.device),
-            train_dataset=Dataset.from_dict({"row": list(range(len(items)))}),
+            train_dataset=rows,
             processing_class=hf.processor,
-            data_collator=sft_collator(processor, items, training.max_length),
+            data_collator=collate,
             peft_config=lora_config(model, lora) if start is None else None,
         )
         training_loop.run(trainer, out, progress, model, training_loop.FINE_TUNING, start)

@@ -2,34 +2,49 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stic_eval.training import checkpoints, ranks
+from stic_eval.training import checkpoints, ranks, training_memory
 from stic_eval.training.hyperparameters import Training
 from stic_eval.training.step_rows import StepRows, check_divides
+from stic_eval.training.training_memory import RowSize
 
 if TYPE_CHECKING:
     from stic_eval.models.hf_model import HFModel
 
 # Most rows of a micro-batch: beyond that a step takes as much longer as there are more of them.
 _ROWS = 8
+_LARGE = 1e9  # parameters, from which on each row of a last, smaller batch weighs the same
+_UNKNOWN = RowSize(tokens=2048, scored=1024)  # of a trainer whose rows nobody has looked at
+_LOG = logging.getLogger(__name__)
 
 
 def trainer_arguments(
-    hf: HFModel, out: Path, training: Training, seed: int, parameters: int, rows: int
+    hf: HFModel,
+    out: Path,
+    training: Training,
+    seed: int,
+    rows: int,
+    *,
+    model: Any,
+    row: RowSize = _UNKNOWN,
+    rank: int = 128,
 ) -> dict[str, Any]:
     """Arguments of TRL's trainers that do not depend on the loss.
 
-    The batch is split into equal micro-batches, by device and model size and among the processes that train
+    The batch is split into equal micro-batches, by the memory there is and among the processes that train
     together, which changes nothing but rounding.
 
     Args:
         hf: The model; it may say whether gradients are checkpointed.
         out: The stage's folder; checkpoints go below it.
         seed: Of the order of rows, dropout and a new adapter's weights.
-        parameters: Of the model: one row at a time from a billion on.
         rows: That are trained on in an epoch.
+        model: The model itself, in memory.
+        row: What a row puts through it.
+        rank: Of the adapter.
 
     Raises:
         UserError: The processes cannot have equal parts of the batch.
@@ -38,12 +53,18 @@ def trainer_arguments(
 
     check_divides(training.batch_size, ranks.count(), "training")
     own = training.batch_size // ranks.count()
-    micro = _largest_part(own, _ROWS if parameters < 1e9 else 1)
+    found = training_memory.fit(
+        model.config.get_text_config(), row, rank=rank, width=hf.dtype.itemsize, most=_ROWS,
+        free=training_memory.free_for_training(model, hf.device, ranks.count()),
+        checkpointing=hf.gradient_checkpointing,
+    )  # fmt: skip
+    # The same for all of them, who take every step together.
+    micro = _largest_part(own, ranks.smallest(found.rows))
+    checkpointing = not ranks.smallest(not found.checkpointing)
     on_gpu = hf.device.type == "cuda"
-    checkpointing = hf.gradient_checkpointing
-    if checkpointing is None:
-        checkpointing = on_gpu and parameters >= 1e9
-    found = {
+    if on_gpu:
+        _LOG.info("micro-batches of %d, gradient checkpointing %s", micro, "on" if checkpointing else "off")
+    arguments = {
         "output_dir": str(checkpoints.folder_of(out)),
         "per_device_train_batch_size": micro,
         "gradient_accumulation_steps": own // micro,
@@ -70,7 +91,7 @@ def trainer_arguments(
         "disable_tqdm": True,
     }
     # An adapter has no parameter that a step does without; looking for some costs a walk through the graph.
-    return found | ({"ddp_find_unused_parameters": False} if ranks.count() > 1 else {})
+    return arguments | ({"ddp_find_unused_parameters": False} if ranks.count() > 1 else {})
 
 
 def _largest_part(rows: int, most: int) -> int:
@@ -82,7 +103,7 @@ def step_rows(args: Any, rows: int, parameters: int) -> StepRows:
     """How an epoch's rows are dealt out under a trainer's arguments."""
     micro, batch = args.per_device_train_batch_size, args.gradient_accumulation_steps * ranks.count()
     # What rows of a last, smaller batch weigh has always gone by these groups, which were micro-batches.
-    group = _largest_part(micro * batch, _ROWS if parameters < 1e9 else 1)
+    group = _largest_part(micro * batch, _ROWS if parameters < _LARGE else 1)
     return StepRows(rows, micro * batch, micro, group, ranks.number(), ranks.count())
 
 

@@ -169,10 +169,23 @@ class Durable(Trainer):
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """No cards in checkpoints."""
 
+    @property
+    def is_sharded(self) -> bool:
+        """Whether the model is sharded among processes, none of which may call a piece of it by itself."""
+        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As `Trainer.save_model`; of a sharded model the adapter alone is put together."""
+        if not self.is_sharded:
+            super().save_model(output_dir, _internal_call)
+        elif (state := whole_adapter(self)) and ranks.leads():
+            self._save(output_dir, state)
+
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         # The default looks the base model up on the hub to see whether embeddings have changed.
-        adapter: Any = self.model
-        adapter.save_pretrained(output_dir or self.args.output_dir, save_embedding_layers=False)
+        adapter: Any = self.accelerator.unwrap_model(self.model)
+        where = output_dir or self.args.output_dir
+        adapter.save_pretrained(where, save_embedding_layers=False, state_dict=state_dict)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
@@ -248,25 +261,49 @@ def run(
     checkpointing = bool(trainer.args.gradient_checkpointing)
     with training_memory.advise(stage, model, checkpointing=checkpointing):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    state = whole_adapter(trainer) if trainer.is_sharded else None  # all processes take part
     if ranks.leads():
-        _write(trainer, out, model, stage, start)
+        _write(trainer, state, out, model, stage, start)
     ranks.wait()
 
 
-def _write(trainer: Any, out: Path, model: Any, stage: str, start: Path | None) -> None:
+def whole_adapter(trainer: Any) -> dict[str, Any]:
+    """The tensors of an adapter whose model is sharded, put together; all processes have to call it."""
+    if trainer.is_deepspeed_enabled:
+        from deepspeed.zero import GatheredParameters as gathered
+    else:
+        gathered = nullcontext
+    peft, found = trainer.accelerator.unwrap_model(trainer.model), {}
+    for name, parameter in peft.named_parameters():
+        if parameter.requires_grad:
+            with gathered(parameter):
+                whole = parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter
+                found[name] = whole.detach().cpu().clone()
+    return found
+
+
+def _write(
+    trainer: Any, state: dict[str, Any] | None, out: Path, model: Any, stage: str, start: Path | None
+) -> None:
     rows = [entry for entry in trainer.state.log_history if "loss" in entry]
     atomic_write(out / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     adapter = trainer.accelerator.unwrap_model(trainer.model)
-    learning_check.check_changed(adapter, start, rows, stage)
-    save_adapter(adapter, out / "adapter", public_name(model))
+    learning_check.check_changed(adapter, start, rows, stage, state)
+    save_adapter(adapter, out / "adapter", public_name(model), state)
     shutil.rmtree(checkpoints.folder_of(out), ignore_errors=True)
 
 
-def save_adapter(peft: Any, folder: Path, model_name: str) -> None:
-    """Writes a PEFT folder whose bytes depend on nothing but the adapter, whole or not at all."""
+def save_adapter(peft: Any, folder: Path, model_name: str, state: dict[str, Any] | None = None) -> None:
+    """Writes a PEFT folder whose bytes depend on nothing but the adapter, whole or not at all.
+
+    Args:
+        state: Its tensors, where the model itself does not hold all of them.
+    """
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    peft.save_pretrained(str(temporary), selected_adapters=["default"], save_embedding_layers=False)
+    peft.save_pretrained(
+        str(temporary), selected_adapters=["default"], save_embedding_layers=False, state_dict=state
+    )
     (temporary / "README.md").unlink(missing_ok=True)  # a template that names the model by its path
     path = temporary / "adapter_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))

@@ -102,7 +102,7 @@ def train(spec: StageSpec) -> None:
 
 
 def _model(config: RunConfig) -> Any:
-    """The base model, on the device of this process; of a strategy that parts it, in the machine's memory."""
+    """The base model on this process's device; in the machine's memory, where it is to be sharded."""
     from accelerate import PartialState
 
     from stic_eval.training.gang_launch import is_sharded

@@ -241,7 +241,7 @@ def test_without_alpha_it_is_trls_own_loss_and_gradient(hf: HFModel, pairs: Path
         )
         ours, own_grads = measured(trainer)
     with training_loop.lent_model(hf) as model:
-        settings = trainer_arguments(hf, tmp_path, TRAINING, 0, 1, 8)
+        settings = trainer_arguments(hf, tmp_path, TRAINING, 0, 8, model=model)
         stock = DPOTrainer(
             model=model, args=DPOConfig(**settings, beta=0.1), train_dataset=rows,
             processing_class=hf.processor, data_collator=preference_collator(hf.processor),
