@@ -24,6 +24,7 @@ from stic_eval.training.lora import LoraSettings
 from stic_eval.training.preference_pairs import pair_requests, write_pairs
 from stic_eval.training.prompt_sets import load_prompts
 from stic_eval.training.sft import train_sft
+from tests.families.checks import random_adapter
 
 LORA = LoraSettings(r=4, alpha=8, dropout=0.0)
 # Eight pairs and seven items in batches of six: the last ones are smaller, one with an odd number of rows.
@@ -33,12 +34,13 @@ GOOD = ["a red box", "two blue dots on grey", "a circle", "", "round and square"
 
 @pytest.fixture(scope="module")
 def hf(tiny_vlm: Path) -> HFModel:
-    return HFModel.load(str(tiny_vlm), device="cpu")
+    return HFModel.load(str(tiny_vlm), device="cpu", gradient_checkpointing=True)
 
 
 @pytest.fixture(scope="module")
 def gang(tiny_vlm: Path) -> Gang:
-    return Gang(RunConfig(model=str(tiny_vlm), device="cpu", gpus=2), lambda: None)
+    config = RunConfig(model=str(tiny_vlm), device="cpu", gpus=2, gradient_checkpointing=True)
+    return Gang(config, lambda: None)
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +90,9 @@ sys.addaudithook(die)
 
 
 def test_a_rank_that_dies_ends_the_gang_and_one_process_goes_on(
-    hf: HFModel, gang: Gang, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hf: HFModel, gang: Gang, tiny_vlm: Path, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    start = random_adapter(tmp_path / "start", tiny_vlm, 0)  # which is the reference as well
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(DYING)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
@@ -97,15 +100,15 @@ def test_a_rank_that_dies_ends_the_gang_and_one_process_goes_on(
     seen: list[int] = []
     out = tmp_path / "out"
     with pytest.raises(RunError, match=r"one of 2 processes .* rank 1 was killed by signal 9 .* goes on"):
-        dpo(gang, pairs, out, progress=lambda done, _: seen.append(done))
+        dpo(gang, pairs, out, start=start, progress=lambda done, _: seen.append(done))
     assert seen[:4] == [0, 1, 2, 3]
     whole = {path.parent.name for path in out.rglob("complete.json")}
     assert whole == {"checkpoint-1", "checkpoint-2"}
     assert not (out / "adapter").exists()
     seen.clear()
-    dpo(hf, pairs, out, progress=lambda done, _: seen.append(done))
+    dpo(hf, pairs, out, start=start, progress=lambda done, _: seen.append(done))
     assert seen[0] == 2
-    dpo(hf, pairs, tmp_path / "straight")
+    dpo(hf, pairs, tmp_path / "straight", start=start)
     assert_same(out, tmp_path / "straight")
     assert files(out) == files(tmp_path / "straight")
 

@@ -16,6 +16,7 @@ from stic_eval.models import devices
 from stic_eval.settings import RunConfig
 from stic_eval.training import gang_launch
 from stic_eval.training.gang_launch import accelerate_config, check_gang, described, launch_command
+from tests.support.command import run_command
 
 
 def stage(**params: Any) -> Stage:
@@ -139,3 +140,23 @@ def test_a_named_gpu_is_the_trainers(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("cpu", "cuda", "cuda:0"):  # transformers' own choice
         on_one_device(SimpleNamespace(n_gpu=1), torch.device(name))
     assert taken == [second]
+
+
+STIC = ("--method", "stic", "--device", "cpu", "-o", "stage1.images=24", "-o", "stage2.items=24")
+
+
+def test_no_key_depends_on_how_many_train(tmp_path: Path) -> None:
+    one, two = (run_command("train", *STIC, "--gpus", n, "--dry-run", at=tmp_path) for n in "12")
+    assert "trained by 2 processes (ddp), on the CPU" in two
+    assert [line for line in two.splitlines() if "trained by" not in line] == one.splitlines()
+    assert len([line for line in one.splitlines() if "to do" in line]) == 5  # four stages, and all of them
+
+
+@pytest.mark.parametrize("command", ["run", "ablate", "train"])
+def test_every_command_that_trains_refuses_a_batch_that_cannot_be_parted(
+    command: str, tmp_path: Path
+) -> None:
+    own = ("--vary", "stage1.beta=0.1,0.2") if command == "ablate" else ()
+    said = run_command(command, *STIC, *own, "--gpus", "3", at=tmp_path, code=2)
+    assert "preference: batch_size 16 cannot be parted evenly among 3 processes" in said
+    assert "15 and 18" in said
