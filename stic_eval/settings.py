@@ -311,8 +311,7 @@ class RunConfig(BaseModel):
             one that is named has answers of its own.
         load_in_4bit: Weights in 4 bits (NF4), by bitsandbytes.
         load_in_8bit: Weights in 8 bits, by bitsandbytes.
-        gradient_checkpointing: Training computes activations twice to save memory; None: as device and
-            size of the model suggest.
+        gradient_checkpointing: Training computes activations twice to save memory; None: where it has to.
         batch_size: Requests in a generation batch, or `auto`. Does not change results.
         output: The run's folder; None: `results/<run name>`.
         trust_remote_code: Lets transformers execute code from the model's repository.

@@ -55,7 +55,7 @@ class LoadedWeights:
     tags: tuple[TagPair, ...]  # of what it may think, and around answers
     batch_size_given: bool = False
     reuse: bool | Literal["always"] = True
-    gradient_checkpointing: bool | None = None  # in training; None: as device and size suggest
+    gradient_checkpointing: bool | None = None  # in training; None: by the memory
     adapter: Path | None = None
     adapter_key: str = ""  # its content, for a folder may be written again
     peft: Any = None  # PeftModel
@@ -125,7 +125,7 @@ class LoadOptions:
             what is not worth the copies; answers are the same.
         attn: Implementation of attention, as transformers names it; None is its choice.
         quantization: Packs the weights by bitsandbytes.
-        gradient_checkpointing: While training; None goes by device and size.
+        gradient_checkpointing: While training; None goes by the memory.
         tags: More tags of what it may think: where they are special tokens, or the end of a prompt, its
             answers have them nevertheless.
         answer_tags: More such around answers.

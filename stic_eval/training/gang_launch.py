@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 SHARDED = ("fsdp2", "zero3")
 NOT_RUN = "has been checked as far as can be without GPUs, and not been run"
 _WORKER = "stic_eval.training.worker"
+# Given to processes that are to live as long as their input is open.
+WHILE_INPUT_IS_OPEN = "--while-input-is-open"
 
 
 def gpus_of(config: RunConfig) -> int:
@@ -172,8 +174,6 @@ def launch_command(config: RunConfig, folder: Path) -> list[str]:
     Raises:
         UserError: The strategy is a file that accelerate does not take.
     """
-    from stic_eval.training.worker import WHILE_INPUT_IS_OPEN
-
     gpus, nodes = gpus_of(config), config.nodes
     worker = ["-m", _WORKER, str(folder / "spec.json"), WHILE_INPUT_IS_OPEN]
     # On the first node of an allocation, where this program runs, the processes find each other.

@@ -27,9 +27,8 @@ from stic_eval.settings import RunConfig
 from stic_eval.store import atomic_write
 from stic_eval.training import ranks
 from stic_eval.training.gang import FOLDER, StageSpec
+from stic_eval.training.gang_launch import WHILE_INPUT_IS_OPEN, is_sharded
 
-# Given by whoever keeps this process's input open as long as it wants it to live.
-WHILE_INPUT_IS_OPEN = "--while-input-is-open"
 _USAGE = f"usage: python -m stic_eval.training.worker spec.json [{WHILE_INPUT_IS_OPEN}]"
 
 
@@ -104,8 +103,6 @@ def train(spec: StageSpec) -> None:
 def _model(config: RunConfig) -> Any:
     """The base model on this process's device; in the machine's memory, where it is to be sharded."""
     from accelerate import PartialState
-
-    from stic_eval.training.gang_launch import is_sharded
 
     kind, dtype = devices.device_of(config.device), devices.dtype_of(config)
     local = os.environ.get("LOCAL_RANK")

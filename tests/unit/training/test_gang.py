@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -122,3 +125,44 @@ def test_two_processes_tune_as_one_does(hf: HFModel, gang: Gang, photos: Path, t
     assert_same(tmp_path / "two", tmp_path / "one")
     assert files(tmp_path / "two") == files(tmp_path / "one")
     assert "2 processes train (ddp)" in said[0]
+
+
+# A launcher that starts a rank in a session of its own, as torchrun does. The rank says that it has begun,
+# and when its input has ended.
+LAUNCHER = """
+import subprocess, sys
+rank = '''
+import os, sys
+from pathlib import Path
+Path(sys.argv[1]).write_text("begun")
+while os.read(0, 1):
+    pass
+Path(sys.argv[1]).write_text("ended")
+'''
+sys.exit(subprocess.run([sys.executable, "-c", rank, sys.argv[1]], start_new_session=True).returncode)
+"""
+PARENT = """
+import sys
+from pathlib import Path
+from stic_eval.training.gang import _run
+
+said, launcher = sys.argv[1:]
+_run([sys.executable, "-c", launcher, said], Path(said).parent, 1, None, print)
+"""
+
+
+def wait_for(text: str, file: Path) -> None:
+    for _ in range(1200):
+        if file.exists() and file.read_text() == text:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{file} does not say {text}")
+
+
+def test_ranks_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(said), LAUNCHER])
+    wait_for("begun", said)
+    parent.kill()
+    parent.wait()
+    wait_for("ended", said)
