@@ -82,6 +82,19 @@ class Gang:
 
         return torch.device(devices.device_of(self.config.device))
 
+    def __getattr__(self, name: str) -> Any:
+        """Nothing else of a model: a stage that trains by code of its own has to have that here.
+
+        Raises:
+            UserError: It asks for it.
+        """
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise UserError(
+            f"a stage trains by code of its own (it asks for the model's {name}), which goes in one process; "
+            "leave out --gpus"
+        )
+
     def train(
         self,
         data: Path | Sequence[SFTItem],
