@@ -21,6 +21,8 @@ ASIDE = {
     f"{MODELS}/devices.py", f"{MODELS}/weight_memory.py", f"{MODELS}/adapter_values.py",
     f"{MODELS}/connection.py",
     f"{TRAINING}/pair_formats.py", f"{TRAINING}/training_memory.py",
+    # Who trains a stage, and where: what comes out is the same (tests/unit/training/test_gang.py).
+    *(f"{TRAINING}/{name}.py" for name in ("gang", "gang_launch", "item_files", "ranks", "worker")),
     *(f"stic_eval/contracts/{name}.py" for name in ("curves", "engine", "method", "solver")),
     # `data check`, `data prepare`, `score` and `judge`, whose results are not kept; what keys are made of.
     *(
@@ -156,6 +158,7 @@ UNITS = {
          *_all("stic_eval/contracts", "corruption", "loss"), "stic_eval/selftrain/stage_runner.py:run_stage",
          "stic_eval/config_layers.py:from_yaml,shipped_files",
          *_all(TRAINING, "dpo", "sft", "training_loop", "losses", "lora", "instruction_data"),
+         *_all(TRAINING, "checkpoints", "step_rows", "trainer_arguments"),
          *_all(TRAINING, "length_limits", "learning_check", "row_sharing", "prompt_sets", "hyperparameters")),
         partial(_stages, "sft", "positive_only", "stic"),
         "the version of a stage in stic_eval/selftrain/stages.py",

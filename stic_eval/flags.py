@@ -80,6 +80,13 @@ def _batch_size(text: str | int) -> int | str:
     return text if text == "auto" else int(text)
 
 
+def _gpus(text: str | int) -> int | str:
+    text = str(text)
+    if text != "auto" and not (text.strip().isdecimal() and int(text) > 0):
+        raise UserError(f"--gpus {text}: give a number, 1 or more, or auto")
+    return text if text == "auto" else int(text)
+
+
 def _adapter_names(items: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
     if isinstance(items, Mapping):
         return dict(items)
@@ -190,8 +197,13 @@ class Training:
         "the folder of --sft-data")
     # A narrow terminal cuts both names off.
     gradient_checkpointing: bool | None = flag("Gradient checkpointing in training: less memory, more time.",
-        "depends on device and size", names="--gradient-checkpointing/--no-gradient-checkpointing",
+        "depends on the memory", names="--gradient-checkpointing/--no-gradient-checkpointing",
         panel="Machine")
+    gpus: str | None = flag("GPUs that train together, a process each, or `auto` for all; with --device cpu, "
+        "processes on the CPU. Does not change results.", "1", read=_gpus, panel="Machine")
+    nodes: int | None = flag("Nodes of a SLURM allocation that train together.", "1", min=1, panel="Machine")
+    strategy: str | None = flag("How they train: ddp (the whole model on each GPU), fsdp2 or zero3 (sharded "
+        "among them), or an accelerate configuration.", "ddp", "NAME|FILE", panel="Machine")
 
 
 @dataclass(frozen=True)

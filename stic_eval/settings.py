@@ -301,13 +301,17 @@ class RunConfig(BaseModel):
         thinking: How what a model thinks is told from what it answers.
         engine: `hf` loads the model here, `openai` asks a server that has it, or a plug-in's own.
         device: `auto`, `cpu`, `cuda`, `mps`.
+        gpus: GPUs of a node that train together, a process each, or `auto`: all; with `device` cpu so many
+            processes on the CPU. Does not change results, as `nodes` and `strategy` do not.
+        nodes: Nodes of a SLURM allocation that train together.
+        strategy: How: `ddp` (the whole model on each), `fsdp2` or `zero3` (sharded among them), or a file: an
+            accelerate configuration.
         dtype: `auto`, `float32`, `bfloat16`, `float16`.
         attn: transformers' `attn_implementation`; None: its own choice. In 16 bits it moves some answers, so
             one that is named has answers of its own.
         load_in_4bit: Weights in 4 bits (NF4), by bitsandbytes.
         load_in_8bit: Weights in 8 bits, by bitsandbytes.
-        gradient_checkpointing: Training computes activations twice to save memory; None: as device and
-            size of the model suggest.
+        gradient_checkpointing: Training computes activations twice to save memory; None: where it has to.
         batch_size: Requests in a generation batch, or `auto`. Does not change results.
         output: The run's folder; None: `results/<run name>`.
         trust_remote_code: Lets transformers execute code from the model's repository.
@@ -344,6 +348,9 @@ class RunConfig(BaseModel):
     engine: str = "hf"
     server: ServerConfig = ServerConfig()
     device: str = "auto"
+    gpus: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
+    nodes: int = Field(default=1, ge=1)
+    strategy: str = "ddp"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     attn: str | None = None
     load_in_4bit: bool = False
@@ -482,7 +489,7 @@ class RunConfig(BaseModel):
         aside = {
             "output", "device", "batch_size", "preset", "allow_remote_images", "offline", "judge", "engine",
             "server", "solvers", "solver_options", "attn", "load_in_4bit", "load_in_8bit",
-            "gradient_checkpointing", "plugins",
+            "gradient_checkpointing", "plugins", "gpus", "nodes", "strategy",
         }  # fmt: skip
         # What came to runs later is left out where it is not used, so that the others keep their keys.
         aside |= {name for name in ("pairs_file", "adapters", "processor") if not getattr(self, name)}

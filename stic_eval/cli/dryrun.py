@@ -49,6 +49,7 @@ def print_run(
     from rich.text import Text
 
     from stic_eval.experiment import conduct
+    from stic_eval.training import gang_launch
 
     way = conduct.Conduct(jobs, output.resume, quiet=True)
     experiment, resources = conduct.look_ahead(config, options, way, evaluate=evaluate)
@@ -70,6 +71,8 @@ def print_run(
     _print_estimate(console, experiment, resources, *total, experiment.workers(jobs))
     if config.training.images != "as_generated" and any(line.steps for line in lines):
         console.print(f"trains on images as: {config.training.images} (training.images)")
+    if gang_launch.is_gang(config) and any(line.steps for line in lines):
+        console.print(gang_launch.described(config), markup=False, soft_wrap=True)
     losses = {one.loss for subject in experiment.subjects for one, _ in subject.stages if one.loss}
     if losses:
         console.print(f"preference loss: {', '.join(sorted(losses))}", markup=False, soft_wrap=True)

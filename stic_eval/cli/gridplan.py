@@ -10,6 +10,7 @@ from stic_eval.cli.dryrun import duration
 from stic_eval.experiment import ablation, estimates
 from stic_eval.experiment.conduct import Conduct
 from stic_eval.printable import printable
+from stic_eval.training import gang_launch
 
 if TYPE_CHECKING:
     from stic_eval.experiment.graph import Evaluation, Task
@@ -69,6 +70,8 @@ def print_ablation(planned: ablation.Ablation, output: f.Output, jobs: int) -> i
     )
     if stages and any(arm.config.training.images == "single_tile" for arm in experiment.arms):
         console.print("trains on images as: single_tile (training.images)")
+    if stages and gang_launch.is_gang(grid.base):
+        console.print(gang_launch.described(grid.base), markup=False, soft_wrap=True)
     if (asked := engine.profile) is not None:
         console.print(f"asked as: {printable(asked.title)}", markup=False, soft_wrap=True)
     console.print(f"output: {grid.base.folder}", markup=False, soft_wrap=True)

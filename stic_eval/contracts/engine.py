@@ -133,6 +133,9 @@ class Engine(ABC):
         """The model with an adapter in memory, for trainers; None: it cannot be trained here."""
         return None
 
+    def release(self) -> None:  # noqa: B027  most hold none
+        """Gives back the memory that a model takes here; it is loaded again when it is asked something."""
+
     def alone(self, adapter: Any = None) -> Answering | None:
         """How the model answers one request at a time, where that may come out otherwise by rounding."""
         return None

@@ -137,7 +137,8 @@ class StageContext:
             trainers leave their checkpoints here and resume from them.
         needs: Stage name -> finished folder, one for each stage in `Stage.needs`.
         model: Gives the model in memory with an adapter folder attached (or the base for None): for
-            training. Loads it if it is not loaded yet.
+            training. Loads it if it is not loaded yet. Where several processes train, what has them do it
+            (`stic_eval.training.gang.Gang`): `train_preferences` and `train_sft` take either.
         vlm: Gives a model that answers requests, with an adapter folder or as it is: for generation.
             Answers are kept as they come and never computed twice, so a stage that is started again
             just asks everything again. The model is loaded only for what was never asked before.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Mapping
 from functools import cached_property
@@ -122,6 +123,16 @@ class HFEngine(Engine):
         return self.base.with_adapter(adapter)
 
     trainable = likelihoods = answers
+
+    def release(self) -> None:
+        """Lets go of the model; it is loaded again when it is asked something."""
+        if self.loaded:
+            from stic_eval.models import free_memory
+
+            device = self.base.device
+            del self.base
+            gc.collect()  # modules refer to each other
+            free_memory.release(device)
 
     def alone(self, adapter: Path | None = None) -> Answering | None:
         """By transformers alone, where the weights' type makes it differ: in float32 on a CPU it does not."""

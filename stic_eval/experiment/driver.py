@@ -102,6 +102,7 @@ def arms_of_run(
     inputs.check_pairs(config)
     inputs.check_rows(config)
     inputs.check_tiles(config)
+    inputs.check_gang(config)
     if not fresh and runs.of_another(config.folder, config):
         raise UserError(
             f"--output {config.folder}: holds the results of a run with other settings; give another "
@@ -126,6 +127,7 @@ def arms_of_grid(grid: Grid, resources: Resources) -> list[Arm]:
     for config in grid.configs:
         inputs.check_rows(config)
         inputs.check_tiles(config)
+        inputs.check_gang(config)
     grading.check_key(resources.judge, grid.base, list(resources.benchmarks.values()), resources.report)
     arms = graph.arms_of(grid, resources)
     found = [variant for arm in arms for variant in arm.variants]
@@ -212,14 +214,24 @@ def executor_of(resources: Resources, jobs: int, apart: bool = False) -> Executo
 
 
 def _devices(resources: Resources, jobs: int) -> tuple[str, ...]:
-    """The GPUs that workers spread over: those that are visible, unless one is named."""
+    """The GPUs that workers spread over: those that are visible, unless one is named.
+
+    Where several train together, each worker has as many.
+
+    Raises:
+        UserError: There are not enough for all workers.
+    """
     from stic_eval.models.devices import gpus
+    from stic_eval.training.gang_launch import gpus_of
 
     if resources.config.device not in ("auto", "cuda") or not resources.engine.trains:
         return ()
+    each, there = gpus_of(resources.config), [*map(str, range(gpus()))] if jobs > 1 else []
     if "CUDA_VISIBLE_DEVICES" in os.environ:
-        return tuple(part for part in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if part.strip())
-    return tuple(map(str, range(gpus()))) if jobs > 1 else ()
+        there = [part for part in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if part.strip()]
+    if each > 1 and there and len(there) < jobs * each:
+        raise UserError(f"--jobs {jobs} --gpus {each}: takes {jobs * each} GPUs, and there are {len(there)}")
+    return tuple(",".join(there[at : at + each]) for at in range(0, len(there) - each + 1, each))
 
 
 def carry_out(

@@ -167,6 +167,18 @@ def check_tiles(config: RunConfig) -> None:
         check_single_tile(json.loads((folder / "config.json").read_text(encoding="utf-8")))
 
 
+def check_gang(config: RunConfig) -> None:
+    """Refuses what so many processes cannot train, before anything is computed.
+
+    Raises:
+        UserError: Says what, and what to do.
+    """
+    from stic_eval.training import gang_launch
+
+    if gang_launch.is_gang(config):
+        gang_launch.check_gang(config, _stages(config))
+
+
 @dataclass(frozen=True)
 class Inputs:
     """The data of self-training, what was left out of it, and what was to be read, as `needs` has it."""

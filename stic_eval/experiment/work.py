@@ -40,12 +40,16 @@ def _stage(task: Task, resources: Resources) -> Path:
     """Gives the folder of a task's stage; computes it, and what it needs, if it is not there."""
     from stic_eval.models.single_tile import check_single_tile
     from stic_eval.selftrain.stage_runner import run_stage, stage_key
+    from stic_eval.training.gang import Gang
+    from stic_eval.training.gang_launch import is_gang
 
     config, seed, fingerprint = task.config, task.seed or 0, resources.fingerprint
     given = resources.inputs(config, task.reads).data
     plan, data = variants.make_plan(registry.methods().get(task.method), config, given)
 
     def trainable(adapter: Path | None) -> Any:
+        if is_gang(config):
+            return Gang(config, resources.engine.release)
         found = resources.engine.trainable(adapter)
         if config.training.images == "single_tile":
             check_single_tile(found.config.to_dict())

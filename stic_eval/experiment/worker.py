@@ -34,7 +34,7 @@ class Place:
     Attributes:
         cache: Where stages lie, and the driver keeps answers.
         jobs: How many they are.
-        devices: Numbers of the GPUs that they spread over; none or one: they all see what there is.
+        devices: In turn what each sees of the GPUs, as CUDA_VISIBLE_DEVICES has it; none or one: all.
     """
 
     cache: Path

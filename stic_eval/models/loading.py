@@ -56,7 +56,7 @@ class LoadedWeights:
     tags: tuple[TagPair, ...]  # of what it may think, and around answers
     batch_size_given: bool = False
     reuse: bool | Literal["always"] = True
-    gradient_checkpointing: bool | None = None  # in training; None: as device and size suggest
+    gradient_checkpointing: bool | None = None  # in training; None: by the memory
     adapter: Path | None = None
     adapter_key: str = ""  # its content, for a folder may be written again
     peft: Any = None  # PeftModel
@@ -80,7 +80,7 @@ class LoadedWeights:
                 restore(self.base)
                 self.base, self.peft, self.adapter, self.adapter_key = self.peft.unload(), None, None, ""
             if adapter is not None:
-                self.peft, self.adapter, self.adapter_key = _with_adapter(self.base, adapter), adapter, key
+                self.peft, self.adapter, self.adapter_key = wrap(self.base, adapter), adapter, key
         model = self.base if self.peft is None else self.peft
         return model.eval() if model.training else model
 
@@ -131,7 +131,7 @@ class LoadOptions:
             what is not worth the copies; answers are the same.
         attn: Implementation of attention, as transformers names it; None is its choice.
         quantization: Packs the weights by bitsandbytes.
-        gradient_checkpointing: While training; None goes by device and size.
+        gradient_checkpointing: While training; None goes by the memory.
         tags: More tags of what it may think: where they are special tokens, or the end of a prompt, its
             answers have them nevertheless.
         answer_tags: More such around answers.
@@ -276,14 +276,27 @@ def _name(kind: object) -> str:
     return str(kind).removeprefix("torch.")
 
 
-def _with_adapter(base: Any, adapter: Path) -> Any:
+def wrap(base: Any, adapter: Path, *, as_stored: bool = False) -> Any:
+    """A base model with an adapter around it that is not to be trained.
+
+    Its matrices have the type of the base's weights. In 16 bits float32 ones, which training writes, would
+    turn most of a step into products of twice the width; servers have them in the base's type as well.
+
+    Args:
+        as_stored: Keeps them in the type that training has, float32 (for sums, not for answers).
+
+    Raises:
+        UserError: The adapter does not fit the model, or is of a kind that cannot be taken off again.
+    """
     from peft import PeftModel
     from peft.tuners.tuners_utils import BaseTuner
 
     if not (adapter / "adapter_model.safetensors").is_file():  # PEFT would go on to look for pickles
         raise UserError(f"adapter {adapter}: holds no adapter_model.safetensors; give a PEFT adapter folder")
     try:
-        peft = PeftModel.from_pretrained(base, str(adapter), is_trainable=False).eval()
+        peft = PeftModel.from_pretrained(
+            base, str(adapter), is_trainable=False, autocast_adapter_dtype=as_stored
+        ).eval()
         if not isinstance(peft.base_model, BaseTuner):
             kind: Any = peft.peft_config["default"].peft_type
             raise UserError(

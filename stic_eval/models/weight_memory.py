@@ -137,7 +137,13 @@ def too_large(model: str, count: int | None, kind: str, packed: Packed | None, d
         for width, flag in tries.items()
     ]
     advice += ["--device cpu"] if device.type != "cpu" else []
+    apart = ""
+    if device.type == "cuda" and (count is None or count * min(WIDTHS[packed or kind], 2.0) > free):
+        apart = (
+            "; one that is larger than a GPU answers by --engine vllm --tensor-parallel N, and is trained by "
+            "--gpus N --strategy fsdp2"
+        )
     return (
         f"--model {model}: its weights{size} {how} do not fit in the memory of {device} "
-        f"({free / _GIB:.1f} GiB free); try {', '.join([*advice, 'a smaller model'])}"
+        f"({free / _GIB:.1f} GiB free); try {', '.join([*advice, 'a smaller model'])}{apart}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,6 +22,7 @@ from stic_eval.selftrain.stage_costs import came_from
 from stic_eval.settings import ThinkingConfig
 from stic_eval.stage_store import StageStore
 from stic_eval.store import REQUEST_VERSION, ResponseStore, content_key
+from stic_eval.training import gang
 from stic_eval.types import Likelihood, Request, Response
 
 if TYPE_CHECKING:
@@ -169,6 +171,7 @@ def run_stage(
             )
         )
         seconds = time.monotonic() - start
+        shutil.rmtree(out / gang.FOLDER, ignore_errors=True)  # of an attempt by several processes
         _check_adapter(stage, out)
         manifest = _manifest(stage, data, fingerprint, seed, seconds, thinking)
         if asked["unclosed"]:
