@@ -1,4 +1,4 @@
-"""Leases: one holder at a time, none for the dead, and what a holder that lost its lease can do no harm to."""
+"""Leases: one holder at a time, none for the dead, and no harm by one that has lost its lease."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stic_eval.errors import UserError
 from stic_eval.stage_store import StageStore
 
 KEY = "a" * 64
-# Takes a lease and kills itself, or takes it a number of times and counts in a file, without a lock of its own.
+# Takes a lease and kills itself; or takes it a number of times and counts in a file that has no other lock.
 DYING = """
 import os, signal, sys
 from pathlib import Path
