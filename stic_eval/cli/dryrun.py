@@ -30,15 +30,17 @@ class PlanLine:
 
 
 def print_run(
-    config: RunConfig, options: Sequence[str], output: f.Output, *, jobs: int = 1, evaluate: bool = True
-) -> int:
+    config: RunConfig, options: Sequence[str], output: f.Output, *, jobs: int | None = None,
+    cluster: str = "local", evaluate: bool = True,
+) -> int:  # fmt: skip
     """Prints stages and evaluations with key, whether they are cached, and their size; does nothing.
 
     Args:
         config: The run.
         options: What `-o` was given.
         output: Whether it would start over, with nothing cached.
-        jobs: Worker processes that it would have.
+        jobs: Worker processes that it would have; None: as many as it would start by itself.
+        cluster: Where they would be.
         evaluate: Whether it evaluates or trains only.
 
     Raises:
@@ -50,8 +52,8 @@ def print_run(
 
     from stic_eval.experiment import conduct
 
-    way = conduct.Conduct(jobs, output.resume, quiet=True)
-    experiment, resources = conduct.look_ahead(config, options, way, evaluate=evaluate)
+    way = conduct.Conduct(jobs, cluster, output.resume, quiet=True)
+    experiment, resources, jobs = conduct.look_ahead(config, options, way, evaluate=evaluate)
     lines = _lines(experiment, resources, not output.resume)
     grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     grid.add_column("step")
@@ -67,7 +69,7 @@ def print_run(
     grid.add_row(Text("to do in all", style="bold"), "", "", f"{total[0]:,}", f"{total[1]:,}")
     console = Console(highlight=False)
     console.print(grid)
-    _print_estimate(console, experiment, resources, *total, experiment.workers(jobs))
+    _print_estimate(console, experiment, resources, *total, jobs)
     if config.training.images != "as_generated" and any(line.steps for line in lines):
         console.print(f"trains on images as: {config.training.images} (training.images)")
     losses = {one.loss for subject in experiment.subjects for one, _ in subject.stages if one.loss}

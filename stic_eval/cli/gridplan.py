@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from stic_eval.experiment.graph import Evaluation, Task
 
 
-def print_ablation(planned: ablation.Ablation, output: f.Output, jobs: int) -> int:
+def print_ablation(
+    planned: ablation.Ablation, output: f.Output, jobs: int | None, cluster: str = "local"
+) -> int:
     """Prints the plan of an ablation; does nothing.
 
     Raises:
@@ -25,8 +27,8 @@ def print_ablation(planned: ablation.Ablation, output: f.Output, jobs: int) -> i
     from rich.table import Table
     from rich.text import Text
 
-    way = Conduct(jobs, output.resume, quiet=output.quiet)
-    experiment, resources = ablation.look_ahead(planned, way)
+    way = Conduct(jobs, cluster, output.resume, quiet=output.quiet)
+    experiment, resources, jobs = ablation.look_ahead(planned, way)
     grid, console, engine = planned.grid, Console(highlight=False), resources.engine
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("cell", overflow="fold")
@@ -54,7 +56,6 @@ def print_ablation(planned: ablation.Ablation, output: f.Output, jobs: int) -> i
         soft_wrap=True,
     )
     steps, generations = sum(task.steps for task in todo), sum(task.generations for task in todo)
-    jobs = experiment.workers(jobs)
     seconds = sum(estimates.seconds(experiment.evaluations, experiment.tasks, engine).values()) / jobs
     by = f" with {jobs} jobs" if jobs > 1 else ""
     took = (

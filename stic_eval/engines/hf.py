@@ -51,6 +51,17 @@ class HFEngine(Engine):
         named = {"quantization": config.quantization, "attn": config.attn}
         return {name: value for name, value in named.items() if value}
 
+    _here: bool = True
+
+    @cached_property
+    def device(self) -> str:
+        """What the device comes to: `cuda`, `mps` or `cpu`."""
+        return devices.device_of(self.config.device)
+
+    def computed_on(self, device: str, dtype: str) -> None:
+        """Takes in what device and type of weights come to where the model runs."""
+        self.device, self.dtype, self._here = device, dtype, False
+
     @cached_property
     def dtype(self) -> str:  # type: ignore[override]
         """The type of the weights in memory."""
@@ -68,8 +79,9 @@ class HFEngine(Engine):
 
     def check(self) -> None:
         """Looks at the device, and at how weights are packed."""
-        devices.check_device(self.config.device)
-        if self.config.quantization:
+        if self._here:
+            devices.check_device(self.config.device)
+        if self.config.quantization and self._here:
             weight_memory.check_packing(self.config.quantization)
 
     @cached_property
@@ -126,7 +138,7 @@ class HFEngine(Engine):
     def alone(self, adapter: Path | None = None) -> Answering | None:
         """By transformers alone, where the weights' type makes it differ: in float32 on a CPU it does not."""
         exact = self.dtype == "float32" and self.config.quantization is None
-        if exact and devices.device_of(self.config.device) == "cpu":
+        if exact and self.device == "cpu":
             return None
         return self.answers(adapter).one_by_one
 
@@ -134,7 +146,7 @@ class HFEngine(Engine):
         """Who answers, in words for a log."""
         config = self.config
         return (
-            f"{config.model} in {config.quantization or self.dtype} on {devices.device_of(config.device)}, "
+            f"{config.model} in {config.quantization or self.dtype} on {self.device}, "
             f"attention {config.attn or 'as transformers chooses'}, batch size {config.batch_size}"
         )
 
@@ -157,7 +169,7 @@ class HFEngine(Engine):
         Raises:
             UserError: A file of its weights is no safetensors file.
         """
-        device, folder = devices.device_of(self.config.device), local_model(self.config.model)
+        device, folder = self.device, local_model(self.config.model)
         size = 7_000_000_000
         if folder is not None and folder.is_dir():
             size = weight_memory.local_parameters(folder)

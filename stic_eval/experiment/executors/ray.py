@@ -1,4 +1,4 @@
-"""Tasks in actors of a Ray cluster: processes on any of its nodes, each with the cores and GPUs that it asks for.
+"""Tasks in actors of a Ray cluster: processes on any of its nodes, with the cores and GPUs that they ask for.
 
 A node that is lost costs the tasks that were under way there, which are begun anew elsewhere. What a task
 itself fails with is its failure, as it is with the other executors, and is never tried again.
@@ -7,6 +7,7 @@ itself fails with is its failure, as it is with the other executors, and is neve
 from __future__ import annotations
 
 import pickle
+import socket
 import sys
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -35,10 +36,10 @@ class _Actor:
         self._queue.put(pickle.dumps((kind, value, cause)))
 
     def ping(self) -> str:
-        """The name of its machine: it is there, and tasks can be given to it."""
-        import socket
+        """Where it is: its machine, and Ray's name for the node. Tasks can be given to it."""
+        import ray
 
-        return socket.gethostname()
+        return f"{socket.gethostname()}, node {ray.get_runtime_context().get_node_id()[:8]}"
 
     def do(self, task: Work) -> Iterator[bytes]:
         """Does a task in a thread; yields what is sent meanwhile, by whatever thread."""
@@ -109,12 +110,13 @@ class Ray:
                     if chosen.id not in begun:
                         begun[chosen.id] = worker.started
                         yield Event("started", chosen.id)
-                for event in self._listen(workers):
-                    if event.kind == "lost":
-                        lost[event.task] = lost.get(event.task, 0) + 1
-                        event = _after_loss(event, lost[event.task])
+                for told in self._listen(workers):
+                    event = told
+                    if told.kind == "lost":
+                        lost[told.task] = lost.get(told.task, 0) + 1
+                        event = _after_loss(told, lost[told.task])
                         if event.kind == "line":
-                            agenda.waiting.insert(0, next(t for t in tasks if t.id == event.task))
+                            agenda.waiting.insert(0, next(t for t in tasks if t.id == told.task))
                     agenda.see(event)
                     yield event
                 if any(worker.task for worker in workers) or not agenda.waiting:
@@ -135,14 +137,14 @@ class Ray:
         for _ in range(min(self.jobs - len(workers), len(groups) - free)):
             number = next(n for n in range(self.jobs) if n not in {worker.number for worker in workers})
             kind = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_restarts=0)(_Actor)
-            actor = kind.remote(number, self.begin, self.common)
+            actor: Any = kind.remote(number, self.begin, self.common)
             workers.append(_Worker(number, actor, actor.ping.remote()))
 
     def _listen(self, workers: list[_Worker]) -> Iterator[Event]:
         """What workers tell next; one that is lost is taken out."""
         import ray
 
-        of = {worker.waits: worker for worker in workers if worker.waits is not None}
+        of: dict[Any, _Worker] = {worker.waits: worker for worker in workers if worker.waits is not None}
         if not of:
             time.sleep(_LISTENED)
             return
@@ -154,7 +156,7 @@ class Ray:
                 if worker.task is None:
                     worker.machine, worker.waits = ray.get(waits), None
                     continue
-                sent = ray.get(next(waits))
+                sent: bytes = ray.get(next(worker.waits))
             except StopIteration:  # it has not said how the task went
                 worker.task, worker.waits = None, None
                 continue
@@ -182,7 +184,9 @@ def _after_loss(event: Event, times: int) -> Event:
     """What becomes of a task whose worker is lost: it is begun anew, or has failed."""
     if times <= AGAIN:
         return Event("line", event.task, f"{event.task}: its worker is lost ({event.value}); begun anew")
-    return Event("failed", event.task, f"its worker was lost {times} times, last {event.value}", event.seconds)
+    return Event(
+        "failed", event.task, f"its worker was lost {times} times, last {event.value}", event.seconds
+    )
 
 
 def _first_line(error: Exception) -> str:

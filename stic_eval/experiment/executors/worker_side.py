@@ -1,4 +1,4 @@
-"""A worker's side of its executor, wherever it is: it begins with its first task, and sends what comes of each."""
+"""A worker's side of its executor: it begins with its first task, and sends what comes of each."""
 
 from __future__ import annotations
 
