@@ -78,20 +78,31 @@ def join(cluster: str) -> Iterator[Cluster | None]:
         finally:
             with suppress(ValueError):  # not in the main thread, where Ray has left it alone as well
                 signal.signal(signal.SIGTERM, handler)
-        _silence()
     try:
-        yield Cluster(cluster)
+        with _notices_in_log():
+            yield Cluster(cluster)
     finally:
         if ours:
             ray.shutdown()
 
 
-def _silence() -> None:
-    """Keeps from the terminal what Ray says of lost workers, which is told in a line of our own."""
-    with suppress(ImportError, AttributeError, KeyError):  # there is no public switch
-        from ray._private.ray_logging import global_worker_stdstream_dispatcher as dispatcher
+@contextmanager
+def _notices_in_log() -> Iterator[None]:
+    """Has the first line of what Ray prints about lost workers, which is pages, go into the log."""
+    from ray._private import worker  # there is no public switch
 
-        dispatcher.remove_handler("ray_print_logs")
+    def log(data: Mapping[str, Any], **_: Any) -> None:
+        for lines in data.get("lines", ()):
+            logging.getLogger("stic_eval.run").info("ray: %s", str(lines).strip().partition("\n")[0])
+
+    printed = getattr(worker, "print_to_stdstream", None)
+    if printed is not None:
+        worker.print_to_stdstream = log
+    try:
+        yield
+    finally:
+        if printed is not None:
+            worker.print_to_stdstream = printed
 
 
 class _Keeping:
