@@ -49,7 +49,9 @@ _TRAINING = {"training.learning_rate": RATES, "training.epochs": (1, 3)}
 # Method -> path -> values. Rates and passes for all; what else decides how far a method moves for some.
 SPACES: Mapping[str, Mapping[str, tuple[float, ...]]] = {
     "stic": {
-        "stage1.learning_rate": RATES, "stage2.learning_rate": RATES, "stage1.alpha": (1 / 1024, 0.1, 1.0),
+        "stage1.learning_rate": RATES,
+        "stage2.learning_rate": RATES,
+        "stage1.alpha": (1 / 1024, 0.1, 1.0),
     },
     "seva": {**_TRAINING, "pairs.step": (200, 300, 500, 800)},
     "sima": _TRAINING,

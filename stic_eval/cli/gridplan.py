@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from stic_eval import flags as f
-from stic_eval.cli.dryrun import duration
+from stic_eval.cli.dryrun import duration, print_on_cluster
 from stic_eval.experiment import ablation, estimates
 from stic_eval.experiment.conduct import Conduct
 from stic_eval.printable import printable
@@ -28,7 +28,8 @@ def print_ablation(
     from rich.text import Text
 
     way = Conduct(jobs, cluster, output.resume, quiet=output.quiet)
-    experiment, resources, jobs = ablation.look_ahead(planned, way)
+    outlook = ablation.look_ahead(planned, way)
+    experiment, resources, jobs = outlook.experiment, outlook.resources, outlook.jobs
     grid, console, engine = planned.grid, Console(highlight=False), resources.engine
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("cell", overflow="fold")
@@ -68,6 +69,7 @@ def print_ablation(
         f"{_count(generations, 'generation')}, {_count(steps, 'optimiser step')}{took}",
         soft_wrap=True,
     )
+    print_on_cluster(console, outlook)
     if stages and any(arm.config.training.images == "single_tile" for arm in experiment.arms):
         console.print("trains on images as: single_tile (training.images)")
     if (asked := engine.profile) is not None:

@@ -163,3 +163,7 @@ class Engine(ABC):
     def estimate(self, generations: int, steps: int) -> Estimate | None:
         """What so many generations and optimiser steps take; None: nobody knows."""
         return None
+
+    def size(self) -> tuple[float, float] | None:
+        """Parameters of its model, and bytes of each in memory; None: nobody knows."""
+        return None

@@ -169,16 +169,19 @@ class HFEngine(Engine):
         Raises:
             UserError: A file of its weights is no safetensors file.
         """
-        device, folder = self.device, local_model(self.config.model)
-        size = 7_000_000_000
-        if folder is not None and folder.is_dir():
-            size = weight_memory.local_parameters(folder)
+        device, (size, width) = self.device, self.size()
         flops = _GPU_FLOPS if device in ("cuda", "mps") else _CPU_CORE_FLOPS * (os.cpu_count() or 1)
         work = 2.0 * size * _TOKENS_PER_GENERATION * generations
         work += 6.0 * size * _TOKENS_PER_ROW * _ROWS_PER_STEP * steps
-        width = weight_memory.WIDTHS[self.config.quantization or self.dtype]
         taken = _PROCESS_BYTES + size * width * (2.0 if steps else 1.3)
         return Estimate(work / flops, taken, f"{device}, {size / 1e6:,.1f} M parameters")
+
+    def size(self) -> tuple[float, float]:
+        """Parameters of the model, and bytes of each; one on the hub counts as one of 7e9."""
+        folder = local_model(self.config.model)
+        local = folder is not None and folder.is_dir()
+        parameters = weight_memory.local_parameters(folder) if folder and local else 7_000_000_000
+        return parameters, weight_memory.WIDTHS[self.config.quantization or self.dtype]
 
 
 engine = HFEngine

@@ -72,7 +72,7 @@ def join(cluster: str) -> Iterator[Cluster | None]:
         try:
             address = cluster.partition(":")[2] or None
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except (ray.exceptions.RayError, OSError, ValueError, RuntimeError) as error:
+        except Exception as error:  # Ray raises many kinds, and plain Exception where a node starts slowly
             line = str(error).strip().partition("\n")[0]
             raise UserError(f"--cluster {cluster}: cannot be joined: {line}") from error
         finally:
@@ -91,7 +91,7 @@ def _notices_in_log() -> Iterator[None]:
     """Has the first line of what Ray prints about lost workers, which is pages, go into the log."""
     from ray._private import worker  # there is no public switch
 
-    def log(data: Mapping[str, Any], **_: Any) -> None:
+    def log(data: Any, ignore_prefix: bool = False) -> None:
         for lines in data.get("lines", ()):
             logging.getLogger("stic_eval.run").info("ray: %s", str(lines).strip().partition("\n")[0])
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from stic_eval.contracts.engine import Engine
     from stic_eval.experiment.driver import Experiment, Outcome
     from stic_eval.experiment.events import Event
+    from stic_eval.experiment.far_worker import Facts
     from stic_eval.report.runs import Entry
 
 
@@ -108,10 +109,25 @@ def _remove(created: Sequence[Path], *files: Path) -> bool:
     return not created[0].exists()
 
 
-def look_ahead(
-    config: RunConfig, options: Sequence[str], way: Conduct, *, evaluate: bool = True
-) -> tuple[Experiment, Resources, int]:
-    """What a run would amount to, what it is planned with, and its workers; nothing is computed or written.
+@dataclass(frozen=True)
+class Outlook:
+    """What an experiment would amount to.
+
+    Attributes:
+        experiment: Its plan.
+        resources: What it is planned with.
+        jobs: Workers that would be at work at once.
+        machine: Where they would be, as one of them says; None: here, or nobody was asked.
+    """
+
+    experiment: Experiment
+    resources: Resources
+    jobs: int
+    machine: Facts | None = None
+
+
+def look_ahead(config: RunConfig, options: Sequence[str], way: Conduct, *, evaluate: bool = True) -> Outlook:
+    """What a run would amount to; nothing is computed or written.
 
     Args:
         config: The run.
@@ -126,11 +142,10 @@ def look_ahead(
     fresh = not way.resume
     with Reporter(None, quiet=True) as report, join(way.cluster) as cluster:
         resources = Resources(config, report, folder.cache_of(config, fresh))
-        if cluster is not None:
-            cluster.settle(resources)
+        machine = None if cluster is None else cluster.settle(resources)
         arms = driver.arms_of_run(config, resources, fresh, options)
         plan = driver.plan(config.name, arms, resources, fresh=fresh, look=True, evaluate=evaluate)
-        return plan, resources, workers(plan, resources, way, cluster)
+        return Outlook(plan, resources, workers(plan, resources, way, cluster), machine)
 
 
 def workers(experiment: Experiment, resources: Resources, way: Conduct, cluster: Cluster | None) -> int:

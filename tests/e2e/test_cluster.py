@@ -35,7 +35,7 @@ class Nodes:
         self.name = f"ray:{self.cluster.address}"
         for _ in range(3):
             self.add()
-        self.cluster.wait_for_nodes()
+        self.cluster.wait_for_nodes(timeout=300)
 
     def add(self) -> None:
         """Starts one, with a folder for temporary files of its own."""
@@ -58,6 +58,10 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "disabled")
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        # Machines that run tests are busy: to be slow is not to be dead.
+        patch.setenv("RAY_raylet_start_wait_time_s", "300")
+        patch.setenv("RAY_health_check_timeout_ms", "120000")
+        patch.setattr(clusters, "_ANSWER", 300.0)
         folder = tmp_path_factory.mktemp("nodes")
         (folder / "moments").mkdir()
         found = Nodes(folder)
