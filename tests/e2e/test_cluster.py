@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,17 @@ ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.xdist_group("ray")  # a cluster is started once
 
 
+def _patiently(start: Callable[[], Any]) -> Any:
+    """Starts a node; Ray gives it 30 seconds, which on a busy machine may be too few."""
+    for left in range(4, -1, -1):
+        try:
+            return start()
+        except Exception as error:  # which is all that it is
+            if not left or "timed out" not in str(error):
+                raise
+    raise AssertionError
+
+
 class Nodes:
     """Simulated nodes of one GPU each, beside a head that has none."""
 
@@ -31,7 +42,9 @@ class Nodes:
         self.folder, self.started = folder, 0
         small: dict[str, Any] = {"object_store_memory": 80 << 20, "include_dashboard": False}
         self._small = small
-        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "num_gpus": 0, **small})
+        self.cluster = _patiently(
+            lambda: Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "num_gpus": 0, **small})
+        )
         self.name = f"ray:{self.cluster.address}"
         for _ in range(3):
             self.add()
@@ -44,7 +57,8 @@ class Nodes:
         own.mkdir()
         # What its workers read; no other process does.
         environment = {"TMPDIR": str(own), "LOST_NODES": str(self.folder / "moments")}
-        self.cluster.add_node(wait=False, num_cpus=1, num_gpus=1, env_vars=environment, **self._small)
+        node = {"num_cpus": 1, "num_gpus": 1, "env_vars": environment, **self._small}
+        _patiently(lambda: self.cluster.add_node(wait=False, **node))
 
     def lose(self, node: str) -> None:
         """Ends one as a power cut does, and starts another."""
@@ -59,7 +73,6 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
         patch.setenv("RAY_AUTH_MODE", "disabled")
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         # Machines that run tests are busy: to be slow is not to be dead.
-        patch.setenv("RAY_raylet_start_wait_time_s", "300")
         patch.setenv("RAY_health_check_timeout_ms", "120000")
         patch.setattr(clusters, "_ANSWER", 300.0)
         folder = tmp_path_factory.mktemp("nodes")
