@@ -8,7 +8,7 @@ import signal
 import socket
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 LOCAL = "local"
 _ANSWER = 90.0  # seconds that a node may take to say what it is
+_PART = 64  # answers that a worker asks for ahead of a stage, at least
 _INSTALL = "pip install 'stic-eval[ray]'"
 
 
@@ -269,10 +270,11 @@ class OnCluster:
             environment=plugins,
         )  # fmt: skip
         workers = Ray(begin, place, self._jobs, self._cluster.cpus(self._jobs, gpus), gpus)
-        kinds = {task.id: task for task in tasks}
+        parted = list(with_parts(tasks, self._jobs))
+        kinds = {task.id: task for task in parted}
         coming: dict[str, Receipt] = {}
         try:
-            for event in workers.run(tasks):
+            for event in workers.run(parted):
                 if event.kind == "stage":
                     folder, part = event.value
                     receipt = coming.setdefault(folder, Receipt(stages / folder))
@@ -282,6 +284,10 @@ class OnCluster:
                 if event.kind == "replies":
                     assert replies is not None
                     replies.put_many(event.value, replace=True)
+                    continue
+                if kinds[event.task].part is not None:
+                    if event.kind in ("answers", "line", "log"):
+                        yield event
                     continue
                 if event.kind == "done" and not kinds[event.task].benchmark:
                     folder = folder_of(event.task)
@@ -295,6 +301,18 @@ class OnCluster:
             mark.unlink(missing_ok=True)
             with suppress(Exception):
                 ray.kill(keeper.actor, no_restart=True)
+
+
+def with_parts(tasks: Sequence[Task], workers: int) -> Iterator[Task]:
+    """Tasks, and before a stage that asks for many answers, tasks that ask for a part of them each."""
+    for task in tasks:
+        count = 0 if task.steps or task.benchmark else min(workers, task.generations // _PART)
+        parts = [
+            replace(task, id=f"{task.id} part {number + 1} of {count}", part=(number, count))
+            for number in range(count if count > 1 else 0)
+        ]
+        yield from parts
+        yield replace(task, needs=(*task.needs, *(part.id for part in parts))) if parts else task
 
 
 def folder_of(task: str) -> str:

@@ -75,6 +75,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
         # Machines that run tests are busy: to be slow is not to be dead.
         patch.setenv("RAY_health_check_timeout_ms", "120000")
         patch.setattr(clusters, "_ANSWER", 300.0)
+        patch.setattr(clusters, "_PART", 2)
         folder = tmp_path_factory.mktemp("nodes")
         (folder / "moments").mkdir()
         found = Nodes(folder)
