@@ -77,7 +77,7 @@ def join(cluster: str) -> Iterator[Cluster | None]:
             line = str(error).strip().partition("\n")[0]
             raise UserError(f"--cluster {cluster}: cannot be joined: {line}") from error
         finally:
-            with suppress(ValueError):  # not in the main thread, where Ray has left it alone as well
+            with suppress(ValueError, TypeError):  # not in the main thread; or not Python's own
                 signal.signal(signal.SIGTERM, handler)
     try:
         with _notices_in_log():
@@ -209,6 +209,11 @@ class Cluster:
         """
         if not resources.engine.trains:
             return None
+        if ":" in resources.config.device:
+            raise UserError(
+                f"--device {resources.config.device}: a cluster's workers have a GPU each, whichever is free; "
+                "give cuda"
+            )
         import ray
 
         gpus = self.gpus(resources)
