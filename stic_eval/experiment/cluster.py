@@ -211,8 +211,8 @@ class Cluster:
             return None
         if ":" in resources.config.device:
             raise UserError(
-                f"--device {resources.config.device}: a cluster's workers have a GPU each, whichever is free; "
-                "give cuda"
+                f"--device {resources.config.device}: a cluster's workers have a GPU each, whichever is "
+                "free; give cuda"
             )
         import ray
 
