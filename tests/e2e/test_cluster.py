@@ -72,6 +72,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "disabled")
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_worker_niceness", "0")
         # Machines that run tests are busy: to be slow is not to be dead.
         patch.setenv("RAY_health_check_timeout_ms", "120000")
         patch.setattr(clusters, "_ANSWER", 300.0)
