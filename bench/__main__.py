@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from bench import busy, generation, memory, pocket, scoring, sharing, startup, training
+from bench import busy, cluster, generation, memory, pocket, scoring, sharing, startup, training
 from bench.generation import Compared
 from bench.pocket import Measured
 from bench.ratio import Ratio
@@ -25,6 +25,7 @@ BENCHES: dict[str, Callable[[], Sequence[Ratio]]] = {
     "sharing": sharing.measure,
     "training": training.measure,
     "generation": generation.measure,
+    "cluster": cluster.measure,
 }
 CEILINGS: dict[str, Callable[[], Sequence[Measured]]] = {
     "scoring": scoring.measure,

@@ -16,7 +16,7 @@ ASIDE = {
     "benchmarks/__init__.py", f"{EVALS}/__init__.py", f"{EVALS}/lmms/__init__.py",
     "stic_eval/digests.py", "stic_eval/errors.py", "stic_eval/plugins.py",
     "stic_eval/printable.py", "stic_eval/registry.py", "stic_eval/plugin_code.py", "stic_eval/store.py",
-    "stic_eval/stage_store.py", "stic_eval/entry_points.py",
+    "stic_eval/stage_store.py", "stic_eval/lease.py", "stic_eval/entry_points.py",
     f"{MODELS}/fingerprint.py",
     f"{MODELS}/devices.py", f"{MODELS}/weight_memory.py", f"{MODELS}/adapter_values.py",
     f"{MODELS}/connection.py",

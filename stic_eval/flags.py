@@ -116,7 +116,15 @@ Offline = Annotated[
 Quiet = Annotated[
     bool, Flag("Print only the result and errors.", names="--quiet -q", path="", panel="Output")
 ]
-Jobs = Annotated[int, Flag("Number of worker processes.", names="--jobs -j", min=1, max=256, panel="Machine")]
+Jobs = Annotated[
+    int | None,
+    Flag("Number of worker processes.", "1; on a cluster, as many as it has GPUs, or nodes without any",
+         names="--jobs -j", min=1, max=256, panel="Machine"),
+]  # fmt: skip
+Cluster = Annotated[
+    str, Flag("Where worker processes are: `local`, or `ray` with or without the address of a cluster.",
+              metavar="local|ray[:ADDRESS]", path="", panel="Machine"),
+]  # fmt: skip
 Benchmark = Annotated[str, Argument("Benchmark (`stic-eval ls benchmarks`).", values="benchmark")]
 JsonFile = Annotated[Path | None, Flag("Also write everything to this JSON file.", names="--json")]
 Run = Annotated[str, Argument("A run: its folder, or its name under results/.", values="run")]

@@ -1,6 +1,7 @@
 """Finished stages on disk, by content key.
 
-A stage folder is one rename: `kill -9` at any point leaves it whole, or its work folder to go on from.
+A stage folder is one rename: `kill -9` at any point leaves it whole, or its work folder to go on from. They
+may lie on a file system that several machines share.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-from filelock import FileLock
-
+from stic_eval import lease
 from stic_eval.digests import carry_over, digests, first_change
 from stic_eval.errors import UserError
 from stic_eval.store import atomic_write
@@ -37,14 +38,15 @@ def _writable(folder: Path) -> Path:
 class StageStore:
     """Finished stages by content key, each a folder `<name>-<first 16 digits of its key>`.
 
-    A stage is made in a work folder that survives a kill, so that it can be resumed; `finish` gives
-    it a manifest and renames it into place. Take `lock` around looking, working and finishing, so
-    that two processes do not run one stage at once.
+    A stage is made in a work folder of an attempt's own, which survives a kill: the next attempt goes on in
+    it. `finish` gives it a manifest and renames it into place. Take `lock` around looking, working and
+    finishing, so that two processes do not run one stage at once.
     """
 
     def __init__(self, root: Path | str):
         self.root = Path(root)
         self._said: set[str] = set()
+        self._work: dict[Path, Path] = {}  # finished folder -> work folder of this attempt
 
     def folder(self, name: str, key: str) -> Path:
         """Where the finished stage lies (or will lie)."""
@@ -109,12 +111,29 @@ class StageStore:
             tell(line)
 
     def work_dir(self, name: str, key: str) -> Path:
-        """The folder to work in, with whatever an earlier, killed attempt left there.
+        """This attempt's folder to work in, with whatever an earlier, killed one left there.
+
+        It is renamed for that: a process that has lost its lease and goes on does not find it any more.
 
         Raises:
             UserError: It cannot be created.
         """
-        return _writable(self.root / f"{name}-{key[:16]}.work")
+        folder = self.folder(name, key)
+        if folder not in self._work or not self._work[folder].is_dir():
+            own = folder.with_name(f"{folder.name}.{uuid4().hex[:8]}.work")
+            for left in self._left(folder):
+                if own.exists():
+                    shutil.rmtree(left, ignore_errors=True)
+                else:
+                    with suppress(OSError):  # what is open there cannot be moved on every system
+                        os.rename(left, own)
+            self._work[folder] = own
+        return _writable(self._work[folder])
+
+    def _left(self, folder: Path) -> list[Path]:
+        """Work folders that other attempts at a stage have left, the last one first."""
+        found = [path for path in self.root.glob(f"{folder.name}*.work") if path.is_dir()]
+        return sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True)
 
     def finish(self, name: str, key: str, manifest: Mapping[str, Any] | None = None) -> Path:
         """Turns the work folder into the finished one and returns it.
@@ -130,11 +149,28 @@ class StageStore:
         }
         whole = {**(manifest or {}), "name": name, "key": key, "files": files, "sha256": digests(work, files)}
         atomic_write(work / "manifest.json", json.dumps(whole, indent=2, sort_keys=True))
-        if folder.exists():  # damaged, or `sound` would have returned it
-            shutil.rmtree(folder)
-        os.replace(work, folder)
-        carry_over(work, folder, files)
+        if self._publish(name, key, work):
+            carry_over(work, folder, files)
         return folder
+
+    def _publish(self, name: str, key: str, work: Path) -> bool:
+        """Renames a work folder into place; False: another attempt has come to the same meanwhile."""
+        folder = self.folder(name, key)
+        self._work.pop(folder, None)
+        while True:
+            if self.sound(name, key, lambda line: None) is not None:
+                shutil.rmtree(work, ignore_errors=True)
+                return False
+            aside = folder.with_name(f"{folder.name}.{uuid4().hex[:8]}.damaged")
+            with suppress(FileNotFoundError):
+                os.rename(folder, aside)
+                shutil.rmtree(aside, ignore_errors=True)
+            try:
+                os.rename(work, folder)
+                return True
+            except OSError:
+                if not folder.is_dir():  # else another attempt has been faster by a moment
+                    raise
 
     def made_of(self, keys: Iterable[str]) -> dict[str, str]:
         """Content key -> name, of finished stages that were made of these, directly or not; not of these."""
@@ -153,14 +189,17 @@ class StageStore:
 
     def discard(self, name: str, key: str) -> None:
         """Forgets a stage, finished or not."""
-        for folder in (self.folder(name, key), self.root / f"{name}-{key[:16]}.work"):
-            shutil.rmtree(folder, ignore_errors=True)
+        folder = self.folder(name, key)
+        for path in (folder, *self._left(folder)):
+            shutil.rmtree(path, ignore_errors=True)
 
     @contextmanager
     def lock(self, name: str, key: str) -> Iterator[None]:
         """Holds a stage for this process; waits for another one, however long it takes.
 
-        The operating system releases the lock of a killed process.
+        A lease (`lease.py`): that of a process of this machine that was killed is taken at once, that of
+        another machine when it has not been renewed for two minutes. To create it shows this machine what
+        others have put into the folder; whoever holds it looks again before anything is computed.
         """
-        with FileLock(str(_writable(self.root) / f"{name}-{key[:16]}.lock")):
+        with lease.hold(_writable(self.root) / f"{name}-{key[:16]}.lease"):
             yield

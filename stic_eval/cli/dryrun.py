@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stic_eval import flags as f
-from stic_eval.experiment import variants
+from stic_eval.engines import costs
+from stic_eval.experiment import estimates, variants
 from stic_eval.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from stic_eval.config import RunConfig
+    from stic_eval.experiment.conduct import Outlook
     from stic_eval.experiment.driver import Experiment
     from stic_eval.experiment.resources import Resources
 
@@ -30,15 +32,17 @@ class PlanLine:
 
 
 def print_run(
-    config: RunConfig, options: Sequence[str], output: f.Output, *, jobs: int = 1, evaluate: bool = True
-) -> int:
+    config: RunConfig, options: Sequence[str], output: f.Output, *, jobs: int | None = None,
+    cluster: str = "local", evaluate: bool = True,
+) -> int:  # fmt: skip
     """Prints stages and evaluations with key, whether they are cached, and their size; does nothing.
 
     Args:
         config: The run.
         options: What `-o` was given.
         output: Whether it would start over, with nothing cached.
-        jobs: Worker processes that it would have.
+        jobs: Worker processes that it would have; None: as many as it would start by itself.
+        cluster: Where they would be.
         evaluate: Whether it evaluates or trains only.
 
     Raises:
@@ -51,8 +55,9 @@ def print_run(
     from stic_eval.experiment import conduct
     from stic_eval.training import gang_launch
 
-    way = conduct.Conduct(jobs, output.resume, quiet=True)
-    experiment, resources = conduct.look_ahead(config, options, way, evaluate=evaluate)
+    way = conduct.Conduct(jobs, cluster, output.resume, quiet=True)
+    outlook = conduct.look_ahead(config, options, way, evaluate=evaluate)
+    experiment, resources = outlook.experiment, outlook.resources
     lines = _lines(experiment, resources, not output.resume)
     grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     grid.add_column("step")
@@ -68,7 +73,8 @@ def print_run(
     grid.add_row(Text("to do in all", style="bold"), "", "", f"{total[0]:,}", f"{total[1]:,}")
     console = Console(highlight=False)
     console.print(grid)
-    _print_estimate(console, experiment, resources, *total, experiment.workers(jobs))
+    _print_estimate(console, experiment, resources, *total, outlook.jobs)
+    print_on_cluster(console, outlook)
     if config.training.images != "as_generated" and any(line.steps for line in lines):
         console.print(f"trains on images as: {config.training.images} (training.images)")
     if gang_launch.is_gang(config) and any(line.steps for line in lines):
@@ -103,6 +109,33 @@ def _print_estimate(
             f"{found.memory / 2**30:.1f} GiB of memory{each} (to a factor of about three)"
         )
     console.print(text, markup=False, soft_wrap=True)
+
+
+def print_on_cluster(console: Console, outlook: Outlook) -> None:
+    """Prints what there is to do on a cluster, kind by kind and in all, by its GPUs' figures."""
+    machine, experiment = outlook.machine, outlook.experiment
+    if machine is None:
+        return
+    gpu = costs.gpu_of(machine.gpu, machine.memory)
+    at = f"cluster: {outlook.jobs} workers at once, on machines like {machine.machine}"
+    what = f"{machine.gpu or machine.device}, weights in {machine.dtype}"
+    console.print(f"{at} ({what})", markup=False, soft_wrap=True)
+    found = outlook.resources.engine.size() if gpu is not None else None
+    if gpu is None or found is None:
+        return
+    parameters, width = found
+    took = estimates.on_gpu(experiment, costs.Size(parameters, width), gpu)
+    kinds: dict[str, float] = {}
+    for name, seconds in took.items():
+        kind = name.partition(" ")[0]
+        kinds[kind] = kinds.get(kind, 0.0) + seconds
+    each = ", ".join(f"{kind} {duration(seconds)}" for kind, seconds in kinds.items())
+    whole = estimates.makespan(list(experiment.tasks.values()), took, outlook.jobs)
+    console.print(
+        f"of a GPU's time by its figures, none of it measured: {each}; in all {duration(whole)} with "
+        f"{outlook.jobs} workers, as stages wait for each other",
+        markup=False, soft_wrap=True,
+    )  # fmt: skip
 
 
 def _lines(experiment: Experiment, resources: Resources, fresh: bool) -> list[PlanLine]:

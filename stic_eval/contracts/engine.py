@@ -104,6 +104,14 @@ class Engine(ABC):
         """
         self.config, self.step, self.answered = config, step, answered
 
+    def computed_on(self, device: str, dtype: str) -> None:  # noqa: B027  a server's does not change its place
+        """Takes in that its model runs on other machines, and what device and type of weights are there.
+
+        Args:
+            device: `cuda`, `mps` or `cpu`.
+            dtype: The type of the weights in memory.
+        """
+
     @abstractmethod
     def check(self) -> None:
         """Looks at what is given, without loading or sending anything.
@@ -157,4 +165,8 @@ class Engine(ABC):
 
     def estimate(self, generations: int, steps: int) -> Estimate | None:
         """What so many generations and optimiser steps take; None: nobody knows."""
+        return None
+
+    def size(self) -> tuple[float, float] | None:
+        """Parameters of its model, and bytes of each in memory; None: nobody knows."""
         return None

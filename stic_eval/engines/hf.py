@@ -52,6 +52,17 @@ class HFEngine(Engine):
         named = {"quantization": config.quantization, "attn": config.attn}
         return {name: value for name, value in named.items() if value}
 
+    _here: bool = True
+
+    @cached_property
+    def device(self) -> str:
+        """What the device comes to: `cuda`, `mps` or `cpu`."""
+        return devices.device_of(self.config.device)
+
+    def computed_on(self, device: str, dtype: str) -> None:
+        """Takes in what device and type of weights come to where the model runs."""
+        self.device, self.dtype, self._here = device, dtype, False
+
     @cached_property
     def dtype(self) -> str:  # type: ignore[override]
         """The type of the weights in memory."""
@@ -69,8 +80,9 @@ class HFEngine(Engine):
 
     def check(self) -> None:
         """Looks at the device, and at how weights are packed."""
-        devices.check_device(self.config.device)
-        if self.config.quantization:
+        if self._here:
+            devices.check_device(self.config.device)
+        if self.config.quantization and self._here:
             weight_memory.check_packing(self.config.quantization)
 
     @cached_property
@@ -137,7 +149,7 @@ class HFEngine(Engine):
     def alone(self, adapter: Path | None = None) -> Answering | None:
         """By transformers alone, where the weights' type makes it differ: in float32 on a CPU it does not."""
         exact = self.dtype == "float32" and self.config.quantization is None
-        if exact and devices.device_of(self.config.device) == "cpu":
+        if exact and self.device == "cpu":
             return None
         return self.answers(adapter).one_by_one
 
@@ -145,7 +157,7 @@ class HFEngine(Engine):
         """Who answers, in words for a log."""
         config = self.config
         return (
-            f"{config.model} in {config.quantization or self.dtype} on {devices.device_of(config.device)}, "
+            f"{config.model} in {config.quantization or self.dtype} on {self.device}, "
             f"attention {config.attn or 'as transformers chooses'}, batch size {config.batch_size}"
         )
 
@@ -168,16 +180,19 @@ class HFEngine(Engine):
         Raises:
             UserError: A file of its weights is no safetensors file.
         """
-        device, folder = devices.device_of(self.config.device), local_model(self.config.model)
-        size = 7_000_000_000
-        if folder is not None and folder.is_dir():
-            size = weight_memory.local_parameters(folder)
+        device, (size, width) = self.device, self.size()
         flops = _GPU_FLOPS if device in ("cuda", "mps") else _CPU_CORE_FLOPS * (os.cpu_count() or 1)
         work = 2.0 * size * _TOKENS_PER_GENERATION * generations
         work += 6.0 * size * _TOKENS_PER_ROW * _ROWS_PER_STEP * steps
-        width = weight_memory.WIDTHS[self.config.quantization or self.dtype]
         taken = _PROCESS_BYTES + size * width * (2.0 if steps else 1.3)
         return Estimate(work / flops, taken, f"{device}, {size / 1e6:,.1f} M parameters")
+
+    def size(self) -> tuple[float, float]:
+        """Parameters of the model, and bytes of each; one on the hub counts as one of 7e9."""
+        folder = local_model(self.config.model)
+        local = folder is not None and folder.is_dir()
+        parameters = weight_memory.local_parameters(folder) if folder and local else 7_000_000_000
+        return parameters, weight_memory.WIDTHS[self.config.quantization or self.dtype]
 
 
 engine = HFEngine

@@ -81,6 +81,7 @@ class CachedJudge:
             raise ValueError("a judge has a model")
         self.settings, self.model, self._fresh = settings, settings.model, fresh
         self.path = Path(cache) / "judge" / "replies.sqlite"
+        self.open_store: Callable[[Path], ResponseStore] = ResponseStore
         self._wait = wait
         self._client: Client | None = None
         check_url(self._endpoint(None))  # before hours of work rather than after
@@ -143,7 +144,7 @@ class CachedJudge:
                 asked.setdefault(key, _JudgeQuestion(key, prompt, sample, response))
 
         try:
-            store = ResponseStore(self.path)
+            store = self.open_store(self.path)
         except sqlite3.Error as error:
             raise RunError(f"cannot read the judge's replies in {self.path}: {error}") from error
         replies = {

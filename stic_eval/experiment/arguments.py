@@ -16,6 +16,8 @@ from stic_eval import flags as f
 from stic_eval.errors import UserError
 from stic_eval.experiment import ablation
 from stic_eval.experiment.ablation import Ablation
+from stic_eval.experiment.cluster import LOCAL
+from stic_eval.experiment.cluster import check as check_cluster
 from stic_eval.experiment.conduct import Conduct
 from stic_eval.registry import suggest
 from stic_eval.settings import RunConfig
@@ -248,25 +250,27 @@ def _path(given: str | os.PathLike[str] | None) -> Path | None:
 
 
 def conduct_of(
-    config: RunConfig, jobs: int, resume: bool, verbose: bool, quiet: bool, command: Sequence[str],
-    workers: bool = False,
+    config: RunConfig, jobs: int | None, resume: bool, verbose: bool, quiet: bool, command: Sequence[str],
+    workers: bool = False, cluster: str = LOCAL,
 ) -> Conduct:  # fmt: skip
     """How a run goes about its work.
 
     Args:
         workers: Whether worker processes do it even if it is one.
+        cluster: Where they are.
 
     Raises:
         UserError: Workers would have to know objects of this process, or there would be none.
     """
-    if not str(jobs).isdecimal() or int(jobs) < 1:
+    if jobs is not None and (not str(jobs).isdecimal() or int(jobs) < 1):
         raise UserError(f"jobs: {jobs!r} is no whole number of 1 or more")
+    check_cluster(cluster)
     kinds = registry.kinds()
-    for path, kind in _OBJECTS.items() if jobs > 1 or workers else ():
+    for path, kind in _OBJECTS.items() if (jobs or 1) > 1 or workers or cluster != LOCAL else ():
         for name in getattr(config, path) or ():
             if kinds[kind].has_object(name):
                 raise UserError(_unknown_to_workers(kind, name))
-    return Conduct(int(jobs), resume, verbose, quiet, command)
+    return Conduct(None if jobs is None else int(jobs), cluster, resume, verbose, quiet, command)
 
 
 def _unknown_to_workers(kind: str, name: object) -> str:

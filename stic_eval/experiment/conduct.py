@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from stic_eval import registry
 from stic_eval.errors import Interrupted, RunError, UserError
 from stic_eval.experiment import driver, estimates, folder, inputs
+from stic_eval.experiment.cluster import LOCAL, Cluster, join
 from stic_eval.experiment.graph import closure
 from stic_eval.experiment.progress import Reporter
 from stic_eval.experiment.resources import Resources
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from stic_eval.contracts.engine import Engine
     from stic_eval.experiment.driver import Experiment, Outcome
     from stic_eval.experiment.events import Event
+    from stic_eval.experiment.far_worker import Facts
     from stic_eval.report.runs import Entry
 
 
@@ -31,14 +33,16 @@ class Conduct:
     """How a run goes about its work, which changes no result.
 
     Attributes:
-        jobs: Worker processes.
+        jobs: Worker processes; None: one, or as many as the cluster has room for.
+        cluster: Where they are: `local`, or `ray` with or without an address.
         resume: Whether what is cached is used, or everything is computed again.
         verbose: The lines of the log are printed as well.
         quiet: Nothing is printed on the way.
         command: What the manifest says was called; empty: nothing.
     """
 
-    jobs: int = 1
+    jobs: int | None = None
+    cluster: str = LOCAL
     resume: bool = True
     verbose: bool = False
     quiet: bool = False
@@ -105,10 +109,25 @@ def _remove(created: Sequence[Path], *files: Path) -> bool:
     return not created[0].exists()
 
 
-def look_ahead(
-    config: RunConfig, options: Sequence[str], way: Conduct, *, evaluate: bool = True
-) -> tuple[Experiment, Resources]:
-    """What a run would amount to, and what it is planned with; nothing is computed or written.
+@dataclass(frozen=True)
+class Outlook:
+    """What an experiment would amount to.
+
+    Attributes:
+        experiment: Its plan.
+        resources: What it is planned with.
+        jobs: Workers that would be at work at once.
+        machine: Where they would be, as one of them says; None: here, or nobody was asked.
+    """
+
+    experiment: Experiment
+    resources: Resources
+    jobs: int
+    machine: Facts | None = None
+
+
+def look_ahead(config: RunConfig, options: Sequence[str], way: Conduct, *, evaluate: bool = True) -> Outlook:
+    """What a run would amount to; nothing is computed or written.
 
     Args:
         config: The run.
@@ -121,11 +140,18 @@ def look_ahead(
     """
     inputs.check_model(config)
     fresh = not way.resume
-    with Reporter(None, quiet=True) as report:
+    with Reporter(None, quiet=True) as report, join(way.cluster) as cluster:
         resources = Resources(config, report, folder.cache_of(config, fresh))
+        machine = None if cluster is None else cluster.settle(resources)
         arms = driver.arms_of_run(config, resources, fresh, options)
         plan = driver.plan(config.name, arms, resources, fresh=fresh, look=True, evaluate=evaluate)
-        return plan, resources
+        return Outlook(plan, resources, workers(plan, resources, way, cluster), machine)
+
+
+def workers(experiment: Experiment, resources: Resources, way: Conduct, cluster: Cluster | None) -> int:
+    """How many workers there are at once: as many as are asked for and have something to do."""
+    room = 1 if cluster is None else cluster.workers(resources)
+    return experiment.workers(room if way.jobs is None else way.jobs)
 
 
 def run(config: RunConfig, options: Sequence[str], way: Conduct, engine: Engine | None = None) -> RunResult:
@@ -142,14 +168,17 @@ def run(config: RunConfig, options: Sequence[str], way: Conduct, engine: Engine 
         RunError: Something failed; what does not depend on it is done, and in the error's result.
         Interrupted: It was ended from outside.
     """
-    with at_work(config, way, engine) as (resources, report):
+    with at_work(config, way, engine) as (resources, report), join(way.cluster) as cluster:
+        if cluster is not None:
+            cluster.settle(resources)
         arms = driver.arms_of_run(config, resources, not way.resume, options)
         driver.start_over(config, not way.resume)
         experiment = driver.plan(config.name, arms, resources)
-        if way.jobs == 1:
+        if way.jobs in (None, 1) and cluster is None:
             outcome = work_here(experiment, resources)
         else:
-            outcome, _ = work_by_workers(experiment, resources, report, way.jobs)
+            jobs = workers(experiment, resources, way, cluster)
+            outcome, _ = work_by_workers(experiment, resources, report, jobs, cluster)
         failure = first_failure(outcome, config.folder)
         if not any(item.entry.summaries for item in experiment.evaluations):
             if outcome.interrupted:
@@ -232,15 +261,14 @@ def work_here(experiment: Experiment, resources: Resources) -> Outcome:
 
 
 def work_by_workers(
-    experiment: Experiment, resources: Resources, report: Reporter, jobs: int
+    experiment: Experiment, resources: Resources, report: Reporter, jobs: int, cluster: Cluster | None
 ) -> tuple[Outcome, Board]:
-    """Does the tasks in worker processes, and shows how far they are."""
-    jobs = experiment.workers(jobs)
+    """Does the tasks in worker processes, here or on a cluster, and shows how far they are."""
     work = estimates.seconds(experiment.evaluations, experiment.tasks, resources.engine)
     kind = "cell" if experiment.arms[0].label else "variant"
     board = Board(lines(experiment), work, jobs, kind, {name: t.what for name, t in experiment.tasks.items()})
     of = {task: item.entry for item in experiment.evaluations if item.same is None for task in item.tasks}
-    executor = driver.executor_of(resources, jobs, apart=True)
+    executor = driver.executor_of(resources, jobs, apart=True, cluster=cluster)
     view = View(board, report.quiet)
     report.hand_over()
     with view:

@@ -26,6 +26,7 @@ from stic_eval.store import atomic_write, file_name
 if TYPE_CHECKING:
     from stic_eval.ablations.grid import Grid
     from stic_eval.config import RunConfig
+    from stic_eval.experiment.cluster import Cluster
     from stic_eval.experiment.events import Event, Executor
     from stic_eval.experiment.graph import Arm, Evaluation, Subject, Task
     from stic_eval.experiment.resources import Resources
@@ -199,14 +200,19 @@ class Outcome:
     interrupted: bool = False
 
 
-def executor_of(resources: Resources, jobs: int, apart: bool = False) -> Executor[Task]:
+def executor_of(
+    resources: Resources, jobs: int, apart: bool = False, cluster: Cluster | None = None
+) -> Executor[Task]:
     """Who does tasks: this process, or so many others.
 
     Args:
         resources: What this process works with.
         jobs: Workers.
         apart: In another process even if it is one.
+        cluster: Where they are; None: on this machine.
     """
+    if cluster is not None:
+        return cluster.executor(resources, jobs)
     if jobs == 1 and not apart:
         return Local(partial(perform, resources=resources))
     _ = resources.responses  # before workers read it

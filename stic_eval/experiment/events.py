@@ -61,6 +61,12 @@ class Send(Protocol):
     def __call__(self, kind: str, value: Any) -> None: ...
 
 
+class Tell(Send, Protocol):
+    """What a worker tells its executor, which has to know why a task has failed."""
+
+    def __call__(self, kind: str, value: Any, cause: Cause | None = None) -> None: ...
+
+
 class Executor(Protocol[W_contra]):
     """Does tasks, each when what it needs is done. One that fails takes its dependents along, no other."""
 

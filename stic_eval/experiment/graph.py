@@ -104,6 +104,8 @@ class Task:
         served: The engine's own name for one; without any and without `key` the base model answers.
         generations: Answers that are asked for.
         steps: Optimiser steps.
+        part: Of the stage, what it asks about every so many-th input alone is asked, from one on: (first,
+            every so many); nothing comes of it but answers, which the stage then finds.
     """
 
     id: str
@@ -123,6 +125,7 @@ class Task:
     served: str | None = None
     generations: int = 0
     steps: int = 0
+    part: tuple[int, int] | None = None
 
 
 # ---------------------------------------------------------------- who is evaluated

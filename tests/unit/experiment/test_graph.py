@@ -63,7 +63,7 @@ def test_workers_that_would_be_idle_get_no_share_of_what_all_have(
     asked: list[int] = []
     executor_of = driver.executor_of
 
-    def here(resources: Resources, jobs: int, apart: bool = False) -> Any:
+    def here(resources: Resources, jobs: int, **_: Any) -> Any:
         asked.append(jobs)
         return executor_of(resources, 1)
 

@@ -1,0 +1,334 @@
+"""A run's part in a Ray cluster: joining it, what its nodes are, and who does tasks there."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from stic_eval.errors import RunError, UserError
+from stic_eval.experiment.executors.ray import Ray
+from stic_eval.experiment.far_worker import LATE, FarPlace, Receipt, appears, begin, facts, parts
+from stic_eval.store import ResponseStore
+
+if TYPE_CHECKING:
+    from stic_eval.experiment.events import Event
+    from stic_eval.experiment.far_worker import Facts, Part
+    from stic_eval.experiment.graph import Task
+    from stic_eval.experiment.resources import Resources
+    from stic_eval.types import Response
+
+LOCAL = "local"
+_ANSWER = 90.0  # seconds that a node may take to say what it is
+_PART = 64  # answers that a worker asks for ahead of a stage, at least
+_INSTALL = "pip install 'stic-eval[ray]'"
+
+
+def check(cluster: str) -> None:
+    """Refuses what is no cluster, or one that cannot be joined.
+
+    Raises:
+        UserError: It is neither `local` nor `ray`, with or without an address, or Ray is not installed.
+    """
+    kind, _, address = cluster.partition(":")
+    if cluster != LOCAL and kind != "ray":
+        raise UserError(f"--cluster {cluster}: give local, ray, or ray:ADDRESS")
+    if "://" in address:
+        raise UserError(
+            f"--cluster {cluster}: give the address of the head node (HOST:6379), on a node of the cluster"
+        )
+    if kind == "ray" and find_spec("ray") is None:
+        raise UserError(f"--cluster {cluster}: Ray is not installed: {_INSTALL}")
+
+
+@contextmanager
+def join(cluster: str) -> Iterator[Cluster | None]:
+    """Takes part in a cluster while the block runs; None: this machine alone.
+
+    `ray` is the cluster that runs here or that RAY_ADDRESS names, else one of this machine that is started
+    and ended with the run.
+
+    Raises:
+        UserError: It cannot be joined.
+    """
+    check(cluster)
+    if cluster == LOCAL:
+        yield None
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # else 15: beside other work next to nothing
+    import ray
+
+    ours = not ray.is_initialized()
+    if ours:
+        handler = signal.getsignal(signal.SIGTERM)  # of which Ray makes its own
+        try:
+            address = cluster.partition(":")[2] or None
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        except Exception as error:  # Ray raises many kinds, and plain Exception where a node starts slowly
+            line = str(error).strip().partition("\n")[0]
+            raise UserError(f"--cluster {cluster}: cannot be joined: {line}") from error
+        finally:
+            with suppress(ValueError, TypeError):  # not in the main thread; or not Python's own
+                signal.signal(signal.SIGTERM, handler)
+    try:
+        with _notices_in_log():
+            yield Cluster(cluster)
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+@contextmanager
+def _notices_in_log() -> Iterator[None]:
+    """Has the first line of what Ray prints about lost workers, which is pages, go into the log."""
+    from ray._private import worker  # there is no public switch
+
+    def log(data: Any, ignore_prefix: bool = False) -> None:
+        for lines in data.get("lines", ()):
+            logging.getLogger("stic_eval.run").info("ray: %s", str(lines).strip().partition("\n")[0])
+
+    printed = getattr(worker, "print_to_stdstream", None)
+    if printed is not None:
+        worker.print_to_stdstream = log
+    try:
+        yield
+    finally:
+        if printed is not None:
+            worker.print_to_stdstream = printed
+
+
+class _Keeping:
+    """What of the driver's cache workers ask for; an actor on the driver's machine."""
+
+    def __init__(self, cache: Path, answers: Path) -> None:
+        self._stages = cache / "stages"
+        self._paths = {"answers": answers, "replies": cache / "judge" / "replies.sqlite"}
+        self._stores: dict[str, ResponseStore] = {}
+        self._finished: set[str] = set()
+
+    def get_many(self, kind: str, keys: list[str]) -> Mapping[str, Response]:
+        """See `Keeper`."""
+        return self._store(kind).get_many(keys)
+
+    def count(self, kind: str) -> int:
+        """See `Keeper`."""
+        return len(self._store(kind))
+
+    def has(self, folder: str) -> bool:
+        """See `Keeper`."""
+        return folder in self._finished or (self._stages / folder / "manifest.json").is_file()
+
+    def finish(self, folder: str) -> None:
+        """Takes in that a stage is finished, whether it shows itself here already or not."""
+        self._finished.add(folder)
+
+    def read(self, folder: str) -> Iterator[Part]:
+        """See `Keeper`."""
+        yield from parts(self._stages / folder)
+
+    def _store(self, kind: str) -> ResponseStore:
+        if kind not in self._stores:
+            self._stores[kind] = ResponseStore(self._paths[kind])
+        return self._stores[kind]
+
+
+@dataclass(frozen=True)
+class _RayKeeper:
+    """The keeper as workers reach it."""
+
+    actor: Any
+
+    def get_many(self, kind: str, keys: list[str]) -> Mapping[str, Response]:
+        found: Mapping[str, Response] = self._get(self.actor.get_many.remote(kind, keys))
+        return found
+
+    def count(self, kind: str) -> int:
+        found: int = self._get(self.actor.count.remote(kind))
+        return found
+
+    def has(self, folder: str) -> bool:
+        found: bool = self._get(self.actor.has.remote(folder))
+        return found
+
+    def finish(self, folder: str) -> None:
+        self._get(self.actor.finish.remote(folder))
+
+    def read(self, folder: str) -> Iterator[Part]:
+        for piece in self.actor.read.options(num_returns="streaming").remote(folder):
+            yield self._get(piece)
+
+    def _get(self, asked: Any) -> Any:
+        import ray
+
+        return ray.get(asked)
+
+
+class Cluster:
+    """A Ray cluster that this process has joined.
+
+    Args:
+        name: As `--cluster` has it.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @property
+    def nodes(self) -> list[Mapping[str, float]]:
+        """What each living node has."""
+        import ray
+
+        return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+    def gpus(self, resources: Resources) -> float:
+        """GPUs of each worker: one for a model in its process, where the cluster has any."""
+        on_gpu = resources.engine.trains and resources.config.device.partition(":")[0] in ("auto", "cuda")
+        wanted = resources.config.device.startswith("cuda") or any(n.get("GPU") for n in self.nodes)
+        return 1.0 if on_gpu and wanted else 0.0
+
+    def workers(self, resources: Resources) -> int:
+        """How many workers the cluster has room for: by its GPUs, or one for each node."""
+        gpus = self.gpus(resources)
+        rooms = [node.get("GPU", 0.0) // gpus if gpus else 1.0 for node in self.nodes]
+        return max(1, int(sum(rooms)))
+
+    def settle(self, resources: Resources) -> Facts | None:
+        """Has device and type of the weights be what they come to on a worker; None: its engine has neither.
+
+        Raises:
+            UserError: No worker answers, or one refuses the settings.
+        """
+        if not resources.engine.trains:
+            return None
+        if ":" in resources.config.device:
+            raise UserError(
+                f"--device {resources.config.device}: a cluster's workers have a GPU each, whichever is "
+                "free; give cuda"
+            )
+        import ray
+
+        gpus = self.gpus(resources)
+        ask = ray.remote(num_cpus=0, num_gpus=gpus, max_retries=2)(facts)
+        answer = ask.remote(resources.config, Path.cwd(), version("stic-eval"))
+        ready, _ = ray.wait([answer], timeout=_ANSWER)
+        if not ready:
+            raise UserError(f"--cluster {self.name}: no worker with {gpus:g} GPUs answers in {_ANSWER:g} s")
+        try:
+            found: Facts = ray.get(answer)
+        except ray.exceptions.RayTaskError as error:
+            cause = error.cause
+            if isinstance(cause, UserError):
+                raise UserError(str(cause)) from error
+            if isinstance(cause, ImportError):
+                raise UserError(
+                    f"--cluster {self.name}: a node cannot run this program ({cause}); install the same "
+                    "environment on all nodes"
+                ) from error
+            raise RunError(f"--cluster {self.name}: {type(cause).__name__}: {cause}") from error
+        except ray.exceptions.RayError as error:
+            raise RunError(f"--cluster {self.name}: {str(error).partition(chr(10))[0]}") from error
+        resources.engine.computed_on(found.device, found.dtype)
+        return found
+
+    def executor(self, resources: Resources, jobs: int) -> OnCluster:
+        """Who does tasks: so many workers."""
+        return OnCluster(self, resources, jobs)
+
+    def cpus(self, jobs: int, gpus: float) -> int:
+        """Cores of each of so many workers: its share of the node that has the fewest for one."""
+        there = [node for node in self.nodes if node.get("GPU", 0.0) >= gpus]
+        each = max(1, -(-jobs // max(1, len(there))))
+        shares = [node.get("CPU", 0.0) // ((node["GPU"] // gpus) if gpus else each) for node in there]
+        return max(1, int(min(shares, default=1.0)))
+
+
+class OnCluster:
+    """Does tasks on a cluster; what workers send of stages and replies is kept here."""
+
+    def __init__(self, cluster: Cluster, resources: Resources, jobs: int) -> None:
+        self._cluster, self._resources, self._jobs = cluster, resources, jobs
+
+    def run(self, tasks: Sequence[Task]) -> Generator[Event, None, None]:
+        """See `Executor`."""
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        resources, gpus = self._resources, self._cluster.gpus(self._resources)
+        stages, answers = resources.cache / "stages", resources.responses.path  # opened before it is read
+        replies = None if resources.judge is None else ResponseStore(resources.judge.path)
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        actor = ray.remote(num_cpus=0, max_restarts=3, max_task_retries=3)(_Keeping)
+        keeper = _RayKeeper(actor.options(scheduling_strategy=here).remote(resources.cache, answers))
+        mark = _mark(stages)
+        plugins = {name: value for name, value in os.environ.items() if name == "STIC_EVAL_PLUGINS"}
+        place = FarPlace(
+            resources.cache.absolute(), Path.cwd(), mark.name, keeper, self._jobs, resources.engine.dtype,
+            environment=plugins,
+        )  # fmt: skip
+        workers = Ray(begin, place, self._jobs, self._cluster.cpus(self._jobs, gpus), gpus)
+        parted = list(with_parts(tasks, self._jobs))
+        kinds = {task.id: task for task in parted}
+        coming: dict[str, Receipt] = {}
+        try:
+            for event in workers.run(parted):
+                if event.kind == "stage":
+                    folder, part = event.value
+                    receipt = coming.setdefault(folder, Receipt(stages / folder))
+                    if receipt.take(part):
+                        del coming[folder]
+                    continue
+                if event.kind == "replies":
+                    assert replies is not None
+                    replies.put_many(event.value, replace=True)
+                    continue
+                if kinds[event.task].part is not None:
+                    if event.kind in ("answers", "line", "log"):
+                        yield event
+                    continue
+                if event.kind == "done" and not kinds[event.task].benchmark:
+                    folder = folder_of(event.task)
+                    keeper.finish(folder)
+                    if not appears(stages / folder / "manifest.json", LATE):
+                        resources.report.line(f"stage {folder} is finished and does not appear in {stages}")
+                yield event
+        finally:
+            for receipt in coming.values():
+                receipt.drop()
+            mark.unlink(missing_ok=True)
+            with suppress(Exception):
+                ray.kill(keeper.actor, no_restart=True)
+
+
+def with_parts(tasks: Sequence[Task], workers: int) -> Iterator[Task]:
+    """Tasks, and before a stage that asks for many answers, tasks that ask for a part of them each."""
+    for task in tasks:
+        count = 0 if task.steps or task.benchmark else min(workers, task.generations // _PART)
+        parts = [
+            replace(task, id=f"{task.id} part {number + 1} of {count}", part=(number, count))
+            for number in range(count if count > 1 else 0)
+        ]
+        yield from parts
+        yield replace(task, needs=(*task.needs, *(part.id for part in parts))) if parts else task
+
+
+def folder_of(task: str) -> str:
+    """The folder of the stage that a task is about, by its id."""
+    return task.replace(" ", "-")
+
+
+def _mark(stages: Path) -> Path:
+    """A file by which workers see whether they have the same stages before them."""
+    stages.mkdir(parents=True, exist_ok=True)
+    mark = stages / f".{socket.gethostname()}.{uuid4().hex}"
+    mark.touch()
+    return mark

@@ -1,0 +1,291 @@
+"""A worker on another machine: stages, answers and replies are the driver's, and come and go by messages.
+
+Stages lie on a file system that both see, or are sent; answers and a judge's replies are always asked of the
+driver's machine and sent to it, for no two machines may have one SQLite file open.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+from uuid import uuid4
+
+from stic_eval.errors import RunError, UserError
+from stic_eval.experiment.resources import Resources
+from stic_eval.experiment.worker import SendingReport, do_with, send_log
+from stic_eval.stage_store import StageStore
+from stic_eval.store import ResponseStore
+from stic_eval.types import Response
+
+if TYPE_CHECKING:
+    from stic_eval.config import RunConfig
+    from stic_eval.experiment.events import Send
+    from stic_eval.experiment.graph import Task
+
+LATE = 90.0  # seconds that a folder of another machine may take to appear
+_CHUNK = 16 << 20  # bytes of a file that are sent at a time
+# (path in the folder, whether these are its first bytes, bytes); an empty path ends the folder.
+Part = tuple[str, bool, bytes]
+
+
+class Keeper(Protocol):
+    """Reads for workers what lies on the driver's machine."""
+
+    def get_many(self, kind: str, keys: list[str]) -> Mapping[str, Response]:
+        """Stored responses: `answers` of the base model, or a judge's `replies`."""
+        ...
+
+    def count(self, kind: str) -> int:
+        """How many there are."""
+        ...
+
+    def has(self, folder: str) -> bool:
+        """Whether a stage is finished."""
+        ...
+
+    def read(self, folder: str) -> Iterator[Part]:
+        """The files of a finished stage."""
+        ...
+
+
+@dataclass(frozen=True)
+class FarPlace:
+    """What workers on other machines are told when they begin.
+
+    Attributes:
+        cache: The driver's cache, by its path there.
+        folder: The driver's working directory, which relative paths start from.
+        mark: A file among the driver's stages: whoever sees it has its stages before it.
+        keeper: What of the cache is asked of the driver's machine.
+        jobs: How many workers there are.
+        dtype: The type of the weights, for all of them; empty: nobody knows.
+        version: Of this program.
+        environment: Variables of the driver's that count for workers.
+    """
+
+    cache: Path
+    folder: Path
+    mark: str
+    keeper: Keeper
+    jobs: int
+    dtype: str = ""
+    version: str = field(default_factory=lambda: version("stic-eval"))
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a machine is, as far as plans have to know it.
+
+    Attributes:
+        machine: Its name.
+        device: What the run's device comes to there.
+        dtype: What the type of its weights comes to.
+        gpu: What its GPU is called; empty: none is used.
+        memory: Bytes of that GPU.
+    """
+
+    machine: str
+    device: str
+    dtype: str
+    gpu: str = ""
+    memory: int = 0
+
+
+def facts(config: RunConfig, folder: Path, program: str) -> Facts:
+    """What the machine is that this is called on.
+
+    Raises:
+        UserError: It does not have the device, or has another version of this program.
+    """
+    from stic_eval.models import devices
+
+    _check_version(program)
+    with suppress(OSError):
+        os.chdir(folder)
+    try:
+        devices.check_device(config.device)
+    except UserError as error:
+        raise UserError(f"{error} (said by {socket.gethostname()})") from error
+    found = Facts(socket.gethostname(), devices.device_of(config.device), devices.dtype_of(config))
+    if found.device != "cuda":
+        return found
+    import torch
+
+    gpu = torch.cuda.get_device_properties(0)
+    return Facts(found.machine, found.device, found.dtype, gpu.name, gpu.total_memory)
+
+
+def _check_version(program: str) -> None:
+    if program != version("stic-eval"):
+        raise UserError(
+            f"{socket.gethostname()} has stic-eval {version('stic-eval')}, and the command is of {program}: "
+            "all nodes need the same"
+        )
+
+
+def begin(number: int, place: FarPlace, send: Send) -> Callable[[Task], Iterator[tuple[str, Any]]]:
+    """Prepares a worker before it imports what computes; gives what does a task.
+
+    Raises:
+        UserError: This machine has another version of this program.
+    """
+    _check_version(place.version)
+    with suppress(OSError):  # where it is not there, neither are files by relative paths, which is said then
+        os.chdir(place.folder)
+    own = Path(tempfile.gettempdir()) / f"stic-eval-{getpass.getuser()}"
+    os.environ.update(place.environment, STIC_EVAL_CACHE=str(own))  # digests, images by address
+    for library in ("HF_HUB", "DATASETS", "TRANSFORMERS") if number else ():
+        os.environ.setdefault(f"{library}_VERBOSITY", "error")
+    send_log(send)
+    shared = appears(place.cache / "stages" / place.mark, 3.0)
+    stages = FarStages((place.cache if shared else own) / "stages", place.keeper, shared, send)
+
+    def resources(config: RunConfig) -> Resources:
+        found = Resources(config, SendingReport(send), own, partial(FarStore, place.keeper, "answers", send))
+        found.stages = stages
+        if found.judge is not None:
+            found.judge.open_store = partial(FarStore, place.keeper, "replies", send)
+        return found
+
+    return do_with(resources, place.jobs, {"dtype": place.dtype} if place.dtype else None)
+
+
+def appears(path: Path, seconds: float) -> bool:
+    """Whether a file is there, or shows itself within so many seconds."""
+    until = time.monotonic() + seconds
+    while True:
+        with suppress(OSError):  # reading a folder makes clients of NFS ask again what is in it
+            os.listdir(path.parent.parent)
+            if path.name in os.listdir(path.parent):
+                return True
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.5)
+
+
+class FarStore(ResponseStore):
+    """Responses on the driver's machine: read by its keeper, and sent to it to be kept."""
+
+    def __init__(self, keeper: Keeper, kind: str, send: Send, path: Path) -> None:
+        self.path, self._keeper, self._kind, self._send = path, keeper, kind, send
+        self._sent: dict[str, Response] = {}  # which the driver may not have written yet
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, Response]:
+        """The stored responses among `keys`, and those that were sent from here."""
+        keys = list(keys)
+        found = dict(self._keeper.get_many(self._kind, keys))
+        for key in self._sent.keys() & found.keys():
+            del self._sent[key]
+        return {**{key: self._sent[key] for key in keys if key in self._sent}, **found}
+
+    def put_many(self, responses: Mapping[str, Response], *, replace: bool = False) -> None:
+        """Sends responses."""
+        if responses:
+            self._sent.update(responses)
+            self._send(self._kind, dict(responses))
+
+    def __len__(self) -> int:
+        return len(self._sent) + self._keeper.count(self._kind)
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+class FarStages(StageStore):
+    """Stages that the driver knows of: on a file system that both see, or sent when they are needed.
+
+    Args:
+        root: Where they lie, or come to lie.
+        keeper: Who knows what is finished.
+        shared: Whether the driver sees the same folder.
+        send: Sends finished stages to the driver, where it does not.
+    """
+
+    def __init__(self, root: Path, keeper: Keeper, shared: bool, send: Send) -> None:
+        super().__init__(root)
+        self._keeper, self._shared, self._send = keeper, shared, send
+
+    def _manifest(self, name: str, key: str) -> dict[str, Any] | None:
+        """As the store has it; one that is finished elsewhere is waited for, or had sent."""
+        found = super()._manifest(name, key)
+        folder = self.folder(name, key)
+        if found is not None or (folder / "manifest.json").is_file() or not self._keeper.has(folder.name):
+            return found
+        if not self._shared:
+            receive(folder, self._keeper.read(folder.name))
+        elif not appears(folder / "manifest.json", LATE):
+            raise RunError(
+                f"stage {folder.name} is finished and does not appear in {self.root} on "
+                f"{socket.gethostname()}; is it the same file system everywhere?"
+            )
+        return super()._manifest(name, key)
+
+    def finish(self, name: str, key: str, manifest: Mapping[str, Any] | None = None) -> Path:
+        """Turns the work folder into the finished one, and sends it where the driver does not see it."""
+        folder = super().finish(name, key, manifest)
+        for part in () if self._shared else parts(folder):
+            self._send("stage", (folder.name, part))
+        return folder
+
+
+def parts(folder: Path) -> Iterator[Part]:
+    """The files of a finished stage piece by piece, its manifest last."""
+    files = json.loads((folder / "manifest.json").read_bytes())["files"]
+    for name in (*files, "manifest.json"):
+        with (folder / name).open("rb") as file:
+            yield name, True, file.read(_CHUNK)
+            while more := file.read(_CHUNK):
+                yield name, False, more
+    yield "", False, b""
+
+
+class Receipt:
+    """A stage's folder on its way here: it appears when its last piece has come."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._aside = folder, folder.with_name(f"{folder.name}.{uuid4().hex[:8]}.incoming")
+
+    def take(self, part: Part) -> bool:
+        """Takes in a piece; True: the folder is whole."""
+        name, first, data = part
+        if name:
+            path = self._aside / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("wb" if first else "ab") as file:
+                file.write(data)
+            return False
+        try:
+            os.rename(self._aside, self._folder)
+        except OSError:
+            if not self._folder.is_dir():
+                raise
+            self.drop()  # it is there: named by its content, it is the same
+        return True
+
+    def drop(self) -> None:
+        """Forgets what has come."""
+        shutil.rmtree(self._aside, ignore_errors=True)
+
+
+def receive(folder: Path, sent: Iterable[Part]) -> None:
+    """Takes in a stage's folder from its pieces."""
+    receipt = Receipt(folder)
+    try:
+        for part in sent:
+            receipt.take(part)
+    except BaseException:
+        receipt.drop()
+        raise

@@ -1,0 +1,168 @@
+"""Locks that hold on shared file systems: a file with an owner, who renews it as long as it lives.
+
+A lock of the operating system (flock) may be known to one node alone, or not be passed on at all. A lease is
+a file that is created exclusively, which servers of files do in one step. Whoever waits for one watches it:
+where it does not change for `EXPIRY` seconds, or its owner was a process of this machine that is gone, it is
+taken. Clocks of different machines are never compared.
+
+A lease may be lost, by a process that stands still for minutes. So it keeps work from being done twice and
+is not what keeps results whole: work folders are an attempt's own, and are published by one rename.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from threading import Event, Thread
+from uuid import uuid4
+
+import psutil
+
+from stic_eval.errors import UserError
+
+# Clients of NFS may see what others do up to a minute late (acregmax, acdirmax); twice that is waited.
+HEARTBEAT, EXPIRY = 10.0, 120.0  # seconds
+_POLL = 0.25
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who holds a lease.
+
+    Attributes:
+        token: Of this holding; no other has it.
+        machine: The running system, and its numbering of processes: containers have their own.
+        pid: The process.
+        born: When that process was started, by that system's clock.
+    """
+
+    token: str
+    machine: str
+    pid: int
+    born: float
+
+    @property
+    def gone(self) -> bool:
+        """Whether it was a process of this machine and has ended."""
+        if self.machine != _machine():
+            return False
+        try:
+            process = psutil.Process(self.pid)
+            return process.create_time() != self.born or process.status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+        except psutil.Error:
+            return False
+
+
+def _machine() -> str:
+    """What tells this system's process numbers from those of others."""
+    found = [socket.gethostname()]
+    for path in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
+        with suppress(OSError):
+            found.append(os.readlink(path) if path.endswith("pid") else Path(path).read_text().strip())
+    return " ".join(found)
+
+
+@contextmanager
+def hold(path: Path) -> Iterator[Owner]:
+    """Holds a lease while the block runs; waits for another holder, however long it takes.
+
+    Raises:
+        UserError: The file cannot be created.
+    """
+    process = psutil.Process()
+    owner = Owner(uuid4().hex[:8], _machine(), process.pid, process.create_time())
+    _take(path, owner)
+    ended = Event()
+    beat = Thread(target=_renew, args=(path, owner, ended), name=f"lease {path.name}", daemon=True)
+    beat.start()
+    try:
+        yield owner
+    finally:
+        ended.set()
+        beat.join()
+        if _owner(path) == owner:
+            with suppress(OSError):
+                path.unlink()
+
+
+def _take(path: Path, owner: Owner) -> None:
+    seen: tuple[Owner | None, int] | None = None
+    since = time.monotonic()
+    while not _create(path, owner):
+        held, now = _look(path), time.monotonic()
+        if held is None:  # given up meanwhile
+            continue
+        if held != seen:
+            seen, since = held, now
+        if (held[0] is not None and held[0].gone) or now - since > EXPIRY:
+            _take_away(path, held[0], owner)
+            seen = None
+        else:
+            time.sleep(_POLL)
+
+
+def _create(path: Path, owner: Owner) -> bool:
+    """Whether the lease is this owner's now."""
+    try:
+        with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666), "w") as file:
+            file.write(json.dumps(asdict(owner)))
+            file.flush()
+            os.fsync(file.fileno())
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    return True
+
+
+def _look(path: Path) -> tuple[Owner | None, int] | None:
+    """Who holds a lease, and when it was last renewed; None: nobody. Opened, for NFS to look again."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            renewed = os.fstat(file.fileno()).st_mtime_ns
+            text = file.read()
+    except FileNotFoundError:
+        return None
+    except OSError:  # a stale handle: another file has taken its place
+        return (None, 0)
+    try:
+        return Owner(**json.loads(text)), renewed
+    except (ValueError, TypeError):  # just created, or its owner was killed in that moment
+        return None, renewed
+
+
+def _owner(path: Path) -> Owner | None:
+    found = _look(path)
+    return None if found is None else found[0]
+
+
+def _take_away(path: Path, dead: Owner | None, by: Owner) -> None:
+    """Removes the lease of an owner that is gone; one that another has taken meanwhile is given back."""
+    aside = path.with_name(f"{path.name}.{by.token}")
+    try:
+        os.rename(path, aside)
+    except OSError:
+        return
+    if _owner(aside) != dead:
+        with suppress(OSError):
+            os.link(aside, path)
+    with suppress(OSError):
+        aside.unlink()
+
+
+def _renew(path: Path, owner: Owner, ended: Event) -> None:
+    while not ended.wait(HEARTBEAT):
+        if _owner(path) != owner:
+            logging.getLogger("stic_eval.run").warning("the lease %s was taken by another process", path)
+            return
+        with suppress(OSError):
+            os.utime(path)
