@@ -12,12 +12,12 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from stic_eval.errors import RunError, UserError
+from stic_eval.models.chat_wire import Chat, NoMessage, Reply, read_reply
 from stic_eval.models.connection import (
     Connection,
     Endpoint,
@@ -30,57 +30,19 @@ from stic_eval.models.connection import (
 )
 from stic_eval.printable import printable
 
+__all__ = ["Chat", "Client", "Failure", "Reply"]
+
 T = TypeVar("T")
 R = TypeVar("R")
 
 _RETRIED = {408, 409, 429}  # and every 5xx
 _FATAL = {401, 403, 404}  # no later request would fare better
 _SHOWN = 200
-_THINKING = ("reasoning_content", "reasoning")
 # Seconds after which the main thread looks up from waiting: Ctrl-C that comes the moment before it begins
 # to wait would else go unnoticed until the next reply.
 _WAKE = 0.2
 _AHEAD = 2  # items taken from a stream for each that is worked on
 _LOST = 8  # requests in a row, each with all its attempts, after which the server counts as gone
-
-
-@dataclass(frozen=True)
-class Chat:
-    """One request.
-
-    Attributes:
-        messages: `{"role": ..., "content": ...}`; content is a text or a list of parts.
-        seed: Sent if it is given.
-        top_p: Nucleus mass; sent if it is below 1.
-        stop: Texts that end the reply; sent if there are any.
-    """
-
-    messages: Sequence[Mapping[str, Any]]
-    max_tokens: int
-    temperature: float = 0.0
-    seed: int | None = None
-    top_p: float = 1.0
-    stop: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What the server answered.
-
-    Attributes:
-        text: The message's content; empty if the server gave a reason to finish instead.
-        finish_reason: `stop`, `length`, `content_filter`, `refusal`, or whatever the server says.
-        n_tokens: Generated tokens, if the server counts them, else 0.
-        seconds: From sending the request that succeeded to its last byte.
-        thinking: What the server has told from the content: `reasoning_content`, or `reasoning` as newer
-            versions of vLLM call it.
-    """
-
-    text: str
-    finish_reason: str
-    n_tokens: int = 0
-    seconds: float = 0.0
-    thinking: str = ""
 
 
 class Failure(Exception):
@@ -199,8 +161,12 @@ class Client:
         for line in lines:
             line.hang_up()
 
-    def ask(self, chat: Chat) -> Reply:
+    def ask(self, chat: Chat, *, going_on: bool = True) -> Reply:
         """Sends one request until it is answered.
+
+        Args:
+            chat: The request.
+            going_on: Whether a reply that has begun is gone on with.
 
         Raises:
             Failure: It was refused, ran out of attempts, or the cap is used up.
@@ -214,7 +180,7 @@ class Client:
                 with self._slots:  # streams that are under way at once share them
                     self._pause()
                     self._spend()
-                    reply = self._send(chat)
+                    reply = self._send(chat, going_on)
             except _Retry as failed:
                 reason, reached = self._clean_text(str(failed)), failed.reached
                 self._back_off(attempt, failed.wait)
@@ -263,19 +229,8 @@ class Client:
         if not last:  # else the next request waits, by `_resume_at`
             self._wait(delay)
 
-    def _send(self, chat: Chat) -> Reply:
-        body: dict[str, Any] = {
-            "model": self.endpoint.model,
-            "messages": [dict(message) for message in chat.messages],
-            "temperature": chat.temperature,
-            (limit := self._limit_name): chat.max_tokens,
-        }
-        if chat.seed is not None:
-            body["seed"] = chat.seed
-        if chat.top_p < 1:
-            body["top_p"] = chat.top_p
-        if chat.stop:
-            body["stop"] = list(chat.stop)
+    def _send(self, chat: Chat, going_on: bool) -> Reply:
+        body = chat.body(self.endpoint.model, limit := self._limit_name, going_on=going_on)
         begin = time.monotonic()
         try:
             line = self._line()  # takes a while the first time, in which others may have given up
@@ -287,7 +242,10 @@ class Client:
         self._answered, self._silent = True, 0
         if status == 200:
             self._served = True
-            return self._parse_reply(data, time.monotonic() - begin)
+            try:
+                return read_reply(data, time.monotonic() - begin, self._storable)
+            except NoMessage as why:
+                raise _Retry(str(why)) from None
         detail = self._clean_text(error_of(data))
         if status in _RETRIED or status >= 500:
             raise _Retry(f"HTTP {status}{detail}", retry_after(headers.get("retry-after")))
@@ -301,28 +259,6 @@ class Client:
             self._limit_name = "max_completion_tokens"  # newer models at OpenAI know only this name
             raise _Retry(f"HTTP {status}{detail}")
         raise Failure(f"HTTP {status}{detail}")
-
-    def _parse_reply(self, data: bytes, seconds: float) -> Reply:
-        try:
-            parsed = json.loads(data)
-            choice = parsed["choices"][0]
-            message, finish = choice["message"], choice.get("finish_reason")
-            text, refusal = message.get("content"), message.get("refusal")
-            thinking = next((t for t in map(message.get, _THINKING) if isinstance(t, str) and t), "")
-            counted = (parsed.get("usage") or {}).get("completion_tokens")
-        except (ValueError, RecursionError) as error:
-            raise _Retry(f"the reply is not JSON ({type(error).__name__})") from None
-        except (KeyError, IndexError, TypeError, AttributeError):
-            raise _Retry(f"the reply has no message{error_of(data)}") from None
-        finish = finish if isinstance(finish, str) else "stop"
-        if isinstance(refusal, str) and refusal and not text:
-            text, finish = refusal, "refusal"
-        if text is None and (thinking or finish in ("content_filter", "length")):
-            text = ""
-        if not isinstance(text, str):
-            raise _Retry("the reply's content is no text")
-        n_tokens = counted if isinstance(counted, int) and 0 <= counted < 1 << 31 else 0
-        return Reply(self._storable(text), finish, n_tokens, seconds, self._storable(thinking))
 
     def _storable(self, text: str) -> str:
         """A text without the key, and without half a surrogate pair, which no file or database takes."""

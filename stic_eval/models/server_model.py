@@ -7,10 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from stic_eval.errors import RunError, UserError
+from stic_eval.models.canaries import check_going_on
+from stic_eval.models.chat_wire import Chat, Reply
 from stic_eval.models.connection import Endpoint
 from stic_eval.models.detokenize import cut_answer
 from stic_eval.models.image_encoding import encode_image, media_type
-from stic_eval.models.openai_client import Chat, Client, Failure, Reply
+from stic_eval.models.openai_client import Client, Failure
 from stic_eval.store import content_key
 from stic_eval.thinking_tags import THINKING, TagPair
 from stic_eval.types import Request, Response
@@ -54,6 +56,7 @@ class ServerModel:
         self._tags = (*THINKING, *tags)
         self.fingerprint = server_fingerprint(endpoint.base_url, endpoint.model, system_prompt)
         self._client = Client(endpoint)
+        self._goes_on = False  # which is found out when it is first asked to
 
     @property
     def gone(self) -> UserError | RunError | None:
@@ -67,15 +70,15 @@ class ServerModel:
         the reason): others may do better, and the next start asks it again.
 
         Raises:
-            UserError: No request can succeed (wrong key, address or model; nothing at all is answered),
-                or an image cannot be read.
+            UserError: No request can succeed (wrong key, address or model; nothing at all is answered), an
+                image cannot be read, or the server does not go on from a reply that has begun.
         """
         if self._client.stopped:  # an earlier call ended before its time
             self._client = Client(self.endpoint)
         client, failed, why = self._client, 0, ""
         bound = max(_HOPELESS, 2 * self.endpoint.concurrency)
         for request, response in client.stream(
-            requests, lambda r: _answer(client, r, self._system, self._tags)
+            self._checked(requests), lambda r: _answer(client, r, self._system, self._tags)
         ):
             if response.why is not None:
                 failed, why = failed + 1, response.why
@@ -87,6 +90,14 @@ class ServerModel:
                 f"{self.endpoint.flag} {self.endpoint.model}: the server at {self.endpoint.base_url} "
                 f"answered none of {failed} request{'' if failed == 1 else 's'}: {why}"
             )
+
+    def _checked(self, requests: Iterable[Request]) -> Iterator[Request]:
+        """Requests as they come, when it is known that the server can answer such."""
+        for request in requests:
+            if request.messages[-1].role == "assistant" and not self._goes_on:
+                check_going_on(self._client)
+                self._goes_on = True
+            yield request
 
 
 def _answer(client: Client, request: Request, system: str, tags: Sequence[TagPair]) -> Response:
