@@ -8,11 +8,28 @@ from __future__ import annotations
 from stic_eval.errors import UserError
 from stic_eval.models.chat_wire import Chat
 from stic_eval.models.openai_client import Client, Failure
+from stic_eval.models.server_likelihood import untold
 
 _BEGUN = (
     {"role": "user", "content": "Count from one to ten."},
     {"role": "assistant", "content": "One, two, three,"},
 )
+_TOLD = ({"role": "user", "content": "Say yes."}, {"role": "assistant", "content": "Yes"})
+
+
+def check_likelihoods(client: Client) -> None:
+    """Makes sure that a server tells how likely a given answer is.
+
+    Raises:
+        UserError: It does not.
+    """
+    check_going_on(client)
+    try:
+        reply = client.ask(Chat(_TOLD, max_tokens=1, scored=True))
+    except Failure as failure:
+        raise UserError(f"{client.place}: refuses to tell how likely an answer is: {failure}") from None
+    if not reply.prompt or len(reply.prompt) != reply.n_prompt:
+        raise untold(client)
 
 
 def check_going_on(client: Client) -> None:
@@ -24,7 +41,7 @@ def check_going_on(client: Client) -> None:
     Raises:
         UserError: It does not, or it does not count them, so that nobody knows.
     """
-    line = f"{client.endpoint.prefix}base-url {client.endpoint.base_url}: {client.endpoint.model}"
+    line = client.place
     what = "a reply that has begun, which this run asks for"
     advice = "ask vLLM or SGLang, or let the model run here (--engine hf)"
     asked = Chat(_BEGUN, max_tokens=1)

@@ -90,6 +90,11 @@ class Client:
         self._random = random.Random()
 
     @property
+    def place(self) -> str:
+        """Address and model, for the beginning of a line about them."""
+        return f"{self._base}: {self.endpoint.model}"
+
+    @property
     def sent(self) -> int:
         """HTTP requests sent so far, repetitions included."""
         return self._sent

@@ -7,15 +7,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from stic_eval.errors import RunError, UserError
-from stic_eval.models.canaries import check_going_on
+from stic_eval.models.canaries import check_going_on, check_likelihoods
 from stic_eval.models.chat_wire import Chat, Reply
 from stic_eval.models.connection import Endpoint
 from stic_eval.models.detokenize import cut_answer
 from stic_eval.models.image_encoding import encode_image, media_type
 from stic_eval.models.openai_client import Client, Failure
+from stic_eval.models.server_likelihood import GivenAnswer, server_likelihoods
 from stic_eval.store import content_key
 from stic_eval.thinking_tags import THINKING, TagPair
-from stic_eval.types import Request, Response
+from stic_eval.types import Likelihood, Request, Response
 
 # So many requests that fail, with none that is answered, and the server is not to be had.
 _HOPELESS = 32
@@ -56,7 +57,7 @@ class ServerModel:
         self._tags = (*THINKING, *tags)
         self.fingerprint = server_fingerprint(endpoint.base_url, endpoint.model, system_prompt)
         self._client = Client(endpoint)
-        self._goes_on = False  # which is found out when it is first asked to
+        self._goes_on = self._scores = False  # which is found out when it is first asked to
 
     @property
     def gone(self) -> UserError | RunError | None:
@@ -73,9 +74,7 @@ class ServerModel:
             UserError: No request can succeed (wrong key, address or model; nothing at all is answered), an
                 image cannot be read, or the server does not go on from a reply that has begun.
         """
-        if self._client.stopped:  # an earlier call ended before its time
-            self._client = Client(self.endpoint)
-        client, failed, why = self._client, 0, ""
+        client, failed, why = self._asking(), 0, ""
         bound = max(_HOPELESS, 2 * self.endpoint.concurrency)
         for request, response in client.stream(
             self._checked(requests), lambda r: _answer(client, r, self._system, self._tags)
@@ -90,6 +89,24 @@ class ServerModel:
                 f"{self.endpoint.flag} {self.endpoint.model}: the server at {self.endpoint.base_url} "
                 f"answered none of {failed} request{'' if failed == 1 else 's'}: {why}"
             )
+
+    def likelihoods(self, asked: Iterable[GivenAnswer]) -> Iterator[tuple[GivenAnswer, Likelihood]]:
+        """How likely given answers are: see `stic_eval.models.server_likelihood`.
+
+        Raises:
+            UserError: An image cannot be read, or the server tells no such thing.
+            RunError: It has not answered.
+        """
+        client = self._asking()
+        if not self._scores:
+            check_likelihoods(client)
+            self._scores = self._goes_on = True
+        yield from server_likelihoods(client, asked, lambda request: _messages(request, self._system))
+
+    def _asking(self) -> Client:
+        if self._client.stopped:  # an earlier call ended before its time
+            self._client = Client(self.endpoint)
+        return self._client
 
     def _checked(self, requests: Iterable[Request]) -> Iterator[Request]:
         """Requests as they come, when it is known that the server can answer such."""
