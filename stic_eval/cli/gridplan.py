@@ -69,6 +69,8 @@ def print_ablation(planned: ablation.Ablation, output: f.Output, jobs: int) -> i
     )
     if stages and any(arm.config.training.images == "single_tile" for arm in experiment.arms):
         console.print("trains on images as: single_tile (training.images)")
+    for note in engine.plan_notes(*experiment.asks):
+        console.print(note, markup=False, soft_wrap=True)
     if (asked := engine.profile) is not None:
         console.print(f"asked as: {printable(asked.title)}", markup=False, soft_wrap=True)
     console.print(f"output: {grid.base.folder}", markup=False, soft_wrap=True)

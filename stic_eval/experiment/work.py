@@ -54,12 +54,15 @@ def _stage(task: Task, resources: Resources) -> Path:
     known: dict[int, str] = {}
     for stage in variants.stages(plan.adapter):
         if stage_key(stage, data, fingerprint, seed, known, thinking=config.thinking) == task.key:
-            return run_stage(
+            folder = run_stage(
                 stage, data=data, seed=seed, fingerprint=fingerprint, model=trainable,
                 answers=resources.engine.answers, scorer=resources.engine.likelihoods,
                 responses=lambda: resources.responses, store=resources.stages, report=resources.report,
-                thinking=config.thinking, stop=resources.stop,
+                thinking=config.thinking, stop=resources.stop, device=config.device,
             )  # fmt: skip
+            if stage.trains:
+                resources.engine.trained(folder / "adapter")
+            return folder
     raise RunError(f"{task.what}: what it is made of has changed since it was planned; start again")
 
 

@@ -32,6 +32,7 @@ class Conduct:
         max_rank: Largest rank of an adapter.
         likelihoods: Whether the prompt's log-probabilities are told.
         going_on: Whether replies that have begun are gone on with.
+        blind: It sees none of the folders that it is given.
         inert: Adapters are loaded, and not applied.
         shift: Added to every logit of token 5: another model, nearly.
         before: Called with each completion's body before it is answered.
@@ -43,6 +44,7 @@ class Conduct:
     max_rank: int = 128
     likelihoods: bool = True
     going_on: bool = True
+    blind: bool = False
     inert: bool = False
     shift: float = 0.0
     before: Callable[[dict[str, Any]], None] = lambda body: None
@@ -142,7 +144,7 @@ class Brain:
         if name in self.adapters:
             return _error(400, f"The lora adapter '{name}' has already been loaded. If you want to load the "
                                "adapter in place, set 'load_inplace' to True.")  # fmt: skip
-        if not (folder / "adapter_config.json").is_file():
+        if self.conduct.blind or not (folder / "adapter_config.json").is_file():
             return _error(404, f"Loading lora {name} failed: No adapter found for {folder}")
         rank = json.loads((folder / "adapter_config.json").read_text())["r"]
         if rank > self.conduct.max_rank:
@@ -268,6 +270,9 @@ def main(argv: list[str]) -> None:
     """As `vllm serve FOLDER --port N --served-model-name NAME --max-lora-rank R ...`."""
     import argparse
 
+    if argv == ["--version"]:
+        print("0.32.0")
+        return
     parser = argparse.ArgumentParser()
     parser.add_argument("command", choices=["serve"])
     parser.add_argument("folder", type=Path)
