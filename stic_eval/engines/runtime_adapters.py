@@ -65,7 +65,7 @@ def allowed_rank(rank: int) -> int:
     for bound in RANKS:
         if rank <= bound:
             return bound
-    raise UserError(f"an adapter of rank {rank} is larger than vLLM takes; give lora.r={RANKS[-1]}")
+    raise UserError(f"lora.r: an adapter of rank {rank} is larger than vLLM takes; set it to {RANKS[-1]}")
 
 
 def name_of(adapter: Path) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from stic_eval.config import flag_of
 from stic_eval.contracts.engine import Ask, Engine, Estimate, Step
-from stic_eval.engines import vllm_command
+from stic_eval.engines import runtime_adapters, vllm_command
 from stic_eval.engines.hf import HFEngine
 from stic_eval.engines.openai import notes_on_weights
 from stic_eval.errors import UserError
@@ -94,9 +94,11 @@ class VLLMEngine(Engine):
         return self.local.model
 
     def check(self) -> None:
-        """Looks at the device, the command, and how many GPUs there are."""
+        """Looks at device and command, how many GPUs there are, and how large adapters are going to be."""
         self.local.check()
         _ = self.command, self.gpu_groups
+        if self._known_rank:
+            runtime_adapters.allowed_rank(self._known_rank)
 
     @cached_property
     def gpu(self) -> bool:
@@ -143,9 +145,7 @@ class VLLMEngine(Engine):
             UserError: A server cannot be started as it is asked for.
             RunError: One has not started, or has not applied the adapter.
         """
-        from stic_eval.engines.runtime_adapters import rank_of
-
-        served = self._awake(0 if adapter is None else rank_of(adapter))
+        served = self._awake(0 if adapter is None else runtime_adapters.rank_of(adapter))
         found = served.answers(adapter)
         self._awake(0)  # where the adapter was looked at in this process, they had made room for it
         return found

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from safetensors import safe_open
 
 from stic_eval.engines import vllm_command
 from stic_eval.engines.own_server import OwnServer, free_port
@@ -22,10 +20,8 @@ from stic_eval.engines.vllm import VLLMEngine
 from stic_eval.errors import RunError, UserError
 from stic_eval.images import scan_images
 from stic_eval.models import devices
-from stic_eval.models.hf_model import HFModel
 from stic_eval.profiles import SHIPPED
 from stic_eval.settings import RunConfig, ServerConfig
-from tests.support.questions import answers, mixed
 
 ROOT = Path(__file__).parents[3]
 SCRIPTED = shlex.join([sys.executable, "-m", "tests.support.vllm_server", "serve"])
@@ -49,6 +45,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_server_is_started_answers_takes_adapters_and_ends(
     tiny_vlm: Path, photos: Path, adapters: tuple[Path, Path], tmp_path: Path
 ) -> None:
+    from stic_eval.models.hf_model import HFModel
+    from tests.support.questions import answers, mixed
+
     here, asked = (
         HFModel.load(str(tiny_vlm), device="cpu", dtype="float32"),
         mixed(scan_images(photos)[0][:1])[:2],
@@ -159,6 +158,11 @@ def test_gpus_are_shared_out_to_servers(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_tower_has_the_names_that_vllm_knows(tiny_vlm: Path, tmp_path: Path) -> None:
+    import torch
+    from safetensors import safe_open
+
+    from stic_eval.models.hf_model import HFModel
+
     served = Path(vllm_command.served_folder(str(tiny_vlm), tmp_path, "f" * 64))
     assert served != tiny_vlm and vllm_command.served_folder(str(served), tmp_path, "e" * 64) == str(served)
     (file,) = served.glob("*.safetensors")
