@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from stic_eval.engines.runtime_adapters import allowed_rank
 from stic_eval.errors import UserError
+from stic_eval.models import tower_names
 from stic_eval.models.fingerprint import local_model
-from stic_eval.store import read_object
 
 if TYPE_CHECKING:
     from stic_eval.profiles import ConversationProfile
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 NAME = "base"  # the base model's, at a server of ours
 # Environments of vLLM's own in the working folder, as `make test-vllm` makes one.
 _BESIDE = (".venv-vllm/bin/vllm",)
-_NEW = re.compile(r"(^|\.)vision_tower\.(embeddings|encoder|pre_layrnorm|post_layernorm)\b")
 _SECONDS = 300.0  # that it may take to say its version
 
 
@@ -176,57 +175,20 @@ def environment(config: RunConfig, gpus: Sequence[str], gpu: bool) -> dict[str, 
 
 
 def served_folder(model: str, cache: Path, fingerprint: str) -> str:
-    """A model as vLLM loads it: the hub id, the folder, or a copy with CLIP's names as vLLM knows them.
-
-    transformers 5 saves a tower's weights as `vision_tower.x`; vLLM wants `vision_tower.vision_model.x`.
-    """
+    """A model as vLLM loads it: the hub id, the folder, or a copy with names of weights that vLLM knows."""
     folder = local_model(model)
     if folder is None:
         return model
-    files = sorted(folder.glob("*.safetensors"))
-    if not any(_is_new(name) for file in files for name in _names(file)):
+    if not tower_names.is_new(folder):
         return str(folder)
     copy = cache / "served" / fingerprint[:32]
     if not (copy / "config.json").exists():
         work = copy.with_name(f"{copy.name}.{os.getpid()}")
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
-        for path in folder.iterdir():
-            if path.suffix == ".safetensors":
-                rename_towers(path, work / path.name)
-            elif path.name.endswith(".safetensors.index.json"):
-                index = dict(read_object(path))
-                index["weight_map"] = {old_name(n): f for n, f in index.get("weight_map", {}).items()}
-                (work / path.name).write_text(json.dumps(index), encoding="utf-8")
-            else:
-                (work / path.name).symlink_to(path.absolute())
+        tower_names.copy_renamed(folder, work)
         try:
             work.rename(copy)
         except OSError:  # another process was first
             shutil.rmtree(work, ignore_errors=True)
     return str(copy)
-
-
-def rename_towers(source: Path, target: Path) -> None:
-    """Writes a file of weights with a tower's names as vLLM knows them."""
-    from safetensors import safe_open
-    from safetensors.torch import save_file
-
-    with safe_open(source, framework="pt") as opened:
-        weights = {old_name(name): opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-        save_file(weights, target, metadata=opened.metadata() or {"format": "pt"})
-
-
-def old_name(name: str) -> str:
-    """A weight's name as transformers 4 saved it."""
-    return _NEW.sub(r"\1vision_tower.vision_model.\2", name)
-
-
-def _is_new(name: str) -> bool:
-    return _NEW.search(name) is not None
-
-
-def _names(file: Path) -> list[str]:
-    with file.open("rb") as opened:
-        size = int.from_bytes(opened.read(8), "little")
-        return list(json.loads(opened.read(size)))
