@@ -10,6 +10,7 @@ import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -92,6 +93,7 @@ def wait_until(true: Any) -> None:
 PARENT = """
 import os, sys, time
 from pathlib import Path
+from types import SimpleNamespace
 from stic_eval.engines.own_server import OwnServer
 port = int(sys.argv[1])
 argv = f"[sys.executable, '-m', 'http.server', '{port}', '--bind', '127.0.0.1']"
@@ -182,3 +184,52 @@ def test_the_version_is_that_of_the_commands_own_python(tmp_path: Path) -> None:
     assert unknown == f"{own} serve", "no vllm is installed there: the command stands for it"
     assert vllm_command.version_of((sys.executable, "-m", "tests.support.vllm_server", "serve")) == "0.32.0"
     assert os.environ["PYTHONPATH"] == str(ROOT)
+
+
+class Sleeper:
+    """A server that may be put to sleep, or not."""
+
+    alive = True
+
+    def __init__(self, willing: bool) -> None:
+        self.willing, self.told, self.ended = willing, list[str](), False
+
+    def post(self, path: str) -> bool:
+        self.told.append(path)
+        return self.willing
+
+    def end(self) -> None:
+        self.ended = True
+
+
+@pytest.mark.parametrize("willing", [True, False])
+def test_servers_on_gpus_make_room_for_training(willing: bool) -> None:
+    own, server = engine(config("pocket")), Sleeper(willing)
+    served: Any = SimpleNamespace(models=[])
+    own.__dict__.update(gpu=True, _servers=[server], _served=served, _rank=8)
+    own.release()
+    own.release()
+    assert server.told == ["/sleep?level=1"] and server.ended is not willing
+    if willing:
+        assert own._awake(8) is served and server.told[-1] == "/wake_up" and not own._asleep
+        assert own._awake(8) is served and len(server.told) == 2
+    else:
+        assert own._servers == [] and own._served is None
+
+
+def test_on_a_cpu_servers_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    own, server = engine(config("pocket", device="cpu")), Sleeper(True)
+    own.__dict__.update(_servers=[server], _served=SimpleNamespace(models=[]), _rank=8)
+    own.release()
+    assert not server.told and not server.ended
+
+
+def test_an_adapter_that_no_server_takes_is_told_before_anything_is_computed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = {"seva": {"lora": {"r": 1024}}}
+    settings = config("pocket", device="cpu").model_copy(
+        update={"methods": ("seva",), "method_options": options}
+    )
+    with pytest.raises(UserError, match=r"lora\.r: an adapter of rank 1024 is larger than vLLM takes"):
+        engine(settings).check()
