@@ -74,7 +74,13 @@ def test_what_methods_ask_beside_answers_comes_from_a_server_too(
     """CSR goes on from sentences and scores them; SeVa's noise is no server's to see."""
     there, here = lab.at(tmp_path / "there"), lab.at(tmp_path / "here")
     own = {
-        "csr": ("pairs.images=2", "iterations=1", "pairs.sentences=2", "pairs.candidates=2"),
+        "csr": (
+            "pairs.images=2",
+            "pairs.scorer=own",
+            "iterations=1",
+            "pairs.sentences=2",
+            "pairs.candidates=2",
+        ),
         "seva": ("pairs.items=2", "pairs.temperature=0"),
     }[method]
     small = ("pairs.max_new_tokens=6", "lora.r=2", "lora.alpha=4", "training.batch_size=2")
