@@ -204,6 +204,7 @@ def plan(config: CsrConfig, data: Data) -> Plan:
     pairs = partial(
         stages.made_pairs, make_pairs, Pairs, how, data, version=3, images=images, rows=rows,
         generations=asked, roles=("plain",) if how.scorer == "clip" else ("plain", "step_by_step"),
+        asks=("likelihoods", "going on"),
     )  # fmt: skip
     adapter = stages.rounds(
         pairs, config.iterations, training=config.training, lora=config.lora, reference=config.reference

@@ -181,7 +181,7 @@ def plan(config: RlaifConfig, data: Data) -> Plan:
 
     pairs = partial(
         stages.made_pairs, make_pairs, Pairs, how, data, version=3, images=images, rows=shown * how.per_image,
-        generations=asked, roles=("plain",),
+        generations=asked, roles=("plain",), asks=("likelihoods",),
     )  # fmt: skip
     adapter = stages.rounds(
         pairs, config.iterations, training=config.training, lora=config.lora, reference=config.reference

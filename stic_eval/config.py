@@ -53,7 +53,7 @@ def load(
         raise UserError("--load-in-8bit: with --load-in-4bit as well; give one of both")
     engine = registry.engines().get(config.engine)
     config = engine.settled(config, layers.given, layers.named)
-    if config.adapters and engine.trains:
+    if config.adapters and engine.trains_in(config):
         hub_access.go_offline(config.offline)
         config = config.model_copy(update={"adapters": tuple(map(adapter_folder, config.adapters))})
     _check_benchmark_options(config, layers.direct)

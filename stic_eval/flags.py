@@ -87,6 +87,10 @@ def _gpus(text: str | int) -> int | str:
     return text if text == "auto" else int(text)
 
 
+def _addresses(given: str | Sequence[str]) -> str:
+    return given if isinstance(given, str) else ",".join(given)
+
+
 def _adapter_names(items: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
     if isinstance(items, Mapping):
         return dict(items)
@@ -149,8 +153,8 @@ class Model:
         "mistral_instruct).", "the profile's, else the checkpoint's", "FILE",
         path="conversation.chat_template")
     trust_remote_code: bool | None = flag("Run Python code that comes with the model's repository.")
-    engine: str | None = flag("Where the model runs: `hf` loads it here, `openai` asks a server "
-        "(--base-url).", "hf", values="engine")
+    engine: str | None = flag("Where the model runs: `hf` loads it here, `vllm` starts vLLM for it, `openai` "
+        "asks a server (--base-url).", "hf", values="engine")
 
 
 @dataclass(frozen=True)
@@ -207,8 +211,6 @@ class Training:
     gradient_checkpointing: bool | None = flag("Gradient checkpointing in training: less memory, more time.",
         "depends on the memory", names="--gradient-checkpointing/--no-gradient-checkpointing",
         panel="Machine")
-    gpus: str | None = flag("GPUs that train together, a process each, or `auto` for all; with --device cpu, "
-        "processes on the CPU. Does not change results.", "1", read=_gpus, panel="Machine")
     nodes: int | None = flag("Nodes of a SLURM allocation that train together.", "1", min=1, panel="Machine")
     strategy: str | None = flag("How they train: ddp (the whole model on each GPU), fsdp2 or zero3 (sharded "
         "among them), or an accelerate configuration.", "ddp", "NAME|FILE", panel="Machine")
@@ -251,17 +253,26 @@ class Judge:
 
 @dataclass(frozen=True)
 class Server:
-    """The server that has the model, with `--engine openai`."""
+    """The server that has the model, with `--engine openai` or `--engine vllm`."""
 
     panel: ClassVar[str] = "Server"
 
-    base_url: str | None = flag("OpenAI-compatible server, e.g. http://localhost:8000/v1.",
-        path="server.base_url")
+    base_url: list[str] | None = flag("OpenAI-compatible server, e.g. http://localhost:8000/v1; of several "
+        "that are one model all, with commas between. Repeatable.", metavar="URL", path="server.base_url",
+        read=_addresses)
+    model_id: str | None = flag("What the server's model is, so that answers count as that model's wherever "
+        "it is served: `pocket`, a folder or a Hugging Face id of its weights, with which methods train here "
+        "and the server loads their adapters; or any name.", metavar="MODEL", path="server.model_id")
     api_key_env: str | None = flag("Environment variable that holds the key.", "no key", "NAME",
         path="server.api_key_env")
     adapter_name: list[str] | None = flag("The server's name for a method's adapter, e.g. `stic=my-lora`. "
         "Repeatable.", metavar="METHOD=NAME", path="server.adapters", read=_adapter_names)
-    concurrency: int | None = flag("Requests in flight at once.", "16", path="server.concurrency")
+    serve_command: str | None = flag("What starts vLLM, to which model and flags are appended.",
+        "`vllm serve`, if it is found", "COMMAND", path="server.command")
+    tensor_parallel: int | None = flag("GPUs that each server of vLLM splits the model over.", "1", min=1,
+        path="server.tensor_parallel")
+    concurrency: int | None = flag("Requests in flight at once, for each server.", "16",
+        path="server.concurrency")
     timeout: float | None = flag("Seconds that a request may take.", "300", path="server.timeout")
 
 
@@ -282,6 +293,8 @@ class Machine:
 
     offline: Offline = None
     device: str | None = flag("auto, cpu, cuda or mps.", "auto")
+    gpus: str | None = flag("GPUs that train together, a process each, and of servers with --engine vllm; "
+        "`auto`: all. With --device cpu, processes on the CPU. Does not change results.", "1", read=_gpus)
     dtype: str | None = flag("auto, float32, bfloat16 or float16.", "auto")
     batch_size: str | None = flag("Requests in a batch, or `auto`. Does not change results.", "auto",
         read=_batch_size)

@@ -140,30 +140,52 @@ class JudgeConfig(BaseModel):
 
 
 class ServerConfig(BaseModel):
-    """Where the engine `openai` asks, and how patiently.
+    """Where the engine `openai` asks, what the engine `vllm` starts, and how patiently they are asked.
 
     Attributes:
-        base_url: Of an OpenAI-compatible server, up to and without `/chat/completions`.
+        base_url: Of an OpenAI-compatible server, up to and without `/chat/completions`; of several that are
+            one model with commas between.
+        model_id: What the server's model is: `pocket`, a folder or a hub id of its weights, on which adapters
+            are then trained here; or any other text. Answers count as this model's, wherever it is served.
         api_key_env: Environment variable that holds the key; it is read when a request is sent and
             never written anywhere. Empty: the server asks for none.
         adapters: Method, or `<method>@seed<seed>`, -> the model name under which the server has its adapter.
-        concurrency: Requests in flight.
+        command: What starts a server for the engine `vllm`, to which model and flags are appended; None: the
+            `vllm` that is found, with `serve`.
+        tensor_parallel: GPUs that a server of the engine `vllm` splits the model over.
+        concurrency: Requests in flight, for each server.
         timeout: Seconds for one request, from sending to the end of its reply.
         attempts: Times that a request is sent before it counts as failed.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     base_url: str | None = None
+    model_id: str | None = None
     api_key_env: _Variable = ""
     adapters: dict[str, str] = Field(default_factory=dict)
+    command: str | None = None
+    tensor_parallel: int = Field(default=1, ge=1)
     concurrency: int = Field(default=16, ge=1, le=512)
     timeout: float = Field(default=300.0, gt=0)
     attempts: int = Field(default=6, ge=1)
 
-    @field_validator("base_url")
+    @field_validator("base_url", mode="before")
     @classmethod
-    def _without_slash(cls, value: str | None) -> str | None:
-        return value.rstrip("/") if value else None
+    def _without_slashes(cls, value: object) -> object:
+        several = value.split(",") if isinstance(value, str) else value
+        if not isinstance(several, (list, tuple)) or not all(isinstance(one, str) for one in several):
+            return value
+        return ",".join(dict.fromkeys(one.strip().rstrip("/") for one in several if one.strip())) or None
+
+    @property
+    def base_urls(self) -> tuple[str, ...]:
+        """The addresses."""
+        return tuple((self.base_url or "").split(",")) if self.base_url else ()
+
+    @property
+    def where(self) -> str | None:
+        """The addresses as keys have them, in whatever order they were given; None: there is none."""
+        return ",".join(sorted(self.base_urls)) or None
 
 
 class ThinkingConfig(BaseModel):
@@ -299,10 +321,12 @@ class RunConfig(BaseModel):
             one with `direct` besides; None: with `direct`, and with the solver of the method's plan.
         solver_options: Solver name -> its options, as far as they are given. `dar` is short for both.
         thinking: How what a model thinks is told from what it answers.
-        engine: `hf` loads the model here, `openai` asks a server that has it, or a plug-in's own.
+        engine: `hf` loads the model here, `vllm` starts servers for it, `openai` asks a server that has it,
+            or a plug-in's own.
         device: `auto`, `cpu`, `cuda`, `mps`.
-        gpus: GPUs of a node that train together, a process each, or `auto`: all; with `device` cpu so many
-            processes on the CPU. Does not change results, as `nodes` and `strategy` do not.
+        gpus: GPUs of a node that are used, or `auto`: all. So many processes train together, with `device` cpu
+            on the CPU, and `vllm` starts servers on them. Does not change results, as `nodes` and `strategy` do
+            not.
         nodes: Nodes of a SLURM allocation that train together.
         strategy: How: `ddp` (the whole model on each), `fsdp2` or `zero3` (sharded among them), or a file: an
             accelerate configuration.

@@ -38,6 +38,7 @@ def _checks() -> list[tuple[str, str, str]]:
         *_disk(),
         *_extras(),
         _judge(),
+        _vllm(),
         _pocket(),
         *_plugins(),
     ]
@@ -197,6 +198,19 @@ def _judge() -> tuple[str, str, str]:
         "optional, for LLaVA-Bench and MM-Vet: set it, or name another variable or a local server with "
         "--judge-api-key-env and --judge-base-url (pocket rows need no judge)",
     )
+
+
+def _vllm() -> tuple[str, str, str]:
+    from stic_eval.engines.vllm_command import find_vllm, version_of
+
+    found = find_vllm()
+    if found is None:
+        return (
+            "vllm",
+            "not found",
+            "optional, for --engine vllm: put it into an environment of its own, .venv-vllm",
+        )
+    return "vllm", f"{version_of((str(found), 'serve'))}, {found}", ""
 
 
 def _pocket() -> tuple[str, str, str]:

@@ -82,6 +82,8 @@ def print_run(
     losses = {one.loss for subject in experiment.subjects for one, _ in subject.stages if one.loss}
     if losses:
         console.print(f"preference loss: {', '.join(sorted(losses))}", markup=False, soft_wrap=True)
+    for note in resources.engine.plan_notes(*experiment.asks):
+        console.print(note, markup=False, soft_wrap=True)
     if (asked := resources.engine.profile) is not None:
         console.print(f"asked as: {printable(asked.title)}", markup=False, soft_wrap=True)
     for line_of_rows in _rows_from(resources) if evaluate else ():
@@ -101,7 +103,7 @@ def _print_estimate(
         pairs = ((subject.arm.config, subject.variant) for subject in experiment.subjects)
         names = variants.answerers(pairs, engine).values()
         rows = ", ".join(dict.fromkeys(printable(name or resources.config.model) for name in names))
-        text = f"\nanswered by {printable(engine.described())}: {rows}"
+        text = f"\nanswered by {printable(engine.described())}" + (f": {rows}" if rows else "")
     else:
         by, each = (f" with {jobs} jobs", " each") if jobs > 1 else ("", "")
         text = (

@@ -112,7 +112,7 @@ def adapter(
     from stic_eval.report.model_card import card
 
     found = artifacts.open_run(run, _note)
-    if not registry.engines().get(found.config.engine).trains:
+    if not registry.engines().get(found.config.engine).trains_in(found.config):
         raise UserError(f"{found.folder}: its adapters are the server's; there is none here to export")
     picked = artifacts.pick(found, "adapter", choice.method, choice.seed, key=choice.key)
     source = found.adapter(picked)

@@ -75,6 +75,8 @@ def print_ablation(
         console.print("trains on images as: single_tile (training.images)")
     if stages and gang_launch.is_gang(grid.base):
         console.print(gang_launch.described(grid.base), markup=False, soft_wrap=True)
+    for note in engine.plan_notes(*experiment.asks):
+        console.print(note, markup=False, soft_wrap=True)
     if (asked := engine.profile) is not None:
         console.print(f"asked as: {printable(asked.title)}", markup=False, soft_wrap=True)
     console.print(f"output: {grid.base.folder}", markup=False, soft_wrap=True)

@@ -11,6 +11,7 @@ def train(
     methods: f.Methods,
     training: f.Training,
     settings: f.Settings,
+    server: f.Server,
     machine: f.Machine,
     output: f.Output,
 ) -> int:
@@ -19,7 +20,7 @@ def train(
     from stic_eval.cli import dryrun, outcome
     from stic_eval.experiment import arguments
 
-    given = o.given(model, methods, training, settings, machine)
+    given = o.given(model, methods, training, settings, server, machine)
     if output.dry_run:
         settled = arguments.settings_of_training(**given, output=output.output)
         return dryrun.print_run(*settled, output, evaluate=False)

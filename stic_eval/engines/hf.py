@@ -41,9 +41,12 @@ class HFEngine(Engine):
         """Refuses what only a server could act on."""
         for flag, value in (
             ("--base-url", config.server.base_url), ("--adapter-name", config.server.adapters),
+            ("--model-id", config.server.model_id),
         ):  # fmt: skip
             if value:
                 raise UserError(f"{flag}: is for a model at a server; add --engine openai")
+        if config.server.command:
+            raise UserError("--serve-command: starts vLLM; add --engine vllm")
         return config
 
     @classmethod

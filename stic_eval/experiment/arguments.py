@@ -31,7 +31,7 @@ _EVALUATED = (*_ASKED, f.Evaluation, f.Judge, f.Access, f.Output)
 TAKEN: Mapping[str, tuple[type, ...]] = {
     "run": (*_EVALUATED, f.Adapters, f.Methods, f.Training),
     "evaluate": (*_EVALUATED, f.Adapters),
-    "train": (f.Model, f.Methods, f.Training, f.Settings, f.Machine, f.Output),
+    "train": (f.Model, f.Methods, f.Training, f.Settings, f.Server, f.Machine, f.Output),
     "ablate": (*_EVALUATED, f.Training),
     "load_model": (*_ASKED, f.Adapters),
 }
@@ -82,18 +82,20 @@ def settings_of_training(*, options: Options = (), **settings: Any) -> tuple[Run
         UserError: Its engine trains nothing, or anything else of the input is wrong.
     """
     given, items = given_of("train", settings), items_of(options)
-    _check_trains(given.get("engine"))
+    named, path = given.get("engine"), "server.model_id"
+    if named and not (path in given or any(item.startswith(path) for item in items)):
+        _check_trains(named, registry.engines().get(named).trains)  # before what else a server needs
     built = configure(given, items)
-    _check_trains(built.engine)
+    _check_trains(built.engine, registry.engines().get(built.engine).trains_in(built))
     return built, items
 
 
-def _check_trains(engine: str | None) -> None:
-    if engine is not None and not registry.engines().get(engine).trains:
+def _check_trains(engine: str, trains: bool) -> None:
+    if not trains:
         raise UserError(
-            f"--engine {engine}: a server's model cannot be trained; train it with --engine hf, let the "
-            "server load the adapter, and name it with `stic-eval run --engine openai --adapter-name "
-            "METHOD=NAME`"
+            f"--engine {engine}: a server's model cannot be trained; say with --model-id where its weights "
+            "are, or train it with --engine hf, let the server load the adapter, and name it with `stic-eval "
+            "run --engine openai --adapter-name METHOD=NAME`"
         )
 
 

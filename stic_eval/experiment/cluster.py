@@ -192,7 +192,9 @@ class Cluster:
 
     def gpus(self, resources: Resources) -> float:
         """GPUs of each worker: one for a model in its process, where the cluster has any."""
-        on_gpu = resources.engine.trains and resources.config.device.partition(":")[0] in ("auto", "cuda")
+        on_gpu = resources.engine.trains_in(resources.config) and resources.config.device.partition(":")[
+            0
+        ] in ("auto", "cuda")
         wanted = resources.config.device.startswith("cuda") or any(n.get("GPU") for n in self.nodes)
         return 1.0 if on_gpu and wanted else 0.0
 
@@ -208,7 +210,7 @@ class Cluster:
         Raises:
             UserError: No worker answers, or one refuses the settings.
         """
-        if not resources.engine.trains:
+        if not resources.engine.trains_in(resources.config):
             return None
         if ":" in resources.config.device:
             raise UserError(

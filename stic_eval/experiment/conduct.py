@@ -78,7 +78,11 @@ def at_work(
             resources = Resources(config, report, folder.cache_of(config, fresh))
             if engine is not None:
                 resources.take(engine)
-            yield resources, report
+            try:
+                yield resources, report
+            finally:
+                if engine is None:
+                    resources.close()
     except KeyboardInterrupt as error:
         if _remove(created, log):
             advice = "nothing had begun, so nothing is left"

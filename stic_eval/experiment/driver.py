@@ -26,6 +26,7 @@ from stic_eval.store import atomic_write, file_name
 if TYPE_CHECKING:
     from stic_eval.ablations.grid import Grid
     from stic_eval.config import RunConfig
+    from stic_eval.contracts.engine import Ask
     from stic_eval.experiment.cluster import Cluster
     from stic_eval.experiment.events import Event, Executor
     from stic_eval.experiment.graph import Arm, Evaluation, Subject, Task
@@ -60,6 +61,14 @@ class Experiment:
     def skipped(self) -> int:
         """How many input files were left out."""
         return len(self.arms[0].inputs.skipped)
+
+    @property
+    def asks(self) -> tuple[set[Ask], bool]:
+        """What is left to ask of the engine beside answers, and whether adapters answer that are trained."""
+        keys = {task.key for task in self.tasks.values() if task.key}
+        todo = {key: stage for subject in self.subjects for stage, key in subject.stages if key in keys}
+        answering = any(item.subject.variant.adapter for item in self.evaluations if item.missing)
+        return {ask for stage in todo.values() for ask in stage.asks}, bool(todo) or answering
 
     def workers(self, jobs: int) -> int:
         """How many of a number of workers can be at work at once.
@@ -113,7 +122,7 @@ def arms_of_run(
     arm = graph.arm_of(config, resources)
     variants.check_options("-o", options, arm.variants)
     inputs.report_skipped(arm.inputs.skipped, resources.report)
-    if not resources.engine.trains:
+    if not resources.engine.trains_in(config):
         variants.check_server_names(config, arm.variants)
     return [arm]
 
@@ -135,7 +144,7 @@ def arms_of_grid(grid: Grid, resources: Resources) -> list[Arm]:
     variants.check_options("-o", grid.options, found)
     variants.check_options("--vary", (option for cell in grid.cells for option in cell.options), found)
     inputs.report_skipped(arms[0].inputs.skipped, resources.report)
-    if not resources.engine.trains:
+    if not resources.engine.trains_in(grid.base):
         named = [(arm.label, arm.config, arm.variants) for arm in arms[1:]]
         variants.check_apart(named, arms[0].inputs.data)
     return arms
@@ -230,7 +239,7 @@ def _devices(resources: Resources, jobs: int) -> tuple[str, ...]:
     from stic_eval.models.devices import gpus
     from stic_eval.training.gang_launch import gpus_of
 
-    if resources.config.device not in ("auto", "cuda") or not resources.engine.trains:
+    if resources.config.device not in ("auto", "cuda") or not resources.engine.trains_in(resources.config):
         return ()
     each, there = gpus_of(resources.config), [*map(str, range(gpus()))] if jobs > 1 else []
     if "CUDA_VISIBLE_DEVICES" in os.environ:
@@ -294,8 +303,10 @@ def _prepare(experiment: Experiment, resources: Resources) -> None:
     for line in resources.hub_lines:  # which workers come upon as well, and do not say
         resources.report.line(line)
     engine = resources.engine
+    if experiment.tasks:
+        engine.prepare(*experiment.asks)
     if experiment.tasks and experiment.evaluations:
-        if not engine.trains:
+        if not engine.trains_in(resources.config):
             engine.named(graph.elsewhere(item.subject, resources) for item in experiment.evaluations)
         resources.report.log(f"answers by {engine.described()}")
         if engine.profile is not None:

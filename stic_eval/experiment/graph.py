@@ -175,13 +175,13 @@ def subjects(arms: Iterable[Arm], resources: Resources) -> list[Subject]:
     """Everything that is evaluated; without stages where the engine trains nothing."""
     from stic_eval.selftrain.stage_runner import stage_key
 
-    found = []
+    found, trains = [], resources.engine.trains_in(resources.config)
     for arm in arms:
         data, thinking = arm.inputs.data, arm.config.thinking
         for variant in arm.variants:
             known: dict[int, str] = {}
             seed, keyed = variant.seed or 0, []
-            for one in variants.stages(variant.plan.adapter) if resources.engine.trains else ():
+            for one in variants.stages(variant.plan.adapter) if trains else ():
                 key = stage_key(one, data, resources.fingerprint, seed, known, thinking=thinking)
                 keyed.append((one, key))
             found.append(Subject(arm, variant, tuple(keyed)))
@@ -240,7 +240,7 @@ def _keys(subject: Subject, benchmark: str, resources: Resources) -> tuple[str, 
 
 def elsewhere(subject: Subject, resources: Resources) -> Path | str | None:
     """The adapter of a variant that no stage makes; None: it has none."""
-    if resources.engine.trains:
+    if resources.engine.trains_in(resources.config):
         return subject.variant.adapter
     return variants.server_name(subject.arm.config, subject.variant)
 
@@ -260,6 +260,7 @@ def tasks(planned: Sequence[Evaluation], resources: Resources, fresh: bool = Fal
         fresh: No stage counts as finished.
     """
     found: dict[str, Task] = {}
+    trains = resources.engine.trains_in(resources.config)
     for item in planned:
         if item.same is not None or not item.missing:
             continue
@@ -281,7 +282,7 @@ def tasks(planned: Sequence[Evaluation], resources: Resources, fresh: bool = Fal
                 solver=variant.solver.name,
                 options=variant.options.model_dump(mode="json"),
                 adapter=variant.adapter,
-                served=None if resources.engine.trains else variants.server_name(subject.arm.config, variant),
+                served=None if trains else variants.server_name(subject.arm.config, variant),
                 generations=(resources.rows(name) or 0) * variant.solver.requests(variant.options),
             )
     return found

@@ -228,7 +228,7 @@ def _stages(config: RunConfig) -> Iterator[Stage]:
     from stic_eval.contracts.method import Data
     from stic_eval.experiment.variants import make_plan, stages
 
-    for name in config.methods if registry.engines().get(config.engine).trains else ():
+    for name in config.methods if registry.engines().get(config.engine).trains_in(config) else ():
         data = Data(
             (), (), "", "", prompt_set(config), pairs=config.pairs_file,
             training_images=config.training.images,

@@ -183,7 +183,7 @@ def make_plan(method: Method, config: RunConfig, data: Data) -> tuple[Plan, Data
 
 def answerers(found: Iterable[tuple[RunConfig, Variant]], engine: Engine) -> dict[str, str | None]:
     """Row -> its adapter's name, where the engine has adapters of its own; else nothing."""
-    if engine.trains:
+    if engine.trains_in(engine.config):
         return {}
     named = {True: "", False: ", seed {}"}
     return {v.method.title + named[v.seed is None].format(v.seed): server_name(c, v) for c, v in found}

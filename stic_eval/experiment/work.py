@@ -76,12 +76,15 @@ def _run(stage: Stage, data: Data, store: StageStore, task: Task, resources: Res
             check_single_tile(found.config.to_dict())
         return found
 
-    return run_stage(
+    folder = run_stage(
         stage, data=data, seed=task.seed or 0, fingerprint=resources.fingerprint, model=trainable,
         answers=resources.engine.answers, scorer=resources.engine.likelihoods,
         responses=lambda: resources.responses, store=store, report=resources.report,
-        thinking=config.thinking, stop=resources.stop,
+        thinking=config.thinking, stop=resources.stop, device=config.device,
     )  # fmt: skip
+    if stage.trains:
+        resources.engine.trained(folder / "adapter")
+    return folder
 
 
 def _ask_part(task: Task, resources: Resources) -> None:

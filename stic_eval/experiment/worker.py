@@ -91,10 +91,14 @@ def do_with(
 
 
 def _share(config: RunConfig, jobs: int) -> RunConfig:
-    """A worker's settings: bounds on what servers are asked are for all workers together."""
+    """A worker's settings: bounds on what servers are asked are for all workers together.
+
+    But for those that a worker starts for itself.
+    """
     cap, flight = config.judge.max_requests, config.server.concurrency
     judge = config.judge.model_copy(update={"max_requests": None if cap is None else cap // jobs})
-    server = config.server.model_copy(update={"concurrency": max(1, flight // jobs)})
+    shared = bool(config.server.base_url)
+    server = config.server.model_copy(update={"concurrency": max(1, flight // jobs) if shared else flight})
     return config.model_copy(update={"judge": judge, "server": server})
 
 

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -37,6 +37,7 @@ class Endpoint:
         max_bytes: Bound on a reply's size.
         flag: Flag of the model's name.
         prefix: What the flags of address, key and cap begin with.
+        others: Addresses of replicas, which have the same model under the same name.
     """
 
     base_url: str
@@ -52,6 +53,16 @@ class Endpoint:
     max_bytes: int = 8 << 20
     flag: str = "--judge"
     prefix: str = "--judge-"
+    others: tuple[str, ...] = ()
+
+    @property
+    def base_urls(self) -> tuple[str, ...]:
+        """All addresses."""
+        return (self.base_url, *self.others)
+
+    def each(self) -> list[Endpoint]:
+        """The servers, each alone."""
+        return [replace(self, base_url=url, others=()) for url in self.base_urls]
 
 
 class NoReply(Exception):

@@ -105,6 +105,7 @@ def run_stage(
     report: Report,
     thinking: ThinkingConfig = _THINKING,
     stop: tuple[str, ...] = (),
+    device: str = "auto",
 ) -> Path:
     """Gives the folder of a stage's output; computes it, and what it needs, if it is not there.
 
@@ -116,13 +117,16 @@ def run_stage(
         scorer: As `Engine.likelihoods`.
         thinking: How what the model thinks is told from its answers.
         stop: Texts that end its answers; `fingerprint` has them.
+        device: As settings name it, for what a stage computes beside the model.
 
     Raises:
-        RunError: Two needs of the stage share a name, or it asks for likelihoods that nobody tells.
+        RunError: Two needs of the stage share a name, it asks for likelihoods that nobody tells, or a
+            server has left some of its questions unanswered.
     """
     again = partial(
         run_stage, data=data, seed=seed, fingerprint=fingerprint, model=model, responses=responses,
         store=store, report=report, thinking=thinking, stop=stop, answers=answers, scorer=scorer,
+        device=device,
     )  # fmt: skip
     key = stage_key(stage, data, fingerprint, seed, thinking=thinking)
     # Before its needs: they may have been cleared away since it was made of them.
@@ -168,6 +172,7 @@ def run_stage(
                 seed=seed,
                 log=report.log,
                 progress=report.step,
+                device=device,
             )
         )
         seconds = time.monotonic() - start
@@ -210,11 +215,19 @@ class _Counted:
 
     def generate(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Response]]:
         """The fingerprint of the model behind."""
-        for answer in self._vlm.generate(requests):
+        failed, why = 0, ""
+        for request, response in self._vlm.generate(requests):
             self._asked["generations"] += 1
-            if answer[1].unclosed:
+            if response.unclosed:
                 self._asked["unclosed"] += 1
-            yield answer
+            if response.finish_reason == "failed":  # which is no answer that anything could be made of
+                failed, why = failed + 1, response.why or ""
+                continue
+            yield request, response
+        if failed:
+            raise RunError(
+                f"{failed} of its requests have no answer: {why}; the same command asks them again"
+            )
 
 
 def _manifest(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stic_eval.errors import UserError, first_line
+from stic_eval.models import tower_names
 from stic_eval.models.fingerprint import BESIDE, local_model
 from stic_eval.models.hf_model import HFModel
 from stic_eval.models.loading import wrap
@@ -56,6 +57,8 @@ def merge(
     except ValueError as error:
         raise UserError(f"--merge: adapter {adapter} cannot be merged: {first_line(error)}") from error
     merged.save_pretrained(str(out), max_shard_size="5GB")
+    if tower_names.is_new(out):
+        tower_names.rename(out)
     for weights in out.glob("*.safetensors"):
         shutil.copymode(out / "config.json", weights)  # they are written for nobody else to read
     # Its own was replaced for decoding here; where the base has one, that is copied.

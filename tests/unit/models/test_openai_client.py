@@ -18,8 +18,9 @@ import pytest
 
 from stic_eval.errors import UserError
 from stic_eval.models import openai_client
+from stic_eval.models.chat_wire import Chat, Reply
 from stic_eval.models.connection import Endpoint
-from stic_eval.models.openai_client import Chat, Client, Failure, Reply
+from stic_eval.models.openai_client import Client, Failure
 from tests.support.judge_server import (
     CUT,
     CUT_IN_THE_MIDDLE,

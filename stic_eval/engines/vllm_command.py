@@ -1,0 +1,194 @@
+"""What `vllm serve` is called with: which command, for which weights, with which flags and environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stic_eval.engines.runtime_adapters import allowed_rank
+from stic_eval.errors import UserError
+from stic_eval.models import tower_names
+from stic_eval.models.fingerprint import local_model
+
+if TYPE_CHECKING:
+    from stic_eval.profiles import ConversationProfile
+    from stic_eval.settings import RunConfig
+
+NAME = "base"  # the base model's, at a server of ours
+# Environments of vLLM's own in the working folder, as `make test-vllm` makes one.
+_BESIDE = (".venv-vllm/bin/vllm",)
+_SECONDS = 300.0  # that it may take to say its version
+
+
+def find_vllm() -> Path | None:
+    """The command `vllm`: of the path, beside this Python, or of an environment in the working folder."""
+    found = shutil.which("vllm")
+    own = [Path(found)] if found else []
+    for path in (*own, Path(sys.executable).with_name("vllm"), *map(Path, _BESIDE)):
+        if path.is_file() and os.access(path, os.X_OK):
+            return path.absolute()
+    return None
+
+
+def command_of(config: RunConfig) -> tuple[str, ...]:
+    """The command that starts a server, without the model.
+
+    Raises:
+        UserError: None is given and none is found, or it cannot be read.
+    """
+    given = config.server.command
+    if given is None:
+        found = find_vllm()
+        if found is None:
+            raise UserError(
+                "--engine vllm: there is no command `vllm`; install it into an environment of its own, as it "
+                "wants another transformers than this program (python -m venv .venv-vllm && "
+                ".venv-vllm/bin/pip install vllm), or give --serve-command"
+            )
+        return str(found), "serve"
+    try:
+        parts = tuple(shlex.split(given))
+    except ValueError as error:
+        raise UserError(f"--serve-command {given}: {error}") from None
+    if not parts or (shutil.which(parts[0]) is None and not Path(parts[0]).is_file()):
+        raise UserError(f"--serve-command {given}: there is no command {parts[0] if parts else ''!r}")
+    return parts
+
+
+@cache
+def version_of(command: tuple[str, ...]) -> str:
+    """The version of vLLM behind a command, for keys; of one that does not say, the command itself.
+
+    By the metadata of the Python that the command's first line names, for vLLM takes long to say it itself.
+    """
+    code = "from importlib.metadata import version; print(version('vllm'))"
+    tried = [[*command[: len(command) - (command[-1] == "serve")], "--version"]]
+    if python := _python_of(command[0]):
+        tried.insert(0, [python, "-c", code])
+    for argv in tried:
+        try:
+            done = subprocess.run(argv, capture_output=True, text=True, timeout=_SECONDS, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            continue
+        versions = re.findall(r"\b\d+\.\d+[\w.+-]*", done.stdout)
+        if done.returncode == 0 and versions:
+            return str(versions[-1])
+    return shlex.join(command)
+
+
+def _python_of(command: str) -> str | None:
+    path = shutil.which(command) or command
+    try:
+        with open(path, "rb") as file:
+            first = file.readline(400).decode("utf-8", "replace")
+    except OSError:
+        return None
+    python = first.removeprefix("#!").strip()
+    return python if first.startswith("#!") and "python" in python and Path(python).is_file() else None
+
+
+def first_rank(config: RunConfig) -> int:
+    """A bound on the ranks of the adapters that a run is known to have."""
+    from stic_eval.engines.runtime_adapters import rank_of
+
+    ranks = [rank_of(adapter) for adapter in config.adapters]
+    for method in config.methods:
+        lora = config.method_options.get(method, {}).get("lora")
+        ranks += [int(lora["r"])] if isinstance(lora, Mapping) and "r" in lora else []
+    return max(ranks, default=16)
+
+
+def flags(
+    config: RunConfig,
+    command: Sequence[str],
+    folder: str,
+    *,
+    port: int,
+    dtype: str,
+    rank: int,
+    profile: ConversationProfile | None,
+    template: Path,
+    gpu: bool,
+) -> list[str]:
+    """All that follows the command; what it says itself is left to it.
+
+    Args:
+        folder: The model's folder or hub id.
+        rank: Largest rank of an adapter; 0: there are none.
+        template: Where the profile's chat template lies, if it has one.
+        gpu: Whether it runs on GPUs.
+    """
+    wanted: dict[str, str | None] = {
+        "--host": "127.0.0.1",
+        "--port": str(port),
+        "--served-model-name": NAME,
+        "--dtype": dtype,
+        "--generation-config": "vllm",  # else it decodes with the checkpoint's penalties
+        "--max-num-seqs": str(config.server.concurrency),
+        "--limit-mm-per-prompt": json.dumps({"image": 1}),
+        "--tensor-parallel-size": str(config.server.tensor_parallel),
+        "--api-server-count": "1",  # with more it loads no adapters
+    }
+    if rank:
+        bound = str(allowed_rank(rank))
+        wanted |= {"--enable-lora": None, "--max-lora-rank": bound, "--max-loras": "2"}
+    wanted |= {"--enable-sleep-mode": None} if gpu else {"--enforce-eager": None}
+    if config.revision and local_model(config.model) is None:
+        wanted["--revision"] = config.revision
+    if config.trust_remote_code:
+        wanted["--trust-remote-code"] = None
+    if profile is not None and profile.chat_template:
+        wanted["--chat-template"] = str(template)
+    if arguments := processor_arguments(profile):
+        wanted["--mm-processor-kwargs"] = json.dumps(arguments)
+    found = [folder]
+    for name, value in wanted.items():
+        if not any(part == name or part.startswith(f"{name}=") for part in command):
+            found += [name] if value is None else [name, value]
+    return found
+
+
+def processor_arguments(profile: ConversationProfile | None) -> dict[str, Any]:
+    """A profile's arguments of the image processor; images are padded before they are sent."""
+    given = {} if profile is None else profile.processor
+    return {name: value for name, value in given.items() if name != "do_pad"}
+
+
+def environment(config: RunConfig, gpus: Sequence[str], gpu: bool) -> dict[str, str]:
+    """Variables of a server's process; on a CPU those that the user has set stay."""
+    found = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1", "VLLM_NO_USAGE_STATS": "1"}
+    if config.offline or local_model(config.model) is not None:
+        found["HF_HUB_OFFLINE"] = "1"
+    if gpu:
+        return {**found, "VLLM_SERVER_DEV_MODE": "1", "CUDA_VISIBLE_DEVICES": ",".join(gpus)}
+    on_a_cpu = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+    return found | {name: value for name, value in on_a_cpu.items() if name not in os.environ}
+
+
+def served_folder(model: str, cache: Path, fingerprint: str) -> str:
+    """A model as vLLM loads it: the hub id, the folder, or a copy with names of weights that vLLM knows."""
+    folder = local_model(model)
+    if folder is None:
+        return model
+    if not tower_names.is_new(folder):
+        return str(folder)
+    copy = cache / "served" / fingerprint[:32]
+    if not (copy / "config.json").exists():
+        work = copy.with_name(f"{copy.name}.{os.getpid()}")
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        tower_names.copy_renamed(folder, work)
+        try:
+            work.rename(copy)
+        except OSError:  # another process was first
+            shutil.rmtree(work, ignore_errors=True)
+    return str(copy)

@@ -1,0 +1,105 @@
+"""Methods whose pairs, descriptions, likelihoods and answers come from a server, and which train here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stic_eval.engines import openai
+from tests.e2e.conftest import Lab, records
+from tests.support.vllm_server import serving_model
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No waits between attempts, of which nothing here depends."""
+    endpoint = openai._endpoint
+    monkeypatch.setattr(openai, "_endpoint", lambda *how: replace(endpoint(*how), backoff=0.0))
+
+
+# All greedy: what a server draws is its own.
+GREEDY = (
+    "-o", "stage1.temperature=0", "-o", "stage2.temperature=0", "--benchmarks", "chartqa",
+)  # fmt: skip
+
+
+def served(lab: Lab, url: str, *extra: str | Path, leave: tuple[str, ...] = ()) -> list[str]:
+    """A run of the lab's model by a server that has it."""
+    found = lab.argv("run", *extra, "--output", "out", "-q", leave=leave)
+    at = found.index("--model")
+    found[at : at + 2] = ["--engine", "openai", "--base-url", url, "--model", "base"]
+    found += ["--model-id", str(lab.model)]
+    return found
+
+
+def table(lab: Lab) -> dict[str, Any]:
+    """Answers by variant, benchmark and row."""
+    run = lab.folder / "out"
+    return {
+        f"{folder.name}/{path.stem}/{row['id']}": row["response"]
+        for folder in sorted((run / "records").iterdir())
+        for path in sorted(folder.iterdir())
+        for row in records(run, folder.name, path.stem)
+    }
+
+
+def test_stic_by_a_server_comes_to_what_it_comes_to_here(lab: Lab, tmp_path: Path) -> None:
+    there, here = lab.at(tmp_path / "there"), lab.at(tmp_path / "here")
+    how = ("--method", "stic", "--dar", *GREEDY)
+    assert here.invoke(*here.argv("run", *how, "--output", "out", "-q")).code == 0
+    with serving_model(lab.model) as server:
+        plan = there.invoke(*served(there, server.url, *how), "--dry-run")
+        assert plan.code == 0 and "trained in this process" in plan.out and not server.asked
+        done = there.invoke(*served(there, server.url, *how))
+        assert done.code == 0, done.err
+        named = {body["lora_name"] for body, status in server.loads if status == 200}
+        assert len(named) == 2, "the adapter of stage 1 describes, that of stage 2 answers"
+        assert {body["model"] for body in server.asked} == {"base", *named}
+        assert not server.brain.adapters, "what a run has loaded it has unloaded"
+        log = (there.folder / "out" / "run.log").read_text()
+        assert "is applied by" in log
+        asked = len(server.asked)
+        again = there.invoke(*served(there, server.url, *how))
+        assert again.code == 0 and len(server.asked) == asked
+    assert table(there) == table(here)
+
+
+@pytest.mark.parametrize("method", ["csr", "seva"])
+def test_what_methods_ask_beside_answers_comes_from_a_server_too(
+    lab: Lab, tmp_path: Path, method: str
+) -> None:
+    """CSR goes on from sentences and scores them; SeVa's noise is no server's to see."""
+    there, here = lab.at(tmp_path / "there"), lab.at(tmp_path / "here")
+    own = {
+        "csr": (
+            "pairs.images=2",
+            "pairs.scorer=own",
+            "iterations=1",
+            "pairs.sentences=2",
+            "pairs.candidates=2",
+        ),
+        "seva": ("pairs.items=2", "pairs.temperature=0"),
+    }[method]
+    small = ("pairs.max_new_tokens=6", "lora.r=2", "lora.alpha=4", "training.batch_size=2")
+    options = [part for option in (*own, *small) for part in ("-o", f"{method}.{option}")]
+    how = ("--method", method, "--benchmarks", "chartqa", "--limit", "2", *options)
+    leave = ("stage1.", "stage2.", "lora.", "dar.")
+    with serving_model(lab.model) as server:
+        command = [*served(there, server.url, *how, leave=leave)]
+        if method == "seva":
+            plan = there.invoke(*command, "--dry-run")
+            assert plan.code == 0 and "noise on the model's own input" in plan.out and not server.asked
+        done = there.invoke(*command)
+        scored = any("prompt_logprobs" in body for body in server.asked)
+        begun = any(body.get("continue_final_message") for body in server.asked)
+        texts = [turn["content"] for body in server.asked for turn in body["messages"]]
+    if method == "csr":
+        assert done.code == 0 or "no pair is left" in done.err, done.err
+        assert scored and begun
+        return
+    assert done.code == 0, done.err
+    assert here.invoke(*here.argv("run", *how, "--output", "out", "-q", leave=leave)).code == 0
+    assert table(there) == table(here) and texts

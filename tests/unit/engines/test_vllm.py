@@ -1,0 +1,235 @@
+"""Servers that this program starts: what they are called with, how they are waited for, and that they end."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from stic_eval.engines import vllm_command
+from stic_eval.engines.own_server import OwnServer, free_port
+from stic_eval.engines.vllm import VLLMEngine
+from stic_eval.errors import RunError, UserError
+from stic_eval.images import scan_images
+from stic_eval.models import devices
+from stic_eval.profiles import SHIPPED
+from stic_eval.settings import RunConfig, ServerConfig
+
+ROOT = Path(__file__).parents[3]
+SCRIPTED = shlex.join([sys.executable, "-m", "tests.support.vllm_server", "serve"])
+
+
+def config(model: Path | str, **more: Any) -> RunConfig:
+    server = ServerConfig(command=SCRIPTED, concurrency=2, **more.pop("server", {}))
+    return RunConfig(model=str(model), engine="vllm", methods=("baseline",), server=server, **more)
+
+
+def engine(settings: RunConfig) -> VLLMEngine:
+    return VLLMEngine(settings, lambda name: nullcontext(), lambda: False)
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STIC_EVAL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+
+def test_a_server_is_started_answers_takes_adapters_and_ends(
+    tiny_vlm: Path, photos: Path, adapters: tuple[Path, Path], tmp_path: Path
+) -> None:
+    from stic_eval.models.hf_model import HFModel
+    from tests.support.questions import answers, mixed
+
+    here, asked = (
+        HFModel.load(str(tiny_vlm), device="cpu", dtype="float32"),
+        mixed(scan_images(photos)[0][:1])[:2],
+    )
+    own = engine(config(tiny_vlm, device="cpu", output=tmp_path / "run"))
+    assert own.version == "0.32.0" and own.identity() != own.identity(adapters[0])
+    assert "vLLM 0.32.0" in own.described() and not own._servers
+    try:
+        for adapter in (None, adapters[0]):
+            said = {one: response.text for one, response in own.answers(adapter).generate(asked)}
+            expected = answers(here.with_adapter(adapter), asked)
+            assert said == {one: text for one, (text, _, _) in expected.items()}
+        (log, *_) = sorted((tmp_path / "run" / "servers").iterdir())
+        words = log.read_text()
+        assert "ready" in words and "--generation-config vllm" in words and "--api-server-count 1" in words
+        # It was started without adapters, as the run has none, and once more for the first that came.
+        assert len(list((tmp_path / "run" / "servers").iterdir())) == 2
+        assert (
+            "--enable-lora --max-lora-rank 8"
+            in sorted((tmp_path / "run" / "servers").iterdir())[1].read_text()
+        )
+        (server,) = own._servers
+    finally:
+        own.close()
+    assert not server.alive and not own._servers
+
+
+def listens(port: int) -> bool:
+    import socket
+
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def wait_until(true: Any) -> None:
+    begin = time.monotonic()
+    while not true():
+        assert time.monotonic() - begin < 120
+        time.sleep(0.05)
+
+
+PARENT = """
+import os, sys, time
+from pathlib import Path
+from types import SimpleNamespace
+from stic_eval.engines.own_server import OwnServer
+port = int(sys.argv[1])
+argv = f"[sys.executable, '-m', 'http.server', '{port}', '--bind', '127.0.0.1']"
+inner = f"import subprocess, sys; subprocess.run({argv})"
+server = OwnServer([sys.executable, "-c", inner], {}, port, Path(sys.argv[2]))
+print("started", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_servers_end_with_whoever_started_them(tmp_path: Path, how: signal.Signals) -> None:
+    port = free_port()
+    argv = [sys.executable, "-c", PARENT, str(port), str(tmp_path / "log")]
+    parent = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT)
+    try:
+        wait_until(lambda: listens(port))  # a process of the server's own, as vLLM has some
+        parent.send_signal(how)
+        parent.wait(60)
+        wait_until(lambda: not listens(port))
+    finally:
+        parent.kill()
+
+
+def test_one_that_does_not_start_says_why(tmp_path: Path) -> None:
+    code = "print('starting'); raise ValueError('no kernel for this machine')"
+    server = OwnServer([sys.executable, "-c", code], {}, free_port(), tmp_path / "servers" / "log")
+    with pytest.raises(RunError, match="start vLLM: it has ended: ValueError: no kernel for this machine"):
+        server.wait(lambda name: nullcontext(), "start vLLM")
+    gone = OwnServer([str(tmp_path / "nothing")], {}, free_port(), tmp_path / "other")
+    with pytest.raises(RunError, match="No such file"):
+        gone.wait(lambda name: nullcontext(), "start vLLM")
+
+
+def test_what_it_is_called_with(tmp_path: Path) -> None:
+    settings = config("pocket", server={"tensor_parallel": 2}, trust_remote_code=True)
+    profile, template = SHIPPED["llava-1.5"], tmp_path / "t.jinja"
+    how = {"port": 8001, "dtype": "bfloat16", "profile": profile, "template": template}
+    found = vllm_command.flags(settings, ("vllm", "serve"), "/m", rank=100, gpu=True, **how)  # type: ignore[arg-type]
+    text = shlex.join(found)
+    assert found[0] == "/m" and "--max-lora-rank 128" in text and "--enable-sleep-mode" in text
+    assert "--tensor-parallel-size 2" in text and f"--chat-template {template}" in text
+    assert "--trust-remote-code" in text and "--mm-processor-kwargs" not in text  # images are padded before
+    own = ("vllm", "serve", "--max-num-seqs=4", "--dtype", "float16")
+    less = vllm_command.flags(settings, own, "/m", rank=0, gpu=False, **how)  # type: ignore[arg-type]
+    assert not {"--max-num-seqs", "--dtype", "--enable-lora"} & set(less) and "--enforce-eager" in less
+    variables = vllm_command.environment(settings, ("2", "3"), True)
+    assert variables["CUDA_VISIBLE_DEVICES"] == "2,3" and variables["HF_HUB_OFFLINE"] == "1"
+    assert vllm_command.environment(settings, (), False)["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
+
+
+def test_gpus_are_shared_out_to_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "device_of", lambda device: "cuda")
+    monkeypatch.setattr(devices, "gpus", lambda: 8)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    two = {"tensor_parallel": 2}
+    assert engine(config("pocket")).gpu_groups == (("0",),)
+    assert engine(config("pocket", gpus=4, server=two)).gpu_groups == (("0", "1"), ("2", "3"))
+    assert len(engine(config("pocket", gpus="auto")).gpu_groups) == 8
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,6,7")
+    assert engine(config("pocket", gpus="auto", server=two)).gpu_groups == (("5", "6"),)
+    with pytest.raises(UserError, match="there are 3 GPUs; give a multiple of 2"):
+        _ = engine(config("pocket", gpus=3, server=two)).gpu_groups
+
+
+def test_a_tower_has_the_names_that_vllm_knows(tiny_vlm: Path, tmp_path: Path) -> None:
+    import torch
+    from safetensors import safe_open
+
+    from stic_eval.models.hf_model import HFModel
+
+    served = Path(vllm_command.served_folder(str(tiny_vlm), tmp_path, "f" * 64))
+    assert served != tiny_vlm and vllm_command.served_folder(str(served), tmp_path, "e" * 64) == str(served)
+    (file,) = served.glob("*.safetensors")
+    with safe_open(file, framework="pt") as opened:
+        names = [name for name in opened.keys() if "vision_tower" in name]  # noqa: SIM118
+    assert names and all("vision_tower.vision_model." in name for name in names)
+    one, other = (HFModel.load(str(path), device="cpu", dtype="float32").model for path in (tiny_vlm, served))
+    there = dict(other.named_parameters())
+    assert all(torch.equal(value, there[name]) for name, value in one.named_parameters())
+
+
+def test_the_version_is_that_of_the_commands_own_python(tmp_path: Path) -> None:
+    own = tmp_path / "vllm"
+    own.write_text(f"#!{sys.executable}\n")
+    own.chmod(0o755)
+    unknown = vllm_command.version_of((str(own), "serve"))
+    assert unknown == f"{own} serve", "no vllm is installed there: the command stands for it"
+    assert vllm_command.version_of((sys.executable, "-m", "tests.support.vllm_server", "serve")) == "0.32.0"
+    assert os.environ["PYTHONPATH"] == str(ROOT)
+
+
+class Sleeper:
+    """A server that may be put to sleep, or not."""
+
+    alive = True
+
+    def __init__(self, willing: bool) -> None:
+        self.willing, self.told, self.ended = willing, list[str](), False
+
+    def post(self, path: str) -> bool:
+        self.told.append(path)
+        return self.willing
+
+    def end(self) -> None:
+        self.ended = True
+
+
+@pytest.mark.parametrize("willing", [True, False])
+def test_servers_on_gpus_make_room_for_training(willing: bool) -> None:
+    own, server = engine(config("pocket")), Sleeper(willing)
+    served: Any = SimpleNamespace(models=[])
+    own.__dict__.update(gpu=True, _servers=[server], _served=served, _rank=8)
+    own.release()
+    own.release()
+    assert server.told == ["/sleep?level=1"] and server.ended is not willing
+    if willing:
+        assert own._awake(8) is served and server.told[-1] == "/wake_up" and not own._asleep
+        assert own._awake(8) is served and len(server.told) == 2
+    else:
+        assert own._servers == [] and own._served is None
+
+
+def test_on_a_cpu_servers_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    own, server = engine(config("pocket", device="cpu")), Sleeper(True)
+    own.__dict__.update(_servers=[server], _served=SimpleNamespace(models=[]), _rank=8)
+    own.release()
+    assert not server.told and not server.ended
+
+
+def test_an_adapter_that_no_server_takes_is_told_before_anything_is_computed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = {"seva": {"lora": {"r": 1024}}}
+    settings = config("pocket", device="cpu").model_copy(
+        update={"methods": ("seva",), "method_options": options}
+    )
+    with pytest.raises(UserError, match=r"lora\.r: an adapter of rank 1024 is larger than vLLM takes"):
+        engine(settings).check()
