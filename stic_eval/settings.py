@@ -325,8 +325,8 @@ class RunConfig(BaseModel):
             or a plug-in's own.
         device: `auto`, `cpu`, `cuda`, `mps`.
         gpus: GPUs of a node that are used, or `auto`: all. So many processes train together, with `device` cpu
-            on the CPU, and `vllm` starts servers on them. Does not change results, as `nodes` and `strategy` do
-            not.
+            on the CPU, and `vllm` starts servers on them. Does not change results, nor do `nodes` and
+            `strategy`.
         nodes: Nodes of a SLURM allocation that train together.
         strategy: How: `ddp` (the whole model on each), `fsdp2` or `zero3` (sharded among them), or a file: an
             accelerate configuration.
