@@ -324,8 +324,8 @@ class RunConfig(BaseModel):
         engine: `hf` loads the model here, `vllm` starts servers for it, `openai` asks a server that has it,
             or a plug-in's own.
         device: `auto`, `cpu`, `cuda`, `mps`.
-        gpus: GPUs of a node that are used, or `auto`: all. So many processes train together, with `device` cpu
-            on the CPU, and `vllm` starts servers on them. Does not change results, nor do `nodes` and
+        gpus: GPUs of a node that are used, or `auto`: all. So many processes train together (on the CPU with
+            `device` cpu), and `vllm` starts servers on them. Does not change results, nor do `nodes` and
             `strategy`.
         nodes: Nodes of a SLURM allocation that train together.
         strategy: How: `ddp` (the whole model on each), `fsdp2` or `zero3` (sharded among them), or a file: an
