@@ -61,7 +61,8 @@ SPACES: Mapping[str, Mapping[str, tuple[float, ...]]] = {
     "sft": {"stage2.learning_rate": RATES, "stage2.epochs": (1, 3)},
 }
 Settings = dict[str, float]
-# In place of draws, since the first six of STIC all forgot how to describe in stage 1 (docs/pocket.md).
+# In place of draws: the first six of STIC had 3e-4 or more in stage 1, and the best of them had forgotten there
+# how to describe (docs/pocket.md).
 AIMED: Mapping[str, tuple[Settings, ...]] = {
     "stic": tuple(
         {"stage1.learning_rate": 1e-3, "stage2.learning_rate": 1e-4, "stage1.alpha": alpha}
@@ -221,13 +222,13 @@ def run(search: Search, folder: Path, jobs: int = 1, hours: float | None = None)
     """
     log = folder / "search.jsonl"
     known, source = {row["key"]: row for row in read_jsonl(log)}, program()
-    earlier = {name: [t for t in committed() if search.full and t.method == name] for name in search.methods}
+    kept = committed() if search.full else []
+    earlier = {name: [trial for trial in kept if trial.method == name] for name in search.methods}
     order = {
         name: configurations(name, search.budget, [trial.settings for trial in earlier[name]])
         for name in search.methods
     }
     trials: dict[int, Trial] = {}
-    old: set[int] = set()  # places of the committed search
     todo: list[_Job] = []
     for place in range(search.budget * len(search.methods)):
         number, turn = divmod(place, len(search.methods))
@@ -235,7 +236,6 @@ def run(search: Search, folder: Path, jobs: int = 1, hours: float | None = None)
         settings = order[method][number]
         if number < len(earlier[method]):
             trials[place] = earlier[method][number]
-            old.add(place)
             continue
         command = argv(search, method, settings)
         key = content_key([source, command])
@@ -247,7 +247,7 @@ def run(search: Search, folder: Path, jobs: int = 1, hours: float | None = None)
     print("\n".join(_line(trial) for trial in trials.values()), end="\n" if trials else "", flush=True)
     end = None
     if hours is not None:
-        so_far = sum(trials[place].seconds for place in trials if place not in old)
+        so_far = sum(trial.seconds for trial in trials.values() if trial not in kept)
         end = time.time() + 3600 * hours - so_far / jobs
     for job, average, seconds in _done([(job, end) for job in todo], jobs):
         trials[job.place] = Trial(job.method, job.settings, average, round(seconds, 1))
