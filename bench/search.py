@@ -61,8 +61,8 @@ SPACES: Mapping[str, Mapping[str, tuple[float, ...]]] = {
     "sft": {"stage2.learning_rate": RATES, "stage2.epochs": (1, 3)},
 }
 Settings = dict[str, float]
-# In place of draws: the first six of STIC had 3e-4 or more in stage 1, and the best of them had forgotten there
-# how to describe (docs/pocket.md).
+# In place of draws: the first six of STIC had 3e-4 or more in stage 1, and the best of them had forgotten
+# there how to describe (docs/pocket.md).
 AIMED: Mapping[str, tuple[Settings, ...]] = {
     "stic": tuple(
         {"stage1.learning_rate": 1e-3, "stage2.learning_rate": 1e-4, "stage1.alpha": alpha}
