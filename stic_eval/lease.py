@@ -6,7 +6,8 @@ where it does not change for `EXPIRY` seconds, or its owner was a process of thi
 taken. Clocks of different machines are never compared.
 
 A lease may be lost, by a process that stands still for minutes. So it keeps work from being done twice and
-is not what keeps results whole: work folders are an attempt's own, and are published by one rename.
+is not what keeps results whole: work folders are an attempt's own, and are published by one rename, after a
+last look at the lease (`held`).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from stic_eval.errors import UserError
 # Clients of NFS may see what others do up to a minute late (acregmax, acdirmax); twice that is waited.
 HEARTBEAT, EXPIRY = 10.0, 120.0  # seconds
 _POLL = 0.25
+_LOOKS = 40  # at a lease that cannot be read, until it counts as lost
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,13 @@ class Owner:
         token: Of this holding; no other has it.
         machine: The running system, and its numbering of processes: containers have their own.
         pid: The process.
-        born: When that process was started, by that system's clock.
+        born: When that process was started, as `_born` has it.
     """
 
     token: str
     machine: str
     pid: int
-    born: float
+    born: int
 
     @property
     def gone(self) -> bool:
@@ -55,7 +57,7 @@ class Owner:
             return False
         try:
             process = psutil.Process(self.pid)
-            return process.create_time() != self.born or process.status() == psutil.STATUS_ZOMBIE
+            return _born(self.pid) != self.born or process.status() == psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return True
         except psutil.Error:
@@ -71,6 +73,19 @@ def _machine() -> str:
     return " ".join(found)
 
 
+def _born(pid: int) -> int:
+    """Ticks from the system's start to a process's: a clock that is set changes nothing of them.
+
+    0 where the system does not say: of the next process with that number it is not known then that it is
+    another, and its lease is taken when it expires.
+    """
+    try:
+        # The second field is the name in brackets, which may hold anything; this is the 22nd (proc(5)).
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
 @contextmanager
 def hold(path: Path) -> Iterator[Owner]:
     """Holds a lease while the block runs; waits for another holder, however long it takes.
@@ -78,8 +93,7 @@ def hold(path: Path) -> Iterator[Owner]:
     Raises:
         UserError: The file cannot be created.
     """
-    process = psutil.Process()
-    owner = Owner(uuid4().hex[:8], _machine(), process.pid, process.create_time())
+    owner = Owner(uuid4().hex[:8], _machine(), os.getpid(), _born(os.getpid()))
     _take(path, owner)
     ended = Event()
     beat = Thread(target=_renew, args=(path, owner, ended), name=f"lease {path.name}", daemon=True)
@@ -89,9 +103,26 @@ def hold(path: Path) -> Iterator[Owner]:
     finally:
         ended.set()
         beat.join()
-        if _owner(path) == owner:
+        if held(path, owner):
             with suppress(OSError):
                 path.unlink()
+
+
+def held(path: Path, owner: Owner) -> bool:
+    """Whether a lease is still its owner's; one that cannot be read is looked at again for some seconds."""
+    for _ in range(_LOOKS):
+        if (said := _says(path, owner)) is not None:
+            return said
+        time.sleep(_POLL)
+    return False
+
+
+def _says(path: Path, owner: Owner) -> bool | None:
+    """Whether a lease says that it is this owner's; None: it cannot be read at the moment."""
+    found = _look(path)
+    if found is None:
+        return False
+    return None if found[0] is None else found[0] == owner
 
 
 def _take(path: Path, owner: Owner) -> None:
@@ -161,7 +192,7 @@ def _take_away(path: Path, dead: Owner | None, by: Owner) -> None:
 
 def _renew(path: Path, owner: Owner, ended: Event) -> None:
     while not ended.wait(HEARTBEAT):
-        if _owner(path) != owner:
+        if _says(path, owner) is False:
             logging.getLogger("stic_eval.run").warning("the lease %s was taken by another process", path)
             return
         with suppress(OSError):

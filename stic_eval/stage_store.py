@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from stic_eval import lease
 from stic_eval.digests import carry_over, digests, first_change
-from stic_eval.errors import UserError
+from stic_eval.errors import RunError, UserError
 from stic_eval.store import atomic_write
 
 
@@ -35,6 +35,14 @@ def _writable(folder: Path) -> Path:
     return folder
 
 
+def _remove(work: Path) -> None:
+    """Removes a work folder, first from where others look for one to go on in."""
+    aside = work.with_suffix(".lost")
+    with suppress(OSError):
+        os.rename(work, aside)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
 class StageStore:
     """Finished stages by content key, each a folder `<name>-<first 16 digits of its key>`.
 
@@ -47,6 +55,7 @@ class StageStore:
         self.root = Path(root)
         self._said: set[str] = set()
         self._work: dict[Path, Path] = {}  # finished folder -> work folder of this attempt
+        self._held: dict[Path, lease.Owner] = {}  # finished folder -> as whom this attempt holds its lease
 
     def folder(self, name: str, key: str) -> Path:
         """Where the finished stage lies (or will lie)."""
@@ -140,23 +149,61 @@ class StageStore:
 
         Args:
             manifest: Whatever should be kept beside the name, the key and the list of files.
+
+        Raises:
+            RunError: Another process has taken the stage over, and goes on in this one's work folder.
         """
-        work, folder = self.work_dir(name, key), self.folder(name, key)
-        files = {
-            path.relative_to(work).as_posix(): path.stat().st_size
-            for path in sorted(work.rglob("*"))
-            if path.is_file() and path.name != "manifest.json"
-        }
-        whole = {**(manifest or {}), "name": name, "key": key, "files": files, "sha256": digests(work, files)}
-        atomic_write(work / "manifest.json", json.dumps(whole, indent=2, sort_keys=True))
-        if self._publish(name, key, work):
-            carry_over(work, folder, files)
+        folder = self.folder(name, key)
+        work = self._work.get(folder)
+        if work is None or not work.is_dir():
+            return self._taken_over(name, key)
+        try:
+            files = {
+                path.relative_to(work).as_posix(): path.stat().st_size
+                for path in sorted(work.rglob("*"))
+                if path.is_file() and path.name != "manifest.json"
+            }
+            sha256 = digests(work, files)
+            whole = {**(manifest or {}), "name": name, "key": key, "files": files, "sha256": sha256}
+            atomic_write(work / "manifest.json", json.dumps(whole, indent=2, sort_keys=True))
+            # Looked at after the last write, which makes a folder anew that another has taken. From here on
+            # whoever takes the lease takes the folder as well, and there is nothing left to rename.
+            if not self._holds(name, key):
+                return self._taken_over(name, key)
+            if self.publish(name, key, work):
+                carry_over(work, folder, files)
+        except FileNotFoundError:
+            if work.is_dir():
+                raise
+            return self._taken_over(name, key)
+        del self._work[folder]
         return folder
 
-    def _publish(self, name: str, key: str, work: Path) -> bool:
-        """Renames a work folder into place; False: another attempt has come to the same meanwhile."""
+    def _holds(self, name: str, key: str) -> bool:
+        """Whether nobody else has the lease of a stage that this attempt has taken."""
+        owner = self._held.get(self.folder(name, key))
+        return owner is None or lease.held(self._lease(name, key), owner)
+
+    def _taken_over(self, name: str, key: str) -> Path:
+        """What another process has made of a stage meanwhile.
+
+        Raises:
+            RunError: It has not finished.
+        """
+        if (found := self.sound(name, key, lambda line: None)) is not None:
+            return found
+        raise RunError(
+            f"stage {name} ({key[:16]}): this process stood still for so long that another has taken the "
+            "stage over; the same command waits for that one, and goes on with what it makes"
+        )
+
+    def publish(self, name: str, key: str, work: Path) -> bool:
+        """Renames a folder with its manifest into place, also of a damaged one; False: a sound one is there.
+
+        Raises:
+            FileNotFoundError: The folder has been taken away.
+        """
         folder = self.folder(name, key)
-        self._work.pop(folder, None)
         while True:
             if self.sound(name, key, lambda line: None) is not None:
                 shutil.rmtree(work, ignore_errors=True)
@@ -169,7 +216,7 @@ class StageStore:
                 os.rename(work, folder)
                 return True
             except OSError:
-                if not folder.is_dir():  # else another attempt has been faster by a moment
+                if not folder.is_dir() or not work.is_dir():  # else another has been faster by a moment
                     raise
 
     def made_of(self, keys: Iterable[str]) -> dict[str, str]:
@@ -201,5 +248,17 @@ class StageStore:
         another machine when it has not been renewed for two minutes. To create it shows this machine what
         others have put into the folder; whoever holds it looks again before anything is computed.
         """
-        with lease.hold(_writable(self.root) / f"{name}-{key[:16]}.lease"):
-            yield
+        _writable(self.root)
+        folder = self.folder(name, key)
+        with lease.hold(self._lease(name, key)) as owner:
+            self._held[folder] = owner
+            try:
+                yield
+            finally:
+                if folder in self._work and not self._holds(name, key):
+                    _remove(self._work.pop(folder))  # a fragment, which nobody is to go on in
+                del self._held[folder]
+
+    def _lease(self, name: str, key: str) -> Path:
+        folder = self.folder(name, key)
+        return folder.with_name(f"{folder.name}.lease")

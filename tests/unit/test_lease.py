@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -9,12 +10,15 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
+import psutil
 import pytest
 
 from stic_eval import lease
-from stic_eval.errors import UserError
+from stic_eval.errors import RunError, UserError
 from stic_eval.stage_store import StageStore
+from stic_eval.store import atomic_write
 
 KEY = "a" * 64
 # Takes a lease and kills itself; or takes it a number of times and counts in a file that has no other lock.
@@ -43,7 +47,7 @@ for number in range(30):
 
 def elsewhere(path: Path) -> lease.Owner:
     """A lease of a process on another machine."""
-    owner = lease.Owner("dead", "another machine", os.getpid(), 1.0)
+    owner = lease.Owner("dead", "another machine", os.getpid(), 1)
     path.write_text(json.dumps(asdict(owner)))
     return owner
 
@@ -124,6 +128,47 @@ def test_whoever_has_lost_its_lease_neither_renews_nor_removes_it(
     assert lease._owner(path) == owner
 
 
+def test_a_clock_that_is_set_takes_no_lease_from_the_living(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    created = psutil.Process.create_time
+    with lease.hold(tmp_path / "one.lease") as owner:
+        monkeypatch.setattr(psutil.Process, "create_time", lambda process: created(process) + 1.0)
+        assert not owner.gone
+    assert replace(owner, born=owner.born + 1).gone, "another process with that number"
+
+
+def stale(monkeypatch: pytest.MonkeyPatch, path: Path, times: int) -> list[Path]:
+    """Has so many looks at a file fail as those at a stale handle do."""
+    failed: list[Path] = []
+    opened = Path.open
+
+    def open_(self: Path, *args: Any, **more: Any) -> Any:
+        if self == path and len(failed) < times:
+            failed.append(self)
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return opened(self, *args, **more)
+
+    monkeypatch.setattr(Path, "open", open_)
+    return failed
+
+
+def test_one_that_cannot_be_read_for_a_moment_is_renewed_and_given_up_as_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(lease, "HEARTBEAT", 0.01)
+    monkeypatch.setattr(lease, "_POLL", 0.01)
+    path = tmp_path / "one.lease"
+    with lease.hold(path):
+        os.utime(path, (1, 1))
+        failed = stale(monkeypatch, path, 2)
+        while len(failed) < 2 or path.stat().st_mtime == 1:
+            assert "was taken" not in caplog.text
+        monkeypatch.setattr(lease, "HEARTBEAT", 60.0)
+        failed = stale(monkeypatch, path, 2)
+    assert len(failed) == 2 and list(tmp_path.iterdir()) == []
+
+
 # ---------------------------------------------------------------- attempts at a stage
 
 
@@ -161,3 +206,28 @@ def test_a_damaged_stage_gives_way_to_the_new_one(tmp_path: Path) -> None:
     (store.work_dir("one", KEY) / "made").write_text("other")
     assert (store.finish("one", KEY) / "made").read_text() == "other"
     assert [file.name for file in tmp_path.iterdir()] == [folder.name]
+
+
+def test_what_an_attempt_was_robbed_of_it_does_not_publish(tmp_path: Path) -> None:
+    first, second = StageStore(tmp_path), StageStore(tmp_path)
+    (first.work_dir("one", KEY) / "half").touch()
+    (second.work_dir("one", KEY) / "more").touch()
+    with pytest.raises(RunError, match=r"stage one \(a{16}\): .* another has taken the stage over"):
+        first.finish("one", KEY)
+    assert {file.name for file in second.finish("one", KEY).iterdir()} == {"half", "more", "manifest.json"}
+    assert first.finish("one", KEY) == first.folder("one", KEY), "what the other has made"
+
+
+def test_nor_what_it_has_written_since_then(tmp_path: Path) -> None:
+    first, second = StageStore(tmp_path), StageStore(tmp_path)
+    path = tmp_path / f"one-{KEY[:16]}.lease"
+    with first.lock("one", KEY):
+        work = first.work_dir("one", KEY)
+        atomic_write(work / "early", "x")
+        elsewhere(path)  # it stands still, and another takes its lease
+        own = second.work_dir("one", KEY)
+        atomic_write(work / "late", "y")  # which makes the folder anew
+        with pytest.raises(RunError, match="another has taken the stage over"):
+            first.finish("one", KEY)
+    assert {found.name for found in tmp_path.iterdir()} == {own.name, path.name}
+    assert [file.name for file in own.iterdir()] == ["early"]
