@@ -42,6 +42,12 @@ def sleep_while_waiting() -> Iterator[None]:
             _LOADED.append(False)
 
 
+def sleep_from_now_on() -> None:
+    """Has threads of this process sleep while they wait, for good: of a worker, before torch is loaded."""
+    if not any(name in os.environ for name in VARIABLES):
+        os.environ["OMP_WAIT_POLICY"] = "passive"
+
+
 @contextmanager
 def _no_more_than_idle_cores() -> Iterator[None]:
     import torch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -17,12 +18,13 @@ from uuid import uuid4
 
 from stic_eval.errors import RunError, UserError
 from stic_eval.experiment.executors.ray import Ray
-from stic_eval.experiment.far_worker import LATE, FarPlace, Receipt, appears, begin, facts, parts
+from stic_eval.experiment.far_worker import LATE, FarPlace, Receipt, appears, begin, facts, pieces
+from stic_eval.stage_store import StageStore
 from stic_eval.store import ResponseStore
 
 if TYPE_CHECKING:
     from stic_eval.experiment.events import Event
-    from stic_eval.experiment.far_worker import Facts, Part
+    from stic_eval.experiment.far_worker import Facts, Piece
     from stic_eval.experiment.graph import Task
     from stic_eval.experiment.resources import Resources
     from stic_eval.types import Response
@@ -107,34 +109,44 @@ def _notices_in_log() -> Iterator[None]:
             worker.print_to_stdstream = printed
 
 
-class _Keeping:
-    """What of the driver's cache workers ask for; an actor on the driver's machine."""
+class _Reader:
+    """Reads for workers what they ask of the driver's cache; an actor on the driver's machine."""
 
     def __init__(self, cache: Path, answers: Path) -> None:
-        self._stages = cache / "stages"
+        self._stages = StageStore(cache / "stages")
         self._paths = {"answers": answers, "replies": cache / "judge" / "replies.sqlite"}
         self._stores: dict[str, ResponseStore] = {}
         self._finished: set[str] = set()
 
     def get_many(self, kind: str, keys: list[str]) -> Mapping[str, Response]:
-        """See `Keeper`."""
+        """See `CacheReader`."""
         return self._store(kind).get_many(keys)
 
     def count(self, kind: str) -> int:
-        """See `Keeper`."""
+        """See `CacheReader`."""
         return len(self._store(kind))
 
     def has(self, folder: str) -> bool:
-        """See `Keeper`."""
-        return folder in self._finished or (self._stages / folder / "manifest.json").is_file()
+        """See `CacheReader`."""
+        return folder in self._finished or (self._stages.root / folder / "manifest.json").is_file()
+
+    def manifest(self, folder: str) -> bytes | None:
+        """See `CacheReader`."""
+        try:
+            found = (self._stages.root / folder / "manifest.json").read_bytes()
+            read = json.loads(found)
+            sound = self._stages.sound(read["name"], read["key"], logging.getLogger("stic_eval.run").info)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return None if sound is None else found
 
     def finish(self, folder: str) -> None:
         """Takes in that a stage is finished, whether it shows itself here already or not."""
         self._finished.add(folder)
 
-    def read(self, folder: str) -> Iterator[Part]:
-        """See `Keeper`."""
-        yield from parts(self._stages / folder)
+    def read(self, folder: str) -> Iterator[Piece]:
+        """See `CacheReader`."""
+        yield from pieces(self._stages.root / folder)
 
     def _store(self, kind: str) -> ResponseStore:
         if kind not in self._stores:
@@ -143,8 +155,8 @@ class _Keeping:
 
 
 @dataclass(frozen=True)
-class _RayKeeper:
-    """The keeper as workers reach it."""
+class _RayReader:
+    """The reader as workers reach it."""
 
     actor: Any
 
@@ -160,10 +172,14 @@ class _RayKeeper:
         found: bool = self._get(self.actor.has.remote(folder))
         return found
 
+    def manifest(self, folder: str) -> bytes | None:
+        found: bytes | None = self._get(self.actor.manifest.remote(folder))
+        return found
+
     def finish(self, folder: str) -> None:
         self._get(self.actor.finish.remote(folder))
 
-    def read(self, folder: str) -> Iterator[Part]:
+    def read(self, folder: str) -> Iterator[Piece]:
         for piece in self.actor.read.options(num_returns="streaming").remote(folder):
             yield self._get(piece)
 
@@ -269,13 +285,13 @@ class OnCluster:
         stages, answers = resources.cache / "stages", resources.responses.path  # opened before it is read
         replies = None if resources.judge is None else ResponseStore(resources.judge.path)
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        actor = ray.remote(num_cpus=0, max_restarts=3, max_task_retries=3)(_Keeping)
-        keeper = _RayKeeper(actor.options(scheduling_strategy=here).remote(resources.cache, answers))
+        actor = ray.remote(num_cpus=0, max_restarts=3, max_task_retries=3)(_Reader)
+        reader = _RayReader(actor.options(scheduling_strategy=here).remote(resources.cache, answers))
         mark = _mark(stages)
         plugins = {name: value for name, value in os.environ.items() if name == "STIC_EVAL_PLUGINS"}
         place = FarPlace(
-            resources.cache.absolute(), Path.cwd(), mark.name, keeper, self._jobs, resources.engine.dtype,
-            environment=plugins,
+            socket.gethostname(), resources.cache.absolute(), Path.cwd(), mark.name, reader, self._jobs,
+            resources.engine.dtype, environment=plugins,
         )  # fmt: skip
         workers = Ray(begin, place, self._jobs, self._cluster.cpus(self._jobs, gpus), gpus)
         parted = list(with_parts(tasks, self._jobs))
@@ -284,9 +300,9 @@ class OnCluster:
         try:
             for event in workers.run(parted):
                 if event.kind == "stage":
-                    folder, part = event.value
-                    receipt = coming.setdefault(folder, Receipt(stages / folder))
-                    if receipt.take(part):
+                    folder, piece = event.value
+                    receipt = coming.setdefault(folder, Receipt(resources.stages, folder))
+                    if receipt.take(piece):
                         del coming[folder]
                     continue
                 if event.kind == "replies":
@@ -299,7 +315,7 @@ class OnCluster:
                     continue
                 if event.kind == "done" and not kinds[event.task].benchmark:
                     folder = folder_of(event.task)
-                    keeper.finish(folder)
+                    reader.finish(folder)
                     if not appears(stages / folder / "manifest.json", LATE):
                         resources.report.line(f"stage {folder} is finished and does not appear in {stages}")
                 yield event
@@ -308,7 +324,7 @@ class OnCluster:
                 receipt.drop()
             mark.unlink(missing_ok=True)
             with suppress(Exception):
-                ray.kill(keeper.actor, no_restart=True)
+                ray.kill(reader.actor, no_restart=True)
 
 
 def with_parts(tasks: Sequence[Task], workers: int) -> Iterator[Task]:

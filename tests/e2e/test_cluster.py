@@ -168,7 +168,7 @@ def test_without_a_common_file_system_stages_are_sent(
     done = lab.invoke(*finished.argv, "--cluster", nodes.name, "--quiet")
     assert (done.code, done.err) == (0, "")
     same(lab, finished)
-    sent = {path.name.partition("-")[0] for path in nodes.folder.glob("node*/stic-eval-*/stages/*")}
+    sent = {path.name.partition("-")[0] for path in nodes.folder.glob("node*/stic-eval-*/*/stages/*")}
     assert sent >= {"pairs", "preference", "descriptions", "infused_sft"}
 
 

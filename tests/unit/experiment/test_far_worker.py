@@ -12,22 +12,22 @@ import pytest
 
 from stic_eval.errors import RunError, UserError
 from stic_eval.experiment import cluster, far_worker
-from stic_eval.experiment.far_worker import FarStages, FarStore, Part, Receipt, parts
+from stic_eval.experiment.far_worker import FarPlace, FarStages, FarStore, Piece, Receipt, pieces
 from stic_eval.stage_store import StageStore
 from stic_eval.types import Response
+from stic_eval.waiting_threads import VARIABLES
 
 KEY = "a" * 64
 
 
 class Driver:
-    """The driver's cache, as its keeper and its executor have it."""
+    """The driver's cache, as its reader and its executor have it."""
 
     def __init__(self, folder: Path) -> None:
         self.stages = StageStore(folder)
         self.finished: set[str] = set()
         self.stored: dict[str, Response] = {}
         self.receipts: dict[str, Receipt] = {}
-        self.asked = 0
 
     def get_many(self, kind: str, keys: list[str]) -> Mapping[str, Response]:
         return {key: self.stored[key] for key in keys if key in self.stored}
@@ -36,16 +36,20 @@ class Driver:
         return len(self.stored)
 
     def has(self, folder: str) -> bool:
-        self.asked += 1
         return folder in self.finished or (self.stages.root / folder / "manifest.json").is_file()
 
-    def read(self, folder: str) -> Iterator[Part]:
-        return parts(self.stages.root / folder)
+    def manifest(self, folder: str) -> bytes | None:
+        return cluster._Reader(self.stages.root.parent, Path("none")).manifest(folder)
+
+    def read(self, folder: str) -> Iterator[Piece]:
+        return pieces(self.stages.root / folder)
 
     def hear(self, kind: str, value: Any) -> None:
         if kind == "stage":
-            folder, part = value
-            self.receipts.setdefault(folder, Receipt(self.stages.root / folder)).take(part)
+            folder, piece = value
+            receipt = self.receipts.setdefault(folder, Receipt(self.stages, folder))
+            if receipt.take(piece):
+                del self.receipts[folder]
 
 
 def make(stages: StageStore, size: int = 3) -> Path:
@@ -63,7 +67,7 @@ def test_stages_are_sent_where_machines_see_no_common_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(far_worker, "_CHUNK", 4)
-    driver = Driver(tmp_path / "driver")
+    driver = Driver(tmp_path / "driver" / "stages")
     one, other = (FarStages(tmp_path / name, driver, False, driver.hear) for name in ("one", "other"))
     assert one.done("one", KEY) is None
     made = make(one, 10)
@@ -71,10 +75,67 @@ def test_stages_are_sent_where_machines_see_no_common_folder(
     assert sent is not None and content(sent) == content(made)
     fetched = other.sound("one", KEY, str)
     assert fetched == tmp_path / "other" / made.name and content(fetched) == content(made)
-    asked = driver.asked
-    assert other.done("one", KEY) == fetched and driver.asked == asked
+    assert other.done("one", KEY) == fetched
     left = [path.name for path in tmp_path.rglob("*.incoming")]
     assert left == []
+
+
+def test_a_damaged_stage_of_the_drivers_gives_way_to_the_one_that_is_sent(tmp_path: Path) -> None:
+    driver = Driver(tmp_path / "driver" / "stages")
+    made = make(driver.stages)
+    (made / "adapter" / "weights").write_bytes(b"BAD")
+    stages = FarStages(tmp_path / "one", driver, False, driver.hear)
+    assert stages.sound("one", KEY, str) is None, "it is made anew"
+    new = make(stages)
+    assert stages.sound("one", KEY, str) == new
+    assert driver.stages.sound("one", KEY, str) == made and content(made) == content(new)
+    assert [path.name for path in driver.stages.root.iterdir()] == [made.name]
+
+
+def test_what_an_earlier_run_has_left_on_a_machine_counts_if_the_driver_has_the_same(tmp_path: Path) -> None:
+    old, driver = Driver(tmp_path / "old" / "stages"), Driver(tmp_path / "driver" / "stages")
+    left = make(FarStages(tmp_path / "one", old, False, old.hear))
+    stages = FarStages(tmp_path / "one", driver, False, driver.hear)
+    assert stages.done("one", KEY) is None, "the driver has started over"
+    theirs = make(driver.stages)
+    assert stages.sound("one", KEY, str) == left and content(left) == content(theirs)
+    written = (left / "manifest.json").stat().st_mtime_ns
+    assert stages.sound("one", KEY, str) == left
+    assert (left / "manifest.json").stat().st_mtime_ns == written, "sent once"
+
+
+def test_a_worker_keeps_what_it_needs_where_nobody_else_can_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(far_worker.tempfile, "gettempdir", lambda: str(tmp_path))
+    reader = Driver(tmp_path)
+    one, two = (FarPlace("head", Path(cache), Path(), "", reader, 1) for cache in ("/a", "/b"))
+    assert far_worker.own_folder(one) == far_worker.own_folder(one) != far_worker.own_folder(two)
+    (made,) = tmp_path.iterdir()
+    assert made.stat().st_mode & 0o777 == 0o700
+    made.chmod(0o770)
+    with pytest.raises(UserError, match="others may write into it"):
+        far_worker.own_folder(one)
+
+
+@pytest.mark.parametrize("chosen", [None, "active"])
+def test_threads_of_workers_elsewhere_sleep_while_they_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: str | None
+) -> None:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OMP_WAIT_POLICY", chosen or "")
+    if chosen is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    monkeypatch.setenv("STIC_EVAL_CACHE", "")  # as it was, afterwards
+    monkeypatch.setattr(far_worker.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(far_worker, "appears", lambda path, seconds: True)
+    monkeypatch.setattr(far_worker, "send_log", lambda send: None)
+    monkeypatch.chdir(tmp_path)
+    far_worker.begin(
+        0, FarPlace("head", tmp_path, tmp_path, "", Driver(tmp_path), 1), lambda kind, value: None
+    )
+    assert os.environ["OMP_WAIT_POLICY"] == (chosen or "passive")
 
 
 def test_a_common_folder_that_appears_late_is_waited_for(
