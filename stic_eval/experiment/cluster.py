@@ -310,6 +310,8 @@ class OnCluster:
                     replies.put_many(event.value, replace=True)
                     continue
                 if kinds[event.task].part is not None:
+                    if event.kind == "failed":
+                        resources.report.log(f"{event.task}: {event.value}; the stage asks all of it")
                     if event.kind in ("answers", "line", "log"):
                         yield event
                     continue
@@ -336,7 +338,7 @@ def with_parts(tasks: Sequence[Task], workers: int) -> Iterator[Task]:
             for number in range(count if count > 1 else 0)
         ]
         yield from parts
-        yield replace(task, needs=(*task.needs, *(part.id for part in parts))) if parts else task
+        yield replace(task, after=tuple(part.id for part in parts)) if parts else task
 
 
 def folder_of(task: str) -> str:

@@ -89,6 +89,7 @@ class Task:
     Attributes:
         id: Unique in an experiment; its first word is the kind of work: a stage's name, or `evaluate`.
         needs: Ids of tasks that have to be done before.
+        after: Ids of tasks that are waited for, whether they come to anything or not.
         what: For people.
         config: Settings of the arm.
         reads: What is read of its inputs, as `inputs.needs` has it.
@@ -104,8 +105,8 @@ class Task:
         served: The engine's own name for one; without any and without `key` the base model answers.
         generations: Answers that are asked for.
         steps: Optimiser steps.
-        part: Of the stage, what it asks about every so many-th input alone is asked, from one on: (first,
-            every so many); nothing comes of it but answers, which the stage then finds.
+        part: (which, of how many): the stage is run on this share of its inputs alone, and nothing is kept
+            of it but the answers, which the stage then finds.
     """
 
     id: str
@@ -126,6 +127,7 @@ class Task:
     generations: int = 0
     steps: int = 0
     part: tuple[int, int] | None = None
+    after: tuple[str, ...] = ()
 
 
 # ---------------------------------------------------------------- who is evaluated

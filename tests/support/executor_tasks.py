@@ -26,6 +26,7 @@ class Task:
     needs: tuple[str, ...]
     payload: Any
     group: str = ""
+    after: tuple[str, ...] = ()
 
 
 def setup(number: int, common: Any, send: Send) -> Callable[[Task], Yielded]:
@@ -77,7 +78,7 @@ TASKS = (
     Task("bad", ("good",), "fail"),
     Task("child", ("bad", "good"), "touch child"),
     Task("grandchild", ("child",), "touch grandchild"),
-    Task("last", ("good", "cached"), "touch last"),
+    Task("last", ("good", "cached"), "touch last", after=("bad", "child")),
 )
 SAID = sorted(
     [
