@@ -112,8 +112,8 @@ class Engine(ABC):
         """
         self.config, self.step, self.answered = config, step, answered
 
-    def computed_on(self, device: str, dtype: str) -> None:  # noqa: B027  a server's does not change its place
-        """Takes in that its model runs on other machines, and what device and type of weights are there.
+    def computed_on(self, device: str, dtype: str) -> None:  # noqa: B027  most have no weights here
+        """Takes in that its weights are on other machines, and what device and type they come to there.
 
         Args:
             device: `cuda`, `mps` or `cpu`.

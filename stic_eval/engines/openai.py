@@ -115,6 +115,11 @@ class OpenAIEngine(Engine):
 
         return Expectations(self.local, self.local.answers)
 
+    def computed_on(self, device: str, dtype: str) -> None:
+        """Takes in what device and type of weights come to where adapters are trained."""
+        if self._weights is not None:
+            self.local.computed_on(device, dtype)
+
     def check(self) -> None:
         """Looks at the address, which may hold no secret."""
         from stic_eval.models.connection import check_url

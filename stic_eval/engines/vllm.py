@@ -61,7 +61,7 @@ class VLLMEngine(Engine):
         self._servers: list[OwnServer] = []
         self._served: Served | None = None
         self._rank, self._starts = 0, 0
-        self._asleep = False
+        self._asleep, self._here = False, True
 
     @cached_property
     def local(self) -> HFEngine:
@@ -75,7 +75,7 @@ class VLLMEngine(Engine):
 
     @property
     def version(self) -> str:
-        """VLLM's."""
+        """The version of vLLM that the command starts."""
         return vllm_command.version_of(self.command)
 
     @cached_property
@@ -96,9 +96,16 @@ class VLLMEngine(Engine):
     def check(self) -> None:
         """Looks at device and command, how many GPUs there are, and how large adapters are going to be."""
         self.local.check()
-        _ = self.command, self.gpu_groups
+        _ = self.command
+        if self._here:
+            _ = self.gpu_groups
         if self._known_rank:
             runtime_adapters.allowed_rank(self._known_rank)
+
+    def computed_on(self, device: str, dtype: str) -> None:
+        """Takes in what device and type of weights come to where servers run and adapters are trained."""
+        self.local.computed_on(device, dtype)
+        self.dtype, self.gpu, self._here = dtype, device == "cuda", False
 
     @cached_property
     def gpu(self) -> bool:
@@ -287,7 +294,7 @@ class VLLMEngine(Engine):
 
     def described(self) -> str:
         """Who answers, in words for a log."""
-        many = len(self.gpu_groups)
+        many = len(self.gpu_groups) if self._here else 1  # of each worker's
         by = f"{many} servers of vLLM {self.version}" if many > 1 else f"vLLM {self.version}"
         each = self.config.server.tensor_parallel
         split = f", each on {each} GPUs" if each > 1 else ""

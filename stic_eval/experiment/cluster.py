@@ -198,6 +198,7 @@ class Cluster:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.dtype = ""  # of weights on its workers; empty: nobody has asked, or there are none
 
     @property
     def nodes(self) -> list[Mapping[str, float]]:
@@ -256,6 +257,7 @@ class Cluster:
         except ray.exceptions.RayError as error:
             raise RunError(f"--cluster {self.name}: {str(error).partition(chr(10))[0]}") from error
         resources.engine.computed_on(found.device, found.dtype)
+        self.dtype = found.dtype
         return found
 
     def executor(self, resources: Resources, jobs: int) -> OnCluster:
@@ -291,7 +293,7 @@ class OnCluster:
         plugins = {name: value for name, value in os.environ.items() if name == "STIC_EVAL_PLUGINS"}
         place = FarPlace(
             socket.gethostname(), resources.cache.absolute(), Path.cwd(), mark.name, reader, self._jobs,
-            resources.engine.dtype, environment=plugins,
+            self._cluster.dtype, environment=plugins,
         )  # fmt: skip
         workers = Ray(begin, place, self._jobs, self._cluster.cpus(self._jobs, gpus), gpus)
         parted = list(with_parts(tasks, self._jobs))

@@ -159,6 +159,31 @@ def test_gpus_are_shared_out_to_servers(monkeypatch: pytest.MonkeyPatch) -> None
         _ = engine(config("pocket", gpus=3, server=two)).gpu_groups
 
 
+def test_on_a_cluster_it_is_planned_by_what_workers_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "device_of", lambda device: "cpu")
+    settings = config("pocket", server={"tensor_parallel": 2})
+    with pytest.raises(UserError, match="--tensor-parallel 2: is for GPUs, and there is none here"):
+        engine(settings).check()
+    far, here = engine(settings), engine(config("pocket"))
+    far.computed_on("cuda", "bfloat16")
+    far.check()
+    assert (far.dtype, far.local.dtype, far.local.device, far.gpu) == ("bfloat16", "bfloat16", "cuda", True)
+    assert "in bfloat16 by vLLM" in far.described() and far.identity() != here.identity()
+
+
+def test_so_is_what_is_trained_beside_somebody_elses_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    from stic_eval.engines.openai import OpenAIEngine
+
+    monkeypatch.setattr(devices, "device_of", lambda device: "cpu")
+    for stated, known in (("pocket", True), (None, False)):
+        server = ServerConfig(base_url="http://localhost:1/v1", model_id=stated)
+        settings = RunConfig(model="m", engine="openai", server=server)
+        far = OpenAIEngine(settings, lambda name: nullcontext(), lambda: False)
+        far.computed_on("cuda", "bfloat16")
+        far.check()
+        assert not known or (far.local.device, far.local.dtype) == ("cuda", "bfloat16")
+
+
 def test_a_tower_has_the_names_that_vllm_knows(tiny_vlm: Path, tmp_path: Path) -> None:
     import torch
     from safetensors import safe_open
