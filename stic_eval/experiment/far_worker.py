@@ -249,11 +249,11 @@ class FarStages(StageStore):
         self._made: set[Path] = set()  # finished here, which the driver may not have taken in yet
 
     def _manifest(self, name: str, key: str) -> dict[str, Any] | None:
-        """As the driver has it: what is finished elsewhere is waited for, or had sent."""
+        """A finished stage's manifest: what the driver has and is not here is waited for, or sent."""
         return self._seen(name, key) if self._shared else self._fetched(name, key)
 
     def _seen(self, name: str, key: str) -> dict[str, Any] | None:
-        """Of the common folder."""
+        """The manifest in the common folder, which may show it late."""
         found = super()._manifest(name, key)
         folder = self.folder(name, key)
         if found is not None or (folder / "manifest.json").is_file() or not self._reader.has(folder.name):
@@ -266,7 +266,7 @@ class FarStages(StageStore):
         return super()._manifest(name, key)
 
     def _fetched(self, name: str, key: str) -> dict[str, Any] | None:
-        """Of this machine's folder: what an earlier run has left there counts if the driver has the same."""
+        """The manifest in this machine's folder, whose stages count as far as the driver has the same."""
         folder = self.folder(name, key)
         if folder in self._made:
             return super()._manifest(name, key)
