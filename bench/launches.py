@@ -128,7 +128,7 @@ def measure() -> list[Launches]:
         adapter = random_adapter(Path(name))
         return [
             counted("a step of decoding", model),
-            counted("with an adapter", model.with_adapter(adapter)),
+            counted("a step with an adapter", model.with_adapter(adapter)),
         ]
 
 

@@ -27,7 +27,7 @@ def page(before: str) -> str:
 
 
 def tables() -> Iterator[str]:
-    """Lines of both tables."""
+    """Lines of all tables."""
     yield "| work | rival | ratio | goal |\n|---|---|---:|---:|"
     for name in _RATIOS:
         for row in _read(name, "ratios"):
@@ -44,6 +44,10 @@ def tables() -> Iterator[str]:
         speed = f"{row['gflops']:.0f} of {row['peak']:.0f} GFLOP/s"
         shares = [f"{row[part]:.0f} %" for part in ("products", "attention")]
         yield f"| {row['work']} | {' | '.join(shares)} | {speed} | {row['padding']:.0f} % |"
+    yield "\n| what a step asks of the device | operations | of them a layer | new tensors | waits |"
+    yield "|---|---:|---:|---:|---:|"
+    for row in _read("launches", "launches"):
+        yield "| {work} | {operations} | {layer} | {tensors} | {waits} |".format(**row)
 
 
 def _read(name: str, what: str) -> list[dict[str, Any]]:

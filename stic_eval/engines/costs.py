@@ -17,9 +17,9 @@ PREFILL, TRAINING, BANDWIDTH = 0.5, 0.35, 0.7
 # Memory that is left for weights, keys and values; and what a process takes of it beside them, in bytes.
 USABLE, PROCESS = 0.9, 4e9
 ROWS = 256  # that are decoded at once, at most
-# Seconds that a launch of an operation takes, and operations a layer of a step of decoding in this process.
-# A server that replays graphs has none of it.
-LAUNCH, OPERATIONS, WITH_ADAPTER = 8e-6, 46, 95
+# Seconds that a launch of an operation takes, which is assumed; and operations a layer of a step of decoding
+# in this process, without and with an adapter, as `bench.launches` counts them. A server replays graphs.
+LAUNCH, OPERATIONS, WITH_ADAPTER = 8e-6, 36, 50
 DISK = 1e9  # bytes a second at which weights are read, once a task
 
 

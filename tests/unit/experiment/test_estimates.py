@@ -36,14 +36,15 @@ def test_a_gpu_is_known_by_its_drivers_name() -> None:
 
 def test_decoding_goes_by_what_bounds_it() -> None:
     assert A100 is not None
-    one = Answers(1, 640, 100)
+    one = Answers(1, 640, 100, adapter=True)
     prompt = 2 * SEVEN.parameters * 640 / (A100.flops * costs.PREFILL)
-    # One row: to launch the operations of 33 layers takes longer than to read the weights.
+    # One row: to launch the operations of 33 layers with adapters takes longer than to read the weights.
     read = (SEVEN.parameters * 2 + SEVEN.cached * 690) / (A100.bandwidth * costs.BANDWIDTH)
-    launched = SEVEN.layers * costs.OPERATIONS * costs.LAUNCH
+    launched = SEVEN.layers * costs.WITH_ADAPTER * costs.LAUNCH
     assert launched > read
     assert costs.seconds_of_answers(one, SEVEN, A100) == pytest.approx(prompt + 100 * launched)
     assert costs.seconds_of_answers(one, SEVEN, A100, graphs=True) == pytest.approx(prompt + 100 * read)
+    assert costs.seconds_of_answers(Answers(1, 640, 100), SEVEN, A100) == pytest.approx(prompt + 100 * read)
     # Rows that are decoded together cost little more than one.
     many = Answers(100, 640, 100)
     assert costs.seconds_of_answers(many, SEVEN, A100) < 12 * costs.seconds_of_answers(one, SEVEN, A100)
