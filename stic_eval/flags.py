@@ -129,6 +129,11 @@ Cluster = Annotated[
     str, Flag("Where worker processes are: `local`, or `ray` with or without the address of a cluster.",
               metavar="local|ray[:ADDRESS]", path="", panel="Machine"),
 ]  # fmt: skip
+Hardware = Annotated[
+    str, Flag("With --dry-run: plan for GPUs of this kind, which need not be here: `H200`, `H100`, `A100`, "
+              "`L40S`, `RTX 4090`.", "what is here, or on the cluster", metavar="GPU", path="",
+         panel="Machine"),
+]  # fmt: skip
 Benchmark = Annotated[str, Argument("Benchmark (`stic-eval ls benchmarks`).", values="benchmark")]
 JsonFile = Annotated[Path | None, Flag("Also write everything to this JSON file.", names="--json")]
 Run = Annotated[str, Argument("A run: its folder, or its name under results/.", values="run")]

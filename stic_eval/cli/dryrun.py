@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from stic_eval import flags as f
 from stic_eval.engines import costs
+from stic_eval.errors import UserError
 from stic_eval.experiment import estimates, variants
 from stic_eval.printable import printable
+from stic_eval.training import gang_launch
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,7 +35,7 @@ class PlanLine:
 
 def print_run(
     config: RunConfig, options: Sequence[str], output: f.Output, *, jobs: int | None = None,
-    cluster: str = "local", evaluate: bool = True,
+    cluster: str = "local", evaluate: bool = True, hardware: str = "",
 ) -> int:  # fmt: skip
     """Prints stages and evaluations with key, whether they are cached, and their size; does nothing.
 
@@ -44,6 +46,7 @@ def print_run(
         jobs: Worker processes that it would have; None: as many as it would start by itself.
         cluster: Where they would be.
         evaluate: Whether it evaluates or trains only.
+        hardware: Kind of GPUs that it is planned for; empty: what is here, or on the cluster.
 
     Raises:
         UserError: The input is wrong, as it would be for the run itself.
@@ -53,10 +56,10 @@ def print_run(
     from rich.text import Text
 
     from stic_eval.experiment import conduct
-    from stic_eval.training import gang_launch
 
     way = conduct.Conduct(jobs, cluster, output.resume, quiet=True)
-    outlook = conduct.look_ahead(config, options, way, evaluate=evaluate)
+    gpu = costs.gpu_named(hardware) if hardware else None
+    outlook = conduct.look_ahead(config, options, way, evaluate=evaluate, hardware=gpu)
     experiment, resources = outlook.experiment, outlook.resources
     lines = _lines(experiment, resources, not output.resume)
     grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
@@ -74,11 +77,11 @@ def print_run(
     console = Console(highlight=False)
     console.print(grid)
     _print_estimate(console, experiment, resources, *total, outlook.jobs)
-    print_on_cluster(console, outlook)
+    print_on_gpus(console, outlook)
     if config.training.images != "as_generated" and any(line.steps for line in lines):
         console.print(f"trains on images as: {config.training.images} (training.images)")
     if gang_launch.is_gang(config) and any(line.steps for line in lines):
-        console.print(gang_launch.described(config), markup=False, soft_wrap=True)
+        console.print(gang_launch.described(config, outlook.device), markup=False, soft_wrap=True)
     losses = {one.loss for subject in experiment.subjects for one, _ in subject.stages if one.loss}
     if losses:
         console.print(f"preference loss: {', '.join(sorted(losses))}", markup=False, soft_wrap=True)
@@ -113,20 +116,35 @@ def _print_estimate(
     console.print(text, markup=False, soft_wrap=True)
 
 
-def print_on_cluster(console: Console, outlook: Outlook) -> None:
-    """Prints what there is to do on a cluster, kind by kind and in all, by its GPUs' figures."""
+def check_hardware(hardware: str) -> None:
+    """Refuses a kind of GPUs where nothing is planned.
+
+    Raises:
+        UserError: One is named.
+    """
+    if hardware:
+        raise UserError(f"--hardware {hardware}: is for plans; add --dry-run, or leave it out")
+
+
+def print_on_gpus(console: Console, outlook: Outlook) -> None:
+    """Prints what there is to do on a cluster, or on GPUs that were named, by their figures."""
     machine, experiment = outlook.machine, outlook.experiment
     if machine is None:
         return
     gpu = costs.gpu_of(machine.gpu, machine.memory)
-    at = f"cluster: {outlook.jobs} workers at once, on machines like {machine.machine}"
+    at = f"{outlook.jobs} workers at once, on " if outlook.jobs > 1 else "one worker, on "
+    at += f"machines like {machine.machine}" if machine.machine else "hardware that was named"
     what = f"{machine.gpu or machine.device}, weights in {machine.dtype}"
     console.print(f"{at} ({what})", markup=False, soft_wrap=True)
     found = outlook.resources.engine.size() if gpu is not None else None
     if gpu is None or found is None:
         return
     parameters, width = found
-    took = estimates.on_gpu(experiment, costs.Size(parameters, width), gpu)
+    config = outlook.resources.config
+    took = estimates.on_gpu(
+        experiment, costs.Size(parameters, width), gpu, training=gang_launch.size(config),
+        serving=gang_launch.gpus_of(config) if config.engine == "vllm" else 0,
+    )  # fmt: skip
     kinds: dict[str, float] = {}
     for name, seconds in took.items():
         kind = name.partition(" ")[0]
@@ -134,8 +152,8 @@ def print_on_cluster(console: Console, outlook: Outlook) -> None:
     each = ", ".join(f"{kind} {duration(seconds)}" for kind, seconds in kinds.items())
     whole = estimates.makespan(list(experiment.tasks.values()), took, outlook.jobs)
     console.print(
-        f"of a GPU's time by its figures, none of it measured: {each}; in all {duration(whole)} with "
-        f"{outlook.jobs} workers, as stages wait for each other",
+        f"time by a GPU's figures, none of it measured: {each}; in all {duration(whole)}, as stages wait for "
+        "each other",
         markup=False, soft_wrap=True,
     )  # fmt: skip
 

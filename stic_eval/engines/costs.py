@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from stic_eval.errors import UserError
+
 # Shares of a GPU's peak that are counted on: of FLOP in passes over whole prompts and in training, of memory
 # bandwidth in decoding. They are assumed: nothing here was measured on a GPU.
 PREFILL, TRAINING, BANDWIDTH = 0.5, 0.35, 0.7
@@ -55,6 +57,19 @@ def gpu_of(name: str, memory: float = 0) -> Hardware | None:
     if found is None or not memory:
         return found
     return Hardware(found.name, found.flops, found.bandwidth, memory)
+
+
+def gpu_named(name: str) -> Hardware:
+    """The figures of a GPU that somebody has named.
+
+    Raises:
+        UserError: It is not listed.
+    """
+    plain = name.casefold().replace(" ", "").replace("-", "")
+    for gpu in GPUS:
+        if plain == gpu.name.casefold().replace(" ", ""):
+            return gpu
+    raise UserError(f"--hardware {name}: there are figures of {', '.join(gpu.name for gpu in GPUS)} alone")
 
 
 @dataclass(frozen=True)

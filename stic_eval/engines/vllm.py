@@ -315,5 +315,9 @@ class VLLMEngine(Engine):
         """As of the model in this process: one server's speed is not known."""
         return self.local.estimate(generations, steps)
 
+    def size(self) -> tuple[float, float]:
+        """Parameters of the model, and bytes of each."""
+        return self.local.size()
+
 
 engine = VLLMEngine

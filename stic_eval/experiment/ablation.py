@@ -14,7 +14,7 @@ from stic_eval.ablations import spec as specs
 from stic_eval.errors import Interrupted, RunError, UserError
 from stic_eval.experiment import driver, folder, inputs
 from stic_eval.experiment.cluster import join
-from stic_eval.experiment.conduct import Outlook, at_work, work_by_workers, workers
+from stic_eval.experiment.conduct import Outlook, at_work, machine_of, work_by_workers, workers
 from stic_eval.experiment.progress import Reporter
 from stic_eval.experiment.resources import Resources
 from stic_eval.experiment.result import RunResult
@@ -23,6 +23,7 @@ from stic_eval.store import atomic_write
 if TYPE_CHECKING:
     from stic_eval.ablations.grid import Axis, Grid
     from stic_eval.ablations.spec import Spec
+    from stic_eval.engines.costs import Hardware
     from stic_eval.experiment.conduct import Conduct
     from stic_eval.experiment.view import Board
 
@@ -104,8 +105,8 @@ def define(
     return Ablation(known, build.grid(given, varied, known, output), spec, varied, without_default)
 
 
-def look_ahead(ablation: Ablation, way: Conduct) -> Outlook:
-    """What an ablation is missing; nothing is computed or written.
+def look_ahead(ablation: Ablation, way: Conduct, hardware: Hardware | None = None) -> Outlook:
+    """What an ablation is missing, on hardware that is named or here; nothing is computed or written.
 
     Raises:
         UserError: The input is wrong, or the folder holds something else.
@@ -114,7 +115,7 @@ def look_ahead(ablation: Ablation, way: Conduct) -> Outlook:
     _check(ablation, way)
     with Reporter(None, quiet=way.quiet) as report, join(way.cluster) as cluster:
         resources = Resources(config, report, folder.cache_of(config, fresh))
-        machine = None if cluster is None else cluster.settle(resources)
+        machine = machine_of(resources, cluster, hardware)
         arms = driver.arms_of_grid(ablation.grid, resources)
         plan = driver.plan(ablation.name, arms, resources, fresh=fresh, look=True)
         return Outlook(plan, resources, workers(plan, resources, way, cluster), machine)

@@ -13,18 +13,20 @@ from stic_eval import registry
 from stic_eval.errors import Interrupted, RunError, UserError
 from stic_eval.experiment import driver, estimates, folder, inputs
 from stic_eval.experiment.cluster import LOCAL, Cluster, join
+from stic_eval.experiment.far_worker import Facts
 from stic_eval.experiment.graph import closure
 from stic_eval.experiment.progress import Reporter
 from stic_eval.experiment.resources import Resources
 from stic_eval.experiment.result import RunResult, TrainResult
 from stic_eval.experiment.view import Board, BoardLine, View
+from stic_eval.models import devices
 
 if TYPE_CHECKING:
     from stic_eval.config import RunConfig
     from stic_eval.contracts.engine import Engine
+    from stic_eval.engines.costs import Hardware
     from stic_eval.experiment.driver import Experiment, Outcome
     from stic_eval.experiment.events import Event
-    from stic_eval.experiment.far_worker import Facts
     from stic_eval.report.runs import Entry
 
 
@@ -121,7 +123,7 @@ class Outlook:
         experiment: Its plan.
         resources: What it is planned with.
         jobs: Workers that would be at work at once.
-        machine: Where they would be, as one of them says; None: here, or nobody was asked.
+        machine: Where they would be, as one of them says, or as hardware was named; None: here.
     """
 
     experiment: Experiment
@@ -129,8 +131,17 @@ class Outlook:
     jobs: int
     machine: Facts | None = None
 
+    @property
+    def device(self) -> str:
+        """What the run's device comes to there: `cuda`, `mps` or `cpu`."""
+        own = self.resources.config.device
+        return devices.device_of(own) if self.machine is None else self.machine.device
 
-def look_ahead(config: RunConfig, options: Sequence[str], way: Conduct, *, evaluate: bool = True) -> Outlook:
+
+def look_ahead(
+    config: RunConfig, options: Sequence[str], way: Conduct, *, evaluate: bool = True,
+    hardware: Hardware | None = None,
+) -> Outlook:  # fmt: skip
     """What a run would amount to; nothing is computed or written.
 
     Args:
@@ -138,6 +149,7 @@ def look_ahead(config: RunConfig, options: Sequence[str], way: Conduct, *, evalu
         options: What `-o` was given.
         way: How it would go about it.
         evaluate: Whether it evaluates, or trains only.
+        hardware: What it is planned for; None: what is here, or on the cluster.
 
     Raises:
         UserError: The input is wrong, as it would be for the run itself.
@@ -146,10 +158,26 @@ def look_ahead(config: RunConfig, options: Sequence[str], way: Conduct, *, evalu
     fresh = not way.resume
     with Reporter(None, quiet=True) as report, join(way.cluster) as cluster:
         resources = Resources(config, report, folder.cache_of(config, fresh))
-        machine = None if cluster is None else cluster.settle(resources)
+        machine = machine_of(resources, cluster, hardware)
         arms = driver.arms_of_run(config, resources, fresh, options)
         plan = driver.plan(config.name, arms, resources, fresh=fresh, look=True, evaluate=evaluate)
         return Outlook(plan, resources, workers(plan, resources, way, cluster), machine)
+
+
+def machine_of(resources: Resources, cluster: Cluster | None, hardware: Hardware | None) -> Facts | None:
+    """Where workers would be; device and type of the weights are from then on what they are there.
+
+    Raises:
+        UserError: The settings name another device than the hardware is.
+    """
+    if hardware is None:
+        return None if cluster is None else cluster.settle(resources)
+    device, dtype = resources.config.device, resources.config.dtype
+    if device not in ("auto", "cuda"):
+        raise UserError(f"--hardware {hardware.name}: is a GPU, and --device {device} is not; leave one out")
+    found = Facts("", "cuda", "bfloat16" if dtype == "auto" else dtype, hardware.name, int(hardware.memory))
+    resources.engine.computed_on(found.device, found.dtype)
+    return found
 
 
 def workers(experiment: Experiment, resources: Resources, way: Conduct, cluster: Cluster | None) -> int:

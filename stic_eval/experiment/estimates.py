@@ -52,27 +52,30 @@ def seconds(evaluations: Sequence[Evaluation], tasks: Mapping[str, Task], engine
     return found
 
 
-def on_gpu(experiment: Experiment, size: Size, gpu: Hardware) -> dict[str, float]:
-    """Task -> the seconds that it takes of one GPU, by the figures of GPU and model.
+def on_gpu(
+    experiment: Experiment, size: Size, gpu: Hardware, training: int = 1, serving: int = 0
+) -> dict[str, float]:
+    """Task -> the seconds that it takes, by the figures of GPU and model; several are taken to scale.
 
     Args:
         experiment: What is planned.
         size: The model's.
         gpu: Which one.
+        training: GPUs that train a stage together.
+        serving: GPUs of servers that replay graphs; 0: answers are given in a worker's own process.
     """
     stages = {f"{s.name} {key[:16]}": s for subject in experiment.subjects for s, key in subject.stages}
     found = {}
     for name, task in experiment.tasks.items():
         stage = stages.get(name)
         took = _answering(task, bool(task.key)) if stage is None else _staging(stage)
-        found[name] = seconds_of_loading(size) + sum(_seconds(work, size, gpu) for work in took)
+        found[name] = seconds_of_loading(size)
+        for work in took:
+            if isinstance(work, Answers):
+                found[name] += seconds_of_answers(work, size, gpu, serving > 0) / max(1, serving)
+            else:
+                found[name] += seconds_of_rows(work, size, gpu) / training
     return found
-
-
-def _seconds(work: Answers | Rows, size: Size, gpu: Hardware) -> float:
-    if isinstance(work, Answers):
-        return seconds_of_answers(work, size, gpu)
-    return seconds_of_rows(work, size, gpu)
 
 
 def _answering(task: Task, adapter: bool) -> list[Answers | Rows]:
