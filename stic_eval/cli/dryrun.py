@@ -11,7 +11,6 @@ from stic_eval.engines import costs
 from stic_eval.errors import UserError
 from stic_eval.experiment import estimates, variants
 from stic_eval.printable import printable
-from stic_eval.training import gang_launch
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,6 +55,7 @@ def print_run(
     from rich.text import Text
 
     from stic_eval.experiment import conduct
+    from stic_eval.training import gang_launch
 
     way = conduct.Conduct(jobs, cluster, output.resume, quiet=True)
     gpu = costs.gpu_named(hardware) if hardware else None
@@ -77,11 +77,11 @@ def print_run(
     console = Console(highlight=False)
     console.print(grid)
     _print_estimate(console, experiment, resources, *total, outlook.jobs)
-    print_on_gpus(console, outlook)
+    print_on_cluster(console, outlook)
     if config.training.images != "as_generated" and any(line.steps for line in lines):
         console.print(f"trains on images as: {config.training.images} (training.images)")
     if gang_launch.is_gang(config) and any(line.steps for line in lines):
-        console.print(gang_launch.described(config, outlook.device), markup=False, soft_wrap=True)
+        console.print(gang_launch.described(config), markup=False, soft_wrap=True)
     losses = {one.loss for subject in experiment.subjects for one, _ in subject.stages if one.loss}
     if losses:
         console.print(f"preference loss: {', '.join(sorted(losses))}", markup=False, soft_wrap=True)
@@ -126,8 +126,10 @@ def check_hardware(hardware: str) -> None:
         raise UserError(f"--hardware {hardware}: is for plans; add --dry-run, or leave it out")
 
 
-def print_on_gpus(console: Console, outlook: Outlook) -> None:
+def print_on_cluster(console: Console, outlook: Outlook) -> None:
     """Prints what there is to do on a cluster, or on GPUs that were named, by their figures."""
+    from stic_eval.training import gang_launch
+
     machine, experiment = outlook.machine, outlook.experiment
     if machine is None:
         return

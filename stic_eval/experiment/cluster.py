@@ -18,14 +18,16 @@ from uuid import uuid4
 
 from stic_eval.errors import RunError, UserError
 from stic_eval.experiment.executors.ray import Ray
-from stic_eval.experiment.far_worker import LATE, FarPlace, Receipt, appears, begin, facts, pieces
+from stic_eval.experiment.far_worker import LATE, FarPlace, Receipt, appears, begin, pieces
+from stic_eval.experiment.machine_facts import facts
 from stic_eval.stage_store import StageStore
 from stic_eval.store import ResponseStore
 
 if TYPE_CHECKING:
     from stic_eval.experiment.events import Event
-    from stic_eval.experiment.far_worker import Facts, Piece
+    from stic_eval.experiment.far_worker import Piece
     from stic_eval.experiment.graph import Task
+    from stic_eval.experiment.machine_facts import Facts
     from stic_eval.experiment.resources import Resources
     from stic_eval.types import Response
 
@@ -340,7 +342,7 @@ def with_parts(tasks: Sequence[Task], workers: int) -> Iterator[Task]:
             for number in range(count if count > 1 else 0)
         ]
         yield from parts
-        yield replace(task, after=tuple(part.id for part in parts)) if parts else task
+        yield replace(task, needs=(*task.needs, *(part.id for part in parts))) if parts else task
 
 
 def folder_of(task: str) -> str:

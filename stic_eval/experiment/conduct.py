@@ -13,13 +13,11 @@ from stic_eval import registry
 from stic_eval.errors import Interrupted, RunError, UserError
 from stic_eval.experiment import driver, estimates, folder, inputs
 from stic_eval.experiment.cluster import LOCAL, Cluster, join
-from stic_eval.experiment.far_worker import Facts
 from stic_eval.experiment.graph import closure
 from stic_eval.experiment.progress import Reporter
 from stic_eval.experiment.resources import Resources
 from stic_eval.experiment.result import RunResult, TrainResult
 from stic_eval.experiment.view import Board, BoardLine, View
-from stic_eval.models import devices
 
 if TYPE_CHECKING:
     from stic_eval.config import RunConfig
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
     from stic_eval.engines.costs import Hardware
     from stic_eval.experiment.driver import Experiment, Outcome
     from stic_eval.experiment.events import Event
+    from stic_eval.experiment.machine_facts import Facts
     from stic_eval.report.runs import Entry
 
 
@@ -131,12 +130,6 @@ class Outlook:
     jobs: int
     machine: Facts | None = None
 
-    @property
-    def device(self) -> str:
-        """What the run's device comes to there: `cuda`, `mps` or `cpu`."""
-        own = self.resources.config.device
-        return devices.device_of(own) if self.machine is None else self.machine.device
-
 
 def look_ahead(
     config: RunConfig, options: Sequence[str], way: Conduct, *, evaluate: bool = True,
@@ -170,12 +163,18 @@ def machine_of(resources: Resources, cluster: Cluster | None, hardware: Hardware
     Raises:
         UserError: The settings name another device than the hardware is.
     """
+    from stic_eval.experiment.machine_facts import Facts
+    from stic_eval.training import gang_launch
+
     if hardware is None:
         return None if cluster is None else cluster.settle(resources)
     device, dtype = resources.config.device, resources.config.dtype
     if device not in ("auto", "cuda"):
         raise UserError(f"--hardware {hardware.name}: is a GPU, and --device {device} is not; leave one out")
-    found = Facts("", "cuda", "bfloat16" if dtype == "auto" else dtype, hardware.name, int(hardware.memory))
+    found = Facts(
+        "", "cuda", "bfloat16" if dtype == "auto" else dtype, hardware.name, int(hardware.memory),
+        gang_launch.gpus_of(resources.config),
+    )  # fmt: skip
     resources.engine.computed_on(found.device, found.dtype)
     return found
 

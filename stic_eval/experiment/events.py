@@ -23,11 +23,6 @@ class Work(Protocol):
         ...
 
     @property
-    def after(self) -> tuple[str, ...]:
-        """Ids of tasks that are waited for, whether they come to anything or not."""
-        ...
-
-    @property
     def group(self) -> str:
         """Tasks of one group are done one after the other, by one worker if it lives; empty: none."""
         ...

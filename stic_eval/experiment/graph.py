@@ -89,7 +89,6 @@ class Task:
     Attributes:
         id: Unique in an experiment; its first word is the kind of work: a stage's name, or `evaluate`.
         needs: Ids of tasks that have to be done before.
-        after: Ids of tasks that are waited for, whether they come to anything or not.
         what: For people.
         config: Settings of the arm.
         reads: What is read of its inputs, as `inputs.needs` has it.
@@ -127,7 +126,6 @@ class Task:
     generations: int = 0
     steps: int = 0
     part: tuple[int, int] | None = None
-    after: tuple[str, ...] = ()
 
 
 # ---------------------------------------------------------------- who is evaluated

@@ -51,14 +51,10 @@ def is_gang(config: RunConfig) -> bool:
     return size(config) > 1 or config.strategy != "ddp"
 
 
-def described(config: RunConfig, device: str) -> str:
-    """Who trains, in words for a plan: what has been run, and what has not.
-
-    Args:
-        device: What the run's device comes to there: `cuda`, `mps` or `cpu`.
-    """
+def described(config: RunConfig) -> str:
+    """Who trains, in words for a plan: what has been run, and what has not."""
     by, several = size(config), "processes" if size(config) > 1 else "process"
-    on_cpu = device == "cpu"
+    on_cpu = devices.device_of(config.device) == "cpu"
     where = "on the CPU" if on_cpu else "each on a GPU" + (f", {config.nodes} nodes" * (config.nodes > 1))
     run = "" if on_cpu and config.strategy == "ddp" and config.nodes == 1 else f"; this {NOT_RUN}"
     return f"trained by {by} {several} ({config.strategy}), {where}{run}"

@@ -48,8 +48,6 @@ class Agenda:
         return [
             task for task in self.waiting
             if all(need in self._done or need not in self._names for need in task.needs)
-            and all(other in self._done or other in self._failed or other not in self._names
-                    for other in task.after)
         ]  # fmt: skip
 
     def next(self, hands: Sequence[Hand]) -> Work | None:

@@ -10,7 +10,6 @@ import pickle
 import socket
 import sys
 import time
-from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -94,13 +93,12 @@ class Ray:
         agenda = Agenda(tasks)
         workers: list[_Worker] = []
         lost: dict[str, int] = {}
-        refused: Counter[int] = Counter()  # worker's number -> times in a row that it was lost before a task
         begun: dict[str, float] = {}  # when it was begun for the first time
         heard, said = time.monotonic(), False
         try:
             while agenda.waiting or any(worker.task for worker in workers):
                 yield from agenda.give_up()
-                self._hire(agenda, workers, refused)
+                self._hire(agenda, workers)
                 while chosen := agenda.next(workers):
                     idle = [worker for worker in workers if worker.machine and worker.task is None]
                     if not idle:
@@ -114,11 +112,6 @@ class Ray:
                         yield Event("started", chosen.id)
                 for told in self._listen(workers):
                     event = told
-                    if told.kind == "refused":
-                        number, why = told.value
-                        refused[number] += 1
-                        yield from self._after_refusal(why, agenda, workers, refused)
-                        continue
                     if told.kind == "lost":
                         lost[told.task] = lost.get(told.task, 0) + 1
                         event = _after_loss(told, lost[told.task])
@@ -126,9 +119,6 @@ class Ray:
                             agenda.waiting.insert(0, next(t for t in tasks if t.id == told.task))
                     agenda.see(event)
                     yield event
-                for worker in workers:
-                    if worker.machine:
-                        del refused[worker.number]
                 if any(worker.task for worker in workers) or not agenda.waiting:
                     heard = time.monotonic()
                 elif time.monotonic() - heard > _PATIENCE and not said:
@@ -138,15 +128,14 @@ class Ray:
             for worker in workers:
                 _end(worker)
 
-    def _hire(self, agenda: Agenda, workers: list[_Worker], refused: Counter[int]) -> None:
+    def _hire(self, agenda: Agenda, workers: list[_Worker]) -> None:
         """Asks for workers as far as there are tasks for them; they are given none before they answer."""
         import ray
 
         free = sum(worker.task is None for worker in workers)
         groups = {task.group or task.id for task in agenda.ready()} - {w.group for w in workers if w.task}
-        taken = {worker.number for worker in workers}
-        numbers = [n for n in range(self.jobs) if n not in taken and refused[n] <= AGAIN]
-        for number in numbers[: max(0, len(groups) - free)]:
+        for _ in range(min(self.jobs - len(workers), len(groups) - free)):
+            number = next(n for n in range(self.jobs) if n not in {worker.number for worker in workers})
             kind = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_restarts=0)(_Actor)
             actor: Any = kind.remote(number, self.begin, self.common)
             workers.append(_Worker(number, actor, actor.ping.remote()))
@@ -168,33 +157,20 @@ class Ray:
                     worker.machine, worker.waits = ray.get(waits), None
                     continue
                 sent: bytes = ray.get(next(worker.waits))
-            except (StopIteration, ray.exceptions.RayError) as error:
+            except StopIteration:  # it has not said how the task went
+                worker.task, worker.waits = None, None
+                continue
+            except ray.exceptions.RayError as error:
                 workers.remove(worker)
                 _end(worker)
-                if worker.task is None:
-                    yield Event("refused", "", (worker.number, _line(error)))
-                else:
-                    yield Event("lost", worker.task.id, f"{worker.machine}: {_line(error)}", seconds)
+                if worker.task is not None:
+                    yield Event("lost", worker.task.id, f"{worker.machine}: {_first_line(error)}", seconds)
                 continue
             kind, value, cause = pickle.loads(sent)
             task = worker.task
             if kind in ("done", "failed"):
                 worker.task, worker.waits = None, None
             yield Event(kind, task.id, value, seconds, cause)
-
-    def _after_refusal(
-        self, why: str, agenda: Agenda, workers: Sequence[_Worker], refused: Counter[int]
-    ) -> Iterator[Event]:
-        """Says that a worker could not begin; where none can, what is left has failed."""
-        if workers or any(refused[number] <= AGAIN for number in range(self.jobs)):
-            if agenda.waiting:
-                yield Event("line", agenda.waiting[0].id, f"a worker could not begin: {why}")
-            return
-        for task in agenda.waiting:
-            event = Event("failed", task.id, f"no worker could begin: {why}")
-            agenda.see(event)
-            yield event
-        agenda.waiting.clear()
 
     def _waiting_for(self) -> str:
         import ray
@@ -213,15 +189,8 @@ def _after_loss(event: Event, times: int) -> Event:
     )
 
 
-def _line(error: Exception) -> str:
-    """What a worker was lost by, of all that Ray says about it."""
-    if isinstance(error, StopIteration):
-        return "it has not said how the task went"
-    lines = str(error).strip().splitlines() or [""]
-    if "creation task" in lines[0]:  # a traceback follows
-        return lines[-1]
-    why = next((line for line in lines if line.startswith("The actor is dead because")), lines[0])
-    return f"{type(error).__name__}: {why.partition(' Worker exit detail')[0]}"
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 def _end(worker: _Worker) -> None:

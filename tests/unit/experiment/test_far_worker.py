@@ -204,7 +204,6 @@ class Task:
     steps: int = 0
     benchmark: str = ""
     generations: int = 0
-    after: tuple[str, ...] = ()
     part: tuple[int, int] | None = None
 
 
@@ -222,5 +221,5 @@ def test_parts_of_what_asks_for_many_answers_come_first() -> None:
     ]  # fmt: skip
     assert [task.part for task in found[:4]] == [(0, 3), (1, 3), (2, 3), None]
     assert all(task.needs == ("before",) for task in found[:3])
-    assert found[3].needs == ("before",) and found[3].after == tuple(task.id for task in found[:3])
+    assert found[3].needs == ("before", *(task.id for task in found[:3]))
     assert list(cluster.with_parts(tasks, 1)) == tasks  # type: ignore[arg-type, comparison-overlap]

@@ -198,7 +198,6 @@ def test_a_dry_run_estimates_for_hardware_that_is_named(
     text = capsys.readouterr().out
     assert "2 workers at once, on hardware that was named (RTX 4090, weights in bfloat16)" in text
     assert "time by a GPU's figures, none of it measured: evaluate " in text and ", preference " in text
-    assert "trained by 2 processes (ddp), each on a GPU" in text
     for argv, said in (
         (["--hardware", "h100"], "--hardware h100: is for plans; add --dry-run"),
         (["--dry-run", "--hardware", "abacus"], "--hardware abacus: there are figures of H200, H100, A100"),

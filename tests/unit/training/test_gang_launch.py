@@ -119,9 +119,9 @@ def test_a_file_is_what_accelerate_takes(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("eight_gpus")
 def test_a_plan_says_what_was_never_run() -> None:
-    assert described(RunConfig(gpus=2), "cpu") == "trained by 2 processes (ddp), on the CPU"
-    assert described(RunConfig(gpus=2), "cuda").endswith("not been run")
-    assert "(fsdp2)" in described(RunConfig(strategy="fsdp2"), "cuda")
+    assert described(RunConfig(gpus=2, device="cpu")) == "trained by 2 processes (ddp), on the CPU"
+    assert described(RunConfig(gpus=2)).endswith("not been run")
+    assert "(fsdp2)" in described(RunConfig(strategy="fsdp2"))
 
 
 def test_a_named_gpu_is_the_trainers(monkeypatch: pytest.MonkeyPatch) -> None:
