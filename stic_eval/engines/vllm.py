@@ -75,7 +75,7 @@ class VLLMEngine(Engine):
 
     @property
     def version(self) -> str:
-        """The version of vLLM that the command starts."""
+        """The version of vLLM."""
         return vllm_command.version_of(self.command)
 
     @cached_property

@@ -173,7 +173,7 @@ def _error(status: int, message: str) -> Reply:
 
 
 class VLLMServer:
-    """The server at an address.
+    """Such a model at an address.
 
     Attributes:
         url: The base URL, with `/v1`.
