@@ -6,13 +6,14 @@ A command takes whole sets of them (`stic_eval.cli.options`), and a message abou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, ParamSpec, get_type_hints
 
 from stic_eval.errors import UserError
+from stic_eval.flag_values import read_adapter_names, read_addresses, read_batch_size, read_gpus
 
 P = ParamSpec("P")
 
@@ -71,36 +72,6 @@ def _field(declare: Callable[P, Flag]) -> Callable[P, Any]:
 
 # An option as a field of a set.
 flag = _field(Flag)
-
-
-def _batch_size(text: str | int) -> int | str:
-    text = str(text)
-    if text != "auto" and not text.strip().isdecimal():
-        raise UserError(f"--batch-size {text}: give a number, 1 or more, or auto")
-    return text if text == "auto" else int(text)
-
-
-def _gpus(text: str | int) -> int | str:
-    text = str(text)
-    if text != "auto" and not (text.strip().isdecimal() and int(text) > 0):
-        raise UserError(f"--gpus {text}: give a number, 1 or more, or auto")
-    return text if text == "auto" else int(text)
-
-
-def _addresses(given: str | Sequence[str]) -> str:
-    return given if isinstance(given, str) else ",".join(given)
-
-
-def _adapter_names(items: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
-    if isinstance(items, Mapping):
-        return dict(items)
-    found = {}
-    for item in items:
-        method, equals, name = (part.strip() for part in item.partition("="))
-        if not (method and equals and name):
-            raise UserError(f"--adapter-name {item}: give METHOD=NAME, e.g. stic=my-lora")
-        found[method] = name
-    return found
 
 
 # Options that commands take one by one, outside of sets as well as in them.
@@ -264,14 +235,14 @@ class Server:
 
     base_url: list[str] | None = flag("OpenAI-compatible server, e.g. http://localhost:8000/v1; of several "
         "that are one model all, with commas between. Repeatable.", metavar="URL", path="server.base_url",
-        read=_addresses)
+        read=read_addresses)
     model_id: str | None = flag("What the server's model is, so that answers count as that model's wherever "
         "it is served: `pocket`, a folder or a Hugging Face id of its weights, with which methods train here "
         "and the server loads their adapters; or any name.", metavar="MODEL", path="server.model_id")
     api_key_env: str | None = flag("Environment variable that holds the key.", "no key", "NAME",
         path="server.api_key_env")
     adapter_name: list[str] | None = flag("The server's name for a method's adapter, e.g. `stic=my-lora`. "
-        "Repeatable.", metavar="METHOD=NAME", path="server.adapters", read=_adapter_names)
+        "Repeatable.", metavar="METHOD=NAME", path="server.adapters", read=read_adapter_names)
     serve_command: str | None = flag("What starts vLLM, to which model and flags are appended.",
         "`vllm serve`, if it is found", "COMMAND", path="server.command")
     tensor_parallel: int | None = flag("GPUs that each server of vLLM splits the model over.", "1", min=1,
@@ -299,10 +270,10 @@ class Machine:
     offline: Offline = None
     device: str | None = flag("auto, cpu, cuda or mps.", "auto")
     gpus: str | None = flag("GPUs that train together, a process each, and of servers with --engine vllm; "
-        "`auto`: all. With --device cpu, processes on the CPU. Does not change results.", "1", read=_gpus)
+        "`auto`: all. With --device cpu, processes on the CPU. Does not change results.", "1", read=read_gpus)
     dtype: str | None = flag("auto, float32, bfloat16 or float16.", "auto")
     batch_size: str | None = flag("Requests in a batch, or `auto`. Does not change results.", "auto",
-        read=_batch_size)
+        read=read_batch_size)
     attn: str | None = flag("Attention: sdpa, eager, flash_attention_2, ...", "transformers' choice", "NAME")
     load_in_4bit: bool | None = flag("Load weights in 4 bits (NF4, bitsandbytes).")
     load_in_8bit: bool | None = flag("Load weights in 8 bits (bitsandbytes).")
