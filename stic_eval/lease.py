@@ -57,7 +57,9 @@ class Owner:
             return False
         try:
             process = psutil.Process(self.pid)
-            return _born(self.pid) != self.born or process.status() == psutil.STATUS_ZOMBIE
+            started = _born(self.pid)
+            another = 0 not in (started, self.born) and started != self.born
+            return another or process.status() == psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return True
         except psutil.Error:

@@ -136,6 +136,7 @@ def test_a_clock_that_is_set_takes_no_lease_from_the_living(
         monkeypatch.setattr(psutil.Process, "create_time", lambda process: created(process) + 1.0)
         assert not owner.gone
     assert replace(owner, born=owner.born + 1).gone, "another process with that number"
+    assert not replace(owner, born=0).gone, "not known"
 
 
 def stale(monkeypatch: pytest.MonkeyPatch, path: Path, times: int) -> list[Path]:
