@@ -71,6 +71,7 @@ class FarPlace:
         keeper: What of the cache is asked of the driver's machine.
         jobs: How many workers there are.
         dtype: The type of the weights, for all of them; empty: nobody knows.
+        together: How many processes train an adapter together.
         version: Of this program.
         environment: Variables of the driver's that count for workers.
     """
@@ -81,6 +82,7 @@ class FarPlace:
     keeper: Keeper
     jobs: int
     dtype: str = ""
+    together: int = 1
     version: str = field(default_factory=lambda: version("stic-eval"))
     environment: Mapping[str, str] = field(default_factory=dict)
 
@@ -95,6 +97,7 @@ class Facts:
         dtype: What the type of its weights comes to.
         gpu: What its GPU is called; empty: none is used.
         memory: Bytes of that GPU.
+        together: How many processes train an adapter together, each on such a GPU or on the CPU.
     """
 
     machine: str
@@ -102,6 +105,11 @@ class Facts:
     dtype: str
     gpu: str = ""
     memory: int = 0
+    together: int = 1
+
+    def settled(self, config: RunConfig) -> RunConfig:
+        """A run's settings with what they come to there, for questions about who trains."""
+        return config.model_copy(update={"device": self.device, "gpus": self.together})
 
 
 def facts(config: RunConfig, folder: Path, program: str) -> Facts:
@@ -160,7 +168,8 @@ def begin(number: int, place: FarPlace, send: Send) -> Callable[[Task], Iterator
             found.judge.open_store = partial(FarStore, place.keeper, "replies", send)
         return found
 
-    return do_with(resources, place.jobs, {"dtype": place.dtype} if place.dtype else None)
+    settled = {"dtype": place.dtype} if place.dtype else {}
+    return do_with(resources, place.jobs, {**settled, "gpus": place.together})
 
 
 def appears(path: Path, seconds: float) -> bool:
