@@ -35,6 +35,11 @@ def whose(variable: str, value: str) -> list[psutil.Process]:
     return found
 
 
+def answers(lab: Lab) -> int:
+    """How many are kept."""
+    return sum(len(ResponseStore(path)) for path in (lab.folder / "cache" / "responses").glob("*.sqlite"))
+
+
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_it_ends_with_a_line_keeps_everything_and_leaves_no_process(
     name: str, lab: Lab, tmp_path: Path
@@ -56,7 +61,8 @@ def test_it_ends_with_a_line_keeps_everything_and_leaves_no_process(
         [sys.executable, "-c", code, *argv], cwd=here.folder, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     ) as process:  # fmt: skip
-        while not (moments / "pairs").exists():  # a worker waits, and the driver for it
+        # A worker waits, and the driver for it, which has kept what was sent before.
+        while not ((moments / "pairs").exists() and answers(here)):
             assert process.poll() is None, process.communicate()
             time.sleep(0.2)
         if name == "SIGINT":  # which a terminal sends to all that it has in the foreground
@@ -68,8 +74,7 @@ def test_it_ends_with_a_line_keeps_everything_and_leaves_no_process(
     (folder,) = here.runs()
     kept = f"finished stages, answers and scores are kept (results/{folder.name}): the same command resumes"
     assert err == f"stic-eval: interrupted; {kept}\n"
-    (answers,) = (here.folder / "cache" / "responses").glob("*.sqlite")
-    assert len(ResponseStore(answers)) > 0
+    assert answers(here) > 0
     until = time.monotonic() + 60
     while left := whose("LOST_NODES", str(moments)):
         assert time.monotonic() < until, left

@@ -17,10 +17,11 @@ from typing import Any, ClassVar
 import pytest
 
 from stic_eval.errors import RunError, UserError
-from stic_eval.experiment.cluster_rooms import Rooms
+from stic_eval.experiment.cluster_rooms import Rooms, rooms_of
 from stic_eval.experiment.events import Event
 from stic_eval.experiment.executors import ray as ray_executor
 from stic_eval.experiment.executors.ray import Ray, Room
+from stic_eval.settings import RunConfig
 
 
 @dataclass(frozen=True)
@@ -206,5 +207,11 @@ def test_cores_go_by_gpus_and_what_no_node_has_is_refused() -> None:
     assert rooms.of(task, 12) == Room(5, 1)  # type: ignore[arg-type]
     assert rooms.of(training, 12) == Room(20, 4)  # type: ignore[arg-type]
     assert Rooms(nodes, 0, 2).of(training, 6) == Rooms(nodes, 0, 2).of(task, 6) == Room(2, 0)  # type: ignore[arg-type]
+    given: dict[str, tuple[int, int]] = {"auto": (1, 4), "cpu": (0, 1), "cuda": (1, 4)}
+    for device, wanted in given.items():
+        config = RunConfig(device=device, gpus="auto")
+        resources: Any = SimpleNamespace(config=config, engine=SimpleNamespace(trains_in=lambda _: True))
+        found = rooms_of(resources, nodes)
+        assert (found.answering, found.training) == wanted
     with pytest.raises(UserError, match=r"--gpus 9: .* no node of the cluster has more than 8; give that"):
         Rooms(nodes, 1, 9).check()
