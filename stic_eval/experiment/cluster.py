@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import socket
@@ -209,6 +210,7 @@ class _RayKeeper:
     def _get(self, asked: Any) -> Any:
         import ray
 
+        _comes(asked, math.inf)
         with held_back():
             return ray.get(asked)
 
