@@ -30,7 +30,7 @@ def held_back() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        for number, frame in came[:1]:
-            handlers[number](number, frame)
+        for which, handler in handlers.items():
+            signal.signal(which, handler)
+        for which, frame in came[:1]:
+            handlers[which](which, frame)
