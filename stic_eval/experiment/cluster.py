@@ -22,14 +22,16 @@ from stic_eval.errors import RunError, UserError
 from stic_eval.experiment.cluster_rooms import rooms_of
 from stic_eval.experiment.executors.interrupts import held_back
 from stic_eval.experiment.executors.ray import Ray
-from stic_eval.experiment.far_worker import LATE, FarPlace, Receipt, appears, begin, facts, parts
+from stic_eval.experiment.far_worker import LATE, FarPlace, Receipt, appears, begin, parts
+from stic_eval.experiment.machine_facts import facts
 from stic_eval.store import ResponseStore
 
 if TYPE_CHECKING:
     from stic_eval.experiment.cluster_rooms import Rooms
     from stic_eval.experiment.events import Event
-    from stic_eval.experiment.far_worker import Facts, Part
+    from stic_eval.experiment.far_worker import Part
     from stic_eval.experiment.graph import Task
+    from stic_eval.experiment.machine_facts import Facts
     from stic_eval.experiment.resources import Resources
     from stic_eval.types import Response
 

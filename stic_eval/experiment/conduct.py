@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from stic_eval.contracts.engine import Engine
     from stic_eval.experiment.driver import Experiment, Outcome
     from stic_eval.experiment.events import Event
-    from stic_eval.experiment.far_worker import Facts
+    from stic_eval.experiment.machine_facts import Facts
     from stic_eval.report.runs import Entry
 
 

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from stic_eval.contracts.engine import Ask
     from stic_eval.experiment.cluster import Cluster
     from stic_eval.experiment.events import Event, Executor
-    from stic_eval.experiment.far_worker import Facts
     from stic_eval.experiment.graph import Arm, Evaluation, Subject, Task
+    from stic_eval.experiment.machine_facts import Facts
     from stic_eval.experiment.resources import Resources
     from stic_eval.report.tables import Table
     from stic_eval.types import Summary

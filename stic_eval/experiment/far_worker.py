@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
-from stic_eval.errors import RunError, UserError
+from stic_eval.errors import RunError
+from stic_eval.experiment.machine_facts import check_version
 from stic_eval.experiment.resources import Resources
 from stic_eval.experiment.worker import SendingReport, do_with, send_log
 from stic_eval.stage_store import StageStore
@@ -87,70 +88,13 @@ class FarPlace:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What a machine is, as far as plans have to know it.
-
-    Attributes:
-        machine: Its name.
-        device: What the run's device comes to there.
-        dtype: What the type of its weights comes to.
-        gpu: What its GPU is called; empty: none is used.
-        memory: Bytes of that GPU.
-        together: How many processes train an adapter together, each on such a GPU or on the CPU.
-    """
-
-    machine: str
-    device: str
-    dtype: str
-    gpu: str = ""
-    memory: int = 0
-    together: int = 1
-
-    def settled(self, config: RunConfig) -> RunConfig:
-        """A run's settings with what they come to there, for questions about who trains."""
-        return config.model_copy(update={"device": self.device, "gpus": self.together})
-
-
-def facts(config: RunConfig, folder: Path, program: str) -> Facts:
-    """What the machine is that this is called on.
-
-    Raises:
-        UserError: It does not have the device, or has another version of this program.
-    """
-    from stic_eval.models import devices
-
-    _check_version(program)
-    with suppress(OSError):
-        os.chdir(folder)
-    try:
-        devices.check_device(config.device)
-    except UserError as error:
-        raise UserError(f"{error} (said by {socket.gethostname()})") from error
-    found = Facts(socket.gethostname(), devices.device_of(config.device), devices.dtype_of(config))
-    if found.device != "cuda":
-        return found
-    import torch
-
-    gpu = torch.cuda.get_device_properties(0)
-    return Facts(found.machine, found.device, found.dtype, gpu.name, gpu.total_memory)
-
-
-def _check_version(program: str) -> None:
-    if program != version("stic-eval"):
-        raise UserError(
-            f"{socket.gethostname()} has stic-eval {version('stic-eval')}, and the command is of {program}: "
-            "all nodes need the same"
-        )
-
-
 def begin(number: int, place: FarPlace, send: Send) -> Callable[[Task], Iterator[tuple[str, Any]]]:
     """Prepares a worker before it imports what computes; gives what does a task.
 
     Raises:
         UserError: This machine has another version of this program.
     """
-    _check_version(place.version)
+    check_version(place.version)
     with suppress(OSError):  # where it is not there, neither are files by relative paths, which is said then
         os.chdir(place.folder)
     own = Path(tempfile.gettempdir()) / f"stic-eval-{getpass.getuser()}"

@@ -15,7 +15,7 @@ from stic_eval.errors import UserError
 if TYPE_CHECKING:
     from stic_eval.config import RunConfig
     from stic_eval.contracts.method import Data, PromptSet, Report, Stage
-    from stic_eval.experiment.far_worker import Facts
+    from stic_eval.experiment.machine_facts import Facts
     from stic_eval.images import Skipped
     from stic_eval.pocket.rows import Source
     from stic_eval.types import ImageRef
