@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 from bench import busy, cluster, generation, memory, pocket, scoring, sharing, startup, training
@@ -41,7 +42,8 @@ def machine() -> dict[str, object]:
     """What the numbers were measured on."""
     import psutil
 
-    packages = ("stic-eval", "torch", "transformers", "trl")
+    packages = ("stic-eval", "torch", "transformers", "trl", "ray")
+    there = {name: version(name) for name in packages if name != "ray" or find_spec(name)}
     return {
         "cores": os.cpu_count(),
         "threads": os.environ.get("OMP_NUM_THREADS", "default"),
@@ -49,7 +51,7 @@ def machine() -> dict[str, object]:
         "load_before": os.getloadavg()[0],
         "platform": platform.platform(),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in packages},
+        "versions": there,
     }
 
 

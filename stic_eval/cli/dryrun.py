@@ -55,7 +55,6 @@ def print_run(
     from rich.text import Text
 
     from stic_eval.experiment import conduct
-    from stic_eval.training import gang_launch
 
     way = conduct.Conduct(jobs, cluster, output.resume, quiet=True)
     gpu = costs.gpu_named(hardware) if hardware else None
@@ -80,8 +79,8 @@ def print_run(
     print_on_cluster(console, outlook)
     if config.training.images != "as_generated" and any(line.steps for line in lines):
         console.print(f"trains on images as: {config.training.images} (training.images)")
-    if gang_launch.is_gang(config) and any(line.steps for line in lines):
-        console.print(gang_launch.described(config), markup=False, soft_wrap=True)
+    if any(line.steps for line in lines):
+        print_gang(console, outlook)
     losses = {one.loss for subject in experiment.subjects for one, _ in subject.stages if one.loss}
     if losses:
         console.print(f"preference loss: {', '.join(sorted(losses))}", markup=False, soft_wrap=True)
@@ -158,6 +157,16 @@ def print_on_cluster(console: Console, outlook: Outlook) -> None:
         "each other",
         markup=False, soft_wrap=True,
     )  # fmt: skip
+
+
+def print_gang(console: Console, outlook: Outlook) -> None:
+    """Prints who trains, where several processes do."""
+    from stic_eval.training import gang_launch
+
+    config, machine = outlook.resources.config, outlook.machine
+    config = config if machine is None else machine.settled(config)
+    if gang_launch.is_gang(config):
+        console.print(gang_launch.described(config), markup=False, soft_wrap=True)
 
 
 def _lines(experiment: Experiment, resources: Resources, fresh: bool) -> list[PlanLine]:

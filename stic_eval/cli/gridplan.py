@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from stic_eval import flags as f
-from stic_eval.cli.dryrun import duration, print_on_cluster
+from stic_eval.cli.dryrun import duration, print_gang, print_on_cluster
 from stic_eval.engines import costs
 from stic_eval.experiment import ablation, estimates
 from stic_eval.experiment.conduct import Conduct
 from stic_eval.printable import printable
-from stic_eval.training import gang_launch
 
 if TYPE_CHECKING:
     from stic_eval.experiment.graph import Evaluation, Task
@@ -74,8 +73,8 @@ def print_ablation(
     print_on_cluster(console, outlook)
     if stages and any(arm.config.training.images == "single_tile" for arm in experiment.arms):
         console.print("trains on images as: single_tile (training.images)")
-    if stages and gang_launch.is_gang(grid.base):
-        console.print(gang_launch.described(grid.base), markup=False, soft_wrap=True)
+    if stages:
+        print_gang(console, outlook)
     for note in engine.plan_notes(*experiment.asks):
         console.print(note, markup=False, soft_wrap=True)
     if (asked := engine.profile) is not None:

@@ -113,10 +113,10 @@ def look_ahead(ablation: Ablation, way: Conduct, hardware: Hardware | None = Non
     """
     config, fresh = ablation.grid.base, not way.resume
     _check(ablation, way)
-    with Reporter(None, quiet=way.quiet) as report, join(way.cluster) as cluster:
+    with Reporter(None, quiet=way.quiet) as report, join(way.cluster, config.nodes) as cluster:
         resources = Resources(config, report, folder.cache_of(config, fresh))
         machine = machine_of(resources, cluster, hardware)
-        arms = driver.arms_of_grid(ablation.grid, resources)
+        arms = driver.arms_of_grid(ablation.grid, resources, machine)
         plan = driver.plan(ablation.name, arms, resources, fresh=fresh, look=True)
         return Outlook(plan, resources, workers(plan, resources, way, cluster), machine)
 
@@ -131,10 +131,9 @@ def run(ablation: Ablation, way: Conduct) -> RunResult:
     """
     grid, config = ablation.grid, ablation.grid.base
     _check(ablation, way)
-    with at_work(config, way) as (resources, report), join(way.cluster) as cluster:
-        if cluster is not None:
-            cluster.settle(resources)
-        arms = driver.arms_of_grid(grid, resources)
+    with at_work(config, way) as (resources, report), join(way.cluster, config.nodes) as cluster:
+        machine = None if cluster is None else cluster.settle(resources)
+        arms = driver.arms_of_grid(grid, resources, machine)
         driver.start_over(config, not way.resume)
         text = json.dumps(_sheet(ablation), indent=1, ensure_ascii=False) + "\n"
         atomic_write(config.folder / "ablation.json", text)

@@ -266,7 +266,7 @@ def conduct_of(
     """
     if jobs is not None and (not str(jobs).isdecimal() or int(jobs) < 1):
         raise UserError(f"jobs: {jobs!r} is no whole number of 1 or more")
-    check_cluster(cluster)
+    check_cluster(cluster, config.nodes)
     kinds = registry.kinds()
     for path, kind in _OBJECTS.items() if (jobs or 1) > 1 or workers or cluster != LOCAL else ():
         for name in getattr(config, path) or ():

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import signal
 import socket
+import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from stic_eval.errors import RunError, UserError
+from stic_eval.experiment.cluster_rooms import rooms_of
+from stic_eval.experiment.executors.interrupts import held_back
 from stic_eval.experiment.executors.ray import Ray
 from stic_eval.experiment.far_worker import LATE, FarPlace, Receipt, appears, begin, pieces
 from stic_eval.experiment.machine_facts import facts
@@ -24,6 +29,7 @@ from stic_eval.stage_store import StageStore
 from stic_eval.store import ResponseStore
 
 if TYPE_CHECKING:
+    from stic_eval.experiment.cluster_rooms import Rooms
     from stic_eval.experiment.events import Event
     from stic_eval.experiment.far_worker import Piece
     from stic_eval.experiment.graph import Task
@@ -37,11 +43,16 @@ _PART = 64  # answers that a worker asks for ahead of a stage, at least
 _INSTALL = "pip install 'stic-eval[ray]'"
 
 
-def check(cluster: str) -> None:
+def check(cluster: str, nodes: int = 1) -> None:
     """Refuses what is no cluster, or one that cannot be joined.
 
+    Args:
+        cluster: As `--cluster` has it.
+        nodes: How many are to train an adapter together.
+
     Raises:
-        UserError: It is neither `local` nor `ray`, with or without an address, or Ray is not installed.
+        UserError: It is neither `local` nor `ray`, with or without an address, or Ray is not installed; or
+            training would need several of its nodes.
     """
     kind, _, address = cluster.partition(":")
     if cluster != LOCAL and kind != "ray":
@@ -52,19 +63,28 @@ def check(cluster: str) -> None:
         )
     if kind == "ray" and find_spec("ray") is None:
         raise UserError(f"--cluster {cluster}: Ray is not installed: {_INSTALL}")
+    if kind == "ray" and nodes > 1:
+        raise UserError(
+            f"--nodes {nodes}: with --cluster {cluster} an adapter is trained on one node, by as many of its "
+            "GPUs as --gpus says; leave --nodes out, or --cluster, to train by SLURM's srun"
+        )
 
 
 @contextmanager
-def join(cluster: str) -> Iterator[Cluster | None]:
+def join(cluster: str, nodes: int = 1) -> Iterator[Cluster | None]:
     """Takes part in a cluster while the block runs; None: this machine alone.
 
     `ray` is the cluster that runs here or that RAY_ADDRESS names, else one of this machine that is started
     and ended with the run.
 
+    Args:
+        cluster: As `--cluster` has it.
+        nodes: How many are to train an adapter together.
+
     Raises:
-        UserError: It cannot be joined.
+        UserError: It cannot be joined, or cannot do that.
     """
-    check(cluster)
+    check(cluster, nodes)
     if cluster == LOCAL:
         yield None
         return
@@ -75,9 +95,16 @@ def join(cluster: str) -> Iterator[Cluster | None]:
     ours = not ray.is_initialized()
     if ours:
         handler = signal.getsignal(signal.SIGTERM)  # of which Ray makes its own
+        # Signals are not held back: Ray takes care of them itself while it starts.
         try:
             address = cluster.partition(":")[2] or None
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            # Of a cluster of our own: without the dashboard it is there sooner. What Ray has to say of its
+            # start is pages; what of it matters is raised.
+            ray.init(
+                address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL
+            )
+        except SystemExit as error:  # by which it ends at SIGTERM
+            raise KeyboardInterrupt from error
         except Exception as error:  # Ray raises many kinds, and plain Exception where a node starts slowly
             line = str(error).strip().partition("\n")[0]
             raise UserError(f"--cluster {cluster}: cannot be joined: {line}") from error
@@ -89,7 +116,8 @@ def join(cluster: str) -> Iterator[Cluster | None]:
             yield Cluster(cluster)
     finally:
         if ours:
-            ray.shutdown()
+            with held_back():
+                ray.shutdown()
 
 
 @contextmanager
@@ -109,6 +137,18 @@ def _notices_in_log() -> Iterator[None]:
     finally:
         if printed is not None:
             worker.print_to_stdstream = printed
+
+
+def _comes(answer: Any, seconds: float) -> bool:
+    """Whether Ray has an answer within so many seconds; meanwhile it can be interrupted."""
+    import ray
+
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        with held_back():
+            if ray.wait([answer], timeout=1.0)[0]:
+                return True
+    return False
 
 
 class _Reader:
@@ -188,7 +228,9 @@ class _RayReader:
     def _get(self, asked: Any) -> Any:
         import ray
 
-        return ray.get(asked)
+        _comes(asked, math.inf)
+        with held_back():
+            return ray.get(asked)
 
 
 class Cluster:
@@ -209,25 +251,15 @@ class Cluster:
 
         return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
-    def gpus(self, resources: Resources) -> float:
-        """GPUs of each worker: one for a model in its process, where the cluster has any."""
-        on_gpu = resources.engine.trains_in(resources.config) and resources.config.device.partition(":")[
-            0
-        ] in ("auto", "cuda")
-        wanted = resources.config.device.startswith("cuda") or any(n.get("GPU") for n in self.nodes)
-        return 1.0 if on_gpu and wanted else 0.0
-
-    def workers(self, resources: Resources) -> int:
-        """How many workers the cluster has room for: by its GPUs, or one for each node."""
-        gpus = self.gpus(resources)
-        rooms = [node.get("GPU", 0.0) // gpus if gpus else 1.0 for node in self.nodes]
-        return max(1, int(sum(rooms)))
+    def rooms(self, resources: Resources) -> Rooms:
+        """What a run's workers take of the nodes."""
+        return rooms_of(resources, self.nodes)
 
     def settle(self, resources: Resources) -> Facts | None:
         """Has device and type of the weights be what they come to on a worker; None: its engine has neither.
 
         Raises:
-            UserError: No worker answers, or one refuses the settings.
+            UserError: No worker answers, or one refuses the settings, or no node has as many GPUs.
         """
         if not resources.engine.trains_in(resources.config):
             return None
@@ -238,12 +270,13 @@ class Cluster:
             )
         import ray
 
-        gpus = self.gpus(resources)
+        rooms = self.rooms(resources)
+        rooms.check()
+        gpus = min(1, rooms.answering)
         ask = ray.remote(num_cpus=0, num_gpus=gpus, max_retries=2)(facts)
         answer = ask.remote(resources.config, Path.cwd(), version("stic-eval"))
-        ready, _ = ray.wait([answer], timeout=_ANSWER)
-        if not ready:
-            raise UserError(f"--cluster {self.name}: no worker with {gpus:g} GPUs answers in {_ANSWER:g} s")
+        if not _comes(answer, _ANSWER):
+            raise UserError(f"--cluster {self.name}: no worker with {gpus} GPUs answers in {_ANSWER:g} s")
         try:
             found: Facts = ray.get(answer)
         except ray.exceptions.RayTaskError as error:
@@ -260,18 +293,11 @@ class Cluster:
             raise RunError(f"--cluster {self.name}: {str(error).partition(chr(10))[0]}") from error
         resources.engine.computed_on(found.device, found.dtype)
         self.dtype = found.dtype
-        return found
+        return replace(found, together=rooms.training)
 
     def executor(self, resources: Resources, jobs: int) -> OnCluster:
         """Who does tasks: so many workers."""
         return OnCluster(self, resources, jobs)
-
-    def cpus(self, jobs: int, gpus: float) -> int:
-        """Cores of each of so many workers: its share of the node that has the fewest for one."""
-        there = [node for node in self.nodes if node.get("GPU", 0.0) >= gpus]
-        each = max(1, -(-jobs // max(1, len(there))))
-        shares = [node.get("CPU", 0.0) // ((node["GPU"] // gpus) if gpus else each) for node in there]
-        return max(1, int(min(shares, default=1.0)))
 
 
 class OnCluster:
@@ -285,7 +311,7 @@ class OnCluster:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        resources, gpus = self._resources, self._cluster.gpus(self._resources)
+        resources, rooms = self._resources, self._cluster.rooms(self._resources)
         stages, answers = resources.cache / "stages", resources.responses.path  # opened before it is read
         replies = None if resources.judge is None else ResponseStore(resources.judge.path)
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -295,11 +321,14 @@ class OnCluster:
         plugins = {name: value for name, value in os.environ.items() if name == "STIC_EVAL_PLUGINS"}
         place = FarPlace(
             socket.gethostname(), resources.cache.absolute(), Path.cwd(), mark.name, reader, self._jobs,
-            self._cluster.dtype, environment=plugins,
+            self._cluster.dtype, rooms.training, environment=plugins,
         )  # fmt: skip
-        workers = Ray(begin, place, self._jobs, self._cluster.cpus(self._jobs, gpus), gpus)
         parted = list(with_parts(tasks, self._jobs))
         kinds = {task.id: task for task in parted}
+        workers = Ray(
+            begin, place, self._jobs, partial(rooms.of, jobs=self._jobs),
+            dispensable=lambda name: kinds[name].part is not None,
+        )  # fmt: skip
         coming: dict[str, Receipt] = {}
         try:
             for event in workers.run(parted):
@@ -329,7 +358,7 @@ class OnCluster:
             for receipt in coming.values():
                 receipt.drop()
             mark.unlink(missing_ok=True)
-            with suppress(Exception):
+            with suppress(Exception), held_back():
                 ray.kill(reader.actor, no_restart=True)
 
 

@@ -149,10 +149,10 @@ def look_ahead(
     """
     inputs.check_model(config)
     fresh = not way.resume
-    with Reporter(None, quiet=True) as report, join(way.cluster) as cluster:
+    with Reporter(None, quiet=True) as report, join(way.cluster, config.nodes) as cluster:
         resources = Resources(config, report, folder.cache_of(config, fresh))
         machine = machine_of(resources, cluster, hardware)
-        arms = driver.arms_of_run(config, resources, fresh, options)
+        arms = driver.arms_of_run(config, resources, fresh, options, machine)
         plan = driver.plan(config.name, arms, resources, fresh=fresh, look=True, evaluate=evaluate)
         return Outlook(plan, resources, workers(plan, resources, way, cluster), machine)
 
@@ -181,7 +181,7 @@ def machine_of(resources: Resources, cluster: Cluster | None, hardware: Hardware
 
 def workers(experiment: Experiment, resources: Resources, way: Conduct, cluster: Cluster | None) -> int:
     """How many workers there are at once: as many as are asked for and have something to do."""
-    room = 1 if cluster is None else cluster.workers(resources)
+    room = 1 if cluster is None else cluster.rooms(resources).workers
     return experiment.workers(room if way.jobs is None else way.jobs)
 
 
@@ -199,10 +199,9 @@ def run(config: RunConfig, options: Sequence[str], way: Conduct, engine: Engine 
         RunError: Something failed; what does not depend on it is done, and in the error's result.
         Interrupted: It was ended from outside.
     """
-    with at_work(config, way, engine) as (resources, report), join(way.cluster) as cluster:
-        if cluster is not None:
-            cluster.settle(resources)
-        arms = driver.arms_of_run(config, resources, not way.resume, options)
+    with at_work(config, way, engine) as (resources, report), join(way.cluster, config.nodes) as cluster:
+        machine = None if cluster is None else cluster.settle(resources)
+        arms = driver.arms_of_run(config, resources, not way.resume, options, machine)
         driver.start_over(config, not way.resume)
         experiment = driver.plan(config.name, arms, resources)
         if way.jobs in (None, 1) and cluster is None:

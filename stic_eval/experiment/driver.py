@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from stic_eval.experiment.cluster import Cluster
     from stic_eval.experiment.events import Event, Executor
     from stic_eval.experiment.graph import Arm, Evaluation, Subject, Task
+    from stic_eval.experiment.machine_facts import Facts
     from stic_eval.experiment.resources import Resources
     from stic_eval.report.tables import Table
     from stic_eval.types import Summary
@@ -94,8 +95,9 @@ class Experiment:
 
 
 def arms_of_run(
-    config: RunConfig, resources: Resources, fresh: bool = False, options: Sequence[str] = ()
-) -> list[Arm]:
+    config: RunConfig, resources: Resources, fresh: bool = False, options: Sequence[str] = (),
+    machine: Facts | None = None,
+) -> list[Arm]:  # fmt: skip
     """The arm of a run, whose input has been looked at; nothing is computed or written.
 
     Args:
@@ -103,6 +105,7 @@ def arms_of_run(
         resources: What it is planned with.
         fresh: It starts over.
         options: What `-o` was given.
+        machine: Where stages are trained; None: here.
 
     Raises:
         UserError: Device, rows, inputs or options are wrong, or the folder holds another run's results.
@@ -112,7 +115,7 @@ def arms_of_run(
     inputs.check_pairs(config)
     inputs.check_rows(config)
     inputs.check_tiles(config)
-    inputs.check_gang(config)
+    inputs.check_gang(config, machine)
     if not fresh and runs.of_another(config.folder, config):
         raise UserError(
             f"--output {config.folder}: holds the results of a run with other settings; give another "
@@ -127,8 +130,13 @@ def arms_of_run(
     return [arm]
 
 
-def arms_of_grid(grid: Grid, resources: Resources) -> list[Arm]:
+def arms_of_grid(grid: Grid, resources: Resources, machine: Facts | None = None) -> list[Arm]:
     """The arms of a grid, whose input has been looked at; nothing is computed or written.
+
+    Args:
+        grid: The cells.
+        resources: What they are planned with.
+        machine: Where stages are trained; None: here.
 
     Raises:
         UserError: Device, rows, inputs or options are wrong, or a server's adapter would answer two cells.
@@ -137,7 +145,7 @@ def arms_of_grid(grid: Grid, resources: Resources) -> list[Arm]:
     for config in grid.configs:
         inputs.check_rows(config)
         inputs.check_tiles(config)
-        inputs.check_gang(config)
+        inputs.check_gang(config, machine)
     grading.check_key(resources.judge, grid.base, list(resources.benchmarks.values()), resources.report)
     arms = graph.arms_of(grid, resources)
     found = [variant for arm in arms for variant in arm.variants]

@@ -79,6 +79,7 @@ class FarPlace:
         reader: Reads what of the cache is asked of the driver's machine.
         jobs: How many workers there are.
         dtype: The type of the weights, for all of them; empty: nobody knows.
+        together: How many processes train an adapter together.
         version: Of this program.
         environment: Variables of the driver's that count for workers.
     """
@@ -90,6 +91,7 @@ class FarPlace:
     reader: CacheReader
     jobs: int
     dtype: str = ""
+    together: int = 1
     version: str = field(default_factory=lambda: version("stic-eval"))
     environment: Mapping[str, str] = field(default_factory=dict)
 
@@ -119,7 +121,8 @@ def begin(number: int, place: FarPlace, send: Send) -> Callable[[Task], Iterator
             found.judge.open_store = partial(FarStore, place.reader, "replies", send)
         return found
 
-    return do_with(resources, place.jobs, {"dtype": place.dtype} if place.dtype else None)
+    settled = {"dtype": place.dtype} if place.dtype else {}
+    return do_with(resources, place.jobs, {**settled, "gpus": place.together})
 
 
 def own_folder(place: FarPlace) -> Path:

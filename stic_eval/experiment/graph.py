@@ -104,6 +104,7 @@ class Task:
         served: The engine's own name for one; without any and without `key` the base model answers.
         generations: Answers that are asked for.
         steps: Optimiser steps.
+        trains: Whether the stage trains an adapter.
         part: (which, of how many): the stage is run on this share of its inputs alone, and nothing is kept
             of it but the answers, which the stage then finds.
     """
@@ -125,6 +126,7 @@ class Task:
     served: str | None = None
     generations: int = 0
     steps: int = 0
+    trains: bool = False
     part: tuple[int, int] | None = None
 
 
@@ -329,6 +331,7 @@ def training(
                 key=key,
                 generations=stage.generations,
                 steps=stage.steps,
+                trains=stage.trains,
             )
 
 

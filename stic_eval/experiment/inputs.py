@@ -15,6 +15,7 @@ from stic_eval.errors import UserError
 if TYPE_CHECKING:
     from stic_eval.config import RunConfig
     from stic_eval.contracts.method import Data, PromptSet, Report, Stage
+    from stic_eval.experiment.machine_facts import Facts
     from stic_eval.images import Skipped
     from stic_eval.pocket.rows import Source
     from stic_eval.types import ImageRef
@@ -167,16 +168,21 @@ def check_tiles(config: RunConfig) -> None:
         check_single_tile(json.loads((folder / "config.json").read_text(encoding="utf-8")))
 
 
-def check_gang(config: RunConfig) -> None:
+def check_gang(config: RunConfig, machine: Facts | None = None) -> None:
     """Refuses what so many processes cannot train, before anything is computed.
+
+    Args:
+        config: The run.
+        machine: Where they train; None: here.
 
     Raises:
         UserError: Says what, and what to do.
     """
     from stic_eval.training import gang_launch
 
+    config = config if machine is None else machine.settled(config)
     if gang_launch.is_gang(config):
-        gang_launch.check_gang(config, _stages(config))
+        gang_launch.check_gang(config, _stages(config), here=machine is None)
 
 
 @dataclass(frozen=True)

@@ -91,8 +91,13 @@ def _own_file(strategy: str) -> Mapping[str, Any]:
         raise UserError(f"--strategy {strategy}: accelerate does not take it: {first_line(error)}") from error
 
 
-def check_gang(config: RunConfig, stages: Iterable[Stage]) -> None:
+def check_gang(config: RunConfig, stages: Iterable[Stage], here: bool = True) -> None:
     """Refuses what so many processes cannot train, before anything is computed.
+
+    Args:
+        config: The run, with the device of the machine that trains.
+        stages: Of its methods.
+        here: Whether that is this machine, whose GPUs are counted then.
 
     Raises:
         UserError: GPUs or nodes are not there, a batch cannot be parted evenly, or a setting does not go
@@ -103,7 +108,7 @@ def check_gang(config: RunConfig, stages: Iterable[Stage]) -> None:
     kind, gpus, sharded = devices.device_of(config.device), gpus_of(config), is_sharded(config.strategy)
     if kind == "mps":
         raise UserError(f"--gpus {gpus}: there is one GPU of this kind; leave it out")
-    if kind == "cuda":
+    if kind == "cuda" and here:
         if gpus > 1 and ":" in config.device:
             raise UserError(f"--device {config.device}: is one GPU; with --gpus {gpus} give cuda")
         if gpus > (there := devices.gpus()):

@@ -9,17 +9,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from stic_eval.experiment import cluster as clusters
-from stic_eval.experiment.executors.ray import Ray
+from stic_eval.experiment.executors.ray import Ray, Room
 from tests.support import executor_tasks, lost_nodes
 
 if TYPE_CHECKING:
     from conftest import Finished, Lab
 
 ray = pytest.importorskip("ray")
-pytestmark = pytest.mark.xdist_group("ray")  # a cluster is started once
+pytestmark = pytest.mark.usefixtures("only_cluster")
 
 
 def _patiently(start: Callable[[], Any]) -> Any:
@@ -50,15 +52,15 @@ class Nodes:
             self.add()
         self.cluster.wait_for_nodes(timeout=300)
 
-    def add(self) -> None:
+    def add(self, gpus: int = 1) -> Any:
         """Starts one, with a folder for temporary files of its own."""
         self.started += 1
         own = self.folder / f"node{self.started}"
         own.mkdir()
         # What its workers read; no other process does.
         environment = {"TMPDIR": str(own), "LOST_NODES": str(self.folder / "moments")}
-        node = {"num_cpus": 1, "num_gpus": 1, "env_vars": environment, **self._small}
-        _patiently(lambda: self.cluster.add_node(wait=False, **node))
+        node = {"num_cpus": gpus, "num_gpus": gpus, "env_vars": environment, **self._small}
+        return _patiently(lambda: self.cluster.add_node(wait=False, **node))
 
     def lose(self, node: str) -> None:
         """Ends one as a power cut does, and starts another."""
@@ -68,7 +70,7 @@ class Nodes:
 
 
 @pytest.fixture(scope="module")
-def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+def nodes(tmp_path_factory: pytest.TempPathFactory, only_cluster: None) -> Iterator[Nodes]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "disabled")
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
@@ -124,7 +126,7 @@ def test_it_says_what_the_other_executors_say(nodes: Nodes, tmp_path: Path) -> N
     cloudpickle.register_pickle_by_value(executor_tasks)  # which nodes do not have
     try:
         with clusters.join(nodes.name):
-            executor = Ray(executor_tasks.setup, tmp_path, 2, gpus=1)
+            executor = Ray(executor_tasks.setup, tmp_path, 2, lambda task: Room(gpus=1))
             assert executor_tasks.said(executor, tmp_path) == executor_tasks.SAID
             dying = executor_tasks.Task("dies", (), "die")
             said = [(e.kind, str(e.value)) for e in executor.run([dying]) if e.kind != "progress"]
@@ -170,6 +172,30 @@ def test_without_a_common_file_system_stages_are_sent(
     same(lab, finished)
     sent = {path.name.partition("-")[0] for path in nodes.folder.glob("node*/stic-eval-*/*/stages/*")}
     assert sent >= {"pairs", "preference", "descriptions", "infused_sft"}
+
+
+def test_two_gpus_of_a_node_train_together(nodes: Nodes, finished: Finished, tmp_path: Path) -> None:
+    lab = finished.lab.at(tmp_path)
+    argv = lab.argv("run", "--method", "stic", "--no-dar", "--gpus", "2", "--cluster", nodes.name, "--quiet")
+    refused = lab.invoke(*argv)
+    assert refused.code == 2 and len(refused.err.splitlines()) == 1
+    assert "--gpus 2: GPUs that train together are all of one node" in refused.err
+    assert lab.runs() == []
+    larger = nodes.add(gpus=2)
+    try:
+        done = lab.invoke(*argv)
+    finally:
+        nodes.cluster.remove_node(larger, allow_graceful=False)
+    assert (done.code, done.err) == (0, "")
+    (folder,) = lab.runs()
+    assert (folder / "run.log").read_text().count("2 processes train (ddp)") == 2
+    (ours,), (theirs,) = lab.done("preference"), finished.lab.done("preference")
+    assert ours.name == theirs.name
+    file = "adapter/adapter_model.safetensors"
+    found, wanted = load_file(ours / file), load_file(theirs / file)
+    assert set(found) == set(wanted)
+    for name, value in wanted.items():
+        np.testing.assert_allclose(found[name], value, rtol=0, atol=1e-4)
 
 
 def test_what_cannot_be_joined_is_said_in_a_line(finished: Finished, tmp_path: Path) -> None:

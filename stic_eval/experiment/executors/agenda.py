@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from stic_eval.experiment.events import Event, Work
@@ -50,11 +50,16 @@ class Agenda:
             if all(need in self._done or need not in self._names for need in task.needs)
         ]  # fmt: skip
 
-    def next(self, hands: Sequence[Hand]) -> Work | None:
-        """The first one of a group that an idle worker has begun, else of one that no worker is at."""
+    def next(self, hands: Sequence[Hand], suits: Callable[[Work], object] = lambda task: True) -> Work | None:
+        """The first one of a group that an idle worker has begun, else of one that no worker is at.
+
+        Args:
+            hands: All workers.
+            suits: Whether a task is one to be begun now.
+        """
         busy = {hand.group for hand in hands if hand.task}
         idle = {hand.group for hand in hands if not hand.task}
-        found = [task for task in self.ready() if not task.group or task.group not in busy]
+        found = [t for t in self.ready() if suits(t) and (not t.group or t.group not in busy)]
         return min(found, key=lambda task: not task.group or task.group not in idle, default=None)
 
     def see(self, event: Event) -> None:

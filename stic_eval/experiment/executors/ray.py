@@ -6,29 +6,50 @@ itself fails with is its failure, as it is with the other executors, and is neve
 
 from __future__ import annotations
 
+import os
 import pickle
 import socket
 import sys
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any
+from typing import Any, NamedTuple
 
+from stic_eval.errors import RunError, headline
 from stic_eval.experiment.events import Cause, Event, Work
 from stic_eval.experiment.executors.agenda import Agenda
+from stic_eval.experiment.executors.interrupts import held_back
 from stic_eval.experiment.executors.worker_side import Begin, WorkerSide
 
 AGAIN = 2  # times that a task is begun anew when its worker is lost
 _LISTENED, _PATIENCE = 1.0, 30.0  # seconds; after the latter a line says what is waited for
 
 
+class Room(NamedTuple):
+    """What a worker takes of a node. All of it is on one: Ray gives no worker of two.
+
+    Attributes:
+        cpus: Cores.
+        gpus: GPUs; one that has several may do tasks that use them together.
+    """
+
+    cpus: float = 1.0
+    gpus: float = 0.0
+
+
 class _Actor:
     """A worker in a process of its own, on whatever node Ray has put it."""
 
-    def __init__(self, number: int, begin: Begin, common: Any) -> None:
+    def __init__(self, number: int, begin: Begin, common: Any, room: Room) -> None:
+        # Ray gives libraries as many threads as the worker has cores, unless the node says how many.
+        # Processes that it starts for its GPUs share them.
+        if room.gpus > 1 and os.environ.get("OMP_NUM_THREADS") == str(int(room.cpus)):
+            os.environ["OMP_NUM_THREADS"] = str(max(1, int(room.cpus // room.gpus)))
         self._queue: SimpleQueue[bytes | None] = SimpleQueue()
         self._side = WorkerSide(number, begin, common, self._tell)
 
@@ -62,6 +83,7 @@ class _Actor:
 @dataclass
 class _Worker:
     number: int
+    room: Room
     actor: Any
     waits: Any  # on what Ray tells of it next: the answer to the ping, or the stream of a task
     machine: str = ""  # empty: it has not answered the ping yet
@@ -78,70 +100,122 @@ class Ray:
         begin: A module's function, called in each worker when it begins.
         common: Passed to it; picklable, as tasks are.
         jobs: Workers at a time, as far as the cluster has room for them.
-        cpus: Cores of each.
-        gpus: GPUs of each.
+        room: What the worker of a task takes. Tasks that differ in it have workers of their own.
+        dispensable: Whether tasks that need one, by its id, go on without it where it has failed.
     """
 
     begin: Begin
     common: Any
     jobs: int
-    cpus: float = 1.0
-    gpus: float = 0.0
+    room: Callable[[Any], Room] = lambda task: Room()
+    dispensable: Callable[[str], bool] = lambda name: False
 
     def run(self, tasks: Sequence[Work]) -> Generator[Event, None, None]:
-        """See `Executor`."""
+        """See `Executor`.
+
+        Raises:
+            RunError: Workers end before they begin, again and again.
+        """
         agenda = Agenda(tasks)
         workers: list[_Worker] = []
-        lost: dict[str, int] = {}
-        begun: dict[str, float] = {}  # when it was begun for the first time
-        heard, said = time.monotonic(), False
+        lost = Counter[str]()
+        begun = set[str]()
+        heard, said, stillborn = time.monotonic(), False, 0
         try:
             while agenda.waiting or any(worker.task for worker in workers):
                 yield from agenda.give_up()
-                self._hire(agenda, workers)
-                while chosen := agenda.next(workers):
-                    idle = [worker for worker in workers if worker.machine and worker.task is None]
-                    if not idle:
-                        break
-                    worker = min(idle, key=lambda worker: worker.group != chosen.group)
-                    agenda.waiting.remove(chosen)
-                    worker.task, worker.group, worker.started = chosen, chosen.group, time.monotonic()
-                    worker.waits = worker.actor.do.options(num_returns="streaming").remote(chosen)
-                    if chosen.id not in begun:
-                        begun[chosen.id] = worker.started
-                        yield Event("started", chosen.id)
-                for told in self._listen(workers):
-                    event = told
-                    if told.kind == "lost":
-                        lost[told.task] = lost.get(told.task, 0) + 1
-                        event = _after_loss(told, lost[told.task])
-                        if event.kind == "line":
+                with held_back():
+                    given = self._give(agenda, workers)
+                for task in given:
+                    if task.id not in begun:
+                        begun.add(task.id)
+                        yield Event("started", task.id)
+                come: list[Event] = []
+                try:
+                    with held_back():
+                        come += self._listen(workers)
+                finally:  # whatever interrupts, what has come is kept
+                    for told in come:
+                        stillborn = stillborn + 1 if told.kind == "stillborn" else 0
+                        if stillborn:
+                            continue
+                        again = told.kind == "lost" and lost[told.task] < AGAIN
+                        lost[told.task] += told.kind == "lost"
+                        event = _after_loss(told, lost[told.task]) if told.kind == "lost" else told
+                        if again:
                             agenda.waiting.insert(0, next(t for t in tasks if t.id == told.task))
-                    agenda.see(event)
-                    yield event
+                        dispensable = event.kind == "failed" and self.dispensable(event.task)
+                        agenda.see(replace(event, kind="done") if dispensable else event)
+                        yield event
+                if stillborn > AGAIN:
+                    raise RunError(f"{stillborn} workers one after the other did not begin: {come[-1].value}")
                 if any(worker.task for worker in workers) or not agenda.waiting:
                     heard = time.monotonic()
                 elif time.monotonic() - heard > _PATIENCE and not said:
-                    said = True
-                    yield Event("line", agenda.waiting[0].id, self._waiting_for())
+                    said, next_one = True, agenda.waiting[0]
+                    yield Event("line", next_one.id, _waiting_for(workers, self.room(next_one)))
         finally:
-            for worker in workers:
-                _end(worker)
+            with held_back():
+                for worker in workers:
+                    _end(worker)
 
-    def _hire(self, agenda: Agenda, workers: list[_Worker]) -> None:
-        """Asks for workers as far as there are tasks for them; they are given none before they answer."""
+    def _give(self, agenda: Agenda, workers: list[_Worker]) -> list[Work]:
+        """Gives tasks to those who have none, and asks for more workers; gives the tasks."""
+        first, given = self._hire(agenda, workers), list[Work]()
+        while chosen := agenda.next(workers, partial(self._idle, workers, first)):
+            idle = self._idle(workers, first, chosen)
+            worker = min(idle, key=lambda worker: worker.group != chosen.group)
+            agenda.waiting.remove(chosen)
+            worker.task, worker.group, worker.started = chosen, chosen.group, time.monotonic()
+            worker.waits = worker.actor.do.options(num_returns="streaming").remote(chosen)
+            given.append(chosen)
+        return given
+
+    def _idle(self, workers: Sequence[_Worker], first: Room | None, task: Work) -> list[_Worker]:
+        """Those who could begin a task now; none where workers of another room come first."""
+        room = self.room(task)
+        if first not in (None, room):
+            return []
+        return [one for one in workers if one.machine and one.task is None and one.room == room]
+
+    def _hire(self, agenda: Agenda, workers: list[_Worker]) -> Room | None:
+        """Asks for workers as far as there are tasks for them; they are given none before they answer.
+
+        Returns:
+            Where a worker of several GPUs is waited for, its room: nothing else is begun until it has it, for
+            GPUs that become free one by one would go to others for ever.
+        """
+        wanted: dict[Room, set[str]] = {}
+        busy = {worker.group for worker in workers if worker.task}
+        for task in agenda.ready():
+            if (group := task.group or task.id) not in busy:
+                wanted.setdefault(self.room(task), set()).add(group)
+        for room in sorted(wanted, key=lambda room: -room.gpus):
+            several = room.gpus > 1
+            same = [worker for worker in workers if worker.room == room]
+            missing = len(wanted[room]) - sum(worker.task is None for worker in same)
+            missing = min(missing, _count(room) - len(same)) if several else missing
+            waits = several and (missing > 0 or not all(worker.machine for worker in same))
+            if missing > 0 or waits:  # what others have without using it may be what is missing
+                for worker in _spare(workers, wanted, room):
+                    workers.remove(worker)
+                    _end(worker)
+                self._start(room, min(self.jobs - len(workers), missing), workers)
+            if waits:
+                return room
+        return None
+
+    def _start(self, room: Room, count: int, workers: list[_Worker]) -> None:
         import ray
 
-        free = sum(worker.task is None for worker in workers)
-        groups = {task.group or task.id for task in agenda.ready()} - {w.group for w in workers if w.task}
-        for _ in range(min(self.jobs - len(workers), len(groups) - free)):
+        kind = ray.remote(num_cpus=room.cpus, num_gpus=room.gpus, max_restarts=0)(_Actor)
+        for _ in range(count):
             number = next(n for n in range(self.jobs) if n not in {worker.number for worker in workers})
-            kind = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_restarts=0)(_Actor)
-            actor: Any = kind.remote(number, self.begin, self.common)
-            workers.append(_Worker(number, actor, actor.ping.remote()))
+            actor: Any = kind.remote(number, self.begin, self.common, room)
+            workers.append(_Worker(number, room, actor, actor.ping.remote()))
 
     def _listen(self, workers: list[_Worker]) -> Iterator[Event]:
-        """What workers tell next; one that is lost is taken out."""
+        """What workers tell next; one that is lost, or `stillborn` without a task, is taken out."""
         import ray
 
         of: dict[Any, _Worker] = {worker.waits: worker for worker in workers if worker.waits is not None}
@@ -157,14 +231,14 @@ class Ray:
                     worker.machine, worker.waits = ray.get(waits), None
                     continue
                 sent: bytes = ray.get(next(worker.waits))
-            except StopIteration:  # it has not said how the task went
-                worker.task, worker.waits = None, None
-                continue
-            except ray.exceptions.RayError as error:
+            except (StopIteration, ray.exceptions.RayError) as error:
                 workers.remove(worker)
                 _end(worker)
-                if worker.task is not None:
-                    yield Event("lost", worker.task.id, f"{worker.machine}: {_first_line(error)}", seconds)
+                why = headline(error) if str(error) else "it has not said how the task went"
+                if worker.task is None:
+                    yield Event("stillborn", "", why)
+                else:
+                    yield Event("lost", worker.task.id, f"{worker.machine}: {why}", seconds)
                 continue
             kind, value, cause = pickle.loads(sent)
             task = worker.task
@@ -172,12 +246,31 @@ class Ray:
                 worker.task, worker.waits = None, None
             yield Event(kind, task.id, value, seconds, cause)
 
-    def _waiting_for(self) -> str:
-        import ray
 
-        there = ray.cluster_resources()
-        has = f"the cluster has {there.get('CPU', 0):g} cores and {there.get('GPU', 0):g} GPUs in all"
-        return f"waits for a worker with {self.cpus:g} cores and {self.gpus:g} GPUs; {has}"
+def _spare(workers: Sequence[_Worker], wanted: Mapping[Room, set[str]], room: Room) -> list[_Worker]:
+    """Idle workers of other rooms; of those that come before this one, as many as have nothing to do."""
+    found: list[_Worker] = []
+    for other in {worker.room for worker in workers} - {room}:
+        idle = [worker for worker in workers if worker.room == other and worker.task is None]
+        found += idle[len(wanted.get(other, ())) if other.gpus > room.gpus else 0 :]
+    return found
+
+
+def _count(room: Room) -> int:
+    """How many workers of a room the cluster's nodes could have at once, had they nothing else to do."""
+    import ray
+
+    there = [node["Resources"].get("GPU", 0.0) for node in ray.nodes() if node["Alive"]]
+    return max(1, int(sum(gpus // room.gpus for gpus in there)))
+
+
+def _waiting_for(workers: Sequence[_Worker], first: Room) -> str:
+    import ray
+
+    room = next((worker.room for worker in workers if not worker.machine), first)
+    there = ray.cluster_resources()
+    has = f"the cluster has {there.get('CPU', 0):g} cores and {there.get('GPU', 0):g} GPUs in all"
+    return f"waits for a worker with {room.cpus:g} cores and {room.gpus:g} GPUs; {has}"
 
 
 def _after_loss(event: Event, times: int) -> Event:
@@ -187,10 +280,6 @@ def _after_loss(event: Event, times: int) -> Event:
     return Event(
         "failed", event.task, f"its worker was lost {times} times, last {event.value}", event.seconds
     )
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 def _end(worker: _Worker) -> None:

@@ -192,9 +192,14 @@ def test_what_is_no_cluster_is_refused(name: str, said: str) -> None:
 
 def test_without_ray_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "find_spec", lambda name: None)
-    cluster.check("local")
+    cluster.check("local", 2)
     with pytest.raises(UserError, match=r"Ray is not installed: pip install 'stic-eval\[ray\]'"):
         cluster.check("ray")
+
+
+def test_an_adapter_is_trained_on_one_node() -> None:
+    with pytest.raises(UserError, match=r"--nodes 2: with --cluster ray an adapter is trained on one node"):
+        cluster.check("ray", 2)
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,7 @@ def test_what_cannot_be_trained_so_is_refused_in_one_line(
 def test_what_can_is_not() -> None:
     for given in ({"gpus": "auto"}, {"gpus": 4, "device": "cpu"}, {"gpus": 1}, {"strategy": "fsdp2"}):
         check_gang(RunConfig.model_validate(given), [stage()])
+    check_gang(RunConfig(gpus=16), [stage()], here=False)
     assert gang_launch.size(RunConfig(gpus="auto")) == 8
     assert gang_launch.size(RunConfig(gpus="auto", device="cpu")) == 1
 
