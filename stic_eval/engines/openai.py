@@ -77,10 +77,11 @@ class OpenAIEngine(Engine):
 
     @classmethod
     def answering(cls, config: RunConfig) -> Mapping[str, Any]:
-        """The server's address, or what its model is; and its names for adapters."""
+        """The server's address, or what its model is; its names for adapters; how weights here are packed."""
         server = config.server
         what = server.where if server.model_id is None else {"model": server.model_id}
-        return {"engine": [cls.name, what, server.adapters]}
+        here = HFEngine.answering(config) if cls.trains_in(config) else {}
+        return {"engine": [cls.name, what, server.adapters], **here}
 
     def __init__(self, config: RunConfig, step: Step, answered: Callable[[], bool]) -> None:
         super().__init__(config, step, answered)
@@ -137,6 +138,8 @@ class OpenAIEngine(Engine):
     def identity(self, adapter: Any = None) -> str:
         """Names a served model: by what it is, or by address and name; and by how it is asked.
 
+        Where adapters are trained on its weights, by their type and packing here as well: they decide these.
+
         Args:
             adapter: A folder, or the server's name for one.
         """
@@ -150,6 +153,7 @@ class OpenAIEngine(Engine):
             found = server_fingerprint(url, adapter or self.config.model, own.system_prompt or "")
         else:
             what = stated if self._weights is None else self.local.model
+            what = self.local.identity() if self.trains_in(self.config) else what
             named = None if folder else adapter
             found = content_key([self.name, {"model": what, "adapter": named}, own.system_prompt or ""])
         found = content_key([found, own.stop]) if own.stop else found

@@ -58,10 +58,10 @@ def asked(photos: Path) -> list[Request]:
     return mixed(scan_images(photos)[0][:1])[:3]
 
 
-def engine(url: str, model: Path, **server: Any) -> OpenAIEngine:
+def engine(url: str, model: Path, how: dict[str, Any] | None = None, **server: Any) -> OpenAIEngine:
     settings = ServerConfig(base_url=url, model_id=str(model), attempts=3, **server)
     config = RunConfig(model="base", engine="openai", methods=("baseline",), server=settings, device="cpu")
-    return OpenAIEngine(config, lambda name: nullcontext(), lambda: False)
+    return OpenAIEngine(config.model_copy(update=how), lambda name: nullcontext(), lambda: False)
 
 
 def texts(model: Any, requests: list[Request]) -> dict[Request, str]:
@@ -189,6 +189,18 @@ def test_answers_count_as_the_models_wherever_it_is_served(
     assert stated.fingerprint() != one.fingerprint() and not stated.trains_in(stated.config)
     plain = RunConfig(model="base", engine="openai", server=ServerConfig(base_url="http://a/v1"))
     assert OpenAIEngine(plain, lambda name: nullcontext(), lambda: False).fingerprint() != one.fingerprint()
+
+
+def test_what_is_trained_in_another_type_or_packing_is_another(tiny_vlm: Path) -> None:
+    ways: list[dict[str, Any]] = [
+        {}, {"dtype": "bfloat16"}, {"load_in_4bit": True}, {"attn": "eager"}, {"revision": "old"},
+    ]  # fmt: skip
+    found = [engine("http://a/v1", tiny_vlm, how) for how in ways]
+    assert len({one.fingerprint() for one in found[:4]}) == 4
+    assert len({one.config.key for one in found[:4]}) == 4
+    assert found[4].fingerprint() == found[0].fingerprint(), "of a folder there is one revision"
+    named = [engine("http://a/v1", Path("gpt-x"), how) for how in ({"dtype": "float32"}, {"dtype": "bfloat16"})]
+    assert named[0].fingerprint() == named[1].fingerprint(), "nothing is trained, and the server has its own"
 
 
 def test_weights_stay_out_of_memory_until_something_is_trained(
