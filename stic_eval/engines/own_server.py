@@ -12,12 +12,17 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
-from stic_eval.errors import RunError, UserError
+from stic_eval.errors import RunError
 from stic_eval.printable import printable
 
 _LONGEST = 3600.0  # seconds that one may take until it answers: large models are read from slow disks
 _ENDING = 30.0
 _END_OF_LOG = 1 << 16
+_TAKEN = "address already in use"
+
+
+class PortTaken(RunError):
+    """Somebody else listens on a server's port, which was free when it was looked for."""
 
 
 def free_port() -> int:
@@ -38,9 +43,6 @@ class OwnServer:
 
     Attributes:
         root: Its address, without `/v1`.
-
-    Raises:
-        UserError: There is no such command.
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], port: int, log: Path) -> None:
@@ -50,13 +52,10 @@ class OwnServer:
         with log.open("ab") as out:
             out.write(f"$ {' '.join(command)}\n".encode())
             out.flush()
-            try:
-                self._keeper = subprocess.Popen(
-                    keeper, stdin=subprocess.PIPE, stdout=out, stderr=subprocess.STDOUT,
-                    env={**os.environ, **environment}, start_new_session=True,
-                )  # fmt: skip
-            except OSError as error:
-                raise UserError(f"--serve-command {command[0]}: {error.strerror}") from error
+            self._keeper = subprocess.Popen(
+                keeper, stdin=subprocess.PIPE, stdout=out, stderr=subprocess.STDOUT,
+                env={**os.environ, **environment}, start_new_session=True,
+            )  # fmt: skip
 
     @property
     def alive(self) -> bool:
@@ -81,20 +80,37 @@ class OwnServer:
         except (httpx2.HTTPError, OSError):
             return False
 
-    def wait(self, step: Callable[[str], AbstractContextManager[Any]], what: str) -> None:
+    def has(self, model: str) -> bool:
+        """Whether it lists a model; one that somebody else has begun on its port has others."""
+        import httpx2
+
+        try:
+            listed = httpx2.get(f"{self.root}/v1/models", timeout=10.0).json()["data"]
+            return any(one.get("id") == model for one in listed)
+        except (httpx2.HTTPError, OSError, ValueError, KeyError, TypeError, AttributeError):
+            return False
+
+    def wait(self, step: Callable[[str], AbstractContextManager[Any]], what: str, model: str) -> None:
         """Waits until it answers, and shows that.
 
+        Args:
+            step: Shows a piece of work.
+            what: That it is waited for.
+            model: A name that it alone gives its model.
+
         Raises:
+            PortTaken: Somebody else answers on its port.
             RunError: It has ended, or takes too long; with the last error of its log.
         """
         begin = time.monotonic()
         with step(what) as progress:
-            while not self.get("/health"):
+            while not (self.get("/health") and self.has(model)):
                 seconds = time.monotonic() - begin
                 if progress is not None:
                     progress.update(int(seconds), None)
                 if not self.alive:
-                    raise RunError(f"{what}: it has ended{self.last_words()} (see {self.log})")
+                    taken = PortTaken if _TAKEN in (words := self.last_words()).lower() else RunError
+                    raise taken(f"{what}: it has ended{words} (see {self.log})")
                 if seconds > _LONGEST:
                     self.end()
                     raise RunError(f"{what}: no answer within {_LONGEST:.0f} s (see {self.log})")

@@ -76,7 +76,8 @@ class Client:
 
     Args:
         wait: Sleeps for so many seconds; for tests. The default is woken by `stop`.
-        recover: Makes a model known again that the server has forgotten; what it raises ends the request.
+        recover: Makes the model known again to a server, given its address, that has forgotten it; what it
+            raises ends the request.
 
     Attributes:
         gone: What the server's absence ends whatever needs it with; None: it may answer.
@@ -92,7 +93,7 @@ class Client:
         endpoint: Endpoint,
         *,
         wait: Callable[[float], object] | None = None,
-        recover: Callable[[], None] | None = None,
+        recover: Callable[[str], None] | None = None,
     ) -> None:
         self.endpoint, self._recover = endpoint, recover
         each = endpoint.each()
@@ -200,7 +201,7 @@ class Client:
             Failure: It was refused, ran out of attempts, or the cap is used up.
             UserError: No request can succeed: the key is refused, the address or the model is wrong.
         """
-        reason, reached, attempt = "", True, 0
+        reason, reached, attempt, moves = "", True, 0, 0
         while attempt < self.endpoint.attempts:
             if self._lost_in_a_row >= max(_LOST, self._flight):
                 raise Failure(f"given up on the server after {self._lost_in_a_row} failures in a row")
@@ -211,9 +212,10 @@ class Client:
                     reply = self._send(chat, going_on)
             except _Retry as failed:
                 reason, reached = self._clean_text(str(failed)), failed.reached
-                if not failed.moved:
+                moves += 1
+                if not failed.moved or moves == len(self._replicas):  # all have been tried, if they are awake
                     self._back_off(attempt, failed.wait)
-                    attempt += 1
+                    attempt, moves = attempt + 1, 0
             else:
                 self._lost_in_a_row = 0
                 return reply
@@ -281,7 +283,7 @@ class Client:
                 raise _Retry(str(why)) from None
         detail = self._clean_text(error_of(data))
         if status == 404 and self._recover is not None:
-            self._recover()
+            self._recover(replica.base_url)
             raise _Retry(f"HTTP {status}{detail}")
         if status in _RETRIED or status >= 500:
             moved = status >= 500 and self._replicas.failed(replica)
