@@ -130,7 +130,8 @@ def version_of(command: tuple[str, ...]) -> str:
     By the metadata of the Python that the command's first line names, for vLLM takes long to say it itself.
     """
     code = "from importlib.metadata import version; print(version('vllm'))"
-    tried = [[*command[: len(command) - (command[-1] == "serve")], "--version"]]
+    program = command[: len(command) - 1 - command[::-1].index("serve")] if "serve" in command else command
+    tried = [[*program, "--version"]]
     if python := _python_of(command[0]):
         tried.insert(0, [python, "-c", code])
     for argv in tried:

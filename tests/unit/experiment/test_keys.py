@@ -119,7 +119,7 @@ def test_in_16_bits_an_adapters_type_is_in_keys(
     adapters: tuple[Path, Path],
 ) -> None:
     data, stic = data_of(6, 4), registry.methods().get("stic")
-    stages = variants.stages(stic.plan(stic.config(), data).adapter)
+    stages = list(variants.stages(stic.plan(stic.config(), data).adapter))
 
     def of_stages(dtype: str) -> dict[str, str]:
         return {one.name: stage_key(one, data, "model", 0, adapter_dtype=dtype) for one in stages}
