@@ -208,12 +208,12 @@ class Served:
         if url not in self._bases:
             self._bases[url] = _measure(self._ask(self._named("", url)))
         there = self._bases[url], _measure(self._ask(self._named(name, url)))
+        expectations, rounding = self._expectations, self._expectations.rounding
         if (before := self._shown.get((url, name))) is not None:
             # The weights here are not asked: servers would have to make room with requests under way.
-            if not adapter_canary.agree(before, there[1]):
+            if not adapter_canary.is_back(there[0], before, there[1], rounding):
                 raise RunError(f"{where}: the server answers otherwise than before it had forgotten it")
             return
-        expectations, rounding = self._expectations, self._expectations.rounding
         found, what = adapter_canary.judge(there, expectations.of(adapter), rounding)
         if found in ("not verifiable", "not applied") and expectations.of(adapter) is None:
             # Only whoever has the weights can tell an adapter that does little from one that was left out.

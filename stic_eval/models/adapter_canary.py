@@ -124,6 +124,18 @@ def judge(
     return "applied" if off <= within else "another", what
 
 
+def is_back(base: Measured, before: Measured, now: Measured, rounding: float) -> bool:
+    """Whether a server that had forgotten an adapter applies it as it did before.
+
+    Args:
+        base: The server's base model.
+        before: What the server made of the adapter before.
+        now: What it makes of it now.
+        rounding: Of the weights' type, in nats a token.
+    """
+    return before.apart(now) <= max(rounding, before.apart(base) / 2)
+
+
 def agree(first: Measured, other: Measured) -> bool:
     """Whether two servers that are to be one model are it, whatever its weights' type."""
     return first.apart(other) <= (PACKED if first.logps and other.logps else 0.0)

@@ -62,13 +62,20 @@ class _Retry(Exception):
         wait: Seconds that the server asked for.
         reached: Whether there was a connection at all.
         moved: Whether another server can be asked at once.
+        silent: Whether there was no reply.
     """
 
     def __init__(
-        self, reason: str, wait: float | None = None, *, reached: bool = True, moved: bool = False
+        self,
+        reason: str,
+        wait: float | None = None,
+        *,
+        reached: bool = True,
+        moved: bool = False,
+        silent: bool = False,
     ) -> None:
         super().__init__(reason)
-        self.wait, self.reached, self.moved = wait, reached, moved
+        self.wait, self.reached, self.moved, self.silent = wait, reached, moved, silent
 
 
 class Client:
@@ -214,6 +221,7 @@ class Client:
                 reason, reached = self._clean_text(str(failed)), failed.reached
                 moves += 1
                 if not failed.moved or moves == len(self._replicas):  # all have been tried, if they are awake
+                    self._silent += failed.silent
                     self._back_off(attempt, failed.wait)
                     attempt, moves = attempt + 1, 0
             else:
@@ -307,9 +315,7 @@ class Client:
         if moved and first and not self._stopped.is_set():
             where = f"{self.endpoint.prefix}base-url {replica.base_url}"
             _LOG.warning("%s: does not answer (%s); others are asked in its place", where, reason)
-        if not moved:
-            self._silent += 1
-        return _Retry(reason, reached=reached, moved=moved)
+        return _Retry(reason, reached=reached, moved=moved, silent=True)
 
     def _storable(self, text: str) -> str:
         """A text without the key, and without half a surrogate pair, which no file or database takes."""

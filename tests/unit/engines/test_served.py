@@ -19,7 +19,7 @@ from stic_eval.engines.openai import OpenAIEngine
 from stic_eval.errors import RunError, UserError
 from stic_eval.images import scan_images
 from stic_eval.models import fingerprint
-from stic_eval.models.adapter_canary import ROUNDING, Measured, agree, judge
+from stic_eval.models.adapter_canary import ROUNDING, Measured, agree, is_back, judge
 from stic_eval.models.hf_model import HFModel
 from stic_eval.settings import RunConfig, ServerConfig
 from stic_eval.types import Request
@@ -231,6 +231,14 @@ def test_replicas_have_one_model(
     other.dead = True
     with pytest.raises(RunError, match=f"^--base-url {other.url}: a fixed question has no answer"):
         engine(f"{one.url},{other.url}", tiny_vlm).prepare((), False)
+
+
+def test_an_adapter_is_back_when_it_does_what_it_did() -> None:
+    base, before = Measured((-1.0, -2.0), ("a",)), Measured((-1.05, -2.0), ("b",))
+    assert is_back(base, before, Measured((-1.06, -2.0), ("b",)), 1e-3)
+    assert not is_back(base, before, base, 1e-3), "however little it did"
+    assert is_back(Measured((), ("a",)), Measured((), ("b",)), Measured((), ("b",)), 1e-3)
+    assert not is_back(Measured((), ("a",)), Measured((), ("b",)), Measured((), ("a",)), 1e-3)
 
 
 def test_models_agree_by_likelihoods_or_else_by_answers() -> None:
