@@ -67,6 +67,8 @@ class Engine(ABC):
         name: Registry name.
         trains: Whether adapters are trained with its model, in this process, whatever the settings.
         dtype: The type of the weights in memory; empty: nobody knows.
+        adapter_dtype: The type that adapters have while the model answers, which is in keys; empty: the one
+            that they are stored in, or nobody knows.
         model: The base model's content, or what else tells it from others.
         profile: How the model is asked; None: as its checkpoint, or the engine, has it.
         loaded: Whether answers cost no further loading.
@@ -75,6 +77,7 @@ class Engine(ABC):
     name: ClassVar[str]
     trains: ClassVar[bool] = False
     dtype: str = ""
+    adapter_dtype: str = ""
     model: str = ""
     profile: Any = None  # ConversationProfile of stic_eval.profiles
     loaded: bool = False

@@ -28,6 +28,18 @@ _ROWS_PER_STEP = 8
 _PROCESS_BYTES = 1.2e9  # Python with torch and transformers
 
 
+def refuse_of_vllm(config: RunConfig) -> None:
+    """Refuses what only servers that this program starts could act on.
+
+    Raises:
+        UserError: Some of it is given.
+    """
+    if config.server.command:
+        raise UserError("--serve-command: starts vLLM; add --engine vllm")
+    if config.server.tensor_parallel > 1:
+        raise UserError("--tensor-parallel: splits a model that vLLM serves; add --engine vllm")
+
+
 class HFEngine(Engine):
     """A model in this process."""
 
@@ -45,8 +57,7 @@ class HFEngine(Engine):
         ):  # fmt: skip
             if value:
                 raise UserError(f"{flag}: is for a model at a server; add --engine openai")
-        if config.server.command:
-            raise UserError("--serve-command: starts vLLM; add --engine vllm")
+        refuse_of_vllm(config)
         return config
 
     @classmethod
@@ -70,6 +81,11 @@ class HFEngine(Engine):
     def dtype(self) -> str:  # type: ignore[override]
         """The type of the weights in memory."""
         return devices.dtype_of(self.config)
+
+    @property
+    def adapter_dtype(self) -> str:  # type: ignore[override]
+        """The weights' own, where that is not float32, in which adapters are trained and stored."""
+        return "" if self.dtype == "float32" else self.dtype
 
     @cached_property
     def profile(self) -> Any:
@@ -106,7 +122,7 @@ class HFEngine(Engine):
 
     def identity(self, adapter: Path | None = None) -> str:
         """The base model's content, its weights' type, how it is packed, attends and is asked; adapter."""
-        return adapter_fingerprint(self._own, adapter)
+        return adapter_fingerprint(self._own, adapter, self.adapter_dtype)
 
     @cached_property
     def base(self) -> HFModel:

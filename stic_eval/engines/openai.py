@@ -7,7 +7,6 @@ loads their adapters. Else adapters are those that the server has, by its names 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +16,8 @@ from stic_eval import profiles, registry
 from stic_eval.config import flag_of
 from stic_eval.config_layers import read_preset
 from stic_eval.contracts.engine import Ask, Engine, Estimate, Step
-from stic_eval.engines.hf import HFEngine
+from stic_eval.engines.hf import HFEngine, refuse_of_vllm
+from stic_eval.engines.stated_weights import notes_on_weights, weights_of
 from stic_eval.errors import UserError
 from stic_eval.printable import printable
 from stic_eval.settings import RunConfig
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 # A list of models: seconds to wait for it, bytes of it that are read, and names that are shown.
 _SECONDS, _BODY, _NAMED = 5.0, 1 << 20, 8
+# What says how several GPUs train, and means nothing where none does.
+_OF_TRAINING = ("gpus", "nodes", "strategy")
 # What says how a model is loaded, and means nothing where a server has it.
 _OF_LOADING = (
     "revision", "trust_remote_code", "device", "dtype", "batch_size", "attn", "load_in_4bit", "load_in_8bit",
@@ -57,7 +59,15 @@ class OpenAIEngine(Engine):
         stated = server.model_id or ""
         if stated.startswith(("/", ".", "~")) and weights_of(config) is None:
             raise UserError(f"--model-id {stated}: no such folder")
-        for name in () if cls.trains_in(config) else _OF_LOADING:
+        refuse_of_vllm(config)
+        trains = cls.trains_in(config)
+        for name in () if trains else _OF_TRAINING:
+            if name in given or getattr(config, name) != RunConfig.model_fields[name].default:
+                raise UserError(
+                    f"{flag_of(name)}: nothing is trained here; leave it out, or say with --model-id where "
+                    "the model's weights are"
+                )
+        for name in () if trains else _OF_LOADING:
             if name in given or (name.startswith("load_in") and getattr(config, name)):
                 flag = flag_of(name)
                 raise UserError(f"{flag}: the server decides that; leave it out with --engine openai")
@@ -77,10 +87,11 @@ class OpenAIEngine(Engine):
 
     @classmethod
     def answering(cls, config: RunConfig) -> Mapping[str, Any]:
-        """The server's address, or what its model is; and its names for adapters."""
+        """The server's address, or what its model is; its names for adapters; how weights here are packed."""
         server = config.server
         what = server.where if server.model_id is None else {"model": server.model_id}
-        return {"engine": [cls.name, what, server.adapters]}
+        here = HFEngine.answering(config) if cls.trains_in(config) else {}
+        return {"engine": [cls.name, what, server.adapters], **here}
 
     def __init__(self, config: RunConfig, step: Step, answered: Callable[[], bool]) -> None:
         super().__init__(config, step, answered)
@@ -142,6 +153,8 @@ class OpenAIEngine(Engine):
     def identity(self, adapter: Any = None) -> str:
         """Names a served model: by what it is, or by address and name; and by how it is asked.
 
+        Where adapters are trained on its weights, by their type and packing here as well: they decide these.
+
         Args:
             adapter: A folder, or the server's name for one.
         """
@@ -155,6 +168,7 @@ class OpenAIEngine(Engine):
             found = server_fingerprint(url, adapter or self.config.model, own.system_prompt or "")
         else:
             what = stated if self._weights is None else self.local.model
+            what = self.local.identity() if self.trains_in(self.config) else what
             named = None if folder else adapter
             found = content_key([self.name, {"model": what, "adapter": named}, own.system_prompt or ""])
         found = content_key([found, own.stop]) if own.stop else found
@@ -254,26 +268,6 @@ class OpenAIEngine(Engine):
         urls = self.config.server.base_urls
         who = f"server at {urls[0]}" if len(urls) == 1 else f"servers at {', '.join(urls)}"
         return [f"Answered by the {who}{f': {names}' if names else ''}."]
-
-
-def weights_of(config: RunConfig) -> str | None:
-    """The folder or hub id of the weights that a server has; None: nobody has said where they are."""
-    from stic_eval.models.fingerprint import local_model
-
-    stated = config.server.model_id or ""
-    hub = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", stated)
-    return stated if stated and (hub or local_model(stated) is not None) else None
-
-
-def notes_on_weights(local: HFEngine, asks: Collection[Ask]) -> list[str]:
-    """What a plan says about what is done in this process beside a server."""
-    found = [f"trained in this process: {local.described()}"]
-    if "pixel noise" in asks:
-        found.append(
-            "answered in this process, by hf: questions about images with noise on the model's own input, "
-            "which no server can be given"
-        )
-    return found
 
 
 def _endpoint(config: RunConfig, name: str, key: str | None) -> Endpoint:

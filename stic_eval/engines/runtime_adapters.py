@@ -73,17 +73,43 @@ def name_of(adapter: Path) -> str:
     return f"stic-{adapter_fingerprint('', adapter)[:24]}"
 
 
+def is_there(endpoint: Endpoint) -> bool:
+    """Whether a server answers anything at all."""
+    return _owners(endpoint) is not None
+
+
 def dialect_of(endpoint: Endpoint) -> Dialect:
-    """The dialect of a server, by who its models are owned by; vLLM's where it does not say."""
+    """The dialect of servers, by who their models are owned by; vLLM's where they do not say.
+
+    Raises:
+        UserError: They have more than one.
+        RunError: None of them answers.
+    """
+    said = [owners for one in endpoint.each() if (owners := _owners(one)) is not None]
+    if not said:
+        raise RunError(f"{_place(endpoint)}: does not answer; what has been answered is kept")
+    found = {SGLANG if SGLANG.name in owners else VLLM for owners in said}
+    if len(found) > 1:
+        raise UserError(
+            f"{endpoint.prefix}base-url {','.join(endpoint.base_urls)}: some are vLLM, others SGLang; give "
+            "servers of one kind"
+        )
+    return found.pop()
+
+
+def _owners(endpoint: Endpoint) -> set[str] | None:
+    """Who a server's models are owned by; None: it does not answer."""
     import httpx2
 
     headers = {"Authorization": f"Bearer {endpoint.api_key}"} if endpoint.api_key else {}
     try:
         reply = httpx2.get(f"{endpoint.base_url.rstrip('/')}/models", headers=headers, timeout=10.0)
-        owners = {str(model.get("owned_by")) for model in reply.json()["data"]}
-    except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError, KeyError, TypeError, AttributeError):
-        return VLLM
-    return SGLANG if SGLANG.name in owners else VLLM
+    except (httpx2.HTTPError, httpx2.InvalidURL, OSError):
+        return None
+    try:
+        return {str(model.get("owned_by")) for model in reply.json()["data"]}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return set()
 
 
 def check_loads(endpoint: Endpoint, dialect: Dialect) -> None:

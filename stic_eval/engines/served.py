@@ -116,7 +116,9 @@ class Served:
         self.endpoint, self._expectations, self._ask = endpoint, expectations, ask
         self._models: dict[str, ServerModel] = {}
         self._bases: dict[str, Measured] = {}
+        # By address and adapter: those that were loaded here, and what servers made of those that they apply.
         self._loaded: set[tuple[str, str]] = set()
+        self._shown: dict[tuple[str, str], Measured] = {}
         self._lock = threading.RLock()
         self._kind: Dialect | None = None
 
@@ -137,7 +139,7 @@ class Served:
             recover = None
             if adapter is not None:
                 self._load(adapter)
-                recover = lambda: self._load(adapter)  # noqa: E731  of this adapter
+                recover = lambda url: self._load_again(adapter, url)  # noqa: E731  of this adapter
             asked = self._named(name)
             self._models[name] = self._ask(
                 asked, here=lambda: self._expectations.here(adapter), recover=recover
@@ -167,28 +169,56 @@ class Served:
                 runtime_adapters.check_loads(one, self._dialect)
 
     def _load(self, adapter: Path) -> None:
-        """Has every server load an adapter, and makes sure that it has applied it."""
-        name = runtime_adapters.name_of(adapter)
+        """Has every server load an adapter, and makes sure that it has applied it.
+
+        One that is gone is left out: should it come back, it does not know the adapter, and is given it then.
+        """
         with self._lock:
-            for url in self.endpoint.base_urls:
-                fresh = runtime_adapters.load(self._named("", url), self._dialect, adapter)
-                if fresh or (url, name) not in self._loaded:
-                    self._check_applied(adapter, name, url)
-                if fresh:
-                    self._loaded.add((url, name))
+            there = [self._load_at(adapter, url) for url in self.endpoint.base_urls]
+        if not any(there):
+            raise RunError(
+                f"{self.endpoint.prefix}base-url {','.join(self.endpoint.base_urls)}: none of them answers "
+                "any longer; what has been answered is kept"
+            )
+
+    def _load_again(self, adapter: Path, url: str) -> None:
+        """Has a server load an adapter that it has forgotten."""
+        with self._lock:
+            self._load_at(adapter, url)
+
+    def _load_at(self, adapter: Path, url: str) -> bool:
+        """Whether a server answers with an adapter; if not, others do, and it has gone."""
+        name = runtime_adapters.name_of(adapter)
+        try:
+            fresh = runtime_adapters.load(self._named("", url), self._dialect, adapter)
+            if fresh:
+                self._loaded.add((url, name))
+            if fresh or (url, name) not in self._shown:
+                self._check_applied(adapter, name, url)
+        except (UserError, RunError):
+            if not self.endpoint.others or runtime_adapters.is_there(self._named("", url)):
+                raise
+            place = f"{self.endpoint.prefix}base-url {url}"
+            _LOG.warning("%s: no longer answers; adapter %s is asked of the others", place, adapter)
+            return False
+        return True
 
     def _check_applied(self, adapter: Path, name: str, url: str) -> None:
+        where = f"{self.endpoint.prefix}base-url {url}: adapter {adapter}"
         if url not in self._bases:
             self._bases[url] = _measure(self._ask(self._named("", url)))
         there = self._bases[url], _measure(self._ask(self._named(name, url)))
-        found, what = adapter_canary.judge(there, self._expectations.of(adapter), self._expectations.rounding)
-        if found in ("not verifiable", "not applied") and self._expectations.of(adapter) is None:
+        expectations, rounding = self._expectations, self._expectations.rounding
+        if (before := self._shown.get((url, name))) is not None:
+            # The weights here are not asked: servers would have to make room with requests under way.
+            if not adapter_canary.is_back(there[0], before, there[1], rounding):
+                raise RunError(f"{where}: the server answers otherwise than before it had forgotten it")
+            return
+        found, what = adapter_canary.judge(there, expectations.of(adapter), rounding)
+        if found in ("not verifiable", "not applied") and expectations.of(adapter) is None:
             # Only whoever has the weights can tell an adapter that does little from one that was left out.
-            self._expectations.trained(adapter, load=True)
-            found, what = adapter_canary.judge(
-                there, self._expectations.of(adapter), self._expectations.rounding
-            )
-        where = f"{self.endpoint.prefix}base-url {url}: adapter {adapter}"
+            expectations.trained(adapter, load=True)
+            found, what = adapter_canary.judge(there, expectations.of(adapter), rounding)
         if found == "not applied":
             raise RunError(
                 f"{where}: the server has loaded it and not applied it: fixed answers change {what}"
@@ -196,10 +226,16 @@ class Served:
         if found == "another":
             raise RunError(
                 f"{where}: the server answers otherwise than the model that it was trained on (is it that "
-                f"one, with the same chat template?): {what}"
+                f"one, in the same type (--dtype), with the same chat template?): {what}"
             )
+        self._shown[url, name] = there[1]
         if found == "not verifiable":
             _LOG.warning("adapter %s: whether the server has applied it is not verifiable: %s", adapter, what)
+        elif expectations.of(adapter) is None:
+            _LOG.info(
+                "adapter %s is applied by %s: %s; compared with the server's base model alone, as nobody has "
+                "measured it where it was trained", adapter, url, what,
+            )  # fmt: skip
         else:
             _LOG.info("adapter %s is applied by %s: %s", adapter, url, what)
 
@@ -211,4 +247,10 @@ class Served:
 
 
 def _measure(model: ServerModel) -> Measured:
-    return adapter_canary.measure(model, model if model.tells_likelihoods() else None)
+    try:
+        return adapter_canary.measure(model, model if model.tells_likelihoods() else None)
+    except RunError as error:
+        if model.gone is not None:
+            raise
+        where = f"{model.endpoint.prefix}base-url {model.endpoint.base_url}"
+        raise RunError(f"{where}: {error}; what has been answered is kept") from error

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from stic_eval.config import flag_of
 from stic_eval.contracts.engine import Ask, Engine, Estimate, Step
 from stic_eval.engines import runtime_adapters, vllm_command
 from stic_eval.engines.hf import HFEngine
-from stic_eval.engines.openai import notes_on_weights
+from stic_eval.engines.stated_weights import notes_on_weights
 from stic_eval.errors import UserError
 from stic_eval.models import devices
 from stic_eval.models.fingerprint import adapter_fingerprint
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from stic_eval.models.connection import Endpoint
     from stic_eval.models.server_model import ServerModel
 
+_PORTS = 3  # times that free ports are looked for, where somebody else is faster to take one
 # What says how transformers loads a model, and means nothing to vLLM.
 _OF_TRANSFORMERS = ("batch_size", "attn", "load_in_4bit", "load_in_8bit")
 
@@ -60,6 +63,8 @@ class VLLMEngine(Engine):
         super().__init__(config, step, answered)
         self._servers: list[OwnServer] = []
         self._served: Served | None = None
+        # The base model's name, by which no other run's server is taken for one of this run.
+        self._base = f"base-{token_hex(4)}"
         self._rank, self._starts = 0, 0
         self._asleep, self._here = False, True
 
@@ -136,10 +141,12 @@ class VLLMEngine(Engine):
         return tuple(tuple(there[at : at + together]) for at in range(0, wanted, together))
 
     def identity(self, adapter: Path | None = None) -> str:
-        """Weights by content, their type, how the model is asked; engine and version; adapter."""
+        """Weights by content, their type, how the model is asked; engine, version and flags; adapter."""
         own = self.profile.content if self.profile is not None else {}
         tags = self.config.thinking.more_tags
-        more = [way for way in (own, tags) if way]
+        more: list[Any] = [way for way in (own, tags) if way]
+        said = vllm_command.key_of(self.command)
+        more += [{"flags": said}] if said else []
         found = content_key([self.name, self.version, self.model, self.dtype, *more])
         return adapter_fingerprint(found, adapter)
 
@@ -152,10 +159,14 @@ class VLLMEngine(Engine):
             UserError: A server cannot be started as it is asked for.
             RunError: One has not started, or has not applied the adapter.
         """
-        served = self._awake(0 if adapter is None else runtime_adapters.rank_of(adapter))
-        found = served.answers(adapter)
-        self._awake(0)  # where the adapter was looked at in this process, they had made room for it
-        return found
+        rank = 0 if adapter is None else runtime_adapters.rank_of(adapter)
+        while True:
+            served = self._awake(rank)
+            found = served.answers(adapter)
+            # Where the adapter was looked at in this process, they had made room for it: those that could not
+            # be put to sleep have ended, and others are asked for it, that now is known here.
+            if self._awake(rank) is served:
+                return found
 
     likelihoods = answers
 
@@ -184,39 +195,52 @@ class VLLMEngine(Engine):
         return vllm_command.first_rank(self.config) if trained or self.config.adapters else 0
 
     def _start(self, rank: int) -> None:
-        from stic_eval.engines.own_server import OwnServer, free_port
+        from stic_eval.engines.own_server import PortTaken
         from stic_eval.engines.served import Served, check_alike
         from stic_eval.store import atomic_write
 
-        config, logs = self.config, self.config.folder / "servers"
-        folder = vllm_command.served_folder(config.model, cache_dir(), self.model)
-        template = (
-            cache_dir() / "templates" / f"{content_key(self.profile and self.profile.content)[:32]}.jinja"
-        )
         if self.profile is not None and self.profile.chat_template:
-            atomic_write(template, self.profile.chat_template)
-        self._starts += 1
-        for number, gpus in enumerate(self.gpu_groups):
-            port = free_port()
-            flags = vllm_command.flags(
-                config, self.command, folder, port=port, dtype=self.dtype, rank=rank, profile=self.profile,
-                template=template, gpu=self.gpu,
-            )  # fmt: skip
-            environment = vllm_command.environment(config, gpus, self.gpu)
-            log = logs / f"vllm-{os.getpid()}-{self._starts}-{number}.log"
-            self._servers.append(OwnServer([*self.command, *flags], environment, port, log))
-        try:
-            for number, server in enumerate(self._servers, 1):
-                which = f" {number} of {len(self._servers)}" if len(self._servers) > 1 else ""
-                server.wait(self.step, f"start vLLM {self.version}{which}")
-        except BaseException:
-            self._end_servers()
-            raise
+            atomic_write(self._template, self.profile.chat_template)
+        for left in reversed(range(_PORTS)):
+            try:
+                self._start_servers(rank)
+                break
+            except PortTaken:
+                if not left:
+                    raise
         self._rank, self._asleep = rank, False
         endpoint = self._endpoint()
         self._served = Served(endpoint, self.expectations, self._ask)
         if endpoint.others:
             check_alike([self._ask(one) for one in endpoint.each()])
+
+    @property
+    def _template(self) -> Path:
+        return cache_dir() / "templates" / f"{content_key(self.profile and self.profile.content)[:32]}.jinja"
+
+    def _start_servers(self, rank: int) -> None:
+        """Starts them all, or none."""
+        from stic_eval.engines.own_server import OwnServer, free_port
+
+        config, logs = self.config, self.config.folder / "servers"
+        folder = vllm_command.served_folder(config.model, cache_dir(), self.model)
+        self._starts += 1
+        try:
+            for number, gpus in enumerate(self.gpu_groups):
+                port = free_port()
+                flags = vllm_command.flags(
+                    config, self.command, folder, name=self._base, port=port, dtype=self.dtype, rank=rank,
+                    profile=self.profile, template=self._template, gpu=self.gpu,
+                )  # fmt: skip
+                environment = vllm_command.environment(config, gpus, self.gpu)
+                log = logs / f"vllm-{os.getpid()}-{self._starts}-{number}.log"
+                self._servers.append(OwnServer([*self.command, *flags], environment, port, log))
+            for number, server in enumerate(self._servers, 1):
+                which = f" {number} of {len(self._servers)}" if len(self._servers) > 1 else ""
+                server.wait(self.step, f"start vLLM {self.version}{which}", self._base)
+        except BaseException:
+            self._end_servers()
+            raise
 
     def _endpoint(self) -> Endpoint:
         from stic_eval.models.connection import Endpoint
@@ -224,7 +248,7 @@ class VLLMEngine(Engine):
         first, *others = (f"{server.root}/v1" for server in self._servers)
         own = self.config.server
         return Endpoint(
-            first, vllm_command.NAME, timeout=own.timeout, attempts=own.attempts, concurrency=own.concurrency,
+            first, self._base, timeout=own.timeout, attempts=own.attempts, concurrency=own.concurrency,
             flag="--model", prefix="--", others=tuple(others),
         )  # fmt: skip
 
@@ -270,19 +294,13 @@ class VLLMEngine(Engine):
 
     def _give_back_weights(self) -> None:
         """Takes the weights out of a GPU that servers are going to use."""
-        if not self.gpu or "base" not in self.local.__dict__:
-            return
-        import gc
-
-        import torch
-
-        del self.local.__dict__["base"]
-        gc.collect()
-        torch.cuda.empty_cache()
+        if self.gpu:
+            self.local.release()
 
     def _end_servers(self) -> None:
-        for server in self._servers:
-            server.end()
+        if self._servers:
+            with ThreadPoolExecutor(len(self._servers)) as pool:  # each may take half a minute
+                list(pool.map(lambda server: server.end(), self._servers))
         self._servers.clear()
         self._served = None
 

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stic_eval.digests import digest
 from stic_eval.engines.runtime_adapters import allowed_rank
 from stic_eval.errors import UserError
 from stic_eval.models import tower_names
@@ -23,10 +24,34 @@ if TYPE_CHECKING:
     from stic_eval.profiles import ConversationProfile
     from stic_eval.settings import RunConfig
 
-NAME = "base"  # the base model's, at a server of ours
 # Environments of vLLM's own in the working folder, as `make test-vllm` makes one.
 _BESIDE = (".venv-vllm/bin/vllm",)
 _SECONDS = 300.0  # that it may take to say its version
+_SHORT = {
+    "-tp": "--tensor-parallel-size", "-pp": "--pipeline-parallel-size", "-dp": "--data-parallel-size",
+    "-q": "--quantization", "-asc": "--api-server-count",
+}  # fmt: skip
+# What a command may not say itself, and what to do instead.
+_OURS = {
+    "--host": "servers listen on this machine alone; leave it out",
+    "--port": "each server is given a free one; leave it out",
+    "--uds": "each server is given a port; leave it out",
+    "--served-model-name": "this program gives it a name; leave it out",
+    "--api-key": "servers listen on this machine alone; leave it out",
+    "--model": "the model is appended; give --model apart from the command",
+    "--revision": "give --revision apart from the command",
+    "--dtype": "give --dtype apart from the command, for training goes by it as well",
+    "--tensor-parallel-size": "give --tensor-parallel apart from the command",
+    "--pipeline-parallel-size": "give --tensor-parallel apart from the command",
+    "--data-parallel-size": "give --gpus apart from the command",
+}
+# What changes how fast or where answers come, and no answer.
+_NO_ANSWER = (
+    "--gpu-memory-utilization", "--max-num-seqs", "--max-num-batched-tokens", "--swap-space",
+    "--enforce-eager", "--enable-lora", "--max-lora-rank", "--max-loras", "--max-cpu-loras", "--download-dir",
+    "--api-server-count", "--uvicorn-log-level", "--enable-log-requests", "--disable-log-requests",
+    "--enable-sleep-mode",
+)  # fmt: skip
 
 
 def find_vllm() -> Path | None:
@@ -43,7 +68,7 @@ def command_of(config: RunConfig) -> tuple[str, ...]:
     """The command that starts a server, without the model.
 
     Raises:
-        UserError: None is given and none is found, or it cannot be read.
+        UserError: None is given and none is found, it cannot be read, or it says what others have to say.
     """
     given = config.server.command
     if given is None:
@@ -61,17 +86,52 @@ def command_of(config: RunConfig) -> tuple[str, ...]:
         raise UserError(f"--serve-command {given}: {error}") from None
     if not parts or (shutil.which(parts[0]) is None and not Path(parts[0]).is_file()):
         raise UserError(f"--serve-command {given}: there is no command {parts[0] if parts else ''!r}")
+    for name, *_ in own_flags(parts):
+        whole = next((ours for ours in _OURS if _is_short_for(name, ours)), "")
+        if whole:
+            raise UserError(f"--serve-command {given}: {name}: {_OURS[whole]}")
+        if "serve" in parts and not name.startswith("-"):
+            raise UserError(f"--serve-command {given}: {name}: {_OURS['--model']}")
     return parts
+
+
+def own_flags(command: Sequence[str]) -> list[tuple[str, ...]]:
+    """What a command says itself, behind `serve`: each flag by vLLM's name for it, and its values."""
+    begin = len(command) - command[::-1].index("serve") if "serve" in command else 1
+    found: list[tuple[str, ...]] = []
+    for part in command[begin:]:
+        if not part.startswith("-") or re.match(r"-\d", part):
+            found[-1:] = [(*found[-1], part)] if found else [(part,)]
+            continue
+        name, given, value = part.partition("=")
+        first, dot, rest = name.partition(".")  # `--json-flag.some_key 3`
+        first = first.replace("_", "-") if first.startswith("--") else _SHORT.get(first, first)
+        found.append((first + dot + rest, *((value,) if given else ())))
+    return found
+
+
+def _is_short_for(name: str, flag: str) -> bool:
+    """Whether a flag is another, which may be cut as far as no further one begins like it."""
+    return flag == name or (len(name) > len("--m") and flag.startswith(name))
+
+
+def key_of(command: Sequence[str]) -> list[list[str]]:
+    """What of a command answers depend on, for keys: its flags, with files by content."""
+    found = [flag for flag in own_flags(command) if flag[0] not in _NO_ANSWER]
+    return [
+        [name, *(digest(Path(one)) if Path(one).is_file() else one for one in more)] for name, *more in found
+    ]
 
 
 @cache
 def version_of(command: tuple[str, ...]) -> str:
-    """The version of vLLM behind a command, for keys; of one that does not say, the command itself.
+    """The version of vLLM behind a command, for keys; of one that does not say, what its file holds.
 
     By the metadata of the Python that the command's first line names, for vLLM takes long to say it itself.
     """
     code = "from importlib.metadata import version; print(version('vllm'))"
-    tried = [[*command[: len(command) - (command[-1] == "serve")], "--version"]]
+    program = command[: len(command) - 1 - command[::-1].index("serve")] if "serve" in command else command
+    tried = [[*program, "--version"]]
     if python := _python_of(command[0]):
         tried.insert(0, [python, "-c", code])
     for argv in tried:
@@ -82,7 +142,8 @@ def version_of(command: tuple[str, ...]) -> str:
         versions = re.findall(r"\b\d+\.\d+[\w.+-]*", done.stdout)
         if done.returncode == 0 and versions:
             return str(versions[-1])
-    return shlex.join(command)
+    file = Path(shutil.which(command[0]) or command[0])
+    return f"unknown ({digest(file)[:12]})"
 
 
 def _python_of(command: str) -> str | None:
@@ -112,6 +173,7 @@ def flags(
     command: Sequence[str],
     folder: str,
     *,
+    name: str,
     port: int,
     dtype: str,
     rank: int,
@@ -122,6 +184,7 @@ def flags(
     """All that follows the command; what it says itself is left to it.
 
     Args:
+        name: What servers call the base model.
         folder: The model's folder or hub id.
         rank: Largest rank of an adapter; 0: there are none.
         template: Where the profile's chat template lies, if it has one.
@@ -130,7 +193,7 @@ def flags(
     wanted: dict[str, str | None] = {
         "--host": "127.0.0.1",
         "--port": str(port),
-        "--served-model-name": NAME,
+        "--served-model-name": name,
         "--dtype": dtype,
         "--generation-config": "vllm",  # else it decodes with the checkpoint's penalties
         "--max-num-seqs": str(config.server.concurrency),
@@ -151,9 +214,11 @@ def flags(
     if arguments := processor_arguments(profile):
         wanted["--mm-processor-kwargs"] = json.dumps(arguments)
     found = [folder]
-    for name, value in wanted.items():
-        if not any(part == name or part.startswith(f"{name}=") for part in command):
-            found += [name] if value is None else [name, value]
+    said = [first for first, *_ in own_flags(command)]
+    for flag, value in wanted.items():
+        no = f"--no-{flag.removeprefix('--')}"
+        if not any(_is_short_for(one, flag) or one == no for one in said):
+            found += [flag] if value is None else [flag, value]
     return found
 
 
@@ -165,7 +230,7 @@ def processor_arguments(profile: ConversationProfile | None) -> dict[str, Any]:
 
 def environment(config: RunConfig, gpus: Sequence[str], gpu: bool) -> dict[str, str]:
     """Variables of a server's process; on a CPU those that the user has set stay."""
-    found = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1", "VLLM_NO_USAGE_STATS": "1"}
+    found = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_API_KEY": ""}
     if config.offline or local_model(config.model) is not None:
         found["HF_HUB_OFFLINE"] = "1"
     if gpu:

@@ -17,6 +17,7 @@ from stic_eval.experiment.inputs import Inputs
 from stic_eval.experiment.variants import Variant
 from stic_eval.report import runs
 from stic_eval.settings import RunConfig
+from stic_eval.store import content_key
 
 if TYPE_CHECKING:
     from stic_eval.ablations.grid import Grid, GridCell
@@ -178,13 +179,16 @@ def subjects(arms: Iterable[Arm], resources: Resources) -> list[Subject]:
     from stic_eval.selftrain.stage_runner import stage_key
 
     found, trains = [], resources.engine.trains_in(resources.config)
+    dtype = resources.engine.adapter_dtype if trains else ""
     for arm in arms:
         data, thinking = arm.inputs.data, arm.config.thinking
         for variant in arm.variants:
             known: dict[int, str] = {}
             seed, keyed = variant.seed or 0, []
             for one in variants.stages(variant.plan.adapter) if trains else ():
-                key = stage_key(one, data, resources.fingerprint, seed, known, thinking=thinking)
+                key = stage_key(
+                    one, data, resources.fingerprint, seed, known, thinking=thinking, adapter_dtype=dtype
+                )
                 keyed.append((one, key))
             found.append(Subject(arm, variant, tuple(keyed)))
     return found
@@ -233,6 +237,8 @@ def _keys(subject: Subject, benchmark: str, resources: Resources) -> tuple[str, 
     """Content key of one evaluation, and what earlier versions had for it."""
     engine, config, variant = resources.engine, subject.arm.config, subject.variant
     adapter = subject.stages[-1][1] if subject.stages else None
+    if adapter is not None and engine.adapter_dtype:
+        adapter = content_key([adapter, engine.adapter_dtype])
     if adapter is None and (answers := elsewhere(subject, resources)) is not None:
         adapter = engine.fingerprint(answers)
     asked = resources.benchmarks[benchmark]

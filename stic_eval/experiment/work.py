@@ -54,8 +54,9 @@ def _planned(task: Task, resources: Resources) -> tuple[Stage, Data, dict[int, s
     config, seed, known = task.config, task.seed or 0, dict[int, str]()
     given = resources.inputs(config, task.reads).data
     plan, data = variants.make_plan(registry.methods().get(task.method), config, given)
+    how: Any = {"thinking": config.thinking, "adapter_dtype": resources.engine.adapter_dtype}
     for stage in variants.stages(plan.adapter):
-        if stage_key(stage, data, resources.fingerprint, seed, known, thinking=config.thinking) == task.key:
+        if stage_key(stage, data, resources.fingerprint, seed, known, **how) == task.key:
             return stage, data, known
     raise RunError(f"{task.what}: what it is made of has changed since it was planned; start again")
 
@@ -81,6 +82,7 @@ def _run(stage: Stage, data: Data, store: StageStore, task: Task, resources: Res
         answers=resources.engine.answers, scorer=resources.engine.likelihoods,
         responses=lambda: resources.responses, store=store, report=resources.report,
         thinking=config.thinking, stop=resources.stop, device=config.device,
+        adapter_dtype=resources.engine.adapter_dtype,
     )  # fmt: skip
     if stage.trains:
         resources.engine.trained(folder / "adapter")

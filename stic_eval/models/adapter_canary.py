@@ -33,7 +33,8 @@ _FIXED = (
 ROUNDING = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2}
 PACKED = 0.1  # of weights in 8 or 4 bits
 _NOISE = 3.0  # times what the base model differs by between two engines
-_ANOTHER = 0.5  # nats a token between the base model here and there: it is none that rounding makes of it
+# Times the rounding: what the base model may differ by between two engines, and all that is laid to noise.
+_MOST = 4.0
 
 Verdict = Literal["applied", "not applied", "another", "not verifiable"]
 
@@ -108,19 +109,31 @@ def judge(
         what = f"fixed answers differ by {seen:.2g} nats a token from the base model's"
         return ("applied" if seen > rounding else "not verifiable"), what
     noise, effect = there[0].apart(here[0]), here[1].apart(here[0])
-    within = max(rounding, _NOISE * noise)
+    within = max(rounding, min(_NOISE * noise, _MOST * rounding))
     off = there[1].apart(here[1])
     what = (
         f"by {effect:.2g} nats a token where it was trained, by {seen:.2g} at the server; both are "
         f"{noise:.2g} apart without it, {off:.2g} with it"
     )
-    if noise > _ANOTHER:
+    if noise > _MOST * rounding:
         return "another", f"without an adapter fixed answers differ by {noise:.2g} nats a token"
     if effect <= within:
         return "not verifiable" if off <= within else "another", what
     if seen <= within:
         return "not applied", what
     return "applied" if off <= within else "another", what
+
+
+def is_back(base: Measured, before: Measured, now: Measured, rounding: float) -> bool:
+    """Whether a server that had forgotten an adapter applies it as it did before.
+
+    Args:
+        base: The server's base model.
+        before: What the server made of the adapter before.
+        now: What it makes of it now.
+        rounding: Of the weights' type, in nats a token.
+    """
+    return before.apart(now) <= max(rounding, before.apart(base) / 2)
 
 
 def agree(first: Measured, other: Measured) -> bool:

@@ -62,13 +62,20 @@ class _Retry(Exception):
         wait: Seconds that the server asked for.
         reached: Whether there was a connection at all.
         moved: Whether another server can be asked at once.
+        silent: Whether there was no reply.
     """
 
     def __init__(
-        self, reason: str, wait: float | None = None, *, reached: bool = True, moved: bool = False
+        self,
+        reason: str,
+        wait: float | None = None,
+        *,
+        reached: bool = True,
+        moved: bool = False,
+        silent: bool = False,
     ) -> None:
         super().__init__(reason)
-        self.wait, self.reached, self.moved = wait, reached, moved
+        self.wait, self.reached, self.moved, self.silent = wait, reached, moved, silent
 
 
 class Client:
@@ -76,7 +83,8 @@ class Client:
 
     Args:
         wait: Sleeps for so many seconds; for tests. The default is woken by `stop`.
-        recover: Makes a model known again that the server has forgotten; what it raises ends the request.
+        recover: Makes the model known again to a server, given its address, that has forgotten it; what it
+            raises ends the request.
 
     Attributes:
         gone: What the server's absence ends whatever needs it with; None: it may answer.
@@ -92,7 +100,7 @@ class Client:
         endpoint: Endpoint,
         *,
         wait: Callable[[float], object] | None = None,
-        recover: Callable[[], None] | None = None,
+        recover: Callable[[str], None] | None = None,
     ) -> None:
         self.endpoint, self._recover = endpoint, recover
         each = endpoint.each()
@@ -200,7 +208,7 @@ class Client:
             Failure: It was refused, ran out of attempts, or the cap is used up.
             UserError: No request can succeed: the key is refused, the address or the model is wrong.
         """
-        reason, reached, attempt = "", True, 0
+        reason, reached, attempt, moves = "", True, 0, 0
         while attempt < self.endpoint.attempts:
             if self._lost_in_a_row >= max(_LOST, self._flight):
                 raise Failure(f"given up on the server after {self._lost_in_a_row} failures in a row")
@@ -211,9 +219,11 @@ class Client:
                     reply = self._send(chat, going_on)
             except _Retry as failed:
                 reason, reached = self._clean_text(str(failed)), failed.reached
-                if not failed.moved:
+                moves += 1
+                if not failed.moved or moves == len(self._replicas):  # all have been tried, if they are awake
+                    self._silent += failed.silent
                     self._back_off(attempt, failed.wait)
-                    attempt += 1
+                    attempt, moves = attempt + 1, 0
             else:
                 self._lost_in_a_row = 0
                 return reply
@@ -281,7 +291,7 @@ class Client:
                 raise _Retry(str(why)) from None
         detail = self._clean_text(error_of(data))
         if status == 404 and self._recover is not None:
-            self._recover()
+            self._recover(replica.base_url)
             raise _Retry(f"HTTP {status}{detail}")
         if status in _RETRIED or status >= 500:
             moved = status >= 500 and self._replicas.failed(replica)
@@ -305,9 +315,7 @@ class Client:
         if moved and first and not self._stopped.is_set():
             where = f"{self.endpoint.prefix}base-url {replica.base_url}"
             _LOG.warning("%s: does not answer (%s); others are asked in its place", where, reason)
-        if not moved:
-            self._silent += 1
-        return _Retry(reason, reached=reached, moved=moved)
+        return _Retry(reason, reached=reached, moved=moved, silent=True)
 
     def _storable(self, text: str) -> str:
         """A text without the key, and without half a surrogate pair, which no file or database takes."""

@@ -64,7 +64,8 @@ class Replicas:
 
     def succeeded(self, replica: Replica) -> None:
         """Takes down that one has answered."""
-        replica.misses, replica.rests_until = 0, 0.0
+        with self._lock:
+            replica.misses, replica.rests_until = 0, 0.0
 
     def failed(self, replica: Replica) -> bool:
         """Has one rest that has failed, and tells whether another is awake, which can be asked at once."""

@@ -74,7 +74,7 @@ class ServerModel:
         *,
         pad: tuple[int, int, int] | None = None,
         here: Callable[[], Here] | None = None,
-        recover: Callable[[], None] | None = None,
+        recover: Callable[[str], None] | None = None,
     ) -> None:
         self.endpoint, self._known, self._system = endpoint, known, system_prompt
         self._pad, self._here, self._recover = pad, here, recover

@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stic_eval import registry
 from stic_eval.errors import RunError, UserError
@@ -28,6 +28,9 @@ from stic_eval.store import atomic_write
 from stic_eval.training import ranks
 from stic_eval.training.gang import FOLDER, StageSpec
 from stic_eval.training.gang_launch import WHILE_INPUT_IS_OPEN, is_sharded
+
+if TYPE_CHECKING:
+    from stic_eval.contracts.engine import Engine
 
 _USAGE = f"usage: python -m stic_eval.training.worker spec.json [{WHILE_INPUT_IS_OPEN}]"
 
@@ -78,7 +81,8 @@ def train(spec: StageSpec) -> None:
     go_offline(config.offline)
     for plugin in config.plugins:
         registry.register(plugin, "a worker")
-    model = _model(config)
+    engine = _engine(config)
+    model = _model(config, engine)
     training_loop.CHECKPOINT_SECONDS = spec.checkpoint_seconds
     common: dict[str, Any] = {
         "training": spec.training, "lora": spec.lora, "seed": spec.seed, "images": spec.images,
@@ -91,32 +95,41 @@ def train(spec: StageSpec) -> None:
         train_preferences(
             model, spec.data, spec.out, loss=spec.loss, reference=spec.reference, **common
         )  # fmt: skip
-        return
-    from stic_eval.training.item_files import read_items
-    from stic_eval.training.sft import train_sft
+    else:
+        from stic_eval.training.item_files import read_items
+        from stic_eval.training.sft import train_sft
 
-    with ranks.leader_first():
-        items = read_items(spec.data, spec.out / FOLDER / "rows")
-    train_sft(model, items, spec.out, **common)
+        with ranks.leader_first():
+            items = read_items(spec.data, spec.out / FOLDER / "rows")
+        train_sft(model, items, spec.out, **common)
+    if ranks.leads() and not is_sharded(config.strategy):  # of which no process has the whole model
+        engine.trained(spec.out / "adapter")
 
 
-def _model(config: RunConfig) -> Any:
-    """The base model on this process's device; in the machine's memory, where it is to be sharded."""
+def _engine(config: RunConfig) -> Engine:
+    """Who trains, on this process's device; in the machine's memory, where the model is to be sharded."""
+    device = "cpu" if is_sharded(config.strategy) else _device(config)
+    own = {"device": device, "dtype": devices.dtype_of(config), "adapters": ()}
+    provider = registry.engines().get(config.engine)
+    return provider(config.model_copy(update=own), lambda _: nullcontext(), lambda: False)
+
+
+def _device(config: RunConfig) -> str:
+    kind, local = devices.device_of(config.device), os.environ.get("LOCAL_RANK")
+    return config.device if local is None or kind == "cpu" else f"{kind}:{local}"
+
+
+def _model(config: RunConfig, engine: Engine) -> Any:
+    """The base model, of a process that has joined the gang."""
     from accelerate import PartialState
 
-    kind, dtype = devices.device_of(config.device), devices.dtype_of(config)
-    local = os.environ.get("LOCAL_RANK")
-    where = config.device if local is None or kind == "cpu" else f"{kind}:{local}"
-    if local is not None:
-        PartialState(cpu=kind == "cpu")  # joins the gang
-    sharded = is_sharded(config.strategy)
-    own = {"device": "cpu" if sharded else where, "dtype": dtype, "adapters": ()}
-    provider = registry.engines().get(config.engine)
-    model = provider(config.model_copy(update=own), lambda _: nullcontext(), lambda: False).trainable(None)
-    if sharded:
+    if "LOCAL_RANK" in os.environ:
+        PartialState(cpu=devices.device_of(config.device) == "cpu")
+    model = engine.trainable(None)
+    if is_sharded(config.strategy):
         import torch
 
-        model.device = torch.device(where)
+        model.device = torch.device(_device(config))
     return model
 
 

@@ -65,6 +65,21 @@ def test_stic_by_a_server_comes_to_what_it_comes_to_here(lab: Lab, tmp_path: Pat
         again = there.invoke(*served(there, server.url, *how))
         assert again.code == 0 and len(server.asked) == asked
     assert table(there) == table(here)
+    # By two servers, of which one dies when it is given the second adapter.
+    several, given = lab.at(tmp_path / "several"), list[str]()
+
+    def dies(path: str, body: dict[str, Any]) -> bool:
+        if path.endswith("/load_lora_adapter") and body["lora_name"] in named:
+            given.append(body["lora_name"])
+        return len(given) == 2
+
+    with serving_model(lab.model) as one, serving_model(lab.model, dies=dies) as other:
+        done = several.invoke(*served(several, f"{one.url},{other.url}", *how))
+        assert done.code == 0, done.err
+        assert set(given) == named and other.dead and one.asked and other.asked
+        log = (several.folder / "out" / "run.log").read_text()
+        assert f"--base-url {other.url}: no longer answers" in log
+    assert table(several) == table(here)
 
 
 @pytest.mark.parametrize("method", ["csr", "seva"])

@@ -36,6 +36,7 @@ class Conduct:
         inert: Adapters are loaded, and not applied.
         shift: Added to every logit of token 5: another model, nearly.
         before: Called with each completion's body before it is answered.
+        dies: Whether it ends with a path and a body that it is sent.
     """
 
     name: str = "base"
@@ -48,6 +49,7 @@ class Conduct:
     inert: bool = False
     shift: float = 0.0
     before: Callable[[dict[str, Any]], None] = lambda body: None
+    dies: Callable[[str, dict[str, Any]], bool] = lambda path, body: False
 
 
 @dataclass
@@ -177,6 +179,7 @@ class VLLMServer:
 
     Attributes:
         url: The base URL, with `/v1`.
+        dead: Whether it hangs up on everybody.
         asked: Bodies of completions.
         loads: Bodies of adapters that were to be loaded, with the answer's status.
     """
@@ -193,6 +196,9 @@ class VLLMServer:
                 self._answer(*server.post(self.path, body))
 
             def do_GET(self) -> None:
+                if server.dead:
+                    self._answer(0, None)
+                    return
                 known = {
                     "/health": (200, ""),
                     "/v1/models": brain.models(),
@@ -229,7 +235,8 @@ class VLLMServer:
 
     def post(self, path: str, body: dict[str, Any]) -> Reply:
         """What is answered to a body at a path."""
-        if self.dead:
+        if self.dead or self.brain.conduct.dies(path, body):
+            self.dead = True
             return 0, None
         prefix = "" if self.brain.conduct.dialect == "sglang" else "/v1"
         if path == f"{prefix}/load_lora_adapter":

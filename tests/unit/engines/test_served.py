@@ -14,10 +14,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from stic_eval.engines import openai, runtime_adapters
+from stic_eval.engines import openai, runtime_adapters, stated_weights
 from stic_eval.engines.openai import OpenAIEngine
 from stic_eval.errors import RunError, UserError
 from stic_eval.images import scan_images
+from stic_eval.models import fingerprint
+from stic_eval.models.adapter_canary import ROUNDING, Measured, agree, is_back, judge
 from stic_eval.models.hf_model import HFModel
 from stic_eval.settings import RunConfig, ServerConfig
 from stic_eval.types import Request
@@ -38,14 +40,30 @@ def running(tiny_vlm: Path) -> Iterator[VLLMServer]:
         yield found
 
 
+@pytest.fixture(scope="module")
+def running_too(tiny_vlm: Path) -> Iterator[VLLMServer]:
+    with serving_model(tiny_vlm) as found:
+        yield found
+
+
+def begin(server: VLLMServer) -> VLLMServer:
+    server.brain.conduct, server.dead = Conduct(), False
+    server.brain.adapters.clear()
+    server.loads.clear()
+    server.asked.clear()
+    return server
+
+
 @pytest.fixture
 def server(running: VLLMServer) -> VLLMServer:
     """A server that has just been started."""
-    running.brain.conduct, running.dead = Conduct(), False
-    running.brain.adapters.clear()
-    running.loads.clear()
-    running.asked.clear()
-    return running
+    return begin(running)
+
+
+@pytest.fixture
+def two(server: VLLMServer, running_too: VLLMServer) -> tuple[VLLMServer, VLLMServer]:
+    """Replicas that have just been started."""
+    return server, begin(running_too)
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +76,10 @@ def asked(photos: Path) -> list[Request]:
     return mixed(scan_images(photos)[0][:1])[:3]
 
 
-def engine(url: str, model: Path, **server: Any) -> OpenAIEngine:
+def engine(url: str, model: Path, how: dict[str, Any] | None = None, **server: Any) -> OpenAIEngine:
     settings = ServerConfig(base_url=url, model_id=str(model), attempts=3, **server)
     config = RunConfig(model="base", engine="openai", methods=("baseline",), server=settings, device="cpu")
-    return OpenAIEngine(config, lambda name: nullcontext(), lambda: False)
+    return OpenAIEngine(config.model_copy(update=how), lambda name: nullcontext(), lambda: False)
 
 
 def texts(model: Any, requests: list[Request]) -> dict[Request, str]:
@@ -89,6 +107,7 @@ def test_an_adapter_is_loaded_under_a_name_made_of_its_content(
         "base", name if dialect == "vllm" else f"base:{name}"
     }  # fmt: skip
     assert "is applied by" in caplog.text
+    assert "compared with the server's base model alone" in caplog.text, "nobody has trained it here"
     again = engine(server.url, tiny_vlm)
     assert texts(again.answers(first), asked[:1])  # of another run: it is there already
     assert [status for body, status in server.loads if body["lora_name"] == name] == [200, 400]
@@ -122,6 +141,23 @@ def test_a_server_of_another_model_ends_the_run(
     own.trained(adapters[0])
     with pytest.raises(RunError, match="answers otherwise than the model that it was trained on"):
         own.answers(adapters[0])
+
+
+def test_another_base_model_hides_no_adapter_that_is_not_applied() -> None:
+    """What tells two base models apart is no noise, under which an adapter could be left out."""
+
+    def one(*logps: float) -> Measured:
+        return Measured(logps, ("",))
+
+    base, other, adapted = one(-2.0, -1.0), one(-2.3, -1.0), one(-1.5, -1.0)
+    found, what = judge((other, other), (base, adapted), ROUNDING["float32"])
+    assert found == "another" and "0.3" in what
+    # In 16 bits so much may be rounding; what changes more than that has to be seen.
+    near = one(-2.1, -1.0)
+    assert judge((near, near), (base, adapted), ROUNDING["bfloat16"])[0] == "not applied"
+    weak = one(-1.99, -1.0)
+    assert judge((near, near), (base, weak), ROUNDING["bfloat16"])[0] == "not verifiable"
+    assert judge((near, one(-1.6, -1.0)), (base, adapted), ROUNDING["bfloat16"])[0] == "applied"
 
 
 def test_an_adapter_that_does_next_to_nothing_is_not_verifiable(
@@ -167,6 +203,101 @@ def test_an_adapter_that_a_restarted_server_has_forgotten_is_loaded_again(
     assert [status for _, status in server.loads].count(200) == 2
 
 
+def test_one_that_comes_back_with_another_adapter_ends_the_run(
+    server: VLLMServer, tiny_vlm: Path, adapters: tuple[Path, Path], asked: list[Request]
+) -> None:
+    model = engine(server.url, tiny_vlm).answers(adapters[0])
+    server.brain.adapters.clear()
+    server.brain.conduct.inert = True
+    with pytest.raises(RunError, match="otherwise than before it had forgotten it"):
+        texts(model, asked)
+
+
+# ---------------------------------------------------------------- replicas
+
+
+def test_replicas_have_one_model(
+    two: tuple[VLLMServer, VLLMServer], tiny_vlm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = two
+    own = engine(f"{one.url},{other.url}", tiny_vlm)
+    own.prepare((), True)
+    other.brain.conduct.shift = 40.0
+    with pytest.raises(
+        UserError, match=f"--base-url {other.url}: answers fixed questions otherwise"
+    ) as refused:
+        engine(f"{one.url},{other.url}", tiny_vlm).prepare((), False)
+    assert one.url in str(refused.value) and "\n" not in str(refused.value)
+    other.dead = True
+    with pytest.raises(RunError, match=f"^--base-url {other.url}: a fixed question has no answer"):
+        engine(f"{one.url},{other.url}", tiny_vlm).prepare((), False)
+
+
+def test_an_adapter_is_back_when_it_does_what_it_did() -> None:
+    base, before = Measured((-1.0, -2.0), ("a",)), Measured((-1.05, -2.0), ("b",))
+    assert is_back(base, before, Measured((-1.06, -2.0), ("b",)), 1e-3)
+    assert not is_back(base, before, base, 1e-3), "however little it did"
+    assert is_back(Measured((), ("a",)), Measured((), ("b",)), Measured((), ("b",)), 1e-3)
+    assert not is_back(Measured((), ("a",)), Measured((), ("b",)), Measured((), ("a",)), 1e-3)
+
+
+def test_models_agree_by_likelihoods_or_else_by_answers() -> None:
+    one, near = Measured((-1.0, -2.0), ("a",)), Measured((-1.05, -2.0), ("b",))
+    assert agree(one, near) and not agree(one, Measured((-1.2, -2.0), ("a",)))
+    assert agree(Measured((), ("a",)), one) and not agree(Measured((), ("a",)), near)
+
+
+@pytest.mark.parametrize("when", ["before it is given one", "while it is given one", "in the canary"])
+def test_a_replica_that_dies_between_adapters_is_done_without(
+    two: tuple[VLLMServer, VLLMServer], tiny_vlm: Path, adapters: tuple[Path, Path], here: HFModel,
+    asked: list[Request], when: str, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    one, other = two
+    own = engine(f"{one.url},{other.url}", tiny_vlm)
+    first, second = adapters
+    assert texts(own.answers(first), asked) == said(here.with_adapter(first), asked)
+    assert len(one.brain.adapters) == len(other.brain.adapters) == 1
+    name = runtime_adapters.name_of(second)
+    match when:
+        case "before it is given one":
+            other.dead = True
+        case "while it is given one":
+            other.brain.conduct.dies = lambda path, body: path.endswith("load_lora_adapter")
+        case _:
+            other.brain.conduct.dies = lambda path, body: body.get("model") == name
+    with caplog.at_level(logging.WARNING, "stic_eval.run"):
+        model = own.answers(second)
+    assert f"--base-url {other.url}: no longer answers" in caplog.text
+    expected = said(here.with_adapter(second), asked)
+    assert texts(model, asked) == expected
+    # It comes back, without what it had in memory: it is given the adapter when it is asked for it.
+    other.dead, other.brain.conduct = False, Conduct()
+    other.brain.adapters.clear()
+    back = engine(f"{other.url},{one.url}", tiny_vlm)
+    assert texts(back.answers(second), asked) == expected and name in other.brain.adapters
+    one.dead = other.dead = True
+    with pytest.raises(RunError, match="none of them answers any longer; what has been answered is kept"):
+        back.answers(first)
+
+
+def test_dialects_are_asked_of_whichever_server_answers(
+    two: tuple[VLLMServer, VLLMServer], tiny_vlm: Path
+) -> None:
+    one, other = two
+    one.dead, other.brain.conduct.dialect = True, "sglang"
+    served = engine(f"{one.url},{other.url}", tiny_vlm).served
+    assert runtime_adapters.dialect_of(served.endpoint) is runtime_adapters.SGLANG
+    one.dead = False
+    with pytest.raises(UserError, match="some are vLLM, others SGLang"):
+        runtime_adapters.dialect_of(served.endpoint)
+    one.dead = other.dead = True
+    with pytest.raises(RunError, match="does not answer"):
+        runtime_adapters.dialect_of(served.endpoint)
+
+
+# ---------------------------------------------------------------- without likelihoods; keys
+
+
 def test_without_likelihoods_greedy_answers_tell(
     server: VLLMServer, tiny_vlm: Path, adapters: tuple[Path, Path], asked: list[Request]
 ) -> None:
@@ -189,6 +320,39 @@ def test_answers_count_as_the_models_wherever_it_is_served(
     assert stated.fingerprint() != one.fingerprint() and not stated.trains_in(stated.config)
     plain = RunConfig(model="base", engine="openai", server=ServerConfig(base_url="http://a/v1"))
     assert OpenAIEngine(plain, lambda name: nullcontext(), lambda: False).fingerprint() != one.fingerprint()
+
+
+def test_what_is_trained_in_another_type_or_packing_is_another(tiny_vlm: Path) -> None:
+    ways: list[dict[str, Any]] = [
+        {}, {"dtype": "bfloat16"}, {"load_in_4bit": True}, {"attn": "eager"}, {"revision": "old"},
+    ]  # fmt: skip
+    found = [engine("http://a/v1", tiny_vlm, how) for how in ways]
+    assert len({one.fingerprint() for one in found[:4]}) == 4
+    assert len({one.config.key for one in found[:4]}) == 4
+    assert found[4].fingerprint() == found[0].fingerprint(), "of a folder there is one revision"
+    named = [
+        engine("http://a/v1", Path("gpt-x"), how) for how in ({"dtype": "float32"}, {"dtype": "bfloat16"})
+    ]
+    assert named[0].fingerprint() == named[1].fingerprint(), "nothing is trained, and the server has its own"
+
+
+def test_a_hosted_name_that_looks_like_an_id_of_the_hub_is_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere(model: str, revision: str | None) -> str:
+        raise UserError(f"--model {model}: neither a folder nor found on the hub or in its local cache")
+
+    monkeypatch.setattr(fingerprint, "commit_of", nowhere)
+    stated_weights._is_on_hub.cache_clear()
+    own = engine("http://a/v1", Path("openai/gpt-4o"))
+    own.check()
+    assert own.fingerprint() == engine("http://b/v1", Path("openai/gpt-4o")).fingerprint()
+    assert not own.trains_in(own.config)
+    trained = engine("http://a/v1", Path("openai/gpt-4o"), {"methods": ("stic",)})
+    with pytest.raises(UserError, match="--model-id openai/gpt-4o: neither a folder nor found on the hub"):
+        trained.check()
+    stated_weights._is_on_hub.cache_clear()
+    monkeypatch.setattr(fingerprint, "commit_of", lambda *_: "c0ffee")
+    found = engine("http://a/v1", Path("org/vlm"))
+    assert found.trains_in(found.config)
 
 
 def test_weights_stay_out_of_memory_until_something_is_trained(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from stic_eval.digests import file_sha256
 from stic_eval.engines import vllm_command
 from stic_eval.engines.own_server import OwnServer, free_port
 from stic_eval.engines.vllm import VLLMEngine
@@ -29,7 +32,7 @@ SCRIPTED = shlex.join([sys.executable, "-m", "tests.support.vllm_server", "serve
 
 
 def config(model: Path | str, **more: Any) -> RunConfig:
-    server = ServerConfig(command=SCRIPTED, concurrency=2, **more.pop("server", {}))
+    server = ServerConfig(**{"command": SCRIPTED, "concurrency": 2, **more.pop("server", {})})
     return RunConfig(model=str(model), engine="vllm", methods=("baseline",), server=server, **more)
 
 
@@ -122,24 +125,72 @@ def test_one_that_does_not_start_says_why(tmp_path: Path) -> None:
     code = "print('starting'); raise ValueError('no kernel for this machine')"
     server = OwnServer([sys.executable, "-c", code], {}, free_port(), tmp_path / "servers" / "log")
     with pytest.raises(RunError, match="start vLLM: it has ended: ValueError: no kernel for this machine"):
-        server.wait(lambda name: nullcontext(), "start vLLM")
+        server.wait(lambda name: nullcontext(), "start vLLM", "base-1")
     gone = OwnServer([str(tmp_path / "nothing")], {}, free_port(), tmp_path / "other")
     with pytest.raises(RunError, match="No such file"):
-        gone.wait(lambda name: nullcontext(), "start vLLM")
+        gone.wait(lambda name: nullcontext(), "start vLLM", "base-1")
+
+
+def test_a_server_of_somebody_else_on_the_port_is_not_taken_for_ours(
+    tiny_vlm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stic_eval.engines import own_server
+    from tests.support.vllm_server import serving_model
+
+    with serving_model(tiny_vlm) as stranger:
+        ports = iter([stranger.port, free_port()])
+        monkeypatch.setattr(own_server, "free_port", lambda: next(ports))
+        own = engine(config(tiny_vlm, device="cpu", output=tmp_path / "run"))
+        try:
+            own.answers()
+            assert own._endpoint().base_url != stranger.url and not stranger.asked
+            assert len(list((tmp_path / "run" / "servers").iterdir())) == 2
+        finally:
+            own.close()
+
+
+def test_servers_end_together_where_one_cannot_be_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stic_eval.engines import own_server
+
+    ended: list[int] = []
+    together = threading.Barrier(2, timeout=30)
+
+    class Second(Exception):
+        pass
+
+    class Fake:
+        def __init__(self, command: Any, environment: Any, port: int, log: Path) -> None:
+            if log.stem.endswith("-2"):
+                raise Second
+
+        def end(self) -> None:
+            together.wait()
+            ended.append(1)
+
+    monkeypatch.setattr(own_server, "OwnServer", Fake)
+    monkeypatch.setattr(vllm_command, "served_folder", lambda *_: "/m")
+    own = engine(config("pocket", device="cpu", output=tmp_path / "run"))
+    own.__dict__["gpu_groups"] = ((), (), ())
+    with pytest.raises(Second):
+        own.answers()
+    assert len(ended) == 2 and not own._servers
 
 
 def test_what_it_is_called_with(tmp_path: Path) -> None:
     settings = config("pocket", server={"tensor_parallel": 2}, trust_remote_code=True)
     profile, template = SHIPPED["llava-1.5"], tmp_path / "t.jinja"
-    how = {"port": 8001, "dtype": "bfloat16", "profile": profile, "template": template}
+    how = {"name": "base-1", "port": 8001, "dtype": "bfloat16", "profile": profile, "template": template}
     found = vllm_command.flags(settings, ("vllm", "serve"), "/m", rank=100, gpu=True, **how)  # type: ignore[arg-type]
     text = shlex.join(found)
     assert found[0] == "/m" and "--max-lora-rank 128" in text and "--enable-sleep-mode" in text
     assert "--tensor-parallel-size 2" in text and f"--chat-template {template}" in text
     assert "--trust-remote-code" in text and "--mm-processor-kwargs" not in text  # images are padded before
-    own = ("vllm", "serve", "--max-num-seqs=4", "--dtype", "float16")
-    less = vllm_command.flags(settings, own, "/m", rank=0, gpu=False, **how)  # type: ignore[arg-type]
-    assert not {"--max-num-seqs", "--dtype", "--enable-lora"} & set(less) and "--enforce-eager" in less
+    own = ("vllm", "serve", "--max-num-seqs=4", "--max_lora_rank", "8", "-asc", "2", "--no-enforce-eager")
+    less = vllm_command.flags(settings, own, "/m", rank=9, gpu=False, **how)  # type: ignore[arg-type]
+    there = {"--max-num-seqs", "--max-lora-rank", "--api-server-count", "--enforce-eager"}
+    assert not there & set(less) and "--enable-lora" in less
     variables = vllm_command.environment(settings, ("2", "3"), True)
     assert variables["CUDA_VISIBLE_DEVICES"] == "2,3" and variables["HF_HUB_OFFLINE"] == "1"
     assert vllm_command.environment(settings, (), False)["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
@@ -206,9 +257,67 @@ def test_the_version_is_that_of_the_commands_own_python(tmp_path: Path) -> None:
     own.write_text(f"#!{sys.executable}\n")
     own.chmod(0o755)
     unknown = vllm_command.version_of((str(own), "serve"))
-    assert unknown == f"{own} serve", "no vllm is installed there: the command stands for it"
+    assert unknown == f"unknown ({file_sha256(own)[:12]})", "what the command holds stands for it"
     assert vllm_command.version_of((sys.executable, "-m", "tests.support.vllm_server", "serve")) == "0.32.0"
     assert os.environ["PYTHONPATH"] == str(ROOT)
+
+
+def test_what_a_command_says_itself_is_in_keys(tmp_path: Path) -> None:
+    template = tmp_path / "a.jinja"
+    template.write_text("{{ messages }}")
+    plain = engine(config("pocket", device="cpu")).identity()
+
+    def with_flags(more: str) -> str:
+        return engine(config("pocket", device="cpu", server={"command": f"{SCRIPTED} {more}"})).identity()
+
+    packed = with_flags("--quantization fp8 --max-model-len 512")
+    assert (
+        len({plain, packed, with_flags("--quantization fp8"), with_flags(f"--chat-template {template}")}) == 4
+    )
+    assert packed == with_flags("-q=fp8 --max_model_len=512"), "however it is spelled"
+    same = shutil.copy(template, tmp_path / "b.jinja")
+    assert with_flags(f"--chat-template {template}") == with_flags(f"--chat-template {same}")
+    assert plain == with_flags("--gpu-memory-utilization 0.5 --max-num-seqs 4"), "that changes no answer"
+
+
+@pytest.mark.parametrize(
+    ("flags", "advice"),
+    [
+        ("--dtype float16", "give --dtype apart"), ("-tp 2", "give --tensor-parallel apart"),
+        ("--tensor_parallel_size=2", "give --tensor-parallel apart"), ("--port 9", "leave it out"),
+        ("--host=0.0.0.0", "leave it out"), ("--served-model", "leave it out"),
+        ("-dp 4", "give --gpus apart"),
+        ("some/model", "the model is appended"),
+    ],
+)  # fmt: skip
+def test_what_others_have_to_say_a_command_may_not(flags: str, advice: str) -> None:
+    with pytest.raises(UserError, match=rf"--serve-command .*{advice}") as refused:
+        engine(config("pocket", device="cpu", server={"command": f"{SCRIPTED} {flags}"})).check()
+    assert "\n" not in str(refused.value)
+
+
+def test_servers_that_ended_to_make_room_are_started_before_they_are_asked(
+    monkeypatch: pytest.MonkeyPatch, adapters: tuple[Path, Path]
+) -> None:
+    """Where an adapter is measured here, servers that cannot sleep have ended."""
+    own = engine(config("pocket"))
+    started: list[Any] = []
+
+    class Fake:
+        models = ()
+
+        def answers(self, adapter: Path | None) -> Any:
+            if len(started) == 1:  # the adapter is measured in this process
+                own._make_room()
+            return f"a model at servers {len(started)}"
+
+    def start(rank: int) -> None:
+        started.append(rank)
+        own.__dict__.update(_servers=[Sleeper(False)], _served=Fake(), _rank=rank)
+
+    own.__dict__["gpu"] = True
+    monkeypatch.setattr(own, "_start", start)
+    assert own.answers(adapters[0]) == "a model at servers 2" and len(started) == 2
 
 
 class Sleeper:

@@ -66,6 +66,22 @@ def test_what_one_server_fails_at_is_answered_by_the_others(
         assert f"--base-url {bad.url}: does not answer" in caplog.text
 
 
+def test_what_no_server_can_answer_is_given_up_after_its_attempts() -> None:
+    """Others wake a server that it has put to rest: it is not sent to and fro between them for that."""
+
+    def behave(number: int, prompt: str) -> Answer:
+        return fails(500, "it is too much") if prompt == "q17" else says("x")
+
+    with serving(behave) as one, serving(behave) as other:
+        found = dict(ServerModel(endpoint(one.url, other.url, attempts=3)).generate(requests(300)))
+    failed = [response for response in found.values() if response.finish_reason == "failed"]
+    assert len(found) == 300 and [response.why for response in failed] == [
+        "HTTP 500: it is too much (3 attempts)"
+    ]
+    asked = [body["messages"][-1]["content"] for server in (one, other) for body in server.asked]
+    assert 3 <= asked.count("q17") <= 6
+
+
 def test_both_are_asked_at_once() -> None:
     meet = threading.Barrier(4, timeout=20)
 

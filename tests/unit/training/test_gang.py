@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ import torch
 from safetensors.torch import load_file
 
 from stic_eval.contracts.method import SFTItem
+from stic_eval.engines.openai import OpenAIEngine
 from stic_eval.errors import RunError
 from stic_eval.images import scan_images
+from stic_eval.models import adapter_canary
 from stic_eval.models.hf_model import HFModel
-from stic_eval.settings import RunConfig
+from stic_eval.settings import RunConfig, ServerConfig
 from stic_eval.store import request_key
 from stic_eval.training import training_loop
 from stic_eval.training.dpo import train_preferences
@@ -116,7 +119,14 @@ def test_a_rank_that_dies_ends_the_gang_and_one_process_goes_on(
     assert files(out) == files(tmp_path / "straight")
 
 
-def test_two_processes_tune_as_one_does(hf: HFModel, gang: Gang, photos: Path, tmp_path: Path) -> None:
+def test_two_processes_tune_as_one_does(
+    hf: HFModel, gang: Gang, photos: Path, tiny_vlm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a server, too; rank 0 then says what it makes of the adapter."""
+    monkeypatch.setenv("STIC_EVAL_CACHE", str(tmp_path / "cache"))
+    server = ServerConfig(base_url="http://127.0.0.1:9/v1", model_id=str(tiny_vlm))
+    config = gang.config.model_copy(update={"engine": "openai", "model": "base", "server": server})
+    gang = Gang(config, lambda: None)
     turns = [(("user", f"What is in picture {i}?"), ("assistant", GOOD[i] or "nothing")) for i in range(7)]
     items = [SFTItem(str(i), image, turns[i]) for i, image in enumerate(scan_images(photos)[0][:7])]
     said: list[str] = []
@@ -125,6 +135,12 @@ def test_two_processes_tune_as_one_does(hf: HFModel, gang: Gang, photos: Path, t
     assert_same(tmp_path / "two", tmp_path / "one")
     assert files(tmp_path / "two") == files(tmp_path / "one")
     assert "2 processes train (ddp)" in said[0]
+    engine = OpenAIEngine(config, lambda name: nullcontext(), lambda: False)
+    measured = engine.expectations.of(tmp_path / "two" / "adapter")
+    views = [hf, hf.with_adapter(tmp_path / "one" / "adapter")]
+    assert measured is not None
+    for there, here in zip(measured, (adapter_canary.measure(view, view) for view in views), strict=True):
+        assert there.logps == pytest.approx(here.logps, abs=1e-4)
 
 
 # A launcher that starts a rank in a session of its own, as torchrun does. The rank says that it has begun,
