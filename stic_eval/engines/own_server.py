@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
+from http.client import HTTPConnection, HTTPException
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,8 @@ from stic_eval.printable import printable
 _LONGEST = 3600.0  # seconds that one may take until it answers: large models are read from slow disks
 _ENDING = 30.0
 _END_OF_LOG = 1 << 16
+# At a line's beginning, or behind who logs it and where: `(EngineCore pid=9) ERROR [core.py:1] ValueError: x`
+_ERROR = re.compile(r"(?:^|[)\]] )((?:[\w.]+(?:Error|Exception)|[\w.\- ]*\berror): .+)")
 
 
 def free_port() -> int:
@@ -44,7 +49,7 @@ class OwnServer:
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], port: int, log: Path) -> None:
-        self.root, self.log = f"http://127.0.0.1:{port}", log
+        self.root, self.log, self._port = f"http://127.0.0.1:{port}", log, port
         log.parent.mkdir(parents=True, exist_ok=True)
         keeper = [sys.executable, "-m", "stic_eval.engines.keeper", *command]
         with log.open("ab") as out:
@@ -65,21 +70,22 @@ class OwnServer:
 
     def get(self, path: str) -> bool:
         """Whether a GET of a path is answered with status 200."""
-        import httpx2
-
-        try:
-            return httpx2.get(f"{self.root}{path}", timeout=10.0).status_code == 200
-        except (httpx2.HTTPError, OSError):
-            return False
+        return self._is_answered("GET", path, 10.0)
 
     def post(self, path: str) -> bool:
         """Whether a POST to a path is answered with status 200."""
-        import httpx2
+        return self._is_answered("POST", path, 600.0)
 
+    def _is_answered(self, method: str, path: str, seconds: float) -> bool:
+        # Past proxies; and it costs next to nothing, while what is waited for needs the cores.
+        line = HTTPConnection("127.0.0.1", self._port, timeout=seconds)
         try:
-            return httpx2.post(f"{self.root}{path}", timeout=600.0).status_code == 200
-        except (httpx2.HTTPError, OSError):
+            line.request(method, path)
+            return line.getresponse().status == 200
+        except (OSError, HTTPException):
             return False
+        finally:
+            line.close()
 
     def wait(self, step: Callable[[str], AbstractContextManager[Any]], what: str) -> None:
         """Waits until it answers, and shows that.
@@ -101,13 +107,20 @@ class OwnServer:
                 time.sleep(0.3)
 
     def last_words(self) -> str:
-        """`: ` and the last line of its log that names an error, or the last one; nothing of an empty log."""
+        """`: ` and the last error that its log names, or its last line; nothing of an empty log."""
         with suppress(OSError):
             text = self.log.read_bytes()[-_END_OF_LOG:].decode("utf-8", "replace")
-            lines = [line.strip() for line in text.splitlines() if line.strip() and line[0] != "$"]
-            named = [line for line in lines if "Error" in line or "error:" in line]
-            for line in (named or lines)[-1:]:
-                return f": {printable(line)[:300]}"
+            lines = [line for line in text.splitlines() if line.strip() and line[0] != "$"]
+            # vLLM's first process ends with an error that only refers to one of its other processes.
+            named = [
+                (at, found[1]) for at, line in enumerate(lines, 1)
+                if (found := _ERROR.search(line)) and "root cause above" not in line
+            ]  # fmt: skip
+            for at, error in named[-1:]:
+                more = takewhile(lambda line: line.startswith(" "), lines[at:])
+                return f": {printable(' '.join([error, *map(str.strip, more)]))[:300]}"
+            for line in lines[-1:]:
+                return f": {printable(line.strip())[:300]}"
         return ""
 
     def end(self) -> None:

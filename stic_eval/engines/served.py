@@ -116,7 +116,8 @@ class Served:
         self.endpoint, self._expectations, self._ask = endpoint, expectations, ask
         self._models: dict[str, ServerModel] = {}
         self._bases: dict[str, Measured] = {}
-        self._loaded: set[tuple[str, str]] = set()
+        self._loaded: set[tuple[str, str]] = set()  # for this run; others are not ours to unload
+        self._applied: set[tuple[str, str]] = set()
         self._lock = threading.RLock()
         self._kind: Dialect | None = None
 
@@ -172,10 +173,11 @@ class Served:
         with self._lock:
             for url in self.endpoint.base_urls:
                 fresh = runtime_adapters.load(self._named("", url), self._dialect, adapter)
-                if fresh or (url, name) not in self._loaded:
-                    self._check_applied(adapter, name, url)
                 if fresh:
                     self._loaded.add((url, name))
+                if fresh or (url, name) not in self._applied:
+                    self._check_applied(adapter, name, url)
+                    self._applied.add((url, name))
 
     def _check_applied(self, adapter: Path, name: str, url: str) -> None:
         if url not in self._bases:

@@ -1,8 +1,8 @@
 """Makes an environment with vLLM for CPUs: `python tests/vllm/make_environment.py FOLDER`.
 
 It is one of its own because vLLM wants another transformers than this program. `requirements.txt` names all
-packages of it, so that nothing is resolved: what vLLM asks for and LLaVA does not need (torchaudio,
-torchcodec, torchvision) is left out.
+packages of it, so that nothing is resolved: what vLLM asks for and LLaVA does not need (torchaudio and
+torchcodec) is left out.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ def make(folder: Path) -> None:
         sys.exit(done.returncode)
     (packages,) = folder.glob("lib/python*/site-packages")
     name_it_vllm(packages)
+    leave_operators_out(packages)
 
 
 def name_it_vllm(packages: Path) -> None:
@@ -45,6 +46,16 @@ def name_it_vllm(packages: Path) -> None:
     alias = packages / f"vllm-{version}.dist-info"
     alias.mkdir()
     (alias / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}\n", "utf-8")
+
+
+def leave_operators_out(packages: Path) -> None:
+    """Lets torchvision be imported beside a torch for CPUs, for which its own operators are not built.
+
+    It describes them to torch whether they are there or not. Image processors do without.
+    """
+    for name in ("_meta_registrations", "_autograd_registrations"):
+        if (module := packages / "torchvision" / f"{name}.py").is_file():
+            module.write_text("", "utf-8")
 
 
 if __name__ == "__main__":

@@ -128,6 +128,60 @@ def test_one_that_does_not_start_says_why(tmp_path: Path) -> None:
         gone.wait(lambda name: nullcontext(), "start vLLM")
 
 
+def test_it_is_asked_past_proxies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    port = free_port()
+    server = OwnServer([sys.executable, "-m", "http.server", f"{port}"], {}, port, tmp_path / "log")
+    try:
+        wait_until(lambda: server.get("/"))
+        assert not server.post("/sleep?level=1"), "it knows none"
+    finally:
+        server.end()
+
+
+AT = "11-30 18:01:39 [core.py:1120]"
+REFUSED = f"""\
+(APIServer pid=7) ERROR {AT} ModuleNotFoundError: No module named 'torchvision'
+Traceback (most recent call last):
+  File "main.py", line 8, in <module>
+    raise ValidationError("no")
+pydantic_core.ValidationError: 1 validation error for ModelConfig
+  Value error, Model architectures ['X'] failed to be inspected. [type=value_error]
+    For further information visit a page
+"""
+ELSEWHERE = f"""\
+(EngineCore pid=9) ERROR {AT} ValueError: There is no module or parameter named 'vision_tower.encoder'
+(EngineCore pid=9) Process EngineCore:
+(APIServer pid=7) Traceback (most recent call last):
+(APIServer pid=7)     raise RuntimeError("Engine core initialization failed. See root cause above.")
+(APIServer pid=7) RuntimeError: Engine core initialization failed. See root cause above. Failed: {{}}
+"""
+UNKNOWN = "usage: vllm serve [options]\nvllm: error: unrecognized arguments: --api-server-count\n"
+
+
+@pytest.mark.parametrize(
+    ("log", "why"),
+    [
+        (REFUSED, "ValidationError: 1 validation error for ModelConfig Value error, Model architectures"),
+        (
+            ELSEWHERE,
+            "it has ended: ValueError: There is no module or parameter named 'vision_tower.encoder' ",
+        ),
+        (UNKNOWN, "error: unrecognized arguments: --api-server-count"),
+    ],
+)
+def test_the_reason_is_found_among_all_that_it_prints(tmp_path: Path, log: str, why: str) -> None:
+    """As vLLM 0.32 words it."""
+    code = f"import sys; print({log!r}); sys.exit(1)"
+    server = OwnServer([sys.executable, "-c", code], {}, free_port(), tmp_path / "log")
+    with pytest.raises(RunError) as refused:
+        server.wait(lambda name: nullcontext(), "start vLLM")
+    assert why in str(refused.value) and "\n" not in str(refused.value)
+
+
 def test_what_it_is_called_with(tmp_path: Path) -> None:
     settings = config("pocket", server={"tensor_parallel": 2}, trust_remote_code=True)
     profile, template = SHIPPED["llava-1.5"], tmp_path / "t.jinja"
