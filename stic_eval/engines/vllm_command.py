@@ -170,7 +170,10 @@ def environment(config: RunConfig, gpus: Sequence[str], gpu: bool) -> dict[str, 
         found["HF_HUB_OFFLINE"] = "1"
     if gpu:
         return {**found, "VLLM_SERVER_DEV_MODE": "1", "CUDA_VISIBLE_DEVICES": ",".join(gpus)}
-    on_a_cpu = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+    # --enforce-eager leaves what tells log-probabilities of prompts to a C++ compiler, at the first request.
+    on_a_cpu = {
+        "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "TORCH_COMPILE_DISABLE": "1",
+    }  # fmt: skip
     return found | {name: value for name, value in on_a_cpu.items() if name not in os.environ}
 
 

@@ -196,7 +196,9 @@ def test_what_it_is_called_with(tmp_path: Path) -> None:
     assert not {"--max-num-seqs", "--dtype", "--enable-lora"} & set(less) and "--enforce-eager" in less
     variables = vllm_command.environment(settings, ("2", "3"), True)
     assert variables["CUDA_VISIBLE_DEVICES"] == "2,3" and variables["HF_HUB_OFFLINE"] == "1"
-    assert vllm_command.environment(settings, (), False)["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
+    on_a_cpu = vllm_command.environment(settings, (), False)
+    assert on_a_cpu["VLLM_CPU_OMP_THREADS_BIND"] == "nobind" and on_a_cpu["TORCH_COMPILE_DISABLE"] == "1"
+    assert "TORCH_COMPILE_DISABLE" not in variables
 
 
 def test_gpus_are_shared_out_to_servers(monkeypatch: pytest.MonkeyPatch) -> None:
