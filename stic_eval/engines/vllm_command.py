@@ -141,6 +141,10 @@ def flags(
     if rank:
         bound = str(allowed_rank(rank))
         wanted |= {"--enable-lora": None, "--max-lora-rank": bound, "--max-loras": "2"}
+        if not gpu:
+            # With adapters on, vLLM takes a prompt's log-probabilities for one row of each request
+            # (vllm#16668, open in 0.32); on a CPU it dies of that where there are several requests.
+            wanted["--max-num-seqs"] = "1"
     wanted |= {"--enable-sleep-mode": None} if gpu else {"--enforce-eager": None}
     if config.revision and local_model(config.model) is None:
         wanted["--revision"] = config.revision

@@ -194,6 +194,8 @@ def test_what_it_is_called_with(tmp_path: Path) -> None:
     own = ("vllm", "serve", "--max-num-seqs=4", "--dtype", "float16")
     less = vllm_command.flags(settings, own, "/m", rank=0, gpu=False, **how)  # type: ignore[arg-type]
     assert not {"--max-num-seqs", "--dtype", "--enable-lora"} & set(less) and "--enforce-eager" in less
+    slow = vllm_command.flags(settings, ("vllm", "serve"), "/m", rank=8, gpu=False, **how)  # type: ignore[arg-type]
+    assert "--max-num-seqs 2" in text and "--max-num-seqs 1" in shlex.join(slow), "on a CPU one at a time"
     variables = vllm_command.environment(settings, ("2", "3"), True)
     assert variables["CUDA_VISIBLE_DEVICES"] == "2,3" and variables["HF_HUB_OFFLINE"] == "1"
     on_a_cpu = vllm_command.environment(settings, (), False)
