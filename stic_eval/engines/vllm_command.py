@@ -204,6 +204,10 @@ def flags(
     if rank:
         bound = str(allowed_rank(rank))
         wanted |= {"--enable-lora": None, "--max-lora-rank": bound, "--max-loras": "2"}
+        if not gpu:
+            # With adapters on, vLLM takes a prompt's log-probabilities for one row of each request
+            # (vllm#16668, open in 0.32); on a CPU it dies of that where there are several requests.
+            wanted["--max-num-seqs"] = "1"
     wanted |= {"--enable-sleep-mode": None} if gpu else {"--enforce-eager": None}
     if config.revision and local_model(config.model) is None:
         wanted["--revision"] = config.revision
@@ -235,7 +239,10 @@ def environment(config: RunConfig, gpus: Sequence[str], gpu: bool) -> dict[str, 
         found["HF_HUB_OFFLINE"] = "1"
     if gpu:
         return {**found, "VLLM_SERVER_DEV_MODE": "1", "CUDA_VISIBLE_DEVICES": ",".join(gpus)}
-    on_a_cpu = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+    # --enforce-eager leaves what tells log-probabilities of prompts to a C++ compiler, at the first request.
+    on_a_cpu = {
+        "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "TORCH_COMPILE_DISABLE": "1",
+    }  # fmt: skip
     return found | {name: value for name, value in on_a_cpu.items() if name not in os.environ}
 
 

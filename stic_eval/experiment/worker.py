@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import time
@@ -85,6 +86,7 @@ def do_with(
             known.add(path)
         if not ours:  # all arms have engine, rows and judge in common
             ours.append(resources(config))
+            atexit.register(ours[0].close)  # a worker ends when there is nothing more for it to do
         return perform(replace(task, config=config), ours[0])
 
     return work

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from stic_eval.engines import openai
 from tests.e2e.conftest import Lab, records
-from tests.support.vllm_server import serving_model
+from tests.support.vllm_server import Reply, serving_model
 
 
 @pytest.fixture(autouse=True)
@@ -26,9 +29,11 @@ GREEDY = (
 )  # fmt: skip
 
 
-def served(lab: Lab, url: str, *extra: str | Path, leave: tuple[str, ...] = ()) -> list[str]:
+def served(
+    lab: Lab, url: str, *extra: str | Path, leave: tuple[str, ...] = (), command: str = "run"
+) -> list[str]:
     """A run of the lab's model by a server that has it."""
-    found = lab.argv("run", *extra, "--output", "out", "-q", leave=leave)
+    found = lab.argv(command, *extra, "--output", "out", "-q", leave=leave)
     at = found.index("--model")
     found[at : at + 2] = ["--engine", "openai", "--base-url", url, "--model", "base"]
     found += ["--model-id", str(lab.model)]
@@ -118,3 +123,57 @@ def test_what_methods_ask_beside_answers_comes_from_a_server_too(
     assert done.code == 0, done.err
     assert here.invoke(*here.argv("run", *how, "--output", "out", "-q", leave=leave)).code == 0
     assert table(there) == table(here) and texts
+
+
+def test_workers_too_unload_what_they_have_loaded(lab: Lab, tmp_path: Path) -> None:
+    there = lab.at(tmp_path)
+    how = ("--vary", "dar=false,true", "--method", "stic_stage1", "--benchmarks", "chartqa", "--limit", "2")
+    with serving_model(lab.model) as server:
+        done = there.invoke(*served(there, server.url, *how, leave=("stage2.",), command="ablate"))
+        assert done.code == 0, done.err
+        assert [status for _, status in server.loads if status == 200] and not server.brain.adapters
+
+
+DRAWN = {
+    "sima": ("pairs.items=4", "pairs.judge_max_new_tokens=4"),
+    "rlaif_v_lite": (
+        "pairs.images=4", "pairs.samples=3", "pairs.temperature=1.2", "pairs.length_filter=false",
+        "iterations=1",
+    ),
+}  # fmt: skip
+
+
+def judging(complete: Callable[[dict[str, Any]], Reply]) -> Callable[[dict[str, Any]], Reply]:
+    """A random model, but for its verdicts."""
+
+    def answer(body: dict[str, Any]) -> Reply:
+        status, reply = complete(body)
+        if "Verdict:" in json.dumps(body["messages"]):
+            reply["choices"][0]["message"]["content"] = "[[2]]"
+        return status, reply
+
+    return answer
+
+
+@pytest.mark.parametrize("method", list(DRAWN))
+def test_pairs_that_are_drawn_and_judged_are_the_server_s(lab: Lab, tmp_path: Path, method: str) -> None:
+    """What a server draws is its own; that it is what is judged, paired, trained on and served is not."""
+    there = lab.at(tmp_path)
+    small = ("pairs.max_new_tokens=6", "lora.r=2", "lora.alpha=4", "training.batch_size=2")
+    rates = ("training.learning_rate=0.05", "training.epochs=1", "training.warmup_ratio=0")
+    options = [part for option in (*DRAWN[method], *small, *rates) for part in ("-o", f"{method}.{option}")]
+    how = ("--method", method, "--benchmarks", "chartqa", "--limit", "2", *options)
+    with serving_model(lab.model) as server:
+        server.brain.complete = judging(server.brain.complete)
+        done = there.invoke(*served(there, server.url, *how, leave=("stage1.", "stage2.", "lora.", "dar.")))
+    assert done.code == 0, done.err
+    (made,) = there.done("pairs")
+    pairs = pq.read_table(made / "pairs.parquet").to_pylist()
+    shown = [json.dumps(body["messages"], ensure_ascii=False) for body in server.asked]
+    for answer in (row[side][0]["content"] for row in pairs for side in ("chosen", "rejected")):
+        assert any(json.dumps(answer, ensure_ascii=False)[1:-1] in text for text in shown), answer
+    assert pairs and any(body["temperature"] > 0 for body in server.asked)
+    scored = [body for body in server.asked if "prompt_logprobs" in body and body["model"] == "base"]
+    assert len(scored) > 20 or method == "sima", "beside those that tell whether an adapter is applied"
+    assert "is applied by" in (there.folder / "out" / "run.log").read_text()
+    assert [status for _, status in server.loads if status == 200] and not server.brain.adapters

@@ -127,7 +127,8 @@ def test_an_adapter_that_was_loaded_and_not_applied_ends_the_run(
     with pytest.raises(RunError, match="has loaded it and not applied it") as refused:
         own.answers(adapters[0])
     assert server.url in str(refused.value) and "\n" not in str(refused.value)
-    server.brain.adapters.clear()
+    own.close()
+    assert not server.brain.adapters, "what was refused is unloaded, too"
     with pytest.raises(RunError, match="not applied"):  # the weights tell, where nobody has asked them before
         engine(server.url, tiny_vlm).answers(adapters[1])
 

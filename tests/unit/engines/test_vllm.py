@@ -178,6 +178,60 @@ def test_servers_end_together_where_one_cannot_be_started(
     assert len(ended) == 2 and not own._servers
 
 
+def test_it_is_asked_past_proxies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    port = free_port()
+    server = OwnServer([sys.executable, "-m", "http.server", f"{port}"], {}, port, tmp_path / "log")
+    try:
+        wait_until(lambda: server.get("/"))
+        assert not server.post("/sleep?level=1"), "it knows none"
+    finally:
+        server.end()
+
+
+AT = "11-30 18:01:39 [core.py:1120]"
+REFUSED = f"""\
+(APIServer pid=7) ERROR {AT} ModuleNotFoundError: No module named 'torchvision'
+Traceback (most recent call last):
+  File "main.py", line 8, in <module>
+    raise ValidationError("no")
+pydantic_core.ValidationError: 1 validation error for ModelConfig
+  Value error, Model architectures ['X'] failed to be inspected. [type=value_error]
+    For further information visit a page
+"""
+ELSEWHERE = f"""\
+(EngineCore pid=9) ERROR {AT} ValueError: There is no module or parameter named 'vision_tower.encoder'
+(EngineCore pid=9) Process EngineCore:
+(APIServer pid=7) Traceback (most recent call last):
+(APIServer pid=7)     raise RuntimeError("Engine core initialization failed. See root cause above.")
+(APIServer pid=7) RuntimeError: Engine core initialization failed. See root cause above. Failed: {{}}
+"""
+UNKNOWN = "usage: vllm serve [options]\nvllm: error: unrecognized arguments: --api-server-count\n"
+
+
+@pytest.mark.parametrize(
+    ("log", "why"),
+    [
+        (REFUSED, "ValidationError: 1 validation error for ModelConfig Value error, Model architectures"),
+        (
+            ELSEWHERE,
+            "it has ended: ValueError: There is no module or parameter named 'vision_tower.encoder' ",
+        ),
+        (UNKNOWN, "error: unrecognized arguments: --api-server-count"),
+    ],
+)
+def test_the_reason_is_found_among_all_that_it_prints(tmp_path: Path, log: str, why: str) -> None:
+    """As vLLM 0.32 words it."""
+    code = f"import sys; print({log!r}); sys.exit(1)"
+    server = OwnServer([sys.executable, "-c", code], {}, free_port(), tmp_path / "log")
+    with pytest.raises(RunError) as refused:
+        server.wait(lambda name: nullcontext(), "start vLLM")
+    assert why in str(refused.value) and "\n" not in str(refused.value)
+
+
 def test_what_it_is_called_with(tmp_path: Path) -> None:
     settings = config("pocket", server={"tensor_parallel": 2}, trust_remote_code=True)
     profile, template = SHIPPED["llava-1.5"], tmp_path / "t.jinja"
@@ -191,9 +245,16 @@ def test_what_it_is_called_with(tmp_path: Path) -> None:
     less = vllm_command.flags(settings, own, "/m", rank=9, gpu=False, **how)  # type: ignore[arg-type]
     there = {"--max-num-seqs", "--max-lora-rank", "--api-server-count", "--enforce-eager"}
     assert not there & set(less) and "--enable-lora" in less
+    own = ("vllm", "serve", "--max-num-seqs=4", "--dtype", "float16")
+    less = vllm_command.flags(settings, own, "/m", rank=0, gpu=False, **how)  # type: ignore[arg-type]
+    assert not {"--max-num-seqs", "--dtype", "--enable-lora"} & set(less) and "--enforce-eager" in less
+    slow = vllm_command.flags(settings, ("vllm", "serve"), "/m", rank=8, gpu=False, **how)  # type: ignore[arg-type]
+    assert "--max-num-seqs 2" in text and "--max-num-seqs 1" in shlex.join(slow), "on a CPU one at a time"
     variables = vllm_command.environment(settings, ("2", "3"), True)
     assert variables["CUDA_VISIBLE_DEVICES"] == "2,3" and variables["HF_HUB_OFFLINE"] == "1"
-    assert vllm_command.environment(settings, (), False)["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
+    on_a_cpu = vllm_command.environment(settings, (), False)
+    assert on_a_cpu["VLLM_CPU_OMP_THREADS_BIND"] == "nobind" and on_a_cpu["TORCH_COMPILE_DISABLE"] == "1"
+    assert "TORCH_COMPILE_DISABLE" not in variables
 
 
 def test_gpus_are_shared_out_to_servers(monkeypatch: pytest.MonkeyPatch) -> None:
