@@ -191,6 +191,8 @@ def test_what_it_is_called_with(tmp_path: Path) -> None:
     less = vllm_command.flags(settings, own, "/m", rank=9, gpu=False, **how)  # type: ignore[arg-type]
     there = {"--max-num-seqs", "--max-lora-rank", "--api-server-count", "--enforce-eager"}
     assert not there & set(less) and "--enable-lora" in less
+    assert vllm_command.whole(own, less)[:4] == ["vllm", "serve", "/m", "--max-num-seqs=4"]
+    assert vllm_command.whole(("./start", "-q", "fp8"), ["/m", "--port", "1"])[3:] == ["/m", "--port", "1"]
     variables = vllm_command.environment(settings, ("2", "3"), True)
     assert variables["CUDA_VISIBLE_DEVICES"] == "2,3" and variables["HF_HUB_OFFLINE"] == "1"
     assert vllm_command.environment(settings, (), False)["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
