@@ -232,9 +232,10 @@ class VLLMEngine(Engine):
                     config, self.command, folder, name=self._base, port=port, dtype=self.dtype, rank=rank,
                     profile=self.profile, template=self._template, gpu=self.gpu,
                 )  # fmt: skip
+                command = vllm_command.whole(self.command, flags)
                 environment = vllm_command.environment(config, gpus, self.gpu)
                 log = logs / f"vllm-{os.getpid()}-{self._starts}-{number}.log"
-                self._servers.append(OwnServer([*self.command, *flags], environment, port, log))
+                self._servers.append(OwnServer(command, environment, port, log))
             for number, server in enumerate(self._servers, 1):
                 which = f" {number} of {len(self._servers)}" if len(self._servers) > 1 else ""
                 server.wait(self.step, f"start vLLM {self.version}{which}", self._base)

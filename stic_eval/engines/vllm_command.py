@@ -87,19 +87,32 @@ def command_of(config: RunConfig) -> tuple[str, ...]:
     if not parts or (shutil.which(parts[0]) is None and not Path(parts[0]).is_file()):
         raise UserError(f"--serve-command {given}: there is no command {parts[0] if parts else ''!r}")
     for name, *_ in own_flags(parts):
-        whole = next((ours for ours in _OURS if _is_short_for(name, ours)), "")
-        if whole:
-            raise UserError(f"--serve-command {given}: {name}: {_OURS[whole]}")
+        ours = next((ours for ours in _OURS if _is_short_for(name, ours)), "")
+        if ours:
+            raise UserError(f"--serve-command {given}: {name}: {_OURS[ours]}")
         if "serve" in parts and not name.startswith("-"):
             raise UserError(f"--serve-command {given}: {name}: {_OURS['--model']}")
     return parts
 
 
+def whole(command: Sequence[str], arguments: Sequence[str]) -> list[str]:
+    """A command with all that follows it (`flags`).
+
+    The model stands directly behind `serve`: there vLLM looks for it when it is given a `--config`.
+    """
+    (model, *more), at = arguments, _behind_serve(command) or len(command)
+    return [*command[:at], model, *command[at:], *more]
+
+
+def _behind_serve(command: Sequence[str]) -> int:
+    """Where a command says more than `serve`; 0: it has no such word."""
+    return len(command) - command[::-1].index("serve") if "serve" in command else 0
+
+
 def own_flags(command: Sequence[str]) -> list[tuple[str, ...]]:
     """What a command says itself, behind `serve`: each flag by vLLM's name for it, and its values."""
-    begin = len(command) - command[::-1].index("serve") if "serve" in command else 1
     found: list[tuple[str, ...]] = []
-    for part in command[begin:]:
+    for part in command[_behind_serve(command) or 1 :]:
         if not part.startswith("-") or re.match(r"-\d", part):
             found[-1:] = [(*found[-1], part)] if found else [(part,)]
             continue
@@ -130,8 +143,8 @@ def version_of(command: tuple[str, ...]) -> str:
     By the metadata of the Python that the command's first line names, for vLLM takes long to say it itself.
     """
     code = "from importlib.metadata import version; print(version('vllm'))"
-    program = command[: len(command) - 1 - command[::-1].index("serve")] if "serve" in command else command
-    tried = [[*program, "--version"]]
+    at = _behind_serve(command)
+    tried = [[*(command[: at - 1] if at else command), "--version"]]
     if python := _python_of(command[0]):
         tried.insert(0, [python, "-c", code])
     for argv in tried:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +16,8 @@ import pytest
 from stic_eval.engines import openai
 from tests.e2e.conftest import Lab, records
 from tests.support.vllm_server import Reply, serving_model
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -85,6 +89,30 @@ def test_stic_by_a_server_comes_to_what_it_comes_to_here(lab: Lab, tmp_path: Pat
         log = (several.folder / "out" / "run.log").read_text()
         assert f"--base-url {other.url}: no longer answers" in log
     assert table(several) == table(here)
+
+
+def test_vllm_is_started_for_a_run_and_given_what_two_processes_have_trained(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What rank 0 has measured is what the server is held against: no weights are loaded here."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    there = lab.at(tmp_path)
+    command = shlex.join(
+        [sys.executable, "-m", "tests.support.vllm_server", "serve", "--max-model-len", "512"]
+    )
+    argv = there.argv(
+        "run", "--method", "stic_stage1", "--benchmarks", "chartqa", "--limit", "2", "--engine", "vllm",
+        "--serve-command", command, "--device", "cpu", "--gpus", "2", "-o", "stage1.batch_size=2",
+        "--output", "out", "-q", leave=("stage2.", "dar.", "stage1.batch_size"),
+    )  # fmt: skip
+    done = there.invoke(*argv)
+    assert done.code == 0, done.err
+    log = (tmp_path / "out" / "run.log").read_text()
+    assert "2 processes train (ddp)" in log and "is applied by" in log and "where it was trained, by" in log
+    assert "base model alone" not in log
+    (server,) = (tmp_path / "out" / "servers").iterdir()
+    assert "--max-model-len 512" in server.read_text()
+    assert table(there)
 
 
 @pytest.mark.parametrize("method", ["csr", "seva"])

@@ -228,7 +228,7 @@ def test_the_reason_is_found_among_all_that_it_prints(tmp_path: Path, log: str, 
     code = f"import sys; print({log!r}); sys.exit(1)"
     server = OwnServer([sys.executable, "-c", code], {}, free_port(), tmp_path / "log")
     with pytest.raises(RunError) as refused:
-        server.wait(lambda name: nullcontext(), "start vLLM")
+        server.wait(lambda name: nullcontext(), "start vLLM", "base-1")
     assert why in str(refused.value) and "\n" not in str(refused.value)
 
 
@@ -245,6 +245,8 @@ def test_what_it_is_called_with(tmp_path: Path) -> None:
     less = vllm_command.flags(settings, own, "/m", rank=9, gpu=False, **how)  # type: ignore[arg-type]
     there = {"--max-num-seqs", "--max-lora-rank", "--api-server-count", "--enforce-eager"}
     assert not there & set(less) and "--enable-lora" in less
+    assert vllm_command.whole(own, less)[:4] == ["vllm", "serve", "/m", "--max-num-seqs=4"]
+    assert vllm_command.whole(("./start", "-q", "fp8"), ["/m", "--port", "1"])[3:] == ["/m", "--port", "1"]
     own = ("vllm", "serve", "--max-num-seqs=4", "--dtype", "float16")
     less = vllm_command.flags(settings, own, "/m", rank=0, gpu=False, **how)  # type: ignore[arg-type]
     assert not {"--max-num-seqs", "--dtype", "--enable-lora"} & set(less) and "--enforce-eager" in less
