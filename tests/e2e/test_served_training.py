@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pyarrow.parquet as pq
 import pytest
@@ -165,7 +166,7 @@ def test_workers_too_unload_what_they_have_loaded(lab: Lab, tmp_path: Path) -> N
 DRAWN = {
     "sima": ("pairs.items=4", "pairs.judge_max_new_tokens=4"),
     "rlaif_v_lite": (
-        "pairs.images=4", "pairs.samples=3", "pairs.temperature=1.2", "pairs.length_filter=false",
+        "pairs.images=4", "pairs.samples=4", "pairs.temperature=1.2", "pairs.length_filter=false",
         "iterations=1",
     ),
 }  # fmt: skip
@@ -176,8 +177,12 @@ def judging(complete: Callable[[dict[str, Any]], Reply]) -> Callable[[dict[str, 
 
     def answer(body: dict[str, Any]) -> Reply:
         status, reply = complete(body)
-        if "Verdict:" in json.dumps(body["messages"]):
+        asked = json.dumps(body["messages"][0])
+        if "Verdict:" in asked:
             reply["choices"][0]["message"]["content"] = "[[2]]"
+        if "Is this statement right?" in asked and body["messages"][-1]["content"] == "Yes":
+            for told in reply["prompt_logprobs"][-1].values():
+                told["logprob"] = -99.0 * (crc32(asked.encode()) % 2)
         return status, reply
 
     return answer

@@ -23,7 +23,7 @@ def make(folder: Path) -> None:
         SystemExit: pip has failed; with its exit code.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    venv.create(folder, with_pip=False)  # this Python's pip installs into it
+    venv.create(folder, symlinks=True)  # without pip: that of this Python installs into it
     pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python")]
     # Most of 3.5 GB is never imported: what is, Python compiles then.
     install = ["install", "--quiet", "--no-deps", "--no-compile", "--requirement", str(REQUIREMENTS)]
