@@ -203,6 +203,16 @@ GROUPS: dict[str, list[Claim]] = {
             {"shown": "whether a careful description also helps the base is in the ablation's table."},
         ),
         Claim(
+            "STIC with describe-and-respond beats the untrained base that describes step by step",
+            NOT_IN_PAPER,
+            cell("prompts", {"dar.prompt_role": "step_by_step"}, method="baseline"),
+            STIC_DAR,
+            {
+                "contradicted": "stage 1 learns from what the base says step by step, to say it under plain prompts, and "
+                "gets part of the way. Whoever may choose the description's prompt needs no training on this model."
+            },
+        ),
+        Claim(
             "descriptions by the released script, which does not show the image, are worse",
             NOT_IN_PAPER,
             cell("released-code-quirks", {"dar.sees_image": False}),
