@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean
+from textwrap import shorten
 from typing import Any
 
 from bench import descriptions, reading
@@ -227,7 +228,7 @@ def page(
         "|---|---:|---:|---|---:|---:|---:|---:|",
     ]
     for one in columns.values():
-        constant = f"{one.constant[0]:.1f} ({' '.join(one.constant[1].split())[:24]})"
+        constant = f"{one.constant[0]:.1f} ({shorten(one.constant[1], 24, placeholder=' ...')})"
         wordings = [f"{value:.1f} ({n})" for value, n in (one.shared, one.held_out)]
         figures = [f"{value:.1f}" for value in (one.score, one.rows)]
         reads = [f"{value:.1f}" for value in (one.description, one.both)]

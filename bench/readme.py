@@ -1,7 +1,5 @@
 """Regenerates the blocks of README.md that show output, by running the commands that they show.
 
-Of `make` only the last line is shown: the sum of what came before it.
-
 A block is everything between `<!-- output: COMMAND -->` and `<!-- /output -->`. `--check` fails if a
 block is empty instead of running anything. What the main run gains in held-out wordings is written out as
 well, between `<!-- gains -->` and `<!-- /gains -->`, from its wordings.json.
@@ -34,19 +32,14 @@ def output_of(command: str) -> str:
         subprocess.CalledProcessError: The command failed; 3, unscored or skipped rows, is no failure.
     """
     argv = shlex.split(command)
-    made = argv[0] == "make"
-    if not made:
-        argv[0] = str(Path(sys.executable).parent / argv[0])
-    # Under another make it would add lines about folders.
-    outside = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL")}
-    environment = {**outside, "COLUMNS": str(COLUMNS), "NO_COLOR": "1"}
+    argv[0] = str(Path(sys.executable).parent / argv[0])
+    environment = {**os.environ, "COLUMNS": str(COLUMNS), "NO_COLOR": "1"}
     done = subprocess.run(
         argv, env=environment, cwd=README.parent, stdout=subprocess.PIPE, text=True, check=False
     )
-    if done.returncode not in ((0,) if made else (0, 3)):
+    if done.returncode not in (0, 3):
         raise subprocess.CalledProcessError(done.returncode, argv)
-    lines = [line.rstrip() for line in done.stdout.strip("\n").splitlines()]
-    shown = ["...", *lines[-1:]] if made else lines
+    shown = [line.rstrip() for line in done.stdout.strip("\n").splitlines()]
     return "```text\n" + "\n".join([f"$ {command}", *shown]) + "\n```\n"
 
 

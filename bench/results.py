@@ -133,7 +133,7 @@ def _pages() -> Iterator[Part]:
         ("pocket_md", ROOT / "docs" / "pocket.md"),
         ("benchmarks_md", ROOT / "docs" / "benchmarks.md"),
         ("screenshots", ROOT / "docs" / "images" / "report-light.png"),  # needs Chromium
-        ("readme", ROOT / "README.md"),  # last: it runs the tests
+        ("readme", ROOT / "README.md"),
     ):
         yield Part(name, ((name,),), page, "page")
 

@@ -103,8 +103,8 @@ def test_claims_are_about_cells_of_shipped_ablations() -> None:
                     assert value in values[name], claim.text
 
 
-def test_a_claim_compares_rows_of_one_run() -> None:
-    """Runs may be graded by different versions, and ablations are evaluated at another time."""
+def test_a_claim_compares_rows_that_were_graded_alike() -> None:
+    """Ablations are evaluated at another time than the main run, maybe by other versions."""
     for claim in (claim for group in evidence.GROUPS.values() for claim in group):
-        assert claim.less.ablation == claim.more.ablation, claim.text
-        assert evidence.side(claim.less).run == evidence.side(claim.more).run
+        less, more = evidence.side(claim.less), evidence.side(claim.more)
+        assert less.model == more.model and less.columns == more.columns, claim.text

@@ -61,13 +61,10 @@ def test_the_method_plans_and_refuses_options_it_does_not_have() -> None:
         method.config.model_validate({"beta": 1})
 
 
-def test_of_make_only_the_last_line_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "Makefile").write_text("test:\n\t@echo much; echo 7 passed\nbroken:\n\t@exit 3\n")
-    monkeypatch.setattr(readme, "README", tmp_path / "README.md")
-    monkeypatch.setenv("MAKELEVEL", "1")  # as under `make readme`
-    assert readme.output_of("make test") == "```text\n$ make test\n...\n7 passed\n```\n"
+def test_a_command_that_fails_is_not_shown() -> None:
+    assert "stic-eval" in readme.output_of("stic-eval --version")
     with pytest.raises(subprocess.CalledProcessError):
-        readme.output_of("make broken")
+        readme.output_of("stic-eval no-such-command")
 
 
 def test_gains_are_those_of_the_main_run_and_their_absence_fails_the_check(
@@ -96,8 +93,11 @@ def test_gains_are_those_of_the_main_run_and_their_absence_fails_the_check(
 def test_an_empty_block_fails_the_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readme, "README", tmp_path / "README.md")
     monkeypatch.setattr(sys, "argv", ["readme", "--check"])
-    text = "<!-- output: make test -->\n{}<!-- /output -->\n"
-    for body, code in (("", "README.md: no output yet for: make test"), ("```text\n$ make test\n```\n", 0)):
+    text = "<!-- output: stic-eval ls -->\n{}<!-- /output -->\n"
+    for body, code in (
+        ("", "README.md: no output yet for: stic-eval ls"),
+        ("```text\n$ stic-eval ls\n```\n", 0),
+    ):
         readme.README.write_text(text.format(body))
         with pytest.raises(SystemExit) as done:
             readme.main()
