@@ -11,9 +11,9 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import yaml
 
@@ -118,11 +118,11 @@ _NO_SETTINGS = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("timestamp", "bina
 class _Loader(yaml.SafeLoader):
     """YAML of settings: texts, numbers, lists and mappings. What looks like a date is a text."""
 
-    yaml_implicit_resolvers: Mapping[str, Any] = {
+    yaml_implicit_resolvers: dict[Any, Any] = {  # noqa: RUF012 - as PyYAML declares it
         first: [(tag, pattern) for tag, pattern in resolvers if tag not in _NO_SETTINGS]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
-    yaml_constructors: Mapping[Any, Any] = {
+    yaml_constructors: ClassVar[dict[str | None, Any]] = {
         tag: constructor
         for tag, constructor in yaml.SafeLoader.yaml_constructors.items()
         if tag not in _NO_SETTINGS
