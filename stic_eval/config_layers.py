@@ -175,8 +175,8 @@ def odd_value(value: Any, path: str = "") -> tuple[str, Any] | None:
     elif isinstance(value, (list, tuple)):
         parts = [(path, inner) for inner in value]
     else:
-        odd = "\0" in value if isinstance(value, str) else False
-        odd = odd or (isinstance(value, Path) and "\0" in str(value))
-        odd = odd or (isinstance(value, (int, float)) and not abs(value) <= _LARGEST)
-        return (path, value) if odd else None
-    return next((odd for inner_path, inner in parts if (odd := odd_value(inner, inner_path))), None)
+        text = isinstance(value, (str, Path)) and "\0" in str(value)
+        number = isinstance(value, (int, float)) and not abs(value) <= _LARGEST
+        return (path, value) if text or number else None
+    found = (odd_value(inner, inner_path) for inner_path, inner in parts)
+    return next((odd for odd in found if odd is not None), None)

@@ -78,7 +78,7 @@ def _unfit_cells(rows: Mapping[int, Row]) -> Iterator[tuple[int, Fault]]:
 def _kind(cell: Any) -> str:
     if isinstance(cell, _SCALARS):
         return "single value"
-    return {list: "list", dict: "mapping"}.get(type(cell), type(cell).__name__)
+    return "list" if isinstance(cell, list) else "mapping" if isinstance(cell, dict) else type(cell).__name__
 
 
 def _not_together(indices: Sequence[int], cells: Mapping[int, Any]) -> Iterator[int]:
