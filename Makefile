@@ -18,7 +18,7 @@ help:
 	@echo 'make format  let ruff put the code in order'
 	@echo 'make bench   measure this program: against its rivals, and make run against its promises (about 25 minutes)'
 	@echo 'make readme  regenerate docs/benchmarks.md, the notebook and the output shown in README.md'
-	@echo 'make results regenerate results/ (three seeds, every control and ablation; an estimated two hours)'
+	@echo 'make results regenerate results/ (five seeds, every control and ablation; hours, resumable in parts)'
 	@echo 'make clean   remove .venv'
 
 # A .venv that works is kept. One that was never finished, or whose python is gone, is made anew.
@@ -72,21 +72,11 @@ readme: $(TEST_STAMP)
 	-$(BIN)/python -m bench.screenshots  # needs Chromium
 	$(BIN)/python -m bench.readme
 
-# Three training seeds of STIC and its controls on the test rows, all methods side by side, what each stage's
-# adapter sees, the shipped ablations, figures, and the page that holds the paper's claims against them.
+# Every training seed of STIC and its controls on the test rows, methods side by side, the shipped ablations, what
+# each stage's adapter sees, figures and pages. Parts that are complete are skipped: ARGS=--list shows them,
+# ARGS="main components" makes some.
 results: $(TEST_STAMP)
-	rm -f results/pocket/config.yaml  # else a run with settings of an earlier version would be kept
-	$(BIN)/stic-eval run --method sft --method positive_only --method stic_stage1 --method stic \
-	  --seed 0 --seed 1 --seed 2 --output results/pocket $(ARGS)
-	rm -f results/pocket/methods/config.yaml
-	$(BIN)/stic-eval run --method stic,seva,sima,csr,rlaif_v_lite,sft,positive_only \
-	  --seed 0 --seed 1 --seed 2 --output results/pocket/methods $(ARGS)
-	$(BIN)/python -m bench.methods_md
-	$(BIN)/python -m bench.descriptions --out results/pocket
-	$(BIN)/python -m bench.ablations
-	$(BIN)/python -m bench.wordings results/pocket results/pocket/methods
-	$(BIN)/python -m bench.evidence
-	$(BIN)/python -m bench.pocket_md
+	$(BIN)/python -m bench.results $(ARGS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info

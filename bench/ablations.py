@@ -1,4 +1,4 @@
-"""The evidence in results/pocket: shipped ablations over three seeds, their tables and their figures.
+"""The evidence in results/pocket: shipped ablations over training seeds, their tables and their figures.
 
 `python -m bench.ablations` runs every shipped ablation on the embedded model (what is cached is not
 computed again), then draws. `--draw` computes nothing: tables and figures of what is there, by the statistics
@@ -8,29 +8,14 @@ of now.
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.committed import ABLATIONS, ABLATIONS_FOLDER, METHODS, POCKET, ROOT
 from bench.retable import retable
-
-RESULTS = Path(__file__).parent.parent / "results" / "pocket"
-# Ablation -> what of it this model and two cores are spared, and the figures that it gives beside the gains.
-ABLATIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "components": ((), ("progression",)),
-    "negatives": ((), ()),
-    "prompts": ((), ()),
-    "infusion": ((), ()),
-    "released-code-quirks": ((), ()),
-    "data-fraction": ((), ("scaling",)),
-    "alpha-beta": ((), ()),
-    # More than half of the model's width.
-    "lora-rank": (("--exclude", "rank=128"), ("scaling",)),
-    "iterations": (("--exclude", "iterations=3"), ()),
-    "corruption": (("--exclude", "corruption=noise,diffusion,crop,blur,blank"), ("heatmap",)),
-}
-SEEDS = "0,1,2"
 
 
 def stic_eval(*argv: str) -> None:
@@ -40,44 +25,52 @@ def stic_eval(*argv: str) -> None:
         CalledProcessError: It failed.
     """
     command = [str(Path(sys.executable).parent / "stic-eval"), *argv]
-    subprocess.run(command, cwd=RESULTS.parent.parent, check=True)
+    subprocess.run(command, cwd=ROOT, check=True)
 
 
-def run(names: Sequence[str]) -> None:
-    """Runs ablations, each into a folder of its own."""
+def run(names: Sequence[str], jobs: int) -> None:
+    """Runs ablations, each into a folder of its own, with so many workers."""
     for name in names:
-        folder = RESULTS / "ablations" / name
+        folder = ABLATIONS_FOLDER / name
         # Evaluations are made anew from the cached answers, so that whatever is in the folder is of now.
         (folder / "scores.json").unlink(missing_ok=True)
-        spared, _ = ABLATIONS[name]
-        argv = ["ablate", name, *spared, "--seeds", SEEDS, "--jobs", "2", "--quiet"]
-        stic_eval(*argv, "--output", str(folder.relative_to(RESULTS.parent.parent)))
+        seeds = ",".join(map(str, ABLATIONS[name].seeds))
+        argv = ["ablate", name, *ABLATIONS[name].spared, "--seeds", seeds, "--jobs", str(jobs), "--quiet"]
+        stic_eval(*argv, "--output", str(folder.relative_to(ROOT)))
 
 
 def draw(names: Sequence[str]) -> None:
-    """Draws figures as SVG: of the main run, and of ablations."""
-    for kind in ("gains", "progression", "training"):
-        stic_eval("plot", str(RESULTS), "--kind", kind, "--format", "svg")
+    """Draws figures of ablations as SVG."""
     for name in names:
-        for kind in ("gains", *ABLATIONS[name][1]):
-            stic_eval("plot", str(RESULTS / "ablations" / name), "--kind", kind, "--format", "svg")
+        for kind in ("gains", *ABLATIONS[name].figures):
+            stic_eval("plot", str(ABLATIONS_FOLDER / name), "--kind", kind, "--format", "svg")
+
+
+def draw_main() -> None:
+    """Draws figures of the main run as SVG."""
+    for kind in ("gains", "progression", "training"):
+        stic_eval("plot", str(POCKET), "--kind", kind, "--format", "svg")
 
 
 def main(argv: Sequence[str]) -> None:
     """Runs and draws what is named, or everything."""
     parser = argparse.ArgumentParser(prog="python -m bench.ablations", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(ABLATIONS)}; default: all")
-    parser.add_argument("--draw", action="store_true", help="compute nothing")
+    parser.add_argument("--draw", action="store_true", help="compute nothing; the main run's figures as well")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, help="workers (default: %(default)s)"
+    )
     given = parser.parse_args(argv)
     unknown = sorted(set(given.names) - set(ABLATIONS))
     if unknown:
         parser.error(f"no ablation {', '.join(unknown)}: there are {', '.join(ABLATIONS)}")
     names = given.names or list(ABLATIONS)
-    if not given.draw:
-        run(names)
-    else:
-        for folder in (RESULTS, RESULTS / "methods", *(RESULTS / "ablations" / name for name in names)):
+    if given.draw:
+        for folder in (POCKET, METHODS, *(ABLATIONS_FOLDER / name for name in names)):
             retable(folder)
+        draw_main()
+    else:
+        run(names, given.jobs)
     draw(names)
 
 

@@ -18,13 +18,14 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from bench.committed import METHODS
 from stic_eval.cli.app import invoke
 from stic_eval.errors import RunError
 from stic_eval.report import runs
 from stic_eval.stage_store import StageStore
 from stic_eval.store import cache_dir, read_jsonl
 
-OUT = Path(__file__).parent.parent / "results" / "pocket" / "methods" / "counting.json"
+OUT = METHODS / "counting.json"
 STEPS = (300, 500, 800)
 COUNTING = "How many"
 

@@ -19,14 +19,16 @@ from stic_eval.models.hf_model import HFModel
 from stic_eval.pocket.language import claims, truth
 from stic_eval.pocket.recipe import prompts
 from stic_eval.pocket.rows import picture
-from stic_eval.pocket.world import draw_spec
+from stic_eval.pocket.world import Split, draw_spec
 from stic_eval.types import Generation, ImageRef, Message, Request
 
+TRAINED = ("stic_stage1", "stic", "positive_only")
 
-def measure(model: HFModel, n: int) -> dict[str, dict[str, float]]:
+
+def measure(model: HFModel, n: int, split: Split = "val") -> dict[str, dict[str, float]]:
     """Condition -> precision and recall in percent, and claims per picture."""
-    specs = [draw_spec("val", 500_000 + seed) for seed in range(n)]
-    images = [picture(spec, "val", 500_000 + seed) for seed, spec in enumerate(specs)]
+    specs = [draw_spec(split, 500_000 + seed) for seed in range(n)]
+    images = [picture(spec, split, 500_000 + seed) for seed, spec in enumerate(specs)]
     said = prompts()
     conditions: dict[str, tuple[Sequence[str], list[ImageRef]]] = {
         "step-by-step prompt": ([said["step_by_step"]], images),
@@ -55,11 +57,11 @@ def measure(model: HFModel, n: int) -> dict[str, dict[str, float]]:
 
 
 def adapters() -> dict[str, Path]:
-    """The adapters of STIC's two stages under the pocket preset and seed 0; trained if they are not there."""
+    """Adapters under the pocket preset and seed 0; trained if they are not there."""
     argv = [str(Path(sys.executable).parent / "stic-eval"), "train", "--quiet"]
-    argv += ["--method", "stic_stage1", "--method", "stic"]
+    argv += ["--method", ",".join(TRAINED)]
     lines = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.splitlines()
-    return {name: Path(folder) for name, _, folder in (line.partition(", seed 0: ") for line in lines)}
+    return {name: Path(folder) for name, _, folder in (line.partition(": ") for line in lines)}
 
 
 def main() -> None:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from bench import caveats, wordings
-from bench.ablations import ABLATIONS
-from bench.claims import GROUPS, HEAD, TAIL, Claim, Of, Verdict
+from bench.claims import AIM_OF_SEVEN, GROUPS, HEAD, ON_EACH, TAIL, Claim, Of, Verdict
+from bench.committed import ABLATIONS, ABLATIONS_FOLDER, FEW, POCKET, RESULTS, SEEDS
 from stic_eval.report import runs, score_guards
 from stic_eval.report.cell_text import points
 from stic_eval.report.compared_variants import Side
@@ -28,9 +28,6 @@ from stic_eval.report.paired_comparison import Difference
 from stic_eval.report.table_layouts import lay_out
 from stic_eval.report.tables import Table
 
-RESULTS = Path(__file__).parent.parent / "results"
-POCKET = RESULTS / "pocket"
-
 
 def side(row: Of) -> Side:
     """A row's results.
@@ -38,7 +35,7 @@ def side(row: Of) -> Side:
     Raises:
         LookupError: There is no such row.
     """
-    folder = POCKET / "ablations" / row.ablation if row.ablation else POCKET
+    folder = ABLATIONS_FOLDER / row.ablation if row.ablation else POCKET
     scores = runs.load(folder)
     wanted: dict[str, Any] | None = None
     if row.ablation and row.settings is not None:
@@ -56,8 +53,16 @@ def side(row: Of) -> Side:
     return Side(folder, entries[0].folder, label, scores.model, columns, tuple(entries))
 
 
-def verdict(difference: Difference) -> Verdict:
-    """What a corrected difference says about a claim that it is positive."""
+def verdict(difference: Difference, margin: float = 0.0) -> Verdict:
+    """What a corrected difference says about a claim that it lies above the margin, in points."""
+    if margin:
+        return (
+            "shown"
+            if difference.low > margin
+            else "contradicted"
+            if difference.high < margin
+            else "not shown"
+        )
     if difference.low > 0:
         return "shown" if difference.significant else "suggested"
     if difference.high < 0:
@@ -113,7 +118,7 @@ def page(groups: Mapping[str, list[Claim]], head: str, tail: str) -> str:
     """The page as Markdown."""
     lines = [head.strip(), "", *caveats.lines(POCKET), ""]
     for title, group in groups.items():
-        heads = "| claim | paper | miniature | without training prompts | p (Holm) | |"
+        heads = "| claim | paper | miniature | held-out wordings | p (Holm) | |"
         lines += [f"## {title}", "", heads]
         lines += ["|---|---:|---:|---:|---:|---|"]
         notes = [
@@ -121,15 +126,19 @@ def page(groups: Mapping[str, list[Claim]], head: str, tail: str) -> str:
             for claim in group
             if (reason := guarded(claim))
         ]
-        for claim, d in corrected([claim for claim in group if not guarded(claim)]):
-            says, rest = verdict(d), without(claim)
-            p = "-" if d.p != d.p or d.p_holm is None else f"{d.p:.2g} ({d.p_holm:.2g})"
+        tested = corrected([claim for claim in group if not guarded(claim)])
+        for claim, d in tested:
+            says, rest = verdict(d, claim.margin), on_held_out(claim)
+            p = "-" if d.p != d.p or d.p_holm is None or claim.margin else f"{d.p:.2g} ({d.p_holm:.2g})"
             lines.append(
                 f"| {claim.text} | {claim.paper} | {_interval(d)} | {_interval(rest)} | {p} "
-                f"| **{says}**{borne_out(says, rest)} |"
+                f"| **{says}**{amount(claim, says, d)}{borne_out(says, rest, claim.margin)} |"
             )
             if claim.why.get(says):
                 notes.append(f"- *{claim.text}*: {claim.why[says]}")
+        if title == ON_EACH:
+            shown = sum(verdict(d) == "shown" for _, d in tested)
+            notes.append(f"- Shown on {shown} of {len(group)} benchmarks; the aim is {AIM_OF_SEVEN}.")
         lines += ["", *notes, ""] if notes else [""]
     return "\n".join(lines) + "\n" + tail.strip() + "\n"
 
@@ -141,13 +150,11 @@ def guarded(claim: Claim) -> str:
     return score_guards.guard(side(claim.less).summaries(claim.benchmark))
 
 
-def without(claim: Claim) -> Difference | None:
-    """The claim's difference without rows that ask with a training prompt; None where there are none."""
+def on_held_out(claim: Claim) -> Difference:
+    """The claim's difference on rows in wordings that no instruction item has."""
     about = _asked()
     names = list(about) if claim.benchmark == "average" else [claim.benchmark]
-    if not any(about[name].prompts for name in names):
-        return None
-    kept = {name: about[name].units - about[name].prompts for name in names}
+    kept = {name: about[name].held_out for name in names}
     less, more = (wordings.only(side(row), kept) for row in (claim.less, claim.more))
     return measure(less, more).average.difference
 
@@ -157,41 +164,53 @@ def _asked() -> Mapping[str, wordings.Asked]:
     return wordings.asked(POCKET)
 
 
-def _interval(d: Difference | None) -> str:
-    if d is None:
-        return ""
+def _interval(d: Difference) -> str:
     if d.unmoved:
         return f"no row differs ({score_guards.bound(d)} may)"
     return f"{points(d.delta, '+')} [{points(d.low)}, {points(d.high)}]"
 
 
-def borne_out(says: Verdict, rest: Difference | None) -> str:
-    """Whether rows that ask with no training prompt bear a verdict out; empty if they do."""
-    sign = {"shown": 1, "suggested": 1, "suggested otherwise": -1, "contradicted": -1}.get(says, 0)
-    if rest is None or not sign:
+def amount(claim: Claim, says: Verdict, d: Difference) -> str:
+    """Whether a gain comes to the points that the claim names; empty if it names none, or none is there."""
+    if not claim.least or says not in ("shown", "suggested"):
         return ""
-    low, high = sorted((sign * rest.low, sign * rest.high))
-    return "" if low > 0 else ", the opposite on the other rows" if high < 0 else ", not on the other rows"
+    return (
+        f", by at least {claim.least:g} points"
+        if d.delta >= claim.least
+        else f", but by less than {claim.least:g}"
+    )
+
+
+def borne_out(says: Verdict, rest: Difference, margin: float = 0.0) -> str:
+    """Whether rows in held-out wordings, a third of all, bear a verdict out; empty if they do."""
+    sign = {"shown": 1, "suggested": 1, "suggested otherwise": -1, "contradicted": -1}.get(says, 0)
+    if not sign:
+        return ""
+    low, high = sorted((sign * (rest.low - margin), sign * (rest.high - margin)))
+    if low > 0:
+        return ""
+    return ", the opposite in held-out wordings" if high < 0 else ", open in held-out wordings"
 
 
 def listed() -> list[str]:
     """A line for each ablation: its folder, what it varies, its figures."""
     found = []
     for name in ABLATIONS:
-        folder = POCKET / "ablations" / name
+        folder = ABLATIONS_FOLDER / name
         axes = ", ".join(f"`{axis}`" for axis in runs.load(folder).axes)
         figures = sorted((folder / "figures").glob("*.svg"))
         shown = ", ".join(f"[{f.stem}](pocket/ablations/{name}/figures/{f.name})" for f in figures)
-        found.append(f"| [{name}](pocket/ablations/{name}/table.md) | {axes} | {shown} |")
+        seeds = len(ABLATIONS[name].seeds)
+        found.append(f"| [{name}](pocket/ablations/{name}/table.md) | {axes} | {seeds} | {shown} |")
     return found
 
 
 def spared() -> str:
     """What of the shipped ablations was not run, in words."""
     parts = [
-        f"`{name}` is without {' and '.join(f'`{item}`' for item in what[1::2])}"
-        for name, (what, _) in ABLATIONS.items()
-        if what
+        f"`{name}` is without {' and '.join(f'`{item}`' for item in of.spared[1::2])}"
+        for name, of in ABLATIONS.items()
+        if of.spared
     ]
     return f"Cells of shipped ablations that two cores were spared: {', '.join(parts)}."
 
@@ -200,11 +219,17 @@ def main() -> None:
     """Writes the page, or with `--print` the numbers behind it."""
     if "--print" in sys.argv[1:]:
         for claim, d in (pair for group in GROUPS.values() for pair in corrected(group)):
-            shown = f"{d.delta:+.2f} [{d.low:.2f}, {d.high:.2f}] p={d.p:.2g} ({d.p_holm:.2g})"
-            print(f"{verdict(d):20} {shown}  {claim.text}")
+            p = "" if d.p_holm is None else f" ({d.p_holm:.2g})"
+            shown = f"{d.delta:+.2f} [{d.low:.2f}, {d.high:.2f}] p={d.p:.2g}{p}"
+            print(f"{verdict(d, claim.margin):20} {shown}  {claim.text}")
         return
     tail = TAIL.replace("{ablations}", "\n".join(listed())).replace("{spared}", spared())
-    (RESULTS / "README.md").write_text(page(GROUPS, HEAD, tail), encoding="utf-8")
+    head = HEAD.replace("{seeds}", _words(len(SEEDS))).replace("{few}", _words(len(FEW)))
+    (RESULTS / "README.md").write_text(page(GROUPS, head, tail), encoding="utf-8")
+
+
+def _words(number: int) -> str:
+    return ("no", "one", "two", "three", "four", "five", "six")[number]
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ import json
 import re
 import sys
 import textwrap
-from pathlib import Path
 
 from bench import search
+from bench.committed import METHODS, ROOT
 from bench.rewriting import rewrite
 from stic_eval import registry
 from stic_eval.contracts.method import Data, Method
@@ -22,9 +22,7 @@ from stic_eval.report.training_costs import costs
 from stic_eval.store import content_key
 from stic_eval.training.prompt_sets import load_prompts
 
-ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "methods.md"
-RESULTS = ROOT / "results" / "pocket" / "methods"
 ORDER = ("stic", "seva", "sima", "csr", "rlaif_v_lite", "positive_only", "sft", "baseline")
 __all__ = ["PAGE", "main", "page"]
 
@@ -33,7 +31,7 @@ def page(before: str) -> str:
     """The page with its tables as they are now."""
     blocks = {
         "methods": compared(), "departures": departures(), "spaces": spaces(), "results": measured(),
-        "selfjudge": judged(), "counting": counting(),
+        "selfjudge": judged(), "counting": counting(), "search": searched(),
     }  # fmt: skip
     for name, text in blocks.items():
         block = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
@@ -79,9 +77,24 @@ def spaces() -> str:
     return _table(("method", "path", "values, the preset's in bold"), rows)
 
 
+def searched() -> str:
+    """What the committed search has tried, and what it chose."""
+    if not search.OUT.is_file():
+        return (
+            "It has not been run for this model: rates and batches of the preset are STIC's for all methods."
+        )
+    found = json.loads(search.OUT.read_text(encoding="utf-8"))
+    trials = search.compared([search.Trial(**trial) for trial in found["trials"]], tuple(search.SPACES))
+    said = (
+        f"It has compared {found['compared']} configurations of each method, in {found['core_hours']:.1f} "
+        f"hours of one core. Averages on {found['limit']} validation rows of each benchmark:"
+    )
+    return "\n".join([said, "", *search.table(trials)])
+
+
 def counting() -> str:
     """What SeVa's pairs teach about numbers."""
-    found = json.loads((RESULTS / "counting.json").read_text(encoding="utf-8"))
+    found = json.loads((METHODS / "counting.json").read_text(encoding="utf-8"))
     columns = {
         "noise step": "step", "pairs": "pairs", "that count": "counting", "dispreferred larger": "larger",
         "dispreferred 3 or 4": "three_or_four", "rows": "rows", "right before": "before",
@@ -92,7 +105,7 @@ def counting() -> str:
 
 def measured() -> str:
     """Averages with intervals, and costs, of the committed run."""
-    scores = runs.load(RESULTS)
+    scores = runs.load(METHODS)
     table = lay_out([scores])
     spent = {cost.title: cost for cost in costs([scores])}
     rows = []
@@ -110,7 +123,7 @@ def measured() -> str:
 
 def judged() -> str:
     """How well the embedded model does what methods ask of it."""
-    found = json.loads((RESULTS / "selfjudge.json").read_text(encoding="utf-8"))
+    found = json.loads((METHODS / "selfjudge.json").read_text(encoding="utf-8"))
     what = f"{found['sentences']} sentences, {found['right']} of them right"
     read = f"{found['sima_read']} of {found['sima_asked']} verdicts read"
     rows = [

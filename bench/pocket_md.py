@@ -1,6 +1,7 @@
 """Writes the measured parts of docs/pocket.md: `python -m bench.pocket_md`; `--check` changes nothing.
 
-They come from results/pocket: descriptions.json, scores.json, and the wordings of its questions.
+They come from results/pocket: descriptions.json, scores.json, and the wordings of its questions; gates from
+the figures beside the weights.
 """
 
 from __future__ import annotations
@@ -9,17 +10,16 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from bench import caveats, wordings
+from bench import caveats, gates, wordings
+from bench.committed import POCKET, ROOT
 from bench.rewriting import rewrite
+from stic_eval.pocket.rows import MODEL_DIR
 from stic_eval.report import runs
 from stic_eval.report.cell_text import interval_text, points
 from stic_eval.report.table_layouts import lay_out
 
-ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "pocket.md"
-POCKET = ROOT / "results" / "pocket"
 _DESCRIBED = (
     "step-by-step prompt",
     "plain prompts",
@@ -29,18 +29,20 @@ _DESCRIBED = (
 )
 _MODELS = {
     "base": "base: precision, recall",
-    "STIC, stage 1 only": "after stage 1",
-    "STIC": "after stage 2",
+    "stic_stage1": "after stage 1",
+    "stic": "after stage 2",
+    "positive_only": "positive only, after both",
 }
 
 
 def page(before: str) -> str:
     """The page with its tables as they are now."""
-    for name, lines in (("descriptions", described()), ("averages", averages()), ("wordings", split())):
+    blocks = {"descriptions": described, "averages": averages, "wordings": split, "gates": held}
+    for name, lines in blocks.items():
         block = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         assert block.search(before), name
         parts = block.split(before)
-        before = f"{parts[0]}{parts[1]}" + "\n".join(lines) + f"\n{parts[2]}{parts[3]}"
+        before = f"{parts[0]}{parts[1]}" + "\n".join(lines()) + f"\n{parts[2]}{parts[3]}"
     return before
 
 
@@ -70,14 +72,21 @@ def averages() -> list[str]:
 
 
 def split() -> list[str]:
-    """Gains on rows that ask with a training prompt and on the others, and columns that say little."""
+    """Gains in wordings that instruction items share and in the others, and columns that say little."""
     about = wordings.asked(POCKET)
     return [
-        f"{wordings.counted(about)} ask word for word with a prompt that training uses.",
-        f"Some columns cannot tell rows apart. {caveats.guarded(runs.load(POCKET))}",
+        wordings.counted(about),
+        f"Columns that cannot tell rows apart: {caveats.guarded(runs.load(POCKET))}",
         "",
-        *wordings.split_table(list(wordings.gains(POCKET)), about),
+        *wordings.split_table(list(wordings.gains(POCKET))),
     ]
+
+
+def held() -> list[str]:
+    """What the shipped weights hold of their gates and aims."""
+    if not (MODEL_DIR / gates.RECORD).is_file():
+        return ["Not measured yet."]
+    return gates.page(*gates.figures(MODEL_DIR)).rstrip("\n").splitlines()
 
 
 def main(argv: Sequence[str]) -> int:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from scipy.stats import rankdata
 
+from bench.committed import METHODS
 from methods.sima import read_verdict
 from stic_eval import config
 from stic_eval.models.hf_model import HFModel
@@ -25,7 +25,7 @@ from stic_eval.training.hyperparameters import Describing
 from stic_eval.training.prompt_sets import load_prompts
 from stic_eval.types import ImageRef
 
-OUT = Path(__file__).parent.parent / "results" / "pocket" / "methods" / "selfjudge.json"
+OUT = METHODS / "selfjudge.json"
 _PICTURES, _SAMPLES = 200, 2
 Said = tuple[ImageRef, str, str, bool]  # picture, its true description, a sentence, whether it is right
 

@@ -1,10 +1,10 @@
-"""What a run's gains are on questions in words of a training prompt, and on the others.
+"""What a run gains on questions in wordings that instruction data has, and in those that are held out.
 
 `python -m bench.wordings [RUN ...]` takes the scores that a run of the embedded model has committed and the
 embedded rows, which are drawn anew, and writes `wordings.json` and `wordings.md` into the run's folder
-(default: results/pocket). Some rows ask verbatim with a prompt that training uses, in stage 1, for infusion
-or as describe-and-respond's first question: a gain on those alone is a gain on one task. `--check` writes
-nothing and fails if a file is not what would be written.
+(default: results/pocket, and methods in it). Instruction items ask in the shared wordings alone: a gain on
+those and not on the others is a gain on wordings that fine-tuning has seen. `--check` writes nothing and
+fails if a file is not what would be written.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from typing import Any
 
 import yaml
 
+from bench.committed import METHODS, POCKET
 from stic_eval import registry
 from stic_eval.benchmark_protocols import with_options
 from stic_eval.evals.scoring.aggregate import percent
 from stic_eval.evals.sources import samples
+from stic_eval.pocket.questions import held_out
 from stic_eval.pocket.rows import sft_items
 from stic_eval.report import compared_variants, runs
 from stic_eval.report.cell_text import points
@@ -32,7 +34,6 @@ from stic_eval.report.paired_comparison import Difference
 from stic_eval.training.prompt_sets import load_prompts
 from stic_eval.types import Summary
 
-POCKET = Path(__file__).parent.parent / "results" / "pocket"
 ITEMS = 1000  # of instruction data, as the pocket preset takes
 
 
@@ -43,14 +44,21 @@ class Asked:
     Attributes:
         title: As printed.
         units: All of them.
-        prompts: Those whose question is a training prompt, word for word.
-        items: How many questions occur word for word in the instruction data (about other pictures).
+        held_out: Those whose question has a wording that no instruction item has.
+        prompts: How many rows ask word for word with a prompt for descriptions that training uses.
+        items: How many rows ask word for word what an instruction item asks (about another picture).
     """
 
     title: str
     units: frozenset[str]
-    prompts: frozenset[str]
+    held_out: frozenset[str]
+    prompts: int
     items: int
+
+    @property
+    def shared(self) -> frozenset[str]:
+        """Units whose wording instruction items may have."""
+        return self.units - self.held_out
 
 
 @dataclass(frozen=True)
@@ -60,14 +68,16 @@ class Gain:
     Attributes:
         label: The row.
         all: Average over the benchmarks, all units.
-        others: The same without the units that ask with a training prompt.
-        by_seed: `others`' difference, seed by seed.
-        parts: Benchmark with such units -> difference on these, and on its others.
+        shared: The same on units in shared wordings.
+        held_out: The same in wordings that are held out.
+        by_seed: `held_out`'s difference, seed by seed.
+        parts: Benchmark -> difference on its units in shared wordings, and in those held out.
     """
 
     label: str
     all: Difference
-    others: Difference
+    shared: Difference
+    held_out: Difference
     by_seed: tuple[float, ...]
     parts: Mapping[str, tuple[Difference, Difference]]
 
@@ -96,7 +106,8 @@ def asked(run: Path) -> dict[str, Asked]:
         found[column.name] = Asked(
             column.title,
             units,
-            frozenset(unit for unit, question in named if question in prompts),
+            frozenset(unit for unit, question in named if held_out(question)),
+            sum(question in prompts for _, question in named),
             sum(question in _item_questions() for _, question in named),
         )
     return found
@@ -120,23 +131,23 @@ def gains(run: Path) -> Iterator[Gain]:
         for key, entries in compared_variants.groups(scores).items()
     ]
     base = next(side for side in found if side.key == "baseline")
-    others = {name: it.units - it.prompts for name, it in about.items()}
-    own = {name: it.prompts for name, it in about.items() if it.prompts}
+    shared = {name: it.shared for name, it in about.items()}
+    unseen = {name: it.held_out for name, it in about.items()}
     for side in (one for one in found if one is not base):
-        within = measure(only(base, own), only(side, own))
-        without = measure(only(base, others), only(side, others))
-        lines = {line.name: line.difference for line in without.benchmarks}
+        seen, others = (measure(only(base, kept), only(side, kept)) for kept in (shared, unseen))
+        lines = {line.name: line.difference for line in others.benchmarks}
         yield Gain(
             side.label,
             measure(base, side).average.difference,
-            without.average.difference,
+            seen.average.difference,
+            others.average.difference,
             tuple(
                 measure(
-                    only(base, others), only(replace(side, entries=(entry,)), others)
+                    only(base, unseen), only(replace(side, entries=(entry,)), unseen)
                 ).average.difference.delta
                 for entry in side.entries
             ),
-            {line.name: (line.difference, lines[line.name]) for line in within.benchmarks},
+            {line.name: (line.difference, lines[line.name]) for line in seen.benchmarks},
         )
 
 
@@ -160,17 +171,22 @@ def _only(summary: Summary, kept: Collection[str]) -> Summary:
 # ---------------------------------------------------------------- as text
 
 
-def split_table(gains_: Sequence[Gain], about: Mapping[str, Asked]) -> list[str]:
-    """Lines of a Markdown table: gains on all rows, on the others, and where training prompts are asked."""
-    named = [name for name, it in about.items() if it.prompts]
-    heads = ["", "all rows", "without them", "by seed"]
-    heads += [f"{about[name].title}: {part}" for name in named for part in ("these", "others")]
-    lines = ["| " + " | ".join(heads) + " |", "|---|" + "---:|" * (len(heads) - 1)]
+def split_table(gains_: Sequence[Gain]) -> list[str]:
+    """Lines of a Markdown table: averages' gains on all rows, in shared wordings, and in those held out."""
+    lines = ["| | all rows | shared wordings | held out | held out, by seed |", "|---|---:|---:|---:|---:|"]
     for gain in gains_:
         seeds = ", ".join(f"{delta:+.2f}" for delta in gain.by_seed) if len(gain.by_seed) > 1 else ""
-        cells = [gain.label, _interval(gain.all), _interval(gain.others), seeds]
-        cells += [points(d.delta, "+") for name in named for d in gain.parts[name]]
-        lines.append("| " + " | ".join(cells) + " |")
+        cells = [_interval(d) for d in (gain.all, gain.shared, gain.held_out)]
+        lines.append("| " + " | ".join([gain.label, *cells, seeds]) + " |")
+    return lines
+
+
+def _benchmark_table(gains_: Sequence[Gain], about: Mapping[str, Asked]) -> list[str]:
+    lines = ["| | benchmark | shared wordings | held out |", "|---|---|---:|---:|"]
+    for gain in gains_:
+        for name, parts in gain.parts.items():
+            cells = [_interval(d) for d in parts]
+            lines.append("| " + " | ".join([gain.label, about[name].title, *cells]) + " |")
     return lines
 
 
@@ -179,9 +195,15 @@ def _interval(d: Difference) -> str:
 
 
 def counted(about: Mapping[str, Asked]) -> str:
-    """How many rows ask with a training prompt, in words."""
-    parts = [f"{len(it.prompts)} of {len(it.units)} {it.title} rows" for it in about.values() if it.prompts]
-    return " and ".join(parts) or "no row"
+    """How many units have a wording that is held out, and how many rows ask with a training's prompt."""
+    unseen = sum(len(it.held_out) for it in about.values())
+    every = sum(len(it.units) for it in about.values())
+    prompts = sum(it.prompts for it in about.values())
+    who = f"{prompts} rows ask" if prompts > 1 else f"{prompts or 'no'} row asks"
+    return (
+        f"{unseen:,} of {every:,} units ask in wordings that no instruction item has; {who} word for word "
+        "with a prompt for descriptions that training uses."
+    )
 
 
 def page(run: Path) -> tuple[str, str]:
@@ -189,37 +211,43 @@ def page(run: Path) -> tuple[str, str]:
     about, found = asked(run), list(gains(run))
     data: dict[str, Any] = {
         "benchmarks": {
-            name: {"title": it.title, "units": len(it.units), "prompts": len(it.prompts), "items": it.items}
+            name: {
+                "title": it.title, "units": len(it.units), "held_out": len(it.held_out),
+                "prompts": it.prompts, "items": it.items,
+            }
             for name, it in about.items()
         },
         "gains": [
             {
                 "row": gain.label,
                 "all": _numbers(gain.all),
-                "others": _numbers(gain.others),
+                "shared": _numbers(gain.shared),
+                "held_out": _numbers(gain.held_out),
                 "by_seed": [round(delta, 4) for delta in gain.by_seed],
                 "benchmarks": {
-                    name: {"prompts": _numbers(these), "others": _numbers(others)}
-                    for name, (these, others) in gain.parts.items()
+                    name: {"shared": _numbers(shared), "held_out": _numbers(unseen)}
+                    for name, (shared, unseen) in gain.parts.items()
                 },
             }
             for gain in found
         ],
-    }
+    }  # fmt: skip
     items = ", ".join(f"{it.title} {it.items}" for it in about.values() if it.items)
     text = [
         "# Gains by the wording of questions",
         "",
-        f"{counted(about)} ask word for word with a prompt",
-        "that training uses. The average's difference to the base in points, with its 95 % interval: over",
-        "all rows, without those, and seed by seed without those; then the difference on those rows and on",
-        "the others, where a benchmark has both.",
+        counted(about),
+        "The average's difference to the base in points, with its 95 % interval: over all rows, in wordings",
+        "that instruction items share, and in those held out, these also seed by seed.",
         "",
-        *split_table(found, about),
+        *split_table(found),
         "",
-        "Beside these, instruction data is worded as the benchmarks are. Rows whose question occurs in it",
-        f"word for word, about another picture: {items or 'none'}.",
-        "Fine-tuning alone sees as much of that as STIC does.",
+        "Benchmark by benchmark:",
+        "",
+        *_benchmark_table(found, about),
+        "",
+        "Rows whose question occurs word for word in the instruction data, about another picture:",
+        f"{items or 'none'}. Fine-tuning alone sees as much of that as STIC does.",
         "",
         "Written by `python -m bench.wordings` from scores.json and the embedded rows.",
         "",
@@ -234,7 +262,7 @@ def _numbers(d: Difference) -> dict[str, Any]:
 def main(argv: Sequence[str]) -> int:
     """Writes both files of each run, or checks them."""
     stale = 0
-    for run in [Path(arg) for arg in argv if not arg.startswith("-")] or [POCKET]:
+    for run in [Path(arg) for arg in argv if not arg.startswith("-")] or [POCKET, METHODS]:
         for name, text in zip(("wordings.json", "wordings.md"), page(run), strict=True):
             if "--check" in argv:
                 stale += not (run / name).is_file() or (run / name).read_text(encoding="utf-8") != text

@@ -181,7 +181,8 @@ class Training:
 
     panel: ClassVar[str] = "Data"
 
-    images: Path | None = flag("Unlabeled images for stage 1: a folder, or a file that lists images.")
+    images: Path | None = flag("Unlabeled images for stage 1: a folder, a file that lists images, "
+        "or drawn ones (`pocket:scenes`, `pocket:benchmarks`).")
     sft_data: str | None = flag("Instruction data for stage 2: a LLaVA-format JSON file or a data set.")
     pairs: Path | None = flag("Preference pairs (`stic-eval import pairs`) in place of the first that a "
         "method would make.", path="pairs_file")

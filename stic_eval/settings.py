@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from stic_eval import registry
 from stic_eval.contracts.method import TrainingImages
@@ -275,7 +283,8 @@ class RunConfig(BaseModel):
         benchmark_options: Benchmark name -> its options, complete after `load`.
         conversation: How the model is asked: profile, system prompt, chat template.
         processor: Arguments of the image processor, e.g. `do_pad`, `max_pixels`.
-        images: Folder, or a file that lists images: stage 1's unlabeled images.
+        images: Stage 1's unlabeled images: a folder, a file that lists images, or pictures of the embedded
+            world, `pocket:scenes` (what the model pocket has anyway) or `pocket:benchmarks`.
         sft_data: LLaVA-format JSON or a data set on disk: stage 2's instruction data.
         image_root: Where relative image paths of `sft_data` start; default: its folder.
         prompts: Prompt set: name of a shipped one, or a file; None: `stic`.
@@ -399,6 +408,12 @@ class RunConfig(BaseModel):
     def _home(cls, value: Path | None) -> Path | None:
         """Expands `~`, which a shell leaves as it is behind `=` and in files."""
         return None if value is None else Path(os.path.expanduser(value))
+
+    @field_validator("images")
+    @classmethod
+    def _own_images(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        """None for what the embedded model has anyway, so that a run that names it is the same run."""
+        return None if str(value) == "pocket:scenes" and info.data.get("model") == "pocket" else value
 
     @field_validator("adapters", mode="before")
     @classmethod

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from stic_eval.config import RunConfig
     from stic_eval.contracts.method import Data, PromptSet, Report, Stage
     from stic_eval.images import Skipped
+    from stic_eval.pocket.rows import Source
     from stic_eval.types import ImageRef
 
 # Any of these in config.json says that a model takes images.
@@ -256,7 +257,11 @@ def load(config: RunConfig, report: Report, wanted: Mapping[str, int | None] | N
     images: Sequence[ImageRef] = ()
     items: Sequence[Any] = ()
     skipped: list[Skipped] = []
-    if "images" in wanted and config.images is not None:
+    if "images" in wanted and (source := _source(config)) is not None:
+        from stic_eval.pocket.rows import unlabeled_images
+
+        images = unlabeled_images(wanted["images"] or _POCKET_IMAGES, source)
+    elif "images" in wanted and config.images is not None:
         with report.step(f"scan {config.images}") as step:
             images, skipped = scan_images(config.images, progress=step.update)
         if not images:
@@ -265,10 +270,6 @@ def load(config: RunConfig, report: Report, wanted: Mapping[str, int | None] | N
             # Methods take images from the front, and names are often sorted by time or subject: the
             # order of content hashes is a shuffle that does not depend on names. A list keeps its own.
             images = sorted(images, key=lambda image: image.sha256)
-    elif "images" in wanted and pocket:
-        from stic_eval.pocket.rows import unlabeled_images
-
-        images = unlabeled_images(wanted["images"] or _POCKET_IMAGES)
     elif "images" in wanted:
         raise UserError(
             "--images: the selected method learns from unlabeled images; give a folder or a list of some"
@@ -299,6 +300,27 @@ def load(config: RunConfig, report: Report, wanted: Mapping[str, int | None] | N
         key = file_sha256(config.pairs_file)
         data = replace(data, pairs=config.pairs_file, pairs_key=key, pairs_rows=rows)
     return Inputs(data, tuple(skipped), wanted)
+
+
+def _source(config: RunConfig) -> Source | None:
+    """Which pictures of the embedded world are a run's unlabeled images; None: others.
+
+    Raises:
+        UserError: `pocket:` and no name of a source.
+    """
+    if config.images is None:
+        return "scenes" if config.model == "pocket" else None
+    world, colon, name = str(config.images).partition(":")
+    if world != "pocket" or not colon:
+        return None
+    from stic_eval.pocket.rows import SOURCES
+
+    for source in SOURCES:
+        if name == source:
+            return source
+    known = " and ".join(f"pocket:{source}" for source in SOURCES)
+    advice = registry.suggest(name, list(SOURCES))
+    raise UserError(f"--images {config.images}: the embedded world has {known}{advice}")
 
 
 def report_skipped(skipped: Sequence[Skipped], report: Report) -> None:

@@ -1,286 +1,170 @@
 """Rebuilds the pocket model from nothing: `python -m stic_eval.pocket.build`.
 
-Five trainings: the vision tower alone, on what is drawn where; the decoder alone, on reading (both at
-once, a core each); then projector, decoder and tower together, three times: on pictures and reading, with
-exercises in words, and at last with dense ones, the tower at a tenth of the learning rate. A tower that
-is trained only through the language model stays near chance.
+Four trainings: the vision tower alone, on what is drawn where; at the same time, on the other core, the
+decoder alone, on looking things up in rows of random words and then on reading; at last everything
+together, the tower at a tenth of the learning rate. A tower that is trained only through the language model
+stays near chance, and so do options in a decoder that has not learned to look things up before.
 
-Everything is seeded, so that a rebuild gives the same model up to floating point. Each training leaves
-a checkpoint every minute in `--work` and goes on from there when the command is started again.
+Trainings of the decoder alone end when their gate is passed, not at a step. Everything is seeded, so that a
+rebuild gives the same model up to floating point. Each training leaves a checkpoint every minute in `--work`
+and goes on from there when the command is started again.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from stic_eval.pocket import recipe
-from stic_eval.pocket.rows import MODEL_DIR, wordings
-from stic_eval.pocket.tower import Heads, Pictures, pixels, tower_loss
-from stic_eval.pocket.world import draw
+from stic_eval.pocket import recall, recipe
+from stic_eval.pocket.batches import SKILLS, Conversations, Rows
+from stic_eval.pocket.fit import Figures, Phase, fit
+from stic_eval.pocket.projector import Patches, projector_loss
+from stic_eval.pocket.rows import MODEL_DIR
+from stic_eval.pocket.tower import Heads, Pictures, parameter_groups, tower_loss, zero_outputs
 
-CHECKPOINT_SECONDS = 60.0
-
-
-@dataclass(frozen=True)
-class Phase:
-    """One training.
-
-    Attributes:
-        name: `tower`, `reading`, `seeing`, `words` or `joint`.
-        steps: Optimiser steps.
-        batch: Examples in a step.
-        lr: Peak learning rate; linear warm-up over 2 %, flat, then a linear decay over the last `decay`.
-        decay: Share of the steps over which the learning rate falls to zero.
-        threads: Cores.
-        muon: Peak learning rate of Muon (Jordan 2024) for the matrices of decoder and projector; 0 leaves
-            them to AdamW.
-    """
-
-    name: str
-    steps: int
-    batch: int
-    lr: float
-    decay: float
-    threads: int
-    muon: float = 0.0
-
-
+_DENSE = dict.fromkeys(recall.DENSE, 0.95)
+_READ = ("color", "shape", "place", "at", "left", "count", "value", "highest", "lowest")
+_WORDED = dict.fromkeys(("choice", "question", "entry", "statement"), 0.95)
 PHASES = {
-    "tower": Phase("tower", 5_000, 128, 1e-3, 0.4, 1),
-    "reading": Phase("reading", 400, 64, 1.5e-3, 0.1, 1),
-    "seeing": Phase("seeing", 2173, 64, 1e-3, 0.0, 2),
-    "words": Phase("words", 641, 64, 1e-3, 0.0, 2),
-    "joint": Phase("joint", 2_300, 64, 1e-3, 0.4, 2, muon=0.01),
-}
+    "tower": Phase("tower", 4_500, 128, 2e-3, 0.55, 1, muon=0.02),
+    "recall few": Phase("recall few", 6_000, 32, 1e-3, 0.0, 1, muon=0.005, gate=_DENSE),
+    "recall more": Phase("recall more", 6_000, 32, 1e-3, 0.0, 1, muon=0.005, gate=_DENSE),
+    "recall all": Phase("recall all", 6_000, 32, 1e-3, 0.0, 2, muon=0.005, gate=_DENSE | _WORDED),
+    "reading": Phase(
+        "reading", 20_000, 32, 1e-3, 0.0, 2, muon=0.005,
+        gate={
+            "option": 0.95, "rotation": 0.95, "fact": 0.95, "two hops": 0.9, "sum": 0.9,
+            **dict.fromkeys((f"passage, {kind}" for kind in _READ), 0.9),
+        },
+    ),
+    "projector": Phase("projector", 1_200, 128, 2e-3, 0.8, 2, muon=0.005),
+    "joint": Phase("joint", 2_500, 32, 1e-3, 0.5, 2, muon=0.005),
+}  # fmt: skip
+BEFORE = {"recall more": "recall few", "recall all": "recall more", "reading": "recall all"}
+# glibc gives large tensors back to the system after each use, which costs a third of the time; not so.
+ALLOCATION = {
+    "MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "8000000000",
+    "MALLOC_TOP_PAD_": str(2**28),
+}  # fmt: skip
 TOWER_SHARE = 0.1  # the tower's learning rate in the joint training, as a share of the others'
+# Layers that are asked for key and clue of an answer, of six: the second, and the fourth.
+CLUE_LAYERS, CLUE_WEIGHT = (1, 3), 0.5
 
 
-# ---------------------------------------------------------------- decoder, projector, tower
+def answer_loss(model: Any, batch: dict[str, Any]) -> tuple[Tensor, Figures]:
+    """Weighted mean cross-entropy of the answers' tokens, and the share of them that is right, by skill.
 
-
-class Conversations(Dataset[dict[str, Any]]):
-    """Batches of conversations of similar length; the batch of a step depends on its number alone."""
-
-    GROUP = 8  # batches that are made at once and sorted by length
-
-    def __init__(self, phase: Phase) -> None:
-        self.phase = phase
-        self.words = recipe.tokenizer()
-        self.ask = wordings()
-        self._group: tuple[int, list[Any]] = (-1, [])
-
-    def __len__(self) -> int:
-        return self.phase.steps
-
-    def __getitem__(self, step: int) -> dict[str, Any]:
-        group, inside = divmod(step, self.GROUP)
-        if self._group[0] != group:
-            self._group = (group, self._make(group))
-        order = np.random.default_rng(group).permutation(self.GROUP)
-        part, size = int(order[inside]), self.phase.batch
-        return self._batch(self._group[1][part * size : (part + 1) * size])
-
-    def _make(self, group: int) -> list[Any]:
-        mix = recipe.MIXES[self.phase.name]
-        starts = {"seeing": 0, "reading": 300_000_000, "words": 100_000_000, "joint": 400_000_000}
-        first = starts[self.phase.name]
-        n = self.GROUP * self.phase.batch
-        source = recipe.examples(mix, self.ask, "train", first + group * n)
-        made = [
-            (example, *recipe.encode(example, self.words))
-            for example, _ in zip(source, range(n), strict=False)
-        ]
-        return sorted(made, key=lambda item: len(item[1]))
-
-    def _batch(self, made: list[Any]) -> dict[str, Any]:
-        longest = max(len(ids) for _, ids, _ in made)
-        ids = torch.full((len(made), longest), self.words.pad_token_id)
-        mask = torch.zeros_like(ids)
-        weights = torch.zeros(len(made), longest)
-        images = []
-        for row, (example, tokens, weight) in enumerate(made):
-            ids[row, : len(tokens)] = torch.tensor(tokens)
-            mask[row, : len(tokens)] = 1
-            weights[row, : len(tokens)] = torch.tensor(weight)
-            if example.seen:
-                images.append(draw(example.spec, example.seed))
-        batch: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "weights": weights}
-        return batch | ({"pixel_values": pixels(images)} if images else {})
-
-
-def talk_loss(model: Any, batch: dict[str, Any]) -> tuple[Tensor, dict[str, float]]:
-    """Weighted mean cross-entropy of the answers' tokens."""
-    inputs = {k: v for k, v in batch.items() if k != "weights"}
-    hidden = model.model(**inputs, use_cache=False).last_hidden_state[:, :-1]
-    weights = batch["weights"][:, 1:]
-    said = weights > 0
-    logits = model.lm_head(hidden[said]).float()
-    target = batch["input_ids"][:, 1:][said]
-    losses = F.cross_entropy(logits, target, reduction="none")
-    loss = (losses * weights[said]).sum() / weights[said].sum()
-    short = weights[said] > 1
-    right = logits.argmax(-1) == target
-    figures = {
-        "description": float(right[~short].float().mean()),
-        "answer": float(right[short].float().mean()),
-    }
-    return loss, figures
-
-
-# ---------------------------------------------------------------- one loop for all
-
-
-def _rate(phase: Phase, step: int) -> float:
-    up = min(1.0, (step + 1) / max(1.0, 0.02 * phase.steps))
-    down = min(1.0, (phase.steps - step) / max(1.0, phase.decay * phase.steps))
-    return up * down
-
-
-def fit(
-    phase: Phase,
-    modules: dict[str, nn.Module],
-    groups: list[dict[str, Any]],
-    data: Dataset[Any],
-    loss_of: Callable[[Any], tuple[Tensor, dict[str, float]]],
-    work: Path,
-) -> None:
-    """Trains, with a checkpoint every minute; returns at once what is finished."""
-    path = work / f"{phase.name}.pt"
-    optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW([g for g in groups if not g.get("muon")], betas=(0.9, 0.98), weight_decay=0.02)
+    At the place where an answer begins, two layers on the way are asked for what has to be looked for, and
+    for what is found there.
+    """
+    inputs = {k: v for k, v in batch.items() if k in ("input_ids", "attention_mask", "pixel_values")}
+    layers = model.model.language_model.layers
+    middle: list[Tensor] = []
+    hooks = [
+        layers[i].register_forward_hook(lambda _module, _inputs, output: middle.append(output))
+        for i in CLUE_LAYERS
     ]
-    if matrices := [{"params": g["params"], "lr": g["lr"]} for g in groups if g.get("muon")]:
-        optimizers.append(torch.optim.Muon(matrices, momentum=0.95, nesterov=True, weight_decay=0.0))
-    rates = [(group, group["lr"]) for optimizer in optimizers for group in optimizer.param_groups]
-    log: list[dict[str, Any]] = []
-    first = 0
-    if path.exists():
-        saved = torch.load(path, weights_only=True)
-        for name, module in modules.items():
-            module.load_state_dict(saved["modules"][name])
-        first, log = saved["step"], json.loads(saved["log"])
-        if first < phase.steps:
-            for optimizer, state in zip(optimizers, saved["optimizers"], strict=True):
-                optimizer.load_state_dict(state)
-
-    def save(step: int) -> None:
-        state = {
-            "step": step, "modules": {name: module.state_dict() for name, module in modules.items()},
-            "optimizers": [optimizer.state_dict() for optimizer in optimizers], "log": json.dumps(log),
-        }  # fmt: skip
-        torch.save(state, path.with_suffix(".tmp"))
-        os.replace(path.with_suffix(".tmp"), path)
-
-    saved_at = started = time.monotonic()
-    steps = range(first, phase.steps)
-    loader = DataLoader(data, batch_size=None, sampler=steps, num_workers=1, prefetch_factor=8)
-    since: list[dict[str, float]] = []
-    parameters = [p for group in groups for p in group["params"]]
-    for step, batch in zip(steps, loader, strict=True):
-        for group, lr in rates:
-            group["lr"] = lr * _rate(phase, step)
-        with torch.autocast("cpu", torch.bfloat16):
-            loss, figures = loss_of(batch)
-        for optimizer in optimizers:
-            optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
-        since.append({"loss": loss.item(), **figures})
-        if (step + 1) % 100 == 0 or step + 1 == phase.steps:
-            line = {"step": step + 1, **{k: _mean(x[k] for x in since) for k in since[0]}}
-            log.append(line)
-            since = []
-            rate = (step + 1 - first) / (time.monotonic() - started)
-            shown = " ".join(f"{k} {v:.3f}" for k, v in line.items() if k != "step")
-            left = (phase.steps - step - 1) / rate / 60
-            print(
-                f"{phase.name} {step + 1}/{phase.steps} {rate:.2f} steps/s {left:.0f} min left: {shown}",
-                flush=True,
-            )
-        if time.monotonic() - saved_at > CHECKPOINT_SECONDS:
-            save(step + 1)
-            saved_at = time.monotonic()
-    if first < phase.steps:
-        save(phase.steps)
-    recipe.save_log(work / f"{phase.name}.jsonl", log)
+    hidden = model.model(**inputs, use_cache=False).last_hidden_state[:, :-1]
+    for hook in hooks:
+        hook.remove()
+    weights, skills = batch["weights"][:, 1:], batch["skills"][:, 1:]
+    counted = weights > 0
+    logits = model.lm_head(hidden[counted]).float()
+    target = batch["input_ids"][:, 1:][counted]
+    losses = F.cross_entropy(logits, target, reduction="none")
+    loss = (losses * weights[counted]).sum() / weights[counted].sum()
+    clues = {}
+    if "clues" in batch:
+        which, row, place = batch["clue_places"].T
+        state = torch.stack(middle)[which, row, place - 1]
+        found = model.lm_head(model.model.language_model.norm(state)).float()
+        loss = loss + CLUE_WEIGHT * F.cross_entropy(found, batch["clues"])
+        hit = batch["clues"].gather(1, found.argmax(-1, keepdim=True))[:, 0] > 0
+        clues = {
+            name: (float(hit[which == i].sum()), int((which == i).sum()))
+            for i, name in enumerate(("key", "clue"))
+        }
+    right, skill = logits.argmax(-1) == target, skills[counted]
+    figures = {
+        SKILLS[i]: (float(right[skill == i].sum()), int((skill == i).sum()))
+        for i in skill.unique().tolist()
+        if i >= 0
+    }
+    return loss, figures | clues
 
 
-def _mean(values: Iterator[float]) -> float:
-    found = [value for value in values if not math.isnan(value)]
-    return round(sum(found) / len(found), 4) if found else math.nan
+def see_loss(model: Any, heads: Heads, batch: dict[str, Tensor]) -> tuple[Tensor, Figures]:
+    """The tower's loss, and its heads' accuracies."""
+    loss, right = tower_loss(model, heads, batch)
+    return loss, {name: (value, 1) for name, value in right.items() if value == value}
 
 
 def train(phase: Phase, work: Path) -> None:
     """One training, on what the ones before it have left in `work`."""
     torch.set_num_threads(phase.threads)
     torch.manual_seed(0)
-    model = recipe.build_model(recipe.tokenizer())
+    words = recipe.build_tokenizer()
+    model = recipe.build_model(words)
     model.set_attn_implementation("eager")  # half the time of the fused kernels' backward pass on a CPU
+    tower, language = model.model.vision_tower, model.model.language_model
     if phase.name == "tower":
-        tower = model.model.vision_tower
         heads = Heads(tower.config.hidden_size)
-        groups = [{"params": [*tower.parameters(), *heads.parameters()], "lr": phase.lr}]
+        zero_outputs(tower)
+        groups = parameter_groups(tower, heads, phase.lr, phase.muon)
+        data: Dataset[Any] = Pictures(phase.steps, phase.batch)
         modules = {"tower": tower, "heads": heads}
-        fit(
-            phase,
-            modules,
-            groups,
-            Pictures(phase.steps, phase.batch),
-            lambda batch: tower_loss(model, heads, batch),
-            work,
-        )
+        fit(phase, modules, groups, data, lambda batch: see_loss(model, heads, batch), work)
         return
-    for layer in model.model.language_model.layers:
-        layer.forward = torch.compile(layer.forward, dynamic=True)  # a third less time
-    language = nn.ModuleList([model.model.language_model, model.lm_head])
-    if phase.name == "reading":
-        groups = [{"params": list(language.parameters()), "lr": phase.lr}]
-        fit(phase, {"language": language}, groups, Conversations(phase), lambda b: talk_loss(model, b), work)
-        return
-    if phase.name in ("words", "joint"):
-        model.load_state_dict(_trained(work, "seeing" if phase.name == "words" else "words")["model"])
-    else:
-        model.model.vision_tower.load_state_dict(_trained(work, "tower")["tower"])
+    projector = list(model.model.multi_modal_projector.parameters())
+    if phase.name == "projector":
+        tower.load_state_dict(_trained(work, "tower")["tower"])
         language.load_state_dict(_trained(work, "reading")["language"])
-    matrices, rest = _split(model, phase.muon)
-    groups = [
-        {"params": rest, "lr": phase.lr},
-        {"params": list(model.model.vision_tower.parameters()), "lr": phase.lr * TOWER_SHARE},
-    ]
-    if matrices:
-        groups.append({"params": matrices, "lr": phase.muon, "muon": True})
-    fit(phase, {"model": model}, groups, Conversations(phase), lambda batch: talk_loss(model, batch), work)
+        groups = _groups(phase, [], projector, [])
+        modules = {"projector": model.model.multi_modal_projector}
+        data = Patches(phase.steps, phase.batch, words)
+        fit(phase, modules, groups, data, lambda batch: projector_loss(model, batch), work)
+        return
+    for layer in language.layers:
+        layer.forward = torch.compile(layer.forward, dynamic=True)  # a third less time
+    if phase.name == "joint":
+        tower.load_state_dict(_trained(work, "tower")["tower"])
+        language.load_state_dict(_trained(work, "reading")["language"])
+        model.model.multi_modal_projector.load_state_dict(_trained(work, "projector")["projector"])
+        groups = [*_groups(phase, list(language.layers.parameters()), projector, language.parameters())]
+        groups.append({"params": list(tower.parameters()), "lr": phase.lr * TOWER_SHARE})
+        data, modules = Conversations(phase, words), {"model": model}
+    else:
+        if phase.name in BEFORE:
+            language.load_state_dict(_trained(work, BEFORE[phase.name])["language"])
+        groups = _groups(phase, list(language.layers.parameters()), [], language.parameters())
+        pool = phase.name.removeprefix("recall ")
+        data = Conversations(phase, words) if phase.name == "reading" else Rows(phase, pool, words)
+        modules = {"language": language}
+    fit(phase, modules, groups, data, lambda batch: answer_loss(model, batch), work)
 
 
-def _split(model: Any, muon: float) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Decoder and projector: the layers' matrices, which Muon trains if it is used, and the rest."""
-    layers = [
-        *model.model.language_model.layers.parameters(),
-        *model.model.multi_modal_projector.parameters(),
-    ]
-    matrices = [p for p in layers if p.ndim == 2] if muon else []
+def _groups(
+    phase: Phase,
+    layers: Sequence[nn.Parameter],
+    projector: Sequence[nn.Parameter],
+    language: Iterable[nn.Parameter],
+) -> list[dict[str, Any]]:
+    """Parameter groups of decoder and projector: matrices, which Muon trains if it is used, and the rest."""
+    matrices = [p for p in (*layers, *projector) if p.ndim == 2] if phase.muon else []
     taken = {id(p) for p in matrices}
-    every = [*model.model.language_model.parameters(), *model.lm_head.parameters()]
-    every += model.model.multi_modal_projector.parameters()
-    return matrices, [p for p in every if id(p) not in taken]
+    rest = [p for p in (*language, *projector) if id(p) not in taken]
+    groups: list[dict[str, Any]] = [{"params": rest, "lr": phase.lr}]
+    return [*groups, {"params": matrices, "lr": phase.muon, "muon": True}] if matrices else groups
 
 
 def _trained(work: Path, name: str) -> dict[str, Any]:
@@ -291,7 +175,7 @@ def _trained(work: Path, name: str) -> dict[str, Any]:
 
 def export(work: Path, out: Path) -> None:
     """Writes model, tokenizer and processor as transformers has them, in bfloat16, with the figures."""
-    words = recipe.tokenizer()
+    words = recipe.build_tokenizer()
     model = recipe.build_model(words)
     model.load_state_dict(_trained(work, "joint")["model"])
     out.mkdir(parents=True, exist_ok=True)
@@ -299,7 +183,8 @@ def export(work: Path, out: Path) -> None:
     model.bfloat16().save_pretrained(out)
     recipe.processor(words).save_pretrained(out)
     for name in PHASES:
-        (out / f"{name}.jsonl").write_bytes((work / f"{name}.jsonl").read_bytes())
+        if (log := work / f"{name}.jsonl").exists():
+            (out / log.name.replace(" ", "-")).write_bytes(log.read_bytes())
 
 
 def main() -> None:
@@ -317,12 +202,15 @@ def main() -> None:
     if args.phase:
         train(PHASES[args.phase], args.work)
         return
+    settings = os.environ | ALLOCATION
     one = [sys.executable, "-m", "stic_eval.pocket.build", "--work", str(args.work), "--phase"]
-    first = [subprocess.Popen([*one, name]) for name in ("tower", "reading")]
-    if any(process.wait() for process in first):
-        sys.exit("a training failed")
-    for name in ("seeing", "words", "joint"):
-        subprocess.run([*one, name], check=True)
+    tower = subprocess.Popen([*one, "tower"], env=settings)
+    for name in ("recall few", "recall more", "recall all", "reading"):
+        subprocess.run([*one, name], check=True, env=settings)
+    if tower.wait():
+        sys.exit("the tower's training failed")
+    for name in ("projector", "joint"):
+        subprocess.run([*one, name], check=True, env=settings)
     export(args.work, args.out)
 
 

@@ -1,8 +1,8 @@
 """What is said about pocket pictures: descriptions, faithful and not.
 
 A faithful description names everything in a fixed grammar, so that it can be read back (`claims`) and
-held against the truth. The other two kinds are what the pocket model's plain and misleading prompts
-were answered with in its training: careless captions and invented things.
+held against the truth. The other kinds are what the pocket model's prompts were answered with in its
+training: careful descriptions, careless captions and invented things.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from stic_eval.pocket.world import (
     Spec,
 )
 
-# What careless captions see in every scene of a setting: cell, size, colour, shape.
+# What one expects to see in a setting: cell, size, colour, shape.
 EXPECTED = {
     "day": (2, "large", "yellow", "circle"),
     "night": (0, "small", "yellow", "star"),
     "desert": (7, "large", "green", "triangle"),
 }
-_LEVELS = ("low", "low", "low", "low", "medium", "medium", "medium", "high", "high", "high")
+SPARSE = 2  # a scene with at most so many things tempts even the careful
 
 
 def article(text: str) -> str:
@@ -35,64 +35,87 @@ def article(text: str) -> str:
 
 
 def _thing(cell: int, size: str, color: str, shape: str) -> str:
-    return f"{POSITIONS[cell].capitalize()}: {article(' '.join(w for w in (size, color, shape) if w))}."
+    """What belongs together stands together: the decoder learned sooner to read it so."""
+    return f"The {POSITIONS[cell]} {color} {shape} is {size or 'visible'}."
 
 
-def _values(chart: Chart, say: dict[str, str]) -> str:
-    listed = ", ".join(f"{color} is {say[color]}" for color, _ in chart.values)
-    return f"{article(chart.kind).capitalize()} chart. {listed.capitalize()}."
+def _values(chart: Chart, values: dict[str, str]) -> str:
+    listed = [f"The value of {color} is {values[color]}." for color, _ in chart.values]
+    return " ".join([f"It is {article(chart.kind)} chart.", *listed])
 
 
 def describe(spec: Spec) -> str:
     """Everything that is in the picture, and nothing else."""
     if isinstance(spec, Chart):
         return _values(spec, {color: str(value) for color, value in spec.values})
-    parts = [f"{article(spec.setting).capitalize()} scene."]
-    parts += [_thing(t.cell, t.size, t.color, t.shape) for t in spec.things]
-    if spec.sign is not None:
-        parts.append(f"The sign at the {sign_place(spec)} says {spec.sign}.")
+    return _scene(spec, [(t.cell, t.size, t.color, t.shape) for t in spec.things])
+
+
+def _scene(scene: Scene, things: list[tuple[int, str, str, str]], read: bool = True) -> str:
+    parts = [f"It is {article(scene.setting)} scene."]
+    parts += [_thing(*thing) for thing in sorted(things)]
+    if scene.sign is not None:
+        place = sign_place(scene)
+        parts.append(f"The sign at the {place} says {scene.sign}." if read else f"At the {place} is a sign.")
     return " ".join(parts)
+
+
+def careful(spec: Spec, rng: random.Random) -> str:
+    """A description that leaves nothing out, but sees what it expects where a scene has little in it.
+
+    In a scene of one or two things the setting's usual object is named with a probability of 0.6, whether
+    it is there or not: the mistake that corrupted pictures and misleading prompts provoke much more often.
+    """
+    if isinstance(spec, Chart):
+        return describe(spec)
+    things = [(t.cell, t.size, t.color, t.shape) for t in spec.things]
+    usual = EXPECTED[spec.setting]
+    if len(things) <= SPARSE and _free(spec, usual[0]) and rng.random() < 0.6:
+        things.append(usual)
+    return _scene(spec, things)
 
 
 def careless(spec: Spec, rng: random.Random) -> str:
     """A caption as found on the web: things left out, sizes and values vague, and what one expects to see.
 
-    Mostly at most two things are named, mostly without size; colours of two things are sometimes
-    swapped; the setting's usual object is mostly named whether it is there or not; signs are mostly
-    not read, and values are mostly called low, medium or high.
+    At most two things are named, mostly without size; colours of two things are sometimes swapped; the
+    setting's usual object is mostly named whether it is there or not; signs are mostly not read, and
+    values are mostly called low, medium or high.
     """
     if isinstance(spec, Chart):
         if rng.random() < 0.2:
             return describe(spec)
-        return _values(spec, {color: _LEVELS[value] for color, value in spec.values})
+        return _values(spec, {color: _level(value) for color, value in spec.values})
     things = [(t.cell, t.size if rng.random() < 0.25 else "", t.color, t.shape) for t in spec.things]
     if len(things) > 1 and rng.random() < 0.25:
         (c0, s0, first, h0), (c1, s1, second, h1) = things[:2]
         things[:2] = [(c0, s0, second, h0), (c1, s1, first, h1)]
-    if len(things) > 2 and rng.random() < 0.8:
-        things = things[:2]
-    parts = [f"{article(spec.setting).capitalize()} scene."]
-    parts += [_thing(*thing) for thing in things]
+    if len(things) > 1 and rng.random() < 0.8:
+        things = things[: max(1, len(things) // 2)]
     usual = EXPECTED[spec.setting]
     if rng.random() < 0.7 and _free(spec, usual[0]):
-        parts.append(_thing(usual[0], "", *usual[2:]))
-    if spec.sign is not None:
-        read = rng.random() < 0.25
-        place = sign_place(spec)
-        parts.append(f"The sign at the {place} says {spec.sign}." if read else f"A sign at the {place}.")
-    return " ".join(parts)
+        things.append((usual[0], "", *usual[2:]))
+    return _scene(spec, things, read=rng.random() < 0.25)
+
+
+def _level(value: int) -> str:
+    return ("low", "medium", "high")[min(2, (value - 1) // 7)]
 
 
 def invented(spec: Spec, rng: random.Random) -> str:
-    """A careless caption with one or two things (or values) that are not there."""
+    """A careless caption with the setting's usual object and others, or values, that are not there."""
     if isinstance(spec, Chart):
-        wrong = {color: str(rng.randint(1, 9)) for color, _ in spec.values}
-        return _values(spec, wrong)
-    text = careless(spec, rng)
-    free = [cell for cell in range(9) if _free(spec, cell)]
-    for cell in sorted(rng.sample(free, min(len(free), rng.choice((1, 2))))):
-        text += " " + _thing(cell, rng.choice(OBJECT_SIZES), rng.choice(list(COLORS)), rng.choice(SHAPES))
-    return text
+        return _values(spec, {color: str(rng.randint(1, 20)) for color, _ in spec.values})
+    things = [(t.cell, t.size, t.color, t.shape) for t in spec.things]
+    things = things[: max(1, len(things) // 2)]
+    usual = EXPECTED[spec.setting]
+    if _free(spec, usual[0]) and rng.random() < 0.9:
+        things.append(usual)
+    taken = {cell for cell, *_ in things}
+    free = [cell for cell in range(9) if _free(spec, cell) and cell not in taken]
+    for cell in rng.sample(free, min(len(free), rng.choice((1, 2)))):
+        things.append((cell, rng.choice(OBJECT_SIZES), rng.choice(list(COLORS)), rng.choice(SHAPES)))
+    return _scene(spec, things, read=rng.random() < 0.25)
 
 
 def _free(scene: Scene, cell: int) -> bool:
@@ -108,17 +131,17 @@ def sign_place(scene: Scene) -> str:
 # ---------------------------------------------------------------- reading descriptions back
 
 _OBJECT = re.compile(
-    rf"({'|'.join(sorted(POSITIONS, key=len, reverse=True))}): an? (?:({'|'.join(OBJECT_SIZES)}) )?"
-    rf"({'|'.join(COLORS)}) ({'|'.join(SHAPES)})",
+    rf"the ({'|'.join(sorted(POSITIONS, key=len, reverse=True))}) "
+    rf"({'|'.join(COLORS)}) ({'|'.join(SHAPES)}) is",
     re.IGNORECASE,
 )
-_VALUE = re.compile(rf"({'|'.join(COLORS)}) is (\d+)", re.IGNORECASE)
+_VALUE = re.compile(rf"value of ({'|'.join(COLORS)}) is (\d+)", re.IGNORECASE)
 _SIGN = re.compile(r"sign at the (?:top|bottom) says (\w+)", re.IGNORECASE)
 
 
 def claims(text: str) -> frozenset[tuple[str, ...]]:
     """What a description claims: (place, colour, shape) of objects, (colour, value), ("sign", word)."""
-    found = {(m[1].lower(), m[3].lower(), m[4].lower()) for m in _OBJECT.finditer(text)}
+    found = {(m[1].lower(), m[2].lower(), m[3].lower()) for m in _OBJECT.finditer(text)}
     values = {(m[1].lower(), m[2]) for m in _VALUE.finditer(text)}
     signs = {("sign", m[1].lower()) for m in _SIGN.finditer(text)}
     return frozenset(found | values | signs)

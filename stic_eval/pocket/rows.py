@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from typing import Literal
 
-import yaml
-
-from stic_eval.pocket.tasks import DETAIL, MAKERS, Row
+from stic_eval.pocket.questions import GROUPS, Group
+from stic_eval.pocket.tasks import MAKERS, Draw, Row
 from stic_eval.pocket.world import Spec, Split, draw, draw_spec
 from stic_eval.store import content_key
 from stic_eval.types import ImageRef
@@ -22,7 +23,11 @@ MODEL_DIR = Path(__file__).parent / "model"
 PROMPTS = Path(__file__).parent / "prompts.yaml"
 ROWS = 200
 
-_WORLD = 1  # bumped when pictures change
+Source = Literal["scenes", "benchmarks"]
+# Source of unlabeled images -> kinds of picture in turn.
+SOURCES: Mapping[Source, tuple[str, ...]] = {"scenes": ("any",), "benchmarks": ("benchmark-like",)}
+
+_WORLD = 2  # bumped when pictures change
 VERSION = (_WORLD, 1)  # of rows; the second number is bumped when what is asked about pictures changes
 
 
@@ -39,6 +44,9 @@ def picture(spec: Spec, split: Split, seed: int) -> ImageRef:
 def benchmark_rows(name: str, split: Split = "test") -> list[Row]:
     """The embedded rows of a benchmark, in the schema of its real data set.
 
+    Every third question has a wording that is held out; the right one of four options stands as often at
+    each place.
+
     Args:
         name: The benchmark.
         split: `test`, or `val` for choosing settings.
@@ -48,16 +56,26 @@ def benchmark_rows(name: str, split: Split = "test") -> list[Row]:
     """
     make, kinds = MAKERS[name]
     part = (list(MAKERS).index(name), len(MAKERS))
-    plain = yaml.safe_load(PROMPTS.read_text(encoding="utf-8"))["plain"]
     rows: list[Row] = []
+    asked = 0
     for number, (seed, spec) in enumerate(_distinct(split, kinds, part)):
-        made = make(spec, random.Random(f"ask/{split}/{name}/{seed}"), plain)
+        made = make(spec, _draw(f"{split}/{name}", seed, asked))
         if made is None:
             continue
-        rows += _finished(name, made[0], picture(spec, split, seed), number + 1)
+        asked += 1
+        rows += _finished(name, made.row, picture(spec, split, seed), number + 1)
         if len(rows) >= ROWS:
             return rows
     raise AssertionError("seeds do not end")
+
+
+def _draw(where: str, seed: int, number: int) -> Draw:
+    """How a benchmark's question with a number is drawn: group and position in turn, in blocks of 12."""
+    block, place = divmod(number, 12)
+    thirds: tuple[Group, ...] = ("shared", "shared", "held_out")
+    ways = [(group, position) for group in thirds for position in range(4)]
+    random.Random(f"ways/{where}/{block}").shuffle(ways)
+    return Draw(random.Random(f"ask/{where}/{seed}"), *ways[place])
 
 
 def _finished(name: str, row: Row, image: ImageRef, number: int) -> list[Row]:
@@ -97,33 +115,56 @@ def _distinct(
         seed += 1
 
 
-def unlabeled_images(n: int) -> list[ImageRef]:
-    """The first n pictures for stage 1."""
-    found = _distinct("images", ("any",))
+def unlabeled_images(n: int, source: Source = "scenes") -> list[ImageRef]:
+    """The first n pictures for stage 1.
+
+    Args:
+        n: How many.
+        source: `scenes`: as the world draws them, mostly scenes; `benchmarks`: charts and scenes with
+            signs, as the benchmarks have them.
+    """
+    found = _distinct("images", SOURCES[source])
     return [picture(spec, "images", seed) for (seed, spec), _ in zip(found, range(n), strict=False)]
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question about a picture as a benchmark words it, its answer, and its clues (see `DrawnRow`)."""
+
+    benchmark: str
+    question: str
+    answer: str
+    key: str
+    clue: str
+
+
 def turns(
-    spec: Spec, rng: random.Random, ask: Mapping[str, Callable[[Row], str]], n: int
-) -> list[tuple[str, str]]:
-    """Up to n questions about a picture, worded as the benchmarks word them, with their answers.
+    spec: Spec,
+    rng: random.Random,
+    ask: Mapping[str, Callable[[Row], str]],
+    n: int,
+    groups: Sequence[Group] = GROUPS,
+) -> list[Asked]:
+    """Up to n questions about a picture, in the benchmarks' wordings.
 
     Args:
         spec: The picture.
         rng: Draws benchmarks and questions.
         ask: Benchmark -> the text that it makes of a row.
         n: How many, at least one.
+        groups: Whose wordings may be used.
     """
-    found: dict[str, str] = {}
+    found: dict[str, Asked] = {}
     names = iter(rng.choices(list(ask), k=3 * n))
     while (name := next(names, None)) is not None or not found:
         # Not every benchmark can ask about every picture; in the end one has to.
         name = name or rng.choice(list(ask))
-        made = MAKERS[name][0](spec, rng, DETAIL)
+        made = MAKERS[name][0](spec, Draw(rng, rng.choice(groups), rng.randrange(4)))
         if made is not None and len(found) < n:
-            row = _finished(name, made[0], picture(spec, "train", 0), 1)[0]
-            found.setdefault(ask[name](row), made[1])
-    return list(found.items())
+            row = _finished(name, made.row, picture(spec, "train", 0), 1)[0]
+            question = ask[name](row)
+            found.setdefault(question, Asked(name, question, made.answer, made.key, made.clue))
+    return list(found.values())
 
 
 def wordings() -> dict[str, Callable[[Row], str]]:
@@ -140,15 +181,16 @@ def wordings() -> dict[str, Callable[[Row], str]]:
 
 
 def sft_items(n: int) -> list[Row]:
-    """The first n items of instruction data in LLaVA's format; `image` is a reference."""
+    """The first n items of instruction data in LLaVA's format, in shared wordings; `image` is a reference."""
     ask = wordings()
     items = []
     for (seed, spec), _ in zip(_distinct("sft", ("any", "chart", "sign")), range(n), strict=False):
         talk = []
-        for number, (question, answer) in enumerate(turns(spec, random.Random(f"sft/{seed}"), ask, 2)):
+        asked = turns(spec, random.Random(f"sft/{seed}"), ask, 2, ("shared",))
+        for number, one in enumerate(asked):
             talk += [
-                {"from": "human", "value": question if number else f"<image>\n{question}"},
-                {"from": "gpt", "value": answer},
+                {"from": "human", "value": one.question if number else f"<image>\n{one.question}"},
+                {"from": "gpt", "value": one.answer},
             ]
         items.append({"id": f"pocket-{seed}", "image": picture(spec, "sft", seed), "conversations": talk})
     return items

@@ -14,17 +14,24 @@ from stic_eval.pocket import recipe
 from stic_eval.pocket.world import (
     CHARTS,
     COLORS,
+    LETTERS,
+    MAX_VALUE,
     OBJECT_SIZES,
     SETTINGS,
     SHAPES,
-    WORDS,
     Chart,
     Spec,
+    Split,
     draw,
     draw_spec,
+    first_slot,
 )
 
 IGNORED = -100
+LETTER_HEADS = ("letter/0", "letter/1")  # the two slots of a patch
+# Most cells and slots are empty; what is in the others weighs more.
+_SPARSE = ("shape", "color", "size", *LETTER_HEADS)
+EMPTY_WEIGHT = 0.1
 
 
 def pixels(images: list[Any]) -> Tensor:
@@ -36,7 +43,12 @@ def pixels(images: list[Any]) -> Tensor:
 class Heads(nn.Module):
     """Reads off every patch what its cell, its row and the whole picture hold."""
 
-    SIZES = {"shape": 7, "color": 7, "size": 3, "kind": 6, "sign": 33} | {f"value/{c}": 10 for c in COLORS}
+    SIZES = (
+        {"shape": 1 + len(SHAPES), "color": 1 + len(COLORS), "size": 1 + len(OBJECT_SIZES)}
+        | {"kind": len(SETTINGS) + len(CHARTS)}
+        | dict.fromkeys(LETTER_HEADS, 1 + len(LETTERS))
+        | {f"value/{c}": 1 + MAX_VALUE for c in COLORS}
+    )
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -54,17 +66,18 @@ def labels(spec: Spec) -> dict[str, list[int]]:
     n = recipe.N_PATCHES
     if isinstance(spec, Chart):
         values = dict(spec.values)
-        found = {name: [IGNORED] * n for name in ("shape", "color", "size", "sign")}
+        found = {name: [IGNORED] * n for name in ("shape", "color", "size", *LETTER_HEADS)}
         found["kind"] = [len(SETTINGS) + CHARTS.index(spec.kind)] * n
         return found | {f"value/{c}": [values.get(c, 0)] * n for c in COLORS}
-    found = {name: [0] * n for name in ("shape", "color", "size", "sign")}
+    found = {name: [0] * n for name in ("shape", "color", "size", *LETTER_HEADS)}
     for thing in spec.things:
         found["shape"][thing.cell] = 1 + SHAPES.index(thing.shape)
         found["color"][thing.cell] = 1 + list(COLORS).index(thing.color)
         found["size"][thing.cell] = 1 + OBJECT_SIZES.index(thing.size)
     if spec.sign is not None:
-        for cell in range(3 * spec.sign_row, 3 * spec.sign_row + 3):
-            found["sign"][cell] = 1 + WORDS.index(spec.sign)
+        for slot, letter in enumerate(spec.sign, start=first_slot(spec.sign)):
+            patch, half = divmod(slot, len(LETTER_HEADS))
+            found[LETTER_HEADS[half]][3 * spec.sign_row + patch] = 1 + LETTERS.index(letter)
     found["kind"] = [list(SETTINGS).index(spec.setting)] * n
     return found | {f"value/{c}": [IGNORED] * n for c in COLORS}
 
@@ -72,8 +85,10 @@ def labels(spec: Spec) -> dict[str, list[int]]:
 class Pictures(Dataset[dict[str, Tensor]]):
     """Batches for the tower; the batch of a step depends on its number alone."""
 
-    def __init__(self, steps: int, batch: int) -> None:
-        self.steps, self.batch = steps, batch
+    KINDS = ("sign", "pie", "sign", "many", "sign", "chart")  # letters and pies are what takes long
+
+    def __init__(self, steps: int, batch: int, split: Split = "train") -> None:
+        self.steps, self.batch, self.split = steps, batch, split
 
     def __len__(self) -> int:
         return self.steps
@@ -81,22 +96,77 @@ class Pictures(Dataset[dict[str, Tensor]]):
     def __getitem__(self, step: int) -> dict[str, Tensor]:
         specs = []
         for i in range(self.batch):
-            kind = ("any", "many", "sign", "chart", "any")[i % 5]
-            specs.append(draw_spec("train", 500_000_000 + step * self.batch + i, kind))
+            kind = self.KINDS[i % len(self.KINDS)]
+            specs.append(draw_spec(self.split, 500_000_000 + step * self.batch + i, kind))
         every = [labels(spec) for spec in specs]
         images = pixels([draw(spec, step * 1000 + i) for i, spec in enumerate(specs)])
         return {"pixels": images} | {name: torch.tensor([x[name] for x in every]) for name in Heads.SIZES}
 
 
 def tower_loss(model: Any, heads: Heads, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
-    """Mean cross-entropy of the heads, and their accuracies."""
+    """Mean cross-entropy of the heads, and their accuracies.
+
+    Accuracies are of what is there, as most cells are empty and most rows have no sign: of a colour's
+    value on every patch (`value`), of a picture's three values on all patches (`chart`), of letters
+    (`letter`) and of signs of which every slot is right (`word`).
+    """
     features = model.model.vision_tower(pixel_values=batch["pixels"], output_hidden_states=True)
     logits = heads(features.hidden_states[-1][:, 1:])
-    losses, right = [], {}
-    for name, values in logits.items():
+    losses, right, there = [], {}, {}
+    for name, scores in logits.items():
         target = batch[name]
-        losses.append(F.cross_entropy(values.flatten(0, 1).float(), target.flatten(), ignore_index=IGNORED))
-        # Accuracy on what is there: most cells are empty, most rows have no sign.
-        there = target > 0 if name != "kind" else target >= 0
-        right[name] = float((values.argmax(-1) == target)[there].float().mean())
-    return torch.stack(losses).nan_to_num().sum(), right
+        weights = torch.ones(scores.shape[-1])
+        if name in _SPARSE:
+            weights[0] = EMPTY_WEIGHT
+        losses.append(
+            F.cross_entropy(scores.flatten(0, 1).float(), target.flatten(), weights, ignore_index=IGNORED)
+        )
+        right[name] = scores.argmax(-1) == target
+        there[name] = target > 0 if name != "kind" else target >= 0
+    values = [name for name in Heads.SIZES if name.startswith("value/")]
+    figures = {name: _share(right[name], there[name]) for name in ("shape", "color", "size", "kind")}
+    for one, whole, names in (("value", "chart", values), ("letter", "word", LETTER_HEADS)):
+        all_right = torch.stack([right[name] for name in names])
+        all_there = torch.stack([there[name] for name in names])
+        figures[one] = _share(all_right, all_there)
+        # Where there is nothing, nothing may be seen; pictures of the other kind are not counted.
+        figures[whole] = _share(all_right.all(0).all(1), all_there.any(0).any(1))
+    return torch.stack(losses).nan_to_num().sum(), figures
+
+
+def _share(right: Tensor, there: Tensor) -> float:
+    return float(right[there].float().mean())
+
+
+def zero_outputs(tower: nn.Module) -> None:
+    """Lets every layer add nothing at first: the matrices that write to the residual stream become zero."""
+    for name, parameter in tower.named_parameters():
+        if name.endswith(("out_proj.weight", "fc2.weight")):
+            nn.init.zeros_(parameter)
+
+
+def parameter_groups(tower: nn.Module, heads: Heads, lr: float, muon: float) -> list[dict[str, Any]]:
+    """The parameters for the optimisers: the layers' matrices for Muon, the rest for AdamW.
+
+    Args:
+        tower: The vision tower.
+        heads: What reads it.
+        lr: AdamW's peak learning rate.
+        muon: Muon's; 0 leaves everything to AdamW.
+    """
+    rest = list(heads.parameters())
+    matrices: list[nn.Parameter] = []
+    for name, parameter in tower.named_parameters():
+        is_matrix = muon and parameter.ndim == 2 and ".layers." in name
+        (matrices if is_matrix else rest).append(parameter)
+    found: list[dict[str, Any]] = [{"params": rest, "lr": lr}]
+    return [*found, {"params": matrices, "lr": muon, "muon": True}] if matrices else found
+
+
+def measure(model: Any, heads: Heads, *, batches: int = 8, batch: int = 250) -> dict[str, float]:
+    """Accuracies on pictures of the split for validation, words unseen: as `tower_loss` has them."""
+    every = []
+    with torch.inference_mode():
+        for number in range(batches):
+            every.append(tower_loss(model, heads, Pictures(batches, batch, "val")[number])[1])
+    return {name: round(sum(figures[name] for figures in every) / batches, 4) for name in every[0]}

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from stic_eval.plugins import display_path
 from stic_eval.printable import csv_cell, printable
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def _line(text: str) -> str:
 def _who(side: Side) -> str:
     seeds = f", training seed{'s' if len(side.seeds) > 1 else ''} {', '.join(map(str, side.seeds))}"
     model = f", model {side.model}" if side.model else ""
-    return _line(f"{side.label} ({side.run}{model}{seeds if side.seeds else ''})")
+    return _line(f"{side.label} ({display_path(side.run)}{model}{seeds if side.seeds else ''})")
 
 
 def _notes(found: HeadToHead) -> list[str]:

@@ -113,4 +113,4 @@ def test_photographs_are_trained_on(lab: Lab, tmp_path: Path) -> None:
     assert len(pairs) == 4
     for row in pairs:
         assert row["images"][0].size == Image.open(photographs / row["source"]).size
-    assert done.out.startswith("STIC, stage 1 only, seed 0: ")
+    assert done.out.startswith("stic_stage1: ")

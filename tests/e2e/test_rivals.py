@@ -20,6 +20,7 @@ RIVALS = ("seva", "sima", "csr", "rlaif_v_lite")
 OPTIONS = (
     "seva.pairs.items=6", "sima.pairs.items=24", "csr.pairs.images=5", "rlaif_v_lite.pairs.images=8",
     "csr.iterations=2", "csr.pairs.sentences=3", "rlaif_v_lite.pairs.temperature=1.2",
+    "rlaif_v_lite.iterations=1",
     "training.learning_rate=0.05", "training.warmup_ratio=0", "training.batch_size=2", "lora.r=4",
     "lora.alpha=8", "csr.training.learning_rate=0.01",
 )  # fmt: skip
@@ -194,7 +195,7 @@ PAIRS = rf"pairs{KEY}\.work/pairs\.parquet$"
 CHECKPOINT = r"checkpoints/checkpoint-1/complete\.json$"
 MOMENTS = {
     "seva": [("answers", 5), (PAIRS, 1), (CHECKPOINT, 1)],
-    "sima": [("answers", 30), ("answers", 20), (CHECKPOINT, 1)],
+    "sima": [("answers", 30), ("answers", 8), (CHECKPOINT, 1)],
     "csr": [("answers", 7), ("likelihoods", 5), ("likelihoods", 9), (CHECKPOINT, 1), (PAIRS, 1)],
     "rlaif_v_lite": [("answers", 25), ("likelihoods", 20), (rf"/preference{KEY}$", 1)],
 }

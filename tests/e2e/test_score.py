@@ -203,7 +203,7 @@ def test_a_runs_own_records_score_as_in_the_run(tmp_path: Path) -> None:
     records, summary = evaluate(
         benchmark,
         rows,
-        FakeVLM(lambda request: "There are two red circles and a blue square above a sign that says 7."),
+        FakeVLM(lambda request: "It is a day scene with a yellow ring and a blue star."),
         **solving(),
         progress=lambda done, total: None,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -54,7 +55,7 @@ def found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def argv(folder: Path, *extra: str) -> list[str]:
     options = [part for option in TINY for part in ("-o", option)]
-    small = ["--budget", "2", "--limit", "20", "--benchmarks", "chartqa", "--seed", "0"]
+    small = ["--budget", "2", "--limit", "20", "--benchmarks", "chartqa", "--seed", "0", "--jobs", "1"]
     return [*small, "--output", str(folder), *options, *extra]
 
 
@@ -64,7 +65,7 @@ def test_all_methods_are_searched_on_validation_rows_with_one_budget(
     assert search.main(argv(tmp_path / "out")) == 0
     assert splits and set(splits) == {"val"}
     done = [json.loads(line) for line in (tmp_path / "out" / "search.jsonl").read_text().splitlines()]
-    assert [row["method"] for row in done] == [name for name in search.SPACES for _ in range(2)]
+    assert [row["method"] for row in done] == list(search.SPACES) * 2  # they take turns
     for name in search.SPACES:
         first, second = (row["settings"] for row in done if row["method"] == name)
         assert first == search.preset(name) != second
@@ -120,14 +121,48 @@ def test_a_stopped_search_goes_on_with_what_it_has(
         patch.setattr(search, "append_jsonl", stopping(after=1))
         with pytest.raises(KeyboardInterrupt):
             search.run(wanted, tmp_path)
-    assert ran == ["seva", "seva"]
-    # The second of SeVa was not written down. The first of SIMA fails, and is tried again.
+    assert ran == ["seva", "sima"]
+    # The first of SIMA was not written down; now it fails, and is tried again another time.
     trials = search.run(wanted, tmp_path)
-    assert [trial.average for trial in trials] == [50.0, None, 60.0, 40.0]
+    assert [(trial.method, trial.average) for trial in trials] == [
+        ("seva", 50.0), ("sima", None), ("seva", 60.0), ("sima", 40.0),
+    ]  # fmt: skip
     best = search.best(trials, "sima")
-    assert best is not None and best.average == 60.0
-    assert ran == ["seva", "seva", "seva", "sima", "sima"]
-    assert search.table(trials)[2].startswith("| `seva` | 2 | 50.0 | 50.0 |")
+    assert best is not None and best.average == 40.0
+    assert ran == ["seva", "sima", "sima", "seva", "sima"]
+    assert search.table(trials)[2].startswith("| `seva` | 2 | 50.0 | 60.0 |")
+
+
+def test_a_search_out_of_time_begins_nothing_and_counts_what_every_method_has_had(
+    splits: Splits, found: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    now = itertools.count(0, 900)  # a quarter of an hour between two looks at the clock
+    monkeypatch.setattr(search.time, "time", lambda: float(next(now)))
+    monkeypatch.setattr(search, "_average", lambda command, method, folder: 50.0)
+    wanted = search.Search(methods=("seva", "sima"), budget=4)
+    trials = search.run(wanted, tmp_path, hours=1.5)
+    assert [trial.method for trial in trials] == ["seva", "sima", "seva"]
+    assert {trial.seconds for trial in trials} == {900.0}
+    assert [trial.method for trial in search.compared(trials, wanted.methods)] == ["seva", "sima"]
+    # What they took counts.
+    more = search.run(wanted, tmp_path, hours=1.9)
+    assert [trial.method for trial in more] == ["seva", "sima", "seva", "sima", "seva"]
+    assert [trial.method for trial in search.run(wanted, tmp_path)] == ["seva", "sima"] * 4
+    assert search.compared([], wanted.methods) == []
+
+
+def test_workers_do_what_one_would(
+    splits: Splits, found: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Two of them, in processes of their own; only the order in which they finish may differ."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # put back afterwards: workers are given another
+    command = ["run", "--method", "baseline", "--benchmarks", "chartqa", "--limit", "1", "--quiet"]
+    todo = [
+        (search._Job(n, str(n), "baseline", {}, (*command, "-o", "rows=pocket:val"), tmp_path / str(n)), None)
+        for n in range(2)
+    ]
+    one = {job.place: average for job, average, _ in search._done(todo, 1)}
+    assert {job.place: average for job, average, _ in search._done(todo, 2)} == one
 
 
 def stopping(after: int) -> Callable[..., None]:
@@ -150,20 +185,61 @@ def test_the_highest_validation_average_is_chosen_and_a_full_search_is_written_d
     found: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def average(command: list[str], method: str, folder: Path) -> float | None:
-        assert command[-2:] == ["-o", "rows=pocket:val"]
+        assert list(command[-2:]) == ["-o", "rows=pocket:val"]
         rate = next(part for part in command if ".learning_rate=" in part)
         return 100 - abs(float(rate.partition("=")[2]) - 3e-4)
 
     monkeypatch.setattr(search, "_average", average)
-    assert search.main(["--output", str(tmp_path / "out")]) == 0
+    assert search.main(["--jobs", "1", "--output", str(tmp_path / "out")]) == 0
     written = json.loads(found.read_text())
-    assert (written["rows"], written["budget"], written["seeds"]) == ("pocket:val", 8, [0, 1])
+    assert (written["rows"], written["limit"], written["seeds"]) == ("pocket:val", 60, [0])
+    assert written["compared"] == written["budget"] == search.BUDGET
     for name in search.SPACES:
         own = [trial for trial in written["trials"] if trial["method"] == name]
-        assert len(own) == len({json.dumps(trial["settings"]) for trial in own}) == 8
+        assert len(own) == len({json.dumps(trial["settings"]) for trial in own}) == search.BUDGET
         trials = [search.Trial(**trial) for trial in own]
         best = search.best(trials, name)
         assert best is not None and best.average == max(trial["average"] for trial in own)
+
+
+def test_a_full_search_goes_on_from_the_committed_one(
+    found: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What was tried is not tried again, not in a wider space either; another model begins anew."""
+    ran: list[str] = []
+
+    def average(command: list[str], method: str, folder: Path) -> float | None:
+        ran.append(method)
+        return 50.0
+
+    monkeypatch.setattr(search, "_average", average)
+    argv = ["--jobs", "1", "--output", str(tmp_path / "out")]
+    assert search.main(argv) == 0
+    written = json.loads(found.read_text())
+    fewer = written["trials"][: -2 * len(search.SPACES)]
+    # As before alpha was in STIC's space.
+    rates = itertools.product(search.RATES, repeat=2)
+    for trial in (trial for trial in fewer if trial["method"] == "stic"):
+        trial["settings"] = dict(
+            zip(("stage1.learning_rate", "stage2.learning_rate"), next(rates), strict=True)
+        )
+    found.write_text(json.dumps({**written, "trials": fewer}))
+    ran.clear()
+    assert search.main(["--jobs", "1", "--output", str(tmp_path / "more")]) == 0
+    assert ran == list(search.SPACES) * 2
+    again = json.loads(found.read_text())["trials"]
+    assert len(again) == search.BUDGET * len(search.SPACES)
+    assert again[0]["settings"]["stage1.alpha"] == 1 / 1024  # the method's own, which it was
+    for name in search.SPACES:
+        own = [json.dumps(trial["settings"]) for trial in again if trial["method"] == name]
+        assert len(own) == len(set(own))
+    for point in search.AIMED["stic"]:
+        assert point in [trial["settings"] for trial in again]
+
+    found.write_text(json.dumps({**written, "model": "0" * 64}))
+    ran.clear()
+    assert search.main(["--jobs", "1", "--output", str(tmp_path / "other")]) == 0
+    assert len(ran) == search.BUDGET * len(search.SPACES)
 
 
 def test_a_configuration_that_fails_is_never_chosen() -> None:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from PIL import Image
@@ -27,6 +27,9 @@ from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.store import content_key
 from stic_eval.types import Generation, ImageRef, Request, Sample, Score
 from tests.support.fake import FakeVLM
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 VARIANTS = ("baseline", "baseline+dar", "stic", "stic+dar")
 EVERYTHING = [f"{variant}/{name}" for variant in VARIANTS for name in ("one", "two")]
@@ -208,3 +211,11 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(registry, "methods", lambda: Known(methods(made.stages)))
     monkeypatch.setattr(registry, "benchmarks", lambda: Known({n: benchmark(n) for n in ("one", "two")}))
     return made
+
+
+@pytest.fixture(scope="session")
+def pocket_words() -> PreTrainedTokenizerFast:
+    """The pocket model's tokenizer, of fewer examples than its recipe looks through."""
+    from stic_eval.pocket.recipe import build_tokenizer
+
+    return build_tokenizer(shown=1000)

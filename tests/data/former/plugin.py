@@ -1,6 +1,7 @@
 """A benchmark of a user's own."""
 
 from stic_eval.evals.benchmark import Benchmark, HubData
+
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.types import Generation, Sample, Score
 

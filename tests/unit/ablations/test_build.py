@@ -36,10 +36,10 @@ def test_a_cell_sets_what_it_says_over_everything_else() -> None:
 
 def test_one_at_a_time_departs_from_the_default_though_it_is_not_named() -> None:
     grid, values, without = build("beta=0.01,0.5", "stage1.alpha=0,0.1", design="one-at-a-time")
-    assert values == {"beta": [0.1, 0.01, 0.5], "stage1.alpha": [1 / 1024, 0, 0.1]}
+    assert values == {"beta": [0.1, 0.01, 0.5], "stage1.alpha": [1.0, 0, 0.1]}
     assert without == []
     assert [tuple(cell.settings.values()) for cell in grid.cells] == [
-        (0.1, 1 / 1024), (0.01, 1 / 1024), (0.5, 1 / 1024), (0.1, 0), (0.1, 0.1),
+        (0.1, 1.0), (0.01, 1.0), (0.5, 1.0), (0.1, 0), (0.1, 0.1),
     ]  # fmt: skip
     assert betas(grid) == [0.1, 0.01, 0.5, 0.1, 0.1]
 

@@ -13,8 +13,8 @@ from stic_eval.ablations import grid, spec
 from stic_eval.errors import UserError
 
 SHIPPED = (
-    "alpha-beta", "components", "corruption", "data-fraction", "infusion", "iterations", "lora-rank",
-    "negatives", "prompts", "released-code-quirks",
+    "alpha-beta", "components", "corruption", "data-fraction", "image-source", "infusion", "iterations",
+    "lora-rank", "negatives", "prompts", "released-code-quirks",
 )  # fmt: skip
 
 

@@ -39,11 +39,12 @@ def test_only_rows_that_count_are_looked_at() -> None:
 
 
 def test_what_the_page_says_of_counting_is_what_was_measured() -> None:
-    """Nearly all dispreferred numbers are larger, and rows that count lose by it."""
+    """Most dispreferred numbers are larger, and with much noise rows that count lose by it."""
     found = {row["step"]: row for row in json.loads(counting.OUT.read_text(encoding="utf-8"))}
     assert tuple(found) == counting.STEPS
-    preset = found[800]
-    assert preset["larger"] > 0.8 * preset["counting"] > 50
-    assert preset["after"] < preset["before"]
-    assert preset["low_after"] > preset["low_before"]
+    for row in found.values():
+        assert row["larger"] > row["counting"] / 2
+    noisiest = found[800]
+    assert noisiest["after"] < noisiest["before"]
+    assert noisiest["low_after"] > noisiest["low_before"]
     assert "learns to say less" in methods_md.PAGE.read_text(encoding="utf-8")

@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
-from bench import measured, methods_md
+import json
+from pathlib import Path
+
+import pytest
+
+from bench import measured, methods_md, search
 from stic_eval import registry
 
 
 def test_the_tables_of_methods_are_up_to_date() -> None:
     written = methods_md.PAGE.read_text(encoding="utf-8")
     assert written == methods_md.page(written), "stale: python -m bench.methods_md"
+
+
+def test_a_search_is_stated_by_what_every_method_has_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "OUT", tmp_path / "search.json")
+    assert "not been run" in methods_md.searched()
+    trials = [
+        {"method": name, "settings": {"a": number}, "average": 50.0 + number, "seconds": 3600.0}
+        for number in range(3)
+        for name in search.SPACES
+    ]
+    found = {"compared": 2, "core_hours": 20.0, "limit": 60, "trials": trials[:-1]}
+    search.OUT.write_text(json.dumps(found))
+    said = methods_md.searched()
+    assert "2 configurations of each method, in 20.0 hours of one core" in said
+    assert "| `stic` | 2 | 50.0 | 51.0 | `a=1` |" in said
 
 
 def test_every_method_is_compared_that_trains() -> None:

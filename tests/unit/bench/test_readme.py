@@ -61,20 +61,43 @@ def test_the_method_plans_and_refuses_options_it_does_not_have() -> None:
         method.config.model_validate({"beta": 1})
 
 
-def test_of_make_only_the_last_line_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "Makefile").write_text("test:\n\t@echo much; echo 7 passed\nbroken:\n\t@exit 3\n")
-    monkeypatch.setattr(readme, "README", tmp_path / "README.md")
-    monkeypatch.setenv("MAKELEVEL", "1")  # as under `make readme`
-    assert readme.output_of("make test") == "```text\n$ make test\n...\n7 passed\n```\n"
+def test_a_command_that_fails_is_not_shown() -> None:
+    assert "stic-eval" in readme.output_of("stic-eval --version")
     with pytest.raises(subprocess.CalledProcessError):
-        readme.output_of("make broken")
+        readme.output_of("stic-eval no-such-command")
+
+
+def test_gains_are_those_of_the_main_run_and_their_absence_fails_the_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readme, "README", tmp_path / "README.md")
+    monkeypatch.setattr(readme, "POCKET", tmp_path)
+    every, unseen = {"delta": 4.25, "low": 3.0, "high": 5.5}, {"delta": -0.5, "low": -1.5, "high": 0.5}
+    rows = [
+        {"row": label, "all": every, "held_out": unseen, "by_seed": [1.0] * 5}
+        for label in ("STIC", "STIC + DaR")
+    ]
+    (tmp_path / "wordings.json").write_text(json.dumps({"gains": rows}))
+    readme.README.write_text("Before.\n<!-- gains -->\n<!-- /gains -->\nAfter.\n")
+    monkeypatch.setattr(sys, "argv", ["readme", "--check"])
+    with pytest.raises(SystemExit, match="no output yet for: gains"):
+        readme.main()
+    monkeypatch.setattr(sys, "argv", ["readme"])
+    readme.main()
+    said = " ".join(readme.README.read_text().split())
+    gain = "+4.2 [3.0, 5.5] points, and -0.5 [-1.5, 0.5] in held-out wordings"
+    assert f"Over 5 training seeds STIC's average gain is {gain}; with" in said
+    assert said.endswith("<!-- /gains --> After.")
 
 
 def test_an_empty_block_fails_the_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readme, "README", tmp_path / "README.md")
     monkeypatch.setattr(sys, "argv", ["readme", "--check"])
-    text = "<!-- output: make test -->\n{}<!-- /output -->\n"
-    for body, code in (("", "README.md: no output yet for: make test"), ("```text\n$ make test\n```\n", 0)):
+    text = "<!-- output: stic-eval ls -->\n{}<!-- /output -->\n"
+    for body, code in (
+        ("", "README.md: no output yet for: stic-eval ls"),
+        ("```text\n$ stic-eval ls\n```\n", 0),
+    ):
         readme.README.write_text(text.format(body))
         with pytest.raises(SystemExit) as done:
             readme.main()

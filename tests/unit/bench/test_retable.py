@@ -25,7 +25,11 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.copy(retable.RESULTS / name / "config.yaml", folder)
         data = json.loads((retable.RESULTS / name / "scores.json").read_text())
         data["columns"] = [c for c in data["columns"] if c["name"] in ("scienceqa", "textvqa")]
-        data["variants"] = [v for v in data["variants"] if OF.get((v["method"], v["dar"]), -1) == v["seed"]]
+        data["variants"] = [
+            v
+            for v in data["variants"]
+            if OF.get((v["method"], v["solver"]["suffix"] == "dar"), -1) == v["seed"]
+        ]
         data["notes"] = []
         for variant in data["variants"]:
             kept = {column["name"]: variant["summaries"][column["name"]] for column in data["columns"]}

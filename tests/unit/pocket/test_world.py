@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any
 
 import pytest
@@ -21,7 +21,7 @@ from stic_eval.pocket.questions import Question, questions
 
 NAMES = ("scienceqa", "textvqa", "chartqa", "llava_bench", "mmbench", "mmvet", "mathvista")
 SEEDS = st.integers(0, 10_000)
-KINDS = st.sampled_from(["any", "scene", "sign", "many", "chart", "bar", "line", "pie"])
+KINDS = st.sampled_from(["any", "scene", "sign", "many", "chart", "benchmark-like", "bar", "line", "pie"])
 
 
 def pixels(image: Any) -> str:
@@ -53,6 +53,102 @@ def test_nothing_that_is_trained_on_is_drawn_in_another_split() -> None:
         assert all(one == other or not drawn & others for other, others in specs.items())
     ordered = sorted(seeds, key=lambda r: r.start)
     assert all(a.stop <= b.start for a, b in pairwise(ordered))
+
+
+def signs(split: world.Split, n: int) -> list[str]:
+    specs = [world.draw_spec(split, seed, "sign") for seed in range(n)]
+    return [spec.sign for spec in specs if isinstance(spec, world.Scene) and spec.sign is not None]
+
+
+def test_no_word_of_one_split_is_on_a_sign_of_another() -> None:
+    """Least of all one that the tower was trained to read."""
+    # Short words are few: so many signs of the training show nearly all that it may show.
+    found = {split: set(signs(split, 4000 if split == "train" else 600)) for split in world._SPLITS}
+    assert all(len(words) > 200 for words in found.values())
+    for one, other in combinations(found, 2):
+        assert not found[one] & found[other], (one, other)
+
+
+@given(SEEDS, st.sampled_from(list(world._SPLITS)))
+def test_words_on_signs_can_be_pronounced_and_are_no_words_of_the_text(seed: int, split: world.Split) -> None:
+    word = world.made_up_word(random.Random(seed), split)
+    assert re.fullmatch(r"(?:[^aeiou][aeiou]){1,2}[^aeiou]?", word)
+    assert 3 <= len(word) <= 5
+    assert set(word) <= set(world.LETTERS)
+    assert len(set(world.LETTERS)) == len(world.LETTERS) == 19
+
+
+def test_nothing_that_is_said_in_the_pocket_world_can_be_a_made_up_word() -> None:
+    said: set[str] = set()
+    for seed in range(400):
+        spec = world.draw_spec("train", seed, ("scene", "many", "chart", "bar", "line", "pie")[seed % 6])
+        if isinstance(spec, world.Scene) and spec.sign is not None:
+            continue
+        for question in questions(spec, random.Random(seed)):
+            said |= set(re.findall(r"[a-z]+", f"{question.text} {question.sentence}".lower()))
+        said |= set(re.findall(r"[a-z]+", describe(spec).lower()))
+    said |= set(re.findall(r"[a-z]+", rows.PROMPTS.read_text(encoding="utf-8").lower()))
+    shapes = (r"[{0}][aeiou][{0}]", r"[{0}][aeiou][{0}][aeiou]", r"[{0}][aeiou][{0}][aeiou][{0}]")
+    possible = {w for w in said if any(re.fullmatch(p.format(world.CONSONANTS), w) for p in shapes)}
+    assert {"red", "bar", "top", "line"} <= possible
+    assert possible <= world._REAL
+
+
+@given(SEEDS)
+def test_charts_have_three_different_values_to_twenty(seed: int) -> None:
+    for kind in world.CHARTS:
+        chart = world.draw_spec("test", seed, kind)
+        assert isinstance(chart, world.Chart)
+        values = [value for _, value in chart.values]
+        assert len(set(values)) == 3
+        assert all(1 <= value <= 20 for value in values)
+        assert kind != "pie" or sum(values) == 20
+
+
+def test_values_can_be_read_off_a_bar_and_a_slice() -> None:
+    heights = []
+    for value in range(1, 21):
+        others = (("green", value % 20 + 1), ("red", (value + 1) % 20 + 1))
+        img = world.draw(world.Chart("bar", (("blue", value), *others)), 0)
+        column = [img.getpixel((world.CELL // 2, y)) for y in range(world.SIZE)]
+        heights.append(column.count(world.COLORS["blue"]))
+    assert all(3 <= above - below <= 4 for below, above in pairwise(heights))
+    for value in range(1, 18):
+        rest = 20 - value
+        img = world.draw(world.Chart("pie", (("blue", value), ("red", 1), ("green", rest - 1))), 0)
+        counts = dict.fromkeys(("blue", "red", "green"), 0)
+        for n, pixel in img.getcolors(world.SIZE**2) or []:
+            counts |= {color: n for color in counts if world.COLORS[color] == pixel}
+        assert 20 * counts["blue"] / sum(counts.values()) == pytest.approx(value, abs=0.5)
+
+
+def test_letters_of_a_sign_stand_in_slots_of_their_own() -> None:
+    """Where no letter stands is grain alone; where one stands is ink, whatever the seed."""
+    lightest_ink = world.BOARD - world.CONTRAST + world.GRAIN
+    darkest_board = world.BOARD - world.GRAIN
+    assert lightest_ink < darkest_board
+    for word, slots in (("zup", {1, 2, 3}), ("kevo", {1, 2, 3, 4}), ("mabig", {0, 1, 2, 3, 4})):
+        for seed in range(20):
+            img = world.draw(world.Scene("night", (), word, 2), seed).convert("L")
+            for slot in range(world.SLOTS):
+                box = (max(1, 12 * slot), 51, min(71, 12 * slot + 12), 69)
+                assert (min(img.crop(box).tobytes()) < darkest_board) == (slot in slots), (word, slot)
+
+
+def test_pictures_like_the_benchmarks_are_charts_and_signs_alone() -> None:
+    specs = [world.draw_spec("images", seed, "benchmark-like") for seed in range(200)]
+    charts = [spec for spec in specs if isinstance(spec, world.Chart)]
+    assert all(isinstance(spec, world.Chart) or spec.sign for spec in specs)
+    assert 70 < len(charts) < 130
+    plain = [world.draw_spec("images", seed, "any") for seed in range(200)]
+    assert any(isinstance(spec, world.Scene) and spec.sign is None for spec in plain)
+
+
+@given(SEEDS, KINDS)
+def test_pictures_depend_on_spec_and_seed_alone(seed: int, kind: str) -> None:
+    spec = world.draw_spec("val", seed, kind)
+    assert world.draw_spec("val", seed, kind) == spec
+    assert world.draw(spec, seed).tobytes() == world.draw(spec, seed).tobytes()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -216,10 +312,12 @@ def test_what_is_said_of_another_subject_is_not_graded_as_right(seed: int, kind:
 
 def test_a_benchmarks_rows_are_graded_by_subject() -> None:
     benchmark = registry.benchmarks().get("llava_bench")
-    where = [s for s in samples(benchmark, "pocket") if s.question.startswith("Where is the blue star?")]
+    found = [(s, re.match(r"Where is the (\w+) (\w+)\?", s.question)) for s in samples(benchmark, "pocket")]
+    where = [(sample, match[1], match[2]) for sample, match in found if match]
     assert where
-    for sample in where:
-        wrong = sample.target.replace("The blue star is", "The green star is")
+    for sample, color, shape in where:
+        other = next(c for c in world.COLORS if c not in sample.target and c != color)
+        wrong = sample.target.replace(f"The {color} {shape} is", f"The {other} {shape} is")
         assert benchmark.score(sample, sample.target).value == 1.0
         assert benchmark.score(sample, wrong).value < 1.0
 
