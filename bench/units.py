@@ -14,7 +14,8 @@ EVALS, MODELS, TRAINING, POCKET = (f"stic_eval/{name}" for name in ("evals", "mo
 # What units import and no result depends on: messages, names, storage by content, sizes, transport.
 ASIDE = {
     "benchmarks/__init__.py", f"{EVALS}/__init__.py", f"{EVALS}/lmms/__init__.py",
-    "stic_eval/digests.py", "stic_eval/errors.py", "stic_eval/plugins.py",
+    "stic_eval/digests.py", "stic_eval/documents.py", "stic_eval/errors.py", "stic_eval/plugins.py",
+    "stic_eval/library_messages.py",
     "stic_eval/printable.py", "stic_eval/registry.py", "stic_eval/plugin_code.py", "stic_eval/store.py",
     "stic_eval/stage_store.py", "stic_eval/lease.py", "stic_eval/entry_points.py",
     f"{MODELS}/fingerprint.py",
@@ -28,8 +29,8 @@ ASIDE = {
     *(
         f"{EVALS}/{name}.py"
         for name in (
-            "agreement", "row_images", "data_check", "data_preparation", "predictions", "given_answers",
-            "evaluation_versions",
+            "agreement", "row_images", "row_storage", "data_check", "data_preparation", "predictions",
+            "given_answers", "evaluation_versions",
         )
     ),
 }  # fmt: skip
@@ -150,7 +151,8 @@ UNITS = {
         _pocket, f"_WORLD (pictures) or VERSION (questions) in {POCKET}/rows.py",
     ),
     "requests": Unit(
-        (f"{MODELS}/*.py", *_all("stic_eval", "images", "profiles"), "stic_eval/store.py:request_key"),
+        (f"{MODELS}/*.py", *_all("stic_eval", "images", "image_budgets", "profiles"),
+         "stic_eval/store.py:request_key"),
         _requests, "REQUEST_VERSION in stic_eval/store.py",
     ),
     "stages": Unit(

@@ -70,7 +70,7 @@ class CsrConfig(BaseModel):
     """The paper's hyperparameters."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    iterations: int = Field(default=3, ge=1)  # paper
+    iterations: int = Field(default=3, ge=1, le=100)  # paper
     reference: Literal["previous", "base"] = "previous"
     pairs: Pairs = Pairs()
     training: Training = Training()

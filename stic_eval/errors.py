@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import TracebackType
 from typing import Any
 
 
@@ -37,11 +38,63 @@ class Interrupted(KeyboardInterrupt):
     result: Any = None
 
 
+SHOWN = 200  # characters of a quoted value, and of a word in a message
+_LINE = 500  # of what somebody else's error says
+
+
+def shorten(text: str, most: int = SHOWN) -> str:
+    """A text of at most about so many characters; of a longer one the beginning, and how long it is."""
+    return text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"
+
+
+def quote(value: object, most: int = SHOWN) -> str:
+    """A value as Python writes it, for a message: cut, and whatever it is."""
+    try:
+        # Of a text that is far too long only what is shown is written.
+        text = repr(value[: most + 1] if isinstance(value, str) else value)
+    except Exception:  # of a plug-in's object, or an integer with too many digits
+        return f"a {type(value).__name__}"
+    if isinstance(value, str) and len(value) > most:
+        return f"{text[:most]}... ({len(value):,} characters)"
+    return shorten(text, most)
+
+
+class Stopped(Exception):
+    """What code of others has raised that is no `Exception`; `__cause__` is it."""
+
+
+class Contained:
+    """Has code of others, within `with`, raise what `except Exception` takes; Ctrl-C stays Ctrl-C.
+
+    Nothing may be yielded inside, for `GeneratorExit` is what ends a generator.
+    """
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is not None and not isinstance(error, (Exception, KeyboardInterrupt)):
+            raise Stopped(headline(error)).with_traceback(trace) from error
+
+
+def _said(error: BaseException) -> str:
+    """The first line of what an error says, which may be nothing; it may be anybody's class."""
+    try:
+        text = str(error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        return "what it says cannot be read"
+    return shorten((text[: 100 * _LINE].strip().splitlines() or [""])[0], _LINE)
+
+
 def first_line(error: BaseException) -> str:
     """What an error says, up to the end of its first line; of one that says nothing its kind."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return _said(error) or type(error).__name__
 
 
 def headline(error: BaseException) -> str:
     """An error's kind and the first line of what it says, which may be nothing."""
-    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+    if isinstance(error, Stopped) and error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {_said(error)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,7 @@ from pydantic import (
 from stic_eval import registry
 from stic_eval.contracts.method import TrainingImages
 from stic_eval.digests import digest
-from stic_eval.errors import UserError
+from stic_eval.errors import UserError, headline, shorten
 from stic_eval.profiles import ConversationConfig
 from stic_eval.thinking_tags import ANSWER, THINKING, TagPair
 
@@ -85,8 +86,11 @@ def expand_all(layer: Mapping[str, Any]) -> dict[str, Any]:
                 raise ValueError("dar and solvers both say how answers are obtained; give one")
             found["solvers"] = used or found.get("solvers")
         if parts:
-            options = dict(found.get("solver_options") or {})
-            found["solver_options"] = {**options, DESCRIBE: {**parts, **(options.get(DESCRIBE) or {})}}
+            options = found.get("solver_options") or {}
+            own = options.get(DESCRIBE) or {} if isinstance(options, Mapping) else None
+            if not isinstance(own, Mapping):
+                raise ValueError("solver_options maps a solver's name to its options")
+            found["solver_options"] = {**options, DESCRIBE: {**parts, **own}}
     return found
 
 
@@ -260,16 +264,15 @@ def adapter_folder(given: Path) -> Path:
     try:
         return Path(snapshot_download(text, revision=revision, allow_patterns=["adapter_*"]))
     except Exception as error:  # the hub's client raises a dozen kinds
-        first = (str(error).strip().splitlines() or [""])[0]
         raise UserError(
             f"--adapter {text}: neither a folder nor found on the hub or in its local cache: "
-            f"{type(error).__name__}: {first}"
+            f"{headline(error)}"
         ) from error
 
 
 def adapter_name(adapter: Path) -> str:
     """What an adapter is called: by its hub id or folder; by the folder above, if that is just `adapter`."""
-    folder = adapter.resolve()
+    folder = Path(os.path.realpath(adapter))  # which links in a circle do not stop
     if snapshot := _SNAPSHOT.search(folder.as_posix()):
         return snapshot[2]
     return folder.parent.name if folder.name == "adapter" else folder.name
@@ -364,7 +367,7 @@ class RunConfig(BaseModel):
     adapters: tuple[Path, ...] = ()
     rows: dict[str, str] = Field(default_factory=lambda: {"all": "auto"})
     limit: Limit | None = None
-    seeds: tuple[int, ...] = (0,)
+    seeds: Annotated[tuple[Annotated[int, Field(lt=2**32)], ...], Field(max_length=1_000)] = (0,)
     solvers: tuple[str, ...] | None = None
     solver_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     training: TrainingConfig = TrainingConfig()
@@ -472,11 +475,15 @@ class RunConfig(BaseModel):
     def _limit(cls, value: object) -> Limit | None:
         if value is None:
             return None
-        advice = f"{value!s} is neither a number of rows (1 or more) nor a fraction between 0 and 1"
+        advice = (
+            f"{shorten(str(value))} is neither a number of rows (1 or more) nor a fraction between 0 and 1"
+        )
         try:
             number = float(str(value))
         except ValueError:
             raise ValueError(advice) from None
+        if not math.isfinite(number):
+            raise ValueError(advice)
         if isinstance(value, float) or (isinstance(value, str) and not value.strip().isdecimal()):
             if not 0 < number <= 1:
                 raise ValueError(advice)

@@ -198,7 +198,7 @@ def read_jsonl(path: Path | str) -> Iterator[dict[str, Any]]:
                 continue
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise UserError(f"{path}, line {number}: not JSON ({error})") from error
             if not isinstance(row, dict):
                 raise UserError(f"{path}, line {number}: not a JSON object")
@@ -209,7 +209,7 @@ def read_object(path: Path | None) -> Mapping[str, Any]:
     """A JSON file's object; empty where there is none that can be read."""
     try:
         found = json.loads(path.read_text(encoding="utf-8")) if path is not None else {}
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -10,6 +10,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -36,10 +37,12 @@ from stic_eval.cli import (
 )
 from stic_eval.cli import eval as evaluate
 from stic_eval.cli import options as o
-from stic_eval.errors import RunError, UserError
+from stic_eval.errors import RunError, UserError, shorten
 from stic_eval.hub_access import restore_afterwards
 from stic_eval.printable import printable
 from stic_eval.waiting_threads import sleep_while_waiting
+
+_LONGEST = 4_000  # characters of a line about an error
 
 app = typer.Typer(
     name="stic-eval",
@@ -79,7 +82,9 @@ def _options(
 
 def fail(message: str) -> None:
     """Prints one line on stderr, whatever the message holds."""
-    print("stic-eval: " + printable(" ".join(str(message).split())), file=sys.stderr)
+    # A name, an address or a value may be of any length; what is to be done stands behind it.
+    words = (shorten(word) for word in str(message).split())
+    print("stic-eval: " + shorten(printable(" ".join(words)), _LONGEST), file=sys.stderr)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -113,22 +118,26 @@ def invoke(argv: list[str]) -> int:
         return 130
     except SystemExit as error:
         # How rich leaves when the reader of its output went away; anything else is somebody's own exit.
-        if isinstance(error.__context__, BrokenPipeError):
-            return 0
-        raise
+        return 0 if isinstance(error.__context__, BrokenPipeError) else _unexpected(error, argv)
     except BrokenPipeError:
         # The reader of the table went away (`| head`): not an error, and nothing more can be written.
         sys.stdout = open("/dev/null", "w")  # noqa: SIM115
         return 0
-    except Exception as error:  # a mistake in this program: still one line, and the rest on request
-        verbose = {"-v", "--verbose"} & set(argv)
-        if verbose:
-            traceback.print_exc()
-        from stic_eval import registry
+    except BaseException as error:  # a plug-in may raise what is no Exception
+        return _unexpected(error, argv)
 
-        hint = "" if verbose or argv[:1] not in _RUNNING else " (-v shows where)"
-        fail(f"failed unexpectedly: {registry.explain(error)}{hint}")
-        return 1
+
+def _unexpected(error: BaseException, argv: list[str]) -> int:
+    """Ends after a mistake in this program, or in a plug-in: still one line, and the rest on request."""
+    verbose = {"-v", "--verbose"} & set(argv)
+    if verbose:
+        with suppress(Exception):  # the error may be of a class whose text fails
+            traceback.print_exception(error)
+    from stic_eval import registry
+
+    hint = "" if verbose or argv[:1] not in _RUNNING else " (-v shows where)"
+    fail(f"failed unexpectedly: {registry.explain(error)}{hint}")
+    return 1
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ def print_run(
         console.print(line_of_rows, markup=False, soft_wrap=True)
     if experiment.skipped:
         console.print(f"{experiment.skipped} input files would be skipped", soft_wrap=True)
-    console.print(f"output: {config.folder}", markup=False, soft_wrap=True)
+    console.print(f"output: {printable(str(config.folder))}", markup=False, soft_wrap=True)
     return 0
 
 

@@ -118,7 +118,7 @@ def adapter(
     source = found.adapter(picked)
     check_adapter_values(source, f"{found.folder}: its adapter {source}")
     output = output.expanduser()
-    name = output.resolve().name
+    name = Path(os.path.realpath(output)).name
     config = found.config
     if dtype and not merge:
         raise UserError("--dtype: is of a merged model's weights; add --merge, or leave it out")

@@ -79,7 +79,7 @@ def print_ablation(
         console.print(note, markup=False, soft_wrap=True)
     if (asked := engine.profile) is not None:
         console.print(f"asked as: {printable(asked.title)}", markup=False, soft_wrap=True)
-    console.print(f"output: {grid.base.folder}", markup=False, soft_wrap=True)
+    console.print(f"output: {printable(str(grid.base.folder))}", markup=False, soft_wrap=True)
     return 0
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stic_eval.contracts.benchmark import Benchmark, Grader, Unreadable
-from stic_eval.errors import RunError, UserError
+from stic_eval.errors import Contained, RunError, UserError, headline
 from stic_eval.evals import official_prompts
 from stic_eval.evals.judge_replies import is_refusal, quote, suspicious
 from stic_eval.models.connection import check_url
@@ -281,20 +281,21 @@ class CachedJudge:
 
 def _prompt(benchmark: Benchmark, grader: Grader, sample: Sample, response: str) -> str:
     try:
-        prompt = grader.prompt(sample, response)
+        with Contained():
+            prompt = grader.prompt(sample, response)
     except (Unreadable, UserError):
         raise
     except Exception as error:  # a benchmark is a user's own code
         raise RunError(
-            f"benchmark {benchmark.name}, sample {sample.id}: the judge's prompt failed: "
-            f"{type(error).__name__}: {error}"
+            f"benchmark {benchmark.name}, sample {sample.id}: the judge's prompt failed: {headline(error)}"
         ) from error
     return prompt.encode("utf-8", "replace").decode()  # a model may write half a surrogate pair
 
 
 def _read_reply(benchmark: Benchmark, grader: Grader, sample: Sample, response: str, text: str) -> Score:
     try:
-        score = replace(grader.read(sample, response, text), open=False)
+        with Contained():
+            score = replace(grader.read(sample, response, text), open=False)
         if not all(math.isfinite(number) for number in (score.weight, score.value or 0.0)):
             raise ValueError(f"scored {score.value} of {score.weight}")
         return score
@@ -303,7 +304,7 @@ def _read_reply(benchmark: Benchmark, grader: Grader, sample: Sample, response: 
     except Exception as error:  # a benchmark is a user's own code, and the reply anything
         raise RunError(
             f"benchmark {benchmark.name}, sample {sample.id}: reading the judge's reply failed: "
-            f"{type(error).__name__}: {error}"
+            f"{headline(error)}"
         ) from error
 
 

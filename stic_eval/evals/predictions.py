@@ -11,9 +11,11 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
+from stic_eval.documents import from_json, open_regular, read_text
 from stic_eval.errors import UserError, first_line
 from stic_eval.evals.image_cells import is_image_column
 from stic_eval.types import Sample
@@ -186,7 +188,7 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     elif path.suffix in (".tsv", ".csv"):
         old = csv.field_size_limit(1 << 30)  # a cell may hold a whole image
         try:
-            with path.open(newline="", encoding="utf-8-sig") as file:
+            with TextIOWrapper(open_regular(path), "utf-8-sig", newline="") as file:
                 delimiter = "\t" if path.suffix == ".tsv" else ","
                 for number, row in enumerate(csv.DictReader(file, delimiter=delimiter), start=2):
                     if None in row or None in row.values():
@@ -195,7 +197,7 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         finally:
             csv.field_size_limit(old)
     elif path.suffix == ".json":
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = from_json(read_text(path))
         if isinstance(data, dict) and isinstance(data.get("logs"), list):
             data = data["logs"]
         pairs = data.items() if isinstance(data, dict) else enumerate(data, start=1)
@@ -204,10 +206,10 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"entry {key}", {"id": key, **row} if isinstance(data, dict) else row
     else:
         # Not splitlines(): JSON strings may hold Unicode line separators.
-        for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
+        for number, line in enumerate(read_text(path).split("\n"), start=1):
             if line.strip():
                 try:
-                    row = json.loads(line)
+                    row = from_json(line)
                 except ValueError as error:
                     raise UserError(f"{path}, line {number}: is not valid JSON: {error}") from error
                 if not isinstance(row, dict):

@@ -15,7 +15,7 @@ from stic_eval.contracts.benchmark import Benchmark
 from stic_eval.contracts.engine import VLM, ProgressUpdate
 from stic_eval.contracts.method import PromptSet
 from stic_eval.contracts.solver import Asking, Solver
-from stic_eval.errors import RunError
+from stic_eval.errors import Contained, RunError
 from stic_eval.evals import clusters, constant_answers
 from stic_eval.evals.scoring.aggregate import ROUNDING, odd
 from stic_eval.registry import explain_call
@@ -180,7 +180,8 @@ def _with_pairing(benchmark: Benchmark, records: Sequence[Record], summary: Summ
             "record, or as the meta of its records says under `unit`"
         )
     try:
-        shared = clusters.clusters(benchmark, records)
+        with Contained():
+            shared = clusters.clusters(benchmark, records)
     except Exception as error:  # a benchmark is a user's own code
         raise RunError(f"{where}: its cluster failed: {explain_call(error)}") from error
     summary = replace(summary, clusters=shared)
@@ -199,7 +200,8 @@ def _with_pairing(benchmark: Benchmark, records: Sequence[Record], summary: Summ
 
 def _aggregate(benchmark: Benchmark, records: Sequence[Record]) -> Summary:
     try:
-        return benchmark.aggregate(records)
+        with Contained():
+            return benchmark.aggregate(records)
     except Exception as error:  # a benchmark is a user's own code
         raise RunError(
             f"benchmark {benchmark.name}: aggregating {len(records)} records failed: {explain_call(error)}"
@@ -235,7 +237,8 @@ def verdict_of(benchmark: Benchmark, sample: Sample, response: str, extraction: 
         if benchmark.extraction is not None:
             name, score = "extraction", benchmark.extraction
     try:
-        verdict: object = score(sample, text)
+        with Contained():
+            verdict: object = score(sample, text)
         if isinstance(verdict, Score):
             value = None if verdict.value is None else float(verdict.value)
             weight = float(verdict.weight)

@@ -16,12 +16,12 @@ from typing import Any, Literal
 from PIL import Image
 
 from stic_eval.contracts.benchmark import Benchmark, HubId
-from stic_eval.errors import UserError, first_line
+from stic_eval.errors import Contained, UserError, first_line
 from stic_eval.evals import hub
 from stic_eval.evals.formats import ArrowRows, Broken, ListRows, Row, Rows, json_rows, split_files, tsv_rows
 from stic_eval.evals.image_cells import IMAGE_COLUMNS, PLACEHOLDER, Cells
 from stic_eval.evals.released_folders import describe, layout_rows
-from stic_eval.evals.row_faults import RAISED, Fault, faults, naming, shorten
+from stic_eval.evals.row_faults import Fault, faults, naming, shorten
 from stic_eval.images import ImageError, ref_from_pil
 from stic_eval.store import content_key, file_digests
 from stic_eval.types import ImageRef, Sample
@@ -168,9 +168,11 @@ def open_rows(
     indices = []
     for index, row in enumerate(light):
         try:
-            if isinstance(row, Broken) or benchmark.keep(_PaddedRow(row)):
+            with Contained():
+                kept = isinstance(row, Broken) or benchmark.keep(_PaddedRow(row))
+            if kept:
                 indices.append(index)
-        except RAISED as error:
+        except Exception as error:  # a benchmark is a user's own code, and the row anything
             light[index] = Broken(str(faults(error)[0]))
             indices.append(index)
     if not indices:
@@ -197,7 +199,8 @@ def to_sample(opened: OpenedRows, index: int, row: Row) -> Sample:
     Raises:
         Exception: One of `faults.RAISED` if the row does not fit.
     """
-    sample = opened.benchmark.to_sample(_PaddedRow(row))
+    with Contained():
+        sample = opened.benchmark.to_sample(_PaddedRow(row))
     if not sample.id:
         sample = replace(sample, id=str(index))
     if is_pocket(opened.source):

@@ -223,7 +223,7 @@ def _check_same(folder: Path, sheet: Mapping[str, Any]) -> None:
         return
     try:
         old = json.loads((folder / "ablation.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         old = {}
     if not isinstance(old, dict) or old.get("key") != sheet["key"]:
         raise UserError(

@@ -98,7 +98,7 @@ def at_work(
         raise
     except RunError:
         raise
-    except Exception as error:  # whatever a model, a data set or a plug-in raises
+    except (Exception, SystemExit) as error:  # whatever a model, a data set or a plug-in raises
         raise RunError(f"failed: {registry.explain(error)} (see {log})") from error
 
 

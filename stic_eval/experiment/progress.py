@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
 from stic_eval.errors import UserError
+from stic_eval.library_messages import STANDARD_ERROR
 from stic_eval.printable import printable
 
 if TYPE_CHECKING:
@@ -68,6 +69,18 @@ class _LogFile(logging.FileHandler):
     def __init__(self, path: Path) -> None:
         super().__init__(path, encoding="utf-8")
         self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+
+
+class _Warnings(logging.Handler):
+    """Warnings of this program on their way to the terminal; errors end the command, which says so."""
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._show = show
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno == logging.WARNING:
+            self._show(record.getMessage())
 
 
 @contextmanager
@@ -126,6 +139,9 @@ class Reporter:
             else:
                 around.enter_context(warnings.catch_warnings())
                 warnings.simplefilter("ignore")
+            told = _Warnings(self._print)
+            self._logger.addHandler(told)
+            around.callback(self._logger.removeHandler, told)
             around.callback(self._logger.setLevel, self._logger.level)
             self._logger.setLevel(logging.INFO)
             self._around = around.pop_all()
@@ -183,10 +199,11 @@ class Reporter:
 
     def _print(self, line: str) -> None:
         line = _one_line(line)
-        if self.live:
-            self.live.console.print(line, markup=False, highlight=False, style="dim")
-        else:
-            print(line, file=self._stream, flush=True)
+        with STANDARD_ERROR:
+            if self.live:
+                self.live.console.print(line, markup=False, highlight=False, style="dim")
+            else:
+                print(line, file=self._stream, flush=True)
 
 
 @contextmanager

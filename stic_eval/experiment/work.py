@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from stic_eval import registry
-from stic_eval.errors import RunError
+from stic_eval.errors import Contained, RunError
 from stic_eval.experiment import inputs, variants
 from stic_eval.stage_store import StageStore
 
@@ -36,9 +36,12 @@ def perform(task: Task, resources: Resources) -> Iterator[tuple[str, Any]]:
         _ask_part(task, resources)
         return
     if task.key:
-        adapter = _stage(task, resources) / "adapter"
+        with Contained():
+            adapter = _stage(task, resources) / "adapter"
     if task.benchmark:
-        yield "result", evaluate(task, adapter, resources)
+        with Contained():
+            found = evaluate(task, adapter, resources)
+        yield "result", found
 
 
 def _stage(task: Task, resources: Resources) -> Path:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from stic_eval.documents import from_json
 from stic_eval.models.connection import error_of
 
 _THINKING = ("reasoning_content", "reasoning")
@@ -106,7 +106,7 @@ def read_reply(data: bytes, seconds: float, clean: Callable[[str], str]) -> Repl
         NoMessage: It is no completion.
     """
     try:
-        parsed = json.loads(data)
+        parsed = from_json(data)
         choice = parsed["choices"][0]
         message, finish = choice["message"], choice.get("finish_reason")
         text, refusal = message.get("content"), message.get("refusal")
@@ -114,7 +114,7 @@ def read_reply(data: bytes, seconds: float, clean: Callable[[str], str]) -> Repl
         usage = parsed.get("usage") or {}
         counted, before = usage.get("completion_tokens"), usage.get("prompt_tokens")
         prompt, weights = _prompt(parsed.get("prompt_logprobs")), _weights(choice.get("logprobs"))
-    except (ValueError, RecursionError) as error:
+    except (ValueError, OverflowError) as error:
         raise NoMessage(f"the reply is not JSON ({type(error).__name__})") from None
     except (KeyError, IndexError, TypeError, AttributeError):
         raise NoMessage(f"the reply has no message{error_of(data)}") from None

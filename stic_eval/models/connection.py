@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import email.utils
-import json
 import math
 import socket
 import threading
@@ -15,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
+from stic_eval.documents import from_json
 from stic_eval.errors import UserError
 
 
@@ -65,6 +65,9 @@ class Endpoint:
         return [replace(self, base_url=url, others=()) for url in self.base_urls]
 
 
+_REDIRECTS = 5
+
+
 class NoReply(Exception):
     """No complete reply came, with the reason; `reached`: whether there was a connection at all."""
 
@@ -73,8 +76,12 @@ class NoReply(Exception):
         self.reached = reached
 
 
+class TooLarge(NoReply):
+    """A reply of more bytes than are taken."""
+
+
 class Connection:
-    """Posts to a server over one connection that is kept. One thread uses it; any may make it `hang_up`.
+    """Asks a server over one connection that is kept. One thread uses it; any may make it `hang_up`.
 
     Time-outs of HTTP libraries start anew with every byte, so a server that dribbles could hold a
     request for ever. Here a timer shuts the socket down when the time for the whole is over.
@@ -89,24 +96,36 @@ class Connection:
         import httpx2
 
         self._timeout, self._max_bytes = timeout, max_bytes
-        headers = {"Content-Type": "application/json", "User-Agent": "stic-eval"}
+        headers = {"User-Agent": "stic-eval"}
         if api_key:
             headers["Authorization"] = f"Bearer {api_key}"
         self._client = httpx2.Client(
             headers=headers,
             timeout=timeout,
             follow_redirects=False,  # else the key would go wherever the server points
+            max_redirects=_REDIRECTS,
             limits=httpx2.Limits(max_connections=1, max_keepalive_connections=1),
         )
         self._socket: socket.socket | None = None
         self._expired = False
 
     def post(self, url: str, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
-        """Sends and returns status, headers (lower-case names) and body.
+        """Sends JSON and returns status, headers (lower-case names) and body.
 
         Raises:
-            Cut: The server cannot be reached, is too slow, sends too much, or hangs up.
+            NoReply: The server cannot be reached, is too slow, sends too much, or hangs up.
         """
+        return self._exchange("POST", url, content=body, headers={"Content-Type": "application/json"})
+
+    def get(self, url: str) -> tuple[int, Mapping[str, str], bytes]:
+        """As `post`, of what lies at an address, or where that points to.
+
+        Raises:
+            NoReply: As of `post`, or it points to itself, or to what is not on the web.
+        """
+        return self._exchange("GET", url, follow_redirects=True)
+
+    def _exchange(self, method: str, url: str, **how: Any) -> tuple[int, Mapping[str, str], bytes]:
         import httpx2
 
         self._expired = False
@@ -115,12 +134,12 @@ class Connection:
         timer.start()
         ends = time.monotonic() + self._timeout
         try:
-            with self._client.stream("POST", url, content=body, extensions={"trace": self._trace}) as reply:
+            with self._client.stream(method, url, extensions={"trace": self._trace}, **how) as reply:
                 data = bytearray()
                 for chunk in reply.iter_bytes():
                     data += chunk
                     if len(data) > self._max_bytes:
-                        raise NoReply(f"the reply is longer than {self._max_bytes} bytes")
+                        raise TooLarge(f"the reply is longer than {self._max_bytes} bytes")
                     if time.monotonic() > ends:
                         raise NoReply(self._late)
                 return reply.status_code, dict(reply.headers), bytes(data)
@@ -198,10 +217,10 @@ def error_of(data: bytes) -> str:
     """`: message` of an error body in OpenAI's or FastAPI's shape, or the beginning of any other."""
     text = data[:4000].decode("utf-8", "replace")
     try:
-        found = json.loads(data)
+        found = from_json(data)
         error = found["error"] if "error" in found else found["detail"]
         text = str(error["message"] if isinstance(error, dict) else error)
-    except (ValueError, RecursionError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         pass
     return f": {text.strip()}" if text.strip() else ""
 

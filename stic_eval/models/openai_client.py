@@ -48,6 +48,7 @@ _SHOWN = 200
 # to wait would else go unnoticed until the next reply.
 _WAKE = 0.2
 _AHEAD = 2  # items taken from a stream for each that is worked on
+_LONG_WAIT = 10.0  # seconds that nobody waits for without wondering
 _LOST = 8  # requests in a row, each with all its attempts, after which the server counts as gone
 
 
@@ -222,7 +223,7 @@ class Client:
                 moves += 1
                 if not failed.moved or moves == len(self._replicas):  # all have been tried, if they are awake
                     self._silent += failed.silent
-                    self._back_off(attempt, failed.wait)
+                    self._back_off(attempt, failed.wait, reason)
                     attempt, moves = attempt + 1, 0
             else:
                 self._lost_in_a_row = 0
@@ -258,14 +259,19 @@ class Client:
                 raise Failure(f"the cap of {cap} requests is used up ({self.endpoint.prefix}max-requests)")
             self._sent += 1
 
-    def _back_off(self, attempt: int, demanded: float | None) -> None:
+    def _back_off(self, attempt: int, demanded: float | None, reason: str) -> None:
         last = attempt + 1 == self.endpoint.attempts
         ceiling = min(self.endpoint.longest_backoff, self.endpoint.backoff * 2.0**attempt)
         delay = self._random.uniform(0, ceiling)
         if demanded is not None:
             demanded = min(demanded, self.endpoint.longest_wait)
+            until = time.monotonic() + demanded
             with self._lock:
-                self._resume_at = max(self._resume_at, time.monotonic() + demanded)
+                # One line, not one for each request that is sent away meanwhile.
+                news = demanded >= _LONG_WAIT and until > self._resume_at + _LONG_WAIT
+                self._resume_at = max(self._resume_at, until)
+            if news and not self._stopped.is_set():
+                _LOG.warning("%s: asks to wait for %.0f s (%s)", self.place, demanded, reason)
             delay += demanded
         if not last:  # else the next request waits, by `_resume_at`
             self._wait(delay)

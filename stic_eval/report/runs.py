@@ -260,7 +260,7 @@ def load(folder: Path) -> Scores:
         raise UserError(
             f"{folder}: holds no scores.json; is it the folder of a run that has finished?"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error}); run it again") from error
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         raise UserError(f"{path}: was not written by this version; run it again")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from stic_eval.documents import SETTINGS_BYTES, from_yaml, read_text
 from stic_eval.errors import UserError, first_line
 from stic_eval.models import devices
 from stic_eval.store import atomic_write
@@ -81,7 +82,7 @@ def _own_file(strategy: str) -> Mapping[str, Any]:
         from accelerate.commands.config.config_args import load_config_from_file
 
         load_config_from_file(str(path))
-        found = dict(yaml.safe_load(path.read_text(encoding="utf-8")))
+        found = dict(from_yaml(read_text(path, SETTINGS_BYTES)))
         if found.get("distributed_type") == "FSDP" and found.get("fsdp_config", {}).get("fsdp_version") != 2:
             raise UserError(f"--strategy {strategy}: is for FSDP1; give fsdp_version: 2 in its fsdp_config")
         return found

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stic_eval import registry
-from stic_eval.errors import RunError, UserError
+from stic_eval.errors import Contained, RunError, UserError
 from stic_eval.hub_access import go_offline
 from stic_eval.models import devices
 from stic_eval.settings import RunConfig
@@ -45,7 +45,8 @@ def main(arguments: Sequence[str]) -> int:
     if WHILE_INPUT_IS_OPEN in arguments:
         threading.Thread(target=_end_with_input, daemon=True).start()
     try:
-        train(_read(path))
+        with Contained():
+            train(_read(path))
     except Exception as error:
         expected = isinstance(error, (UserError, RunError))
         if not expected:

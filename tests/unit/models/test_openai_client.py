@@ -217,6 +217,17 @@ def test_retry_after_is_bounded() -> None:
     assert max(waits) <= 602
 
 
+def test_a_long_wait_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    with serving(script(*[fails(429, retry_after="300")] * 3, says("hi"))) as server:
+        client(server, []).ask(chat())
+    (line,) = [record.getMessage() for record in caplog.records if "asks to wait" in record.getMessage()]
+    assert "300 s (HTTP 429" in line and KEY not in line
+    caplog.clear()
+    with serving(script(fails(429, retry_after="2"), says("hi"))) as server:
+        client(server, []).ask(chat())
+    assert not caplog.records
+
+
 def test_waits_grow_and_are_drawn_at_random() -> None:
     waits: list[float] = []
     with serving(script(fails(500))) as server:
