@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
 from threading import Thread
@@ -101,14 +101,12 @@ class Ray:
         common: Passed to it; picklable, as tasks are.
         jobs: Workers at a time, as far as the cluster has room for them.
         room: What the worker of a task takes. Tasks that differ in it have workers of their own.
-        dispensable: Whether tasks that need one, by its id, go on without it where it has failed.
     """
 
     begin: Begin
     common: Any
     jobs: int
     room: Callable[[Any], Room] = lambda task: Room()
-    dispensable: Callable[[str], bool] = lambda name: False
 
     def run(self, tasks: Sequence[Work]) -> Generator[Event, None, None]:
         """See `Executor`.
@@ -144,8 +142,7 @@ class Ray:
                         event = _after_loss(told, lost[told.task]) if told.kind == "lost" else told
                         if again:
                             agenda.waiting.insert(0, next(t for t in tasks if t.id == told.task))
-                        dispensable = event.kind == "failed" and self.dispensable(event.task)
-                        agenda.see(replace(event, kind="done") if dispensable else event)
+                        agenda.see(event)
                         yield event
                 if stillborn > AGAIN:
                     raise RunError(f"{stillborn} workers one after the other did not begin: {come[-1].value}")
