@@ -1,8 +1,8 @@
 """What workers and servers save, and what Ray costs.
 
-Twelve cells (those of `bench.sharing`) by one and by two workers, here and on a cluster; every side begins with
-an empty cache, and Ray's with starting it. Then stage-1 pairs of the embedded model by one server and by two:
-the tests' server, a process of one thread that answers one request at a time.
+Twelve cells (those of `bench.sharing`) by one and by two workers, here and on a cluster; every side begins
+with an empty cache, and Ray's with starting it. Then stage-1 pairs of the embedded model by one server and by
+two: the tests' server, a process of one thread that answers one request at a time.
 
 Cores that other processes use show in every ratio: nothing else should run. `python -m bench.cluster --small`
 does the same at a size of seconds and writes nothing: it shows whether everything works, not how fast.
