@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import socket
 import sys
 import time
@@ -231,7 +232,7 @@ class Ray:
             except (StopIteration, ray.exceptions.RayError) as error:
                 workers.remove(worker)
                 _end(worker)
-                why = headline(error) if str(error) else "it has not said how the task went"
+                why = _headline(error) if str(error) else "it has not said how the task went"
                 if worker.task is None:
                     yield Event("stillborn", "", why)
                 else:
@@ -268,6 +269,14 @@ def _waiting_for(workers: Sequence[_Worker], first: Room) -> str:
     there = ray.cluster_resources()
     has = f"the cluster has {there.get('CPU', 0):g} cores and {there.get('GPU', 0):g} GPUs in all"
     return f"waits for a worker with {room.cpus:g} cores and {room.gpus:g} GPUs; {has}"
+
+
+def _headline(error: Exception) -> str:
+    """What an error of Ray comes to: where a worker's own is told below it, with a traceback, that one."""
+    named = re.findall(
+        r"^[\w.]+(?:Error|Exception|Exit)\b: .*$", re.sub(r"\x1b\[[\d;]*m", "", str(error)), re.M
+    )
+    return named[-1] if named else headline(error)
 
 
 def _after_loss(event: Event, times: int) -> Event:
