@@ -110,7 +110,7 @@ class Played:
     def get(self, what: Any) -> Any:
         if isinstance(what, Actor) and self.stillborn:
             raise Lost(
-                "The actor died because of an error raised in its creation task, \x1b[36mray::_Actor()\x1b[39m\n"
+                "The actor died of an error raised in its creation task, \x1b[36mray::_Actor()\x1b[39m\n"
                 "  File \"worker.py\", line 1, in begin\nModuleNotFoundError: No module named 'that'\n"
             )
         return "here" if isinstance(what, Actor) else what
@@ -189,7 +189,7 @@ def test_what_interrupts_waits_for_ray_and_what_has_come_is_kept() -> None:
 
 def test_workers_that_never_begin_end_the_run() -> None:
     played = Played([1], stillborn=True)
-    with pytest.raises(RunError, match="did not begin: ModuleNotFoundError: No module named 'that'$"):
+    with pytest.raises(RunError, match=r"did not begin: ModuleNotFoundError: No module named 'that'$"):
         list(run([Task("a", 1)], 1, played))
     assert played.turns == 3 and played.actors == []
 
