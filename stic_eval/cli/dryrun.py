@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from stic_eval.config import RunConfig
     from stic_eval.experiment.conduct import Outlook
-    from stic_eval.experiment.driver import Experiment
+    from stic_eval.experiment.planning import Experiment
     from stic_eval.experiment.resources import Resources
 
 

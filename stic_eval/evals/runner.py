@@ -71,6 +71,28 @@ def evaluate(
     Raises:
         RunError: The benchmark's scoring fails on a sample, which is named.
     """
+    answered = ask(benchmark, rows, model, solver, options, prompts=prompts, progress=progress)
+    return conclude(benchmark, cut_thinking(answered), judge, step)
+
+
+def ask(
+    benchmark: Benchmark,
+    rows: Sequence[Sample],
+    model: VLM,
+    solver: Solver,
+    options: BaseModel,
+    *,
+    prompts: PromptSet,
+    progress: ProgressUpdate,
+) -> list[Answered]:
+    """Asks every sample, and has the rules judge; in the samples' order.
+
+    Args:
+        progress: Called with (samples finished, samples in all).
+
+    Raises:
+        RunError: The benchmark's scoring fails on a sample, which is named.
+    """
     answered: dict[str, Answered] = {}
     progress(0, len(rows))
 
@@ -90,8 +112,7 @@ def evaluate(
     missing = [sample.id for sample in rows if sample.id not in answered]
     if missing:
         raise RunError(f"benchmark {benchmark.name}: {len(missing)} samples got no answer, e.g. {missing[0]}")
-    found = cut_thinking([answered[sample.id] for sample in rows])
-    return conclude(benchmark, found, judge, step)
+    return [answered[sample.id] for sample in rows]
 
 
 def cut_thinking(answered: Sequence[Answered], finished: bool = False) -> list[Answered]:

@@ -12,7 +12,7 @@ from stic_eval import registry
 from stic_eval.ablations import build
 from stic_eval.ablations import spec as specs
 from stic_eval.errors import Interrupted, RunError, UserError
-from stic_eval.experiment import driver, folder, inputs
+from stic_eval.experiment import driver, folder, inputs, planning
 from stic_eval.experiment.cluster import join
 from stic_eval.experiment.conduct import Outlook, at_work, machine_of, work_by_workers, workers
 from stic_eval.experiment.progress import Reporter
@@ -116,8 +116,8 @@ def look_ahead(ablation: Ablation, way: Conduct, hardware: Hardware | None = Non
     with Reporter(None, quiet=way.quiet) as report, join(way.cluster, config.nodes) as cluster:
         resources = Resources(config, report, folder.cache_of(config, fresh))
         machine = machine_of(resources, cluster, hardware)
-        arms = driver.arms_of_grid(ablation.grid, resources, machine)
-        plan = driver.plan(ablation.name, arms, resources, fresh=fresh, look=True)
+        arms = planning.arms_of_grid(ablation.grid, resources, machine)
+        plan = planning.plan(ablation.name, arms, resources, fresh=fresh, look=True)
         return Outlook(plan, resources, workers(plan, resources, way, cluster), machine)
 
 
@@ -133,13 +133,13 @@ def run(ablation: Ablation, way: Conduct) -> RunResult:
     _check(ablation, way)
     with at_work(config, way) as (resources, report), join(way.cluster, config.nodes) as cluster:
         machine = None if cluster is None else cluster.settle(resources)
-        arms = driver.arms_of_grid(grid, resources, machine)
-        driver.start_over(config, not way.resume)
+        arms = planning.arms_of_grid(grid, resources, machine)
+        planning.start_over(config, not way.resume)
         text = json.dumps(_sheet(ablation), indent=1, ensure_ascii=False) + "\n"
         atomic_write(config.folder / "ablation.json", text)
         ordered, without = _axes(ablation)
         experiment = replace(
-            driver.plan(ablation.name, arms, resources), axes=ordered, without_default=without
+            planning.plan(ablation.name, arms, resources), axes=ordered, without_default=without
         )
         jobs = workers(experiment, resources, way, cluster)
         outcome, board = work_by_workers(experiment, resources, report, jobs, cluster)

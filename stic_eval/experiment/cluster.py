@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 import os
 import signal
 import socket
-import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -20,26 +17,23 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from stic_eval.errors import RunError, UserError
+from stic_eval.experiment.cluster_reader import RayReader, Reader, comes
 from stic_eval.experiment.cluster_rooms import rooms_of
 from stic_eval.experiment.executors.interrupts import held_back
 from stic_eval.experiment.executors.ray import Ray
-from stic_eval.experiment.far_worker import LATE, FarPlace, Receipt, appears, begin, pieces
+from stic_eval.experiment.far_worker import LATE, FarPlace, Receipt, appears, begin
 from stic_eval.experiment.machine_facts import facts
-from stic_eval.stage_store import StageStore
 from stic_eval.store import ResponseStore
 
 if TYPE_CHECKING:
     from stic_eval.experiment.cluster_rooms import Rooms
     from stic_eval.experiment.events import Event
-    from stic_eval.experiment.far_worker import Piece
     from stic_eval.experiment.graph import Task
     from stic_eval.experiment.machine_facts import Facts
     from stic_eval.experiment.resources import Resources
-    from stic_eval.types import Response
 
 LOCAL = "local"
 _ANSWER = 90.0  # seconds that a node may take to say what it is
-_PART = 64  # answers that a worker asks for ahead of a stage, at least
 _INSTALL = "pip install 'stic-eval[ray]'"
 
 
@@ -139,100 +133,6 @@ def _notices_in_log() -> Iterator[None]:
             worker.print_to_stdstream = printed
 
 
-def _comes(answer: Any, seconds: float) -> bool:
-    """Whether Ray has an answer within so many seconds; meanwhile it can be interrupted."""
-    import ray
-
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        with held_back():
-            if ray.wait([answer], timeout=1.0)[0]:
-                return True
-    return False
-
-
-class _Reader:
-    """Reads for workers what they ask of the driver's cache; an actor on the driver's machine."""
-
-    def __init__(self, cache: Path, answers: Path) -> None:
-        self._stages = StageStore(cache / "stages")
-        self._paths = {"answers": answers, "replies": cache / "judge" / "replies.sqlite"}
-        self._stores: dict[str, ResponseStore] = {}
-        self._finished: set[str] = set()
-
-    def get_many(self, kind: str, keys: list[str]) -> Mapping[str, Response]:
-        """See `CacheReader`."""
-        return self._store(kind).get_many(keys)
-
-    def count(self, kind: str) -> int:
-        """See `CacheReader`."""
-        return len(self._store(kind))
-
-    def has(self, folder: str) -> bool:
-        """See `CacheReader`."""
-        return folder in self._finished or (self._stages.root / folder / "manifest.json").is_file()
-
-    def manifest(self, folder: str) -> bytes | None:
-        """See `CacheReader`."""
-        try:
-            found = (self._stages.root / folder / "manifest.json").read_bytes()
-            read = json.loads(found)
-            sound = self._stages.sound(read["name"], read["key"], logging.getLogger("stic_eval.run").info)
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        return None if sound is None else found
-
-    def finish(self, folder: str) -> None:
-        """Takes in that a stage is finished, whether it shows itself here already or not."""
-        self._finished.add(folder)
-
-    def read(self, folder: str) -> Iterator[Piece]:
-        """See `CacheReader`."""
-        yield from pieces(self._stages.root / folder)
-
-    def _store(self, kind: str) -> ResponseStore:
-        if kind not in self._stores:
-            self._stores[kind] = ResponseStore(self._paths[kind])
-        return self._stores[kind]
-
-
-@dataclass(frozen=True)
-class _RayReader:
-    """The reader as workers reach it."""
-
-    actor: Any
-
-    def get_many(self, kind: str, keys: list[str]) -> Mapping[str, Response]:
-        found: Mapping[str, Response] = self._get(self.actor.get_many.remote(kind, keys))
-        return found
-
-    def count(self, kind: str) -> int:
-        found: int = self._get(self.actor.count.remote(kind))
-        return found
-
-    def has(self, folder: str) -> bool:
-        found: bool = self._get(self.actor.has.remote(folder))
-        return found
-
-    def manifest(self, folder: str) -> bytes | None:
-        found: bytes | None = self._get(self.actor.manifest.remote(folder))
-        return found
-
-    def finish(self, folder: str) -> None:
-        self._get(self.actor.finish.remote(folder))
-
-    def read(self, folder: str) -> Iterator[Piece]:
-        for piece in self.actor.read.options(num_returns="streaming").remote(folder):
-            yield self._get(piece)
-
-    def _get(self, asked: Any) -> Any:
-        import ray
-
-        _comes(asked, math.inf)
-        with held_back():
-            return ray.get(asked)
-
-
 class Cluster:
     """A Ray cluster that this process has joined.
 
@@ -275,7 +175,7 @@ class Cluster:
         gpus = min(1, rooms.answering)
         ask = ray.remote(num_cpus=0, num_gpus=gpus, max_retries=2)(facts)
         answer = ask.remote(resources.config, Path.cwd(), version("stic-eval"))
-        if not _comes(answer, _ANSWER):
+        if not comes(answer, _ANSWER):
             raise UserError(f"--cluster {self.name}: no worker with {gpus} GPUs answers in {_ANSWER:g} s")
         try:
             found: Facts = ray.get(answer)
@@ -315,23 +215,19 @@ class OnCluster:
         stages, answers = resources.cache / "stages", resources.responses.path  # opened before it is read
         replies = None if resources.judge is None else ResponseStore(resources.judge.path)
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        actor = ray.remote(num_cpus=0, max_restarts=3, max_task_retries=3)(_Reader)
-        reader = _RayReader(actor.options(scheduling_strategy=here).remote(resources.cache, answers))
+        actor = ray.remote(num_cpus=0, max_restarts=3, max_task_retries=3)(Reader)
+        reader = RayReader(actor.options(scheduling_strategy=here).remote(resources.cache, answers))
         mark = _mark(stages)
         plugins = {name: value for name, value in os.environ.items() if name == "STIC_EVAL_PLUGINS"}
         place = FarPlace(
             socket.gethostname(), resources.cache.absolute(), Path.cwd(), mark.name, reader, self._jobs,
             self._cluster.dtype, rooms.training, environment=plugins,
         )  # fmt: skip
-        parted = list(with_parts(tasks, self._jobs))
-        kinds = {task.id: task for task in parted}
-        workers = Ray(
-            begin, place, self._jobs, partial(rooms.of, jobs=self._jobs),
-            dispensable=lambda name: kinds[name].part is not None,
-        )  # fmt: skip
+        kinds = {task.id: task for task in tasks}
+        workers = Ray(begin, place, self._jobs, partial(rooms.of, jobs=self._jobs))
         coming: dict[str, Receipt] = {}
         try:
-            for event in workers.run(parted):
+            for event in workers.run(tasks):
                 if event.kind == "stage":
                     folder, piece = event.value
                     receipt = coming.setdefault(folder, Receipt(resources.stages, folder))
@@ -342,13 +238,8 @@ class OnCluster:
                     assert replies is not None
                     replies.put_many(event.value, replace=True)
                     continue
-                if kinds[event.task].part is not None:
-                    if event.kind == "failed":
-                        resources.report.log(f"{event.task}: {event.value}; the stage asks all of it")
-                    if event.kind in ("answers", "line", "log"):
-                        yield event
-                    continue
-                if event.kind == "done" and not kinds[event.task].benchmark:
+                task = kinds[event.task]
+                if event.kind == "done" and not task.benchmark and task.part is None:
                     folder = folder_of(event.task)
                     reader.finish(folder)
                     if not appears(stages / folder / "manifest.json", LATE):
@@ -360,18 +251,6 @@ class OnCluster:
             mark.unlink(missing_ok=True)
             with suppress(Exception), held_back():
                 ray.kill(reader.actor, no_restart=True)
-
-
-def with_parts(tasks: Sequence[Task], workers: int) -> Iterator[Task]:
-    """Tasks, and before a stage that asks for many answers, tasks that ask for a part of them each."""
-    for task in tasks:
-        count = 0 if task.steps or task.benchmark else min(workers, task.generations // _PART)
-        parts = [
-            replace(task, id=f"{task.id} part {number + 1} of {count}", part=(number, count))
-            for number in range(count if count > 1 else 0)
-        ]
-        yield from parts
-        yield replace(task, needs=(*task.needs, *(part.id for part in parts))) if parts else task
 
 
 def folder_of(task: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from stic_eval import registry
 from stic_eval.errors import Interrupted, RunError, UserError
-from stic_eval.experiment import driver, estimates, folder, inputs
+from stic_eval.experiment import driver, estimates, folder, inputs, planning
 from stic_eval.experiment.cluster import LOCAL, Cluster, join
 from stic_eval.experiment.graph import closure
 from stic_eval.experiment.progress import Reporter
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from stic_eval.config import RunConfig
     from stic_eval.contracts.engine import Engine
     from stic_eval.engines.costs import Hardware
-    from stic_eval.experiment.driver import Experiment, Outcome
+    from stic_eval.experiment.driver import Outcome
     from stic_eval.experiment.events import Event
     from stic_eval.experiment.machine_facts import Facts
+    from stic_eval.experiment.planning import Experiment
     from stic_eval.report.runs import Entry
 
 
@@ -152,8 +153,8 @@ def look_ahead(
     with Reporter(None, quiet=True) as report, join(way.cluster, config.nodes) as cluster:
         resources = Resources(config, report, folder.cache_of(config, fresh))
         machine = machine_of(resources, cluster, hardware)
-        arms = driver.arms_of_run(config, resources, fresh, options, machine)
-        plan = driver.plan(config.name, arms, resources, fresh=fresh, look=True, evaluate=evaluate)
+        arms = planning.arms_of_run(config, resources, fresh, options, machine)
+        plan = planning.plan(config.name, arms, resources, fresh=fresh, look=True, evaluate=evaluate)
         return Outlook(plan, resources, workers(plan, resources, way, cluster), machine)
 
 
@@ -201,9 +202,9 @@ def run(config: RunConfig, options: Sequence[str], way: Conduct, engine: Engine 
     """
     with at_work(config, way, engine) as (resources, report), join(way.cluster, config.nodes) as cluster:
         machine = None if cluster is None else cluster.settle(resources)
-        arms = driver.arms_of_run(config, resources, not way.resume, options, machine)
-        driver.start_over(config, not way.resume)
-        experiment = driver.plan(config.name, arms, resources)
+        arms = planning.arms_of_run(config, resources, not way.resume, options, machine)
+        planning.start_over(config, not way.resume)
+        experiment = planning.plan(config.name, arms, resources)
         if way.jobs in (None, 1) and cluster is None:
             outcome = work_here(experiment, resources)
         else:
@@ -238,9 +239,9 @@ def train(config: RunConfig, options: Sequence[str], way: Conduct) -> TrainResul
         Interrupted: It was ended from outside.
     """
     with at_work(config, way) as (resources, _):
-        arms = driver.arms_of_run(config, resources, not way.resume, options)
-        driver.start_over(config, not way.resume)
-        experiment = driver.plan(config.name, arms, resources, evaluate=False)
+        arms = planning.arms_of_run(config, resources, not way.resume, options)
+        planning.start_over(config, not way.resume)
+        experiment = planning.plan(config.name, arms, resources, evaluate=False)
         outcome = work_here(experiment, resources)
         failure = first_failure(outcome, config.folder)
         if failure is None and not outcome.interrupted:
@@ -310,7 +311,7 @@ def work_by_workers(
                     if event.task in line.tasks and board.is_finished(line):
                         line.note = _average(experiment, of[event.task], len(resources.benchmarks))
 
-        return driver.carry_out(experiment, executor, resources, see), board
+        return driver.carry_out(experiment, executor, resources, see, jobs), board
 
 
 def lines(experiment: Experiment) -> list[BoardLine]:

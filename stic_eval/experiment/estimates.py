@@ -18,8 +18,8 @@ from stic_eval.engines.costs import (
 if TYPE_CHECKING:
     from stic_eval.contracts.engine import Engine
     from stic_eval.contracts.method import Stage
-    from stic_eval.experiment.driver import Experiment
     from stic_eval.experiment.graph import Evaluation, Task
+    from stic_eval.experiment.planning import Experiment
 
 # Tokens of an image of 336 pixels, of what is asked about it, of a description and of an answer.
 IMAGE, QUESTION, DESCRIPTION, ANSWER = 576, 64, 150, 20

@@ -27,6 +27,11 @@ class Work(Protocol):
         """Tasks of one group are done one after the other, by one worker if it lives; empty: none."""
         ...
 
+    @property
+    def dispensable(self) -> bool:
+        """Whether tasks that need it go on without it where it has failed."""
+        ...
+
 
 Cause = type[UserError] | type[RunError]
 W_contra = TypeVar("W_contra", bound=Work, contravariant=True)

@@ -106,8 +106,8 @@ class Task:
         generations: Answers that are asked for.
         steps: Optimiser steps.
         trains: Whether the stage trains an adapter.
-        part: (which, of how many): the stage is run on this share of its inputs alone, and nothing is kept
-            of it but the answers, which the stage then finds.
+        part: (which, of how many): the stage is run on this share of its inputs alone, or the benchmark's
+            rows are asked, and nothing is kept but the answers, which the whole task then finds.
     """
 
     id: str
@@ -129,6 +129,11 @@ class Task:
     steps: int = 0
     trains: bool = False
     part: tuple[int, int] | None = None
+
+    @property
+    def dispensable(self) -> bool:
+        """Whether tasks that need it go on without it where it has failed."""
+        return self.part is not None
 
 
 # ---------------------------------------------------------------- who is evaluated

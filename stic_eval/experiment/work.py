@@ -31,17 +31,20 @@ def perform(task: Task, resources: Resources) -> Iterator[tuple[str, Any]]:
     Yields:
         `result` of a benchmark: (the records as they are written, summary).
     """
-    adapter: Any = task.served or task.adapter
     if task.part is not None:
-        _ask_part(task, resources)
+        _ask_part(task, task.part, resources)
         return
-    if task.key:
-        with Contained():
-            adapter = _stage(task, resources) / "adapter"
+    with Contained():
+        adapter = _adapter(task, resources)
     if task.benchmark:
         with Contained():
             found = evaluate(task, adapter, resources)
         yield "result", found
+
+
+def _adapter(task: Task, resources: Resources) -> Any:
+    """Who answers; runs the task's stage, if it has one that is not done."""
+    return _stage(task, resources) / "adapter" if task.key else task.served or task.adapter
 
 
 def _stage(task: Task, resources: Resources) -> Path:
@@ -92,27 +95,48 @@ def _run(stage: Stage, data: Data, store: StageStore, task: Task, resources: Res
     return folder
 
 
-def _ask_part(task: Task, resources: Resources) -> None:
-    """Runs a task's stage on a part of its inputs, and keeps nothing of it but the answers.
+def _ask_part(task: Task, part: tuple[int, int], resources: Resources) -> None:
+    """Asks a part of what a task asks, and keeps nothing but the answers.
 
-    What comes of the stage is made of all of its inputs, when that is done: it then finds these answers. So a
+    What comes of the task is made of all of its inputs, when that is done: it then finds these answers. So a
     stage that cannot do with a part costs what could have been gained, and nothing else.
     """
-    assert task.part is not None
+    ask = _ask_rows if task.benchmark else _ask_stage
+    try:
+        with Contained():
+            ask(task, part, resources)
+    except Exception as error:
+        resources.report.log(f"{task.id}: asks nothing more ahead: {registry.explain(error)}")
+
+
+def _ask_rows(task: Task, part: tuple[int, int], resources: Resources) -> None:
+    """Asks a part of a benchmark's rows."""
+    from stic_eval.evals import runner
+
+    first, every = part
+    benchmark, rows = resources.benchmarks[task.benchmark], resources.samples(task.benchmark)[first::every]
+    solver = registry.solvers().get(task.solver)
+    with resources.report.step(f"{task.label}: {benchmark.title}", len(rows)) as step:
+        runner.ask(
+            benchmark, rows, _model(task, _adapter(task, resources), resources), solver,
+            solver.options.model_validate(task.options), prompts=inputs.prompt_set(task.config),
+            progress=step.update,
+        )  # fmt: skip
+
+
+def _ask_stage(task: Task, part: tuple[int, int], resources: Resources) -> None:
+    """Runs a stage on a part of its inputs."""
     stage, data, known = _planned(task, resources)
-    first, every = task.part
+    first, every = part
     images = data.images[: stage.takes("images")][first::every]
     items = data.sft_items[: stage.takes("sft")][first::every]
     some = replace(data, images=images, sft_items=items, images_key=task.id, sft_key=task.id)
     log = resources.report.log
     there = {need.name: resources.stages.sound(need.name, known[id(need)], log) for need in stage.needs}
-    try:
-        needs = {name: folder for name, folder in there.items() if folder is not None}
-        with TemporaryDirectory(prefix="stic-eval-part-") as folder:
-            alone = replace(stage, needs=(), run=lambda ctx: stage.run(replace(ctx, needs=needs)))
-            _run(alone, some, StageStore(folder), task, resources)
-    except Exception as error:
-        log(f"{task.id}: asks nothing more ahead: {registry.explain(error)}")
+    needs = {name: folder for name, folder in there.items() if folder is not None}
+    with TemporaryDirectory(prefix="stic-eval-part-") as folder:
+        alone = replace(stage, needs=(), run=lambda ctx: stage.run(replace(ctx, needs=needs)))
+        _run(alone, some, StageStore(folder), task, resources)
 
 
 def evaluate(task: Task, adapter: Any, resources: Resources) -> tuple[bytes, Summary]:

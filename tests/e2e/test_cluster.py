@@ -14,6 +14,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from stic_eval.experiment import cluster as clusters
+from stic_eval.experiment import parts
 from stic_eval.experiment.executors.ray import Ray, Room
 from tests.support import executor_tasks, lost_nodes
 
@@ -78,7 +79,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory, only_cluster: None) -> Itera
         # Machines that run tests are busy: to be slow is not to be dead.
         patch.setenv("RAY_health_check_timeout_ms", "120000")
         patch.setattr(clusters, "_ANSWER", 300.0)
-        patch.setattr(clusters, "_PART", 2)
+        patch.setattr(parts, "LEAST", 2)
         folder = tmp_path_factory.mktemp("nodes")
         (folder / "moments").mkdir()
         found = Nodes(folder)

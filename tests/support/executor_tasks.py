@@ -26,6 +26,7 @@ class Task:
     needs: tuple[str, ...]
     payload: Any
     group: str = ""
+    dispensable: bool = False
 
 
 def setup(number: int, common: Any, send: Send) -> Callable[[Task], Yielded]:

@@ -287,9 +287,10 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--served-model-name", default="base")
     parser.add_argument("--max-lora-rank", type=int, default=16)
     options, _ = parser.parse_known_args(argv)
-    print("ready", flush=True)
     conduct = Conduct(options.served_model_name, max_rank=options.max_lora_rank)
-    VLLMServer(Brain(options.folder, conduct), options.port).serve()
+    server = VLLMServer(Brain(options.folder, conduct), options.port)
+    print("ready", flush=True)
+    server.serve()
 
 
 if __name__ == "__main__":

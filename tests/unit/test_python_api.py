@@ -26,7 +26,7 @@ from stic_eval.cli.app import invoke
 from stic_eval.errors import Interrupted
 from stic_eval.evals import runner
 from stic_eval.evals.scoring.aggregate import summarize
-from stic_eval.experiment import driver
+from stic_eval.experiment import planning
 from stic_eval.experiment.arguments import (
     TAKEN,
     ablation_of,
@@ -208,7 +208,7 @@ def test_ctrl_c_says_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(driver, "arms_of_run", interrupted)
+    monkeypatch.setattr(planning, "arms_of_run", interrupted)
     Path("kept").mkdir()
     for where, said in (
         ("new", "nothing had begun, so nothing is left"),

@@ -32,6 +32,7 @@ class Agenda:
     def __init__(self, tasks: Sequence[Work]) -> None:
         self.waiting = list(tasks)
         self._names = {task.id for task in tasks}
+        self._dispensable = {task.id for task in tasks if task.dispensable}
         self._done: set[str] = set()
         self._failed: dict[str, Event] = {}
 
@@ -64,7 +65,7 @@ class Agenda:
 
     def see(self, event: Event) -> None:
         """Takes in how a task went."""
-        if event.kind == "done":
+        if event.kind == "done" or (event.kind == "failed" and event.task in self._dispensable):
             self._done.add(event.task)
         elif event.kind == "failed":
             self._failed[event.task] = event

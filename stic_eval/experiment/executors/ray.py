@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import socket
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
 from threading import Thread
@@ -101,14 +102,12 @@ class Ray:
         common: Passed to it; picklable, as tasks are.
         jobs: Workers at a time, as far as the cluster has room for them.
         room: What the worker of a task takes. Tasks that differ in it have workers of their own.
-        dispensable: Whether tasks that need one, by its id, go on without it where it has failed.
     """
 
     begin: Begin
     common: Any
     jobs: int
     room: Callable[[Any], Room] = lambda task: Room()
-    dispensable: Callable[[str], bool] = lambda name: False
 
     def run(self, tasks: Sequence[Work]) -> Generator[Event, None, None]:
         """See `Executor`.
@@ -144,8 +143,7 @@ class Ray:
                         event = _after_loss(told, lost[told.task]) if told.kind == "lost" else told
                         if again:
                             agenda.waiting.insert(0, next(t for t in tasks if t.id == told.task))
-                        dispensable = event.kind == "failed" and self.dispensable(event.task)
-                        agenda.see(replace(event, kind="done") if dispensable else event)
+                        agenda.see(event)
                         yield event
                 if stillborn > AGAIN:
                     raise RunError(f"{stillborn} workers one after the other did not begin: {come[-1].value}")
@@ -234,7 +232,7 @@ class Ray:
             except (StopIteration, ray.exceptions.RayError) as error:
                 workers.remove(worker)
                 _end(worker)
-                why = headline(error) if str(error) else "it has not said how the task went"
+                why = _headline(error) if str(error) else "it has not said how the task went"
                 if worker.task is None:
                     yield Event("stillborn", "", why)
                 else:
@@ -271,6 +269,14 @@ def _waiting_for(workers: Sequence[_Worker], first: Room) -> str:
     there = ray.cluster_resources()
     has = f"the cluster has {there.get('CPU', 0):g} cores and {there.get('GPU', 0):g} GPUs in all"
     return f"waits for a worker with {room.cpus:g} cores and {room.gpus:g} GPUs; {has}"
+
+
+def _headline(error: Exception) -> str:
+    """What an error of Ray comes to: where a worker's own is told below it, with a traceback, that one."""
+    named = re.findall(
+        r"^[\w.]+(?:Error|Exception|Exit)\b: .*$", re.sub(r"\x1b\[[\d;]*m", "", str(error)), re.M
+    )
+    return named[-1] if named else headline(error)
 
 
 def _after_loss(event: Event, times: int) -> Event:

@@ -94,10 +94,12 @@ def wait_until(true: Any) -> None:
 
 
 PARENT = """
-import os, sys, time
+import os, signal, sys, time
 from pathlib import Path
 from types import SimpleNamespace
 from stic_eval.engines.own_server import OwnServer
+# What is started in the background by a shell is deaf to Ctrl-C, and so is what it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 port = int(sys.argv[1])
 argv = f"[sys.executable, '-m', 'http.server', '{port}', '--bind', '127.0.0.1']"
 inner = f"import subprocess, sys; subprocess.run({argv})"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 
 from stic_eval.errors import RunError, UserError
 from stic_eval.experiment import cluster, far_worker
+from stic_eval.experiment.cluster_reader import Reader
 from stic_eval.experiment.far_worker import FarPlace, FarStages, FarStore, Piece, Receipt, pieces
 from stic_eval.stage_store import StageStore
 from stic_eval.types import Response
@@ -39,7 +39,7 @@ class Driver:
         return folder in self.finished or (self.stages.root / folder / "manifest.json").is_file()
 
     def manifest(self, folder: str) -> bytes | None:
-        return cluster._Reader(self.stages.root.parent, Path("none")).manifest(folder)
+        return Reader(self.stages.root.parent, Path("none")).manifest(folder)
 
     def read(self, folder: str) -> Iterator[Piece]:
         return pieces(self.stages.root / folder)
@@ -200,31 +200,3 @@ def test_without_ray_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPatc
 def test_an_adapter_is_trained_on_one_node() -> None:
     with pytest.raises(UserError, match=r"--nodes 2: with --cluster ray an adapter is trained on one node"):
         cluster.check("ray", 2)
-
-
-@dataclass(frozen=True)
-class Task:
-    id: str
-    needs: tuple[str, ...] = ()
-    steps: int = 0
-    benchmark: str = ""
-    generations: int = 0
-    part: tuple[int, int] | None = None
-
-
-def test_parts_of_what_asks_for_many_answers_come_first() -> None:
-    tasks = [
-        Task("pairs 1", ("before",), generations=200),
-        Task("pairs 2", generations=100),
-        Task("train 1", ("pairs 1",), steps=5, generations=200),
-        Task("evaluate a/b", benchmark="b", generations=200),
-    ]
-    found = list(cluster.with_parts(tasks, 4))  # type: ignore[arg-type, type-var]
-    assert [task.id for task in found] == [
-        "pairs 1 part 1 of 3", "pairs 1 part 2 of 3", "pairs 1 part 3 of 3",
-        "pairs 1", "pairs 2", "train 1", "evaluate a/b",
-    ]  # fmt: skip
-    assert [task.part for task in found[:4]] == [(0, 3), (1, 3), (2, 3), None]
-    assert all(task.needs == ("before",) for task in found[:3])
-    assert found[3].needs == ("before", *(task.id for task in found[:3]))
-    assert list(cluster.with_parts(tasks, 1)) == tasks  # type: ignore[arg-type, comparison-overlap]
