@@ -16,8 +16,8 @@ from bench.rewriting import rewrite
 PAGE = Path(__file__).parent / "README.md"
 RESULTS = Path(__file__).parent / "results"
 BEGIN, END = "<!-- measured -->\n", "<!-- /measured -->"
-_RATIOS = ("generation", "training", "sharing", "startup")
-_FIGURES = ("pocket", "scoring", "overhead", "memory")
+_RATIOS = ("generation", "training", "sharing", "cluster", "startup")
+_FIGURES = ("pocket", "scoring", "overhead", "memory", "busy")
 
 
 def page(before: str) -> str:
