@@ -1,9 +1,9 @@
 """Files and folders that are there whole or not at all, after `kill -9` and after a power cut.
 
-What is published is written under a temporary name beside its place, flushed to the disk with the folders that
-lead to it (fsync), and then renamed, which is flushed as well: a rename may reach the disk before what is
-renamed. Temporary names say whose they are. Whoever next writes into a folder removes those of processes that have
-ended, and never one of a process that lives.
+What is published is written under a temporary name beside its place, flushed to the disk with the folders
+that lead to it (fsync), and then renamed, which is flushed as well: a rename may reach the disk before what
+is renamed. Temporary names say whose they are. Whoever next writes into a folder removes those of processes
+that have ended, and never one of a process that lives.
 """
 
 from __future__ import annotations

@@ -110,7 +110,8 @@ def _take(path: Path, owner: Owner, waiting: Callable[[str], None]) -> None:
             continue
         if held != seen:
             seen, since = held, now
-        if (held[0] is not None and held[0].gone) or now - since > EXPIRY:
+        patience = _LOOKS * _POLL if held[0] is None else EXPIRY  # unsigned: what a power cut has left
+        if (held[0] is not None and held[0].gone) or now - since > patience:
             _take_away(path, held[0])
             seen = None
             continue

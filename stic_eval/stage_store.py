@@ -1,7 +1,7 @@
 """Finished stages on disk, by content key.
 
-A stage folder is one rename of what is on the disk: `kill -9` at any point, or a power cut, leaves it whole or
-its work folder to go on from. They may lie on a file system that several machines share.
+A stage folder is one rename of what is on the disk: `kill -9` at any point, or a power cut, leaves it whole
+or its work folder to go on from. They may lie on a file system that several machines share.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class StageStore:
         self._held: dict[Path, lease.Owner] = {}  # finished folder -> as whom this attempt holds its lease
 
     def sweep(self) -> None:
-        """Removes what processes of this machine that have ended left beside stages and their work folders."""
+        """Removes what processes that have ended left beside stages and their work folders."""
         durable_files.sweep(self.root)
         lease.sweep(self.root)
 

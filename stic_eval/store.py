@@ -233,7 +233,7 @@ class ResponseStore:
             durable_files.make_folder(self.path.parent)
             self._db = sqlite3.connect(self.path, timeout=120, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode=WAL")
-            # With NORMAL a power cut would take the last commits, which may have cost hours, or a judge's fees. There
+            # With NORMAL a power cut would take the last commits, which may have cost a judge's fees. There
             # is a commit every 64 answers or 3 seconds; to flush it takes milliseconds.
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.execute(

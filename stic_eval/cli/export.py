@@ -203,9 +203,10 @@ def staged_output(target: Path, force: bool, single: bool = False) -> Iterator[P
     Raises:
         UserError: It already exists, or cannot be written.
     """
-    from stic_eval.durable_files import make_folder, publish, sync_tree, temporary_folder
+    from stic_eval.durable_files import make_folder, publish, sweep_once, sync_tree, temporary_folder
     from stic_eval.errors import UserError
 
+    sweep_once(target.parent)  # of one that was killed when all was there
     wrong = target.is_dir() if single else target.exists() and not target.is_dir()
     if wrong:
         raise UserError(f"--output {target}: is {'a folder' if single else 'a file'}; give another name")

@@ -43,7 +43,7 @@ def pairs(
 ) -> None:  # fmt: skip
     """Check preference pairs and write them to one file, for `--pairs` of run, train and ablate."""
     from stic_eval.cli.export import count_of
-    from stic_eval.durable_files import make_folder, publish, temporary_folder
+    from stic_eval.durable_files import make_folder, publish, sweep_once, temporary_folder
     from stic_eval.errors import UserError
     from stic_eval.experiment.progress import Reporter
     from stic_eval.printable import printable
@@ -55,6 +55,7 @@ def pairs(
     file, output = file.expanduser(), output.expanduser()
     if output.suffix != ".parquet":
         raise UserError(f"--output {output}: give the name of a .parquet file")
+    sweep_once(output.parent)  # of one that was killed when all was there
     if output.exists() and not (force and output.is_file()):
         raise UserError(f"--output {output}: already exists; give another name" + _or_force(output))
     opened = open_pairs(file, image_root.expanduser() if image_root else None)

@@ -74,7 +74,8 @@ def refuse_taken(to: Path) -> None:
     Raises:
         UserError: Names it.
     """
-    lease.sweep(to.absolute().parent)  # of one that was killed when all was written
+    durable_files.sweep_once(to.parent)  # of one that was killed when all was written
+    lease.sweep(to.parent)
     if to.is_dir() and any(to.iterdir()):
         raise UserError(f"--to {to}: is not empty; give a new folder")
     if to.exists() and not to.is_dir():

@@ -57,7 +57,8 @@ def at_work(
 ) -> Iterator[tuple[Resources, Reporter]]:
     """What an experiment is done with, in its folder, whose log and progress go on around the work.
 
-    One process at a time is at work in a folder; others wait for it, and go on from what it has left. Folders that were made for it are taken away again if it ends before anything is done.
+    One process at a time is at work in a folder; others wait for it, and go on from what it has left. Folders
+    that were made for it are taken away again if it ends before anything is done.
 
     Args:
         config: Its settings.
@@ -107,7 +108,7 @@ def at_work(
 
 @contextmanager
 def _alone_in(at: Path) -> Iterator[None]:
-    """Keeps other processes out of a run's folder while the block runs; waits for one that is at work in it."""
+    """Keeps other processes out of a run's folder while the block runs; waits for one that is in it."""
 
     def waiting(holder: str) -> None:
         logging.getLogger("stic_eval.run").warning(

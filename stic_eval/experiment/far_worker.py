@@ -21,7 +21,6 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-from uuid import uuid4
 
 from stic_eval.durable_files import temporary_name
 from stic_eval.errors import RunError, UserError

@@ -1,4 +1,4 @@
-"""Checkpoints that survive `kill -9` and a power cut: each is sealed when all of it is written, by rank 0 alone."""
+"""Checkpoints that survive `kill -9` and a power cut: each is sealed by rank 0, when all of it is written."""
 
 from __future__ import annotations
 

@@ -269,6 +269,8 @@ def run(
     trainer.add_callback(_Watch(progress))
     trainer.step_rows = step_rows(trainer.args, len(trainer.train_dataset), model.num_parameters())
     checkpoint = checkpoints.latest(checkpoints.folder_of(out))
+    if checkpoint is not None:
+        trainer._total_train_tokens = _seen_tokens(checkpoint)  # TRL would count from 0 again
     checkpointing = bool(trainer.args.gradient_checkpointing)
     with training_memory.advise(stage, model, checkpointing=checkpointing):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -276,6 +278,12 @@ def run(
     if ranks.leads():
         _write(trainer, state, out, model, stage, start)
     ranks.wait()
+
+
+def _seen_tokens(checkpoint: Path) -> int:
+    """How many tokens had been trained on when a checkpoint was last logged before."""
+    history = json.loads((checkpoint / "trainer_state.json").read_bytes())["log_history"]
+    return next((int(row["num_tokens"]) for row in reversed(history) if "num_tokens" in row), 0)
 
 
 def whole_adapter(trainer: Any) -> dict[str, Any]:

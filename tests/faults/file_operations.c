@@ -3,9 +3,14 @@
  * Loaded by LD_PRELOAD, so that what libraries do in C, C++ and Rust (SQLite, parquet, safetensors) counts as what
  * Python does. Nothing is counted until `begin_counting` is called, or where FILE_OPERATIONS_ROOT is set at the start;
  * then everything below that folder is, and each operation is a line of the log: its number, its kind, its path.
- * An operation counts before it is done: whoever dies at number n has done n - 1 of them.
+ * An operation counts before it is done: whoever dies at number n has done n - 1 of them. SQLite's shared memory
+ * (-shm) is no content of a file and is left out.
+ *
+ * What is flushed (fsync) is recorded as it is then, in the folder `LOG.synced`: a file's content under its inode,
+ * a folder's names, each with its inode, under that and `.names`. `power_cut.py` makes of it what a power cut leaves.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -24,6 +29,7 @@
 static char root[PATH_MAX];
 static size_t root_length;
 static long fatal; /* 0: none */
+static char synced[PATH_MAX]; /* where what is flushed is recorded */
 static int log_file = -1;
 static long *counted; /* shared with children */
 
@@ -34,6 +40,8 @@ void begin_counting(const char *folder, long number, const char *log)
     root_length = strlen(root);
     fatal = number;
     log_file = syscall(SYS_openat, AT_FDCWD, log, O_CREAT | O_APPEND | O_WRONLY | O_CLOEXEC, 0666);
+    snprintf(synced, sizeof synced, "%s.synced", log);
+    syscall(SYS_mkdirat, AT_FDCWD, synced, 0777);
     snprintf(name, sizeof name, "%s.count", log);
     int file = syscall(SYS_openat, AT_FDCWD, name, O_CREAT | O_RDWR | O_CLOEXEC, 0666);
     if (syscall(SYS_ftruncate, file, sizeof *counted) == 0)
@@ -52,7 +60,10 @@ __attribute__((constructor)) static void begin_as_child(void)
 static void count(const char *kind, const char *path)
 {
     char line[PATH_MAX + 64];
+    size_t length_of_path = strlen(path);
     if (!counted || log_file < 0 || strncmp(path, root, root_length))
+        return;
+    if (length_of_path > 4 && !strcmp(path + length_of_path - 4, "-shm"))
         return;
     long number = __atomic_add_fetch(counted, 1, __ATOMIC_SEQ_CST);
     int length = snprintf(line, sizeof line, "%ld %s %s\n", number, kind, path + root_length);
@@ -64,17 +75,56 @@ static void count(const char *kind, const char *path)
     }
 }
 
+/* The path of an open file or folder; 0: it has none. */
+static int path_of(int file, char *path, size_t size)
+{
+    char link[64];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", file);
+    ssize_t length = syscall(SYS_readlinkat, AT_FDCWD, link, path, size - 1);
+    path[length > 0 ? length : 0] = 0;
+    return length > 0;
+}
+
 static void count_file(const char *kind, int file)
 {
-    char link[64], path[PATH_MAX];
-    if (!counted)
+    char path[PATH_MAX];
+    if (counted && path_of(file, path, sizeof path))
+        count(kind, path);
+}
+
+static void record_flushed(int file)
+{
+    char path[PATH_MAX], target[PATH_MAX + 64], line[PATH_MAX];
+    struct stat found;
+    struct dirent *entry;
+    ssize_t length;
+    off_t at = 0;
+    if (!counted || !path_of(file, path, sizeof path) || fstat(file, &found))
         return;
-    snprintf(link, sizeof link, "/proc/self/fd/%d", file);
-    ssize_t length = syscall(SYS_readlinkat, AT_FDCWD, link, path, sizeof path - 1);
-    if (length <= 0)
+    if (strncmp(path, root, root_length) && strncmp(path, root, root_length - 1))
         return;
-    path[length] = 0;
-    count(kind, path);
+    int folder = S_ISDIR(found.st_mode);
+    snprintf(target, sizeof target, "%s/%lu%s", synced, (unsigned long)found.st_ino, folder ? ".names" : "");
+    int record = syscall(SYS_openat, AT_FDCWD, target, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0666);
+    if (folder) {
+        DIR *names = opendir(path);
+        while (names && (entry = readdir(names))) {
+            length = snprintf(line, sizeof line, "%lu %s", (unsigned long)entry->d_ino, entry->d_name);
+            syscall(SYS_write, record, line, length + 1);
+        }
+        if (names)
+            closedir(names);
+    } else {
+        /* By the same descriptor: to close another one of the file would give up the locks that SQLite has on it. */
+        int readable = (fcntl(file, F_GETFL) & O_ACCMODE) != O_WRONLY;
+        int from = readable ? file : syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+        while ((length = syscall(SYS_sendfile, record, from, &at, 1 << 24)) > 0)
+            ;
+        if (!readable)
+            syscall(SYS_close, from);
+    }
+    syscall(SYS_close, record);
+    fcntl(file, F_DUPFD_CLOEXEC, 400); /* kept open, lest another file be given its inode */
 }
 
 static void count_path(const char *kind, int at, const char *path)
@@ -151,6 +201,17 @@ static void count_open(int at, const char *path, int flags)
         return real arguments;                               \
     }
 
+#define FLUSH(name)                                          \
+    int name(int file)                                       \
+    {                                                        \
+        REAL(int, name, int)                                 \
+        count_file("fsync", file);                           \
+        int failed = real(file);                             \
+        if (!failed)                                         \
+            record_flushed(file);                            \
+        return failed;                                       \
+    }
+
 #define ON_PATH(name, kind, at, parameters, arguments)       \
     int name parameters                                      \
     {                                                        \
@@ -179,8 +240,8 @@ ON_FILE(ssize_t, copy_file_range, "write",
         (from, from_at, file, at, size, flags))
 ON_FILE(int, ftruncate, "truncate", (int file, off_t size), (file, size))
 ON_FILE(int, ftruncate64, "truncate", (int file, off64_t size), (file, size))
-ON_FILE(int, fsync, "fsync", (int file), (file))
-ON_FILE(int, fdatasync, "fsync", (int file), (file))
+FLUSH(fsync)
+FLUSH(fdatasync)
 
 ON_PATH(mkdir, "mkdir", AT_FDCWD, (const char *path, mode_t mode), (path, mode))
 ON_PATH(mkdirat, "mkdir", at, (int at, const char *path, mode_t mode), (at, path, mode))
