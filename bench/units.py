@@ -18,6 +18,7 @@ ASIDE = {
     "stic_eval/library_messages.py",
     "stic_eval/printable.py", "stic_eval/registry.py", "stic_eval/plugin_code.py", "stic_eval/store.py",
     "stic_eval/stage_store.py", "stic_eval/lease.py", "stic_eval/entry_points.py",
+    "stic_eval/durable_files.py", "stic_eval/process_identity.py",
     f"{MODELS}/fingerprint.py",
     f"{MODELS}/devices.py", f"{MODELS}/weight_memory.py", f"{MODELS}/adapter_values.py",
     f"{MODELS}/connection.py",

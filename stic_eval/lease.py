@@ -15,18 +15,17 @@ from __future__ import annotations
 import json
 import logging
 import os
-import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Event, Thread
 from uuid import uuid4
 
-import psutil
-
+from stic_eval.durable_files import remove, temporary_name
 from stic_eval.errors import UserError
+from stic_eval.process_identity import born, has_ended, machine
 
 # Clients of NFS may see what others do up to a minute late (acregmax, acdirmax); twice that is waited.
 HEARTBEAT, EXPIRY = 10.0, 120.0  # seconds
@@ -42,7 +41,7 @@ class Owner:
         token: Of this holding; no other has it.
         machine: The running system, and its numbering of processes: containers have their own.
         pid: The process.
-        born: When that process was started, as `_born` has it.
+        born: When that process was started, as `process_identity.born` has it; 0: not known.
     """
 
     token: str
@@ -53,50 +52,24 @@ class Owner:
     @property
     def gone(self) -> bool:
         """Whether it was a process of this machine and has ended."""
-        if self.machine != _machine():
-            return False
-        try:
-            process = psutil.Process(self.pid)
-            started = _born(self.pid)
-            another = 0 not in (started, self.born) and started != self.born
-            return another or process.status() == psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return True
-        except psutil.Error:
-            return False
+        return self.machine == machine() and has_ended(self.pid, self.born)
 
-
-def _machine() -> str:
-    """What tells this system's process numbers from those of others."""
-    found = [socket.gethostname()]
-    for path in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
-        with suppress(OSError):
-            found.append(os.readlink(path) if path.endswith("pid") else Path(path).read_text().strip())
-    return " ".join(found)
-
-
-def _born(pid: int) -> int:
-    """Ticks from the system's start to a process's: a clock that is set changes nothing of them.
-
-    0 where the system does not say: of the next process with that number it is not known then that it is
-    another, and its lease is taken when it expires.
-    """
-    try:
-        # The second field is the name in brackets, which may hold anything; this is the 22nd (proc(5)).
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-    except (OSError, ValueError, IndexError):
-        return 0
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.machine.partition(' ')[0]}"
 
 
 @contextmanager
-def hold(path: Path) -> Iterator[Owner]:
+def hold(path: Path, waiting: Callable[[str], None] = lambda holder: None) -> Iterator[Owner]:
     """Holds a lease while the block runs; waits for another holder, however long it takes.
+
+    Args:
+        waiting: Called with who holds it, in words, once for each that is waited for.
 
     Raises:
         UserError: The file cannot be created.
     """
-    owner = Owner(uuid4().hex[:8], _machine(), os.getpid(), _born(os.getpid()))
-    _take(path, owner)
+    owner = Owner(uuid4().hex[:8], machine(), os.getpid(), born(os.getpid()))
+    _take(path, owner, waiting)
     ended = Event()
     beat = Thread(target=_renew, args=(path, owner, ended), name=f"lease {path.name}", daemon=True)
     beat.start()
@@ -127,8 +100,9 @@ def _says(path: Path, owner: Owner) -> bool | None:
     return None if found[0] is None else found[0] == owner
 
 
-def _take(path: Path, owner: Owner) -> None:
+def _take(path: Path, owner: Owner, waiting: Callable[[str], None]) -> None:
     seen: tuple[Owner | None, int] | None = None
+    named: set[Owner | None] = set()
     since = time.monotonic()
     while not _create(path, owner):
         held, now = _look(path), time.monotonic()
@@ -136,24 +110,39 @@ def _take(path: Path, owner: Owner) -> None:
             continue
         if held != seen:
             seen, since = held, now
-        if (held[0] is not None and held[0].gone) or now - since > EXPIRY:
-            _take_away(path, held[0], owner)
+        patience = _LOOKS * _POLL if held[0] is None else EXPIRY  # unsigned: what a power cut has left
+        if (held[0] is not None and held[0].gone) or now - since > patience:
+            _take_away(path, held[0])
             seen = None
-        else:
-            time.sleep(_POLL)
+            continue
+        if held[0] not in named:
+            named.add(held[0])
+            waiting("another process" if held[0] is None else str(held[0]))
+        time.sleep(_POLL)
 
 
 def _create(path: Path, owner: Owner) -> bool:
-    """Whether the lease is this owner's now."""
+    """Whether the lease is this owner's now.
+
+    It is there with its owner's name or not at all, so that nobody waits for one who was killed before he
+    could sign. It is not flushed: it need not outlive the machine.
+    """
+    signed = temporary_name(path)
     try:
-        with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666), "w") as file:
-            file.write(json.dumps(asdict(owner)))
-            file.flush()
-            os.fsync(file.fileno())
+        signed.write_text(json.dumps(asdict(owner)), encoding="utf-8")
+        try:
+            os.link(signed, path)
+        except FileExistsError:
+            return _owner(path) == owner  # NFS may say so of a request that it has answered twice
+        except OSError:  # a file system without hard links
+            with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666), "w") as file:
+                file.write(json.dumps(asdict(owner)))
     except FileExistsError:
         return False
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        remove(signed)
     return True
 
 
@@ -178,9 +167,16 @@ def _owner(path: Path) -> Owner | None:
     return None if found is None else found[0]
 
 
-def _take_away(path: Path, dead: Owner | None, by: Owner) -> None:
+def sweep(folder: Path) -> None:
+    """Removes the leases in a folder whose owners were processes of this machine that have ended."""
+    for path in folder.glob("*.lease"):
+        if (owner := _owner(path)) is not None and owner.gone:
+            _take_away(path, owner)
+
+
+def _take_away(path: Path, dead: Owner | None) -> None:
     """Removes the lease of an owner that is gone; one that another has taken meanwhile is given back."""
-    aside = path.with_name(f"{path.name}.{by.token}")
+    aside = temporary_name(path)
     try:
         os.rename(path, aside)
     except OSError:

@@ -1,7 +1,7 @@
 """Finished stages on disk, by content key.
 
-A stage folder is one rename: `kill -9` at any point leaves it whole, or its work folder to go on from. They
-may lie on a file system that several machines share.
+A stage folder is one rename of what is on the disk: `kill -9` at any point, or a power cut, leaves it whole
+or its work folder to go on from. They may lie on a file system that several machines share.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from stic_eval import lease
+from stic_eval import durable_files, lease
 from stic_eval.digests import carry_over, digests, first_change
 from stic_eval.errors import RunError, UserError
 from stic_eval.store import atomic_write
@@ -29,15 +29,15 @@ def _first_changed(folder: Path, manifest: Mapping[str, Any]) -> Path | None:
 
 def _writable(folder: Path) -> Path:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        durable_files.make_folder(folder)
     except OSError as error:
         raise UserError(f"cannot write the stage cache {folder}: {error.strerror or error}") from error
     return folder
 
 
 def _remove(work: Path) -> None:
-    """Removes a work folder, first from where others look for one to go on in."""
-    aside = work.with_suffix(".lost")
+    """Removes a stage's folder, first from where others look for it."""
+    aside = durable_files.temporary_name(work)
     with suppress(OSError):
         os.rename(work, aside)
         shutil.rmtree(aside, ignore_errors=True)
@@ -56,6 +56,11 @@ class StageStore:
         self._said: set[str] = set()
         self._work: dict[Path, Path] = {}  # finished folder -> work folder of this attempt
         self._held: dict[Path, lease.Owner] = {}  # finished folder -> as whom this attempt holds its lease
+
+    def sweep(self) -> None:
+        """Removes what processes that have ended left beside stages and their work folders."""
+        durable_files.sweep(self.root)
+        lease.sweep(self.root)
 
     def folder(self, name: str, key: str) -> Path:
         """Where the finished stage lies (or will lie)."""
@@ -136,6 +141,8 @@ class StageStore:
                 else:
                     with suppress(OSError):  # what is open there cannot be moved on every system
                         os.rename(left, own)
+            for half in list(own.rglob(".*.tmp")):  # being written when that attempt was killed
+                durable_files.remove(half)
             self._work[folder] = own
         return _writable(self._work[folder])
 
@@ -198,22 +205,22 @@ class StageStore:
         )
 
     def publish(self, name: str, key: str, work: Path) -> bool:
-        """Renames a folder with its manifest into place, also of a damaged one; False: a sound one is there.
+        """Puts a folder with its manifest in place, also of a damaged one; False: a sound one is there.
 
         Raises:
             FileNotFoundError: The folder has been taken away.
         """
         folder = self.folder(name, key)
+        durable_files.sync_tree(work)
         while True:
             if self.sound(name, key, lambda line: None) is not None:
                 shutil.rmtree(work, ignore_errors=True)
                 return False
-            aside = folder.with_name(f"{folder.name}.{uuid4().hex[:8]}.damaged")
-            with suppress(FileNotFoundError):
-                os.rename(folder, aside)
-                shutil.rmtree(aside, ignore_errors=True)
+            if folder.exists():
+                _remove(folder)
             try:
                 os.rename(work, folder)
+                durable_files.sync(self.root)
                 return True
             except OSError:
                 if not folder.is_dir() or not work.is_dir():  # else another has been faster by a moment

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -204,8 +203,10 @@ def staged_output(target: Path, force: bool, single: bool = False) -> Iterator[P
     Raises:
         UserError: It already exists, or cannot be written.
     """
+    from stic_eval.durable_files import make_folder, publish, sweep_once, sync_tree, temporary_folder
     from stic_eval.errors import UserError
 
+    sweep_once(target.parent)  # of one that was killed when all was there
     wrong = target.is_dir() if single else target.exists() and not target.is_dir()
     if wrong:
         raise UserError(f"--output {target}: is {'a folder' if single else 'a file'}; give another name")
@@ -213,15 +214,16 @@ def staged_output(target: Path, force: bool, single: bool = False) -> Iterator[P
         what = "already exists" if single else "is not empty"
         raise UserError(f"--output {target}: {what}; give another name, or --force to write there")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
-            work = Path(folder) / "made"
-            work.mkdir()
+        make_folder(target.parent)
+        with temporary_folder(target) as work:
             yield work
             if single:
-                os.replace(work / target.name, target)
+                publish(work / target.name, target)
                 return
-            target.mkdir(exist_ok=True)
+            if not os.path.lexists(target):
+                publish(work, target)
+                return
+            sync_tree(work)
             if any(_WEIGHTS.fullmatch(path.name) for path in work.iterdir()):
                 for old in [path for path in target.iterdir() if _WEIGHTS.fullmatch(path.name)]:
                     old.unlink()
@@ -231,5 +233,6 @@ def staged_output(target: Path, force: bool, single: bool = False) -> Iterator[P
                     there.mkdir(exist_ok=True)
                 else:
                     os.replace(path, there)
+            sync_tree(target)
     except OSError as error:
         raise UserError(f"--output {target}: cannot be written ({error.strerror or error})") from error

@@ -10,10 +10,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stic_eval import durable_files
 from stic_eval.digests import digest
 from stic_eval.engines.runtime_adapters import allowed_rank
 from stic_eval.errors import UserError
@@ -268,12 +270,9 @@ def served_folder(model: str, cache: Path, fingerprint: str) -> str:
         return str(folder)
     copy = cache / "served" / fingerprint[:32]
     if not (copy / "config.json").exists():
-        work = copy.with_name(f"{copy.name}.{os.getpid()}")
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
-        tower_names.copy_renamed(folder, work)
-        try:
-            work.rename(copy)
-        except OSError:  # another process was first
-            shutil.rmtree(work, ignore_errors=True)
+        durable_files.make_folder(copy.parent)
+        with durable_files.temporary_folder(copy) as work:
+            tower_names.copy_renamed(folder, work)
+            with suppress(OSError):  # another process was first
+                durable_files.publish(work, copy)
     return str(copy)

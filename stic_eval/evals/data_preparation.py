@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,8 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
+from stic_eval import durable_files, lease
 from stic_eval.errors import RunError, UserError
 from stic_eval.evals.data_check import DataCheck
 from stic_eval.evals.formats import ArrowRows
@@ -67,9 +65,6 @@ def prepare(
         (work / "manifest.json").write_text(
             json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", "utf-8"
         )
-        for path in work.iterdir():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
     return PreparedData(to, tuple(files), len(checked.samples))
 
 
@@ -79,6 +74,8 @@ def refuse_taken(to: Path) -> None:
     Raises:
         UserError: Names it.
     """
+    durable_files.sweep_once(to.parent)  # of one that was killed when all was written
+    lease.sweep(to.parent)
     if to.is_dir() and any(to.iterdir()):
         raise UserError(f"--to {to}: is not empty; give a new folder")
     if to.exists() and not to.is_dir():
@@ -89,21 +86,19 @@ def refuse_taken(to: Path) -> None:
 def _atomic_folder(to: Path) -> Iterator[Path]:
     """A folder beside the one that is asked for, which takes its place when the block ends well."""
     to = to.absolute()
-    work, lock = to.with_name(f".{to.name}.partial"), to.with_name(f".{to.name}.lock")
+
+    def refuse(holder: str) -> None:
+        raise UserError(f"--to {to}: {holder} is writing it")
+
     try:
-        to.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock, timeout=0):
-            try:
-                shutil.rmtree(work, ignore_errors=True)  # what a killed one left
-                work.mkdir()
-                yield work
-                refuse_taken(to)
-                os.replace(work, to)
-            finally:
-                shutil.rmtree(work, ignore_errors=True)
-                lock.unlink(missing_ok=True)
-    except Timeout:
-        raise UserError(f"--to {to}: another process is writing it") from None
+        durable_files.make_folder(to.parent)
+        with (
+            lease.hold(to.with_name(f".{to.name}.lease"), refuse),
+            durable_files.temporary_folder(to) as work,
+        ):
+            yield work
+            refuse_taken(to)
+            durable_files.publish(work, to)
     except OSError as error:
         raise UserError(f"--to {to}: cannot be written: {error.strerror or error}") from error
 

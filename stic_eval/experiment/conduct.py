@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING
 
-from stic_eval import registry
+from stic_eval import durable_files, lease, registry
 from stic_eval.errors import Interrupted, RunError, UserError
 from stic_eval.experiment import driver, estimates, folder, inputs, planning
 from stic_eval.experiment.cluster import LOCAL, Cluster, join
@@ -57,7 +58,8 @@ def at_work(
 ) -> Iterator[tuple[Resources, Reporter]]:
     """What an experiment is done with, in its folder, whose log and progress go on around the work.
 
-    Folders that were made for it are taken away again if it ends before anything is done.
+    One process at a time is at work in a folder; others wait for it, and go on from what it has left. Folders
+    that were made for it are taken away again if it ends before anything is done.
 
     Args:
         config: Its settings.
@@ -76,8 +78,10 @@ def at_work(
         raise UserError(f"--output: {reason}; give a folder that can be")
     log, fresh = config.folder / "run.log", not way.resume
     try:
-        with Reporter(log, verbose=way.verbose, quiet=way.quiet) as report:
+        with Reporter(log, verbose=way.verbose, quiet=way.quiet) as report, _alone_in(config.folder):
             resources = Resources(config, report, folder.cache_of(config, fresh))
+            durable_files.sweep(config.folder, deep=True)
+            resources.stages.sweep()
             if engine is not None:
                 resources.take(engine)
             try:
@@ -101,6 +105,19 @@ def at_work(
         raise
     except (Exception, SystemExit) as error:  # whatever a model, a data set or a plug-in raises
         raise RunError(f"failed: {registry.explain(error)} (see {log})") from error
+
+
+@contextmanager
+def _alone_in(at: Path) -> Iterator[None]:
+    """Keeps other processes out of a run's folder while the block runs; waits for one that is in it."""
+
+    def waiting(holder: str) -> None:
+        logging.getLogger("stic_eval.run").warning(
+            "%s: %s is at work there with the same --output; waiting until it has ended", at, holder
+        )
+
+    with lease.hold(at / ".lease", waiting):
+        yield
 
 
 def _remove(created: Sequence[Path], *files: Path) -> bool:

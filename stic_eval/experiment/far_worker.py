@@ -21,8 +21,8 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-from uuid import uuid4
 
+from stic_eval.durable_files import temporary_name
 from stic_eval.errors import RunError, UserError
 from stic_eval.experiment.machine_facts import check_version
 from stic_eval.experiment.resources import Resources
@@ -261,7 +261,7 @@ class Receipt:
     """
 
     def __init__(self, stages: StageStore, folder: str) -> None:
-        self._stages, self._aside = stages, stages.root / f"{folder}.{uuid4().hex[:8]}.incoming"
+        self._stages, self._aside = stages, temporary_name(stages.root / folder)
 
     def take(self, piece: Piece) -> bool:
         """Takes in a piece; True: the folder is whole, and lies in place of any that was not sound."""

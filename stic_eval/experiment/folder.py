@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stic_eval.durable_files import sync
 from stic_eval.errors import UserError
 from stic_eval.experiment import grading
 from stic_eval.report import runs
@@ -35,6 +36,7 @@ def clear(config: RunConfig) -> None:
     """Starts over: with an empty cache of the run's own, and nothing of earlier results."""
     own = config.folder / "cache"
     (config.folder / "scores.json").unlink(missing_ok=True)  # first: it must not tell of what is gone
+    sync(config.folder)
     for folder in (own, config.folder / "records", config.folder / "training"):
         shutil.rmtree(folder, ignore_errors=True)
     own.mkdir(parents=True)

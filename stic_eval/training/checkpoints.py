@@ -1,4 +1,4 @@
-"""Checkpoints that survive `kill -9`: each is sealed when all of it is written, by rank 0 alone."""
+"""Checkpoints that survive `kill -9` and a power cut: each is sealed by rank 0, when all of it is written."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from stic_eval.durable_files import sync_tree
 from stic_eval.store import atomic_write
 from stic_eval.training import ranks
 
@@ -27,6 +28,7 @@ def seal(checkpoint: Path) -> None:
     ranks.wait()
     if not ranks.leads():
         return
+    sync_tree(checkpoint)
     atomic_write(checkpoint / _SEAL, json.dumps(sizes(checkpoint)))
     for old in _by_step(checkpoint.parent)[_KEPT:]:
         shutil.rmtree(old, ignore_errors=True)

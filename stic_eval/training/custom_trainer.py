@@ -75,6 +75,7 @@ def train_adapter(
         RunError: Training diverged, or nothing was learned.
     """
     if training_loop.is_trained(out):
+        training_loop.clear_away(out)
         return
     if isinstance(hf, Gang):
         raise UserError(f"{what}: has a trainer of its own, which trains in one process; leave out --gpus")

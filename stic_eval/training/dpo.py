@@ -218,6 +218,7 @@ def train_preferences(
         RunError: Training diverged, or nothing was learned.
     """
     if training_loop.is_trained(out):
+        training_loop.clear_away(out)
         return
     if isinstance(hf, Gang):
         hf.train(
@@ -227,7 +228,7 @@ def train_preferences(
         )  # fmt: skip
         return
     with ranks.leader_first():
-        dataset = open_pairs(pairs, out / "rows")
+        dataset = open_pairs(pairs, training_loop.rows_folder(out))
     if training.max_length is not None:
         text = dataset.select_columns(["prompt", "chosen", "rejected", "source"])
         processor = training_loop.processor_for(hf, images)
@@ -251,4 +252,4 @@ def train_preferences(
         )  # fmt: skip
         training_loop.run(trainer, out, progress, model, PREFERENCES, start)
         if ranks.leads():
-            shutil.rmtree(out / "rows", ignore_errors=True)
+            shutil.rmtree(training_loop.rows_folder(out), ignore_errors=True)

@@ -11,12 +11,12 @@ import hashlib
 import io
 import json
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from stic_eval.durable_files import temporary_folder
 from stic_eval.errors import UserError
 from stic_eval.printable import csv_cell
 from stic_eval.training.preference_pairs import features, open_pairs, without_bars
@@ -163,8 +163,8 @@ def _trl(pairs: Path, output: Path) -> PairExport:
 
 
 def _hf_dataset(pairs: Path, output: Path) -> PairExport:
-    with tempfile.TemporaryDirectory(prefix="stic-eval-") as cache, without_bars():
-        table = open_pairs(pairs, Path(cache))
+    with temporary_folder(output) as cache, without_bars():
+        table = open_pairs(pairs, cache)
         table.save_to_disk(str(output))
         return PairExport(output, table.num_rows)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 from collections import Counter
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from stic_eval import registry
 from stic_eval.contracts.method import PromptSet, SFTItem
+from stic_eval.durable_files import make_folder, publish, temporary_name
 from stic_eval.errors import UserError
 from stic_eval.images import corrupt
 from stic_eval.models.image_encoding import encode_image
@@ -197,8 +197,8 @@ def write_made(pairs: Iterable[AnsweredPair], path: Path, settings: PairFilter) 
     schema = features().arrow_schema
     negatives: Counter[str] = Counter()
     identical = dropped = 0
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
+    make_folder(path.parent)
+    temporary = temporary_name(path)
     with pq.ParquetWriter(temporary, schema) as writer:
         rows: list[dict[str, Any]] = []
         for pair in pairs:
@@ -225,7 +225,7 @@ def write_made(pairs: Iterable[AnsweredPair], path: Path, settings: PairFilter) 
                 rows = []
         if rows:
             writer.write_table(pa.Table.from_pylist(rows, schema))
-    os.replace(temporary, path)
+    publish(temporary, path)
     return PairReport(sum(negatives.values()), dropped, identical, dict(sorted(negatives.items())))
 
 

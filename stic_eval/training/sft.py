@@ -107,6 +107,7 @@ def train_sft(
             return self.accelerator.unwrap_model(self.model)
 
     if training_loop.is_trained(out):
+        training_loop.clear_away(out)
         return
     if not items:
         raise UserError("no item to fine-tune on; give --sft-data with images, or more of it")

@@ -7,7 +7,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
 import shutil
 import time
 import warnings
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import PrinterCallback, Trainer, TrainerCallback, set_seed
 
 from stic_eval.contracts.method import TrainingImages
+from stic_eval.durable_files import publish, temporary_name
 from stic_eval.errors import RunError
 from stic_eval.models.loading import strip
 from stic_eval.models.single_tile import SingleTile, check_single_tile, features_of_tiles
@@ -241,6 +241,17 @@ def is_trained(out: Path) -> bool:
     return (out / "adapter" / "adapter_config.json").is_file()
 
 
+def rows_folder(out: Path) -> Path:
+    """Where a stage's rows lie while they are trained on, mapped into memory."""
+    return out / "rows"
+
+
+def clear_away(out: Path) -> None:
+    """Removes what training has needed beside its adapter, where it was killed before it did so itself."""
+    for folder in (checkpoints.folder_of(out), rows_folder(out)):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def run(
     trainer: Any, out: Path, progress: StepProgress | None, model: Any, stage: str, start: Path | None = None
 ) -> None:
@@ -258,6 +269,8 @@ def run(
     trainer.add_callback(_Watch(progress))
     trainer.step_rows = step_rows(trainer.args, len(trainer.train_dataset), model.num_parameters())
     checkpoint = checkpoints.latest(checkpoints.folder_of(out))
+    if checkpoint is not None:
+        trainer._total_train_tokens = _seen_tokens(checkpoint)  # TRL would count from 0 again
     checkpointing = bool(trainer.args.gradient_checkpointing)
     with training_memory.advise(stage, model, checkpointing=checkpointing):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -265,6 +278,12 @@ def run(
     if ranks.leads():
         _write(trainer, state, out, model, stage, start)
     ranks.wait()
+
+
+def _seen_tokens(checkpoint: Path) -> int:
+    """How many tokens had been trained on when a checkpoint was last logged before."""
+    history = json.loads((checkpoint / "trainer_state.json").read_bytes())["log_history"]
+    return next((int(row["num_tokens"]) for row in reversed(history) if "num_tokens" in row), 0)
 
 
 def whole_adapter(trainer: Any) -> dict[str, Any]:
@@ -299,8 +318,7 @@ def save_adapter(peft: Any, folder: Path, model_name: str, state: dict[str, Any]
     Args:
         state: Its tensors, where the model itself does not hold all of them.
     """
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = temporary_name(folder)
     peft.save_pretrained(
         str(temporary), selected_adapters=["default"], save_embedding_layers=False, state_dict=state
     )
@@ -313,7 +331,7 @@ def save_adapter(peft: Any, folder: Path, model_name: str, state: dict[str, Any]
         config["target_modules"] = sorted(config["target_modules"])  # PEFT keeps a set
     atomic_write(path, json.dumps(config, indent=2, sort_keys=True) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
-    os.replace(temporary, folder)
+    publish(temporary, folder)
 
 
 def public_name(model: Any) -> str:

@@ -110,7 +110,7 @@ def test_that_of_another_machine_is_taken_when_it_is_not_renewed(
 def test_a_lease_that_another_has_taken_meanwhile_stays_theirs(tmp_path: Path) -> None:
     path = tmp_path / "one.lease"
     living = elsewhere(path)
-    lease._take_away(path, replace(living, token="before"), replace(living, token="mine"))
+    lease._take_away(path, replace(living, token="before"))
     assert lease._owner(path) == living
     assert [file.name for file in tmp_path.iterdir()] == ["one.lease"]
 

@@ -76,7 +76,7 @@ def test_stages_are_sent_where_machines_see_no_common_folder(
     fetched = other.sound("one", KEY, str)
     assert fetched == tmp_path / "other" / made.name and content(fetched) == content(made)
     assert other.done("one", KEY) == fetched
-    left = [path.name for path in tmp_path.rglob("*.incoming")]
+    left = [path.name for path in tmp_path.rglob("*.tmp")]
     assert left == []
 
 
