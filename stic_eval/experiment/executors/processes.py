@@ -193,7 +193,7 @@ def _end(workers: Sequence[_Worker]) -> None:
 
 
 def _end_with_driver() -> None:
-    """Ends this worker at once if its driver is killed, whatever it computes; all that it writes stands that."""
+    """Ends this worker at once if its driver is killed, whatever it computes: all it writes stands that."""
     driver = parent_process()
     assert driver is not None and driver.pid is not None
     if end_with_parent(driver.pid):
