@@ -63,8 +63,12 @@ def quote(value: object, most: int = SHOWN) -> str:
 
 
 _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # not the user's mistake
-# Where a library has made a text of the error.
-_SAID_FULL = re.compile(r"os error 28\b|No space left on device|database or disk is full", re.IGNORECASE)
+# Where a library has made a text of the error: SQLite, safetensors, datasets, and torch, which says no more.
+_SAID_FULL = re.compile(
+    r"os error 28\b|No space left on device|database or disk is full|Not enough disk space"
+    r"|PytorchStreamWriter failed writing|unexpected pos \d+ vs \d+",
+    re.IGNORECASE,
+)
 
 
 def write_failure(path: object, error: OSError) -> UserError | RunError:

@@ -7,6 +7,7 @@ asked for by ever smaller parts of the keys: those that lie on sound pages are r
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -20,6 +21,7 @@ from stic_eval.types import Response
 _DIGITS = "0123456789abcdef"
 _DEEPEST = 4  # digits of a part's keys; a page has answers to more keys than that leaves, in a large file
 _PAGE = 4096
+_ROOM = 1 << 17  # bytes that SQLite takes beside a small file
 _TABLES = "SELECT name FROM sqlite_master WHERE type = 'table'"
 _PARTS = {"thinking": "coalesce(t.text, '')", "checks": "c.crc"}
 _JOINS = {"thinking": "LEFT JOIN thinking t USING (key)", "checks": "LEFT JOIN checks c USING (key)"}
@@ -38,7 +40,9 @@ def is_damage(error: sqlite3.Error) -> bool:
 def failure_of(path: Path, error: sqlite3.Error) -> UserError | RunError:
     """What else keeps a file of answers from being used, in a line that says what to do."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code == sqlite3.SQLITE_FULL:
+    # SQLite fails otherwise as well where there is no room for what it keeps beside the file.
+    others = code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+    if code == sqlite3.SQLITE_FULL or (others and _is_full(path.parent)):
         return RunError(f"cannot write {path}: {NO_SPACE}")
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
         return UserError(
@@ -50,6 +54,13 @@ def failure_of(path: Path, error: sqlite3.Error) -> UserError | RunError:
         f"cannot use {path}: {first_line(error)}; if the disk is sound, move that file away, or set "
         "STIC_EVAL_CACHE to another folder, and start the same command again"
     )
+
+
+def _is_full(folder: Path) -> bool:
+    try:
+        return shutil.disk_usage(folder).free < _ROOM
+    except OSError:
+        return False
 
 
 def set_aside(path: Path) -> Path | None:

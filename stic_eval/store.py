@@ -289,15 +289,11 @@ class ResponseStore:
             aside = salvage.set_aside(self.path) if self._inode_there() == self._inode else None
         except OSError as error:
             raise write_failure(self.path, error) from error
-        db, count = self._open(), 0
+        db = self._open()
         if aside is not None:
-            rows = salvage.readable_rows(aside)
-            while part := dict(islice(rows, 1000)):
-                put_rows(db, part)
-                count += len(part)
             logging.getLogger("stic_eval.run").warning(
                 "%s was damaged: %s answers could be read of it and are kept, others are asked for again "
-                "(what was damaged lies in %s)", self.path, f"{count:,}", aside.name,
+                "(what was damaged lies in %s)", self.path, f"{_take(db, aside):,}", aside.name,
             )  # fmt: skip
         return db
 
@@ -313,6 +309,16 @@ class ResponseStore:
                 self._mend()
             except sqlite3.Error as error:
                 raise salvage.failure_of(self.path, error) from error
+
+    def take_from(self, aside: Path) -> int:
+        """Puts what can be read of a file that was set aside here, as a salvage that was killed has not.
+
+        Returns:
+            How many answers were not here.
+        """
+        before = len(self)
+        self._do(lambda db: _take(db, aside))
+        return len(self) - before
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Response]:
         """The stored responses among `keys`."""
@@ -335,3 +341,12 @@ class ResponseStore:
         with self._lock:
             if self._db is not None:
                 self._db.close()
+
+
+def _take(db: sqlite3.Connection, aside: Path) -> int:
+    """Puts the answers that can be read of a damaged file into a database; how many they are."""
+    rows, count = salvage.readable_rows(aside), 0
+    while part := dict(islice(rows, 1000)):
+        put_rows(db, part)
+        count += len(part)
+    return count

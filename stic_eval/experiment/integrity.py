@@ -158,18 +158,22 @@ def _check_disposable(path: Path, fault: str, repair: bool) -> Finding:
 
 def _check_answers(path: Path, repair: bool) -> Finding:
     fault = _fault_of_database(path) or _fault_of_rows(path)
-    if not fault:
-        return Finding(path)
     if not repair:
-        return Finding(path, fault, "give --repair, or start a run that uses it: what can be read is kept")
+        advice = "give --repair, or start a run that uses it: what can be read is kept"
+        return Finding(path, fault, advice if fault else "")
     try:
         with closing(ResponseStore(path)) as store:
             if _fault_of_database(path) or _fault_of_rows(path):  # else opening it has mended it
                 store.mend()
-            advice = f"{len(store):,} answers could be read of it and are kept; others are asked for again"
-            return Finding(path, fault, advice, True)
+            back = sum(store.take_from(aside) for aside in sorted(path.parent.glob(f"{path.name}.*{_ASIDE}")))
+            if fault:
+                kept = f"{len(store):,} answers could be read of it and are kept; others are asked for again"
+                return Finding(path, fault, kept, True)
+            if back:
+                return Finding(path, "lacked answers that were set aside", f"{back:,} are put back", True)
+            return Finding(path)
     except (UserError, RunError) as error:
-        return Finding(path, fault, str(error))
+        return Finding(path, fault or "cannot be opened", str(error))
 
 
 def _fault_of_rows(path: Path) -> str:

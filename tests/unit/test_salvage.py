@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from stic_eval.errors import RunError, UserError
+from stic_eval.experiment import integrity
 from stic_eval.store import ResponseStore, content_key
 from stic_eval.types import Response
 
@@ -35,7 +36,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def path(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copy(made, tmp_path / "answers.sqlite"))
+    (tmp_path / "responses").mkdir()
+    return Path(shutil.copy(made, tmp_path / "responses" / "answers.sqlite"))
 
 
 def damage(path: Path, at: int, value: bytes) -> None:
@@ -141,6 +143,15 @@ def test_a_file_of_an_earlier_version_is_salvaged_as_well(path: Path) -> None:
     texts = {key: answer.text for key, answer in read(path).items()}
     assert texts.items() <= {key: answer.text for key, answer in ANSWERS.items()}.items()
     assert len(texts) > 500
+
+
+def test_what_a_killed_salvage_has_left_aside_is_put_back(path: Path) -> None:
+    path.rename(path.with_name(f"{path.name}.0123abcd.damaged"))
+    with closing(ResponseStore(path)) as store:
+        store.put_many(dict(list(ANSWERS.items())[:10]))
+    (found,) = integrity.check_cache(path.parents[1], repair=True)
+    assert (found.mended, found.advice) == (True, "590 are put back")
+    assert read(path) == ANSWERS
 
 
 @pytest.fixture
