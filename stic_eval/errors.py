@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import re
 from types import TracebackType
 from typing import Any
 
@@ -38,6 +40,7 @@ class Interrupted(KeyboardInterrupt):
     result: Any = None
 
 
+NO_SPACE = "no space is left there; free some, and start the same command again: it goes on"
 SHOWN = 200  # characters of a quoted value, and of a word in a message
 _LINE = 500  # of what somebody else's error says
 
@@ -57,6 +60,37 @@ def quote(value: object, most: int = SHOWN) -> str:
     if isinstance(value, str) and len(value) > most:
         return f"{text[:most]}... ({len(value):,} characters)"
     return shorten(text, most)
+
+
+_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # not the user's mistake
+# Where a library has made a text of the error: SQLite, safetensors, datasets, and torch, which says no more.
+_SAID_FULL = re.compile(
+    r"os error 28\b|No space left on device|database or disk is full|Not enough disk space"
+    r"|PytorchStreamWriter failed writing|unexpected pos \d+ vs \d+",
+    re.IGNORECASE,
+)
+
+
+def write_failure(path: object, error: OSError) -> UserError | RunError:
+    """What keeps a file from being written, in a line that says what to do."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return RunError(f"cannot write {path}: {NO_SPACE}")
+    kind = RunError if error.errno in _STORAGE else UserError
+    return kind(f"cannot write {path}: {error.strerror or error}")
+
+
+def storage_failure(error: BaseException) -> str:
+    """What an error that nobody has caught says of a full or failing disk; empty if it is of another kind."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in _STORAGE:
+            where = seen.filename or "a file"
+            full = seen.errno in (errno.ENOSPC, errno.EDQUOT)
+            return f"cannot write {where}: {NO_SPACE if full else seen.strerror}"
+        if not isinstance(seen, OSError) and _SAID_FULL.search(_said(seen)):
+            return f"{_said(seen)}: {NO_SPACE}"
+        seen = seen.__cause__ or seen.__context__
+    return ""
 
 
 class Stopped(Exception):

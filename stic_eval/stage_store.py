@@ -95,6 +95,8 @@ class StageStore:
         folder, which = self.folder(name, key), f"stage {name} ({key[:16]})"
         manifest = self._manifest(name, key)  # read once: another process may put a new folder in its place
         if manifest is None:
+            if folder.is_dir():
+                self._say(tell, f"{which}: {folder} is damaged, or not all there; the stage is made anew")
             return None
         if isinstance(manifest.get("sha256"), dict):
             if (file := _first_changed(folder, manifest)) is not None:
@@ -107,7 +109,7 @@ class StageStore:
         except OSError:
             return None
         manifest |= {"sha256": taken, "sha256_taken": "at first use"}
-        with suppress(UserError):  # a cache that may only be read is used as it is
+        with suppress(UserError, RunError):  # a cache that may only be read is used as it is
             atomic_write(folder / "manifest.json", json.dumps(manifest, indent=2, sort_keys=True))
         return folder
 

@@ -37,7 +37,7 @@ from stic_eval.cli import (
 )
 from stic_eval.cli import eval as evaluate
 from stic_eval.cli import options as o
-from stic_eval.errors import RunError, UserError, shorten
+from stic_eval.errors import RunError, UserError, shorten, storage_failure
 from stic_eval.hub_access import restore_afterwards
 from stic_eval.printable import printable
 from stic_eval.waiting_threads import sleep_while_waiting
@@ -135,6 +135,9 @@ def _unexpected(error: BaseException, argv: list[str]) -> int:
             traceback.print_exception(error)
     from stic_eval import registry
 
+    if full := storage_failure(error):
+        fail(full)
+        return 1
     hint = "" if verbose or argv[:1] not in _RUNNING else " (-v shows where)"
     fail(f"failed unexpectedly: {registry.explain(error)}{hint}")
     return 1

@@ -1,12 +1,11 @@
 """Keeps a server of a run from outliving it: `python -m stic_eval.engines.keeper COMMAND...`.
 
 It begins the command in a process group of its own, and ends all of that group when its standard input
-closes, which it does however the run ends, or when it is told to. It imports the standard library alone.
+closes, which it does however the run ends, or when it is told to. It imports nothing that takes time.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import select
 import signal
@@ -14,16 +13,11 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from functools import partial
+
+from stic_eval.parent_death import end_with_parent
 
 _PATIENCE = 15.0  # seconds between asking a group to end and ending it
-_PR_SET_PDEATHSIG = 1
-
-
-def _die_with_keeper() -> None:
-    """On Linux a server is ended even if its keeper is killed; elsewhere the keeper has to live."""
-    if sys.platform.startswith("linux"):
-        with suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def main(command: list[str]) -> int:
@@ -40,7 +34,8 @@ def main(command: list[str]) -> int:
             command,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=_die_with_keeper,  # noqa: PLW1509  there is one thread
+            # On Linux a server is ended even if its keeper is killed; elsewhere the keeper has to live.
+            preexec_fn=partial(end_with_parent, os.getpid(), signal.SIGTERM),  # noqa: PLW1509 - one thread
         )
     except OSError as error:
         print(f"{command[0]}: {error.strerror}", file=sys.stderr)

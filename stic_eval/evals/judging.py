@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import os
-import sqlite3
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -143,10 +142,7 @@ class CachedJudge:
             for key in keys[index]:
                 asked.setdefault(key, _JudgeQuestion(key, prompt, sample, response))
 
-        try:
-            store = self.open_store(self.path)
-        except sqlite3.Error as error:
-            raise RunError(f"cannot read the judge's replies in {self.path}: {error}") from error
+        store = self.open_store(self.path)
         replies = {
             key: _Reply(found.text)
             for key, found in store.get_many(() if self._fresh else asked).items()
@@ -235,11 +231,8 @@ class CachedJudge:
             why = why or _unread(benchmark, grader, item, reply.text)
             if why is None:
                 stored = Response(reply.text, reply.n_tokens, "stop", reply.seconds)
-                try:
-                    # What is there and not wanted, or no longer read, gives way.
-                    store.put_many({item.key: stored}, replace=True)
-                except sqlite3.Error as error:
-                    raise RunError(f"cannot keep the judge's replies in {self.path}: {error}") from error
+                # What is there and not wanted, or no longer read, gives way.
+                store.put_many({item.key: stored}, replace=True)
                 return _Reply(reply.text)
             last = _Reply(reply.text, why)
         return replace(last, why=f"{last.why} (asked {1 + ASKED_AGAIN} times)")

@@ -11,7 +11,7 @@ from statistics import mean
 from typing import TYPE_CHECKING
 
 from stic_eval import durable_files, lease, registry
-from stic_eval.errors import Interrupted, RunError, UserError
+from stic_eval.errors import Interrupted, RunError, UserError, storage_failure
 from stic_eval.experiment import driver, estimates, folder, inputs, planning
 from stic_eval.experiment.cluster import LOCAL, Cluster, join
 from stic_eval.experiment.graph import closure
@@ -104,7 +104,8 @@ def at_work(
     except RunError:
         raise
     except (Exception, SystemExit) as error:  # whatever a model, a data set or a plug-in raises
-        raise RunError(f"failed: {registry.explain(error)} (see {log})") from error
+        why = storage_failure(error) or f"failed: {registry.explain(error)}"
+        raise RunError(f"{why} (see {log})") from error
 
 
 @contextmanager

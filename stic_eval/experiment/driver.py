@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import time
@@ -19,7 +20,7 @@ from stic_eval.experiment.work import perform
 from stic_eval.experiment.worker import Place, begin
 from stic_eval.report import runs, table_formats
 from stic_eval.report.table_layouts import lay_out
-from stic_eval.store import atomic_write, file_name
+from stic_eval.store import atomic_write, read_object
 
 if TYPE_CHECKING:
     from stic_eval.config import RunConfig
@@ -165,9 +166,10 @@ def _prepare(experiment: Experiment, resources: Resources) -> None:
 def _keep(name: str, records: bytes, summary: Summary, item: Evaluation, resources: Resources) -> None:
     """Writes the records of a benchmark, then takes its summary in."""
     entry = item.entry
-    path = resources.config.folder / "records" / entry.folder / f"{file_name(name)}.jsonl"
+    path = runs.records_path(resources.config.folder, entry, name)
     atomic_write(path, records)
     entry.summaries[name], entry.keys[name] = summary, item.keys[name][0]
+    entry.sha256[name] = hashlib.sha256(records).hexdigest()
     there = folder.list_stages(item.subject.stages, resources.stages)
     entry.stages[:] = folder.complete(there, entry.stages)
 
@@ -178,6 +180,7 @@ def _copy_same(evaluations: Sequence[Evaluation]) -> None:
         if item.same is not None:
             item.entry.keys.update(item.same.entry.keys)
             item.entry.summaries.update(item.same.entry.summaries)
+            item.entry.sha256.update(item.same.entry.sha256)
             item.entry.stages[:] = item.same.entry.stages
 
 
@@ -210,7 +213,7 @@ def finish(
         runs.save(found, at)
         table = lay_out([found])
         table_formats.write(table, at)
-    if (outcome.seconds and experiment.evaluations) or not (at / "manifest.json").is_file():
+    if (outcome.seconds and experiment.evaluations) or not read_object(at / "manifest.json"):
         folder.manifest(
             resources, experiment.name, outcome.started, outcome.seconds, experiment.skipped, more
         )

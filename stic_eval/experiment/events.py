@@ -6,7 +6,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from stic_eval.errors import RunError, UserError
+from stic_eval.errors import RunError, UserError, storage_failure
 
 
 class Work(Protocol):
@@ -92,4 +92,6 @@ def reason(error: Exception) -> tuple[str, Cause | None]:
     for expected in (UserError, RunError):
         if isinstance(error, expected):
             return " ".join(str(error).split()), expected
+    if full := storage_failure(error):
+        return full, RunError
     return registry.explain(error), None

@@ -212,6 +212,7 @@ def evaluations(found: Sequence[Subject], resources: Resources, before: runs.Sco
     """
     known = before.known_summaries()
     stages = {entry.folder: entry.stages for entry in before.entries}
+    written = {entry.folder: entry.sha256 for entry in before.entries}
     planned: list[Evaluation] = []
     by_keys: dict[tuple[str, ...], Evaluation] = {}
     for subject in found:
@@ -232,6 +233,8 @@ def evaluations(found: Sequence[Subject], resources: Resources, before: runs.Sco
             old, summary = known.get((entry.folder, name), ("", None))
             if summary is not None and old in of[name] and not _asks_again(name, summary, resources):
                 entry.keys[name], entry.summaries[name] = key, summary
+                if name in written[entry.folder]:
+                    entry.sha256[name] = written[entry.folder][name]
         missing = tuple(name for name in of if name not in entry.keys)
         planned.append(Evaluation(subject, of, entry, missing, same))
         by_keys.setdefault(own, planned[-1])

@@ -9,7 +9,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -69,6 +69,19 @@ class _LogFile(logging.FileHandler):
     def __init__(self, path: Path) -> None:
         super().__init__(path, encoding="utf-8")
         self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        self._failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Says once that lines are lost: of a full disk whatever is to be kept there says the rest."""
+        error = sys.exception()
+        if isinstance(error, OSError) and not self._failed:
+            self._failed = True
+            print(f"{self.baseFilename}: lines of the log are lost: {error.strerror}", file=sys.stderr)
+
+    def close(self) -> None:
+        """Closes the file; what cannot be written any more is lost."""
+        with suppress(OSError):
+            super().close()
 
 
 class _Warnings(logging.Handler):

@@ -10,8 +10,8 @@ from typing import Any
 
 from stic_eval.errors import UserError
 from stic_eval.report.compared_variants import Side
-from stic_eval.report.runs import Entry
-from stic_eval.store import file_name, read_jsonl
+from stic_eval.report.runs import Entry, records_of
+from stic_eval.store import read_jsonl
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _share(score: float | None, weight: float) -> float | None:
 
 def _records(side: Side, entry: Entry, benchmark: str) -> dict[str, dict[str, Any]]:
     """The records of one evaluation by id; none if there is no such file."""
-    path = side.run / "records" / entry.folder / f"{file_name(benchmark)}.jsonl"
+    path = records_of(side.run, entry, benchmark)
     found = {}
     for line, row in enumerate(read_jsonl(path), start=1):
         row.setdefault("weight", 1.0)

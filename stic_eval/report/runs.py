@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stic_eval.contracts.curves import PREFERENCE_CURVES, TUNING_CURVES, Curves
+from stic_eval.digests import digest
 from stic_eval.errors import UserError
 from stic_eval.report import tables
 from stic_eval.report.table_notes import unfinished_notes
 from stic_eval.report.table_rows import Column, EvaluatedVariant
+from stic_eval.store import file_name
 from stic_eval.types import DESCRIBED, DIRECT, SolverLabel, Summary
 
 if TYPE_CHECKING:
@@ -101,6 +103,7 @@ class Entry:
         settings: Of an ablation: axis -> this cell's value. Empty in a run.
         stages: What its adapter was trained by, the first first; empty if it is not trained.
         has_adapter: Whether a trained adapter answers: with no seed, one that was trained elsewhere.
+        sha256: Benchmark -> digest of its records, as they were written; earlier versions did not say.
     """
 
     folder: str
@@ -113,6 +116,7 @@ class Entry:
     settings: dict[str, Any] = field(default_factory=dict)
     stages: list[TrainedStage] = field(default_factory=list)
     has_adapter: bool = False
+    sha256: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -280,11 +284,43 @@ def load(folder: Path) -> Scores:
     return replace(scores, run=folder.resolve().name or scores.run)
 
 
+def records_path(folder: Path, entry: Entry, benchmark: str) -> Path:
+    """Where an evaluation's records lie, or would."""
+    return folder / "records" / entry.folder / f"{file_name(benchmark)}.jsonl"
+
+
+def records_of(folder: Path, entry: Entry, benchmark: str) -> Path:
+    """The file of an evaluation's records, which may not be there.
+
+    Raises:
+        UserError: It is not what was written.
+    """
+    path = records_path(folder, entry, benchmark)
+    if records_changed(path, entry, benchmark):
+        raise UserError(
+            f"{path}: is not what was written there; start the run's command again, which makes it anew"
+        )
+    return path
+
+
+def records_changed(path: Path, entry: Entry, benchmark: str) -> bool:
+    """Whether a file of records is there and is not what was written, as far as the run says."""
+    try:
+        return benchmark in entry.sha256 and digest(path) != entry.sha256[benchmark]
+    except FileNotFoundError:  # they may have been cleared away
+        return False
+    except OSError:
+        return True
+
+
 def of_another(folder: Path, config: RunConfig) -> bool:
     """Whether a folder holds results of a run with other settings than these.
 
     Both keys are computed now, from the settings that were saved: what a key is made of may change. A
     folder with settings alone holds nothing that could be lost.
+
+    Raises:
+        UserError: The file of the settings is damaged.
     """
     from stic_eval.config import RunConfig, read_file
 
@@ -292,8 +328,17 @@ def of_another(folder: Path, config: RunConfig) -> bool:
     if not path.is_file() or not ((folder / "scores.json").exists() or (folder / "records").exists()):
         return False
     try:
-        return RunConfig.model_validate(read_file(path)).key != config.key
-    except (UserError, ValueError):  # of another version, or of something else
+        found = read_file(path)
+        if not found:
+            raise UserError("is empty")
+    except UserError as error:
+        raise UserError(
+            f"{path}: cannot be read, so that nobody knows whose results lie there ({error}); give another "
+            "--output, or, where they are of these settings, delete that file"
+        ) from error
+    try:
+        return RunConfig.model_validate(found).key != config.key
+    except ValueError:  # of another version, or of something else
         return True
 
 

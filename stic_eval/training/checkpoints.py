@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stic_eval.durable_files import sync_tree
-from stic_eval.store import atomic_write
+from stic_eval.store import atomic_write, file_sha256
 from stic_eval.training import ranks
 
 _KEPT = 2
@@ -29,7 +29,7 @@ def seal(checkpoint: Path) -> None:
     if not ranks.leads():
         return
     sync_tree(checkpoint)
-    atomic_write(checkpoint / _SEAL, json.dumps(sizes(checkpoint)))
+    atomic_write(checkpoint / _SEAL, json.dumps(digests(checkpoint)))
     for old in _by_step(checkpoint.parent)[_KEPT:]:
         shutil.rmtree(old, ignore_errors=True)
 
@@ -42,7 +42,9 @@ def latest(folder: Path) -> Path | None:
 def _latest(folder: Path) -> Path | None:
     for path in _by_step(folder):
         try:
-            if json.loads((path / _SEAL).read_bytes()) == sizes(path):
+            sealed = json.loads((path / _SEAL).read_bytes())
+            # Earlier versions have sealed sizes alone.
+            if sealed == digests(path) or sealed == sizes(path):
                 return path
         except (OSError, ValueError):
             pass
@@ -57,5 +59,13 @@ def _by_step(folder: Path) -> list[Path]:
 
 def sizes(folder: Path) -> Mapping[str, int]:
     """The files of a checkpoint, with their sizes in bytes; without its seal."""
-    files = (path for path in folder.rglob("*") if path.is_file() and path.name != _SEAL)
-    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in _files(folder)}
+
+
+def digests(folder: Path) -> Mapping[str, str]:
+    """The files of a checkpoint, with the sha256 of what is in them: a disk may change them meanwhile."""
+    return {path.relative_to(folder).as_posix(): file_sha256(path) for path in _files(folder)}
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file() and path.name != _SEAL]

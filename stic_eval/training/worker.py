@@ -23,6 +23,7 @@ from stic_eval import registry
 from stic_eval.errors import Contained, RunError, UserError
 from stic_eval.hub_access import go_offline
 from stic_eval.models import devices
+from stic_eval.parent_death import end_with_parent
 from stic_eval.settings import RunConfig
 from stic_eval.store import atomic_write
 from stic_eval.training import ranks
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     path = Path(arguments[0])
     logging.basicConfig(level=logging.WARNING)
     if WHILE_INPUT_IS_OPEN in arguments:
+        end_with_parent(os.getppid())  # the launcher; of whoever started that its input tells
         threading.Thread(target=_end_with_input, daemon=True).start()
     try:
         with Contained():

@@ -1,14 +1,24 @@
-"""Code of others that raises what is no exception, on its way to one line."""
+"""Code of others that raises what is no exception, and disks that fail, on their way to one line."""
 
 from __future__ import annotations
 
+import errno
+import sqlite3
 from pathlib import Path
 
 import pytest
 
 from stic_eval import plugins
 from stic_eval.cli.app import invoke
-from stic_eval.errors import Contained, RunError, Stopped, headline
+from stic_eval.errors import (
+    Contained,
+    RunError,
+    Stopped,
+    UserError,
+    headline,
+    storage_failure,
+    write_failure,
+)
 from stic_eval.evals.runner import verdict_of
 from tests.unit.conftest import benchmark
 
@@ -74,3 +84,29 @@ def test_a_plan_that_leaves_the_program_is_one_line(
     assert invoke(["run", "--method", "./odd.py", "--benchmarks", "chartqa", "--dry-run"]) == 1
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert "odd.py, line 12" in line and error.partition("(")[0] in line and len(line) < 1000
+
+
+def test_a_full_disk_is_told_from_a_folder_that_may_not_be_written() -> None:
+    full, denied = OSError(errno.ENOSPC, "No space left on device"), PermissionError(errno.EACCES, "denied")
+    assert isinstance(write_failure("a", full), RunError)
+    assert isinstance(write_failure("a", denied), UserError)
+    assert str(write_failure("a", full)) == (
+        "cannot write a: no space is left there; free some, and start the same command again: it goes on"
+    )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device", "there"),
+        sqlite3.OperationalError("database or disk is full"),
+        ValueError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_is_seen_through_what_libraries_make_of_it(error: Exception) -> None:
+    wrapped = ValueError("cannot save")
+    wrapped.__cause__ = error
+    for one in (error, wrapped):
+        assert "no space is left there" in storage_failure(one)
+    assert storage_failure(ValueError("no space for jokes")) == ""
+    assert storage_failure(FileNotFoundError(errno.ENOENT, "there is none")) == ""

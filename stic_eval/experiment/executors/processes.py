@@ -6,24 +6,26 @@ library that ends the process, costs the task and not the grid.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import connection, current_process, get_context, resource_tracker
+from multiprocessing import connection, current_process, get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any
 
 from stic_eval.errors import UserError
 from stic_eval.experiment.events import Cause, Event, Work
 from stic_eval.experiment.executors.agenda import Agenda
 from stic_eval.experiment.executors.worker_side import Begin, WorkerSide
+from stic_eval.parent_death import end_with_parent
 
 _GUARD = 'put them under `if __name__ == "__main__":`'
 
@@ -190,8 +192,23 @@ def _end(workers: Sequence[_Worker]) -> None:
             worker.process.kill()
 
 
+def _end_with_driver() -> None:
+    """Ends this worker at once if its driver is killed, whatever it computes: all it writes stands that."""
+    driver = parent_process()
+    assert driver is not None and driver.pid is not None
+    if end_with_parent(driver.pid):
+        return
+
+    def watch() -> None:
+        driver.join()
+        os._exit(1)
+
+    Thread(target=watch, name="end with the driver", daemon=True).start()
+
+
 def _work(pipe: Connection, number: int, begin: Begin, common: Any) -> None:
-    """A worker's life: tasks until there are none, or until the driver no longer listens."""
+    """A worker's life: tasks until there are none, or until the driver no longer listens or lives."""
+    _end_with_driver()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Leaving as Python does gives back what the libraries have taken of the system.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -157,15 +159,49 @@ def test_a_worker_that_leaves_is_not_interrupted(tmp_path: Path) -> None:
     assert (tmp_path / "left").is_file()
 
 
-def test_leaving_early_ends_the_workers(tmp_path: Path) -> None:
-    events = run([Task("long", (), 600.0)], setup, tmp_path, 1)
-    pid = next(e.value[1] for e in events if e.kind == "progress")
-    events.close()  # type: ignore[attr-defined]
-    for _ in range(100):
+def wait_for_end(pid: int) -> None:
+    for _ in range(300):
         if not Path(f"/proc/{pid}").exists():
             return
         time.sleep(0.1)
     raise AssertionError("the worker lives on")
+
+
+def test_leaving_early_ends_the_workers(tmp_path: Path) -> None:
+    events = run([Task("long", (), 600.0)], setup, tmp_path, 1)
+    pid = next(e.value[1] for e in events if e.kind == "progress")
+    events.close()  # type: ignore[attr-defined]
+    wait_for_end(pid)
+
+
+DRIVER = """
+import sys
+from stic_eval.experiment.executors.processes import Processes
+from tests.support.executor_tasks import Task, setup
+class Elsewhere:  # has the process that unpickles it take itself for one of another system
+    def __reduce__(self):
+        return exec, ("import sys; sys.platform = 'other'",)
+common = Elsewhere() if sys.argv[1] == "elsewhere" else None
+for event in Processes(setup, common, 1).run([Task("long", (), 600.0)]):
+    if event.kind == "progress":
+        print(event.value[1], flush=True)
+"""
+
+
+@pytest.mark.parametrize("system", ["linux", "elsewhere"])
+def test_workers_end_with_a_driver_that_is_killed(system: str) -> None:
+    """Though they compute, and neither send nor receive anything."""
+    argv = [sys.executable, "-c", DRIVER, system]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as driver:
+        assert driver.stdout is not None
+        pid = int(driver.stdout.readline())
+        driver.kill()
+    wait_for_end(pid)
+
+
+def test_a_process_whose_parent_has_ended_already_ends_at_once() -> None:
+    code = "import os; from stic_eval.parent_death import end_with_parent; end_with_parent(os.getpid())"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
 
 
 # ---------------------------------------------------------------- one contract

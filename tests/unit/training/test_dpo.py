@@ -365,7 +365,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(
     assert [row["step"] for row in log] == [1, 2, 3, 4, 5, 6]
 
 
-@pytest.mark.parametrize("damage", ["unsealed", "short", "missing"])
+@pytest.mark.parametrize("damage", ["unsealed", "short", "missing", "changed by the disk"])
 def test_a_torn_checkpoint_is_passed_over(
     damage: str,
     hf: HFModel,
@@ -379,6 +379,10 @@ def test_a_torn_checkpoint_is_passed_over(
         (last / "complete.json").unlink()
     elif damage == "short":
         (last / "optimizer.pt").write_bytes((last / "optimizer.pt").read_bytes()[:100])
+    elif damage == "changed by the disk":
+        weights_of_it = bytearray((last / "adapter_model.safetensors").read_bytes())
+        weights_of_it[-3] ^= 0x10
+        (last / "adapter_model.safetensors").write_bytes(bytes(weights_of_it))
     else:
         (last / "adapter_model.safetensors").unlink()
     start, weights = resumed(hf, pairs, tmp_path)
@@ -457,10 +461,10 @@ from stic_eval.training.dpo import train_preferences
 from stic_eval.training.lora import LoraSettings
 from stic_eval.training.hyperparameters import PreferenceLoss, Training
 
-sizes = checkpoints.sizes
+digests = checkpoints.digests
 training_loop.CHECKPOINT_SECONDS = 0.0
 die = lambda: os.kill(os.getpid(), signal.SIGKILL)
-checkpoints.sizes = lambda at: die() if at.name == "checkpoint-3" else sizes(at)
+checkpoints.digests = lambda at: die() if at.name == "checkpoint-3" else digests(at)
 model, pairs, out, training, lora = sys.argv[1:]
 train_preferences(
     HFModel.load(model, device="cpu"), Path(pairs), Path(out), loss=PreferenceLoss(), seed=3,
