@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ from stic_eval.report.table_rows import Column, EvaluatedVariant
 from stic_eval.types import DESCRIBED, DIRECT, SolverLabel, Summary
 
 if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
     from stic_eval.config import RunConfig
 
 SCHEMA = 1
@@ -264,11 +267,11 @@ def load(folder: Path) -> Scores:
         raise UserError(f"{path}: cannot be read ({error}); run it again") from error
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         raise UserError(f"{path}: was not written by this version; run it again")
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     try:
         # Each field by its type: whoever wrote the file, what is printed is text, and numbers are numbers.
-        scores = TypeAdapter(Scores).validate_python(_with_clusters(data))
+        scores = _checker().validate_python(_with_clusters(data))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
@@ -278,6 +281,14 @@ def load(folder: Path) -> Scores:
         for name, summary in entry.summaries.items():
             tables.check(titles.get(name, name), [summary], f"{path}: ")
     return replace(scores, run=folder.resolve().name or scores.run)
+
+
+@cache
+def _checker() -> TypeAdapter[Scores]:
+    """What checks the content of scores.json; to build it takes longer than to check a small run."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Scores)
 
 
 def of_another(folder: Path, config: RunConfig) -> bool:
