@@ -139,9 +139,10 @@ class Scores:
         """(folder, benchmark) -> (key, summary) of everything evaluated so far."""
         return {(e.folder, b): (e.keys.get(b, ""), s) for e in self.entries for b, s in e.summaries.items()}
 
-    def table(self) -> tables.Table:
-        """Builds the side-by-side table of everything that has been evaluated."""
-        return tables.build(self.columns, self.variants(), [*self.unfinished_notes(), *self.notes])
+    def table(self, known: tables.Known | None = None) -> tables.Table:
+        """Builds the side-by-side table of everything that has been evaluated; `known`: see `assemble`."""
+        notes = [*self.unfinished_notes(), *self.notes]
+        return tables.build(self.columns, self.variants(), notes, known)
 
     def variants(self) -> list[EvaluatedVariant]:
         """The rows of a table: methods and cells, their seeds together.
