@@ -14,6 +14,8 @@ from stic_eval.report.compared_variants import Side
 from stic_eval.report.runs import Entry
 from stic_eval.store import file_name, read_jsonl
 
+Which = Literal["all", "better", "worse"]
+
 
 @dataclass(frozen=True)
 class SideAnswer:
@@ -60,7 +62,7 @@ class Choice:
         benchmark: Of this one alone; None: of all.
     """
 
-    which: Literal["all", "better", "worse"] = "all"
+    which: Which = "all"
     number: int | None = None
     benchmark: str | None = None
 
