@@ -15,7 +15,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-from bench import busy, cluster, generation, memory, pocket, scoring, sharing, startup, training
+from bench import busy, cluster, generation, load, memory, pocket, scoring, sharing, startup, training
 from bench.generation import Compared
 from bench.pocket import Measured
 from bench.ratio import Ratio
@@ -34,6 +34,7 @@ CEILINGS: dict[str, Callable[[], Sequence[Measured]]] = {
     "overhead": generation.overhead,
     "memory": memory.measure,
     "busy": busy.measure,
+    "load": load.measure,
 }
 NAMES = (*BENCHES, *CEILINGS)
 

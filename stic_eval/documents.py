@@ -11,7 +11,8 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
@@ -74,6 +75,20 @@ def read_text(path: Path | str, most: int | None = None) -> str:
         UnicodeDecodeError: It is not UTF-8.
     """
     return read_bytes(path, most).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_lines(path: Path | str) -> Iterator[str]:
+    """The lines of `read_text`, without their ends, one after the other.
+
+    Not those of `splitlines`: JSON strings may hold Unicode line separators.
+
+    Raises:
+        OSError: As of `read_bytes`.
+        UnicodeDecodeError: It is not UTF-8.
+    """
+    with TextIOWrapper(open_regular(path), "utf-8-sig", newline=None) as file:
+        for line in file:
+            yield line.removesuffix("\n")
 
 
 # ---------------------------------------------------------------- JSON

@@ -6,11 +6,12 @@ Exit codes: 0 done, 1 failed, 2 wrong input, 3 done but rows are unscored or fil
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Annotated, Any
 
 import typer
@@ -56,6 +57,8 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
     "score": score.score, "ls": ls.ls, "show": show.show, "table": table.table, "compare": compare.compare,
     "plot": plot.plot, "report": report.report, "new": new.new, "cp": cp.cp, "doctor": doctor.doctor,
 }  # fmt: skip
+_READING = {"score", "ls", "table", "compare", "plot", "report"}  # what reads much, and takes no model
+_NEW_OBJECTS = 50_000  # of containers, between two looks for garbage; Python's own number is 700
 _RUNNING = (["run"], ["train"], ["eval"], ["ablate"])  # what takes a model
 for _name, _function in _COMMANDS.items():
     app.command(_name)(o.command(_function))
@@ -93,13 +96,25 @@ def main(argv: list[str] | None = None) -> None:
     sys.exit(invoke(sys.argv[1:] if argv is None else argv))
 
 
+@contextmanager
+def _collect_seldom() -> Iterator[None]:
+    """Has Python look for garbage after many more new objects: of rows and records, none ever becomes any."""
+    before = gc.get_threshold()
+    gc.set_threshold(_NEW_OBJECTS, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
 def invoke(argv: list[str]) -> int:
     """Runs the command and returns its exit code."""
     plugins = sys.modules.get("stic_eval.plugins")
     if plugins is not None:  # of an earlier command of this process
         plugins.forget()
     try:
-        with restore_afterwards(), sleep_while_waiting():
+        memory = _collect_seldom() if _READING & set(argv[:1]) else nullcontext()
+        with restore_afterwards(), sleep_while_waiting(), memory:
             result = app(argv or ["--help"], prog_name="stic-eval", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except UserError as error:

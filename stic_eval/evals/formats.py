@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -230,14 +231,13 @@ def json_file(path: Path) -> list[dict[str, Any]]:
         UserError: The file cannot be read, or is no such JSON.
     """
     try:
-        text = documents.read_text(path)
         if path.suffix != ".json":
-            # Not splitlines(): JSON strings may hold Unicode line separators.
             return [
-                _json_line(f"{path.name}, line {number}", line)
-                for number, line in enumerate(text.split("\n"), 1)
+                _shared(_json_line(f"{path.name}, line {number}", line))
+                for number, line in enumerate(documents.read_lines(path), 1)
                 if line.strip()
             ]
+        text = documents.read_text(path)
         data = documents.from_json(text)
     except (OSError, ValueError) as error:
         raise UserError(
@@ -254,6 +254,25 @@ def json_file(path: Path) -> list[dict[str, Any]]:
         raise UserError(f"{path}: expected a list or an object of rows")
     half = _HALF.search(text) is not None
     return [_object(row, half) for row in data]
+
+
+def _shared(row: dict[str, Any]) -> dict[str, Any]:
+    """A row whose column names, and texts in lists, are one object wherever they are equal.
+
+    Annotators' answers and tokens repeat: of very many rows they would be most of the memory.
+    """
+    if isinstance(row, Broken):
+        return row
+    return {
+        sys.intern(name): _interned(cell) if isinstance(cell, list) else cell for name, cell in row.items()
+    }
+
+
+def _interned(cell: list[Any]) -> list[Any]:
+    try:
+        return list(map(sys.intern, cell))
+    except TypeError:  # not all are texts
+        return cell
 
 
 def _json_line(where: str, line: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-from stic_eval.documents import from_json, open_regular, read_text
+from stic_eval.documents import from_json, open_regular, read_lines, read_text
 from stic_eval.errors import UserError, first_line
 from stic_eval.evals.image_cells import is_image_column
 from stic_eval.types import Sample
@@ -80,25 +80,39 @@ def read_predictions(path: Path) -> Predictions:
     if not path.is_file():
         what = "is a folder; give a file" if path.is_dir() else "no such file"
         raise UserError(f"--predictions {path}: {what}")
+    table = path.suffix in (".xlsx", ".tsv", ".csv")
+    first: Row | None = None
+    items: list[Prediction] = []
+    own: list[Row] | None = []  # None: not every row brings the benchmark's
+    for where, row in _read(path):
+        first = row if first is None else first
+        item = _prediction(row, f"{path}, {where}", _full_column(row) if table else "")
+        items += [] if item is None else [item]
+        brought = "question" in first if table else isinstance(row.get("doc"), dict)
+        if own is not None:
+            if brought:
+                own.append(row if table else _document(row))
+            else:
+                own = None
+    if first is None:
+        raise UserError(f"--predictions {path}: holds no answers")
+    meta = first.get("meta")
+    source = meta.get("rows", "") if isinstance(meta, dict) else ""
+    return Predictions(tuple(items), tuple(own or ()), str(source))
+
+
+def _read(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows of a file, with where they stand in it.
+
+    Raises:
+        UserError: The file cannot be read.
+    """
     try:
-        rows = list(_rows(path))
+        yield from _rows(path)
     except UserError:
         raise
     except Exception as error:  # what parsers of JSON, CSV and xlsx raise on damaged files
         raise UserError(f"--predictions {path}: cannot be read: {first_line(error)}") from error
-    if not rows:
-        raise UserError(f"--predictions {path}: holds no answers")
-    table = path.suffix in (".xlsx", ".tsv", ".csv")
-    read = (_prediction(row, f"{path}, {where}", _full_column(row) if table else "") for where, row in rows)
-    items = tuple(item for item in read if item is not None)
-    own: tuple[Row, ...] = ()
-    if table:
-        own = tuple(row for _, row in rows) if "question" in rows[0][1] else ()
-    elif all(isinstance(row.get("doc"), dict) for _, row in rows):
-        own = tuple(_document(row) for _, row in rows)
-    meta = rows[0][1].get("meta")
-    source = meta.get("rows", "") if isinstance(meta, dict) else ""
-    return Predictions(items, own, str(source))
 
 
 def match(samples: Sequence[Sample], predictions: Predictions, *, own: bool = False) -> dict[str, Prediction]:
@@ -205,8 +219,7 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             row = value if isinstance(value, dict) else {"id": key, "response": value}
             yield f"entry {key}", {"id": key, **row} if isinstance(data, dict) else row
     else:
-        # Not splitlines(): JSON strings may hold Unicode line separators.
-        for number, line in enumerate(read_text(path).split("\n"), start=1):
+        for number, line in enumerate(read_lines(path), start=1):
             if line.strip():
                 try:
                     row = from_json(line)

@@ -36,7 +36,7 @@ class Judge(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Answered:
     """A sample with its answer and the verdict of the rules."""
 
@@ -251,7 +251,6 @@ def verdict_of(benchmark: Benchmark, sample: Sample, response: str, extraction: 
     Raises:
         RunError: The benchmark's scoring fails, or gives what is no score.
     """
-    where = f"benchmark {benchmark.name}, sample {sample.id}"
     name, score, text = "score", benchmark.score, response
     if extraction is not None:
         text = extraction
@@ -264,13 +263,20 @@ def verdict_of(benchmark: Benchmark, sample: Sample, response: str, extraction: 
             value = None if verdict.value is None else float(verdict.value)
             weight = float(verdict.weight)
     except Exception as error:  # a benchmark is a user's own code
-        raise RunError(f"{where}: scoring failed: {explain_call(error)}") from error
+        raise RunError(f"{_place(benchmark, sample)}: scoring failed: {explain_call(error)}") from error
     if not isinstance(verdict, Score):
         kind = "None" if verdict is None else type(verdict).__name__
-        raise RunError(f"{where}: {name} has to return a stic_eval Score, not {kind}")
+        raise RunError(f"{_place(benchmark, sample)}: {name} has to return a stic_eval Score, not {kind}")
     if not math.isfinite(weight) or (value is not None and not math.isfinite(value)):
+        where = _place(benchmark, sample)
         raise RunError(f"{where}: scored {value} of {weight}; a score is finite, or None for unscored")
+    if value is verdict.value and weight is verdict.weight:  # as of nearly all
+        return verdict
     return replace(verdict, value=value, weight=weight)
+
+
+def _place(benchmark: Benchmark, sample: Sample) -> str:
+    return f"benchmark {benchmark.name}, sample {sample.id}"
 
 
 def record_of(item: Answered, judge: Mapping[str, Any] | None = None) -> Record:

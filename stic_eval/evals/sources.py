@@ -66,6 +66,8 @@ def samples(
         if isinstance(row := opened.light[index], Broken):
             raise UserError(f"{opened.name(index)}: {row.why}")
     chosen = opened.kept if limit is None else _choose(opened, limit)
+    if not images:  # a row is dropped when its sample is there: both of very many take twice the memory
+        opened = replace(opened, rows=ListRows(opened.rows.where, ()))
     result: list[Sample] = []
     seen: dict[str, int] = {}
     for index in chosen:
@@ -74,6 +76,8 @@ def samples(
             row, missing = with_images(opened, index)
             if missing:
                 raise UserError(f"{opened.name(index)}: {missing[0]}")
+        else:
+            opened.light[index] = {}
         try:
             with naming(opened.name(index)):
                 sample = to_sample(opened, index, row)
@@ -129,7 +133,7 @@ class OpenedRows:
     benchmark: Benchmark
     source: str
     rows: Rows
-    light: Sequence[dict[str, Any]]
+    light: list[dict[str, Any]]
     kept: Sequence[int]
     at: HubId | None = None
 
@@ -315,13 +319,13 @@ def _hub(benchmark: Benchmark, remote: bool, tell: hub.Tell) -> tuple[Rows, HubI
 
 
 def _local(benchmark: Benchmark, path: Path, remote: bool, where: str | None = None) -> Rows:
-    from datasets import Dataset, concatenate_datasets, load_from_disk
-
     pinned, where = where is not None, where or str(path)
     split = benchmark.source.split
     cells = Cells(path if path.is_dir() else path.parent, remote)
     try:
         if path.is_dir() and ((path / "state.json").exists() or (path / "dataset_dict.json").exists()):
+            from datasets import Dataset, load_from_disk
+
             loaded = load_from_disk(str(path))
             if not isinstance(loaded, Dataset) and split not in loaded:
                 raise UserError(f'{benchmark.name}: {path}: no split "{split}" in {", ".join(loaded)}')
@@ -331,11 +335,15 @@ def _local(benchmark: Benchmark, path: Path, remote: bool, where: str | None = N
         files = split_files(benchmark.source, path) if path.is_dir() else [path]
         kind = files[0].suffix if files else ""
         if kind == ".parquet":
+            from datasets import Dataset
+
             # `datasets` knows what it has read before by path and time; on the hub the path has the commit.
             name = None if pinned else f"rows_{content_key(file_digests(files))[:16]}"
             names = [str(file) for file in files]
             return ArrowRows(where, Dataset.from_parquet(names, dataset_name=name), cells)
         if kind == ".arrow":
+            from datasets import Dataset, concatenate_datasets
+
             parts = [Dataset.from_file(str(file)) for file in files]
             return ArrowRows(where, concatenate_datasets(parts), cells)
         if kind in (".jsonl", ".json"):

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ from stic_eval.store import file_name
 from stic_eval.types import DESCRIBED, DIRECT, SolverLabel, Summary
 
 if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
     from stic_eval.config import RunConfig
 
 SCHEMA = 1
@@ -140,9 +143,10 @@ class Scores:
         """(folder, benchmark) -> (key, summary) of everything evaluated so far."""
         return {(e.folder, b): (e.keys.get(b, ""), s) for e in self.entries for b, s in e.summaries.items()}
 
-    def table(self) -> tables.Table:
-        """Builds the side-by-side table of everything that has been evaluated."""
-        return tables.build(self.columns, self.variants(), [*self.unfinished_notes(), *self.notes])
+    def table(self, known: tables.Known | None = None) -> tables.Table:
+        """Builds the side-by-side table of everything that has been evaluated; `known`: see `assemble`."""
+        notes = [*self.unfinished_notes(), *self.notes]
+        return tables.build(self.columns, self.variants(), notes, known)
 
     def variants(self) -> list[EvaluatedVariant]:
         """The rows of a table: methods and cells, their seeds together.
@@ -268,11 +272,11 @@ def load(folder: Path) -> Scores:
         raise UserError(f"{path}: cannot be read ({error}); run it again") from error
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         raise UserError(f"{path}: was not written by this version; run it again")
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     try:
         # Each field by its type: whoever wrote the file, what is printed is text, and numbers are numbers.
-        scores = TypeAdapter(Scores).validate_python(_with_clusters(data))
+        scores = _checker().validate_python(_with_clusters(data))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
@@ -311,6 +315,14 @@ def records_changed(path: Path, entry: Entry, benchmark: str) -> bool:
         return False
     except OSError:
         return True
+
+
+@cache
+def _checker() -> TypeAdapter[Scores]:
+    """What checks the content of scores.json; to build it takes longer than to check a small run."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Scores)
 
 
 def of_another(folder: Path, config: RunConfig) -> bool:

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stic_eval import documents
 from stic_eval.documents import from_json, from_yaml, open_regular, read_bytes, read_text
@@ -81,3 +83,14 @@ def test_texts_are_read_as_python_reads_them(tmp_path: Path) -> None:
     path = tmp_path / "text"
     path.write_bytes(b"\xef\xbb\xbfa\r\nb\rc\n")
     assert read_text(path) == path.read_text(encoding="utf-8-sig") == "a\nb\nc\n"
+
+
+@given(st.text("a\n\r\u2028\x0b\ufeffé", max_size=30))
+def test_lines_one_by_one_are_those_of_the_whole_text(
+    tmp_path_factory: pytest.TempPathFactory, text: str
+) -> None:
+    path = tmp_path_factory.mktemp("lines") / "file"
+    path.write_bytes(text.encode())
+    whole = read_text(path)
+    expected = whole.removesuffix("\n").split("\n") if whole else []
+    assert list(documents.read_lines(path)) == expected
