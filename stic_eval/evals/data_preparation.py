@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from stic_eval.dataset_messages import quiet_datasets
 from stic_eval.errors import RunError, UserError
 from stic_eval.evals.data_check import DataCheck
 from stic_eval.evals.formats import ArrowRows
@@ -234,6 +235,7 @@ def _schema(rows: Sequence[Mapping[str, Any]], images: Sequence[str], several: S
 # ---------------------------------------------------------------- checking what was written
 
 
+@quiet_datasets()
 def _compare(checked: DataCheck, work: Path, files: Mapping[str, int]) -> None:
     """Reads what was written in the way any user will.
 

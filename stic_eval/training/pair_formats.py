@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from stic_eval.dataset_messages import quiet_datasets
 from stic_eval.errors import UserError
 from stic_eval.printable import csv_cell
-from stic_eval.training.preference_pairs import features, open_pairs, without_bars
+from stic_eval.training.preference_pairs import features, open_pairs
 
 PairFormat = Literal["trl", "llama-factory", "hf-dataset", "csv"]
 COLUMNS = ("prompt", "chosen", "rejected", "images", "image_sha256", "source", "negative", "seed")
@@ -163,7 +164,7 @@ def _trl(pairs: Path, output: Path) -> PairExport:
 
 
 def _hf_dataset(pairs: Path, output: Path) -> PairExport:
-    with tempfile.TemporaryDirectory(prefix="stic-eval-") as cache, without_bars():
+    with tempfile.TemporaryDirectory(prefix="stic-eval-") as cache, quiet_datasets():
         table = open_pairs(pairs, Path(cache))
         table.save_to_disk(str(output))
         return PairExport(output, table.num_rows)
