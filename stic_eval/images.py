@@ -296,6 +296,7 @@ class Decoding:
             return known.result()
         try:
             picture = ref.load()
+            note_decoded(ref.sha256)
             mine.set_result(self._fault(picture) if self._fault is not None else "")
         except ImageError as error:
             mine.set_result(error.reason)

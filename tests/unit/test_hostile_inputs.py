@@ -13,6 +13,7 @@ from PIL import Image
 from stic_eval.cli.app import invoke
 from stic_eval.documents import from_literal
 from stic_eval.engines.openai import list_models
+from stic_eval.errors import UserError
 from stic_eval.images import Decoding, image_ref
 from stic_eval.training.gang import _said
 from tests.support.judge_server import Answer, says, serving
@@ -210,3 +211,53 @@ def test_a_mistake_in_a_plug_in_is_its_own(capsys: pytest.CaptureFixture[str]) -
     ) in (0, 1)
     found = capsys.readouterr()
     assert "unexpectedly" not in found.err and "\x1b" not in found.out
+
+
+@pytest.mark.parametrize("data", [b"GIF89a", b"P3\n2000 2000\n255\n", b"II*\0"], ids=["cut", "slow", "none"])
+def test_images_of_pairs_are_decoded_within_bounds(data: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    from stic_eval.training.preference_pairs import features
+
+    def turn(role: str) -> list[dict[str, str]]:
+        return [{"role": role, "content": "x"}]
+
+    pair = {
+        "prompt": turn("user"), "chosen": turn("assistant"), "rejected": turn("assistant"),
+        "image_sha256": "0", "source": "x", "negative": "blur", "seed": 1,
+    }  # fmt: skip
+    pairs = [
+        {**pair, "images": [{"bytes": one, "path": None}]} for one in (Path("good.png").read_bytes(), data)
+    ]
+    parquet.write_table(pa.Table.from_pylist(pairs, features().arrow_schema), "pairs.parquet")
+    argv = "run --method stic_stage1 --pairs pairs.parquet --benchmarks chartqa --dry-run"
+    assert invoke([*argv.split(), "-o", "rows.chartqa=rows.jsonl"]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "--pairs pairs.parquet: row 2: its image cannot be used" in line
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"target_modules": r"(\w+\.?)+!"},
+        {"exclude_modules": r"(.|.)*!"},
+        {"rank_pattern": {r"(\w+\.?)+!": 4}},
+    ],
+    ids=str,
+)
+def test_patterns_without_an_end(
+    changed: dict[str, object], adapters: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    from stic_eval.models import adapter_patterns
+
+    monkeypatch.setattr(adapter_patterns, "_SECONDS", 1.0)
+    folder = Path(shutil.copytree(adapters[0], "adapter"))
+    config = json.loads((folder / "adapter_config.json").read_text())
+    names = [f"model.language_model.layers.{k}.self_attn.q_projection" for k in range(3)]
+    adapter_patterns.check_patterns(folder, names, "x")
+    (folder / "adapter_config.json").write_text(json.dumps({**config, **changed}))
+    with pytest.raises(UserError, match="far too long; name the modules in a list"):
+        adapter_patterns.check_patterns(folder, names, "x")

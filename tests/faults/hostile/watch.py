@@ -69,7 +69,7 @@ class Watch:
                     )
                     if not relative and not self._may_write(where):
                         self.seen.append(f"{event} {where}")
-        elif event in _RUNS and not (event == "subprocess.Popen" and list(args[1]) in _KNOWN):
+        elif event in _RUNS and not (event == "subprocess.Popen" and _is_known(args[1])):
             self.seen.append(f"{event} {args[:2]!r}")
         elif event == "socket.connect":
             address = args[1]
@@ -84,6 +84,11 @@ class Watch:
         return path.startswith(("/dev/", "/proc/self/")) or any(
             path == folder or path.startswith(folder + os.sep) for folder in self.folders
         )
+
+
+def _is_known(command: Sequence[str]) -> bool:
+    # Python itself, without any file of the working directory, compares an adapter's patterns.
+    return list(command) in _KNOWN or list(command[:4]) == [sys.executable, "-I", "-S", "-c"]
 
 
 _watches: list[Watch] = []
