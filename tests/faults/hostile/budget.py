@@ -64,8 +64,7 @@ def counted(kind: str, place: Place) -> Iterator[None]:
         if folder := os.environ.get("STIC_EVAL_CAMPAIGN"):
             Path(folder).mkdir(parents=True, exist_ok=True)
             found = {
-                "part": "hostile input",
-                "kind": kind,
+                "part": f"hostile input: {kind}",
                 "tries": place.tries,
                 "failed": int(failed),
                 "exit codes": {str(code): count for code, count in sorted(place.codes.items())},

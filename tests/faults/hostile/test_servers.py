@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from tests.faults.hostile.attempts import Place
+from tests.faults.hostile.attempts import SECRET, Place
 from tests.faults.hostile.budget import explore, few, many
 from tests.faults.hostile.pictures import ENCODED, headers
 from tests.faults.hostile.values import changed, one_of, spoilt, texts, to_json, values
@@ -176,6 +176,8 @@ def ask(place: Place, said: tuple[bytes, bytes], sender: _Sender) -> None:
         "-q",
     )
     place.attempt("doctor", "--base-url", url, "--api-key-env", "CANARY_KEY")
+    for path in (*(place.work / "out").rglob("*"), *(place.root / "cache").rglob("*")):
+        assert path.is_dir() or SECRET.encode() not in path.read_bytes(), path
     place.clear()
 
 
