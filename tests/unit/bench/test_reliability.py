@@ -1,4 +1,4 @@
-"""docs/reliability.md and SECURITY.md: the block is that of the results; every test that is named is there."""
+"""docs/reliability.md and SECURITY.md: the block is of the results; every test that is named is there."""
 
 from __future__ import annotations
 
