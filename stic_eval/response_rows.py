@@ -31,7 +31,7 @@ def is_whole(key: str, response: Response, check: int | None) -> bool:
 def prepare(db: sqlite3.Connection) -> None:
     """Makes the tables that are not there yet."""
     db.execute("PRAGMA journal_mode=WAL")
-    # With NORMAL a power cut would take the last commits, which may have cost a judge's fees. There is one every
+    # With NORMAL a power cut would take the last commits, which may have cost a judge's fees. One comes every
     # 64 answers or 3 seconds; to flush it takes milliseconds.
     db.execute("PRAGMA synchronous=FULL")
     db.execute(

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 wrong input, 3 done but rows are unscored or fil
 
 from __future__ import annotations
 
+import errno
 import gc
 import signal
 import sys
@@ -38,11 +39,13 @@ from stic_eval.cli import (
 )
 from stic_eval.cli import eval as evaluate
 from stic_eval.cli import options as o
-from stic_eval.errors import RunError, UserError, shorten, storage_failure
+from stic_eval.errors import RunError, UserError, headline, shorten, storage_failure
 from stic_eval.hub_access import restore_afterwards
 from stic_eval.printable import printable
 from stic_eval.waiting_threads import sleep_while_waiting
 
+# Of names that somebody gives, which Python says when it looks whether there is such a file.
+_NAMES = (errno.ENAMETOOLONG, errno.EACCES)
 _LONGEST = 4_000  # characters of a line about an error
 
 app = typer.Typer(
@@ -138,6 +141,11 @@ def invoke(argv: list[str]) -> int:
         # The reader of the table went away (`| head`): not an error, and nothing more can be written.
         sys.stdout = open("/dev/null", "w")  # noqa: SIM115
         return 0
+    except OSError as error:
+        if error.errno not in _NAMES or error.filename is None:
+            return _unexpected(error, argv)
+        fail(f"{error.filename}: {error.strerror}")
+        return 2
     except BaseException as error:  # a plug-in may raise what is no Exception
         return _unexpected(error, argv)
 
@@ -154,7 +162,10 @@ def _unexpected(error: BaseException, argv: list[str]) -> int:
         fail(full)
         return 1
     hint = "" if verbose or argv[:1] not in _RUNNING else " (-v shows where)"
-    fail(f"failed unexpectedly: {registry.explain(error)}{hint}")
+    explained = registry.explain(error)
+    # What a plug-in raises is its own mistake, and its file is named.
+    theirs = explained != headline(error)
+    fail(f"{explained}{hint}" if theirs else f"failed unexpectedly: {explained}{hint}")
     return 1
 
 

@@ -16,6 +16,7 @@ import typer
 from stic_eval import flags as f
 from stic_eval.cli import options as o
 from stic_eval.flags import Argument, Flag, flag
+from stic_eval.printable import printable
 
 if TYPE_CHECKING:
     from stic_eval.experiment.artifacts import RunArtifacts
@@ -61,7 +62,6 @@ def pairs(
 ) -> None:
     """Write a run's preference pairs in another program's format, to train on them there."""
     from stic_eval.experiment import artifacts
-    from stic_eval.printable import printable
     from stic_eval.training import pair_formats
 
     if run.endswith(".parquet"):
@@ -79,7 +79,7 @@ def pairs(
         done = pair_formats.export(source, to, folder / target.name if single else folder)
         shown = target if single else target / done.path.relative_to(folder)
     for row, reason in done.left_out[:_SHOWN]:
-        typer.echo(f"row {row}: {reason}")
+        typer.echo(printable(f"row {row}: {reason}").replace("\n", " "))
     if done.left_out:
         typer.echo(f"{count_of(len(done.left_out), 'row')} left out")
     images = f" of {count_of(done.images, 'image')}" if done.images else ""
@@ -107,7 +107,6 @@ def adapter(
     from stic_eval.experiment import artifacts, cardfacts
     from stic_eval.experiment.progress import Reporter
     from stic_eval.models.adapter_values import check_adapter_values
-    from stic_eval.printable import printable
     from stic_eval.report.model_card import card
 
     found = artifacts.open_run(run, _note)
@@ -151,7 +150,6 @@ def adapter(
 
 
 def _note(text: str) -> None:
-    from stic_eval.printable import printable
 
     typer.echo(printable(f"note: {text}"), err=True)
 

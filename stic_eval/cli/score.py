@@ -137,7 +137,8 @@ def _print_plan(
     unscored = sum(verdict.value is None for verdict in verdicts)
     scored = sum(verdict.value is not None and not (left and verdict.open) for verdict in verdicts)
     rules = f"rules score {scored} and leave {left} to a judge"
-    typer.echo(f"{chosen.title}: {count_of(len(verdicts), 'row')}, {count_of(given, 'answer')}; {rules}")
+    counts = f"{count_of(len(verdicts), 'row')}, {count_of(given, 'answer')}"
+    typer.echo(f"{printable(chosen.title)}: {counts}; {rules}")
     if left and grader is not None:
         asked = left * grader.settings.samples
         most = count_of(min(asked, grader.settings.max_requests or asked), "request")
@@ -162,10 +163,9 @@ def print_summary(benchmark: Benchmark, summary: Summary, grader: str) -> None:
     if summary.judged:
         counts += f", the judge decided {summary.judged} of {summary.answers} answers"
     console = Console(highlight=False)
-    console.print(
-        Text(f"{benchmark.title}: {total}{'°' if summary.unscored else ''} ({counts})", style="bold")
-    )
-    console.print(Text(f"scored by {protocol_text(benchmark)}", style="dim"))
+    title = f"{printable(benchmark.title)}: {total}{'°' if summary.unscored else ''} ({counts})"
+    console.print(Text(title, style="bold"))
+    console.print(Text(printable(f"scored by {protocol_text(benchmark)}"), style="dim"))
     if grader:
         console.print(Text(printable(grader), style="dim"))
     if len(summary.gradings) > 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from stic_eval import flags as f
 from stic_eval.cli import options as o
+from stic_eval.printable import printable
 
 
 def train(
@@ -26,7 +27,7 @@ def train(
         return dryrun.print_run(*settled, output, evaluate=False)
     done = api.train(**given, **o.conduct(output))
     for label, folder in done.adapters.items():
-        print(f"{label}: {folder}")
+        print(printable(f"{label}: {folder}"))
     if not done.adapters:
         print("nothing to train: the methods of this run have no adapter")
     return outcome.INCOMPLETE if done.skipped else 0

@@ -16,6 +16,7 @@ from stic_eval import profiles, registry
 from stic_eval.config import flag_of
 from stic_eval.config_layers import read_preset
 from stic_eval.contracts.engine import Ask, Engine, Estimate, Step
+from stic_eval.documents import from_json
 from stic_eval.engines.hf import HFEngine, refuse_of_vllm
 from stic_eval.engines.stated_weights import notes_on_weights, weights_of
 from stic_eval.errors import UserError
@@ -294,8 +295,6 @@ def list_models(base_url: str, key: str | None) -> tuple[str, list[str] | None]:
     Args:
         key: Sent as a bearer token; None or empty: none.
     """
-    import json
-
     import httpx2
 
     headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -307,10 +306,10 @@ def list_models(base_url: str, key: str | None) -> tuple[str, list[str] | None]:
                 data += chunk
                 if len(data) > _BODY:
                     break
-        return f"HTTP {reply.status_code}", [str(model["id"]) for model in json.loads(data)["data"]]
+        return f"HTTP {reply.status_code}", [str(model["id"]) for model in from_json(data)["data"]]
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
         return f"cannot be reached ({error})", None
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         return f"HTTP {reply.status_code}", None
 
 

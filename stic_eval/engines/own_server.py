@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import socket
@@ -16,6 +15,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from stic_eval.documents import from_json
 from stic_eval.errors import RunError
 from stic_eval.printable import printable
 
@@ -79,7 +79,7 @@ class OwnServer:
     def has(self, model: str) -> bool:
         """Whether it lists a model; one that somebody else has begun on its port has others."""
         try:
-            listed = json.loads(self._request("GET", "/v1/models", 10.0) or "")["data"]
+            listed = from_json(self._request("GET", "/v1/models", 10.0) or "")["data"]
             return any(one["id"] == model for one in listed)
         except (ValueError, KeyError, TypeError):
             return False

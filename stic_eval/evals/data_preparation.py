@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stic_eval import durable_files, lease
+from stic_eval.dataset_messages import quiet_datasets
 from stic_eval.errors import RunError, UserError
 from stic_eval.evals.data_check import DataCheck
 from stic_eval.evals.formats import ArrowRows
@@ -229,6 +230,7 @@ def _schema(rows: Sequence[Mapping[str, Any]], images: Sequence[str], several: S
 # ---------------------------------------------------------------- checking what was written
 
 
+@quiet_datasets()
 def _compare(checked: DataCheck, work: Path, files: Mapping[str, int]) -> None:
     """Reads what was written in the way any user will.
 

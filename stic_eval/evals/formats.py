@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 Row = Mapping[str, Any]
-_HALF = re.compile(r"\\u[dD][89a-fA-F]")  # as JSON may write half a character
+HALF = re.compile(r"\\u[dD][89a-fA-F]")  # as JSON may write half a character
 # VLMEvalKit's cells this short name another row's image instead of holding one.
 _SHARED_IMAGE = 64
 
@@ -252,7 +252,7 @@ def json_file(path: Path) -> list[dict[str, Any]]:
         )
     if not isinstance(data, list):
         raise UserError(f"{path}: expected a list or an object of rows")
-    half = _HALF.search(text) is not None
+    half = HALF.search(text) is not None
     return [_object(row, half) for row in data]
 
 
@@ -277,7 +277,7 @@ def _interned(cell: list[Any]) -> list[Any]:
 
 def _json_line(where: str, line: str) -> dict[str, Any]:
     try:
-        return _object(documents.from_json(line), _HALF.search(line) is not None)
+        return _object(documents.from_json(line), HALF.search(line) is not None)
     except ValueError as error:
         return Broken(f"{where}: is not valid JSON: {getattr(error, 'msg', error)}")
 

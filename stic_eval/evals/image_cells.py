@@ -6,7 +6,6 @@ is there is `PLACEHOLDER`, and one that is missing is None.
 
 from __future__ import annotations
 
-import ast
 import base64
 import binascii
 import re
@@ -18,6 +17,7 @@ from typing import Any
 
 from PIL import Image
 
+from stic_eval.documents import from_literal
 from stic_eval.evals.remote_images import fetch, is_url
 from stic_eval.images import ImageError, bytes_ref, image_ref
 from stic_eval.types import ImageRef
@@ -144,8 +144,8 @@ def parse_paths(text: str) -> list[str]:
     """The paths of a TSV's `image_path`: one as it is, or several as a Python list's text."""
     if text.startswith("["):
         try:
-            found = ast.literal_eval(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            found = from_literal(text)
+        except ValueError:
             return [text]
         if isinstance(found, list) and all(isinstance(path, str) for path in found):
             return found

@@ -17,6 +17,7 @@ from typing import Any
 
 from stic_eval.documents import from_json, open_regular, read_lines, read_text
 from stic_eval.errors import UserError, first_line
+from stic_eval.evals.formats import HALF
 from stic_eval.evals.image_cells import is_image_column
 from stic_eval.types import Sample
 
@@ -211,7 +212,8 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         finally:
             csv.field_size_limit(old)
     elif path.suffix == ".json":
-        data = from_json(read_text(path))
+        text = read_text(path)
+        data = _text_only(from_json(text)) if HALF.search(text) else from_json(text)
         if isinstance(data, dict) and isinstance(data.get("logs"), list):
             data = data["logs"]
         pairs = data.items() if isinstance(data, dict) else enumerate(data, start=1)
@@ -227,7 +229,16 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                     raise UserError(f"{path}, line {number}: is not valid JSON: {error}") from error
                 if not isinstance(row, dict):
                     raise UserError(f"{path}, line {number}: is no JSON object")
-                yield f"line {number}", row
+                yield f"line {number}", _text_only(row) if HALF.search(line) else row
+
+
+def _text_only(value: Any) -> Any:
+    """A value with the replacement character for halves of surrogate pairs, which no file can hold."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {_text_only(name): _text_only(part) for name, part in value.items()}
+    return [_text_only(part) for part in value] if isinstance(value, list) else value
 
 
 def _workbook(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from stic_eval.images import ImageError, load_bytes
+from stic_eval.images import ImageError, load_bytes, note_decoded
 from stic_eval.store import atomic_write, cache_dir
 
 # Photographs are far smaller; anything larger is no picture that a benchmark asks about.
@@ -29,6 +29,7 @@ def fetch(url: str) -> Path:
     if not cached.exists():
         data = _download(url)
         load_bytes(data, url)  # an error page, or half an image, must not be cached as one
+        note_decoded(hashlib.sha256(data).hexdigest())
         atomic_write(cached, data)
     return cached
 

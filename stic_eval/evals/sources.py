@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from typing import Any, Literal
 from PIL import Image
 
 from stic_eval.contracts.benchmark import Benchmark, HubId
+from stic_eval.dataset_messages import quiet_datasets
 from stic_eval.errors import Contained, UserError, first_line
 from stic_eval.evals import hub
 from stic_eval.evals.formats import ArrowRows, Broken, ListRows, Row, Rows, json_rows, split_files, tsv_rows
@@ -205,11 +206,27 @@ def to_sample(opened: OpenedRows, index: int, row: Row) -> Sample:
     """
     with Contained():
         sample = opened.benchmark.to_sample(_PaddedRow(row))
+        _check_kinds(sample)
     if not sample.id:
         sample = replace(sample, id=str(index))
     if is_pocket(opened.source):
         sample = replace(sample, meta={**sample.meta, "rows": "pocket"})
     return sample
+
+
+def _check_kinds(sample: Any) -> None:
+    """Refuses a sample whose parts are not of the kinds that a benchmark's contract names."""
+    if not isinstance(sample, Sample):
+        raise TypeError(f"the benchmark gives a {type(sample).__name__}, not a Sample")
+    texts: dict[str, Any] = {"id": [sample.id], "question": [sample.question], "choices": sample.choices}
+    for name, given in texts.items():
+        if not (isinstance(given, (list, tuple)) and all(isinstance(text, str) for text in given)):
+            raise TypeError(f"the benchmark gives a sample whose {name} is not text")
+    if not all(isinstance(part, Mapping) for part in (sample.group, sample.meta)):
+        raise TypeError("the benchmark gives a sample whose group or meta is no mapping")
+    images: Any = sample.images
+    if not (isinstance(images, tuple) and all(isinstance(ref, ImageRef) for ref in images)):
+        raise TypeError("the benchmark gives a sample whose images are no references")
 
 
 def no_image(benchmark: Benchmark, sample: Sample, row: Row) -> Fault | None:
@@ -318,6 +335,7 @@ def _hub(benchmark: Benchmark, remote: bool, tell: hub.Tell) -> tuple[Rows, HubI
     raise unread
 
 
+@quiet_datasets()
 def _local(benchmark: Benchmark, path: Path, remote: bool, where: str | None = None) -> Rows:
     pinned, where = where is not None, where or str(path)
     split = benchmark.source.split
@@ -353,7 +371,8 @@ def _local(benchmark: Benchmark, path: Path, remote: bool, where: str | None = N
     except UserError:
         raise
     except Exception as error:  # pyarrow's and datasets' own kinds
-        raise UserError(f"{benchmark.name}: {path}: cannot be read: {first_line(error)}") from error
+        reason = first_line(error.__cause__ or error)
+        raise UserError(f"{benchmark.name}: {path}: cannot be read: {reason}") from error
     raise UserError(
         f"{benchmark.name}: {path}: holds no parquet, arrow, JSON, JSONL or TSV file"
         f"{describe(benchmark.layouts) if path.is_dir() else ''}"

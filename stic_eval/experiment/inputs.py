@@ -138,7 +138,7 @@ def check_pairs(config: RunConfig) -> None:
         return
     from stic_eval.training.pair_formats import check
 
-    check(config.pairs_file, "--pairs")
+    check(config.pairs_file, "--pairs", images=True)
     if not any(stage.kind == "pairs" and not stage.reads for stage in _stages(config)):
         names = ", ".join(config.methods)
         raise UserError(f"--pairs: nothing that this run trains ({names}) learns from pairs; leave it out")
@@ -316,7 +316,7 @@ def load(config: RunConfig, report: Report, wanted: Mapping[str, int | None] | N
     if config.pairs_file is not None:
         from stic_eval.training.pair_formats import check
 
-        rows = check(config.pairs_file, "--pairs")
+        rows = check(config.pairs_file, "--pairs", images=True)
         key = file_sha256(config.pairs_file)
         data = replace(data, pairs=config.pairs_file, pairs_key=key, pairs_rows=rows)
     return Inputs(data, tuple(skipped), wanted)

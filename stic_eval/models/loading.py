@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stic_eval.errors import RunError, UserError, first_line
 from stic_eval.models import devices, weight_memory
+from stic_eval.models.adapter_patterns import check_patterns
 from stic_eval.models.adapter_values import check_sizes
 from stic_eval.models.bounded_store import BoundedStore, nbytes_of
 from stic_eval.models.detokenize import Detokenizer
@@ -295,6 +296,7 @@ def wrap(base: Any, adapter: Path, *, as_stored: bool = False) -> Any:
     if not (adapter / "adapter_model.safetensors").is_file():  # PEFT would go on to look for pickles
         raise UserError(f"adapter {adapter}: holds no adapter_model.safetensors; give a PEFT adapter folder")
     check_sizes(adapter, f"adapter {adapter}")
+    check_patterns(adapter, [name for name, _ in base.named_modules()], f"adapter {adapter}")
     try:
         peft = PeftModel.from_pretrained(
             base, str(adapter), is_trainable=False, autocast_adapter_dtype=as_stored

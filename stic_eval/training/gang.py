@@ -7,7 +7,6 @@ from its last sealed checkpoint, with as many processes as there are then.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -22,6 +21,7 @@ from typing import IO, Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from stic_eval.contracts.method import SFTItem, TrainingImages
+from stic_eval.documents import from_json
 from stic_eval.errors import RunError, UserError
 from stic_eval.models import devices
 from stic_eval.settings import RunConfig
@@ -168,7 +168,7 @@ def _run(
 def _said(line: str) -> dict[str, Any]:
     """What rank 0 tells in a line of its output; nothing where some library wrote it."""
     try:
-        found = json.loads(line)
+        found = from_json(line)
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
@@ -223,7 +223,7 @@ def _failure(folder: Path, count: int) -> UserError | RunError:
 
 def _read(path: Path) -> Mapping[str, Any]:
     try:
-        found = json.loads(path.read_bytes())
+        found = from_json(path.read_bytes())
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

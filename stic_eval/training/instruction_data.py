@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stic_eval.contracts.method import SFTItem, Turns
+from stic_eval.dataset_messages import quiet_datasets
 from stic_eval.documents import from_json, read_text
 from stic_eval.errors import UserError, first_line, quote
 from stic_eval.images import Decoding, ImageError, Skipped, image_ref, load_bytes
@@ -260,6 +261,7 @@ def _json_rows(source: Path, flag: str) -> list[Any]:
     return data
 
 
+@quiet_datasets()
 def _table(source: Path, flag: str) -> tuple[Sequence[Any], _Cell, _Count]:
     import pyarrow.compute as pc
     from datasets import Dataset, DatasetDict, List, load_from_disk
@@ -280,7 +282,8 @@ def _table(source: Path, flag: str) -> tuple[Sequence[Any], _Cell, _Count]:
     except UserError:
         raise
     except Exception as error:  # pyarrow's and datasets' own kinds
-        raise UserError(f"--sft-data {flag}: cannot be read: {first_line(error)}") from error
+        reason = first_line(error.__cause__ or error)
+        raise UserError(f"--sft-data {flag}: cannot be read: {reason}") from error
     if isinstance(table, DatasetDict):
         table = table["train"] if "train" in table else next(iter(table.values()))
     light = table

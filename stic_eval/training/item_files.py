@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stic_eval.contracts.method import SFTItem
+from stic_eval.dataset_messages import quiet_datasets
 from stic_eval.images import encoded_bytes, load_bytes
-from stic_eval.training.preference_pairs import without_bars
 from stic_eval.types import ImageRef
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def read_items(path: Path, cache: Path) -> list[SFTItem]:
     """
     from datasets import Dataset
 
-    with without_bars():
+    with quiet_datasets():
         rows = Dataset.from_parquet(str(path), cache_dir=str(cache))
     light, pictures = rows.remove_columns(["image"]), rows.select_columns(["image", "source"])
 

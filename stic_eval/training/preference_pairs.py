@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from stic_eval import registry
 from stic_eval.contracts.method import PromptSet, SFTItem
+from stic_eval.dataset_messages import quiet_datasets
 from stic_eval.durable_files import make_folder, publish, temporary_name
 from stic_eval.errors import UserError
 from stic_eval.images import corrupt
@@ -243,22 +244,8 @@ def open_pairs(path: Path, cache: Path) -> Dataset:
 
     if pq.ParquetFile(path).metadata.num_rows == 0:
         raise UserError(f"{path.name}: no pair is left to train on; give more --images or filter=none")
-    with without_bars():
+    with quiet_datasets():
         return Dataset.from_parquet(str(path), cache_dir=str(cache))
-
-
-@contextmanager
-def without_bars() -> Iterator[None]:
-    """Keeps `datasets` from drawing progress bars."""
-    import datasets
-
-    disabled = datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if not disabled:
-            datasets.enable_progress_bars()
 
 
 @contextmanager

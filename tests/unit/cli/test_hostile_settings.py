@@ -65,6 +65,24 @@ def test_a_device_is_no_file(flag: str, capsys: pytest.CaptureFixture[str]) -> N
     assert "regular file" in refused(capsys, "run", flag, "/dev/zero", "--dry-run")
 
 
+@pytest.mark.parametrize(
+    "argv",
+    [
+        "show {}",
+        "ls {}",
+        "table {}",
+        "compare {}",
+        "export pairs {} --to csv",
+        "run --model /{}/{} --dry-run",
+        "report {}",
+        "plot {}",
+        "run --images /{} --dry-run",
+    ],
+)
+def test_names_that_are_too_long(argv: str, capsys: pytest.CaptureFixture[str]) -> None:
+    refused(capsys, *argv.replace("{}", "x" * 5_000).split())
+
+
 def test_a_grid_that_nobody_could_run(capsys: pytest.CaptureFixture[str]) -> None:
     vary = [f"--vary={name}={','.join(map(str, values))}" for name, values in {
         "stage1.beta": [k / 100 for k in range(1, 200)], "stage1.alpha": [k / 100 for k in range(1, 200)],
