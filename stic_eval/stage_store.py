@@ -36,11 +36,11 @@ def _writable(folder: Path) -> Path:
 
 
 def _remove(work: Path) -> None:
-    """Removes a stage's folder, first from where others look for it."""
+    """Removes a work folder, first from where others look for one to go on in."""
     aside = durable_files.temporary_name(work)
     with suppress(OSError):
         os.rename(work, aside)
-        shutil.rmtree(aside, ignore_errors=True)
+        durable_files.remove(aside)
 
 
 class StageStore:
@@ -218,8 +218,10 @@ class StageStore:
             if self.sound(name, key, lambda line: None) is not None:
                 shutil.rmtree(work, ignore_errors=True)
                 return False
-            if folder.exists():
-                _remove(folder)
+            aside = durable_files.temporary_name(folder)
+            with suppress(FileNotFoundError):
+                os.rename(folder, aside)
+                durable_files.remove(aside)
             try:
                 os.rename(work, folder)
                 durable_files.sync(self.root)

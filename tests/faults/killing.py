@@ -43,7 +43,9 @@ def _changes(operation: Operation) -> bool:
 
 
 def in_peace(world: World, server: ForkServer, command: str, at: Path) -> Peace:
-    """Runs a command to its end."""
+    """Runs a command to its end, unless the world has that already."""
+    if command == "run":
+        return Peace(world.run, contents(world.begun))
     folder = world.begin(command, at / "peace")
     ended = server.run(world.argv(command), folder)
     assert ended.code == 0, ended.output

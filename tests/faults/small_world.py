@@ -6,12 +6,13 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stic_eval.evals.judging import OWN
 from tests.conftest import build_vlm, draw_photos
-from tests.faults.fork_server import ForkServer
+from tests.faults.fork_server import Ended, ForkServer
+from tests.faults.power_cut import flush_all
 from tests.support.judge_server import says, serving
 
 OPTIONS = (
@@ -28,12 +29,16 @@ class World:
 
     Attributes:
         data: Model, photos, rows, items and answers; nothing writes there.
-        begun: A folder with a finished run, its cache, and exported pairs.
+        begun: A folder with a finished run and its cache.
+        run: How that run ended.
+        flushed: What of `begun` was on the disk then (`power_cut`).
         judge: The address of a judge.
     """
 
     data: Path
     begun: Path
+    run: Ended
+    flushed: Path
     judge: str
 
     def argv(self, command: str) -> list[str | Path]:
@@ -55,7 +60,7 @@ class World:
             ],
             "export pairs": ["export", "pairs", "run", "--to", "llama-factory", "--output", "pairs"],
             "export adapter": ["export", "adapter", "run", "--merge", "--output", "merged"],
-            "import": ["import", "pairs", "exported", "--output", "pairs.parquet"],
+            "import": ["import", "pairs", data / "exported", "--output", "pairs.parquet"],
             "data prepare": [
                 "data", "prepare", "chartqa", "--from", data / "chartqa.jsonl", "--to", "prepared",
             ],
@@ -98,11 +103,13 @@ def small_world(data: Path, server: ForkServer) -> Iterator[World]:
     for name, found in (("chartqa", charts), ("mmvet", vets), ("answers", answers)):
         (data / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
     (data / "llava.json").write_text(json.dumps(items))
-    begun = data / "begun"
+    begun, flushed = data / "begun", data / "flushed"
     begun.mkdir()
+    flush_all(begun, flushed)
     with serving(lambda *_: says("It names something.\n\nVerdict: 0.5")) as judge:
-        world = World(data, begun, judge.url)
-        for argv in (world.argv("run"), ["export", "pairs", "run", "--to", "trl", "--output", "exported"]):
-            done = server.run(argv, begun)
+        world = World(data, begun, Ended(0, [], "", 0.0), flushed, judge.url)
+        run = server.run(world.argv("run"), begun, flushed=flushed)
+        export = ["export", "pairs", "run", "--to", "trl", "--output", data / "exported"]
+        for done in (run, server.run(export, begun)):
             assert done.code == 0, done.output
-        yield world
+        yield replace(world, run=run)

@@ -21,7 +21,7 @@ def test_killed_at_some_file_operations_commands_go_on(
     world: World, server: ForkServer, tmp_path: Path
 ) -> None:
     chosen = random.Random(0)
-    for command, tries in (("run", 2), ("import", 1), ("data prepare", 1)):
+    for command, tries in (("run", 1), ("import", 1)):
         peace = in_peace(world, server, command, tmp_path / command)
         for number in chosen.sample(peace.points, tries):
             assert kill_at(world, server, command, number, tmp_path / command, peace) == []

@@ -60,8 +60,9 @@ def without_temporaries(found: Sequence[str]) -> list[str]:
 def test_what_a_command_has_published_is_there_after_a_power_cut(
     world: World, server: ForkServer, tmp_path: Path
 ) -> None:
-    for command in ("run", "import", "data prepare"):
-        disk = cut(world, server, command, tmp_path / command, 0)
+    disks = {"run": Disk(world.begun, world.flushed)}
+    disks |= {name: cut(world, server, name, tmp_path / name, 0) for name in ("import", "data prepare")}
+    for command, disk in disks.items():
         there = contents(disk.folder)
         for mode in MODES:
             disk.leave(tmp_path / f"{command} {mode}", survivors(mode, 0))
