@@ -26,7 +26,7 @@ from uuid import uuid4
 
 import psutil
 
-from stic_eval.errors import UserError
+from stic_eval.errors import ELSEWHERE, write_failure
 
 # Clients of NFS may see what others do up to a minute late (acregmax, acdirmax); twice that is waited.
 HEARTBEAT, EXPIRY = 10.0, 120.0  # seconds
@@ -153,7 +153,7 @@ def _create(path: Path, owner: Owner) -> bool:
     except FileExistsError:
         return False
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        raise write_failure(path, error, ELSEWHERE) from error
     return True
 
 
