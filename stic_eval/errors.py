@@ -41,6 +41,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 NO_SPACE = "no space is left there; free some, and start the same command again: it goes on"
+ELSEWHERE = "make it writable, or set STIC_EVAL_CACHE to another folder"  # of what a cache cannot take
 SHOWN = 200  # characters of a quoted value, and of a word in a message
 _LINE = 500  # of what somebody else's error says
 
@@ -71,12 +72,16 @@ _SAID_FULL = re.compile(
 )
 
 
-def write_failure(path: object, error: OSError) -> UserError | RunError:
-    """What keeps a file from being written, in a line that says what to do."""
+def write_failure(path: object, error: OSError, advice: str = "") -> UserError | RunError:
+    """What keeps a file from being written, in a line that says what to do.
+
+    Args:
+        advice: Where it is no full disk.
+    """
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return RunError(f"cannot write {path}: {NO_SPACE}")
     kind = RunError if error.errno in _STORAGE else UserError
-    return kind(f"cannot write {path}: {error.strerror or error}")
+    return kind(f"cannot write {path}: {error.strerror or error}{advice and f'; {advice}'}")
 
 
 def storage_failure(error: BaseException) -> str:

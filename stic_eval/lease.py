@@ -24,7 +24,7 @@ from threading import Event, Thread
 from uuid import uuid4
 
 from stic_eval.durable_files import remove, temporary_name
-from stic_eval.errors import UserError
+from stic_eval.errors import ELSEWHERE, write_failure
 from stic_eval.process_identity import born, has_ended, machine
 
 # Clients of NFS may see what others do up to a minute late (acregmax, acdirmax); twice that is waited.
@@ -140,7 +140,7 @@ def _create(path: Path, owner: Owner) -> bool:
     except FileExistsError:
         return False
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        raise write_failure(path, error, ELSEWHERE) from error
     finally:
         remove(signed)
     return True

@@ -14,7 +14,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from uuid import uuid4
 
-from stic_eval.errors import NO_SPACE, RunError, UserError, first_line
+from stic_eval.errors import ELSEWHERE, NO_SPACE, RunError, UserError, first_line
 from stic_eval.response_rows import Damaged, is_whole
 from stic_eval.types import Response
 
@@ -45,9 +45,7 @@ def failure_of(path: Path, error: sqlite3.Error) -> UserError | RunError:
     if code == sqlite3.SQLITE_FULL or (others and _is_full(path.parent)):
         return RunError(f"cannot write {path}: {NO_SPACE}")
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-        return UserError(
-            f"cannot write {path}: {error}; make it writable, or set STIC_EVAL_CACHE to another folder"
-        )
+        return UserError(f"cannot write {path}: {error}; {ELSEWHERE}")
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return RunError(f"cannot use {path}: another process has locked it; try again when that has ended")
     return RunError(

@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from stic_eval import durable_files, lease
 from stic_eval.digests import carry_over, digests, first_change
-from stic_eval.errors import RunError, UserError
+from stic_eval.errors import ELSEWHERE, RunError, UserError, write_failure
 from stic_eval.store import atomic_write
 
 
@@ -31,7 +31,7 @@ def _writable(folder: Path) -> Path:
     try:
         durable_files.make_folder(folder)
     except OSError as error:
-        raise UserError(f"cannot write the stage cache {folder}: {error.strerror or error}") from error
+        raise write_failure(f"the stage cache {folder}", error, ELSEWHERE) from error
     return folder
 
 

@@ -25,7 +25,7 @@ import platformdirs
 from stic_eval import durable_files, salvage
 from stic_eval.digests import cached_digests
 from stic_eval.digests import file_sha256 as file_sha256  # noqa: PLC0414 - is imported from here
-from stic_eval.errors import UserError, write_failure
+from stic_eval.errors import ELSEWHERE, UserError, write_failure
 from stic_eval.response_rows import get_rows, prepare, put_rows
 from stic_eval.types import Request, Response
 
@@ -243,7 +243,7 @@ class ResponseStore:
         try:
             durable_files.make_folder(self.path.parent)
         except OSError as error:
-            raise write_failure(self.path.parent, error) from error
+            raise write_failure(self.path.parent, error, ELSEWHERE) from error
         db = self._db = sqlite3.connect(self.path, timeout=120, isolation_level=None, check_same_thread=False)
         self._inode = self._inode_there()
         prepare(db)
@@ -285,7 +285,7 @@ class ResponseStore:
         try:
             aside = salvage.set_aside(self.path) if self._inode_there() == self._inode else None
         except OSError as error:
-            raise write_failure(self.path, error) from error
+            raise write_failure(self.path, error, ELSEWHERE) from error
         db = self._open()
         if aside is not None:
             logging.getLogger("stic_eval.run").warning(

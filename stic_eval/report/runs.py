@@ -232,6 +232,8 @@ def _entry(entry: Entry, shared: Mapping[str, Mapping[str, str]]) -> dict[str, A
             del summary["clusters"]
         if summary["resampled"] is None:
             del summary["resampled"]
+    if not entry.sha256:
+        del data["sha256"]
     return data
 
 
