@@ -3,8 +3,8 @@
 Rows and answers are made up as in the bench `scoring`, in the real schemas; records and summaries are made of
 them by the program itself. The run has seven benchmarks of 5,000 rows and four variants: the baseline and a
 method trained with one seed, each with and without describe-and-respond; some rows share an image. Every
-command is a process of its own, its start included. Measured are processor seconds, which other work on the
-machine hardly changes: on an idle one they are the time that a person waits. `python -m bench.load FOLDER`
+command is a process of its own, its start included. Measured are processor seconds: on an idle machine they
+are the time that a person waits, and other work changes them less than that. `python -m bench.load FOLDER`
 makes the load and measures nothing.
 """
 
@@ -45,8 +45,6 @@ VARIANTS: tuple[tuple[str, str, str, bool, int | None], ...] = (
     ("stic@seed0", "stic", "STIC", False, 0),
     ("stic+dar@seed0", "stic", "STIC", True, 0),
 )
-
-
 # Ceilings of processor seconds, and of resident memory in MB (10^6 bytes).
 SCORE, TABLE, COMPARE, REPORT, LIST = (7.0, 285.0), (3.6, 250.0), (5.0, 250.0), (12.0, 250.0), (1.0, 100.0)
 GROWTH_MB = 50.0  # from 500 to 5,000 rows of a benchmark

@@ -38,6 +38,12 @@ def tables() -> Iterator[str]:
         for row in _read(name, "figures"):
             missed = ", missed" if row["value"] >= row["ceiling"] else ""
             yield f"| {row['work']} | {row['value']:.3g} {row['unit']} | {row['ceiling']:g}{missed} |"
+    yield "\n| large inputs | before | measured | ceiling |\n|---|---:|---:|---:|"
+    before = {row["work"]: row["value"] for row in _read("load-before", "figures")}
+    for row in _read("load", "figures"):
+        missed = ", missed" if row["value"] >= row["ceiling"] else ""
+        figures = f"{before[row['work']]:.3g} | {row['value']:.3g} {row['unit']}"
+        yield f"| {row['work']} | {figures} | {row['ceiling']:g}{missed} |"
     yield "\n| where the time goes | matrix products | attention | their speed | padding |"
     yield "|---|---:|---:|---:|---:|"
     for row in _read("limits", "limits"):
