@@ -129,6 +129,13 @@ class Place:
         judge(wrong, argv, tried)
         return tried
 
+    def warm(self, *argv: str | Path) -> None:
+        """Runs a command of which nothing is asserted: libraries make folders and set variables once."""
+        self._run([str(arg) for arg in argv], io.StringIO())
+        self.clear()
+        for path in (self.root / "tmp").iterdir():
+            shutil.rmtree(path)
+
     def clear(self) -> None:
         """Takes away what commands have written."""
         for name in self.outputs:

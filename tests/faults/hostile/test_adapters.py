@@ -101,25 +101,20 @@ def attempt(place: Place, files: dict[str, bytes], model: Path, load: bool) -> N
     folder.mkdir()
     for name, data in files.items():
         (folder / name).write_bytes(data)
-    row = {"type": "human_test", "question": "q", "answer": "1", "image": "good.png"}
-    (place.work / "rows.jsonl").write_text(json.dumps(row) + "\n")
-    argv = (
-        "eval",
-        "--model",
-        model,
-        "--adapter",
-        "adapter",
-        "--benchmarks",
-        "chartqa",
-        "-o",
-        "rows.chartqa=rows.jsonl",
-        "-q",
-    )
+    argv = command(place, model)
     planned = place.attempt(*argv, "--dry-run", codes=(0, 2))
     if planned.code == 0 and load:
         place.attempt(*argv, "--output", "out/run")
     shutil.rmtree(place.work / "out", ignore_errors=True)
     shutil.rmtree(folder)
+
+
+def command(place: Place, model: Path) -> tuple[str | Path, ...]:
+    """Evaluates the adapter on one row."""
+    row = {"type": "human_test", "question": "q", "answer": "1", "image": "good.png"}
+    (place.work / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    common = ("--benchmarks", "chartqa", "-o", "rows.chartqa=rows.jsonl", "-q")
+    return ("eval", "--model", model, "--adapter", "adapter", *common)
 
 
 @pytest.fixture(scope="module")
@@ -143,4 +138,9 @@ def test_many_adapters(place: Place, whole: tuple[dict[str, Any], bytes], tiny_v
     def evaluate(at: Place, files: dict[str, bytes]) -> None:
         attempt(at, files, tiny_vlm, load=True)
 
+    (place.work / "adapter").mkdir()
+    (place.work / "adapter" / "adapter_config.json").write_text(json.dumps(whole[0]))
+    (place.work / "adapter" / "adapter_model.safetensors").write_bytes(whole[1])
+    place.warm(*command(place, tiny_vlm), "--output", "out/run")
+    shutil.rmtree(place.work / "adapter")
     explore("adapters", place, folders(whole), evaluate, many(500))

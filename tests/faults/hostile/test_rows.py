@@ -98,7 +98,7 @@ def files(draw: st.DrawFn) -> tuple[str, str, bytes]:
         rows.append(row if draw(st.integers(0, 9)) else draw(values))
     kind = draw(st.sampled_from(["jsonl", "jsonl", "json", "tsv", "parquet", "arrow"]))
     if kind in ("parquet", "arrow"):
-        data = _table([row for row in rows if isinstance(row, dict)], kind)
+        data = as_table([row for row in rows if isinstance(row, dict)], kind)
     elif kind == "tsv":
         columns = list(
             dict.fromkeys(["index", *(name for row in rows if isinstance(row, dict) for name in row)])
@@ -141,7 +141,7 @@ def _cell(cell: Any) -> str:
     return re.sub(r"[\t\n\r]", " ", str(cell) if isinstance(cell, str) else to_json(cell))
 
 
-def _table(rows: list[dict[str, Any]], kind: str) -> bytes:
+def as_table(rows: list[dict[str, Any]], kind: str) -> bytes:
     """Rows as a table with the columns that one can have, and as texts those that it cannot."""
     import pyarrow as pa
     from pyarrow import ipc, parquet
@@ -164,7 +164,7 @@ def _table(rows: list[dict[str, Any]], kind: str) -> bytes:
             with ipc.new_stream(sink, table.schema) as writer:
                 writer.write_table(table)
     except (pa.ArrowException, NotImplementedError):  # a mapping without keys
-        return b"PAR1"
+        return b"PAR1" + b"x" * 99 + b"PAR1"
     return bytes(sink.getvalue())
 
 

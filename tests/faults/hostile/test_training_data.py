@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tests.faults.hostile.attempts import Place
 from tests.faults.hostile.budget import explore, few, many
 from tests.faults.hostile.pictures import ENCODED, PICTURES
-from tests.faults.hostile.values import PATHS, changed, one_of, spoilt, texts, to_json, values
+from tests.faults.hostile.test_rows import as_table
+from tests.faults.hostile.values import PATHS, changed, one_of, scalars, spoilt, texts, to_json, values
 
 _TURN = [{"role": "user", "content": "<image>\nWhat?"}]
 _GOOD, _BAD = ([{"role": "assistant", "content": text}] for text in ("A box.", "A disc."))
@@ -54,19 +55,25 @@ cells = st.one_of(values, one_of([*PATHS, *PICTURES]), st.lists(one_of([*PATHS, 
 def files(draw: st.DrawFn, rows: list[dict[str, Any]]) -> tuple[str, bytes]:
     """The name of a file, and what it holds."""
     found: list[Any] = [rows[0]] if draw(st.booleans()) else []
+    pictured = draw(st.booleans())  # only images are hostile, so that rows get further
     for _ in range(draw(st.integers(1, 5))):
         row = draw(one_of(rows))
-        found.append(draw(changed(row, cells)) if draw(st.integers(0, 9)) else draw(values))
-    kind = draw(st.sampled_from(["json", "jsonl", "jsonl"]))
+        if pictured:
+            name = "images" if "images" in row else "image"
+            image = draw(one_of([*PATHS, *PICTURES, "good.png", "good.png"]))
+            found.append({**row, "id": draw(scalars), name: [image] if name == "images" else image})
+        else:
+            found.append(draw(changed(row, cells)) if draw(st.integers(0, 9)) else draw(values))
+    kind = draw(st.sampled_from(["json", "jsonl", "jsonl", "parquet"]))
     lines = [to_json(row) for row in found]
-    if kind == "json":
+    if kind == "parquet":
+        data = as_table([row for row in found if isinstance(row, dict)], kind)
+    elif kind == "json":
         data = f"[{','.join(lines)}]".encode()
     else:
-        lines.append(
-            draw(st.sampled_from(["", "{", "[" * 5_000, '{"a":' * 5_000 + "1" + "}" * 5_000, "null", "1"]))
-        )
-        data = "\n".join(lines).encode()
-    return f"given.{kind}", draw(spoilt(data)) if draw(st.integers(0, 2)) == 0 else data
+        more = ["", "", "{", "[" * 5_000, '{"a":' * 5_000 + "1" + "}" * 5_000, "null", "1"]
+        data = "\n".join([*lines, draw(st.sampled_from(more))]).encode()
+    return f"given.{kind}", draw(spoilt(data)) if draw(st.integers(0, 3)) == 0 else data
 
 
 def import_pairs(place: Place, made: tuple[str, bytes]) -> None:
@@ -96,26 +103,25 @@ def parquets(draw: st.DrawFn) -> bytes:
 
     from stic_eval.training.preference_pairs import features
 
-    images = [draw(spoilt(draw(one_of(ENCODED)))) for _ in range(draw(st.integers(0, 3)))]
-    rows = [
-        {
-            "prompt": [{"role": draw(st.sampled_from(["user", "system"])), "content": draw(words)}]
-            * draw(st.sampled_from([1, 1, 1, 0, 2])),
-            "chosen": [{"role": "assistant", "content": draw(st.none() | words)}],
+    def row(image: bytes) -> dict[str, Any]:
+        return {
+            "prompt": [{"role": "user", "content": draw(words)}],
+            "chosen": [{"role": "assistant", "content": draw(words)}],
             "rejected": [{"role": "assistant", "content": draw(words)}],
-            "images": draw(
-                st.sampled_from(
-                    [[{"bytes": data, "path": None}]] * 4
-                    + [[], [{"bytes": None, "path": "../secret.png"}], [None]]
-                )
-            ),
-            "image_sha256": draw(st.none() | words),
-            "source": draw(words),
-            "negative": draw(words),
-            "seed": draw(st.none() | st.integers(0, 9)),
-        }
-        for data in images
-    ]
+            "images": [{"bytes": image, "path": None}], "image_sha256": draw(words), "source": draw(words),
+            "negative": draw(words), "seed": draw(st.integers(0, 9)),
+        }  # fmt: skip
+
+    odd: dict[str, Any] = {
+        "prompt": [[], None, [{"role": "system", "content": None}], [{"role": None, "content": "x"}] * 2],
+        "chosen": [None, []], "images": [[], None, [None], [{"bytes": None, "path": "../secret.png"}]],
+        "image_sha256": [None], "seed": [None],
+    }  # fmt: skip
+    rows = [row(draw(spoilt(draw(one_of(ENCODED))))) for _ in range(draw(st.integers(0, 3)))]
+    for one in rows:
+        if draw(st.integers(0, 5)) == 0:
+            name = draw(st.sampled_from(sorted(odd)))
+            one[name] = draw(one_of(odd[name]))
     sink = pa.BufferOutputStream()
     parquet.write_table(pa.Table.from_pylist(rows, features().arrow_schema), sink)
     data = bytes(sink.getvalue())
@@ -134,18 +140,8 @@ def plan(place: Place, *argv: str, codes: tuple[int, ...] = (0, 2)) -> None:
     """Has a run read everything and compute nothing."""
     row = {"type": "human_test", "question": "q", "answer": "1", "image": "good.png"}
     (place.work / "rows.jsonl").write_text(json.dumps(row) + "\n")
-    place.attempt(
-        "run",
-        *argv,
-        "--benchmarks",
-        "chartqa",
-        "-o",
-        "rows.chartqa=rows.jsonl",
-        "-o",
-        "stage1.images=4",
-        "--dry-run",
-        codes=codes,
-    )
+    common = ("--benchmarks", "chartqa", "-o", "rows.chartqa=rows.jsonl", "--dry-run")
+    place.attempt("run", *argv, *common, codes=codes)
 
 
 def test_imported_pairs(place: Place) -> None:
