@@ -15,7 +15,7 @@ EVALS, MODELS, TRAINING, POCKET = (f"stic_eval/{name}" for name in ("evals", "mo
 ASIDE = {
     "benchmarks/__init__.py", f"{EVALS}/__init__.py", f"{EVALS}/lmms/__init__.py",
     "stic_eval/digests.py", "stic_eval/documents.py", "stic_eval/errors.py", "stic_eval/plugins.py",
-    "stic_eval/library_messages.py",
+    "stic_eval/library_messages.py", "stic_eval/dataset_messages.py",
     "stic_eval/printable.py", "stic_eval/registry.py", "stic_eval/plugin_code.py", "stic_eval/store.py",
     "stic_eval/stage_store.py", "stic_eval/lease.py", "stic_eval/entry_points.py",
     "stic_eval/durable_files.py", "stic_eval/process_identity.py",

@@ -410,7 +410,8 @@ def _set_method_option(
 
 def flag_of(path: str) -> str:
     """What a setting is called on the command line."""
-    return name_of(path) or (path if path == "method_options" else f"-o {path}")
+    shown = path.replace("benchmark_options.", "benchmarks.", 1)
+    return name_of(path) or (path if path == "method_options" else f"-o {shown}")
 
 
 def _validate(config: type[BaseModel], data: Mapping[str, Any], prefix: str) -> Any:
@@ -420,7 +421,8 @@ def _validate(config: type[BaseModel], data: Mapping[str, Any], prefix: str) -> 
         if (odd := config_layers.odd_value(found.model_dump(exclude_defaults=True))) is not None:
             where, value = odd
             name = f"-o {prefix}{where}" if prefix else flag_of(where)
-            raise UserError(f"{name} {quote(value)}: is no value that anything could be done with")
+            usable = "is not a usable value; give a finite number, or a text without NUL"
+            raise UserError(f"{name} {quote(value)}: {usable}")
         return found
     except (ArithmeticError, RecursionError) as error:  # of a plug-in's validators as well
         raise UserError(f"-o {prefix or 'options'}: do not fit: {headline(error)}") from error

@@ -142,6 +142,8 @@ class Connection:
                         raise TooLarge(f"the reply is longer than {self._max_bytes} bytes")
                     if time.monotonic() > ends:
                         raise NoReply(self._late)
+                if self._expired:  # without a length, a connection that was shut down looks like the end
+                    raise NoReply(self._late)
                 return reply.status_code, dict(reply.headers), bytes(data)
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError, httpx2.InvalidURL) as error:
             raise NoReply(f"no connection: {error}", reached=False) from None
