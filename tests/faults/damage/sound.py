@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import json
 import os
@@ -46,6 +47,7 @@ class Sound:
     def files(self) -> list[str]:
         """All files of cache and run but the log, by their paths below the folder."""
         found = [path for path in self.folder.rglob("*") if path.is_file() and path.name != "run.log"]
+        found = [path for path in found if not path.name.endswith(("-wal", "-shm"))]
         return sorted(path.relative_to(self.folder).as_posix() for path in found)
 
     def copy(self, to: Path, *, run: bool = True) -> Path:
@@ -112,6 +114,7 @@ def make(data: Path) -> Sound:
     folder.mkdir()
     done = invoke(folder, *argv)
     assert done.code == 0, done.err
+    gc.collect()  # closes the answers, so that all of them are in one file
     return Sound(folder, tuple(argv))
 
 
