@@ -261,3 +261,11 @@ def test_patterns_without_an_end(
     (folder / "adapter_config.json").write_text(json.dumps({**config, **changed}))
     with pytest.raises(UserError, match="far too long; name the modules in a list"):
         adapter_patterns.check_patterns(folder, names, "x")
+
+
+def test_a_chat_template_is_run_in_a_sandbox(tiny_vlm: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("template.jinja").write_text("{{ cycler.__init__.__globals__.os.system('touch canary') }}<image>x")
+    argv = ["eval", "--model", str(tiny_vlm), "--chat-template", "template.jinja", "--benchmarks", "chartqa"]
+    code = invoke([*argv, "-o", "rows.chartqa=rows.jsonl", "--output", "run", "-q"])
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert code in (1, 2) and "unexpectedly" not in line and not Path("canary").exists(), line

@@ -269,7 +269,7 @@ def _rows(place: Place) -> None:
 
 
 def test_configurations(place: Place) -> None:
-    explore("configurations", place, documents(CONFIG), configure, few(12))
+    explore("configurations", place, documents(CONFIG), configure, few(8))
 
 
 def test_prompts(place: Place) -> None:
@@ -281,7 +281,7 @@ def test_ablations(place: Place) -> None:
 
 
 def test_command_lines(place: Place) -> None:
-    explore("command lines", place, words(), say, few(8))
+    explore("command lines", place, words(), say, few(5))
 
 
 @pytest.mark.campaign

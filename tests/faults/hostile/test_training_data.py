@@ -145,15 +145,15 @@ def plan(place: Place, *argv: str, codes: tuple[int, ...] = (0, 2)) -> None:
 
 
 def test_imported_pairs(place: Place) -> None:
-    explore("imported pairs", place, files(PAIRS), import_pairs, few(15))
+    explore("imported pairs", place, files(PAIRS), import_pairs, few(8))
 
 
 def test_given_pairs(place: Place) -> None:
-    explore("given pairs", place, parquets(), give_pairs, few(8))
+    explore("given pairs", place, parquets(), give_pairs, few(5))
 
 
 def test_instruction_data(place: Place) -> None:
-    explore("instruction data", place, files([ITEM]), tune, few(12))
+    explore("instruction data", place, files([ITEM]), tune, few(8))
 
 
 @pytest.mark.campaign
