@@ -421,7 +421,7 @@ def _validate(config: type[BaseModel], data: Mapping[str, Any], prefix: str) -> 
         if (odd := config_layers.odd_value(found.model_dump(exclude_defaults=True))) is not None:
             where, value = odd
             name = f"-o {prefix}{where}" if prefix else flag_of(where)
-            usable = "is not a usable value; give a finite number, or a text without NUL"
+            usable = "is not a usable value; give a number of at most 2^53, or a text without NUL"
             raise UserError(f"{name} {quote(value)}: {usable}")
         return found
     except (ArithmeticError, RecursionError) as error:  # of a plug-in's validators as well
