@@ -263,9 +263,11 @@ def load(folder: Path) -> Scores:
         UserError: The folder is no finished run, its file was written by another version, or a benchmark's
             score is not what its units come to.
     """
+    from pydantic_core import from_json
+
     path = folder / "scores.json"
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = from_json(path.read_bytes(), cache_strings="keys")
     except FileNotFoundError:
         raise UserError(
             f"{folder}: holds no scores.json; is it the folder of a run that has finished?"
