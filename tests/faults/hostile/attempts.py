@@ -250,7 +250,10 @@ def _unsaid_to(err: io.StringIO) -> Iterator[None]:
             for handler in getattr(logger, "handlers", ())
             if type(handler) is logging.StreamHandler
         ]
-        streams = [handler.setStream(err) for handler in handlers]
+        # Not by `setStream`, which flushes: what earlier tests were given may be closed.
+        streams = [handler.stream for handler in handlers]
+        for handler in handlers:
+            handler.stream = err
         warnings.simplefilter("default")
         for kind in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
             warnings.simplefilter("ignore", kind)
@@ -259,8 +262,7 @@ def _unsaid_to(err: io.StringIO) -> Iterator[None]:
             yield
         finally:
             for handler, stream in zip(handlers, streams, strict=True):
-                if stream is not None:
-                    handler.setStream(stream)
+                handler.stream = stream
             os.dup2(own, 2)
             os.close(own)
             said.seek(0)
