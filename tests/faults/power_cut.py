@@ -55,7 +55,9 @@ class Disk:
 
     def _is_folder(self, inode: int) -> bool:
         path = self._paths.get(inode)
-        return (self.flushed / f"{inode}.names").exists() or (path is not None and path.is_dir())
+        if path is not None:  # the record may be of a folder that had the number before
+            return path.is_dir()
+        return (self.flushed / f"{inode}.names").exists()
 
     def _leave_file(self, inode: int, target: Path, survived: bool) -> None:
         record, path = self.flushed / str(inode), self._paths.get(inode)

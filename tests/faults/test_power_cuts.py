@@ -52,8 +52,12 @@ def cut(world: World, server: ForkServer, command: str, at: Path, number: int) -
 
 
 def without_temporaries(found: Sequence[str]) -> list[str]:
-    """Those of leases and temporary files may be there again; whoever comes next takes them."""
-    return [line for line in found if not re.search(r"^left over: .*(\.lease$|\.tmp(/|$))", line)]
+    """Those of leases and temporary files may be there again; whoever comes next takes them.
+
+    What was flushed is recorded by inode, which a file has from a lease that is gone: then it shows under the
+    lease's name.
+    """
+    return [line for line in found if not re.search(r"^left over: .*\.(lease|tmp)(/|$)", line)]
 
 
 def test_what_a_command_has_published_is_there_after_a_power_cut(
