@@ -12,6 +12,7 @@ from pathlib import Path
 from stic_eval.evals.judging import OWN
 from tests.conftest import build_vlm, draw_photos
 from tests.faults.fork_server import Ended, ForkServer
+from tests.faults.inputs import charts, items
 from tests.faults.power_cut import flush_all
 from tests.support.judge_server import says, serving
 
@@ -83,26 +84,15 @@ def small_world(data: Path, server: ForkServer) -> Iterator[World]:
     build_vlm(data / "model")
     draw_photos(data / "photos", 3)
     draw_photos(data / "images", 3)
-    charts = [
-        {"type": "human_test", "question": f"How tall is bar {index}?", "answer": "12.5",
-         "image": f"images/{index}.{'jpg' if index % 2 else 'png'}"}
-        for index in range(2)
-    ]  # fmt: skip
-    items = [
-        {"id": f"item-{index}", "image": f"{index}.{'jpg' if index % 2 else 'png'}",
-         "conversations": [{"from": "human", "value": f"<image>\nWhat is in picture {index}?"},
-                           {"from": "gpt", "value": f"A box, the {index}th."}]}
-        for index in range(2)
-    ]  # fmt: skip
     vets = [
         {"question_id": f"v1_{index}", "question": f"How many are there in {index}?", "answer": "three",
          "capability": "ocr", "image": "images/0.png"}
         for index in range(2)
     ]  # fmt: skip
     answers = [{"id": row["question_id"], "response": f"about {index}"} for index, row in enumerate(vets)]
-    for name, found in (("chartqa", charts), ("mmvet", vets), ("answers", answers)):
+    for name, found in (("chartqa", charts("images")), ("mmvet", vets), ("answers", answers)):
         (data / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
-    (data / "llava.json").write_text(json.dumps(items))
+    (data / "llava.json").write_text(json.dumps(items()))
     begun, flushed = data / "begun", data / "flushed"
     begun.mkdir()
     flush_all(begun, flushed)

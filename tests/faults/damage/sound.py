@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import build_vlm, draw_photos
+from tests.faults.inputs import charts, items
 
 OPTIONS = (
     "stage1.images=3", "stage1.batch_size=1", "stage1.max_new_tokens=4", "stage1.learning_rate=0.01",
@@ -90,19 +91,8 @@ def answers(at: Path) -> dict[str, list[Any]]:
 def make(data: Path) -> Sound:
     """Makes a run of STIC, with and without descriptions, on a tiny model and two rows."""
     model, photos = build_vlm(data / "model"), draw_photos(data / "photos", 3)
-    rows = [
-        {"type": "human_test", "question": f"How tall is bar {index}?", "answer": "12.5",
-         "image": f"photos/{index}.{'jpg' if index % 2 else 'png'}"}
-        for index in range(2)
-    ]  # fmt: skip
-    items = [
-        {"id": f"item-{index}", "image": f"{index}.{'jpg' if index % 2 else 'png'}",
-         "conversations": [{"from": "human", "value": f"<image>\nWhat is in picture {index}?"},
-                           {"from": "gpt", "value": f"A box, the {index}th."}]}
-        for index in range(2)
-    ]  # fmt: skip
-    (data / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (data / "items.json").write_text(json.dumps(items))
+    (data / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in charts("photos")))
+    (data / "items.json").write_text(json.dumps(items()))
     argv = [
         "run", "--method", "stic", "--dar", "--output", "run", "--model", str(model), "--images",
         str(photos), "--sft-data", str(data / "items.json"), "--image-root", str(photos), "--benchmarks",

@@ -113,6 +113,12 @@ def documents(draw: st.DrawFn, whole: dict[str, Any]) -> bytes:
     return draw(spoilt(data)) if draw(st.integers(0, 3)) == 0 else data
 
 
+# What plans a run of next to nothing.
+SMALL = (
+    "--images", "photos", "-o", "rows.chartqa=rows.jsonl", "--benchmarks", "chartqa", "-o", "stage1.images=1",
+)  # fmt: skip
+
+
 def _small(made: Any) -> bool:
     return len(to_json(made)) < 3_000
 
@@ -147,16 +153,9 @@ def prompt(place: Place, data: bytes) -> None:
     _rows(place)
     (place.work / "given.yaml").write_bytes(data)
     common = (
-        "--images",
-        "photos",
-        "-o",
-        "rows.chartqa=rows.jsonl",
-        "--benchmarks",
-        "chartqa",
+        *SMALL,
         "--method",
         "stic_stage1",
-        "-o",
-        "stage1.images=1",
         "--dry-run",
     )
     place.attempt("run", "--prompts", "given.yaml", *common, codes=(0, 2))
@@ -170,14 +169,7 @@ def ablate(place: Place, data: bytes) -> None:
     place.attempt(
         "ablate",
         "given.yaml",
-        "--images",
-        "photos",
-        "-o",
-        "rows.chartqa=rows.jsonl",
-        "--benchmarks",
-        "chartqa",
-        "-o",
-        "stage1.images=1",
+        *SMALL,
         "--dry-run",
         codes=(0, 2),
     )
@@ -241,16 +233,9 @@ def say(place: Place, argv: list[str]) -> None:
     _rows(place)
     place.attempt(
         "run",
-        "--images",
-        "photos",
-        "-o",
-        "rows.chartqa=rows.jsonl",
-        "--benchmarks",
-        "chartqa",
+        *SMALL,
         "--method",
         "stic_stage1",
-        "-o",
-        "stage1.images=1",
         "--limit",
         "1",
         *argv,
