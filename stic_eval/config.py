@@ -157,6 +157,9 @@ def _put(merged: dict[str, Any], direct: Mapping[str, Any]) -> None:
             named_in_full, given_value = expand(path, value)
         except ValueError as error:
             raise UserError(f"-o {path} {quote(value)}: {error}") from error
+        head, _, name = named_in_full.partition(".")
+        if head == "rows" and name:  # a benchmark's name, or that and `.root`
+            named_in_full, given_value = head, {name: given_value}
         config_layers.put(merged, named_in_full, _expand_field(named_in_full, given_value))
         _check_benchmarks(merged, f"-o {path}")
 
@@ -371,7 +374,8 @@ def _check_benchmarks(layer: Mapping[str, Any], where: str) -> None:
     for key, more in (("rows", ["all"]), ("benchmark_options", [])):
         values = layer.get(key)
         for name in values if isinstance(values, dict) else ():
-            if name not in [*more, *known] and not registry.of_family(str(name)):
+            named = str(name).removesuffix(".root") if key == "rows" else str(name)
+            if named not in [*more, *known] and not registry.of_family(named):
                 advice = registry.suggest(str(name), known)
                 shown = where.replace("-o benchmark_options.", "-o benchmarks.")
                 raise UserError(f'{shown}: no benchmark is called "{name}"{advice}')

@@ -73,10 +73,12 @@ class Cells:
     Attributes:
         root: Folder that images given by path must lie in; None trusts the paths.
         remote: Whether images may be fetched from the web.
+        flag: By what the user names another root; messages say so.
     """
 
     root: Path | None
     remote: bool = False
+    flag: str = ""
 
     def read(self, get: Callable[[], Any], source: str) -> Any:
         """The image of a cell as a reference, or a tuple of them; whatever is no image is returned as it is.
@@ -107,7 +109,7 @@ class Cells:
             return replace(image_ref(fetch(cell)), source=cell)
         if cell[:5].lower() == "data:" or len(cell) > LONGEST_PATH or _BASE64.match(cell):
             return base64_ref(get, source)
-        return image_ref(cell, self.root)
+        return image_ref(cell, self.root, self.flag)
 
 
 def _item(get: Callable[[], Any], number: int) -> Any:

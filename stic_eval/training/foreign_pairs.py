@@ -282,7 +282,7 @@ def _image(row: Mapping[str, Any], root: Path, name: str) -> ImageRef:
         raise Unread("its image is neither a path nor an encoded image")
     if re.match(r"https?://|data:", image):
         raise Unread("its image is given by an address, not a path; fetch it first")
-    return image_ref(image, root)
+    return image_ref(image, root, "--image-root")
 
 
 def _with_hash(image: ImageRef, sha256: str) -> ImageRef:
