@@ -357,7 +357,8 @@ BAD: dict[str, tuple[Any, str]] = {
         {**SHAREGPT, "conversations": [said("system", "Be brief."), said("human", "What?")]},
         "has the turns system, user",
     ),
-    "rounds": ({**STIC, "chosen": [*talk("a"), *talk("b")]}, "a question and its answer"),
+    "rounds": ({**STIC, "chosen": [*talk("a"), *talk("b")]}, "answer different questions"),
+    "two answers": ({**STIC, "chosen": [*talk("a"), turn("assistant", "b")]}, "in turn are expected"),
     "other question": (
         {**STIC, "rejected": [turn("user", "Another?"), turn("assistant", "x")]},
         "answer different questions",
@@ -366,7 +367,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "role list": ({**SHAREGPT, "conversations": [{"from": ["human"], "value": "x"}]}, "role"),
     "role object": ({**SHAREGPT, "conversations": [{"from": {"a": 1}, "value": "x"}]}, "role"),
     "circle": ({**STIC, "image": "circle.png"}, "circle"),
-    "history": ({**FOREIGN["Alpaca"][0], "history": [["a", "b"]]}, "history"),
+    "history": ({**FOREIGN["Alpaca"][0], "history": [["a"]]}, "history"),
     "surrogate": ({"prompt": "\ud83d", "image": "0.png", **ANSWERS}, "surrogate"),
 }  # fmt: skip
 
