@@ -19,7 +19,7 @@ from stic_eval import config_layers, documents, hub_access, plugins, profiles, r
 from stic_eval.benchmark_protocols import complete, protocols
 from stic_eval.config_layers import preset_names, read_file, read_preset
 from stic_eval.contracts.solver import Solver
-from stic_eval.errors import Contained, UserError, headline, quote, shorten
+from stic_eval.errors import Contained, UserError, fault_of, headline, quote, shorten
 from stic_eval.flags import name_of
 from stic_eval.settings import DESCRIBE, RunConfig, adapter_folder, expand, expand_all
 
@@ -433,7 +433,6 @@ def _validate(config: type[BaseModel], data: Mapping[str, Any], prefix: str) -> 
         path = ".".join(str(part) for part in first["loc"] if not str(part).startswith("function-"))
         path = re.sub(r"\.(int|float|str|literal\[.*\])$", "", path)
         name = f"-o {prefix}{path}" if prefix else flag_of(path)
-        message = first["msg"].removeprefix("Value error, ")
         # What is given in place of a variable's name may be the key itself.
         given = "" if path.endswith(".api_key_env") else f" {quote(first['input'])}"
-        raise UserError(f"{name}{given}: {message[:1].lower()}{message[1:]}") from error
+        raise UserError(f"{name}{given}: {fault_of(first)}") from error

@@ -49,7 +49,7 @@ class ImageError(UserError):
     """An image that cannot be used."""
 
     def __init__(self, source: str, reason: str):
-        super().__init__(f"image {source}: {reason}")
+        super().__init__(f"image {shorten(source)}: {reason}")
         self.source = source
         self.reason = reason
 

@@ -31,7 +31,7 @@ def score(
     predictions: Annotated[
         Path,
         Flag("Answers: records of a run, JSONL with id and response, lmms-eval's logged samples, "
-             "VLMEvalKit's xlsx, TSV or JSON, OpenCompass's JSON, logs of Inspect, LLaVA's answers or summary."),
+             "VLMEvalKit's xlsx, TSV or JSON, OpenCompass's, Inspect's logs, LLaVA's answers or summary."),
     ],
     judging: f.Judge,
     rows: Annotated[

@@ -18,6 +18,7 @@ from typing import Any
 from PIL import Image
 
 from stic_eval.documents import from_literal
+from stic_eval.errors import shorten
 from stic_eval.evals.remote_images import fetch, is_url
 from stic_eval.images import ImageError, bytes_ref, image_ref
 from stic_eval.types import ImageRef
@@ -105,7 +106,9 @@ class Cells:
             return cell
         if is_url(cell):
             if not self.remote:
-                raise ImageError(cell, "is on the web; give --allow-remote-images to have it fetched")
+                raise ImageError(
+                    shorten(cell), "is on the web; give --allow-remote-images to have it fetched"
+                )
             return replace(image_ref(fetch(cell)), source=cell)
         if cell[:5].lower() == "data:" or len(cell) > LONGEST_PATH or _BASE64.match(cell):
             return base64_ref(get, source)

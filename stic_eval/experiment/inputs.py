@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from stic_eval import registry
 from stic_eval.documents import from_json, read_text
-from stic_eval.errors import UserError
+from stic_eval.errors import UserError, shorten
 
 if TYPE_CHECKING:
     from stic_eval.config import RunConfig
@@ -365,14 +365,14 @@ def report_skipped(skipped: Sequence[Skipped], report: Report) -> None:
     if skipped:
         report.line(f"{len(skipped)} input files skipped, listed in skipped.jsonl:")
     for item in skipped[:_SHOWN]:
-        report.line(f"  {item.source}: {item.reason}")
+        report.line(f"  {shorten(item.source)}: {shorten(item.reason, 400)}")
 
 
 def _note_beside(beside: Sequence[Skipped], report: Report) -> None:
     """Says what lay beside images, or was named again, by which nothing is lost."""
     for reason, count in Counter(item.reason for item in beside).items():
         name = next(item.source for item in beside if item.reason == reason)
-        report.line(f"note: {count} left out without loss: {reason} ({name}{', ...' if count > 1 else ''})")
+        report.line(f"note: {count} passed over: {reason} ({shorten(name)}{', ...' if count > 1 else ''})")
 
 
 def _first(skipped: Sequence[Skipped]) -> str:
@@ -380,4 +380,4 @@ def _first(skipped: Sequence[Skipped]) -> str:
     if not skipped:
         return "no file there"
     more = f" and {len(skipped) - 1} more" if len(skipped) > 1 else ""
-    return f"{skipped[0].source}: {skipped[0].reason}{more}"
+    return f"{shorten(skipped[0].source)}: {shorten(skipped[0].reason, 400)}{more}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,8 @@ from stic_eval.image_sources.shards import is_shard, shard_candidates
 from stic_eval.image_sources.tables import is_table, table_candidates
 from stic_eval.images import UNKNOWN_FORMAT, ImageError, Skipped, bytes_ref, check_image, file_ref, in_order
 from stic_eval.types import ImageRef
+
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")  # of what is no path: owner/name
 
 
 def scan_images(
@@ -72,7 +75,12 @@ def keeps_order(path: Path) -> bool:
 
 def _candidates(path: Path, root: Path | None) -> list[Candidate]:
     if not path.exists():
-        raise UserError(f"--images {path}: no such file or folder")
+        advice = ""
+        if _HUB_ID.fullmatch(str(path)):
+            advice = (
+                f"; if it is on the hub, give DIR of hf download {path} --repo-type dataset --local-dir DIR"
+            )
+        raise UserError(f"--images {path}: no such file or folder{advice}")
     if is_table(path):
         return list(table_candidates(path, path.name))
     if path.is_dir():

@@ -174,10 +174,10 @@ def _answer(row: Mapping[str, Any], name: str) -> str:
     turns = _turns(row, name)
     if len(turns) != 1 or turns[0][0] != "assistant" or turns[0][1] is None:
         raise ValueError(f"{name}: one turn of the assistant, with its text, is expected")
-    return turns[0][1]
+    return str(turns[0][1])
 
 
-def _turns(row: Mapping[str, Any], name: str) -> list[tuple[str, str]]:
+def _turns(row: Mapping[str, Any], name: str) -> list[tuple[Any, Any]]:
     return [((turn or {}).get("role"), (turn or {}).get("content")) for turn in row[name] or ()]
 
 
