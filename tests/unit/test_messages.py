@@ -42,8 +42,9 @@ def test_an_image_s_name_is_cut() -> None:
 
 
 COMMANDS = [
-    ["run", "--images", "FILE"], ["run", "--prompts", "FILE"], ["ablate", "FILE"], ["run", "--config", "FILE"],
-    ["import", "pairs", "FILE"], ["score", "chartqa", "--predictions", "FILE"], ["run", "--images", LONG[:5000]],
+    ["run", "--images", "FILE"], ["run", "--prompts", "FILE"], ["ablate", "FILE"],
+    ["run", "--config", "FILE"], ["run", "--images", LONG[:5000]],
+    ["import", "pairs", "FILE"], ["score", "chartqa", "--predictions", "FILE"],
     ["run", "-o", f"seeds={LONG}"], ["run", "--limit", LONG], ["run", "-o", f"lora.r={LONG}"],
     ["run", "--method", "sft", "--sft-data", "FILE"],
 ]  # fmt: skip
