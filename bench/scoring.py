@@ -23,49 +23,49 @@ CEILING_SECONDS = 10.0
 WORDS = "the red sign above a door says Stop and 42 people of 1,250 wait near two old cars".split()  # noqa: SIM905
 
 
-def _text(rng: random.Random, longest: int = 12) -> str:
+def text(rng: random.Random, longest: int = 12) -> str:
     return " ".join(rng.choices(WORDS, k=rng.randint(1, longest)))
 
 
 def _letter(rng: random.Random) -> str:
     letter = rng.choice("ABCD")
-    return rng.choice((letter, f"{letter}.", f"({letter})", f"The answer is {letter}.", _text(rng, 60)))
+    return rng.choice((letter, f"{letter}.", f"({letter})", f"The answer is {letter}.", text(rng, 60)))
 
 
 def _scienceqa(rng: random.Random, number: int) -> tuple[dict[str, Any], str]:
     row = {
-        "id": number, "image": "x.png", "question": _text(rng), "choices": ["one", "two", "three", "four"],
-        "answer": rng.randrange(4), "hint": _text(rng), "subject": "natural science", "grade": "grade5",
+        "id": number, "image": "x.png", "question": text(rng), "choices": ["one", "two", "three", "four"],
+        "answer": rng.randrange(4), "hint": text(rng), "subject": "natural science", "grade": "grade5",
     }  # fmt: skip
     return row, _letter(rng)
 
 
 def _textvqa(rng: random.Random, number: int) -> tuple[dict[str, Any], str]:
-    answers = [_text(rng, 3) for _ in range(10)]
-    row = {"question_id": number, "question": _text(rng), "answers": answers, "ocr_tokens": WORDS[:8]}
-    return row, rng.choice((answers[0], _text(rng)))
+    answers = [text(rng, 3) for _ in range(10)]
+    row = {"question_id": number, "question": text(rng), "answers": answers, "ocr_tokens": WORDS[:8]}
+    return row, rng.choice((answers[0], text(rng)))
 
 
 def _chartqa(rng: random.Random, number: int) -> tuple[dict[str, Any], str]:
     answer = str(rng.randint(1, 99))
     row = {
-        "id": number, "question": _text(rng), "answer": answer,
+        "id": number, "question": text(rng), "answer": answer,
         "type": rng.choice(("human_test", "augmented_test")),
     }  # fmt: skip
-    return row, rng.choice((answer, f"{rng.random():.2f}", f"{rng.randint(1, 99)}%", _text(rng)))
+    return row, rng.choice((answer, f"{rng.random():.2f}", f"{rng.randint(1, 99)}%", text(rng)))
 
 
 def _llava_bench(rng: random.Random, number: int) -> tuple[dict[str, Any], str]:
     row = {
-        "question_id": number, "question": _text(rng), "gpt_answer": _text(rng, 80),
-        "caption": _text(rng, 80), "category": rng.choice(("conv", "detail", "complex")),
+        "question_id": number, "question": text(rng), "gpt_answer": text(rng, 80),
+        "caption": text(rng, 80), "category": rng.choice(("conv", "detail", "complex")),
     }  # fmt: skip
-    return row, _text(rng, 80)
+    return row, text(rng, 80)
 
 
 def _mmbench(rng: random.Random, number: int) -> tuple[dict[str, Any], str]:
     row = {
-        "index": number % 1083 + 1_000_000 * (number // 1083), "question": _text(rng), "hint": "nan",
+        "index": number % 1083 + 1_000_000 * (number // 1083), "question": text(rng), "hint": "nan",
         "A": "one", "B": "two", "C": "three", "D": "four", "answer": rng.choice("ABCD"),
         "category": "image_scene", "L2-category": "coarse_perception",
     }  # fmt: skip
@@ -75,22 +75,22 @@ def _mmbench(rng: random.Random, number: int) -> tuple[dict[str, Any], str]:
 def _mmvet(rng: random.Random, number: int) -> tuple[dict[str, Any], str]:
     row = {
         "question_id": f"v1_{number}",
-        "question": _text(rng),
-        "answer": _text(rng, 4),
+        "question": text(rng),
+        "answer": text(rng, 4),
         "capability": "ocr,math",
     }
-    return row, _text(rng, 80)
+    return row, text(rng, 80)
 
 
 def _mathvista(rng: random.Random, number: int) -> tuple[dict[str, Any], str]:
     row = {
-        "pid": str(number), "question": _text(rng), "choices": None, "question_type": "free_form",
+        "pid": str(number), "question": text(rng), "choices": None, "question_type": "free_form",
         "answer_type": "integer", "precision": None, "answer": str(rng.randint(1, 99)), "unit": None,
         "image": "x.png",
         "metadata": {"task": "math word problem", "skills": ["arithmetic reasoning"], "context": "table",
                      "grade": "high school"},
     }  # fmt: skip
-    return row, f"{_text(rng, 60)}. The answer is {rng.randint(1, 99)}."
+    return row, f"{text(rng, 60)}. The answer is {rng.randint(1, 99)}."
 
 
 MAKERS: Mapping[str, tuple[int, Callable[[random.Random, int], tuple[dict[str, Any], str]]]] = {

@@ -48,7 +48,7 @@ def measure() -> list[Ratio]:
                 here = folder / f"{component}-{seed}".replace(" ", "-")
                 size = SIZE if "stic" in options else ()
                 argv = [command, "run", *options, *size, *LIMIT, "--seed", str(seed), "--output", "run"]
-                apart += _seconds(argv, here)
+                apart += run_command(argv, here)
                 averages[component, seed] = _average(here / "run", component != "nothing")
         spec = {"vary": {"components": {label: sets for label, (_, sets) in COMPONENTS.items()}}}
         here = folder / "grid"
@@ -56,13 +56,18 @@ def measure() -> list[Ratio]:
         (here / "figure5.yaml").write_text(json.dumps(spec))
         seeds = ",".join(map(str, SEEDS))
         argv = [command, "ablate", "figure5.yaml", *SIZE, *LIMIT, "--seeds", seeds, "--output", "run"]
-        ours = _seconds(argv, here)
+        ours = run_command(argv, here)
         _check(here / "run", averages)
     work = "12 cells: components x seeds, quarter size"
     return [Ratio(work, "stic-eval run for each cell", GOAL, (apart,), (ours,))]
 
 
-def _seconds(argv: list[str], folder: Path) -> float:
+def run_command(argv: list[str], folder: Path) -> float:
+    """Runs a command in a folder, with an empty cache; gives the seconds that it took.
+
+    Raises:
+        RuntimeError: It failed.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "STIC_EVAL_CACHE": str(folder / "cache"), "HF_HUB_OFFLINE": "1"}
     start = time.perf_counter()

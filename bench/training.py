@@ -129,7 +129,7 @@ def widened(model: Path) -> Path:
     """Gives the larger model a vocabulary of the usual size, whose head is a good part of a step."""
     from transformers import AutoModelForImageTextToText
 
-    loaded = AutoModelForImageTextToText.from_pretrained(model)
+    loaded = AutoModelForImageTextToText.from_pretrained(model, dtype="auto")
     loaded.resize_token_embeddings(VOCABULARY, mean_resizing=False)
     loaded.save_pretrained(model)
     return model
@@ -151,11 +151,11 @@ def made_rows(count: int) -> list[Row]:
     return [Row(photograph(n), text(8, 16), text(40, 80), text(40, 80)) for n in range(count)]
 
 
-def loaded(model: str, kind: str) -> Any:
+def loaded(model: str, kind: str, device: str = "cpu") -> Any:
     """A model whose template writes the start token, which TRL's collator does not add and ours does."""
     from stic_eval.models.hf_model import HFModel
 
-    hf = HFModel.load(model, device="cpu", dtype=kind)
+    hf = HFModel.load(model, device=device, dtype=kind)
     hf.processor.chat_template = "{{ bos_token }}" + hf.processor.chat_template
     return hf
 

@@ -14,20 +14,24 @@ EVALS, MODELS, TRAINING, POCKET = (f"stic_eval/{name}" for name in ("evals", "mo
 # What units import and no result depends on: messages, names, storage by content, sizes, transport.
 ASIDE = {
     "benchmarks/__init__.py", f"{EVALS}/__init__.py", f"{EVALS}/lmms/__init__.py",
-    "stic_eval/digests.py", "stic_eval/errors.py", "stic_eval/plugins.py",
+    "stic_eval/digests.py", "stic_eval/documents.py", "stic_eval/errors.py", "stic_eval/plugins.py",
+    "stic_eval/library_messages.py", "stic_eval/dataset_messages.py",
     "stic_eval/printable.py", "stic_eval/registry.py", "stic_eval/plugin_code.py", "stic_eval/store.py",
-    "stic_eval/stage_store.py", "stic_eval/entry_points.py",
+    "stic_eval/stage_store.py", "stic_eval/lease.py", "stic_eval/entry_points.py",
+    "stic_eval/durable_files.py", "stic_eval/process_identity.py",
     f"{MODELS}/fingerprint.py",
     f"{MODELS}/devices.py", f"{MODELS}/weight_memory.py", f"{MODELS}/adapter_values.py",
     f"{MODELS}/connection.py",
     f"{TRAINING}/pair_formats.py", f"{TRAINING}/training_memory.py",
+    # Who trains a stage, and where: what comes out is the same (tests/unit/training/test_gang.py).
+    *(f"{TRAINING}/{name}.py" for name in ("gang", "gang_launch", "item_files", "ranks", "worker")),
     *(f"stic_eval/contracts/{name}.py" for name in ("curves", "engine", "method", "solver")),
     # `data check`, `data prepare`, `score` and `judge`, whose results are not kept; what keys are made of.
     *(
         f"{EVALS}/{name}.py"
         for name in (
-            "agreement", "row_images", "data_check", "data_preparation", "predictions", "given_answers",
-            "evaluation_versions",
+            "agreement", "row_images", "row_storage", "data_check", "data_preparation", "predictions",
+            "given_answers", "evaluation_versions",
         )
     ),
 }  # fmt: skip
@@ -148,7 +152,8 @@ UNITS = {
         _pocket, f"_WORLD (pictures) or VERSION (questions) in {POCKET}/rows.py",
     ),
     "requests": Unit(
-        (f"{MODELS}/*.py", *_all("stic_eval", "images", "profiles"), "stic_eval/store.py:request_key"),
+        (f"{MODELS}/*.py", *_all("stic_eval", "images", "image_budgets", "profiles"),
+         "stic_eval/store.py:request_key"),
         _requests, "REQUEST_VERSION in stic_eval/store.py",
     ),
     "stages": Unit(
@@ -156,6 +161,7 @@ UNITS = {
          *_all("stic_eval/contracts", "corruption", "loss"), "stic_eval/selftrain/stage_runner.py:run_stage",
          "stic_eval/config_layers.py:from_yaml,shipped_files",
          *_all(TRAINING, "dpo", "sft", "training_loop", "losses", "lora", "instruction_data"),
+         *_all(TRAINING, "checkpoints", "step_rows", "trainer_arguments"),
          *_all(TRAINING, "length_limits", "learning_check", "row_sharing", "prompt_sets", "hyperparameters")),
         partial(_stages, "sft", "positive_only", "stic"),
         "the version of a stage in stic_eval/selftrain/stages.py",

@@ -7,7 +7,6 @@ VLMEvalKit's TSV all fit.
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -15,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from stic_eval.contracts.benchmark import Benchmark, Departure, FolderLayout, HubData, HubId
+from stic_eval.documents import from_literal
 from stic_eval.evals.columns import FilledNumber, FilledText, Number, Text
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.evals.scoring.relaxed import relaxed_match, strict_match
@@ -35,8 +35,8 @@ def _only(cell: Any) -> Any:
     found = cell
     if isinstance(cell, str) and cell.startswith(("['", '["')):
         try:
-            found = ast.literal_eval(cell)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            found = from_literal(cell)
+        except ValueError:
             return cell
     return found[0] if isinstance(found, (list, tuple)) and len(found) == 1 else cell
 

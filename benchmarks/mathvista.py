@@ -9,7 +9,6 @@ TSV (whose `question` is the query) all fit.
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -27,6 +26,7 @@ from pydantic import (
 )
 
 from stic_eval.contracts.benchmark import Benchmark, Departure, FolderLayout, HubData
+from stic_eval.documents import from_literal
 from stic_eval.evals.answer_extractor import extracting
 from stic_eval.evals.columns import FilledText, Number, Text
 from stic_eval.evals.rule_grading import rules_decide
@@ -45,8 +45,8 @@ def _parse_list(cell: Any) -> Any:
     if not cell:
         return ()
     try:
-        return ast.literal_eval(cell)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return from_literal(cell)
+    except ValueError:
         raise ValueError("is no list") from None
 
 

@@ -8,7 +8,6 @@ the authors' JSON (with the tokens of LLaVA's questions) and of VLMEvalKit's TSV
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -16,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from stic_eval.contracts.benchmark import Benchmark, Departure, FolderLayout, HubData, HubId
+from stic_eval.documents import from_literal
 from stic_eval.evals.columns import FilledText, Number, Text
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.evals.scoring.vqa import evalai, vqa_accuracy
@@ -35,8 +35,8 @@ def _parse_list(cell: Any) -> Any:
     if not isinstance(cell, str):
         return cell
     try:
-        found = ast.literal_eval(cell) if cell.lstrip().startswith("[") else cell
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        found = from_literal(cell) if cell.lstrip().startswith("[") else cell
+    except ValueError:
         return (cell,)
     return found if isinstance(found, list) else (cell,)
 

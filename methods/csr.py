@@ -70,7 +70,7 @@ class CsrConfig(BaseModel):
     """The paper's hyperparameters."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    iterations: int = Field(default=3, ge=1)  # paper
+    iterations: int = Field(default=3, ge=1, le=100)  # paper
     reference: Literal["previous", "base"] = "previous"
     pairs: Pairs = Pairs()
     training: Training = Training()
@@ -204,6 +204,7 @@ def plan(config: CsrConfig, data: Data) -> Plan:
     pairs = partial(
         stages.made_pairs, make_pairs, Pairs, how, data, version=3, images=images, rows=rows,
         generations=asked, roles=("plain",) if how.scorer == "clip" else ("plain", "step_by_step"),
+        asks=("likelihoods", "going on"),
     )  # fmt: skip
     adapter = stages.rounds(
         pairs, config.iterations, training=config.training, lora=config.lora, reference=config.reference

@@ -26,7 +26,7 @@ from stic_eval.contracts.method import Data, Method, Plan
 from stic_eval.selftrain import stages
 from stic_eval.selftrain.pair_making import AnsweredPair, Making, fill, question, sentences
 from stic_eval.training.hyperparameters import Describing, DifferentPairs, PreferenceTraining, share
-from stic_eval.training.lora import LoraSettings
+from stic_eval.training.lora import MOST_RANK, LoraSettings
 
 # In our own words.
 SPLIT = """\
@@ -79,7 +79,7 @@ class Training(PreferenceTraining):
 class Lora(LoraSettings):
     """The released script for LoRA."""
 
-    r: int = Field(default=64, ge=1)
+    r: int = Field(default=64, ge=1, le=MOST_RANK)
     alpha: int = Field(default=16, ge=1)
 
 
@@ -87,7 +87,7 @@ class RlaifConfig(BaseModel):
     """The paper's hyperparameters, and the released script's."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    iterations: int = Field(default=4, ge=1)  # paper
+    iterations: int = Field(default=4, ge=1, le=100)  # paper
     reference: Literal["previous", "base"] = "previous"
     pairs: Pairs = Pairs()
     training: Training = Training()
@@ -181,7 +181,7 @@ def plan(config: RlaifConfig, data: Data) -> Plan:
 
     pairs = partial(
         stages.made_pairs, make_pairs, Pairs, how, data, version=3, images=images, rows=shown * how.per_image,
-        generations=asked, roles=("plain",),
+        generations=asked, roles=("plain",), asks=("likelihoods",),
     )  # fmt: skip
     adapter = stages.rounds(
         pairs, config.iterations, training=config.training, lora=config.lora, reference=config.reference

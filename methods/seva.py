@@ -90,7 +90,15 @@ def plan(config: SevaConfig, data: Data) -> Plan:
         min(how.questions, sum(role == "user" for role, _ in item.turns)) for item in data.sft_items[:items]
     )
     pairs = stages.made_pairs(
-        make_pairs, Pairs, how, data, version=2, items=items, rows=rows, generations=2 * rows
+        make_pairs,
+        Pairs,
+        how,
+        data,
+        version=2,
+        items=items,
+        rows=rows,
+        generations=2 * rows,
+        asks=("pixel noise",),
     )
     loss = config.training
     return Plan(stages.preference(pairs, loss=loss, training=loss, lora=config.lora), "direct")

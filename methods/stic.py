@@ -51,7 +51,7 @@ class SticConfig(BaseModel):
     """The paper's hyperparameters."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    iterations: int = Field(default=1, ge=1)  # of stage 1; paper: 1
+    iterations: int = Field(default=1, ge=1, le=100)  # of stage 1; paper: 1
     reference: Literal["previous", "base"] = "previous"  # of iterations after the first
     stage1: Stage1 = Stage1()
     stage2: Stage2 = Stage2()

@@ -28,7 +28,8 @@ def run(
     model: str | Path | None = None,
     *,
     options: Options = (),
-    jobs: int = 1,
+    jobs: int | None = None,
+    cluster: str = "local",
     resume: bool = True,
     verbose: bool = False,
     quiet: bool = False,
@@ -40,7 +41,8 @@ def run(
     Args:
         model: `pocket`, a folder, a hub id, or a model on a server.
         options: Settings by their dotted paths, as `-o` takes them: `{"stage1.images": 12}`.
-        jobs: Worker processes.
+        jobs: Worker processes; None: one, or as many as the cluster has room for.
+        cluster: Where they are: `local`, or `ray` (`ray:HOST:6379`).
         resume: False computes everything again.
         verbose: Prints the lines of the log.
         quiet: Prints nothing on the way.
@@ -53,7 +55,8 @@ def run(
         KeyboardInterrupt: As it was asked to; the same call goes on where it was.
     """
     config, items = arguments.settings_of_run(options=options, model=model, **settings)
-    return conduct.run(config, items, arguments.conduct_of(config, jobs, resume, verbose, quiet, command))
+    way = arguments.conduct_of(config, jobs, resume, verbose, quiet, command, cluster=cluster)
+    return conduct.run(config, items, way)
 
 
 @declare_keywords
@@ -146,7 +149,8 @@ def ablate(
     seeds: Sequence[int] = (),
     method: str | None = None,
     options: Options = (),
-    jobs: int = 1,
+    jobs: int | None = None,
+    cluster: str = "local",
     resume: bool = True,
     verbose: bool = False,
     quiet: bool = False,
@@ -163,7 +167,8 @@ def ablate(
         seeds: Training seeds of every cell.
         method: What cells train.
         options: Settings of all cells by their dotted paths.
-        jobs: Worker processes.
+        jobs: Worker processes; None: one, or as many as the cluster has room for.
+        cluster: Where they are: `local`, or `ray` (`ray:HOST:6379`).
         resume: False computes everything again.
         verbose: Prints the lines of the log.
         quiet: Prints nothing on the way.
@@ -179,7 +184,9 @@ def ablate(
         name, vary=vary, one_at_a_time=one_at_a_time, exclude=exclude, seeds=seeds, method=method,
         options=options, **settings,
     )  # fmt: skip
-    way = arguments.conduct_of(found.grid.base, jobs, resume, verbose, quiet, command, workers=True)
+    way = arguments.conduct_of(
+        found.grid.base, jobs, resume, verbose, quiet, command, workers=True, cluster=cluster
+    )
     return ablation.run(found, way)
 
 

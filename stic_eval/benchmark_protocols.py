@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from stic_eval.errors import UserError
+from stic_eval.errors import Contained, UserError
 from stic_eval.profiles import StopStrings
 from stic_eval.registry import suggest
 
@@ -97,7 +97,9 @@ def _vary(benchmark: Benchmark, own: Mapping[str, Any]) -> Benchmark:
         return benchmark
     if benchmark.options is None or benchmark.vary is None:
         raise _unknown(benchmark, next(iter(own)))
-    return benchmark.vary(_validate(benchmark, benchmark.options, own))
+    given = _validate(benchmark, benchmark.options, own)
+    with Contained():
+        return benchmark.vary(given)
 
 
 def _validate(benchmark: Benchmark, kind: type[BaseModel], options: Mapping[str, Any]) -> BaseModel:

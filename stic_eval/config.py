@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
-from stic_eval import config_layers, hub_access, plugins, profiles, registry
+from stic_eval import config_layers, documents, hub_access, plugins, profiles, registry
 from stic_eval.benchmark_protocols import complete, protocols
 from stic_eval.config_layers import preset_names, read_file, read_preset
 from stic_eval.contracts.solver import Solver
-from stic_eval.errors import UserError
+from stic_eval.errors import Contained, UserError, headline, quote, shorten
 from stic_eval.flags import name_of
 from stic_eval.settings import DESCRIBE, RunConfig, adapter_folder, expand, expand_all
 
@@ -53,7 +52,7 @@ def load(
         raise UserError("--load-in-8bit: with --load-in-4bit as well; give one of both")
     engine = registry.engines().get(config.engine)
     config = engine.settled(config, layers.given, layers.named)
-    if config.adapters and engine.trains:
+    if config.adapters and engine.trains_in(config):
         hub_access.go_offline(config.offline)
         config = config.model_copy(update={"adapters": tuple(map(adapter_folder, config.adapters))})
     _check_benchmark_options(config, layers.direct)
@@ -100,6 +99,8 @@ def _read_layers(
     direct = _by_name(direct, "-o plugins")
     model = direct.get("model", given.get("model", from_file.get("model")))
     preset = preset or from_file.get("preset")
+    if not isinstance(preset, str | None):
+        raise UserError(f"--config {file}: preset {quote(preset)}: give the name of a preset")
     named = model is not None or preset is not None
     preset = preset or ("pocket" if model in (None, "pocket") else None)
     where = f"preset {preset}"
@@ -155,7 +156,7 @@ def _put(merged: dict[str, Any], direct: Mapping[str, Any]) -> None:
         try:
             named_in_full, given_value = expand(path, value)
         except ValueError as error:
-            raise UserError(f"-o {path} {value!r}: {error}") from error
+            raise UserError(f"-o {path} {quote(value)}: {error}") from error
         config_layers.put(merged, named_in_full, _expand_field(named_in_full, given_value))
         _check_benchmarks(merged, f"-o {path}")
 
@@ -234,7 +235,7 @@ def _by_name(layer: dict[str, Any], where: str) -> dict[str, Any]:
     found = dict(layer)
     paths = found.get("plugins") or ()
     if not isinstance(paths, Sequence) or isinstance(paths, str):
-        raise UserError(f"{where}: plugins {paths!r}: give a list of plug-in files")
+        raise UserError(f"{where}: plugins {quote(paths)}: give a list of plug-in files")
     for path in paths:
         registry.register(str(path), where)
     if "engine" in found:
@@ -310,11 +311,11 @@ def split(item: str) -> Iterator[tuple[str, Any]]:
     """
     path, equals, text = (part.strip() for part in item.partition("="))
     if not equals or not path:
-        raise UserError(f"-o {item}: expected key.sub=value")
+        raise UserError(f"-o {shorten(item)}: expected key.sub=value")
     try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"-o {item}: the value is not valid YAML") from error
+        value = documents.from_yaml(text)
+    except ValueError as error:
+        raise UserError(f"-o {shorten(item)}: the value is not valid YAML") from error
     head, _, rest = path.partition(".")
     if head in ("benchmarks", "benchmark_options") and rest:
         yield f"benchmark_options.{rest}", value
@@ -334,20 +335,20 @@ def _check_layer(layer: dict[str, Any], where: str) -> dict[str, Any]:
     """Checks a layer's own keys, those of unselected methods included, so that a typo never hides."""
     for key in layer:
         require(str(key), where)
-    for name, given in (layer.get("solver_options") or {}).items():
+    for name, given in _mapping_in(layer, "solver_options", where).items():
+        if not isinstance(given or {}, dict):
+            raise UserError(f"{where}: solver_options.{name} {quote(given)}: expected `option: value` lines")
         for path, _ in config_layers.leaves(given or {}):
             require(f"solver_options.{name}.{path}", where)
     _check_benchmarks(layer, where)
-    options = layer.get("method_options") or {}
-    if not isinstance(options, dict):
-        raise UserError(f"{where}: method_options maps a method's name to its options")
+    options = _mapping_in(layer, "method_options", where)
     known = registry.methods().names()
     for name, values in options.items():
         if name not in known:
             advice = registry.suggest(str(name), known)
             raise UserError(f'{where}: method_options: no method is called "{name}"{advice}')
         if not isinstance(values or {}, dict):
-            raise UserError(f"{where}: method_options.{name} {values!r}: expected `option: value` lines")
+            raise UserError(f"{where}: method_options.{name} {quote(values)}: expected `option: value` lines")
         try:
             config = registry.methods().get(name).config
         except UserError:  # a broken plug-in, which is only told of where it is to be used
@@ -355,6 +356,13 @@ def _check_layer(layer: dict[str, Any], where: str) -> dict[str, Any]:
         for path, _ in config_layers.leaves(values or {}):
             config_layers.require(path, config, f"{where}: method_options.{name}")
     return _expand_fields(layer)
+
+
+def _mapping_in(layer: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
+    found = layer.get(key) or {}
+    if not isinstance(found, dict):
+        raise UserError(f"{where}: {key} maps a {key.removesuffix('_options')}'s name to its options")
+    return found
 
 
 def _check_benchmarks(layer: Mapping[str, Any], where: str) -> None:
@@ -402,17 +410,28 @@ def _set_method_option(
 
 def flag_of(path: str) -> str:
     """What a setting is called on the command line."""
-    return name_of(path) or (path if path == "method_options" else f"-o {path}")
+    shown = path.replace("benchmark_options.", "benchmarks.", 1)
+    return name_of(path) or (path if path == "method_options" else f"-o {shown}")
 
 
 def _validate(config: type[BaseModel], data: Mapping[str, Any], prefix: str) -> Any:
     try:
-        return config.model_validate(data)
+        with Contained():
+            found = config.model_validate(data)
+        if (odd := config_layers.odd_value(found.model_dump(exclude_defaults=True))) is not None:
+            where, value = odd
+            name = f"-o {prefix}{where}" if prefix else flag_of(where)
+            usable = "is not a usable value; give a number of at most 2^53, or a text without NUL"
+            raise UserError(f"{name} {quote(value)}: {usable}")
+        return found
+    except (ArithmeticError, RecursionError) as error:  # of a plug-in's validators as well
+        raise UserError(f"-o {prefix or 'options'}: do not fit: {headline(error)}") from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         path = ".".join(str(part) for part in first["loc"] if not str(part).startswith("function-"))
         path = re.sub(r"\.(int|float|str|literal\[.*\])$", "", path)
         name = f"-o {prefix}{path}" if prefix else flag_of(path)
         message = first["msg"].removeprefix("Value error, ")
-        given = "" if path.endswith(".api_key_env") else f" {first['input']!r}"  # it may be the key itself
+        # What is given in place of a variable's name may be the key itself.
+        given = "" if path.endswith(".api_key_env") else f" {quote(first['input'])}"
         raise UserError(f"{name}{given}: {message[:1].lower()}{message[1:]}") from error

@@ -8,11 +8,13 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from pydantic import BaseModel
 
+from stic_eval import documents
 from stic_eval.errors import UserError
 from stic_eval.registry import suggest
+
+_LARGEST = 2**53  # from which on floats skip whole numbers
 
 
 def shipped_files(kind: str) -> dict[str, Traversable]:
@@ -49,7 +51,7 @@ def read_file(path: Path) -> dict[str, Any]:
         UserError: The file is missing or is no mapping.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = documents.read_text(path, documents.SETTINGS_BYTES)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"--config {path}: {error.strerror if isinstance(error, OSError) else 'is not text'}"
@@ -64,8 +66,8 @@ def from_yaml(text: str, where: str) -> Any:
         UserError: It is not valid; names `where`.
     """
     try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: 2020-13-45 looks like a date and is none
+        return documents.from_yaml(text)
+    except ValueError as error:
         raise UserError(f"{where}: is not valid YAML: {' '.join(str(error).split())}") from error
 
 
@@ -160,3 +162,21 @@ def require(path: str, config: type[BaseModel], where: str) -> None:
     """
     if not has(path, config):
         raise UserError(f'{where}: unknown option "{path}"{suggest(path, paths(config))}')
+
+
+def odd_value(value: Any, path: str = "") -> tuple[str, Any] | None:
+    """Path and value of the first that nothing can be done with; None: there is none.
+
+    That is a number which is not finite, or larger than floats tell apart: keys of what is cached are JSON,
+    which has no such numbers. Or it is a text with a NUL, which no file's name has.
+    """
+    if isinstance(value, Mapping):
+        parts = [(f"{path}.{name}" if path else str(name), inner) for name, inner in value.items()]
+    elif isinstance(value, (list, tuple)):
+        parts = [(path, inner) for inner in value]
+    else:
+        text = isinstance(value, (str, Path)) and "\0" in str(value)
+        number = isinstance(value, (int, float)) and not abs(value) <= _LARGEST
+        return (path, value) if text or number else None
+    found = (odd_value(inner, inner_path) for inner_path, inner in parts)
+    return next((odd for odd in found if odd is not None), None)

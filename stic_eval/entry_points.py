@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stic_eval import plugins
+from stic_eval.errors import headline
 
 
 def is_own(point: EntryPoint) -> bool:
@@ -42,8 +43,8 @@ def explain(error: BaseException, point: EntryPoint) -> str:
     if plugins.locate(error, own) is None:
         file = getattr(sys.modules.get(point.module), "__file__", None)
         if file:  # imported, but without what the entry point names
-            return f"{plugins.display_path(Path(file))}, line 1: {type(error).__name__}: {error}"
-        return f"{type(error).__name__}: {error}"
+            return f"{plugins.display_path(Path(file))}, line 1: {headline(error)}"
+        return headline(error)
     return plugins.explain(error, *own)
 
 

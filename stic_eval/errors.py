@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import re
+from types import TracebackType
 from typing import Any
 
 
@@ -37,11 +40,100 @@ class Interrupted(KeyboardInterrupt):
     result: Any = None
 
 
+NO_SPACE = "no space is left there; free some, and start the same command again: it goes on"
+ELSEWHERE = "make it writable, or set STIC_EVAL_CACHE to another folder"  # of what a cache cannot take
+SHOWN = 200  # characters of a quoted value, and of a word in a message
+_LINE = 500  # of what somebody else's error says
+
+
+def shorten(text: str, most: int = SHOWN) -> str:
+    """A text of at most about so many characters; of a longer one the beginning, and how long it is."""
+    return text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"
+
+
+def quote(value: object, most: int = SHOWN) -> str:
+    """A value as Python writes it, for a message: cut, and whatever it is."""
+    try:
+        # Of a text that is far too long only what is shown is written.
+        text = repr(value[: most + 1] if isinstance(value, str) else value)
+    except Exception:  # of a plug-in's object, or an integer with too many digits
+        return f"a {type(value).__name__}"
+    if isinstance(value, str) and len(value) > most:
+        return f"{text[:most]}... ({len(value):,} characters)"
+    return shorten(text, most)
+
+
+_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # not the user's mistake
+# Where a library has made a text of the error: SQLite, safetensors, datasets, and torch, which says no more.
+_SAID_FULL = re.compile(
+    r"os error 28\b|No space left on device|database or disk is full|Not enough disk space"
+    r"|PytorchStreamWriter failed writing|unexpected pos \d+ vs \d+",
+    re.IGNORECASE,
+)
+
+
+def write_failure(path: object, error: OSError, advice: str = "") -> UserError | RunError:
+    """What keeps a file from being written, in a line that says what to do.
+
+    Args:
+        advice: Where it is no full disk.
+    """
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return RunError(f"cannot write {path}: {NO_SPACE}")
+    kind = RunError if error.errno in _STORAGE else UserError
+    return kind(f"cannot write {path}: {error.strerror or error}{advice and f'; {advice}'}")
+
+
+def storage_failure(error: BaseException) -> str:
+    """What an error that nobody has caught says of a full or failing disk; empty if it is of another kind."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in _STORAGE:
+            where = seen.filename or "a file"
+            full = seen.errno in (errno.ENOSPC, errno.EDQUOT)
+            return f"cannot write {where}: {NO_SPACE if full else seen.strerror}"
+        if not isinstance(seen, OSError) and _SAID_FULL.search(_said(seen)):
+            return f"{_said(seen)}: {NO_SPACE}"
+        seen = seen.__cause__ or seen.__context__
+    return ""
+
+
+class Stopped(Exception):
+    """What code of others has raised that is no `Exception`; `__cause__` is it."""
+
+
+class Contained:
+    """Has code of others, within `with`, raise what `except Exception` takes; Ctrl-C stays Ctrl-C.
+
+    Nothing may be yielded inside, for `GeneratorExit` is what ends a generator.
+    """
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is not None and not isinstance(error, (Exception, KeyboardInterrupt)):
+            raise Stopped(headline(error)).with_traceback(trace) from error
+
+
+def _said(error: BaseException) -> str:
+    """The first line of what an error says, which may be nothing; it may be anybody's class."""
+    try:
+        text = str(error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        return "what it says cannot be read"
+    return shorten((text[: 100 * _LINE].strip().splitlines() or [""])[0], _LINE)
+
+
 def first_line(error: BaseException) -> str:
     """What an error says, up to the end of its first line; of one that says nothing its kind."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return _said(error) or type(error).__name__
 
 
 def headline(error: BaseException) -> str:
     """An error's kind and the first line of what it says, which may be nothing."""
-    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+    if isinstance(error, Stopped) and error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {_said(error)}"

@@ -6,13 +6,14 @@ A command takes whole sets of them (`stic_eval.cli.options`), and a message abou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, ParamSpec, get_type_hints
 
 from stic_eval.errors import UserError
+from stic_eval.flag_values import read_adapter_names, read_addresses, read_batch_size, read_gpus
 
 P = ParamSpec("P")
 
@@ -73,25 +74,6 @@ def _field(declare: Callable[P, Flag]) -> Callable[P, Any]:
 flag = _field(Flag)
 
 
-def _batch_size(text: str | int) -> int | str:
-    text = str(text)
-    if text != "auto" and not text.strip().isdecimal():
-        raise UserError(f"--batch-size {text}: give a number, 1 or more, or auto")
-    return text if text == "auto" else int(text)
-
-
-def _adapter_names(items: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
-    if isinstance(items, Mapping):
-        return dict(items)
-    found = {}
-    for item in items:
-        method, equals, name = (part.strip() for part in item.partition("="))
-        if not (method and equals and name):
-            raise UserError(f"--adapter-name {item}: give METHOD=NAME, e.g. stic=my-lora")
-        found[method] = name
-    return found
-
-
 # Options that commands take one by one, outside of sets as well as in them.
 Protocol = Annotated[
     str | None,
@@ -109,7 +91,20 @@ Offline = Annotated[
 Quiet = Annotated[
     bool, Flag("Print only the result and errors.", names="--quiet -q", path="", panel="Output")
 ]
-Jobs = Annotated[int, Flag("Number of worker processes.", names="--jobs -j", min=1, max=256, panel="Machine")]
+Jobs = Annotated[
+    int | None,
+    Flag("Number of worker processes.", "1; on a cluster, as many as it has GPUs, or nodes without any",
+         names="--jobs -j", min=1, max=256, panel="Machine"),
+]  # fmt: skip
+Cluster = Annotated[
+    str, Flag("Where worker processes are: `local`, or `ray` with or without the address of a cluster.",
+              metavar="local|ray[:ADDRESS]", path="", panel="Machine"),
+]  # fmt: skip
+Hardware = Annotated[
+    str, Flag("With --dry-run: plan for GPUs of this kind, which need not be here: `H200`, `H100`, `A100`, "
+              "`L40S`, `RTX 4090`.", "what is here, or on the cluster", metavar="GPU", path="",
+         panel="Machine"),
+]  # fmt: skip
 Benchmark = Annotated[str, Argument("Benchmark (`stic-eval ls benchmarks`).", values="benchmark")]
 JsonFile = Annotated[Path | None, Flag("Also write everything to this JSON file.", names="--json")]
 Run = Annotated[str, Argument("A run: its folder, or its name under results/.", values="run")]
@@ -134,8 +129,8 @@ class Model:
         "mistral_instruct).", "the profile's, else the checkpoint's", "FILE",
         path="conversation.chat_template")
     trust_remote_code: bool | None = flag("Run Python code that comes with the model's repository.")
-    engine: str | None = flag("Where the model runs: `hf` loads it here, `openai` asks a server "
-        "(--base-url).", "hf", values="engine")
+    engine: str | None = flag("Where the model runs: `hf` loads it here, `vllm` starts vLLM for it, `openai` "
+        "asks a server (--base-url).", "hf", values="engine")
 
 
 @dataclass(frozen=True)
@@ -190,8 +185,11 @@ class Training:
         "the folder of --sft-data")
     # A narrow terminal cuts both names off.
     gradient_checkpointing: bool | None = flag("Gradient checkpointing in training: less memory, more time.",
-        "depends on device and size", names="--gradient-checkpointing/--no-gradient-checkpointing",
+        "depends on the memory", names="--gradient-checkpointing/--no-gradient-checkpointing",
         panel="Machine")
+    nodes: int | None = flag("Nodes of a SLURM allocation that train together.", "1", min=1, panel="Machine")
+    strategy: str | None = flag("How they train: ddp (the whole model on each GPU), fsdp2 or zero3 (sharded "
+        "among them), or an accelerate configuration.", "ddp", "NAME|FILE", panel="Machine")
 
 
 @dataclass(frozen=True)
@@ -231,17 +229,26 @@ class Judge:
 
 @dataclass(frozen=True)
 class Server:
-    """The server that has the model, with `--engine openai`."""
+    """The server that has the model, with `--engine openai` or `--engine vllm`."""
 
     panel: ClassVar[str] = "Server"
 
-    base_url: str | None = flag("OpenAI-compatible server, e.g. http://localhost:8000/v1.",
-        path="server.base_url")
+    base_url: list[str] | None = flag("OpenAI-compatible server, e.g. http://localhost:8000/v1; of several "
+        "that are one model all, with commas between. Repeatable.", metavar="URL", path="server.base_url",
+        read=read_addresses)
+    model_id: str | None = flag("What the server's model is, so that answers count as that model's wherever "
+        "it is served: `pocket`, a folder or a Hugging Face id of its weights, with which methods train here "
+        "and the server loads their adapters; or any name.", metavar="MODEL", path="server.model_id")
     api_key_env: str | None = flag("Environment variable that holds the key.", "no key", "NAME",
         path="server.api_key_env")
     adapter_name: list[str] | None = flag("The server's name for a method's adapter, e.g. `stic=my-lora`. "
-        "Repeatable.", metavar="METHOD=NAME", path="server.adapters", read=_adapter_names)
-    concurrency: int | None = flag("Requests in flight at once.", "16", path="server.concurrency")
+        "Repeatable.", metavar="METHOD=NAME", path="server.adapters", read=read_adapter_names)
+    serve_command: str | None = flag("What starts vLLM, to which model and flags are appended.",
+        "`vllm serve`, if it is found", "COMMAND", path="server.command")
+    tensor_parallel: int | None = flag("GPUs that each server of vLLM splits the model over.", "1", min=1,
+        path="server.tensor_parallel")
+    concurrency: int | None = flag("Requests in flight at once, for each server.", "16",
+        path="server.concurrency")
     timeout: float | None = flag("Seconds that a request may take.", "300", path="server.timeout")
 
 
@@ -262,9 +269,11 @@ class Machine:
 
     offline: Offline = None
     device: str | None = flag("auto, cpu, cuda or mps.", "auto")
+    gpus: str | None = flag("GPUs that train together, a process each, and of servers with --engine vllm; "
+        "`auto`: all. With --device cpu, processes on the CPU. Does not change results.", "1", read=read_gpus)
     dtype: str | None = flag("auto, float32, bfloat16 or float16.", "auto")
     batch_size: str | None = flag("Requests in a batch, or `auto`. Does not change results.", "auto",
-        read=_batch_size)
+        read=read_batch_size)
     attn: str | None = flag("Attention: sdpa, eager, flash_attention_2, ...", "transformers' choice", "NAME")
     load_in_4bit: bool | None = flag("Load weights in 4 bits (NF4, bitsandbytes).")
     load_in_8bit: bool | None = flag("Load weights in 8 bits (bitsandbytes).")

@@ -7,34 +7,37 @@ import hashlib
 import io
 import os
 import stat
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from stic_eval import image_budgets
 from stic_eval.corruptions import CORRUPTIONS, corrupt, diffuse
+from stic_eval.documents import open_regular, read_bytes
 from stic_eval.errors import UserError, first_line
+from stic_eval.image_budgets import MAX_BYTES, MAX_PIXELS
+from stic_eval.library_messages import kept_in_log
 from stic_eval.store import file_sha256
 from stic_eval.types import ImageRef
 
 __all__ = [
-    "CORRUPTIONS", "FORMATS", "MAX_ASPECT", "MAX_PIXELS", "ImageError", "Skipped", "bytes_ref", "corrupt",
-    "diffuse", "encoded_bytes", "image_ref", "in_order", "load_bytes", "load_image", "ref_from_pil",
-    "scan_images", "to_rgb",
+    "CORRUPTIONS", "FORMATS", "MAX_ASPECT", "MAX_PIXELS", "Decoding", "ImageError", "Skipped", "bytes_ref",
+    "corrupt", "diffuse", "encoded_bytes", "image_ref", "in_order", "load_bytes", "load_image",
+    "note_decoded", "ref_from_pil", "scan_images", "to_rgb",
 ]  # fmt: skip
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-# Pillow's own warning limit; a picture of this size takes 270 MB as RGB.
-MAX_PIXELS = 89_478_485
 # Image processors of common models refuse longer strips (Qwen2-VL's `smart_resize` raises above 200).
 MAX_ASPECT = 200
 # Nothing that starts another program (EPS) or is rarely fuzzed (PSD, FLI, ...). Pillow opens MPO as JPEG.
@@ -84,12 +87,22 @@ def load_bytes(data: bytes, source: str) -> Image.Image:
         return _decode(source, image, to_rgb)
 
 
-def _open(file: Path | str | io.BytesIO, source: str) -> Image.Image:
+@contextlib.contextmanager
+def _open(file: Path | str | io.BytesIO, source: str) -> Iterator[Image.Image]:
+    """Opens an image, and looks at all that can be known before it is decoded."""
     try:
-        size = file.getbuffer().nbytes if isinstance(file, io.BytesIO) else os.path.getsize(file)
-        if size == 0:
-            raise ImageError(source, "empty file")
-        image = Image.open(file, formats=FORMATS)
+        handle = file if isinstance(file, io.BytesIO) else open_regular(file)
+    except OSError as error:
+        raise ImageError(source, error.strerror or str(error)) from error
+    with handle, _opened(handle, source) as image:
+        yield image
+
+
+def _opened(handle: BinaryIO, source: str) -> Image.Image:
+    try:
+        if reason := image_budgets.unfit_file(handle):
+            raise ImageError(source, reason)
+        image = Image.open(handle, formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(source, f"larger than {MAX_PIXELS:,} pixels") from error
     except UnidentifiedImageError as error:
@@ -101,15 +114,18 @@ def _open(file: Path | str | io.BytesIO, source: str) -> Image.Image:
     except Exception as error:  # decoders raise anything on hostile headers
         raise ImageError(source, f"damaged: {first_line(error)[:120]}") from error
     width, height = image.size
-    if width * height > MAX_PIXELS:
+    large = f"{width} x {height} is larger than {MAX_PIXELS:,} pixels" if width * height > MAX_PIXELS else ""
+    if reason := large or image_budgets.too_slow(image, handle):
         image.close()
-        raise ImageError(source, f"{width} x {height} is larger than {MAX_PIXELS:,} pixels")
+        raise ImageError(source, reason)
     return image
 
 
 def _decode(source: str, image: Image.Image, read: Callable[[Image.Image], T]) -> T:
     try:
-        return read(image)
+        # libtiff says on standard error what is wrong with a file.
+        with kept_in_log() if image.format == "TIFF" else contextlib.nullcontext():
+            return read(image)
     except Exception as error:  # decoders raise anything on damaged data (SyntaxError, struct.error, ...)
         raise ImageError(source, f"damaged: {first_line(error)[:120]}") from error
 
@@ -178,6 +194,8 @@ def image_ref(path: Path | str, root: Path | str | None = None) -> ImageRef:
         inside = full.resolve().is_relative_to(root.resolve())
     except ValueError as error:  # a NUL, or what is no text
         raise ImageError(_text(str(path)), "is no name of a file") from error
+    except (OSError, RuntimeError) as error:  # Python before 3.13 has the latter
+        raise ImageError(_text(str(path)), "links in a circle") from error
     if not inside:
         raise ImageError(str(path), f"lies outside of {root}")
     return _file_ref(full, _text(Path(os.path.relpath(full, root)).as_posix()))
@@ -190,11 +208,16 @@ def _text(name: str) -> str:
 
 def _file_ref(path: Path, source: str) -> ImageRef:
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
+        there = path.stat()
+        if not stat.S_ISREG(there.st_mode):
             raise ImageError(source, "not a file")
+        if there.st_size > MAX_BYTES:  # before all of it is read for its hash
+            raise ImageError(source, f"larger than {MAX_BYTES >> 20} MiB")
         return ImageRef(file_sha256(path), source, partial(load_image, path))
     except OSError as error:
         raise ImageError(source, error.strerror or str(error)) from error
+    except ValueError as error:  # a NUL
+        raise ImageError(source, "is no name of a file") from error
 
 
 def bytes_ref(read: Callable[[], bytes], source: str, data: bytes | None = None) -> ImageRef:
@@ -240,6 +263,47 @@ def ref_from_pil(image: Image.Image, source: str) -> ImageRef:
     digest = hashlib.sha256(f"RGB {rgb.width} {rgb.height} ".encode())
     digest.update(rgb.tobytes())
     return ImageRef(digest.hexdigest(), source, lambda: rgb)
+
+
+_decoded: set[str] = set()  # contents that this process has found to be whole
+
+
+def note_decoded(sha256: str) -> None:
+    """Remembers that an image was decoded without a fault, so that it need not be only to find one."""
+    _decoded.add(sha256)
+
+
+class Decoding:
+    """Decodes images to find those that are damaged, each content once, whichever thread asks first.
+
+    Args:
+        fault: Gives what is wrong with a decoded image; empty: nothing. None: nothing is.
+    """
+
+    def __init__(self, fault: Callable[[Image.Image], str] | None = None) -> None:
+        self._fault = fault
+        self._lock = threading.Lock()
+        self._known: dict[str, Future[str]] = {}
+
+    def fault(self, ref: ImageRef) -> str:
+        """What is wrong with an image; empty: nothing."""
+        if self._fault is None and ref.sha256 in _decoded:
+            return ""
+        with self._lock:
+            known = self._known.get(ref.sha256)
+            mine = self._known[ref.sha256] = Future() if known is None else known
+        if known is not None:
+            return known.result()
+        try:
+            picture = ref.load()
+            note_decoded(ref.sha256)
+            mine.set_result(self._fault(picture) if self._fault is not None else "")
+        except ImageError as error:
+            mine.set_result(error.reason)
+        except BaseException as error:
+            mine.set_exception(error)
+            raise
+        return mine.result()
 
 
 # ---------------------------------------------------------------- scanning
@@ -306,27 +370,39 @@ def _walk(root: Path) -> Iterator[_Candidate]:
                     found.append((source, file, "link to a folder, not followed"))
             elif file.is_symlink() and not file.exists():
                 found.append((source, file, "broken link"))
-            elif not file.resolve().is_relative_to(inside):
+            elif not _lies_in(file, inside):
                 found.append((source, file, "link out of the folder"))
             else:
                 found.append((source, file, None))
     yield from sorted(found, key=lambda candidate: candidate[0])
 
 
+def _lies_in(file: Path, folder: Path) -> bool:
+    """Whether a file lies in a folder, links followed, which may go in a circle."""
+    try:
+        return file.resolve().is_relative_to(folder)
+    except (OSError, RuntimeError):
+        return False
+
+
 def _read_list(path: Path) -> Iterator[_Candidate]:
-    data = path.read_bytes()
+    try:
+        data = read_bytes(path, MAX_BYTES)
+    except OSError as error:
+        raise UserError(f"images: {path}: {error.strerror or error}") from error
     try:
         text = data.decode("utf-8-sig")
         if "\0" in text:
             raise ValueError
     except ValueError:
         try:
-            load_image(path)
+            with _open(path, str(path)):
+                pass
         except ImageError as error:
             raise UserError(
                 f"images: {path}: neither a folder, nor a text file listing images, nor an image"
             ) from error
-        yield path.name, path, None
+        yield path.name, path, None  # decoded with the others
         return
     for line in text.splitlines():
         entry = line.strip()

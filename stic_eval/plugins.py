@@ -28,7 +28,8 @@ from stic_eval.contracts.engine import Engine
 from stic_eval.contracts.loss import Loss
 from stic_eval.contracts.method import Method
 from stic_eval.contracts.solver import Solver
-from stic_eval.errors import UserError
+from stic_eval.documents import CODE_BYTES, read_bytes
+from stic_eval.errors import UserError, headline, quote, shorten
 
 FOLDERS = "STIC_EVAL_PLUGINS"  # the environment variable
 CONTRACTS: Mapping[str, type] = {
@@ -101,7 +102,11 @@ def known_files() -> list[PluginFile]:
 
 def absolute(path: str | Path) -> Path:
     """The path from the root, `~` and links resolved."""
-    return Path(os.path.expanduser(path)).resolve()
+    given = Path(os.path.expanduser(path))
+    try:
+        return given.resolve()
+    except (OSError, RuntimeError, ValueError):  # links in a circle, a NUL: told when it is opened
+        return given.absolute()
 
 
 def display_path(path: Path) -> str:
@@ -114,7 +119,7 @@ def display_path(path: Path) -> str:
 
 def _in_folder(folder: Path) -> Iterator[PluginFile]:
     try:
-        paths = sorted(path.resolve() for path in folder.iterdir() if path.suffix == ".py")
+        paths = sorted(absolute(path) for path in folder.iterdir() if path.suffix == ".py")
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         yield PluginFile(folder, error=f"{FOLDERS}: {folder}: {reason}; name folders of plug-in files there")
@@ -127,7 +132,7 @@ def _in_folder(folder: Path) -> Iterator[PluginFile]:
 def _look_at(path: Path) -> PluginFile:
     """Imports a file under a private name, unless that was done before; says what is wrong, never raises."""
     try:
-        content = path.read_bytes()
+        content = read_bytes(path, CODE_BYTES)
     except OSError as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
         return PluginFile(path, error=f"{display_path(path)}: {reason.lower()}")
@@ -149,7 +154,9 @@ def _import(path: Path, content: bytes) -> PluginFile:
         # Compiled here: Python's own cache of compiled files takes one that was just edited for the old one.
         with redirect_stdout(sys.stderr):  # standard output is the command's own: tables, JSON
             exec(compile(decode_source(content), str(path), "exec"), module.__dict__)
-    except (Exception, SystemExit) as error:  # a file may do anything while it is imported
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a file may do anything while it is imported
         sys.modules.pop(name, None)
         return PluginFile(path, error=explain(error, path))
     objects = {kind: module.__dict__[kind] for kind in CONTRACTS if kind in module.__dict__}
@@ -188,6 +195,15 @@ def fault(kind: str, thing: Any, name: str | None = None) -> str:
         kind: One of `CONTRACTS`.
         name: What it has to be called; None: anything that can be typed.
     """
+    try:
+        return _fault(kind, thing, name)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # an attribute may be anything, even code that fails
+        return f"`{kind}` cannot be looked at: {headline(error)}"
+
+
+def _fault(kind: str, thing: Any, name: str | None) -> str:
     article = f"`{kind}`"
     contract: Any = CONTRACTS[kind]
     if not _is(kind, thing):
@@ -195,17 +211,17 @@ def fault(kind: str, thing: Any, name: str | None = None) -> str:
         return f"{article} {what}; it has to be a {contract.__name__} of {contract.__module__}"
     called = getattr(thing, "name", None)  # a class of an engine may have none
     if name is not None and called != name:
-        return f'{article} calls itself "{called}", not "{name}"'
+        return f'{article} calls itself "{shorten(str(called))}", not "{name}"'
     if name is None and (not isinstance(called, str) or not _NAME.fullmatch(called)):
-        return f"{article} is called {called!r}; a name has letters, digits, _ and -, a letter first"
+        return f"{article} is called {quote(called)}; a name has letters, digits, _ and -, a letter first"
     if why := why_reserved(kind, thing.name):
         return f'{article} is called "{thing.name}", {why}'
     for attribute in _TEXTS.get(kind, ()):
         if not isinstance(getattr(thing, attribute), str):
-            return f"{article}: {attribute} is {getattr(thing, attribute)!r}; it has to be a text"
+            return f"{article}: {attribute} is {quote(getattr(thing, attribute))}; it has to be a text"
     for attribute in _CALLED.get(kind, ()):
         if not callable(getattr(thing, attribute)):
-            return f"{article}: {attribute} is {getattr(thing, attribute)!r}; it has to be a function"
+            return f"{article}: {attribute} is {quote(getattr(thing, attribute))}; it has to be a function"
     faults = {
         "method": _fault_of_method, "benchmark": _fault_of_benchmark, "solver": _fault_of_solver,
         "engine": _fault_of_engine, "loss": _fault_of_loss, "corruption": _fault_of_corruption,
@@ -226,7 +242,7 @@ def why_reserved(kind: str, name: str) -> str:
 
 def _fault_of_options(article: str, attribute: str, options: Any) -> str:
     if not (isinstance(options, type) and issubclass(options, BaseModel)):
-        return f"{article}: {attribute} is {options!r}; it has to be a class of pydantic's BaseModel"
+        return f"{article}: {attribute} is {quote(options)}; it has to be a class of pydantic's BaseModel"
     if options.model_config.get("extra") != "forbid":
         advice = 'model_config = ConfigDict(extra="forbid")'
         return f"{article}: {attribute} has to forbid what it does not know: {advice}"
@@ -247,13 +263,13 @@ def _fault_of_solver(solver: Any) -> str:
     if missing:
         return f"`solver`: options.{missing[0]} has no default; each needs one"
     if not _SUFFIX.fullmatch(solver.suffix):
-        return f"`solver`: suffix is {solver.suffix!r}; it has letters, digits and _"
+        return f"`solver`: suffix is {quote(solver.suffix)}; it has letters, digits and _"
     if bool(solver.suffix) != bool(solver.title):
         return "`solver`: title and suffix tell its rows from others; give both"
     if solver.key is not None and not callable(solver.key):
-        return f"`solver`: key is {solver.key!r}; it has to be a function, or None"
+        return f"`solver`: key is {quote(solver.key)}; it has to be a function, or None"
     if not isinstance(solver.version, int):
-        return f"`solver`: version is {solver.version!r}; it has to be a whole number"
+        return f"`solver`: version is {quote(solver.version)}; it has to be a whole number"
     return ""
 
 
@@ -274,11 +290,13 @@ def _fault_of_benchmark(benchmark: Any) -> str:
     if options is None:
         return ""
     if not (isinstance(options, type) and issubclass(options, BaseModel)):
-        return f"`benchmark`: options is {options!r}; it has to be a class of pydantic's BaseModel"
+        return f"`benchmark`: options is {quote(options)}; it has to be a class of pydantic's BaseModel"
     try:
         name = benchmark.vary(options()).name
-    except Exception as error:  # of a plug-in
-        return f"`benchmark`: vary(options()) raises {type(error).__name__}: {error}"
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # of a plug-in
+        return f"`benchmark`: vary(options()) raises {headline(error)}"
     if name != benchmark.name:
         return f'`benchmark`: vary makes one called "{name}"; keep the name, or set options=None, vary=None'
     return ""
@@ -316,8 +334,8 @@ def _line_of(content: bytes, name: str) -> int:
 def line_in(path: Path, name: str) -> int:
     """The last line at which a file gives a name a value; 1 if it cannot be read."""
     try:
-        return _line_of(path.read_bytes(), name)
-    except (OSError, SyntaxError, ValueError):
+        return _line_of(read_bytes(path, CODE_BYTES), name)
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return 1
 
 
@@ -327,10 +345,9 @@ def explain(error: BaseException, *roots: Path) -> str:
     Args:
         *roots: The plug-in's file, or its package's folder.
     """
-    first = (str(error).strip().splitlines() or [""])[0]
+    message = headline(error).removesuffix(": ")
     if isinstance(error, SyntaxError):
-        first = error.msg
-    message = f"{type(error).__name__}: {first}" if first else type(error).__name__
+        message = f"{type(error).__name__}: {error.msg}"
     place = locate(error, roots)
     if place is None:
         return f"{display_path(roots[0])}: {message}" if roots else message

@@ -10,11 +10,11 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, field_validator
 
+from stic_eval.documents import SETTINGS_BYTES, read_text
 from stic_eval.errors import UserError
 
 # haotian-liu/LLaVA, conversation.py, `conv_vicuna_v1`: what its evaluation scripts ask with.
@@ -180,7 +180,7 @@ def read_template(conversation: Any) -> Any:
     if not isinstance(where, str) or where in TEMPLATES or "{" in where:
         return conversation
     try:
-        text = Path(os.path.expanduser(where)).read_text(encoding="utf-8")
+        text = read_text(os.path.expanduser(where), SETTINGS_BYTES)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "is not text"
         known = ", ".join(TEMPLATES)

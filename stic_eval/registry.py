@@ -198,7 +198,9 @@ class Registry(Generic[T]):
                 thing = entry_points.load(point)(rest)
             except UserError:
                 raise
-            except (Exception, SystemExit) as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 raise UserError(
                     f'{self.kind} "{name}" ({point.value}): {entry_points.explain(error, point)}'
                 ) from error
@@ -211,7 +213,9 @@ class Registry(Generic[T]):
     def _load(self, point: EntryPoint, name: str) -> T:
         try:
             loaded: Any = entry_points.load(point)
-        except (Exception, SystemExit) as error:  # a plug-in may raise anything while it is imported
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a plug-in may raise anything while it is imported
             raise UserError(
                 f'{self.kind} "{name}" ({point.value}) cannot be loaded: {entry_points.explain(error, point)}'
             ) from error
@@ -246,7 +250,9 @@ class Registry(Generic[T]):
             try:
                 entry_points.load(point)
                 offers = getattr(sys.modules[point.module], "offers", lambda name: False)(name)
-            except (Exception, SystemExit):  # a plug-in may raise anything; its name will say so
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # a plug-in may raise anything; its name will say so
                 continue
             if offers:
                 return f'; did you mean "{family}:{name}"?'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,7 @@ from pydantic import (
 from stic_eval import registry
 from stic_eval.contracts.method import TrainingImages
 from stic_eval.digests import digest
-from stic_eval.errors import UserError
+from stic_eval.errors import UserError, headline, shorten
 from stic_eval.profiles import ConversationConfig
 from stic_eval.thinking_tags import ANSWER, THINKING, TagPair
 
@@ -85,8 +86,11 @@ def expand_all(layer: Mapping[str, Any]) -> dict[str, Any]:
                 raise ValueError("dar and solvers both say how answers are obtained; give one")
             found["solvers"] = used or found.get("solvers")
         if parts:
-            options = dict(found.get("solver_options") or {})
-            found["solver_options"] = {**options, DESCRIBE: {**parts, **(options.get(DESCRIBE) or {})}}
+            options = found.get("solver_options") or {}
+            own = options.get(DESCRIBE) or {} if isinstance(options, Mapping) else None
+            if not isinstance(own, Mapping):
+                raise ValueError("solver_options maps a solver's name to its options")
+            found["solver_options"] = {**options, DESCRIBE: {**parts, **own}}
     return found
 
 
@@ -140,30 +144,52 @@ class JudgeConfig(BaseModel):
 
 
 class ServerConfig(BaseModel):
-    """Where the engine `openai` asks, and how patiently.
+    """Where the engine `openai` asks, what the engine `vllm` starts, and how patiently they are asked.
 
     Attributes:
-        base_url: Of an OpenAI-compatible server, up to and without `/chat/completions`.
+        base_url: Of an OpenAI-compatible server, up to and without `/chat/completions`; of several that are
+            one model with commas between.
+        model_id: What the server's model is: `pocket`, a folder or a hub id of its weights, on which adapters
+            are then trained here; or any other text. Answers count as this model's, wherever it is served.
         api_key_env: Environment variable that holds the key; it is read when a request is sent and
             never written anywhere. Empty: the server asks for none.
         adapters: Method, or `<method>@seed<seed>`, -> the model name under which the server has its adapter.
-        concurrency: Requests in flight.
+        command: What starts a server for the engine `vllm`, to which model and flags are appended; None: the
+            `vllm` that is found, with `serve`.
+        tensor_parallel: GPUs that a server of the engine `vllm` splits the model over.
+        concurrency: Requests in flight, for each server.
         timeout: Seconds for one request, from sending to the end of its reply.
         attempts: Times that a request is sent before it counts as failed.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     base_url: str | None = None
+    model_id: str | None = None
     api_key_env: _Variable = ""
     adapters: dict[str, str] = Field(default_factory=dict)
+    command: str | None = None
+    tensor_parallel: int = Field(default=1, ge=1)
     concurrency: int = Field(default=16, ge=1, le=512)
     timeout: float = Field(default=300.0, gt=0)
     attempts: int = Field(default=6, ge=1)
 
-    @field_validator("base_url")
+    @field_validator("base_url", mode="before")
     @classmethod
-    def _without_slash(cls, value: str | None) -> str | None:
-        return value.rstrip("/") if value else None
+    def _without_slashes(cls, value: object) -> object:
+        several = value.split(",") if isinstance(value, str) else value
+        if not isinstance(several, (list, tuple)) or not all(isinstance(one, str) for one in several):
+            return value
+        return ",".join(dict.fromkeys(one.strip().rstrip("/") for one in several if one.strip())) or None
+
+    @property
+    def base_urls(self) -> tuple[str, ...]:
+        """The addresses."""
+        return tuple((self.base_url or "").split(",")) if self.base_url else ()
+
+    @property
+    def where(self) -> str | None:
+        """The addresses as keys have them, in whatever order they were given; None: there is none."""
+        return ",".join(sorted(self.base_urls)) or None
 
 
 class ThinkingConfig(BaseModel):
@@ -238,16 +264,15 @@ def adapter_folder(given: Path) -> Path:
     try:
         return Path(snapshot_download(text, revision=revision, allow_patterns=["adapter_*"]))
     except Exception as error:  # the hub's client raises a dozen kinds
-        first = (str(error).strip().splitlines() or [""])[0]
         raise UserError(
             f"--adapter {text}: neither a folder nor found on the hub or in its local cache: "
-            f"{type(error).__name__}: {first}"
+            f"{headline(error)}"
         ) from error
 
 
 def adapter_name(adapter: Path) -> str:
     """What an adapter is called: by its hub id or folder; by the folder above, if that is just `adapter`."""
-    folder = adapter.resolve()
+    folder = Path(os.path.realpath(adapter))  # which links in a circle do not stop
     if snapshot := _SNAPSHOT.search(folder.as_posix()):
         return snapshot[2]
     return folder.parent.name if folder.name == "adapter" else folder.name
@@ -299,15 +324,21 @@ class RunConfig(BaseModel):
             one with `direct` besides; None: with `direct`, and with the solver of the method's plan.
         solver_options: Solver name -> its options, as far as they are given. `dar` is short for both.
         thinking: How what a model thinks is told from what it answers.
-        engine: `hf` loads the model here, `openai` asks a server that has it, or a plug-in's own.
+        engine: `hf` loads the model here, `vllm` starts servers for it, `openai` asks a server that has it,
+            or a plug-in's own.
         device: `auto`, `cpu`, `cuda`, `mps`.
+        gpus: GPUs of a node that are used, or `auto`: all. So many processes train together (on the CPU with
+            `device` cpu), and `vllm` starts servers on them. Does not change results, nor do `nodes` and
+            `strategy`.
+        nodes: Nodes of a SLURM allocation that train together.
+        strategy: How: `ddp` (the whole model on each), `fsdp2` or `zero3` (sharded among them), or a file: an
+            accelerate configuration.
         dtype: `auto`, `float32`, `bfloat16`, `float16`.
         attn: transformers' `attn_implementation`; None: its own choice. In 16 bits it moves some answers, so
             one that is named has answers of its own.
         load_in_4bit: Weights in 4 bits (NF4), by bitsandbytes.
         load_in_8bit: Weights in 8 bits, by bitsandbytes.
-        gradient_checkpointing: Training computes activations twice to save memory; None: as device and
-            size of the model suggest.
+        gradient_checkpointing: Training computes activations twice to save memory; None: where it has to.
         batch_size: Requests in a generation batch, or `auto`. Does not change results.
         output: The run's folder; None: `results/<run name>`.
         trust_remote_code: Lets transformers execute code from the model's repository.
@@ -336,7 +367,7 @@ class RunConfig(BaseModel):
     adapters: tuple[Path, ...] = ()
     rows: dict[str, str] = Field(default_factory=lambda: {"all": "auto"})
     limit: Limit | None = None
-    seeds: tuple[int, ...] = (0,)
+    seeds: Annotated[tuple[Annotated[int, Field(lt=2**32)], ...], Field(max_length=1_000)] = (0,)
     solvers: tuple[str, ...] | None = None
     solver_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     training: TrainingConfig = TrainingConfig()
@@ -344,6 +375,9 @@ class RunConfig(BaseModel):
     engine: str = "hf"
     server: ServerConfig = ServerConfig()
     device: str = "auto"
+    gpus: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
+    nodes: int = Field(default=1, ge=1)
+    strategy: str = "ddp"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     attn: str | None = None
     load_in_4bit: bool = False
@@ -441,11 +475,15 @@ class RunConfig(BaseModel):
     def _limit(cls, value: object) -> Limit | None:
         if value is None:
             return None
-        advice = f"{value!s} is neither a number of rows (1 or more) nor a fraction between 0 and 1"
+        advice = (
+            f"{shorten(str(value))} is neither a number of rows (1 or more) nor a fraction between 0 and 1"
+        )
         try:
             number = float(str(value))
         except ValueError:
             raise ValueError(advice) from None
+        if not math.isfinite(number):
+            raise ValueError(advice)
         if isinstance(value, float) or (isinstance(value, str) and not value.strip().isdecimal()):
             if not 0 < number <= 1:
                 raise ValueError(advice)
@@ -482,7 +520,7 @@ class RunConfig(BaseModel):
         aside = {
             "output", "device", "batch_size", "preset", "allow_remote_images", "offline", "judge", "engine",
             "server", "solvers", "solver_options", "attn", "load_in_4bit", "load_in_8bit",
-            "gradient_checkpointing", "plugins",
+            "gradient_checkpointing", "plugins", "gpus", "nodes", "strategy",
         }  # fmt: skip
         # What came to runs later is left out where it is not used, so that the others keep their keys.
         aside |= {name for name in ("pairs_file", "adapters", "processor") if not getattr(self, name)}

@@ -1,7 +1,7 @@
 """What outlives a process on disk: content keys, atomic files, cached responses; `stage_store.py` has stages.
 
-Whatever is written here survives `kill -9` at any point: files appear whole or not at all, a torn
-last JSONL line is dropped, a response batch is one SQLite commit.
+Whatever is written here survives `kill -9` at any point, and a power cut: files appear whole or not at all, a
+torn last JSONL line is dropped, a response batch is one SQLite commit.
 """
 
 from __future__ import annotations
@@ -9,27 +9,31 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 import re
 import sqlite3
-import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 import platformdirs
 
+from stic_eval import durable_files, salvage
 from stic_eval.digests import cached_digests
 from stic_eval.digests import file_sha256 as file_sha256  # noqa: PLC0414 - is imported from here
-from stic_eval.errors import UserError
+from stic_eval.errors import ELSEWHERE, UserError, write_failure
+from stic_eval.response_rows import get_rows, prepare, put_rows
 from stic_eval.types import Request, Response
 
 # Bumped when the way a request becomes model input changes, so that old answers are not reused.
 REQUEST_VERSION = 1
 
 _CHUNK = 1 << 20
+T = TypeVar("T")
 
 
 def cache_dir() -> Path:
@@ -119,37 +123,33 @@ def request_key(request: Request) -> str:
 # ---------------------------------------------------------------- files
 
 
-def atomic_write(path: Path | str, data: bytes | str) -> None:
+def atomic_write(path: Path | str, data: bytes | str, *, flush: bool = True) -> None:
     """Writes a file so that it is there whole or as it was before, whatever happens meanwhile.
+
+    Args:
+        flush: To the disk, so that it is there after a power cut as well; False: for what nobody relies on.
 
     Raises:
         UserError: The folder cannot be written to.
+        RunError: No space is left, or the disk fails.
     """
     path = Path(path)
-    temporary: str | None = None
+    temporary: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        with open(handle, "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp files are private; give the result the usual permissions instead.
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        durable_files.make_folder(path.parent)
+        durable_files.sweep_once(path.parent)
+        temporary = durable_files.temporary_name(path)
+        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+        if flush:
+            durable_files.publish(temporary, path)
+        else:
+            os.replace(temporary, path)
         temporary = None
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        raise write_failure(path, error) from error
     finally:
         if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    # The mask cannot be read without setting it.
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
+            durable_files.remove(temporary)
 
 
 def append_jsonl(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -158,13 +158,16 @@ def append_jsonl(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
     A torn last line, left by a kill, is cut off first.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    durable_files.make_folder(path.parent)
+    is_new = not path.exists()
     data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
     with open(path, "ab+") as file:
         _cut_torn_line(file)
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+    if is_new:
+        durable_files.sync(path.parent)
 
 
 def _cut_torn_line(file: Any) -> None:
@@ -198,7 +201,7 @@ def read_jsonl(path: Path | str) -> Iterator[dict[str, Any]]:
                 continue
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise UserError(f"{path}, line {number}: not JSON ({error})") from error
             if not isinstance(row, dict):
                 raise UserError(f"{path}, line {number}: not a JSON object")
@@ -209,7 +212,7 @@ def read_object(path: Path | None) -> Mapping[str, Any]:
     """A JSON file's object; empty where there is none that can be read."""
     try:
         found = json.loads(path.read_text(encoding="utf-8")) if path is not None else {}
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -224,48 +227,100 @@ class ResponseStore:
     """
 
     def __init__(self, path: Path | str):
-        """Opens or creates the file.
+        """Opens or creates the file; what can be read of a damaged one is put into a new one.
 
         Raises:
-            UserError: The file cannot be written, or is no SQLite database.
+            UserError: The file cannot be written.
+            RunError: No space is left, or the disk fails.
         """
         self.path = Path(path)
         self._lock = threading.Lock()
+        self._db: sqlite3.Connection | None = None
+        self._inode = 0  # of the file that is open
+        self._do(lambda db: None)
+
+    def _open(self) -> sqlite3.Connection:
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(self.path, timeout=120, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            # In WAL mode NORMAL loses nothing when a process dies, only (perhaps) on a power cut.
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.execute(
-                "CREATE TABLE IF NOT EXISTS responses (key TEXT PRIMARY KEY, text TEXT NOT NULL,"
-                " n_tokens INTEGER NOT NULL, finish_reason TEXT NOT NULL, seconds REAL NOT NULL)"
-                " WITHOUT ROWID"
-            )
-            # What servers give apart from the text. Beside it, so that other versions can use the file.
-            self._db.execute(
-                "CREATE TABLE IF NOT EXISTS thinking (key TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID"
-            )
-        except (OSError, sqlite3.Error) as error:
-            raise UserError(
-                f"cannot use the response cache {self.path}: {error}; delete that file or set STIC_EVAL_CACHE"
-            ) from error
+            durable_files.make_folder(self.path.parent)
+        except OSError as error:
+            raise write_failure(self.path.parent, error, ELSEWHERE) from error
+        db = self._db = sqlite3.connect(self.path, timeout=120, isolation_level=None, check_same_thread=False)
+        self._inode = self._inode_there()
+        prepare(db)
+        self._inode = self._inode_there()
+        return db
+
+    def _inode_there(self) -> int:
+        """Of the file that lies there now, which may be another than is open; 0: none does."""
+        try:
+            return os.stat(self.path).st_ino
+        except OSError:
+            return 0
+
+    def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Works with the database: one that was taken away meanwhile is begun anew, a damaged one mended.
+
+        Raises:
+            UserError: The file cannot be written.
+            RunError: No space is left, or the disk fails.
+        """
+        with self._lock:
+            try:
+                if self._db is not None and self._inode_there() != self._inode:
+                    self._db.close()
+                    self._db = None
+                return work(self._db or self._open())
+            except sqlite3.Error as error:
+                if not salvage.is_damage(error):
+                    raise salvage.failure_of(self.path, error) from error
+            try:
+                return work(self._mend())
+            except sqlite3.Error as error:
+                raise salvage.failure_of(self.path, error) from error
+
+    def _mend(self) -> sqlite3.Connection:
+        """Puts what can be read of a damaged file into a new one, if no other process has done that."""
+        if self._db is not None:
+            self._db.close()
+        try:
+            aside = salvage.set_aside(self.path) if self._inode_there() == self._inode else None
+        except OSError as error:
+            raise write_failure(self.path, error, ELSEWHERE) from error
+        db = self._open()
+        if aside is not None:
+            logging.getLogger("stic_eval.run").warning(
+                "%s was damaged: %s answers could be read of it and are kept, others are asked for again "
+                "(what was damaged lies in %s)", self.path, f"{_take(db, aside):,}", aside.name,
+            )  # fmt: skip
+        return db
+
+    def mend(self) -> None:
+        """Puts what can be read of the file into a new one, whatever is wrong with it.
+
+        Raises:
+            UserError: The folder cannot be written.
+            RunError: No space is left, or the disk fails.
+        """
+        with self._lock:
+            try:
+                self._mend()
+            except sqlite3.Error as error:
+                raise salvage.failure_of(self.path, error) from error
+
+    def take_from(self, aside: Path) -> int:
+        """Puts what can be read of a file that was set aside here, as a salvage that was killed has not.
+
+        Returns:
+            How many answers were not here.
+        """
+        before = len(self)
+        self._do(lambda db: _take(db, aside))
+        return len(self) - before
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Response]:
         """The stored responses among `keys`."""
-        keys = list(dict.fromkeys(keys))
-        found: dict[str, Response] = {}
-        with self._lock:
-            for start in range(0, len(keys), 500):
-                part = keys[start : start + 500]
-                marks = ",".join("?" * len(part))
-                for key, text, count, reason, seconds, thinking in self._db.execute(
-                    "SELECT key, r.text, n_tokens, finish_reason, seconds, coalesce(t.text, '')"
-                    f" FROM responses r LEFT JOIN thinking t USING (key) WHERE key IN ({marks})",
-                    part,
-                ):
-                    found[key] = Response(text, count, reason, seconds, thinking=thinking)
-        return found
+        wanted = list(dict.fromkeys(keys))
+        return self._do(lambda db: get_rows(db, wanted))
 
     def put_many(self, responses: Mapping[str, Response], *, replace: bool = False) -> None:
         """Stores responses in one commit; keys that are there already keep their first response.
@@ -273,31 +328,22 @@ class ResponseStore:
         Args:
             replace: Let the new ones take the place of those that are there.
         """
-        rule = "REPLACE" if replace else "IGNORE"
-        new = "" if replace else " WHERE NOT EXISTS (SELECT 1 FROM responses WHERE key = ?1)"
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                if replace:
-                    self._db.executemany("DELETE FROM thinking WHERE key = ?", [(key,) for key in responses])
-                self._db.executemany(
-                    f"INSERT OR REPLACE INTO thinking SELECT ?1, ?2{new}",
-                    [(key, response.thinking) for key, response in responses.items() if response.thinking],
-                )
-                self._db.executemany(
-                    f"INSERT OR {rule} INTO responses VALUES (?, ?, ?, ?, ?)",
-                    [(k, r.text, r.n_tokens, r.finish_reason, r.seconds) for k, r in responses.items()],
-                )
-                self._db.execute("COMMIT")
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
+        self._do(lambda db: put_rows(db, responses, replace))
 
     def __len__(self) -> int:
-        with self._lock:
-            (count,) = self._db.execute("SELECT COUNT(*) FROM responses").fetchone()
-        return int(count)
+        count: int = self._do(lambda db: db.execute("SELECT COUNT(*) FROM responses").fetchone()[0])
+        return count
 
     def close(self) -> None:
         with self._lock:
-            self._db.close()
+            if self._db is not None:
+                self._db.close()
+
+
+def _take(db: sqlite3.Connection, aside: Path) -> int:
+    """Puts the answers that can be read of a damaged file into a database; how many they are."""
+    rows, count = salvage.readable_rows(aside), 0
+    while part := dict(islice(rows, 1000)):
+        put_rows(db, part)
+        count += len(part)
+    return count

@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 TagPair = tuple[str, str]
 
@@ -65,11 +66,13 @@ def split(
             several the tags alone are taken away.
         opened: The prompt has ended with an opening tag; the text may have it nevertheless.
     """
+    pattern = _pattern(tuple(tags))
     opened = opened and not text.lstrip().startswith(tuple(open_ for open_, _ in tags))
+    if not opened and pattern.search(text) is None:
+        return SplitText(_unwrap(text, answer_tags))
     parts: list[tuple[bool, str]] = []  # whether it is thought, and the text
     at, stray = 0, False
     closing: Sequence[str] | None = [close for _, close in tags] if opened else None
-    pattern = re.compile("|".join(re.escape(tag) for tag in _longest_first(tags)) or r"(?!)")
     for found in pattern.finditer(text):
         tag, before = found[0], text[at : found.start()]
         if closing is not None:
@@ -96,6 +99,12 @@ def split(
     start = len(text) - len(text[at:].lstrip()) if thought else 0
     start = len(text) if unclosed else start
     return SplitText(_unwrap(answer, answer_tags), thinking, unclosed, stray or opened, start)
+
+
+@lru_cache(maxsize=64)
+def _pattern(tags: tuple[TagPair, ...]) -> re.Pattern[str]:
+    """Any of the tags; of one that begins another the longer one."""
+    return re.compile("|".join(re.escape(tag) for tag in _longest_first(tags)) or r"(?!)")
 
 
 def _longest_first(tags: Sequence[TagPair]) -> list[str]:

@@ -30,7 +30,11 @@ SIDE, PATCH = 336, 14
 
 
 def larger_model(
-    folder: Path, tower: Mapping[str, Any] = TOWER, decoder: Mapping[str, Any] = DECODER, image: int = SIDE
+    folder: Path,
+    tower: Mapping[str, Any] = TOWER,
+    decoder: Mapping[str, Any] = DECODER,
+    image: int = SIDE,
+    kind: str = "float32",
 ) -> Path:
     """Saves a random LLaVA with the embedded model's tokenizer, from a fixed seed.
 
@@ -39,6 +43,7 @@ def larger_model(
         tower: Sizes of the CLIP tower.
         decoder: Sizes of the Llama decoder.
         image: Pixels on an image's side.
+        kind: Type of the weights.
     """
     if (folder / "processor_config.json").is_file():
         return folder
@@ -82,7 +87,7 @@ def larger_model(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        model = LlavaForConditionalGeneration(config)
+        model = LlavaForConditionalGeneration._from_config(config, dtype=getattr(torch, kind))
         # The usual deviation leaves logits so flat that rounding would pick the tokens.
         for parameter in model.lm_head.parameters():
             torch.nn.init.normal_(parameter, std=0.5)

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
-from stic_eval import config_layers, registry
+from stic_eval import config_layers, documents, registry
 from stic_eval.config import RunConfig, of_the_run, paths, require
-from stic_eval.errors import UserError
+from stic_eval.errors import UserError, quote, shorten
 from stic_eval.report.table_rows import setting as text
 from stic_eval.settings import DESCRIBE
 from stic_eval.store import content_key
@@ -26,6 +25,7 @@ from stic_eval.store import content_key
 # What of a run may differ between cells; the rest decides what they have in common.
 _OF_THE_RUN = ("dar", "solvers", "solver_options", "training", "prompts", "images", "sft_data", "image_root")
 BASELINE = "baseline"
+MOST_CELLS = 10_000
 
 
 @dataclass(frozen=True)
@@ -121,23 +121,23 @@ def parse_axis(item: str, methods: Sequence[str]) -> Axis:
     """
     name, equals, values = (part.strip() for part in item.partition("="))
     if not equals or not name or not values:
-        raise UserError(f"--vary {item}: expected AXIS=VALUE,VALUE,...")
+        raise UserError(f"--vary {shorten(item)}: expected AXIS=VALUE,VALUE,...")
     try:
-        parsed = yaml.safe_load(values if values.startswith("[") else f"[{values}]")
-    except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"--vary {item}: the values are not valid YAML") from error
+        parsed = documents.from_yaml(values if values.startswith("[") else f"[{values}]")
+    except ValueError as error:
+        raise UserError(f"--vary {shorten(item)}: the values are not valid YAML") from error
     if not isinstance(parsed, list):
-        raise UserError(f"--vary {item}: expected AXIS=VALUE,VALUE,...")
+        raise UserError(f"--vary {shorten(item)}: expected AXIS=VALUE,VALUE,...")
     numbers = [_read(value) if isinstance(value, str) else value for value in parsed]
-    return axis(name, numbers, methods, f"--vary {item}")
+    return axis(name, numbers, methods, f"--vary {shorten(item)}")
 
 
 def _read(part: str) -> Any:
     """Parses a value as JSON, where alone `1e-5` is a number, else as YAML; else it stays as it is."""
-    for read in (json.loads, yaml.safe_load):
+    for read in (documents.from_json, documents.from_yaml):
         try:
             return read(part)
-        except (ValueError, yaml.YAMLError):
+        except ValueError:
             continue
     return part
 
@@ -186,7 +186,7 @@ def _value(name: str, value: Any, methods: Sequence[str], where: str) -> Value:
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError):
-        raise UserError(f"{where}: {name}: {value} is no number, truth value or text") from None
+        raise UserError(f"{where}: {name}: {quote(value)} is no number, truth value or text") from None
     if name in ("method", "dar", "corruption") and not isinstance(value, (str, bool)):
         raise UserError(f"{where}: {name}: {text(value)} is no name")
     if name == "method":
@@ -274,6 +274,8 @@ def cells(
         ]
     else:
         names = [axis.name for axis in axes]
+        if (count := math.prod(len(axis.values) for axis in axes)) > MOST_CELLS:
+            raise UserError(f"--vary: {count:,} cells; vary less, or one at a time (at most {MOST_CELLS:,})")
         combinations = [
             dict(zip(names, values, strict=True))
             for values in itertools.product(*(axis.values for axis in axes))

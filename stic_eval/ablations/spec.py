@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from stic_eval import config_layers
+from stic_eval import config_layers, documents
 from stic_eval.errors import UserError
 from stic_eval.registry import suggest
 
@@ -60,7 +60,7 @@ def load(name: str) -> Spec:
             "(`stic-eval ls ablations` lists what is shipped)"
         )
     try:
-        return _parse(path.read_text(encoding="utf-8"), name)
+        return _parse(documents.read_text(path, documents.SETTINGS_BYTES), name)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "is not text"
         raise UserError(f"{name}: cannot be read: {reason}") from error

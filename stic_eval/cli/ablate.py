@@ -53,15 +53,19 @@ def ablate(
         Argument("A built-in ablation (`stic-eval ls ablations`) or a YAML file; optional with --vary.",
                  values="ablation"),
     ] = None,
-    jobs: f.Jobs = 1,
+    jobs: f.Jobs = None,
+    cluster: f.Cluster = "local",
+    hardware: f.Hardware = "",
 ) -> int:  # fmt: skip
     """Train and evaluate a method under varied settings; what cells have in common is computed once."""
     from stic_eval import api
-    from stic_eval.cli import gridplan, outcome
+    from stic_eval.cli import dryrun, gridplan, outcome
     from stic_eval.experiment import arguments
 
     given = o.given(axes, model, evaluation, training, settings, judge, server, access, machine)
     given |= {"name": name, "seeds": axes.seeds}
     if output.dry_run:
-        return gridplan.print_ablation(arguments.ablation_of(**given, output=output.output), output, jobs)
-    return outcome.of(lambda: api.ablate(**given, **o.conduct(output), jobs=jobs))
+        planned = arguments.ablation_of(**given, output=output.output)
+        return gridplan.print_ablation(planned, output, jobs, cluster, hardware)
+    dryrun.check_hardware(hardware)
+    return outcome.of(lambda: api.ablate(**given, **o.conduct(output), jobs=jobs, cluster=cluster))

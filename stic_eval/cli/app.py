@@ -6,10 +6,13 @@ Exit codes: 0 done, 1 failed, 2 wrong input, 3 done but rows are unscored or fil
 
 from __future__ import annotations
 
+import errno
+import gc
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Annotated, Any
 
 import typer
@@ -36,9 +39,14 @@ from stic_eval.cli import (
 )
 from stic_eval.cli import eval as evaluate
 from stic_eval.cli import options as o
-from stic_eval.errors import RunError, UserError
+from stic_eval.errors import RunError, UserError, headline, shorten, storage_failure
 from stic_eval.hub_access import restore_afterwards
 from stic_eval.printable import printable
+from stic_eval.waiting_threads import sleep_while_waiting
+
+# Of names that somebody gives, which Python says when it looks whether there is such a file.
+_NAMES = (errno.ENAMETOOLONG, errno.EACCES)
+_LONGEST = 4_000  # characters of a line about an error
 
 app = typer.Typer(
     name="stic-eval",
@@ -52,6 +60,8 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
     "score": score.score, "ls": ls.ls, "show": show.show, "table": table.table, "compare": compare.compare,
     "plot": plot.plot, "report": report.report, "new": new.new, "cp": cp.cp, "doctor": doctor.doctor,
 }  # fmt: skip
+_READING = {"score", "ls", "table", "compare", "plot", "report"}  # what reads much, and takes no model
+_NEW_OBJECTS = 50_000  # of containers, between two looks for garbage; Python's own number is 700
 _RUNNING = (["run"], ["train"], ["eval"], ["ablate"])  # what takes a model
 for _name, _function in _COMMANDS.items():
     app.command(_name)(o.command(_function))
@@ -78,7 +88,9 @@ def _options(
 
 def fail(message: str) -> None:
     """Prints one line on stderr, whatever the message holds."""
-    print("stic-eval: " + printable(" ".join(str(message).split())), file=sys.stderr)
+    # A name, an address or a value may be of any length; what is to be done stands behind it.
+    words = (shorten(word) for word in str(message).split())
+    print("stic-eval: " + shorten(printable(" ".join(words)), _LONGEST), file=sys.stderr)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -87,13 +99,25 @@ def main(argv: list[str] | None = None) -> None:
     sys.exit(invoke(sys.argv[1:] if argv is None else argv))
 
 
+@contextmanager
+def _collect_seldom() -> Iterator[None]:
+    """Has Python look for garbage after many more new objects: of rows and records, none ever becomes any."""
+    before = gc.get_threshold()
+    gc.set_threshold(_NEW_OBJECTS, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
 def invoke(argv: list[str]) -> int:
     """Runs the command and returns its exit code."""
     plugins = sys.modules.get("stic_eval.plugins")
     if plugins is not None:  # of an earlier command of this process
         plugins.forget()
     try:
-        with restore_afterwards():
+        memory = _collect_seldom() if _READING & set(argv[:1]) else nullcontext()
+        with restore_afterwards(), sleep_while_waiting(), memory:
             result = app(argv or ["--help"], prog_name="stic-eval", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except UserError as error:
@@ -112,22 +136,37 @@ def invoke(argv: list[str]) -> int:
         return 130
     except SystemExit as error:
         # How rich leaves when the reader of its output went away; anything else is somebody's own exit.
-        if isinstance(error.__context__, BrokenPipeError):
-            return 0
-        raise
+        return 0 if isinstance(error.__context__, BrokenPipeError) else _unexpected(error, argv)
     except BrokenPipeError:
         # The reader of the table went away (`| head`): not an error, and nothing more can be written.
         sys.stdout = open("/dev/null", "w")  # noqa: SIM115
         return 0
-    except Exception as error:  # a mistake in this program: still one line, and the rest on request
-        verbose = {"-v", "--verbose"} & set(argv)
-        if verbose:
-            traceback.print_exc()
-        from stic_eval import registry
+    except OSError as error:
+        if error.errno not in _NAMES or error.filename is None:
+            return _unexpected(error, argv)
+        fail(f"{error.filename}: {error.strerror}")
+        return 2
+    except BaseException as error:  # a plug-in may raise what is no Exception
+        return _unexpected(error, argv)
 
-        hint = "" if verbose or argv[:1] not in _RUNNING else " (-v shows where)"
-        fail(f"failed unexpectedly: {registry.explain(error)}{hint}")
+
+def _unexpected(error: BaseException, argv: list[str]) -> int:
+    """Ends after a mistake in this program, or in a plug-in: still one line, and the rest on request."""
+    verbose = {"-v", "--verbose"} & set(argv)
+    if verbose:
+        with suppress(Exception):  # the error may be of a class whose text fails
+            traceback.print_exception(error)
+    from stic_eval import registry
+
+    if full := storage_failure(error):
+        fail(full)
         return 1
+    hint = "" if verbose or argv[:1] not in _RUNNING else " (-v shows where)"
+    explained = registry.explain(error)
+    # What a plug-in raises is its own mistake, and its file is named.
+    theirs = explained != headline(error)
+    fail(f"{explained}{hint}" if theirs else f"failed unexpectedly: {explained}{hint}")
+    return 1
 
 
 if __name__ == "__main__":

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from itertools import chain, zip_longest
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from stic_eval.errors import UserError
 from stic_eval.flags import Argument, Flag
-
-if TYPE_CHECKING:
-    from stic_eval.report.flips import Flip
 
 Format = Literal["text", "md", "csv", "json"]
 Which = Literal["all", "better", "worse"]
@@ -45,18 +42,17 @@ def compare(
     ABLATION:corruption=blur` two cells. Differences are B minus A.
     """
     from stic_eval.registry import suggest
-    from stic_eval.report import compared_variants, flips, head_to_head, head_to_head_formats
+    from stic_eval.report import compared_variants, head_to_head, head_to_head_formats
+    from stic_eval.report.flips import Choice
 
-    found = head_to_head.measure(*compared_variants.choose(a, b, method or ()))
+    choice = Choice(which, number, benchmark) if number and format_ != "csv" else None
+    found = head_to_head.measure(*compared_variants.choose(a, b, method or ()), choice)
     names = [line.name for line in found.benchmarks]
     if benchmark is not None and benchmark not in names:
         raise UserError(f'--benchmark: both have no "{benchmark}"{suggest(benchmark, names)}')
-    wanted = [] if format_ == "csv" or not number else names if benchmark is None else [benchmark]
-    by_name = [
-        [flip for flip in flips.flips(found.a, found.b, name) if _fits(flip, which)] for name in wanted
-    ]
-    total = sum(map(len, by_name)) if wanted else None
+    total = sum(count for _, count in found.flips.values()) if choice is not None else None
     # In turn from each benchmark: the first few would all be of the first.
+    by_name = [flips for flips, _ in found.flips.values()]
     rows = [flip for flip in chain(*zip_longest(*by_name)) if flip is not None][:number]
     if format_ == "csv":
         print(head_to_head_formats.to_csv(found), end="")
@@ -68,7 +64,3 @@ def compare(
     else:
         write = head_to_head_formats.to_markdown if format_ == "md" else head_to_head_formats.to_json
         print(write(found, rows, total), end="")
-
-
-def _fits(flip: Flip, which: Which) -> bool:
-    return which == "all" or (flip.change > 0) == (which == "better")

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 from stic_eval.cli.new import Force, Kind, as_theirs, check_name, here, tell, write
 from stic_eval.flags import Argument, Flag
+from stic_eval.printable import printable
 
 
 def cp(
@@ -58,7 +59,7 @@ def cp(
             file.write_bytes(before)
         raise
     path = here(shlex.quote(str(file)))
-    print(f"wrote {file}: {source} as {own}\n\nnext, on the embedded model:")
+    print(printable(f"wrote {file}: {source} as {own}") + "\n\nnext, on the embedded model:")
     if kind == "method":
         tell(
             f"stic-eval run --method {path} --method {shlex.quote(thing.name)}  # side by side",

@@ -122,12 +122,9 @@ def _find_benchmark(name: str, reading: Reading) -> Benchmark:
 def _check_rows(
     benchmark: Benchmark, source: str, remote: bool, quiet: bool, images: bool = True
 ) -> DataCheck:
-    from datasets import disable_progress_bars
-
     from stic_eval.evals.data_check import check as examine
     from stic_eval.evals.sources import NAMED
 
-    disable_progress_bars()  # of its own reading, beside ours
     where = source if source in NAMED else Path(source).expanduser()
     lines: list[str] = []
     with _progress("checking", None, quiet) as progress:

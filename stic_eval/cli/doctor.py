@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stic_eval.errors import UserError
 from stic_eval.flags import Flag
+from stic_eval.printable import printable
+from stic_eval.waiting_threads import setting
+
+if TYPE_CHECKING:
+    from stic_eval.experiment import integrity
 
 _NAMED = 5  # models of a server
 
@@ -16,8 +24,18 @@ def doctor(
     api_key_env: Annotated[
         str | None, Flag("Environment variable that holds its key.", metavar="NAME")
     ] = None,
+    cache: Annotated[bool, Flag("Check every file of the cache instead: answers, stages, images.")] = False,
+    repair: Annotated[
+        bool,
+        Flag("With --cache: salvage damaged answers, set damaged stages aside to be made again."),
+    ] = False,
+    run: Annotated[str | None, Flag("Check the files of a run's folder instead.", metavar="RUN")] = None,
 ) -> None:
     """Check versions, device, memory, cache, optional extras, and a server if one is given."""
+    if repair and not cache:
+        raise UserError("--repair: mends the cache; give --cache as well")
+    if cache or run:
+        raise typer.Exit(1 if _check_files(cache, repair, run) else 0)
     problems = 0
     for name, value, advice in [*_checks(), *([_server(base_url, api_key_env)] if base_url else [])]:
         mark = "ok  " if not advice else "warn" if advice.startswith("optional") else "FAIL"
@@ -25,6 +43,37 @@ def doctor(
         print(f"{mark}  {name}: {value}" + (f"\n      -> {advice}" if advice else ""))
     if problems:
         raise typer.Exit(1)
+
+
+def _check_files(cache: bool, repair: bool, run: str | None) -> int:
+    """Looks at a cache and a run's folder, and says what is wrong; gives how many faults are left."""
+    from stic_eval.experiment import integrity
+    from stic_eval.report import runs
+    from stic_eval.store import cache_dir
+
+    places: list[tuple[Path, Iterator[integrity.Finding]]] = []
+    if cache:
+        places.append((cache_dir(), integrity.check_cache(cache_dir(), repair)))
+    if run:
+        folder = runs.find(run)
+        places.append((folder, integrity.check_run(folder)))
+        if (own := folder / "cache").is_dir():  # of one that was started over
+            places.append((own, integrity.check_cache(own, repair)))
+    left = 0
+    for place, findings in places:
+        checked, faults = 0, 0
+        for finding in findings:
+            checked += 1
+            if finding.fault:
+                mark = "mend" if finding.mended else "FAIL"
+                faults += not finding.mended
+                where = finding.path.relative_to(place)
+                print(printable(f"{mark}  {where}: {finding.fault}\n      -> {finding.advice}"))
+        print(f"{'FAIL' if faults else 'ok  '}  {place}: {checked} checked, {faults} damaged")
+        for path in integrity.set_aside(place):
+            print(f"      {path.relative_to(place)}: was set aside; delete it when it is not wanted any more")
+        left += faults
+    return left
 
 
 def _checks() -> list[tuple[str, str, str]]:
@@ -37,6 +86,7 @@ def _checks() -> list[tuple[str, str, str]]:
         *_disk(),
         *_extras(),
         _judge(),
+        _vllm(),
         _pocket(),
         *_plugins(),
     ]
@@ -82,7 +132,7 @@ def _device() -> tuple[str, str, str]:
         return "device", "mps (Apple GPU)", ""
     return (
         "device",
-        f"cpu, {torch.get_num_threads()} threads",
+        f"cpu, {torch.get_num_threads()} threads, {setting()}",
         "optional: models of billions of parameters need a GPU",
     )
 
@@ -158,7 +208,6 @@ def _server(base_url: str, variable: str | None) -> tuple[str, str, str]:
 
     from stic_eval.engines import openai
     from stic_eval.models.connection import Endpoint, check_key, check_url
-    from stic_eval.printable import printable
 
     key = os.environ.get(variable, "").strip() if variable else None
     if key == "":
@@ -196,6 +245,19 @@ def _judge() -> tuple[str, str, str]:
         "optional, for LLaVA-Bench and MM-Vet: set it, or name another variable or a local server with "
         "--judge-api-key-env and --judge-base-url (pocket rows need no judge)",
     )
+
+
+def _vllm() -> tuple[str, str, str]:
+    from stic_eval.engines.vllm_command import find_vllm, version_of
+
+    found = find_vllm()
+    if found is None:
+        return (
+            "vllm",
+            "not found",
+            "optional, for --engine vllm: put it into an environment of its own, .venv-vllm",
+        )
+    return "vllm", f"{version_of((str(found), 'serve'))}, {found}", ""
 
 
 def _pocket() -> tuple[str, str, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ import typer
 from stic_eval import flags as f
 from stic_eval.cli import options as o
 from stic_eval.flags import Argument, Flag, flag
+from stic_eval.printable import printable
 
 if TYPE_CHECKING:
     from stic_eval.experiment.artifacts import RunArtifacts
@@ -62,7 +62,6 @@ def pairs(
 ) -> None:
     """Write a run's preference pairs in another program's format, to train on them there."""
     from stic_eval.experiment import artifacts
-    from stic_eval.printable import printable
     from stic_eval.training import pair_formats
 
     if run.endswith(".parquet"):
@@ -80,7 +79,7 @@ def pairs(
         done = pair_formats.export(source, to, folder / target.name if single else folder)
         shown = target if single else target / done.path.relative_to(folder)
     for row, reason in done.left_out[:_SHOWN]:
-        typer.echo(f"row {row}: {reason}")
+        typer.echo(printable(f"row {row}: {reason}").replace("\n", " "))
     if done.left_out:
         typer.echo(f"{count_of(len(done.left_out), 'row')} left out")
     images = f" of {count_of(done.images, 'image')}" if done.images else ""
@@ -108,17 +107,16 @@ def adapter(
     from stic_eval.experiment import artifacts, cardfacts
     from stic_eval.experiment.progress import Reporter
     from stic_eval.models.adapter_values import check_adapter_values
-    from stic_eval.printable import printable
     from stic_eval.report.model_card import card
 
     found = artifacts.open_run(run, _note)
-    if not registry.engines().get(found.config.engine).trains:
+    if not registry.engines().get(found.config.engine).trains_in(found.config):
         raise UserError(f"{found.folder}: its adapters are the server's; there is none here to export")
     picked = artifacts.pick(found, "adapter", choice.method, choice.seed, key=choice.key)
     source = found.adapter(picked)
     check_adapter_values(source, f"{found.folder}: its adapter {source}")
     output = output.expanduser()
-    name = output.resolve().name
+    name = Path(os.path.realpath(output)).name
     config = found.config
     if dtype and not merge:
         raise UserError("--dtype: is of a merged model's weights; add --merge, or leave it out")
@@ -152,7 +150,6 @@ def adapter(
 
 
 def _note(text: str) -> None:
-    from stic_eval.printable import printable
 
     typer.echo(printable(f"note: {text}"), err=True)
 
@@ -204,8 +201,10 @@ def staged_output(target: Path, force: bool, single: bool = False) -> Iterator[P
     Raises:
         UserError: It already exists, or cannot be written.
     """
+    from stic_eval.durable_files import make_folder, publish, sweep_once, sync_tree, temporary_folder
     from stic_eval.errors import UserError
 
+    sweep_once(target.parent)  # of one that was killed when all was there
     wrong = target.is_dir() if single else target.exists() and not target.is_dir()
     if wrong:
         raise UserError(f"--output {target}: is {'a folder' if single else 'a file'}; give another name")
@@ -213,15 +212,16 @@ def staged_output(target: Path, force: bool, single: bool = False) -> Iterator[P
         what = "already exists" if single else "is not empty"
         raise UserError(f"--output {target}: {what}; give another name, or --force to write there")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
-            work = Path(folder) / "made"
-            work.mkdir()
+        make_folder(target.parent)
+        with temporary_folder(target) as work:
             yield work
             if single:
-                os.replace(work / target.name, target)
+                publish(work / target.name, target)
                 return
-            target.mkdir(exist_ok=True)
+            if not os.path.lexists(target):
+                publish(work, target)
+                return
+            sync_tree(work)
             if any(_WEIGHTS.fullmatch(path.name) for path in work.iterdir()):
                 for old in [path for path in target.iterdir() if _WEIGHTS.fullmatch(path.name)]:
                     old.unlink()
@@ -231,5 +231,6 @@ def staged_output(target: Path, force: bool, single: bool = False) -> Iterator[P
                     there.mkdir(exist_ok=True)
                 else:
                     os.replace(path, there)
+            sync_tree(target)
     except OSError as error:
         raise UserError(f"--output {target}: cannot be written ({error.strerror or error})") from error

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from stic_eval import flags as f
-from stic_eval.cli.dryrun import duration
+from stic_eval.cli.dryrun import duration, print_gang, print_on_cluster
+from stic_eval.engines import costs
 from stic_eval.experiment import ablation, estimates
 from stic_eval.experiment.conduct import Conduct
 from stic_eval.printable import printable
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
     from stic_eval.experiment.graph import Evaluation, Task
 
 
-def print_ablation(planned: ablation.Ablation, output: f.Output, jobs: int) -> int:
+def print_ablation(
+    planned: ablation.Ablation, output: f.Output, jobs: int | None, cluster: str = "local", hardware: str = ""
+) -> int:
     """Prints the plan of an ablation; does nothing.
 
     Raises:
@@ -25,8 +28,9 @@ def print_ablation(planned: ablation.Ablation, output: f.Output, jobs: int) -> i
     from rich.table import Table
     from rich.text import Text
 
-    way = Conduct(jobs, output.resume, quiet=output.quiet)
-    experiment, resources = ablation.look_ahead(planned, way)
+    way = Conduct(jobs, cluster, output.resume, quiet=output.quiet)
+    outlook = ablation.look_ahead(planned, way, costs.gpu_named(hardware) if hardware else None)
+    experiment, resources, jobs = outlook.experiment, outlook.resources, outlook.jobs
     grid, console, engine = planned.grid, Console(highlight=False), resources.engine
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("cell", overflow="fold")
@@ -54,7 +58,6 @@ def print_ablation(planned: ablation.Ablation, output: f.Output, jobs: int) -> i
         soft_wrap=True,
     )
     steps, generations = sum(task.steps for task in todo), sum(task.generations for task in todo)
-    jobs = experiment.workers(jobs)
     seconds = sum(estimates.seconds(experiment.evaluations, experiment.tasks, engine).values()) / jobs
     by = f" with {jobs} jobs" if jobs > 1 else ""
     took = (
@@ -67,11 +70,16 @@ def print_ablation(planned: ablation.Ablation, output: f.Output, jobs: int) -> i
         f"{_count(generations, 'generation')}, {_count(steps, 'optimiser step')}{took}",
         soft_wrap=True,
     )
+    print_on_cluster(console, outlook)
     if stages and any(arm.config.training.images == "single_tile" for arm in experiment.arms):
         console.print("trains on images as: single_tile (training.images)")
+    if stages:
+        print_gang(console, outlook)
+    for note in engine.plan_notes(*experiment.asks):
+        console.print(note, markup=False, soft_wrap=True)
     if (asked := engine.profile) is not None:
         console.print(f"asked as: {printable(asked.title)}", markup=False, soft_wrap=True)
-    console.print(f"output: {grid.base.folder}", markup=False, soft_wrap=True)
+    console.print(f"output: {printable(str(grid.base.folder))}", markup=False, soft_wrap=True)
     return 0
 
 

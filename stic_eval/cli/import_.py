@@ -42,9 +42,8 @@ def pairs(
     quiet: f.Quiet = False,
 ) -> None:  # fmt: skip
     """Check preference pairs and write them to one file, for `--pairs` of run, train and ablate."""
-    import tempfile
-
     from stic_eval.cli.export import count_of
+    from stic_eval.durable_files import make_folder, publish, sweep_once, temporary_folder
     from stic_eval.errors import UserError
     from stic_eval.experiment.progress import Reporter
     from stic_eval.printable import printable
@@ -56,16 +55,17 @@ def pairs(
     file, output = file.expanduser(), output.expanduser()
     if output.suffix != ".parquet":
         raise UserError(f"--output {output}: give the name of a .parquet file")
+    sweep_once(output.parent)  # of one that was killed when all was there
     if output.exists() and not (force and output.is_file()):
         raise UserError(f"--output {output}: already exists; give another name" + _or_force(output))
     opened = open_pairs(file, image_root.expanduser() if image_root else None)
     n_pairs = 0
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(output.parent)
         with (
             Reporter(None, quiet=quiet) as report,
             report.step(f"import {file.name}") as step,
-            tempfile.TemporaryDirectory(dir=output.parent, prefix=".import-") as folder,
+            temporary_folder(output) as folder,
         ):
 
             def with_progress() -> Iterator[AnsweredPair]:
@@ -73,10 +73,16 @@ def pairs(
                     yield pair
                     step.update(number)
 
-            written = Path(folder) / "pairs.parquet"
+            written = folder / "pairs.parquet"
             n_pairs = write_made(with_progress(), written, PairFilter()).pairs
-            if n_pairs:
-                written.replace(output)
+            listed = output.with_suffix(".skipped.jsonl")
+            if n_pairs:  # the list first: pairs that are there have it beside them
+                listed.unlink(missing_ok=True)
+                if opened.problems:
+                    append_jsonl(
+                        listed, [{"row": item.row, "reason": item.reason} for item in opened.problems]
+                    )
+                publish(written, output)
     except OSError as error:
         raise UserError(f"--output {output}: cannot be written ({error.strerror or error})") from error
     if not n_pairs:
@@ -85,12 +91,9 @@ def pairs(
         raise UserError(f"{file}: no row can be used ({why}{_more(opened)})")
     known = ", ".join(f"{name} ({count_of(count, 'row')})" for name, count in opened.formats.items())
     typer.echo(printable(f"{file}: read as {known}"))
-    listed = output.with_suffix(".skipped.jsonl")
-    listed.unlink(missing_ok=True)
     if opened.problems:
         for problem in opened.problems[:_SHOWN]:
             typer.echo(printable(f"row {problem.row}: {problem.reason}").replace("\n", " "))
-        append_jsonl(listed, [{"row": item.row, "reason": item.reason} for item in opened.problems])
         typer.echo(printable(f"{count_of(len(opened.problems), 'row')} left out, listed in {listed}"))
     what = f"{count_of(n_pairs, 'pair')} of {count_of(len(opened.images), 'image')}"
     typer.echo(printable(f"{what}: {output} (stic-eval run --pairs {output})"))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from stic_eval.flags import Argument, Flag
+from stic_eval.printable import printable
 
 Kind = Literal["method", "benchmark"]
 Force = Annotated[bool, Flag("Overwrite Python files that exist; rows and images are kept.")]
@@ -47,7 +48,7 @@ def new(
     file, test = (shlex.quote(str(to / part)) for part in (f"{name}.py", f"test_{name}.py"))
     for path in contents:
         if not path.endswith(".png"):
-            print(f"wrote {to / path}")
+            print(printable(f"wrote {to / path}"))
     print("\nnext, on the embedded model:")
     if kind == "method":
         tell(

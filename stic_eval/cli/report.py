@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from stic_eval.experiment.progress import Reporter
     from stic_eval.report.html_report import PageFacts
     from stic_eval.report.runs import Scores
+    from stic_eval.report.tables import Known
     from stic_eval.types import ImageRef
 
 _SKIPPED = 3
@@ -112,7 +113,8 @@ def _facts(scores: Scores, folder: Path, warnings: list[str]) -> PageFacts:
     from stic_eval.report.canvas import Look
     from stic_eval.report.table_layouts import lay_out
 
-    table = scores.table()
+    known: Known = {}  # both tables are of the same comparisons
+    table = scores.table(known)
     drawn: dict[str, list[html_report.SvgFigure]] = {"scores": [], "training": []}
     for kind, figure in figures.drawable(scores, table, folder, Look()):
         if isinstance(figure, UserError):
@@ -120,7 +122,10 @@ def _facts(scores: Scores, folder: Path, warnings: list[str]) -> PageFacts:
         where = "training" if kind == "training" else "scores"
         drawn[where].append(html_report.SvgFigure(str(figure.get_label()), figures.to_svg(figure)))
     return html_report.PageFacts(
-        html_table.to_html(lay_out([scores])), drawn["scores"], drawn["training"], tuple(warnings)
+        html_table.to_html(lay_out([scores], known=known)),
+        drawn["scores"],
+        drawn["training"],
+        tuple(warnings),
     )
 
 

@@ -18,7 +18,9 @@ def run(
     access: f.Access,
     machine: f.Machine,
     output: f.Output,
-    jobs: f.Jobs = 1,
+    jobs: f.Jobs = None,
+    cluster: f.Cluster = "local",
+    hardware: f.Hardware = "",
 ) -> int:
     """Train what the methods need, evaluate them and the baseline, and print and save the table."""
     from stic_eval import api
@@ -27,5 +29,7 @@ def run(
 
     given = o.given(model, adapters, methods, evaluation, training, settings, judge, server, access, machine)
     if output.dry_run:
-        return dryrun.print_run(*arguments.settings_of_run(**given, output=output.output), output, jobs=jobs)
-    return outcome.of(lambda: api.run(**given, **o.conduct(output), jobs=jobs))
+        config, items = arguments.settings_of_run(**given, output=output.output)
+        return dryrun.print_run(config, items, output, jobs=jobs, cluster=cluster, hardware=hardware)
+    dryrun.check_hardware(hardware)
+    return outcome.of(lambda: api.run(**given, **o.conduct(output), jobs=jobs, cluster=cluster))

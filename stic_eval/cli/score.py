@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
 from statistics import stdev
 from typing import TYPE_CHECKING, Annotated, Any
@@ -84,17 +85,20 @@ def score(
     if answered_only:
         asked = [sample for sample in asked if sample.id in found]
     answered = answered_rows(chosen, asked, found, predictions.name, built.thinking)
+    answers, taken = len(found), sum(item.extraction is not None for item in found.values())
+    del given, found  # the answers as they were read: very many take as much memory as what is made of them
     o.check_file("--json", json_out)
     grader = grading.judge_of(built.judge, cache_dir(), fresh=not resume)
     if dry_run:
-        _print_plan(chosen, answered, len(found), grader, fresh=not resume)
+        _print_plan(chosen, answered, answers, grader, fresh=not resume)
         return
     with Reporter(None, quiet=quiet) as report, _telling_of_interruption():
         records, summary = runner.conclude(chosen, answered, grader, report.updates)
     if json_out is not None:
         data = _json(chosen, records, summary, grading.identity(grader))
-        atomic_write(json_out, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
-    taken = sum(item.extraction is not None for item in found.values())
+        text = StringIO()
+        json.dump(data, text, indent=1, ensure_ascii=False)
+        atomic_write(json_out, text.getvalue() + "\n")
     if taken and not quiet:
         typer.echo(f"{taken} extractions are taken from {printable(predictions.name)}", err=True)
     if grader is not None and summary.judged and not quiet:
@@ -133,7 +137,8 @@ def _print_plan(
     unscored = sum(verdict.value is None for verdict in verdicts)
     scored = sum(verdict.value is not None and not (left and verdict.open) for verdict in verdicts)
     rules = f"rules score {scored} and leave {left} to a judge"
-    typer.echo(f"{chosen.title}: {count_of(len(verdicts), 'row')}, {count_of(given, 'answer')}; {rules}")
+    counts = f"{count_of(len(verdicts), 'row')}, {count_of(given, 'answer')}"
+    typer.echo(f"{printable(chosen.title)}: {counts}; {rules}")
     if left and grader is not None:
         asked = left * grader.settings.samples
         most = count_of(min(asked, grader.settings.max_requests or asked), "request")
@@ -158,10 +163,9 @@ def print_summary(benchmark: Benchmark, summary: Summary, grader: str) -> None:
     if summary.judged:
         counts += f", the judge decided {summary.judged} of {summary.answers} answers"
     console = Console(highlight=False)
-    console.print(
-        Text(f"{benchmark.title}: {total}{'°' if summary.unscored else ''} ({counts})", style="bold")
-    )
-    console.print(Text(f"scored by {protocol_text(benchmark)}", style="dim"))
+    title = f"{printable(benchmark.title)}: {total}{'°' if summary.unscored else ''} ({counts})"
+    console.print(Text(title, style="bold"))
+    console.print(Text(printable(f"scored by {protocol_text(benchmark)}"), style="dim"))
     if grader:
         console.print(Text(printable(grader), style="dim"))
     if len(summary.gradings) > 1:

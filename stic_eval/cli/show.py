@@ -121,7 +121,7 @@ def _solver(shown: Solver) -> None:
 def _yaml(data: Any) -> str:
     import yaml
 
-    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
+    return printable(yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100))
 
 
 def _print(thing: object, names: tuple[str, ...]) -> None:
@@ -153,15 +153,15 @@ def _run(folder: Path) -> None:
     from stic_eval.errors import UserError
 
     config = folder / "config.yaml"
-    print(f"# {folder}")
+    print(f"# {printable(str(folder))}")
     if config.is_file():
         print(printable(config.read_text(encoding="utf-8", errors="replace")), end="")
     manifest = folder / "manifest.json"
     if manifest.is_file():
-        import json
+        from stic_eval import documents
 
         try:
-            data = json.loads(manifest.read_text(encoding="utf-8"))
+            data = documents.from_json(manifest.read_text(encoding="utf-8"))
         except ValueError as error:
             raise UserError(f"{manifest}: is damaged ({error}); run it again") from error
         print(_yaml({"manifest": data}), end="")

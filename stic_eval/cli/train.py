@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from stic_eval import flags as f
 from stic_eval.cli import options as o
+from stic_eval.printable import printable
 
 
 def train(
@@ -11,6 +12,7 @@ def train(
     methods: f.Methods,
     training: f.Training,
     settings: f.Settings,
+    server: f.Server,
     machine: f.Machine,
     output: f.Output,
 ) -> int:
@@ -19,13 +21,13 @@ def train(
     from stic_eval.cli import dryrun, outcome
     from stic_eval.experiment import arguments
 
-    given = o.given(model, methods, training, settings, machine)
+    given = o.given(model, methods, training, settings, server, machine)
     if output.dry_run:
         settled = arguments.settings_of_training(**given, output=output.output)
         return dryrun.print_run(*settled, output, evaluate=False)
     done = api.train(**given, **o.conduct(output))
     for label, folder in done.adapters.items():
-        print(f"{label}: {folder}")
+        print(printable(f"{label}: {folder}"))
     if not done.adapters:
         print("nothing to train: the methods of this run have no adapter")
     return outcome.INCOMPLETE if done.skipped else 0

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from stic_eval.plugin_code import foreign
 from stic_eval.store import content_key
@@ -33,6 +33,9 @@ class Scorer(Protocol):
         ...
 
 
+# What stages may ask of a model beside answers: how likely given answers are; to go on from a reply that has
+# begun; answers to images with noise on the model's own input.
+Ask = Literal["likelihoods", "going on", "pixel noise"]
 Step = Callable[[str], AbstractContextManager[Any]]
 ProgressUpdate = Callable[[int, int | None], None]  # items done, and in all
 Answering = Callable[[Iterable[Request]], Iterator[tuple[Request, Response]]]
@@ -57,13 +60,15 @@ class Engine(ABC):
     """What answers requests, and tells likelihoods, with a base model and any adapter.
 
     A class of this one is made for a run's settings. It loads nothing, and sends nothing, before it is asked
-    something. An adapter is a folder that training has written; where the engine `trains` nothing, it is the
-    name that the engine has for it; None is the base model.
+    something. An adapter is a folder that training has written; where a run trains nothing (`trains_in`), it
+    is the name that the engine has for it; None is the base model.
 
     Attributes:
         name: Registry name.
-        trains: Whether adapters are trained with its model, in this process.
+        trains: Whether adapters are trained with its model, in this process, whatever the settings.
         dtype: The type of the weights in memory; empty: nobody knows.
+        adapter_dtype: The type that adapters have while the model answers, which is in keys; empty: the one
+            that they are stored in, or nobody knows.
         model: The base model's content, or what else tells it from others.
         profile: How the model is asked; None: as its checkpoint, or the engine, has it.
         loaded: Whether answers cost no further loading.
@@ -72,6 +77,7 @@ class Engine(ABC):
     name: ClassVar[str]
     trains: ClassVar[bool] = False
     dtype: str = ""
+    adapter_dtype: str = ""
     model: str = ""
     profile: Any = None  # ConversationProfile of stic_eval.profiles
     loaded: bool = False
@@ -91,6 +97,11 @@ class Engine(ABC):
         return config
 
     @classmethod
+    def trains_in(cls, config: Any) -> bool:
+        """Whether adapters are trained in a run with these settings, in this process."""
+        return cls.trains
+
+    @classmethod
     def answering(cls, config: Any) -> Mapping[str, Any]:
         """What of the settings decides answers beside model and type of the weights, for the run's key."""
         return {"engine": [cls.name]}
@@ -103,6 +114,14 @@ class Engine(ABC):
             answered: Whether the model has answered before, in this run or an earlier one.
         """
         self.config, self.step, self.answered = config, step, answered
+
+    def computed_on(self, device: str, dtype: str) -> None:  # noqa: B027  most have no weights here
+        """Takes in that its weights are on other machines, and what device and type they come to there.
+
+        Args:
+            device: `cuda`, `mps` or `cpu`.
+            dtype: The type of the weights in memory.
+        """
 
     @abstractmethod
     def check(self) -> None:
@@ -133,6 +152,9 @@ class Engine(ABC):
         """The model with an adapter in memory, for trainers; None: it cannot be trained here."""
         return None
 
+    def release(self) -> None:  # noqa: B027  most hold none
+        """Gives back the memory that a model takes here; it is loaded again when it is asked something."""
+
     def alone(self, adapter: Any = None) -> Answering | None:
         """How the model answers one request at a time, where that may come out otherwise by rounding."""
         return None
@@ -148,10 +170,35 @@ class Engine(ABC):
             UserError: One is not.
         """
 
+    def prepare(self, asks: Collection[Ask], adapters: bool) -> None:  # noqa: B027  most can do all of it
+        """Makes sure, before hours of work, that it can do what stages are going to ask.
+
+        Args:
+            asks: Beside answers to questions.
+            adapters: Whether some answer that lie in folders, trained by then or given.
+
+        Raises:
+            UserError: It cannot.
+        """
+
+    def trained(self, adapter: Any) -> None:  # noqa: B027  most have nothing to remember
+        """Is told of an adapter, while the model that it was trained with may still be in memory."""
+
+    def plan_notes(self, asks: Collection[Ask], adapters: bool) -> list[str]:
+        """What a plan says about what is not asked of the engine; as `prepare` has it."""
+        return []
+
+    def close(self) -> None:  # noqa: B027  most have nothing to end
+        """Ends what it has begun: servers."""
+
     def notes(self, rows: Mapping[str, Any]) -> list[str]:
         """What a table says about where answers come from; row -> adapter, where it trains nothing."""
         return []
 
     def estimate(self, generations: int, steps: int) -> Estimate | None:
         """What so many generations and optimiser steps take; None: nobody knows."""
+        return None
+
+    def size(self) -> tuple[float, float] | None:
+        """Parameters of its model, and bytes of each in memory; None: nobody knows."""
         return None

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from stic_eval.contracts.curves import Curves
-from stic_eval.contracts.engine import VLM
+from stic_eval.contracts.engine import VLM, Ask
 from stic_eval.store import content_key
 from stic_eval.types import ImageRef, Likelihood, Request
 
@@ -137,12 +137,14 @@ class StageContext:
             trainers leave their checkpoints here and resume from them.
         needs: Stage name -> finished folder, one for each stage in `Stage.needs`.
         model: Gives the model in memory with an adapter folder attached (or the base for None): for
-            training. Loads it if it is not loaded yet.
+            training. Loads it if it is not loaded yet. Where several processes train, what has them do it
+            (`stic_eval.training.gang.Gang`): `train_preferences` and `train_sft` take either.
         vlm: Gives a model that answers requests, with an adapter folder or as it is: for generation.
             Answers are kept as they come and never computed twice, so a stage that is started again
             just asks everything again. The model is loaded only for what was never asked before.
         likelihoods: (adapter folder or None, (request, answer) pairs) -> how likely the model holds these
             answers, in the same order. Kept like answers.
+        device: What the run's settings name: `auto`, `cuda:1`. Nothing is loaded for it.
         log: Writes a line to the run's log and, with -v, to the terminal.
         progress: (name, total or None) -> a context manager that gives the `Progress` to update.
     """
@@ -156,6 +158,7 @@ class StageContext:
     seed: int
     log: Callable[[str], None]
     progress: Callable[[str, int | None], AbstractContextManager[Progress]]
+    device: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -182,6 +185,7 @@ class Stage:
             descriptions.jsonl), `pair_training`, `item_training` (on instruction data), or one's own.
         curves: What is drawn of its `log.jsonl`; None: the loss, if it leaves one.
         loss: What it minimises, for people, where that is not the default.
+        asks: What it asks of the model beside answers to questions; not every engine can do it.
     """
 
     name: str
@@ -198,6 +202,7 @@ class Stage:
     kind: str = ""
     curves: Curves | None = None
     loss: str = ""
+    asks: tuple[Ask, ...] = ()
 
     def takes(self, kind: Literal["images", "sft"]) -> int | None:
         """How many images or items the stage takes, from the front; None: all."""

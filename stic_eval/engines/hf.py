@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Mapping
 from functools import cached_property
@@ -27,6 +28,18 @@ _ROWS_PER_STEP = 8
 _PROCESS_BYTES = 1.2e9  # Python with torch and transformers
 
 
+def refuse_of_vllm(config: RunConfig) -> None:
+    """Refuses what only servers that this program starts could act on.
+
+    Raises:
+        UserError: Some of it is given.
+    """
+    if config.server.command:
+        raise UserError("--serve-command: starts vLLM; add --engine vllm")
+    if config.server.tensor_parallel > 1:
+        raise UserError("--tensor-parallel: splits a model that vLLM serves; add --engine vllm")
+
+
 class HFEngine(Engine):
     """A model in this process."""
 
@@ -40,9 +53,11 @@ class HFEngine(Engine):
         """Refuses what only a server could act on."""
         for flag, value in (
             ("--base-url", config.server.base_url), ("--adapter-name", config.server.adapters),
+            ("--model-id", config.server.model_id),
         ):  # fmt: skip
             if value:
                 raise UserError(f"{flag}: is for a model at a server; add --engine openai")
+        refuse_of_vllm(config)
         return config
 
     @classmethod
@@ -51,10 +66,26 @@ class HFEngine(Engine):
         named = {"quantization": config.quantization, "attn": config.attn}
         return {name: value for name, value in named.items() if value}
 
+    _here: bool = True
+
+    @cached_property
+    def device(self) -> str:
+        """What the device comes to: `cuda`, `mps` or `cpu`."""
+        return devices.device_of(self.config.device)
+
+    def computed_on(self, device: str, dtype: str) -> None:
+        """Takes in what device and type of weights come to where the model runs."""
+        self.device, self.dtype, self._here = device, dtype, False
+
     @cached_property
     def dtype(self) -> str:  # type: ignore[override]
         """The type of the weights in memory."""
         return devices.dtype_of(self.config)
+
+    @property
+    def adapter_dtype(self) -> str:  # type: ignore[override]
+        """The weights' own, where that is not float32, in which adapters are trained and stored."""
+        return "" if self.dtype == "float32" else self.dtype
 
     @cached_property
     def profile(self) -> Any:
@@ -68,8 +99,9 @@ class HFEngine(Engine):
 
     def check(self) -> None:
         """Looks at the device, and at how weights are packed."""
-        devices.check_device(self.config.device)
-        if self.config.quantization:
+        if self._here:
+            devices.check_device(self.config.device)
+        if self.config.quantization and self._here:
             weight_memory.check_packing(self.config.quantization)
 
     @cached_property
@@ -90,7 +122,7 @@ class HFEngine(Engine):
 
     def identity(self, adapter: Path | None = None) -> str:
         """The base model's content, its weights' type, how it is packed, attends and is asked; adapter."""
-        return adapter_fingerprint(self._own, adapter)
+        return adapter_fingerprint(self._own, adapter, self.adapter_dtype)
 
     @cached_property
     def base(self) -> HFModel:
@@ -123,10 +155,20 @@ class HFEngine(Engine):
 
     trainable = likelihoods = answers
 
+    def release(self) -> None:
+        """Lets go of the model; it is loaded again when it is asked something."""
+        if self.loaded:
+            from stic_eval.models import free_memory
+
+            device = self.base.device
+            del self.base
+            gc.collect()  # modules refer to each other
+            free_memory.release(device)
+
     def alone(self, adapter: Path | None = None) -> Answering | None:
         """By transformers alone, where the weights' type makes it differ: in float32 on a CPU it does not."""
         exact = self.dtype == "float32" and self.config.quantization is None
-        if exact and devices.device_of(self.config.device) == "cpu":
+        if exact and self.device == "cpu":
             return None
         return self.answers(adapter).one_by_one
 
@@ -134,7 +176,7 @@ class HFEngine(Engine):
         """Who answers, in words for a log."""
         config = self.config
         return (
-            f"{config.model} in {config.quantization or self.dtype} on {devices.device_of(config.device)}, "
+            f"{config.model} in {config.quantization or self.dtype} on {self.device}, "
             f"attention {config.attn or 'as transformers chooses'}, batch size {config.batch_size}"
         )
 
@@ -157,16 +199,19 @@ class HFEngine(Engine):
         Raises:
             UserError: A file of its weights is no safetensors file.
         """
-        device, folder = devices.device_of(self.config.device), local_model(self.config.model)
-        size = 7_000_000_000
-        if folder is not None and folder.is_dir():
-            size = weight_memory.local_parameters(folder)
+        device, (size, width) = self.device, self.size()
         flops = _GPU_FLOPS if device in ("cuda", "mps") else _CPU_CORE_FLOPS * (os.cpu_count() or 1)
         work = 2.0 * size * _TOKENS_PER_GENERATION * generations
         work += 6.0 * size * _TOKENS_PER_ROW * _ROWS_PER_STEP * steps
-        width = weight_memory.WIDTHS[self.config.quantization or self.dtype]
         taken = _PROCESS_BYTES + size * width * (2.0 if steps else 1.3)
         return Estimate(work / flops, taken, f"{device}, {size / 1e6:,.1f} M parameters")
+
+    def size(self) -> tuple[float, float]:
+        """Parameters of the model, and bytes of each; one on the hub counts as one of 7e9."""
+        folder = local_model(self.config.model)
+        local = folder is not None and folder.is_dir()
+        parameters = weight_memory.local_parameters(folder) if folder and local else 7_000_000_000
+        return parameters, weight_memory.WIDTHS[self.config.quantization or self.dtype]
 
 
 engine = HFEngine

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stic_eval.documents import from_json, read_text
 from stic_eval.errors import UserError
 
 _SHOWN = 10
@@ -87,7 +87,7 @@ def read(path: Path) -> Grading:
         UserError: There is no such file, or it is neither; the row is named.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except UnicodeDecodeError:
         raise UserError(
             f"{path}: is not text; give the output of `stic-eval score --json` or records"
@@ -95,8 +95,8 @@ def read(path: Path) -> Grading:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
     try:
-        whole = json.loads(text)
-    except (ValueError, RecursionError):
+        whole = from_json(text)
+    except ValueError:
         whole = None
     rows: Iterable[tuple[str, Any]]
     if isinstance(whole, dict) and "per_sample" in whole:
@@ -125,8 +125,8 @@ def _lines(path: Path, text: str) -> Iterable[tuple[str, Any]]:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
-                yield f"line {number}", json.loads(line)
-            except (ValueError, RecursionError):
+                yield f"line {number}", from_json(line)
+            except ValueError:
                 raise UserError(f"{path}, line {number}: not JSON") from None
 
 

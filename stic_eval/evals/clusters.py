@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from stic_eval.contracts.benchmark import Benchmark
-from stic_eval.errors import RunError
+from stic_eval.errors import Contained, RunError
 from stic_eval.registry import explain_call
 from stic_eval.types import Record, Resampled
 
@@ -33,6 +33,8 @@ def clusters(benchmark: Benchmark, records: Sequence[Record]) -> dict[str, str]:
 
     A record with several images ties these together, as does a unit of several records.
     """
+    if benchmark.cluster is None and not any(record.images for record in records):
+        return {}  # as of answers that are scored without their images
     leader: dict[str, str] = {}
 
     def find(key: str) -> str:
@@ -111,7 +113,8 @@ def statistic(benchmark: Benchmark, records: Sequence[Record]) -> float:
     assert benchmark.statistic is not None
     where = f"benchmark {benchmark.name}: its statistic"
     try:
-        value = float(benchmark.statistic(records))
+        with Contained():
+            value = float(benchmark.statistic(records))
     except Exception as error:  # a benchmark is a user's own code
         raise RunError(
             f"{where} fails on {len(records)} of its rows, drawn with replacement: {explain_call(error)}"

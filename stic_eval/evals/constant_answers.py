@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from stic_eval.contracts.benchmark import Benchmark
+from stic_eval.errors import Contained
 from stic_eval.printable import printable
 from stic_eval.types import Record, Response, Sample, Summary
 
@@ -74,12 +75,14 @@ def best_constant(
     found = []
     for text in sorted(targets):
         try:
-            verdicts = [benchmark.score(sample, text) for sample in samples]
+            with Contained():
+                verdicts = [benchmark.score(sample, text) for sample in samples]
             answers = [
                 replace(record, response=text, answer=v.answer, score=v.value, weight=v.weight, judge=None)
                 for record, v in zip(records, verdicts, strict=True)
             ]
-            score = benchmark.aggregate(answers).score
+            with Contained():
+                score = benchmark.aggregate(answers).score
         except Exception:  # a benchmark is a user's own code, and this answer none that it was asked about
             return None
         if score is not None and math.isfinite(score):

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from stic_eval.contracts.benchmark import Benchmark
+from stic_eval.errors import Contained, headline, shorten
 from stic_eval.evals.formats import Broken, Rows
 from stic_eval.evals.image_cells import PLACEHOLDER
-from stic_eval.evals.row_faults import RAISED, Fault, faults
+from stic_eval.evals.row_faults import Fault, faults
+from stic_eval.evals.row_storage import unlike_when_stored
 from stic_eval.evals.sources import HubUse, OpenedRows, is_pocket, no_image, open_rows, to_sample
-from stic_eval.images import ImageError, in_order
+from stic_eval.images import Decoding, in_order
 from stic_eval.types import ImageRef, Sample
 
 
@@ -93,6 +95,9 @@ def check(
             good[index] = sample
         if progress is not None:
             progress(done, len(opened.kept))
+    for index, fault in unlike_when_stored(opened, good):
+        problems.append(RowProblem(index + 1, good.pop(index).id, fault.column, fault.message))
+    problems.sort(key=lambda problem: problem.row)
     notes = [*_count(opened), *_rotations(benchmark, good, opened)]
     if good and all(sample.target is None for sample in good.values()):
         notes.append("no row has an answer: whatever is answered stays unscored")
@@ -101,7 +106,7 @@ def check(
 
 def _inspect_rows(opened: OpenedRows, images: bool) -> Iterator[tuple[int, Mapping[str, Any], list[Fault]]]:
     """Each row with its images, and what is wrong with those; decoding releases the interpreter lock."""
-    decoded: dict[str, str] = {}  # content of an image -> what is wrong with it, or nothing
+    decoding = Decoding()
 
     def look(index: int) -> tuple[int, Mapping[str, Any], list[Fault]]:
         light = opened.light[index]
@@ -114,25 +119,15 @@ def _inspect_rows(opened: OpenedRows, images: bool) -> Iterator[tuple[int, Mappi
                 for ref in cell if isinstance(cell, tuple) else (cell,):
                     if not isinstance(ref, ImageRef):
                         continue
-                    if ref.sha256 not in decoded:
-                        decoded[ref.sha256] = _damage(ref)
-                    if reason := decoded[ref.sha256]:
+                    if reason := decoding.fault(ref):
                         found.append(Fault(column, f"{ref.source}: {reason}"))
-            except ImageError as error:
+            except Exception as error:  # the cell may be anything
                 found.append(replace(faults(error)[0], column=column))
         return index, row, found
 
     with ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1)) as pool, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's remarks on damaged files: they are told below
         yield from in_order(pool, look, opened.kept)
-
-
-def _damage(ref: ImageRef) -> str:
-    try:
-        ref.load()
-    except ImageError as error:
-        return error.reason
-    return ""
 
 
 def _sample(
@@ -143,16 +138,16 @@ def _sample(
         return None, found
     try:
         sample = to_sample(opened, index, row)
-    except RAISED as error:
+        absent = no_image(opened.benchmark, sample, row) if images else None
+    except Exception as error:  # a benchmark is a user's own code, and the row anything
         return None, [*found, *faults(error)]
-    absent = no_image(opened.benchmark, sample, row) if images else None
     return sample, [*found, absent] if absent else found
 
 
 def _guess_id(row: Mapping[str, Any]) -> str:
     """The id of a row that fits no schema: from whatever column data sets keep it in."""
     names = ("id", "question_id", "pid", "index")
-    return next((str(row[name]) for name in names if isinstance(row.get(name), (str, int))), "")
+    return next((shorten(str(row[name])) for name in names if isinstance(row.get(name), (str, int))), "")
 
 
 # ---------------------------------------------------------------- warnings
@@ -170,7 +165,13 @@ def _rotations(benchmark: Benchmark, good: Mapping[int, Sample], opened: OpenedR
         return
     units: dict[str, list[Sample]] = {}
     for index, sample in good.items():
-        units.setdefault(benchmark.unit(opened.light[index]), []).append(sample)
+        try:
+            with Contained():
+                unit = benchmark.unit(opened.light[index])
+        except Exception as error:  # a benchmark is a user's own code
+            yield f"row {index + 1} has no unit: {headline(error)}"
+            return
+        units.setdefault(unit, []).append(sample)
     short = {
         unit: (len(rows), len(rows[0].choices))
         for unit, rows in units.items()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,12 +11,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
+from stic_eval import durable_files, lease
+from stic_eval.dataset_messages import quiet_datasets
 from stic_eval.errors import RunError, UserError
 from stic_eval.evals.data_check import DataCheck
 from stic_eval.evals.formats import ArrowRows
 from stic_eval.evals.image_cells import PLACEHOLDER, Cells
+from stic_eval.evals.row_storage import COMPARED, column_type, same, table
 from stic_eval.evals.sources import NAMED, OpenedRows, samples
 from stic_eval.images import encoded_bytes
 from stic_eval.store import file_sha256
@@ -25,13 +25,11 @@ from stic_eval.types import Sample
 
 if TYPE_CHECKING:
     from datasets import Features
-    from pyarrow import DataType, Schema
-    from pyarrow import Table as ArrowTable
+    from pyarrow import Schema
 
 # Hub data sets have files of about this size; a row group is what readers load at once.
 SHARD_BYTES = 500 * 10**6  # at which a file is closed
 GROUP_BYTES = 32 * 2**20
-_SCALARS = (str, int, float)
 
 
 @dataclass(frozen=True)
@@ -68,9 +66,6 @@ def prepare(
         (work / "manifest.json").write_text(
             json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", "utf-8"
         )
-        for path in work.iterdir():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
     return PreparedData(to, tuple(files), len(checked.samples))
 
 
@@ -80,6 +75,8 @@ def refuse_taken(to: Path) -> None:
     Raises:
         UserError: Names it.
     """
+    durable_files.sweep_once(to.parent)  # of one that was killed when all was written
+    lease.sweep(to.parent)
     if to.is_dir() and any(to.iterdir()):
         raise UserError(f"--to {to}: is not empty; give a new folder")
     if to.exists() and not to.is_dir():
@@ -90,21 +87,19 @@ def refuse_taken(to: Path) -> None:
 def _atomic_folder(to: Path) -> Iterator[Path]:
     """A folder beside the one that is asked for, which takes its place when the block ends well."""
     to = to.absolute()
-    work, lock = to.with_name(f".{to.name}.partial"), to.with_name(f".{to.name}.lock")
+
+    def refuse(holder: str) -> None:
+        raise UserError(f"--to {to}: {holder} is writing it")
+
     try:
-        to.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock, timeout=0):
-            try:
-                shutil.rmtree(work, ignore_errors=True)  # what a killed one left
-                work.mkdir()
-                yield work
-                refuse_taken(to)
-                os.replace(work, to)
-            finally:
-                shutil.rmtree(work, ignore_errors=True)
-                lock.unlink(missing_ok=True)
-    except Timeout:
-        raise UserError(f"--to {to}: another process is writing it") from None
+        durable_files.make_folder(to.parent)
+        with (
+            lease.hold(to.with_name(f".{to.name}.lease"), refuse),
+            durable_files.temporary_folder(to) as work,
+        ):
+            yield work
+            refuse_taken(to)
+            durable_files.publish(work, to)
     except OSError as error:
         raise UserError(f"--to {to}: cannot be written: {error.strerror or error}") from error
 
@@ -135,7 +130,7 @@ def _write(checked: DataCheck, work: Path, progress: Callable[[int, int], None] 
     def flush() -> None:
         nonlocal held
         if writer is not None and group:
-            writer.write_table(_table(group, schema))
+            writer.write_table(table(group, schema))
             group.clear()
             held = 0
 
@@ -224,50 +219,18 @@ def _schema(rows: Sequence[Mapping[str, Any]], images: Sequence[str], several: S
 
     types = {}
     for name in dict.fromkeys(name for row in rows for name in row if name not in images):
-        cells = [row.get(name) for row in rows]
-        try:
-            types[name] = pa.array(cells).type
-        except (pa.ArrowException, OverflowError, TypeError) as error:
-            types[name] = _as_text(cells)
-            if types[name] is None:
-                reason = str(error).splitlines()[0]
-                raise UserError(
-                    f'column "{name}": no table holds its different kinds of cells: {reason}'
-                ) from error
+        types[name] = column_type([row.get(name) for row in rows])
+        if types[name] is None:
+            raise UserError(f'column "{name}": no table holds its different kinds of cells')
     features: Features = Features.from_arrow_schema(pa.schema(types))
     features.update({name: List(Image()) if name in several else Image() for name in images})
     return features.arrow_schema
 
 
-def _as_text(cells: Sequence[Any]) -> DataType | None:
-    """The type of a column of different scalars, or lists of them, once all are text; else nothing."""
-    import pyarrow as pa
-
-    there = [cell for cell in cells if cell is not None]
-    if all(isinstance(cell, _SCALARS) for cell in there):
-        return pa.string()
-    if all(isinstance(cell, list) and all(isinstance(item, _SCALARS) for item in cell) for cell in there):
-        return pa.list_(pa.string())
-    return None
-
-
-def _table(rows: Sequence[Mapping[str, Any]], schema: Schema) -> ArrowTable:
-    import pyarrow as pa
-
-    def fit(cell: Any, kind: DataType) -> Any:
-        if pa.types.is_string(kind) and isinstance(cell, _SCALARS):
-            return str(cell)
-        if pa.types.is_list(kind) and isinstance(cell, list):
-            return [fit(item, kind.value_type) for item in cell]
-        return cell
-
-    columns = {field.name: [fit(row.get(field.name), field.type) for row in rows] for field in schema}
-    return pa.table(columns, schema=schema)
-
-
 # ---------------------------------------------------------------- checking what was written
 
 
+@quiet_datasets()
 def _compare(checked: DataCheck, work: Path, files: Mapping[str, int]) -> None:
     """Reads what was written in the way any user will.
 
@@ -281,8 +244,8 @@ def _compare(checked: DataCheck, work: Path, files: Mapping[str, int]) -> None:
     read = Dataset.from_parquet([str(work / name) for name in files], cache_dir=str(cache))
     found = samples(benchmark, ArrowRows(str(work), read, Cells(work)))
     for number, (before, after) in enumerate(zip(checked.samples.values(), found, strict=True), start=1):
-        for name in ("id", "question", "target", "choices", "group", "meta", "images"):
-            if _of(before, name) != _of(after, name):
+        for name in (*COMPARED, "images"):
+            if not same(_of(before, name), _of(after, name)):
                 raise RunError(
                     f"{benchmark.name}: row {number} is not the same when read back: its {name} differs"
                 )

@@ -5,14 +5,17 @@ from __future__ import annotations
 import csv
 import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from stic_eval import documents
 from stic_eval.contracts.benchmark import HubData
-from stic_eval.errors import UserError
+from stic_eval.errors import UserError, quote
 from stic_eval.evals.image_cells import (
     PLACEHOLDER,
     Cells,
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 Row = Mapping[str, Any]
+HALF = re.compile(r"\\u[dD][89a-fA-F]")  # as JSON may write half a character
 # VLMEvalKit's cells this short name another row's image instead of holding one.
 _SHARED_IMAGE = 64
 
@@ -227,17 +231,18 @@ def json_file(path: Path) -> list[dict[str, Any]]:
         UserError: The file cannot be read, or is no such JSON.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
         if path.suffix != ".json":
-            # Not splitlines(): JSON strings may hold Unicode line separators.
             return [
-                _json_line(f"{path.name}, line {number}", line)
-                for number, line in enumerate(text.split("\n"), 1)
+                _shared(_json_line(f"{path.name}, line {number}", line))
+                for number, line in enumerate(documents.read_lines(path), 1)
                 if line.strip()
             ]
-        data = json.loads(text)
-    except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read as JSON: {error}") from error
+        text = documents.read_text(path)
+        data = documents.from_json(text)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path}: cannot be read as JSON: {getattr(error, 'strerror', None) or error}"
+        ) from error
     if isinstance(data, dict):
         inner = data.get("data")
         data = (
@@ -247,18 +252,47 @@ def json_file(path: Path) -> list[dict[str, Any]]:
         )
     if not isinstance(data, list):
         raise UserError(f"{path}: expected a list or an object of rows")
-    return [_object(row) for row in data]
+    half = HALF.search(text) is not None
+    return [_object(row, half) for row in data]
+
+
+def _shared(row: dict[str, Any]) -> dict[str, Any]:
+    """A row whose column names, and texts in lists, are one object wherever they are equal.
+
+    Annotators' answers and tokens repeat: of very many rows they would be most of the memory.
+    """
+    if isinstance(row, Broken):
+        return row
+    return {
+        sys.intern(name): _interned(cell) if isinstance(cell, list) else cell for name, cell in row.items()
+    }
+
+
+def _interned(cell: list[Any]) -> list[Any]:
+    try:
+        return list(map(sys.intern, cell))
+    except TypeError:  # not all are texts
+        return cell
 
 
 def _json_line(where: str, line: str) -> dict[str, Any]:
     try:
-        return _object(json.loads(line))
-    except (ValueError, RecursionError) as error:
+        return _object(documents.from_json(line), HALF.search(line) is not None)
+    except ValueError as error:
         return Broken(f"{where}: is not valid JSON: {getattr(error, 'msg', error)}")
 
 
-def _object(row: Any) -> dict[str, Any]:
-    return row if isinstance(row, dict) else Broken("expected one JSON object per row")
+def _object(row: Any, may_be_half: bool) -> dict[str, Any]:
+    """A row; `Broken` if it is none, or holds what no file, database or tokenizer takes."""
+    if not isinstance(row, dict):
+        return Broken("expected one JSON object per row")
+    if may_be_half:
+        for name, cell in row.items():
+            try:
+                json.dumps([name, cell], ensure_ascii=False).encode()
+            except UnicodeEncodeError:
+                return Broken(f"{quote(name)} holds half of a surrogate pair, which is not text")
+    return row
 
 
 # ---------------------------------------------------------------- TSV
@@ -331,7 +365,7 @@ def tsv_file(path: Path) -> list[dict[str, Any]]:
     Raises:
         UserError: The file is no TSV, or has no column `index`.
     """
-    with path.open(newline="", encoding="utf-8-sig") as file:
+    with TextIOWrapper(documents.open_regular(path), "utf-8-sig", newline="") as file:
         old = csv.field_size_limit(1 << 30)  # a cell holds a whole image
         try:
             reader = csv.DictReader(file, delimiter="\t")

@@ -6,18 +6,18 @@ is there is `PLACEHOLDER`, and one that is missing is None.
 
 from __future__ import annotations
 
-import ast
 import base64
 import binascii
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from stic_eval.documents import from_literal
 from stic_eval.evals.remote_images import fetch, is_url
 from stic_eval.images import ImageError, bytes_ref, image_ref
 from stic_eval.types import ImageRef
@@ -41,13 +41,13 @@ PLACEHOLDER = ImageRef("", "not loaded", _refuse)
 
 def without_images(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row with `PLACEHOLDER` for every image that is there, and None for every one that is not."""
-    light = {
-        column: (None if _is_empty(cell) else PLACEHOLDER) if is_image_column(column) else cell
-        for column, cell in row.items()
-    }
-    return keep_name(light, row)
+    columns = [column for column in row if is_image_column(column)]
+    return keep_name(
+        {**row, **{column: None if _is_empty(row[column]) else PLACEHOLDER for column in columns}}, row
+    )
 
 
+@lru_cache(maxsize=1024)
 def is_image_column(name: str) -> bool:
     """Whether data sets keep images under this name."""
     return name in IMAGE_COLUMNS or _SEVERAL.fullmatch(name) is not None
@@ -144,8 +144,8 @@ def parse_paths(text: str) -> list[str]:
     """The paths of a TSV's `image_path`: one as it is, or several as a Python list's text."""
     if text.startswith("["):
         try:
-            found = ast.literal_eval(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            found = from_literal(text)
+        except ValueError:
             return [text]
         if isinstance(found, list) and all(isinstance(path, str) for path in found):
             return found

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import os
-import sqlite3
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stic_eval.contracts.benchmark import Benchmark, Grader, Unreadable
-from stic_eval.errors import RunError, UserError
+from stic_eval.errors import Contained, RunError, UserError, headline
 from stic_eval.evals import official_prompts
 from stic_eval.evals.judge_replies import is_refusal, quote, suspicious
 from stic_eval.models.connection import check_url
@@ -81,6 +80,7 @@ class CachedJudge:
             raise ValueError("a judge has a model")
         self.settings, self.model, self._fresh = settings, settings.model, fresh
         self.path = Path(cache) / "judge" / "replies.sqlite"
+        self.open_store: Callable[[Path], ResponseStore] = ResponseStore
         self._wait = wait
         self._client: Client | None = None
         check_url(self._endpoint(None))  # before hours of work rather than after
@@ -142,10 +142,7 @@ class CachedJudge:
             for key in keys[index]:
                 asked.setdefault(key, _JudgeQuestion(key, prompt, sample, response))
 
-        try:
-            store = ResponseStore(self.path)
-        except sqlite3.Error as error:
-            raise RunError(f"cannot read the judge's replies in {self.path}: {error}") from error
+        store = self.open_store(self.path)
         replies = {
             key: _Reply(found.text)
             for key, found in store.get_many(() if self._fresh else asked).items()
@@ -234,11 +231,8 @@ class CachedJudge:
             why = why or _unread(benchmark, grader, item, reply.text)
             if why is None:
                 stored = Response(reply.text, reply.n_tokens, "stop", reply.seconds)
-                try:
-                    # What is there and not wanted, or no longer read, gives way.
-                    store.put_many({item.key: stored}, replace=True)
-                except sqlite3.Error as error:
-                    raise RunError(f"cannot keep the judge's replies in {self.path}: {error}") from error
+                # What is there and not wanted, or no longer read, gives way.
+                store.put_many({item.key: stored}, replace=True)
                 return _Reply(reply.text)
             last = _Reply(reply.text, why)
         return replace(last, why=f"{last.why} (asked {1 + ASKED_AGAIN} times)")
@@ -280,20 +274,21 @@ class CachedJudge:
 
 def _prompt(benchmark: Benchmark, grader: Grader, sample: Sample, response: str) -> str:
     try:
-        prompt = grader.prompt(sample, response)
+        with Contained():
+            prompt = grader.prompt(sample, response)
     except (Unreadable, UserError):
         raise
     except Exception as error:  # a benchmark is a user's own code
         raise RunError(
-            f"benchmark {benchmark.name}, sample {sample.id}: the judge's prompt failed: "
-            f"{type(error).__name__}: {error}"
+            f"benchmark {benchmark.name}, sample {sample.id}: the judge's prompt failed: {headline(error)}"
         ) from error
     return prompt.encode("utf-8", "replace").decode()  # a model may write half a surrogate pair
 
 
 def _read_reply(benchmark: Benchmark, grader: Grader, sample: Sample, response: str, text: str) -> Score:
     try:
-        score = replace(grader.read(sample, response, text), open=False)
+        with Contained():
+            score = replace(grader.read(sample, response, text), open=False)
         if not all(math.isfinite(number) for number in (score.weight, score.value or 0.0)):
             raise ValueError(f"scored {score.value} of {score.weight}")
         return score
@@ -302,7 +297,7 @@ def _read_reply(benchmark: Benchmark, grader: Grader, sample: Sample, response: 
     except Exception as error:  # a benchmark is a user's own code, and the reply anything
         raise RunError(
             f"benchmark {benchmark.name}, sample {sample.id}: reading the judge's reply failed: "
-            f"{type(error).__name__}: {error}"
+            f"{headline(error)}"
         ) from error
 
 

@@ -11,10 +11,13 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
+from stic_eval.documents import from_json, open_regular, read_lines, read_text
 from stic_eval.errors import UserError, first_line
+from stic_eval.evals.formats import HALF
 from stic_eval.evals.image_cells import is_image_column
 from stic_eval.types import Sample
 
@@ -78,25 +81,39 @@ def read_predictions(path: Path) -> Predictions:
     if not path.is_file():
         what = "is a folder; give a file" if path.is_dir() else "no such file"
         raise UserError(f"--predictions {path}: {what}")
+    table = path.suffix in (".xlsx", ".tsv", ".csv")
+    first: Row | None = None
+    items: list[Prediction] = []
+    own: list[Row] | None = []  # None: not every row brings the benchmark's
+    for where, row in _read(path):
+        first = row if first is None else first
+        item = _prediction(row, f"{path}, {where}", _full_column(row) if table else "")
+        items += [] if item is None else [item]
+        brought = "question" in first if table else isinstance(row.get("doc"), dict)
+        if own is not None:
+            if brought:
+                own.append(row if table else _document(row))
+            else:
+                own = None
+    if first is None:
+        raise UserError(f"--predictions {path}: holds no answers")
+    meta = first.get("meta")
+    source = meta.get("rows", "") if isinstance(meta, dict) else ""
+    return Predictions(tuple(items), tuple(own or ()), str(source))
+
+
+def _read(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows of a file, with where they stand in it.
+
+    Raises:
+        UserError: The file cannot be read.
+    """
     try:
-        rows = list(_rows(path))
+        yield from _rows(path)
     except UserError:
         raise
     except Exception as error:  # what parsers of JSON, CSV and xlsx raise on damaged files
         raise UserError(f"--predictions {path}: cannot be read: {first_line(error)}") from error
-    if not rows:
-        raise UserError(f"--predictions {path}: holds no answers")
-    table = path.suffix in (".xlsx", ".tsv", ".csv")
-    read = (_prediction(row, f"{path}, {where}", _full_column(row) if table else "") for where, row in rows)
-    items = tuple(item for item in read if item is not None)
-    own: tuple[Row, ...] = ()
-    if table:
-        own = tuple(row for _, row in rows) if "question" in rows[0][1] else ()
-    elif all(isinstance(row.get("doc"), dict) for _, row in rows):
-        own = tuple(_document(row) for _, row in rows)
-    meta = rows[0][1].get("meta")
-    source = meta.get("rows", "") if isinstance(meta, dict) else ""
-    return Predictions(items, own, str(source))
 
 
 def match(samples: Sequence[Sample], predictions: Predictions, *, own: bool = False) -> dict[str, Prediction]:
@@ -186,7 +203,7 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     elif path.suffix in (".tsv", ".csv"):
         old = csv.field_size_limit(1 << 30)  # a cell may hold a whole image
         try:
-            with path.open(newline="", encoding="utf-8-sig") as file:
+            with TextIOWrapper(open_regular(path), "utf-8-sig", newline="") as file:
                 delimiter = "\t" if path.suffix == ".tsv" else ","
                 for number, row in enumerate(csv.DictReader(file, delimiter=delimiter), start=2):
                     if None in row or None in row.values():
@@ -195,7 +212,8 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         finally:
             csv.field_size_limit(old)
     elif path.suffix == ".json":
-        data = json.loads(path.read_text(encoding="utf-8"))
+        text = read_text(path)
+        data = _text_only(from_json(text)) if HALF.search(text) else from_json(text)
         if isinstance(data, dict) and isinstance(data.get("logs"), list):
             data = data["logs"]
         pairs = data.items() if isinstance(data, dict) else enumerate(data, start=1)
@@ -203,16 +221,24 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             row = value if isinstance(value, dict) else {"id": key, "response": value}
             yield f"entry {key}", {"id": key, **row} if isinstance(data, dict) else row
     else:
-        # Not splitlines(): JSON strings may hold Unicode line separators.
-        for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
+        for number, line in enumerate(read_lines(path), start=1):
             if line.strip():
                 try:
-                    row = json.loads(line)
+                    row = from_json(line)
                 except ValueError as error:
                     raise UserError(f"{path}, line {number}: is not valid JSON: {error}") from error
                 if not isinstance(row, dict):
                     raise UserError(f"{path}, line {number}: is no JSON object")
-                yield f"line {number}", row
+                yield f"line {number}", _text_only(row) if HALF.search(line) else row
+
+
+def _text_only(value: Any) -> Any:
+    """A value with the replacement character for halves of surrogate pairs, which no file can hold."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {_text_only(name): _text_only(part) for name, part in value.items()}
+    return [_text_only(part) for part in value] if isinstance(value, list) else value
 
 
 def _workbook(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -9,7 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from stic_eval.errors import UserError
+from stic_eval.errors import UserError, first_line, headline, quote
+from stic_eval.errors import shorten as shorten_text
 from stic_eval.images import ImageError
 
 _SHOWN = 60
@@ -45,9 +46,15 @@ def faults(error: Exception) -> list[Fault]:
         return [_of_field(detail) for detail in error.errors(include_url=False)]
     if isinstance(error, ImageError):
         return [Fault("image", f"{error.source}: {error.reason}")]
-    if isinstance(error, KeyError):
-        return [Fault(_first_line(str(error.args[0])) if error.args else "?", "is missing")]
-    return [Fault("", _first_line(str(error)) or type(error).__name__)]
+    if isinstance(error, KeyError) and error.args and isinstance(error.args[0], (str, int)):
+        return [Fault(_first_line(str(error.args[0])), "is missing")]
+    if not isinstance(error, RAISED):
+        return [Fault("", headline(error).removesuffix(": "))]  # whose words alone mean little
+    try:
+        text = _first_line(str(error))
+    except Exception:  # of a class of the benchmark's own
+        text = ""
+    return [Fault("", text or first_line(error))]
 
 
 def _of_field(detail: Mapping[str, Any]) -> Fault:
@@ -64,12 +71,12 @@ def _of_field(detail: Mapping[str, Any]) -> Fault:
 
 def shorten(value: Any) -> str:
     """A value as text of at most 60 characters."""
-    text = repr(value)
+    text = quote(value, 10 * _SHOWN)
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
 
 
 def _first_line(text: str) -> str:
-    return " ".join(text.split())
+    return shorten_text(" ".join(text.split()), 500)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from stic_eval.contracts.benchmark import Benchmark
 from stic_eval.contracts.engine import VLM, ProgressUpdate
 from stic_eval.contracts.method import PromptSet
 from stic_eval.contracts.solver import Asking, Solver
-from stic_eval.errors import RunError
+from stic_eval.errors import Contained, RunError
 from stic_eval.evals import clusters, constant_answers
 from stic_eval.evals.scoring.aggregate import ROUNDING, odd
 from stic_eval.registry import explain_call
@@ -36,7 +36,7 @@ class Judge(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Answered:
     """A sample with its answer and the verdict of the rules."""
 
@@ -71,6 +71,28 @@ def evaluate(
     Raises:
         RunError: The benchmark's scoring fails on a sample, which is named.
     """
+    answered = ask(benchmark, rows, model, solver, options, prompts=prompts, progress=progress)
+    return conclude(benchmark, cut_thinking(answered), judge, step)
+
+
+def ask(
+    benchmark: Benchmark,
+    rows: Sequence[Sample],
+    model: VLM,
+    solver: Solver,
+    options: BaseModel,
+    *,
+    prompts: PromptSet,
+    progress: ProgressUpdate,
+) -> list[Answered]:
+    """Asks every sample, and has the rules judge; in the samples' order.
+
+    Args:
+        progress: Called with (samples finished, samples in all).
+
+    Raises:
+        RunError: The benchmark's scoring fails on a sample, which is named.
+    """
     answered: dict[str, Answered] = {}
     progress(0, len(rows))
 
@@ -90,8 +112,7 @@ def evaluate(
     missing = [sample.id for sample in rows if sample.id not in answered]
     if missing:
         raise RunError(f"benchmark {benchmark.name}: {len(missing)} samples got no answer, e.g. {missing[0]}")
-    found = cut_thinking([answered[sample.id] for sample in rows])
-    return conclude(benchmark, found, judge, step)
+    return [answered[sample.id] for sample in rows]
 
 
 def cut_thinking(answered: Sequence[Answered], finished: bool = False) -> list[Answered]:
@@ -180,7 +201,8 @@ def _with_pairing(benchmark: Benchmark, records: Sequence[Record], summary: Summ
             "record, or as the meta of its records says under `unit`"
         )
     try:
-        shared = clusters.clusters(benchmark, records)
+        with Contained():
+            shared = clusters.clusters(benchmark, records)
     except Exception as error:  # a benchmark is a user's own code
         raise RunError(f"{where}: its cluster failed: {explain_call(error)}") from error
     summary = replace(summary, clusters=shared)
@@ -199,7 +221,8 @@ def _with_pairing(benchmark: Benchmark, records: Sequence[Record], summary: Summ
 
 def _aggregate(benchmark: Benchmark, records: Sequence[Record]) -> Summary:
     try:
-        return benchmark.aggregate(records)
+        with Contained():
+            return benchmark.aggregate(records)
     except Exception as error:  # a benchmark is a user's own code
         raise RunError(
             f"benchmark {benchmark.name}: aggregating {len(records)} records failed: {explain_call(error)}"
@@ -228,25 +251,32 @@ def verdict_of(benchmark: Benchmark, sample: Sample, response: str, extraction: 
     Raises:
         RunError: The benchmark's scoring fails, or gives what is no score.
     """
-    where = f"benchmark {benchmark.name}, sample {sample.id}"
     name, score, text = "score", benchmark.score, response
     if extraction is not None:
         text = extraction
         if benchmark.extraction is not None:
             name, score = "extraction", benchmark.extraction
     try:
-        verdict: object = score(sample, text)
+        with Contained():
+            verdict: object = score(sample, text)
         if isinstance(verdict, Score):
             value = None if verdict.value is None else float(verdict.value)
             weight = float(verdict.weight)
     except Exception as error:  # a benchmark is a user's own code
-        raise RunError(f"{where}: scoring failed: {explain_call(error)}") from error
+        raise RunError(f"{_place(benchmark, sample)}: scoring failed: {explain_call(error)}") from error
     if not isinstance(verdict, Score):
         kind = "None" if verdict is None else type(verdict).__name__
-        raise RunError(f"{where}: {name} has to return a stic_eval Score, not {kind}")
+        raise RunError(f"{_place(benchmark, sample)}: {name} has to return a stic_eval Score, not {kind}")
     if not math.isfinite(weight) or (value is not None and not math.isfinite(value)):
+        where = _place(benchmark, sample)
         raise RunError(f"{where}: scored {value} of {weight}; a score is finite, or None for unscored")
+    if value is verdict.value and weight is verdict.weight:  # as of nearly all
+        return verdict
     return replace(verdict, value=value, weight=weight)
+
+
+def _place(benchmark: Benchmark, sample: Sample) -> str:
+    return f"benchmark {benchmark.name}, sample {sample.id}"
 
 
 def record_of(item: Answered, judge: Mapping[str, Any] | None = None) -> Record:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,12 +16,13 @@ from typing import Any, Literal
 from PIL import Image
 
 from stic_eval.contracts.benchmark import Benchmark, HubId
-from stic_eval.errors import UserError, first_line
+from stic_eval.dataset_messages import quiet_datasets
+from stic_eval.errors import Contained, UserError, first_line
 from stic_eval.evals import hub
 from stic_eval.evals.formats import ArrowRows, Broken, ListRows, Row, Rows, json_rows, split_files, tsv_rows
 from stic_eval.evals.image_cells import IMAGE_COLUMNS, PLACEHOLDER, Cells
 from stic_eval.evals.released_folders import describe, layout_rows
-from stic_eval.evals.row_faults import RAISED, Fault, faults, naming, shorten
+from stic_eval.evals.row_faults import Fault, faults, naming, shorten
 from stic_eval.images import ImageError, ref_from_pil
 from stic_eval.store import content_key, file_digests
 from stic_eval.types import ImageRef, Sample
@@ -66,6 +67,8 @@ def samples(
         if isinstance(row := opened.light[index], Broken):
             raise UserError(f"{opened.name(index)}: {row.why}")
     chosen = opened.kept if limit is None else _choose(opened, limit)
+    if not images:  # a row is dropped when its sample is there: both of very many take twice the memory
+        opened = replace(opened, rows=ListRows(opened.rows.where, ()))
     result: list[Sample] = []
     seen: dict[str, int] = {}
     for index in chosen:
@@ -74,6 +77,8 @@ def samples(
             row, missing = with_images(opened, index)
             if missing:
                 raise UserError(f"{opened.name(index)}: {missing[0]}")
+        else:
+            opened.light[index] = {}
         try:
             with naming(opened.name(index)):
                 sample = to_sample(opened, index, row)
@@ -129,7 +134,7 @@ class OpenedRows:
     benchmark: Benchmark
     source: str
     rows: Rows
-    light: Sequence[dict[str, Any]]
+    light: list[dict[str, Any]]
     kept: Sequence[int]
     at: HubId | None = None
 
@@ -168,9 +173,11 @@ def open_rows(
     indices = []
     for index, row in enumerate(light):
         try:
-            if isinstance(row, Broken) or benchmark.keep(_PaddedRow(row)):
+            with Contained():
+                kept = isinstance(row, Broken) or benchmark.keep(_PaddedRow(row))
+            if kept:
                 indices.append(index)
-        except RAISED as error:
+        except Exception as error:  # a benchmark is a user's own code, and the row anything
             light[index] = Broken(str(faults(error)[0]))
             indices.append(index)
     if not indices:
@@ -197,12 +204,29 @@ def to_sample(opened: OpenedRows, index: int, row: Row) -> Sample:
     Raises:
         Exception: One of `faults.RAISED` if the row does not fit.
     """
-    sample = opened.benchmark.to_sample(_PaddedRow(row))
+    with Contained():
+        sample = opened.benchmark.to_sample(_PaddedRow(row))
+        _check_kinds(sample)
     if not sample.id:
         sample = replace(sample, id=str(index))
     if is_pocket(opened.source):
         sample = replace(sample, meta={**sample.meta, "rows": "pocket"})
     return sample
+
+
+def _check_kinds(sample: Any) -> None:
+    """Refuses a sample whose parts are not of the kinds that a benchmark's contract names."""
+    if not isinstance(sample, Sample):
+        raise TypeError(f"the benchmark gives a {type(sample).__name__}, not a Sample")
+    texts: dict[str, Any] = {"id": [sample.id], "question": [sample.question], "choices": sample.choices}
+    for name, given in texts.items():
+        if not (isinstance(given, (list, tuple)) and all(isinstance(text, str) for text in given)):
+            raise TypeError(f"the benchmark gives a sample whose {name} is not text")
+    if not all(isinstance(part, Mapping) for part in (sample.group, sample.meta)):
+        raise TypeError("the benchmark gives a sample whose group or meta is no mapping")
+    images: Any = sample.images
+    if not (isinstance(images, tuple) and all(isinstance(ref, ImageRef) for ref in images)):
+        raise TypeError("the benchmark gives a sample whose images are no references")
 
 
 def no_image(benchmark: Benchmark, sample: Sample, row: Row) -> Fault | None:
@@ -311,14 +335,15 @@ def _hub(benchmark: Benchmark, remote: bool, tell: hub.Tell) -> tuple[Rows, HubI
     raise unread
 
 
+@quiet_datasets()
 def _local(benchmark: Benchmark, path: Path, remote: bool, where: str | None = None) -> Rows:
-    from datasets import Dataset, concatenate_datasets, load_from_disk
-
     pinned, where = where is not None, where or str(path)
     split = benchmark.source.split
     cells = Cells(path if path.is_dir() else path.parent, remote)
     try:
         if path.is_dir() and ((path / "state.json").exists() or (path / "dataset_dict.json").exists()):
+            from datasets import Dataset, load_from_disk
+
             loaded = load_from_disk(str(path))
             if not isinstance(loaded, Dataset) and split not in loaded:
                 raise UserError(f'{benchmark.name}: {path}: no split "{split}" in {", ".join(loaded)}')
@@ -328,11 +353,15 @@ def _local(benchmark: Benchmark, path: Path, remote: bool, where: str | None = N
         files = split_files(benchmark.source, path) if path.is_dir() else [path]
         kind = files[0].suffix if files else ""
         if kind == ".parquet":
+            from datasets import Dataset
+
             # `datasets` knows what it has read before by path and time; on the hub the path has the commit.
             name = None if pinned else f"rows_{content_key(file_digests(files))[:16]}"
             names = [str(file) for file in files]
             return ArrowRows(where, Dataset.from_parquet(names, dataset_name=name), cells)
         if kind == ".arrow":
+            from datasets import Dataset, concatenate_datasets
+
             parts = [Dataset.from_file(str(file)) for file in files]
             return ArrowRows(where, concatenate_datasets(parts), cells)
         if kind in (".jsonl", ".json"):
@@ -342,7 +371,8 @@ def _local(benchmark: Benchmark, path: Path, remote: bool, where: str | None = N
     except UserError:
         raise
     except Exception as error:  # pyarrow's and datasets' own kinds
-        raise UserError(f"{benchmark.name}: {path}: cannot be read: {first_line(error)}") from error
+        reason = first_line(error.__cause__ or error)
+        raise UserError(f"{benchmark.name}: {path}: cannot be read: {reason}") from error
     raise UserError(
         f"{benchmark.name}: {path}: holds no parquet, arrow, JSON, JSONL or TSV file"
         f"{describe(benchmark.layouts) if path.is_dir() else ''}"

@@ -12,8 +12,9 @@ from stic_eval import registry
 from stic_eval.ablations import build
 from stic_eval.ablations import spec as specs
 from stic_eval.errors import Interrupted, RunError, UserError
-from stic_eval.experiment import driver, folder, inputs
-from stic_eval.experiment.conduct import at_work, work_by_workers
+from stic_eval.experiment import driver, folder, inputs, planning
+from stic_eval.experiment.cluster import join
+from stic_eval.experiment.conduct import Outlook, at_work, machine_of, work_by_workers, workers
 from stic_eval.experiment.progress import Reporter
 from stic_eval.experiment.resources import Resources
 from stic_eval.experiment.result import RunResult
@@ -22,8 +23,8 @@ from stic_eval.store import atomic_write
 if TYPE_CHECKING:
     from stic_eval.ablations.grid import Axis, Grid
     from stic_eval.ablations.spec import Spec
+    from stic_eval.engines.costs import Hardware
     from stic_eval.experiment.conduct import Conduct
-    from stic_eval.experiment.driver import Experiment
     from stic_eval.experiment.view import Board
 
 
@@ -104,18 +105,20 @@ def define(
     return Ablation(known, build.grid(given, varied, known, output), spec, varied, without_default)
 
 
-def look_ahead(ablation: Ablation, way: Conduct) -> tuple[Experiment, Resources]:
-    """What an ablation is missing, and what it is planned with; nothing is computed or written.
+def look_ahead(ablation: Ablation, way: Conduct, hardware: Hardware | None = None) -> Outlook:
+    """What an ablation is missing, on hardware that is named or here; nothing is computed or written.
 
     Raises:
         UserError: The input is wrong, or the folder holds something else.
     """
     config, fresh = ablation.grid.base, not way.resume
     _check(ablation, way)
-    with Reporter(None, quiet=way.quiet) as report:
+    with Reporter(None, quiet=way.quiet) as report, join(way.cluster, config.nodes) as cluster:
         resources = Resources(config, report, folder.cache_of(config, fresh))
-        arms = driver.arms_of_grid(ablation.grid, resources)
-        return driver.plan(ablation.name, arms, resources, fresh=fresh, look=True), resources
+        machine = machine_of(resources, cluster, hardware)
+        arms = planning.arms_of_grid(ablation.grid, resources, machine)
+        plan = planning.plan(ablation.name, arms, resources, fresh=fresh, look=True)
+        return Outlook(plan, resources, workers(plan, resources, way, cluster), machine)
 
 
 def run(ablation: Ablation, way: Conduct) -> RunResult:
@@ -128,18 +131,20 @@ def run(ablation: Ablation, way: Conduct) -> RunResult:
     """
     grid, config = ablation.grid, ablation.grid.base
     _check(ablation, way)
-    with at_work(config, way) as (resources, report):
-        arms = driver.arms_of_grid(grid, resources)
-        driver.start_over(config, not way.resume)
+    with at_work(config, way) as (resources, report), join(way.cluster, config.nodes) as cluster:
+        machine = None if cluster is None else cluster.settle(resources)
+        arms = planning.arms_of_grid(grid, resources, machine)
+        planning.start_over(config, not way.resume)
         text = json.dumps(_sheet(ablation), indent=1, ensure_ascii=False) + "\n"
         atomic_write(config.folder / "ablation.json", text)
         ordered, without = _axes(ablation)
         experiment = replace(
-            driver.plan(ablation.name, arms, resources), axes=ordered, without_default=without
+            planning.plan(ablation.name, arms, resources), axes=ordered, without_default=without
         )
-        outcome, board = work_by_workers(experiment, resources, report, way.jobs)
+        jobs = workers(experiment, resources, way, cluster)
+        outcome, board = work_by_workers(experiment, resources, report, jobs, cluster)
         reasons = {task: event.value for task, event in outcome.failed.items()}
-        more = {"command": list(way.command), "jobs": way.jobs, "failed": reasons, **config.answering}
+        more = {"command": list(way.command), "jobs": way.jobs or jobs, "failed": reasons, **config.answering}
         table = driver.finish(experiment, outcome, resources, more)
         result = RunResult(config.folder.absolute(), experiment.scores(resources), experiment.skipped, table)
         if outcome.interrupted:
@@ -218,7 +223,7 @@ def _check_same(folder: Path, sheet: Mapping[str, Any]) -> None:
         return
     try:
         old = json.loads((folder / "ablation.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         old = {}
     if not isinstance(old, dict) or old.get("key") != sheet["key"]:
         raise UserError(

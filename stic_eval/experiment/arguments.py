@@ -16,6 +16,8 @@ from stic_eval import flags as f
 from stic_eval.errors import UserError
 from stic_eval.experiment import ablation
 from stic_eval.experiment.ablation import Ablation
+from stic_eval.experiment.cluster import LOCAL
+from stic_eval.experiment.cluster import check as check_cluster
 from stic_eval.experiment.conduct import Conduct
 from stic_eval.registry import suggest
 from stic_eval.settings import RunConfig
@@ -29,7 +31,7 @@ _EVALUATED = (*_ASKED, f.Evaluation, f.Judge, f.Access, f.Output)
 TAKEN: Mapping[str, tuple[type, ...]] = {
     "run": (*_EVALUATED, f.Adapters, f.Methods, f.Training),
     "evaluate": (*_EVALUATED, f.Adapters),
-    "train": (f.Model, f.Methods, f.Training, f.Settings, f.Machine, f.Output),
+    "train": (f.Model, f.Methods, f.Training, f.Settings, f.Server, f.Machine, f.Output),
     "ablate": (*_EVALUATED, f.Training),
     "load_model": (*_ASKED, f.Adapters),
 }
@@ -80,18 +82,20 @@ def settings_of_training(*, options: Options = (), **settings: Any) -> tuple[Run
         UserError: Its engine trains nothing, or anything else of the input is wrong.
     """
     given, items = given_of("train", settings), items_of(options)
-    _check_trains(given.get("engine"))
+    named, path = given.get("engine"), "server.model_id"
+    if named and not (path in given or any(item.startswith(path) for item in items)):
+        _check_trains(named, registry.engines().get(named).trains)  # before what else a server needs
     built = configure(given, items)
-    _check_trains(built.engine)
+    _check_trains(built.engine, registry.engines().get(built.engine).trains_in(built))
     return built, items
 
 
-def _check_trains(engine: str | None) -> None:
-    if engine is not None and not registry.engines().get(engine).trains:
+def _check_trains(engine: str, trains: bool) -> None:
+    if not trains:
         raise UserError(
-            f"--engine {engine}: a server's model cannot be trained; train it with --engine hf, let the "
-            "server load the adapter, and name it with `stic-eval run --engine openai --adapter-name "
-            "METHOD=NAME`"
+            f"--engine {engine}: a server's model cannot be trained; say with --model-id where its weights "
+            "are, or train it with --engine hf, let the server load the adapter, and name it with `stic-eval "
+            "run --engine openai --adapter-name METHOD=NAME`"
         )
 
 
@@ -248,25 +252,27 @@ def _path(given: str | os.PathLike[str] | None) -> Path | None:
 
 
 def conduct_of(
-    config: RunConfig, jobs: int, resume: bool, verbose: bool, quiet: bool, command: Sequence[str],
-    workers: bool = False,
+    config: RunConfig, jobs: int | None, resume: bool, verbose: bool, quiet: bool, command: Sequence[str],
+    workers: bool = False, cluster: str = LOCAL,
 ) -> Conduct:  # fmt: skip
     """How a run goes about its work.
 
     Args:
         workers: Whether worker processes do it even if it is one.
+        cluster: Where they are.
 
     Raises:
         UserError: Workers would have to know objects of this process, or there would be none.
     """
-    if not str(jobs).isdecimal() or int(jobs) < 1:
+    if jobs is not None and (not str(jobs).isdecimal() or int(jobs) < 1):
         raise UserError(f"jobs: {jobs!r} is no whole number of 1 or more")
+    check_cluster(cluster, config.nodes)
     kinds = registry.kinds()
-    for path, kind in _OBJECTS.items() if jobs > 1 or workers else ():
+    for path, kind in _OBJECTS.items() if (jobs or 1) > 1 or workers or cluster != LOCAL else ():
         for name in getattr(config, path) or ():
             if kinds[kind].has_object(name):
                 raise UserError(_unknown_to_workers(kind, name))
-    return Conduct(int(jobs), resume, verbose, quiet, command)
+    return Conduct(None if jobs is None else int(jobs), cluster, resume, verbose, quiet, command)
 
 
 def _unknown_to_workers(kind: str, name: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -9,9 +10,10 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING
 
-from stic_eval import registry
-from stic_eval.errors import Interrupted, RunError, UserError
-from stic_eval.experiment import driver, estimates, folder, inputs
+from stic_eval import durable_files, lease, registry
+from stic_eval.errors import Interrupted, RunError, UserError, storage_failure
+from stic_eval.experiment import driver, estimates, folder, inputs, planning
+from stic_eval.experiment.cluster import LOCAL, Cluster, join
 from stic_eval.experiment.graph import closure
 from stic_eval.experiment.progress import Reporter
 from stic_eval.experiment.resources import Resources
@@ -21,8 +23,11 @@ from stic_eval.experiment.view import Board, BoardLine, View
 if TYPE_CHECKING:
     from stic_eval.config import RunConfig
     from stic_eval.contracts.engine import Engine
-    from stic_eval.experiment.driver import Experiment, Outcome
+    from stic_eval.engines.costs import Hardware
+    from stic_eval.experiment.driver import Outcome
     from stic_eval.experiment.events import Event
+    from stic_eval.experiment.machine_facts import Facts
+    from stic_eval.experiment.planning import Experiment
     from stic_eval.report.runs import Entry
 
 
@@ -31,14 +36,16 @@ class Conduct:
     """How a run goes about its work, which changes no result.
 
     Attributes:
-        jobs: Worker processes.
+        jobs: Worker processes; None: one, or as many as the cluster has room for.
+        cluster: Where they are: `local`, or `ray` with or without an address.
         resume: Whether what is cached is used, or everything is computed again.
         verbose: The lines of the log are printed as well.
         quiet: Nothing is printed on the way.
         command: What the manifest says was called; empty: nothing.
     """
 
-    jobs: int = 1
+    jobs: int | None = None
+    cluster: str = LOCAL
     resume: bool = True
     verbose: bool = False
     quiet: bool = False
@@ -51,7 +58,8 @@ def at_work(
 ) -> Iterator[tuple[Resources, Reporter]]:
     """What an experiment is done with, in its folder, whose log and progress go on around the work.
 
-    Folders that were made for it are taken away again if it ends before anything is done.
+    One process at a time is at work in a folder; others wait for it, and go on from what it has left. Folders
+    that were made for it are taken away again if it ends before anything is done.
 
     Args:
         config: Its settings.
@@ -70,11 +78,17 @@ def at_work(
         raise UserError(f"--output: {reason}; give a folder that can be")
     log, fresh = config.folder / "run.log", not way.resume
     try:
-        with Reporter(log, verbose=way.verbose, quiet=way.quiet) as report:
+        with Reporter(log, verbose=way.verbose, quiet=way.quiet) as report, _alone_in(config.folder):
             resources = Resources(config, report, folder.cache_of(config, fresh))
+            durable_files.sweep(config.folder, deep=True)
+            resources.stages.sweep()
             if engine is not None:
                 resources.take(engine)
-            yield resources, report
+            try:
+                yield resources, report
+            finally:
+                if engine is None:
+                    resources.close()
     except KeyboardInterrupt as error:
         if _remove(created, log):
             advice = "nothing had begun, so nothing is left"
@@ -89,8 +103,22 @@ def at_work(
         raise
     except RunError:
         raise
-    except Exception as error:  # whatever a model, a data set or a plug-in raises
-        raise RunError(f"failed: {registry.explain(error)} (see {log})") from error
+    except (Exception, SystemExit) as error:  # whatever a model, a data set or a plug-in raises
+        why = storage_failure(error) or f"failed: {registry.explain(error)}"
+        raise RunError(f"{why} (see {log})") from error
+
+
+@contextmanager
+def _alone_in(at: Path) -> Iterator[None]:
+    """Keeps other processes out of a run's folder while the block runs; waits for one that is in it."""
+
+    def waiting(holder: str) -> None:
+        logging.getLogger("stic_eval.run").warning(
+            "%s: %s is at work there with the same --output; waiting until it has ended", at, holder
+        )
+
+    with lease.hold(at / ".lease", waiting):
+        yield
 
 
 def _remove(created: Sequence[Path], *files: Path) -> bool:
@@ -105,27 +133,75 @@ def _remove(created: Sequence[Path], *files: Path) -> bool:
     return not created[0].exists()
 
 
+@dataclass(frozen=True)
+class Outlook:
+    """What an experiment would amount to.
+
+    Attributes:
+        experiment: Its plan.
+        resources: What it is planned with.
+        jobs: Workers that would be at work at once.
+        machine: Where they would be, as one of them says, or as hardware was named; None: here.
+    """
+
+    experiment: Experiment
+    resources: Resources
+    jobs: int
+    machine: Facts | None = None
+
+
 def look_ahead(
-    config: RunConfig, options: Sequence[str], way: Conduct, *, evaluate: bool = True
-) -> tuple[Experiment, Resources]:
-    """What a run would amount to, and what it is planned with; nothing is computed or written.
+    config: RunConfig, options: Sequence[str], way: Conduct, *, evaluate: bool = True,
+    hardware: Hardware | None = None,
+) -> Outlook:  # fmt: skip
+    """What a run would amount to; nothing is computed or written.
 
     Args:
         config: The run.
         options: What `-o` was given.
         way: How it would go about it.
         evaluate: Whether it evaluates, or trains only.
+        hardware: What it is planned for; None: what is here, or on the cluster.
 
     Raises:
         UserError: The input is wrong, as it would be for the run itself.
     """
     inputs.check_model(config)
     fresh = not way.resume
-    with Reporter(None, quiet=True) as report:
+    with Reporter(None, quiet=True) as report, join(way.cluster, config.nodes) as cluster:
         resources = Resources(config, report, folder.cache_of(config, fresh))
-        arms = driver.arms_of_run(config, resources, fresh, options)
-        plan = driver.plan(config.name, arms, resources, fresh=fresh, look=True, evaluate=evaluate)
-        return plan, resources
+        machine = machine_of(resources, cluster, hardware)
+        arms = planning.arms_of_run(config, resources, fresh, options, machine)
+        plan = planning.plan(config.name, arms, resources, fresh=fresh, look=True, evaluate=evaluate)
+        return Outlook(plan, resources, workers(plan, resources, way, cluster), machine)
+
+
+def machine_of(resources: Resources, cluster: Cluster | None, hardware: Hardware | None) -> Facts | None:
+    """Where workers would be; device and type of the weights are from then on what they are there.
+
+    Raises:
+        UserError: The settings name another device than the hardware is.
+    """
+    from stic_eval.experiment.machine_facts import Facts
+    from stic_eval.training import gang_launch
+
+    if hardware is None:
+        return None if cluster is None else cluster.settle(resources)
+    device, dtype = resources.config.device, resources.config.dtype
+    if device not in ("auto", "cuda"):
+        raise UserError(f"--hardware {hardware.name}: is a GPU, and --device {device} is not; leave one out")
+    found = Facts(
+        "", "cuda", "bfloat16" if dtype == "auto" else dtype, hardware.name, int(hardware.memory),
+        gang_launch.gpus_of(resources.config),
+    )  # fmt: skip
+    resources.engine.computed_on(found.device, found.dtype)
+    return found
+
+
+def workers(experiment: Experiment, resources: Resources, way: Conduct, cluster: Cluster | None) -> int:
+    """How many workers there are at once: as many as are asked for and have something to do."""
+    room = 1 if cluster is None else cluster.rooms(resources).workers
+    return experiment.workers(room if way.jobs is None else way.jobs)
 
 
 def run(config: RunConfig, options: Sequence[str], way: Conduct, engine: Engine | None = None) -> RunResult:
@@ -142,14 +218,16 @@ def run(config: RunConfig, options: Sequence[str], way: Conduct, engine: Engine 
         RunError: Something failed; what does not depend on it is done, and in the error's result.
         Interrupted: It was ended from outside.
     """
-    with at_work(config, way, engine) as (resources, report):
-        arms = driver.arms_of_run(config, resources, not way.resume, options)
-        driver.start_over(config, not way.resume)
-        experiment = driver.plan(config.name, arms, resources)
-        if way.jobs == 1:
+    with at_work(config, way, engine) as (resources, report), join(way.cluster, config.nodes) as cluster:
+        machine = None if cluster is None else cluster.settle(resources)
+        arms = planning.arms_of_run(config, resources, not way.resume, options, machine)
+        planning.start_over(config, not way.resume)
+        experiment = planning.plan(config.name, arms, resources)
+        if way.jobs in (None, 1) and cluster is None:
             outcome = work_here(experiment, resources)
         else:
-            outcome, _ = work_by_workers(experiment, resources, report, way.jobs)
+            jobs = workers(experiment, resources, way, cluster)
+            outcome, _ = work_by_workers(experiment, resources, report, jobs, cluster)
         failure = first_failure(outcome, config.folder)
         if not any(item.entry.summaries for item in experiment.evaluations):
             if outcome.interrupted:
@@ -179,9 +257,9 @@ def train(config: RunConfig, options: Sequence[str], way: Conduct) -> TrainResul
         Interrupted: It was ended from outside.
     """
     with at_work(config, way) as (resources, _):
-        arms = driver.arms_of_run(config, resources, not way.resume, options)
-        driver.start_over(config, not way.resume)
-        experiment = driver.plan(config.name, arms, resources, evaluate=False)
+        arms = planning.arms_of_run(config, resources, not way.resume, options)
+        planning.start_over(config, not way.resume)
+        experiment = planning.plan(config.name, arms, resources, evaluate=False)
         outcome = work_here(experiment, resources)
         failure = first_failure(outcome, config.folder)
         if failure is None and not outcome.interrupted:
@@ -232,15 +310,14 @@ def work_here(experiment: Experiment, resources: Resources) -> Outcome:
 
 
 def work_by_workers(
-    experiment: Experiment, resources: Resources, report: Reporter, jobs: int
+    experiment: Experiment, resources: Resources, report: Reporter, jobs: int, cluster: Cluster | None
 ) -> tuple[Outcome, Board]:
-    """Does the tasks in worker processes, and shows how far they are."""
-    jobs = experiment.workers(jobs)
+    """Does the tasks in worker processes, here or on a cluster, and shows how far they are."""
     work = estimates.seconds(experiment.evaluations, experiment.tasks, resources.engine)
     kind = "cell" if experiment.arms[0].label else "variant"
     board = Board(lines(experiment), work, jobs, kind, {name: t.what for name, t in experiment.tasks.items()})
     of = {task: item.entry for item in experiment.evaluations if item.same is None for task in item.tasks}
-    executor = driver.executor_of(resources, jobs, apart=True)
+    executor = driver.executor_of(resources, jobs, apart=True, cluster=cluster)
     view = View(board, report.quiet)
     report.hand_over()
     with view:
@@ -252,7 +329,7 @@ def work_by_workers(
                     if event.task in line.tasks and board.is_finished(line):
                         line.note = _average(experiment, of[event.task], len(resources.benchmarks))
 
-        return driver.carry_out(experiment, executor, resources, see), board
+        return driver.carry_out(experiment, executor, resources, see, jobs), board
 
 
 def lines(experiment: Experiment) -> list[BoardLine]:

@@ -6,7 +6,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from stic_eval.errors import RunError, UserError
+from stic_eval.errors import RunError, UserError, storage_failure
 
 
 class Work(Protocol):
@@ -25,6 +25,11 @@ class Work(Protocol):
     @property
     def group(self) -> str:
         """Tasks of one group are done one after the other, by one worker if it lives; empty: none."""
+        ...
+
+    @property
+    def dispensable(self) -> bool:
+        """Whether tasks that need it go on without it where it has failed."""
         ...
 
 
@@ -61,6 +66,12 @@ class Send(Protocol):
     def __call__(self, kind: str, value: Any) -> None: ...
 
 
+class Tell(Send, Protocol):
+    """What a worker tells its executor, which has to know why a task has failed."""
+
+    def __call__(self, kind: str, value: Any, cause: Cause | None = None) -> None: ...
+
+
 class Executor(Protocol[W_contra]):
     """Does tasks, each when what it needs is done. One that fails takes its dependents along, no other."""
 
@@ -81,4 +92,6 @@ def reason(error: Exception) -> tuple[str, Cause | None]:
     for expected in (UserError, RunError):
         if isinstance(error, expected):
             return " ".join(str(error).split()), expected
+    if full := storage_failure(error):
+        return full, RunError
     return registry.explain(error), None

@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stic_eval.digests import digest
+from stic_eval.durable_files import sync
 from stic_eval.errors import UserError
 from stic_eval.experiment import grading
 from stic_eval.report import runs
@@ -35,6 +37,7 @@ def clear(config: RunConfig) -> None:
     """Starts over: with an empty cache of the run's own, and nothing of earlier results."""
     own = config.folder / "cache"
     (config.folder / "scores.json").unlink(missing_ok=True)  # first: it must not tell of what is gone
+    sync(config.folder)
     for folder in (own, config.folder / "records", config.folder / "training"):
         shutil.rmtree(folder, ignore_errors=True)
     own.mkdir(parents=True)
@@ -46,13 +49,25 @@ def nothing(config: RunConfig) -> runs.Scores:
 
 
 def before(config: RunConfig, report: Report) -> runs.Scores:
-    """What the folder holds of an earlier start; nothing of it if it cannot be read."""
-    if (config.folder / "scores.json").is_file():
-        try:
-            return runs.load(config.folder)
-        except UserError as error:
-            report.line(f"{error} (computed anew)")
-    return nothing(config)
+    """What the folder holds of an earlier start; nothing of it if it cannot be read.
+
+    An evaluation whose records are not what was written is done again, of answers that are cached.
+    """
+    if not (config.folder / "scores.json").is_file():
+        return nothing(config)
+    try:
+        found = runs.load(config.folder)
+    except UserError as error:
+        report.line(f"{error} (computed anew)")
+        return nothing(config)
+    for entry in found.entries:
+        for name in list(entry.sha256):
+            path = runs.records_path(config.folder, entry, name)
+            if runs.records_changed(path, entry, name):
+                report.line(f"{path}: is not what was written there; it is made anew")
+                for of in (entry.keys, entry.summaries, entry.sha256):
+                    of.pop(name, None)
+    return found
 
 
 def list_stages(keyed: Sequence[tuple[Stage, str]], store: StageStore) -> list[TrainedStage]:
@@ -108,9 +123,12 @@ def _read_text_cut(path: Path) -> TextCut | None:
     """How much text a stage's length limit has cut; None: nothing."""
     if not path.is_file():
         return None
-    found = json.loads(path.read_bytes())
-    numbers = {name: int(found[name]) for name in ("max_length", "rows", "cut_rows", "cut_tokens")}
-    return TextCut(**numbers, left_out=len(found["left_out"]))
+    found = read_object(path)
+    try:
+        numbers = {name: int(found[name]) for name in ("max_length", "rows", "cut_rows", "cut_tokens")}
+        return TextCut(**numbers, left_out=len(found["left_out"]))
+    except (KeyError, TypeError, ValueError):  # damaged: of what is used, `sound` says so
+        return None
 
 
 def _image_mode(folder: Path) -> str:
@@ -120,11 +138,15 @@ def _image_mode(folder: Path) -> str:
 
 
 def keep_curves(stages: Iterable[TrainedStage], store: StageStore, folder: Path) -> None:
-    """Copies the training curves of stages into `training/` in a run's folder, each once."""
+    """Copies the training curves of stages into `training/` in a run's folder, each as it was written."""
     for stage in stages:
-        log = store.folder(stage.name, stage.key) / "log.jsonl"
-        copy = folder / "training" / f"{stage.name}-{stage.key[:16]}.jsonl"
-        if log.is_file() and not copy.is_file():
+        made = store.folder(stage.name, stage.key)
+        log, copy = made / "log.jsonl", folder / "training" / f"{stage.name}-{stage.key[:16]}.jsonl"
+        if not log.is_file():
+            continue
+        sums = read_object(made / "manifest.json").get("sha256")
+        sound = not isinstance(sums, dict) or sums.get("log.jsonl", "") in ("", digest(log))
+        if sound and not (copy.is_file() and copy.read_bytes() == log.read_bytes()):
             atomic_write(copy, log.read_bytes())
 
 

@@ -17,6 +17,7 @@ from stic_eval.experiment.inputs import Inputs
 from stic_eval.experiment.variants import Variant
 from stic_eval.report import runs
 from stic_eval.settings import RunConfig
+from stic_eval.store import content_key
 
 if TYPE_CHECKING:
     from stic_eval.ablations.grid import Grid, GridCell
@@ -104,6 +105,9 @@ class Task:
         served: The engine's own name for one; without any and without `key` the base model answers.
         generations: Answers that are asked for.
         steps: Optimiser steps.
+        trains: Whether the stage trains an adapter.
+        part: (which, of how many): the stage is run on this share of its inputs alone, or the benchmark's
+            rows are asked, and nothing is kept but the answers, which the whole task then finds.
     """
 
     id: str
@@ -123,6 +127,13 @@ class Task:
     served: str | None = None
     generations: int = 0
     steps: int = 0
+    trains: bool = False
+    part: tuple[int, int] | None = None
+
+    @property
+    def dispensable(self) -> bool:
+        """Whether tasks that need it go on without it where it has failed."""
+        return self.part is not None
 
 
 # ---------------------------------------------------------------- who is evaluated
@@ -172,14 +183,17 @@ def subjects(arms: Iterable[Arm], resources: Resources) -> list[Subject]:
     """Everything that is evaluated; without stages where the engine trains nothing."""
     from stic_eval.selftrain.stage_runner import stage_key
 
-    found = []
+    found, trains = [], resources.engine.trains_in(resources.config)
+    dtype = resources.engine.adapter_dtype if trains else ""
     for arm in arms:
         data, thinking = arm.inputs.data, arm.config.thinking
         for variant in arm.variants:
             known: dict[int, str] = {}
             seed, keyed = variant.seed or 0, []
-            for one in variants.stages(variant.plan.adapter) if resources.engine.trains else ():
-                key = stage_key(one, data, resources.fingerprint, seed, known, thinking=thinking)
+            for one in variants.stages(variant.plan.adapter) if trains else ():
+                key = stage_key(
+                    one, data, resources.fingerprint, seed, known, thinking=thinking, adapter_dtype=dtype
+                )
                 keyed.append((one, key))
             found.append(Subject(arm, variant, tuple(keyed)))
     return found
@@ -198,6 +212,7 @@ def evaluations(found: Sequence[Subject], resources: Resources, before: runs.Sco
     """
     known = before.known_summaries()
     stages = {entry.folder: entry.stages for entry in before.entries}
+    written = {entry.folder: entry.sha256 for entry in before.entries}
     planned: list[Evaluation] = []
     by_keys: dict[tuple[str, ...], Evaluation] = {}
     for subject in found:
@@ -218,6 +233,8 @@ def evaluations(found: Sequence[Subject], resources: Resources, before: runs.Sco
             old, summary = known.get((entry.folder, name), ("", None))
             if summary is not None and old in of[name] and not _asks_again(name, summary, resources):
                 entry.keys[name], entry.summaries[name] = key, summary
+                if name in written[entry.folder]:
+                    entry.sha256[name] = written[entry.folder][name]
         missing = tuple(name for name in of if name not in entry.keys)
         planned.append(Evaluation(subject, of, entry, missing, same))
         by_keys.setdefault(own, planned[-1])
@@ -228,6 +245,8 @@ def _keys(subject: Subject, benchmark: str, resources: Resources) -> tuple[str, 
     """Content key of one evaluation, and what earlier versions had for it."""
     engine, config, variant = resources.engine, subject.arm.config, subject.variant
     adapter = subject.stages[-1][1] if subject.stages else None
+    if adapter is not None and engine.adapter_dtype:
+        adapter = content_key([adapter, engine.adapter_dtype])
     if adapter is None and (answers := elsewhere(subject, resources)) is not None:
         adapter = engine.fingerprint(answers)
     asked = resources.benchmarks[benchmark]
@@ -237,7 +256,7 @@ def _keys(subject: Subject, benchmark: str, resources: Resources) -> tuple[str, 
 
 def elsewhere(subject: Subject, resources: Resources) -> Path | str | None:
     """The adapter of a variant that no stage makes; None: it has none."""
-    if resources.engine.trains:
+    if resources.engine.trains_in(resources.config):
         return subject.variant.adapter
     return variants.server_name(subject.arm.config, subject.variant)
 
@@ -257,6 +276,7 @@ def tasks(planned: Sequence[Evaluation], resources: Resources, fresh: bool = Fal
         fresh: No stage counts as finished.
     """
     found: dict[str, Task] = {}
+    trains = resources.engine.trains_in(resources.config)
     for item in planned:
         if item.same is not None or not item.missing:
             continue
@@ -278,7 +298,7 @@ def tasks(planned: Sequence[Evaluation], resources: Resources, fresh: bool = Fal
                 solver=variant.solver.name,
                 options=variant.options.model_dump(mode="json"),
                 adapter=variant.adapter,
-                served=None if resources.engine.trains else variants.server_name(subject.arm.config, variant),
+                served=None if trains else variants.server_name(subject.arm.config, variant),
                 generations=(resources.rows(name) or 0) * variant.solver.requests(variant.options),
             )
     return found
@@ -325,6 +345,7 @@ def training(
                 key=key,
                 generations=stage.generations,
                 steps=stage.steps,
+                trains=stage.trains,
             )
 
 

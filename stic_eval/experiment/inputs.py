@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stic_eval import registry
+from stic_eval.documents import from_json, read_text
 from stic_eval.errors import UserError
 
 if TYPE_CHECKING:
     from stic_eval.config import RunConfig
     from stic_eval.contracts.method import Data, PromptSet, Report, Stage
+    from stic_eval.experiment.machine_facts import Facts
     from stic_eval.images import Skipped
     from stic_eval.pocket.rows import Source
     from stic_eval.types import ImageRef
@@ -31,6 +32,8 @@ _VISION_KEYS = {
 
 # What the embedded world draws for a method that takes all there is.
 _POCKET_IMAGES, _POCKET_ITEMS = 2_000, 1_000
+# Of its pictures, which are drawn one after the other until enough differ: seconds for so many.
+_POCKET_MOST = 100_000
 _SHOWN = 5
 _LFS = b"version https://git-lfs"
 
@@ -62,7 +65,7 @@ def check_model(config: RunConfig) -> None:
     if not path.is_dir():
         raise UserError(f"--model {model}: no such folder")
     try:
-        data = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        data = from_json(read_text(path / "config.json"))
     except FileNotFoundError:
         raise UserError(
             f"--model {model}: holds no config.json; give the folder of a transformers model"
@@ -116,7 +119,7 @@ def check_adapters(config: RunConfig, report: Report) -> None:
     for adapter in config.adapters:
         check_adapter(adapter)
         try:
-            data = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+            data = from_json(read_text(adapter / "adapter_config.json"))
             base = str(data.get("base_model_name_or_path") or "")
         except (OSError, ValueError, AttributeError) as error:
             raise UserError(f"--adapter {adapter}: adapter_config.json cannot be read: {error}") from error
@@ -135,7 +138,7 @@ def check_pairs(config: RunConfig) -> None:
         return
     from stic_eval.training.pair_formats import check
 
-    check(config.pairs_file, "--pairs")
+    check(config.pairs_file, "--pairs", images=True)
     if not any(stage.kind == "pairs" and not stage.reads for stage in _stages(config)):
         names = ", ".join(config.methods)
         raise UserError(f"--pairs: nothing that this run trains ({names}) learns from pairs; leave it out")
@@ -164,7 +167,24 @@ def check_tiles(config: RunConfig) -> None:
 
     folder = local_model(config.model)
     if config.training.images == "single_tile" and folder is not None and any(_stages(config)):
-        check_single_tile(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        check_single_tile(from_json(read_text(folder / "config.json")))
+
+
+def check_gang(config: RunConfig, machine: Facts | None = None) -> None:
+    """Refuses what so many processes cannot train, before anything is computed.
+
+    Args:
+        config: The run.
+        machine: Where they train; None: here.
+
+    Raises:
+        UserError: Says what, and what to do.
+    """
+    from stic_eval.training import gang_launch
+
+    config = config if machine is None else machine.settled(config)
+    if gang_launch.is_gang(config):
+        gang_launch.check_gang(config, _stages(config), here=machine is None)
 
 
 @dataclass(frozen=True)
@@ -216,7 +236,7 @@ def _stages(config: RunConfig) -> Iterator[Stage]:
     from stic_eval.contracts.method import Data
     from stic_eval.experiment.variants import make_plan, stages
 
-    for name in config.methods if registry.engines().get(config.engine).trains else ():
+    for name in config.methods if registry.engines().get(config.engine).trains_in(config) else ():
         data = Data(
             (), (), "", "", prompt_set(config), pairs=config.pairs_file,
             training_images=config.training.images,
@@ -260,7 +280,7 @@ def load(config: RunConfig, report: Report, wanted: Mapping[str, int | None] | N
     if "images" in wanted and (source := _source(config)) is not None:
         from stic_eval.pocket.rows import unlabeled_images
 
-        images = unlabeled_images(wanted["images"] or _POCKET_IMAGES, source)
+        images = unlabeled_images(_pocket_count(wanted["images"] or _POCKET_IMAGES, "--images"), source)
     elif "images" in wanted and config.images is not None:
         with report.step(f"scan {config.images}") as step:
             images, skipped = scan_images(config.images, progress=step.update)
@@ -284,7 +304,7 @@ def load(config: RunConfig, report: Report, wanted: Mapping[str, int | None] | N
     elif "sft" in wanted and pocket:
         from stic_eval.pocket.rows import sft_items
 
-        items = items_of(sft_items(wanted["sft"] or _POCKET_ITEMS))
+        items = items_of(sft_items(_pocket_count(wanted["sft"] or _POCKET_ITEMS, "--sft-data")))
     elif "sft" in wanted:
         raise UserError(
             "--sft-data: the selected method is tuned on instruction data; give LLaVA-format JSON"
@@ -296,10 +316,19 @@ def load(config: RunConfig, report: Report, wanted: Mapping[str, int | None] | N
     if config.pairs_file is not None:
         from stic_eval.training.pair_formats import check
 
-        rows = check(config.pairs_file, "--pairs")
+        rows = check(config.pairs_file, "--pairs", images=True)
         key = file_sha256(config.pairs_file)
         data = replace(data, pairs=config.pairs_file, pairs_key=key, pairs_rows=rows)
     return Inputs(data, tuple(skipped), wanted)
+
+
+def _pocket_count(asked: int, flag: str) -> int:
+    if asked > _POCKET_MOST:
+        raise UserError(
+            f"{flag}: the methods ask for {asked:,}, and the embedded world draws at most {_POCKET_MOST:,}; "
+            "give your own, or ask for fewer"
+        )
+    return asked
 
 
 def _source(config: RunConfig) -> Source | None:

@@ -9,13 +9,14 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
 from stic_eval.errors import UserError
+from stic_eval.library_messages import STANDARD_ERROR
 from stic_eval.printable import printable
 
 if TYPE_CHECKING:
@@ -68,6 +69,31 @@ class _LogFile(logging.FileHandler):
     def __init__(self, path: Path) -> None:
         super().__init__(path, encoding="utf-8")
         self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        self._failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Says once that lines are lost: of a full disk whatever is to be kept there says the rest."""
+        error = sys.exception()
+        if isinstance(error, OSError) and not self._failed:
+            self._failed = True
+            print(f"{self.baseFilename}: lines of the log are lost: {error.strerror}", file=sys.stderr)
+
+    def close(self) -> None:
+        """Closes the file; what cannot be written any more is lost."""
+        with suppress(OSError):
+            super().close()
+
+
+class _Warnings(logging.Handler):
+    """Warnings of this program on their way to the terminal; errors end the command, which says so."""
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._show = show
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno == logging.WARNING:
+            self._show(record.getMessage())
 
 
 @contextmanager
@@ -126,6 +152,9 @@ class Reporter:
             else:
                 around.enter_context(warnings.catch_warnings())
                 warnings.simplefilter("ignore")
+            told = _Warnings(self._print)
+            self._logger.addHandler(told)
+            around.callback(self._logger.removeHandler, told)
             around.callback(self._logger.setLevel, self._logger.level)
             self._logger.setLevel(logging.INFO)
             self._around = around.pop_all()
@@ -183,10 +212,11 @@ class Reporter:
 
     def _print(self, line: str) -> None:
         line = _one_line(line)
-        if self.live:
-            self.live.console.print(line, markup=False, highlight=False, style="dim")
-        else:
-            print(line, file=self._stream, flush=True)
+        with STANDARD_ERROR:
+            if self.live:
+                self.live.console.print(line, markup=False, highlight=False, style="dim")
+            else:
+                print(line, file=self._stream, flush=True)
 
 
 @contextmanager

@@ -58,6 +58,11 @@ class Resources:
         provider = registry.engines().get(self.config.engine)
         return provider(self.config, self.report.step, lambda: len(self.responses) > 0)
 
+    def close(self) -> None:
+        """Ends what the engine has begun, if there is one yet."""
+        if "engine" in self.__dict__:
+            self.engine.close()
+
     def take(self, engine: Engine) -> None:
         """Has a model that is loaded already answer; it tells its progress here."""
         engine.step, engine.answered = self.report.step, lambda: len(self.responses) > 0

@@ -24,7 +24,7 @@ from stic_eval.report import (
 from stic_eval.report.head_to_head import HeadToHead
 from stic_eval.report.table_layouts import lay_out
 from stic_eval.report.tables import Table
-from stic_eval.store import file_name, read_jsonl
+from stic_eval.store import read_jsonl
 from stic_eval.types import Record
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class RunResult:
         if benchmark not in known:
             there = f" (there are {', '.join(known)})"
             raise UserError(f'{self.folder} has no "{benchmark}"{suggest(benchmark, known)}{there}')
-        path = self.folder / "records" / entries[0].folder / f"{file_name(benchmark)}.jsonl"
+        path = runs.records_of(self.folder, entries[0], benchmark)
         if not path.is_file():
             raise UserError(f"{path}: no such file; the run has no records there")
         return _records(path)

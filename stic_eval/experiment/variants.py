@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from stic_eval import config_layers, registry
 from stic_eval.config import options_of, split
-from stic_eval.errors import UserError
+from stic_eval.errors import Contained, UserError, quote
 from stic_eval.settings import DESCRIBE, adapter_name, expand
 
 if TYPE_CHECKING:
@@ -154,7 +154,8 @@ def make_plan(method: Method, config: RunConfig, data: Data) -> tuple[Plan, Data
         UserError: The method cannot work with this data, or its solver or the solver's options are none.
     """
     own = method.config.model_validate(config.method_options.get(method.name, {}))
-    plan = method.plan(own, data)
+    with Contained():
+        plan = method.plan(own, data)
     where = f"{registry.origin(method.name)}: Plan.solver"
     known = registry.solvers().names()
     if plan.solver not in known:
@@ -164,7 +165,7 @@ def make_plan(method: Method, config: RunConfig, data: Data) -> tuple[Plan, Data
         )
     solver, where = registry.solvers().get(plan.solver), f"{where} {plan.solver}"
     if not isinstance(plan.options, Mapping):
-        raise UserError(f"{where}: options is {plan.options!r}; it has to map options to their values")
+        raise UserError(f"{where}: options is {quote(plan.options)}; it has to map options to their values")
     for path, _ in config_layers.leaves(plan.options):
         config_layers.require(path, solver.options, where)
     try:
@@ -172,18 +173,19 @@ def make_plan(method: Method, config: RunConfig, data: Data) -> tuple[Plan, Data
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         path = ".".join(map(str, first["loc"]))
-        raise UserError(f"{where}: {path} {first['input']!r}: {first['msg'].lower()}") from error
+        raise UserError(f"{where}: {path} {quote(first['input'])}: {first['msg'].lower()}") from error
     describing = registry.solvers().get(DESCRIBE)
     asked: Any = options_of(config, describing, plan.options if solver is describing else None)
     if asked.separator == data.separator:
         return plan, data
     data = replace(data, separator=asked.separator)
-    return method.plan(own, data), data
+    with Contained():
+        return method.plan(own, data), data
 
 
 def answerers(found: Iterable[tuple[RunConfig, Variant]], engine: Engine) -> dict[str, str | None]:
     """Row -> its adapter's name, where the engine has adapters of its own; else nothing."""
-    if engine.trains:
+    if engine.trains_in(engine.config):
         return {}
     named = {True: "", False: ", seed {}"}
     return {v.method.title + named[v.seed is None].format(v.seed): server_name(c, v) for c, v in found}

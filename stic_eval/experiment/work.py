@@ -6,15 +6,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from stic_eval import registry
-from stic_eval.errors import RunError
+from stic_eval.errors import Contained, RunError
 from stic_eval.experiment import inputs, variants
+from stic_eval.stage_store import StageStore
 
 if TYPE_CHECKING:
     from stic_eval.contracts.engine import VLM
-    from stic_eval.contracts.method import Report
+    from stic_eval.contracts.method import Data, Report, Stage
     from stic_eval.experiment.graph import Task
     from stic_eval.experiment.resources import Resources
     from stic_eval.types import Record, Sample, Summary
@@ -29,38 +31,112 @@ def perform(task: Task, resources: Resources) -> Iterator[tuple[str, Any]]:
     Yields:
         `result` of a benchmark: (the records as they are written, summary).
     """
-    adapter: Any = task.served or task.adapter
-    if task.key:
-        adapter = _stage(task, resources) / "adapter"
+    if task.part is not None:
+        _ask_part(task, task.part, resources)
+        return
+    with Contained():
+        adapter = _adapter(task, resources)
     if task.benchmark:
-        yield "result", evaluate(task, adapter, resources)
+        with Contained():
+            found = evaluate(task, adapter, resources)
+        yield "result", found
+
+
+def _adapter(task: Task, resources: Resources) -> Any:
+    """Who answers; runs the task's stage, if it has one that is not done."""
+    return _stage(task, resources) / "adapter" if task.key else task.served or task.adapter
 
 
 def _stage(task: Task, resources: Resources) -> Path:
     """Gives the folder of a task's stage; computes it, and what it needs, if it is not there."""
-    from stic_eval.models.single_tile import check_single_tile
-    from stic_eval.selftrain.stage_runner import run_stage, stage_key
+    stage, data, _ = _planned(task, resources)
+    return _run(stage, data, resources.stages, task, resources)
 
-    config, seed, fingerprint = task.config, task.seed or 0, resources.fingerprint
+
+def _planned(task: Task, resources: Resources) -> tuple[Stage, Data, dict[int, str]]:
+    """A task's stage, what its method learns from, and the keys of the stages that it needs."""
+    from stic_eval.selftrain.stage_runner import stage_key
+
+    config, seed, known = task.config, task.seed or 0, dict[int, str]()
     given = resources.inputs(config, task.reads).data
     plan, data = variants.make_plan(registry.methods().get(task.method), config, given)
+    how: Any = {"thinking": config.thinking, "adapter_dtype": resources.engine.adapter_dtype}
+    for stage in variants.stages(plan.adapter):
+        if stage_key(stage, data, resources.fingerprint, seed, known, **how) == task.key:
+            return stage, data, known
+    raise RunError(f"{task.what}: what it is made of has changed since it was planned; start again")
+
+
+def _run(stage: Stage, data: Data, store: StageStore, task: Task, resources: Resources) -> Path:
+    from stic_eval.models.single_tile import check_single_tile
+    from stic_eval.selftrain.stage_runner import run_stage
+    from stic_eval.training.gang import Gang
+    from stic_eval.training.gang_launch import is_gang
+
+    config = task.config
 
     def trainable(adapter: Path | None) -> Any:
+        if is_gang(config):
+            return Gang(config, resources.engine.release)
         found = resources.engine.trainable(adapter)
         if config.training.images == "single_tile":
             check_single_tile(found.config.to_dict())
         return found
 
-    known: dict[int, str] = {}
-    for stage in variants.stages(plan.adapter):
-        if stage_key(stage, data, fingerprint, seed, known, thinking=config.thinking) == task.key:
-            return run_stage(
-                stage, data=data, seed=seed, fingerprint=fingerprint, model=trainable,
-                answers=resources.engine.answers, scorer=resources.engine.likelihoods,
-                responses=lambda: resources.responses, store=resources.stages, report=resources.report,
-                thinking=config.thinking, stop=resources.stop,
-            )  # fmt: skip
-    raise RunError(f"{task.what}: what it is made of has changed since it was planned; start again")
+    folder = run_stage(
+        stage, data=data, seed=task.seed or 0, fingerprint=resources.fingerprint, model=trainable,
+        answers=resources.engine.answers, scorer=resources.engine.likelihoods,
+        responses=lambda: resources.responses, store=store, report=resources.report,
+        thinking=config.thinking, stop=resources.stop, device=config.device,
+        adapter_dtype=resources.engine.adapter_dtype,
+    )  # fmt: skip
+    if stage.trains:
+        resources.engine.trained(folder / "adapter")
+    return folder
+
+
+def _ask_part(task: Task, part: tuple[int, int], resources: Resources) -> None:
+    """Asks a part of what a task asks, and keeps nothing but the answers.
+
+    What comes of the task is made of all of its inputs, when that is done: it then finds these answers. So a
+    stage that cannot do with a part costs what could have been gained, and nothing else.
+    """
+    ask = _ask_rows if task.benchmark else _ask_stage
+    try:
+        with Contained():
+            ask(task, part, resources)
+    except Exception as error:
+        resources.report.log(f"{task.id}: asks nothing more ahead: {registry.explain(error)}")
+
+
+def _ask_rows(task: Task, part: tuple[int, int], resources: Resources) -> None:
+    """Asks a part of a benchmark's rows."""
+    from stic_eval.evals import runner
+
+    first, every = part
+    benchmark, rows = resources.benchmarks[task.benchmark], resources.samples(task.benchmark)[first::every]
+    solver = registry.solvers().get(task.solver)
+    with resources.report.step(f"{task.label}: {benchmark.title}", len(rows)) as step:
+        runner.ask(
+            benchmark, rows, _model(task, _adapter(task, resources), resources), solver,
+            solver.options.model_validate(task.options), prompts=inputs.prompt_set(task.config),
+            progress=step.update,
+        )  # fmt: skip
+
+
+def _ask_stage(task: Task, part: tuple[int, int], resources: Resources) -> None:
+    """Runs a stage on a part of its inputs."""
+    stage, data, known = _planned(task, resources)
+    first, every = part
+    images = data.images[: stage.takes("images")][first::every]
+    items = data.sft_items[: stage.takes("sft")][first::every]
+    some = replace(data, images=images, sft_items=items, images_key=task.id, sft_key=task.id)
+    log = resources.report.log
+    there = {need.name: resources.stages.sound(need.name, known[id(need)], log) for need in stage.needs}
+    needs = {name: folder for name, folder in there.items() if folder is not None}
+    with TemporaryDirectory(prefix="stic-eval-part-") as folder:
+        alone = replace(stage, needs=(), run=lambda ctx: stage.run(replace(ctx, needs=needs)))
+        _run(alone, some, StageStore(folder), task, resources)
 
 
 def evaluate(task: Task, adapter: Any, resources: Resources) -> tuple[bytes, Summary]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import time
@@ -34,7 +35,7 @@ class Place:
     Attributes:
         cache: Where stages lie, and the driver keeps answers.
         jobs: How many they are.
-        devices: Numbers of the GPUs that they spread over; none or one: they all see what there is.
+        devices: In turn what each sees of the GPUs, as CUDA_VISIBLE_DEVICES has it; none or one: all.
     """
 
     cache: Path
@@ -51,32 +52,55 @@ def begin(number: int, place: Place, send: Send) -> Callable[[Task], Iterator[tu
             os.environ.setdefault(f"{library}_VERBOSITY", "error")
     if place.jobs > 1:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // place.jobs)))
+    send_log(send)
+    store = partial(SendingStore, send=send)
+    return do_with(lambda config: Resources(config, SendingReport(send), place.cache, store), place.jobs)
+
+
+def send_log(send: Send) -> None:
+    """Has what is logged in this process sent, and warnings with it."""
     # Instead of what a script has set up, which workers have imported.
     logging.getLogger().handlers[:] = [_Sending(send)]
     logging.getLogger("stic_eval.run").setLevel(logging.INFO)
     logging.captureWarnings(True)
+
+
+def do_with(
+    resources: Callable[[RunConfig], Resources], jobs: int, settled: Mapping[str, Any] | None = None
+) -> Callable[[Task], Iterator[tuple[str, Any]]]:
+    """Gives what does a task.
+
+    Args:
+        resources: Makes what tasks are done with, of the settings of the first.
+        jobs: How many workers there are.
+        settled: Settings that are decided for all workers.
+    """
     ours: list[Resources] = []
     known: set[str] = set()
 
     def work(task: Task) -> Iterator[tuple[str, Any]]:
-        config = _share(task.config, place.jobs)
+        config = _share(task.config, jobs).model_copy(update=settled)
         go_offline(config.offline)
         for path in [path for path in config.plugins if path not in known]:
             registry.register(path, "a worker")
             known.add(path)
         if not ours:  # all arms have engine, rows and judge in common
-            store = partial(SendingStore, send=send)
-            ours.append(Resources(config, SendingReport(send), place.cache, store))
+            ours.append(resources(config))
+            atexit.register(ours[0].close)  # a worker ends when there is nothing more for it to do
         return perform(replace(task, config=config), ours[0])
 
     return work
 
 
 def _share(config: RunConfig, jobs: int) -> RunConfig:
-    """A worker's settings: bounds on what servers are asked are for all workers together."""
+    """A worker's settings: bounds on what servers are asked are for all workers together.
+
+    But for those that a worker starts for itself.
+    """
     cap, flight = config.judge.max_requests, config.server.concurrency
     judge = config.judge.model_copy(update={"max_requests": None if cap is None else cap // jobs})
-    server = config.server.model_copy(update={"concurrency": max(1, flight // jobs)})
+    shared = bool(config.server.base_url)
+    server = config.server.model_copy(update={"concurrency": max(1, flight // jobs) if shared else flight})
     return config.model_copy(update={"judge": judge, "server": server})
 
 

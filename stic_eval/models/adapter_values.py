@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from stic_eval.digests import digest
+from stic_eval.documents import from_json, read_bytes
 from stic_eval.errors import UserError
 
 # The largest float16. No update of a weight comes near it, and products with more overflow in 16 bits.
@@ -19,6 +19,13 @@ LARGEST = 65504.0
 # Types of safetensors for numbers with a point -> how their bits are read. bfloat16, which NumPy does not
 # have, is the upper half of a float32.
 _TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+# What PEFT makes of these numbers, for every layer, is as large as they say.
+_SIZES = (
+    "r", "rank_pattern", "init_r", "target_r", "num_virtual_tokens", "num_transformer_submodules",
+    "token_dim", "num_layers", "encoder_hidden_size", "encoder_num_layers", "adapter_len", "n_frequency",
+    "boft_block_size", "oft_block_size", "block_size",
+)  # fmt: skip
+_USUAL_SIZE = 1024  # from which on it costs
 _CHUNK = 1 << 24  # numbers that are looked at at a time
 _sound: set[tuple[str, str]] = set()
 
@@ -41,10 +48,35 @@ def check_adapter_values(adapter: Path, where: str) -> None:
     advice = "such an adapter computes nothing: train it again (if it is the cache's, delete its folder)"
     if (what := _scale_fault(config)) is not None:
         raise UserError(f"{where}: {config.name}: {what}; {advice}")
+    check_sizes(adapter, where)
     for name, numbers in _tensors(weights):
         if (what := _tensor_fault(numbers)) is not None:
             raise UserError(f"{where}: {weights.name}: tensor {name} holds {what}; {advice}")
     _sound.add(content)
+
+
+def check_sizes(adapter: Path, where: str) -> None:
+    """Refuses a size in `adapter_config.json` that no weight has: it is allocated before they are read.
+
+    Raises:
+        UserError: Names the setting.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        data = from_json(read_bytes(adapter / "adapter_config.json"))
+        with safe_open(adapter / "adapter_model.safetensors", "np") as file:
+            there = {size for name in file.keys() for size in file.get_slice(name).get_shape()}  # noqa: SIM118
+    except (OSError, ValueError, SafetensorError):
+        return  # told when it is loaded
+    for name in _SIZES if isinstance(data, Mapping) else ():
+        value = data.get(name)
+        for size in value.values() if isinstance(value, Mapping) else [value]:
+            if isinstance(size, int) and size > _USUAL_SIZE and size not in there:
+                raise UserError(
+                    f"{where}: adapter_config.json: {name} is {size:,}, which none of its weights is the "
+                    "size of; give the adapter's own adapter_config.json"
+                )
 
 
 def learned_nothing(adapter: Path, starts: Iterable[Path]) -> bool:
@@ -83,7 +115,7 @@ def _same_tensors(one: Path, other: Path) -> bool:
 def _scale_fault(config: Path) -> str | None:
     """What is wrong with the scale of an adapter's updates; None: nothing."""
     try:
-        data = json.loads(config.read_bytes())
+        data = from_json(config.read_bytes())
     except ValueError:
         return None
     if not isinstance(data, Mapping):
@@ -108,7 +140,7 @@ def _tensors(path: Path) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
     try:
         whole = np.memmap(path, np.uint8, "r")
         (length,) = struct.unpack("<Q", whole[:8].tobytes())
-        header, data = json.loads(whole[8 : 8 + length].tobytes()), whole[8 + length :]
+        header, data = from_json(whole[8 : 8 + length].tobytes()), whole[8 + length :]
         for name, tensor in header.items():
             if name != "__metadata__" and tensor["dtype"] in _TYPES:
                 start, end = tensor["data_offsets"]

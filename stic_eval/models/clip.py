@@ -35,7 +35,11 @@ def similarities(
         UserError: An image cannot be decoded.
     """
     keys = [content_key([model, image.sha256, text]) for image, text in shown]
-    known: dict[str, float] = {row["key"]: row["value"] for row in read_jsonl(log)}
+    try:
+        known: dict[str, float] = {str(row["key"]): float(row["value"]) for row in read_jsonl(log)}
+    except (UserError, KeyError, TypeError, ValueError):  # the disk has damaged it: all is computed again
+        known = {}
+        log.unlink()
     missing = {key: one for key, one in zip(keys, shown, strict=True) if key not in known}
     todo = list(missing.items())
     for start in range(0, len(todo), _ROWS):

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import email.utils
-import json
 import math
 import socket
 import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
+from stic_eval.documents import from_json
 from stic_eval.errors import UserError
 
 
@@ -37,6 +37,7 @@ class Endpoint:
         max_bytes: Bound on a reply's size.
         flag: Flag of the model's name.
         prefix: What the flags of address, key and cap begin with.
+        others: Addresses of replicas, which have the same model under the same name.
     """
 
     base_url: str
@@ -52,6 +53,19 @@ class Endpoint:
     max_bytes: int = 8 << 20
     flag: str = "--judge"
     prefix: str = "--judge-"
+    others: tuple[str, ...] = ()
+
+    @property
+    def base_urls(self) -> tuple[str, ...]:
+        """All addresses."""
+        return (self.base_url, *self.others)
+
+    def each(self) -> list[Endpoint]:
+        """The servers, each alone."""
+        return [replace(self, base_url=url, others=()) for url in self.base_urls]
+
+
+_REDIRECTS = 5
 
 
 class NoReply(Exception):
@@ -62,8 +76,12 @@ class NoReply(Exception):
         self.reached = reached
 
 
+class TooLarge(NoReply):
+    """A reply of more bytes than are taken."""
+
+
 class Connection:
-    """Posts to a server over one connection that is kept. One thread uses it; any may make it `hang_up`.
+    """Asks a server over one connection that is kept. One thread uses it; any may make it `hang_up`.
 
     Time-outs of HTTP libraries start anew with every byte, so a server that dribbles could hold a
     request for ever. Here a timer shuts the socket down when the time for the whole is over.
@@ -78,24 +96,36 @@ class Connection:
         import httpx2
 
         self._timeout, self._max_bytes = timeout, max_bytes
-        headers = {"Content-Type": "application/json", "User-Agent": "stic-eval"}
+        headers = {"User-Agent": "stic-eval"}
         if api_key:
             headers["Authorization"] = f"Bearer {api_key}"
         self._client = httpx2.Client(
             headers=headers,
             timeout=timeout,
             follow_redirects=False,  # else the key would go wherever the server points
+            max_redirects=_REDIRECTS,
             limits=httpx2.Limits(max_connections=1, max_keepalive_connections=1),
         )
         self._socket: socket.socket | None = None
         self._expired = False
 
     def post(self, url: str, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
-        """Sends and returns status, headers (lower-case names) and body.
+        """Sends JSON and returns status, headers (lower-case names) and body.
 
         Raises:
-            Cut: The server cannot be reached, is too slow, sends too much, or hangs up.
+            NoReply: The server cannot be reached, is too slow, sends too much, or hangs up.
         """
+        return self._exchange("POST", url, content=body, headers={"Content-Type": "application/json"})
+
+    def get(self, url: str) -> tuple[int, Mapping[str, str], bytes]:
+        """As `post`, of what lies at an address, or where that points to.
+
+        Raises:
+            NoReply: As of `post`, or it points to itself, or to what is not on the web.
+        """
+        return self._exchange("GET", url, follow_redirects=True)
+
+    def _exchange(self, method: str, url: str, **how: Any) -> tuple[int, Mapping[str, str], bytes]:
         import httpx2
 
         self._expired = False
@@ -104,14 +134,16 @@ class Connection:
         timer.start()
         ends = time.monotonic() + self._timeout
         try:
-            with self._client.stream("POST", url, content=body, extensions={"trace": self._trace}) as reply:
+            with self._client.stream(method, url, extensions={"trace": self._trace}, **how) as reply:
                 data = bytearray()
                 for chunk in reply.iter_bytes():
                     data += chunk
                     if len(data) > self._max_bytes:
-                        raise NoReply(f"the reply is longer than {self._max_bytes} bytes")
+                        raise TooLarge(f"the reply is longer than {self._max_bytes} bytes")
                     if time.monotonic() > ends:
                         raise NoReply(self._late)
+                if self._expired:  # without a length, a connection that was shut down looks like the end
+                    raise NoReply(self._late)
                 return reply.status_code, dict(reply.headers), bytes(data)
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError, httpx2.InvalidURL) as error:
             raise NoReply(f"no connection: {error}", reached=False) from None
@@ -187,10 +219,10 @@ def error_of(data: bytes) -> str:
     """`: message` of an error body in OpenAI's or FastAPI's shape, or the beginning of any other."""
     text = data[:4000].decode("utf-8", "replace")
     try:
-        found = json.loads(data)
+        found = from_json(data)
         error = found["error"] if "error" in found else found["detail"]
         text = str(error["message"] if isinstance(error, dict) else error)
-    except (ValueError, RecursionError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         pass
     return f": {text.strip()}" if text.strip() else ""
 

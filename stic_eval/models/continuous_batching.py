@@ -146,7 +146,7 @@ class Batcher:
         release(self._loaded.device)
         if len(rows) + len(prompts) <= 1 and not held:  # else there is more room now
             raise too_small(self._loaded.device)
-        self._loaded.batch_size = min(self._loaded.batch_size, (len(rows) + len(prompts) + 1) // 2)
+        self._loaded.rows.halve(len(rows) + len(prompts))
         # A row may be done that has not been handed on yet.
         yield from (self._answer(row) for row in rows if row.done and row.tokens)
 
@@ -167,6 +167,7 @@ class Batcher:
         stop = prompt.request.generation.stop
         response = self._loaded.response(row.tokens, row.seconds, stop, prompt.text)
         row.tokens = []  # handed on
+        self._loaded.rows.answered()
         return prompt.request, response
 
     # ------------------------------------------------------------ what is kept
@@ -218,8 +219,11 @@ class Batcher:
                     prefixes[key] = lane_prefix
                     self._loaded.prefixes.put((self._adapter_key, key), lane_prefix)
             yield rows, lanes
+        order = {key: number for number, key in enumerate(prefixes)}
         for alike in self._lengths(following) if self._passes.windowed else [following]:
-            for chunk in self._side_by_side(alike, pool.end):
+            for part in self._side_by_side(alike, pool.end):
+                # What begins alike stands side by side, and is copied at once.
+                chunk = sorted(part, key=lambda prompt: order[prompt.group.key])
                 shared = [prefix for prompt in chunk if (prefix := prefixes[prompt.group.key]) is not None]
                 yield self._passes.prefill_rest(chunk, shared, pool, row)
                 row += len(chunk)

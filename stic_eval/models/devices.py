@@ -97,5 +97,6 @@ def _stored_dtype(config: RunConfig) -> str:
     from stic_eval.models.fingerprint import checkpoint_file
     from stic_eval.store import read_object
 
-    found = read_object(checkpoint_file(config.model, config.revision, "config.json"))
+    model = config.server.model_id or config.model  # at a server that is a name, and this says whose
+    found = read_object(checkpoint_file(model, config.revision, "config.json"))
     return str(found.get("dtype", found.get("torch_dtype", ""))).removeprefix("torch.")

@@ -74,11 +74,12 @@ def checkpoint_file(model: str, revision: str | None, name: str) -> Path | None:
         ) from error
 
 
-def adapter_fingerprint(base: str, adapter: Path | None) -> str:
+def adapter_fingerprint(base: str, adapter: Path | None, dtype: str = "") -> str:
     """The fingerprint of a base model with an adapter: the base's own without one.
 
     Args:
         adapter: PEFT folder; its `adapter_*` files count.
+        dtype: As `Engine.adapter_dtype`.
 
     Raises:
         UserError: The folder holds no adapter, or one with values that no adapter has: nothing is ever filed
@@ -90,7 +91,8 @@ def adapter_fingerprint(base: str, adapter: Path | None) -> str:
     if not found:
         raise UserError(f"adapter {adapter}: holds no adapter_config.json; give a PEFT adapter folder")
     check_adapter_values(adapter, f"adapter {adapter}")
-    return content_key([base, *([path.name, digest(path)] for path in found)])
+    own = [content_key([base, {"adapter_dtype": dtype}]) if dtype else base]
+    return content_key([*own, *([path.name, digest(path)] for path in found)])
 
 
 def commit_of(model: str, revision: str | None) -> str:

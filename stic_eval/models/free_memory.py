@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from stic_eval.errors import UserError
@@ -15,6 +16,36 @@ T = TypeVar("T")
 
 # How torch says so on devices whose error has no class of its own: CPU (Linux, Windows) and MPS.
 _SAID = ("can't allocate memory", "not enough memory", "out of memory", "alloc_failed")
+
+
+@dataclass
+class RowLimit:
+    """How many rows may be under way: half of them after memory has run out, more again when all goes well.
+
+    Attributes:
+        most: As many as there may ever be.
+        now: As many as there may be.
+        patience: Answers a row before there may be more; twice as many each time that memory runs out.
+    """
+
+    most: int
+    now: int = field(init=False)
+    patience: int = 8
+    _answered: int = 0
+
+    def __post_init__(self) -> None:
+        self.now = self.most
+
+    def halve(self, rows: int) -> None:
+        """Memory has run out with so many rows under way."""
+        self.now = max(1, min(self.now, (rows + 1) // 2))
+        self.patience, self._answered = 2 * self.patience, 0
+
+    def answered(self, rows: int = 1) -> None:
+        """So many answers more have come without trouble."""
+        self._answered += rows
+        if self.now < self.most and self._answered >= self.patience * self.now:
+            self.now, self._answered = min(self.most, 2 * self.now), 0
 
 
 def bytes_left(device: torch.device) -> int:

@@ -27,7 +27,7 @@ class HFModel:
     attached when it is asked something.
 
     Attributes:
-        gradient_checkpointing: While training; None goes by device and size.
+        gradient_checkpointing: While training; None goes by the memory.
     """
 
     def __init__(self, loaded: LoadedWeights, adapter: Path | None = None) -> None:

@@ -9,7 +9,8 @@ All rows of a batch end at the same column. What lies before a row's first token
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -165,6 +166,13 @@ class Lanes:
         return first
 
 
+def _runs(prefixes: Sequence[Prefix]) -> Iterator[tuple[Prefix, int]]:
+    """Each prefix with the number of rows side by side that have it: one copy is enough for them."""
+    for _, same in itertools.groupby(prefixes, key=id):
+        rows = list(same)
+        yield rows[0], len(rows)
+
+
 def _take(rows: Sequence[int], states: Tensor, into: Tensor) -> None:
     """Copies rows of states; all at once where they stand side by side, and never by way of a third place."""
     begin = 0
@@ -215,15 +223,18 @@ class Pool:
         """
         lengths = [prefix[0][0].shape[1] for prefix in prefixes]
         longest, middle = max(lengths), self.end - columns
-        start, layers = middle - longest, []
+        start, layers, last = middle - longest, [], first + len(prefixes)
         for number in range(len(prefixes[0])):
             like = prefixes[0][number]
             whole = self.room(number, (like[0][None], like[1][None]))
             for side, room in enumerate(whole):
-                for row, (prefix, length) in enumerate(zip(prefixes, lengths, strict=True), first):
-                    room[row, :, : middle - length] = 0
-                    room[row, :, middle - length : middle] = prefix[number][side]
-            keys, values = (room[first : first + len(prefixes), :, start:] for room in whole)
+                room[first:last, :, : middle - min(lengths)] = 0
+                row = first
+                for prefix, same in _runs(prefixes):
+                    before = middle - prefix[0][0].shape[1]
+                    room[row : row + same, :, before:middle] = prefix[number][side]
+                    row += same
+            keys, values = (room[first:last, :, start:] for room in whole)
             layers.append(Layer.of((keys, values), longest))
         mask = torch.zeros((len(prefixes), longest), dtype=torch.long, device=prefixes[0][0][0].device)
         for row, length in enumerate(lengths):

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stic_eval.errors import RunError, UserError, first_line
 from stic_eval.models import devices, weight_memory
+from stic_eval.models.adapter_patterns import check_patterns
+from stic_eval.models.adapter_values import check_sizes
 from stic_eval.models.bounded_store import BoundedStore, nbytes_of
 from stic_eval.models.detokenize import Detokenizer
 from stic_eval.models.fingerprint import local_model, model_fingerprint
-from stic_eval.models.free_memory import out_of_memory
+from stic_eval.models.free_memory import RowLimit, out_of_memory
+from stic_eval.models.fused_lora import fuse
 from stic_eval.models.profile_detection import tags_written
 from stic_eval.models.profile_processor import apply
 from stic_eval.models.prompt_text import control_tokens
@@ -48,14 +51,14 @@ class LoadedWeights:
     device: torch.device
     dtype: torch.dtype
     fingerprint: str
-    batch_size: int
+    rows: RowLimit
     ends: frozenset[int]
     control: tuple[str, ...]
     detokenizer: Detokenizer
     tags: tuple[TagPair, ...]  # of what it may think, and around answers
     batch_size_given: bool = False
     reuse: bool | Literal["always"] = True
-    gradient_checkpointing: bool | None = None  # in training; None: as device and size suggest
+    gradient_checkpointing: bool | None = None  # in training; None: by the memory
     adapter: Path | None = None
     adapter_key: str = ""  # its content, for a folder may be written again
     peft: Any = None  # PeftModel
@@ -79,9 +82,14 @@ class LoadedWeights:
                 restore(self.base)
                 self.base, self.peft, self.adapter, self.adapter_key = self.peft.unload(), None, None, ""
             if adapter is not None:
-                self.peft, self.adapter, self.adapter_key = _with_adapter(self.base, adapter), adapter, key
+                self.peft, self.adapter, self.adapter_key = wrap(self.base, adapter), adapter, key
         model = self.base if self.peft is None else self.peft
         return model.eval() if model.training else model
+
+    @property
+    def batch_size(self) -> int:
+        """How many requests may be under way."""
+        return self.rows.now
 
     def to_device(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Moves a processor's tensors to the model's device, and floating-point ones to its type."""
@@ -125,7 +133,7 @@ class LoadOptions:
             what is not worth the copies; answers are the same.
         attn: Implementation of attention, as transformers names it; None is its choice.
         quantization: Packs the weights by bitsandbytes.
-        gradient_checkpointing: While training; None goes by device and size.
+        gradient_checkpointing: While training; None goes by the memory.
         tags: More tags of what it may think: where they are special tokens, or the end of a prompt, its
             answers have them nevertheless.
         answer_tags: More such around answers.
@@ -199,7 +207,7 @@ def load(model: str, how: LoadOptions) -> LoadedWeights:
         device=where,
         dtype=kind,
         fingerprint=_fingerprint(model, how.revision, profile),
-        batch_size=rows if how.batch_size == "auto" else how.batch_size,
+        rows=RowLimit(rows if how.batch_size == "auto" else how.batch_size),
         ends=frozenset(ends),
         control=control_tokens(processor),
         detokenizer=Detokenizer(tokenizer, tags, answer_tags),
@@ -270,14 +278,29 @@ def _name(kind: object) -> str:
     return str(kind).removeprefix("torch.")
 
 
-def _with_adapter(base: Any, adapter: Path) -> Any:
+def wrap(base: Any, adapter: Path, *, as_stored: bool = False) -> Any:
+    """A base model with an adapter around it that is not to be trained.
+
+    Its matrices have the type of the base's weights. In 16 bits float32 ones, which training writes, would
+    turn most of a step into products of twice the width; servers have them in the base's type as well.
+
+    Args:
+        as_stored: Keeps them in the type that training has, float32 (for sums, not for answers).
+
+    Raises:
+        UserError: The adapter does not fit the model, or is of a kind that cannot be taken off again.
+    """
     from peft import PeftModel
     from peft.tuners.tuners_utils import BaseTuner
 
     if not (adapter / "adapter_model.safetensors").is_file():  # PEFT would go on to look for pickles
         raise UserError(f"adapter {adapter}: holds no adapter_model.safetensors; give a PEFT adapter folder")
+    check_sizes(adapter, f"adapter {adapter}")
+    check_patterns(adapter, [name for name, _ in base.named_modules()], f"adapter {adapter}")
     try:
-        peft = PeftModel.from_pretrained(base, str(adapter), is_trainable=False).eval()
+        peft = PeftModel.from_pretrained(
+            base, str(adapter), is_trainable=False, autocast_adapter_dtype=as_stored
+        ).eval()
         if not isinstance(peft.base_model, BaseTuner):
             kind: Any = peft.peft_config["default"].peft_type
             raise UserError(
@@ -285,6 +308,7 @@ def _with_adapter(base: Any, adapter: Path) -> Any:
                 "layers, e.g. LoRA"
             )
         _check_complete(peft, adapter)
+        fuse(peft)
         return peft
     except UserError:
         strip(base)

@@ -1,5 +1,7 @@
 """A client of OpenAI-compatible servers: many chat completions at once, failures retried, spending bounded.
 
+Servers that are one model are asked as they have room, and what one of them fails at goes to another.
+
 `Client.stream` runs work in a bounded number of threads, and that work calls `Client.ask`. What a
 server sends is untrusted: it is bounded in size and time, checked against the schema, and cleared of
 the key, should it echo it. httpx2 is imported when the first request is sent, not before.
@@ -8,16 +10,18 @@ the key, should it echo it. httpx2 is imported when the first request is sent, n
 from __future__ import annotations
 
 import json
+import logging
 import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from stic_eval.errors import RunError, UserError
+from stic_eval.models.chat_wire import Chat, NoMessage, Reply, read_reply
 from stic_eval.models.connection import (
     Connection,
     Endpoint,
@@ -28,59 +32,24 @@ from stic_eval.models.connection import (
     permanent_refusal,
     retry_after,
 )
+from stic_eval.models.replicas import Replica, Replicas
 from stic_eval.printable import printable
+
+__all__ = ["Chat", "Client", "Failure", "Reply"]
 
 T = TypeVar("T")
 R = TypeVar("R")
 
+_LOG = logging.getLogger("stic_eval.run")
 _RETRIED = {408, 409, 429}  # and every 5xx
 _FATAL = {401, 403, 404}  # no later request would fare better
 _SHOWN = 200
-_THINKING = ("reasoning_content", "reasoning")
 # Seconds after which the main thread looks up from waiting: Ctrl-C that comes the moment before it begins
 # to wait would else go unnoticed until the next reply.
 _WAKE = 0.2
 _AHEAD = 2  # items taken from a stream for each that is worked on
+_LONG_WAIT = 10.0  # seconds that nobody waits for without wondering
 _LOST = 8  # requests in a row, each with all its attempts, after which the server counts as gone
-
-
-@dataclass(frozen=True)
-class Chat:
-    """One request.
-
-    Attributes:
-        messages: `{"role": ..., "content": ...}`; content is a text or a list of parts.
-        seed: Sent if it is given.
-        top_p: Nucleus mass; sent if it is below 1.
-        stop: Texts that end the reply; sent if there are any.
-    """
-
-    messages: Sequence[Mapping[str, Any]]
-    max_tokens: int
-    temperature: float = 0.0
-    seed: int | None = None
-    top_p: float = 1.0
-    stop: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What the server answered.
-
-    Attributes:
-        text: The message's content; empty if the server gave a reason to finish instead.
-        finish_reason: `stop`, `length`, `content_filter`, `refusal`, or whatever the server says.
-        n_tokens: Generated tokens, if the server counts them, else 0.
-        seconds: From sending the request that succeeded to its last byte.
-        thinking: What the server has told from the content: `reasoning_content`, or `reasoning` as newer
-            versions of vLLM call it.
-    """
-
-    text: str
-    finish_reason: str
-    n_tokens: int = 0
-    seconds: float = 0.0
-    thinking: str = ""
 
 
 class Failure(Exception):
@@ -88,18 +57,35 @@ class Failure(Exception):
 
 
 class _Retry(Exception):
-    """One attempt failed; another one may not. `wait`: seconds that the server asked for."""
+    """One attempt failed; another one may not.
 
-    def __init__(self, reason: str, wait: float | None = None, *, reached: bool = True) -> None:
+    Attributes:
+        wait: Seconds that the server asked for.
+        reached: Whether there was a connection at all.
+        moved: Whether another server can be asked at once.
+        silent: Whether there was no reply.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        wait: float | None = None,
+        *,
+        reached: bool = True,
+        moved: bool = False,
+        silent: bool = False,
+    ) -> None:
         super().__init__(reason)
-        self.wait, self.reached = wait, reached
+        self.wait, self.reached, self.moved, self.silent = wait, reached, moved, silent
 
 
 class Client:
-    """Asks one endpoint. Usable by many threads.
+    """Asks one endpoint, which may be several servers of one model. Usable by many threads.
 
     Args:
         wait: Sleeps for so many seconds; for tests. The default is woken by `stop`.
+        recover: Makes the model known again to a server, given its address, that has forgotten it; what it
+            raises ends the request.
 
     Attributes:
         gone: What the server's absence ends whatever needs it with; None: it may answer.
@@ -110,14 +96,22 @@ class Client:
 
     gone: UserError | RunError | None = None
 
-    def __init__(self, endpoint: Endpoint, *, wait: Callable[[float], object] | None = None) -> None:
-        self.endpoint = endpoint
-        self._url = check_url(endpoint)
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        wait: Callable[[float], object] | None = None,
+        recover: Callable[[str], None] | None = None,
+    ) -> None:
+        self.endpoint, self._recover = endpoint, recover
+        each = endpoint.each()
+        self._replicas = Replicas([(one.base_url, check_url(one)) for one in each])
+        self._flight = endpoint.concurrency * len(each)
         check_key(endpoint)
         self._stopped = threading.Event()
         self._wait = wait or self._stopped.wait
         self._lock = threading.Lock()
-        self._slots = threading.BoundedSemaphore(endpoint.concurrency)
+        self._slots = threading.BoundedSemaphore(self._flight)
         self._local = threading.local()
         self._lines: list[Connection] = []
         self._sent = 0
@@ -126,6 +120,11 @@ class Client:
         self._lost_in_a_row = self._silent = 0
         self._limit_name = "max_tokens"
         self._random = random.Random()
+
+    @property
+    def place(self) -> str:
+        """Address and model, for the beginning of a line about them."""
+        return f"{self._base}: {self.endpoint.model}"
 
     @property
     def sent(self) -> int:
@@ -143,7 +142,7 @@ class Client:
         return self._stopped.is_set()
 
     def stream(self, items: Iterable[T], work: Callable[[T], R]) -> Iterator[tuple[T, R]]:
-        """Does work on every item, `concurrency` at a time, and yields each with its result as it ends.
+        """Does work on every item, `concurrency` at a time a server; yields each with its result as it ends.
 
         Items are taken from the iterable as they are needed, in the caller's thread, a few more than are
         worked on. Whatever ends the iteration early - Ctrl-C, an error of `work`, the caller - stops the
@@ -167,10 +166,10 @@ class Client:
         source, threads, open_ = iter(items), 0, 0
         try:
             while True:
-                for item in islice(source, _AHEAD * self.endpoint.concurrency - open_):
+                for item in islice(source, _AHEAD * self._flight - open_):
                     left.put((item,))
                     open_ += 1
-                    if threads < self.endpoint.concurrency:
+                    if threads < self._flight:
                         threads += 1
                         # Daemons: a request that hangs must not keep the interpreter from exiting.
                         threading.Thread(target=run, daemon=True).start()
@@ -199,25 +198,33 @@ class Client:
         for line in lines:
             line.hang_up()
 
-    def ask(self, chat: Chat) -> Reply:
+    def ask(self, chat: Chat, *, going_on: bool = True) -> Reply:
         """Sends one request until it is answered.
+
+        Args:
+            chat: The request.
+            going_on: Whether a reply that has begun is gone on with.
 
         Raises:
             Failure: It was refused, ran out of attempts, or the cap is used up.
             UserError: No request can succeed: the key is refused, the address or the model is wrong.
         """
-        reason, reached = "", True
-        for attempt in range(self.endpoint.attempts):
-            if self._lost_in_a_row >= max(_LOST, self.endpoint.concurrency):
+        reason, reached, attempt, moves = "", True, 0, 0
+        while attempt < self.endpoint.attempts:
+            if self._lost_in_a_row >= max(_LOST, self._flight):
                 raise Failure(f"given up on the server after {self._lost_in_a_row} failures in a row")
             try:
                 with self._slots:  # streams that are under way at once share them
                     self._pause()
                     self._spend()
-                    reply = self._send(chat)
+                    reply = self._send(chat, going_on)
             except _Retry as failed:
                 reason, reached = self._clean_text(str(failed)), failed.reached
-                self._back_off(attempt, failed.wait)
+                moves += 1
+                if not failed.moved or moves == len(self._replicas):  # all have been tried, if they are awake
+                    self._silent += failed.silent
+                    self._back_off(attempt, failed.wait, reason)
+                    attempt, moves = attempt + 1, 0
             else:
                 self._lost_in_a_row = 0
                 return reply
@@ -226,13 +233,14 @@ class Client:
         if not reached and not self._answered:
             self.gone = UserError(f"{self._base}: cannot be reached ({reason}); is the address right?")
             raise self.gone
-        if self._silent >= self.endpoint.attempts * max(_LOST, self.endpoint.concurrency):
-            self.gone = RunError(f"{self._base}: no longer answers ({reason}); what it has answered is kept")
+        if self._silent >= self.endpoint.attempts * max(_LOST, self._flight):
+            what = "no longer answers" if len(self._replicas) == 1 else "none of them answers any longer"
+            self.gone = RunError(f"{self._base}: {what} ({reason}); what has been answered is kept")
         raise Failure(f"{reason} ({self.endpoint.attempts} attempts)")
 
     @property
     def _base(self) -> str:
-        return f"{self.endpoint.prefix}base-url {self.endpoint.base_url}"
+        return f"{self.endpoint.prefix}base-url {','.join(self.endpoint.base_urls)}"
 
     def _pause(self) -> None:
         delay = self._resume_at - time.monotonic()
@@ -251,78 +259,69 @@ class Client:
                 raise Failure(f"the cap of {cap} requests is used up ({self.endpoint.prefix}max-requests)")
             self._sent += 1
 
-    def _back_off(self, attempt: int, demanded: float | None) -> None:
+    def _back_off(self, attempt: int, demanded: float | None, reason: str) -> None:
         last = attempt + 1 == self.endpoint.attempts
         ceiling = min(self.endpoint.longest_backoff, self.endpoint.backoff * 2.0**attempt)
         delay = self._random.uniform(0, ceiling)
         if demanded is not None:
             demanded = min(demanded, self.endpoint.longest_wait)
+            until = time.monotonic() + demanded
             with self._lock:
-                self._resume_at = max(self._resume_at, time.monotonic() + demanded)
+                # One line, not one for each request that is sent away meanwhile.
+                news = demanded >= _LONG_WAIT and until > self._resume_at + _LONG_WAIT
+                self._resume_at = max(self._resume_at, until)
+            if news and not self._stopped.is_set():
+                _LOG.warning("%s: asks to wait for %.0f s (%s)", self.place, demanded, reason)
             delay += demanded
         if not last:  # else the next request waits, by `_resume_at`
             self._wait(delay)
 
-    def _send(self, chat: Chat) -> Reply:
-        body: dict[str, Any] = {
-            "model": self.endpoint.model,
-            "messages": [dict(message) for message in chat.messages],
-            "temperature": chat.temperature,
-            (limit := self._limit_name): chat.max_tokens,
-        }
-        if chat.seed is not None:
-            body["seed"] = chat.seed
-        if chat.top_p < 1:
-            body["top_p"] = chat.top_p
-        if chat.stop:
-            body["stop"] = list(chat.stop)
+    def _send(self, chat: Chat, going_on: bool) -> Reply:
+        limit = self._limit_name
+        body = json.dumps(chat.body(self.endpoint.model, limit, going_on=going_on)).encode()
         begin = time.monotonic()
-        try:
-            line = self._line()  # takes a while the first time, in which others may have given up
-            self._go_on()
-            status, headers, data = line.post(self._url, json.dumps(body).encode())
-        except NoReply as cut:
-            self._silent += 1
-            raise _Retry(str(cut), reached=cut.reached) from None
+        with self._replicas.borrow() as replica:
+            try:
+                line = self._line()  # takes a while the first time, in which others may have given up
+                self._go_on()
+                status, headers, data = line.post(replica.url, body)
+            except NoReply as cut:
+                raise self._missed(replica, str(cut), reached=cut.reached) from None
         self._answered, self._silent = True, 0
         if status == 200:
             self._served = True
-            return self._parse_reply(data, time.monotonic() - begin)
+            self._replicas.succeeded(replica)
+            try:
+                return read_reply(data, time.monotonic() - begin, self._storable)
+            except NoMessage as why:
+                raise _Retry(str(why)) from None
         detail = self._clean_text(error_of(data))
+        if status == 404 and self._recover is not None:
+            self._recover(replica.base_url)
+            raise _Retry(f"HTTP {status}{detail}")
         if status in _RETRIED or status >= 500:
-            raise _Retry(f"HTTP {status}{detail}", retry_after(headers.get("retry-after")))
+            moved = status >= 500 and self._replicas.failed(replica)
+            raise _Retry(f"HTTP {status}{detail}", retry_after(headers.get("retry-after")), moved=moved)
         if self._served and (status in _FATAL or 300 <= status < 400):
             self._lost_in_a_row += 1
             raise Failure(f"HTTP {status}{detail}")  # others were served: this request's own trouble
         if status in _FATAL or 300 <= status < 400:
             where = self._clean_text(headers.get("location", "elsewhere")) if status < 400 else ""
-            raise UserError(permanent_refusal(self.endpoint, status, detail, where))
+            asked = replace(self.endpoint, base_url=replica.base_url)
+            raise UserError(permanent_refusal(asked, status, detail, where))
         if limit == "max_tokens" and "max_completion_tokens" in detail:
             self._limit_name = "max_completion_tokens"  # newer models at OpenAI know only this name
             raise _Retry(f"HTTP {status}{detail}")
         raise Failure(f"HTTP {status}{detail}")
 
-    def _parse_reply(self, data: bytes, seconds: float) -> Reply:
-        try:
-            parsed = json.loads(data)
-            choice = parsed["choices"][0]
-            message, finish = choice["message"], choice.get("finish_reason")
-            text, refusal = message.get("content"), message.get("refusal")
-            thinking = next((t for t in map(message.get, _THINKING) if isinstance(t, str) and t), "")
-            counted = (parsed.get("usage") or {}).get("completion_tokens")
-        except (ValueError, RecursionError) as error:
-            raise _Retry(f"the reply is not JSON ({type(error).__name__})") from None
-        except (KeyError, IndexError, TypeError, AttributeError):
-            raise _Retry(f"the reply has no message{error_of(data)}") from None
-        finish = finish if isinstance(finish, str) else "stop"
-        if isinstance(refusal, str) and refusal and not text:
-            text, finish = refusal, "refusal"
-        if text is None and (thinking or finish in ("content_filter", "length")):
-            text = ""
-        if not isinstance(text, str):
-            raise _Retry("the reply's content is no text")
-        n_tokens = counted if isinstance(counted, int) and 0 <= counted < 1 << 31 else 0
-        return Reply(self._storable(text), finish, n_tokens, seconds, self._storable(thinking))
+    def _missed(self, replica: Replica, reason: str, reached: bool) -> _Retry:
+        """That a server has not answered: another one is asked at once, if there is one that may."""
+        first = not replica.misses
+        moved = self._replicas.failed(replica)
+        if moved and first and not self._stopped.is_set():
+            where = f"{self.endpoint.prefix}base-url {replica.base_url}"
+            _LOG.warning("%s: does not answer (%s); others are asked in its place", where, reason)
+        return _Retry(reason, reached=reached, moved=moved, silent=True)
 
     def _storable(self, text: str) -> str:
         """A text without the key, and without half a surrogate pair, which no file or database takes."""

@@ -60,6 +60,7 @@ def answers(
             for asked, tokens in zip(batch, rows, strict=False):
                 stop = asked.request.generation.stop
                 yield asked.request, loaded.response(tokens, seconds, stop, asked.prompt)
+            loaded.rows.answered(len(rows))
 
 
 def _batches(asked: Sequence[_Rendered], most: int) -> Iterator[list[_Rendered]]:
@@ -114,7 +115,7 @@ def _generate_tokens(
     if len(batch) == 1:
         return _generate_tokens(loaded, adapter, key, batch)
     half = (len(batch) + 1) // 2
-    loaded.batch_size = min(loaded.batch_size, half)
+    loaded.rows.halve(len(batch))
     parts = (batch[:half], batch[half:])
     return list(chain.from_iterable(_generate_tokens(loaded, adapter, key, part) for part in parts))
 

@@ -70,4 +70,7 @@ def separate_thinking(response: Response, how: ThinkingConfig) -> Response:
     found = split(response.text, how.tags, how.answer_tags, how.opened and not apart)
     thinking = "\n".join(part for part in (response.thinking, found.thinking) if part)
     unclosed = found.unclosed or (apart and not response.text)
+    before = response.text, response.thinking, response.unclosed, response.opened
+    if before == (found.answer, thinking, unclosed, found.opened):
+        return response
     return replace(response, text=found.answer, thinking=thinking, unclosed=unclosed, opened=found.opened)

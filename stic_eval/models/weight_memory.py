@@ -8,6 +8,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
+from stic_eval.documents import from_json
 from stic_eval.errors import UserError
 from stic_eval.models.fingerprint import local_model
 
@@ -31,7 +32,7 @@ def local_parameters(folder: Path) -> int:
         try:
             with path.open("rb") as file:
                 size = int.from_bytes(file.read(8), "little")
-                header = json.loads(file.read(min(size, _HEADER)))
+                header = from_json(file.read(min(size, _HEADER)))
             total += sum(prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"--model {folder}: {path.name} is no safetensors file") from error
@@ -44,7 +45,7 @@ def _weights(folder: Path) -> list[Path]:
     if whole.is_file():
         return [whole]
     try:
-        return [folder / name for name in sorted(set(json.loads(index.read_bytes())["weight_map"].values()))]
+        return [folder / name for name in sorted(set(from_json(index.read_bytes())["weight_map"].values()))]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return sorted(folder.glob("*.safetensors"))
 
@@ -137,7 +138,13 @@ def too_large(model: str, count: int | None, kind: str, packed: Packed | None, d
         for width, flag in tries.items()
     ]
     advice += ["--device cpu"] if device.type != "cpu" else []
+    apart = ""
+    if device.type == "cuda" and (count is None or count * min(WIDTHS[packed or kind], 2.0) > free):
+        apart = (
+            "; one that is larger than a GPU answers by --engine vllm --tensor-parallel N, and is trained by "
+            "--gpus N --strategy fsdp2"
+        )
     return (
         f"--model {model}: its weights{size} {how} do not fit in the memory of {device} "
-        f"({free / _GIB:.1f} GiB free); try {', '.join([*advice, 'a smaller model'])}"
+        f"({free / _GIB:.1f} GiB free); try {', '.join([*advice, 'a smaller model'])}{apart}"
     )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import mean, stdev
 
 from stic_eval.errors import UserError
 from stic_eval.report import score_guards
 from stic_eval.report.compared_variants import Side
-from stic_eval.report.flips import check_same_rows
+from stic_eval.report.flips import Choice, Flip, check_same_rows, choose, read
 from stic_eval.report.multiple_testing import PValues, correct
 from stic_eval.report.paired_comparison import Difference, compare, percent
 from stic_eval.report.table_notes import cluster_notes, knows_no_clusters
@@ -49,6 +49,8 @@ class HeadToHead:
         benchmarks: A line for each benchmark that both have.
         average: Of these; with one benchmark the same as its line.
         notes: What was left out, and what differs beside the answers.
+        flips: Of each benchmark the rows that were asked for, the largest change first, and how many there
+            are of that kind.
     """
 
     a: Side
@@ -56,6 +58,7 @@ class HeadToHead:
     benchmarks: tuple[BenchmarkLine, ...]
     average: BenchmarkLine
     notes: tuple[str, ...]
+    flips: Mapping[str, tuple[Sequence[Flip], int]] = field(default_factory=dict)
 
     @property
     def lines(self) -> tuple[BenchmarkLine, ...]:
@@ -63,10 +66,16 @@ class HeadToHead:
         return (*self.benchmarks, self.average) if len(self.benchmarks) > 1 else self.benchmarks
 
 
-def measure(a: Side, b: Side) -> HeadToHead:
+def measure(a: Side, b: Side, choice: Choice | None = None) -> HeadToHead:
     """Compares two sides benchmark by benchmark. Seeds that both have are paired.
 
-    The two are a family of their own: their average is tested as it is, the benchmarks behind it.
+    The two are a family of their own: their average is tested as it is, the benchmarks behind it. Of records
+    one benchmark's at a time are in memory.
+
+    Args:
+        a: One side.
+        b: The other.
+        choice: Which rows that one side does better are wanted; None: none.
 
     Raises:
         UserError: They have no benchmark, or no row, in common, or mean different rows by the same ids.
@@ -79,8 +88,13 @@ def measure(a: Side, b: Side) -> HeadToHead:
     notes += [f"Left out, as only one of both has them: {', '.join(alone)}."] if alone else []
     if a.run == b.run and [e.folder for e in a.entries] == [e.folder for e in b.entries]:
         notes.append("A and B are one evaluation: their settings come to the same.")
+    shown = {}
     for name in names:
-        notes += [*_differing(a, b, name), *check_same_rows(a, b, name)]
+        wanted = choice if choice is not None and choice.benchmark in (None, name) else None
+        records = read(a, b, name, first=wanted is None)
+        notes += [*_differing(a, b, name), *check_same_rows(records)]
+        if wanted is not None:
+            shown[name] = choose(records, wanted)
         for side in (a, b):
             check(side.columns[name].title, side.summaries(name), f"{side.run}: ")
     names = _comparable(a, b, names)
@@ -102,7 +116,9 @@ def measure(a: Side, b: Side) -> HeadToHead:
     notes += cluster_notes(a.columns[name].title for name in found if knows_no_clusters(*runs[name]))
     notes += [note for name in found if (note := score_guards.between(a.columns[name].title, *runs[name]))]
     lines, whole = _lines(a, runs, found, average)
-    return HeadToHead(a, b, lines, whole, tuple(notes))
+    return HeadToHead(
+        a, b, lines, whole, tuple(notes), {name: shown[name] for name in found if name in shown}
+    )
 
 
 def _comparable(a: Side, b: Side, names: Sequence[str]) -> list[str]:

@@ -136,12 +136,13 @@ def write(
         "pairs": [{"label": group.label, "total": group.total} for group in sets],
         "chunk": CHUNK,
     }
-    page = _render(
+    pieces = _render(
         scores, folder, facts, warnings=warnings, blocks=[("meta", pack(meta)), *packed],
         beside=shown.folder is not None, n_sets=len(sets), n_sides=len(sides), n_pairs=n_pairs,
         unpaired=missing,
     )  # fmt: skip
-    data = page.encode("utf-8", "backslashreplace")
+    # Piece by piece: one text with signs beyond Latin letters takes several times a large page's bytes.
+    data = b"".join(piece.encode("utf-8", "backslashreplace") for piece in pieces)
     atomic_write(out, data)
     if shown.folder is None:
         thumbnails.clear(beside)
@@ -170,7 +171,7 @@ def _render(
     *,
     beside: bool,
     **values: object,
-) -> str:
+) -> Iterator[str]:
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
@@ -187,7 +188,7 @@ def _render(
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters["shown"] = lambda value: printable(str(value))
     template = environment.from_string(_resource("template.html.j2"))
-    return template.render(
+    return template.generate(
         name=name_of(folder),
         scores=scores,
         facts=facts,

@@ -7,17 +7,22 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stic_eval.contracts.curves import PREFERENCE_CURVES, TUNING_CURVES, Curves
+from stic_eval.digests import digest
 from stic_eval.errors import UserError
 from stic_eval.report import tables
 from stic_eval.report.table_notes import unfinished_notes
 from stic_eval.report.table_rows import Column, EvaluatedVariant
+from stic_eval.store import file_name
 from stic_eval.types import DESCRIBED, DIRECT, SolverLabel, Summary
 
 if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
     from stic_eval.config import RunConfig
 
 SCHEMA = 1
@@ -101,6 +106,7 @@ class Entry:
         settings: Of an ablation: axis -> this cell's value. Empty in a run.
         stages: What its adapter was trained by, the first first; empty if it is not trained.
         has_adapter: Whether a trained adapter answers: with no seed, one that was trained elsewhere.
+        sha256: Benchmark -> digest of its records, as they were written; earlier versions did not say.
     """
 
     folder: str
@@ -113,6 +119,7 @@ class Entry:
     settings: dict[str, Any] = field(default_factory=dict)
     stages: list[TrainedStage] = field(default_factory=list)
     has_adapter: bool = False
+    sha256: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -136,9 +143,10 @@ class Scores:
         """(folder, benchmark) -> (key, summary) of everything evaluated so far."""
         return {(e.folder, b): (e.keys.get(b, ""), s) for e in self.entries for b, s in e.summaries.items()}
 
-    def table(self) -> tables.Table:
-        """Builds the side-by-side table of everything that has been evaluated."""
-        return tables.build(self.columns, self.variants(), [*self.unfinished_notes(), *self.notes])
+    def table(self, known: tables.Known | None = None) -> tables.Table:
+        """Builds the side-by-side table of everything that has been evaluated; `known`: see `assemble`."""
+        notes = [*self.unfinished_notes(), *self.notes]
+        return tables.build(self.columns, self.variants(), notes, known)
 
     def variants(self) -> list[EvaluatedVariant]:
         """The rows of a table: methods and cells, their seeds together.
@@ -224,6 +232,8 @@ def _entry(entry: Entry, shared: Mapping[str, Mapping[str, str]]) -> dict[str, A
             del summary["clusters"]
         if summary["resampled"] is None:
             del summary["resampled"]
+    if not entry.sha256:
+        del data["sha256"]
     return data
 
 
@@ -253,22 +263,24 @@ def load(folder: Path) -> Scores:
         UserError: The folder is no finished run, its file was written by another version, or a benchmark's
             score is not what its units come to.
     """
+    from pydantic_core import from_json
+
     path = folder / "scores.json"
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = from_json(path.read_bytes(), cache_strings="keys")
     except FileNotFoundError:
         raise UserError(
             f"{folder}: holds no scores.json; is it the folder of a run that has finished?"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error}); run it again") from error
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
         raise UserError(f"{path}: was not written by this version; run it again")
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     try:
         # Each field by its type: whoever wrote the file, what is printed is text, and numbers are numbers.
-        scores = TypeAdapter(Scores).validate_python(_with_clusters(data))
+        scores = _checker().validate_python(_with_clusters(data))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
@@ -280,11 +292,51 @@ def load(folder: Path) -> Scores:
     return replace(scores, run=folder.resolve().name or scores.run)
 
 
+def records_path(folder: Path, entry: Entry, benchmark: str) -> Path:
+    """Where an evaluation's records lie, or would."""
+    return folder / "records" / entry.folder / f"{file_name(benchmark)}.jsonl"
+
+
+def records_of(folder: Path, entry: Entry, benchmark: str) -> Path:
+    """The file of an evaluation's records, which may not be there.
+
+    Raises:
+        UserError: It is not what was written.
+    """
+    path = records_path(folder, entry, benchmark)
+    if records_changed(path, entry, benchmark):
+        raise UserError(
+            f"{path}: is not what was written there; start the run's command again, which makes it anew"
+        )
+    return path
+
+
+def records_changed(path: Path, entry: Entry, benchmark: str) -> bool:
+    """Whether a file of records is there and is not what was written, as far as the run says."""
+    try:
+        return benchmark in entry.sha256 and digest(path) != entry.sha256[benchmark]
+    except FileNotFoundError:  # they may have been cleared away
+        return False
+    except OSError:
+        return True
+
+
+@cache
+def _checker() -> TypeAdapter[Scores]:
+    """What checks the content of scores.json; to build it takes longer than to check a small run."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Scores)
+
+
 def of_another(folder: Path, config: RunConfig) -> bool:
     """Whether a folder holds results of a run with other settings than these.
 
     Both keys are computed now, from the settings that were saved: what a key is made of may change. A
     folder with settings alone holds nothing that could be lost.
+
+    Raises:
+        UserError: The file of the settings is damaged.
     """
     from stic_eval.config import RunConfig, read_file
 
@@ -292,8 +344,17 @@ def of_another(folder: Path, config: RunConfig) -> bool:
     if not path.is_file() or not ((folder / "scores.json").exists() or (folder / "records").exists()):
         return False
     try:
-        return RunConfig.model_validate(read_file(path)).key != config.key
-    except (UserError, ValueError):  # of another version, or of something else
+        found = read_file(path)
+        if not found:
+            raise UserError("is empty")
+    except UserError as error:
+        raise UserError(
+            f"{path}: cannot be read, so that nobody knows whose results lie there ({error}); give another "
+            "--output, or, where they are of these settings, delete that file"
+        ) from error
+    try:
+        return RunConfig.model_validate(found).key != config.key
+    except ValueError:  # of another version, or of something else
         return True
 
 

@@ -16,8 +16,8 @@ from typing import Any
 
 from stic_eval.printable import printable
 from stic_eval.report.compared_variants import groups, label
-from stic_eval.report.runs import Entry, Scores
-from stic_eval.store import file_name, read_jsonl
+from stic_eval.report.runs import Entry, Scores, records_of
+from stic_eval.store import read_jsonl
 
 NO_TEXT, NO_RECORD = -1, -2  # in place of the number of a text: there is none; nothing was recorded
 _ROW = ("ids", "brief", "question", "target", "group", "images")
@@ -94,7 +94,7 @@ def blocks(
     texts: dict[str, int] = {}
     rows: dict[str, list[Any]] = {name: [] for name in _ROW}
     for entry in entries:
-        path = folder / "records" / entry.folder / f"{file_name(benchmark)}.jsonl"
+        path = records_of(folder, entry, benchmark)
         mine: dict[str, int] = {}
         answers: dict[str, list[Any]] = {name: [] for name in (*_ANSWER_TEXTS, "judge", "score", "tokens")}
         for record in read_jsonl(path):

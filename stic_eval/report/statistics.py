@@ -25,6 +25,7 @@ _FEWEST = 6  # clusters; of five, even those that all change alike come out one 
 _MORE = 20  # times as many draws of a permutation test, at most, where p is small
 _ENOUGH = 20  # exceedances that make a p-value precise to about a fifth of itself
 _CHUNK_CELLS = 2_000_000  # bounds the memory of one block of draws to some 50 MB
+_CACHED_CELLS = 32_768  # of random bits: what is made of them is done while a processor's cache has them
 
 
 def gathered(runs: Array, cluster: NDArray[np.intp]) -> Array:
@@ -110,11 +111,17 @@ def shuffle(base: Array, method: Array, draws: int, rng: np.random.Generator) ->
     masks = np.full(len(changes), 2**64 - 1, dtype=np.uint64)
     masks[last] >>= (64 * words - sizes).astype(np.uint64)
     step = max(1, _CHUNK_CELLS // len(changes))
+    few = max(1, _CACHED_CELLS // len(changes))
+    counts = np.empty((min(step, draws), len(changes)))
     blocks = []
     for start in range(0, draws, step):
-        size = (min(step, draws - start), len(masks))
-        bits = rng.integers(0, 2**64, size=size, dtype=np.uint64) & masks
-        shift = (np.bitwise_count(bits).astype(np.float64) @ changes).reshape(-1, pairs, 2)
+        exchanged = counts[: draws - start]
+        for first in range(0, len(exchanged), few):
+            part = exchanged[first : first + few]
+            bits = rng.integers(0, 2**64, size=part.shape, dtype=np.uint64)
+            bits &= masks
+            part[:] = np.bitwise_count(bits)
+        shift = (exchanged @ changes).reshape(-1, pairs, 2)
         blocks.append(deltas(at[0] - shift, at[1] + shift))
     return np.concatenate(blocks)
 

@@ -15,7 +15,7 @@ from stic_eval.report.cell_text import NONE
 from stic_eval.report.run_merge import FoundVariant, MergedRuns, merge
 from stic_eval.report.runs import Scores
 from stic_eval.report.table_rows import EvaluatedVariant, PlannedRow, setting
-from stic_eval.report.tables import Table, assemble, baseline
+from stic_eval.report.tables import Known, Table, assemble, baseline
 from stic_eval.types import DESCRIBED, DIRECT
 
 TableLayout = Literal["auto", "paper", "components", "ablation"]
@@ -32,6 +32,7 @@ def lay_out(
     by: Sequence[str] = (),
     reference: str | None = None,
     published: bool = False,
+    known: Known | None = None,
 ) -> Table:
     """The table of one or several runs.
 
@@ -43,6 +44,7 @@ def lay_out(
             ablation's default cell; a row's texts in the table, with commas between, name it too. None:
             the baseline of the row's model.
         published: Add the paper's rows, to `paper` (table 1) and `components` (table 2).
+        known: Comparisons that have been made of these runs; see `assemble`.
 
     Raises:
         UserError: The runs cannot stand side by side, or have no such layout, axis or reference.
@@ -76,7 +78,7 @@ def lay_out(
     notes += _default_note(merged) if layout == "ablation" else []
     notes += merged.notes
     notes += training_costs.notes(found) if layout == "paper" else []
-    table = assemble(merged.columns, lines, notes, heads=heads, caption=caption, name=name)
+    table = assemble(merged.columns, lines, notes, heads=heads, caption=caption, name=name, known=known)
     return _with_published(table, layout) if published else table
 
 

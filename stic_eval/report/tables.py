@@ -59,6 +59,10 @@ class Table:
         return [*found, (AVERAGE, "Average")] if self.average else found
 
 
+# Comparisons that have been made: summaries by identity -> these summaries, and what came out.
+Known = dict[tuple[object, ...], tuple[object, tuple[dict[str, Difference], Difference | None]]]
+
+
 def baseline(variant: EvaluatedVariant, variants: Sequence[EvaluatedVariant]) -> EvaluatedVariant | None:
     """The baseline that a variant is compared with: of its model, without DaR, and of no ablation's cell.
 
@@ -74,11 +78,14 @@ def baseline(variant: EvaluatedVariant, variants: Sequence[EvaluatedVariant]) ->
 
 
 def build(
-    columns: Sequence[Column], variants: Sequence[EvaluatedVariant], notes: Sequence[str] = ()
+    columns: Sequence[Column],
+    variants: Sequence[EvaluatedVariant],
+    notes: Sequence[str] = (),
+    known: Known | None = None,
 ) -> Table:
     """Builds the plain table: a row for each variant, compared with its baseline, if there is one."""
     lines = [PlannedRow(v, (v.label,), baseline(v, variants), v.label) for v in variants]
-    return assemble(columns, lines, notes)
+    return assemble(columns, lines, notes, known=known)
 
 
 def assemble(
@@ -89,12 +96,22 @@ def assemble(
     heads: Sequence[str] = ("Method",),
     caption: str = "",
     name: str = "scores",
+    known: Known | None = None,
 ) -> Table:
     """Computes a table.
 
     The average is taken over the columns in which every row has a score, so that rows stay comparable; it
     is marked where that leaves a column out or a unit is unscored. P-values are corrected as
     `stic_eval.report.multiple_testing` says: averages first, a row's benchmarks behind its average.
+
+    Args:
+        columns: Its benchmarks.
+        lines: Its rows.
+        notes: What is said below it beside what it says of itself.
+        heads: Of the leading columns.
+        caption: Empty: one that says no more than that these are scores.
+        name: Of the table.
+        known: Comparisons of tables before, of the same results, are taken from there, and others added.
 
     Raises:
         UserError: A benchmark's score is not what its units come to.
@@ -109,7 +126,9 @@ def assemble(
         if all(v.summaries.get(column.name) for v in variants)
         and all(s.score is not None for v in variants for s in v.summaries[column.name])
     )
-    rows, comparisons = _correct_for_tests([_row(line, columns, averaged) for line in lines], averaged)
+    known = {} if known is None else known
+    computed = [_row(line, columns, averaged, known) for line in lines]
+    rows, comparisons = _correct_for_tests(computed, averaged)
     return Table(
         columns=tuple(columns),
         averaged=averaged,
@@ -148,10 +167,10 @@ def lacking(base: EvaluatedVariant, method: EvaluatedVariant) -> str:
     return DESCRIPTION if any(blind(side) for side in sides) else ""
 
 
-def _row(line: PlannedRow, columns: Sequence[Column], averaged: Sequence[str]) -> TableRow:
+def _row(line: PlannedRow, columns: Sequence[Column], averaged: Sequence[str], known: Known) -> TableRow:
     variant = line.variant
     names = [column.name for column in columns]
-    differences, average = _differences(line.reference, variant, names, averaged)
+    differences, average = _differences(line.reference, variant, names, averaged, known)
     cells = {name: _cell(variant.summaries.get(name, ()), differences.get(name)) for name in names}
     by_seed = [
         mean(float(variant.summaries[name][i].score or 0.0) for name in averaged)  # none is None: `averaged`
@@ -175,13 +194,14 @@ def _differences(
     variant: EvaluatedVariant,
     names: Sequence[str],
     averaged: Sequence[str],
+    known: Known,
 ) -> tuple[dict[str, Difference], Difference | None]:
     """The differences of a row by benchmark, and its average's; none for the reference itself."""
     if reference is None or variant is reference:
         return {}, None
-    found, average = _compare(reference, variant, names)
+    found, average = _compare(reference, variant, names, known)
     if list(averaged) != list(names):
-        average = _compare(reference, variant, averaged)[1]
+        average = _compare(reference, variant, averaged, known)[1]
     differences = {
         name: score_guards.without_test(one, reference.summaries[name], variant.summaries[name])
         for name, one in found.items()
@@ -207,7 +227,7 @@ def _cell(runs: Sequence[Summary], difference: Difference | None) -> Cell:
 
 
 def _compare(
-    reference: EvaluatedVariant, variant: EvaluatedVariant, names: Sequence[str]
+    reference: EvaluatedVariant, variant: EvaluatedVariant, names: Sequence[str], known: Known
 ) -> tuple[dict[str, Difference], Difference | None]:
     theirs = {name: list(reference.summaries.get(name, ())) for name in names}
     mine = {name: list(variant.summaries.get(name, ())) for name in names}
@@ -215,11 +235,12 @@ def _compare(
         # Runs of one seed are paired, in whatever order they were made.
         order = [reference.seeds.index(seed) for seed in variant.seeds] or [0]
         theirs = {name: [runs[i] for i in order] for name, runs in theirs.items() if runs}
-    return compare(
-        {name: runs for name, runs in theirs.items() if runs},
-        {name: runs for name, runs in mine.items() if runs},
-        lacks=lacking(reference, variant),
-    )
+    sides = [{name: runs for name, runs in side.items() if runs} for side in (theirs, mine)]
+    lacks = lacking(reference, variant)
+    key = lacks, *(tuple((name, *map(id, runs)) for name, runs in side.items()) for side in sides)
+    if key not in known:  # with the summaries, so that no other ones ever have their identities
+        known[key] = sides, compare(sides[0], sides[1], lacks=lacks)
+    return known[key][1]
 
 
 def n_clusters(summary: Summary) -> int:

@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from stic_eval.contracts.engine import ProgressUpdate
+from stic_eval.durable_files import make_folder, publish, temporary_folder
 from stic_eval.images import in_order
 from stic_eval.store import atomic_write
 from stic_eval.types import ImageRef
@@ -85,10 +86,12 @@ def make(
         # Named by what is in it: a hash in a file of records is whatever somebody wrote there.
         name = f"{hashlib.sha256(data).hexdigest()[:32]}.webp"
         if not folder.is_dir():
-            folder.mkdir(parents=True)
-            (folder / _MARK).touch()
-        if not (folder / name).exists():
-            atomic_write(folder / name, data)
+            make_folder(folder.parent)
+            with temporary_folder(folder) as made:
+                (made / _MARK).touch()
+                publish(made, folder)
+        # Not flushed: there may be thousands, and the same command makes them again.
+        atomic_write(folder / name, data, flush=False)
         beside[sha] = f"{quote(folder.name)}/{name}"
         total += len(data)
     return Thumbnails(tuple(map(beside.get, wanted)), SIDES[0], total, folder if beside else None)

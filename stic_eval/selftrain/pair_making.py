@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel
 
+from stic_eval.contracts.engine import Ask
 from stic_eval.contracts.method import Data, Stage, StageContext
 from stic_eval.errors import UserError
 from stic_eval.store import request_key
@@ -104,9 +105,11 @@ class Making:
         """
         if clip is not None:
             from stic_eval.models.clip import load_clip, similarities
+            from stic_eval.models.devices import device_of
 
             if clip not in self.kept:
-                self.kept[clip] = load_clip(clip, self.context.model(None).device)
+                named = self.context.device
+                self.kept[clip] = load_clip(clip, device_of(named) if named == "auto" else named)
             with self.context.progress("compare images and texts", len(shown)) as step:
                 log = self.context.out / "clip.jsonl"
                 return similarities(clip, self.kept[clip], shown, log, step.update)
@@ -159,6 +162,7 @@ def made_pairs(
     roles: Sequence[Literal["step_by_step", "plain", "misleading"]] = (),
     by: Stage | None = None,
     iteration: int = 1,
+    asks: tuple[Ask, ...] = (),
 ) -> Stage:
     """`pairs.parquet`: pairs as a function of one's own makes them.
 
@@ -178,6 +182,7 @@ def made_pairs(
         roles: What it uses of the prompt set.
         by: Stage whose adapter answers; None: the base model does.
         iteration: From 1 on; each makes its own draws.
+        asks: What it asks of the model beside answers.
     """
     if data.pairs is not None and by is None:
         return imported_pairs(data)
@@ -211,7 +216,7 @@ def made_pairs(
     return Stage(
         "pairs", version, run, params,
         needs=(by,) if by else (), reads=reads, generations=generations, rows=rows, code=(make,),
-        kind="pairs",
+        kind="pairs", asks=asks,
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from stic_eval.contracts.method import Stage
+from stic_eval.errors import UserError
 from stic_eval.stage_store import StageStore
 from stic_eval.store import read_jsonl
 
@@ -47,11 +48,11 @@ def costs_of(keyed: Sequence[tuple[Stage, str]], store: StageStore) -> list[Stag
         try:
             manifest = json.loads((folder / "manifest.json").read_bytes())
             own[key] = _own_cost(stage, key, folder, manifest)
-        except OSError:  # taken away by another process, meanwhile
+            before = [StageCost(**record) for record in manifest.get("came_from", ()) if record.get("known")]
+        # Taken away by another process meanwhile, or damaged: where it is used, `sound` says so.
+        except (OSError, UserError, ValueError, KeyError, TypeError, AttributeError):
             continue
-        for record in manifest.get("came_from", ()):
-            if record.get("known"):
-                repeated[record["key"]] = StageCost(**record)
+        repeated |= {one.key: one for one in before}
     found = {**repeated, **own}
     return [found.get(key) or StageCost(stage.name, key, known=False) for stage, key in keyed]
 

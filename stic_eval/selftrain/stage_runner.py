@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,6 +22,7 @@ from stic_eval.selftrain.stage_costs import came_from
 from stic_eval.settings import ThinkingConfig
 from stic_eval.stage_store import StageStore
 from stic_eval.store import REQUEST_VERSION, ResponseStore, content_key
+from stic_eval.training import gang
 from stic_eval.types import Likelihood, Request, Response
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ def stage_key(
     known: dict[int, str] | None = None,
     *,
     thinking: ThinkingConfig = _THINKING,
+    adapter_dtype: str = "",
 ) -> str:
     """The content key (64 hex digits) of what a stage puts out.
 
@@ -49,6 +52,7 @@ def stage_key(
             stage may be needed along many paths.
         thinking: How what the model thinks is told from its answers; in keys where it is not the default, of
             stages that ask the model. Of one that is no part of this program nobody knows whether it does.
+        adapter_dtype: As the engine has it; in keys of stages that ask the model with an adapter.
 
     Raises:
         TypeError: A parameter has no content key (it is no JSON value).
@@ -60,7 +64,10 @@ def stage_key(
         "name": stage.name,
         "version": stage.version,
         "params": stage.params,
-        "needs": [stage_key(need, data, fingerprint, seed, known, thinking=thinking) for need in stage.needs],
+        "needs": [
+            stage_key(need, data, fingerprint, seed, known, thinking=thinking, adapter_dtype=adapter_dtype)
+            for need in stage.needs
+        ],
         "reads": {kind: data.key(kind, stage.takes(kind)) for kind in stage.reads},
         "requests": REQUEST_VERSION,
         "model": fingerprint,
@@ -71,8 +78,15 @@ def stage_key(
         content["code"] = code
     if thinking.changed and (stage.generations or code):
         content["thinking"] = thinking.changed
+    if adapter_dtype and (stage.generations or stage.asks or code) and _has_trained(stage):
+        content["adapter_dtype"] = adapter_dtype
     known[id(stage)] = content_key(content)
     return known[id(stage)]
+
+
+def _has_trained(stage: Stage) -> bool:
+    """Whether there may be an adapter among what a stage needs."""
+    return any(need.trains or foreign(need.run, *need.code) or _has_trained(need) for need in stage.needs)
 
 
 def _departure(stage: Stage, data: Data) -> dict[str, str]:
@@ -103,6 +117,8 @@ def run_stage(
     report: Report,
     thinking: ThinkingConfig = _THINKING,
     stop: tuple[str, ...] = (),
+    device: str = "auto",
+    adapter_dtype: str = "",
 ) -> Path:
     """Gives the folder of a stage's output; computes it, and what it needs, if it is not there.
 
@@ -114,15 +130,23 @@ def run_stage(
         scorer: As `Engine.likelihoods`.
         thinking: How what the model thinks is told from its answers.
         stop: Texts that end its answers; `fingerprint` has them.
+        device: As settings name it, for what a stage computes beside the model.
+        adapter_dtype: As the engine has it.
 
     Raises:
-        RunError: Two needs of the stage share a name, or it asks for likelihoods that nobody tells.
+        RunError: Two needs of the stage share a name, it asks for likelihoods that nobody tells, or a
+            server has left some of its questions unanswered.
     """
     again = partial(
         run_stage, data=data, seed=seed, fingerprint=fingerprint, model=model, responses=responses,
         store=store, report=report, thinking=thinking, stop=stop, answers=answers, scorer=scorer,
+        device=device, adapter_dtype=adapter_dtype,
     )  # fmt: skip
-    key = stage_key(stage, data, fingerprint, seed, thinking=thinking)
+    key_of = partial(
+        stage_key, data=data, fingerprint=fingerprint, seed=seed, known={}, thinking=thinking,
+        adapter_dtype=adapter_dtype,
+    )  # fmt: skip
+    key = key_of(stage)
     # Before its needs: they may have been cleared away since it was made of them.
     if done := store.sound(stage.name, key, report.line):
         return done
@@ -133,13 +157,13 @@ def run_stage(
     asked: Counter[str] = Counter()
 
     def vlm(adapter: Path | None) -> VLM:
-        own = adapter_fingerprint(fingerprint, adapter)
+        own = adapter_fingerprint(fingerprint, adapter, adapter_dtype)
         cached = CachedVLM(lambda: answers(adapter), own, responses())
         return _Counted(ThinkingVLM(cached.generate, own, thinking, stop), asked)
 
     def likelihoods(adapter: Path | None, what: Sequence[tuple[Request, str]]) -> Iterator[Likelihood]:
         asked["scored"] += len(what)
-        own = adapter_fingerprint(fingerprint, adapter)
+        own = adapter_fingerprint(fingerprint, adapter, adapter_dtype)
 
         def make() -> Scorer:
             found = scorer(adapter)
@@ -166,21 +190,19 @@ def run_stage(
                 seed=seed,
                 log=report.log,
                 progress=report.step,
+                device=device,
             )
         )
         seconds = time.monotonic() - start
+        shutil.rmtree(out / gang.FOLDER, ignore_errors=True)  # of an attempt by several processes
         _check_adapter(stage, out)
-        manifest = _manifest(stage, data, fingerprint, seed, seconds, thinking)
+        manifest = _manifest(stage, data, fingerprint, seed, seconds, key_of)
         if asked["unclosed"]:
             report.line(
                 f"stage {stage.name}: {asked['unclosed']} of {asked['generations']} answers were cut while "
                 "the model was thinking, and are left out; give it more room: -o thinking.max_new_tokens=..."
             )
-        known: dict[int, str] = {}
-        chain = stages_by_key(
-            stage, lambda s: stage_key(s, data, fingerprint, seed, known, thinking=thinking)
-        )
-        before = [(one, own) for own, one in chain.items() if own != key]
+        before = [(one, own) for own, one in stages_by_key(stage, key_of).items() if own != key]
         more = {"asked": dict(asked), "came_from": came_from(before, store)}
         folder = store.finish(stage.name, key, {**manifest, **more})
     report.log(f"stage {stage.name}: done in {seconds:.1f} s, {folder}")
@@ -207,23 +229,29 @@ class _Counted:
 
     def generate(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Response]]:
         """The fingerprint of the model behind."""
-        for answer in self._vlm.generate(requests):
+        failed, why = 0, ""
+        for request, response in self._vlm.generate(requests):
             self._asked["generations"] += 1
-            if answer[1].unclosed:
+            if response.unclosed:
                 self._asked["unclosed"] += 1
-            yield answer
+            if response.finish_reason == "failed":  # which is no answer that anything could be made of
+                failed, why = failed + 1, response.why or ""
+                continue
+            yield request, response
+        if failed:
+            raise RunError(
+                f"{failed} of its requests have no answer: {why}; the same command asks them again"
+            )
 
 
 def _manifest(
-    stage: Stage, data: Data, fingerprint: str, seed: int, seconds: float, thinking: ThinkingConfig
+    stage: Stage, data: Data, fingerprint: str, seed: int, seconds: float, key_of: Callable[[Stage], str]
 ) -> dict[str, Any]:
     """Where the output came from. Nothing of it is in the key that is not in `stage_key`."""
     return {
         "version": stage.version,
         "params": {**stage.params, **_departure(stage, data)},
-        "needs": {
-            need.name: stage_key(need, data, fingerprint, seed, thinking=thinking) for need in stage.needs
-        },
+        "needs": {need.name: key_of(need) for need in stage.needs},
         "model": fingerprint,
         "seed": seed,
         "seconds": round(seconds, 2),

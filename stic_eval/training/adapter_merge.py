@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from stic_eval.errors import UserError, first_line
+from stic_eval.models import tower_names
 from stic_eval.models.fingerprint import BESIDE, local_model
 from stic_eval.models.hf_model import HFModel
+from stic_eval.models.loading import wrap
 
 _TYPES = ("float32", "bfloat16", "float16")
 
@@ -51,10 +53,12 @@ def merge(
         message, too_large, _ = str(error).partition("; try ")
         raise UserError(f"--merge: {message}" if too_large else str(error)) from error
     try:
-        merged: Any = hf.with_adapter(adapter).model.merge_and_unload(safe_merge=True)
+        merged: Any = wrap(hf.model, adapter, as_stored=True).merge_and_unload(safe_merge=True)
     except ValueError as error:
         raise UserError(f"--merge: adapter {adapter} cannot be merged: {first_line(error)}") from error
     merged.save_pretrained(str(out), max_shard_size="5GB")
+    if tower_names.is_new(out):
+        tower_names.rename(out)
     for weights in out.glob("*.safetensors"):
         shutil.copymode(out / "config.json", weights)  # they are written for nobody else to read
     # Its own was replaced for decoding here; where the base has one, that is copied.

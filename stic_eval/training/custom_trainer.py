@@ -34,14 +34,17 @@ from peft import get_peft_model
 from transformers import set_seed
 
 from stic_eval.contracts.method import TrainingImages
+from stic_eval.errors import UserError
 from stic_eval.models.hf_model import HFModel
 from stic_eval.training import training_loop
+from stic_eval.training.gang import Gang
 from stic_eval.training.hyperparameters import Training
 from stic_eval.training.lora import LoraSettings, lora_config
+from stic_eval.training.trainer_arguments import trainer_arguments
 
 
 def train_adapter(
-    hf: HFModel,
+    hf: HFModel | Gang,
     out: Path,
     build: Callable[[Any, dict[str, Any]], training_loop.Durable],
     rows: int,
@@ -68,13 +71,16 @@ def train_adapter(
         progress: Told (steps done, steps in all).
 
     Raises:
-        UserError: The memory does not suffice.
+        UserError: The memory does not suffice, or a gang is to train, whose processes do not know `build`.
         RunError: Training diverged, or nothing was learned.
     """
     if training_loop.is_trained(out):
+        training_loop.clear_away(out)
         return
+    if isinstance(hf, Gang):
+        raise UserError(f"{what}: has a trainer of its own, which trains in one process; leave out --gpus")
     with training_loop.lent_model(hf, images) as model:
-        arguments = training_loop.arguments(hf, out, training, seed, model.num_parameters(), rows)
+        arguments = trainer_arguments(hf, out, training, seed, rows, model=model, rank=lora.r)
         set_seed(seed)
         new = start is None
         peft = get_peft_model(model, lora_config(model, lora)) if new else training_loop.adapt(model, start)

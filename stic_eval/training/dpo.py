@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -16,12 +17,15 @@ from stic_eval.contracts.loss import Logps
 from stic_eval.contracts.method import TrainingImages
 from stic_eval.errors import UserError
 from stic_eval.models.conversation import encode
-from stic_eval.training import length_limits, row_sharing, training_loop
+from stic_eval.training import length_limits, ranks, row_sharing, training_loop
+from stic_eval.training.gang import Gang
 from stic_eval.training.hyperparameters import PreferenceLoss, Training
 from stic_eval.training.lora import LoraSettings, lora_config
 from stic_eval.training.losses import regularizer, runner_up, weighted_sum
 from stic_eval.training.preference_pairs import open_pairs
+from stic_eval.training.trainer_arguments import on_one_device, trainer_arguments
 from stic_eval.training.training_loop import PREFERENCES
+from stic_eval.training.training_memory import row_size
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,6 +51,10 @@ class RegularizedDPOTrainer(training_loop.Durable, DPOTrainer):
         self.constants, self.share = loss, share
         self.ways: dict[row_sharing.Sharing, bool] = {}  # tried with the model, and whether they fit
         super().__init__(**kwargs)
+        if self.is_sharded:
+            self.share = False
+            if loss.rejected_logp == "runner_up":
+                raise UserError("rejected_logp=runner_up: needs a model that is not sharded among processes")
         base = self.accelerator.unwrap_model(self.model).get_base_model()
         runner_ups = loss.rejected_logp == "runner_up"
         row_sharing.answers_only(base, partial(choose_runner_ups, base) if runner_ups else None)
@@ -55,6 +63,7 @@ class RegularizedDPOTrainer(training_loop.Durable, DPOTrainer):
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The loss of a micro-batch: a scalar, float32, in nats."""
+        weights = inputs.pop("row_weights", None)
         given = self._share_rows(inputs) if self.share else inputs
         # TRL calls the model for the policy, then for the reference. What it computes its own loss of, which
         # has no weight here, is had without further passes. Log-probabilities are zero outside of answers.
@@ -69,9 +78,19 @@ class RegularizedDPOTrainer(training_loop.Durable, DPOTrainer):
         policy, reference = (one.log_probs.float().sum(dim=1).chunk(2) for one in passes)
         of = Logps(*policy, *reference, *inputs["completion_mask"][:, 1:].sum(dim=1).chunk(2))
         tokens = of.chosen_tokens if self.constants.alpha_over == "token_mean" else None
-        added = regularizer(of.chosen, alpha=self.constants.alpha, tokens=tokens).mean()
-        loss = loss + weighted_sum(of, self.constants).mean() + added
+        added = regularizer(of.chosen, alpha=self.constants.alpha, tokens=tokens)
+        parts = [weighted_sum(of, self.constants), added]
+        means = [part.mean() if weights is None else (part * weights).sum() for part in parts]
+        loss = loss + means[0] + means[1]
         return (loss, passes[0]) if return_outputs else loss
+
+    def weigh(self, batch: dict[str, Any], weights: Sequence[float]) -> dict[str, Any]:
+        """The batch, with its pairs' weights where the mean over them is not what counts."""
+        import torch
+
+        if all(math.isclose(weight * len(weights), 1) for weight in weights):
+            return batch
+        return {**batch, "row_weights": torch.tensor(weights)}
 
     def _share_rows(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         peft = self.accelerator.unwrap_model(self.model)
@@ -146,15 +165,19 @@ def make_trainer(
     reference: Literal["previous", "base"] = "previous",
 ) -> RegularizedDPOTrainer:
     """The trainer of `train_preferences`, ready to run on a lent model."""
-    settings = training_loop.arguments(hf, out, training, seed, model.num_parameters(), len(dataset))
+    collate = preference_collator(training_loop.processor_for(hf, images), training.max_length)
+    settings = trainer_arguments(
+        hf, out, training, seed, len(dataset),
+        model=model, row=row_size(collate, dataset), rank=lora.r,
+    )  # fmt: skip
     settings |= {"beta": loss.beta, "loss_weights": [0.0], "disable_dropout": True}
     trainer = RegularizedDPOTrainer(
         loss=loss,
         model=training_loop.adapt(model, start),
-        args=training_loop.single_gpu(DPOConfig(**settings)),
+        args=on_one_device(DPOConfig(**settings), hf.device),
         train_dataset=dataset,
         processing_class=hf.processor,
-        data_collator=preference_collator(training_loop.processor_for(hf, images), training.max_length),
+        data_collator=collate,
         # With a configuration the reference is the base; with an adapter to go on from, that adapter.
         peft_config=lora_config(model, lora) if start is None else None,
     )
@@ -165,7 +188,7 @@ def make_trainer(
 
 
 def train_preferences(
-    hf: HFModel,
+    hf: HFModel | Gang,
     pairs: Path,
     out: Path,
     *,
@@ -184,6 +207,7 @@ def train_preferences(
     Pairs that the limit on text leaves without a token of both answers are left out; `cuts.json` lists them.
 
     Args:
+        hf: The model, which is left as it was, or the gang that trains it.
         pairs: `pairs.parquet` of `stic_eval.training.preference_pairs`.
         reference: What the model is held to where there is an adapter to go on from: that one, as it was
             (`previous`), or the base model. A new adapter's reference is the base model.
@@ -194,8 +218,17 @@ def train_preferences(
         RunError: Training diverged, or nothing was learned.
     """
     if training_loop.is_trained(out):
+        training_loop.clear_away(out)
         return
-    dataset = open_pairs(pairs, out / "rows")
+    if isinstance(hf, Gang):
+        hf.train(
+            pairs, out, loss=loss, training=training, lora=lora, seed=seed, images=images, start=start,
+            reference=reference, progress=progress, log=log,
+            checkpoint_seconds=training_loop.CHECKPOINT_SECONDS,
+        )  # fmt: skip
+        return
+    with ranks.leader_first():
+        dataset = open_pairs(pairs, training_loop.rows_folder(out))
     if training.max_length is not None:
         text = dataset.select_columns(["prompt", "chosen", "rejected", "source"])
         processor = training_loop.processor_for(hf, images)
@@ -218,4 +251,5 @@ def train_preferences(
             reference=reference,
         )  # fmt: skip
         training_loop.run(trainer, out, progress, model, PREFERENCES, start)
-        shutil.rmtree(out / "rows", ignore_errors=True)
+        if ranks.leads():
+            shutil.rmtree(training_loop.rows_folder(out), ignore_errors=True)

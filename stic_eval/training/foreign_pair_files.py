@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from stic_eval.documents import from_json, open_regular, read_text
 from stic_eval.errors import UserError, first_line
 
 _BATCH = 16  # rows with their images in memory
@@ -20,7 +21,7 @@ def listed_file(folder: Path) -> Path:
     """The file that a folder's dataset_info.json describes as preference data."""
     path = folder / "dataset_info.json"
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = from_json(read_text(path))
         files = {
             name: str(info["file_name"])
             for name, info in data.items()
@@ -32,7 +33,7 @@ def listed_file(folder: Path) -> Path:
         found = f"describes {len(files)} files of pairs" + (f" ({', '.join(files)})" if files else "")
         raise UserError(f"{path}: {found}; give the file itself")
     file = folder / next(iter(files.values()))
-    if not file.is_file() or not file.resolve().is_relative_to(folder.resolve()):
+    if not os.path.isfile(file) or not file.resolve().is_relative_to(folder.resolve()):
         raise UserError(f"{path}: names {file.name}, which is no file in this folder")
     return file
 
@@ -52,7 +53,11 @@ def raw_rows(path: Path) -> Iterable[Any]:
                 f"{path}: holds neither parquet files, nor a saved data set, nor dataset_info.json"
             )
         return (row for file in files for row in _parquet(file))
-    with open(path, "rb") as file:
+    try:
+        file = open_regular(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+    with file:
         binary = file.read(4) == b"PAR1"
     return _parquet(path) if binary else _json(path)
 
@@ -86,15 +91,15 @@ def _read_saved(path: Path) -> Iterator[Any]:
 
 def _json(path: Path) -> list[Any]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is neither JSON nor parquet") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
     if text.lstrip()[:1] == "[":
         try:
-            data = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            data = from_json(text)
+        except ValueError as error:
             raise UserError(f"{path}: is not valid JSON: {first_line(error)}") from error
         return list(data)
     # Not splitlines(): strings of JSON may hold Unicode's own line separators.
@@ -103,6 +108,6 @@ def _json(path: Path) -> list[Any]:
 
 def _line(line: str) -> Any:
     try:
-        return json.loads(line)
-    except (ValueError, RecursionError) as error:
+        return from_json(line)
+    except ValueError as error:
         return Unread(f"is not valid JSON: {first_line(error)}")

@@ -6,14 +6,15 @@ Known are the STIC authors' preference data (JSON or JSONL), LLaMA-Factory's (Sh
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stic_eval.errors import UserError
-from stic_eval.images import MAX_ASPECT, ImageError, bytes_ref, image_ref
+from stic_eval.errors import UserError, headline, shorten
+from stic_eval.images import MAX_ASPECT, Decoding, ImageError, bytes_ref, image_ref
 from stic_eval.training.foreign_pair_files import Unread, listed_file, raw_rows
 from stic_eval.training.pair_formats import COLUMNS
 from stic_eval.training.preference_pairs import AnsweredPair
@@ -80,7 +81,7 @@ def open_pairs(path: Path, root: Path | None = None) -> OpenedPairs:
     Raises:
         UserError: It is missing or of no known kind.
     """
-    if not path.exists():
+    if not os.path.exists(path):
         raise UserError(f"{path}: no such file or folder")
     if root is not None and not root.is_dir():
         raise UserError(f"--image-root {root}: no such folder")
@@ -92,7 +93,7 @@ def open_pairs(path: Path, root: Path | None = None) -> OpenedPairs:
 
 
 def _convert(raw: Iterable[Any], root: Path, opened: OpenedPairs) -> Iterator[AnsweredPair]:
-    decoded: dict[str, str] = {}  # hash of an image -> what is wrong with it
+    decoding = Decoding(_shape_fault)
     named: dict[str, str] = {}  # hash that a row gives its image -> the hash of its bytes
     for number, row in enumerate(raw, 1):
         try:
@@ -100,9 +101,13 @@ def _convert(raw: Iterable[Any], root: Path, opened: OpenedPairs) -> Iterator[An
                 raise row
             texts = _texts(row)
             image = _image(row, root, f"row {number}")
-            _check_image(image, decoded)
+            if reason := decoding.fault(image):
+                raise ImageError(image.source, reason)
         except (Unread, ImageError) as error:
-            opened.problems.append(PairProblem(number, str(error)))
+            opened.problems.append(PairProblem(number, shorten(str(error), 500)))
+            continue
+        except Exception as error:  # a row may hold anything, and one never stops the others
+            opened.problems.append(PairProblem(number, f"does not fit: {headline(error)}"))
             continue
         opened.formats[texts.format] = opened.formats.get(texts.format, 0) + 1
         opened.images.add(image.sha256)
@@ -246,7 +251,7 @@ def _turns(given: Any, name: str) -> list[tuple[str, str]]:
         if isinstance(text, list):
             parts = [part for part in text if isinstance(part, Mapping)]
             text = "\n".join(part["text"] for part in parts if isinstance(part.get("text"), str))
-        if role not in _ROLES or not isinstance(text, str):
+        if not isinstance(role, str) or role not in _ROLES or not isinstance(text, str):
             raise Unread(f"{name}: a turn has no text, or its role is neither user nor assistant")
         found.append((_ROLES[role], text))
     return found
@@ -290,16 +295,8 @@ def _with_hash(image: ImageRef, sha256: str) -> ImageRef:
     return replace(image, sha256=sha256, load=load)
 
 
-def _check_image(image: ImageRef, decoded: dict[str, str]) -> None:
-    """Decodes an image, each once: what is damaged is found now, and not in the middle of training."""
-    if image.sha256 not in decoded:
-        decoded[image.sha256] = ""
-        try:
-            picture = image.load()
-            if max(picture.size) > MAX_ASPECT * min(picture.size):
-                size = f"{picture.width} x {picture.height}"
-                decoded[image.sha256] = f"{size}: sides differ by more than {MAX_ASPECT} times"
-        except ImageError as error:
-            decoded[image.sha256] = error.reason
-    if decoded[image.sha256]:
-        raise ImageError(image.source, decoded[image.sha256])
+def _shape_fault(picture: Image) -> str:
+    """What is wrong with the sides of a decoded image; empty: nothing."""
+    if max(picture.size) <= MAX_ASPECT * min(picture.size):
+        return ""
+    return f"{picture.width} x {picture.height}: sides differ by more than {MAX_ASPECT} times"

@@ -21,6 +21,7 @@ _NOT_PER_PAIR = {
     "aot_unpaired": "sorts the answers of a micro-batch, so that its size would change what is learned",
     "sft": "is a mean over the tokens of a micro-batch; set alpha above 0, with alpha_over=token_mean",
 }
+MOST = 10**9  # images or items that anyone may ask for
 _DIGITS = 12  # of a weight: beyond them is rounding, by which equal mixes must not differ
 
 
@@ -135,7 +136,7 @@ class PairSettings(PairFilter, Describing):
         corruptions: Kind (of `stic_eval.corruptions`, or a plug-in's) -> its weight.
     """
 
-    images: int = Field(default=6000, ge=1)
+    images: int = Field(default=6000, ge=1, le=MOST)
     fraction: float = Field(default=1.0, gt=0, le=1)
     chosen_prompt: Literal["step_by_step", "plain"] = "step_by_step"
     p_corrupt: float = Field(default=0.5, ge=0, le=1)
@@ -235,7 +236,7 @@ class FineTuning(Training):
         fraction: Part of these items (of those that there are, if fewer).
     """
 
-    items: int = Field(default=5000, ge=0)  # paper and released code
+    items: int = Field(default=5000, ge=0, le=MOST)  # paper and released code
     fraction: float = Field(default=1.0, gt=0, le=1)
     learning_rate: float = Field(default=2e-5, gt=0)  # paper and released code
     batch_size: int = Field(default=64, ge=1)  # paper; 32 in the released code

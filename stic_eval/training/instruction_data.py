@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stic_eval.contracts.method import SFTItem, Turns
-from stic_eval.errors import UserError, first_line
-from stic_eval.images import ImageError, Skipped, image_ref, load_bytes
+from stic_eval.dataset_messages import quiet_datasets
+from stic_eval.documents import from_json, read_text
+from stic_eval.errors import UserError, first_line, quote
+from stic_eval.images import Decoding, ImageError, Skipped, image_ref, load_bytes
 from stic_eval.store import content_key, file_digests
 from stic_eval.types import ImageRef
 
@@ -97,6 +98,7 @@ def read_items(
     if all(index in unlike and not _images(rows[index]) for _, index, _ in found):
         raise UserError(f"--sft-data {path}: no item has an image; give data with an `image` on its items")
     found.sort()
+    decoding = Decoding()
 
     def look(entry: tuple[str, int, Turns]) -> SFTItem | Skipped:
         _, index, turns = entry
@@ -107,10 +109,8 @@ def read_items(
             ref = cell(index, name, root)
         except ImageError as error:
             return Skipped(error.source, error.reason)
-        try:
-            ref.load()  # a damaged file is found now and not in the middle of training
-        except ImageError as error:
-            return Skipped(ref.source, error.reason)
+        if reason := decoding.fault(ref):  # a damaged file is found now and not in the middle of training
+            return Skipped(ref.source, reason)
         return SFTItem(str(rows[index].get("id", index)), ref, turns)
 
     items: list[SFTItem] = []
@@ -189,12 +189,21 @@ def _turn(turn: Any, where: str) -> tuple[str, str]:
     if isinstance(text, Sequence) and not isinstance(text, str):
         parts = [part for part in text if isinstance(part, Mapping)]
         text = "\n".join(str(part["text"]) for part in parts if part.get("text"))
-    if role not in _ROLES:
-        raise UserError(f"{where}: from is {role!r}, not human or gpt")
-    if not isinstance(text, str):
+    if not isinstance(role, str) or role not in _ROLES:
+        raise UserError(f"{where}: from is {quote(role)}, not human or gpt")
+    if not isinstance(text, str) or not _is_text(text):
         raise UserError(f"{where}: value is not text")
     # LLaVA marks the image's place in the first question; the chat template has its own.
     return _ROLES[role], text.replace("<image>", "").strip()
+
+
+def _is_text(text: str) -> bool:
+    """Whether it can be written: half of a surrogate pair, which JSON may hold, cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 # ---------------------------------------------------------------- where rows and their images lie
@@ -228,7 +237,7 @@ def _images(row: Mapping[str, Any]) -> list[Any]:
 
 def _json_rows(source: Path, flag: str) -> list[Any]:
     try:
-        text = source.read_text(encoding="utf-8-sig")
+        text = read_text(source)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "is not text"
         raise UserError(f"--sft-data {flag}: cannot be read: {reason}") from error
@@ -237,21 +246,22 @@ def _json_rows(source: Path, flag: str) -> list[Any]:
         for number, line in enumerate(text.split("\n"), 1):  # not splitlines: strings hold U+2028
             if line.strip():
                 try:
-                    rows.append(json.loads(line))
+                    rows.append(from_json(line))
                 except ValueError as error:
                     raise UserError(
                         f"--sft-data {flag}, line {number}: is not valid JSON: {error}"
                     ) from error
         return rows
     try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        data = from_json(text)
+    except ValueError as error:
         raise UserError(f"--sft-data {flag}: is not valid JSON: {error}") from error
     if not isinstance(data, list):
         raise UserError(f"--sft-data {flag}: expected a list of items, found a {type(data).__name__}")
     return data
 
 
+@quiet_datasets()
 def _table(source: Path, flag: str) -> tuple[Sequence[Any], _Cell, _Count]:
     import pyarrow.compute as pc
     from datasets import Dataset, DatasetDict, List, load_from_disk
@@ -272,7 +282,8 @@ def _table(source: Path, flag: str) -> tuple[Sequence[Any], _Cell, _Count]:
     except UserError:
         raise
     except Exception as error:  # pyarrow's and datasets' own kinds
-        raise UserError(f"--sft-data {flag}: cannot be read: {first_line(error)}") from error
+        reason = first_line(error.__cause__ or error)
+        raise UserError(f"--sft-data {flag}: cannot be read: {reason}") from error
     if isinstance(table, DatasetDict):
         table = table["train"] if "train" in table else next(iter(table.values()))
     light = table

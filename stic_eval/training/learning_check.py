@@ -29,16 +29,23 @@ def check_first_steps(log: Sequence[Mapping[str, Any]], steps: int) -> None:
             )
 
 
-def check_changed(peft: Any, start: Path | None, log: Sequence[Mapping[str, Any]], stage: str) -> None:
+def check_changed(
+    peft: Any,
+    start: Path | None,
+    log: Sequence[Mapping[str, Any]],
+    stage: str,
+    state: Mapping[str, Any] | None = None,
+) -> None:
     """Looks at a trained adapter.
 
     Args:
         start: What it went on from; None: it was new, its second factors 0.
+        state: Its tensors, where the model itself does not hold all of them.
 
     Raises:
         RunError: It is as it was at its start.
     """
-    if not _is_unchanged(peft, start):
+    if not _is_unchanged(peft, start, state):
         return
     count = f"all {len(log):,} steps" if len(log) > 1 else "its only step"
     raise RunError(
@@ -47,14 +54,16 @@ def check_changed(peft: Any, start: Path | None, log: Sequence[Mapping[str, Any]
     )
 
 
-def _is_unchanged(peft: Any, start: Path | None) -> bool:
+def _is_unchanged(peft: Any, start: Path | None, state: Mapping[str, Any] | None) -> bool:
     """Whether a trained adapter is what it was at its start, to the bit; a new one's second factors are 0."""
     import torch
     from peft import get_peft_model_state_dict
     from safetensors.torch import load_file
 
-    state = get_peft_model_state_dict(peft, adapter_name="default", save_embedding_layers=False)
-    now = {str(name): value.detach().cpu() for name, value in state.items()}
+    found = get_peft_model_state_dict(
+        peft, state_dict=state, adapter_name="default", save_embedding_layers=False
+    )
+    now = {str(name): value.detach().cpu() for name, value in found.items()}
     if start is None:
         return not any(bool(value.any()) for name, value in now.items() if ".lora_B." in name)
     before = load_file(start / "adapter_model.safetensors")

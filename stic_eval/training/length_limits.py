@@ -11,6 +11,7 @@ from typing import Any
 from stic_eval.errors import UserError
 from stic_eval.models.conversation import Turns, render, room_for, tail_of, turn_end
 from stic_eval.store import atomic_write
+from stic_eval.training import ranks
 
 FILE = "cuts.json"
 _NAMED = 3
@@ -86,7 +87,7 @@ def report(
         f"{found.cut_tokens:,} tokens in all; {len(names):,} left out, without an answer token"
         + (f": {some}" if names else "")
     )
-    if names or found.cut_rows:
+    if (names or found.cut_rows) and ranks.leads():
         content = {
             "max_length": found.max_length, "rows": found.total, "cut_rows": found.cut_rows,
             "cut_tokens": found.cut_tokens, "left_out": names,

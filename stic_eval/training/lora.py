@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from peft import LoraConfig
 
 
+# Weights have fewer rows and columns; a rank costs memory before anything can be trained.
+MOST_RANK = 16_384
+
+
 class LoraSettings(BaseModel):
     """Size of the adapter. Defaults: Deng et al. 2024 and their released code.
 
@@ -24,7 +28,7 @@ class LoraSettings(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    r: int = Field(default=128, ge=1)
+    r: int = Field(default=128, ge=1, le=MOST_RANK)
     alpha: int = Field(default=256, ge=1)
     dropout: float = Field(default=0.05, ge=0, lt=1)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stic_eval import plugins, registry
 from stic_eval.contracts.loss import Logps, Loss, Tensor
-from stic_eval.errors import UserError
+from stic_eval.errors import Contained, UserError
 
 if TYPE_CHECKING:
     from stic_eval.training.hyperparameters import PreferenceLoss
@@ -85,13 +85,14 @@ def _look_at(loss: Loss, beta: float, constants: Mapping[str, float]) -> None:
     whole = Logps(*logps, *(torch.arange(start, start + 4) for start in (7, 5)))
     pairs = [Logps(*(value[at : at + 1] for value in vars(whole).values())) for at in range(4)]
     try:
-        together, *alone = [loss.compute(of, beta, **constants) for of in (whole, *pairs)]
+        with Contained():
+            together, *alone = [loss.compute(of, beta, **constants) for of in (whole, *pairs)]
         tensors = all(isinstance(value, torch.Tensor) for value in (together, *alone))
         per_pair = tensors and together.shape == (4,)
         if per_pair:
             one_by_one = torch.cat([value.reshape(-1) for value in alone])
             per_pair = torch.allclose(together, one_by_one, rtol=1e-4, atol=1e-6)
-    except (Exception, SystemExit) as error:  # of a plug-in
+    except Exception as error:  # of a plug-in
         raise UserError(f"{where}: cannot be computed on made-up pairs: {registry.explain(error)}") from error
     if not tensors:
         kinds = f"`Loss.compute` gives a {type(together).__name__}"

@@ -11,15 +11,18 @@ import hashlib
 import io
 import json
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from stic_eval.dataset_messages import quiet_datasets
+from stic_eval.durable_files import temporary_folder
 from stic_eval.errors import UserError
+from stic_eval.images import Decoding, bytes_ref, in_order
 from stic_eval.printable import csv_cell
-from stic_eval.training.preference_pairs import features, open_pairs, without_bars
+from stic_eval.training.preference_pairs import features, open_pairs
 
 PairFormat = Literal["trl", "llama-factory", "hf-dataset", "csv"]
 COLUMNS = ("prompt", "chosen", "rejected", "images", "image_sha256", "source", "negative", "seed")
@@ -63,11 +66,16 @@ class PairExport:
     left_out: list[tuple[int, str]] = field(default_factory=list)
 
 
-def check(path: Path, flag: str) -> int:
+def check(path: Path, flag: str, *, images: bool = False) -> int:
     """Makes sure that a file holds pairs as this program writes them; gives their number.
 
+    Args:
+        path: The file.
+        flag: What names it in messages.
+        images: Whether images are decoded, within the bounds that all others have; training does not ask.
+
     Raises:
-        UserError: It is missing, of another kind, or empty.
+        UserError: It is missing, of another kind, or empty, or an image cannot be used.
     """
     import pyarrow.parquet as pq
     from datasets import Features
@@ -85,7 +93,7 @@ def check(path: Path, flag: str) -> int:
         # What training is given follows from it: an image that is not declared as one is not decoded.
         if found[name] != feature:
             raise UserError(f"{flag} {path}: its column {name} has not the type that pairs have; {hint}")
-    count = sum(1 for _ in rows(path, flag))
+    count = sum(1 for _ in (_checked_rows if images else rows)(path, flag))
     if not count:
         raise UserError(f"{flag} {path}: holds no pairs")
     return count
@@ -110,6 +118,24 @@ def rows(path: Path, flag: str = "") -> Iterator[PairRow]:
     except (KeyError, TypeError, ValueError, OSError, pa.ArrowException) as error:
         where = f"{flag} {path}".lstrip()
         raise UserError(f"{where}: row {number} cannot be used ({error}); import it again") from error
+
+
+def _checked_rows(path: Path, flag: str) -> Iterator[PairRow]:
+    """As `rows`, images decoded, each content once.
+
+    Raises:
+        UserError: As of `rows`, or names a row whose image cannot be used.
+    """
+    decoding = Decoding()
+
+    def look(row: PairRow) -> tuple[PairRow, str]:
+        return row, decoding.fault(bytes_ref(lambda: row.image, row.source, row.image))
+
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        for number, (row, reason) in enumerate(in_order(pool, look, rows(path, flag)), start=1):
+            if reason:
+                raise UserError(f"{flag} {path}: row {number}: its image cannot be used: {reason}")
+            yield row
 
 
 def _row(row: Mapping[str, Any]) -> PairRow:
@@ -163,8 +189,8 @@ def _trl(pairs: Path, output: Path) -> PairExport:
 
 
 def _hf_dataset(pairs: Path, output: Path) -> PairExport:
-    with tempfile.TemporaryDirectory(prefix="stic-eval-") as cache, without_bars():
-        table = open_pairs(pairs, Path(cache))
+    with temporary_folder(output) as cache, quiet_datasets():
+        table = open_pairs(pairs, cache)
         table.save_to_disk(str(output))
         return PairExport(output, table.num_rows)
 

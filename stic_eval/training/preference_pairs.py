@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 from collections import Counter
@@ -15,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from stic_eval import registry
 from stic_eval.contracts.method import PromptSet, SFTItem
+from stic_eval.dataset_messages import quiet_datasets
+from stic_eval.durable_files import make_folder, publish, temporary_name
 from stic_eval.errors import UserError
 from stic_eval.images import corrupt
 from stic_eval.models.image_encoding import encode_image
@@ -197,8 +198,8 @@ def write_made(pairs: Iterable[AnsweredPair], path: Path, settings: PairFilter) 
     schema = features().arrow_schema
     negatives: Counter[str] = Counter()
     identical = dropped = 0
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
+    make_folder(path.parent)
+    temporary = temporary_name(path)
     with pq.ParquetWriter(temporary, schema) as writer:
         rows: list[dict[str, Any]] = []
         for pair in pairs:
@@ -225,7 +226,7 @@ def write_made(pairs: Iterable[AnsweredPair], path: Path, settings: PairFilter) 
                 rows = []
         if rows:
             writer.write_table(pa.Table.from_pylist(rows, schema))
-    os.replace(temporary, path)
+    publish(temporary, path)
     return PairReport(sum(negatives.values()), dropped, identical, dict(sorted(negatives.items())))
 
 
@@ -243,22 +244,8 @@ def open_pairs(path: Path, cache: Path) -> Dataset:
 
     if pq.ParquetFile(path).metadata.num_rows == 0:
         raise UserError(f"{path.name}: no pair is left to train on; give more --images or filter=none")
-    with without_bars():
+    with quiet_datasets():
         return Dataset.from_parquet(str(path), cache_dir=str(cache))
-
-
-@contextmanager
-def without_bars() -> Iterator[None]:
-    """Keeps `datasets` from drawing progress bars."""
-    import datasets
-
-    disabled = datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if not disabled:
-            datasets.enable_progress_bars()
 
 
 @contextmanager

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
 
 from stic_eval import config_layers
 from stic_eval.contracts.method import PromptSet
-from stic_eval.errors import UserError
+from stic_eval.documents import SETTINGS_BYTES, read_text
+from stic_eval.errors import UserError, first_line
 from stic_eval.plugin_code import literals
 
 _MISLEADING = ("hallu", "bad", "neg", "mislead")
@@ -43,7 +45,7 @@ def load_prompts(where: str | Path | None = None) -> PromptSet:
     path = Path(name).expanduser()
     flag = f"--prompts {name}"
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, SETTINGS_BYTES)
     except FileNotFoundError:
         raise UserError(f"{flag}: no such file, nor a shipped set ({', '.join(shipped_names())})") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -61,7 +63,11 @@ def _from_yaml(text: str, where: str) -> PromptSet:
 
 def _validate(data: Mapping[str, Any], where: str) -> PromptSet:
     try:
-        return PromptSet.model_validate(data)
+        found = PromptSet.model_validate(data)
+        found.model_dump_json()
+        return found
+    except PydanticSerializationError:
+        raise UserError(f"{where}: holds half of a surrogate pair, which is not text") from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])
@@ -76,8 +82,8 @@ def _from_script(text: str, where: str) -> PromptSet:
     """
     try:
         assigned = list(literals(text))
-    except (SyntaxError, ValueError) as error:
-        raise UserError(f"{where}: is not valid Python: {error}") from error
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise UserError(f"{where}: is not valid Python: {first_line(error)}") from error
     strings: list[str] = []
     plain: dict[str, list[str]] = {}
     misleading: dict[str, list[str]] = {}

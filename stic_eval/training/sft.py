@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from stic_eval.contracts.method import SFTItem, TrainingImages
 from stic_eval.errors import UserError
+from stic_eval.training.gang import Gang
 from stic_eval.training.hyperparameters import Training
 from stic_eval.training.lora import LoraSettings
 
@@ -45,7 +46,7 @@ def sft_collator(
 
 
 def train_sft(
-    hf: HFModel,
+    hf: HFModel | Gang,
     items: Sequence[SFTItem],
     out: Path,
     *,
@@ -63,6 +64,7 @@ def train_sft(
     leaves without an answer token are left out; `cuts.json` lists them.
 
     Args:
+        hf: The model, which is left as it was, or the gang that trains it.
         log: Told what the limit on text cuts. All else is as for `train.custom_trainer.train_adapter`.
 
     Raises:
@@ -75,6 +77,8 @@ def train_sft(
 
     from stic_eval.training import length_limits, row_sharing, training_loop
     from stic_eval.training.lora import lora_config
+    from stic_eval.training.trainer_arguments import on_one_device, trainer_arguments
+    from stic_eval.training.training_memory import row_size
 
     class Trainer(training_loop.Durable, SFTTrainer):
         """TRL's trainer with checkpoints that can be relied on, and a head that sees answers alone."""
@@ -86,19 +90,33 @@ def train_sft(
 
         def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
             """The loss of a micro-batch."""
-            if self.args.gradient_checkpointing:
+            if self.args.gradient_checkpointing and not self.is_sharded:
                 # Encoded here, images take no part in it. Otherwise gradients would run through the tower.
                 inputs = row_sharing.share(self._peft(), inputs, row_sharing.ROWS, self.ways)
             trl: Any = super()
             return trl.compute_loss(model, inputs, *args, **kwargs)
 
+        def weigh(self, batch: dict[str, Any], weights: Sequence[float]) -> dict[str, Any]:
+            """The batch without what fillers would teach; tokens count alike, whatever row they are of."""
+            for row, weight in enumerate(weights):
+                if not weight:
+                    batch["labels"][row] = -100
+            return batch
+
         def _peft(self) -> Any:
             return self.accelerator.unwrap_model(self.model)
 
     if training_loop.is_trained(out):
+        training_loop.clear_away(out)
         return
     if not items:
         raise UserError("no item to fine-tune on; give --sft-data with images, or more of it")
+    if isinstance(hf, Gang):
+        hf.train(
+            items, out, training=training, lora=lora, seed=seed, images=images, start=start,
+            progress=progress, log=log, checkpoint_seconds=training_loop.CHECKPOINT_SECONDS,
+        )  # fmt: skip
+        return
     processor = training_loop.processor_for(hf, images)
     if training.max_length is not None:
         found = length_limits.cuts(processor, ([item.turns] for item in items), training.max_length)
@@ -106,15 +124,19 @@ def train_sft(
         length_limits.report(found, out, training_loop.FINE_TUNING, names.__getitem__, log)
         items = [items[row] for row in found.rows]
     with training_loop.lent_model(hf, images) as model:
-        settings = training_loop.arguments(hf, out, training, seed, model.num_parameters(), len(items))
+        rows = Dataset.from_dict({"row": list(range(len(items)))})
+        collate = sft_collator(processor, items, training.max_length)
+        settings = trainer_arguments(
+            hf, out, training, seed, len(items), model=model, row=row_size(collate, rows), rank=lora.r
+        )
         # Rows are looked up and encoded by the collator, batch by batch.
         settings["dataset_kwargs"] = {"skip_prepare_dataset": True}
         trainer = Trainer(
             model=training_loop.adapt(model, start),
-            args=training_loop.single_gpu(SFTConfig(**settings)),
-            train_dataset=Dataset.from_dict({"row": list(range(len(items)))}),
+            args=on_one_device(SFTConfig(**settings), hf.device),
+            train_dataset=rows,
             processing_class=hf.processor,
-            data_collator=sft_collator(processor, items, training.max_length),
+            data_collator=collate,
             peft_config=lora_config(model, lora) if start is None else None,
         )
         training_loop.run(trainer, out, progress, model, training_loop.FINE_TUNING, start)

@@ -7,26 +7,29 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
 import shutil
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformers import PrinterCallback, Trainer, TrainerCallback
+from transformers import PrinterCallback, Trainer, TrainerCallback, set_seed
 
 from stic_eval.contracts.method import TrainingImages
+from stic_eval.durable_files import publish, temporary_name
 from stic_eval.errors import RunError
 from stic_eval.models.loading import strip
 from stic_eval.models.single_tile import SingleTile, check_single_tile, features_of_tiles
 from stic_eval.store import atomic_write
-from stic_eval.training import learning_check, training_memory
-from stic_eval.training.hyperparameters import Training
+from stic_eval.training import checkpoints, learning_check, ranks, training_memory
+from stic_eval.training.step_rows import StepRows
+from stic_eval.training.trainer_arguments import step_rows
 
 if TYPE_CHECKING:
     from stic_eval.models.hf_model import HFModel
@@ -37,9 +40,6 @@ StepProgress = Callable[[int, int], None]  # (steps done, steps in all)
 CHECKPOINT_SECONDS = 60.0
 PREFERENCES, FINE_TUNING = "preference training", "fine-tuning"  # the stages, in words
 _AHEAD = 2  # micro-batches that are made while the model is busy
-_KEPT = 2
-_SEAL = "complete.json"
-_CPU_ROWS = 8
 _TOKENS = ("pad_token_id", "bos_token_id", "eos_token_id", "output_router_logits")
 
 
@@ -119,64 +119,6 @@ def adapt(model: Any, start: Path | None) -> Any:
 # ---------------------------------------------------------------- trainers
 
 
-def arguments(
-    hf: HFModel, out: Path, training: Training, seed: int, parameters: int, rows: int
-) -> dict[str, Any]:
-    """Arguments of TRL's trainers that do not depend on the loss.
-
-    The batch is split into equal micro-batches by device and model size, which changes nothing but
-    rounding (and, in preference training, the weight of rows in a last, smaller batch).
-
-    Args:
-        hf: The model; it may say whether gradients are checkpointed.
-        out: The stage's folder; checkpoints go below it.
-        seed: Of the order of rows, dropout and a new adapter's weights.
-        parameters: Of the model: one row at a time from a billion on.
-        rows: That are trained on in an epoch.
-    """
-    import torch
-
-    most = _CPU_ROWS if parameters < 1e9 else 1
-    micro = max(n for n in range(1, most + 1) if training.batch_size % n == 0)
-    on_gpu = hf.device.type == "cuda"
-    checkpointing = hf.gradient_checkpointing
-    if checkpointing is None:
-        checkpointing = on_gpu and parameters >= 1e9
-    return {
-        "output_dir": str(_checkpoints(out)),
-        "per_device_train_batch_size": micro,
-        "gradient_accumulation_steps": training.batch_size // micro,
-        "num_train_epochs": training.epochs,
-        "learning_rate": training.learning_rate,
-        # Below 1 it is a share of all steps, rounded up: of a single one all of it, at a rate of 0.
-        "warmup_steps": training.warmup_ratio if training.steps(rows) > 1 else 0,
-        "lr_scheduler_type": training.scheduler,
-        "weight_decay": training.weight_decay,
-        "optim": "adamw_torch",
-        "seed": seed,
-        "data_seed": seed,
-        "max_length": None,  # cutting would tear images; what is too long is cut behind the prompt
-        "bf16": hf.dtype == torch.bfloat16,
-        "fp16": hf.dtype == torch.float16,
-        "use_cpu": hf.device.type == "cpu",
-        "gradient_checkpointing": checkpointing,
-        "dataloader_pin_memory": on_gpu,
-        "remove_unused_columns": False,
-        "save_strategy": "no",  # `_Watch` asks for checkpoints by the clock
-        "logging_steps": 1,
-        "logging_nan_inf_filter": False,
-        "report_to": [],
-        "disable_tqdm": True,
-    }
-
-
-def single_gpu(args: Any) -> Any:
-    """Keeps a Trainer from spreading over all visible GPUs, which TRL refuses in one process."""
-    if args.n_gpu > 1:
-        args._n_gpu = 1
-    return args
-
-
 def ahead(batches: Iterator[Any], pool: ThreadPoolExecutor, most: int = _AHEAD) -> Iterator[Any]:
     """The same batches in the same order, the next ones made by a pool's one thread meanwhile.
 
@@ -194,12 +136,13 @@ class Durable(Trainer):
     images decoded ahead of the step that needs them.
     """
 
+    step_rows: StepRows | None = None  # None: no row has a weight of its own
     _source: Any = None
     _batches: Iterator[Any] = iter(())
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """As `Trainer.train`."""
-        with ThreadPoolExecutor(max_workers=1) as pool:
+        with ThreadPoolExecutor(1, initializer=partial(_take_device, self.args.device)) as pool:
             self._pool = pool
             try:
                 return super().train(*args, **kwargs)
@@ -210,7 +153,15 @@ class Durable(Trainer):
         """The micro-batches of a step, and how many tokens these learn from."""
         if epoch_iterator is not self._source:
             self._source, self._batches = epoch_iterator, ahead(epoch_iterator, self._pool)
+            if (how := self.step_rows) is not None:
+                first = self.state.global_step % how.steps
+                weights = chain.from_iterable(map(how.weights, range(first, how.steps)))
+                self._batches = map(self.weigh, self._batches, weights)
         return super().get_batch_samples(self._batches, num_batches, device)
+
+    def weigh(self, batch: Any, weights: Sequence[float]) -> Any:
+        """A micro-batch whose rows weigh so much in the loss; of fillers (`StepRows`) it is 0."""
+        return batch
 
     def _send_telemetry(self) -> None:
         """Nobody is told what is trained here."""
@@ -218,18 +169,35 @@ class Durable(Trainer):
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """No cards in checkpoints."""
 
+    @property
+    def is_sharded(self) -> bool:
+        """Whether the model is sharded among processes, none of which may call a piece of it by itself."""
+        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As `Trainer.save_model`; of a sharded model the adapter alone is put together."""
+        if not self.is_sharded:
+            super().save_model(output_dir, _internal_call)
+        elif (state := whole_adapter(self)) and ranks.leads():
+            self._save(output_dir, state)
+
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         # The default looks the base model up on the hub to see whether embeddings have changed.
-        adapter: Any = self.model
-        adapter.save_pretrained(output_dir or self.args.output_dir, save_embedding_layers=False)
+        adapter: Any = self.accelerator.unwrap_model(self.model)
+        where = output_dir or self.args.output_dir
+        adapter.save_pretrained(where, save_embedding_layers=False, state_dict=state_dict)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
-        folder = Path(str(self.args.output_dir))
-        checkpoint = folder / f"checkpoint-{self.state.global_step}"
-        atomic_write(checkpoint / _SEAL, json.dumps(_sizes(checkpoint)))
-        for old in _by_step(folder)[_KEPT:]:
-            shutil.rmtree(old, ignore_errors=True)
+        checkpoints.seal(Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}")
+
+
+def _take_device(device: Any) -> None:
+    """Has a thread compute where its process does: CUDA keeps that by thread."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
 
 
 class _Watch(TrainerCallback):
@@ -240,6 +208,8 @@ class _Watch(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.saved = time.monotonic()
+        if ranks.number():  # all begin with the same adapter, and then draw dropout of their own
+            set_seed(args.seed + ranks.number())
         if self.progress:
             self.progress(state.global_step, state.max_steps)
 
@@ -247,7 +217,8 @@ class _Watch(TrainerCallback):
         if self.progress:
             self.progress(state.global_step, state.max_steps)
         last = state.global_step >= state.max_steps
-        if time.monotonic() - self.saved >= CHECKPOINT_SECONDS and not last:
+        # By rank 0's clock: a checkpoint takes all of them.
+        if not last and ranks.of_leader(time.monotonic() - self.saved >= CHECKPOINT_SECONDS):
             control.should_save = True
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -270,6 +241,17 @@ def is_trained(out: Path) -> bool:
     return (out / "adapter" / "adapter_config.json").is_file()
 
 
+def rows_folder(out: Path) -> Path:
+    """Where a stage's rows lie while they are trained on, mapped into memory."""
+    return out / "rows"
+
+
+def clear_away(out: Path) -> None:
+    """Removes what training has needed beside its adapter, where it was killed before it did so itself."""
+    for folder in (checkpoints.folder_of(out), rows_folder(out)):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def run(
     trainer: Any, out: Path, progress: StepProgress | None, model: Any, stage: str, start: Path | None = None
 ) -> None:
@@ -285,23 +267,61 @@ def run(
     """
     trainer.remove_callback(PrinterCallback)  # it would print every log line to stdout
     trainer.add_callback(_Watch(progress))
-    checkpoint = latest_checkpoint(_checkpoints(out))
+    trainer.step_rows = step_rows(trainer.args, len(trainer.train_dataset), model.num_parameters())
+    checkpoint = checkpoints.latest(checkpoints.folder_of(out))
+    if checkpoint is not None:
+        trainer._total_train_tokens = _seen_tokens(checkpoint)  # TRL would count from 0 again
     checkpointing = bool(trainer.args.gradient_checkpointing)
     with training_memory.advise(stage, model, checkpointing=checkpointing):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    state = whole_adapter(trainer) if trainer.is_sharded else None  # all processes take part
+    if ranks.leads():
+        _write(trainer, state, out, model, stage, start)
+    ranks.wait()
+
+
+def _seen_tokens(checkpoint: Path) -> int:
+    """How many tokens had been trained on when a checkpoint was last logged before."""
+    history = json.loads((checkpoint / "trainer_state.json").read_bytes())["log_history"]
+    return next((int(row["num_tokens"]) for row in reversed(history) if "num_tokens" in row), 0)
+
+
+def whole_adapter(trainer: Any) -> dict[str, Any]:
+    """The tensors of an adapter whose model is sharded, put together; all processes have to call it."""
+    if trainer.is_deepspeed_enabled:
+        from deepspeed.zero import GatheredParameters as gathered
+    else:
+        gathered = nullcontext
+    peft, found = trainer.accelerator.unwrap_model(trainer.model), {}
+    for name, parameter in peft.named_parameters():
+        if parameter.requires_grad:
+            with gathered(parameter):
+                whole = parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter
+                found[name] = whole.detach().cpu().clone()
+    return found
+
+
+def _write(
+    trainer: Any, state: dict[str, Any] | None, out: Path, model: Any, stage: str, start: Path | None
+) -> None:
     rows = [entry for entry in trainer.state.log_history if "loss" in entry]
     atomic_write(out / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     adapter = trainer.accelerator.unwrap_model(trainer.model)
-    learning_check.check_changed(adapter, start, rows, stage)
-    save_adapter(adapter, out / "adapter", public_name(model))
-    shutil.rmtree(_checkpoints(out), ignore_errors=True)
+    learning_check.check_changed(adapter, start, rows, stage, state)
+    save_adapter(adapter, out / "adapter", public_name(model), state)
+    shutil.rmtree(checkpoints.folder_of(out), ignore_errors=True)
 
 
-def save_adapter(peft: Any, folder: Path, model_name: str) -> None:
-    """Writes a PEFT folder whose bytes depend on nothing but the adapter, whole or not at all."""
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    peft.save_pretrained(str(temporary), selected_adapters=["default"], save_embedding_layers=False)
+def save_adapter(peft: Any, folder: Path, model_name: str, state: dict[str, Any] | None = None) -> None:
+    """Writes a PEFT folder whose bytes depend on nothing but the adapter, whole or not at all.
+
+    Args:
+        state: Its tensors, where the model itself does not hold all of them.
+    """
+    temporary = temporary_name(folder)
+    peft.save_pretrained(
+        str(temporary), selected_adapters=["default"], save_embedding_layers=False, state_dict=state
+    )
     (temporary / "README.md").unlink(missing_ok=True)  # a template that names the model by its path
     path = temporary / "adapter_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
@@ -311,39 +331,10 @@ def save_adapter(peft: Any, folder: Path, model_name: str) -> None:
         config["target_modules"] = sorted(config["target_modules"])  # PEFT keeps a set
     atomic_write(path, json.dumps(config, indent=2, sort_keys=True) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
-    os.replace(temporary, folder)
+    publish(temporary, folder)
 
 
 def public_name(model: Any) -> str:
     """A model's hub id, or the last part of its path."""
     name = str(getattr(model.config, "_name_or_path", "") or "")
     return Path(name).name if Path(name).is_absolute() or Path(name).exists() else name
-
-
-# ---------------------------------------------------------------- checkpoints
-
-
-def _checkpoints(out: Path) -> Path:
-    return out / "checkpoints"
-
-
-def _by_step(folder: Path) -> list[Path]:
-    found = [path for path in folder.glob("checkpoint-*") if path.name.rpartition("-")[2].isdecimal()]
-    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
-
-
-def _sizes(folder: Path) -> Mapping[str, int]:
-    files = (path for path in folder.rglob("*") if path.is_file() and path.name != _SEAL)
-    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
-
-
-def latest_checkpoint(folder: Path) -> Path | None:
-    """The last checkpoint that was written to its end; what is not whole is deleted."""
-    for path in _by_step(folder):
-        try:
-            if json.loads((path / _SEAL).read_bytes()) == _sizes(path):
-                return path
-        except (OSError, ValueError):
-            pass
-        shutil.rmtree(path, ignore_errors=True)
-    return None

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -145,7 +145,7 @@ def mmbench(index: int, rotation: int) -> dict[str, Any]:
 
 
 # What a question may hold: markup of a terminal, of rich, LaTeX, Markdown and a spreadsheet.
-HOSTILE = "[bold red]x[/] \x1b[2J\x1b]0;owned\x07 \x9b31m | `a` <b> \\input{/etc/passwd} & 50% =1+1 \ud83d"
+HOSTILE = "[bold red]x[/] \x1b[2J\x1b]0;owned\x07 \x9b31m | `a` <b> \\input{/etc/passwd} & 50% =1+1"
 
 
 @pytest.fixture(scope="session")
@@ -185,6 +185,20 @@ def lab(tiny_vlm: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) 
         row["answer"] = record["response"] or "nothing"
     write()
     return made
+
+
+@pytest.fixture(scope="module")
+def only_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Has one module at a time run Ray, on however many workers pytest-xdist has spread its tests.
+
+    A cluster is a dozen processes. Each starts its own, and Ray gives up one whose nodes start slowly.
+    """
+    import fcntl
+
+    # The folder that the workers' own lie in; the system takes the lock from one that dies.
+    with (tmp_path_factory.getbasetemp().parent / "ray.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def records(run: Path, variant: str, benchmark: str) -> list[dict[str, Any]]:

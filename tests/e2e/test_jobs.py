@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from stic_eval.experiment import parts
+
 if TYPE_CHECKING:
-    from conftest import Finished
+    from conftest import Finished, Lab
+
+    from stic_eval.experiment.graph import Task
 
 
 def records(run: Path) -> dict[str, list[Any]]:
@@ -19,6 +28,13 @@ def records(run: Path) -> dict[str, list[Any]]:
         ]
         for path in run.glob("records/*/*.jsonl")
     }
+
+
+def keys(lab: Lab) -> set[str]:
+    """Keys of the answers that a run has stored."""
+    (path,) = (lab.folder / "cache" / "responses").glob("*.sqlite")
+    with closing(sqlite3.connect(path)) as store:
+        return {key for (key,) in store.execute("select key from responses")}
 
 
 def test_two_workers_come_to_the_same(finished: Finished, tmp_path: Path) -> None:
@@ -44,14 +60,38 @@ def test_two_workers_come_to_the_same(finished: Finished, tmp_path: Path) -> Non
 
 def test_what_fails_in_a_worker_ends_the_command_as_it_would_here(finished: Finished, tmp_path: Path) -> None:
     lab = finished.lab.at(tmp_path)
-    # An adapter that no machine has the memory for.
-    common = ("run", "--method", "stic", "--no-dar", "-o", "lora.r=1000000000000", "--quiet")
+    common = ("run", "--method", "stic", "--no-dar", "-o", "stage1.learning_rate=1e15", "--quiet")
     said = []
     for jobs in ("1", "2"):
-        argv = lab.argv(*common, "--jobs", jobs, "--output", f"run{jobs}", leave=("lora.r",))
+        argv = lab.argv(*common, "--jobs", jobs, "--output", f"run{jobs}", leave=("stage1.learning_rate",))
         done = lab.invoke(*argv)
         assert done.code == 1
         assert "Baseline" in done.out, "what does not depend on it is done"
         said.append(done.err.replace(f"run{jobs}/run.log", "run.log"))
     assert said[0] == said[1]
-    assert len(said[0].splitlines()) == 1
+    assert "training has diverged" in said[0] and len(said[0].splitlines()) == 1
+
+
+def test_workers_ask_for_a_share_each_of_stages_and_rows(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = finished.lab.at(tmp_path)
+    divided: list[Task] = []
+    divide = parts.divide
+
+    def divide_and_note(tasks: Iterable[Task], workers: int) -> Iterator[Task]:
+        divided.extend(divide(tasks, workers))
+        return iter(divided)
+
+    monkeypatch.setattr(parts, "LEAST", 2)
+    monkeypatch.setattr(parts, "divide", divide_and_note)
+    argv = lab.argv("run", "--method", "stic", "--no-dar", "--jobs", "3", "--output", "run")
+    done = lab.invoke(*argv)
+    assert done.code == 0, done.err
+    kinds = {task.id.partition(" ")[0] for task in divided if task.part is not None}
+    assert kinds == {"pairs", "descriptions", "evaluate"}
+    assert "asks nothing more ahead" not in (tmp_path / "run" / "run.log").read_text()
+    ours, theirs = records(tmp_path / "run"), records(finished.folder)
+    assert ours == {name: theirs[name] for name in ours} and len(ours) < len(theirs)
+    # What a part asks is what the whole task asks.
+    assert keys(lab) < keys(finished.lab)

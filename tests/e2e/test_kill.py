@@ -51,11 +51,11 @@ KEY = r"-[0-9a-f]{16}"
 MOMENTS: tuple[int | str, ...] = (
     3,  # some answers of the first benchmark are there
     r"records/baseline\+dar/textvqa\.jsonl$",
-    rf"pairs{KEY}\.work/pairs\.parquet$",
+    rf"pairs{KEY}\.\w+\.work/pairs\.parquet$",
     r"checkpoints/checkpoint-2/complete\.json$",  # of preference training: the second one is not sealed
     rf"/preference{KEY}$",
-    rf"descriptions{KEY}\.work/manifest\.json$",
-    rf"infused_sft{KEY}\.work/adapter$",
+    rf"descriptions{KEY}\.\w+\.work/manifest\.json$",
+    rf"infused_sft{KEY}\.\w+\.work/adapter$",
     r"records/stic/chartqa\.jsonl$",
     r"table\.tex$",
 )

@@ -191,7 +191,7 @@ from stic_eval.cli.app import main
 main(argv)
 """
 KEY = r"-[0-9a-f]{16}"
-PAIRS = rf"pairs{KEY}\.work/pairs\.parquet$"
+PAIRS = rf"pairs{KEY}\.\w+\.work/pairs\.parquet$"
 CHECKPOINT = r"checkpoints/checkpoint-1/complete\.json$"
 MOMENTS = {
     "seva": [("answers", 5), (PAIRS, 1), (CHECKPOINT, 1)],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,17 @@ N = 5
 
 
 @pytest.fixture
-def bench(lab: Lab, tmp_path: Path) -> Lab:
+def bench(lab: Lab, tmp_path: Path) -> Iterator[Lab]:
     rows = [
         {"question_id": f"v1_{i}", "question": f"What is in picture {i}?", "answer": "a box<AND>a disc",
          "capability": "rec,spat", "image": str(lab.photos / f"{i}.png"), "image_source": "drawn"}
         for i in (0, 2, 4, 6)
     ]  # fmt: skip
     rows.append({**rows[0], "question_id": "v1_8", "question": "Is there a disc?", "capability": "rec"})
-    (lab.photos / "mmvet.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return lab.at(tmp_path)
+    file = lab.photos / "mmvet.jsonl"  # beside its pictures, which other tests learn from
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    yield lab.at(tmp_path)
+    file.unlink()
 
 
 def evaluate(lab: Lab, *argv: str) -> Done:

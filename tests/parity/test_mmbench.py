@@ -136,7 +136,9 @@ def test_circular_evaluation_is_lmms_evals_where_every_answer_is_read(evaluator:
     rows: list[dict[str, Any]] = []
     unread: set[str] = set()
     records: list[Record] = []
-    for number, unit in enumerate(drawn_units[:3000]):
+    # Of these, with one answer that nobody reads, the random draw makes a fifth right.
+    nearly = [[*_RIGHT[:3], "hm, no idea"]] * 60
+    for number, unit in enumerate([*drawn_units[:3000], *nearly]):
         for turn, given_answer in enumerate(unit):
             each = row(number, turn)
             answer = given_answer.format(each["answer"]) if given_answer in _RIGHT else given_answer

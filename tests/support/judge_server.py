@@ -22,14 +22,15 @@ class Answer:
     act: Callable[[BaseHTTPRequestHandler], None] | None = None
 
 
-def says(text: Any, finish: str = "stop", **message: Any) -> Answer:
-    """A completion."""
+def says(text: Any, finish: str = "stop", *, before: int | None = None, **message: Any) -> Answer:
+    """A completion; `before`: tokens of its prompt."""
     choice = {
         "index": 0,
         "message": {"role": "assistant", "content": text, **message},
         "finish_reason": finish,
     }
-    return Answer(json.dumps({"choices": [choice], "usage": {"completion_tokens": 3}}).encode())
+    usage = {"completion_tokens": 3} | ({} if before is None else {"prompt_tokens": before})
+    return Answer(json.dumps({"choices": [choice], "usage": usage}).encode())
 
 
 def fails(status: int, message: str = "no", **headers: str) -> Answer:

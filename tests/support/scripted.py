@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from PIL import Image
@@ -160,12 +159,13 @@ def making(
         found = dict(model.likelihoods(asked))
         return iter([found[one] for one in asked])
 
-    def on_a_cpu(folder: Path | None) -> Any:
-        return SimpleNamespace(device="cpu")  # which is all that may be asked of it
+    def no_model(folder: Path | None) -> Any:
+        raise AssertionError("pairs are made without weights in this process")
 
     context = StageContext(
-        out=out, needs={}, model=on_a_cpu, vlm=lambda folder: model, likelihoods=likelihoods,
+        out=out, needs={}, model=no_model, vlm=lambda folder: model, likelihoods=likelihoods,
         data=data_of(), seed=seed, log=told.log, progress=told.step,
+        device="cpu",
     )  # fmt: skip
     return Making(images, items, prompts or {"plain": ("Describe.",)}, iteration, None, context)
 

@@ -174,6 +174,10 @@ BROKEN = [
     ("def f():\n    raise KeyError('k')\n\n\nf()\n", "line 2: KeyError: 'k'"),
     ("import json\n\njson.loads('{')\n", "line 3: JSONDecodeError"),
     ("import sys\nsys.exit('bye')\n", "line 2: SystemExit: bye"),
+    ("raise GeneratorExit\n", "line 1: GeneratorExit"),
+    ("class Own(BaseException):\n    pass\n\n\nraise Own('x')\n", "line 5: Own: x"),
+    ("class Odd(Exception):\n    __str__ = None\n\n\nraise Odd\n", "line 5: Odd: what it says cannot"),
+    ("raise ValueError('x' * 100_000)\n", "line 1: ValueError: xxx"),
     ("assert False\n", "line 1: AssertionError"),
     ("raise ValueError('one\\ntwo')\n", "line 1: ValueError: one"),
     ("x = 1\n", "line 1: has no `method = Method(...)`"),
@@ -228,7 +232,10 @@ def test_commas_in_a_path_are_told_of(put: Put, capsys: pytest.CaptureFixture[st
 def test_files_that_are_no_text_or_no_files_are_told_of(put: Put, tmp_path: Path) -> None:
     (tmp_path / "binary.py").write_bytes(b"\xff\xfe\x00x")
     (tmp_path / "folder.py").mkdir()
-    for name in ("./binary.py", "./folder.py"):
+    (tmp_path / "zero.py").symlink_to("/dev/zero")
+    (tmp_path / "circle.py").symlink_to("circle.py")
+    os.mkfifo(tmp_path / "pipe.py")
+    for name in ("./binary.py", "./folder.py", "./zero.py", "./circle.py", "./pipe.py"):
         with pytest.raises(UserError, match=rf"--method {name}: ") as caught:
             registry.methods().get(name)
         assert "\n" not in str(caught.value)

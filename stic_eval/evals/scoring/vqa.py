@@ -77,4 +77,6 @@ def vqa_accuracy(response: str, answers: Sequence[str]) -> float:
     given = evalai(response)
     matches = [evalai(answer) == given for answer in answers]
     total = sum(matches)
+    if not total or total > 3:  # without the fractions of some: without one of them, three are left
+        return float(total > 3)
     return sum(min(1.0, (total - match) / 3) for match in matches) / len(matches)

@@ -6,27 +6,27 @@ library that ends the process, costs the task and not the grid.
 
 from __future__ import annotations
 
-import logging
+import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import connection, current_process, get_context, resource_tracker
+from multiprocessing import connection, current_process, get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any
 
 from stic_eval.errors import UserError
-from stic_eval.experiment.events import Cause, Event, Send, Work, reason
+from stic_eval.experiment.events import Cause, Event, Work
+from stic_eval.experiment.executors.agenda import Agenda
+from stic_eval.experiment.executors.worker_side import Begin, WorkerSide
+from stic_eval.parent_death import end_with_parent
 
-# A worker's beginning: told its number, what all have in common, and how to send, it gives what does a task,
-# and yields the kinds and values of what comes of it.
-Begin = Callable[[int, Any, Send], Callable[[Any], Iterator[tuple[str, Any]]]]
 _GUARD = 'put them under `if __name__ == "__main__":`'
 
 
@@ -61,35 +61,23 @@ class Processes:
         Raises:
             UserError: Workers cannot begin, for they come upon the calls of the script that they import.
         """
-        waiting = list(tasks)
-        names = {task.id for task in tasks}
-        done: set[str] = set()
-        failed: dict[str, Event] = {}
+        agenda = Agenda(tasks)
         workers: list[_Worker] = []
         try:
-            while waiting or any(worker.task for worker in workers):
-                for task in [t for t in waiting if any(need in failed for need in t.needs)]:
-                    waiting.remove(task)
-                    first = next(failed[need] for need in task.needs if need in failed)
-                    failed[task.id] = Event("failed", task.id, first.value, cause=first.cause)
-                    yield failed[task.id]
-                ready = [t for t in waiting if all(n in done or n not in names for n in t.needs)]
-                while chosen := _next(ready, workers):
+            while agenda.waiting or any(worker.task for worker in workers):
+                yield from agenda.give_up()
+                while chosen := agenda.next(workers):
                     worker = self._free_worker(workers, chosen.group)
                     if worker is None:
                         break
-                    ready.remove(chosen)
-                    waiting.remove(chosen)
+                    agenda.waiting.remove(chosen)
                     worker.task, worker.group, worker.started = chosen, chosen.group, time.monotonic()
                     yield Event("started", chosen.id)
                     with suppress(OSError):  # one that has died meanwhile is noticed below
                         worker.pipe.send(chosen)
                 busy = [worker for worker in workers if worker.task]
                 for event in _listen(busy, workers):
-                    if event.kind == "done":
-                        done.add(event.task)
-                    elif event.kind == "failed":
-                        failed[event.task] = event
+                    agenda.see(event)
                     yield event
         finally:
             _end(workers)
@@ -112,14 +100,6 @@ class Processes:
         theirs.close()
         workers.append(_Worker(number, process, mine))
         return workers[-1]
-
-
-def _next(ready: Sequence[Work], workers: Sequence[_Worker]) -> Work | None:
-    """The first task of a group that a worker without a task has begun, else of one that no worker is at."""
-    busy = {worker.group for worker in workers if worker.task}
-    idle = {worker.group for worker in workers if not worker.task}
-    found = [task for task in ready if not task.group or task.group not in busy]
-    return min(found, key=lambda task: not task.group or task.group not in idle, default=None)
 
 
 @contextmanager
@@ -212,8 +192,23 @@ def _end(workers: Sequence[_Worker]) -> None:
             worker.process.kill()
 
 
+def _end_with_driver() -> None:
+    """Ends this worker at once if its driver is killed, whatever it computes: all it writes stands that."""
+    driver = parent_process()
+    assert driver is not None and driver.pid is not None
+    if end_with_parent(driver.pid):
+        return
+
+    def watch() -> None:
+        driver.join()
+        os._exit(1)
+
+    Thread(target=watch, name="end with the driver", daemon=True).start()
+
+
 def _work(pipe: Connection, number: int, begin: Begin, common: Any) -> None:
-    """A worker's life: tasks until there are none, or until the driver no longer listens."""
+    """A worker's life: tasks until there are none, or until the driver no longer listens or lives."""
+    _end_with_driver()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Leaving as Python does gives back what the libraries have taken of the system.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -227,7 +222,7 @@ def _work(pipe: Connection, number: int, begin: Begin, common: Any) -> None:
             except OSError:
                 sys.exit(0)  # nobody listens any more
 
-    work: Callable[[Any], Iterator[tuple[str, Any]]] | None = None
+    side = WorkerSide(number, begin, common, send)
     send("begun", None)
     try:
         while True:
@@ -235,13 +230,6 @@ def _work(pipe: Connection, number: int, begin: Begin, common: Any) -> None:
                 task: Work = pipe.recv()
             except (EOFError, OSError):
                 return
-            try:
-                work = work or begin(number, common, send)
-                for kind, value in work(task):
-                    send(kind, value)
-                send("done", None)
-            except Exception as error:
-                logging.getLogger("stic_eval.run").exception("%s: failed", task.id)
-                send("failed", *reason(error))
+            side.do(task)
     finally:  # it leaves already: being asked again would only break off what libraries do at exit
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

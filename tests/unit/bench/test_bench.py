@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import subprocess
 import sys
@@ -14,7 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from bench import __main__ as main
 from bench import generation, memory, pocket
+from bench.ratio import Ratio
 from bench.rivals import plain, side, works
 from stic_eval.types import ImageRef
 
@@ -47,6 +50,19 @@ def test_a_command_that_fails_is_an_error_with_its_last_words(tmp_path: Path) ->
     python("raise SystemExit(3)", tmp_path)  # rows are unscored
     with pytest.raises(RuntimeError, match="exit code 1\nout of luck"):
         python("raise SystemExit('out of luck')", tmp_path)
+
+
+def test_a_ratio_is_written_with_the_versions_it_was_measured_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = [Ratio("12 cells, Ray, 1 worker", "local, 1 worker", 0.8, (10.0,), (12.5,))]
+    monkeypatch.setitem(main.BENCHES, "cluster", lambda: measured)
+    monkeypatch.setattr(main, "RESULTS", tmp_path / "results")
+    main.main(["cluster"])
+    found = json.loads((tmp_path / "results" / "cluster.json").read_text())
+    (ratio,) = found["ratios"]
+    assert (ratio["rival"], ratio["ratio"], ratio["our_times"]) == ("local, 1 worker", 0.8, [12.5])
+    assert {"stic-eval", "torch", "transformers", "ray"} <= set(found["machine"]["versions"])
 
 
 def test_a_ceiling_is_an_upper_bound() -> None:

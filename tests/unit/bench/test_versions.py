@@ -187,7 +187,7 @@ def edit(copy: Path, file: str, change: Callable[[str], str]) -> None:
             set(),
         ),
         ("stic_eval/models/sampling.py", "return ", "return not ", {"requests"}),
-        ("stic_eval/models/openai_client.py", 'text, finish = refusal, "refusal"', 'text = ""', {"requests"}),
+        ("stic_eval/models/chat_wire.py", 'text, finish = refusal, "refusal"', 'text = ""', {"requests"}),
         ("stic_eval/experiment/work.py", "8, 2048", "9, 2048", {"runner"}),
         ("stic_eval/experiment/work.py", "engine.answers(adapter)", "engine.answers(None)", {"runner"}),
         ("stic_eval/selftrain/stage_runner.py", "thinking, stop), asked", "thinking, ()), asked", {"stages"}),

@@ -19,7 +19,7 @@ from stic_eval import registry
 from stic_eval.cli.app import invoke
 from stic_eval.contracts.method import Data, Method, Plan, Stage
 from stic_eval.errors import UserError
-from stic_eval.experiment import driver
+from stic_eval.experiment import planning
 
 
 class Options(BaseModel):
@@ -177,7 +177,7 @@ def test_what_fails_names_its_log(
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("the device\nis on fire")
 
-    monkeypatch.setattr(driver, "plan", broken)
+    monkeypatch.setattr(planning, "plan", broken)
     assert invoke(["run", "--model", vlm, "--method", "baseline", "--output", "here"]) == 1
     line = said(capsys)
     assert "RuntimeError: the device" in line
@@ -192,7 +192,7 @@ def test_ctrl_c_says_what_is_kept_and_how_to_go_on(
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(driver, "plan", interrupted)
+    monkeypatch.setattr(planning, "plan", interrupted)
     assert invoke(["run", "--model", vlm, "--method", "baseline"]) == 130
     line = said(capsys)
     assert "are kept" in line

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import gc
 import io
 import json
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,10 @@ from hypothesis import strategies as st
 from stic_eval.cli.app import invoke
 from stic_eval.evals.runner import encode
 from stic_eval.evals.scoring.aggregate import all_right, summarize
-from stic_eval.report import compared_variants, runs
+from stic_eval.report import compared_variants, flips, runs
 from stic_eval.report.runs import Entry, Scores
 from stic_eval.report.table_rows import Column
-from stic_eval.store import atomic_write
+from stic_eval.store import atomic_write, read_jsonl
 from stic_eval.types import DESCRIBED, DIRECT, Record
 
 Answers = Mapping[str, float | None]  # row -> score
@@ -551,3 +552,44 @@ def test_scores_by_different_versions_are_not_compared(
     assert invoke(["compare", *two]) == 2
     said = capsys.readouterr().err
     assert "ONE, TWO were graded by different versions of the benchmarks, whose scores are not" in said
+
+
+# ---------------------------------------------------------------- load
+
+
+def test_every_record_is_read_once(run: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    read: list[Path] = []
+
+    def counting(path: Path) -> Iterator[dict[str, Any]]:
+        read.append(path.relative_to(run))
+        return read_jsonl(path)
+
+    monkeypatch.setattr(flips, "read_jsonl", counting)
+    assert invoke(["compare", run, "--method", "sft"]) == 0
+    both = [f"records/{side}/{name}.jsonl" for name in ("one", "two") for side in ("baseline", "sft")]
+    assert sorted(map(str, read)) == sorted(both)
+
+
+def test_garbage_is_looked_for_seldom_while_records_are_read_and_as_before_afterwards(
+    run: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, meanwhile = gc.get_threshold(), []
+
+    def counting(path: Path) -> Iterator[dict[str, Any]]:
+        meanwhile.append(gc.get_threshold()[0])
+        return read_jsonl(path)
+
+    monkeypatch.setattr(flips, "read_jsonl", counting)
+    assert invoke(["compare", run, "--method", "sft"]) == 0
+    assert min(meanwhile) > 10 * before[0]
+    assert gc.get_threshold() == before
+
+
+@pytest.mark.parametrize("which", ["all", "better", "worse"])
+@pytest.mark.parametrize("number", [0, 1, 2, 100])
+def test_rows_that_are_shown_are_the_first_of_all(run: str, which: flips.Which, number: int) -> None:
+    a, b = compared_variants.choose(run, None, ["stic"])
+    everything = flips.flips(a, b, "one")
+    fitting = [flip for flip in everything if which == "all" or (flip.change > 0) == (which == "better")]
+    shown = flips.choose(flips.read(a, b, "one"), flips.Choice(which, number))
+    assert shown == (fitting[:number], len(fitting))

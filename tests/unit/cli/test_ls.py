@@ -227,3 +227,19 @@ def test_a_reader_that_goes_away_is_no_failure() -> None:
         process.stdout.close()  # as `| head -0` does
         said = process.stderr.read()
     assert (process.returncode, said) == (0, b"")
+
+
+def test_what_checks_scores_is_built_once_for_all_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pydantic
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two", "three"):
+        put_run(tmp_path / "results" / name, Entry("baseline", "baseline", "Baseline", DIRECT, None))
+    built: list[object] = []
+    real = pydantic.TypeAdapter
+    monkeypatch.setattr(pydantic, "TypeAdapter", lambda kind: built.append(kind) or real(kind))
+    runs._checker.cache_clear()
+    assert invoke(["ls", "runs"]) == 0
+    assert built == [Scores]

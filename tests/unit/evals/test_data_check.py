@@ -204,23 +204,58 @@ def test_rows_without_ids_keep_their_numbers_when_some_are_left_out(tmp_path: Pa
 
 def test_cells_of_different_kinds_become_text_or_are_refused(tmp_path: Path) -> None:
     folder = charts(tmp_path / "a", answer={0: 7}, extra={0: 1, 1: "one", 2: [1]})
-    with pytest.raises(UserError, match=r'column "extra": no table holds its different kinds of cells'):
-        prepare(check(bench("chartqa"), folder), tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    checked = check(bench("chartqa"), folder)
+    assert told(checked) == ['row 3 (id c2): column "extra" is a list, where most rows have a single value']
+    assert prepare(checked, tmp_path / "left").rows == 3
     folder = charts(tmp_path / "b", extra={0: [1], 1: ["one"]}, more={0: 1, 1: "one"})
     prepare(check(bench("chartqa"), folder), tmp_path / "out")
     assert len(samples(bench("chartqa"), tmp_path / "out")) == 4
 
 
 def test_what_does_not_read_back_the_same_is_not_written(tmp_path: Path) -> None:
-    fickle = iter(range(100))
+    calls = iter(range(100))
+    looked_at = 2 * 4 - 1  # the last of them: by the check: once as they are, and once as a table has them
     changing = replace(
         bench("chartqa"),
-        to_sample=lambda row: replace(bench("chartqa").to_sample(row), question=f"{next(fickle)}"),
+        to_sample=lambda row: replace(
+            bench("chartqa").to_sample(row), question=f"{max(looked_at, next(calls))}"
+        ),
     )
     with pytest.raises(RunError, match="row 1 is not the same when read back: its question differs"):
         prepare(check(changing, charts(tmp_path / "a")), tmp_path / "out")
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_what_is_checked_is_what_can_be_prepared(tmp_path: Path) -> None:
+    extra = {0: "\ud800", 1: {}, 2: "ok", 3: {"a": 1}, 4: {"a": "x"}, 5: 10**30, 6: "ok", 7: float("nan")}
+    folder = charts(tmp_path / "a", 8, extra=extra)
+    checked = check(bench("chartqa"), folder)
+    assert [problem.row for problem in checked.problems] == [1, 2, 4, 5]
+    assert "half of a surrogate pair" in told(checked)[0]
+    assert prepare(checked, tmp_path / "out").rows == 4
+    again = check(bench("chartqa"), tmp_path / "out")
+    assert not again.problems and len(again.samples) == 4
+
+
+@pytest.mark.parametrize("error", [RecursionError, ZeroDivisionError, SystemExit, GeneratorExit])
+def test_one_bad_row_never_stops_the_others(error: type[BaseException], tmp_path: Path) -> None:
+    def to_sample(row: Any) -> Sample:
+        if row["id"] == "c1":
+            raise error
+        return bench("chartqa").to_sample(row)
+
+    checked = check(replace(bench("chartqa"), to_sample=to_sample), charts(tmp_path / "a"))
+    assert told(checked)[0].startswith(f"row 2 (id c1): {error.__name__}")
+    assert sorted(checked.samples) == [0, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "cell", [{"bytes": 5}, {"bytes": "x"}, {"path": ["x"]}, [[["x"]]], "a\0b", "x" * 5000]
+)
+def test_an_image_cell_may_hold_anything(cell: Any, tmp_path: Path) -> None:
+    checked = check(bench("chartqa"), charts(tmp_path / "a", image={1: cell}))
+    assert {problem.row for problem in checked.problems} == {2}
+    assert all(len(line) < 700 for line in told(checked))
 
 
 def test_a_folder_that_is_taken_is_left_alone(tmp_path: Path) -> None:

@@ -36,6 +36,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.asked.append(self.path)
+        if self.path == "/drip.png":  # a byte now and then, which no limit between two bytes ends
+            self.send_response(200)
+            self.end_headers()
+            while not self.server.stopped.wait(0.05):  # type: ignore[attr-defined]
+                try:
+                    self.wfile.write(b"\0")
+                except OSError:
+                    return
+            return
         if self.path.startswith("/to"):
             target = {"/to": "/ok.png", "/to-file": "file:///etc/passwd", "/to-itself": "/to-itself"}[
                 self.path
@@ -65,9 +74,11 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     Handler.asked = []
     made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    made.stopped = threading.Event()  # type: ignore[attr-defined]
     thread = threading.Thread(target=made.serve_forever)
     thread.start()
     yield f"http://127.0.0.1:{made.server_port}"
+    made.stopped.set()  # type: ignore[attr-defined]
     made.shutdown()
     thread.join()
     made.server_close()
@@ -122,6 +133,12 @@ def test_what_cannot_be_fetched_is_one_line(
 
     assert re.search(message, str(problem))
     assert not (tmp_path / "cache" / "images").exists()
+
+
+def test_a_server_that_dribbles_is_left(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_images, "SECONDS", 0.5)
+    checked = check(registry.benchmarks().get("chartqa"), rows(tmp_path, f"{server}/drip.png"), remote=True)
+    assert "cannot be fetched: no complete reply within 0.5 s" in str(checked.problems[0])
 
 
 def test_a_server_that_is_not_there_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,7 +118,7 @@ def test_a_task_of_lmms_eval_takes_it() -> None:
         ("mmbench.max_new_tokens=0", "max_new_tokens 0: input should be greater than or equal to 1"),
         ("mmbench.max_new_tokens=many", "max_new_tokens 'many': input should be a valid integer"),
         ("mmbench.temperature=-1", "temperature -1: input should be greater than or equal to 0"),
-        ("mmbench.temperature=.nan", "temperature nan: input should be"),
+        ("mmbench.temperature=.nan", "temperature nan: is not a usable value"),
         ("mmbench.top_p=0", "top_p 0: input should be greater than 0"),
         ("mmbench.top_p=1.5", "top_p 1.5: input should be less than or equal to 1"),
         ("mmbench.top_p=0.9", "top_p 0.9: answers are greedy, so that it has no effect"),

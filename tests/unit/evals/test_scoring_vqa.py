@@ -70,3 +70,11 @@ def test_vqa_accuracy_is_the_mean_of_its_definition(response: str, answers: list
         for i in range(len(normal))
     )
     assert vqa_accuracy(response, answers) == pytest.approx(by_definition)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=12))
+def test_the_accuracy_is_the_mean_over_leave_one_out_to_the_last_digit(matches: list[bool]) -> None:
+    answers = ["yes" if match else "no" for match in matches]
+    total = sum(matches)
+    expected = sum(min(1.0, (total - match) / 3) for match in matches) / len(matches)
+    assert vqa_accuracy("yes", answers) == expected

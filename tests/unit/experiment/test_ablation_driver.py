@@ -13,7 +13,7 @@ from PIL import Image
 from stic_eval import config
 from stic_eval.ablations.grid import BASELINE, Grid, GridCell
 from stic_eval.evals.scoring.aggregate import summarize
-from stic_eval.experiment import driver, graph
+from stic_eval.experiment import driver, graph, planning
 from stic_eval.experiment.executors.local import Local
 from stic_eval.experiment.progress import Reporter
 from stic_eval.experiment.resources import Resources
@@ -32,10 +32,10 @@ def test_what_is_made_of_rows_that_change_meanwhile_is_not_taken_for_one_of_the_
     built = config.load(flags=flags, overrides=[f"rows.textvqa={rows}"])
     grid = Grid(built, (GridCell({}, BASELINE),), (built,))
 
-    def planned() -> tuple[driver.Experiment, Resources]:
+    def planned() -> tuple[planning.Experiment, Resources]:
         resources = Resources(built, Reporter(None, quiet=True), tmp_path / "cache")
         arms = graph.arms_of(grid, resources)
-        return driver.plan("grid", arms, resources), resources
+        return planning.plan("grid", arms, resources), resources
 
     def edited(task: graph.Task) -> Iterator[tuple[str, Any]]:
         rows.write_text(rows.read_text().replace("yes", "no"))

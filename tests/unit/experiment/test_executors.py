@@ -2,76 +2,22 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from stic_eval.errors import UserError
 from stic_eval.experiment.events import Event, Executor, Send
 from stic_eval.experiment.executors.local import Local
 from stic_eval.experiment.executors.processes import Begin, Processes
-
-Yielded = Iterator[tuple[str, Any]]
-
-
-@dataclass(frozen=True)
-class Task:
-    """What tests have done."""
-
-    id: str
-    needs: tuple[str, ...]
-    payload: Any
-    group: str = ""
-
-
-def setup(number: int, common: Any, send: Send) -> Callable[[Task], Yielded]:
-    """Workers of these tests: a payload says what to do."""
-
-    def handle(task: Task) -> Yielded:
-        payload = task.payload
-        send("progress", ("pid", os.getpid(), None))
-        if payload == "fail":
-            raise ValueError("no good")
-        if payload == "wrong":
-            raise UserError("--flag: is wrong")
-        if payload == "disconnect":
-            raise ConnectionResetError("the server went away")
-        if payload == "fork":
-            if os.fork() == 0:
-                time.sleep(30)
-                (common / "left").touch()
-                os._exit(0)
-            os.kill(os.getpid(), signal.SIGKILL)
-        if payload == "log":
-            yield "result", Noisy()
-        if payload == "die":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if payload == "end while leaving":
-            atexit.register(lambda: (os.kill(os.getpid(), signal.SIGTERM), (common / "left").touch()))
-        if isinstance(payload, float):
-            time.sleep(payload)
-        if isinstance(payload, str) and payload.startswith("see "):
-            yield "result", (common / payload[4:]).exists()
-        if isinstance(payload, str) and payload.startswith("touch "):
-            (common / payload[6:]).touch()
-
-    return handle
-
-
-class Noisy:
-    """Says something into the log when it is pickled, as warnings of libraries do."""
-
-    def __reduce__(self) -> tuple[type[str], tuple[str]]:
-        logging.getLogger("noisy").warning("about to go")
-        return str, ("gone",)
+from tests.support.executor_tasks import SAID, Task, Yielded, said, setup
 
 
 class ToPipe(logging.Handler):
@@ -213,15 +159,49 @@ def test_a_worker_that_leaves_is_not_interrupted(tmp_path: Path) -> None:
     assert (tmp_path / "left").is_file()
 
 
-def test_leaving_early_ends_the_workers(tmp_path: Path) -> None:
-    events = run([Task("long", (), 600.0)], setup, tmp_path, 1)
-    pid = next(e.value[1] for e in events if e.kind == "progress")
-    events.close()  # type: ignore[attr-defined]
-    for _ in range(100):
+def wait_for_end(pid: int) -> None:
+    for _ in range(300):
         if not Path(f"/proc/{pid}").exists():
             return
         time.sleep(0.1)
     raise AssertionError("the worker lives on")
+
+
+def test_leaving_early_ends_the_workers(tmp_path: Path) -> None:
+    events = run([Task("long", (), 600.0)], setup, tmp_path, 1)
+    pid = next(e.value[1] for e in events if e.kind == "progress")
+    events.close()  # type: ignore[attr-defined]
+    wait_for_end(pid)
+
+
+DRIVER = """
+import sys
+from stic_eval.experiment.executors.processes import Processes
+from tests.support.executor_tasks import Task, setup
+class Elsewhere:  # has the process that unpickles it take itself for one of another system
+    def __reduce__(self):
+        return exec, ("import sys; sys.platform = 'other'",)
+common = Elsewhere() if sys.argv[1] == "elsewhere" else None
+for event in Processes(setup, common, 1).run([Task("long", (), 600.0)]):
+    if event.kind == "progress":
+        print(event.value[1], flush=True)
+"""
+
+
+@pytest.mark.parametrize("system", ["linux", "elsewhere"])
+def test_workers_end_with_a_driver_that_is_killed(system: str) -> None:
+    """Though they compute, and neither send nor receive anything."""
+    argv = [sys.executable, "-c", DRIVER, system]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as driver:
+        assert driver.stdout is not None
+        pid = int(driver.stdout.readline())
+        driver.kill()
+    wait_for_end(pid)
+
+
+def test_a_process_whose_parent_has_ended_already_ends_at_once() -> None:
+    code = "import os; from stic_eval.parent_death import end_with_parent; end_with_parent(os.getpid())"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
 
 
 # ---------------------------------------------------------------- one contract
@@ -234,28 +214,4 @@ def executors(folder: Path) -> dict[str, Executor[Task]]:
 
 @pytest.mark.parametrize("name", ["local", "processes"])
 def test_both_say_the_same(name: str, tmp_path: Path) -> None:
-    tasks = [
-        Task("good", (), "see nothing"),
-        Task("wrong", (), "wrong"),
-        Task("bad", ("good",), "fail"),
-        Task("child", ("bad", "good"), "touch child"),
-        Task("grandchild", ("child",), "touch grandchild"),
-        Task("last", ("good", "cached"), "touch last"),
-    ]
-    said = [
-        (e.kind, e.task, e.value, e.cause)
-        for e in executors(tmp_path)[name].run(tasks)
-        if e.kind != "progress"
-    ]
-    no_good = "ValueError: no good"
-    assert sorted(said, key=str) == sorted(
-        [
-            ("started", "good", None, None), ("result", "good", False, None), ("done", "good", None, None),
-            ("started", "wrong", None, None), ("failed", "wrong", "--flag: is wrong", UserError),
-            ("started", "bad", None, None), ("failed", "bad", no_good, None),
-            ("failed", "child", no_good, None), ("failed", "grandchild", no_good, None),
-            ("started", "last", None, None), ("done", "last", None, None),
-        ],
-        key=str,
-    )  # fmt: skip
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["last"]
+    assert said(executors(tmp_path)[name], tmp_path) == SAID

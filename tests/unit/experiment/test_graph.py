@@ -15,7 +15,7 @@ from PIL import Image
 from pydantic import TypeAdapter
 
 from stic_eval import config
-from stic_eval.experiment import driver, graph, worker
+from stic_eval.experiment import driver, graph, planning, worker
 from stic_eval.experiment.executors.local import Local
 from stic_eval.experiment.progress import Reporter
 from stic_eval.experiment.resources import Resources
@@ -49,7 +49,7 @@ TOGETHER: dict[str, tuple[list[graph.Task], int]] = {
 @pytest.mark.parametrize("case", TOGETHER)
 def test_no_more_workers_than_can_be_at_work_at_once(case: str) -> None:
     tasks, most = TOGETHER[case]
-    found = driver.Experiment("run", (), (), (), {task.id: task for task in tasks})
+    found = planning.Experiment("run", (), (), (), {task.id: task for task in tasks})
     assert [found.workers(jobs) for jobs in (1, 2, 99)] == [1, min(2, most), most]
 
 
@@ -63,7 +63,7 @@ def test_workers_that_would_be_idle_get_no_share_of_what_all_have(
     asked: list[int] = []
     executor_of = driver.executor_of
 
-    def here(resources: Resources, jobs: int, apart: bool = False) -> Any:
+    def here(resources: Resources, jobs: int, **_: Any) -> Any:
         asked.append(jobs)
         return executor_of(resources, 1)
 
@@ -82,12 +82,12 @@ def log_as_it_was() -> Iterator[None]:
     root.handlers[:] = before
 
 
-def planned(world: World, *overrides: str, **flags: Any) -> tuple[driver.Experiment, Resources]:
+def planned(world: World, *overrides: str, **flags: Any) -> tuple[planning.Experiment, Resources]:
     rows = [f"rows.{name}={world.folder}/{name}.jsonl" for name in ("one", "two")]
     given = {"model": "vlm", "images": Path("photos"), "benchmarks": "one,two", **flags}
     built = config.load(flags=given, overrides=[*rows, *overrides])
     resources = Resources(built, Reporter(None, quiet=True), world.folder / "cache")
-    return driver.plan("run", driver.arms_of_run(built, resources), resources), resources
+    return planning.plan("run", planning.arms_of_run(built, resources), resources), resources
 
 
 def test_a_plan_is_tasks_that_need_each_other(world: World) -> None:
@@ -197,7 +197,7 @@ def test_a_change_of_what_a_stage_is_made_of_is_told(world: World) -> None:
     Image.new("RGB", (8, 8), "green").save(world.folder / "photos" / "green.jpg")
     again = Resources(resources.config, Reporter(None, quiet=True), world.folder / "cache")
     outcome = driver.carry_out(
-        driver.Experiment("run", found.arms, (), (), {pairs.id: pairs}),
+        planning.Experiment("run", found.arms, (), (), {pairs.id: pairs}),
         driver.executor_of(again, 1), again, lambda event: None,
     )  # fmt: skip
     assert "has changed since it was planned" in outcome.failed[pairs.id].value

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,13 +18,17 @@ from stic_eval import config, registry
 from stic_eval.cli.app import invoke
 from stic_eval.contracts.benchmark import Benchmark
 from stic_eval.contracts.method import Data
+from stic_eval.engines.hf import HFEngine
 from stic_eval.errors import UserError
 from stic_eval.evals import evaluation_versions
-from stic_eval.experiment import variants
+from stic_eval.experiment import graph, variants
 from stic_eval.experiment.keys import evaluation_keys
+from stic_eval.models.fingerprint import adapter_fingerprint
 from stic_eval.pocket import rows as pocket_rows
+from stic_eval.selftrain.stage_runner import stage_key
 from stic_eval.training.prompt_sets import load_prompts
 from stic_eval.types import Score
+from tests.support.scripted import data_of
 
 NOTHING = Data((), (), "images", "sft", load_prompts())
 
@@ -104,6 +110,43 @@ def test_what_is_built_on_a_benchmark_goes_by_its_version(monkeypatch: pytest.Mo
     monkeypatch.setattr(known, "get", higher)
     monkeypatch.setattr(registry, "benchmarks", lambda: known)
     assert keys(mine) != (before,)
+
+
+# ---------------------------------------------------------------- adapters in 16 bits
+
+
+def test_in_16_bits_an_adapters_type_is_in_keys(
+    adapters: tuple[Path, Path],
+) -> None:
+    data, stic = data_of(6, 4), registry.methods().get("stic")
+    stages = list(variants.stages(stic.plan(stic.config(), data).adapter))
+
+    def of_stages(dtype: str) -> dict[str, str]:
+        return {one.name: stage_key(one, data, "model", 0, adapter_dtype=dtype) for one in stages}
+
+    plain, halved = of_stages(""), of_stages("bfloat16")
+    assert plain == {one.name: stage_key(one, data, "model", 0) for one in stages}
+    assert [name for name in plain if plain[name] != halved[name]] == ["descriptions", "infused_sft"]
+
+    def of_evaluation(dtype: str, keyed: tuple[tuple[Any, str], ...]) -> tuple[str, ...]:
+        built = config.load(flags={"methods": ["baseline"], "benchmarks": "textvqa"})
+        built = built.model_copy(update={"rows": {"all": "pocket"}})
+        (variant,) = variants.variants(built, NOTHING)
+        engine = SimpleNamespace(adapter_dtype=dtype, trains_in=lambda config: True)
+        resources: Any = SimpleNamespace(
+            engine=engine, config=built, fingerprint="model", judge=None, benchmarks={"textvqa": textvqa()}
+        )
+        arm: Any = SimpleNamespace(config=built)
+        return graph._keys(graph.Subject(arm, variant, keyed), "textvqa", resources)
+
+    keyed = ((stages[-1], "key"),)
+    assert of_evaluation("bfloat16", ()) == of_evaluation("", ())
+    assert not set(of_evaluation("bfloat16", keyed)) & set(of_evaluation("", keyed))
+    engines = [HFEngine(config.RunConfig(dtype=dtype), lambda _: nullcontext(), lambda: False)
+               for dtype in ("float32", "bfloat16")]  # fmt: skip
+    full, half = ((one.identity(), one.identity(adapters[0])) for one in engines)
+    assert full[1] == adapter_fingerprint(full[0], adapters[0])
+    assert half[1] not in (adapter_fingerprint(half[0], adapters[0]), full[1])
 
 
 # ---------------------------------------------------------------- objects

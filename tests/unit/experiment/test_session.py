@@ -190,6 +190,24 @@ def test_a_dry_run_estimates_for_so_many_jobs_as_can_be_at_work_at_once(
     assert f"estimate on a machine: about {said} 1.0 GiB of memory" in capsys.readouterr().out
 
 
+def test_a_dry_run_estimates_for_hardware_that_is_named(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry.engines().get("hf"), "size", lambda self: (7e9, 2.0))
+    assert world.run("--dry-run", "--hardware", "rtx-4090", "--jobs", "2", "--gpus", "2") == 0
+    text = capsys.readouterr().out
+    assert "2 workers at once, on hardware that was named (RTX 4090, weights in bfloat16)" in text
+    assert "time by a GPU's figures, none of it measured: evaluate " in text and ", preference " in text
+    for argv, said in (
+        (["--hardware", "h100"], "--hardware h100: is for plans; add --dry-run"),
+        (["--dry-run", "--hardware", "abacus"], "--hardware abacus: there are figures of H200, H100, A100"),
+        (["--dry-run", "--hardware", "h100", "--device", "cpu"], "--device cpu is not; leave one out"),
+    ):
+        assert world.run(*argv) == 2
+        assert said in capsys.readouterr().err
+    assert world.calls == Counter()
+
+
 def test_an_adapter_is_evaluated_beside_the_model(world: World) -> None:
     folder = world.folder / "mine"
     folder.mkdir()

@@ -15,6 +15,7 @@ from PIL import Image
 from stic_eval.errors import UserError
 from stic_eval.models import continuous_batching
 from stic_eval.models.bounded_store import BoundedStore, nbytes_of
+from stic_eval.models.free_memory import RowLimit
 from stic_eval.models.hf_model import HFModel
 from stic_eval.models.weight_memory import local_parameters
 from stic_eval.types import Generation, ImageRef, Message, Request
@@ -60,7 +61,7 @@ def test_random_requests_are_answered_as_one_at_a_time(tiny_next: Path, seed: in
                 )
                 for _ in range(draw.randint(1, 14))
             ]
-            model._loaded.batch_size = draw.choice([1, 2, 5, 64])
+            model._loaded.rows = RowLimit(draw.choice([1, 2, 5, 64]))
             model._loaded.beginnings = BoundedStore(draw.choice([0, 20_000, 10**9]))
             model._loaded.prefixes = BoundedStore(draw.choice([0, 100_000, 10**9]), nbytes_of)
             assert said(model.generate(requests)) == said(alone.one_by_one(requests))
@@ -85,7 +86,7 @@ def test_rows_wait_when_there_is_no_memory_beside_those_under_way(
     monkeypatch.setattr(
         continuous_batching, "bytes_left", lambda device: 6 * 60 * model._loaded.bytes_per_token
     )
-    model._loaded.batch_size = 8
+    model._loaded.rows = RowLimit(8)
     assert said(model.generate(requests)) == expected
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from stic_eval.errors import RunError, UserError
 from stic_eval.images import scan_images
-from stic_eval.models.adapter_values import check_adapter_values
+from stic_eval.models.adapter_values import check_adapter_values, check_sizes
 from stic_eval.models.hf_model import HFModel
 from stic_eval.types import Generation, Message, Request
 from tests.conftest import build_adapter
@@ -114,3 +115,20 @@ def test_a_file_is_looked_at_again_when_it_has_changed(tiny_vlm: Path, tmp_path:
     with pytest.raises(UserError, match="holds NaN"):
         check_adapter_values(folder, "it")
     check_adapter_values(sound, "it")
+
+
+def test_a_size_that_no_weight_has_is_refused_before_it_is_allocated(tmp_path: Path) -> None:
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    save_file({"a.lora_A.weight": np.zeros((2, 4), np.float32)}, tmp_path / "adapter_model.safetensors")
+    for config, message in (
+        ({"r": 50_000}, "r is 50,000"), ({"rank_pattern": {"q": 2000}}, "rank_pattern is 2,000"),
+        ({"num_virtual_tokens": 10**9}, "num_virtual_tokens"), ({"r": 8}, ""), ({"r": 2}, ""),
+    ):  # fmt: skip
+        (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+        if message:
+            with pytest.raises(UserError, match=message):
+                check_sizes(tmp_path, "--adapter x")
+        else:
+            check_sizes(tmp_path, "--adapter x")

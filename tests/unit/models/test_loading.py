@@ -11,10 +11,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 from stic_eval.errors import UserError
 from stic_eval.models import loading, weight_memory
 from stic_eval.models.loading import LoadedWeights
+from tests.families.checks import random_adapter
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda:0")
 
@@ -55,6 +57,7 @@ def test_weights_that_cannot_fit_are_refused_before_they_are_read(
         (7e9, "bfloat16", None, GPU, 12, ["--load-in-4bit (4.2 GiB)", "--device cpu", "a smaller model"]),
         (34e9, "bfloat16", "8bit", GPU, 24, ["--load-in-4bit (20.6 GiB)", "--device cpu"]),
         (70e9, "bfloat16", "4bit", GPU, 24, ["--device cpu", "a smaller model"]),
+        (70e9, "bfloat16", None, GPU, 80, ["--engine vllm --tensor-parallel N", "--gpus N --strategy fsdp2"]),
         (7e9, "float32", None, CPU, 16, ["--dtype bfloat16 (13.0 GiB)", "--load-in-4bit (4.2 GiB)"]),
     ],
 )  # fmt: skip
@@ -186,3 +189,23 @@ def test_what_is_asked_of_transformers(packed: Any, monkeypatch: pytest.MonkeyPa
         assert how.bnb_4bit_quant_type == "nf4" and how.bnb_4bit_compute_dtype == torch.bfloat16
     assert loading._placement(CPU, torch.float32, None, None) == {}
     assert loading._placement(GPU, torch.float32, None, None) == {"device_map": {"": GPU}}
+
+
+# ---------------------------------------------------------------- adapters
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_an_adapter_that_answers_has_the_bases_type(dtype: str, tiny_vlm: Path, tmp_path: Path) -> None:
+    adapter = random_adapter(tmp_path / "adapter", tiny_vlm, 0)
+    stored = load_file(adapter / "adapter_model.safetensors")
+    assert {value.dtype for value in stored.values()} == {torch.float32}
+    loaded = load(tiny_vlm, dtype=dtype)
+    for as_stored in (False, True):  # as it answers, and for sums
+        peft = loading.wrap(loaded.base, adapter, as_stored=as_stored)
+        state = {name: value for name, value in peft.state_dict().items() if ".lora_" in name}
+        kind = torch.float32 if as_stored else loaded.dtype
+        assert {value.dtype for value in state.values()} == {kind}
+        for name, value in stored.items():
+            one, two = name.rsplit(".", 1)
+            assert torch.equal(state[f"{one}.default.{two}"], value.to(kind))
+        loaded.base = peft.unload()

@@ -18,8 +18,9 @@ import pytest
 
 from stic_eval.errors import UserError
 from stic_eval.models import openai_client
+from stic_eval.models.chat_wire import Chat, Reply
 from stic_eval.models.connection import Endpoint
-from stic_eval.models.openai_client import Chat, Client, Failure, Reply
+from stic_eval.models.openai_client import Client, Failure
 from tests.support.judge_server import (
     CUT,
     CUT_IN_THE_MIDDLE,
@@ -214,6 +215,17 @@ def test_retry_after_is_bounded() -> None:
     with serving(script(fails(429, retry_after="1e300"), says("hi"))) as server:
         client(server, waits).ask(chat())
     assert max(waits) <= 602
+
+
+def test_a_long_wait_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    with serving(script(*[fails(429, retry_after="300")] * 3, says("hi"))) as server:
+        client(server, []).ask(chat())
+    (line,) = [record.getMessage() for record in caplog.records if "asks to wait" in record.getMessage()]
+    assert "300 s (HTTP 429" in line and KEY not in line
+    caplog.clear()
+    with serving(script(fails(429, retry_after="2"), says("hi"))) as server:
+        client(server, []).ask(chat())
+    assert not caplog.records
 
 
 def test_waits_grow_and_are_drawn_at_random() -> None:

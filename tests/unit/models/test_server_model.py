@@ -348,3 +348,52 @@ def test_a_served_model_is_its_address_and_name() -> None:
     assert len(apart) == 3
     with serving(lambda number, prompt: says("x")) as server:
         assert ServerModel(endpoint(server)).fingerprint == server_fingerprint(server.url, "m")
+
+
+# ---------------------------------------------------------------- replies that have begun
+
+
+def begun(text: str, so_far: str = "It is") -> Request:
+    return Request((Message("user", text), Message("assistant", so_far)), (), Generation(max_new_tokens=7))
+
+
+def goes_on(server: Server, number: int) -> bool:
+    body = server.asked[number]
+    return (body.get("add_generation_prompt"), body.get("continue_final_message")) == (False, True)
+
+
+def test_a_reply_that_has_begun_is_gone_on_with() -> None:
+    with serving(lambda n, prompt: says(" red.", before=9 if goes_on(server, n) else 12)) as server:
+        found = answers(server, request("a"), begun("b"), begun("c"))
+    assert {found[begun(text)].text for text in "bc"} == {"red."}
+    sent = [body for body in server.asked if body["messages"][0]["content"] in ("b", "c")]
+    assert [body["messages"][-1] for body in sent] == [{"role": "assistant", "content": "It is"}] * 2
+    assert all(goes_on(server, n) for n, body in enumerate(server.asked) if body in sent)
+    (plain,) = (body for body in server.asked if body["messages"][0]["content"] == "a")
+    assert "continue_final_message" not in plain and "add_generation_prompt" not in plain
+    assert len(server.asked) == 5, "two more show once whether the server knows such requests"
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (says("Red.", before=12), "ignores continue_final_message"),
+        (says("Red."), "does not count a prompt's tokens"),
+        (
+            fails(400, "Unrecognized request argument: continue_final_message"),
+            "Unrecognized request argument",
+        ),
+    ],
+)
+def test_a_server_that_would_answer_anew_is_refused_in_one_line(answer: Answer, why: str) -> None:
+    with serving(lambda n, prompt: answer) as server, pytest.raises(UserError) as refused:
+        answers(server, begun("b"))
+    line = str(refused.value)
+    assert why in line and f"--base-url {server.url}" in line and "--engine hf" in line and "\n" not in line
+    assert not any(body["messages"][0]["content"] == "b" for body in server.asked)
+
+
+def test_nobody_asks_whether_a_server_goes_on_where_nothing_has_begun() -> None:
+    with serving(lambda n, prompt: says("Red.")) as server:
+        answers(server, request("a"))
+    assert len(server.asked) == 1

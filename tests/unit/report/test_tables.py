@@ -21,9 +21,11 @@ from stic_eval.report import (
     runs,
     table_formats,
     table_notes,
+    tables,
     terminal_table,
 )
 from stic_eval.report.multiple_testing import holm
+from stic_eval.report.paired_comparison import compare
 from stic_eval.report.table_rows import AVERAGE, Column, EvaluatedVariant, PlannedRow
 from stic_eval.report.tables import Table, assemble, build
 from stic_eval.types import DESCRIBED, DIRECT, Summary
@@ -487,3 +489,22 @@ def test_every_format_is_written(tmp_path: Path) -> None:
     written = table_formats.write(full(), tmp_path)
     assert {path.name for path in written} == {f"table.{s}" for s in ("md", "tex", "html", "csv", "json")}
     assert all("STIC" in path.read_text(encoding="utf-8") for path in written)
+
+
+def test_a_comparison_that_is_known_is_not_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rows(right: int) -> list[EvaluatedVariant]:
+        return [
+            EvaluatedVariant("baseline", "Baseline", DIRECT, (), {"one": [summary(90)]}),
+            EvaluatedVariant("stic", "STIC", DIRECT, (0,), {"one": [summary(right)]}),
+        ]
+
+    columns, given, known = [Column("one", "One")], rows(110), tables.Known()
+    first = build(columns, given, known=known)
+    assert first == build(columns, given)
+    made: list[object] = []
+    monkeypatch.setattr(tables, "compare", lambda *sides, **how: made.append(sides) or compare(*sides, **how))
+    assert build(columns, given, known=known) == first
+    assert not made
+    other = build(columns, rows(120), known=known)
+    assert len(made) == 1
+    assert other == build(columns, rows(120)) != first

@@ -95,6 +95,8 @@ def test_a_stage_that_is_lost_costs_what_those_that_came_from_it_say(tmp_path: P
         store.discard(stage.name, key)
         assert list_stages(keyed, store) == before
     # What was lost before the last one was made is known to nobody.
+    store.discard(last.name, keyed[3][1])
+    store.work_dir(last.name, keyed[3][1])
     store.finish(last.name, keyed[3][1], {"asked": {}, "came_from": came_from(keyed[:3], store)})
     after = list_stages(keyed, store)
     assert [one.known for one in after] == [False, False, False, True]

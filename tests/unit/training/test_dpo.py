@@ -26,6 +26,7 @@ from stic_eval.training.hyperparameters import PairSettings, PreferenceLoss, Tra
 from stic_eval.training.lora import LoraSettings, lora_config
 from stic_eval.training.preference_pairs import open_pairs, pair_requests, write_pairs
 from stic_eval.training.prompt_sets import load_prompts
+from stic_eval.training.trainer_arguments import trainer_arguments
 from stic_eval.types import Generation, Message, Request
 from tests.unit.training.test_losses import papers_loss
 
@@ -240,7 +241,7 @@ def test_without_alpha_it_is_trls_own_loss_and_gradient(hf: HFModel, pairs: Path
         )
         ours, own_grads = measured(trainer)
     with training_loop.lent_model(hf) as model:
-        settings = training_loop.arguments(hf, tmp_path, TRAINING, 0, 1, 8)
+        settings = trainer_arguments(hf, tmp_path, TRAINING, 0, 8, model=model)
         stock = DPOTrainer(
             model=model, args=DPOConfig(**settings, beta=0.1), train_dataset=rows,
             processing_class=hf.processor, data_collator=preference_collator(hf.processor),
@@ -364,7 +365,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(
     assert [row["step"] for row in log] == [1, 2, 3, 4, 5, 6]
 
 
-@pytest.mark.parametrize("damage", ["unsealed", "short", "missing"])
+@pytest.mark.parametrize("damage", ["unsealed", "short", "missing", "changed by the disk"])
 def test_a_torn_checkpoint_is_passed_over(
     damage: str,
     hf: HFModel,
@@ -378,6 +379,10 @@ def test_a_torn_checkpoint_is_passed_over(
         (last / "complete.json").unlink()
     elif damage == "short":
         (last / "optimizer.pt").write_bytes((last / "optimizer.pt").read_bytes()[:100])
+    elif damage == "changed by the disk":
+        weights_of_it = bytearray((last / "adapter_model.safetensors").read_bytes())
+        weights_of_it[-3] ^= 0x10
+        (last / "adapter_model.safetensors").write_bytes(bytes(weights_of_it))
     else:
         (last / "adapter_model.safetensors").unlink()
     start, weights = resumed(hf, pairs, tmp_path)
@@ -451,15 +456,15 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from stic_eval.models.hf_model import HFModel
-from stic_eval.training import training_loop
+from stic_eval.training import checkpoints, training_loop
 from stic_eval.training.dpo import train_preferences
 from stic_eval.training.lora import LoraSettings
 from stic_eval.training.hyperparameters import PreferenceLoss, Training
 
-sizes = training_loop._sizes
+digests = checkpoints.digests
 training_loop.CHECKPOINT_SECONDS = 0.0
 die = lambda: os.kill(os.getpid(), signal.SIGKILL)
-training_loop._sizes = lambda at: die() if at.name == "checkpoint-3" else sizes(at)
+checkpoints.digests = lambda at: die() if at.name == "checkpoint-3" else digests(at)
 model, pairs, out, training, lora = sys.argv[1:]
 train_preferences(
     HFModel.load(model, device="cpu"), Path(pairs), Path(out), loss=PreferenceLoss(), seed=3,

@@ -363,6 +363,9 @@ BAD: dict[str, tuple[Any, str]] = {
         "answer different questions",
     ),
     "no text": ({**SHAREGPT, "chosen": said("gpt", 3)}, "has no text"),  # type: ignore[arg-type]
+    "role list": ({**SHAREGPT, "conversations": [{"from": ["human"], "value": "x"}]}, "role"),
+    "role object": ({**SHAREGPT, "conversations": [{"from": {"a": 1}, "value": "x"}]}, "role"),
+    "circle": ({**STIC, "image": "circle.png"}, "circle"),
     "history": ({**FOREIGN["Alpaca"][0], "history": [["a", "b"]]}, "history"),
     "surrogate": ({"prompt": "\ud83d", "image": "0.png", **ANSWERS}, "surrogate"),
 }  # fmt: skip
@@ -375,6 +378,7 @@ def pictures(photos: Path, tmp_path: Path) -> Path:
 
     shutil.copytree(photos, tmp_path / "root" / "images")
     folder = tmp_path / "root" / "images"
+    (folder / "circle.png").symlink_to("circle.png")
     (folder / "damaged.png").write_bytes((folder / "0.png").read_bytes()[:60])
     shutil.copyfile(folder / "0.png", tmp_path / "root" / "secret.png")
     return folder

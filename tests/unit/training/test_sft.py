@@ -175,6 +175,9 @@ def test_image_root_is_where_paths_start(folder: Path) -> None:
             {"image": "a.png", "conversations": [{"from": "cat", "value": "x"}]},
             "conversations[0]: from is 'cat'",
         ),
+        ({"image": "a.png", "conversations": [{"from": ["human"], "value": "x"}]}, "from is ['human']"),
+        ({"image": "a.png", "conversations": [{"from": {"a": 1}, "value": "x"}]}, "from is {'a': 1}"),
+        ({"image": "a.png", "conversations": [{"from": "human", "value": "\ud800"}]}, "value is not text"),
         ({"image": "a.png", "conversations": [{"from": "human", "value": 3}]}, "value is not text"),
         ({"image": "a.png", "conversations": [{"from": "gpt", "value": "x"}]}, "human first"),
         ({"image": "a.png", "conversations": [{"from": "human", "value": "x"}]}, "human first"),
@@ -196,6 +199,7 @@ def test_a_row_that_does_not_fit_is_named(row: Any, said: str, folder: Path) -> 
         ("a.json", "{}", "expected a list"),
         ("a.json", '[{"id": 1, "conversations": []}]', "no item has an image"),
         ("a.jsonl", '{"id": 1}\nxx\n', "line 2"),
+        ("a.jsonl", '{"id": 1}\n' + "[" * 5000, "line 2"),
         ("a.parquet", "xx", "cannot be read"),
     ],
 )

@@ -1,0 +1,37 @@
+"""What libraries in C write to standard error, which no setting of theirs stops: to the log instead."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# Held while standard error is another file. Whoever has a line for the terminal waits for it.
+STANDARD_ERROR = threading.RLock()
+_MOST = 20_000  # bytes; a damaged file has them say the same thing again and again
+_LOG = logging.getLogger("stic_eval.run")
+
+
+@contextmanager
+def kept_in_log() -> Iterator[None]:
+    """Has what is written to the file of standard error while the block runs end up in the log."""
+    with STANDARD_ERROR:
+        try:
+            kept, own = tempfile.TemporaryFile(), os.dup(2)  # noqa: SIM115 - closed below
+        except OSError:  # there is none, or no room: what is said is said
+            yield
+            return
+        with kept:
+            os.dup2(kept.fileno(), 2)
+            try:
+                yield
+            finally:
+                os.dup2(own, 2)
+                os.close(own)
+                kept.seek(0)
+                said = kept.read(_MOST).decode("utf-8", "replace").splitlines()
+                for line in dict.fromkeys(said):
+                    _LOG.info("%s", line)
