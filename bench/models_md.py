@@ -131,7 +131,7 @@ def measure(name: str, scratch: Path) -> tuple[str, ...]:
         name: In the zoo.
         scratch: An empty folder.
     """
-    from stic_eval.images import scan_images
+    from stic_eval.image_sources import scan_images
     from tests.families import checks
 
     family = FAMILIES[name]

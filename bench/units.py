@@ -30,7 +30,8 @@ ASIDE = {
     *(
         f"{EVALS}/{name}.py"
         for name in (
-            "agreement", "row_images", "row_storage", "data_check", "data_preparation", "predictions",
+            "agreement", "answer_summaries", "inspect_logs", "row_images", "row_storage",
+            "data_check", "data_preparation", "predictions",
             "given_answers", "evaluation_versions",
         )
     ),

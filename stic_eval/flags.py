@@ -176,13 +176,13 @@ class Training:
 
     panel: ClassVar[str] = "Data"
 
-    images: Path | None = flag("Unlabeled images for stage 1: a folder, a file that lists images, "
-        "or drawn ones (`pocket:scenes`, `pocket:benchmarks`).")
+    images: Path | None = flag("Unlabeled images for stage 1: a folder, a list (text or JSON), webdataset "
+        "shards, a data set on disk, or drawn ones (`pocket:scenes`, `pocket:benchmarks`).")
     sft_data: str | None = flag("Instruction data for stage 2: a LLaVA-format JSON file or a data set.")
     pairs: Path | None = flag("Preference pairs (`stic-eval import pairs`) in place of the first that a "
         "method would make.", path="pairs_file")
-    image_root: Path | None = flag("Folder that relative image paths in --sft-data start from.",
-        "the folder of --sft-data")
+    image_root: Path | None = flag("Folder that image paths in --sft-data, and names in a list of --images, "
+        "start from; `/` takes absolute paths.", "the folder of the file")
     # A narrow terminal cuts both names off.
     gradient_checkpointing: bool | None = flag("Gradient checkpointing in training: less memory, more time.",
         "depends on the memory", names="--gradient-checkpointing/--no-gradient-checkpointing",

@@ -308,16 +308,19 @@ class RunConfig(BaseModel):
         benchmark_options: Benchmark name -> its options, complete after `load`.
         conversation: How the model is asked: profile, system prompt, chat template.
         processor: Arguments of the image processor, e.g. `do_pad`, `max_pixels`.
-        images: Stage 1's unlabeled images: a folder, a file that lists images, or pictures of the embedded
-            world, `pocket:scenes` (what the model pocket has anyway) or `pocket:benchmarks`.
+        images: Stage 1's unlabeled images: a folder, a list (text or JSON), webdataset shards, a data set on
+            disk, or pictures of the embedded world, `pocket:scenes` (what the model pocket has anyway) or
+            `pocket:benchmarks`.
         sft_data: LLaVA-format JSON or a data set on disk: stage 2's instruction data.
-        image_root: Where relative image paths of `sft_data` start; default: its folder.
+        image_root: Where image paths of `sft_data`, and names in a list of `images`, start; default: the
+            file's folder.
         prompts: Prompt set: name of a shipped one, or a file; None: `stic`.
         pairs_file: Preference pairs made elsewhere, in a file that `import pairs` wrote: they take the place
             of the first ones that a method would make.
         adapters: Folders of PEFT adapters that were trained elsewhere, evaluated beside the model.
-        rows: Benchmark -> where its rows come from: `pocket`, `hub` (its own data set), or a path. A
-            single value holds for all; `auto` is `pocket` for the model pocket and `hub` otherwise.
+        rows: Benchmark -> where its rows come from: `pocket`, `hub` (its own data set), or a path; and
+            `BENCHMARK.root` -> the folder that paths of images in them start at. A single value holds for
+            all; `auto` is `pocket` for the model pocket and `hub` otherwise.
         limit: Rows of each benchmark: a count, a fraction below 1, or None for all.
         seeds: Training seeds. Test rows do not depend on them.
         solvers: How answers are obtained, by registry name: each method has a row with each, the baseline
@@ -491,6 +494,11 @@ class RunConfig(BaseModel):
         if isinstance(value, bool) or number < 1:
             raise ValueError(advice)
         return int(number)
+
+    def rows_root(self, benchmark: str) -> Path | None:
+        """Folder that paths of images in a benchmark's rows start at; None: that of their file."""
+        root = self.rows.get(f"{benchmark}.root", self.rows.get("all.root"))
+        return None if root is None else Path(root)
 
     def rows_of(self, benchmark: str) -> str:
         """Where a benchmark's rows come from: `pocket`, `hub` or a path."""

@@ -52,7 +52,9 @@ def pairs(
         str,
         Argument("A run (its folder, or its name under results/), or a file of pairs.", values="run"),
     ],
-    to: Annotated[Literal["trl", "llama-factory", "hf-dataset", "csv"], Flag("Format to write.")],
+    to: Annotated[
+        Literal["trl", "llama-factory", "ms-swift", "openrlhf", "hf-dataset", "csv"], Flag("Format to write.")
+    ],
     choice: Choice,
     output: Annotated[
         Path | None, Flag("Folder to write; for trl also a .parquet file.", "pairs-<format>")

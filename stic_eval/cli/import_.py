@@ -31,11 +31,12 @@ def _commands() -> None:
 def pairs(
     file: Annotated[
         Path,
-        Argument("The STIC authors' preference data, LLaMA-Factory's or TRL's: JSON, JSONL, parquet, a saved "
-                 "data set, or a folder with dataset_info.json."),
+        Argument("The STIC authors' preference data, LLaMA-Factory's, TRL's or ms-swift's, RLAIF-V, RLHF-V, "
+                 "POVID, mDPO, LLaVA-RLHF or VLFeedback: JSON, JSONL, parquet, a data set's folder."),
     ],
     image_root: Annotated[
-        Path | None, Flag("Folder that relative image paths start from.", "the folder of the file")
+        Path | None,
+        Flag("Folder that image paths start from; `/` takes absolute ones.", "the folder of the file"),
     ] = None,
     output: Annotated[Path, Flag("File to write.")] = Path("pairs.parquet"),
     force: Annotated[bool, Flag("Replace the file if it exists.")] = False,

@@ -93,7 +93,7 @@ def of_benchmark(name: str, option: list[str] | None, *sets: object, **more: Any
     """The configuration of a command about one benchmark, whose `-o` items need not say so."""
     from stic_eval.experiment.arguments import configure
 
-    apart = ("benchmarks", "benchmark_options", "judge", "thinking")
+    apart = ("benchmarks", "benchmark_options", "judge", "rows", "thinking")
     heads = {item: item.partition("=")[0].partition(".")[0].strip() for item in option or ()}
     items = [item if heads[item] in apart else f"benchmarks.{name}.{item}" for item in option or ()]
     given = {flag: value for flag, value in f.given(*sets).items() if flag != "option"}

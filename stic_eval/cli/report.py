@@ -75,7 +75,7 @@ def _images(scores: Scores, folder: Path, reporter: Reporter, warnings: list[str
     from pydantic import ValidationError
 
     from stic_eval.config import RunConfig, read_file
-    from stic_eval.errors import RunError, UserError
+    from stic_eval.errors import RunError, UserError, fault_of, first_line
     from stic_eval.experiment.folder import cache_of
     from stic_eval.experiment.resources import Resources
     from stic_eval.hub_access import go_offline
@@ -85,7 +85,9 @@ def _images(scores: Scores, folder: Path, reporter: Reporter, warnings: list[str
         go_offline(config.offline)
         resources = Resources(config, reporter, cache_of(config))
     except (UserError, ValidationError, OSError) as error:
-        first = str(error).strip().splitlines()[0]
+        first = first_line(error)
+        if isinstance(error, ValidationError):
+            first = fault_of(error.errors(include_url=False)[0])
         warnings.append(f"No images of samples: the run's config.yaml cannot be used ({first}).")
         return {}
     refs: dict[str, ImageRef] = {}

@@ -31,7 +31,7 @@ def score(
     predictions: Annotated[
         Path,
         Flag("Answers: records of a run, JSONL with id and response, lmms-eval's logged samples, "
-             "VLMEvalKit's xlsx or TSV, or LLaVA's answer file."),
+             "VLMEvalKit's xlsx, TSV or JSON, OpenCompass's, Inspect's logs, LLaVA's answers or summary."),
     ],
     judging: f.Judge,
     rows: Annotated[
@@ -74,6 +74,8 @@ def score(
     benchmark = registry.benchmarks().get(benchmark).name
     # A run's settings, of which only the benchmark's and the judge's are used: said in one way everywhere.
     built = o.of_benchmark(benchmark, option, judging, protocol=protocol, offline=offline)
+    if any(item.partition("=")[0].partition(".")[0].strip() == "rows" for item in option or ()):
+        raise UserError("-o rows: --rows names the rows here, and their images are not needed")
     options = built.benchmark_options.get(benchmark, {})
     chosen = with_options(registry.benchmarks().get(benchmark), options)
     if asked_for := decoding(registry.benchmarks().get(benchmark), options):

@@ -1,7 +1,8 @@
 """Answers that were given elsewhere, in the formats that evaluation tools write.
 
-This program's records, plain JSONL, lmms-eval's logged samples, VLMEvalKit's xlsx and TSV, LLaVA's
-answer files. Answers find their rows by id; lmms-eval's by the number of the row.
+This program's records, plain JSONL, lmms-eval's logged samples, VLMEvalKit's xlsx, TSV and JSON, LLaVA's
+answer files and summaries, OpenCompass's predictions, logs of Inspect. Answers find their rows by id;
+lmms-eval's and OpenCompass's by the number of the row.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 from stic_eval.documents import from_json, open_regular, read_lines, read_text
 from stic_eval.errors import UserError, first_line
+from stic_eval.evals import answer_summaries, inspect_logs
 from stic_eval.evals.formats import HALF
 from stic_eval.evals.image_cells import is_image_column
 from stic_eval.types import Sample
@@ -89,10 +91,12 @@ def read_predictions(path: Path) -> Predictions:
         first = row if first is None else first
         item = _prediction(row, f"{path}, {where}", _full_column(row) if table else "")
         items += [] if item is None else [item]
-        brought = "question" in first if table else isinstance(row.get("doc"), dict)
+        whole = "question" in first and (table or {"index", "prediction"} <= first.keys())
         if own is not None:
-            if brought:
-                own.append(row if table else _document(row))
+            if whole:  # VLMEvalKit's, whose tables are all text
+                own.append(row if table else {name: _cell_text(cell) for name, cell in row.items()})
+            elif isinstance(row.get("doc"), dict):
+                own.append(_document(row))
             else:
                 own = None
     if first is None:
@@ -211,9 +215,15 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                     yield f"row {number}", _no_empty_extraction(row)
         finally:
             csv.field_size_limit(old)
+    elif path.suffix == ".eval":
+        yield from inspect_logs.zipped_rows(path)
     elif path.suffix == ".json":
         text = read_text(path)
         data = _text_only(from_json(text)) if HALF.search(text) else from_json(text)
+        for is_of, read in _OBJECTS:
+            if is_of(data):
+                yield from read(data)
+                return
         if isinstance(data, dict) and isinstance(data.get("logs"), list):
             data = data["logs"]
         pairs = data.items() if isinstance(data, dict) else enumerate(data, start=1)
@@ -230,6 +240,13 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 if not isinstance(row, dict):
                     raise UserError(f"{path}, line {number}: is no JSON object")
                 yield f"line {number}", _text_only(row) if HALF.search(line) else row
+
+
+_OBJECTS: Sequence[tuple[Callable[[Any], bool], Callable[[Any], Iterator[tuple[str, dict[str, Any]]]]]] = (
+    (inspect_logs.is_log, inspect_logs.log_rows),
+    (answer_summaries.is_llava_summary, answer_summaries.llava_summary_rows),
+    (answer_summaries.is_opencompass, answer_summaries.opencompass_rows),
+)
 
 
 def _text_only(value: Any) -> Any:
@@ -254,6 +271,10 @@ def _workbook(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             # As in the TSV: all text, and nothing for a missing cell.
             texts = ("" if cell is None else str(cell) for cell in cells)
             yield f"row {number}", _no_empty_extraction(dict(zip(head, texts, strict=False)))
+
+
+def _cell_text(cell: Any) -> str:
+    return "" if cell is None else cell if isinstance(cell, str) else str(cell)
 
 
 def _no_empty_extraction(row: dict[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from stic_eval.errors import Contained, UserError, first_line
 from stic_eval.evals import hub
 from stic_eval.evals.formats import ArrowRows, Broken, ListRows, Row, Rows, json_rows, split_files, tsv_rows
 from stic_eval.evals.image_cells import IMAGE_COLUMNS, PLACEHOLDER, Cells
+from stic_eval.evals.image_roots import with_root
 from stic_eval.evals.released_folders import describe, layout_rows
 from stic_eval.evals.row_faults import Fault, faults, naming, shorten
 from stic_eval.images import ImageError, ref_from_pil
@@ -40,6 +41,7 @@ def samples(
     limit: float | None = None,
     images: bool = True,
     remote: bool = False,
+    root: Path | None = None,
     hub_use: HubUse | None = None,
 ) -> list[Sample]:
     """The benchmark's samples, in the order of the data set.
@@ -56,13 +58,15 @@ def samples(
         images: Whether images are read. Without, nothing is looked for or decoded, rows may lack
             the column, and an image that a row does have is a reference that cannot be loaded.
         remote: Whether images may be fetched from the web.
+        root: Folder that paths of images start at and must stay in; None: that of their file. `/` takes
+            absolute paths.
         hub_use: Is told of rows from the hub under which id they were had, and what was in the way.
 
     Raises:
         UserError: No such data, a row that does not fit the schema (named with its column), a row
             without image, or ids that occur twice.
     """
-    opened = open_rows(benchmark, source, remote=remote, hub_use=hub_use)
+    opened = open_rows(benchmark, source, remote=remote, root=root, hub_use=hub_use)
     for index in opened.kept:
         if isinstance(row := opened.light[index], Broken):
             raise UserError(f"{opened.name(index)}: {row.why}")
@@ -148,6 +152,7 @@ def open_rows(
     source: str | Path | Rows,
     *,
     remote: bool = False,
+    root: Path | None = None,
     hub_use: HubUse | None = None,
 ) -> OpenedRows:
     """Finds and lists a benchmark's rows; see `samples`.
@@ -163,6 +168,7 @@ def open_rows(
             hub_use(at, lines)
     else:
         rows = _open(benchmark, source, remote) if isinstance(source, (str, Path)) else source
+        rows = with_root(rows, root, f"-o rows.{benchmark.name}.root=DIR")
     light = rows.light()
     if not light:
         raise UserError(f"{benchmark.name}: {rows.where} has no rows")

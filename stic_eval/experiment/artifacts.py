@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from stic_eval.errors import UserError
+from stic_eval.errors import UserError, fault_of
 from stic_eval.experiment import graph
 from stic_eval.experiment.folder import cache_of
 from stic_eval.experiment.resources import Resources
@@ -147,7 +147,7 @@ def _read_settings(path: Path) -> RunConfig:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
-        raise UserError(f"{path}: {where}: {first['msg']}; was it written by another version?") from error
+        raise UserError(f"{path}: {where}: {fault_of(first)}; was it written by another version?") from error
 
 
 def _entries(config: RunConfig) -> list[runs.Entry]:

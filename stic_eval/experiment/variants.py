@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from stic_eval import config_layers, registry
 from stic_eval.config import options_of, split
-from stic_eval.errors import Contained, UserError, quote
+from stic_eval.errors import Contained, UserError, fault_of, quote
 from stic_eval.settings import DESCRIBE, adapter_name, expand
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def make_plan(method: Method, config: RunConfig, data: Data) -> tuple[Plan, Data
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         path = ".".join(map(str, first["loc"]))
-        raise UserError(f"{where}: {path} {quote(first['input'])}: {first['msg'].lower()}") from error
+        raise UserError(f"{where}: {path} {quote(first['input'])}: {fault_of(first)}") from error
     describing = registry.solvers().get(DESCRIBE)
     asked: Any = options_of(config, describing, plan.options if solver is describing else None)
     if asked.separator == data.separator:

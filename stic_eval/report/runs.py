@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from stic_eval.contracts.curves import PREFERENCE_CURVES, TUNING_CURVES, Curves
 from stic_eval.digests import digest
-from stic_eval.errors import UserError
+from stic_eval.errors import UserError, fault_of
 from stic_eval.report import tables
 from stic_eval.report.table_notes import unfinished_notes
 from stic_eval.report.table_rows import Column, EvaluatedVariant
@@ -284,7 +284,7 @@ def load(folder: Path) -> Scores:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
-        raise UserError(f"{path}: is damaged ({where}: {first['msg']}); run it again") from error
+        raise UserError(f"{path}: is damaged ({where}: {fault_of(first)}); run it again") from error
     titles = {column.name: column.title for column in scores.columns}
     for entry in scores.entries:
         for name, summary in entry.summaries.items():

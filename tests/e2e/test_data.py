@@ -42,7 +42,7 @@ def test_problems_are_listed_up_to_a_number_and_written_in_full(lab: Lab, tmp_pa
     done = lab.invoke("data", "check", "chartqa", "--from", folder, "--json", "found.json", "-q")
     assert done.code == 1
     lines = done.out.splitlines()
-    assert lines[0] == r'row 4 (id 3): column "image": \x1b[2J.png: No such file or directory'
+    assert lines[0].startswith(r'row 4 (id 3): column "image": \x1b[2J.png: no such file: ')
     assert lines[50].startswith("... and 10 more problems")
     assert lines[-1] == f"ChartQA: {folder}: 63 rows, 60 problems in 60 rows"
     assert done.err == ""

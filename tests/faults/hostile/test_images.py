@@ -10,7 +10,8 @@ from contextlib import suppress
 import pytest
 from hypothesis import strategies as st
 
-from stic_eval.images import ImageError, load_bytes, scan_images
+from stic_eval.image_sources import scan_images
+from stic_eval.images import ImageError, load_bytes
 from tests.faults.hostile.attempts import Place
 from tests.faults.hostile.budget import explore, few, many
 from tests.faults.hostile.pictures import ENCODED, headers

@@ -346,7 +346,7 @@ def test_a_bad_tsv_row_is_named(tmp_path: Path, rows: list[dict[str, str]], mess
         ('{"question": "x", "answer": "1", "type": "human_test"}', 'row 1: column "image" is missing'),
         (
             '{"question": "x", "answer": "1", "type": "human_test", "image": "no.png"}',
-            'row 1: column "image": no.png: No such file',
+            'row 1: column "image": no.png: no such file',
         ),
         ('{"question": "x", "answer": "1", "type": "human_test", "image": "../x.png"}', "lies outside of"),
         (

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stic_eval.images import scan_images
+from stic_eval.image_sources import scan_images
 from stic_eval.models.detokenize import cut, cut_answer
 from stic_eval.models.hf_model import HFModel
 from stic_eval.models.response_cache import CachedVLM
