@@ -189,7 +189,7 @@ class StageStore:
         return folder
 
     def holds(self, name: str, key: str) -> bool:
-        """Whether nobody else has the lease of a stage that this attempt has taken, nor has it been deleted."""
+        """Whether nobody else has the lease of a stage that this attempt took, nor has anyone deleted it."""
         owner = self._held.get(self.folder(name, key))
         return owner is None or lease.held(self._lease(name, key), owner)
 
