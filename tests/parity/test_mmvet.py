@@ -207,7 +207,7 @@ def test_every_reply_is_read_as_lmms_eval_reads_it_or_departs_as_documented(judg
 
     check()
     assert len(seen) >= WANTED
-    assert agreed > 2000
+    assert agreed > 1000
     assert min(departed) > 50, departed
 
 
@@ -267,7 +267,7 @@ def test_mean_and_breakdown_are_lmms_evals(judge: Any, monkeypatch: pytest.Monke
 
     check()
     assert asked >= WANTED
-    assert combined > 1000
+    assert combined > 500
 
 
 # ---------------------------------------------------------------- prompts
