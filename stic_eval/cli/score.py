@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
@@ -64,7 +65,7 @@ def score(
     from stic_eval.benchmark_protocols import decoding, with_options
     from stic_eval.errors import UserError
     from stic_eval.evals import runner
-    from stic_eval.evals.given_answers import answered_rows, rows_of
+    from stic_eval.evals.given_answers import answered_rows, responses_of, rows_of
     from stic_eval.evals.predictions import read_predictions
     from stic_eval.experiment import grading
     from stic_eval.experiment.progress import Reporter
@@ -86,9 +87,12 @@ def score(
     where, asked, found = rows_of(chosen, given, rows, note=lambda line: typer.echo(line, err=True))
     if answered_only:
         asked = [sample for sample in asked if sample.id in found]
-    answered = answered_rows(chosen, asked, found, predictions.name, built.thinking)
+    responses = responses_of(found, built.thinking)
     answers, taken = len(found), sum(item.extraction is not None for item in found.values())
-    del given, found  # the answers as they were read: very many take as much memory as what is made of them
+    closed, told = runner.closing(responses.values(), finished=True)
+    asked_rows = deque(asked)
+    del given, asked  # what holds the rows and answers that are given away one by one
+    answered = answered_rows(chosen, asked_rows, found, responses, predictions.name)
     o.check_file("--json", json_out)
     grader = grading.judge_of(built.judge, cache_dir(), fresh=not resume)
     if dry_run:
@@ -107,7 +111,7 @@ def score(
         typer.echo(f"{grader.requests} requests sent to judge {printable(grader.model)}", err=True)
     print_summary(chosen, summary, grading.grader_text(chosen, where, grader))
     _print_suspects(records)
-    _print_closing(answered, built.thinking.opened)
+    _print_closing(closed, told, built.thinking.opened)
     _print_unscored(records)
     if summary.unscored:
         raise typer.Exit(3)
@@ -124,7 +128,7 @@ def _telling_of_interruption() -> Iterator[None]:
 
 def _print_plan(
     chosen: Benchmark,
-    answered: Sequence[runner.Answered],
+    answered: Iterable[runner.Answered],
     given: int,
     grader: CachedJudge | None,
     *,
@@ -201,12 +205,9 @@ def _print_suspects(records: Sequence[Record]) -> None:
         )
 
 
-def _print_closing(answered: Sequence[runner.Answered], opened: bool) -> None:
+def _print_closing(closed: int, told: int, opened: bool) -> None:
     """Says that some answers close a tag of thinking that they do not open, where that settles nothing."""
-    from stic_eval.evals import runner
-
-    closed, told = runner.closing([item.response for item in answered], finished=True)
-    if 0 < closed < told and not opened:
+    if 0 < 2 * closed < told and not opened:
         typer.echo(
             f"thinking: {closed} of {told} answers only close a tag of thinking; if prompts opened it, the "
             "others were cut: -o thinking.opened=true",

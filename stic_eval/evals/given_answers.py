@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,9 +46,11 @@ def rows_of(
             note(line)
 
     asked = samples(benchmark, found, images=False, hub_use=tell)
+    if benchmark.keep is None:
+        return where, asked, match(asked, predictions, own=own)
     wanted = {sample.id for sample in asked}
     # The other rows are read only for answers that may be theirs.
-    theirs = benchmark.keep and any(item.by_number or item.id not in wanted for item in predictions.items)
+    theirs = any(item.by_number or item.id not in wanted for item in predictions.items)
     everything = samples(replace(benchmark, keep=None), found, images=False) if theirs else asked
     answers = match(everything, predictions, own=own)
     if outside := sum(name not in wanted for name in answers):
@@ -55,42 +58,60 @@ def rows_of(
     return where, asked, {name: item for name, item in answers.items() if name in wanted}
 
 
+def responses_of(answers: Mapping[str, Prediction], thinking: ThinkingConfig) -> dict[str, Response]:
+    """Sample id -> response, without what was thought; of an answer that a spreadsheet has cut an empty one.
+
+    Args:
+        answers: Id -> answer.
+        thinking: How what was thought is told from what is answered.
+    """
+    return {name: _response_of(item, thinking) for name, item in answers.items()}
+
+
+def _response_of(item: Prediction, thinking: ThinkingConfig) -> Response:
+    if item.cut:  # as it was answered nobody knows
+        return Response("", 0, "stop")
+    response = Response(item.response, 0, "stop", thinking=item.thinking)
+    if item.unclosed is None:
+        response = separate_thinking(response, thinking)
+    return replace(response, unclosed=True) if item.unclosed and not response.unclosed else response
+
+
 def answered_rows(
     benchmark: Benchmark,
-    rows: Sequence[Sample],
-    answers: Mapping[str, Prediction],
+    rows: deque[Sample],
+    answers: dict[str, Prediction],
+    responses: dict[str, Response],
     name: str,
-    thinking: ThinkingConfig,
-) -> list[runner.Answered]:
+) -> Iterator[runner.Answered]:
     """Every row with its answer and the rules' verdict; unscored where there is no answer.
+
+    All three are emptied on the way: of very many rows they take as much memory as what is made of them.
 
     Args:
         benchmark: Whose rules.
         rows: The rows.
         answers: Id -> answer.
+        responses: What `responses_of` gives for them.
         name: The file of the answers, for reasons.
-        thinking: How what was thought is told from what is answered.
     """
-    answered = []
-    for sample in rows:
-        item = answers.get(sample.id)
-        response = Response("", 0, "stop")
+    opened = runner.prompts_open_thinking(responses.values(), finished=True)
+    while rows:
+        sample = rows.popleft()
+        item = answers.pop(sample.id, None)
         if item is None:
-            verdict = Score(None, why=f"no answer in {name}")
-        elif item.cut:
-            # As it was asked or answered nobody knows; a judge would grade a torso.
+            why = f"no answer in {name}"
+            yield runner.Answered(sample, Response("", 0, "stop"), Score(None, why=why))
+            continue
+        response = responses.pop(sample.id)
+        if item.cut:  # a judge would grade a torso
             why = (
                 f"column {item.cut} was cut in {name}: a spreadsheet's cell ends at {CELL_LIMIT:,} characters"
             )
             verdict = Score(None, why=why)
+        elif response.unclosed:
+            verdict = Score(None, why=runner.UNCLOSED)
         else:
-            response = Response(item.response, 0, "stop", thinking=item.thinking)
-            if item.unclosed is None:
-                response = separate_thinking(response, thinking)
-            if response.unclosed or item.unclosed:
-                response = replace(response, unclosed=True)
-                verdict = Score(None, why=runner.UNCLOSED)
-            else:
-                verdict = runner.verdict_of(benchmark, sample, response.text, item.extraction)
-        answered.append(runner.Answered(sample, response, verdict))
-    return runner.cut_thinking(answered, finished=True)
+            verdict = runner.verdict_of(benchmark, sample, response.text, item.extraction)
+        answered = runner.Answered(sample, response, verdict)
+        yield runner.as_cut(answered, finished=True) if opened else answered

@@ -133,10 +133,7 @@ def match(samples: Sequence[Sample], predictions: Predictions, *, own: bool = Fa
         UserError: An answer fits no row, or two fit the same.
     """
     by_id = {sample.id: sample for sample in samples}
-    by_image: dict[tuple[str, str], list[Sample]] = {}
-    for row in samples:
-        if "image_id" in row.meta:
-            by_image.setdefault((str(row.meta["image_id"]), _question_in(row.question)), []).append(row)
+    by_image: dict[tuple[str, str], list[Sample]] | None = None  # until an answer is not under its row's id
     counted = not own and any(item.by_number for item in predictions.items)
     rare = _rare_lines(samples) if counted else {}
     found: dict[str, Prediction] = {}
@@ -145,6 +142,7 @@ def match(samples: Sequence[Sample], predictions: Predictions, *, own: bool = Fa
         sample = _sample_at(item, samples, rare) if counted and item.by_number else by_id.get(item.id)
         if sample is None and not item.by_number:
             # The same may have been asked of an image twice: in the files' order.
+            by_image = _by_image(samples) if by_image is None else by_image
             same = by_image.get((item.id, _question_in(item.prompt or "")), [])
             sample = by_id.get(f"v1_{item.id}") or next((s for s in same if s.id not in found), None)
         if sample is None:
@@ -159,6 +157,15 @@ def match(samples: Sequence[Sample], predictions: Predictions, *, own: bool = Fa
             f"{unknown[0].where}: {len(unknown)} of {len(predictions.items)} answers fit no row ({names}); "
             f"rows have ids such as {', '.join(list(by_id)[:_SHOWN])}: give the right ones with --rows"
         )
+    return found
+
+
+def _by_image(samples: Sequence[Sample]) -> dict[tuple[str, str], list[Sample]]:
+    """(image, question) -> the rows that ask it, of those that name their image."""
+    found: dict[tuple[str, str], list[Sample]] = {}
+    for row in samples:
+        if "image_id" in row.meta:
+            found.setdefault((str(row.meta["image_id"]), _question_in(row.question)), []).append(row)
     return found
 
 
