@@ -19,7 +19,7 @@ _SHOWN = 24
 
 
 class PlainTargets:
-    """Samples, for as long as all their targets are a few plain texts: of others no constant answer is scored.
+    """Samples, as long as all targets are a few plain texts: of others no constant answer is scored.
 
     Attributes:
         samples: All that were added; none once a target is not plain, or targets are too many.

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from stic_eval.contracts.benchmark import Benchmark, HubId
 from stic_eval.evals import runner
 from stic_eval.evals.formats import ListRows
-from stic_eval.evals.predictions import CELL_LIMIT, Prediction, Predictions, match
-from stic_eval.evals.sources import samples
+from stic_eval.evals.predictions import CELL_LIMIT, IDS_SHOWN, Prediction, Predictions, fit_no_row, match
+from stic_eval.evals.sources import samples, samples_without_images
 from stic_eval.models.thinking import separate_thinking
 from stic_eval.settings import ThinkingConfig
 from stic_eval.types import Response, Sample, Score
@@ -19,8 +19,11 @@ from stic_eval.types import Response, Sample, Score
 
 def rows_of(
     benchmark: Benchmark, predictions: Predictions, source: str | None, note: Callable[[str], None]
-) -> tuple[str, list[Sample], dict[str, Prediction]]:
-    """Reads the rows that answers are for.
+) -> tuple[str, Iterator[Sample], dict[str, Prediction]]:
+    """Reads the rows that answers are for, and finds their answers.
+
+    Where answers have the ids of rows, as most have, the rows come as they are read, and answers that fit no
+    row are found out at their end, by `answered_rows`.
 
     Args:
         benchmark: In the variant that is scored. Answers to rows outside of it (MMBench's rotations under
@@ -30,7 +33,7 @@ def rows_of(
         note: Takes lines on where the rows come from and what is left out.
 
     Returns:
-        The source (empty: the answers' own file), the rows, and id -> the answer to it.
+        The source (empty: the answers' own file), the rows one by one, and id -> the answer to it.
 
     Raises:
         UserError: Rows cannot be read, or an answer is for none of them.
@@ -45,9 +48,19 @@ def rows_of(
         for line in lines:
             note(line)
 
-    asked = samples(benchmark, found, images=False, hub_use=tell)
+    stream = samples_without_images(benchmark, found, hub_use=tell)
+    by_id = {item.id: item for item in predictions.items}
+    unique = len(by_id) == len(predictions.items)
+    if benchmark.keep is None and unique and (own or not any(item.by_number for item in predictions.items)):
+        held: list[Sample] = []
+        for sample in stream:
+            held.append(sample)
+            if sample.id in by_id:
+                return where, chain(held, stream), by_id
+        stream = iter(held)  # no row has the id of an answer
+    asked = list(stream)
     if benchmark.keep is None:
-        return where, asked, match(asked, predictions, own=own)
+        return where, _let_go(asked), match(asked, predictions, own=own)
     wanted = {sample.id for sample in asked}
     # The other rows are read only for answers that may be theirs.
     theirs = any(item.by_number or item.id not in wanted for item in predictions.items)
@@ -55,20 +68,18 @@ def rows_of(
     answers = match(everything, predictions, own=own)
     if outside := sum(name not in wanted for name in answers):
         note(f"{outside} answers to rows outside of the variant {benchmark.variant} are left out")
-    return where, asked, {name: item for name, item in answers.items() if name in wanted}
+    return where, _let_go(asked), {name: item for name, item in answers.items() if name in wanted}
 
 
-def responses_of(answers: Mapping[str, Prediction], thinking: ThinkingConfig) -> dict[str, Response]:
-    """Sample id -> response, without what was thought; of an answer that a spreadsheet has cut an empty one.
-
-    Args:
-        answers: Id -> answer.
-        thinking: How what was thought is told from what is answered.
-    """
-    return {name: _response_of(item, thinking) for name, item in answers.items()}
+def _let_go(rows: list[Sample]) -> Iterator[Sample]:
+    """Rows one by one, none of which is held any more: of very many they take as much memory as records."""
+    rows.reverse()
+    while rows:
+        yield rows.pop()
 
 
-def _response_of(item: Prediction, thinking: ThinkingConfig) -> Response:
+def response_of(item: Prediction, thinking: ThinkingConfig) -> Response:
+    """An answer without what was thought; of one that a spreadsheet has cut none."""
     if item.cut:  # as it was answered nobody knows
         return Response("", 0, "stop")
     response = Response(item.response, 0, "stop", thinking=item.thinking)
@@ -79,31 +90,36 @@ def _response_of(item: Prediction, thinking: ThinkingConfig) -> Response:
 
 def answered_rows(
     benchmark: Benchmark,
-    rows: deque[Sample],
+    rows: Iterable[Sample],
     answers: dict[str, Prediction],
-    responses: dict[str, Response],
     name: str,
+    thinking: ThinkingConfig,
+    prompts_open: bool,
 ) -> Iterator[runner.Answered]:
     """Every row with its answer and the rules' verdict; unscored where there is no answer.
-
-    All three are emptied on the way: of very many rows they take as much memory as what is made of them.
 
     Args:
         benchmark: Whose rules.
         rows: The rows.
-        answers: Id -> answer.
-        responses: What `responses_of` gives for them.
+        answers: Id -> answer; emptied on the way, as of very many they take as much memory as records.
         name: The file of the answers, for reasons.
+        thinking: How what was thought is told from what is answered.
+        prompts_open: Prompts have opened the thinking: answers that close none were cut.
+
+    Raises:
+        UserError: An answer fits no row.
     """
-    opened = runner.prompts_open_thinking(responses.values(), finished=True)
-    while rows:
-        sample = rows.popleft()
+    total = len(answers)
+    ids: list[str] = []
+    for sample in rows:
+        if len(ids) < IDS_SHOWN:
+            ids.append(sample.id)
         item = answers.pop(sample.id, None)
         if item is None:
             why = f"no answer in {name}"
             yield runner.Answered(sample, Response("", 0, "stop"), Score(None, why=why))
             continue
-        response = responses.pop(sample.id)
+        response = response_of(item, thinking)
         if item.cut:  # a judge would grade a torso
             why = (
                 f"column {item.cut} was cut in {name}: a spreadsheet's cell ends at {CELL_LIMIT:,} characters"
@@ -114,4 +130,7 @@ def answered_rows(
         else:
             verdict = runner.verdict_of(benchmark, sample, response.text, item.extraction)
         answered = runner.Answered(sample, response, verdict)
-        yield runner.as_cut(answered, finished=True) if opened else answered
+        yield runner.as_cut(answered, finished=True) if prompts_open else answered
+    if answers:
+        raise fit_no_row(answers.values(), total, ids)
+    answers.clear()  # a dictionary keeps the room of what is taken out of it

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
@@ -21,6 +21,17 @@ from stic_eval.evals.scoring.aggregate import ROUNDING, odd
 from stic_eval.registry import explain_call
 from stic_eval.types import Record, Response, Sample, Score, Summary
 
+
+class _Nothing(dict[str, Any]):
+    """An empty mapping for all records that have no labels or meta: many dictionaries take much memory."""
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        raise TypeError("records are read-only; make a new mapping")
+
+    setdefault = update = __ior__ = __setitem__  # type: ignore[assignment]
+
+
+_NOTHING = _Nothing()
 UNCLOSED = "cut while the model was thinking"
 # Opens a piece of work with so many items: what to call as they get done.
 OpenProgress = Callable[[str, int], AbstractContextManager[ProgressUpdate]]
@@ -125,14 +136,14 @@ def cut_thinking(answered: Sequence[Answered], finished: bool = False) -> list[A
     Args:
         finished: Nobody knows which answers have run into their bound: any of them may.
     """
-    if not prompts_open_thinking([item.response for item in answered], finished):
+    closed, told = closing((item.response for item in answered), finished)
+    if not prompts_open_thinking(closed, told):
         return list(answered)
     return [as_cut(item, finished) for item in answered]
 
 
-def prompts_open_thinking(responses: Collection[Response], finished: bool = False) -> bool:
-    """Whether half of the answers that tell only close a tag of thinking; see `cut_thinking`."""
-    closed, told = closing(responses, finished)
+def prompts_open_thinking(closed: int, told: int) -> bool:
+    """Whether half of the answers that tell only close a tag of thinking; see `closing`."""
     return closed > 0 and 2 * closed >= told
 
 
@@ -146,18 +157,17 @@ def as_cut(item: Answered, finished: bool = False) -> Answered:
     return replace(item, response=response, verdict=Score(None, why=UNCLOSED))
 
 
-def closing(responses: Collection[Response], finished: bool = False) -> tuple[int, int]:
+def closing(responses: Iterable[Response], finished: bool = False) -> tuple[int, int]:
     """How many answers only close a tag of thinking, and of how many that tell whether prompts open one.
 
     Those tell nothing that are empty, that open their thinking themselves or had it told apart, and that ran
     into their bound before they closed it.
     """
-    closed = sum(found.opened and not found.unclosed for found in responses)
-    plain = sum(
-        (finished or found.finish_reason == "stop") and not (found.opened or found.thinking)
-        for found in responses
-        if found.text
-    )
+    closed = plain = 0
+    for found in responses:
+        closed += found.opened and not found.unclosed
+        if found.text and not (found.opened or found.thinking):
+            plain += finished or found.finish_reason == "stop"
     return closed, closed + plain
 
 
@@ -313,7 +323,7 @@ def record_of(item: Answered, judge: Mapping[str, Any] | None = None) -> Record:
         question=sample.question,
         images=tuple([image.sha256 for image in sample.images]) if sample.images else (),
         target=sample.target,
-        group=sample.group,
+        group=sample.group or _NOTHING,
         description=item.description,
         response=response.text,
         answer=verdict.answer,
@@ -322,7 +332,7 @@ def record_of(item: Answered, judge: Mapping[str, Any] | None = None) -> Record:
         why=verdict.why,
         seconds=response.seconds,
         n_tokens=response.n_tokens,
-        meta=sample.meta,
+        meta=sample.meta or _NOTHING,
         judge=judge,
         thinking=response.thinking,
         unclosed=response.unclosed,
