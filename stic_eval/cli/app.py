@@ -23,6 +23,7 @@ from stic_eval.cli import (
     compare,
     cp,
     data,
+    diff,
     doctor,
     export,
     import_,
@@ -60,7 +61,7 @@ app = typer.Typer(
 _COMMANDS: dict[str, Callable[..., Any]] = {
     "run": run.run, "train": train.train, "eval": evaluate.eval_, "ablate": ablate.ablate,
     "score": score.score, "ls": ls.ls, "show": show.show, "table": table.table, "compare": compare.compare,
-    "plot": plot.plot, "report": report.report, "rm": rm.rm, "new": new.new, "cp": cp.cp,
+    "plot": plot.plot, "report": report.report, "diff": diff.diff, "rm": rm.rm, "new": new.new, "cp": cp.cp,
     "doctor": doctor.doctor,
 }  # fmt: skip
 _READING = {"score", "ls", "table", "compare", "plot", "report"}  # what reads much, and takes no model
