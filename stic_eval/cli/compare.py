@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import chain, zip_longest
 from typing import Annotated, Literal
 
 from stic_eval.errors import UserError
 from stic_eval.flags import Argument, Flag
+from stic_eval.printable import printable
 
 Format = Literal["text", "md", "csv", "json"]
 Which = Literal["all", "better", "worse"]
@@ -24,7 +26,7 @@ def compare(
         list[str] | None,
         Flag("Variant, e.g. stic+dar, or stic@seed1 for one seed; of an ablation default, or what sets a "
              "cell apart, e.g. corruption=blur. For two runs: one for both, or one for each. For one run: "
-             "two, or one to compare with the baseline.", "the only one beside the baseline"),
+             "two, or one to compare with the baseline.", "the run's method, compared with the baseline"),
     ] = None,
     benchmark: Annotated[str | None, Flag("Show rows of this benchmark only.", values="benchmark")] = None,
     which: Annotated[
@@ -37,16 +39,21 @@ def compare(
 ) -> None:  # fmt: skip
     """Compare two runs, or two variants of a run, sample by sample.
 
-    `compare RUN_A RUN_B --method stic` compares a variant between runs, `compare RUN --method stic` with the
-    run's own baseline, `compare RUN:stic RUN:stic+dar` any with any, `compare ABLATION:default
-    ABLATION:corruption=blur` two cells. Differences are B minus A.
+    `compare RUN` compares the run's method with its baseline, `compare RUN --method sft` another one,
+    `compare RUN_A RUN_B --method stic` a variant between runs, `compare RUN:stic RUN:stic+dar` any with any,
+    `compare ABLATION:default ABLATION:corruption=blur` two cells. Differences are B minus A.
     """
     from stic_eval.registry import suggest
     from stic_eval.report import compared_variants, head_to_head, head_to_head_formats
     from stic_eval.report.flips import Choice
 
     choice = Choice(which, number, benchmark) if number and format_ != "csv" else None
-    found = head_to_head.measure(*compared_variants.choose(a, b, method or ()), choice)
+    sides = compared_variants.choose(a, b, method or ())
+    for letter, side in zip("AB", sides, strict=True):
+        if side.unfinished:
+            line = f"warning: {letter}, {side.label} of {side.run}, is unfinished ({side.unfinished})"
+            print(printable(line), file=sys.stderr)
+    found = head_to_head.measure(*sides, choice)
     names = [line.name for line in found.benchmarks]
     if benchmark is not None and benchmark not in names:
         raise UserError(f'--benchmark: both have no "{benchmark}"{suggest(benchmark, names)}')
