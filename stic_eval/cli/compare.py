@@ -33,6 +33,9 @@ def compare(
         Which, Flag("Show rows that B does better than A, worse, or both.", names="--flips")
     ] = "all",
     number: Annotated[int, Flag("How many rows to show.", names="-n", min=0)] = 5,
+    notes: Annotated[
+        bool, Flag("Print all notes, not just five lines and what can invalidate a number.")
+    ] = False,
     format_: Annotated[
         Format, Flag("Output format; csv has only the numbers.", names="--format")
     ] = "text",
@@ -67,7 +70,8 @@ def compare(
         from rich.console import Console
 
         console = Console(highlight=False)
-        console.print(head_to_head_formats.to_rich(found, rows, total, console.width))
+        more = None if notes else "--notes shows them"
+        console.print(head_to_head_formats.to_rich(found, rows, total, console.width, more))
     else:
         write = head_to_head_formats.to_markdown if format_ == "md" else head_to_head_formats.to_json
         print(write(found, rows, total), end="")

@@ -41,7 +41,7 @@ class StageArtifact:
     entries: list[runs.Entry] = field(default_factory=list)
 
     @property
-    def label(self) -> str:
+    def flags(self) -> str:
         """Flags that pick it, and the cell of an ablation that it belongs to."""
         names = dict.fromkeys(entry.method for entry in self.entries)
         cells = dict.fromkeys(
@@ -53,7 +53,12 @@ class StageArtifact:
         flags = [f"--method {name}" for name in names] + [f"--seed {self.seed or 0}"]
         flags += [f"--iteration {self.iteration}"] if self.iterations > 1 else []
         cell = f" ({', '.join(cells)})" if cells else ""
-        return f"--key {self.key[:8]}: {' '.join(flags)}{cell}"
+        return f"{' '.join(flags)}{cell}"
+
+    @property
+    def label(self) -> str:
+        """As `flags`, with the key, which alone picks it as well."""
+        return f"{self.flags} (key {self.key[:8]})"
 
 
 @dataclass(frozen=True)
@@ -100,11 +105,10 @@ class RunArtifacts:
         """
         folder = self.path(output) / "adapter"
         if not (folder / "adapter_config.json").is_file():
-            flags = output.label.partition(": ")[2]
             raise UserError(
-                f"{self.folder}: the last stage it has of {flags} is {output.stage} ({output.key[:16]}), "
-                f"which is no adapter: a later one was lost from the cache {self.stages}; "
-                f"`stic-eval run --config {self.folder / 'config.yaml'}` makes it again"
+                f"{self.folder}: the last stage it has of {output.flags} is {output.stage} "
+                f"({output.key[:16]}), which is no adapter: a later one was lost from the cache "
+                f"{self.stages}; `stic-eval run --config {self.folder / 'config.yaml'}` makes it again"
             )
         return folder
 

@@ -335,7 +335,7 @@ def test_terminal_shows_everything_within_its_width(
     run: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch, width: int
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
-    assert invoke(["compare", run, "--method", "stic", "-n", "50"]) == 0
+    assert invoke(["compare", run, "--method", "stic", "-n", "50", "--notes"]) == 0
     text = capsys.readouterr().out
     assert max(len(line.rstrip()) for line in text.splitlines()) <= width
     assert "…" not in text
