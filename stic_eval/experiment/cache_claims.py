@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,7 +56,7 @@ class Claim:
         Args:
             stages: The cache's folder of finished stages.
         """
-        if not self.evaluates:
+        if not self.evaluates and not (self.folder / "scores.json").is_file():
             return not all((stages / name / "manifest.json").is_file() for name in self.stages)
         try:
             found = runs.load(self.folder)
@@ -101,9 +101,16 @@ def read(cache: Path, more: Iterable[Path] = ()) -> list[Claim]:
         cache: Its folder.
         more: Folders of runs, of which those that have written nothing down are looked into.
     """
-    found = [claim for path in sorted((cache / "runs").glob("*.json")) if (claim := _read(path))]
+    found = written_down(cache)
+    # A folder refers to what it was evaluated with, whatever was planned since.
+    found = [replace(c, stages=tuple(dict.fromkeys((*c.stages, *_stages_of(c.folder))))) for c in found]
     written = {claim.folder.resolve() for claim in found}
     return [*found, *(_former(path) for path in more if path.resolve() not in written and _has_begun(path))]
+
+
+def written_down(cache: Path) -> list[Claim]:
+    """What runs have written down that still have a folder."""
+    return [claim for path in sorted((cache / "runs").glob("*.json")) if (claim := _read(path))]
 
 
 def _read(path: Path) -> Claim | None:
@@ -142,17 +149,29 @@ def _former(folder: Path) -> Claim:
         scores = runs.load(folder)
     model = read_object(folder / "manifest.json").get("model")
     fingerprint = model.get("fingerprint") if isinstance(model, dict) else None
-    stages = [stage for entry in scores.entries for stage in entry.stages] if scores else []
-    names = dict.fromkeys(stage_folder(stage.name, stage.key) for stage in stages)
     responses = f"{fingerprint[:16]}.sqlite" if isinstance(fingerprint, str) else ""
     known = scores is not None and not scores.unfinished_notes()
-    return Claim(folder, tuple(names), responses, known=known)
+    return Claim(folder, tuple(_stages_of(folder)), responses, known=known)
+
+
+def _stages_of(folder: Path) -> dict[str, None]:
+    """Folders of the stages that a run's scores say its adapters come from."""
+    with suppress(UserError):
+        stages = (stage for entry in runs.load(folder).entries for stage in entry.stages)
+        return dict.fromkeys(stage_folder(stage.name, stage.key) for stage in stages)
+    return {}
 
 
 def adapters_of(folder: Path) -> Iterator[Path]:
-    """Where the adapters lie that a run was given from elsewhere (`--adapter`)."""
+    """Where the adapters lie, or may, that a run was given from elsewhere (`--adapter`).
+
+    A path that does not say where it starts was given in the folder that the command was called in: this
+    one, or one that leads to the run's.
+    """
     from stic_eval.config import read_file
 
     with suppress(UserError, TypeError, ValueError):
         for adapter in read_file(folder / "config.yaml").get("adapters") or ():
-            yield Path(str(adapter)).resolve()
+            for start in (Path.cwd(), *folder.absolute().parents):
+                if (path := start / str(adapter)).exists():
+                    yield path.resolve()

@@ -138,9 +138,14 @@ def test_runs_are_known_wherever_their_folders_lie_until_they_are_deleted(
 
 
 @pytest.mark.parametrize("how", ["unfinished", "at work", "trained only"])
-def test_what_a_run_still_needs_stays(cache: Path, tmp_path: Path, how: str) -> None:
+def test_what_a_run_still_needs_stays(
+    cache: Path, tmp_path: Path, how: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = put_run(tmp_path / "run", finished=how == "at work", stages=("sft",))
     claim(cache, run, "sft", evaluates=how != "trained only")
+    if how == "trained only":
+        assert invoke(["ls", "runs", str(run)]) == 0
+        assert "trained, not evaluated" in capsys.readouterr().out
     expected = {"sft", "responses", "judge"}
     if how == "at work":
         with lease.hold(run / ".lease"):
@@ -172,9 +177,17 @@ def test_settings_that_lie_in_a_folder_are_no_run(cache: Path) -> None:
     assert left(cache) == {"judge"}
 
 
-def test_an_adapter_that_a_run_was_given_out_of_the_cache_stays(cache: Path) -> None:
+@pytest.mark.parametrize("start", [".", "results", "elsewhere"])
+def test_an_adapter_that_a_run_was_given_out_of_the_cache_stays(
+    cache: Path, start: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (folder,) = (cache / "stages").glob("preference-*")
-    put_run(Path("results/given"), adapters=[folder / "adapter"])
+    given = folder / "adapter" if start == "results" else os.path.relpath(folder / "adapter")
+    run = put_run(Path("results/given"), adapters=[given]).absolute()
+    claim(cache, run)
+    if start == "elsewhere":
+        Path(start).mkdir()
+        monkeypatch.chdir(start)
     assert prune("--yes") == 0
     assert left(cache) == {"preference", "judge"}
 
