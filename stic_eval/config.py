@@ -54,7 +54,9 @@ def load(
     config = engine.settled(config, layers.given, layers.named)
     if config.adapters and engine.trains_in(config):
         hub_access.go_offline(config.offline)
-        config = config.model_copy(update={"adapters": tuple(map(adapter_folder, config.adapters))})
+        lie = {folder: adapter_folder(folder) for folder in config.adapters}
+        names = {str(lie[Path(given)]): name for given, name in config.adapter_names.items()}
+        config = config.model_copy(update={"adapters": tuple(lie.values()), "adapter_names": names})
     _check_benchmark_options(config, layers.direct)
     chosen = benchmarks(config)
     complete = _method_options(config, layers.shipped, layers.of_methods)

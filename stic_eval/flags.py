@@ -140,7 +140,7 @@ class Adapters:
     panel: ClassVar[str] = "Model"
 
     adapter: list[str] | None = flag("PEFT adapter to evaluate beside the model: a folder or a Hugging Face "
-        "id. Repeatable.", metavar="ADAPTER", path="adapters")
+        "id, with NAME= before it to name its row. Repeatable.", metavar="[NAME=]ADAPTER", path="adapters")
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,17 @@ def hold(path: Path, waiting: Callable[[str], None] = lambda holder: None) -> It
                 path.unlink()
 
 
+def holder(path: Path) -> str:
+    """Who holds a lease, in words; empty: nobody, or a process of this machine that has ended.
+
+    Of a process on another machine nobody here knows whether it lives: it counts as one that does.
+    """
+    found = _look(path)
+    if found is None or (found[0] is not None and found[0].gone):
+        return ""
+    return "another process" if found[0] is None else str(found[0])
+
+
 def held(path: Path, owner: Owner) -> bool:
     """Whether a lease is still its owner's; one that cannot be read is looked at again for some seconds."""
     for _ in range(_LOOKS):

@@ -270,6 +270,17 @@ def adapter_folder(given: Path) -> Path:
         ) from error
 
 
+def split_adapter(text: str) -> tuple[str, str]:
+    """`NAME=FOLDER` as name and folder, with `~` expanded; the name is empty where there is none.
+
+    A text that is a path as it stands is one, whatever it holds.
+    """
+    name, equals, folder = text.partition("=")
+    if equals and folder and re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) and not os.path.exists(text):
+        return name, os.path.expanduser(folder)
+    return "", os.path.expanduser(text)
+
+
 def adapter_name(adapter: Path) -> str:
     """What an adapter is called: by its hub id or folder; by the folder above, if that is just `adapter`."""
     folder = Path(os.path.realpath(adapter))  # which links in a circle do not stop
@@ -317,7 +328,9 @@ class RunConfig(BaseModel):
         prompts: Prompt set: name of a shipped one, or a file; None: `stic`.
         pairs_file: Preference pairs made elsewhere, in a file that `import pairs` wrote: they take the place
             of the first ones that a method would make.
-        adapters: Folders of PEFT adapters that were trained elsewhere, evaluated beside the model.
+        adapters: Folders of PEFT adapters that were trained elsewhere, evaluated beside the model;
+            `NAME=FOLDER` gives one a name.
+        adapter_names: Folder -> its adapter's name in tables and commands, of those that were given one.
         rows: Benchmark -> where its rows come from: `pocket`, `hub` (its own data set), or a path; and
             `BENCHMARK.root` -> the folder that paths of images in them start at. A single value holds for
             all; `auto` is `pocket` for the model pocket and `hub` otherwise.
@@ -368,6 +381,7 @@ class RunConfig(BaseModel):
     prompts: Path | None = None
     pairs_file: Path | None = None
     adapters: tuple[Path, ...] = ()
+    adapter_names: dict[str, str] = Field(default_factory=dict)
     rows: dict[str, str] = Field(default_factory=lambda: {"all": "auto"})
     limit: Limit | None = None
     seeds: Annotated[tuple[Annotated[int, Field(lt=2**32)], ...], Field(max_length=1_000)] = (0,)
@@ -405,6 +419,27 @@ class RunConfig(BaseModel):
     def _expand_dar(cls, value: Any) -> Any:
         """Accepts `dar`, which is all that settings of earlier versions have."""
         return expand_all(value) if isinstance(value, Mapping) else value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_adapters(cls, value: Any) -> Any:
+        """Takes names off adapters that are given as `NAME=FOLDER`, or as a mapping; others keep theirs."""
+        given = value.get("adapters") if isinstance(value, Mapping) else None
+        if isinstance(given, Mapping):
+            given = [f"{name}={folder}" for name, folder in given.items()]
+        elif isinstance(given, (str, Path)):
+            given = [given]
+        if not isinstance(given, Sequence):
+            return value
+        parts = [split_adapter(str(one)) for one in given]
+        before = value.get("adapter_names")
+        names = dict(before) if isinstance(before, Mapping) else {}
+        names |= {folder: name for name, folder in parts if name}
+        folders = list(dict.fromkeys(folder for _, folder in parts))
+        return {
+            **value, "adapters": folders,
+            "adapter_names": {folder: name for folder, name in names.items() if folder in folders},
+        }  # fmt: skip
 
     @field_validator("methods", "benchmarks", "solvers", mode="before")
     @classmethod
@@ -452,15 +487,6 @@ class RunConfig(BaseModel):
         """None for what the embedded model has anyway, so that a run that names it is the same run."""
         return None if str(value) == "pocket:scenes" and info.data.get("model") == "pocket" else value
 
-    @field_validator("adapters", mode="before")
-    @classmethod
-    def _adapters(cls, value: object) -> object:
-        """Accepts a single folder as well as a list, and expands `~`."""
-        folders = (value,) if isinstance(value, (str, Path)) else value
-        if not isinstance(folders, Sequence):
-            return value
-        return tuple(dict.fromkeys(os.path.expanduser(str(folder)) for folder in folders))
-
     @field_validator("rows")
     @classmethod
     def _rows_home(cls, value: dict[str, str]) -> dict[str, str]:
@@ -505,6 +531,10 @@ class RunConfig(BaseModel):
         where = self.rows.get(benchmark, self.rows.get("all", "auto"))
         return where if where != "auto" else "pocket" if self.model == "pocket" else "hub"
 
+    def name_of_adapter(self, folder: Path) -> str:
+        """What an adapter is called: the name it was given, else its hub id or folder."""
+        return self.adapter_names.get(str(folder)) or adapter_name(folder)
+
     @property
     def quantization(self) -> Literal["4bit", "8bit"] | None:
         """How weights are packed, if they are."""
@@ -528,7 +558,7 @@ class RunConfig(BaseModel):
         aside = {
             "output", "device", "batch_size", "preset", "allow_remote_images", "offline", "judge", "engine",
             "server", "solvers", "solver_options", "attn", "load_in_4bit", "load_in_8bit",
-            "gradient_checkpointing", "plugins", "gpus", "nodes", "strategy",
+            "gradient_checkpointing", "plugins", "gpus", "nodes", "strategy", "adapter_names",
         }  # fmt: skip
         # What came to runs later is left out where it is not used, so that the others keep their keys.
         aside |= {name for name in ("pairs_file", "adapters", "processor") if not getattr(self, name)}
@@ -548,7 +578,10 @@ class RunConfig(BaseModel):
     def name(self) -> str:
         """The run's name: model, methods and the first digits of the key."""
         model = re.sub(r"[^\w.-]+", "_", self.model.rstrip("/").split("/")[-1]) or "model"
-        named = [*self.methods, *(re.sub(r"[^\w.-]+", "_", adapter_name(path)) for path in self.adapters)]
+        named = [
+            *self.methods,
+            *(re.sub(r"[^\w.-]+", "_", self.name_of_adapter(path)) for path in self.adapters),
+        ]
         return f"{model}-{'+'.join(named) or 'baseline'}-{self.key[:8]}"[-120:]
 
     @property

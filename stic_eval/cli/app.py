@@ -19,9 +19,11 @@ import typer
 
 from stic_eval.cli import (
     ablate,
+    cache,
     compare,
     cp,
     data,
+    diff,
     doctor,
     export,
     import_,
@@ -31,6 +33,7 @@ from stic_eval.cli import (
     new,
     plot,
     report,
+    rm,
     run,
     score,
     show,
@@ -58,14 +61,21 @@ app = typer.Typer(
 _COMMANDS: dict[str, Callable[..., Any]] = {
     "run": run.run, "train": train.train, "eval": evaluate.eval_, "ablate": ablate.ablate,
     "score": score.score, "ls": ls.ls, "show": show.show, "table": table.table, "compare": compare.compare,
-    "plot": plot.plot, "report": report.report, "new": new.new, "cp": cp.cp, "doctor": doctor.doctor,
+    "plot": plot.plot, "report": report.report, "diff": diff.diff, "rm": rm.rm, "new": new.new, "cp": cp.cp,
+    "doctor": doctor.doctor,
 }  # fmt: skip
 _READING = {"score", "ls", "table", "compare", "plot", "report"}  # what reads much, and takes no model
 _NEW_OBJECTS = 50_000  # of containers, between two looks for garbage; Python's own number is 700
 _RUNNING = (["run"], ["train"], ["eval"], ["ablate"])  # what takes a model
 for _name, _function in _COMMANDS.items():
     app.command(_name)(o.command(_function))
-for _name, _group in (("judge", judge), ("data", data), ("export", export), ("import", import_)):
+for _name, _group in (
+    ("judge", judge),
+    ("data", data),
+    ("export", export),
+    ("import", import_),
+    ("cache", cache),
+):
     app.add_typer(_group.app, name=_name)
 
 

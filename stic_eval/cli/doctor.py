@@ -216,13 +216,18 @@ def _server(base_url: str, variable: str | None) -> tuple[str, str, str]:
     chat = check_url(endpoint)
     check_key(endpoint)
     reply, names = openai.list_models(chat.removesuffix("/chat/completions"), key)
-    if reply in ("HTTP 401", "HTTP 403"):
+    reply = printable(reply)
+    if reply.startswith(("HTTP 401", "HTTP 403")):
         return "server", f"{base_url}: {reply}", "wants a key, or another one: see --api-key-env"
     if names is None and reply.startswith("cannot"):
-        return "server", base_url, f"{printable(reply)}: is it up, at that address?"
+        return "server", base_url, f"{reply}: is it up, at that address?"
     if names is None:
         # Not every server has such a list, so this may be one; or it is none.
-        return "server", f"{base_url}: lists no models ({reply})", "optional: is the address right?"
+        return (
+            "server",
+            f"{base_url}: lists no models (it answered {reply})",
+            "optional: is the address right?",
+        )
     names = [printable(name) for name in names]
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     listed = f"{', '.join(names[:_NAMED])}{more}" if names else "it names none"

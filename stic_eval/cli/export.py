@@ -74,7 +74,7 @@ def pairs(
         picked = artifacts.pick(found, "pairs", choice.method, choice.seed, iteration, choice.key)
         source = found.path(picked) / "pairs.parquet"
         pair_formats.check(source, "RUN")
-        typer.echo(printable(picked.label), err=True)
+        typer.echo(printable(f"pairs of {picked.label}"), err=True)
     target = (output or Path(f"pairs-{to}")).expanduser()
     single = to == "trl" and target.suffix == ".parquet"
     with staged_output(target, force, single) as folder:
@@ -148,7 +148,7 @@ def adapter(
             (folder / "README.md").write_text(card(facts), encoding="utf-8")
     kind = f"merged model in {weights}" if merge else "adapter"
     use = f"--model {output}" if merge else f"--adapter {output}"
-    typer.echo(printable(f"{kind}, {picked.label.partition(': ')[2]}: {output} (stic-eval eval {use})"))
+    typer.echo(printable(f"{kind}, {picked.flags}: {output} (stic-eval eval {use})"))
 
 
 def _note(text: str) -> None:

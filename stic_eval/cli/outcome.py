@@ -30,6 +30,6 @@ def _print(result: RunResult) -> None:
     from stic_eval.plugins import display_path
     from stic_eval.printable import printable
 
-    print_table(result.table.data)
     folder = printable(str(display_path(result.folder)))
+    print_table(result.table.data, more=f"stic-eval table {folder} --notes")
     print(f"\n{folder}/table.md, .tex, .html, .csv, .json; records/; run.log")

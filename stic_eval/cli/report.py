@@ -36,13 +36,12 @@ def report(
     from stic_eval.experiment.progress import Reporter
     from stic_eval.printable import printable
     from stic_eval.report import html_report, runs
-    from stic_eval.store import cache_dir
+    from stic_eval.report.run_adapters import stages_of
 
     folder = runs.find(run)
     scores = runs.load(folder)
     target = out or folder / "report.html"
     o.check_file("--out", target)
-    own = folder / "cache"  # of a run that was started with --fresh
     warnings: list[str] = []
     with Reporter(None, quiet=quiet) as reporter:
         refs = {} if no_images else _images(scores, folder, reporter, warnings)
@@ -53,7 +52,7 @@ def report(
             try:
                 made = html_report.write(
                     scores, folder, target, facts, refs=refs, images=not no_images, n_pairs=pairs,
-                    stages=(own if own.is_dir() else cache_dir()) / "stages",
+                    stages=stages_of(folder),
                     budget=int(image_budget * 1_000_000), progress=progress,
                 )  # fmt: skip
             except OSError as error:

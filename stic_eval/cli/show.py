@@ -165,6 +165,12 @@ def _run(folder: Path) -> None:
         except ValueError as error:
             raise UserError(f"{manifest}: is damaged ({error}); run it again") from error
         print(_yaml({"manifest": data}), end="")
+    if (folder / "scores.json").is_file():
+        from stic_eval.report import runs
+        from stic_eval.report.run_adapters import adapter_folders
+
+        for name, path in adapter_folders(runs.load(folder), folder).items():
+            print(f"# adapter of {printable(name)}: {printable(str(path))}")
     for path in sorted(folder.glob("records/*/*.jsonl")):
         print(f"# {printable(str(path))}")
 

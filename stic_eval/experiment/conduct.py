@@ -238,6 +238,8 @@ def run(config: RunConfig, options: Sequence[str], way: Conduct, engine: Engine 
         table = driver.finish(experiment, outcome, resources, more)
         found = experiment.scores(resources)
         result = RunResult(config.folder.absolute(), found, experiment.skipped, table)
+        for label, adapter in _trained(experiment, resources).adapters.items():
+            report.line(f"adapter of {label}: {adapter}")
         if outcome.interrupted:
             ended = Interrupted()
             ended.result = result

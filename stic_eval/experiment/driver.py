@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stic_eval.errors import UserError
-from stic_eval.experiment import folder, graph, parts
+from stic_eval.experiment import cache_claims, folder, graph, parts
 from stic_eval.experiment.executors.local import Local
 from stic_eval.experiment.executors.processes import Processes
 from stic_eval.experiment.work import perform
@@ -112,6 +112,7 @@ def carry_out(
     outcome, notices = Outcome(time.time()), set[str]()
     of = {task: item for item in experiment.evaluations if item.same is None for task in item.tasks}
     _copy_same(experiment.evaluations)
+    cache_claims.write(experiment, resources)
     try:
         _prepare(experiment, resources)
         divided = list(parts.divide(experiment.tasks.values(), workers))

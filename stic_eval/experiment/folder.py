@@ -153,12 +153,11 @@ def keep_curves(stages: Iterable[TrainedStage], store: StageStore, folder: Path)
 def describe_inputs(config: RunConfig) -> dict[str, Any]:
     """Adapters, pairs and plug-ins from elsewhere, by name and content; nothing where there are none."""
     from stic_eval.models.fingerprint import adapter_fingerprint
-    from stic_eval.settings import adapter_name
 
     found: dict[str, Any] = {}
     if config.adapters:
         found["adapters"] = [
-            {"name": adapter_name(folder), "content": adapter_fingerprint("", folder)}
+            {"name": config.name_of_adapter(folder), "content": adapter_fingerprint("", folder)}
             for folder in config.adapters
         ]
     if config.pairs_file:

@@ -80,7 +80,13 @@ def measure(a: Side, b: Side, choice: Choice | None = None) -> HeadToHead:
     Raises:
         UserError: They have no benchmark, or no row, in common, or mean different rows by the same ids.
     """
+    unfinished = [
+        f"{which} is unfinished ({side.unfinished})."
+        for which, side in (("A", a), ("B", b))
+        if side.unfinished
+    ]
     a, b, notes = _keep_shared_seeds(a, b)
+    notes = [*unfinished, *notes]
     names = [name for name in a.columns if a.summaries(name) and b.summaries(name)]
     if not names:
         raise UserError(f"{a.run} and {b.run} have no benchmark in common")

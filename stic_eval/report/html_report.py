@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from stic_eval.contracts.engine import ProgressUpdate
 from stic_eval.printable import printable
 from stic_eval.report import run_pairs, sample_browser, thumbnails
+from stic_eval.report.run_adapters import adapter_folders
 from stic_eval.report.runs import name_of
 from stic_eval.store import atomic_write, read_object
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from stic_eval.types import ImageRef
 
 CHUNK = 64  # images of one block: about what a page of the list shows
+_ADAPTERS = 8  # whose places are shown
 SCRIPTS = ("data.js", "samples.js", "pairs.js", "page.js")
 
 
@@ -205,7 +207,7 @@ def _render(
         provenance=list(_provenance(folder)),
         model=dict(_facts(scores, manifest))["Model"],
         started=str(manifest.get("started") or "")[:16].replace("T", " "),
-        facts_of_run=list(_facts(scores, manifest)),
+        facts_of_run=[*_facts(scores, manifest), *_adapters(scores, folder)],
         stages=_stages(scores),
         seeds=sorted({entry.seed for entry in scores.entries if entry.seed is not None}),
         **values,
@@ -236,7 +238,7 @@ def _facts(scores: Scores, manifest: Mapping[str, Any]) -> Iterator[tuple[str, s
         "Command": shlex.join(["stic-eval", *map(str, command)])
         if isinstance(command := manifest.get("command"), list) else None,
         "Started": manifest.get("started"),
-        "Last call": f"{seconds:,.0f} s, what it found done read from the cache"
+        "Last call": f"{seconds:,.0f} s (finished parts came from the cache)"
         if isinstance(seconds, int | float) else None,
         "Stages": f"{'' if whole else 'more than '}{trained:,.0f} s in all, when they were computed"
         if trained else None,
@@ -247,6 +249,14 @@ def _facts(scores: Scores, manifest: Mapping[str, Any]) -> Iterator[tuple[str, s
         if isinstance(versions, dict) else None,
     }  # fmt: skip
     yield from ((name, str(value)) for name, value in lines.items() if value)
+
+
+def _adapters(scores: Scores, folder: Path) -> Iterator[tuple[str, str]]:
+    """Where the run's adapters lie, the first few of them."""
+    found = adapter_folders(scores, folder)
+    yield from ((f"Adapter of {name}", str(path)) for name, path in [*found.items()][:_ADAPTERS])
+    if len(found) > _ADAPTERS:
+        yield "More adapters", f"{len(found) - _ADAPTERS}: stic-eval show {name_of(folder)} lists them"
 
 
 def _stages(scores: Scores) -> list[dict[str, Any]]:

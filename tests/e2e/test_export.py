@@ -264,7 +264,7 @@ def test_of_several_one_is_named_by_flags(several: Lab) -> None:
     done = several.invoke("export", "pairs", run, "--to", "trl", "--output", "p.parquet", "--seed", "1",
                           "--iteration", "2")  # fmt: skip
     assert done.code == 0, done.err
-    key = done.err.partition("--key ")[2][:8]
+    key = done.err.partition("(key ")[2][:8]
     (stage,) = (path for path in several.done("pairs") if path.name.startswith(f"pairs-{key}"))
     assert pairs_of(several.folder / "p.parquet") == pairs_of(stage / "pairs.parquet")
     done = several.invoke("export", "pairs", run, "--to", "trl", "--output", "q.parquet", "--key", key)
