@@ -40,6 +40,12 @@ def picture(spec: Spec, split: Split, seed: int) -> ImageRef:
     return ImageRef(key, f"pocket:{split}/{seed}", partial(draw, spec, seed))
 
 
+def drawn_in(image: ImageRef) -> Spec | None:
+    """What a picture of this world shows; None for any other image."""
+    load = image.load
+    return load.args[0] if isinstance(load, partial) and load.func is draw else None
+
+
 # ---------------------------------------------------------------- what the rest of the program reads
 
 

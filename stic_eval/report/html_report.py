@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from stic_eval.contracts.engine import ProgressUpdate
 from stic_eval.printable import printable
-from stic_eval.report import run_pairs, sample_browser, thumbnails
+from stic_eval.report import dark_figures, fact_marks, run_pairs, sample_browser, thumbnails
 from stic_eval.report.run_adapters import adapter_folders
 from stic_eval.report.runs import name_of
 from stic_eval.store import atomic_write, read_object
@@ -104,11 +104,18 @@ def write(
         UserError: A file of records is damaged.
     """
     wanted: dict[str, int] = {}
-    packed = [
-        (name, squeeze(block))
-        for column in scores.columns
-        for name, block in sample_browser.blocks(folder, column.name, scores.entries, wanted)
-    ]
+    sides = sample_browser.sides(scores)
+    compared, columns = sample_browser.opening(scores)
+    between = sample_browser.compared_folders(sides, compared)
+    known = fact_marks.truths(refs)
+    packed: list[tuple[str, str]] = []
+    changing: dict[str, list[list[float | None]]] = {}
+    for column in scores.columns:
+        watched = [f"answers:{column.name}:{folder}" for folder in between]
+        for name, block in sample_browser.blocks(folder, column.name, scores.entries, wanted, known):
+            packed.append((name, squeeze(block)))
+            if name in watched:
+                changing.setdefault(column.name, []).append(block["score"])
     sets, missing = run_pairs.read(scores, stages, n_pairs) if n_pairs else ([], [])
     paired = {
         ref.sha256: ref for group in sets for pair in group.pairs for ref in (pair.image, pair.spoilt) if ref
@@ -128,13 +135,12 @@ def write(
     warnings = list(facts.warnings)
     if shown.missing:
         warnings.append(f"{shown.missing:,} of {len(shown.addresses):,} images could not be read.")
-    sides = sample_browser.sides(scores)
-    compared, columns = sample_browser.opening(scores)
     meta = {
         "benchmarks": [{"name": column.name, "title": printable(column.title)} for column in scores.columns],
         "sides": [asdict(side) for side in sides],
         "compared": compared,
         "columns": columns,
+        "start": sample_browser.first_listed([column.name for column in scores.columns], changing),
         "pairs": [{"label": group.label, "total": group.total} for group in sets],
         "chunk": CHUNK,
     }
@@ -203,6 +209,7 @@ def _render(
         policy=policy,
         script=Markup(script),
         style=Markup(style),
+        darkened=dark_figures.darken,
         data_address=lambda svg: "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode(),
         provenance=list(_provenance(folder)),
         model=dict(_facts(scores, manifest))["Model"],

@@ -50,12 +50,16 @@ function onKey(event) {
   const keys = {
     "?": () => help.showModal(),
     "/": () => {
-      if (!samples) go({ view: "samples" }, true);
+      if (!samples) go({ view: "samples", rows: "all" }, true);
       render();
       document.getElementById("f-q").focus();
       document.getElementById("f-q").select();
     },
-    ...(samples ? { j: () => move(1), k: () => move(-1), ArrowRight: () => move(1), ArrowLeft: () => move(-1) } : {}),
+    ...Object.fromEntries(VIEWS.map((view, i) => [String(i + 1), () => go({ view, sample: null }, true)])),
+    ...(samples ? {
+      j: () => move(1), k: () => move(-1), ArrowRight: () => move(1), ArrowLeft: () => move(-1),
+      c: () => document.getElementById("copy")?.click(),
+    } : {}),
   };
   if (Object.hasOwn(keys, event.key)) {
     event.preventDefault();
@@ -63,8 +67,24 @@ function onKey(event) {
   }
 }
 
+/** Says of tables that are wider than the page that they can be scrolled. */
+function watchWidths() {
+  const watch = new ResizeObserver((entries) => {
+    for (const { target } of entries) {
+      const wide = target.scrollWidth > target.clientWidth + 1;
+      target.previousElementSibling.hidden = !wide;
+    }
+  });
+  for (const box of document.querySelectorAll(".wide")) watch.observe(box);
+}
+
 async function start() {
+  watchWidths();
   buildTheme();
+  document.querySelector(".skip").addEventListener("click", (event) => {
+    event.preventDefault(); // the address says what is shown
+    document.getElementById("main").focus();
+  });
   document.getElementById("help-open").addEventListener("click", () => document.getElementById("help").showModal());
   document.getElementById("help-close").addEventListener("click", () => document.getElementById("help").close());
   meta = await block("meta");
