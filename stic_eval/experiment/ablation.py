@@ -19,6 +19,7 @@ from stic_eval.experiment.progress import Reporter
 from stic_eval.experiment.resources import Resources
 from stic_eval.experiment.result import RunResult
 from stic_eval.store import atomic_write
+from stic_eval.training.trackers import check_installed
 
 if TYPE_CHECKING:
     from stic_eval.ablations.grid import Axis, Grid
@@ -160,6 +161,7 @@ def run(ablation: Ablation, way: Conduct) -> RunResult:
 
 def _check(ablation: Ablation, way: Conduct) -> None:
     inputs.check_model(ablation.grid.base)
+    check_installed(ablation.grid.base.report_to)
     if way.resume:
         _check_same(ablation.grid.base.folder, _sheet(ablation))
 
