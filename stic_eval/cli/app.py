@@ -24,6 +24,7 @@ from stic_eval.cli import (
     data,
     doctor,
     export,
+    export_run,
     import_,
     judge,
     ls,
@@ -67,6 +68,7 @@ for _name, _function in _COMMANDS.items():
     app.command(_name)(o.command(_function))
 for _name, _group in (("judge", judge), ("data", data), ("export", export), ("import", import_)):
     app.add_typer(_group.app, name=_name)
+export.app.command("run")(o.command(export_run.export_run))
 
 
 def _version(value: bool) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from stic_eval.report.compared_variants import label
+from stic_eval.report.run_texts import public_name
 from stic_eval.store import atomic_write, content_key, read_object
 from stic_eval.training.trackers import Tracking, contained, open_run
 
@@ -69,7 +69,7 @@ def _values(scores: Scores, entry: Entry) -> dict[str, float]:
 def _facts(scores: Scores, entry: Entry) -> dict[str, Any]:
     """What the variant is, without a path of this machine."""
     facts: dict[str, Any] = {
-        "run": scores.run, "model": Path(scores.model).name, "variant": label(entry),
+        "run": scores.run, "model": public_name(scores.model), "variant": label(entry),
         "method": entry.method, "solver": entry.solver.name,
     }  # fmt: skip
     seed = {} if entry.seed is None else {"training_seed": entry.seed}
