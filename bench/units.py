@@ -23,6 +23,8 @@ ASIDE = {
     f"{MODELS}/devices.py", f"{MODELS}/weight_memory.py", f"{MODELS}/adapter_values.py",
     f"{MODELS}/connection.py",
     f"{TRAINING}/pair_formats.py", f"{TRAINING}/training_memory.py",
+    # Of which nothing is read (tests/unit/training/test_trackers.py).
+    f"{TRAINING}/trackers.py", f"{TRAINING}/tracking_callback.py",
     # Who trains a stage, and where: what comes out is the same (tests/unit/training/test_gang.py).
     *(f"{TRAINING}/{name}.py" for name in ("gang", "gang_launch", "item_files", "ranks", "worker")),
     *(f"stic_eval/contracts/{name}.py" for name in ("curves", "engine", "method", "solver")),

@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, ParamSpec, get_type_hints
 
 from stic_eval.errors import UserError
-from stic_eval.flag_values import read_adapter_names, read_addresses, read_batch_size, read_gpus
+from stic_eval.flag_values import (
+    read_adapter_names,
+    read_addresses,
+    read_batch_size,
+    read_gpus,
+    read_trackers,
+)
 
 P = ParamSpec("P")
 
@@ -287,6 +293,9 @@ class Output:
 
     output: Path | None = flag("Folder for the results.", "results/<model>-<methods>-<key>",
         names="--output --output-path")
+    report_to: list[str] | None = flag("Experiment tracker that gets training curves and final scores as "
+        "well: trackio, wandb, tensorboard or mlflow, each an extra of this package. Repeatable.", "none",
+        "TRACKER", read=read_trackers)
     dry_run: bool = flag("Print the plan and an estimate, and compute nothing.", path="", value=False)
     resume: bool = flag("Reuse what is cached, or compute everything again.", names="--resume/--fresh",
         path="", value=True)

@@ -26,6 +26,7 @@ from stic_eval import registry
 from stic_eval.contracts.method import TrainingImages
 from stic_eval.digests import digest
 from stic_eval.errors import UserError, headline, shorten
+from stic_eval.flag_values import Tracker
 from stic_eval.profiles import ConversationConfig
 from stic_eval.thinking_tags import ANSWER, THINKING, TagPair
 
@@ -357,6 +358,7 @@ class RunConfig(BaseModel):
         gradient_checkpointing: Training computes activations twice to save memory; None: where it has to.
         batch_size: Requests in a generation batch, or `auto`. Does not change results.
         output: The run's folder; None: `results/<run name>`.
+        report_to: Experiment trackers that get training curves and final scores as well. Changes no result.
         trust_remote_code: Lets transformers execute code from the model's repository.
         allow_remote_images: Lets rows name images by http(s) address; they are fetched once.
         offline: Takes models and data sets from the local cache of the hub alone.
@@ -402,6 +404,7 @@ class RunConfig(BaseModel):
     gradient_checkpointing: bool | None = None
     batch_size: int | Literal["auto"] = "auto"
     output: Path | None = None
+    report_to: tuple[Tracker, ...] = ()
     trust_remote_code: bool = False
     allow_remote_images: bool = False
     offline: bool = False
@@ -450,6 +453,13 @@ class RunConfig(BaseModel):
             return value
         names = [part.strip() for item in parts for part in str(item).split(",")]
         return tuple(dict.fromkeys(name for name in names if name))
+
+    @field_validator("report_to", mode="before")
+    @classmethod
+    def _report_to(cls, value: object) -> object:
+        """Accepts `a,b` as well as a list, and `none`, as transformers has it."""
+        names = cls._names(value)
+        return () if names == ("none",) else names
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -558,7 +568,7 @@ class RunConfig(BaseModel):
         aside = {
             "output", "device", "batch_size", "preset", "allow_remote_images", "offline", "judge", "engine",
             "server", "solvers", "solver_options", "attn", "load_in_4bit", "load_in_8bit",
-            "gradient_checkpointing", "plugins", "gpus", "nodes", "strategy", "adapter_names",
+            "gradient_checkpointing", "plugins", "gpus", "nodes", "strategy", "adapter_names", "report_to",
         }  # fmt: skip
         # What came to runs later is left out where it is not used, so that the others keep their keys.
         aside |= {name for name in ("pairs_file", "adapters", "processor") if not getattr(self, name)}

@@ -26,6 +26,7 @@ from stic_eval.cli import (
     diff,
     doctor,
     export,
+    export_run,
     import_,
     judge,
     ls,
@@ -77,6 +78,7 @@ for _name, _group in (
     ("cache", cache),
 ):
     app.add_typer(_group.app, name=_name)
+export.app.command("run")(o.command(export_run.export_run))
 
 
 def _version(value: bool) -> None:

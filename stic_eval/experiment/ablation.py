@@ -20,6 +20,7 @@ from stic_eval.experiment.resources import Resources
 from stic_eval.experiment.result import RunResult
 from stic_eval.report import runs, setting_differences
 from stic_eval.store import atomic_write, read_object
+from stic_eval.training.trackers import check_installed
 
 if TYPE_CHECKING:
     from stic_eval.ablations.grid import Axis, Grid
@@ -162,6 +163,7 @@ def run(ablation: Ablation, way: Conduct) -> RunResult:
 
 def _check(ablation: Ablation, way: Conduct) -> None:
     inputs.check_model(ablation.grid.base)
+    check_installed(ablation.grid.base.report_to)
     if way.resume:
         _check_same(ablation.grid.base, _sheet(ablation))
 

@@ -37,6 +37,7 @@ def clear(config: RunConfig) -> None:
     """Starts over: with an empty cache of the run's own, and nothing of earlier results."""
     own = config.folder / "cache"
     (config.folder / "scores.json").unlink(missing_ok=True)  # first: it must not tell of what is gone
+    (config.folder / "reported.json").unlink(missing_ok=True)  # trackers get this start as another run
     sync(config.folder)
     for folder in (own, config.folder / "records", config.folder / "training"):
         shutil.rmtree(folder, ignore_errors=True)

@@ -14,6 +14,7 @@ from stic_eval.durable_files import temporary_folder
 from stic_eval.errors import Contained, RunError
 from stic_eval.experiment import inputs, variants
 from stic_eval.stage_store import StageStore
+from stic_eval.training.trackers import Tracking, reporting
 
 if TYPE_CHECKING:
     from stic_eval.contracts.engine import VLM
@@ -84,13 +85,14 @@ def _run(stage: Stage, data: Data, store: StageStore, task: Task, resources: Res
             check_single_tile(found.config.to_dict())
         return found
 
-    folder = run_stage(
-        stage, data=data, seed=task.seed or 0, fingerprint=resources.fingerprint, model=trainable,
-        answers=resources.engine.answers, scorer=resources.engine.likelihoods,
-        responses=lambda: resources.responses, store=store, report=resources.report,
-        thinking=config.thinking, stop=resources.stop, device=config.device,
-        adapter_dtype=resources.engine.adapter_dtype,
-    )  # fmt: skip
+    with reporting(Tracking(config.report_to, config.folder.name, task.what, config.folder.absolute())):
+        folder = run_stage(
+            stage, data=data, seed=task.seed or 0, fingerprint=resources.fingerprint, model=trainable,
+            answers=resources.engine.answers, scorer=resources.engine.likelihoods,
+            responses=lambda: resources.responses, store=store, report=resources.report,
+            thinking=config.thinking, stop=resources.stop, device=config.device,
+            adapter_dtype=resources.engine.adapter_dtype,
+        )  # fmt: skip
     if stage.trains:
         resources.engine.trained(folder / "adapter")
     return folder

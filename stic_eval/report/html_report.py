@@ -108,7 +108,7 @@ def write(
     compared, columns = sample_browser.opening(scores)
     between = sample_browser.compared_folders(sides, compared)
     known = fact_marks.truths(refs)
-    packed: list[tuple[str, str]] = []
+    packed: list[tuple[str, bytes]] = []
     changing: dict[str, list[list[float | None]]] = {}
     for column in scores.columns:
         watched = [f"answers:{column.name}:{folder}" for folder in between]
