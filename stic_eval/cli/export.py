@@ -15,13 +15,14 @@ import typer
 
 from stic_eval import flags as f
 from stic_eval.cli import options as o
+from stic_eval.cli.help_types import Command, Group
 from stic_eval.flags import Argument, Flag, flag
 from stic_eval.printable import printable
 
 if TYPE_CHECKING:
     from stic_eval.experiment.artifacts import RunArtifacts
 
-app = typer.Typer(help="Export what a run has made, for use elsewhere.", no_args_is_help=True)
+app = typer.Typer(cls=Group, help="Export what a run has made, for use elsewhere.", no_args_is_help=True)
 
 _SHOWN = 20
 _ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
@@ -45,7 +46,7 @@ class Choice:
     key: str | None = flag("Which of an ablation's: the first digits of its content key.")
 
 
-@app.command("pairs")
+@app.command("pairs", cls=Command)
 @o.command
 def pairs(
     run: Annotated[
@@ -90,7 +91,7 @@ def pairs(
         raise typer.Exit(3)
 
 
-@app.command("adapter")
+@app.command("adapter", cls=Command)
 @o.command
 def adapter(
     run: f.Run,

@@ -10,13 +10,14 @@ import typer
 
 from stic_eval import flags as f
 from stic_eval.cli import options as o
+from stic_eval.cli.help_types import Command, Group
 from stic_eval.flags import Argument, Flag
 
 if TYPE_CHECKING:
     from stic_eval.training.foreign_pairs import OpenedPairs
     from stic_eval.training.preference_pairs import AnsweredPair
 
-app = typer.Typer(help="Import what was made elsewhere.", no_args_is_help=True)
+app = typer.Typer(cls=Group, help="Import what was made elsewhere.", no_args_is_help=True)
 
 _SHOWN = 20
 
@@ -26,7 +27,7 @@ def _commands() -> None:
     """Import what was made elsewhere."""
 
 
-@app.command("pairs")
+@app.command("pairs", cls=Command)
 @o.command
 def pairs(
     file: Annotated[
