@@ -15,29 +15,39 @@ PAGE = Path(__file__).parent.parent / "docs" / "commands.md"
 HEAD = """\
 # Commands and options
 
-Written from the program by `python -m bench.commands_md`. `stic-eval COMMAND --help` prints the same. A default in
-words describes what happens without the option. `-o PATH=VALUE` sets what has no option of its own:
-[settings](axes.md) of STIC, [options of benchmarks](benchmarks.md), and everything that `stic-eval show NAME` lists.
+Written from the program by `python -m bench.commands_md`. `stic-eval COMMAND --help` prints the same. A
+default in words describes what happens without the option. `-o PATH=VALUE` sets what has no option of its
+own: [settings](axes.md) of STIC, [options of benchmarks](benchmarks.md), and everything that `stic-eval show
+NAME` lists.
 """
 
 
 def page() -> str:
     """The whole page."""
+    sections = [_section(f"stic-eval {words}", command) for words, command in _commands("", _group())]
+    return "\n".join([HEAD, *sections])
+
+
+def commands() -> Iterator[tuple[str, set[str]]]:
+    """Every command, e.g. `export pairs`, and the names of its options."""
+    for words, command in _commands("", _group()):
+        yield words, {name for one in command.params for name in (*one.opts, *one.secondary_opts)}
+
+
+def _group() -> Any:
     import typer
 
     from stic_eval.cli.app import app
 
-    group: Any = typer.main.get_command(app)
-    sections = [_section(words, command) for words, command in _commands("stic-eval", group)]
-    return "\n".join([HEAD, *sections])
+    return typer.main.get_command(app)
 
 
 def _commands(name: str, group: Any) -> Iterator[tuple[str, Any]]:
     for own, command in group.commands.items():
         if hasattr(command, "commands"):
-            yield from _commands(f"{name} {own}", command)
+            yield from _commands(f"{own} ", command)
         elif not command.hidden:
-            yield f"{name} {own}", command
+            yield f"{name}{own}", command
 
 
 def _section(words: str, command: Any) -> str:
@@ -59,7 +69,7 @@ def _section(words: str, command: Any) -> str:
 
 
 def _name(argument: Any) -> str:
-    return (argument.metavar or argument.name).upper()
+    return str(argument.metavar or argument.name).upper()
 
 
 def _argument(argument: Any) -> str:
@@ -70,7 +80,8 @@ def _argument(argument: Any) -> str:
 def _option(option: Any, context: Any) -> str:
     names = [*option.opts, *option.secondary_opts]
     kind = option.display_type_rich(ctx=context)
-    return ", ".join(f"`{name}`" for name in names) + (f" `{kind.strip('<>').removesuffix(' range')}`" if kind else "")
+    shown = f" `{kind.strip('<>').removesuffix(' range')}`" if kind else ""
+    return ", ".join(f"`{name}`" for name in names) + shown
 
 
 def _default(option: Any) -> str:

@@ -1,9 +1,9 @@
 """Regenerates the blocks of README.md and of docs/ that show output, by running the commands that they show.
 
-A block is everything between `<!-- KIND: COMMAND -->` and `<!-- /KIND -->`. Of an `output` all that the command prints
-is shown, of a `table` the part before the first blank line, of an `error` the line on standard error. `--check` fails if
-a block is empty instead of running anything. What the main run gains in held-out wordings is written out as well,
-between `<!-- gains -->` and `<!-- /gains -->`, from its wordings.json.
+A block is everything between `<!-- KIND: COMMAND -->` and `<!-- /KIND -->`. Of an `output` all that the
+command prints is shown, of a `table` the part before the first blank line, of an `error` the line on standard
+error. `--check` fails if a block is empty instead of running anything. What the main run gains in held-out
+wordings is written out as well, between `<!-- gains -->` and `<!-- /gains -->`, from its wordings.json.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from bench.committed import POCKET
 ROOT = Path(__file__).parent.parent
 GAINS = re.compile(r"(<!-- gains -->\n)(.*?)(<!-- /gains -->)", re.DOTALL)
 BLOCK = re.compile(
-    r"(<!-- (?P<kind>output|table|error): (?P<command>.+?) -->\n)(?P<body>.*?)(<!-- /(?P=kind) -->)", re.DOTALL
+    r"(<!-- (?P<kind>output|table|error): (?P<command>.+?) -->\n)(?P<body>.*?)(<!-- /(?P=kind) -->)",
+    re.DOTALL,
 )
 COLUMNS = 120
 
@@ -48,8 +49,8 @@ def output_of(command: str, kind: str = "output") -> str:
     """What a block of a kind shows of a command, as a code block.
 
     Raises:
-        subprocess.CalledProcessError: The command failed (3, unscored or skipped rows, is no failure); or it did not,
-            and an error is to be shown.
+        subprocess.CalledProcessError: The command failed (3, unscored or skipped rows, is no failure); or it
+            did not, and an error is to be shown.
     """
     code, out, err = _run(command)
     if code not in ((1, 2) if kind == "error" else (0, 3)):
@@ -92,10 +93,7 @@ def main() -> None:
         sys.exit("\n".join(said) or 0)
     for page in pages():
         old = page.read_text(encoding="utf-8")
-        new = BLOCK.sub(
-            lambda match: match[1] + output_of(match["command"], match["kind"]) + f"<!-- /{match['kind']} -->",
-            old,
-        )
+        new = BLOCK.sub(lambda match: match[1] + output_of(match["command"], match["kind"]) + match[5], old)
         new = GAINS.sub(lambda match: match[1] + gains() + match[3], new)
         if new != old:
             page.write_text(new, encoding="utf-8")

@@ -1,8 +1,8 @@
-"""Builds the documentation site into build/site: `python -m bench.site`; `--check` looks at links and builds nothing.
+"""Builds the documentation site into build/site: `python -m bench.site`; `--check` only looks at links.
 
-The pages that mkdocs.yml names, and every file that they link to, are copied into build/pages with the folders that
-they have here, so that the same links work in the repository and on the site. zensical then builds it, strictly: a
-link to a page or heading that does not exist ends it. No network is needed.
+The pages that mkdocs.yml names, and every file that they link to, are copied into build/pages with the
+folders that they have here, so that the same links work in the repository and on the site. zensical then
+builds it, strictly: a link to a page or heading that does not exist ends it. No network is needed.
 """
 
 from __future__ import annotations
