@@ -17,7 +17,7 @@ from stic_eval.evals.agreement import Agreement, compare, read
 from stic_eval.flags import Argument
 from stic_eval.printable import printable
 
-app = typer.Typer(cls=Group, help="Compare judges.")
+app = typer.Typer(cls=Group, help="Measure how far two judges agree.")
 
 
 @app.callback()

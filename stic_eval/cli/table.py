@@ -50,7 +50,7 @@ def table(
     label: Annotated[str | None, Flag("Label, for `tex`.", "tab:<what is shown>")] = None,
     wide: Annotated[bool, Flag("For `tex`: span both columns of a two-column page (`table*`).")] = False,
     no_notes: Annotated[
-        bool, Flag("Leave out the notes below, except who graded published figures.")
+        bool, Flag("Leave out the notes, except those on who graded published figures.")
     ] = False,
     out: Annotated[
         Path | None, Flag("File to write: .txt, .md, .tex, .html, .csv or .json.", "standard output")

@@ -1,4 +1,4 @@
-"""`make newcomer`: blocks are run in order in a fresh clone, those with a reason are left out, failures end it."""
+"""`make newcomer`: blocks are run in order in a fresh clone, and a failure ends it."""
 
 from __future__ import annotations
 
