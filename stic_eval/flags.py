@@ -188,8 +188,8 @@ class Training:
         "depends on the memory", names="--gradient-checkpointing/--no-gradient-checkpointing",
         panel="Machine")
     nodes: int | None = flag("Nodes of a SLURM allocation that train together.", "1", min=1, panel="Machine")
-    strategy: str | None = flag("How several GPUs train: ddp (each has the whole model), fsdp2 or zero3 (each "
-        "has a part), or an accelerate configuration file.", "ddp", "NAME|FILE", panel="Machine")
+    strategy: str | None = flag("How several GPUs train: ddp (each has the whole model), fsdp2 or zero3 "
+        "(each has a part), or an accelerate configuration file.", "ddp", "NAME|FILE", panel="Machine")
 
 
 @dataclass(frozen=True)
@@ -233,8 +233,8 @@ class Server:
 
     panel: ClassVar[str] = "Server"
 
-    base_url: list[str] | None = flag("OpenAI-compatible server, e.g. http://localhost:8000/v1. Separate several "
-        "servers of the same model with commas. Repeatable.", metavar="URL", path="server.base_url",
+    base_url: list[str] | None = flag("OpenAI-compatible server, e.g. http://localhost:8000/v1. Separate "
+        "several servers of the same model with commas. Repeatable.", metavar="URL", path="server.base_url",
         read=read_addresses)
     model_id: str | None = flag("Which model the server has, so that its answers are reused at any address: "
         "a folder or Hugging Face id of its weights, or `pocket`, and methods are then trained here and the "
@@ -245,8 +245,8 @@ class Server:
         "Repeatable.", metavar="METHOD=NAME", path="server.adapters", read=read_adapter_names)
     serve_command: str | None = flag("Command that starts vLLM; model and options are appended.",
         "`vllm serve`, if it is found", "COMMAND", path="server.command")
-    tensor_parallel: int | None = flag("Number of GPUs over which each vLLM server splits the model.", "1", min=1,
-        path="server.tensor_parallel")
+    tensor_parallel: int | None = flag("Number of GPUs over which each vLLM server splits the model.",
+        "1", min=1, path="server.tensor_parallel")
     concurrency: int | None = flag("Requests in flight at once, for each server.", "16",
         path="server.concurrency")
     timeout: float | None = flag("Seconds that a request may take.", "300", path="server.timeout")
@@ -270,7 +270,8 @@ class Machine:
     offline: Offline = None
     device: str | None = flag("auto, cpu, cuda or mps.", "auto")
     gpus: str | None = flag("Number of GPUs, or `auto` for all: each trains in a process of its own, and has "
-        "a server with --engine vllm. With --device cpu, the number of processes. Does not change results.", "1", read=read_gpus)
+        "a server with --engine vllm. With --device cpu, the number of processes. Does not change results.",
+        "1", read=read_gpus)
     dtype: str | None = flag("auto, float32, bfloat16 or float16.", "auto")
     batch_size: str | None = flag("Requests in a batch, or `auto`. Does not change results.", "auto",
         read=read_batch_size)

@@ -27,9 +27,7 @@ def doctor(
     cache: Annotated[bool, Flag("Check every file of the cache instead: answers, stages, images.")] = False,
     repair: Annotated[
         bool,
-        Flag(
-            "With --cache: save readable answers, and set damaged stages aside so that they are made again."
-        ),
+        Flag("With --cache: save readable answers, and set damaged stages aside to be made again."),
     ] = False,
     run: Annotated[str | None, Flag("Check the files of a run's folder instead.", metavar="RUN")] = None,
 ) -> None:

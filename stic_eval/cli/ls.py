@@ -23,7 +23,7 @@ Listing = tuple[tuple[str, ...], list[tuple[str, ...]]]
 def ls(
     what: Annotated[What | None, Argument(f"What to list: {', '.join(get_args(What))}.")] = None,
 ) -> None:  # fmt: skip
-    """List benchmarks, methods, presets and so on, or past runs; without an argument, list what can be listed."""
+    """List benchmarks, methods and so on, or past runs; without an argument, list what can be listed."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
