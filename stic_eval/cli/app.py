@@ -43,6 +43,7 @@ from stic_eval.cli import (
 )
 from stic_eval.cli import eval as evaluate
 from stic_eval.cli import options as o
+from stic_eval.cli.help_types import Command, Group
 from stic_eval.errors import RunError, UserError, headline, shorten, storage_failure
 from stic_eval.hub_access import restore_afterwards
 from stic_eval.printable import printable
@@ -54,6 +55,7 @@ _LONGEST = 4_000  # characters of a line about an error
 
 app = typer.Typer(
     name="stic-eval",
+    cls=Group,
     help="Evaluate vision-language models, self-train them (STIC), and compare both side by side.",
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -69,7 +71,7 @@ _READING = {"score", "ls", "table", "compare", "plot", "report"}  # what reads m
 _NEW_OBJECTS = 50_000  # of containers, between two looks for garbage; Python's own number is 700
 _RUNNING = (["run"], ["train"], ["eval"], ["ablate"])  # what takes a model
 for _name, _function in _COMMANDS.items():
-    app.command(_name)(o.command(_function))
+    app.command(_name, cls=Command)(o.command(_function))
 for _name, _group in (
     ("judge", judge),
     ("data", data),
@@ -78,7 +80,7 @@ for _name, _group in (
     ("cache", cache),
 ):
     app.add_typer(_group.app, name=_name)
-export.app.command("run")(o.command(export_run.export_run))
+export.app.command("run", cls=Command)(o.command(export_run.export_run))
 
 
 def _version(value: bool) -> None:

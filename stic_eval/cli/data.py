@@ -14,6 +14,7 @@ import typer
 
 from stic_eval import flags as f
 from stic_eval.cli import options as o
+from stic_eval.cli.help_types import Command, Group
 from stic_eval.flags import Flag, flag
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from stic_eval.evals.data_check import DataCheck
     from stic_eval.experiment.progress import Update
 
-app = typer.Typer(help="Check a benchmark's data, or convert it.", no_args_is_help=True)
+app = typer.Typer(cls=Group, help="Check a benchmark's data, or convert it.", no_args_is_help=True)
 
 _SHOWN = 50
 
@@ -47,7 +48,7 @@ class Reading:
     offline: f.Offline = None
 
 
-@app.command("check")
+@app.command("check", cls=Command)
 @o.command
 def check(
     benchmark: f.Benchmark,
@@ -81,7 +82,7 @@ def check(
         raise typer.Exit(1)
 
 
-@app.command("prepare")
+@app.command("prepare", cls=Command)
 @o.command
 def prepare(
     benchmark: f.Benchmark,

@@ -20,14 +20,14 @@ _NAMED = 5  # models of a server
 
 
 def doctor(
-    base_url: Annotated[str | None, Flag("OpenAI-compatible server to check as well.")] = None,
+    base_url: Annotated[str | None, Flag("Also check this OpenAI-compatible server.")] = None,
     api_key_env: Annotated[
-        str | None, Flag("Environment variable that holds its key.", metavar="NAME")
+        str | None, Flag("Environment variable with that server's key.", metavar="NAME")
     ] = None,
     cache: Annotated[bool, Flag("Check every file of the cache instead: answers, stages, images.")] = False,
     repair: Annotated[
         bool,
-        Flag("With --cache: salvage damaged answers, set damaged stages aside to be made again."),
+        Flag("With --cache: save readable answers, and set damaged stages aside to be made again."),
     ] = False,
     run: Annotated[str | None, Flag("Check the files of a run's folder instead.", metavar="RUN")] = None,
 ) -> None:

@@ -15,13 +15,16 @@ import typer
 
 from stic_eval import flags as f
 from stic_eval.cli import options as o
+from stic_eval.cli.help_types import Command, Group
 from stic_eval.flags import Argument, Flag, flag
 from stic_eval.printable import printable
 
 if TYPE_CHECKING:
     from stic_eval.experiment.artifacts import RunArtifacts
 
-app = typer.Typer(help="Export what a run has made, for use elsewhere.", no_args_is_help=True)
+app = typer.Typer(
+    cls=Group, help="Export pairs or adapters of a run, for use elsewhere.", no_args_is_help=True
+)
 
 _SHOWN = 20
 _ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
@@ -40,12 +43,12 @@ Force = Annotated[
 class Choice:
     """Which of several things that a run has made."""
 
-    method: str | None = flag("Which method's, if there are several.", values="method")
-    seed: int | None = flag("Which training seed's, if there are several.")
-    key: str | None = flag("Which of an ablation's: the first digits of its content key.")
+    method: str | None = flag("The method, if the run has several.", values="method")
+    seed: int | None = flag("The training seed, if there are several.")
+    key: str | None = flag("The first digits of the content key, for an ablation.")
 
 
-@app.command("pairs")
+@app.command("pairs", cls=Command)
 @o.command
 def pairs(
     run: Annotated[
@@ -59,7 +62,7 @@ def pairs(
     output: Annotated[
         Path | None, Flag("Folder to write; for trl also a .parquet file.", "pairs-<format>")
     ] = None,
-    iteration: Annotated[int | None, Flag("Which round of pairs, if there are several.")] = None,
+    iteration: Annotated[int | None, Flag("The round of pairs, if there are several.")] = None,
     force: Force = False,
 ) -> None:
     """Write a run's preference pairs in another program's format, to train on them there."""
@@ -90,7 +93,7 @@ def pairs(
         raise typer.Exit(3)
 
 
-@app.command("adapter")
+@app.command("adapter", cls=Command)
 @o.command
 def adapter(
     run: f.Run,

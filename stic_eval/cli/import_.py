@@ -10,23 +10,24 @@ import typer
 
 from stic_eval import flags as f
 from stic_eval.cli import options as o
+from stic_eval.cli.help_types import Command, Group
 from stic_eval.flags import Argument, Flag
 
 if TYPE_CHECKING:
     from stic_eval.training.foreign_pairs import OpenedPairs
     from stic_eval.training.preference_pairs import AnsweredPair
 
-app = typer.Typer(help="Import what was made elsewhere.", no_args_is_help=True)
+app = typer.Typer(cls=Group, help="Import preference pairs that were made elsewhere.", no_args_is_help=True)
 
 _SHOWN = 20
 
 
 @app.callback()
 def _commands() -> None:
-    """Import what was made elsewhere."""
+    """Import preference pairs that were made elsewhere."""
 
 
-@app.command("pairs")
+@app.command("pairs", cls=Command)
 @o.command
 def pairs(
     file: Annotated[
@@ -36,7 +37,7 @@ def pairs(
     ],
     image_root: Annotated[
         Path | None,
-        Flag("Folder that image paths start from; `/` takes absolute ones.", "the folder of the file"),
+        Flag("Folder that image paths start from; `/` allows absolute ones.", "the folder of the file"),
     ] = None,
     output: Annotated[Path, Flag("File to write.")] = Path("pairs.parquet"),
     force: Annotated[bool, Flag("Replace the file if it exists.")] = False,

@@ -28,7 +28,7 @@ def ls(
         Path | None, Argument("With runs: the folder that they lie in.", "results", metavar="DIR")
     ] = None,
 ) -> None:  # fmt: skip
-    """List what there is to choose from, and what has been run; by itself, list what can be listed."""
+    """List benchmarks, methods and so on, or past runs; without an argument, list what can be listed."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
