@@ -43,6 +43,8 @@ PLACEHOLDER = ImageRef("", "not loaded", _refuse)
 def without_images(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row with `PLACEHOLDER` for every image that is there, and None for every one that is not."""
     columns = [column for column in row if is_image_column(column)]
+    if not columns:
+        return dict(row)
     return keep_name(
         {**row, **{column: None if _is_empty(row[column]) else PLACEHOLDER for column in columns}}, row
     )

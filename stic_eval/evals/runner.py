@@ -285,7 +285,7 @@ def record_of(item: Answered, judge: Mapping[str, Any] | None = None) -> Record:
     return Record(
         id=sample.id,
         question=sample.question,
-        images=tuple(image.sha256 for image in sample.images),
+        images=tuple([image.sha256 for image in sample.images]) if sample.images else (),
         target=sample.target,
         group=sample.group,
         description=item.description,
