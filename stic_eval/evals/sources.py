@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -33,7 +33,7 @@ from stic_eval.evals.formats import (
 from stic_eval.evals.image_cells import IMAGE_COLUMNS, PLACEHOLDER, Cells
 from stic_eval.evals.image_roots import with_root
 from stic_eval.evals.released_folders import describe, layout_rows
-from stic_eval.evals.row_faults import Fault, faults, naming, shorten
+from stic_eval.evals.row_faults import RAISED, Fault, fault_line, faults, naming, shorten
 from stic_eval.images import ImageError, ref_from_pil
 from stic_eval.store import content_key, file_digests
 from stic_eval.types import ImageRef, Sample
@@ -79,35 +79,49 @@ def samples(
         UserError: No such data, a row that does not fit the schema (named with its column), a row
             without image, or ids that occur twice.
     """
-    if limit is None and not images:  # rows of which nothing is held but their samples
-        opened = _find_rows(benchmark, source, remote, root, hub_use, images=False)
-        chosen = _passing(opened)
-    else:
-        opened = open_rows(benchmark, source, remote=remote, root=root, hub_use=hub_use)
-        for index in opened.kept:
-            if isinstance(row := opened.light[index], Broken):
-                raise UserError(f"{opened.name(index)}: {row.why}")
-        indices = opened.kept if limit is None else _choose(opened, limit)
-        chosen = ((index, opened.light[index]) for index in indices)
-    result: list[Sample] = []
+    if limit is None and not images:
+        return list(samples_without_images(benchmark, source, hub_use=hub_use))
+    opened = open_rows(benchmark, source, remote=remote, root=root, hub_use=hub_use)
+    for index in opened.kept:
+        if isinstance(row := opened.light[index], Broken):
+            raise UserError(f"{opened.name(index)}: {row.why}")
+    chosen = opened.kept if limit is None else _choose(opened, limit)
+    return list(_samples(opened, ((index, opened.light[index]) for index in chosen), images))
+
+
+def samples_without_images(
+    benchmark: Benchmark, source: str | Path | Rows = "hub", *, hub_use: HubUse | None = None
+) -> Iterator[Sample]:
+    """The benchmark's samples one by one, of JSONL files without holding what was read; see `samples`.
+
+    Raises:
+        UserError: As of `samples`, at the first row that does not fit.
+    """
+    opened = _find_rows(benchmark, source, hub_use=hub_use, images=False)
+    return _samples(opened, _passing(opened), images=False)
+
+
+def _samples(
+    opened: OpenedRows, rows: Iterable[tuple[int, dict[str, Any]]], images: bool
+) -> Iterator[Sample]:
     seen: dict[str, int] = {}
-    for index, light in chosen:
+    for index, light in rows:
         row, missing = with_images(opened, index) if images else (light, [])
         if missing:
             raise UserError(f"{opened.name(index)}: {missing[0]}")
         try:
-            with naming(opened.name(index)):
-                sample = to_sample(opened, index, row)
-        except UserError as error:
-            raise UserError(f"{error} (`stic-eval data check` names every such row)") from error
-        if images and (absent := no_image(benchmark, sample, row)):
+            sample = to_sample(opened, index, row)
+        except RAISED as error:
+            line = fault_line(opened.name(index), error)
+            raise UserError(f"{line} (`stic-eval data check` names every such row)") from error
+        if images and (absent := no_image(opened.benchmark, sample, row)):
             raise UserError(f"{opened.name(index)}: {absent}")
         if sample.id in seen:
             pair = f"rows {seen[sample.id] + 1} and {index + 1}"
-            raise UserError(f"{benchmark.name}: {opened.rows.where}: {pair} have the same id {sample.id}")
+            where = f"{opened.benchmark.name}: {opened.rows.where}"
+            raise UserError(f"{where}: {pair} have the same id {sample.id}")
         seen[sample.id] = index
-        result.append(sample)
-    return result
+        yield sample
 
 
 def is_pocket(source: str) -> bool:
@@ -172,7 +186,7 @@ def open_rows(
     Raises:
         UserError: No such data, no rows, or none of the benchmark's variant.
     """
-    found = _find_rows(benchmark, source, remote, root, hub_use)
+    found = _find_rows(benchmark, source, remote=remote, root=root, hub_use=hub_use)
     light = list(found.rows.light())
     if not light:
         raise _nothing_there(found, 0)
@@ -192,9 +206,10 @@ def open_rows(
 def _find_rows(
     benchmark: Benchmark,
     source: str | Path | Rows,
-    remote: bool,
-    root: Path | None,
-    hub_use: HubUse | None,
+    *,
+    remote: bool = False,
+    root: Path | None = None,
+    hub_use: HubUse | None = None,
     images: bool = True,
 ) -> OpenedRows:
     """A benchmark's rows before they are listed; see `samples`."""

@@ -39,7 +39,7 @@ _DIGIT_COMMA = re.compile(r"(?<=\d),+(?=\d)")
 _MAX_PERIODS = 32
 
 
-@lru_cache(maxsize=1 << 17)
+@lru_cache(maxsize=1 << 15)
 def evalai(text: str) -> str:
     """EvalAI's normal form of a short answer.
 
