@@ -14,8 +14,8 @@ from stic_eval.report.flips import Choice, Flip, check_same_rows, choose, read
 from stic_eval.report.multiple_testing import PValues, correct
 from stic_eval.report.paired_comparison import Difference, compare, percent
 from stic_eval.report.table_notes import cluster_notes, knows_no_clusters
-from stic_eval.report.table_rows import AVERAGE, EvaluatedVariant
-from stic_eval.report.tables import check, lacking
+from stic_eval.report.table_rows import AVERAGE, EvaluatedVariant, check
+from stic_eval.report.tables import lacking
 from stic_eval.types import Summary
 
 # How often a judge was asked makes it no other one.

@@ -14,9 +14,7 @@ from typing import TYPE_CHECKING, Any
 from stic_eval.contracts.curves import PREFERENCE_CURVES, TUNING_CURVES, Curves
 from stic_eval.digests import digest
 from stic_eval.errors import UserError, fault_of
-from stic_eval.report import tables
-from stic_eval.report.table_notes import unfinished_notes
-from stic_eval.report.table_rows import Column, EvaluatedVariant
+from stic_eval.report.table_rows import Column, EvaluatedVariant, check, unfinished_notes
 from stic_eval.store import file_name
 from stic_eval.types import DESCRIBED, DIRECT, SolverLabel, Summary
 
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
     from stic_eval.config import RunConfig
+    from stic_eval.report import tables
 
 SCHEMA = 1
 ROOT = Path("results")
@@ -145,6 +144,8 @@ class Scores:
 
     def table(self, known: tables.Known | None = None) -> tables.Table:
         """Builds the side-by-side table of everything that has been evaluated; `known`: see `assemble`."""
+        from stic_eval.report import tables  # NumPy, which a list of runs does without
+
         notes = [*self.unfinished_notes(), *self.notes]
         return tables.build(self.columns, self.variants(), notes, known)
 
@@ -288,7 +289,7 @@ def load(folder: Path) -> Scores:
     titles = {column.name: column.title for column in scores.columns}
     for entry in scores.entries:
         for name, summary in entry.summaries.items():
-            tables.check(titles.get(name, name), [summary], f"{path}: ")
+            check(titles.get(name, name), [summary], f"{path}: ")
     return replace(scores, run=folder.resolve().name or scores.run)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from statistics import stdev
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from stic_eval.types import Summary
 
 INCOMPLETE = "° incomplete: unscored rows or columns are left out, never counted as 0."
-_NAMED = 3  # of a grid that is under way
 
 
 def describe(
@@ -52,19 +51,6 @@ def describe(
         notes.append(INCOMPLETE)
     evaluated = [column for column in columns if any(row.cells[column.name].n for row in rows)]
     return notes + [f"{column.title}: {'; '.join(_column(column, rows))}." for column in evaluated]
-
-
-def unfinished_notes(done: Mapping[str, int], total: int) -> list[str]:
-    """A note on what has not been evaluated yet, the first three by name; none if all has.
-
-    Args:
-        done: Variant's folder -> how many benchmarks it has.
-    """
-    parts = [f"{folder} ({n} of {total} benchmarks)" for folder, n in done.items() if n < total]
-    if not parts:
-        return []
-    more = f"{len(parts)} of {len(done)} evaluations, e.g. " if len(parts) > _NAMED else ""
-    return [f"unfinished: {more}{', '.join(parts[:_NAMED])}."]
 
 
 def knows_no_clusters(*sides: Sequence[Summary]) -> bool:

@@ -21,6 +21,7 @@ from stic_eval.report import (
     runs,
     table_formats,
     table_notes,
+    table_rows,
     tables,
     terminal_table,
 )
@@ -459,10 +460,10 @@ def test_a_label_says_once_that_an_answer_is_described_first(
 @pytest.mark.parametrize("left", [1, 3, 4, 40])
 def test_what_is_unfinished_is_counted_and_the_first_are_named(left: int) -> None:
     done = {f"v{i}": 1 for i in range(left)} | {"whole": 2}
-    (note,) = table_notes.unfinished_notes(done, 2)
+    (note,) = table_rows.unfinished_notes(done, 2)
     assert note.count(" of 2 benchmarks)") == min(left, 3)
     assert (f"{left} of {left + 1} evaluations" in note) == (left > 3)
-    assert table_notes.unfinished_notes({"whole": 2}, 2) == []
+    assert table_rows.unfinished_notes({"whole": 2}, 2) == []
 
 
 def test_html_is_escaped_semantic_and_without_style_or_script() -> None:
