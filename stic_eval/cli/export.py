@@ -202,9 +202,10 @@ def staged_output(target: Path, force: bool, single: bool = False) -> Iterator[P
 
     Raises:
         UserError: It already exists, or cannot be written.
+        RunError: The disk is full, or fails.
     """
     from stic_eval.durable_files import make_folder, publish, sweep_once, sync_tree, temporary_folder
-    from stic_eval.errors import UserError
+    from stic_eval.errors import UserError, write_failure
 
     sweep_once(target.parent)  # of one that was killed when all was there
     wrong = target.is_dir() if single else target.exists() and not target.is_dir()
@@ -235,4 +236,4 @@ def staged_output(target: Path, force: bool, single: bool = False) -> Iterator[P
                     os.replace(path, there)
             sync_tree(target)
     except OSError as error:
-        raise UserError(f"--output {target}: cannot be written ({error.strerror or error})") from error
+        raise write_failure(f"{target} (--output)", error) from error

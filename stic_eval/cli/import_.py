@@ -45,7 +45,7 @@ def pairs(
     """Check preference pairs and write them to one file, for `--pairs` of run, train and ablate."""
     from stic_eval.cli.export import count_of
     from stic_eval.durable_files import make_folder, publish, sweep_once, temporary_folder
-    from stic_eval.errors import UserError
+    from stic_eval.errors import UserError, write_failure
     from stic_eval.experiment.progress import Reporter
     from stic_eval.printable import printable
     from stic_eval.store import append_jsonl
@@ -85,7 +85,7 @@ def pairs(
                     )
                 publish(written, output)
     except OSError as error:
-        raise UserError(f"--output {output}: cannot be written ({error.strerror or error})") from error
+        raise write_failure(f"{output} (--output)", error) from error
     if not n_pairs:
         first = opened.problems[0] if opened.problems else None
         why = f"row {first.row}: {first.reason}" if first else "there are no rows"

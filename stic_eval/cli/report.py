@@ -32,7 +32,7 @@ def report(
     quiet: f.Quiet = False,
 ) -> int:
     """Write a run's table, plots, samples, preference pairs and provenance as one HTML file."""
-    from stic_eval.errors import UserError
+    from stic_eval.errors import write_failure
     from stic_eval.experiment.progress import Reporter
     from stic_eval.printable import printable
     from stic_eval.report import html_report, runs
@@ -57,7 +57,7 @@ def report(
                     budget=int(image_budget * 1_000_000), progress=progress,
                 )  # fmt: skip
             except OSError as error:
-                raise UserError(f"--out {target}: cannot be written ({error.strerror or error})") from error
+                raise write_failure(f"{target} (--out)", error) from error
         for line in made.warnings:
             reporter.plain(line)
     print(printable(f"{made.page} ({_size(made.bytes)})"))

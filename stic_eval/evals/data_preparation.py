@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from stic_eval import durable_files, lease
 from stic_eval.dataset_messages import quiet_datasets
-from stic_eval.errors import RunError, UserError
+from stic_eval.errors import RunError, UserError, write_failure
 from stic_eval.evals.data_check import DataCheck
 from stic_eval.evals.formats import ArrowRows
 from stic_eval.evals.image_cells import PLACEHOLDER, Cells
@@ -55,6 +55,7 @@ def prepare(
 
     Raises:
         UserError: The folder is taken or cannot be written; a column that no table can hold.
+        RunError: The disk is full, or fails.
         RunError: What was read back differs.
     """
     if not checked.samples:
@@ -101,7 +102,7 @@ def _atomic_folder(to: Path) -> Iterator[Path]:
             refuse_taken(to)
             durable_files.publish(work, to)
     except OSError as error:
-        raise UserError(f"--to {to}: cannot be written: {error.strerror or error}") from error
+        raise write_failure(f"{to} (--to)", error) from error
 
 
 # ---------------------------------------------------------------- writing

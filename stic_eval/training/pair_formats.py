@@ -189,12 +189,10 @@ def export(pairs: Path, to: PairFormat, output: Path) -> PairExport:
         output: Folder to write into, empty; for `trl` it may be the name of a parquet file.
 
     Raises:
-        UserError: The pairs cannot be read, or nothing can be written there.
+        UserError: The pairs cannot be read.
+        OSError: Nothing can be written there.
     """
-    try:
-        return _WRITERS[to](pairs, output)
-    except OSError as error:
-        raise UserError(f"--output {output}: cannot be written ({error.strerror or error})") from error
+    return _WRITERS[to](pairs, output)
 
 
 def _trl(pairs: Path, output: Path) -> PairExport:

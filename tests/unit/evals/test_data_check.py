@@ -268,7 +268,7 @@ def test_a_folder_that_is_taken_is_left_alone(tmp_path: Path) -> None:
     assert len(samples(bench("chartqa"), tmp_path / "out")) == 4
     with pytest.raises(UserError, match="is a file"):
         writing.refuse_taken(tmp_path / "a" / "test.jsonl")
-    with pytest.raises(UserError, match="cannot be written: "):
+    with pytest.raises(UserError, match="cannot write "):
         prepare(checked, tmp_path / "a" / "test.jsonl" / "x")
 
 
