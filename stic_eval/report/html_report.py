@@ -103,7 +103,7 @@ def write(
     """
     wanted: dict[str, int] = {}
     packed = [
-        (name, pack(block))
+        (name, squeeze(block))
         for column in scores.columns
         for name, block in sample_browser.blocks(folder, column.name, scores.entries, wanted)
     ]
@@ -114,13 +114,13 @@ def write(
     for sha in paired:
         wanted.setdefault(sha, len(wanted))
     packed += [
-        (f"pairs:{number}", pack([_pair(pair, wanted) for pair in group.pairs]))
+        (f"pairs:{number}", squeeze([_pair(pair, wanted) for pair in group.pairs]))
         for number, group in enumerate(sets)
     ]
     beside = out.with_name(f"{out.stem}_images")
     shown = thumbnails.make(list(wanted) if images else [], {**refs, **paired}, budget, beside, progress)
     packed += [
-        (f"images:{start // CHUNK}", pack(shown.addresses[start : start + CHUNK]))
+        (f"images:{start // CHUNK}", squeeze(shown.addresses[start : start + CHUNK]))
         for start in range(0, len(shown.addresses), CHUNK)
     ]
     warnings = list(facts.warnings)
@@ -136,23 +136,28 @@ def write(
         "pairs": [{"label": group.label, "total": group.total} for group in sets],
         "chunk": CHUNK,
     }
+    blocks = [("meta", squeeze(meta)), *packed]
     pieces = _render(
-        scores, folder, facts, warnings=warnings, blocks=[("meta", pack(meta)), *packed],
+        scores, folder, facts, warnings=warnings, blocks=((name, as_text(data)) for name, data in blocks),
         beside=shown.folder is not None, n_sets=len(sets), n_sides=len(sides), n_pairs=n_pairs,
         unpaired=missing,
     )  # fmt: skip
-    # Piece by piece: one text with signs beyond Latin letters takes several times a large page's bytes.
-    data = b"".join(piece.encode("utf-8", "backslashreplace") for piece in pieces)
-    atomic_write(out, data)
+    # Piece by piece: a large page is never held as a whole.
+    atomic_write(out, (piece.encode("utf-8", "backslashreplace") for piece in pieces))
+    size = out.stat().st_size
     if shown.folder is None:
         thumbnails.clear(beside)
-    return WrittenPage(out, len(data), shown, (*warnings, *missing))
+    return WrittenPage(out, size, shown, (*warnings, *missing))
 
 
-def pack(value: object) -> str:
-    """A value as gzipped JSON in base64; equal values give equal text."""
+def squeeze(value: object) -> bytes:
+    """A value as gzipped JSON; equal values give equal bytes."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    squeezed = gzip.compress(text.encode("utf-8", "backslashreplace"), compresslevel=6, mtime=0)
+    return gzip.compress(text.encode("utf-8", "backslashreplace"), compresslevel=6, mtime=0)
+
+
+def as_text(squeezed: bytes) -> str:
+    """Bytes in base64."""
     return base64.b64encode(squeezed).decode("ascii")
 
 
