@@ -111,7 +111,8 @@ def from_json(text: str | bytes) -> Any:
         except RecursionError:
             raise ValueError("is nested too deeply") from None
     read = text if isinstance(text, str) else text.decode("utf-8", "replace")
-    if read.count("[") + read.count("{") > _DEPTH or _LONG.search(read):
+    # Short ones are neither nested so deeply nor hold numbers so long.
+    if len(read) > _DEPTH and (read.count("[") + read.count("{") > _DEPTH or _LONG.search(read)):
         _check(value)
     return value
 

@@ -332,30 +332,34 @@ def _prediction(row: Mapping[str, Any], file: Path, place: str | int, cut: str) 
     if "doc_id" in row and ("filtered_resps" in row or "resps" in row):
         response = _unwrap(row.get("filtered_resps", row.get("resps")))
         if not isinstance(response, str):
-            raise UserError(f"{where}: filtered_resps holds no text")
+            raise UserError(f"{place_in(file, place)}: filtered_resps holds no text")
         asked = row.get("input")
         doc = row.get("doc")
         if isinstance(doc, dict) and any(name in doc for name in _IDS):
-            return Prediction(_identity(doc, where, _IDS), response, file, place)
-        name = _identity(row, where, ("doc_id",))
+            return Prediction(_identity(doc, file, place, _IDS), response, file, place)
+        name = _identity(row, file, place, ("doc_id",))
         if not name.isdecimal():
-            raise UserError(f"{where}: doc_id {name} is no number of a row")
+            raise UserError(f"{place_in(file, place)}: doc_id {name} is no number of a row")
         prompt = asked if isinstance(asked, str) else None
         return Prediction(name, response, file, place, prompt=prompt, by_number=True)
     extraction = row.get("extraction")
     column = next((column for column in _TEXTS if column in row), None)
     if column is None and extraction is None:
-        raise UserError(f"{where}: has no answer (column {', '.join(_TEXTS[:-1])} or {_TEXTS[-1]})")
+        raise UserError(
+            f"{place_in(file, place)}: has no answer (column {', '.join(_TEXTS[:-1])} or {_TEXTS[-1]})"
+        )
     response = row[column] if column is not None else ""
     if isinstance(response, float) and response != response:  # NaN is what pandas makes of null
         response = None
     if response is None and extraction is None:
         return None
     if not isinstance(response, (str, int, float, type(None))):
-        raise UserError(f"{where}: column {column} is {json.dumps(response)[:40]}, not a text")
+        raise UserError(
+            f"{place_in(file, place)}: column {column} is {json.dumps(response)[:40]}, not a text"
+        )
     prompt, thinking, unclosed = row.get("prompt"), row.get("thinking"), row.get("unclosed")
     return Prediction(
-        _identity(row, where, _IDS),
+        _identity(row, file, place, _IDS),
         # A judge is asked about the response: of an extraction alone, that is all there is.
         str(extraction if response is None or column is None else response),
         file,
@@ -374,11 +378,12 @@ def _unwrap(value: Any) -> Any:
     return value
 
 
-def _identity(row: Mapping[str, Any], where: str, columns: Sequence[str]) -> str:
+def _identity(row: Mapping[str, Any], file: Path, place: str | int, columns: Sequence[str]) -> str:
     for column in columns:
         value = row.get(column)
         if value is not None and value != "" and not isinstance(value, (bool, dict, list)):
             # Spreadsheets store whole numbers as floats.
             whole = isinstance(value, float) and value.is_integer()
             return str(int(value) if whole else value)
+    where = place_in(file, place)
     raise UserError(f"{where}: has no id (column {', '.join(columns[:-1]) or columns[0]} or {columns[-1]})")
