@@ -103,7 +103,7 @@ def prune(
     found, kept = cache_contents.sort_out(cache, before, run_removal.known_runs(runs or ()))
     _list(cache, found, kept)
     for lost in gone.values():
-        print(printable(f"gone: {lost}; what only that run needed is not kept for it"))
+        print(printable(f"gone: {lost}; nothing is kept for that run any more"))
     total = f"{decimal(sum(item.size for item in found))} in {len(found)} items"
     if not yes or not found:
         print(f"{total} can be freed{'; --yes frees them' if found else ''}")

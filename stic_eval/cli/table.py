@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 Format = Literal["text", "md", "tex", "html", "csv", "json"]
+ALL_NOTES = "`stic-eval table RUN --notes` shows them"
 _ENDINGS: dict[str, Format] = {
     ".txt": "text", ".md": "md", ".tex": "tex", ".html": "html", ".csv": "csv", ".json": "json",
 }  # fmt: skip
@@ -90,7 +91,7 @@ def table(
     if chosen_format == "text" and out is None:
         for at, item in enumerate(built):
             print("\n" if at else "", end="")
-            print_table(item, titled=len(built) > 1, more="--notes shows them" if notes is None else None)
+            print_table(item, titled=len(built) > 1, more=ALL_NOTES if notes is None else None)
         return
     text = _text(built, chosen_format, caption, label, wide)
     if out is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -36,6 +37,7 @@ class Claim:
         evaluates: Whether it evaluates, or trains only.
         used: When it last started, in seconds since 1970; 0: not known.
         known: Whether that is all that it needs; False: an earlier version began it and wrote nothing down.
+        host: The machine that it was started on.
     """
 
     folder: Path
@@ -44,6 +46,12 @@ class Claim:
     evaluates: bool = True
     used: float = 0.0
     known: bool = True
+    host: str = ""
+
+    @property
+    def is_away(self) -> bool:
+        """Whether its folder is not seen here, and may still lie on another machine that shares the cache."""
+        return self.host not in ("", socket.gethostname()) and not (self.folder / "config.yaml").is_file()
 
     @property
     def at_work(self) -> str:
@@ -82,7 +90,11 @@ def write(experiment: Experiment, resources: Resources) -> None:
         return
     names = [stage_folder(stage.name, key) for one in experiment.subjects for stage, key in one.stages]
     claim = Claim(
-        at, tuple(dict.fromkeys(names)), f"{resources.fingerprint[:16]}.sqlite", bool(experiment.evaluations)
+        at,
+        tuple(dict.fromkeys(names)),
+        f"{resources.fingerprint[:16]}.sqlite",
+        bool(experiment.evaluations),
+        host=socket.gethostname(),
     )
     data = asdict(claim) | {"folder": str(at)}
     del data["used"], data["known"]
@@ -109,7 +121,7 @@ def read(cache: Path, more: Iterable[Path] = ()) -> list[Claim]:
 
 
 def written_down(cache: Path) -> list[Claim]:
-    """What runs have written down that still have a folder."""
+    """What runs have written down that still have a folder, here or perhaps on another machine."""
     return [claim for path in sorted((cache / "runs").glob("*.json")) if (claim := _read(path))]
 
 
@@ -119,10 +131,11 @@ def _read(path: Path) -> Claim | None:
     try:
         folder, stages = Path(data["folder"]), tuple(map(str, data["stages"]))
         used = path.stat().st_mtime
-        claim = Claim(folder, stages, str(data["responses"]), bool(data["evaluates"]), used)
+        evaluates, host = bool(data["evaluates"]), str(data.get("host", ""))
+        claim = Claim(folder, stages, str(data["responses"]), evaluates, used, host=host)
     except (OSError, KeyError, TypeError):
         return None
-    return claim if (folder / "config.yaml").is_file() else None
+    return claim if claim.is_away or (folder / "config.yaml").is_file() else None
 
 
 def gone(cache: Path) -> dict[Path, str]:

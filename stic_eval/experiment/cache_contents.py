@@ -157,13 +157,15 @@ def _reasons(claims: Sequence[Claim], cache: Path) -> dict[str, str]:
     """Name of a stage's folder or of a file of answers, or a whole kind -> why it has to stay."""
     found: dict[str, str] = {}
     for claim in claims:
-        adapter = f"{claim.folder} has its adapters of it"
+        adapter = f"{claim.folder} refers to it"
         found |= {name: adapter for name in claim.stages if name not in found}
         for path in cache_claims.adapters_of(claim.folder):
             if path.is_relative_to(inside := (cache / "stages").resolve()) and path != inside:
                 found.setdefault(path.relative_to(inside).parts[0], f"{claim.folder} evaluates its adapter")
     for claim in claims:
-        if claim.at_work:
+        if claim.is_away:
+            why = f"{claim.folder} is not seen here, and may lie on {claim.host}, where it was started"
+        elif claim.at_work:
             why = f"{claim.at_work} is at work in {claim.folder}"
         elif not claim.known:
             why = f"{claim.folder} is unfinished, and an earlier version began it: nobody knows what it needs"

@@ -34,7 +34,8 @@ def describe(
         lines: What the rows are made of; says what they are compared with.
         comparisons: The size of the family of Holm's correction.
     """
-    notes = [*_differences(rows, lines, comparisons), *seeds(rows)]
+    notes = _differences(rows, lines, comparisons)
+    notes += seeds(rows, tested=not any(note.startswith(f"{UNMARKED} one training seed") for note in notes))
     notes += score_guards.unmoved_notes(
         [d for row in rows for column in columns if (d := row.cells[column.name].difference) is not None]
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import time
 from contextlib import closing
 from pathlib import Path
@@ -110,7 +111,7 @@ def test_what_no_run_needs_goes_and_only_when_that_is_wanted(
     assert prune() == 0
     said = capsys.readouterr().out
     assert "stages/preference-" in said and f"responses/{MODEL}.sqlite" in said
-    assert "kept: stages/sft-" in said and "results/mine has its adapters of it" in said
+    assert "kept: stages/sft-" in said and "results/mine refers to it" in said
     assert "--yes frees them" in said
     assert left(cache) == {"sft", "preference", "responses", "judge"}
     assert prune("--yes") == 0
@@ -204,6 +205,21 @@ def test_what_another_process_makes_stays(cache: Path, capsys: pytest.CaptureFix
     assert f"process {os.getpid()} on" in capsys.readouterr().out
     assert prune("--yes") == 0
     assert not attempt.exists() and left(cache) == {"judge"}
+
+
+def test_a_run_on_another_machine_is_not_taken_for_gone(
+    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = claim(cache, tmp_path / "theirs", "sft")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"host": "elsewhere"}))
+    age(cache)
+    assert prune("--yes") == 0
+    assert left(cache) == {"sft", "responses", "judge"} and path.exists()
+    assert "theirs is not seen here, and may lie on elsewhere" in capsys.readouterr().out
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"host": socket.gethostname()}))
+    age(cache)
+    assert prune("--yes") == 0
+    assert left(cache) == {"judge"} and not path.exists()
 
 
 def test_what_was_used_lately_stays(cache: Path, tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def test_a_file_that_cannot_be_meant_is_refused_and_nothing_made(
 def test_five_lines_of_notes_are_printed_and_all_are_written(table: Run, plain: str, tmp_path: Path) -> None:
     short, whole = table(plain), table(plain, "--notes")
     notes = short.rpartition("\n\n")[2].splitlines()
-    assert len(notes) == 5 and re.fullmatch(r"\d+ more notes: --notes shows them", notes[-1])
+    assert len(notes) == 5 and re.fullmatch(r"\d+ more notes: `.* --notes` shows them", notes[-1])
     assert "asked so" in whole and "asked so" not in short
     assert whole.startswith(short.rpartition("\n\n")[0])
     table(plain, "--out", str(tmp_path / "t.txt"))
