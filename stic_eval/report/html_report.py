@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from stic_eval.types import ImageRef
 
 CHUNK = 64  # images of one block: about what a page of the list shows
-SCRIPTS = ("data.js", "samples.js", "pairs.js", "page.js")
+SCRIPTS = ("data.js", "facts.js", "samples.js", "pairs.js", "screen.js", "page.js")
 
 
 @dataclass(frozen=True)

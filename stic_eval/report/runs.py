@@ -373,9 +373,9 @@ def find(run: str) -> Path:
     raise UserError(f'no run is called "{run}"{suggest(run, known)} (`stic-eval ls runs` lists them)')
 
 
-def runs() -> list[Path]:
-    """Folders of runs below `results/`, of ablations within runs as well; the newest last."""
-    found = [path.parent for n in range(1, _DEPTH + 1) for path in ROOT.glob("*/" * n + "config.yaml")]
+def runs(root: Path = ROOT) -> list[Path]:
+    """Folders of runs below a folder, of ablations within runs as well; the newest last."""
+    found = [path.parent for n in range(1, _DEPTH + 1) for path in root.glob("*/" * n + "config.yaml")]
     return sorted(found, key=lambda folder: (folder / "config.yaml").stat().st_mtime)
 
 
