@@ -19,6 +19,7 @@ import typer
 
 from stic_eval.cli import (
     ablate,
+    board,
     cache,
     compare,
     cp,
@@ -64,10 +65,11 @@ app = typer.Typer(
 _COMMANDS: dict[str, Callable[..., Any]] = {
     "run": run.run, "train": train.train, "eval": evaluate.eval_, "ablate": ablate.ablate,
     "score": score.score, "ls": ls.ls, "show": show.show, "table": table.table, "compare": compare.compare,
-    "plot": plot.plot, "report": report.report, "diff": diff.diff, "rm": rm.rm, "new": new.new, "cp": cp.cp,
-    "doctor": doctor.doctor,
+    "plot": plot.plot, "report": report.report, "board": board.board, "diff": diff.diff, "rm": rm.rm,
+    "new": new.new, "cp": cp.cp, "doctor": doctor.doctor,
 }  # fmt: skip
-_READING = {"score", "ls", "table", "compare", "plot", "report"}  # what reads much, and takes no model
+# What reads much, and takes no model.
+_READING = {"score", "ls", "table", "compare", "plot", "report", "board"}
 _NEW_OBJECTS = 50_000  # of containers, between two looks for garbage; Python's own number is 700
 _RUNNING = (["run"], ["train"], ["eval"], ["ablate"])  # what takes a model
 for _name, _function in _COMMANDS.items():

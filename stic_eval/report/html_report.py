@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 CHUNK = 64  # images of one block: about what a page of the list shows
 _ADAPTERS = 8  # whose places are shown
-SCRIPTS = ("data.js", "samples.js", "pairs.js", "page.js")
+SCRIPTS = ("data.js", "facts.js", "samples.js", "pairs.js", "screen.js", "page.js")
 
 
 @dataclass(frozen=True)

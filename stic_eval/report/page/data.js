@@ -58,19 +58,6 @@ function prose(text, limit = 3000) {
   return node;
 }
 
-/** A text with parts that are known to be right or wrong; `spans` are [start, end, right], in order. */
-function markedProse(text, spans, limit = 3000) {
-  if (!spans.length || text.length > limit) return prose(text, limit);
-  const node = el("div", { class: "prose", dir: "auto", tabindex: text.length > SCROLLED ? "0" : null });
-  let at = 0;
-  for (const [start, end, right] of spans) {
-    node.append(text.slice(at, start), el("mark", { class: right ? "there" : "invented" }, text.slice(start, end)));
-    at = end;
-  }
-  node.append(text.slice(at));
-  return node;
-}
-
 /** An image by its number; while it is unpacked, and if it is missing, a place that says so. */
 function picture(number, alternative, kind = "") {
   const frame = el("span", { class: `frame ${kind}` });

@@ -245,23 +245,6 @@ function card(side, answers, base, row) {
   return body;
 }
 
-/** Key facts one by one, as [fact, whether the answer names it]. */
-function factList(facts) {
-  return el("ul", { class: "key-facts" }, ...facts.map(([fact, named]) => el("li", {},
-    el("span", { class: `mark ${named ? "right" : "wrong"}`, "aria-hidden": "true" }, named ? "✓" : "✗"),
-    el("bdi", {}, fact), named ? null : el("span", { class: "aside" }, " missed"))));
-}
-
-/** What the marks in a description mean: how much is in the picture, what is not, and what it leaves out. */
-function described(facts) {
-  const right = facts.spans.filter((span) => span[2]).length;
-  const wrong = facts.spans.length - right;
-  const parts = right || !wrong ? [el("mark", { class: "there" }, `${count(right)} in the picture`)] : [];
-  if (wrong) parts.push(right ? ", " : "", el("mark", { class: "invented" }, `${count(wrong)} hallucinated`));
-  const missed = facts.missed.length ? `; missed: ${facts.missed.join(", ")}` : "; nothing missed";
-  return el("p", { class: "aside legend" }, "Facts: ", ...parts, missed);
-}
-
 // ---------------------------------------------------------------- the address of a sample
 
 /** A button that copies the address of what is shown; where a page may not copy, it shows the address. */
