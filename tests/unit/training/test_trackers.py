@@ -18,6 +18,7 @@ from stic_eval.report.runs import Entry, Scores
 from stic_eval.report.table_rows import Column
 from stic_eval.settings import RunConfig
 from stic_eval.training import trackers, training_loop
+from stic_eval.training.gang import StageSpec
 from stic_eval.training.hyperparameters import Training
 from stic_eval.training.instruction_data import SFTItem
 from stic_eval.training.lora import LoraSettings
@@ -80,8 +81,8 @@ def hf(tiny_vlm: Path) -> HFModel:
     return HFModel.load(str(tiny_vlm), device="cpu")
 
 
-def train(hf: HFModel, photos: Path, out: Path, *names: str, until: int = 99) -> None:
-    """Four steps, which end before one if so asked."""
+def train(hf: HFModel, photos: Path, out: Path, *names: str, until: int = 99, epochs: int = 2) -> None:
+    """Two steps an epoch; it ends before one if so asked."""
     turns = (("user", "What?"), ("assistant", "A red box."))
     items = [SFTItem(str(at), image, turns) for at, image in enumerate(scan_images(photos)[0])]
 
@@ -89,7 +90,7 @@ def train(hf: HFModel, photos: Path, out: Path, *names: str, until: int = 99) ->
         if done >= until:
             raise InterruptedError("killed")
 
-    how = Training(learning_rate=1e-2, batch_size=4, epochs=2)
+    how = Training(learning_rate=1e-2, batch_size=4, epochs=epochs)
     lora = LoraSettings(r=2, alpha=4, dropout=0.1)
     with trackers.reporting(Tracking(names, "run", "STIC: sft, seed 0", out.parent)):
         train_sft(hf, items, out, training=how, lora=lora, seed=0, progress=progress)
@@ -123,7 +124,7 @@ def test_a_tracker_that_fails_costs_its_report_and_no_training(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(Notebook, "fails", fails)
-    train(hf, photos, tmp_path / "out", "mlflow")
+    train(hf, photos, tmp_path / "out", "mlflow", epochs=1)
     assert training_loop.is_trained(tmp_path / "out")
     said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     why = "nobody is" if fails == "open" else "gone"
@@ -156,11 +157,35 @@ def test_scores_are_reported_once_with_the_variant_s_label(tmp_path: Path, noteb
     json.loads((tmp_path / RECORD).read_text())
 
 
+def test_a_command_reports_scores_once_and_comes_to_the_same(
+    tmp_path: Path, notebooks: list[Notebook], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trackers, "version", lambda name: "1")
+    argv = ["eval", "--benchmarks", "chartqa", "--limit", "2", "-q"]
+    for more in (["--report-to", "none"], ["--report-to", "wandb,mlflow"], ["--report-to", "wandb"]):
+        run_command(*argv, *more, at=tmp_path)
+    (run,) = (tmp_path / "results").iterdir()  # trackers or none: it is the same run
+    (entry,) = json.loads((run / "scores.json").read_text())["variants"]
+    score = entry["summaries"]["chartqa"]["score"]
+    assert [book.lines for book in notebooks] == [[(0, {"score/chartqa": score})]] * 2
+    assert {book.facts["model"] for book in notebooks} == {"pocket"}
+
+
 def test_trackers_are_in_no_key() -> None:
     plain, reported = RunConfig(), RunConfig(report_to=("wandb", "mlflow"))
     assert (plain.key, plain.name) == (reported.key, reported.name)
     assert RunConfig.model_validate({"report_to": ["wandb,mlflow"]}) == reported
     assert RunConfig.model_validate({"report_to": "none"}) == plain
+
+
+def test_a_gang_is_told_where_to_report() -> None:
+    tracking = Tracking(("wandb",), "run", "STIC: sft, seed 0", Path("results/run"))
+    spec = StageSpec(
+        config=RunConfig(), kind="fine_tuning", data=Path("items"), out=Path("out"),
+        training=Training(learning_rate=1e-2, batch_size=4),
+        lora=LoraSettings(), seed=0, tracking=tracking,
+    )  # fmt: skip
+    assert StageSpec.model_validate_json(spec.model_dump_json()).tracking == tracking
 
 
 def test_one_that_is_not_installed_is_a_line_before_any_work(
