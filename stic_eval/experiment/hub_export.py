@@ -6,6 +6,7 @@ well, by which the hub lists them beside a benchmark (https://huggingface.co/doc
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from stic_eval.errors import UserError, first_line
+from stic_eval.errors import UserError, first_line, shorten
 from stic_eval.experiment import artifacts, cardfacts
 from stic_eval.report.cell_text import markdown, one_line
 from stic_eval.report.model_card import card, public
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 MODEL, PAIRS = "model", "pairs"  # folders of the two repositories
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
 def write_model(run: RunArtifacts, picked: StageArtifact, name: str, folder: Path) -> list[str]:
@@ -181,12 +183,10 @@ def push(folder: Path, repository: str) -> list[str]:
     import httpx2
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
-    from huggingface_hub.utils import validate_repo_id
 
     api, found = HfApi(library_name="stic-eval"), []
     sent = {MODEL: ("model", repository), PAIRS: ("dataset", f"{repository}-pairs")}
     try:
-        validate_repo_id(f"{repository}-pairs")
         for part, (kind, name) in sent.items():
             if not (folder / part).is_dir():
                 continue
@@ -208,13 +208,10 @@ def check_repository(repository: str) -> None:
     Raises:
         UserError: It is none.
     """
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
-
-    try:
-        validate_repo_id(f"{repository}-pairs")
-    except HFValidationError as error:
-        raise UserError(f"--push {repository}: give OWNER/NAME ({first_line(error)})") from error
+    if not _REPOSITORY.fullmatch(repository):
+        raise UserError(
+            f"--push {shorten(repository)}: give OWNER/NAME, of letters, digits, '-', '_' and '.'"
+        )
 
 
 def pairs_of(run: RunArtifacts, picked: StageArtifact) -> list[StageArtifact]:

@@ -51,13 +51,14 @@ class TrackerCallback(TrainerCallback):
         """Reports a step."""
         if not self._runs or (state.global_step <= self._before and "loss" in (logs or {})):
             return
-        for tracker, (_, callback) in list(self._runs.items()):
-            failed = True
+        for tracker, (run, callback) in list(self._runs.items()):
             with contained(tracker):
-                callback.on_log(args, state, control, logs=dict(logs or {}), **kwargs)
-                failed = False
-            if failed:
-                del self._runs[tracker]
+                try:
+                    callback.on_log(args, state, control, logs=dict(logs or {}), **kwargs)
+                except BaseException:
+                    del self._runs[tracker]
+                    run.close()
+                    raise
         self._known["step"] = state.global_step
         self._keep()
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -18,11 +19,13 @@ from stic_eval.report.runs import Entry, Scores
 from stic_eval.report.table_rows import Column
 from stic_eval.settings import RunConfig
 from stic_eval.training import trackers, training_loop
+from stic_eval.training.gang import StageSpec
 from stic_eval.training.hyperparameters import Training
 from stic_eval.training.instruction_data import SFTItem
 from stic_eval.training.lora import LoraSettings
 from stic_eval.training.sft import train_sft
 from stic_eval.training.trackers import Tracking
+from stic_eval.training.tracking_callback import TrackerCallback
 from stic_eval.types import DESCRIBED, DIRECT, Summary
 from tests.support.command import run_command
 
@@ -81,7 +84,7 @@ def hf(tiny_vlm: Path) -> HFModel:
 
 
 def train(hf: HFModel, photos: Path, out: Path, *names: str, until: int = 99) -> None:
-    """Four steps, which end before one if so asked."""
+    """Two steps, which end before one if so asked."""
     turns = (("user", "What?"), ("assistant", "A red box."))
     items = [SFTItem(str(at), image, turns) for at, image in enumerate(scan_images(photos)[0])]
 
@@ -89,7 +92,7 @@ def train(hf: HFModel, photos: Path, out: Path, *names: str, until: int = 99) ->
         if done >= until:
             raise InterruptedError("killed")
 
-    how = Training(learning_rate=1e-2, batch_size=4, epochs=2)
+    how = Training(learning_rate=1e-2, batch_size=4)
     lora = LoraSettings(r=2, alpha=4, dropout=0.1)
     with trackers.reporting(Tracking(names, "run", "STIC: sft, seed 0", out.parent)):
         train_sft(hf, items, out, training=how, lora=lora, seed=0, progress=progress)
@@ -100,15 +103,13 @@ def test_a_training_that_goes_on_reports_no_step_twice(
 ) -> None:
     train(hf, photos, tmp_path / "plain")
     assert not notebooks
-    with pytest.raises(InterruptedError):  # before there is a checkpoint: steps are taken again
-        train(hf, photos, tmp_path / "out", "wandb", until=2)
     monkeypatch.setattr(training_loop, "CHECKPOINT_SECONDS", 0.0)
-    with pytest.raises(InterruptedError):  # from a checkpoint that is behind what was reported
-        train(hf, photos, tmp_path / "out", "wandb", until=4)
+    with pytest.raises(InterruptedError):
+        train(hf, photos, tmp_path / "out", "wandb", until=2)
     train(hf, photos, tmp_path / "out", "wandb")
-    assert [step for book in notebooks for step, logs in book.lines if "loss" in logs] == [1, 2, 3, 4]
+    assert [step for book in notebooks for step, logs in book.lines if "loss" in logs] == [1, 2]
     (one,) = {(book.name, book.identity) for book in notebooks}
-    assert one[0].startswith("STIC: sft, seed 0, 20") and [book.closed for book in notebooks] == [1, 1, 1]
+    assert one[0].startswith("STIC: sft, seed 0, 20") and [book.closed for book in notebooks] == [1, 1]
     # What comes out is the same, byte for byte, and nothing of the tracker is in it.
     files = [
         {path.relative_to(out): path.read_bytes() for path in out.rglob("*.safetensors")}
@@ -117,19 +118,41 @@ def test_a_training_that_goes_on_reports_no_step_twice(
     assert files[0] == files[1] and not list((tmp_path / "out").rglob("reported*"))
 
 
-@pytest.mark.parametrize("fails", ["open", "log"])
-def test_a_tracker_that_fails_costs_its_report_and_no_training(
-    hf: HFModel, photos: Path, tmp_path: Path, notebooks: list[Notebook], fails: str,
+def follow(out: Path, *steps: int) -> None:
+    """What a trainer tells a callback of steps, the last of which is its last."""
+    callback = TrackerCallback(Tracking(("wandb", "mlflow"), "run", "STIC", out), out)
+    state = SimpleNamespace(is_world_process_zero=True, global_step=0)
+    callback.on_train_begin(None, state, None)
+    for step in steps:
+        state.global_step = step
+        callback.on_log(None, state, None, logs={"loss": 1.0 / step})
+    callback.close()
+
+
+def test_steps_that_are_taken_again_are_not_reported_again(tmp_path: Path, notebooks: list[Notebook]) -> None:
+    follow(tmp_path, 1, 2)
+    follow(tmp_path, 1, 2, 3)  # there was no checkpoint yet
+    follow(tmp_path, 3, 4)
+    for tracker in (0, 1):
+        assert [step for book in notebooks[tracker::2] for step, _ in book.lines] == [1, 2, 3, 4]
+    assert len({(book.name, book.identity) for book in notebooks}) == 1
+    (record,) = tmp_path.rglob("reported.json")
+    record.write_text("{")  # nobody knows any more: another run
+    follow(tmp_path, 1)
+    assert len({book.identity for book in notebooks}) == 2
+
+
+@pytest.mark.parametrize(("fails", "why"), [("open", "nobody is"), ("log", "gone")])
+def test_a_tracker_that_fails_costs_its_report_and_a_line(
+    tmp_path: Path, notebooks: list[Notebook], fails: str, why: str,
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(Notebook, "fails", fails)
-    train(hf, photos, tmp_path / "out", "mlflow")
-    assert training_loop.is_trained(tmp_path / "out")
-    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    why = "nobody is" if fails == "open" else "gone"
-    assert [line for line in said if "--report-to" in line] == [
-        f"--report-to mlflow: goes on without it: {why}"
+    follow(tmp_path, 1, 2, 3)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"--report-to {tracker}: goes on without it: {why}" for tracker in ("wandb", "mlflow")
     ]
+    assert [book.closed for book in notebooks] == ([] if fails == "open" else [1, 1])
 
 
 def test_scores_are_reported_once_with_the_variant_s_label(tmp_path: Path, notebooks: list[Notebook]) -> None:
@@ -156,11 +179,35 @@ def test_scores_are_reported_once_with_the_variant_s_label(tmp_path: Path, noteb
     json.loads((tmp_path / RECORD).read_text())
 
 
+def test_a_command_reports_scores_once_and_comes_to_the_same(
+    tmp_path: Path, notebooks: list[Notebook], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trackers, "version", lambda name: "1")
+    argv = ["eval", "--benchmarks", "chartqa", "--limit", "2", "-q"]
+    for trackers_of_call in ("wandb,mlflow", "wandb"):
+        run_command(*argv, "--report-to", trackers_of_call, at=tmp_path)
+    (run,) = (tmp_path / "results").iterdir()
+    (entry,) = json.loads((run / "scores.json").read_text())["variants"]
+    score = entry["summaries"]["chartqa"]["score"]
+    assert [book.lines for book in notebooks] == [[(0, {"score/chartqa": score})]] * 2
+    assert {book.facts["model"] for book in notebooks} == {"pocket"}
+
+
 def test_trackers_are_in_no_key() -> None:
     plain, reported = RunConfig(), RunConfig(report_to=("wandb", "mlflow"))
     assert (plain.key, plain.name) == (reported.key, reported.name)
     assert RunConfig.model_validate({"report_to": ["wandb,mlflow"]}) == reported
     assert RunConfig.model_validate({"report_to": "none"}) == plain
+
+
+def test_a_gang_is_told_where_to_report() -> None:
+    tracking = Tracking(("wandb",), "run", "STIC: sft, seed 0", Path("results/run"))
+    spec = StageSpec(
+        config=RunConfig(), kind="fine_tuning", data=Path("items"), out=Path("out"),
+        training=Training(learning_rate=1e-2, batch_size=4),
+        lora=LoraSettings(), seed=0, tracking=tracking,
+    )  # fmt: skip
+    assert StageSpec.model_validate_json(spec.model_dump_json()).tracking == tracking
 
 
 def test_one_that_is_not_installed_is_a_line_before_any_work(
