@@ -47,13 +47,13 @@ $(VENV_STAMP): $(BIN)/python
 
 $(RUN_STAMP): $(INPUTS) $(VENV_STAMP)
 	@echo 'installing into $(VENV) (once; a few minutes)'
-	$(PIP_INSTALL) --editable .
+	$(PIP_INSTALL) --editable '.[figures,xlsx]'
 	@touch $@
 
 $(TEST_STAMP): $(INPUTS) $(VENV_STAMP)
 	@echo 'installing into $(VENV), with what the tests need (once; a few minutes)'
 	$(PIP_INSTALL) --editable '.[dev]'
-	$(PIP_INSTALL) --no-deps lmms-eval
+	$(PIP_INSTALL) --no-deps lmms-eval  # without the torchvision that it asks for, which is another torch's
 	@touch $@ $(RUN_STAMP)
 
 environment: $(TEST_STAMP)

@@ -85,6 +85,7 @@ def _checks() -> list[tuple[str, str, str]]:
         _cache(),
         *_disk(),
         *_extras(),
+        *_torchvision(),
         _judge(),
         _vllm(),
         _pocket(),
@@ -184,7 +185,13 @@ def _extras() -> list[tuple[str, str, str]]:
     from importlib.util import find_spec
 
     uses = {
-        "lmms_eval": ('"stic-eval[lmms]"', "official judge prompts, parity tests and `make bench`"),
+        "matplotlib": ('"stic-eval[figures]"', "`plot` and the report's figures"),
+        "openpyxl": ('"stic-eval[xlsx]"', "answers in workbooks"),
+        # Beside any torch: by itself it would bring a torchvision of another build.
+        "lmms_eval": (
+            '"stic-eval[lmms]" && pip install --no-deps lmms-eval==0.7.3',
+            "tasks of lmms-eval, official judge prompts",
+        ),
         "pytest": ('"stic-eval[test]"', "running the tests"),
         "bitsandbytes": ("bitsandbytes", "--load-in-4bit and --load-in-8bit"),
         "flash_attn": ("flash-attn", "--attn flash_attention_2"),
@@ -200,6 +207,30 @@ def _extras() -> list[tuple[str, str, str]]:
             )
         )
     return found
+
+
+def _torchvision() -> list[tuple[str, str, str]]:
+    """Nothing here needs it, but transformers imports one that is there, and one of another build ends it."""
+    from importlib import import_module
+    from importlib.metadata import PackageNotFoundError, version
+    from importlib.util import find_spec
+
+    if find_spec("torchvision") is None:
+        return []
+    have = {}
+    for name in ("torch", "torchvision"):
+        try:
+            have[name] = version(name)
+        except PackageNotFoundError:
+            have[name] = "of unknown version"
+    try:
+        import_module("torchvision")
+    except Exception as error:  # operators that are not there are a RuntimeError, libraries an OSError
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        text = f"{have['torchvision']} does not fit torch {have['torch']}: {printable(first)[:200]}"
+        advice = "pip uninstall torchvision, which nothing here needs, or install its build for this torch"
+        return [("torchvision", text, advice)]
+    return [("torchvision", have["torchvision"], "")]
 
 
 def _server(base_url: str, variable: str | None) -> tuple[str, str, str]:

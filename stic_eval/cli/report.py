@@ -111,13 +111,19 @@ def _facts(scores: Scores, folder: Path, warnings: list[str]) -> PageFacts:
     """Table and figures; what a run has no figure for is left out."""
     from stic_eval.errors import UserError
     from stic_eval.report import figures, html_report, html_table
-    from stic_eval.report.canvas import Look
+    from stic_eval.report.canvas import Look, check_installed
     from stic_eval.report.table_layouts import lay_out
 
     known: Known = {}  # both tables are of the same comparisons
     table = scores.table(known)
     drawn: dict[str, list[html_report.SvgFigure]] = {"scores": [], "training": []}
-    for kind, figure in figures.drawable(scores, table, folder, Look()):
+    kinds = figures.KINDS
+    try:
+        check_installed("report")
+    except UserError as error:
+        kinds = ()
+        warnings.append(f"No figures. {error}")
+    for kind, figure in figures.drawable(scores, table, folder, Look(), kinds):
         if isinstance(figure, UserError):
             continue
         where = "training" if kind == "training" else "scores"

@@ -285,7 +285,10 @@ def _text_only(value: Any) -> Any:
 
 
 def _workbook(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    import openpyxl
+    try:
+        import openpyxl
+    except ImportError:
+        raise UserError(f"{path}: to read a workbook takes openpyxl: pip install 'stic-eval[xlsx]'") from None
 
     sheet = openpyxl.load_workbook(path, read_only=True, data_only=True).worksheets[0]
     rows: Iterable[tuple[Any, ...]] = sheet.iter_rows(values_only=True)
