@@ -143,6 +143,8 @@ def invoke(argv: list[str]) -> int:
         fail(str(error))
         return 1
     except typer.TyperException as error:
+        if not error.format_message():  # a group without a command, whose help has been printed
+            return error.exit_code
         known = bool(argv) and argv[0] in _COMMANDS
         named, what = (f" {argv[0]}", "options") if known else ("", "commands and options")
         advice = neighbours.advice(getattr(error, "option_name", ""), argv) if argv[:1] in _RUNNING else None

@@ -21,3 +21,9 @@ def test_types_are_those_of_values(words: list[str], capsys: pytest.CaptureFixtu
     said = capsys.readouterr().out
     assert "<bool>" not in said
     assert not [line for line in said.splitlines() if "list[" in line and " --" in line]
+
+
+def test_a_group_by_itself_prints_its_help_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["data"]) == 2
+    said = capsys.readouterr()
+    assert "prepare" in said.out and said.err == ""
