@@ -331,7 +331,6 @@ def _fills(cell: Any) -> bool:
 
 def _prediction(row: Mapping[str, Any], file: Path, place: str | int, cut: str) -> Prediction | None:
     """A row's answer; None where the row itself says that it has none (null)."""
-    where = place_in(file, place)
     if "doc_id" in row and ("filtered_resps" in row or "resps" in row):
         response = _unwrap(row.get("filtered_resps", row.get("resps")))
         if not isinstance(response, str):
