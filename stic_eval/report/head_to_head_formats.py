@@ -117,9 +117,9 @@ def _caption(rows: Sequence[Flip], total: int | None) -> str:
     if total is None:
         return ""
     if not total:
-        return "No row that one side does better."
+        return "No row on which one side does better."
     more = "" if len(rows) == total else " (-n, --benchmark and --flips choose which)"
-    return f"Rows that one side does better: {len(rows)} of {total}{more}"
+    return f"Rows on which one side does better: {len(rows)} of {total}{more}"
 
 
 def _shorten(text: str) -> str:

@@ -378,7 +378,7 @@ def test_without_records_there_are_numbers_and_no_rows(tmp_path: Path, capsys: C
         path.unlink()
     assert invoke(["compare", f"{first}:baseline", f"{second}:stic"]) == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert "has no records" in text and "No row that one side does better" in text
+    assert "has no records" in text and "No row on which one side does better" in text
     assert invoke(["compare", second, "-n", "0"]) == 0
     assert "No row" not in capsys.readouterr().out
 
