@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from stic_eval import durable_files, lease
@@ -181,7 +182,8 @@ def _rows_with_ids(checked: DataCheck) -> list[dict[str, Any]]:
         result.append(row)
     if any(row.get("id") is not None for row in result):
         for row, sample in zip(result, checked.samples.values(), strict=True):
-            row.setdefault("id", sample.id)
+            if not isinstance(row.get("id", []), (str, int, float, NoneType)):  # nothing that names a row
+                row["id"] = sample.id
     return result
 
 

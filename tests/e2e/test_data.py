@@ -85,6 +85,19 @@ def test_bad_rows_are_refused_or_left_out(lab: Lab, tmp_path: Path) -> None:
     assert (manifest["rows"], len(manifest["skipped"])) == (3, 1)
 
 
+def test_an_id_that_names_no_row_is_none(lab: Lab, tmp_path: Path) -> None:
+    folder, lab = charts(tmp_path / "a", n=0), lab.at(tmp_path)
+    row = {"image": "x.png", "question": "What?", "caption": "A box.", "gpt_answer_content": "A box."}
+    rows = [
+        {**row, "category": "conv", "question_id": 1},
+        {**row, "category": "conv", "question_id": 0, "id": []},
+    ]
+    (folder / "test.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert lab.invoke("data", "check", "llava_bench", "--from", folder).code == 0
+    done = lab.invoke("data", "prepare", "llava_bench", "--from", folder, "--to", "out")
+    assert done.code == 0 and "2 rows" in done.out, done.err
+
+
 def test_vlmevals_file_becomes_one_of_ours_under_its_options(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
