@@ -130,7 +130,7 @@ UNITS = {
     ),
     "rows": Unit(
         _all(EVALS, "sources", "hub", "formats", "released_folders", "image_cells", "columns",
-             "remote_images", "row_faults"),
+             "remote_images", "row_faults", "image_roots"),
         partial(_evaluation, "ROWS"), "ROWS in stic_eval/evals/evaluation_versions.py",
     ),
     "solvers": Unit(
@@ -160,7 +160,8 @@ UNITS = {
         _requests, "REQUEST_VERSION in stic_eval/store.py",
     ),
     "stages": Unit(
-        (*_all("stic_eval", "selftrain/stages", "corruptions", "models/single_tile"), *MAKING,
+        (*_all("stic_eval", "selftrain/stages", "corruptions", "models/single_tile", "saved_datasets"),
+         *MAKING,
          *_all("stic_eval/contracts", "corruption", "loss"), "stic_eval/selftrain/stage_runner.py:run_stage",
          "stic_eval/config_layers.py:from_yaml,shipped_files",
          *_all(TRAINING, "dpo", "sft", "training_loop", "losses", "lora", "instruction_data"),

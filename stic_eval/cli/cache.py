@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stic_eval.cli import options as o
+from stic_eval.cli.help_types import Command
 from stic_eval.errors import UserError
 from stic_eval.flags import Flag
 from stic_eval.printable import printable
@@ -72,7 +73,7 @@ def _day(seconds: float) -> str:
     return time.strftime("%Y-%m-%d", time.localtime(seconds))
 
 
-@app.command("prune")
+@app.command("prune", cls=Command)
 @o.command
 def prune(
     older_than: Annotated[

@@ -92,7 +92,7 @@ def test_an_id_that_names_no_row_is_none(lab: Lab, tmp_path: Path) -> None:
         {**row, "category": "conv", "question_id": 1},
         {**row, "category": "conv", "question_id": 0, "id": []},
     ]
-    (folder / "test.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
     assert lab.invoke("data", "check", "llava_bench", "--from", folder).code == 0
     done = lab.invoke("data", "prepare", "llava_bench", "--from", folder, "--to", "out")
     assert done.code == 0 and "2 rows" in done.out, done.err

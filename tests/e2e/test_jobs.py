@@ -85,7 +85,7 @@ def test_workers_ask_for_a_share_each_of_stages_and_rows(
 
     monkeypatch.setattr(parts, "LEAST", 2)
     monkeypatch.setattr(parts, "divide", divide_and_note)
-    argv = lab.argv("run", "--method", "stic", "--no-dar", "--jobs", "2", "--output", "run")
+    argv = lab.argv("run", "--method", "stic", "--no-dar", "--jobs", "3", "--output", "run")
     done = lab.invoke(*argv)
     assert done.code == 0, done.err
     kinds = {task.id.partition(" ")[0] for task in divided if task.part is not None}
