@@ -160,6 +160,7 @@ def gone(group: int) -> bool:
     return True
 
 
+@pytest.mark.campaign  # minutes; others kill, and train as a gang, at less cost
 def test_killed_and_interrupted_it_ends_with_the_same_numbers(
     whole: tuple[Lab, Done, Done], tmp_path: Path
 ) -> None:

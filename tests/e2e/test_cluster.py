@@ -192,6 +192,7 @@ def test_without_a_common_file_system_stages_are_sent(
     assert sent >= {"pairs", "preference", "descriptions", "infused_sft"}
 
 
+@pytest.mark.campaign  # minutes; others kill, and train as a gang, at less cost
 def test_two_gpus_of_a_node_train_together(nodes: Nodes, finished: Finished, tmp_path: Path) -> None:
     lab = finished.lab.at(tmp_path)
     (pairs,) = finished.lab.done("pairs")  # the pairs are there: it is training alone that takes both
