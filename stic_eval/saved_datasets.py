@@ -33,9 +33,11 @@ def open_dataset(source: Path, flag: str) -> Dataset:
 
     try:
         if source.suffix == ".arrow":
-            table = Dataset.from_file(str(source))
+            table = check_arrow(Dataset.from_file(str(source)))
         elif is_saved(source):
             table = load_from_disk(str(source))
+            for one in table.values() if isinstance(table, DatasetDict) else (table,):
+                check_arrow(one)
         else:
             files = [source] if source.is_file() else sorted(source.rglob("*.parquet"))
             if not files:
@@ -50,3 +52,13 @@ def open_dataset(source: Path, flag: str) -> Dataset:
     if isinstance(table, DatasetDict):
         table = table["train"] if "train" in table else next(iter(table.values()))
     return table
+
+
+def check_arrow(dataset: Dataset) -> Dataset:
+    """The same data set, looked through: to read beyond the end of a mapped file would end the process.
+
+    Raises:
+        pyarrow.ArrowInvalid: The file is damaged.
+    """
+    dataset.data.table.validate(full=True)
+    return dataset

@@ -35,6 +35,7 @@ from stic_eval.evals.image_roots import with_root
 from stic_eval.evals.released_folders import describe, layout_rows
 from stic_eval.evals.row_faults import RAISED, Fault, fault_line, faults, naming, shorten
 from stic_eval.images import ImageError, ref_from_pil
+from stic_eval.saved_datasets import check_arrow
 from stic_eval.store import content_key, file_digests
 from stic_eval.types import ImageRef, Sample
 
@@ -458,10 +459,10 @@ def _saved_dataset(benchmark: Benchmark, path: Path) -> Dataset:
 
     split, loaded = benchmark.source.split, load_from_disk(str(path))
     if isinstance(loaded, Dataset):
-        return loaded
+        return check_arrow(loaded)
     if split not in loaded:
         raise UserError(f'{benchmark.name}: {path}: no split "{split}" in {", ".join(loaded)}')
-    return loaded[split]
+    return check_arrow(loaded[split])
 
 
 @quiet_datasets()
@@ -474,6 +475,6 @@ def _arrow_dataset(files: Sequence[Path], pinned: bool) -> Dataset:
     from datasets import Dataset, concatenate_datasets
 
     if files[0].suffix == ".arrow":
-        return concatenate_datasets([Dataset.from_file(str(file)) for file in files])
+        return concatenate_datasets([check_arrow(Dataset.from_file(str(file))) for file in files])
     name = None if pinned else f"rows_{content_key(file_digests(files))[:16]}"  # else by path and time
     return Dataset.from_parquet([str(file) for file in files], dataset_name=name)

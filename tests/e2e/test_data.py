@@ -85,6 +85,26 @@ def test_bad_rows_are_refused_or_left_out(lab: Lab, tmp_path: Path) -> None:
     assert (manifest["rows"], len(manifest["skipped"])) == (3, 1)
 
 
+def test_a_damaged_arrow_file_is_a_line_and_ends_no_process(lab: Lab, tmp_path: Path) -> None:
+    import struct
+
+    import pyarrow as pa
+    from pyarrow import ipc
+
+    folder, lab = charts(tmp_path / "a", n=0), lab.at(tmp_path)
+    (folder / "test.jsonl").unlink()
+    rows = [{"type": "human_test", "question": "How many?", "answer": "1", "image": "x.png"}] * 3
+    table = pa.Table.from_pylist(rows)
+    with pa.OSFile(str(folder / "test.arrow"), "wb") as file, ipc.new_stream(file, table.schema) as writer:
+        writer.write_table(table)
+    data = (folder / "test.arrow").read_bytes()
+    ends = struct.pack("<4i", 0, 9, 18, 27)  # of the three questions
+    assert ends in data
+    (folder / "test.arrow").write_bytes(data.replace(ends, struct.pack("<4i", 0, 9, 2**30, 2**30 + 9)))
+    done = lab.invoke("data", "check", "chartqa", "--from", folder / "test.arrow")
+    assert done.code == 2 and "test.arrow" in done.err and "offsets" in done.err, done.err
+
+
 def test_an_id_that_names_no_row_is_none(lab: Lab, tmp_path: Path) -> None:
     folder, lab = charts(tmp_path / "a", n=0), lab.at(tmp_path)
     row = {"image": "x.png", "question": "What?", "caption": "A box.", "gpt_answer_content": "A box."}
