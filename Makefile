@@ -80,8 +80,7 @@ campaign: $(TEST_STAMP)
 	rm -rf $(CAMPAIGN)
 	mkdir -p $(CAMPAIGN)
 	STIC_EVAL_CAMPAIGN=$(abspath $(CAMPAIGN)) OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} \
-	  $(BIN)/python -m pytest tests/faults tests/e2e/test_ablate.py tests/e2e/test_cluster.py tests/e2e/test_cluster_interrupted.py \
-	  -m 'campaign or not campaign' -n auto --dist worksteal $(ARGS); \
+	  $(BIN)/python -m pytest tests -m campaign -n auto --dist worksteal $(ARGS); \
 	  status=$$?; $(BIN)/python -m bench.reliability $(CAMPAIGN) && exit $$status
 
 check: $(TEST_STAMP)

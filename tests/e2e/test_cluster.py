@@ -144,6 +144,7 @@ def test_it_says_what_the_other_executors_say(nodes: Nodes, tmp_path: Path) -> N
     assert said[3][1].startswith("its worker was lost 3 times")
 
 
+@pytest.mark.campaign  # minutes
 def test_nodes_that_are_lost_in_pairs_training_and_evaluation_cost_time_alone(
     nodes: Nodes, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,6 +176,7 @@ def only_chartqa(argv: list[str]) -> list[str]:
     return [arg for index, arg in enumerate(argv) if not {index, index + 1} & drop]
 
 
+@pytest.mark.campaign  # minutes
 def test_without_a_common_file_system_stages_are_sent(
     nodes: Nodes, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -145,6 +145,7 @@ def test_a_merged_model_answers_as_base_and_adapter(finished: Finished, tmp_path
     assert (done.code, "holds an adapter" in done.err) == (2, True)
 
 
+@pytest.mark.campaign  # minutes
 def test_the_embedded_model_merges_in_its_own_type_or_another(lab: Lab, tmp_path: Path) -> None:
     from transformers import AutoModelForImageTextToText
 

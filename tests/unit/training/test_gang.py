@@ -95,6 +95,7 @@ sys.addaudithook(die)
 """
 
 
+@pytest.mark.campaign  # minutes
 def test_a_rank_that_dies_ends_the_gang_and_one_process_goes_on(
     hf: HFModel, gang: Gang, tiny_vlm: Path, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
