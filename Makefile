@@ -8,20 +8,25 @@ VLLM_STAMP := $(VLLM_VENV)/.stamp-vllm
 RUN_STAMP := $(VENV)/.stamp-run
 TEST_STAMP := $(VENV)/.stamp-dev
 INPUTS := pyproject.toml constraints.txt
-PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# Python compiles what it imports; to compile all that is installed takes longer than anything else.
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
+
+DOCS_STAMP := $(VENV)/.stamp-docs
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-vllm campaign check format bench readme results clean
+.PHONY: help run environment test test-vllm campaign check format bench readme docs newcomer results clean
 
 help:
 	@echo 'make run     set up, then compare the pocket model before and after STIC on seven benchmarks'
 	@echo 'make test    set up, then run the tests'
 	@echo 'make test-vllm  set up vLLM for CPUs in $(VLLM_VENV) (3.5 GB), then run the tests that ask it (some ten minutes each)'
 	@echo 'make campaign  kill, damage and deceive it some ten thousand times (up to two hours), for docs/reliability.md'
-	@echo 'make check   ruff, mypy --strict, import-linter, no empty block in README.md'
+	@echo 'make check   ruff, mypy --strict, import-linter, no empty output block in README.md and docs/, no broken link'
 	@echo 'make format  let ruff put the code in order'
 	@echo 'make bench   measure this program: against its rivals, and make run against its promises (about 25 minutes)'
-	@echo 'make readme  regenerate docs/benchmarks.md, the notebook and the output shown in README.md'
+	@echo 'make readme  regenerate docs/benchmarks.md, docs/commands.md, the notebook and the output shown in README.md and docs/'
+	@echo 'make docs    build the documentation site into build/site'
+	@echo 'make newcomer  follow README.md and the tutorial word for word, in a fresh clone without anything installed'
 	@echo 'make results regenerate results/ (five seeds, every control and ablation; hours, resumable in parts)'
 	@echo 'make clean   remove .venv and .venv-vllm'
 
@@ -42,14 +47,16 @@ $(VENV_STAMP): $(BIN)/python
 
 $(RUN_STAMP): $(INPUTS) $(VENV_STAMP)
 	@echo 'installing into $(VENV) (once; a few minutes)'
-	$(PIP_INSTALL) --editable .
+	$(PIP_INSTALL) --editable '.[figures,xlsx]'
 	@touch $@
 
 $(TEST_STAMP): $(INPUTS) $(VENV_STAMP)
 	@echo 'installing into $(VENV), with what the tests need (once; a few minutes)'
 	$(PIP_INSTALL) --editable '.[dev]'
-	$(PIP_INSTALL) --no-deps lmms-eval
+	$(PIP_INSTALL) --no-deps lmms-eval  # without the torchvision that it asks for, which is another torch's
 	@touch $@ $(RUN_STAMP)
+
+environment: $(TEST_STAMP)
 
 run: $(RUN_STAMP)
 	$(BIN)/stic-eval run --method stic $(ARGS)
@@ -73,7 +80,7 @@ campaign: $(TEST_STAMP)
 	rm -rf $(CAMPAIGN)
 	mkdir -p $(CAMPAIGN)
 	STIC_EVAL_CAMPAIGN=$(abspath $(CAMPAIGN)) OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} \
-	  $(BIN)/python -m pytest tests/faults -m 'campaign or not campaign' -n auto --dist worksteal $(ARGS); \
+	  $(BIN)/python -m pytest tests -m campaign -n auto --dist worksteal $(ARGS); \
 	  status=$$?; $(BIN)/python -m bench.reliability $(CAMPAIGN) && exit $$status
 
 check: $(TEST_STAMP)
@@ -81,6 +88,8 @@ check: $(TEST_STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m bench.readme --check
+	$(BIN)/python -m bench.commands_md --check
+	$(BIN)/python -m bench.site --check
 	$(BIN)/python -m bench.reliability --check
 
 format: $(TEST_STAMP)
@@ -92,9 +101,21 @@ bench: $(TEST_STAMP)
 
 readme: $(TEST_STAMP)
 	$(BIN)/python -m bench.benchmarks_md
+	$(BIN)/python -m bench.commands_md
 	$(BIN)/python -m bench.notebook
 	-$(BIN)/python -m bench.screenshots  # needs Chromium
 	$(BIN)/python -m bench.readme
+
+$(DOCS_STAMP): $(INPUTS) | $(TEST_STAMP)
+	$(PIP_INSTALL) --editable '.[docs]'
+	@touch $@
+
+docs: $(DOCS_STAMP)
+	$(BIN)/python -m bench.site
+
+# Installs twice and runs the built-in model: about half an hour on two cores.
+newcomer:
+	$(PYTHON) -m bench.newcomer $(ARGS)
 
 # Every training seed of STIC and its controls on the test rows, methods side by side, the shipped ablations, what
 # each stage's adapter sees, figures and pages. Parts that are complete are skipped: ARGS=--list shows them,

@@ -23,81 +23,81 @@ from stic_eval.types import Record, Sample
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 
 HEAD = """\
-# Benchmarks
+# Benchmarks and protocols
 
 Written from the files in `benchmarks/` by `python -m bench.benchmarks_md`; change those, not this page.
 
-A protocol is chosen with `--protocol NAME`, any option with `-o benchmarks.<name>.<option>=<value>`. The
-table and every run's files name the variant. Rows come from the hub at the revision
-given here, from a local copy of it, from VLMEvalKit's TSV (`-o rows.<name>=vlmeval`), or from a folder in
-one of the layouts listed (`-o rows.<name>=FOLDER`). Unscored answers are counted and left out, never taken
-for wrong.
+Choose a protocol with `--protocol NAME`, and any option with `-o benchmarks.<name>.<option>=<value>`. The
+table and every run's files name the variant. Rows come from the hub at the revision given here, from a local
+copy, from VLMEvalKit's TSV (`-o rows.<name>=vlmeval`), or from a folder in one of the layouts listed (`-o
+rows.<name>=FOLDER`). Unscored answers are counted and left out, never treated as wrong.
 
-An id on the hub is tried before those that the data set had earlier ("before"), each at its own revision. A
-copy of a pinned commit in the local cache is used under whichever id it lies, and nothing is asked for it;
-with `--offline` that is all that is tried. An id that is not available, or that the hub redirects, is told in
-a line. `--dry-run` and a run's manifest say which id and revision it is. Most `lmms-lab/*` data sets of
-images were moved to `lmms-lab-encoder/*` (lmms-eval, pull request 1416), which keeps their commits: the
-public history of `lmms-lab-encoder/ChartQA` ends in the one pinned here; the others' are taken over from
-the former ids, unseen. `lmms:` tasks try both ids as well, at `main` unless `revision` says otherwise.
+A data set's current id on the hub is tried first, then its earlier ids ("before"), each at its own revision.
+A copy of a pinned commit in the local cache is used under any of the ids, without asking the hub; with
+`--offline` nothing else is tried. A line says when an id is not available or is redirected. `--dry-run` and a
+run's manifest name the id and revision that are used. Most `lmms-lab/*` data sets of images were moved to
+`lmms-lab-encoder/*` (lmms-eval, pull request 1416), which keeps their commits: the public history of
+`lmms-lab-encoder/ChartQA` ends in the commit pinned here; for the others this is assumed and was not checked.
+`lmms:` tasks try both ids as well, at `main` unless `revision` says otherwise.
 
-A protocol decides the question's text, its decoding and how answers are read. What stands around the
-question, and what becomes of the picture, is the model's, under every protocol and in `lmms:` columns alike:
-see [profiles.md](profiles.md). A LLaVA-1.5 is asked in Vicuna's template with LLaVA's system sentence. Under
-`llava` that is what LLaVA's scripts send, padded picture included. Under `lmms` the conversation is the one
-that lmms-eval's `llava_hf` falls back to (`--force_simple`, for a tokenizer without a template), with the
-padded picture. By itself lmms-eval 0.7.3 asks in the processor's own template, without a system sentence, and
-leaves the picture to the processor, which crops: that is `--profile none`.
+A protocol decides the question's text, the decoding and how answers are read. The text around the question
+and the treatment of the picture belong to the model, under every protocol and in `lmms:` columns alike: see
+[profiles](profiles.md). A LLaVA-1.5 is asked in Vicuna's template with LLaVA's system sentence. Under `llava`
+this is what LLaVA's scripts send, padded picture included. Under `lmms` the conversation is the one that
+lmms-eval's `llava_hf` falls back to (`--force_simple`, for a tokenizer without a template), with the padded
+picture. By default lmms-eval 0.7.3 asks in the processor's own template, without a system sentence, and lets
+the processor crop the picture: `--profile none` does the same.
 
-A *departure* is a difference to lmms-eval that is meant. Scoring has no others: the tests in
-`tests/parity/` compare it with lmms-eval's own functions on at least 10,000 generated answers a benchmark.
+A *departure* is an intended difference to lmms-eval. There are no others in scoring: the tests in
+`tests/parity/` compare it with lmms-eval's own functions on at least 10,000 generated answers for each
+benchmark.
 
-Decoding is greedy, up to as many new tokens as the variant says. Of every benchmark, those of plug-ins and
-`lmms:` tasks as well, it is changed by `-o benchmarks.<name>.max_new_tokens=4096`, `.temperature=0.7`,
-`.top_p=0.9` and `.stop=["..."]` (texts of which the first that appears ends the answer and is left out).
-What is changed is part of the evaluation's key, and the table says it beside the protocol. Under `lmms`,
-answers to TextVQA, LLaVA-Bench and MMBench end before `ASSISTANT:`, as the tasks' `until` has it in lmms-eval
-0.7.3; its `llava_hf` reads that and does not act on it, its models of Qwen2-VL and others do.
+Decoding is greedy, up to the number of new tokens of the variant. For every benchmark, including plug-ins and
+`lmms:` tasks, change it with `-o benchmarks.<name>.max_new_tokens=4096`, `.temperature=0.7`, `.top_p=0.9` and
+`.stop=["..."]` (the first of these texts ends the answer and is left out). Changes are part of the
+evaluation's key, and the table shows them beside the protocol. Under `lmms`, answers to TextVQA, LLaVA-Bench
+and MMBench end before `ASSISTANT:`, as in the tasks' `until` in lmms-eval 0.7.3; its `llava_hf` reads that
+setting but does not act on it, while its models of Qwen2-VL and others do.
 
-What a model thinks before it answers is not scored: [models.md](models.md#models-that-think).
+Thinking before an answer is not scored: [models that think](models.md#models-that-think).
 """
 
 
 JUDGES = """\
 ## Judges, and figures by other judges
 
-LLaVA-Bench and MM-Vet are what their judge makes of them, and it is not the same one everywhere:
+Scores of LLaVA-Bench and MM-Vet depend on the judge, and different tools use different judges:
 
 | whose code | LLaVA-Bench | MM-Vet |
 | --- | --- | --- |
 | the authors' | `gpt-4-0314` (LLaVA, `eval_gpt_review_bench.py`) | `gpt-4-0613` (`mm-vet_evaluator.py`) |
 | STIC's | `gpt-4-0613` (its `eval_gpt_review_bench.py`) | `gpt-4-0613` (its `eval_mm_vet.py`) |
 | VLMEvalKit's tables | `gpt-4-1106-preview` | `gpt-4-1106-preview` |
-| stic-eval | whom you name | whom you name |
+| stic-eval | the one that you name | the one that you name |
 
-Neither STIC's code nor its README says that the paper's figures were made with the judge that the code
-names. Rows of its table 1 may differ in it: those of LLaVA-v1.5-7B (65.4 and 31.1) are the figures of
+Neither STIC's code nor its README says that the paper's figures were made with the judge that the code names.
+Rows of its table 1 may have different judges: those of LLaVA-v1.5-7B (65.4 and 31.1) are the figures of
 LLaVA's model zoo.
 
-What is known of the drift, all of it from single gradings, and of answers that were generated anew:
+The known differences come from single gradings, and some from answers that were generated again:
 
 - LLaVA-Bench, `gpt-4-1106-preview` beside `gpt-4-0314`: 1.1 to 6.1 points lower for the five models that
   VLMEvalKit's `results/LLaVABench.md` lists under both (LLaVA-v1.5-7B 60.7 and 63.4, -13B 64.6 and 70.7,
   InstructBLIP-7B 59.8 and 60.9, -13B 53.5 and 58.2, ShareGPT4V-13B 66.6 and 72.6). A user got 66.6 for
   LLaVA-v1.6-Mistral-7B, for which LLaVA's model zoo has 83.2 (VLMEvalKit, issue 194).
 - MM-Vet, `gpt-4-1106-preview` beside the official leaderboard (VLMEvalKit's `results/MMVet.md`):
-  LLaVA-v1.5-7B 32.7 and 31.1, -13B 38.3 and 36.3, InstructBLIP-7B 33.1 and 26.2, ShareGPT4V-7B 34.7 and
-  37.6, mPLUG-Owl2 24.1 and 36.3: no common direction. InternVL's README for it (`internvl_chat/eval/mmvet`)
-  calls the official server's scores significantly higher than VLMEvalKit's.
+  LLaVA-v1.5-7B 32.7 and 31.1, -13B 38.3 and 36.3, InstructBLIP-7B 33.1 and 26.2, ShareGPT4V-7B 34.7 and 37.6,
+  mPLUG-Owl2 24.1 and 36.3: no common direction. InternVL's README for it (`internvl_chat/eval/mmvet`) calls
+  the official server's scores significantly higher than VLMEvalKit's.
 - MM-Vet of Qwen-VL-Chat: 45.7 by `gpt-4-0613`, 48.2 and 48.5 by MM-Vet's own server (VLFeedback, issue 6).
-- `gpt-4-0314` is no longer to be had (lmms-eval, issue 64): LLaVA's figures cannot be made again.
+- `gpt-4-0314` is no longer available (lmms-eval, issue 64), so LLaVA's figures cannot be reproduced.
 
-Such gaps are as large as the gains that papers report. So `table --published` says under the table who
-graded what, also with `--no-notes`; published figures are never tested against measured ones; runs whose
-columns were graded otherwise do not merge; and `compare` leaves out, with a note, a benchmark of which
-different judges decided any answer. The last holds for ScienceQA, MMBench and MathVista as well, where a
-judge reads what rules cannot. To compare, run both with one `--judge`: answers are kept, and nothing is
-generated again. Benchmarks that different versions of this program graded are left out, too.
+Such differences are as large as the gains that papers report. Therefore `table --published` says under the
+table who graded what, even with `--no-notes`; published figures are never tested against measured ones; runs
+with columns graded by different judges do not merge; and `compare` leaves out, with a note, a benchmark with
+answers graded by different judges. This includes ScienceQA, MMBench and MathVista, where a judge reads what
+rules cannot. To compare, run both with the same `--judge`: answers are cached, and nothing is generated
+again. Benchmarks graded by different versions of this program are left out as well.
 """
 
 

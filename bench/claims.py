@@ -73,19 +73,18 @@ What of *Enhancing Large Vision Language Models with Self-Training on Image Comp
 2024) shows on the embedded pocket model: a vision-language model with some million parameters, a drawn world,
 seven benchmarks of 200 rows each (MMBench: 50 questions in four rotations), {seeds} training seeds in the main run
 and in `components`, {few} in the other ablations. The paper's models are a thousand times larger and see
-photographs: that a claim does not show here says nothing against it there, and one that does is no evidence for
-it there. What the page is evidence of is that the whole method runs and acts in this program.
+photographs: a claim that does not show here may still hold there, and one that shows here is no evidence for it
+there. This page is evidence that the whole method runs and has its effect in this program.
 
 Each line is a difference that the claim says is positive, in points, with its 95 % interval over test rows and
-seeds; p is of no difference, in brackets after correction (how all of that is computed:
-[docs/statistics.md](../docs/statistics.md)). **Shown** means that the interval lies above zero and
-that the corrected p is below 0.05; **suggested**, that only the first is so; **not shown**, that the interval
-holds zero; **suggested otherwise** and **contradicted** mirror the first two. Where a claim names points to gain,
-the difference itself has to come to them; "less than a point" is shown if the interval leaves no room for more.
-Behind a verdict stands what the third of the rows that is in held-out wordings says of it, where its interval
-does not say the same. The paper states no intervals. Its
-figures are in [paper.yaml](paper.yaml); they are of LLaVA-v1.6-7B, and of the average over seven benchmarks
-unless a line says otherwise.
+seeds. p tests for no difference; the corrected p is in brackets ([docs/statistics.md](../docs/statistics.md) has
+the formulas). **Shown** means that the interval is above zero and the corrected p is below 0.05; **suggested**
+means that only the first holds; **not shown** means that the interval contains zero; **suggested otherwise** and
+**contradicted** are the opposites of the first two. If a claim names a number of points, the difference itself has
+to reach it; "less than a point" is shown if the interval leaves no room for more. After a verdict comes the result
+on the third of the rows in held-out wordings, if its interval says something else. The paper states no intervals.
+Its figures are in [paper.yaml](paper.yaml); they are for LLaVA-v1.6-7B and the average over seven benchmarks unless
+a line says otherwise.
 
 ![Gains over the baseline](pocket/figures/gains.svg)
 """
@@ -105,10 +104,10 @@ per-row scores that they are built from:
 
 - Table 5 (a 13B model) and the comparison with other methods' models: there is one pocket model.
 - {spared}
-- Whatever needs photographs, a real judge, or free text about facts outside of the picture.
+- Everything that needs photographs, a real judge, or free text about facts outside the picture.
 
-`make results` makes all of this anew, in parts that can be stopped and gone on with;
-`make results ARGS=--list` says what each took.
+`make results` makes all of this again, in parts that can be stopped and continued;
+`make results ARGS=--list` says how long each took.
 """
 
 MAIN = ("scienceqa", "textvqa", "chartqa", "llava_bench", "mmbench", "mmvet", "mathvista")

@@ -74,7 +74,7 @@ def asked(folder: Path, count: int) -> float:
 
     import psutil
 
-    from stic_eval.images import scan_images
+    from stic_eval.image_sources import scan_images
     from stic_eval.models.hf_model import HFModel
     from stic_eval.models.response_cache import CachedVLM
     from stic_eval.store import ResponseStore

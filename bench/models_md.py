@@ -35,61 +35,68 @@ HEAD = """\
 # Models
 
 Written by `python -m bench.models_md`, which makes a tiny random checkpoint of every family's real classes,
-opens it as any model is opened, and does on a CPU in float32 what the table's columns say. Change
+loads it like any model, and does on a CPU in float32 what the table's columns say. Change
 `tests/support/zoo.py` or the code, not this page.
 
-Any model works that `AutoModelForImageTextToText` and `AutoProcessor` load, that has a chat template and
-weights in safetensors. What transformers offers beyond this table is likely to work, and has not been tried.
-The columns are explained below it.
+Any model works that `AutoModelForImageTextToText` and `AutoProcessor` load and that has a chat template and
+weights in safetensors. Other models of transformers are likely to work, but have not been tried. The columns
+are explained below the table.
 """
 
 MEANING = """\
-- *generate*: answers go by image and by question, and are to the letter those of transformers' own
-  `generate`, asked one at a time.
+- *generate*: answers depend on image and question, and are exactly those of transformers' own `generate`,
+  asked one at a time.
 - *any batch*: answers are the same to the token in batches of 1, 7 and 64, in any order, with and without
   reuse.
-- *vision reuse*: an image that several questions are about is encoded once. *prefix reuse*: so is the prompt
-  up to and with the image, whose keys and values its questions share. Which of both a model allows is found
-  out when it is first asked, by comparing logits; one that allows neither is answered by transformers' own
-  `generate`: slower, and no less right.
-- *LoRA switch*: an adapter is attached, changed for another and taken off; the base then says what it said.
-- *preference step*, *SFT step*: one optimiser step of stage 1 and of stage 2. The adapter lies on the decoder
-  alone, and what training sees is, logit by logit, what generation sees.
-- A dash: it does not hold, and a note says why.
+- *vision reuse*: an image is encoded once for several questions. *prefix reuse*: the prompt up to and
+  including the image is computed once, and its questions share keys and values. Which of the two a model
+  allows is found out at its first question by comparing logits. A model that allows neither is answered by
+  transformers' own `generate`, which is slower but just as correct.
+- *LoRA switch*: an adapter is attached, exchanged for another and removed; the base model then answers as
+  before.
+- *preference step*, *SFT step*: one optimizer step of stage 1 and of stage 2. The adapter is only on the
+  decoder, and training sees the same logits as generation.
+- A dash means that it does not hold; a note says why.
 """
 
 MACHINE = """\
 ## Without torchvision
 
-transformers reads videos with torchvision alone, and its processors of LLaVA-OneVision, Qwen2-VL and later,
-SmolVLM2, InternVL and GLM-4.1V refuse to load without their video part. Here they load without it: no
-benchmark has videos. Where transformers reads *images* with torchvision alone, it has to be installed, in the
-build that fits the installed torch: so it is with Pixtral and Mistral 3, Llama 4, Command A Vision, LFM2-VL,
-Perception LM, Kimi K2.5 and Molmo 2, among others.
+transformers reads videos only with torchvision, and its processors of LLaVA-OneVision, Qwen2-VL and later,
+SmolVLM2, InternVL and GLM-4.1V refuse to load without their video part. Here they load without it, since no
+benchmark has videos. Some processors read *images* only with torchvision; for these, install the build that
+fits your torch: Pixtral and Mistral 3, Llama 4, Command A Vision, LFM2-VL, Perception LM, Kimi K2.5 and Molmo
+2, among others.
 
-Where torchvision is installed, transformers resizes images with it rather than with Pillow. That moves
-pixels a little, and now and then an answer: compare runs that were made with one of the two.
+With torchvision installed, transformers resizes images with it instead of Pillow. That changes pixels
+slightly, and sometimes an answer: compare only runs that were made with the same of the two.
 
 ## Models that think
 
-What stands between `<think>` and `</think>` is no part of an answer: records keep it under `thinking`, and
-nothing is scored, judged, described or trained by it. The same is true of `◁think▷` (Kimi-VL), `[THINK]`
-(Magistral) and `<|channel>thought` (Gemma 4). What GLM puts between `<answer>` or `<|begin_of_box|>` tags is
-its answer. Tags that are special tokens are kept where others are dropped. Where the chat template has
-written the opening tag (Qwen3-VL-Thinking), only the closing one comes, and that will do; a server's
-`reasoning_content`, or `reasoning`, is taken as it is. `stic-eval score` reads answers in the same way.
+Text between `<think>` and `</think>` is not part of an answer: records keep it under `thinking`, and it is
+not scored, judged, described or trained on. The same holds for `◁think▷` (Kimi-VL), `[THINK]` (Magistral) and
+`<|channel>thought` (Gemma 4). Text that GLM puts between `<answer>` or `<|begin_of_box|>` tags is its answer.
+Tags that are special tokens are kept, although other special tokens are dropped; answers that an earlier
+version stored without them are asked for again. If the chat template writes the opening tag
+(Qwen3-VL-Thinking), the closing tag alone is enough. A server's `reasoning_content` or `reasoning` is taken
+as the thinking. `stic-eval score` reads answers in the same way.
 
-A text that ends before the thinking does is no answer: it is unscored, counted under the table, and the
-command ends with exit code 3. In self-training it makes no pair and no description.
+A text that ends before the thinking does is not an answer: it is unscored and counted under the table, and
+the exit code is 3. In self-training it makes no pair and no description. An opening tag in the middle of an
+answer that is never closed is part of the answer.
 
-- `thinking.max_new_tokens` (default 0) is added to the bound of every answer. There is one bound for both, in
-  this process as at a server: what is not thought is left for the answer.
-- `thinking.tags`: pairs of tags, e.g. `[["<think>", "</think>"]]`; `[]` takes all text for the answer, as
-  tasks want it that score the tags.
-- `thinking.answer_tags`: pairs around the answer. Where one pair stands there, what is in it is the answer.
-- `thinking.opened` (default false): every prompt opens the thinking. A model in this process shows that
-  itself. Of a server, and in a file of answers, it is concluded: where some answers only close a tag, those
-  without any (at a server: those that ran into their bound) are cut thinking. Where none closes one, say it.
+- `thinking.max_new_tokens` (default 0) is added to the token limit of every answer. Thinking and answer share
+  this limit, in this process as at a server.
+- `thinking.tags`: pairs of tags, e.g. `[["<think>", "</think>"]]`. `[]` treats all text as the answer, for
+  tasks that score the tags.
+- Texts that end an answer (`-o benchmarks.NAME.stop=...`, `conversation.stop`) are looked for after the
+  thinking and the white space behind it, in this process and in what a server sends. A server that looks for
+  them in the thinking cuts the answer off; such answers are counted as cut.
+- `thinking.answer_tags`: pairs of tags around the answer. If one pair is present, its content is the answer.
+- `thinking.opened` (default false): every prompt opens the thinking. A model in this process shows this by
+  itself. For a server, and for a file of answers, it is inferred: if at least half of the complete answers
+  only close a tag, those without any tag (at a server: those that reached their limit) count as cut thinking.
+  If fewer do, set it yourself; `score` prints how many there are.
 """
 
 
@@ -131,7 +138,7 @@ def measure(name: str, scratch: Path) -> tuple[str, ...]:
         name: In the zoo.
         scratch: An empty folder.
     """
-    from stic_eval.images import scan_images
+    from stic_eval.image_sources import scan_images
     from tests.families import checks
 
     family = FAMILIES[name]

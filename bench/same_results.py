@@ -71,6 +71,8 @@ def _results(folder: Path) -> Iterator[tuple[str, Any]]:
     for path in sorted(folder.rglob("*")):
         if not path.is_file() or path.name in _LEFT_OUT or "sqlite" in path.name or path.suffix == ".lock":
             continue
+        if path.parent.match("cache/runs"):  # which say where runs lie
+            continue
         name = path.relative_to(folder).as_posix()
         if path.name == "scores.json":  # in whatever form the version writes the rest
             entries = json.loads(path.read_bytes())["variants"]

@@ -23,6 +23,8 @@ ASIDE = {
     f"{MODELS}/devices.py", f"{MODELS}/weight_memory.py", f"{MODELS}/adapter_values.py",
     f"{MODELS}/connection.py",
     f"{TRAINING}/pair_formats.py", f"{TRAINING}/training_memory.py",
+    # Of which nothing is read (tests/unit/training/test_trackers.py).
+    f"{TRAINING}/trackers.py", f"{TRAINING}/tracking_callback.py",
     # Who trains a stage, and where: what comes out is the same (tests/unit/training/test_gang.py).
     *(f"{TRAINING}/{name}.py" for name in ("gang", "gang_launch", "item_files", "ranks", "worker")),
     *(f"stic_eval/contracts/{name}.py" for name in ("curves", "engine", "method", "solver")),
@@ -30,7 +32,8 @@ ASIDE = {
     *(
         f"{EVALS}/{name}.py"
         for name in (
-            "agreement", "row_images", "row_storage", "data_check", "data_preparation", "predictions",
+            "agreement", "answer_summaries", "inspect_logs", "row_images", "row_storage",
+            "data_check", "data_preparation", "predictions",
             "given_answers", "evaluation_versions",
         )
     ),
@@ -127,7 +130,7 @@ UNITS = {
     ),
     "rows": Unit(
         _all(EVALS, "sources", "hub", "formats", "released_folders", "image_cells", "columns",
-             "remote_images", "row_faults"),
+             "remote_images", "row_faults", "image_roots"),
         partial(_evaluation, "ROWS"), "ROWS in stic_eval/evals/evaluation_versions.py",
     ),
     "solvers": Unit(
@@ -157,7 +160,8 @@ UNITS = {
         _requests, "REQUEST_VERSION in stic_eval/store.py",
     ),
     "stages": Unit(
-        (*_all("stic_eval", "selftrain/stages", "corruptions", "models/single_tile"), *MAKING,
+        (*_all("stic_eval", "selftrain/stages", "corruptions", "models/single_tile", "saved_datasets"),
+         *MAKING,
          *_all("stic_eval/contracts", "corruption", "loss"), "stic_eval/selftrain/stage_runner.py:run_stage",
          "stic_eval/config_layers.py:from_yaml,shipped_files",
          *_all(TRAINING, "dpo", "sft", "training_loop", "losses", "lora", "instruction_data"),

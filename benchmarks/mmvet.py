@@ -3,11 +3,14 @@
 A judge gives 0.0 to 1.0 points by the annotated answer, in which `<AND>` joins what must be named
 and `<OR>` alternatives. The embedded rows are graded by rule on exactly that notation; real answers
 are often sentences, for which only a judge will do. Data: Yu et al., 2023, arXiv 2308.02490.
-Rows of the hub data set, of the authors' `mm-vet.json` and of VLMEvalKit's TSV all fit.
+Rows of the hub data set, of the authors' `mm-vet.json` and of VLMEvalKit's TSV all fit. Those of
+MM-Vet v2 (`mm-vet-v2.json`, 517 questions, arXiv 2408.00765) serve to score answers: their questions name
+several images.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
@@ -24,7 +27,8 @@ from stic_eval.evals.sources import images_of
 from stic_eval.types import Generation, Record, Sample, Score, Summary
 
 # The order in which the benchmark names its capabilities.
-CAPABILITIES = ("rec", "ocr", "know", "gen", "spat", "math")
+CAPABILITIES = ("rec", "ocr", "know", "gen", "spat", "math", "seq")  # the last in v2 alone
+_NAMED_IMAGE = re.compile(r"\s*<IMG>[^<>\s]+\.(?:jpe?g|png)(?:<IMG>)?\s*")
 LMMS_PREAMBLE = (
     "First please perform reasoning, and think step by step to provide best answer to the following "
     "question: \n\n"
@@ -54,6 +58,12 @@ class Row(BaseModel):
     question: FilledText
     answer: FilledNumber
     capability: tuple[str, ...] = Field(validation_alias=AliasChoices("capability", "category"))
+
+    @field_validator("question")
+    @classmethod
+    def _without_names(cls, question: str) -> str:
+        """Of v2, in which `<IMG>` and the name of a file stand where an image goes."""
+        return _NAMED_IMAGE.sub(" ", question).strip() if "<IMG>" in question else question
 
     @field_validator("capability", mode="before")
     @classmethod

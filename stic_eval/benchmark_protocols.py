@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from stic_eval.errors import Contained, UserError
+from stic_eval.errors import Contained, UserError, fault_of, quote
 from stic_eval.profiles import StopStrings
 from stic_eval.registry import suggest
 
@@ -110,9 +110,9 @@ def _validate(benchmark: Benchmark, kind: type[BaseModel], options: Mapping[str,
         path = ".".join(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
             raise _unknown(benchmark, path) from error
-        message = first["msg"].removeprefix("Value error, ")
-        message = message[:1].lower() + message[1:]
-        raise UserError(f"-o benchmarks.{benchmark.name}.{path} {first['input']!r}: {message}") from error
+        raise UserError(
+            f"-o benchmarks.{benchmark.name}.{path} {quote(first['input'])}: {fault_of(first)}"
+        ) from error
 
 
 def _unknown(benchmark: Benchmark, path: str) -> UserError:

@@ -19,7 +19,7 @@ from stic_eval import config_layers, documents, hub_access, plugins, profiles, r
 from stic_eval.benchmark_protocols import complete, protocols
 from stic_eval.config_layers import preset_names, read_file, read_preset
 from stic_eval.contracts.solver import Solver
-from stic_eval.errors import Contained, UserError, headline, quote, shorten
+from stic_eval.errors import Contained, UserError, fault_of, headline, quote, shorten
 from stic_eval.flags import name_of
 from stic_eval.settings import DESCRIBE, RunConfig, adapter_folder, expand, expand_all
 
@@ -54,7 +54,9 @@ def load(
     config = engine.settled(config, layers.given, layers.named)
     if config.adapters and engine.trains_in(config):
         hub_access.go_offline(config.offline)
-        config = config.model_copy(update={"adapters": tuple(map(adapter_folder, config.adapters))})
+        lie = {folder: adapter_folder(folder) for folder in config.adapters}
+        names = {str(lie[Path(given)]): name for given, name in config.adapter_names.items()}
+        config = config.model_copy(update={"adapters": tuple(lie.values()), "adapter_names": names})
     _check_benchmark_options(config, layers.direct)
     chosen = benchmarks(config)
     complete = _method_options(config, layers.shipped, layers.of_methods)
@@ -157,6 +159,9 @@ def _put(merged: dict[str, Any], direct: Mapping[str, Any]) -> None:
             named_in_full, given_value = expand(path, value)
         except ValueError as error:
             raise UserError(f"-o {path} {quote(value)}: {error}") from error
+        head, _, name = named_in_full.partition(".")
+        if head == "rows" and name:  # a benchmark's name, or that and `.root`
+            named_in_full, given_value = head, {name: given_value}
         config_layers.put(merged, named_in_full, _expand_field(named_in_full, given_value))
         _check_benchmarks(merged, f"-o {path}")
 
@@ -371,7 +376,8 @@ def _check_benchmarks(layer: Mapping[str, Any], where: str) -> None:
     for key, more in (("rows", ["all"]), ("benchmark_options", [])):
         values = layer.get(key)
         for name in values if isinstance(values, dict) else ():
-            if name not in [*more, *known] and not registry.of_family(str(name)):
+            named = str(name).removesuffix(".root") if key == "rows" else str(name)
+            if named not in [*more, *known] and not registry.of_family(named):
                 advice = registry.suggest(str(name), known)
                 shown = where.replace("-o benchmark_options.", "-o benchmarks.")
                 raise UserError(f'{shown}: no benchmark is called "{name}"{advice}')
@@ -431,7 +437,6 @@ def _validate(config: type[BaseModel], data: Mapping[str, Any], prefix: str) -> 
         path = ".".join(str(part) for part in first["loc"] if not str(part).startswith("function-"))
         path = re.sub(r"\.(int|float|str|literal\[.*\])$", "", path)
         name = f"-o {prefix}{path}" if prefix else flag_of(path)
-        message = first["msg"].removeprefix("Value error, ")
         # What is given in place of a variable's name may be the key itself.
         given = "" if path.endswith(".api_key_env") else f" {quote(first['input'])}"
-        raise UserError(f"{name}{given}: {message[:1].lower()}{message[1:]}") from error
+        raise UserError(f"{name}{given}: {fault_of(first)}") from error

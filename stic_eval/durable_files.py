@@ -93,15 +93,19 @@ def sweep_once(folder: Path) -> None:
 
 
 @contextmanager
-def temporary_folder(beside: Path) -> Iterator[Path]:
+def temporary_folder(beside: Path, mode: int = 0o777) -> Iterator[Path]:
     """A folder to work in beside a path, which is gone afterwards unless it has been renamed.
+
+    Args:
+        beside: The path.
+        mode: Who may do what in it, as far as the process lets anybody.
 
     Raises:
         OSError: It cannot be created.
     """
     sweep_once(beside.parent)
     folder = temporary_name(beside)
-    folder.mkdir()
+    folder.mkdir(mode)
     try:
         yield folder
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
@@ -61,6 +62,17 @@ def quote(value: object, most: int = SHOWN) -> str:
     if isinstance(value, str) and len(value) > most:
         return f"{text[:most]}... ({len(value):,} characters)"
     return shorten(text, most)
+
+
+def fault_of(detail: Mapping[str, Any]) -> str:
+    """What pydantic says of one field, without its own words about where that comes from; cut.
+
+    Args:
+        detail: One of `ValidationError.errors()`.
+    """
+    said = str(detail["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    said = (said.strip().splitlines() or [""])[0]
+    return shorten(said[:1].lower() + said[1:], _LINE)
 
 
 _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # not the user's mistake

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
 
 from stic_eval.errors import UserError
+
+Tracker = Literal["trackio", "wandb", "tensorboard", "mlflow"]
+TRACKERS: tuple[str, ...] = get_args(Tracker)
 
 
 def read_batch_size(text: str | int) -> int | str:
@@ -51,3 +55,19 @@ def read_adapter_names(items: Sequence[str] | Mapping[str, str]) -> dict[str, st
             raise UserError(f"--adapter-name {item}: give METHOD=NAME, e.g. stic=my-lora")
         found[method] = name
     return found
+
+
+def read_trackers(given: str | Sequence[str]) -> list[str]:
+    """Experiment trackers of `--report-to`: several, or several with commas between; `none` by itself.
+
+    Raises:
+        UserError: There is no such tracker.
+    """
+    items = [given] if isinstance(given, str) else given
+    names = [name.strip() for item in items for name in str(item).split(",") if name.strip()]
+    if names == ["none"]:
+        return []
+    for name in names:
+        if name not in TRACKERS:
+            raise UserError(f"--report-to {name}: give {', '.join(TRACKERS[:-1])} or {TRACKERS[-1]}")
+    return names

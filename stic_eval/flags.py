@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, ParamSpec, get_type_hints
 
 from stic_eval.errors import UserError
-from stic_eval.flag_values import read_adapter_names, read_addresses, read_batch_size, read_gpus
+from stic_eval.flag_values import (
+    read_adapter_names,
+    read_addresses,
+    read_batch_size,
+    read_gpus,
+    read_trackers,
+)
 
 P = ParamSpec("P")
 
@@ -77,12 +83,12 @@ flag = _field(Flag)
 # Options that commands take one by one, outside of sets as well as in them.
 Protocol = Annotated[
     str | None,
-    Flag("Prompts and scoring rules, of the benchmarks that offer both: `llava` or `lmms`.",
+    Flag("Prompts and scoring rules: `llava` or `lmms`, for benchmarks that offer both.",
          "each benchmark's own", panel="Method and evaluation"),
 ]  # fmt: skip
 RemoteImages = Annotated[
     bool | None,
-    Flag("Download images that rows give as http(s) addresses.", names="--allow-remote-images", panel="Data"),
+    Flag("Download images that rows name by http(s) address.", names="--allow-remote-images", panel="Data"),
 ]
 Offline = Annotated[
     bool | None,
@@ -101,8 +107,8 @@ Cluster = Annotated[
               metavar="local|ray[:ADDRESS]", path="", panel="Machine"),
 ]  # fmt: skip
 Hardware = Annotated[
-    str, Flag("With --dry-run: plan for GPUs of this kind, which need not be here: `H200`, `H100`, `A100`, "
-              "`L40S`, `RTX 4090`.", "what is here, or on the cluster", metavar="GPU", path="",
+    str, Flag("With --dry-run: plan for GPUs of this kind, present or not: `H200`, `H100`, `A100`, `L40S`, "
+              "`RTX 4090`.", "this machine's, or the cluster's", metavar="GPU", path="",
          panel="Machine"),
 ]  # fmt: skip
 Benchmark = Annotated[str, Argument("Benchmark (`stic-eval ls benchmarks`).", values="benchmark")]
@@ -120,7 +126,7 @@ class Model:
     model: str | None = flag("`pocket` (built in), a local folder, a Hugging Face id, or a model on a "
         "server.", "pocket")
     revision: str | None = flag("Branch, tag or commit of the model on the hub.")
-    profile: str | None = flag("How the model is prompted: `none`, or a conversation profile (llava-1.5, "
+    profile: str | None = flag("How the model is prompted: a conversation profile, or `none` (llava-1.5, "
         "llava-1.6-vicuna, llava-1.6-mistral).", "the checkpoint's own, if it is known", "NAME", "profile",
         path="conversation.profile")
     system_prompt: str | None = flag("System prompt of every conversation; an empty text means none.",
@@ -140,7 +146,7 @@ class Adapters:
     panel: ClassVar[str] = "Model"
 
     adapter: list[str] | None = flag("PEFT adapter to evaluate beside the model: a folder or a Hugging Face "
-        "id. Repeatable.", metavar="ADAPTER", path="adapters")
+        "id, with NAME= before it to name its row. Repeatable.", metavar="[NAME=]ADAPTER", path="adapters")
 
 
 @dataclass(frozen=True)
@@ -176,20 +182,20 @@ class Training:
 
     panel: ClassVar[str] = "Data"
 
-    images: Path | None = flag("Unlabeled images for stage 1: a folder, a file that lists images, "
-        "or drawn ones (`pocket:scenes`, `pocket:benchmarks`).")
+    images: Path | None = flag("Unlabeled images for stage 1: a folder, a list (text or JSON), webdataset "
+        "shards, a data set on disk, or drawn ones (`pocket:scenes`, `pocket:benchmarks`).")
     sft_data: str | None = flag("Instruction data for stage 2: a LLaVA-format JSON file or a data set.")
-    pairs: Path | None = flag("Preference pairs (`stic-eval import pairs`) in place of the first that a "
-        "method would make.", path="pairs_file")
-    image_root: Path | None = flag("Folder that relative image paths in --sft-data start from.",
-        "the folder of --sft-data")
+    pairs: Path | None = flag("Preference pairs to train on (`stic-eval import pairs`), instead of the first "
+        "ones that a method would make.", path="pairs_file")
+    image_root: Path | None = flag("Folder that image paths in --sft-data, and names in a list of --images, "
+        "start from; `/` allows absolute paths.", "the folder of the file")
     # A narrow terminal cuts both names off.
     gradient_checkpointing: bool | None = flag("Gradient checkpointing in training: less memory, more time.",
         "depends on the memory", names="--gradient-checkpointing/--no-gradient-checkpointing",
         panel="Machine")
     nodes: int | None = flag("Nodes of a SLURM allocation that train together.", "1", min=1, panel="Machine")
-    strategy: str | None = flag("How they train: ddp (the whole model on each GPU), fsdp2 or zero3 (sharded "
-        "among them), or an accelerate configuration.", "ddp", "NAME|FILE", panel="Machine")
+    strategy: str | None = flag("How several GPUs train: ddp (each has the whole model), fsdp2 or zero3 "
+        "(each has a part), or an accelerate configuration file.", "ddp", "NAME|FILE", panel="Machine")
 
 
 @dataclass(frozen=True)
@@ -202,7 +208,7 @@ class Settings:
         panel="Data")
     preset: str | None = flag("Built-in settings (`stic-eval ls presets`).", "pocket for the model pocket",
         values="preset", path="")
-    config: Path | None = flag("Settings in YAML, such as another run's config.yaml.", path="")
+    config: Path | None = flag("YAML file with settings, such as another run's config.yaml.", path="")
     option: list[str] | None = flag("Any setting, e.g. `-o stage1.beta=0.05`. Repeatable.",
         metavar="KEY.SUB=VALUE", names="--option -o", path="")
 
@@ -215,9 +221,9 @@ class Judge:
 
     judge: str | None = flag("Model that grades the answers that rules cannot score, by its name on the "
         "server.", metavar="MODEL", path="judge.model")
-    judge_base_url: str | None = flag("Its OpenAI-compatible server.", "https://api.openai.com/v1",
+    judge_base_url: str | None = flag("OpenAI-compatible server of the judge.", "https://api.openai.com/v1",
         path="judge.base_url")
-    judge_api_key_env: str | None = flag("Environment variable that holds the key; an empty name means no "
+    judge_api_key_env: str | None = flag("Environment variable with the judge's key; an empty name means no "
         "key.", "OPENAI_API_KEY", "NAME", path="judge.api_key_env")
     judge_protocol: str | None = flag("Prompts: `official` (as published, taken from lmms-eval), "
         "`stic-eval-1`, or `auto`.", "auto", path="judge.protocol")
@@ -233,20 +239,20 @@ class Server:
 
     panel: ClassVar[str] = "Server"
 
-    base_url: list[str] | None = flag("OpenAI-compatible server, e.g. http://localhost:8000/v1; of several "
-        "that are one model all, with commas between. Repeatable.", metavar="URL", path="server.base_url",
+    base_url: list[str] | None = flag("OpenAI-compatible server, e.g. http://localhost:8000/v1. Separate "
+        "several servers of the same model with commas. Repeatable.", metavar="URL", path="server.base_url",
         read=read_addresses)
-    model_id: str | None = flag("What the server's model is, so that answers count as that model's wherever "
-        "it is served: `pocket`, a folder or a Hugging Face id of its weights, with which methods train here "
-        "and the server loads their adapters; or any name.", metavar="MODEL", path="server.model_id")
-    api_key_env: str | None = flag("Environment variable that holds the key.", "no key", "NAME",
+    model_id: str | None = flag("Which model the server has, so that its answers are reused at any address: "
+        "a folder or Hugging Face id of its weights, or `pocket`, and methods are then trained here and the "
+        "server loads their adapters; or any other name.", metavar="MODEL", path="server.model_id")
+    api_key_env: str | None = flag("Environment variable with the server's key.", "no key", "NAME",
         path="server.api_key_env")
     adapter_name: list[str] | None = flag("The server's name for a method's adapter, e.g. `stic=my-lora`. "
         "Repeatable.", metavar="METHOD=NAME", path="server.adapters", read=read_adapter_names)
-    serve_command: str | None = flag("What starts vLLM, to which model and flags are appended.",
+    serve_command: str | None = flag("Command that starts vLLM; model and options are appended.",
         "`vllm serve`, if it is found", "COMMAND", path="server.command")
-    tensor_parallel: int | None = flag("GPUs that each server of vLLM splits the model over.", "1", min=1,
-        path="server.tensor_parallel")
+    tensor_parallel: int | None = flag("Number of GPUs over which each vLLM server splits the model.",
+        "1", min=1, path="server.tensor_parallel")
     concurrency: int | None = flag("Requests in flight at once, for each server.", "16",
         path="server.concurrency")
     timeout: float | None = flag("Seconds that a request may take.", "300", path="server.timeout")
@@ -269,8 +275,9 @@ class Machine:
 
     offline: Offline = None
     device: str | None = flag("auto, cpu, cuda or mps.", "auto")
-    gpus: str | None = flag("GPUs that train together, a process each, and of servers with --engine vllm; "
-        "`auto`: all. With --device cpu, processes on the CPU. Does not change results.", "1", read=read_gpus)
+    gpus: str | None = flag("Number of GPUs, or `auto` for all: each trains in a process of its own, and has "
+        "a server with --engine vllm. With --device cpu, the number of processes. Does not change results.",
+        "1", read=read_gpus)
     dtype: str | None = flag("auto, float32, bfloat16 or float16.", "auto")
     batch_size: str | None = flag("Requests in a batch, or `auto`. Does not change results.", "auto",
         read=read_batch_size)
@@ -287,6 +294,9 @@ class Output:
 
     output: Path | None = flag("Folder for the results.", "results/<model>-<methods>-<key>",
         names="--output --output-path")
+    report_to: list[str] | None = flag("Experiment tracker that gets training curves and final scores as "
+        "well: trackio, wandb, tensorboard or mlflow, each an extra of this package. Repeatable.", "none",
+        "TRACKER", read=read_trackers)
     dry_run: bool = flag("Print the plan and an estimate, and compute nothing.", path="", value=False)
     resume: bool = flag("Reuse what is cached, or compute everything again.", names="--resume/--fresh",
         path="", value=True)

@@ -1,4 +1,4 @@
-"""Images from outside: decoded safely, named by content, found in folders. Only Pillow and NumPy."""
+"""Images from outside: decoded safely, named by content. Only Pillow and NumPy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import io
 import os
 import stat
 import threading
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,17 +21,18 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from stic_eval import image_budgets
 from stic_eval.corruptions import CORRUPTIONS, corrupt, diffuse
-from stic_eval.documents import open_regular, read_bytes
-from stic_eval.errors import UserError, first_line
+from stic_eval.documents import open_regular
+from stic_eval.errors import UserError, first_line, shorten
 from stic_eval.image_budgets import MAX_BYTES, MAX_PIXELS
 from stic_eval.library_messages import kept_in_log
 from stic_eval.store import file_sha256
 from stic_eval.types import ImageRef
 
 __all__ = [
-    "CORRUPTIONS", "FORMATS", "MAX_ASPECT", "MAX_PIXELS", "Decoding", "ImageError", "Skipped", "bytes_ref",
-    "corrupt", "diffuse", "encoded_bytes", "image_ref", "in_order", "load_bytes", "load_image",
-    "note_decoded", "ref_from_pil", "scan_images", "to_rgb",
+    "CORRUPTIONS", "FORMATS", "MAX_ASPECT", "MAX_PIXELS", "UNKNOWN_FORMAT", "Decoding", "ImageError",
+    "Skipped", "bytes_ref", "check_image", "corrupt", "diffuse", "encoded_bytes", "file_name_text",
+    "file_ref", "image_ref", "in_order", "is_image", "load_bytes", "load_image", "note_decoded",
+    "ref_from_pil", "to_rgb",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -42,23 +42,29 @@ R = TypeVar("R")
 MAX_ASPECT = 200
 # Nothing that starts another program (EPS) or is rarely fuzzed (PSD, FLI, ...). Pillow opens MPO as JPEG.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF")
+UNKNOWN_FORMAT = "not an image of a known format"
 
 
 class ImageError(UserError):
     """An image that cannot be used."""
 
     def __init__(self, source: str, reason: str):
-        super().__init__(f"image {source}: {reason}")
+        super().__init__(f"image {shorten(source)}: {reason}")
         self.source = source
         self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A file that a scan left out, and why."""
+    """A file that a scan left out, and why.
+
+    Attributes:
+        fault: Whether something is lost by it; not by a note that lies beside images.
+    """
 
     source: str
     reason: str
+    fault: bool = True
 
 
 # ---------------------------------------------------------------- loading
@@ -106,7 +112,7 @@ def _opened(handle: BinaryIO, source: str) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(source, f"larger than {MAX_PIXELS:,} pixels") from error
     except UnidentifiedImageError as error:
-        raise ImageError(source, "not an image of a known format") from error
+        raise ImageError(source, UNKNOWN_FORMAT) from error
     except ImageError:
         raise
     except OSError as error:
@@ -172,41 +178,80 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.round(scaled).astype(np.uint8))
 
 
+def is_image(path: Path) -> bool:
+    """Whether a file begins as an image of a known format; it may be damaged."""
+    try:
+        with _open(path, str(path)):
+            return True
+    except ImageError as error:
+        return error.reason != UNKNOWN_FORMAT
+
+
+def check_image(image: Path | bytes, source: str) -> None:
+    """Decodes an image only to find what is wrong with it.
+
+    Raises:
+        ImageError: It cannot be decoded, or its sides differ too much for image processors.
+    """
+    opened = _open(image, str(image)) if isinstance(image, Path) else _open(io.BytesIO(image), source)
+    with opened as picture:
+        width, height = picture.size
+        if max(width, height) > MAX_ASPECT * min(width, height):
+            raise ImageError(source, f"{width} x {height}: sides differ by more than {MAX_ASPECT} times")
+        # An eighth of the resolution is decoded far faster, and reads the whole file all the same.
+        picture.draft(None, (max(1, width // 8), max(1, height // 8)))
+        _decode(source, picture, lambda opened: opened.load())
+
+
 # ---------------------------------------------------------------- references
 
 
-def image_ref(path: Path | str, root: Path | str | None = None) -> ImageRef:
+def image_ref(path: Path | str, root: Path | str | None = None, flag: str = "") -> ImageRef:
     """A reference to an image file by its content; decoded only when it is used.
 
     Args:
         path: The file; relative to `root` if that is given.
         root: Folder that the file must lie in, links resolved. `source` is then relative to it.
+        flag: By what the user names another root; messages say so.
 
     Raises:
         ImageError: The file is missing or lies outside of `root`.
     """
     path = Path(path)
     if root is None:
-        return _file_ref(path, _text(str(path)))
+        return file_ref(path, file_name_text(str(path)))
     root = Path(root)
     full = root / path
     try:
         inside = full.resolve().is_relative_to(root.resolve())
     except ValueError as error:  # a NUL, or what is no text
-        raise ImageError(_text(str(path)), "is no name of a file") from error
+        raise ImageError(file_name_text(str(path)), "is no name of a file") from error
     except (OSError, RuntimeError) as error:  # Python before 3.13 has the latter
-        raise ImageError(_text(str(path)), "links in a circle") from error
+        raise ImageError(file_name_text(str(path)), "links in a circle") from error
     if not inside:
-        raise ImageError(str(path), f"lies outside of {root}")
-    return _file_ref(full, _text(Path(os.path.relpath(full, root)).as_posix()))
+        advice = f" ({flag}, or /, names the folder that images must lie in)" if flag else ""
+        raise ImageError(_shown(path), f"lies outside of {root}{advice}")
+    if flag and not os.path.lexists(full):
+        advice = f"{flag} names the folder that paths start at"
+        raise ImageError(_shown(path), f"no such file: {_shown(full)} ({advice})")
+    return file_ref(full, file_name_text(Path(os.path.relpath(full, root)).as_posix()))
 
 
-def _text(name: str) -> str:
+def _shown(path: Path) -> str:
+    return shorten(file_name_text(str(path)))
+
+
+def file_name_text(name: str) -> str:
     """A file's name as text that can be written: names in other encodings than the system's are not."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def _file_ref(path: Path, source: str) -> ImageRef:
+def file_ref(path: Path, source: str) -> ImageRef:
+    """A reference to an image file, whose content is hashed and not decoded.
+
+    Raises:
+        ImageError: It is missing, no file, or too large.
+    """
     try:
         there = path.stat()
         if not stat.S_ISREG(there.st_mode):
@@ -304,128 +349,6 @@ class Decoding:
             mine.set_exception(error)
             raise
         return mine.result()
-
-
-# ---------------------------------------------------------------- scanning
-
-
-def scan_images(
-    path: Path | str, *, progress: Callable[[int, int], None] | None = None
-) -> tuple[list[ImageRef], list[Skipped]]:
-    """Finds the usable images of a folder, or of a text file that lists images.
-
-    A folder is read recursively, sorted by relative path; links that leave it are not followed. A
-    list has one path a line, relative to the list's own folder, and keeps its order; blank lines and
-    lines that start with `#` are ignored. Every file is decoded once, so that a damaged one is
-    found now and not in the middle of training. Of files with the same content the first counts.
-
-    Args:
-        progress: Called with (files looked at, files in all).
-
-    Returns:
-        The images, and each file left out with the reason.
-
-    Raises:
-        UserError: There is no such file or folder, or it is neither a folder, nor a list, nor an image.
-    """
-    path = Path(path)
-    if path.is_dir():
-        candidates = list(_walk(path))
-    elif path.is_file():
-        candidates = list(_read_list(path))
-    else:
-        raise UserError(f"images: {path}: no such file or folder")
-
-    images: list[ImageRef] = []
-    skipped: list[Skipped] = []
-    first: dict[str, str] = {}
-    # Hashing and decoding release the interpreter lock. Results come in order, a window at a time.
-    with ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1)) as pool, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's remarks on damaged files: they end up in `skipped`
-        for number, result in enumerate(in_order(pool, _inspect, candidates), start=1):
-            if isinstance(result, Skipped):
-                skipped.append(result)
-            elif result.sha256 in first:
-                skipped.append(Skipped(result.source, f"same content as {first[result.sha256]}"))
-            else:
-                first[result.sha256] = result.source
-                images.append(result)
-            if progress is not None:
-                progress(number, len(candidates))
-    return images, skipped
-
-
-_Candidate = tuple[str, Path, str | None]  # source, file, reason to skip it unseen
-
-
-def _walk(root: Path) -> Iterator[_Candidate]:
-    inside = root.resolve()
-    found: list[_Candidate] = []
-    for folder, subfolders, files in os.walk(root):
-        for name in subfolders + files:
-            file = Path(folder, name)
-            source = _text(file.relative_to(root).as_posix())
-            if name in subfolders:
-                if file.is_symlink():
-                    found.append((source, file, "link to a folder, not followed"))
-            elif file.is_symlink() and not file.exists():
-                found.append((source, file, "broken link"))
-            elif not _lies_in(file, inside):
-                found.append((source, file, "link out of the folder"))
-            else:
-                found.append((source, file, None))
-    yield from sorted(found, key=lambda candidate: candidate[0])
-
-
-def _lies_in(file: Path, folder: Path) -> bool:
-    """Whether a file lies in a folder, links followed, which may go in a circle."""
-    try:
-        return file.resolve().is_relative_to(folder)
-    except (OSError, RuntimeError):
-        return False
-
-
-def _read_list(path: Path) -> Iterator[_Candidate]:
-    try:
-        data = read_bytes(path, MAX_BYTES)
-    except OSError as error:
-        raise UserError(f"images: {path}: {error.strerror or error}") from error
-    try:
-        text = data.decode("utf-8-sig")
-        if "\0" in text:
-            raise ValueError
-    except ValueError:
-        try:
-            with _open(path, str(path)):
-                pass
-        except ImageError as error:
-            raise UserError(
-                f"images: {path}: neither a folder, nor a text file listing images, nor an image"
-            ) from error
-        yield path.name, path, None  # decoded with the others
-        return
-    for line in text.splitlines():
-        entry = line.strip()
-        if entry and not entry.startswith("#"):
-            yield entry, path.parent / entry, None
-
-
-def _inspect(candidate: _Candidate) -> ImageRef | Skipped:
-    source, file, reason = candidate
-    if reason is not None:
-        return Skipped(source, reason)
-    try:
-        ref = _file_ref(file, source)
-        with _open(file, str(file)) as image:
-            width, height = image.size
-            if max(width, height) > MAX_ASPECT * min(width, height):
-                return Skipped(source, f"{width} x {height}: sides differ by more than {MAX_ASPECT} times")
-            # An eighth of the resolution is decoded far faster, and reads the whole file all the same.
-            image.draft(None, (max(1, width // 8), max(1, height // 8)))
-            _decode(source, image, lambda opened: opened.load())
-    except ImageError as error:
-        return Skipped(source, error.reason)
-    return ref
 
 
 def in_order(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:

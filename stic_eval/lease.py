@@ -29,6 +29,7 @@ from stic_eval.process_identity import born, has_ended, machine
 
 # Clients of NFS may see what others do up to a minute late (acregmax, acdirmax); twice that is waited.
 HEARTBEAT, EXPIRY = 10.0, 120.0  # seconds
+_FORGOTTEN = 86_400.0  # seconds, more than clocks differ by
 _POLL = 0.25
 _LOOKS = 40  # at a lease that cannot be read, until it counts as lost
 
@@ -63,7 +64,8 @@ def hold(path: Path, waiting: Callable[[str], None] = lambda holder: None) -> It
     """Holds a lease while the block runs; waits for another holder, however long it takes.
 
     Args:
-        waiting: Called with who holds it, in words, once for each that is waited for.
+        waiting: Called with who holds it, in words, once for each that is waited for. Of an unsigned lease,
+            which a power cut has left, nobody is named, and it is taken soon.
 
     Raises:
         UserError: The file cannot be created.
@@ -81,6 +83,17 @@ def hold(path: Path, waiting: Callable[[str], None] = lambda holder: None) -> It
         if held(path, owner):
             with suppress(OSError):
                 path.unlink()
+
+
+def holder(path: Path) -> str:
+    """Who holds a lease, in words; empty: nobody, or a process of this machine that has ended.
+
+    Of a process on another machine nobody here knows whether it lives: it counts as one that does.
+    """
+    found = _look(path)
+    if found is None or (found[0] is not None and found[0].gone):
+        return ""
+    return "another process" if found[0] is None else str(found[0])
 
 
 def held(path: Path, owner: Owner) -> bool:
@@ -102,7 +115,7 @@ def _says(path: Path, owner: Owner) -> bool | None:
 
 def _take(path: Path, owner: Owner, waiting: Callable[[str], None]) -> None:
     seen: tuple[Owner | None, int] | None = None
-    named: set[Owner | None] = set()
+    named: set[Owner] = set()
     since = time.monotonic()
     while not _create(path, owner):
         held, now = _look(path), time.monotonic()
@@ -115,9 +128,9 @@ def _take(path: Path, owner: Owner, waiting: Callable[[str], None]) -> None:
             _take_away(path, held[0])
             seen = None
             continue
-        if held[0] not in named:
+        if held[0] is not None and held[0] not in named:
             named.add(held[0])
-            waiting("another process" if held[0] is None else str(held[0]))
+            waiting(str(held[0]))
         time.sleep(_POLL)
 
 
@@ -168,9 +181,12 @@ def _owner(path: Path) -> Owner | None:
 
 
 def sweep(folder: Path) -> None:
-    """Removes the leases in a folder whose owners were processes of this machine that have ended."""
+    """Removes leases whose owners were processes of this machine that have ended, and old unsigned ones."""
     for path in folder.glob("*.lease"):
-        if (owner := _owner(path)) is not None and owner.gone:
+        if (found := _look(path)) is None:
+            continue
+        owner, renewed = found
+        if owner.gone if owner else time.time() - renewed / 1e9 > _FORGOTTEN:
             _take_away(path, owner)
 
 

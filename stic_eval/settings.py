@@ -26,6 +26,7 @@ from stic_eval import registry
 from stic_eval.contracts.method import TrainingImages
 from stic_eval.digests import digest
 from stic_eval.errors import UserError, headline, shorten
+from stic_eval.flag_values import Tracker
 from stic_eval.profiles import ConversationConfig
 from stic_eval.thinking_tags import ANSWER, THINKING, TagPair
 
@@ -270,6 +271,17 @@ def adapter_folder(given: Path) -> Path:
         ) from error
 
 
+def split_adapter(text: str) -> tuple[str, str]:
+    """`NAME=FOLDER` as name and folder, with `~` expanded; the name is empty where there is none.
+
+    A text that is a path as it stands is one, whatever it holds.
+    """
+    name, equals, folder = text.partition("=")
+    if equals and folder and re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) and not os.path.exists(text):
+        return name, os.path.expanduser(folder)
+    return "", os.path.expanduser(text)
+
+
 def adapter_name(adapter: Path) -> str:
     """What an adapter is called: by its hub id or folder; by the folder above, if that is just `adapter`."""
     folder = Path(os.path.realpath(adapter))  # which links in a circle do not stop
@@ -308,16 +320,21 @@ class RunConfig(BaseModel):
         benchmark_options: Benchmark name -> its options, complete after `load`.
         conversation: How the model is asked: profile, system prompt, chat template.
         processor: Arguments of the image processor, e.g. `do_pad`, `max_pixels`.
-        images: Stage 1's unlabeled images: a folder, a file that lists images, or pictures of the embedded
-            world, `pocket:scenes` (what the model pocket has anyway) or `pocket:benchmarks`.
+        images: Stage 1's unlabeled images: a folder, a list (text or JSON), webdataset shards, a data set on
+            disk, or pictures of the embedded world, `pocket:scenes` (what the model pocket has anyway) or
+            `pocket:benchmarks`.
         sft_data: LLaVA-format JSON or a data set on disk: stage 2's instruction data.
-        image_root: Where relative image paths of `sft_data` start; default: its folder.
+        image_root: Where image paths of `sft_data`, and names in a list of `images`, start; default: the
+            file's folder.
         prompts: Prompt set: name of a shipped one, or a file; None: `stic`.
         pairs_file: Preference pairs made elsewhere, in a file that `import pairs` wrote: they take the place
             of the first ones that a method would make.
-        adapters: Folders of PEFT adapters that were trained elsewhere, evaluated beside the model.
-        rows: Benchmark -> where its rows come from: `pocket`, `hub` (its own data set), or a path. A
-            single value holds for all; `auto` is `pocket` for the model pocket and `hub` otherwise.
+        adapters: Folders of PEFT adapters that were trained elsewhere, evaluated beside the model;
+            `NAME=FOLDER` gives one a name.
+        adapter_names: Folder -> its adapter's name in tables and commands, of those that were given one.
+        rows: Benchmark -> where its rows come from: `pocket`, `hub` (its own data set), or a path; and
+            `BENCHMARK.root` -> the folder that paths of images in them start at. A single value holds for
+            all; `auto` is `pocket` for the model pocket and `hub` otherwise.
         limit: Rows of each benchmark: a count, a fraction below 1, or None for all.
         seeds: Training seeds. Test rows do not depend on them.
         solvers: How answers are obtained, by registry name: each method has a row with each, the baseline
@@ -341,6 +358,7 @@ class RunConfig(BaseModel):
         gradient_checkpointing: Training computes activations twice to save memory; None: where it has to.
         batch_size: Requests in a generation batch, or `auto`. Does not change results.
         output: The run's folder; None: `results/<run name>`.
+        report_to: Experiment trackers that get training curves and final scores as well. Changes no result.
         trust_remote_code: Lets transformers execute code from the model's repository.
         allow_remote_images: Lets rows name images by http(s) address; they are fetched once.
         offline: Takes models and data sets from the local cache of the hub alone.
@@ -365,6 +383,7 @@ class RunConfig(BaseModel):
     prompts: Path | None = None
     pairs_file: Path | None = None
     adapters: tuple[Path, ...] = ()
+    adapter_names: dict[str, str] = Field(default_factory=dict)
     rows: dict[str, str] = Field(default_factory=lambda: {"all": "auto"})
     limit: Limit | None = None
     seeds: Annotated[tuple[Annotated[int, Field(lt=2**32)], ...], Field(max_length=1_000)] = (0,)
@@ -385,6 +404,7 @@ class RunConfig(BaseModel):
     gradient_checkpointing: bool | None = None
     batch_size: int | Literal["auto"] = "auto"
     output: Path | None = None
+    report_to: tuple[Tracker, ...] = ()
     trust_remote_code: bool = False
     allow_remote_images: bool = False
     offline: bool = False
@@ -403,6 +423,27 @@ class RunConfig(BaseModel):
         """Accepts `dar`, which is all that settings of earlier versions have."""
         return expand_all(value) if isinstance(value, Mapping) else value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _name_adapters(cls, value: Any) -> Any:
+        """Takes names off adapters that are given as `NAME=FOLDER`, or as a mapping; others keep theirs."""
+        given = value.get("adapters") if isinstance(value, Mapping) else None
+        if isinstance(given, Mapping):
+            given = [f"{name}={folder}" for name, folder in given.items()]
+        elif isinstance(given, (str, Path)):
+            given = [given]
+        if not isinstance(given, Sequence):
+            return value
+        parts = [split_adapter(str(one)) for one in given]
+        before = value.get("adapter_names")
+        names = dict(before) if isinstance(before, Mapping) else {}
+        names |= {folder: name for name, folder in parts if name}
+        folders = list(dict.fromkeys(folder for _, folder in parts))
+        return {
+            **value, "adapters": folders,
+            "adapter_names": {folder: name for folder, name in names.items() if folder in folders},
+        }  # fmt: skip
+
     @field_validator("methods", "benchmarks", "solvers", mode="before")
     @classmethod
     def _names(cls, value: object) -> object:
@@ -412,6 +453,13 @@ class RunConfig(BaseModel):
             return value
         names = [part.strip() for item in parts for part in str(item).split(",")]
         return tuple(dict.fromkeys(name for name in names if name))
+
+    @field_validator("report_to", mode="before")
+    @classmethod
+    def _report_to(cls, value: object) -> object:
+        """Accepts `a,b` as well as a list, and `none`, as transformers has it."""
+        names = cls._names(value)
+        return () if names == ("none",) else names
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -449,15 +497,6 @@ class RunConfig(BaseModel):
         """None for what the embedded model has anyway, so that a run that names it is the same run."""
         return None if str(value) == "pocket:scenes" and info.data.get("model") == "pocket" else value
 
-    @field_validator("adapters", mode="before")
-    @classmethod
-    def _adapters(cls, value: object) -> object:
-        """Accepts a single folder as well as a list, and expands `~`."""
-        folders = (value,) if isinstance(value, (str, Path)) else value
-        if not isinstance(folders, Sequence):
-            return value
-        return tuple(dict.fromkeys(os.path.expanduser(str(folder)) for folder in folders))
-
     @field_validator("rows")
     @classmethod
     def _rows_home(cls, value: dict[str, str]) -> dict[str, str]:
@@ -492,10 +531,19 @@ class RunConfig(BaseModel):
             raise ValueError(advice)
         return int(number)
 
+    def rows_root(self, benchmark: str) -> Path | None:
+        """Folder that paths of images in a benchmark's rows start at; None: that of their file."""
+        root = self.rows.get(f"{benchmark}.root", self.rows.get("all.root"))
+        return None if root is None else Path(root)
+
     def rows_of(self, benchmark: str) -> str:
         """Where a benchmark's rows come from: `pocket`, `hub` or a path."""
         where = self.rows.get(benchmark, self.rows.get("all", "auto"))
         return where if where != "auto" else "pocket" if self.model == "pocket" else "hub"
+
+    def name_of_adapter(self, folder: Path) -> str:
+        """What an adapter is called: the name it was given, else its hub id or folder."""
+        return self.adapter_names.get(str(folder)) or adapter_name(folder)
 
     @property
     def quantization(self) -> Literal["4bit", "8bit"] | None:
@@ -520,7 +568,7 @@ class RunConfig(BaseModel):
         aside = {
             "output", "device", "batch_size", "preset", "allow_remote_images", "offline", "judge", "engine",
             "server", "solvers", "solver_options", "attn", "load_in_4bit", "load_in_8bit",
-            "gradient_checkpointing", "plugins", "gpus", "nodes", "strategy",
+            "gradient_checkpointing", "plugins", "gpus", "nodes", "strategy", "adapter_names", "report_to",
         }  # fmt: skip
         # What came to runs later is left out where it is not used, so that the others keep their keys.
         aside |= {name for name in ("pairs_file", "adapters", "processor") if not getattr(self, name)}
@@ -540,7 +588,10 @@ class RunConfig(BaseModel):
     def name(self) -> str:
         """The run's name: model, methods and the first digits of the key."""
         model = re.sub(r"[^\w.-]+", "_", self.model.rstrip("/").split("/")[-1]) or "model"
-        named = [*self.methods, *(re.sub(r"[^\w.-]+", "_", adapter_name(path)) for path in self.adapters)]
+        named = [
+            *self.methods,
+            *(re.sub(r"[^\w.-]+", "_", self.name_of_adapter(path)) for path in self.adapters),
+        ]
         return f"{model}-{'+'.join(named) or 'baseline'}-{self.key[:8]}"[-120:]
 
     @property

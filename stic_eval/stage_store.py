@@ -177,7 +177,7 @@ class StageStore:
             atomic_write(work / "manifest.json", json.dumps(whole, indent=2, sort_keys=True))
             # Looked at after the last write, which makes a folder anew that another has taken. From here on
             # whoever takes the lease takes the folder as well, and there is nothing left to rename.
-            if not self._holds(name, key):
+            if not self.holds(name, key):
                 return self._taken_over(name, key)
             if self.publish(name, key, work):
                 carry_over(work, folder, files)
@@ -188,8 +188,8 @@ class StageStore:
         del self._work[folder]
         return folder
 
-    def _holds(self, name: str, key: str) -> bool:
-        """Whether nobody else has the lease of a stage that this attempt has taken."""
+    def holds(self, name: str, key: str) -> bool:
+        """Whether nobody else has the lease of a stage that this attempt took, nor has anyone deleted it."""
         owner = self._held.get(self.folder(name, key))
         return owner is None or lease.held(self._lease(name, key), owner)
 
@@ -266,7 +266,7 @@ class StageStore:
             try:
                 yield
             finally:
-                if folder in self._work and not self._holds(name, key):
+                if folder in self._work and not self.holds(name, key):
                     _remove(self._work.pop(folder))  # a fragment, which nobody is to go on in
                 del self._held[folder]
 

@@ -123,10 +123,11 @@ def request_key(request: Request) -> str:
 # ---------------------------------------------------------------- files
 
 
-def atomic_write(path: Path | str, data: bytes | str, *, flush: bool = True) -> None:
+def atomic_write(path: Path | str, data: bytes | str | Iterator[bytes], *, flush: bool = True) -> None:
     """Writes a file so that it is there whole or as it was before, whatever happens meanwhile.
 
     Args:
+        data: What it holds, also piece by piece.
         flush: To the disk, so that it is there after a power cut as well; False: for what nobody relies on.
 
     Raises:
@@ -139,7 +140,11 @@ def atomic_write(path: Path | str, data: bytes | str, *, flush: bool = True) -> 
         durable_files.make_folder(path.parent)
         durable_files.sweep_once(path.parent)
         temporary = durable_files.temporary_name(path)
-        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+        with temporary.open("wb") as file:
+            if isinstance(data, Iterator):
+                file.writelines(data)
+            else:
+                file.write(data.encode() if isinstance(data, str) else data)
         if flush:
             durable_files.publish(temporary, path)
         else:

@@ -50,6 +50,11 @@ class SplitText:
     start: int = field(default=0, compare=False)
 
 
+def has_tags(text: str, tags: tuple[TagPair, ...], answer_tags: tuple[TagPair, ...]) -> bool:
+    """Whether any of the tags stands in a text."""
+    return _pattern(tags + answer_tags).search(text) is not None
+
+
 def split(
     text: str, tags: Sequence[TagPair], answer_tags: Sequence[TagPair] = (), opened: bool = False
 ) -> SplitText:

@@ -10,7 +10,7 @@ from hypothesis import settings
 from PIL import Image, ImageDraw, ImageFile
 
 # A test says what is right, not how fast a busy machine is.
-settings.register_profile("patient", deadline=None)
+settings.register_profile("patient", deadline=None, max_examples=50)
 settings.load_profile("patient")
 
 # Vicuna's wording, as LLaVA-1.5 has it; content is a string or a list of parts, as transformers allows.

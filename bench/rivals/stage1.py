@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench.rivals import plain
 from bench.rivals.side import Done, Work, begin, write
-from stic_eval.images import scan_images
+from stic_eval.image_sources import scan_images
 from stic_eval.training.hyperparameters import PairSettings
 from stic_eval.training.preference_pairs import pair_requests
 from stic_eval.training.prompt_sets import load_prompts

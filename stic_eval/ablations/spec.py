@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stic_eval import config_layers, documents
-from stic_eval.errors import UserError
+from stic_eval.errors import UserError, fault_of
 from stic_eval.registry import suggest
 
 
@@ -78,4 +78,4 @@ def _parse(content: str, where: str) -> Spec:
         if first["type"] == "extra_forbidden":
             raise UserError(f"{where}: unknown key {key}{suggest(key, [*Spec.model_fields])}") from error
         form = ", e.g. `p_corrupt=0 corruption!=both`" if key.startswith("exclude") else ""
-        raise UserError(f"{where}: {key}: {first['msg'][:1].lower()}{first['msg'][1:]}{form}") from error
+        raise UserError(f"{where}: {key}: {fault_of(first)}{form}") from error

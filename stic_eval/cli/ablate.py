@@ -22,7 +22,7 @@ class Axes:
         metavar="AXIS=VALUE,...",
     )
     one_at_a_time: bool | None = flag(
-        "The default settings and single departures from them, or all combinations.",
+        "Change one setting at a time from the defaults, or try all combinations.",
         "full",
         names="--one-at-a-time/--full",
     )
@@ -57,7 +57,7 @@ def ablate(
     cluster: f.Cluster = "local",
     hardware: f.Hardware = "",
 ) -> int:  # fmt: skip
-    """Train and evaluate a method under varied settings; what cells have in common is computed once."""
+    """Train and evaluate a method under varied settings; shared stages are computed once."""
     from stic_eval import api
     from stic_eval.cli import dryrun, gridplan, outcome
     from stic_eval.experiment import arguments

@@ -19,11 +19,15 @@ import typer
 
 from stic_eval.cli import (
     ablate,
+    board,
+    cache,
     compare,
     cp,
     data,
+    diff,
     doctor,
     export,
+    export_run,
     import_,
     judge,
     ls,
@@ -31,6 +35,7 @@ from stic_eval.cli import (
     new,
     plot,
     report,
+    rm,
     run,
     score,
     show,
@@ -39,6 +44,7 @@ from stic_eval.cli import (
 )
 from stic_eval.cli import eval as evaluate
 from stic_eval.cli import options as o
+from stic_eval.cli.help_types import Command, Group
 from stic_eval.errors import RunError, UserError, headline, shorten, storage_failure
 from stic_eval.hub_access import restore_afterwards
 from stic_eval.printable import printable
@@ -50,6 +56,7 @@ _LONGEST = 4_000  # characters of a line about an error
 
 app = typer.Typer(
     name="stic-eval",
+    cls=Group,
     help="Evaluate vision-language models, self-train them (STIC), and compare both side by side.",
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -58,15 +65,24 @@ app = typer.Typer(
 _COMMANDS: dict[str, Callable[..., Any]] = {
     "run": run.run, "train": train.train, "eval": evaluate.eval_, "ablate": ablate.ablate,
     "score": score.score, "ls": ls.ls, "show": show.show, "table": table.table, "compare": compare.compare,
-    "plot": plot.plot, "report": report.report, "new": new.new, "cp": cp.cp, "doctor": doctor.doctor,
+    "plot": plot.plot, "report": report.report, "board": board.board, "diff": diff.diff, "rm": rm.rm,
+    "new": new.new, "cp": cp.cp, "doctor": doctor.doctor,
 }  # fmt: skip
-_READING = {"score", "ls", "table", "compare", "plot", "report"}  # what reads much, and takes no model
+# What reads much, and takes no model.
+_READING = {"score", "ls", "table", "compare", "plot", "report", "board"}
 _NEW_OBJECTS = 50_000  # of containers, between two looks for garbage; Python's own number is 700
 _RUNNING = (["run"], ["train"], ["eval"], ["ablate"])  # what takes a model
 for _name, _function in _COMMANDS.items():
-    app.command(_name)(o.command(_function))
-for _name, _group in (("judge", judge), ("data", data), ("export", export), ("import", import_)):
+    app.command(_name, cls=Command)(o.command(_function))
+for _name, _group in (
+    ("judge", judge),
+    ("data", data),
+    ("export", export),
+    ("import", import_),
+    ("cache", cache),
+):
     app.add_typer(_group.app, name=_name)
+export.app.command("run", cls=Command)(o.command(export_run.export_run))
 
 
 def _version(value: bool) -> None:
@@ -127,6 +143,8 @@ def invoke(argv: list[str]) -> int:
         fail(str(error))
         return 1
     except typer.TyperException as error:
+        if not error.format_message():  # a group without a command, whose help has been printed
+            return error.exit_code
         known = bool(argv) and argv[0] in _COMMANDS
         named, what = (f" {argv[0]}", "options") if known else ("", "commands and options")
         advice = neighbours.advice(getattr(error, "option_name", ""), argv) if argv[:1] in _RUNNING else None

@@ -14,6 +14,7 @@ import typer
 
 from stic_eval import flags as f
 from stic_eval.cli import options as o
+from stic_eval.cli.help_types import Command, Group
 from stic_eval.flags import Flag, flag
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from stic_eval.evals.data_check import DataCheck
     from stic_eval.experiment.progress import Update
 
-app = typer.Typer(help="Check a benchmark's data, or convert it.", no_args_is_help=True)
+app = typer.Typer(cls=Group, help="Check a benchmark's data, or convert it.", no_args_is_help=True)
 
 _SHOWN = 50
 
@@ -38,13 +39,16 @@ class Reading:
 
     protocol: f.Protocol = None
     option: list[str] | None = flag(
-        "An option of the benchmark. Repeatable.", metavar="KEY=VALUE", names="--option -o", path=""
+        "An option of the benchmark, or `rows.BENCHMARK.root=DIR`: where paths of images start. Repeatable.",
+        metavar="KEY=VALUE",
+        names="--option -o",
+        path="",
     )
     allow_remote_images: f.RemoteImages = None
     offline: f.Offline = None
 
 
-@app.command("check")
+@app.command("check", cls=Command)
 @o.command
 def check(
     benchmark: f.Benchmark,
@@ -61,8 +65,8 @@ def check(
     from stic_eval.store import atomic_write
 
     o.check_file("--json", json_out)
-    chosen = _find_benchmark(benchmark, reading)
-    checked = _check_rows(chosen, source, bool(reading.allow_remote_images), quiet, images)
+    chosen, root = _find_benchmark(benchmark, reading)
+    checked = _check_rows(chosen, source, bool(reading.allow_remote_images), root, quiet, images)
     _print(checked)
     if json_out is not None:
         data = {
@@ -78,7 +82,7 @@ def check(
         raise typer.Exit(1)
 
 
-@app.command("prepare")
+@app.command("prepare", cls=Command)
 @o.command
 def prepare(
     benchmark: f.Benchmark,
@@ -92,10 +96,10 @@ def prepare(
     from stic_eval.evals import data_preparation as writing
     from stic_eval.printable import printable
 
-    chosen = _find_benchmark(benchmark, reading)
+    chosen, root = _find_benchmark(benchmark, reading)
     to = to.expanduser()
     writing.refuse_taken(to)
-    checked = _check_rows(chosen, source, bool(reading.allow_remote_images), quiet)
+    checked = _check_rows(chosen, source, bool(reading.allow_remote_images), root, quiet)
     _print(checked)
     if checked.problems and not skip_invalid:
         typer.echo("nothing was written; --skip-invalid leaves out rows with problems", err=True)
@@ -108,7 +112,7 @@ def prepare(
         raise typer.Exit(3)
 
 
-def _find_benchmark(name: str, reading: Reading) -> Benchmark:
+def _find_benchmark(name: str, reading: Reading) -> tuple[Benchmark, Path | None]:
     """The benchmark under its options, which are given as in every other command."""
     from stic_eval import registry
     from stic_eval.benchmark_protocols import with_options
@@ -116,11 +120,12 @@ def _find_benchmark(name: str, reading: Reading) -> Benchmark:
     found = registry.benchmarks().get(name)
     # Of a plug-in file, another name than was given.
     built = o.of_benchmark(found.name, reading.option, reading)
-    return with_options(found, built.benchmark_options.get(found.name, {}))
+    chosen = with_options(found, built.benchmark_options.get(found.name, {}))
+    return chosen, built.rows_root(found.name)
 
 
 def _check_rows(
-    benchmark: Benchmark, source: str, remote: bool, quiet: bool, images: bool = True
+    benchmark: Benchmark, source: str, remote: bool, root: Path | None, quiet: bool, images: bool = True
 ) -> DataCheck:
     from stic_eval.evals.data_check import check as examine
     from stic_eval.evals.sources import NAMED
@@ -129,7 +134,7 @@ def _check_rows(
     lines: list[str] = []
     with _progress("checking", None, quiet) as progress:
         checked = examine(
-            benchmark, where, images=images, remote=remote, progress=progress,
+            benchmark, where, images=images, remote=remote, root=root, progress=progress,
             hub_use=lambda at, said: lines.extend(said),
         )  # fmt: skip
     for line in lines:

@@ -20,14 +20,14 @@ _NAMED = 5  # models of a server
 
 
 def doctor(
-    base_url: Annotated[str | None, Flag("OpenAI-compatible server to check as well.")] = None,
+    base_url: Annotated[str | None, Flag("Also check this OpenAI-compatible server.")] = None,
     api_key_env: Annotated[
-        str | None, Flag("Environment variable that holds its key.", metavar="NAME")
+        str | None, Flag("Environment variable with that server's key.", metavar="NAME")
     ] = None,
     cache: Annotated[bool, Flag("Check every file of the cache instead: answers, stages, images.")] = False,
     repair: Annotated[
         bool,
-        Flag("With --cache: salvage damaged answers, set damaged stages aside to be made again."),
+        Flag("With --cache: save readable answers, and set damaged stages aside to be made again."),
     ] = False,
     run: Annotated[str | None, Flag("Check the files of a run's folder instead.", metavar="RUN")] = None,
 ) -> None:
@@ -85,6 +85,7 @@ def _checks() -> list[tuple[str, str, str]]:
         _cache(),
         *_disk(),
         *_extras(),
+        *_torchvision(),
         _judge(),
         _vllm(),
         _pocket(),
@@ -184,7 +185,13 @@ def _extras() -> list[tuple[str, str, str]]:
     from importlib.util import find_spec
 
     uses = {
-        "lmms_eval": ('"stic-eval[lmms]"', "official judge prompts, parity tests and `make bench`"),
+        "matplotlib": ('"stic-eval[figures]"', "`plot` and the report's figures"),
+        "openpyxl": ('"stic-eval[xlsx]"', "answers in workbooks"),
+        # Beside any torch: by itself it would bring a torchvision of another build.
+        "lmms_eval": (
+            '"stic-eval[lmms]" && pip install --no-deps lmms-eval==0.7.3',
+            "tasks of lmms-eval, official judge prompts",
+        ),
         "pytest": ('"stic-eval[test]"', "running the tests"),
         "bitsandbytes": ("bitsandbytes", "--load-in-4bit and --load-in-8bit"),
         "flash_attn": ("flash-attn", "--attn flash_attention_2"),
@@ -202,6 +209,30 @@ def _extras() -> list[tuple[str, str, str]]:
     return found
 
 
+def _torchvision() -> list[tuple[str, str, str]]:
+    """Nothing here needs it, but transformers imports one that is there, and one of another build ends it."""
+    from importlib import import_module
+    from importlib.metadata import PackageNotFoundError, version
+    from importlib.util import find_spec
+
+    if find_spec("torchvision") is None:
+        return []
+    have = {}
+    for name in ("torch", "torchvision"):
+        try:
+            have[name] = version(name)
+        except PackageNotFoundError:
+            have[name] = "of unknown version"
+    try:
+        import_module("torchvision")
+    except Exception as error:  # operators that are not there are a RuntimeError, libraries an OSError
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        text = f"{have['torchvision']} does not fit torch {have['torch']}: {printable(first)[:200]}"
+        advice = "pip uninstall torchvision, which nothing here needs, or install its build for this torch"
+        return [("torchvision", text, advice)]
+    return [("torchvision", have["torchvision"], "")]
+
+
 def _server(base_url: str, variable: str | None) -> tuple[str, str, str]:
     """Asks a server for the names of its models, which costs it nothing."""
     import os
@@ -216,13 +247,18 @@ def _server(base_url: str, variable: str | None) -> tuple[str, str, str]:
     chat = check_url(endpoint)
     check_key(endpoint)
     reply, names = openai.list_models(chat.removesuffix("/chat/completions"), key)
-    if reply in ("HTTP 401", "HTTP 403"):
+    reply = printable(reply)
+    if reply.startswith(("HTTP 401", "HTTP 403")):
         return "server", f"{base_url}: {reply}", "wants a key, or another one: see --api-key-env"
     if names is None and reply.startswith("cannot"):
-        return "server", base_url, f"{printable(reply)}: is it up, at that address?"
+        return "server", base_url, f"{reply}: is it up, at that address?"
     if names is None:
         # Not every server has such a list, so this may be one; or it is none.
-        return "server", f"{base_url}: lists no models ({reply})", "optional: is the address right?"
+        return (
+            "server",
+            f"{base_url}: lists no models (it answered {reply})",
+            "optional: is the address right?",
+        )
     names = [printable(name) for name in names]
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     listed = f"{', '.join(names[:_NAMED])}{more}" if names else "it names none"

@@ -15,13 +15,16 @@ import typer
 
 from stic_eval import flags as f
 from stic_eval.cli import options as o
+from stic_eval.cli.help_types import Command, Group
 from stic_eval.flags import Argument, Flag, flag
 from stic_eval.printable import printable
 
 if TYPE_CHECKING:
     from stic_eval.experiment.artifacts import RunArtifacts
 
-app = typer.Typer(help="Export what a run has made, for use elsewhere.", no_args_is_help=True)
+app = typer.Typer(
+    cls=Group, help="Export pairs or adapters of a run, for use elsewhere.", no_args_is_help=True
+)
 
 _SHOWN = 20
 _ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
@@ -40,24 +43,26 @@ Force = Annotated[
 class Choice:
     """Which of several things that a run has made."""
 
-    method: str | None = flag("Which method's, if there are several.", values="method")
-    seed: int | None = flag("Which training seed's, if there are several.")
-    key: str | None = flag("Which of an ablation's: the first digits of its content key.")
+    method: str | None = flag("The method, if the run has several.", values="method")
+    seed: int | None = flag("The training seed, if there are several.")
+    key: str | None = flag("The first digits of the content key, for an ablation.")
 
 
-@app.command("pairs")
+@app.command("pairs", cls=Command)
 @o.command
 def pairs(
     run: Annotated[
         str,
         Argument("A run (its folder, or its name under results/), or a file of pairs.", values="run"),
     ],
-    to: Annotated[Literal["trl", "llama-factory", "hf-dataset", "csv"], Flag("Format to write.")],
+    to: Annotated[
+        Literal["trl", "llama-factory", "ms-swift", "openrlhf", "hf-dataset", "csv"], Flag("Format to write.")
+    ],
     choice: Choice,
     output: Annotated[
         Path | None, Flag("Folder to write; for trl also a .parquet file.", "pairs-<format>")
     ] = None,
-    iteration: Annotated[int | None, Flag("Which round of pairs, if there are several.")] = None,
+    iteration: Annotated[int | None, Flag("The round of pairs, if there are several.")] = None,
     force: Force = False,
 ) -> None:
     """Write a run's preference pairs in another program's format, to train on them there."""
@@ -72,7 +77,7 @@ def pairs(
         picked = artifacts.pick(found, "pairs", choice.method, choice.seed, iteration, choice.key)
         source = found.path(picked) / "pairs.parquet"
         pair_formats.check(source, "RUN")
-        typer.echo(printable(picked.label), err=True)
+        typer.echo(printable(f"pairs of {picked.label}"), err=True)
     target = (output or Path(f"pairs-{to}")).expanduser()
     single = to == "trl" and target.suffix == ".parquet"
     with staged_output(target, force, single) as folder:
@@ -88,7 +93,7 @@ def pairs(
         raise typer.Exit(3)
 
 
-@app.command("adapter")
+@app.command("adapter", cls=Command)
 @o.command
 def adapter(
     run: f.Run,
@@ -146,7 +151,7 @@ def adapter(
             (folder / "README.md").write_text(card(facts), encoding="utf-8")
     kind = f"merged model in {weights}" if merge else "adapter"
     use = f"--model {output}" if merge else f"--adapter {output}"
-    typer.echo(printable(f"{kind}, {picked.label.partition(': ')[2]}: {output} (stic-eval eval {use})"))
+    typer.echo(printable(f"{kind}, {picked.flags}: {output} (stic-eval eval {use})"))
 
 
 def _note(text: str) -> None:
@@ -200,9 +205,10 @@ def staged_output(target: Path, force: bool, single: bool = False) -> Iterator[P
 
     Raises:
         UserError: It already exists, or cannot be written.
+        RunError: The disk is full, or fails.
     """
     from stic_eval.durable_files import make_folder, publish, sweep_once, sync_tree, temporary_folder
-    from stic_eval.errors import UserError
+    from stic_eval.errors import UserError, write_failure
 
     sweep_once(target.parent)  # of one that was killed when all was there
     wrong = target.is_dir() if single else target.exists() and not target.is_dir()
@@ -233,4 +239,4 @@ def staged_output(target: Path, force: bool, single: bool = False) -> Iterator[P
                     os.replace(path, there)
             sync_tree(target)
     except OSError as error:
-        raise UserError(f"--output {target}: cannot be written ({error.strerror or error})") from error
+        raise write_failure(f"{target} (--output)", error) from error

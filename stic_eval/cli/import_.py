@@ -10,32 +10,34 @@ import typer
 
 from stic_eval import flags as f
 from stic_eval.cli import options as o
+from stic_eval.cli.help_types import Command, Group
 from stic_eval.flags import Argument, Flag
 
 if TYPE_CHECKING:
     from stic_eval.training.foreign_pairs import OpenedPairs
     from stic_eval.training.preference_pairs import AnsweredPair
 
-app = typer.Typer(help="Import what was made elsewhere.", no_args_is_help=True)
+app = typer.Typer(cls=Group, help="Import preference pairs that were made elsewhere.", no_args_is_help=True)
 
 _SHOWN = 20
 
 
 @app.callback()
 def _commands() -> None:
-    """Import what was made elsewhere."""
+    """Import preference pairs that were made elsewhere."""
 
 
-@app.command("pairs")
+@app.command("pairs", cls=Command)
 @o.command
 def pairs(
     file: Annotated[
         Path,
-        Argument("The STIC authors' preference data, LLaMA-Factory's or TRL's: JSON, JSONL, parquet, a saved "
-                 "data set, or a folder with dataset_info.json."),
+        Argument("The STIC authors' preference data, LLaMA-Factory's, TRL's or ms-swift's, RLAIF-V, RLHF-V, "
+                 "POVID, mDPO, LLaVA-RLHF or VLFeedback: JSON, JSONL, parquet, a data set's folder."),
     ],
     image_root: Annotated[
-        Path | None, Flag("Folder that relative image paths start from.", "the folder of the file")
+        Path | None,
+        Flag("Folder that image paths start from; `/` allows absolute ones.", "the folder of the file"),
     ] = None,
     output: Annotated[Path, Flag("File to write.")] = Path("pairs.parquet"),
     force: Annotated[bool, Flag("Replace the file if it exists.")] = False,
@@ -44,7 +46,7 @@ def pairs(
     """Check preference pairs and write them to one file, for `--pairs` of run, train and ablate."""
     from stic_eval.cli.export import count_of
     from stic_eval.durable_files import make_folder, publish, sweep_once, temporary_folder
-    from stic_eval.errors import UserError
+    from stic_eval.errors import UserError, write_failure
     from stic_eval.experiment.progress import Reporter
     from stic_eval.printable import printable
     from stic_eval.store import append_jsonl
@@ -84,7 +86,7 @@ def pairs(
                     )
                 publish(written, output)
     except OSError as error:
-        raise UserError(f"--output {output}: cannot be written ({error.strerror or error})") from error
+        raise write_failure(f"{output} (--output)", error) from error
     if not n_pairs:
         first = opened.problems[0] if opened.problems else None
         why = f"row {first.row}: {first.reason}" if first else "there are no rows"

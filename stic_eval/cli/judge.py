@@ -11,12 +11,13 @@ import typer
 
 from stic_eval import flags as f
 from stic_eval.cli import options as o
+from stic_eval.cli.help_types import Command, Group
 from stic_eval.errors import UserError
 from stic_eval.evals.agreement import Agreement, compare, read
 from stic_eval.flags import Argument
 from stic_eval.printable import printable
 
-app = typer.Typer(help="Compare judges.")
+app = typer.Typer(cls=Group, help="Measure how far two judges agree.")
 
 
 @app.callback()
@@ -24,7 +25,7 @@ def _judge() -> None:
     """Compare judges."""
 
 
-@app.command("agreement")
+@app.command("agreement", cls=Command)
 @o.command
 def agreement(
     a: Annotated[Path, Argument("Output of `stic-eval score --json`, or a run's records (JSONL).")],

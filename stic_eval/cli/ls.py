@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
+from stic_eval.errors import UserError
 from stic_eval.flags import Argument
 
 if TYPE_CHECKING:
@@ -22,8 +24,11 @@ Listing = tuple[tuple[str, ...], list[tuple[str, ...]]]
 
 def ls(
     what: Annotated[What | None, Argument(f"What to list: {', '.join(get_args(What))}.")] = None,
+    folder: Annotated[
+        Path | None, Argument("With runs: the folder that they lie in.", "results", metavar="DIR")
+    ] = None,
 ) -> None:  # fmt: skip
-    """List what there is to choose from, and what has been run; by itself, list what can be listed."""
+    """List benchmarks, methods and so on, or past runs; without an argument, list what can be listed."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -35,8 +40,12 @@ def ls(
         "solvers": partial(_listing, "solver", "title", "suffix"),
         "engines": partial(_listing, "engine", "trains"), "losses": partial(_listing, "loss", "title"),
         "corruptions": partial(_listing, "corruption", "defaults"), "presets": _presets,
-        "ablations": _ablations, "runs": _runs,
+        "ablations": _ablations, "runs": partial(_runs, folder),
     }  # fmt: skip
+    if folder is not None and what != "runs":
+        raise UserError(f"ls {what} {folder}: only runs lie in a folder of yours; leave it out")
+    if folder is not None and not folder.is_dir():
+        raise UserError(f"ls runs {folder}: no such folder")
     if what is None:
         for name in ways:
             print(f"stic-eval ls {name}")
@@ -79,7 +88,6 @@ def _widths(rows: Sequence[Sequence[str]], width: int) -> Sequence[int | None]:
 def _benchmarks() -> Listing:
     from stic_eval import registry
     from stic_eval.benchmark_protocols import protocols
-    from stic_eval.errors import UserError
 
     rows: list[tuple[str, ...]] = []
     for name in registry.benchmarks().names():
@@ -101,7 +109,6 @@ def _benchmarks() -> Listing:
 def _listing(kind: str, *shown: str) -> Listing:
     """Names of a registry, and some texts of each."""
     from stic_eval import registry
-    from stic_eval.errors import UserError
 
     known = registry.kinds()[kind]
     rows: list[tuple[str, ...]] = []
@@ -140,23 +147,37 @@ def _ablations() -> Listing:
     return ("name", "varies", "asks"), rows
 
 
-def _runs() -> Listing:
-    from stic_eval.errors import UserError
+def _runs(root: Path | None) -> Listing:
     from stic_eval.report import runs
 
+    def name_of(folder: Path) -> str:
+        return runs.name_of(folder) if root is None else str(folder)
+
+    trained = _only_trained()
     rows: list[tuple[str, ...]] = []
-    for folder in runs.runs():
+    itself = [root] if root is not None and (root / "config.yaml").is_file() else []
+    for folder in [*itself, *runs.runs(root or runs.ROOT)]:
         command = "ablate" if (folder / "ablation.json").is_file() else "run"
         resumes = f"unfinished: `stic-eval {command}` with the same options resumes it"
         try:
             scores = runs.load(folder)
         except UserError:
-            rows.append((runs.name_of(folder), resumes, ""))
+            state = "trained, not evaluated" if folder.resolve() in trained else resumes
+            rows.append((name_of(folder), state, ""))
             continue
         lines = [*_averages(scores), *([resumes] if scores.unfinished_notes() else [])]
         benchmarks = ", ".join(column.name for column in scores.columns)
-        rows.append((runs.name_of(folder), "\n".join(lines), benchmarks))
+        rows.append((name_of(folder), "\n".join(lines), benchmarks))
     return ("run", "average", "benchmarks"), rows
+
+
+def _only_trained() -> set[Path]:
+    """Folders of runs of `train` that are finished."""
+    from stic_eval.experiment import cache_claims
+    from stic_eval.store import cache_dir
+
+    claims = (one for one in cache_claims.written_down(cache_dir()) if not one.evaluates)
+    return {one.folder.resolve() for one in claims if not one.is_unfinished(cache_dir() / "stages")}
 
 
 def _averages(scores: Scores) -> Iterator[str]:

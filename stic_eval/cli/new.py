@@ -110,7 +110,7 @@ def write(folder: Path, contents: dict[str, str | bytes], force: bool) -> None:
     Raises:
         UserError: One is there, or cannot be written.
     """
-    from stic_eval.errors import UserError
+    from stic_eval.errors import UserError, write_failure
     from stic_eval.store import atomic_write
 
     there = [name for name in contents if (folder / name).exists()]
@@ -121,7 +121,7 @@ def write(folder: Path, contents: dict[str, str | bytes], force: bool) -> None:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             atomic_write(folder / name, content)
     except OSError as error:
-        raise UserError(f"{folder}: cannot be written to: {error.strerror or error}") from error
+        raise write_failure(folder, error) from error
 
 
 def as_theirs(text: str) -> str:

@@ -71,9 +71,18 @@ def _parameter(
     if isinstance(declaration, f.Flag):
         common |= {"min": declaration.min, "max": declaration.max}
         common |= {"rich_help_panel": declaration.panel or panel}
+        common["metavar"] = declaration.metavar or _type_of_one(annotation)
         info = option(*declaration.names_of(name), **common)
     kind = inspect.Parameter.KEYWORD_ONLY
     return inspect.Parameter(name, kind, default=default, annotation=Annotated[annotation, info])
+
+
+def _type_of_one(annotation: Any) -> str | None:
+    """What an option that can be repeated takes each time, e.g. `<str>`; None: it cannot be repeated."""
+    for kind in (annotation, *get_args(annotation)):
+        if get_origin(kind) is list:
+            return f"<{get_args(kind)[0].__name__}>"
+    return None
 
 
 def given(*sets: object) -> dict[str, Any]:
@@ -93,7 +102,7 @@ def of_benchmark(name: str, option: list[str] | None, *sets: object, **more: Any
     """The configuration of a command about one benchmark, whose `-o` items need not say so."""
     from stic_eval.experiment.arguments import configure
 
-    apart = ("benchmarks", "benchmark_options", "judge", "thinking")
+    apart = ("benchmarks", "benchmark_options", "judge", "rows", "thinking")
     heads = {item: item.partition("=")[0].partition(".")[0].strip() for item in option or ()}
     items = [item if heads[item] in apart else f"benchmarks.{name}.{item}" for item in option or ()]
     given = {flag: value for flag, value in f.given(*sets).items() if flag != "option"}

@@ -26,10 +26,10 @@ def of(work: Callable[[], RunResult]) -> int:
 
 
 def _print(result: RunResult) -> None:
-    from stic_eval.cli.table import print_table
+    from stic_eval.cli.table import ALL_NOTES, print_table
     from stic_eval.plugins import display_path
     from stic_eval.printable import printable
 
-    print_table(result.table.data)
+    print_table(result.table.data, more=ALL_NOTES)
     folder = printable(str(display_path(result.folder)))
     print(f"\n{folder}/table.md, .tex, .html, .csv, .json; records/; run.log")

@@ -56,7 +56,7 @@ def plot(
     from stic_eval.errors import UserError
     from stic_eval.printable import printable
     from stic_eval.report import figures, runs
-    from stic_eval.report.canvas import Look
+    from stic_eval.report.canvas import Look, check_installed
 
     formats = [form.strip().lower() for form in format_.split(",") if form.strip()]
     for form in formats:
@@ -70,6 +70,7 @@ def plot(
         raise UserError(f"--dpi {dpi}: give pixels per inch, 50 to 1200")
     if published and kind not in ("all", "progression"):
         raise UserError(f"--published: goes with --kind progression, not with {kind}")
+    check_installed("plot")
     folder = runs.find(run)
     scores = runs.load(folder)
     look = Look(benchmark, x, y, tuple(method or ()), published, width)

@@ -32,17 +32,16 @@ def report(
     quiet: f.Quiet = False,
 ) -> int:
     """Write a run's table, plots, samples, preference pairs and provenance as one HTML file."""
-    from stic_eval.errors import UserError
+    from stic_eval.errors import write_failure
     from stic_eval.experiment.progress import Reporter
     from stic_eval.printable import printable
     from stic_eval.report import html_report, runs
-    from stic_eval.store import cache_dir
+    from stic_eval.report.run_adapters import stages_of
 
     folder = runs.find(run)
     scores = runs.load(folder)
     target = out or folder / "report.html"
     o.check_file("--out", target)
-    own = folder / "cache"  # of a run that was started with --fresh
     warnings: list[str] = []
     with Reporter(None, quiet=quiet) as reporter:
         refs = {} if no_images else _images(scores, folder, reporter, warnings)
@@ -53,11 +52,11 @@ def report(
             try:
                 made = html_report.write(
                     scores, folder, target, facts, refs=refs, images=not no_images, n_pairs=pairs,
-                    stages=(own if own.is_dir() else cache_dir()) / "stages",
+                    stages=stages_of(folder),
                     budget=int(image_budget * 1_000_000), progress=progress,
                 )  # fmt: skip
             except OSError as error:
-                raise UserError(f"--out {target}: cannot be written ({error.strerror or error})") from error
+                raise write_failure(f"{target} (--out)", error) from error
         for line in made.warnings:
             reporter.plain(line)
     print(printable(f"{made.page} ({_size(made.bytes)})"))
@@ -75,7 +74,7 @@ def _images(scores: Scores, folder: Path, reporter: Reporter, warnings: list[str
     from pydantic import ValidationError
 
     from stic_eval.config import RunConfig, read_file
-    from stic_eval.errors import RunError, UserError
+    from stic_eval.errors import RunError, UserError, fault_of, first_line
     from stic_eval.experiment.folder import cache_of
     from stic_eval.experiment.resources import Resources
     from stic_eval.hub_access import go_offline
@@ -85,7 +84,9 @@ def _images(scores: Scores, folder: Path, reporter: Reporter, warnings: list[str
         go_offline(config.offline)
         resources = Resources(config, reporter, cache_of(config))
     except (UserError, ValidationError, OSError) as error:
-        first = str(error).strip().splitlines()[0]
+        first = first_line(error)
+        if isinstance(error, ValidationError):
+            first = fault_of(error.errors(include_url=False)[0])
         warnings.append(f"No images of samples: the run's config.yaml cannot be used ({first}).")
         return {}
     refs: dict[str, ImageRef] = {}
@@ -110,13 +111,19 @@ def _facts(scores: Scores, folder: Path, warnings: list[str]) -> PageFacts:
     """Table and figures; what a run has no figure for is left out."""
     from stic_eval.errors import UserError
     from stic_eval.report import figures, html_report, html_table
-    from stic_eval.report.canvas import Look
+    from stic_eval.report.canvas import Look, check_installed
     from stic_eval.report.table_layouts import lay_out
 
     known: Known = {}  # both tables are of the same comparisons
     table = scores.table(known)
     drawn: dict[str, list[html_report.SvgFigure]] = {"scores": [], "training": []}
-    for kind, figure in figures.drawable(scores, table, folder, Look()):
+    kinds = figures.KINDS
+    try:
+        check_installed("report")
+    except UserError as error:
+        kinds = ()
+        warnings.append(f"No figures. {error}")
+    for kind, figure in figures.drawable(scores, table, folder, Look(), kinds):
         if isinstance(figure, UserError):
             continue
         where = "training" if kind == "training" else "scores"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
@@ -31,7 +31,7 @@ def score(
     predictions: Annotated[
         Path,
         Flag("Answers: records of a run, JSONL with id and response, lmms-eval's logged samples, "
-             "VLMEvalKit's xlsx or TSV, or LLaVA's answer file."),
+             "VLMEvalKit's xlsx, TSV or JSON, OpenCompass's, Inspect's logs, LLaVA's answers or summary."),
     ],
     judging: f.Judge,
     rows: Annotated[
@@ -64,7 +64,7 @@ def score(
     from stic_eval.benchmark_protocols import decoding, with_options
     from stic_eval.errors import UserError
     from stic_eval.evals import runner
-    from stic_eval.evals.given_answers import answered_rows, rows_of
+    from stic_eval.evals.given_answers import answered_rows, response_of, rows_of
     from stic_eval.evals.predictions import read_predictions
     from stic_eval.experiment import grading
     from stic_eval.experiment.progress import Reporter
@@ -74,6 +74,8 @@ def score(
     benchmark = registry.benchmarks().get(benchmark).name
     # A run's settings, of which only the benchmark's and the judge's are used: said in one way everywhere.
     built = o.of_benchmark(benchmark, option, judging, protocol=protocol, offline=offline)
+    if any(item.partition("=")[0].partition(".")[0].strip() == "rows" for item in option or ()):
+        raise UserError("-o rows: --rows names the rows here, and their images are not needed")
     options = built.benchmark_options.get(benchmark, {})
     chosen = with_options(registry.benchmarks().get(benchmark), options)
     if asked_for := decoding(registry.benchmarks().get(benchmark), options):
@@ -82,11 +84,14 @@ def score(
         )
     given = read_predictions(predictions)
     where, asked, found = rows_of(chosen, given, rows, note=lambda line: typer.echo(line, err=True))
+    del given  # of which each answer goes once it is scored
     if answered_only:
-        asked = [sample for sample in asked if sample.id in found]
-    answered = answered_rows(chosen, asked, found, predictions.name, built.thinking)
+        asked = (sample for sample in asked if sample.id in found)
     answers, taken = len(found), sum(item.extraction is not None for item in found.values())
-    del given, found  # the answers as they were read: very many take as much memory as what is made of them
+    responses = (response_of(item, built.thinking) for item in found.values())
+    closed, told = runner.closing(responses, finished=True)
+    prompts_open = runner.prompts_open_thinking(closed, told)
+    answered = answered_rows(chosen, asked, found, predictions.name, built.thinking, prompts_open)
     o.check_file("--json", json_out)
     grader = grading.judge_of(built.judge, cache_dir(), fresh=not resume)
     if dry_run:
@@ -105,7 +110,8 @@ def score(
         typer.echo(f"{grader.requests} requests sent to judge {printable(grader.model)}", err=True)
     print_summary(chosen, summary, grading.grader_text(chosen, where, grader))
     _print_suspects(records)
-    _print_closing(answered, built.thinking.opened)
+    if closed and not prompts_open and not built.thinking.opened:
+        _print_closing(closed, told)
     _print_unscored(records)
     if summary.unscored:
         raise typer.Exit(3)
@@ -122,7 +128,7 @@ def _telling_of_interruption() -> Iterator[None]:
 
 def _print_plan(
     chosen: Benchmark,
-    answered: Sequence[runner.Answered],
+    answered: Iterable[runner.Answered],
     given: int,
     grader: CachedJudge | None,
     *,
@@ -199,17 +205,13 @@ def _print_suspects(records: Sequence[Record]) -> None:
         )
 
 
-def _print_closing(answered: Sequence[runner.Answered], opened: bool) -> None:
+def _print_closing(closed: int, told: int) -> None:
     """Says that some answers close a tag of thinking that they do not open, where that settles nothing."""
-    from stic_eval.evals import runner
-
-    closed, told = runner.closing([item.response for item in answered], finished=True)
-    if 0 < closed < told and not opened:
-        typer.echo(
-            f"thinking: {closed} of {told} answers only close a tag of thinking; if prompts opened it, the "
-            "others were cut: -o thinking.opened=true",
-            err=True,
-        )
+    typer.echo(
+        f"thinking: {closed} of {told} answers only close a tag of thinking; if prompts opened it, the "
+        "others were cut: -o thinking.opened=true",
+        err=True,
+    )
 
 
 def _print_unscored(records: Sequence[Record]) -> None:

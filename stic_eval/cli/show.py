@@ -47,7 +47,7 @@ def show(
     wrong: Annotated[bool, Flag("Of a run: only samples that at least one row got wrong.")] = False,
     number: Annotated[int, Flag("Of a run: how many samples.", names="-n", min=1)] = 5,
 ) -> None:  # fmt: skip
-    """Show a run (configuration, answers side by side), a benchmark, method, solver, engine or the like."""
+    """Show a run (settings, answers side by side) or anything that has a name, such as a method or preset."""
     from stic_eval import config, plugins, profiles, registry
     from stic_eval.ablations import spec
     from stic_eval.errors import UserError
@@ -165,6 +165,12 @@ def _run(folder: Path) -> None:
         except ValueError as error:
             raise UserError(f"{manifest}: is damaged ({error}); run it again") from error
         print(_yaml({"manifest": data}), end="")
+    if (folder / "scores.json").is_file():
+        from stic_eval.report import runs
+        from stic_eval.report.run_adapters import adapter_folders
+
+        for name, path in adapter_folders(runs.load(folder), folder).items():
+            print(f"# adapter of {printable(name)}: {printable(str(path))}")
     for path in sorted(folder.glob("records/*/*.jsonl")):
         print(f"# {printable(str(path))}")
 

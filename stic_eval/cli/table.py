@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 Format = Literal["text", "md", "tex", "html", "csv", "json"]
+ALL_NOTES = "`stic-eval table RUN --notes` shows them"
 _ENDINGS: dict[str, Format] = {
     ".txt": "text", ".md": "md", ".tex": "tex", ".html": "html", ".csv": "csv", ".json": "json",
 }  # fmt: skip
@@ -49,9 +50,11 @@ def table(
     caption: Annotated[str | None, Flag("Caption, for `tex` and `html`.", "describes the table")] = None,
     label: Annotated[str | None, Flag("Label, for `tex`.", "tab:<what is shown>")] = None,
     wide: Annotated[bool, Flag("For `tex`: span both columns of a two-column page (`table*`).")] = False,
-    no_notes: Annotated[
-        bool, Flag("Leave out the notes below, except who graded published figures.")
-    ] = False,
+    notes: Annotated[
+        bool | None,
+        Flag("Print all notes, or only those that can invalidate a number.",
+             "on a terminal, these and five lines of others", names="--notes/--no-notes"),
+    ] = None,
     out: Annotated[
         Path | None, Flag("File to write: .txt, .md, .tex, .html, .csv or .json.", "standard output")
     ] = None,
@@ -60,8 +63,7 @@ def table(
     from dataclasses import replace
 
     from stic_eval.errors import UserError
-    from stic_eval.report import runs
-    from stic_eval.report.paper_scores import JUDGE
+    from stic_eval.report import runs, shown_notes
 
     chosen_format = _format(format_, out)
     if wide and chosen_format != "tex":
@@ -83,14 +85,13 @@ def table(
         from stic_eval.report.table_layouts import lay_out
 
         built = [lay_out(found, layout, by=by or (), reference=reference, published=published)]
-    if no_notes:
-        # Figures by another judge stand beside measured ones with a word on that, or not at all.
-        judge_notes = [tuple(note for note in item.notes if note.startswith(JUDGE)) for item in built]
-        built = [replace(item, notes=own, hints=()) for item, own in zip(built, judge_notes, strict=True)]
+    if notes is False:
+        doubts = [tuple(note for note in item.notes if shown_notes.rank(note) is None) for item in built]
+        built = [replace(item, notes=own, hints=()) for item, own in zip(built, doubts, strict=True)]
     if chosen_format == "text" and out is None:
         for at, item in enumerate(built):
             print("\n" if at else "", end="")
-            print_table(item, titled=len(built) > 1)
+            print_table(item, titled=len(built) > 1, more=ALL_NOTES if notes is None else None)
         return
     text = _text(built, chosen_format, caption, label, wide)
     if out is None:
@@ -164,11 +165,17 @@ def _plain_text(built: Table, titled: bool) -> str:
     return console.export_text()
 
 
-def print_table(built: Table, titled: bool = False) -> None:
-    """Prints a table on stdout, in the terminal's width; with its caption if it is one of several."""
+def print_table(built: Table, titled: bool = False, more: str | None = None) -> None:
+    """Prints a table on stdout, in the terminal's width.
+
+    Args:
+        built: What is printed.
+        titled: Whether its caption is, as it is one of several.
+        more: What shows all notes, where only some are printed; None: all are.
+    """
     from rich.console import Console
 
     from stic_eval.report import terminal_table
 
     console = Console(highlight=False)
-    console.print(terminal_table.to_rich(built, console.width, titled=titled))
+    console.print(terminal_table.to_rich(built, console.width, titled=titled, more=more))

@@ -19,7 +19,7 @@ from stic_eval.contracts.engine import Ask, Engine, Estimate, Step
 from stic_eval.documents import from_json
 from stic_eval.engines.hf import HFEngine, refuse_of_vllm
 from stic_eval.engines.stated_weights import notes_on_weights, weights_of
-from stic_eval.errors import UserError
+from stic_eval.errors import UserError, shorten
 from stic_eval.printable import printable
 from stic_eval.settings import RunConfig
 from stic_eval.store import content_key
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 # A list of models: seconds to wait for it, bytes of it that are read, and names that are shown.
 _SECONDS, _BODY, _NAMED = 5.0, 1 << 20, 8
+_SAID = 160  # characters of a reply that are quoted
 # What says how several GPUs train, and means nothing where none does.
 _OF_TRAINING = ("gpus", "nodes", "strategy")
 # What says how a model is loaded, and means nothing where a server has it.
@@ -290,7 +291,7 @@ def _endpoint(config: RunConfig, name: str, key: str | None) -> Endpoint:
 
 
 def list_models(base_url: str, key: str | None) -> tuple[str, list[str] | None]:
-    """What a server calls its models; None, and why, if it does not say.
+    """What a server answered, and what it calls its models; None if it does not say that.
 
     Args:
         key: Sent as a bearer token; None or empty: none.
@@ -310,7 +311,13 @@ def list_models(base_url: str, key: str | None) -> tuple[str, list[str] | None]:
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
         return f"cannot be reached ({error})", None
     except (ValueError, KeyError, TypeError):
-        return f"HTTP {reply.status_code}", None
+        return f"HTTP {reply.status_code}{_quoted(data)}", None
+
+
+def _quoted(body: bytes) -> str:
+    """What a server said, cut to a line."""
+    text = shorten(" ".join(body[: 8 * _SAID].decode("utf-8", "replace").split()), _SAID)
+    return f": {text}" if text else ""
 
 
 def _leave_to_server(config: RunConfig) -> RunConfig:

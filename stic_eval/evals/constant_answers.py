@@ -10,7 +10,7 @@ from dataclasses import replace
 from stic_eval.contracts.benchmark import Benchmark
 from stic_eval.errors import Contained
 from stic_eval.printable import printable
-from stic_eval.types import Record, Response, Sample, Summary
+from stic_eval.types import Record, Sample
 
 SHARE = 0.95  # of the answers that could be read, from which on they are called constant
 LEAST = 20  # answers: fewer may be alike by chance
@@ -18,21 +18,27 @@ _FEW = 10  # different targets, up to which a constant answer is worth scoring
 _SHOWN = 24
 
 
-def add_answer_notes(
-    benchmark: Benchmark,
-    samples: Sequence[Sample],
-    responses: Sequence[Response],
-    records: Sequence[Record],
-    summary: Summary,
-) -> Summary:
-    """A summary with what its answers have in common: `constant`, `best_constant`, `blank`, `cut`."""
-    return replace(
-        summary,
-        constant=constant_answer(records),
-        best_constant=best_constant(benchmark, samples, records),
-        blank=sum(not response.text.strip() and response.finish_reason != "failed" for response in responses),
-        cut=sum(response.finish_reason == "length" for response in responses),
-    )
+class PlainTargets:
+    """Samples, as long as all targets are a few plain texts: of others no constant answer is scored.
+
+    Attributes:
+        samples: All that were added; none once a target is not plain, or targets are too many.
+    """
+
+    def __init__(self) -> None:
+        self.samples: list[Sample] = []
+        self._targets: set[str] | None = set()
+
+    def add(self, sample: Sample) -> None:
+        """Adds the next sample."""
+        if self._targets is None:
+            return
+        if isinstance(sample.target, str):
+            self._targets.add(sample.target)
+            self.samples.append(sample)
+        if not isinstance(sample.target, str) or len(self._targets) > _FEW:
+            self._targets = None
+            self.samples.clear()
 
 
 def constant_answer(records: Sequence[Record]) -> str:

@@ -68,6 +68,7 @@ def check(
     images: bool = True,
     remote: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    root: Path | None = None,
     hub_use: HubUse | None = None,
 ) -> DataCheck:
     """Looks at every row of the benchmark's variant and decodes every image.
@@ -76,12 +77,13 @@ def check(
         source: See `sources.samples`.
         images: Whether images are looked at; rows that only serve to score need none.
         progress: Called with (rows looked at, rows in all).
+        root: See `sources.samples`.
         hub_use: See `sources.samples`.
 
     Raises:
         UserError: There is no such data, or it cannot be read as rows at all.
     """
-    opened = open_rows(benchmark, source, remote=remote, hub_use=hub_use)
+    opened = open_rows(benchmark, source, remote=remote, root=root, hub_use=hub_use)
     problems: list[RowProblem] = []
     good: dict[int, Sample] = {}
     first: dict[str, int] = {}

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from stic_eval import durable_files, lease
 from stic_eval.dataset_messages import quiet_datasets
-from stic_eval.errors import RunError, UserError
+from stic_eval.errors import RunError, UserError, write_failure
 from stic_eval.evals.data_check import DataCheck
 from stic_eval.evals.formats import ArrowRows
 from stic_eval.evals.image_cells import PLACEHOLDER, Cells
@@ -55,6 +56,7 @@ def prepare(
 
     Raises:
         UserError: The folder is taken or cannot be written; a column that no table can hold.
+        RunError: The disk is full, or fails.
         RunError: What was read back differs.
     """
     if not checked.samples:
@@ -101,7 +103,7 @@ def _atomic_folder(to: Path) -> Iterator[Path]:
             refuse_taken(to)
             durable_files.publish(work, to)
     except OSError as error:
-        raise UserError(f"--to {to}: cannot be written: {error.strerror or error}") from error
+        raise write_failure(f"{to} (--to)", error) from error
 
 
 # ---------------------------------------------------------------- writing
@@ -180,7 +182,8 @@ def _rows_with_ids(checked: DataCheck) -> list[dict[str, Any]]:
         result.append(row)
     if any(row.get("id") is not None for row in result):
         for row, sample in zip(result, checked.samples.values(), strict=True):
-            row.setdefault("id", sample.id)
+            if not isinstance(row.get("id", []), (str, int, float, NoneType)):  # nothing that names a row
+                row["id"] = sample.id
     return result
 
 

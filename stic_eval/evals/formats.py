@@ -6,7 +6,7 @@ import csv
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from io import TextIOWrapper
@@ -52,7 +52,7 @@ class Rows(Protocol):
         """Names the data in messages."""
         ...
 
-    def light(self) -> list[dict[str, Any]]:
+    def light(self) -> Iterable[dict[str, Any]]:
         """All rows in order, with `PLACEHOLDER` for every image that is there."""
         ...
 
@@ -77,14 +77,30 @@ class ListRows:
     rows: Sequence[Row]
     cells: Sequence[Cells] = ()
 
-    def light(self) -> list[dict[str, Any]]:
-        return [row if isinstance(row, Broken) else without_images(row) for row in self.rows]
+    def light(self) -> Iterator[dict[str, Any]]:
+        return (row if isinstance(row, Broken) else without_images(row) for row in self.rows)
 
     def image(self, index: int, column: str) -> Any:
         if not self.cells:
             return self.rows[index][column]
         get = partial(_cell, self.rows, index, column)
         return self.cells[index].read(get, f"{self.where}#{index + 1}")
+
+
+@dataclass(frozen=True)
+class PassingRows:
+    """Rows of JSONL files without their images, read as they are gone through, and not held."""
+
+    where: str
+    files: Sequence[Path]
+
+    def light(self) -> Iterator[dict[str, Any]]:
+        for path in self.files:
+            for row in json_lines(path):
+                yield row if isinstance(row, Broken) else without_images(row)
+
+    def image(self, index: int, column: str) -> Any:
+        return PLACEHOLDER
 
 
 def _cell(rows: Sequence[Row], index: int, column: str) -> Any:
@@ -230,19 +246,13 @@ def json_file(path: Path) -> list[dict[str, Any]]:
     Raises:
         UserError: The file cannot be read, or is no such JSON.
     """
+    if path.suffix != ".json":
+        return list(json_lines(path))
     try:
-        if path.suffix != ".json":
-            return [
-                _shared(_json_line(f"{path.name}, line {number}", line))
-                for number, line in enumerate(documents.read_lines(path), 1)
-                if line.strip()
-            ]
         text = documents.read_text(path)
         data = documents.from_json(text)
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path}: cannot be read as JSON: {getattr(error, 'strerror', None) or error}"
-        ) from error
+        raise _unreadable(path, error) from error
     if isinstance(data, dict):
         inner = data.get("data")
         data = (
@@ -256,16 +266,33 @@ def json_file(path: Path) -> list[dict[str, Any]]:
     return [_object(row, half) for row in data]
 
 
-def _shared(row: dict[str, Any]) -> dict[str, Any]:
-    """A row whose column names, and texts in lists, are one object wherever they are equal.
+def json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a JSONL file, one after the other; what is no row is `Broken`.
+
+    Raises:
+        UserError: The file cannot be read.
+    """
+    try:
+        for number, line in enumerate(documents.read_lines(path), 1):
+            if line.strip():
+                yield _share_texts(_json_line(path, number, line))
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError | ValueError) -> UserError:
+    return UserError(f"{path}: cannot be read as JSON: {getattr(error, 'strerror', None) or error}")
+
+
+def _share_texts(row: dict[str, Any]) -> dict[str, Any]:
+    """A row whose texts in lists are one object wherever they are equal.
 
     Annotators' answers and tokens repeat: of very many rows they would be most of the memory.
     """
-    if isinstance(row, Broken):
-        return row
-    return {
-        sys.intern(name): _interned(cell) if isinstance(cell, list) else cell for name, cell in row.items()
-    }
+    for name, cell in row.items():
+        if isinstance(cell, list):
+            row[name] = _interned(cell)
+    return row
 
 
 def _interned(cell: list[Any]) -> list[Any]:
@@ -275,11 +302,11 @@ def _interned(cell: list[Any]) -> list[Any]:
         return cell
 
 
-def _json_line(where: str, line: str) -> dict[str, Any]:
+def _json_line(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
         return _object(documents.from_json(line), HALF.search(line) is not None)
     except ValueError as error:
-        return Broken(f"{where}: is not valid JSON: {getattr(error, 'msg', error)}")
+        return Broken(f"{path.name}, line {number}: is not valid JSON: {getattr(error, 'msg', error)}")
 
 
 def _object(row: Any, may_be_half: bool) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from typing import Any
 from PIL import Image
 
 from stic_eval.documents import from_literal
+from stic_eval.errors import shorten
 from stic_eval.evals.remote_images import fetch, is_url
 from stic_eval.images import ImageError, bytes_ref, image_ref
 from stic_eval.types import ImageRef
@@ -42,6 +43,8 @@ PLACEHOLDER = ImageRef("", "not loaded", _refuse)
 def without_images(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row with `PLACEHOLDER` for every image that is there, and None for every one that is not."""
     columns = [column for column in row if is_image_column(column)]
+    if not columns:
+        return dict(row)
     return keep_name(
         {**row, **{column: None if _is_empty(row[column]) else PLACEHOLDER for column in columns}}, row
     )
@@ -73,10 +76,12 @@ class Cells:
     Attributes:
         root: Folder that images given by path must lie in; None trusts the paths.
         remote: Whether images may be fetched from the web.
+        flag: By what the user names another root; messages say so.
     """
 
     root: Path | None
     remote: bool = False
+    flag: str = ""
 
     def read(self, get: Callable[[], Any], source: str) -> Any:
         """The image of a cell as a reference, or a tuple of them; whatever is no image is returned as it is.
@@ -103,11 +108,13 @@ class Cells:
             return cell
         if is_url(cell):
             if not self.remote:
-                raise ImageError(cell, "is on the web; give --allow-remote-images to have it fetched")
+                raise ImageError(
+                    shorten(cell), "is on the web; give --allow-remote-images to have it fetched"
+                )
             return replace(image_ref(fetch(cell)), source=cell)
         if cell[:5].lower() == "data:" or len(cell) > LONGEST_PATH or _BASE64.match(cell):
             return base64_ref(get, source)
-        return image_ref(cell, self.root)
+        return image_ref(cell, self.root, self.flag)
 
 
 def _item(get: Callable[[], Any], number: int) -> Any:

@@ -1,7 +1,8 @@
 """Answers that were given elsewhere, in the formats that evaluation tools write.
 
-This program's records, plain JSONL, lmms-eval's logged samples, VLMEvalKit's xlsx and TSV, LLaVA's
-answer files. Answers find their rows by id; lmms-eval's by the number of the row.
+This program's records, plain JSONL, lmms-eval's logged samples, VLMEvalKit's xlsx, TSV and JSON, LLaVA's
+answer files and summaries, OpenCompass's predictions, logs of Inspect. Answers find their rows by id;
+lmms-eval's and OpenCompass's by the number of the row.
 """
 
 from __future__ import annotations
@@ -9,14 +10,16 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import TextIOWrapper
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from stic_eval.documents import from_json, open_regular, read_lines, read_text
 from stic_eval.errors import UserError, first_line
+from stic_eval.evals import answer_summaries, inspect_logs
 from stic_eval.evals.formats import HALF
 from stic_eval.evals.image_cells import is_image_column
 from stic_eval.types import Sample
@@ -25,7 +28,7 @@ Row = Mapping[str, Any]
 
 _IDS = ("id", "question_id", "pid", "index")
 _TEXTS = ("response", "text", "prediction")
-_SHOWN = 3
+IDS_SHOWN = 3
 # What a spreadsheet's cell holds at most: writers of xlsx (VLMEvalKit's is one) cut longer texts here, and
 # tables that were made of such a file are cut as well.
 CELL_LIMIT = 32_767
@@ -37,7 +40,8 @@ class Prediction:
 
     Attributes:
         id: As the file has it; with `by_number` the row's number from 0.
-        where: Line or row of the file.
+        file: The file.
+        place: What names the row in it, or the number of a line.
         extraction: The answer that somebody extracted from the response, if the file has one.
         prompt: What was asked, if the file tells.
         by_number: Whether `id` counts rows.
@@ -49,13 +53,24 @@ class Prediction:
 
     id: str
     response: str
-    where: str
+    file: Path
+    place: str | int  # a number takes a third of the memory of its text
     extraction: str | None = None
     prompt: str | None = None
     by_number: bool = False
     thinking: str = ""
     unclosed: bool | None = None
     cut: str = ""
+
+    @property
+    def where(self) -> str:
+        """File and row."""
+        return place_in(self.file, self.place)
+
+
+def place_in(file: Path, place: str | int) -> str:
+    """A row of a file in messages."""
+    return f"{file}, {place if isinstance(place, str) else f'line {place}'}"
 
 
 @dataclass(frozen=True)
@@ -85,14 +100,16 @@ def read_predictions(path: Path) -> Predictions:
     first: Row | None = None
     items: list[Prediction] = []
     own: list[Row] | None = []  # None: not every row brings the benchmark's
-    for where, row in _read(path):
+    for place, row in _read(path):
         first = row if first is None else first
-        item = _prediction(row, f"{path}, {where}", _full_column(row) if table else "")
+        item = _prediction(row, path, place, _full_column(row) if table else "")
         items += [] if item is None else [item]
-        brought = "question" in first if table else isinstance(row.get("doc"), dict)
+        whole = "question" in first and (table or {"index", "prediction"} <= first.keys())
         if own is not None:
-            if brought:
-                own.append(row if table else _document(row))
+            if whole:  # VLMEvalKit's, whose tables are all text
+                own.append(row if table else {name: _cell_text(cell) for name, cell in row.items()})
+            elif isinstance(row.get("doc"), dict):
+                own.append(_document(row))
             else:
                 own = None
     if first is None:
@@ -102,7 +119,7 @@ def read_predictions(path: Path) -> Predictions:
     return Predictions(tuple(items), tuple(own or ()), str(source))
 
 
-def _read(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _read(path: Path) -> Iterator[tuple[str | int, dict[str, Any]]]:
     """The rows of a file, with where they stand in it.
 
     Raises:
@@ -129,10 +146,7 @@ def match(samples: Sequence[Sample], predictions: Predictions, *, own: bool = Fa
         UserError: An answer fits no row, or two fit the same.
     """
     by_id = {sample.id: sample for sample in samples}
-    by_image: dict[tuple[str, str], list[Sample]] = {}
-    for row in samples:
-        if "image_id" in row.meta:
-            by_image.setdefault((str(row.meta["image_id"]), _question_in(row.question)), []).append(row)
+    by_image: dict[tuple[str, str], list[Sample]] | None = None  # until an answer is not under its row's id
     counted = not own and any(item.by_number for item in predictions.items)
     rare = _rare_lines(samples) if counted else {}
     found: dict[str, Prediction] = {}
@@ -141,6 +155,7 @@ def match(samples: Sequence[Sample], predictions: Predictions, *, own: bool = Fa
         sample = _sample_at(item, samples, rare) if counted and item.by_number else by_id.get(item.id)
         if sample is None and not item.by_number:
             # The same may have been asked of an image twice: in the files' order.
+            by_image = _by_image(samples) if by_image is None else by_image
             same = by_image.get((item.id, _question_in(item.prompt or "")), [])
             sample = by_id.get(f"v1_{item.id}") or next((s for s in same if s.id not in found), None)
         if sample is None:
@@ -150,11 +165,26 @@ def match(samples: Sequence[Sample], predictions: Predictions, *, own: bool = Fa
         else:
             found[sample.id] = item
     if unknown:
-        names = ", ".join(item.id for item in unknown[:_SHOWN]) + (", ..." if len(unknown) > _SHOWN else "")
-        raise UserError(
-            f"{unknown[0].where}: {len(unknown)} of {len(predictions.items)} answers fit no row ({names}); "
-            f"rows have ids such as {', '.join(list(by_id)[:_SHOWN])}: give the right ones with --rows"
-        )
+        raise fit_no_row(unknown, len(predictions.items), by_id)
+    return found
+
+
+def fit_no_row(items: Collection[Prediction], total: int, ids: Iterable[str]) -> UserError:
+    """What is wrong with answers, of so many in all, that rows with these ids do not have."""
+    shown = list(islice(items, IDS_SHOWN))
+    names = ", ".join(item.id for item in shown) + (", ..." if len(items) > len(shown) else "")
+    return UserError(
+        f"{shown[0].where}: {len(items)} of {total} answers fit no row ({names}); "
+        f"rows have ids such as {', '.join(islice(ids, IDS_SHOWN))}: give the right ones with --rows"
+    )
+
+
+def _by_image(samples: Sequence[Sample]) -> dict[tuple[str, str], list[Sample]]:
+    """(image, question) -> the rows that ask it, of those that name their image."""
+    found: dict[tuple[str, str], list[Sample]] = {}
+    for row in samples:
+        if "image_id" in row.meta:
+            found.setdefault((str(row.meta["image_id"]), _question_in(row.question)), []).append(row)
     return found
 
 
@@ -197,7 +227,7 @@ def _sample_at(
 # ---------------------------------------------------------------- the formats
 
 
-def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _rows(path: Path) -> Iterator[tuple[str | int, dict[str, Any]]]:
     if path.suffix == ".xlsx":
         yield from _workbook(path)
     elif path.suffix in (".tsv", ".csv"):
@@ -211,9 +241,15 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                     yield f"row {number}", _no_empty_extraction(row)
         finally:
             csv.field_size_limit(old)
+    elif path.suffix == ".eval":
+        yield from inspect_logs.zipped_rows(path)
     elif path.suffix == ".json":
         text = read_text(path)
         data = _text_only(from_json(text)) if HALF.search(text) else from_json(text)
+        for is_of, read in _OBJECTS:
+            if is_of(data):
+                yield from read(data)
+                return
         if isinstance(data, dict) and isinstance(data.get("logs"), list):
             data = data["logs"]
         pairs = data.items() if isinstance(data, dict) else enumerate(data, start=1)
@@ -229,7 +265,14 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                     raise UserError(f"{path}, line {number}: is not valid JSON: {error}") from error
                 if not isinstance(row, dict):
                     raise UserError(f"{path}, line {number}: is no JSON object")
-                yield f"line {number}", _text_only(row) if HALF.search(line) else row
+                yield number, _text_only(row) if HALF.search(line) else row
+
+
+_OBJECTS: Sequence[tuple[Callable[[Any], bool], Callable[[Any], Iterator[tuple[str, dict[str, Any]]]]]] = (
+    (inspect_logs.is_log, inspect_logs.log_rows),
+    (answer_summaries.is_llava_summary, answer_summaries.llava_summary_rows),
+    (answer_summaries.is_opencompass, answer_summaries.opencompass_rows),
+)
 
 
 def _text_only(value: Any) -> Any:
@@ -242,7 +285,10 @@ def _text_only(value: Any) -> Any:
 
 
 def _workbook(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    import openpyxl
+    try:
+        import openpyxl
+    except ImportError:
+        raise UserError(f"{path}: to read a workbook takes openpyxl: pip install 'stic-eval[xlsx]'") from None
 
     sheet = openpyxl.load_workbook(path, read_only=True, data_only=True).worksheets[0]
     rows: Iterable[tuple[Any, ...]] = sheet.iter_rows(values_only=True)
@@ -254,6 +300,10 @@ def _workbook(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             # As in the TSV: all text, and nothing for a missing cell.
             texts = ("" if cell is None else str(cell) for cell in cells)
             yield f"row {number}", _no_empty_extraction(dict(zip(head, texts, strict=False)))
+
+
+def _cell_text(cell: Any) -> str:
+    return "" if cell is None else cell if isinstance(cell, str) else str(cell)
 
 
 def _no_empty_extraction(row: dict[str, Any]) -> dict[str, Any]:
@@ -279,38 +329,43 @@ def _fills(cell: Any) -> bool:
     return len(cell) == CELL_LIMIT or len(cell.encode("utf-16-le", "surrogatepass")) // 2 == CELL_LIMIT
 
 
-def _prediction(row: Mapping[str, Any], where: str, cut: str) -> Prediction | None:
+def _prediction(row: Mapping[str, Any], file: Path, place: str | int, cut: str) -> Prediction | None:
     """A row's answer; None where the row itself says that it has none (null)."""
     if "doc_id" in row and ("filtered_resps" in row or "resps" in row):
         response = _unwrap(row.get("filtered_resps", row.get("resps")))
         if not isinstance(response, str):
-            raise UserError(f"{where}: filtered_resps holds no text")
+            raise UserError(f"{place_in(file, place)}: filtered_resps holds no text")
         asked = row.get("input")
         doc = row.get("doc")
         if isinstance(doc, dict) and any(name in doc for name in _IDS):
-            return Prediction(_identity(doc, where, _IDS), response, where)
-        name = _identity(row, where, ("doc_id",))
+            return Prediction(_identity(doc, file, place, _IDS), response, file, place)
+        name = _identity(row, file, place, ("doc_id",))
         if not name.isdecimal():
-            raise UserError(f"{where}: doc_id {name} is no number of a row")
+            raise UserError(f"{place_in(file, place)}: doc_id {name} is no number of a row")
         prompt = asked if isinstance(asked, str) else None
-        return Prediction(name, response, where, prompt=prompt, by_number=True)
+        return Prediction(name, response, file, place, prompt=prompt, by_number=True)
     extraction = row.get("extraction")
     column = next((column for column in _TEXTS if column in row), None)
     if column is None and extraction is None:
-        raise UserError(f"{where}: has no answer (column {', '.join(_TEXTS[:-1])} or {_TEXTS[-1]})")
+        raise UserError(
+            f"{place_in(file, place)}: has no answer (column {', '.join(_TEXTS[:-1])} or {_TEXTS[-1]})"
+        )
     response = row[column] if column is not None else ""
     if isinstance(response, float) and response != response:  # NaN is what pandas makes of null
         response = None
     if response is None and extraction is None:
         return None
     if not isinstance(response, (str, int, float, type(None))):
-        raise UserError(f"{where}: column {column} is {json.dumps(response)[:40]}, not a text")
+        raise UserError(
+            f"{place_in(file, place)}: column {column} is {json.dumps(response)[:40]}, not a text"
+        )
     prompt, thinking, unclosed = row.get("prompt"), row.get("thinking"), row.get("unclosed")
     return Prediction(
-        _identity(row, where, _IDS),
+        _identity(row, file, place, _IDS),
         # A judge is asked about the response: of an extraction alone, that is all there is.
         str(extraction if response is None or column is None else response),
-        where,
+        file,
+        place,
         None if extraction is None else str(extraction),
         prompt if isinstance(prompt, str) else None,
         thinking=thinking if isinstance(thinking, str) else "",
@@ -325,11 +380,12 @@ def _unwrap(value: Any) -> Any:
     return value
 
 
-def _identity(row: Mapping[str, Any], where: str, columns: Sequence[str]) -> str:
+def _identity(row: Mapping[str, Any], file: Path, place: str | int, columns: Sequence[str]) -> str:
     for column in columns:
         value = row.get(column)
         if value is not None and value != "" and not isinstance(value, (bool, dict, list)):
             # Spreadsheets store whole numbers as floats.
             whole = isinstance(value, float) and value.is_integer()
             return str(int(value) if whole else value)
+    where = place_in(file, place)
     raise UserError(f"{where}: has no id (column {', '.join(columns[:-1]) or columns[0]} or {columns[-1]})")

@@ -89,6 +89,11 @@ def naming(where: str) -> Iterator[None]:
     try:
         yield
     except RAISED as error:
-        found = faults(error)
-        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        raise UserError(f"{where}: {found[0]}{more}") from error
+        raise UserError(fault_line(where, error)) from error
+
+
+def fault_line(where: str, error: Exception) -> str:
+    """One line that names a row, and what is wrong with it."""
+    found = faults(error)
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    return f"{where}: {found[0]}{more}"

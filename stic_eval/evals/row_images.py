@@ -11,18 +11,20 @@ from stic_eval.evals.formats import json_file, tsv_file
 from stic_eval.evals.image_cells import LONGEST_PATH, is_image_column, parse_paths
 
 
-def images_beside(path: Path) -> list[Path]:
+def images_beside(path: Path, root: Path | None = None) -> list[Path]:
     """The images that a file of rows names by paths from its folder on, as far as they are there.
 
     Args:
         path: A JSON, JSONL, TSV, parquet or arrow file.
+        root: Folder that paths start at; None: the file's.
 
     Raises:
         UserError: The file cannot be read.
         OSError, ValueError: A file cannot be read, or is no parquet or arrow file.
     """
     names = sorted({name for cell in _cells(path) for name in _paths_in(cell) if len(name) <= LONGEST_PATH})
-    return [path.parent / name for name in names if os.path.isfile(path.parent / name)]
+    start = root or path.parent
+    return [start / name for name in names if os.path.isfile(start / name)]
 
 
 def _cells(path: Path) -> Iterator[Any]:

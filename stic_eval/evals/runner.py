@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
@@ -21,6 +21,17 @@ from stic_eval.evals.scoring.aggregate import ROUNDING, odd
 from stic_eval.registry import explain_call
 from stic_eval.types import Record, Response, Sample, Score, Summary
 
+
+class _Nothing(dict[str, Any]):
+    """An empty mapping for all records that have no labels or meta: many dictionaries take much memory."""
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        raise TypeError("records are read-only; make a new mapping")
+
+    setdefault = update = __ior__ = __setitem__  # type: ignore[assignment]
+
+
+_NOTHING = _Nothing()
 UNCLOSED = "cut while the model was thinking"
 # Opens a piece of work with so many items: what to call as they get done.
 OpenProgress = Callable[[str, int], AbstractContextManager[ProgressUpdate]]
@@ -125,55 +136,78 @@ def cut_thinking(answered: Sequence[Answered], finished: bool = False) -> list[A
     Args:
         finished: Nobody knows which answers have run into their bound: any of them may.
     """
-    closed, told = closing([item.response for item in answered], finished)
-    if not closed or 2 * closed < told:
+    closed, told = closing((item.response for item in answered), finished)
+    if not prompts_open_thinking(closed, told):
         return list(answered)
-
-    def settle(item: Answered) -> Answered:
-        found = item.response
-        cut = finished or found.finish_reason == "length"
-        if not cut or found.opened or found.thinking or not found.text:
-            return item
-        response = replace(found, text="", thinking=found.text, unclosed=True)
-        return replace(item, response=response, verdict=Score(None, why=UNCLOSED))
-
-    return [settle(item) for item in answered]
+    return [as_cut(item, finished) for item in answered]
 
 
-def closing(responses: Sequence[Response], finished: bool = False) -> tuple[int, int]:
+def prompts_open_thinking(closed: int, told: int) -> bool:
+    """Whether half of the answers that tell only close a tag of thinking; see `closing`."""
+    return closed > 0 and 2 * closed >= told
+
+
+def as_cut(item: Answered, finished: bool = False) -> Answered:
+    """An answer where prompts open the thinking: cut within it if it closes none and may have been cut."""
+    found = item.response
+    cut = finished or found.finish_reason == "length"
+    if not cut or found.opened or found.thinking or not found.text:
+        return item
+    response = replace(found, text="", thinking=found.text, unclosed=True)
+    return replace(item, response=response, verdict=Score(None, why=UNCLOSED))
+
+
+def closing(responses: Iterable[Response], finished: bool = False) -> tuple[int, int]:
     """How many answers only close a tag of thinking, and of how many that tell whether prompts open one.
 
     Those tell nothing that are empty, that open their thinking themselves or had it told apart, and that ran
     into their bound before they closed it.
     """
-    closed = sum(found.opened and not found.unclosed for found in responses)
-    plain = [found for found in responses if found.text and not (found.opened or found.thinking)]
-    return closed, closed + sum(finished or found.finish_reason == "stop" for found in plain)
+    closed = plain = 0
+    for found in responses:
+        closed += found.opened and not found.unclosed
+        if found.text and not (found.opened or found.thinking):
+            plain += finished or found.finish_reason == "stop"
+    return closed, closed + plain
 
 
 def conclude(
     benchmark: Benchmark,
-    answered: Sequence[Answered],
+    answered: Iterable[Answered],
     judge: Judge | None = None,
     step: OpenProgress | None = None,
 ) -> tuple[list[Record], Summary]:
     """Has a judge decide what is open, and sums up.
 
+    Args:
+        answered: May come one by one: of those that no judge is asked about the records alone are held.
+
     Raises:
         RunError: The benchmark's aggregation fails, or its score is not what its units, or its own
             statistic, come to.
     """
-    records = [record_of(item) for item in answered]
-    cases = [number for number, item in enumerate(answered) if item.verdict.open]
-    if judge is not None and benchmark.judging is not None and cases:
+    judged = judge is not None and benchmark.judging is not None
+    records: list[Record] = []
+    cases: list[tuple[int, Answered]] = []  # the record's number, and what is asked about
+    plain = constant_answers.PlainTargets()
+    failed = blank = cut = 0
+    for item in answered:
+        if judged and item.verdict.open:
+            cases.append((len(records), item))
+        records.append(record_of(item))
+        plain.add(item.sample)
+        reason = item.response.finish_reason
+        failed += reason == "failed"
+        cut += reason == "length"
+        blank += reason != "failed" and not item.response.text.strip()
+    if judge is not None and cases:
         open_step = step or (lambda name, total: nullcontext(lambda done, total: None))
-        asked = [(answered[number].sample, answered[number].response.text) for number in cases]
+        asked = [(item.sample, item.response.text) for _, item in cases]
         with open_step(f"judge {benchmark.title}", len(asked)) as progress:
             for index, verdict, info in judge.grade(benchmark, asked, progress):
-                number = cases[index]
-                records[number] = record_of(replace(answered[number], verdict=verdict), info)
+                number, item = cases[index]
+                records[number] = record_of(replace(item, verdict=verdict), info)
     decided = sum(record.judge is not None and record.score is not None for record in records)
-    failed = sum(item.response.finish_reason == "failed" for item in answered)
     summary = replace(
         _aggregate(benchmark, records),
         answers=len(records),
@@ -186,9 +220,11 @@ def conclude(
         summary,
         gradings=_gradings(benchmark, records),
         descriptions=len({record.description for record in records if record.description is not None}),
+        constant=constant_answers.constant_answer(records),
+        best_constant=constant_answers.best_constant(benchmark, plain.samples, records),
+        blank=blank,
+        cut=cut,
     )
-    samples, responses = [item.sample for item in answered], [item.response for item in answered]
-    summary = constant_answers.add_answer_notes(benchmark, samples, responses, records, summary)
     return records, _with_pairing(benchmark, records, summary)
 
 
@@ -285,9 +321,9 @@ def record_of(item: Answered, judge: Mapping[str, Any] | None = None) -> Record:
     return Record(
         id=sample.id,
         question=sample.question,
-        images=tuple(image.sha256 for image in sample.images),
+        images=tuple([image.sha256 for image in sample.images]) if sample.images else (),
         target=sample.target,
-        group=sample.group,
+        group=sample.group or _NOTHING,
         description=item.description,
         response=response.text,
         answer=verdict.answer,
@@ -296,7 +332,7 @@ def record_of(item: Answered, judge: Mapping[str, Any] | None = None) -> Record:
         why=verdict.why,
         seconds=response.seconds,
         n_tokens=response.n_tokens,
-        meta=sample.meta,
+        meta=sample.meta or _NOTHING,
         judge=judge,
         thinking=response.thinking,
         unclosed=response.unclosed,

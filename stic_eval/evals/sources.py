@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from PIL import Image
 
@@ -19,13 +19,28 @@ from stic_eval.contracts.benchmark import Benchmark, HubId
 from stic_eval.dataset_messages import quiet_datasets
 from stic_eval.errors import Contained, UserError, first_line
 from stic_eval.evals import hub
-from stic_eval.evals.formats import ArrowRows, Broken, ListRows, Row, Rows, json_rows, split_files, tsv_rows
+from stic_eval.evals.formats import (
+    ArrowRows,
+    Broken,
+    ListRows,
+    PassingRows,
+    Row,
+    Rows,
+    json_rows,
+    split_files,
+    tsv_rows,
+)
 from stic_eval.evals.image_cells import IMAGE_COLUMNS, PLACEHOLDER, Cells
+from stic_eval.evals.image_roots import with_root
 from stic_eval.evals.released_folders import describe, layout_rows
-from stic_eval.evals.row_faults import Fault, faults, naming, shorten
+from stic_eval.evals.row_faults import RAISED, Fault, fault_line, faults, naming, shorten
 from stic_eval.images import ImageError, ref_from_pil
+from stic_eval.saved_datasets import check_arrow
 from stic_eval.store import content_key, file_digests
 from stic_eval.types import ImageRef, Sample
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 # (id and commit that rows were had under, lines on what was in the way of others).
 HubUse = Callable[[HubId, Sequence[str]], None]
@@ -40,6 +55,7 @@ def samples(
     limit: float | None = None,
     images: bool = True,
     remote: bool = False,
+    root: Path | None = None,
     hub_use: HubUse | None = None,
 ) -> list[Sample]:
     """The benchmark's samples, in the order of the data set.
@@ -56,42 +72,57 @@ def samples(
         images: Whether images are read. Without, nothing is looked for or decoded, rows may lack
             the column, and an image that a row does have is a reference that cannot be loaded.
         remote: Whether images may be fetched from the web.
+        root: Folder that paths of images start at and must stay in; None: that of their file. `/` takes
+            absolute paths.
         hub_use: Is told of rows from the hub under which id they were had, and what was in the way.
 
     Raises:
         UserError: No such data, a row that does not fit the schema (named with its column), a row
             without image, or ids that occur twice.
     """
-    opened = open_rows(benchmark, source, remote=remote, hub_use=hub_use)
+    if limit is None and not images:
+        return list(samples_without_images(benchmark, source, hub_use=hub_use))
+    opened = open_rows(benchmark, source, remote=remote, root=root, hub_use=hub_use)
     for index in opened.kept:
         if isinstance(row := opened.light[index], Broken):
             raise UserError(f"{opened.name(index)}: {row.why}")
     chosen = opened.kept if limit is None else _choose(opened, limit)
-    if not images:  # a row is dropped when its sample is there: both of very many take twice the memory
-        opened = replace(opened, rows=ListRows(opened.rows.where, ()))
-    result: list[Sample] = []
+    return list(_samples(opened, ((index, opened.light[index]) for index in chosen), images))
+
+
+def samples_without_images(
+    benchmark: Benchmark, source: str | Path | Rows = "hub", *, hub_use: HubUse | None = None
+) -> Iterator[Sample]:
+    """The benchmark's samples one by one, of JSONL files without holding what was read; see `samples`.
+
+    Raises:
+        UserError: As of `samples`, at the first row that does not fit.
+    """
+    opened = _find_rows(benchmark, source, hub_use=hub_use, images=False)
+    return _samples(opened, _passing(opened), images=False)
+
+
+def _samples(
+    opened: OpenedRows, rows: Iterable[tuple[int, dict[str, Any]]], images: bool
+) -> Iterator[Sample]:
     seen: dict[str, int] = {}
-    for index in chosen:
-        row = opened.light[index]
-        if images:
-            row, missing = with_images(opened, index)
-            if missing:
-                raise UserError(f"{opened.name(index)}: {missing[0]}")
-        else:
-            opened.light[index] = {}
+    for index, light in rows:
+        row, missing = with_images(opened, index) if images else (light, [])
+        if missing:
+            raise UserError(f"{opened.name(index)}: {missing[0]}")
         try:
-            with naming(opened.name(index)):
-                sample = to_sample(opened, index, row)
-        except UserError as error:
-            raise UserError(f"{error} (`stic-eval data check` names every such row)") from error
-        if images and (absent := no_image(benchmark, sample, row)):
+            sample = to_sample(opened, index, row)
+        except RAISED as error:
+            line = fault_line(opened.name(index), error)
+            raise UserError(f"{line} (`stic-eval data check` names every such row)") from error
+        if images and (absent := no_image(opened.benchmark, sample, row)):
             raise UserError(f"{opened.name(index)}: {absent}")
         if sample.id in seen:
             pair = f"rows {seen[sample.id] + 1} and {index + 1}"
-            raise UserError(f"{benchmark.name}: {opened.rows.where}: {pair} have the same id {sample.id}")
+            where = f"{opened.benchmark.name}: {opened.rows.where}"
+            raise UserError(f"{where}: {pair} have the same id {sample.id}")
         seen[sample.id] = index
-        result.append(sample)
-    return result
+        yield sample
 
 
 def is_pocket(source: str) -> bool:
@@ -148,6 +179,7 @@ def open_rows(
     source: str | Path | Rows,
     *,
     remote: bool = False,
+    root: Path | None = None,
     hub_use: HubUse | None = None,
 ) -> OpenedRows:
     """Finds and lists a benchmark's rows; see `samples`.
@@ -155,6 +187,33 @@ def open_rows(
     Raises:
         UserError: No such data, no rows, or none of the benchmark's variant.
     """
+    found = _find_rows(benchmark, source, remote=remote, root=root, hub_use=hub_use)
+    light = list(found.rows.light())
+    if not light:
+        raise _nothing_there(found, 0)
+    opened = replace(found, light=light, kept=range(len(light)))
+    if benchmark.keep is None:
+        return opened
+    indices = []
+    for index, row in enumerate(light):
+        if (kept := _of_variant(benchmark, row)) is not None:
+            light[index] = kept
+            indices.append(index)
+    if not indices:
+        raise _nothing_there(opened, len(light))
+    return replace(opened, kept=indices)
+
+
+def _find_rows(
+    benchmark: Benchmark,
+    source: str | Path | Rows,
+    *,
+    remote: bool = False,
+    root: Path | None = None,
+    hub_use: HubUse | None = None,
+    images: bool = True,
+) -> OpenedRows:
+    """A benchmark's rows before they are listed; see `samples`."""
     at: HubId | None = None
     if str(source) == "hub" and isinstance(source, (str, Path)):
         lines: list[str] = []
@@ -162,28 +221,48 @@ def open_rows(
         if hub_use is not None:
             hub_use(at, lines)
     else:
-        rows = _open(benchmark, source, remote) if isinstance(source, (str, Path)) else source
-    light = rows.light()
-    if not light:
-        raise UserError(f"{benchmark.name}: {rows.where} has no rows")
-    named = str(source) if isinstance(source, (str, Path)) else ""
-    opened = OpenedRows(benchmark, named, rows, light, range(len(light)), at)
-    if benchmark.keep is None:
-        return opened
-    indices = []
-    for index, row in enumerate(light):
-        try:
-            with Contained():
-                kept = isinstance(row, Broken) or benchmark.keep(_PaddedRow(row))
-            if kept:
-                indices.append(index)
-        except Exception as error:  # a benchmark is a user's own code, and the row anything
-            light[index] = Broken(str(faults(error)[0]))
-            indices.append(index)
-    if not indices:
-        variant = f' of its variant "{benchmark.variant}"' if benchmark.variant else ""
-        raise UserError(f"{benchmark.name}: {rows.where}: none of the {len(light)} rows is one{variant}")
-    return replace(opened, kept=indices)
+        rows = _open(benchmark, source, remote, images) if isinstance(source, (str, Path)) else source
+        rows = with_root(rows, root, f"-o rows.{benchmark.name}.root=DIR")
+    return OpenedRows(benchmark, str(source) if isinstance(source, (str, Path)) else "", rows, [], (), at)
+
+
+def _passing(found: OpenedRows) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of the benchmark's variant with their numbers from 0, one after the other.
+
+    Raises:
+        UserError: One is no row, or there are none.
+    """
+    count = kept = 0
+    for index, row in enumerate(found.rows.light()):
+        count += 1
+        if (chosen := _of_variant(found.benchmark, row)) is None:
+            continue
+        if isinstance(chosen, Broken):
+            raise UserError(f"{found.name(index)}: {chosen.why}")
+        kept += 1
+        yield index, chosen
+    if not kept:
+        raise _nothing_there(found, count)
+
+
+def _of_variant(benchmark: Benchmark, row: dict[str, Any]) -> dict[str, Any] | None:
+    """A row of the benchmark's variant, `Broken` where nobody can tell; None for any other."""
+    if benchmark.keep is None or isinstance(row, Broken):
+        return row
+    try:
+        with Contained():
+            return row if benchmark.keep(_PaddedRow(row)) else None
+    except Exception as error:  # a benchmark is a user's own code, and the row anything
+        return Broken(str(faults(error)[0]))
+
+
+def _nothing_there(found: OpenedRows, count: int) -> UserError:
+    """Why there is nothing to ask, of so many rows."""
+    where, variant = f"{found.benchmark.name}: {found.rows.where}", found.benchmark.variant
+    if not count:
+        return UserError(f"{where} has no rows")
+    of_variant = f' of its variant "{variant}"' if variant else ""
+    return UserError(f"{where}: none of the {count} rows is one{of_variant}")
 
 
 def with_images(opened: OpenedRows, index: int) -> tuple[dict[str, Any], list[Fault]]:
@@ -218,15 +297,22 @@ def _check_kinds(sample: Any) -> None:
     """Refuses a sample whose parts are not of the kinds that a benchmark's contract names."""
     if not isinstance(sample, Sample):
         raise TypeError(f"the benchmark gives a {type(sample).__name__}, not a Sample")
-    texts: dict[str, Any] = {"id": [sample.id], "question": [sample.question], "choices": sample.choices}
-    for name, given in texts.items():
-        if not (isinstance(given, (list, tuple)) and all(isinstance(text, str) for text in given)):
-            raise TypeError(f"the benchmark gives a sample whose {name} is not text")
-    if not all(isinstance(part, Mapping) for part in (sample.group, sample.meta)):
+    parts: Any = sample  # whatever its annotations say
+    if not isinstance(parts.id, str):
+        raise TypeError("the benchmark gives a sample whose id is not text")
+    if not isinstance(parts.question, str):
+        raise TypeError("the benchmark gives a sample whose question is not text")
+    if not isinstance(parts.choices, (list, tuple)) or not _are(str, parts.choices):
+        raise TypeError("the benchmark gives a sample whose choices is not text")
+    # Nearly always dicts, which are faster to tell than other mappings.
+    if not isinstance(parts.group, (dict, Mapping)) or not isinstance(parts.meta, (dict, Mapping)):
         raise TypeError("the benchmark gives a sample whose group or meta is no mapping")
-    images: Any = sample.images
-    if not (isinstance(images, tuple) and all(isinstance(ref, ImageRef) for ref in images)):
+    if not isinstance(parts.images, tuple) or not _are(ImageRef, parts.images):
         raise TypeError("the benchmark gives a sample whose images are no references")
+
+
+def _are(kind: type, parts: Sequence[Any]) -> bool:
+    return not parts or all(isinstance(part, kind) for part in parts)
 
 
 def no_image(benchmark: Benchmark, sample: Sample, row: Row) -> Fault | None:
@@ -269,7 +355,7 @@ def _choose(opened: OpenedRows, limit: float) -> list[int]:
 # ---------------------------------------------------------------- the sources
 
 
-def _open(benchmark: Benchmark, source: str | Path, remote: bool) -> Rows:
+def _open(benchmark: Benchmark, source: str | Path, remote: bool, images: bool = True) -> Rows:
     if is_pocket(str(source)):
         from stic_eval.pocket.rows import benchmark_rows
 
@@ -284,7 +370,7 @@ def _open(benchmark: Benchmark, source: str | Path, remote: bool) -> Rows:
             ) from None
     path = local_path(benchmark, source)
     assert path is not None
-    return _local(benchmark, path, remote)
+    return _local(benchmark, path, remote, images=images)
 
 
 def local_path(benchmark: Benchmark, source: str | Path) -> Path | None:
@@ -335,35 +421,22 @@ def _hub(benchmark: Benchmark, remote: bool, tell: hub.Tell) -> tuple[Rows, HubI
     raise unread
 
 
-@quiet_datasets()
-def _local(benchmark: Benchmark, path: Path, remote: bool, where: str | None = None) -> Rows:
+def _local(
+    benchmark: Benchmark, path: Path, remote: bool, where: str | None = None, images: bool = True
+) -> Rows:
     pinned, where = where is not None, where or str(path)
-    split = benchmark.source.split
     cells = Cells(path if path.is_dir() else path.parent, remote)
     try:
         if path.is_dir() and ((path / "state.json").exists() or (path / "dataset_dict.json").exists()):
-            from datasets import Dataset, load_from_disk
-
-            loaded = load_from_disk(str(path))
-            if not isinstance(loaded, Dataset) and split not in loaded:
-                raise UserError(f'{benchmark.name}: {path}: no split "{split}" in {", ".join(loaded)}')
-            return ArrowRows(where, loaded if isinstance(loaded, Dataset) else loaded[split], cells)
+            return ArrowRows(where, _saved_dataset(benchmark, path), cells)
         if path.is_dir() and (rows := layout_rows(benchmark, path, remote)) is not None:
             return rows
         files = split_files(benchmark.source, path) if path.is_dir() else [path]
         kind = files[0].suffix if files else ""
-        if kind == ".parquet":
-            from datasets import Dataset
-
-            # `datasets` knows what it has read before by path and time; on the hub the path has the commit.
-            name = None if pinned else f"rows_{content_key(file_digests(files))[:16]}"
-            names = [str(file) for file in files]
-            return ArrowRows(where, Dataset.from_parquet(names, dataset_name=name), cells)
-        if kind == ".arrow":
-            from datasets import Dataset, concatenate_datasets
-
-            parts = [Dataset.from_file(str(file)) for file in files]
-            return ArrowRows(where, concatenate_datasets(parts), cells)
+        if kind in (".parquet", ".arrow"):
+            return ArrowRows(where, _arrow_dataset(files, pinned), cells)
+        if kind == ".jsonl" and not images:
+            return PassingRows(where, files)
         if kind in (".jsonl", ".json"):
             return json_rows(where, files, remote)
         if kind == ".tsv":
@@ -377,3 +450,31 @@ def _local(benchmark: Benchmark, path: Path, remote: bool, where: str | None = N
         f"{benchmark.name}: {path}: holds no parquet, arrow, JSON, JSONL or TSV file"
         f"{describe(benchmark.layouts) if path.is_dir() else ''}"
     )
+
+
+@quiet_datasets()
+def _saved_dataset(benchmark: Benchmark, path: Path) -> Dataset:
+    """The benchmark's split in a folder that `datasets` has saved."""
+    from datasets import Dataset, load_from_disk
+
+    split, loaded = benchmark.source.split, load_from_disk(str(path))
+    if isinstance(loaded, Dataset):
+        return check_arrow(loaded)
+    if split not in loaded:
+        raise UserError(f'{benchmark.name}: {path}: no split "{split}" in {", ".join(loaded)}')
+    return check_arrow(loaded[split])
+
+
+@quiet_datasets()
+def _arrow_dataset(files: Sequence[Path], pinned: bool) -> Dataset:
+    """Parquet or arrow files as one data set.
+
+    Args:
+        pinned: Their path has the commit, by which `datasets` knows what it has read before.
+    """
+    from datasets import Dataset, concatenate_datasets
+
+    if files[0].suffix == ".arrow":
+        return concatenate_datasets([check_arrow(Dataset.from_file(str(file))) for file in files])
+    name = None if pinned else f"rows_{content_key(file_digests(files))[:16]}"  # else by path and time
+    return Dataset.from_parquet([str(file) for file in files], dataset_name=name)

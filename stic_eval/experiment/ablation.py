@@ -18,11 +18,14 @@ from stic_eval.experiment.conduct import Outlook, at_work, machine_of, work_by_w
 from stic_eval.experiment.progress import Reporter
 from stic_eval.experiment.resources import Resources
 from stic_eval.experiment.result import RunResult
-from stic_eval.store import atomic_write
+from stic_eval.report import runs, setting_differences
+from stic_eval.store import atomic_write, read_object
+from stic_eval.training.trackers import check_installed
 
 if TYPE_CHECKING:
     from stic_eval.ablations.grid import Axis, Grid
     from stic_eval.ablations.spec import Spec
+    from stic_eval.config import RunConfig
     from stic_eval.engines.costs import Hardware
     from stic_eval.experiment.conduct import Conduct
     from stic_eval.experiment.view import Board
@@ -160,8 +163,9 @@ def run(ablation: Ablation, way: Conduct) -> RunResult:
 
 def _check(ablation: Ablation, way: Conduct) -> None:
     inputs.check_model(ablation.grid.base)
+    check_installed(ablation.grid.base.report_to)
     if way.resume:
-        _check_same(ablation.grid.base.folder, _sheet(ablation))
+        _check_same(ablation.grid.base, _sheet(ablation))
 
 
 def _axes(ablation: Ablation) -> tuple[dict[str, list[Any]], list[str]]:
@@ -213,20 +217,20 @@ def _sheet(ablation: Ablation) -> dict[str, Any]:
     }
 
 
-def _check_same(folder: Path, sheet: Mapping[str, Any]) -> None:
+def _check_same(config: RunConfig, sheet: Mapping[str, Any]) -> None:
     """Refuses a folder that holds the results of something else.
 
     Raises:
         UserError: It does.
     """
+    folder = config.folder
     if not (folder / "scores.json").exists():
         return
-    try:
-        old = json.loads((folder / "ablation.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        old = {}
-    if not isinstance(old, dict) or old.get("key") != sheet["key"]:
+    old = read_object(folder / "ablation.json")
+    if old.get("key") != sheet["key"]:
+        how = setting_differences.of_grids(old, sheet) if old else "it is a run, not an ablation"
+        how = how or runs.other_settings(folder, config) or "its cells have other settings"
         raise UserError(
-            f"--output {folder}: holds the results of another run or grid; give another folder (what they "
-            "have in common is not computed again), or --fresh to start over in this one"
+            f"--output {folder}: holds the results of another run or grid ({how}); give another folder (what "
+            "they have in common is not computed again), or --fresh to start over in this one"
         )

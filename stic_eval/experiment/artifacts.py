@@ -13,7 +13,7 @@ from stic_eval.experiment.folder import cache_of
 from stic_eval.experiment.resources import Resources
 from stic_eval.experiment.worker import SendingReport
 from stic_eval.registry import suggest
-from stic_eval.report import runs
+from stic_eval.report import runs, setting_differences
 from stic_eval.report.table_rows import setting
 from stic_eval.stage_store import StageStore
 from stic_eval.store import cache_dir
@@ -41,7 +41,7 @@ class StageArtifact:
     entries: list[runs.Entry] = field(default_factory=list)
 
     @property
-    def label(self) -> str:
+    def flags(self) -> str:
         """Flags that pick it, and the cell of an ablation that it belongs to."""
         names = dict.fromkeys(entry.method for entry in self.entries)
         cells = dict.fromkeys(
@@ -53,7 +53,12 @@ class StageArtifact:
         flags = [f"--method {name}" for name in names] + [f"--seed {self.seed or 0}"]
         flags += [f"--iteration {self.iteration}"] if self.iterations > 1 else []
         cell = f" ({', '.join(cells)})" if cells else ""
-        return f"--key {self.key[:8]}: {' '.join(flags)}{cell}"
+        return f"{' '.join(flags)}{cell}"
+
+    @property
+    def label(self) -> str:
+        """As `flags`, with the key, which alone picks it as well."""
+        return f"{self.flags} (key {self.key[:8]})"
 
 
 @dataclass(frozen=True)
@@ -100,11 +105,10 @@ class RunArtifacts:
         """
         folder = self.path(output) / "adapter"
         if not (folder / "adapter_config.json").is_file():
-            flags = output.label.partition(": ")[2]
             raise UserError(
-                f"{self.folder}: the last stage it has of {flags} is {output.stage} ({output.key[:16]}), "
-                f"which is no adapter: a later one was lost from the cache {self.stages}; "
-                f"`stic-eval run --config {self.folder / 'config.yaml'}` makes it again"
+                f"{self.folder}: the last stage it has of {output.flags} is {output.stage} "
+                f"({output.key[:16]}), which is no adapter: a later one was lost from the cache "
+                f"{self.stages}; `stic-eval run --config {self.folder / 'config.yaml'}` makes it again"
             )
         return folder
 
@@ -122,10 +126,8 @@ def open_run(run: str, say: Callable[[str], None]) -> RunArtifacts:
 
     folder = runs.find(run)
     path = folder / "config.yaml"
-    if not path.is_file():
-        raise UserError(f"{folder}: holds no config.yaml; is it the folder of a run?")
     scores = runs.load(folder) if (folder / "scores.json").is_file() else None
-    settings = _read_settings(path)
+    settings = setting_differences.read(folder)
     if scores is None:
         if settings.plugins:
             say(f"executes the plug-ins that the run was trained with: {', '.join(settings.plugins)}")
@@ -134,20 +136,6 @@ def open_run(run: str, say: Callable[[str], None]) -> RunArtifacts:
     entries = scores.entries if scores else _entries(settings)
     own = folder / "cache"  # of a run that was started with --fresh
     return RunArtifacts(folder, settings, scores, entries, (own if own.is_dir() else cache_dir()) / "stages")
-
-
-def _read_settings(path: Path) -> RunConfig:
-    """Reads the complete settings that a run has saved; nothing that they name is looked up."""
-    from pydantic import ValidationError
-
-    from stic_eval.config import RunConfig, read_file
-
-    try:
-        return RunConfig.model_validate(read_file(path))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UserError(f"{path}: {where}: {first['msg']}; was it written by another version?") from error
 
 
 def _entries(config: RunConfig) -> list[runs.Entry]:

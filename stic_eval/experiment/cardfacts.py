@@ -51,7 +51,7 @@ def facts(run: RunArtifacts, picked: StageArtifact, name: str) -> CardFacts:
         departures=[f"{axis}={value}" for axis, value in first.settings.items() if axis != "dar"],
         stages=first.stages,
         table=_table(run, picked),
-        rows={name: _rows(run, name) for name in config.benchmarks},
+        rows={name: rows_of(run, name) for name in config.benchmarks},
         versions=trained.get("versions") or {},
         command=[str(part) for part in manifest.get("command") or ()],
     )
@@ -127,7 +127,7 @@ def _data(run: RunArtifacts, picked: StageArtifact) -> list[str]:
     return lines
 
 
-def _rows(run: RunArtifacts, name: str) -> RowsOrigin:
+def rows_of(run: RunArtifacts, name: str) -> RowsOrigin:
     """Where a benchmark's rows came from."""
     benchmark, where = _find(registry.benchmarks(), name), run.config.rows_of(name)
     if benchmark is None:

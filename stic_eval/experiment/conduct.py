@@ -19,6 +19,7 @@ from stic_eval.experiment.progress import Reporter
 from stic_eval.experiment.resources import Resources
 from stic_eval.experiment.result import RunResult, TrainResult
 from stic_eval.experiment.view import Board, BoardLine, View
+from stic_eval.training.trackers import check_installed
 
 if TYPE_CHECKING:
     from stic_eval.config import RunConfig
@@ -72,6 +73,7 @@ def at_work(
         Interrupted: It was ended from outside.
     """
     inputs.check_model(config)
+    check_installed(config.report_to)
     created = [path for path in (config.folder, *config.folder.parents) if not path.exists()]
     reason = inputs.unwritable(config.folder)
     if reason:
@@ -167,6 +169,7 @@ def look_ahead(
         UserError: The input is wrong, as it would be for the run itself.
     """
     inputs.check_model(config)
+    check_installed(config.report_to)
     fresh = not way.resume
     with Reporter(None, quiet=True) as report, join(way.cluster, config.nodes) as cluster:
         resources = Resources(config, report, folder.cache_of(config, fresh))
@@ -238,6 +241,8 @@ def run(config: RunConfig, options: Sequence[str], way: Conduct, engine: Engine 
         table = driver.finish(experiment, outcome, resources, more)
         found = experiment.scores(resources)
         result = RunResult(config.folder.absolute(), found, experiment.skipped, table)
+        for label, adapter in _trained(experiment, resources).adapters.items():
+            report.line(f"adapter of {label}: {adapter}")
         if outcome.interrupted:
             ended = Interrupted()
             ended.result = result

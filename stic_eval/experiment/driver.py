@@ -13,9 +13,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from stic_eval.errors import UserError
-from stic_eval.experiment import folder, graph, parts
+from stic_eval.experiment import cache_claims, folder, graph, parts
 from stic_eval.experiment.executors.local import Local
 from stic_eval.experiment.executors.processes import Processes
+from stic_eval.experiment.score_reports import report_scores
 from stic_eval.experiment.work import perform
 from stic_eval.experiment.worker import Place, begin
 from stic_eval.report import runs, table_formats
@@ -112,6 +113,7 @@ def carry_out(
     outcome, notices = Outcome(time.time()), set[str]()
     of = {task: item for item in experiment.evaluations if item.same is None for task in item.tasks}
     _copy_same(experiment.evaluations)
+    cache_claims.write(experiment, resources)
     try:
         _prepare(experiment, resources)
         divided = list(parts.divide(experiment.tasks.values(), workers))
@@ -213,6 +215,7 @@ def finish(
         runs.save(found, at)
         table = lay_out([found])
         table_formats.write(table, at)
+        report_scores(resources.config, found)
     if (outcome.seconds and experiment.evaluations) or not read_object(at / "manifest.json"):
         folder.manifest(
             resources, experiment.name, outcome.started, outcome.seconds, experiment.skipped, more

@@ -37,6 +37,7 @@ def clear(config: RunConfig) -> None:
     """Starts over: with an empty cache of the run's own, and nothing of earlier results."""
     own = config.folder / "cache"
     (config.folder / "scores.json").unlink(missing_ok=True)  # first: it must not tell of what is gone
+    (config.folder / "reported.json").unlink(missing_ok=True)  # trackers get this start as another run
     sync(config.folder)
     for folder in (own, config.folder / "records", config.folder / "training"):
         shutil.rmtree(folder, ignore_errors=True)
@@ -153,12 +154,11 @@ def keep_curves(stages: Iterable[TrainedStage], store: StageStore, folder: Path)
 def describe_inputs(config: RunConfig) -> dict[str, Any]:
     """Adapters, pairs and plug-ins from elsewhere, by name and content; nothing where there are none."""
     from stic_eval.models.fingerprint import adapter_fingerprint
-    from stic_eval.settings import adapter_name
 
     found: dict[str, Any] = {}
     if config.adapters:
         found["adapters"] = [
-            {"name": adapter_name(folder), "content": adapter_fingerprint("", folder)}
+            {"name": config.name_of_adapter(folder), "content": adapter_fingerprint("", folder)}
             for folder in config.adapters
         ]
     if config.pairs_file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from stic_eval import registry
 from stic_eval.documents import from_json, read_text
-from stic_eval.errors import UserError
+from stic_eval.errors import UserError, shorten
 
 if TYPE_CHECKING:
     from stic_eval.config import RunConfig
@@ -153,6 +154,9 @@ def check_rows(config: RunConfig) -> None:
     from stic_eval.evals.sources import local_path
 
     for name in config.benchmarks:
+        root = config.rows_root(name)
+        if root is not None and not root.is_dir():
+            raise UserError(f"-o rows.{name}.root={root}: no such folder")
         local_path(registry.benchmarks().get(name), config.rows_of(name))
 
 
@@ -268,12 +272,14 @@ def load(config: RunConfig, report: Report, wanted: Mapping[str, int | None] | N
         UserError: A method needs images or instruction data and none are given or usable.
     """
     from stic_eval.contracts.method import Data, items_key
-    from stic_eval.images import scan_images
+    from stic_eval.image_sources import keeps_order, scan_images
     from stic_eval.store import content_key, file_sha256
     from stic_eval.training.instruction_data import items_of, read_items
 
     wanted = needs(config) if wanted is None else wanted
     pocket = config.model == "pocket"
+    if config.image_root is not None and not config.image_root.is_dir():
+        raise UserError(f"--image-root {config.image_root}: no such folder")
     images: Sequence[ImageRef] = ()
     items: Sequence[Any] = ()
     skipped: list[Skipped] = []
@@ -283,10 +289,12 @@ def load(config: RunConfig, report: Report, wanted: Mapping[str, int | None] | N
         images = unlabeled_images(_pocket_count(wanted["images"] or _POCKET_IMAGES, "--images"), source)
     elif "images" in wanted and config.images is not None:
         with report.step(f"scan {config.images}") as step:
-            images, skipped = scan_images(config.images, progress=step.update)
+            images, found = scan_images(config.images, root=config.image_root, progress=step.update)
+        skipped = [item for item in found if item.fault]
+        _note_beside([item for item in found if not item.fault], report)
         if not images:
-            raise UserError(f"--images {config.images}: holds no usable image ({_first(skipped)})")
-        if config.images.is_dir():
+            raise UserError(f"--images {config.images}: holds no usable image ({_first(skipped or found)})")
+        if not keeps_order(config.images):
             # Methods take images from the front, and names are often sorted by time or subject: the
             # order of content hashes is a shuffle that does not depend on names. A list keeps its own.
             images = sorted(images, key=lambda image: image.sha256)
@@ -357,7 +365,14 @@ def report_skipped(skipped: Sequence[Skipped], report: Report) -> None:
     if skipped:
         report.line(f"{len(skipped)} input files skipped, listed in skipped.jsonl:")
     for item in skipped[:_SHOWN]:
-        report.line(f"  {item.source}: {item.reason}")
+        report.line(f"  {shorten(item.source)}: {shorten(item.reason, 400)}")
+
+
+def _note_beside(beside: Sequence[Skipped], report: Report) -> None:
+    """Says what lay beside images, or was named again, by which nothing is lost."""
+    for reason, count in Counter(item.reason for item in beside).items():
+        name = next(item.source for item in beside if item.reason == reason)
+        report.line(f"note: {count} passed over: {reason} ({shorten(name)}{', ...' if count > 1 else ''})")
 
 
 def _first(skipped: Sequence[Skipped]) -> str:
@@ -365,4 +380,4 @@ def _first(skipped: Sequence[Skipped]) -> str:
     if not skipped:
         return "no file there"
     more = f" and {len(skipped) - 1} more" if len(skipped) > 1 else ""
-    return f"{skipped[0].source}: {skipped[0].reason}{more}"
+    return f"{shorten(skipped[0].source)}: {shorten(skipped[0].reason, 400)}{more}"

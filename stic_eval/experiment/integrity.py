@@ -19,7 +19,7 @@ from stic_eval.stage_store import StageStore
 from stic_eval.store import ResponseStore, read_jsonl
 
 _STAGE = re.compile(r"(.+)-([0-9a-f]{16})")
-_ASIDE = ".damaged"
+ASIDE = ".damaged"  # the ending of what a repair has set aside
 _AGAIN = "start the run's command again: it is made anew"
 
 
@@ -66,7 +66,7 @@ def check_cache(cache: Path, repair: bool = False) -> Iterator[Finding]:
 def set_aside(cache: Path) -> list[Path]:
     """What earlier repairs have set aside: nothing needs it any more."""
     return sorted(
-        path for folder in ("responses", "judge", "stages") for path in (cache / folder).glob(f"*{_ASIDE}")
+        path for folder in ("responses", "judge", "stages") for path in (cache / folder).glob(f"*{ASIDE}")
     )
 
 
@@ -165,7 +165,7 @@ def _check_answers(path: Path, repair: bool) -> Finding:
         with closing(ResponseStore(path)) as store:
             if _fault_of_database(path) or _fault_of_rows(path):  # else opening it has mended it
                 store.mend()
-            back = sum(store.take_from(aside) for aside in sorted(path.parent.glob(f"{path.name}.*{_ASIDE}")))
+            back = sum(store.take_from(aside) for aside in sorted(path.parent.glob(f"{path.name}.*{ASIDE}")))
             if fault:
                 kept = f"{len(store):,} answers could be read of it and are kept; others are asked for again"
                 return Finding(path, fault, kept, True)
@@ -198,7 +198,7 @@ def _check_stage(store: StageStore, path: Path, name: str, key: str, repair: boo
         return Finding(path)
     if not repair:
         return Finding(path, fault, "give --repair, or start a run that uses it: it is made anew")
-    aside = path.with_name(f"{path.name}.{uuid4().hex[:8]}{_ASIDE}")
+    aside = path.with_name(f"{path.name}.{uuid4().hex[:8]}{ASIDE}")
     try:
         with store.lock(name, key):
             if not _fault_of_stage(path, key):  # another process was faster

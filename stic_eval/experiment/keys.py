@@ -84,10 +84,11 @@ def evaluation_keys(
         # The first two solvers are told apart by their options alone.
         **({"dar": asked or None} if solver.name in _FIRST else {"solver": [solver.name, asked]}),
     }
-    where = config.rows_of(benchmark.name)
+    where, root = config.rows_of(benchmark.name), config.rows_root(benchmark.name)
     built_on = _built_on(benchmark, functions)
-    key = content_key({**content, **built_on, "rows": _rows(where, benchmark), "versions": own})
-    rows, code = _former_rows(where, benchmark), _FORMER_CODE.get(_module(benchmark.to_sample))
+    key = content_key({**content, **built_on, "rows": _rows(where, benchmark, root), "versions": own})
+    rows = None if root else _former_rows(where, benchmark)
+    code = _FORMER_CODE.get(_module(benchmark.to_sample))
     if not code or not rows or built_on or max(own) > 1:
         return (key,)
     return key, content_key({**content, "rows": rows, "code": code})
@@ -131,7 +132,7 @@ def _built_on(benchmark: Benchmark, functions: list[Any]) -> dict[str, Any]:
     return {"built on": [[n, registry.benchmarks().get(n).version] for n in others]} if others else {}
 
 
-def _rows(where: str, benchmark: Benchmark) -> Any:
+def _rows(where: str, benchmark: Benchmark, images_root: Path | None = None) -> Any:
     from stic_eval.evals.hub import is_commit
     from stic_eval.evals.sources import is_pocket
 
@@ -150,11 +151,19 @@ def _rows(where: str, benchmark: Benchmark) -> Any:
         else:
             root, files = root.parent, [root, *_images_beside(root, digest(root))]
         found = file_digests(files)
+        if images_root is not None:
+            tables = [path for path in files if path.suffix in _TABLES]
+            found_in = [_images_beside(path, digest(path), images_root) for path in tables]
+            named = sorted({image for images in found_in for image in images})
+            # By where they lie below the root, which may be anywhere.
+            names = [Path(os.path.relpath(path, images_root)).as_posix() for path in named]
+            elsewhere = list(zip(names, file_digests(named), strict=True))
     except (OSError, ValueError) as error:  # pyarrow has both, without a name
         file, why = getattr(error, "filename", None) or where, getattr(error, "strerror", None) or str(error)
         raise UserError(f"rows of {benchmark.name}: {file}: {why.partition(chr(10))[0]}") from error
     names = [Path(os.path.relpath(path, root)).as_posix() for path in files]
-    return ["local", list(zip(names, found, strict=True))]
+    local = ["local", list(zip(names, found, strict=True))]
+    return local if images_root is None else [*local, elsewhere]
 
 
 def _local(where: str, benchmark: Benchmark) -> Path:
@@ -177,12 +186,15 @@ def _files_below(folder: Path) -> list[Path]:
     return sorted(file for file in found if file.is_file())
 
 
+_TABLES = (".json", ".jsonl", ".tsv", ".parquet", ".arrow")
+
+
 @cache
-def _images_beside(path: Path, content: str) -> list[Path]:
+def _images_beside(path: Path, content: str, root: Path | None = None) -> list[Path]:
     """The images that a file of rows names, as far as they are there: they are part of the rows."""
     from stic_eval.evals.row_images import images_beside
 
-    return images_beside(path)
+    return images_beside(path, root)
 
 
 def _former_rows(where: str, benchmark: Benchmark) -> Any:

@@ -100,9 +100,9 @@ def arms_of_run(
     inputs.check_rows(config)
     inputs.check_tiles(config)
     inputs.check_gang(config, machine)
-    if not fresh and runs.of_another(config.folder, config):
+    if not fresh and (how := runs.other_settings(config.folder, config)) is not None:
         raise UserError(
-            f"--output {config.folder}: holds the results of a run with other settings; give another "
+            f"--output {config.folder}: holds the results of a run with other settings ({how}); give another "
             "folder, or --fresh to start over in this one"
         )
     grading.check_key(resources.judge, config, list(resources.benchmarks.values()), resources.report)

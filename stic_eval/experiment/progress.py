@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
 from stic_eval.errors import UserError
+from stic_eval.experiment.pace import Pace
 from stic_eval.library_messages import STANDARD_ERROR
 from stic_eval.printable import printable
 
@@ -33,11 +34,13 @@ class Step:
     def __init__(self, report: Reporter, name: str, total: int | None) -> None:
         self._report, self.name, self.total, self.done = report, name, total, 0
         self._start = self._said = time.monotonic()
-        self._task = report.live.add_task(name, total=total) if report.live else None
+        self._pace = Pace(self._start)
+        self._task = report.live.add_task(name, total=total, pace=self._pace) if report.live else None
 
     def update(self, done: int, total: int | None = None) -> None:
         """Sets the number of items done, and their total if it has become known."""
         self.done, self.total = done, total if total is not None else self.total
+        self._pace.see(time.monotonic(), done)
         if self._report.live and self._task is not None:
             self._report.live.update(self._task, completed=done, total=self.total)
         elif time.monotonic() - self._said >= _PLAIN_SECONDS:
@@ -53,11 +56,9 @@ class Step:
         self._report.line(f"{self.name}: {count}{elapsed:.1f} s")
 
     def _line(self) -> str:
-        elapsed = time.monotonic() - self._start
-        rate = self.done / elapsed if elapsed else 0.0
         of = f"/{self.total}" if self.total else ""
-        eta = f", {(self.total - self.done) / rate:.0f} s left" if self.total and rate else ""
-        return f"{self.name}: {self.done}{of}, {rate:.1f}/s{eta}"
+        pace = self._pace.text(time.monotonic(), self.total)
+        return f"{self.name}: {self.done}{of}{', ' if pace else ''}{pace}"
 
 
 Update = Callable[[int, int | None], None]
@@ -257,25 +258,25 @@ def _live(console: Console) -> Progress:
         BarColumn,
         MofNCompleteColumn,
         Progress,
+        ProgressColumn,
         SpinnerColumn,
         TextColumn,
-        TimeRemainingColumn,
     )
     from rich.progress import Task as RichTask
     from rich.text import Text
 
-    class Rate(TextColumn):
+    class PaceColumn(ProgressColumn):
         def render(self, task: RichTask) -> Text:
-            speed = task.finished_speed or task.speed
-            return Text(f"{speed:.1f}/s" if speed else "", style="dim")
+            pace: Pace = task.fields["pace"]
+            total = None if task.total is None else round(task.total)
+            return Text(pace.text(time.monotonic(), total), style="dim")
 
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
-        Rate(""),
-        TimeRemainingColumn(),
+        PaceColumn(),
         console=console,
         transient=True,
     )

@@ -109,7 +109,8 @@ class Resources:
             config = self.config
             self._samples[name] = samples(
                 self.benchmarks[name], config.rows_of(name), limit=config.limit,
-                remote=config.allow_remote_images, hub_use=partial(self._had, name),
+                remote=config.allow_remote_images, root=config.rows_root(name),
+                hub_use=partial(self._had, name),
             )  # fmt: skip
         return self._samples[name]
 

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from stic_eval import config_layers, registry
 from stic_eval.config import options_of, split
-from stic_eval.errors import Contained, UserError, quote
-from stic_eval.settings import DESCRIBE, adapter_name, expand
+from stic_eval.errors import Contained, UserError, fault_of, quote
+from stic_eval.settings import DESCRIBE, expand
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -93,7 +93,7 @@ def variants(config: RunConfig, data: Data) -> list[Variant]:
                     f'--solver {variant.solver.name}: its rows would be called "{name}", as those of '
                     f"{other.solver.name} are; give it a title and a suffix of its own"
                 )
-    return found + with_adapters(found, config.adapters)
+    return found + with_adapters(found, config)
 
 
 def _options(
@@ -173,7 +173,7 @@ def make_plan(method: Method, config: RunConfig, data: Data) -> tuple[Plan, Data
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         path = ".".join(map(str, first["loc"]))
-        raise UserError(f"{where}: {path} {quote(first['input'])}: {first['msg'].lower()}") from error
+        raise UserError(f"{where}: {path} {quote(first['input'])}: {fault_of(first)}") from error
     describing = registry.solvers().get(DESCRIBE)
     asked: Any = options_of(config, describing, plan.options if solver is describing else None)
     if asked.separator == data.separator:
@@ -250,18 +250,28 @@ def check_apart(cells: Sequence[tuple[str, RunConfig, Sequence[Variant]]], data:
                 )
 
 
-def with_adapters(found: Sequence[Variant], adapters: Sequence[Path]) -> list[Variant]:
+def with_adapters(found: Sequence[Variant], config: RunConfig) -> list[Variant]:
     """The baseline's variants once more for each adapter that was trained elsewhere.
 
-    One by itself is the method `adapter`; several are `adapter1`, `adapter2`, ... in the order given. No
-    plug-in may be called so (`plugins.why_reserved`).
+    One that was given a name is the method of that name. Of the others, one by itself is the method
+    `adapter`; several are `adapter1`, `adapter2`, ... in the order given. No plug-in may be called so
+    (`plugins.why_reserved`).
+
+    Raises:
+        UserError: Two adapters, or an adapter and a method, would have one name.
     """
     more = []
-    for number, adapter in enumerate(adapters, 1):
-        name = "adapter" if len(adapters) == 1 else f"adapter{number}"
+    taken = {variant.method.name for variant in found}
+    for number, adapter in enumerate(config.adapters, 1):
+        own = config.adapter_names.get(str(adapter))
+        name = own or ("adapter" if len(config.adapters) == 1 else f"adapter{number}")
+        if name in taken:
+            raise UserError(f"--adapter {name}={adapter}: {name} is in this run already; give another name")
+        taken.add(name)
         for variant in found:
             if variant.method.name == "baseline":
-                method = replace(variant.method, name=name, title=f"Adapter {adapter_name(adapter)}")
+                title = own or f"Adapter {config.name_of_adapter(adapter)}"
+                method = replace(variant.method, name=name, title=title)
                 folder = variant.solver.label.of(name)
                 more.append(replace(variant, folder=folder, method=method, adapter=adapter))
     return more

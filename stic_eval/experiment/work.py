@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
 from stic_eval import registry
+from stic_eval.durable_files import temporary_folder
 from stic_eval.errors import Contained, RunError
 from stic_eval.experiment import inputs, variants
 from stic_eval.stage_store import StageStore
+from stic_eval.training.trackers import Tracking, reporting
 
 if TYPE_CHECKING:
     from stic_eval.contracts.engine import VLM
@@ -83,13 +85,14 @@ def _run(stage: Stage, data: Data, store: StageStore, task: Task, resources: Res
             check_single_tile(found.config.to_dict())
         return found
 
-    folder = run_stage(
-        stage, data=data, seed=task.seed or 0, fingerprint=resources.fingerprint, model=trainable,
-        answers=resources.engine.answers, scorer=resources.engine.likelihoods,
-        responses=lambda: resources.responses, store=store, report=resources.report,
-        thinking=config.thinking, stop=resources.stop, device=config.device,
-        adapter_dtype=resources.engine.adapter_dtype,
-    )  # fmt: skip
+    with reporting(Tracking(config.report_to, config.folder.name, task.what, config.folder.absolute())):
+        folder = run_stage(
+            stage, data=data, seed=task.seed or 0, fingerprint=resources.fingerprint, model=trainable,
+            answers=resources.engine.answers, scorer=resources.engine.likelihoods,
+            responses=lambda: resources.responses, store=store, report=resources.report,
+            thinking=config.thinking, stop=resources.stop, device=config.device,
+            adapter_dtype=resources.engine.adapter_dtype,
+        )  # fmt: skip
     if stage.trains:
         resources.engine.trained(folder / "adapter")
     return folder
@@ -134,7 +137,8 @@ def _ask_stage(task: Task, part: tuple[int, int], resources: Resources) -> None:
     log = resources.report.log
     there = {need.name: resources.stages.sound(need.name, known[id(need)], log) for need in stage.needs}
     needs = {name: folder for name, folder in there.items() if folder is not None}
-    with TemporaryDirectory(prefix="stic-eval-part-") as folder:
+    # What a process that was killed has left there the next one sweeps.
+    with temporary_folder(Path(gettempdir(), "stic-eval-part"), mode=0o700) as folder:
         alone = replace(stage, needs=(), run=lambda ctx: stage.run(replace(ctx, needs=needs)))
         _run(alone, some, StageStore(folder), task, resources)
 

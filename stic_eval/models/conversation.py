@@ -26,7 +26,11 @@ _SEEN = "cross_attention_mask"
 
 
 def encode(
-    processor: Any, images: Sequence[Image], rows: Sequence[Turns], max_length: int | None = None
+    processor: Any,
+    images: Sequence[Image],
+    rows: Sequence[Turns],
+    max_length: int | None = None,
+    last_alone: bool = False,
 ) -> dict[str, Tensor]:
     """Model input of conversations, padded on the right.
 
@@ -35,6 +39,7 @@ def encode(
             `i % len(images)` and must begin with the same prompt as row `i % len(images)`.
         rows: Conversations, each with a user's turn first and at least one assistant's.
         max_length: Rows with more text tokens lose their end: see `room_for`.
+        last_alone: The last answer alone counts as one; earlier ones belong to the prompt.
 
     Returns:
         `input_ids` and `attention_mask` of shape (rows, tokens), `answer_mask` of the same shape with 1
@@ -45,6 +50,8 @@ def encode(
     """
     end = turn_end(processor)
     rendered = [render(processor, turns, end) for turns in rows]
+    if last_alone:
+        rendered = [(text, spans[-1:]) for text, spans in rendered]
     return assemble(processor, [[image] for image in images], rendered, max_length)
 
 

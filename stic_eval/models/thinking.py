@@ -11,7 +11,7 @@ from dataclasses import replace
 from stic_eval.contracts.engine import Answering
 from stic_eval.models.detokenize import cut
 from stic_eval.settings import ThinkingConfig
-from stic_eval.thinking_tags import split
+from stic_eval.thinking_tags import has_tags, split
 from stic_eval.types import Request, Response
 
 
@@ -65,6 +65,9 @@ def separate_thinking(response: Response, how: ThinkingConfig) -> Response:
     never closed.
     """
     if response.finish_reason == "failed":
+        return response
+    plain = not (how.opened or response.thinking or response.unclosed or response.opened)
+    if plain and not has_tags(response.text, how.tags, how.answer_tags):  # as of nearly all
         return response
     apart = bool(response.thinking)
     found = split(response.text, how.tags, how.answer_tags, how.opened and not apart)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Sequence
 
 from stic_eval.pocket.world import (
     COLORS,
@@ -139,14 +140,24 @@ _VALUE = re.compile(rf"value of ({'|'.join(COLORS)}) is (\d+)", re.IGNORECASE)
 _SIGN = re.compile(r"sign at the (?:top|bottom) says (\w+)", re.IGNORECASE)
 
 
-def claims(text: str) -> frozenset[tuple[str, ...]]:
-    """What a description claims: (place, colour, shape) of objects, (colour, value), ("sign", word)."""
-    found = {(m[1].lower(), m[2].lower(), m[3].lower()) for m in _OBJECT.finditer(text)}
-    values = {(m[1].lower(), m[2]) for m in _VALUE.finditer(text)}
-    signs = {("sign", m[1].lower()) for m in _SIGN.finditer(text)}
-    return frozenset(found | values | signs)
+Claim = tuple[str, ...]  # (place, colour, shape) of an object, (colour, value), or ("sign", word)
 
 
-def truth(spec: Spec) -> frozenset[tuple[str, ...]]:
+def claims_in(text: str) -> Sequence[tuple[Claim, tuple[int, int]]]:
+    """What a description claims and where it does: start and end of the words in the text."""
+    objects = [
+        ((m[1].lower(), m[2].lower(), m[3].lower()), (m.start(1), m.end(3))) for m in _OBJECT.finditer(text)
+    ]
+    values = [((m[1].lower(), m[2]), (m.start(1), m.end(2))) for m in _VALUE.finditer(text)]
+    signs = [(("sign", m[1].lower()), m.span()) for m in _SIGN.finditer(text)]
+    return [*objects, *values, *signs]
+
+
+def claims(text: str) -> frozenset[Claim]:
+    """What a description claims."""
+    return frozenset(claim for claim, _ in claims_in(text))
+
+
+def truth(spec: Spec) -> frozenset[Claim]:
     """What `claims` finds in a perfect description."""
     return claims(describe(spec))

@@ -10,8 +10,10 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import islice
 from pathlib import Path
-from typing import Literal
+from threading import Lock
+from typing import Generic, Literal, TypeVar
 
 from stic_eval.pocket.questions import GROUPS, Group
 from stic_eval.pocket.tasks import MAKERS, Draw, Row
@@ -23,6 +25,7 @@ MODEL_DIR = Path(__file__).parent / "model"
 PROMPTS = Path(__file__).parent / "prompts.yaml"
 ROWS = 200
 
+T = TypeVar("T")
 Source = Literal["scenes", "benchmarks"]
 # Source of unlabeled images -> kinds of picture in turn.
 SOURCES: Mapping[Source, tuple[str, ...]] = {"scenes": ("any",), "benchmarks": ("benchmark-like",)}
@@ -35,6 +38,12 @@ def picture(spec: Spec, split: Split, seed: int) -> ImageRef:
     """A reference to a drawn picture; drawn when it is used."""
     key = content_key(["pocket", _WORLD, repr(spec), seed])
     return ImageRef(key, f"pocket:{split}/{seed}", partial(draw, spec, seed))
+
+
+def drawn_in(image: ImageRef) -> Spec | None:
+    """What a picture of this world shows; None for any other image."""
+    load = image.load
+    return load.args[0] if isinstance(load, partial) and load.func is draw else None
 
 
 # ---------------------------------------------------------------- what the rest of the program reads
@@ -115,6 +124,26 @@ def _distinct(
         seed += 1
 
 
+class _Sequence(Generic[T]):
+    """An endless sequence, of which this process draws every element once, when it is first asked for."""
+
+    def __init__(self, rest: Iterator[T]) -> None:
+        self._rest = rest
+        self._drawn: list[T] = []
+        self._lock = Lock()
+
+    def first(self, n: int) -> list[T]:
+        with self._lock:
+            self._drawn += islice(self._rest, max(0, n - len(self._drawn)))
+            return self._drawn[:n]
+
+
+@cache
+def _unlabeled(source: Source) -> _Sequence[ImageRef]:
+    found = _distinct("images", SOURCES[source])
+    return _Sequence(picture(spec, "images", seed) for seed, spec in found)
+
+
 def unlabeled_images(n: int, source: Source = "scenes") -> list[ImageRef]:
     """The first n pictures for stage 1.
 
@@ -123,8 +152,7 @@ def unlabeled_images(n: int, source: Source = "scenes") -> list[ImageRef]:
         source: `scenes`: as the world draws them, mostly scenes; `benchmarks`: charts and scenes with
             signs, as the benchmarks have them.
     """
-    found = _distinct("images", SOURCES[source])
-    return [picture(spec, "images", seed) for (seed, spec), _ in zip(found, range(n), strict=False)]
+    return _unlabeled(source).first(n)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,10 +209,21 @@ def wordings() -> dict[str, Callable[[Row], str]]:
 
 
 def sft_items(n: int) -> list[Row]:
-    """The first n items of instruction data in LLaVA's format, in shared wordings; `image` is a reference."""
+    """The first n items of instruction data in LLaVA's format, in shared wordings; `image` is a reference.
+
+    The rows are those of whoever asks next: read only.
+    """
+    return _items(tuple(wordings())).first(n)
+
+
+@cache
+def _items(names: tuple[str, ...]) -> _Sequence[Row]:
     ask = wordings()
-    items = []
-    for (seed, spec), _ in zip(_distinct("sft", ("any", "chart", "sign")), range(n), strict=False):
+    return _Sequence(_drawn_items({name: ask[name] for name in names}))
+
+
+def _drawn_items(ask: Mapping[str, Callable[[Row], str]]) -> Iterator[Row]:
+    for seed, spec in _distinct("sft", ("any", "chart", "sign")):
         talk = []
         asked = turns(spec, random.Random(f"sft/{seed}"), ask, 2, ("shared",))
         for number, one in enumerate(asked):
@@ -192,5 +231,4 @@ def sft_items(n: int) -> list[Row]:
                 {"from": "human", "value": one.question if number else f"<image>\n{one.question}"},
                 {"from": "gpt", "value": one.answer},
             ]
-        items.append({"id": f"pocket-{seed}", "image": picture(spec, "sft", seed), "conversations": talk})
-    return items
+        yield {"id": f"pocket-{seed}", "image": picture(spec, "sft", seed), "conversations": talk}

@@ -12,6 +12,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from stic_eval.errors import UserError
@@ -89,6 +90,16 @@ class Look:
     methods: tuple[str, ...] = ()
     published: bool = False
     width: float = WIDTH
+
+
+def check_installed(what: str) -> None:
+    """Checks that figures can be drawn.
+
+    Raises:
+        UserError: matplotlib is not installed.
+    """
+    if find_spec("matplotlib") is None:
+        raise UserError(f"{what}: figures are drawn with matplotlib: pip install 'stic-eval[figures]'")
 
 
 @contextmanager

@@ -24,6 +24,7 @@ class Side:
     Attributes:
         key: The variant, as it is named in commands, e.g. `stic+dar`.
         entries: The variant with each seed (one entry if it is not trained).
+        unfinished: What of it has not been evaluated yet, in words; empty: all has.
     """
 
     run: Path
@@ -32,6 +33,7 @@ class Side:
     model: str
     columns: Mapping[str, Column]
     entries: tuple[runs.Entry, ...]
+    unfinished: str = ""
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -184,7 +186,7 @@ def choose(a: str, b: str | None, methods: Sequence[str]) -> tuple[Side, Side]:
         a: `RUN` or `RUN:VARIANT`.
         b: The same, or None: another variant of A's run.
         methods: Variants; of two runs, one for both or one for each; of one run, two, or one that is
-            compared with the baseline.
+            compared with the baseline. None: the run's method, as it answers without describing first.
 
     Raises:
         UserError: What is named is not there, or something has to be named.
@@ -283,7 +285,13 @@ def _common(one: runs.Scores, other: runs.Scores, *folders: Path) -> str:
 
 
 def _only(scores: runs.Scores, keys: Sequence[str], *folders: Path) -> str:
+    """The variant that is meant where none is named: the only one, or the one that is the run's method."""
     where = " and ".join(map(str, folders))
+    if len(keys) > 1:
+        firsts = {key: groups(scores)[key][0] for key in keys}
+        methods = [key for key, entry in firsts.items() if entry.method != "baseline"]
+        plain = [key for key in methods if firsts[key].solver.plain]
+        keys = plain if len(plain) == 1 else methods if len(methods) == 1 else keys
     if not keys:
         raise UserError(f"{where}: there are no two variants to compare; name them as RUN:VARIANT")
     if len(keys) > 1:
@@ -298,4 +306,8 @@ def _side(scores: runs.Scores, name: str, folder: Path) -> Side:
     most = max(len(entry.summaries) for entry in entries)
     complete = sorted((e for e in entries if len(e.summaries) == most), key=lambda entry: entry.seed or 0)
     columns = {column.name: column for column in scores.columns}
-    return Side(folder, key, label(entries[0]), scores.model, columns, tuple(complete))
+    missing = [c.title for c in scores.columns if any(c.name not in e.summaries for e in complete)]
+    left_out = [str(entry.seed) for entry in entries if len(entry.summaries) < most]
+    parts = [f"not evaluated yet: {', '.join(missing)}"] if missing else []
+    parts += [f"left out, as less of it is there: seed {', '.join(left_out)}"] if left_out else []
+    return Side(folder, key, label(entries[0]), scores.model, columns, tuple(complete), "; ".join(parts))

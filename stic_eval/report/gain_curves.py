@@ -116,7 +116,7 @@ def _stairs(
     points: Mapping[str, tuple[float, float, float]],
     texts: Mapping[str, str],
     look: tuple[str, str, Any],
-    absent: str = "not run",
+    absent: str = "not evaluated",
 ) -> None:
     """Draws steps as points on a line.
 

@@ -14,8 +14,8 @@ from stic_eval.report.flips import Choice, Flip, check_same_rows, choose, read
 from stic_eval.report.multiple_testing import PValues, correct
 from stic_eval.report.paired_comparison import Difference, compare, percent
 from stic_eval.report.table_notes import cluster_notes, knows_no_clusters
-from stic_eval.report.table_rows import AVERAGE, EvaluatedVariant
-from stic_eval.report.tables import check, lacking
+from stic_eval.report.table_rows import AVERAGE, EvaluatedVariant, check
+from stic_eval.report.tables import lacking
 from stic_eval.types import Summary
 
 # How often a judge was asked makes it no other one.
@@ -80,7 +80,13 @@ def measure(a: Side, b: Side, choice: Choice | None = None) -> HeadToHead:
     Raises:
         UserError: They have no benchmark, or no row, in common, or mean different rows by the same ids.
     """
+    unfinished = [
+        f"{which} is unfinished ({side.unfinished})."
+        for which, side in (("A", a), ("B", b))
+        if side.unfinished
+    ]
     a, b, notes = _keep_shared_seeds(a, b)
+    notes = [*unfinished, *notes]
     names = [name for name in a.columns if a.summaries(name) and b.summaries(name)]
     if not names:
         raise UserError(f"{a.run} and {b.run} have no benchmark in common")

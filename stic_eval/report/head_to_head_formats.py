@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from stic_eval.plugins import display_path
 from stic_eval.printable import csv_cell, printable
+from stic_eval.report import shown_notes
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -116,9 +117,9 @@ def _caption(rows: Sequence[Flip], total: int | None) -> str:
     if total is None:
         return ""
     if not total:
-        return "No row that one side does better."
+        return "No row on which one side does better."
     more = "" if len(rows) == total else " (-n, --benchmark and --flips choose which)"
-    return f"Rows that one side does better: {len(rows)} of {total}{more}"
+    return f"Rows on which one side does better: {len(rows)} of {total}{more}"
 
 
 def _shorten(text: str) -> str:
@@ -155,13 +156,17 @@ def _title(flip: Flip) -> str:
     return _line(f"{flip.benchmark} {flip.id}: B is {word}, {flip.change:+.2f}")
 
 
-def to_rich(found: HeadToHead, rows: Sequence[Flip], total: int | None, width: int) -> RenderableType:
+def to_rich(
+    found: HeadToHead, rows: Sequence[Flip], total: int | None, width: int, more: str | None = None
+) -> RenderableType:
     """The comparison for a terminal of `width` columns.
 
     Args:
         found: The numbers.
         rows: Rows that are shown.
         total: Of how many; None: none are asked for.
+        width: Columns of the terminal.
+        more: What shows all notes, where only some are shown; None: all are.
     """
     from rich import box
     from rich.console import Group
@@ -192,7 +197,8 @@ def to_rich(found: HeadToHead, rows: Sequence[Flip], total: int | None, width: i
                 for places in joined
             )
         )  # fmt: skip
-    parts += [grid, Text(""), *(Text(note, style="dim") for note in _notes(found))]
+    notes = _notes(found) if more is None else shown_notes.lines(_notes(found), width, more)
+    parts += [grid, Text(""), *(Text(note, style="dim") for note in notes)]
     if caption := _caption(rows, total):
         parts.append(Text(f"\n{caption}", style="bold"))
     for flip in rows:

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from stic_eval.contracts.engine import ProgressUpdate
 from stic_eval.printable import printable
-from stic_eval.report import run_pairs, sample_browser, thumbnails
+from stic_eval.report import dark_figures, fact_marks, run_pairs, sample_browser, thumbnails
+from stic_eval.report.run_adapters import adapter_folders
 from stic_eval.report.runs import name_of
 from stic_eval.store import atomic_write, read_object
 
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from stic_eval.types import ImageRef
 
 CHUNK = 64  # images of one block: about what a page of the list shows
-SCRIPTS = ("data.js", "samples.js", "pairs.js", "page.js")
+_ADAPTERS = 8  # whose places are shown
+SCRIPTS = ("data.js", "facts.js", "samples.js", "pairs.js", "screen.js", "page.js")
 
 
 @dataclass(frozen=True)
@@ -102,11 +104,18 @@ def write(
         UserError: A file of records is damaged.
     """
     wanted: dict[str, int] = {}
-    packed = [
-        (name, pack(block))
-        for column in scores.columns
-        for name, block in sample_browser.blocks(folder, column.name, scores.entries, wanted)
-    ]
+    sides = sample_browser.sides(scores)
+    compared, columns = sample_browser.opening(scores)
+    between = sample_browser.compared_folders(sides, compared)
+    known = fact_marks.truths(refs)
+    packed: list[tuple[str, bytes]] = []
+    changing: dict[str, list[list[float | None]]] = {}
+    for column in scores.columns:
+        watched = [f"answers:{column.name}:{folder}" for folder in between]
+        for name, block in sample_browser.blocks(folder, column.name, scores.entries, wanted, known):
+            packed.append((name, squeeze(block)))
+            if name in watched:
+                changing.setdefault(column.name, []).append(block["score"])
     sets, missing = run_pairs.read(scores, stages, n_pairs) if n_pairs else ([], [])
     paired = {
         ref.sha256: ref for group in sets for pair in group.pairs for ref in (pair.image, pair.spoilt) if ref
@@ -114,45 +123,49 @@ def write(
     for sha in paired:
         wanted.setdefault(sha, len(wanted))
     packed += [
-        (f"pairs:{number}", pack([_pair(pair, wanted) for pair in group.pairs]))
+        (f"pairs:{number}", squeeze([_pair(pair, wanted) for pair in group.pairs]))
         for number, group in enumerate(sets)
     ]
     beside = out.with_name(f"{out.stem}_images")
     shown = thumbnails.make(list(wanted) if images else [], {**refs, **paired}, budget, beside, progress)
     packed += [
-        (f"images:{start // CHUNK}", pack(shown.addresses[start : start + CHUNK]))
+        (f"images:{start // CHUNK}", squeeze(shown.addresses[start : start + CHUNK]))
         for start in range(0, len(shown.addresses), CHUNK)
     ]
     warnings = list(facts.warnings)
     if shown.missing:
         warnings.append(f"{shown.missing:,} of {len(shown.addresses):,} images could not be read.")
-    sides = sample_browser.sides(scores)
-    compared, columns = sample_browser.opening(scores)
     meta = {
         "benchmarks": [{"name": column.name, "title": printable(column.title)} for column in scores.columns],
         "sides": [asdict(side) for side in sides],
         "compared": compared,
         "columns": columns,
+        "start": sample_browser.first_listed([column.name for column in scores.columns], changing),
         "pairs": [{"label": group.label, "total": group.total} for group in sets],
         "chunk": CHUNK,
     }
+    blocks = [("meta", squeeze(meta)), *packed]
     pieces = _render(
-        scores, folder, facts, warnings=warnings, blocks=[("meta", pack(meta)), *packed],
+        scores, folder, facts, warnings=warnings, blocks=((name, as_text(data)) for name, data in blocks),
         beside=shown.folder is not None, n_sets=len(sets), n_sides=len(sides), n_pairs=n_pairs,
         unpaired=missing,
     )  # fmt: skip
-    # Piece by piece: one text with signs beyond Latin letters takes several times a large page's bytes.
-    data = b"".join(piece.encode("utf-8", "backslashreplace") for piece in pieces)
-    atomic_write(out, data)
+    # Piece by piece: a large page is never held as a whole.
+    atomic_write(out, (piece.encode("utf-8", "backslashreplace") for piece in pieces))
+    size = out.stat().st_size
     if shown.folder is None:
         thumbnails.clear(beside)
-    return WrittenPage(out, len(data), shown, (*warnings, *missing))
+    return WrittenPage(out, size, shown, (*warnings, *missing))
 
 
-def pack(value: object) -> str:
-    """A value as gzipped JSON in base64; equal values give equal text."""
+def squeeze(value: object) -> bytes:
+    """A value as gzipped JSON; equal values give equal bytes."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    squeezed = gzip.compress(text.encode("utf-8", "backslashreplace"), compresslevel=6, mtime=0)
+    return gzip.compress(text.encode("utf-8", "backslashreplace"), compresslevel=6, mtime=0)
+
+
+def as_text(squeezed: bytes) -> str:
+    """Bytes in base64."""
     return base64.b64encode(squeezed).decode("ascii")
 
 
@@ -196,11 +209,12 @@ def _render(
         policy=policy,
         script=Markup(script),
         style=Markup(style),
+        darkened=dark_figures.darken,
         data_address=lambda svg: "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode(),
         provenance=list(_provenance(folder)),
         model=dict(_facts(scores, manifest))["Model"],
         started=str(manifest.get("started") or "")[:16].replace("T", " "),
-        facts_of_run=list(_facts(scores, manifest)),
+        facts_of_run=[*_facts(scores, manifest), *_adapters(scores, folder)],
         stages=_stages(scores),
         seeds=sorted({entry.seed for entry in scores.entries if entry.seed is not None}),
         **values,
@@ -231,7 +245,7 @@ def _facts(scores: Scores, manifest: Mapping[str, Any]) -> Iterator[tuple[str, s
         "Command": shlex.join(["stic-eval", *map(str, command)])
         if isinstance(command := manifest.get("command"), list) else None,
         "Started": manifest.get("started"),
-        "Last call": f"{seconds:,.0f} s, what it found done read from the cache"
+        "Last call": f"{seconds:,.0f} s (finished parts came from the cache)"
         if isinstance(seconds, int | float) else None,
         "Stages": f"{'' if whole else 'more than '}{trained:,.0f} s in all, when they were computed"
         if trained else None,
@@ -242,6 +256,14 @@ def _facts(scores: Scores, manifest: Mapping[str, Any]) -> Iterator[tuple[str, s
         if isinstance(versions, dict) else None,
     }  # fmt: skip
     yield from ((name, str(value)) for name, value in lines.items() if value)
+
+
+def _adapters(scores: Scores, folder: Path) -> Iterator[tuple[str, str]]:
+    """Where the run's adapters lie, the first few of them."""
+    found = adapter_folders(scores, folder)
+    yield from ((f"Adapter of {name}", str(path)) for name, path in [*found.items()][:_ADAPTERS])
+    if len(found) > _ADAPTERS:
+        yield "More adapters", f"{len(found) - _ADAPTERS}: stic-eval show {name_of(folder)} lists them"
 
 
 def _stages(scores: Scores) -> list[dict[str, Any]]:

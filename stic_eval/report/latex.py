@@ -117,7 +117,10 @@ def to_latex(
 
 def _daggers(note: str) -> str:
     """A note that explains the marks, with those that LaTeX has for them."""
-    return note.replace("** p <", "‡ p <").replace("* p <", "† p <")
+    note = note.replace("** p <", "‡ p <").replace("* p <", "† p <")
+    return re.sub(
+        r"\b([Ss])tar(s?)\b", lambda found: f"{'D' if found[1] == 'S' else 'd'}agger{found[2]}", note
+    )
 
 
 def _lines(table: Table, row: TableRow, rank: dict[str, Rank | None], intervals: bool) -> list[str]:

@@ -27,6 +27,8 @@ _PATH = re.compile(
       | /+(?=[^\s/]) | ~[\w.-]*[/\\] | \.{1,2}[/\\] | [A-Za-z]:[/\\] | \\\\(?=\w) )""",
     re.VERBOSE | re.MULTILINE,
 )
+# Who somebody is to a server, which is nobody else's business.
+_USER = re.compile(r"//[^\s/?#]*@")
 
 
 @dataclass(frozen=True)
@@ -238,7 +240,7 @@ def _training(facts: CardFacts) -> str:
         parts.append(
             f"It is a cell of an ablation, whose default is below, and departs from that by {listed}."
         )
-    options = yaml.safe_dump(_public(facts.options), sort_keys=False, allow_unicode=True)
+    options = yaml.safe_dump(public_values(facts.options), sort_keys=False, allow_unicode=True)
     parts.append("All settings of the method:\n\n" + _fence(options.rstrip(), "yaml"))
     return "\n\n".join(parts)
 
@@ -279,6 +281,8 @@ def _provenance(facts: CardFacts) -> str:
 def public(text: str) -> str:
     """A text in which of paths on this machine the last part stands alone: `…/train2014`.
 
+    Of an address, user name and password are left out.
+
     A path goes on to the next one, to the next address or to the end of the line: names of folders may hold
     whatever else could end it. So of what follows one, too much may go, but never too little.
     """
@@ -287,19 +291,19 @@ def public(text: str) -> str:
     shown = [text[: bounds[0]]]
     for mark, end in zip(marks, bounds[1:], strict=True):
         if mark["address"]:
-            shown.append(text[mark.start() : end])
+            shown.append(_USER.sub("//", text[mark.start() : end]))
             continue
         path, line_break, rest = text[mark.start() : end].partition("\n")
         shown += ["…/", re.split(r"[/\\]", path.rstrip("/\\"))[-1], line_break, rest]
     return "".join(shown)
 
 
-def _public(value: Any) -> Any:
-    """A setting with all texts in it made `public`."""
+def public_values(value: Any) -> Any:
+    """A value with all texts in it made `public`."""
     if isinstance(value, Mapping):
-        return {name: _public(inner) for name, inner in value.items()}
+        return {name: public_values(inner) for name, inner in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_public(inner) for inner in value]
+        return [public_values(inner) for inner in value]
     return public(value) if isinstance(value, str) else value
 
 

@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from stic_eval.contracts.curves import PREFERENCE_CURVES, TUNING_CURVES, Curves
 from stic_eval.digests import digest
-from stic_eval.errors import UserError
-from stic_eval.report import tables
-from stic_eval.report.table_notes import unfinished_notes
-from stic_eval.report.table_rows import Column, EvaluatedVariant
+from stic_eval.errors import UserError, fault_of
+from stic_eval.report.table_rows import Column, EvaluatedVariant, check, unfinished_notes
 from stic_eval.store import file_name
 from stic_eval.types import DESCRIBED, DIRECT, SolverLabel, Summary
 
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
     from stic_eval.config import RunConfig
+    from stic_eval.report import tables
 
 SCHEMA = 1
 ROOT = Path("results")
@@ -145,6 +144,8 @@ class Scores:
 
     def table(self, known: tables.Known | None = None) -> tables.Table:
         """Builds the side-by-side table of everything that has been evaluated; `known`: see `assemble`."""
+        from stic_eval.report import tables  # NumPy, which a list of runs does without
+
         notes = [*self.unfinished_notes(), *self.notes]
         return tables.build(self.columns, self.variants(), notes, known)
 
@@ -284,11 +285,11 @@ def load(folder: Path) -> Scores:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
-        raise UserError(f"{path}: is damaged ({where}: {first['msg']}); run it again") from error
+        raise UserError(f"{path}: is damaged ({where}: {fault_of(first)}); run it again") from error
     titles = {column.name: column.title for column in scores.columns}
     for entry in scores.entries:
         for name, summary in entry.summaries.items():
-            tables.check(titles.get(name, name), [summary], f"{path}: ")
+            check(titles.get(name, name), [summary], f"{path}: ")
     return replace(scores, run=folder.resolve().name or scores.run)
 
 
@@ -329,8 +330,8 @@ def _checker() -> TypeAdapter[Scores]:
     return TypeAdapter(Scores)
 
 
-def of_another(folder: Path, config: RunConfig) -> bool:
-    """Whether a folder holds results of a run with other settings than these.
+def other_settings(folder: Path, config: RunConfig) -> str | None:
+    """How the settings of a run whose results lie in a folder differ from these, in words; None: not at all.
 
     Both keys are computed now, from the settings that were saved: what a key is made of may change. A
     folder with settings alone holds nothing that could be lost.
@@ -339,10 +340,11 @@ def of_another(folder: Path, config: RunConfig) -> bool:
         UserError: The file of the settings is damaged.
     """
     from stic_eval.config import RunConfig, read_file
+    from stic_eval.report import setting_differences
 
     path = folder / "config.yaml"
     if not path.is_file() or not ((folder / "scores.json").exists() or (folder / "records").exists()):
-        return False
+        return None
     try:
         found = read_file(path)
         if not found:
@@ -353,9 +355,10 @@ def of_another(folder: Path, config: RunConfig) -> bool:
             "--output, or, where they are of these settings, delete that file"
         ) from error
     try:
-        return RunConfig.model_validate(found).key != config.key
+        saved = RunConfig.model_validate(found)
     except ValueError:  # of another version, or of something else
-        return True
+        return "its config.yaml is of another version"
+    return None if saved.key == config.key else setting_differences.in_words(saved, config)
 
 
 def find(run: str) -> Path:
@@ -373,9 +376,9 @@ def find(run: str) -> Path:
     raise UserError(f'no run is called "{run}"{suggest(run, known)} (`stic-eval ls runs` lists them)')
 
 
-def runs() -> list[Path]:
-    """Folders of runs below `results/`, of ablations within runs as well; the newest last."""
-    found = [path.parent for n in range(1, _DEPTH + 1) for path in ROOT.glob("*/" * n + "config.yaml")]
+def runs(root: Path = ROOT) -> list[Path]:
+    """Folders of runs below a folder, of ablations within runs as well; the newest last."""
+    found = [path.parent for n in range(1, _DEPTH + 1) for path in root.glob("*/" * n + "config.yaml")]
     return sorted(found, key=lambda folder: (folder / "config.yaml").stat().st_mtime)
 
 

@@ -12,9 +12,11 @@ import math
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from stic_eval.printable import printable
+from stic_eval.report import fact_marks
 from stic_eval.report.compared_variants import groups, label
 from stic_eval.report.runs import Entry, Scores, records_of
 from stic_eval.store import read_jsonl
@@ -75,14 +77,43 @@ def opening(scores: Scores) -> tuple[str | None, list[str]]:
     return compared, [side.key for side in known if side.baseline or side.key in chosen]
 
 
+def compared_folders(sides: Sequence[BrowserColumn], compared: str | None) -> list[str]:
+    """Entries that flips are between at first, with the first seed: the reference's, and the other's."""
+    reference = next((side for side in sides if side.baseline), sides[0] if sides else None)
+    other = next((side for side in sides if side.key == compared), None)
+    return [next(iter(side.seeds.values())) for side in (reference, other) if side is not None]
+
+
+def first_listed(
+    benchmarks: Sequence[str], scores: Mapping[str, Sequence[Sequence[float | None]]]
+) -> dict[str, str]:
+    """What is listed at first: the first benchmark with rows that changed; all rows where there is none.
+
+    Args:
+        benchmarks: In the table's order.
+        scores: Benchmark -> the scores of the entries that are compared, those that were evaluated.
+    """
+    for benchmark in benchmarks:
+        both = scores.get(benchmark, ())
+        pairs = zip(*both, strict=False) if len(both) == 2 else ()
+        if any(None not in pair and pair[0] != pair[1] for pair in pairs):
+            return {"benchmark": benchmark, "rows": "changed"}
+    return {"benchmark": benchmarks[0] if benchmarks else "", "rows": "all"}
+
+
 def blocks(
-    folder: Path, benchmark: str, entries: Sequence[Entry], pictures: MutableMapping[str, int]
+    folder: Path,
+    benchmark: str,
+    entries: Sequence[Entry],
+    pictures: MutableMapping[str, int],
+    known: Mapping[str, fact_marks.Truth] = MappingProxyType({}),
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields a benchmark's blocks, `rows:<benchmark>` last, for it holds the rows of all the others.
 
     Args:
         entries: What was evaluated; entries without records of this benchmark have no block.
         pictures: Content hash of an image -> its number on the page; new ones are added.
+        known: Content hash of an image -> what there is to say of it, where that is known.
 
     Yields:
         Name, and columns of equal length. Texts are numbers into `strings`, or `NO_TEXT`, `NO_RECORD`.
@@ -96,7 +127,9 @@ def blocks(
     for entry in entries:
         path = records_of(folder, entry, benchmark)
         mine: dict[str, int] = {}
-        answers: dict[str, list[Any]] = {name: [] for name in (*_ANSWER_TEXTS, "judge", "score", "tokens")}
+        answers: dict[str, list[Any]] = {
+            name: [] for name in (*_ANSWER_TEXTS, "judge", "score", "tokens", "facts")
+        }
         for record in read_jsonl(path):
             key = _text(record.get("id"))
             if key not in numbers:
@@ -110,6 +143,7 @@ def blocks(
                 named = [str(sha) for sha in hashes] if isinstance(hashes, list) else []
                 rows["images"].append([pictures.setdefault(sha, len(pictures)) for sha in named])
             _put(answers, mine, numbers[key], record)
+            answers["facts"][numbers[key]] = fact_marks.of_record(record, known)
         if answers["score"]:
             yield f"answers:{benchmark}:{printable(entry.folder)}", {**answers, "strings": list(mine)}
     yield f"rows:{benchmark}", {**rows, "strings": list(texts)}
@@ -119,7 +153,9 @@ def _put(answers: dict[str, list[Any]], texts: dict[str, int], place: int, recor
     """Puts a record at its row's place; rows that this entry lacks stay without a record."""
     while len(answers["score"]) <= place:
         for name, column in answers.items():
-            column.append(NO_RECORD if name == "response" else None if name == "score" else NO_TEXT)
+            column.append(
+                NO_RECORD if name == "response" else None if name in ("score", "facts") else NO_TEXT
+            )
     for name in _ANSWER_TEXTS:
         answers[name][place] = _number(texts, record.get(name))
     answers["judge"][place] = _number(texts, _judge(record.get("judge")))

@@ -82,17 +82,17 @@ def _fields(row: TableRow, name: str, measured: Sequence[str]) -> list[object]:
         _csv_text(variant.model), _csv_text(variant.method), _csv_text(row.label),
         int(variant.solver == DESCRIBED), " ".join(map(str, variant.seeds)), *map(_csv_text, measured),
         cell.n, cell.clusters, cell.unscored, cell.score, cell.sd,
-        *([d.delta, _finite(d.low), _finite(d.high), d.mark, d.n, d.clusters] if d else [None] * 6),
+        *([d.delta, finite(d.low), finite(d.high), d.mark, d.n, d.clusters] if d else [None] * 6),
         int(cell.complete),
-        *([_finite(d.p), d.p_holm, d.test, d.better, d.worse, _finite(d.detectable)] if d else [None] * 6),
+        *([finite(d.p), d.p_holm, d.test, d.better, d.worse, finite(d.detectable)] if d else [None] * 6),
         int(row.published), _csv_text(cell.guard), d.unseen if d and d.unmoved else None,
     ]  # fmt: skip
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """A value in which NaN, which JSON and spreadsheets do not know, is None."""
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -104,7 +104,7 @@ def to_json(tables: Table | Sequence[Table]) -> str:
 
 def _data(table: Table) -> Mapping[str, Any]:
     def cells(row: TableRow) -> Mapping[str, Any]:
-        found = {name: _finite(asdict(row.cells[name])) for name, _ in table.fields}
+        found = {name: finite(asdict(row.cells[name])) for name, _ in table.fields}
         for name, data in found.items():
             difference = row.cells[name].difference
             if difference is not None:

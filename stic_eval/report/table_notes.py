@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from statistics import stdev
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from stic_eval.types import Summary
 
 INCOMPLETE = "° incomplete: unscored rows or columns are left out, never counted as 0."
+MEAN_OF_ROWS = "(mean of rows)"  # behind a title: the benchmark's own number is another
 _NAMED = 3  # of a grid that is under way
 
 
@@ -33,7 +34,8 @@ def describe(
         lines: What the rows are made of; says what they are compared with.
         comparisons: The size of the family of Holm's correction.
     """
-    notes = ["Scores in percent.", *_differences(rows, lines, comparisons), *seeds(rows)]
+    notes = _differences(rows, lines, comparisons)
+    notes += seeds(rows, tested=not any(note.startswith(f"{UNMARKED} one training seed") for note in notes))
     notes += score_guards.unmoved_notes(
         [d for row in rows for column in columns if (d := row.cells[column.name].difference) is not None]
     )
@@ -46,25 +48,16 @@ def describe(
             for row, line in zip(rows, lines, strict=True)
         )
     )  # fmt: skip
+    if any(column.title.endswith(MEAN_OF_ROWS) for column in columns):
+        notes.append("Use the detail layout for metrics such as F1: the main table shows row means.")
     notes += _average(columns, averaged)
     notes += score_guards.notes(columns, averaged, rows)
     if any(not cell.complete for row in rows for cell in row.cells.values()):
         notes.append(INCOMPLETE)
     evaluated = [column for column in columns if any(row.cells[column.name].n for row in rows)]
+    doubts = {column.title: _doubts(column, rows) for column in evaluated}
+    notes += [f"{title}: {'; '.join(parts)}." for title, parts in doubts.items() if parts]
     return notes + [f"{column.title}: {'; '.join(_column(column, rows))}." for column in evaluated]
-
-
-def unfinished_notes(done: Mapping[str, int], total: int) -> list[str]:
-    """A note on what has not been evaluated yet, the first three by name; none if all has.
-
-    Args:
-        done: Variant's folder -> how many benchmarks it has.
-    """
-    parts = [f"{folder} ({n} of {total} benchmarks)" for folder, n in done.items() if n < total]
-    if not parts:
-        return []
-    more = f"{len(parts)} of {len(done)} evaluations, e.g. " if len(parts) > _NAMED else ""
-    return [f"unfinished: {more}{', '.join(parts[:_NAMED])}."]
 
 
 def knows_no_clusters(*sides: Sequence[Summary]) -> bool:
@@ -99,24 +92,25 @@ def _average(columns: Sequence[Column], averaged: Sequence[str]) -> list[str]:
 def _differences(rows: Sequence[TableRow], lines: Sequence[PlannedRow], comparisons: int) -> list[str]:
     found = [cell.difference for row in rows for cell in row.cells.values() if cell.difference is not None]
     if not found:
-        return []
+        return ["Scores in percent."]
     references = [line.reference for line in lines if line.reference is not None]
     labels = list(dict.fromkeys(variant.label for variant in references))
     own = " of the same model or run" if len({id(variant) for variant in references}) > len(labels) else ""
     tested = [difference for difference in found if not difference.lacks]
-    notes = [
-        f"Differences: to {' or '.join(labels)}{own}, in points, with 95 % intervals ({intervals(found)})."
-    ]
+    several = max(sum(cell.difference is not None for cell in row.cells.values()) for row in rows) > 2
+    notes = [f"Scores in percent; differences to {' or '.join(labels)}{own} in points, with 95 % intervals."]
     if tested:
-        tests = ", ".join(dict.fromkeys(difference.test for difference in tested if difference.test))
-        several = max(sum(cell.difference is not None for cell in row.cells.values()) for row in rows) > 2
-        legend = f"* p < 0.05, ** p < 0.01 ({tests or 'paired test'})"
-        notes.append(f"{legend}{_correction(comparisons, several)}.")
+        corrected = ", corrected for multiple comparisons" if comparisons > 1 or several else ""
+        notes.append(f"* p < 0.05, ** p < 0.01{corrected}.")
     notes += unmarked_notes(found)
     if comparisons > 1 and tested:
         notes.append(
-            "Intervals are not corrected, marks are: an interval that leaves out 0 may come without a mark."
+            "Only the stars are corrected for multiple comparisons; an interval can exclude 0 without a star."
         )
+    notes.append(f"Intervals: {intervals(found)}.")
+    if tested:
+        tests = ", ".join(dict.fromkeys(difference.test for difference in tested if difference.test))
+        notes.append(f"Stars: {tests or 'paired test'}{_correction(comparisons, several)}.")
     averages = [row.average.difference for row in rows if row.average and row.average.difference]
     span = _span([difference.detectable for difference in averages if not difference.lacks])
     if span:
@@ -145,8 +139,8 @@ def intervals(found: Sequence[Difference]) -> str:
 
 def _correction(averages: int, several: bool) -> str:
     """The procedure of `stic_eval.report.multiple_testing`, as far as a table has use for it."""
-    first = f" after Holm's correction over the table's {averages} averages" if averages > 1 else ""
-    behind = "; a row's benchmarks are tested behind its marked average, corrected within the row"
+    first = f"; Holm's correction over the table's {averages} averages" if averages > 1 else ""
+    behind = "; a row's benchmarks have stars only where its average has, corrected within the row"
     return first + (behind if several else "")
 
 
@@ -156,13 +150,13 @@ def unmarked_notes(found: Sequence[Difference]) -> list[str]:
     notes = []
     if SEED in lacks:
         notes.append(
-            f"{UNMARKED} one training seed: interval and p are about test rows alone, and another seed may "
-            "come out otherwise; three seeds would be tested."
+            f"{UNMARKED} one training seed, so no star: the interval covers test rows, not training luck; "
+            "three seeds would be tested."
         )
     if DESCRIPTION in lacks:
         notes.append(
-            f"{UNMARKED} one description for all rows: interval and p are about test rows alone, not about "
-            "the luck of that description; descriptions that see their image would be tested."
+            f"{UNMARKED} one description for all rows, so no star: the interval covers test rows, not the "
+            "luck of that description; descriptions that see their image would be tested."
         )
     return notes
 
@@ -192,23 +186,28 @@ def seeds(rows: Sequence[TableRow], tested: bool = True) -> list[str]:
 
 
 def _column(column: Column, rows: Sequence[TableRow]) -> list[str]:
+    """How a column's numbers came about."""
     cells = [row.cells[column.name] for row in rows]
     counts = sorted({cell.n for cell in cells if cell.n is not None})
-    unscored = max((cell.unscored for cell in cells), default=0)
     lie = sorted({(cell.n, cell.clusters) for cell in cells if cell.n is not None and cell.clusters})
     groups = "/".join(str(clusters) for n, clusters in lie)
     parts = [f"n = {'/'.join(map(str, counts)) or '0'}"]
     parts[0] += f" in {groups} cluster{'' if groups == '1' else 's'}" if any(n != c for n, c in lie) else ""
-    parts += [f"{unscored} unscored"] if unscored else []
-    parts += _cut_thinking(column.name, rows)
-    parts += score_guards.answers(column.name, rows)
     own = [s.resampled for row in rows for s in row.variant.summaries.get(column.name, ()) if s.resampled]
     if own:
         parts.append(f"differences by {len(own[0].draws):,} resamples of its own statistic")
         parts += ["none between runs over other rows"] if len({one.rows for one in own}) > 1 else []
     parts += [column.protocol] if column.protocol else []
     parts += [column.grader] if column.grader else []
-    return [*parts, *_version(column), *_share_judged(column.name, rows)]
+    return [*parts, *_share_judged(column.name, rows)]
+
+
+def _doubts(column: Column, rows: Sequence[TableRow]) -> list[str]:
+    """What a reader has to know before a column's numbers are believed; nothing where nothing is wrong."""
+    unscored = max((row.cells[column.name].unscored for row in rows), default=0)
+    parts = [f"{unscored} unscored"] if unscored else []
+    parts += _cut_thinking(column.name, rows)
+    return [*parts, *score_guards.answers(column.name, rows), *_version(column)]
 
 
 def _version(column: Column) -> list[str]:

@@ -6,12 +6,17 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import mean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from stic_eval.report.paired_comparison import Difference
+from stic_eval.errors import UserError
+from stic_eval.evals.scoring.aggregate import odd
 from stic_eval.types import SolverLabel, Summary
 
+if TYPE_CHECKING:  # at run time it needs NumPy, which a list of runs does without
+    from stic_eval.report.paired_comparison import Difference
+
 AVERAGE = "average"
+_NAMED = 3  # variants in a note
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,3 +139,27 @@ def setting(value: Any) -> str:
     """A value as YAML and the command line write it: `true`, `0.5`, `blur`; in quotes where it must be."""
     plain = isinstance(value, str) and value.isprintable() and value == value.strip() != ""
     return str(value) if plain else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def check(title: str, summaries: Sequence[Summary], where: str = "") -> None:
+    """Whether a benchmark's scores are what its units come to.
+
+    Raises:
+        UserError: One is not.
+    """
+    for summary in summaries:
+        if why := odd(summary):
+            raise UserError(f"{where}{title}: {why}, and run it again")
+
+
+def unfinished_notes(done: Mapping[str, int], total: int) -> list[str]:
+    """A note on what has not been evaluated yet, the first three by name; none if all has.
+
+    Args:
+        done: Variant's folder -> how many benchmarks it has.
+    """
+    parts = [f"{folder} ({n} of {total} benchmarks)" for folder, n in done.items() if n < total]
+    if not parts:
+        return []
+    more = f"{len(parts)} of {len(done)} evaluations, e.g. " if len(parts) > _NAMED else ""
+    return [f"unfinished: {more}{', '.join(parts[:_NAMED])}."]

@@ -6,12 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import mean, stdev
 
-from stic_eval.errors import UserError
-from stic_eval.evals.scoring.aggregate import odd
 from stic_eval.report import multiple_testing, score_guards
 from stic_eval.report.paired_comparison import DESCRIPTION, SEED, Difference, compare
 from stic_eval.report.table_notes import describe
-from stic_eval.report.table_rows import AVERAGE, Cell, Column, EvaluatedVariant, PlannedRow, TableRow
+from stic_eval.report.table_rows import (
+    AVERAGE,
+    Cell,
+    Column,
+    EvaluatedVariant,
+    PlannedRow,
+    TableRow,
+    check,
+)
 from stic_eval.types import Summary
 
 
@@ -140,17 +146,6 @@ def assemble(
         comparisons=comparisons,
         hints=("`stic-eval compare` tests two rows by themselves.",) if comparisons > 1 else (),
     )
-
-
-def check(title: str, summaries: Sequence[Summary], where: str = "") -> None:
-    """Whether a benchmark's scores are what its units come to.
-
-    Raises:
-        UserError: One is not.
-    """
-    for summary in summaries:
-        if why := odd(summary):
-            raise UserError(f"{where}{title}: {why}, and run it again")
 
 
 def lacking(base: EvaluatedVariant, method: EvaluatedVariant) -> str:

@@ -7,7 +7,8 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from stic_eval.report.cell_text import delta_text, interval_text, one_line, score_text
+from stic_eval.report import shown_notes
+from stic_eval.report.cell_text import UNMOVED, delta_text, interval_text, one_line, score_text
 from stic_eval.report.table_rows import AVERAGE, Cell, TableRow
 from stic_eval.report.tables import Table
 
@@ -25,13 +26,19 @@ _WIDEST_HEAD = 28
 _NARROW_HEAD = 8  # words are cut where leading columns would leave no room for a number
 
 
-def to_rich(table: Table, width: int, *, titled: bool = False) -> RenderableType:
+def to_rich(table: Table, width: int, *, titled: bool = False, more: str | None = None) -> RenderableType:
     """The table for a terminal of `width` columns.
 
     Where it is too narrow for intervals in every cell, the average alone keeps its own, or moves with them
     into a table below; where it is too narrow for the columns, benchmarks become rows if rows are few, else
     the table is cut into several, each with its leading columns. A table of many rows does without the
-    benchmarks' intervals at once. `titled` puts the caption above.
+    benchmarks' intervals at once.
+
+    Args:
+        table: What is shown.
+        width: Columns of the terminal.
+        titled: Whether the caption stands above.
+        more: What shows all notes, where only some are shown (`shown_notes`); None: all are.
     """
     from rich.console import Group
     from rich.text import Text
@@ -49,9 +56,11 @@ def to_rich(table: Table, width: int, *, titled: bool = False) -> RenderableType
     lines: list[RenderableType] = [Text(one_line(table.caption), style="bold")] if titled else []
     for at, grid in enumerate(grids):
         lines += [Text(""), grid] if at else [grid]
-    notes = [*table.notes, *table.hints]
+    notes = [one_line(note) for note in table.notes]
+    hints = [one_line(hint) for hint in table.hints]
+    notes = [*notes, *hints] if more is None else shown_notes.lines(notes, width, one_line(more))
     lines += [Text("")] if notes else []
-    lines += [Text(one_line(note), style="dim") for note in notes]
+    lines += [Text(note, style="dim") for note in notes]
     return Group(*lines)
 
 
@@ -188,8 +197,8 @@ def _head_width(texts: Sequence[str], lines: int) -> int:
 def _head(title: str, broken: bool) -> Text:
     from rich.text import Text
 
-    # Long names are broken where a reader would: at a blank, a hyphen or a capital.
-    at = r"\s|(?<=-)(?=[A-Z][a-z]{3})|(?<=[a-z]{3})(?=[A-Z])|(?<=[._])(?=\w{4})"
+    # Long names are broken where a reader would: at a blank, a hyphen, or a dot of a path.
+    at = r"\s|(?<=-)(?=[A-Z][a-z]{3})|(?<=[._])(?=\w{4})"
     return Text(re.sub(at, "\n", title) if broken else title, style="bold")
 
 
@@ -200,6 +209,8 @@ def _texts(cells: Sequence[Cell], mode: Mode, is_average: bool) -> list[Text]:
         scores = [score.split(" ")[0] for score in scores]
     deltas = [delta_text(cell) for cell in cells]
     intervals = [interval_text(cell).replace(" ", "") for cell in cells]
+    if mode == "short" or (mode == "average" and not is_average):  # the sign stands for an interval
+        deltas = [d + (UNMOVED if i == UNMOVED else "") for d, i in zip(deltas, intervals, strict=True)]
     if mode == "line":
         # Numbers stand below each other, whatever marks follow them.
         scores = _pad(scores, "°")

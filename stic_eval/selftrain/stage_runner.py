@@ -179,20 +179,29 @@ def run_stage(
         out = store.work_dir(stage.name, key)
         report.log(f"stage {stage.name}: begins in {out}" + (" (resumed)" if any(out.iterdir()) else ""))
         start = time.monotonic()
-        stage.run(
-            StageContext(
-                out=out,
-                needs=needs,
-                model=model,
-                vlm=vlm,
-                likelihoods=likelihoods,
-                data=data,
-                seed=seed,
-                log=report.log,
-                progress=report.step,
-                device=device,
-            )
+        context = StageContext(
+            out=out,
+            needs=needs,
+            model=model,
+            vlm=vlm,
+            likelihoods=likelihoods,
+            data=data,
+            seed=seed,
+            log=report.log,
+            progress=report.step,
+            device=device,
         )
+        try:
+            stage.run(context)
+        except (UserError, RunError):
+            raise
+        except Exception as error:
+            if store.holds(stage.name, key):
+                raise
+            raise RunError(
+                f"stage {stage.name}: {out} was deleted while it was at work, or another process has taken "
+                "the stage over; the same command goes on"
+            ) from error
         seconds = time.monotonic() - start
         shutil.rmtree(out / gang.FOLDER, ignore_errors=True)  # of an attempt by several processes
         _check_adapter(stage, out)

@@ -135,7 +135,8 @@ def preference_collator(processor: Any, max_length: int | None = None) -> Any:
         images = [row["images"][0].convert("RGB") for row in rows]
         both = [_conversations(row) for row in rows]
         turns = [conversations[side] for side in (0, 1) for conversations in both]
-        batch = encode(processor, images, turns, max_length)
+        # Of several turns the last answer is the preferred one; the others are what it answers to.
+        batch = encode(processor, images, turns, max_length, last_alone=True)
         batch["completion_mask"] = batch.pop("answer_mask")
         return batch
 

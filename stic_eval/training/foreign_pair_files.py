@@ -9,6 +9,7 @@ from typing import Any
 
 from stic_eval.documents import from_json, open_regular, read_text
 from stic_eval.errors import UserError, first_line
+from stic_eval.saved_datasets import check_arrow
 
 _BATCH = 16  # rows with their images in memory
 
@@ -81,7 +82,7 @@ def _read_saved(path: Path) -> Iterator[Any]:
         table = load_from_disk(str(path))
         if isinstance(table, DatasetDict):
             table = table["train"] if "train" in table else next(iter(table.values()))
-        for batch in table.with_format("arrow").iter(batch_size=_BATCH):
+        for batch in check_arrow(table).with_format("arrow").iter(batch_size=_BATCH):
             yield from batch.to_pylist()
     except UserError:
         raise

@@ -1,7 +1,8 @@
 """Preference pairs that were made elsewhere: told apart by content, checked row by row.
 
 Known are the STIC authors' preference data (JSON or JSONL), LLaMA-Factory's (ShareGPT and Alpaca), TRL's
-(conversational, standard, implicit prompt; JSON, JSONL, parquet, a saved data set), and our own.
+(conversational, standard, implicit prompt; JSON, JSONL, parquet, a saved data set), our own, and those
+of `published_pairs`.
 """
 
 from __future__ import annotations
@@ -18,12 +19,16 @@ from stic_eval.images import MAX_ASPECT, Decoding, ImageError, bytes_ref, image_
 from stic_eval.training.foreign_pair_files import Unread, listed_file, raw_rows
 from stic_eval.training.pair_formats import COLUMNS
 from stic_eval.training.preference_pairs import AnsweredPair
+from stic_eval.training.published_pairs import as_known
 from stic_eval.types import ImageRef
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+_ROLES = {
+    "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system",
+}  # fmt: skip
+_Turns = tuple[tuple[str, str], ...]
 _IMAGE = "<image>"
 
 OURS = "this program's own"
@@ -67,6 +72,7 @@ class _Texts:
     chosen: str
     rejected: str
     negative: str = "unknown"
+    history: _Turns = ()
 
 
 def open_pairs(path: Path, root: Path | None = None) -> OpenedPairs:
@@ -99,8 +105,10 @@ def _convert(raw: Iterable[Any], root: Path, opened: OpenedPairs) -> Iterator[An
         try:
             if isinstance(row, Unread):
                 raise row
-            texts = _texts(row)
-            image = _image(row, root, f"row {number}")
+            name, known = as_known(row) if isinstance(row, Mapping) else ("", row)
+            texts = _texts(known)
+            texts = replace(texts, format=name or texts.format)
+            image = _image(known, root, f"row {number}")
             if reason := decoding.fault(image):
                 raise ImageError(image.source, reason)
         except (Unread, ImageError) as error:
@@ -121,8 +129,9 @@ def _convert(raw: Iterable[Any], root: Path, opened: OpenedPairs) -> Iterator[An
             image = replace(image, source=source)
         whole = isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < 2**63
         yield AnsweredPair(
-            image, texts.prompt, texts.chosen, texts.rejected, texts.negative, seed if whole else 0
-        )
+            image, texts.prompt, texts.chosen, texts.rejected, texts.negative, seed if whole else 0,
+            texts.history,
+        )  # fmt: skip
 
 
 # ---------------------------------------------------------------- what a row says
@@ -138,8 +147,10 @@ def _texts(row: Any) -> _Texts:
     found = next((read(row) for known, read in _FORMATS if known(row)), None)
     if found is None:
         raise Unread("has neither prompt, conversations, instruction, nor turns in chosen")
-    for name in ("prompt", "chosen", "rejected"):
-        if not _is_text(getattr(found, name)):
+    texts = {"prompt": found.prompt, "chosen": found.chosen, "rejected": found.rejected}
+    earlier = [(f"turn {number}", text) for number, (_, text) in enumerate(found.history, 1)]
+    for name, text in [*texts.items(), *earlier]:
+        if not _is_text(text):
             raise Unread(f"{name} holds half of a surrogate pair, which is not text")
     negative = row.get("negative")
     return replace(found, negative=negative) if isinstance(negative, str) and _is_text(negative) else found
@@ -155,49 +166,52 @@ def _is_text(text: str) -> bool:
 
 def _stic(row: Mapping[str, Any]) -> _Texts:
     """`chosen` and `rejected` are whole conversations; beside them how the second one was spoilt."""
-    prompt, good, bad = _implicit(row)
+    asked, good, bad = _implicit(row)
     negative = "misleading" if row.get("hallu_prompt") else "unknown"
     if row.get("image_corruption") is True:
         negative = "corrupted"  # by what, the data does not say
-    return _Texts(STIC, _without_place(prompt), good, bad, negative)
+    return _asked(_Texts(STIC, "", good, bad, negative), asked)
 
 
 def _sharegpt(row: Mapping[str, Any]) -> _Texts:
     turns = _turns(row.get("conversations") or row.get("messages"), "conversations")
-    prompt = _question(turns, "conversations")
-    if prompt.count(_IMAGE) > 1:
-        raise Unread(f"has {prompt.count(_IMAGE)} places for images; one is expected")
-    return _Texts(SHAREGPT, _without_place(prompt), _answer(row, "chosen"), _answer(row, "rejected"))
+    asked = _question(turns, "conversations")
+    return _asked(_Texts(SHAREGPT, "", _answer(row, "chosen"), _answer(row, "rejected")), asked)
 
 
 def _alpaca(row: Mapping[str, Any]) -> _Texts:
-    if row.get("history"):
-        raise Unread("history: earlier turns; one question and its answers are expected")
+    history: list[tuple[str, str]] = []
+    for earlier in row.get("history") or ():
+        if not (isinstance(earlier, list) and len(earlier) == 2 and all(isinstance(t, str) for t in earlier)):
+            raise Unread("history: is no list of questions with their answers")
+        history += [("user", earlier[0]), ("assistant", earlier[1])]
     if row.get("system"):
         raise Unread("system: a system prompt, which pairs have no place for")
     parts = [row.get("instruction"), row.get("input") or ""]
     if not all(isinstance(part, str) for part in parts):
         raise Unread("instruction or input is not text")
     prompt = "\n".join(str(part) for part in parts if part)
-    return _Texts(ALPACA, _without_place(prompt), _answer(row, "chosen"), _answer(row, "rejected"))
+    answers = _Texts(ALPACA, "", _answer(row, "chosen"), _answer(row, "rejected"))
+    return _asked(answers, [*history, ("user", prompt)])
 
 
 def _conversational(row: Mapping[str, Any]) -> _Texts:
     own = set(COLUMNS) <= set(row)
     if row.get("prompt") is None:
-        prompt, good, bad = _implicit(row)
+        asked, good, bad = _implicit(row)
     else:
-        prompt = _question(_turns(row["prompt"], "prompt"), "prompt")
+        asked = _question(_turns(row["prompt"], "prompt"), "prompt")
         good, bad = _answer(row, "chosen"), _answer(row, "rejected")
     # The image's place is the chat template's matter; data of others may mark it in the text all the same.
-    prompt = prompt if "image_sha256" in row else _without_place(prompt)
-    return _Texts(OURS if own else CONVERSATIONS, prompt, good, bad)
+    texts = _Texts(OURS if own else CONVERSATIONS, asked[-1][1], good, bad, history=tuple(asked[:-1]))
+    return texts if "image_sha256" in row else _asked(texts, asked)
 
 
 def _standard(row: Mapping[str, Any]) -> _Texts:
     if not isinstance(row.get("prompt"), str):
         raise Unread("has no prompt (and answers as plain texts, which do not say where it ends)")
-    return _Texts(STANDARD, _without_place(row["prompt"]), _answer(row, "chosen"), _answer(row, "rejected"))
+    answers = _Texts(STANDARD, "", _answer(row, "chosen"), _answer(row, "rejected"))
+    return _asked(answers, [("user", row["prompt"])])
 
 
 _Known = Callable[[Mapping[str, Any]], bool]
@@ -210,21 +224,33 @@ _FORMATS: Sequence[tuple[_Known, Callable[[Mapping[str, Any]], _Texts]]] = (
 )
 
 
-def _implicit(row: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Prompt and answers of two conversations that begin with the same question."""
+def _asked(texts: _Texts, turns: Sequence[tuple[str, str]]) -> _Texts:
+    """Answers with what was asked, without the mark of the image's place, which the first turn may have."""
+    marks = [text.count(_IMAGE) for _, text in turns]
+    if sum(marks) > 1:
+        raise Unread(f"has {sum(marks)} places for images; one is expected")
+    if sum(marks[1:]):
+        raise Unread("shows its image in a later turn; pairs show it with the first question")
+    bare = [(role, _without_place(text)) for role, text in turns]
+    return replace(texts, prompt=bare[-1][1], history=tuple(bare[:-1]))
+
+
+def _implicit(row: Mapping[str, Any]) -> tuple[list[tuple[str, str]], str, str]:
+    """What was asked and the answers of two conversations that differ in their last turn alone."""
     good, bad = (_turns(row[name], name) for name in ("chosen", "rejected"))
     for name, turns in (("chosen", good), ("rejected", bad)):
-        if [role for role, _ in turns] != ["user", "assistant"]:
-            raise Unread(f"{name}: {_shape(turns)}; a question and its answer are expected")
-    if good[0] != bad[0]:
+        if not turns or [role for role, _ in turns] != ["user", "assistant"] * (len(turns) // 2):
+            raise Unread(f"{name}: {_shape(turns)}; questions and their answers in turn are expected")
+    if good[:-1] != bad[:-1]:
         raise Unread("chosen and rejected answer different questions")
-    return good[0][1], good[1][1], bad[1][1]
+    return good[:-1], good[-1][1], bad[-1][1]
 
 
-def _question(turns: Sequence[tuple[str, str]], name: str) -> str:
-    if [role for role, _ in turns] != ["user"]:
-        raise Unread(f"{name}: {_shape(turns)}; one question is expected")
-    return turns[0][1]
+def _question(turns: list[tuple[str, str]], name: str) -> list[tuple[str, str]]:
+    """Turns that end with a question."""
+    if [role for role, _ in turns] != [*["user", "assistant"] * (len(turns) // 2), "user"]:
+        raise Unread(f"{name}: {_shape(turns)}; turns that end with a question are expected")
+    return turns
 
 
 def _answer(row: Mapping[str, Any], name: str) -> str:
@@ -239,7 +265,7 @@ def _answer(row: Mapping[str, Any], name: str) -> str:
 
 
 def _shape(turns: Sequence[tuple[str, str]]) -> str:
-    return f"has the turns {', '.join(role for role, _ in turns) or 'none'}"
+    return shorten(f"has the turns {', '.join(role for role, _ in turns) or 'none'}")
 
 
 def _turns(given: Any, name: str) -> list[tuple[str, str]]:
@@ -282,7 +308,7 @@ def _image(row: Mapping[str, Any], root: Path, name: str) -> ImageRef:
         raise Unread("its image is neither a path nor an encoded image")
     if re.match(r"https?://|data:", image):
         raise Unread("its image is given by an address, not a path; fetch it first")
-    return image_ref(image, root)
+    return image_ref(image, root, "--image-root")
 
 
 def _with_hash(image: ImageRef, sha256: str) -> ImageRef:

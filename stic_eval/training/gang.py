@@ -30,6 +30,7 @@ from stic_eval.training.gang_launch import launch_command, size
 from stic_eval.training.hyperparameters import PreferenceLoss, Training
 from stic_eval.training.item_files import write_items
 from stic_eval.training.lora import LoraSettings
+from stic_eval.training.trackers import Tracking, current
 
 FOLDER = "gang"  # in a stage's: what it is told, and what it says
 _GRACE = 20.0  # seconds in which a gang that is told to end does so by itself
@@ -46,6 +47,7 @@ class StageSpec(BaseModel):
         loss: Of preferences.
         reference: What these are held to, where there is an adapter to go on from.
         checkpoint_seconds: A kill costs at most so much training.
+        tracking: Where rank 0 reports to; None: nowhere.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -61,6 +63,7 @@ class StageSpec(BaseModel):
     loss: PreferenceLoss | None = None
     reference: Literal["previous", "base"] = "previous"
     checkpoint_seconds: float = 60.0
+    tracking: Tracking | None = None
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,7 @@ class Gang:
         if not isinstance(data, Path):
             write_items(data, folder / "items.parquet")
             data = folder / "items.parquet"
-        where = {"config": self.config, "data": data.absolute(), "out": out.absolute()}
+        where = {"config": self.config, "data": data.absolute(), "out": out.absolute(), "tracking": current()}
         kind = "preferences" if "loss" in stage else "fine_tuning"
         spec = StageSpec.model_validate({**where, **stage, "kind": kind})
         atomic_write(folder / "spec.json", spec.model_dump_json(indent=1))

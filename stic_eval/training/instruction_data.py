@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stic_eval.contracts.method import SFTItem, Turns
-from stic_eval.dataset_messages import quiet_datasets
 from stic_eval.documents import from_json, read_text
-from stic_eval.errors import UserError, first_line, quote
+from stic_eval.errors import UserError, quote, shorten
 from stic_eval.images import Decoding, ImageError, Skipped, image_ref, load_bytes
-from stic_eval.store import content_key, file_digests
+from stic_eval.saved_datasets import open_dataset
+from stic_eval.store import content_key
 from stic_eval.types import ImageRef
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def _unlike(row: Mapping[str, Any], images: int, marks: int) -> str:
     def count_of(n: int, what: str) -> str:
         return f"{n} {what}{'s' * (n != 1)}"
 
-    item = f"item {row['id']}: " if row.get("id") is not None else ""
+    item = f"item {shorten(str(row['id']))}: " if row.get("id") is not None else ""
     return f"{item}has {count_of(images, 'image')}, but {count_of(marks, '<image> mark')} in its turns"
 
 
@@ -224,7 +224,7 @@ def _open(source: Path, flag: str) -> tuple[Sequence[Any], _Cell, _Count]:
         images = _images(rows[index])
         if len(images) != 1 or not isinstance(images[0], str):
             raise ImageError(name, f"has {len(images)} images; one path is expected")
-        return image_ref(images[0], root)
+        return image_ref(images[0], root, "--image-root")
 
     return rows, cell, count
 
@@ -261,31 +261,12 @@ def _json_rows(source: Path, flag: str) -> list[Any]:
     return data
 
 
-@quiet_datasets()
 def _table(source: Path, flag: str) -> tuple[Sequence[Any], _Cell, _Count]:
     import pyarrow.compute as pc
-    from datasets import Dataset, DatasetDict, List, load_from_disk
     from datasets import Image as ImageFeature
+    from datasets import List
 
-    try:
-        if source.suffix == ".arrow":
-            table = Dataset.from_file(str(source))
-        elif (source / "state.json").exists() or (source / "dataset_dict.json").exists():
-            table = load_from_disk(str(source))
-        else:
-            files = [source] if source.is_file() else sorted(source.rglob("*.parquet"))
-            if not files:
-                raise UserError(f"--sft-data {flag}: holds neither a saved data set nor parquet files")
-            # By content: `datasets` knows what it has read before by path and time.
-            name = f"items_{content_key(file_digests(files))[:16]}"
-            table = Dataset.from_parquet([str(file) for file in files], dataset_name=name)
-    except UserError:
-        raise
-    except Exception as error:  # pyarrow's and datasets' own kinds
-        reason = first_line(error.__cause__ or error)
-        raise UserError(f"--sft-data {flag}: cannot be read: {reason}") from error
-    if isinstance(table, DatasetDict):
-        table = table["train"] if "train" in table else next(iter(table.values()))
+    table = open_dataset(source, f"--sft-data {flag}")
     light = table
     counts: list[int] | None = None
     for name, feature in table.features.items():
@@ -314,9 +295,9 @@ def _table(source: Path, flag: str) -> tuple[Sequence[Any], _Cell, _Count]:
             raise ImageError(name, f"has {len(images)} images; one is expected")
         image = images[0]
         if isinstance(image, str):
-            return image_ref(image, root)
+            return image_ref(image, root, "--image-root")
         if not image.get("bytes"):
-            return image_ref(str(image.get("path")), root)
+            return image_ref(str(image.get("path")), root, "--image-root")
         return ImageRef(hashlib.sha256(image["bytes"]).hexdigest(), name, partial(load, index, name))
 
     def load(index: int, name: str) -> Image:

@@ -2,6 +2,8 @@
 
 `pairs.parquet` (see `train.preference_pairs`) is what TRL reads. LLaMA-Factory's format is that of its
 `data/README.md`: ShareGPT turns, `chosen` and `rejected` as one turn each, `<image>` where the image goes.
+ms-swift's is that of its "Custom dataset" page, OpenRLHF's what its preference data set reads with
+`--apply_chat_template` and the keys `prompt`, `chosen` and `rejected`.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import hashlib
 import io
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +26,7 @@ from stic_eval.images import Decoding, bytes_ref, in_order
 from stic_eval.printable import csv_cell
 from stic_eval.training.preference_pairs import features, open_pairs
 
-PairFormat = Literal["trl", "llama-factory", "hf-dataset", "csv"]
+PairFormat = Literal["trl", "llama-factory", "ms-swift", "openrlhf", "hf-dataset", "csv"]
 COLUMNS = ("prompt", "chosen", "rejected", "images", "image_sha256", "source", "negative", "seed")
 # What LLaMA-Factory counts in every turn; more of them than there are images stop its training.
 PLACEHOLDERS = ("<image>", "<video>", "<audio>")
@@ -39,6 +41,7 @@ class PairRow:
     Attributes:
         image_sha256: What the image was known by when the pair was made.
         seed: Of what was drawn for it.
+        history: Turns before the prompt, role and text; the image is shown with the first.
     """
 
     prompt: str
@@ -49,6 +52,12 @@ class PairRow:
     source: str
     negative: str
     seed: int
+    history: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def asked(self) -> tuple[tuple[str, str], ...]:
+        """All turns up to the answer, role and text."""
+        return (*self.history, ("user", self.prompt))
 
 
 @dataclass
@@ -139,10 +148,8 @@ def _checked_rows(path: Path, flag: str) -> Iterator[PairRow]:
 
 
 def _row(row: Mapping[str, Any]) -> PairRow:
-    prompt, chosen, rejected = (
-        _turn(row, name, role)
-        for name, role in (("prompt", "user"), ("chosen", "assistant"), ("rejected", "assistant"))
-    )
+    *history, (_, prompt) = _asked(row)
+    chosen, rejected = _answer(row, "chosen"), _answer(row, "rejected")
     images = [(image or {}).get("bytes") for image in row["images"] or ()]
     if len(images) != 1 or images[0] is None:
         raise ValueError("images: one, with its bytes in the file, is expected")
@@ -150,15 +157,28 @@ def _row(row: Mapping[str, Any]) -> PairRow:
         if row[name] is None:
             raise ValueError(f"{name} is missing")
     rest = (row["image_sha256"], row["source"], row["negative"], row["seed"])
-    return PairRow(prompt, chosen, rejected, images[0], *rest)
+    return PairRow(prompt, chosen, rejected, images[0], *rest, tuple(history))
 
 
-def _turn(row: Mapping[str, Any], name: str, role: str) -> str:
-    """The text of a column that has one turn of one side."""
-    turns = [((turn or {}).get("role"), (turn or {}).get("content")) for turn in row[name] or ()]
-    if len(turns) != 1 or turns[0][0] != role or turns[0][1] is None:
-        raise ValueError(f"{name}: one turn of the {role}, with its text, is expected")
+def _asked(row: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The turns of the prompt: of user and assistant in turn, the last one the user's."""
+    turns = _turns(row, "prompt")
+    expected = [*["user", "assistant"] * (len(turns) // 2), "user"]
+    if [role for role, _ in turns] != expected or any(text is None for _, text in turns):
+        raise ValueError("prompt: one turn of the user, with its text, or several that end so, is expected")
+    return turns
+
+
+def _answer(row: Mapping[str, Any], name: str) -> str:
+    """The text of a column that has one turn of the assistant."""
+    turns = _turns(row, name)
+    if len(turns) != 1 or turns[0][0] != "assistant" or turns[0][1] is None:
+        raise ValueError(f"{name}: one turn of the assistant, with its text, is expected")
     return str(turns[0][1])
+
+
+def _turns(row: Mapping[str, Any], name: str) -> list[tuple[Any, Any]]:
+    return [((turn or {}).get("role"), (turn or {}).get("content")) for turn in row[name] or ()]
 
 
 def export(pairs: Path, to: PairFormat, output: Path) -> PairExport:
@@ -169,14 +189,10 @@ def export(pairs: Path, to: PairFormat, output: Path) -> PairExport:
         output: Folder to write into, empty; for `trl` it may be the name of a parquet file.
 
     Raises:
-        UserError: The pairs cannot be read, or nothing can be written there.
+        UserError: The pairs cannot be read.
+        OSError: Nothing can be written there.
     """
-    try:
-        return {"trl": _trl, "llama-factory": _llama_factory, "hf-dataset": _hf_dataset, "csv": _csv}[to](
-            pairs, output
-        )
-    except OSError as error:
-        raise UserError(f"--output {output}: cannot be written ({error.strerror or error})") from error
+    return _WRITERS[to](pairs, output)
 
 
 def _trl(pairs: Path, output: Path) -> PairExport:
@@ -199,16 +215,10 @@ def _llama_factory(pairs: Path, output: Path) -> PairExport:
     done, images = PairExport(output), _Images(output)
     with open(output / "pairs.json", "w", encoding="utf-8") as file:
         file.write("[")
-        for number, row in enumerate(rows(pairs), 1):
-            found = next(
-                (p for p in PLACEHOLDERS for t in (row.prompt, row.chosen, row.rejected) if p in t), ""
-            )
-            if found:
-                done.left_out.append((number, f"holds the text {found}, which stands for a file there"))
-                continue
-            turn = {"from": "human", "value": f"<image>\n{row.prompt}"}
+        for row in _without_placeholders(pairs, done):
+            roles = {"user": "human", "assistant": "gpt"}
             data = {
-                "conversations": [turn],
+                "conversations": [{"from": roles[role], "value": text} for role, text in _marked(row)],
                 "chosen": {"from": "gpt", "value": row.chosen},
                 "rejected": {"from": "gpt", "value": row.rejected},
                 "images": [images.path(row.image)],
@@ -225,12 +235,63 @@ def _llama_factory(pairs: Path, output: Path) -> PairExport:
     return done
 
 
+def _swift(pairs: Path, output: Path) -> PairExport:
+    def line(row: PairRow, image: str) -> dict[str, Any]:
+        talk = [*_marked(row), ("assistant", row.chosen)]
+        return {"messages": _messages(talk), "rejected_response": row.rejected, "images": [image]}
+
+    return _lines(pairs, output, line)
+
+
+def _openrlhf(pairs: Path, output: Path) -> PairExport:
+    def line(row: PairRow, image: str) -> dict[str, Any]:
+        answers = {"chosen": row.chosen, "rejected": row.rejected}
+        talks = {name: _messages([("assistant", text)]) for name, text in answers.items()}
+        return {"prompt": _messages(_marked(row)), **talks, "images": [image]}
+
+    return _lines(pairs, output, line)
+
+
+def _lines(pairs: Path, output: Path, line: Callable[[PairRow, str], dict[str, Any]]) -> PairExport:
+    """Writes pairs.jsonl, one object of a row and its image's path a line."""
+    done, images = PairExport(output / "pairs.jsonl"), _Images(output)
+    with open(output / "pairs.jsonl", "w", encoding="utf-8") as file:
+        for row in _without_placeholders(pairs, done):
+            file.write(json.dumps(line(row, images.path(row.image)), ensure_ascii=False) + "\n")
+            done.rows += 1
+    done.images = images.count
+    return done
+
+
+def _messages(turns: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+    return [{"role": role, "content": text} for role, text in turns]
+
+
+def _marked(row: PairRow) -> list[tuple[str, str]]:
+    """The turns up to the answer, with the mark of the image's place in front."""
+    (role, first), *rest = row.asked
+    return [(role, f"<image>\n{first}"), *rest]
+
+
+def _without_placeholders(pairs: Path, done: PairExport) -> Iterator[PairRow]:
+    """The rows whose texts hold no mark that stands for a file; the others are listed as left out."""
+    for number, row in enumerate(rows(pairs), 1):
+        texts = [row.chosen, row.rejected, *(text for _, text in row.asked)]
+        if found := next((mark for mark in PLACEHOLDERS for text in texts if mark in text), ""):
+            done.left_out.append((number, f"holds the text {found}, which stands for a file there"))
+        else:
+            yield row
+
+
 def _csv(pairs: Path, output: Path) -> PairExport:
     done, images = PairExport(output), _Images(output)
     with open(output / "pairs.csv", "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["prompt", "chosen", "rejected", "image", "source", "negative", "seed"])
-        for row in rows(pairs):
+        for number, row in enumerate(rows(pairs), 1):
+            if row.history:
+                done.left_out.append((number, "has earlier turns, which a table has no column for"))
+                continue
             texts: Sequence[str] = (row.prompt, row.chosen, row.rejected)
             image = images.path(row.image)
             writer.writerow(
@@ -239,6 +300,12 @@ def _csv(pairs: Path, output: Path) -> PairExport:
             done.rows += 1
     done.images = images.count
     return done
+
+
+_WRITERS: Mapping[PairFormat, Callable[[Path, Path], PairExport]] = {
+    "trl": _trl, "llama-factory": _llama_factory, "ms-swift": _swift, "openrlhf": _openrlhf,
+    "hf-dataset": _hf_dataset, "csv": _csv,
+}  # fmt: skip
 
 
 class _Images:

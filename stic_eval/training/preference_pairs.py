@@ -57,6 +57,7 @@ class AnsweredPair:
         image: What is trained on; clean, whatever the answers were given about.
         negative: How the dispreferred answer came about, in a word.
         seed: Of what was drawn for it.
+        history: Turns before the prompt, role and text; the image is shown with the first.
     """
 
     image: ImageRef
@@ -65,6 +66,7 @@ class AnsweredPair:
     rejected: str
     negative: str = ""
     seed: int = 0
+    history: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -209,9 +211,10 @@ def write_made(pairs: Iterable[AnsweredPair], path: Path, settings: PairFilter) 
                 dropped += 1
                 continue
             negatives[pair.negative] += 1
+            asked = (*pair.history, ("user", pair.prompt))
             rows.append(
                 {
-                    "prompt": [{"role": "user", "content": pair.prompt}],
+                    "prompt": [{"role": role, "content": text} for role, text in asked],
                     "chosen": [{"role": "assistant", "content": good}],
                     "rejected": [{"role": "assistant", "content": bad}],
                     "images": [{"bytes": encode_image(pair.image), "path": None}],

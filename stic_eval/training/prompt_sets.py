@@ -14,7 +14,7 @@ from pydantic_core import PydanticSerializationError
 from stic_eval import config_layers
 from stic_eval.contracts.method import PromptSet
 from stic_eval.documents import SETTINGS_BYTES, read_text
-from stic_eval.errors import UserError, first_line
+from stic_eval.errors import UserError, fault_of, first_line
 from stic_eval.plugin_code import literals
 
 _MISLEADING = ("hallu", "bad", "neg", "mislead")
@@ -71,7 +71,7 @@ def _validate(data: Mapping[str, Any], where: str) -> PromptSet:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{where}: {key}: {first['msg'][:1].lower()}{first['msg'][1:]}") from error
+        raise UserError(f"{where}: {key}: {fault_of(first)}") from error
 
 
 def _from_script(text: str, where: str) -> PromptSet:

@@ -27,8 +27,9 @@ from stic_eval.errors import RunError
 from stic_eval.models.loading import strip
 from stic_eval.models.single_tile import SingleTile, check_single_tile, features_of_tiles
 from stic_eval.store import atomic_write
-from stic_eval.training import checkpoints, learning_check, ranks, training_memory
+from stic_eval.training import checkpoints, learning_check, ranks, trackers, training_memory
 from stic_eval.training.step_rows import StepRows
+from stic_eval.training.tracking_callback import TrackerCallback
 from stic_eval.training.trainer_arguments import step_rows
 
 if TYPE_CHECKING:
@@ -266,14 +267,22 @@ def run(
         UserError: The memory does not suffice.
     """
     trainer.remove_callback(PrinterCallback)  # it would print every log line to stdout
+    tracking = trackers.current()
+    reported = TrackerCallback(tracking, out) if tracking else None
+    if reported is not None:
+        trainer.add_callback(reported)  # before the watch, which ends a training that diverges
     trainer.add_callback(_Watch(progress))
     trainer.step_rows = step_rows(trainer.args, len(trainer.train_dataset), model.num_parameters())
     checkpoint = checkpoints.latest(checkpoints.folder_of(out))
     if checkpoint is not None:
         trainer._total_train_tokens = _seen_tokens(checkpoint)  # TRL would count from 0 again
     checkpointing = bool(trainer.args.gradient_checkpointing)
-    with training_memory.advise(stage, model, checkpointing=checkpointing):
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    try:
+        with training_memory.advise(stage, model, checkpointing=checkpointing):
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    finally:
+        if reported is not None:
+            reported.close()
     state = whole_adapter(trainer) if trainer.is_sharded else None  # all processes take part
     if ranks.leads():
         _write(trainer, state, out, model, stage, start)

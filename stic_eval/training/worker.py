@@ -29,6 +29,7 @@ from stic_eval.store import atomic_write
 from stic_eval.training import ranks
 from stic_eval.training.gang import FOLDER, StageSpec
 from stic_eval.training.gang_launch import WHILE_INPUT_IS_OPEN, is_sharded
+from stic_eval.training.trackers import reporting
 
 if TYPE_CHECKING:
     from stic_eval.contracts.engine import Engine
@@ -47,8 +48,9 @@ def main(arguments: Sequence[str]) -> int:
         end_with_parent(os.getppid())  # the launcher; of whoever started that its input tells
         threading.Thread(target=_end_with_input, daemon=True).start()
     try:
-        with Contained():
-            train(_read(path))
+        spec = _read(path)
+        with Contained(), reporting(spec.tracking):
+            train(spec)
     except Exception as error:
         expected = isinstance(error, (UserError, RunError))
         if not expected:

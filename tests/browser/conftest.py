@@ -89,12 +89,32 @@ class Tab:
 
         ActionChains(self.driver).send_keys(keys).perform()
 
+    def emulate(self, width: int, scheme: str) -> None:
+        """A screen of a width in px, light or dark."""
+        size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+    def barriers(self) -> list[str]:
+        """What axe says against the page as it is shown: each rule that is broken, and where."""
+        axe = pytest.importorskip("axe_core_python")
+        self.js((Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8"))
+        return list(self.driver.execute_async_script(
+            "const done = arguments[0];"
+            "axe.run(document, { resultTypes: ['violations'] }).then(({ violations }) => done("
+            "  violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ target }) => target)}`)"
+            "), (error) => done([String(error)]));"
+        ))  # fmt: skip
+
     def complaints(self) -> list[str]:
         """What the console says: errors, and violations of the policy."""
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
 
 @pytest.fixture
-def tab(browser: Any) -> Tab:
-    """The browser, as a test uses it."""
-    return Tab(browser)
+def tab(browser: Any) -> Iterator[Tab]:
+    """The browser, as a test uses it; whatever screen it has set, the next finds the usual one."""
+    yield Tab(browser)
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})

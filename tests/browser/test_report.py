@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from stic_eval.printable import printable
+from stic_eval.report import fact_marks, html_report
 from tests.browser.conftest import Tab
 from tests.browser.hostile import HOSTILE, LONG, ROWS, Run
 
@@ -23,10 +24,10 @@ def sample(tab: Tab, id_: str) -> None:
 
 def test_nothing_in_a_run_becomes_markup_or_script(tab: Tab, page: Path) -> None:
     shown = [printable(text) for text in HOSTILE]
-    for view in ("summary", "samples", "samples&benchmark=*", "pairs", "training", "provenance"):
+    for view in ("summary", "samples&rows=all", "samples&benchmark=*", "pairs", "training", "provenance"):
         tab.open(page, f"#view={view}")
         if view.startswith("samples"):
-            tab.says("#detail h2", "/0")
+            tab.says("#detail h2", "/0" if "rows" in view else "/1")
         if view == "pairs":
             tab.says("#pair-list", "good 8")
         assert tab.js("return document.querySelectorAll('svg, [onerror], [onload], b').length") == 0
@@ -113,7 +114,7 @@ def test_controls_filter_and_are_kept_in_the_address(tab: Tab, page: Path) -> No
     def choose(name: str, value: str) -> None:
         Select(tab.driver.find_element(By.ID, f"f-{name}")).select_by_value(value)
 
-    tab.open(page, "#view=samples")
+    tab.open(page, "#view=samples&rows=all")
     tab.says("#count", f"{ROWS} rows")
     choose("benchmark", "*")
     tab.says("#count", f"{2 * ROWS} rows")
@@ -181,7 +182,7 @@ def test_a_link_to_what_is_not_there_says_so(tab: Tab, page: Path) -> None:
     assert not tab.js("return document.getElementById('summary').hidden")
     tab.open(page, "#view=samples&benchmark=none&page=99&seed=99&rows=what")
     tab.says("#count", f"{ROWS} rows")
-    tab.says("#page-of", f"101–{ROWS} of {ROWS}")
+    tab.says("#page-of", "51–59 of 59")
     assert tab.complaints() == []
 
 
@@ -214,41 +215,145 @@ def test_without_images_places_say_so(tab: Tab, hostile: Run, tmp_path: Path) ->
     assert tab.complaints() == []
 
 
-def _emulate(tab: Tab, width: int, scheme: str) -> None:
-    tab.driver.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride",
-        {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False},
-    )
-    features: list[dict[str, Any]] = [{"name": "prefers-color-scheme", "value": scheme}]
-    tab.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-
-
 def test_narrow_and_dark(tab: Tab, page: Path) -> None:
     ground = "return getComputedStyle(document.body).backgroundColor"
-    try:
-        _emulate(tab, 400, "light")
-        tab.open(page, "#view=samples")
-        tab.says("#count", f"{ROWS} rows")
-        light = tab.js(ground)
-        # A short list with the first sample below it; one that is opened stands in the list's place.
-        sample(tab, "one/0")
-        tops = "return ['list', 'detail'].map(id => document.getElementById(id).getBoundingClientRect())"
-        first, second = tab.js(tops)
-        assert first["height"] <= 400 and first["bottom"] <= second["top"] <= 800
-        for view in ("view=summary", "sample=one/one/7", "view=pairs", "view=training", "view=provenance"):
-            tab.open(page, f"#{view}")
-            assert tab.js("return document.documentElement.scrollWidth") <= 400, view
-        tab.open(page, "#sample=one/one/1")
-        sample(tab, "one/1")
-        assert tab.js("return document.getElementById('list').offsetWidth") == 0
-        _emulate(tab, 1000, "dark")
-        dark = tab.js(ground)
-        assert dark != light
-        tab.js("document.getElementById('theme').click()")
-        assert tab.js(ground) == light
-        tab.js("document.getElementById('theme').click()")
-        assert tab.js(ground) == dark
-        tab.js("document.getElementById('theme').click()")
-    finally:
-        tab.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-        tab.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    tab.emulate(400, "light")
+    tab.open(page, "#view=samples&rows=all")
+    tab.says("#count", f"{ROWS} rows")
+    light = tab.js(ground)
+    # A short list with the first sample below it; one that is opened stands in the list's place.
+    sample(tab, "one/0")
+    tops = "return ['list', 'detail'].map(id => document.getElementById(id).getBoundingClientRect())"
+    first, second = tab.js(tops)
+    assert first["height"] <= 400 and first["bottom"] <= second["top"] <= 800
+    tab.open(page, "#sample=one/one/1")
+    sample(tab, "one/1")
+    assert tab.js("return document.getElementById('list').offsetWidth") == 0
+    tab.emulate(1000, "dark")
+    dark = tab.js(ground)
+    assert dark != light
+    tab.js("document.getElementById('theme').click()")
+    assert tab.js(ground) == light
+    tab.js("document.getElementById('theme').click()")
+    assert tab.js(ground) == dark
+    tab.js("document.getElementById('theme').click()")
+
+
+# A wide table, a figure: what a run has that is made of more than its files.
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><rect width="9" fill="#ffffff" /></svg>'
+WIDE = "".join(f"<th scope='col'>Benchmark {n}</th>" for n in range(9))
+FACTS = html_report.PageFacts(
+    f'<table class="scores"><thead><tr>{WIDE}</tr></thead></table>',
+    [html_report.SvgFigure("Gains", SVG)],
+    [html_report.SvgFigure("Loss", SVG)],
+)
+
+
+@pytest.mark.parametrize("width", [390, 768, 1280])
+def test_every_part_fits_the_screen_and_passes_axe(
+    tab: Tab, hostile: Run, tmp_path: Path, width: int
+) -> None:
+    page = replace(hostile, facts=FACTS).page(tmp_path / "report.html")
+    # Contrast differs by theme, structure by width.
+    tab.emulate(width, "dark" if width == 768 else "light")
+    for view in ("summary", "samples", "samples&sample=one/one/7", "pairs", "training", "provenance"):
+        tab.open(page, f"#view={view}")
+        if "samples" in view:
+            tab.until(lambda: tab.text("#detail h2"), "a sample")
+        assert tab.js("return document.documentElement.scrollWidth") <= width, view
+        assert tab.barriers() == [], view
+    tab.press("?")
+    assert tab.barriers() == []
+
+
+def test_tables_that_are_wider_than_the_screen_say_so(tab: Tab, hostile: Run, tmp_path: Path) -> None:
+    page = replace(hostile, facts=FACTS).page(tmp_path / "report.html")
+    hint = "return document.querySelector('#summary .hint').offsetHeight > 0"
+    tab.emulate(390, "light")
+    tab.open(page)
+    tab.until(lambda: tab.js(hint), "the hint")
+    tab.emulate(1280, "light")
+    tab.until(lambda: not tab.js(hint), "no hint")
+
+
+def test_figures_follow_the_theme(tab: Tab, hostile: Run, tmp_path: Path) -> None:
+    page = replace(hostile, facts=FACTS).page(tmp_path / "report.html")
+    shown = (
+        "return [...document.querySelectorAll('#summary figure img')].filter(image => image.offsetWidth)"
+        ".map(image => atob(image.src.split(',')[1]))"
+    )
+    tab.emulate(1280, "dark")
+    tab.open(page)
+    (by_night,) = tab.js(shown)
+    tab.js("document.getElementById('theme').click()")  # light, whatever the system has
+    assert tab.js(shown) == [SVG]
+    tab.js("document.getElementById('theme').click()")
+    assert tab.js(shown) == [by_night] and "#ffffff" not in by_night
+    tab.js("document.getElementById('theme').click()")
+
+
+def test_samples_open_on_what_changed(tab: Tab, page: Path) -> None:
+    changed = [n for n in range(ROWS) if n % 2 and n != 5]  # STIC + DaR is right nowhere
+    for address in ("#samples", "#view=samples"):
+        tab.open(page, address)
+        tab.says("#count", f"{len(changed)} of {ROWS} rows")
+        assert tab.js("return document.getElementById('f-rows').value") == "changed"
+        assert tab.js("return scrollY") == 0
+    tab.js("document.querySelector('#list a').click()")
+    sample(tab, "one/1")
+    tab.says("#count", f"{len(changed)} of {ROWS} rows")
+    tab.open(page, "#view=samples&q=no+such+words")
+    tab.says("#list", "No row fits these filters.")
+    tab.js("document.querySelector('#list button').click()")
+    tab.says("#count", f"{ROWS} rows")
+    tab.open(page, tab.js("return location.hash"))
+    tab.says("#count", f"{ROWS} rows")
+
+
+def test_the_link_to_a_sample_is_copied(tab: Tab, page: Path) -> None:
+    tab.driver.execute_cdp_cmd("Browser.grantPermissions", {"permissions": ["clipboardReadWrite"]})
+    tab.open(page, "#sample=one/one/3")
+    sample(tab, "one/3")
+    # Headless, the clipboard is nobody's: what is put there is what counts.
+    tab.js("navigator.clipboard.writeText = async (text) => { window.put = text }")
+    tab.press("c")
+    tab.says("#copy", "Copied")
+    link = tab.js("return window.put")
+    assert link == page.resolve().as_uri() + "#sample=one/one/3"
+    tab.js("navigator.clipboard.writeText = () => Promise.reject(new Error('no'))")
+    tab.press("j")
+    sample(tab, "one/4")
+    tab.press("c")
+    tab.until(lambda: tab.js("return document.activeElement.value"), "the address")
+    assert tab.js("return getSelection().toString()").endswith("#sample=one/one/4")
+
+
+def test_keys_lead_to_the_parts_of_the_report(tab: Tab, page: Path) -> None:
+    tab.open(page)
+    for key, view in (("3", "pairs"), ("2", "samples"), ("1", "summary")):
+        tab.press(key)
+        tab.until(
+            lambda view=view: tab.text("#views a[aria-current]").lower() == view, f"{key} to lead to {view}"
+        )
+
+
+def test_facts_are_marked_in_descriptions(tab: Tab, hostile: Run, tmp_path: Path) -> None:
+    text = "\U0001f600 The top red star is small. The left blue ring is large."
+    facts = {
+        "description": fact_marks.described(text, [("top", "red", "star"), ("sign", "vuz")]),
+        "answer": [["<b>red", True], ["vuz", False]],
+    }
+    page = hostile.page(tmp_path / "report.html")
+    tab.open(page, "#sample=one/one/3")
+    sample(tab, "one/3")
+    tab.js(
+        "document.body.append(el('div', { id: 'tried' },"
+        " markedProse(arguments[0], arguments[1].description.spans), "
+        "described(arguments[1].description), factList(arguments[1].answer)))",
+        text,
+        facts,
+    )
+    assert tab.texts("#tried .prose mark.there") == ["top red star"]
+    assert tab.texts("#tried .prose mark.invented") == ["left blue ring"]
+    assert "1 in the picture, 1 hallucinated; missed: sign vuz" in tab.text("#tried .legend")
+    assert tab.texts("#tried li") == ["✓<b>red", "✗vuz missed"]

@@ -53,6 +53,21 @@ def test_by_itself_it_is_evaluated_and_nothing_is_trained(own: Lab, adapters: tu
     assert (run / "manifest.json").read_bytes() == before
 
 
+def test_a_name_is_its_row_s_and_its_records(own: Lab, adapters: tuple[Path, Path]) -> None:
+    argv = argv_of(own, "--adapter", f"first={adapters[0]}", "--adapter", adapters[1], "--no-dar", "-q")
+    done = own.invoke(*argv)
+    assert done.code == 0, done.err
+    (run,) = own.runs()
+    assert list(table(run)) == ["Baseline", "first", "Adapter b"]
+    assert {path.name for path in (run / "records").iterdir()} == {"baseline", "first", "adapter2"}
+    assert "first+b-" in run.name
+    assert own.invoke("compare", f"{run}:first", "--format", "csv").code == 0
+    assert own.invoke("run", "--config", run / "config.yaml", "-q").code == 0
+    assert own.runs() == [run], "its settings have the names"
+    taken = argv_of(own, "--adapter", f"x={adapters[0]}", "--adapter", f"x={adapters[1]}", "--dry-run")
+    assert "x is in this run already; give another name" in own.invoke(*taken).err
+
+
 def test_beside_a_method_it_is_a_row_like_others(finished: Finished, adapters: tuple[Path, Path]) -> None:
     lab = finished.lab
     argv = [*finished.argv, "--adapter", str(adapters[0]), "-q", "--output", "with-adapter"]

@@ -40,6 +40,8 @@ def answers(lab: Lab) -> int:
     return sum(len(ResponseStore(path)) for path in (lab.folder / "cache" / "responses").glob("*.sqlite"))
 
 
+# What a scheduler sends to one process is a part of what a terminal sends to all: it is for the campaign.
+@pytest.mark.campaign  # minutes
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_it_ends_with_a_line_keeps_everything_and_leaves_no_process(
     name: str, lab: Lab, tmp_path: Path

@@ -42,7 +42,7 @@ def test_problems_are_listed_up_to_a_number_and_written_in_full(lab: Lab, tmp_pa
     done = lab.invoke("data", "check", "chartqa", "--from", folder, "--json", "found.json", "-q")
     assert done.code == 1
     lines = done.out.splitlines()
-    assert lines[0] == r'row 4 (id 3): column "image": \x1b[2J.png: No such file or directory'
+    assert lines[0].startswith(r'row 4 (id 3): column "image": \x1b[2J.png: no such file: ')
     assert lines[50].startswith("... and 10 more problems")
     assert lines[-1] == f"ChartQA: {folder}: 63 rows, 60 problems in 60 rows"
     assert done.err == ""
@@ -83,6 +83,39 @@ def test_bad_rows_are_refused_or_left_out(lab: Lab, tmp_path: Path) -> None:
     assert done.code == 3, done.err
     manifest = json.loads((lab.folder / "out" / "manifest.json").read_text(encoding="utf-8"))
     assert (manifest["rows"], len(manifest["skipped"])) == (3, 1)
+
+
+def test_a_damaged_arrow_file_is_a_line_and_ends_no_process(lab: Lab, tmp_path: Path) -> None:
+    import struct
+
+    import pyarrow as pa
+    from pyarrow import ipc
+
+    folder, lab = charts(tmp_path / "a", n=0), lab.at(tmp_path)
+    (folder / "test.jsonl").unlink()
+    rows = [{"type": "human_test", "question": "How many?", "answer": "1", "image": "x.png"}] * 3
+    table = pa.Table.from_pylist(rows)
+    with pa.OSFile(str(folder / "test.arrow"), "wb") as file, ipc.new_stream(file, table.schema) as writer:
+        writer.write_table(table)
+    data = (folder / "test.arrow").read_bytes()
+    ends = struct.pack("<4i", 0, 9, 18, 27)  # of the three questions
+    assert ends in data
+    (folder / "test.arrow").write_bytes(data.replace(ends, struct.pack("<4i", 0, 9, 2**30, 2**30 + 9)))
+    done = lab.invoke("data", "check", "chartqa", "--from", folder / "test.arrow")
+    assert done.code == 2 and "test.arrow" in done.err and "offsets" in done.err, done.err
+
+
+def test_an_id_that_names_no_row_is_none(lab: Lab, tmp_path: Path) -> None:
+    folder, lab = charts(tmp_path / "a", n=0), lab.at(tmp_path)
+    row = {"image": "x.png", "question": "What?", "caption": "A box.", "gpt_answer_content": "A box."}
+    rows = [
+        {**row, "category": "conv", "question_id": 1},
+        {**row, "category": "conv", "question_id": 0, "id": []},
+    ]
+    (folder / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert lab.invoke("data", "check", "llava_bench", "--from", folder).code == 0
+    done = lab.invoke("data", "prepare", "llava_bench", "--from", folder, "--to", "out")
+    assert done.code == 0 and "2 rows" in done.out, done.err
 
 
 def test_vlmevals_file_becomes_one_of_ours_under_its_options(

@@ -143,7 +143,8 @@ def test_a_method_is_the_adapter_that_the_server_has_for_it(lab: Lab, tmp_path: 
         asked = len(server.asked)
         again = ask(place, *command, *names)
         assert again.code == 0 and len(server.asked) == asked
-        assert "STIC by my-lora" in again.out.replace("\n", " ")
+        shown = place.invoke("table", "out", "--notes")
+        assert "STIC by my-lora" in shown.out.replace("\n", " ")
         # Another adapter is another run: nothing is taken for its answers.
         assert ask(place, *command, *names[:2], "--adapter-name", "sft=third").code == 2  # of another run
         other = ask(place, *command, *names[:2], "--adapter-name", "sft=third", "--output", "other")

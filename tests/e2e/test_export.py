@@ -145,6 +145,7 @@ def test_a_merged_model_answers_as_base_and_adapter(finished: Finished, tmp_path
     assert (done.code, "holds an adapter" in done.err) == (2, True)
 
 
+@pytest.mark.campaign  # minutes
 def test_the_embedded_model_merges_in_its_own_type_or_another(lab: Lab, tmp_path: Path) -> None:
     from transformers import AutoModelForImageTextToText
 
@@ -264,7 +265,7 @@ def test_of_several_one_is_named_by_flags(several: Lab) -> None:
     done = several.invoke("export", "pairs", run, "--to", "trl", "--output", "p.parquet", "--seed", "1",
                           "--iteration", "2")  # fmt: skip
     assert done.code == 0, done.err
-    key = done.err.partition("--key ")[2][:8]
+    key = done.err.partition("(key ")[2][:8]
     (stage,) = (path for path in several.done("pairs") if path.name.startswith(f"pairs-{key}"))
     assert pairs_of(several.folder / "p.parquet") == pairs_of(stage / "pairs.parquet")
     done = several.invoke("export", "pairs", run, "--to", "trl", "--output", "q.parquet", "--key", key)

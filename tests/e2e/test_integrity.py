@@ -57,6 +57,21 @@ def flip(path: Path) -> None:
     path.write_bytes(bytes(data))
 
 
+# ---------------------------------------------------------------- what is freed
+
+
+def test_a_run_keeps_its_stages_in_the_cache_until_it_is_deleted(copied: Lab, finished: Finished) -> None:
+    prune = ("cache", "prune", "--older-than", "0d", "--yes")
+    shutil.rmtree(copied.folder / "cache" / "runs")  # the finished run needs its own cache, not this copy
+    assert again(copied, finished, "-q").code == 0  # reads all there is
+    stages = {path.name for path in copied.stages.iterdir()}
+    assert copied.invoke(*prune).code == 0
+    assert {path.name for path in copied.stages.iterdir()} == stages
+    assert copied.invoke("rm", "out", "--yes").code == 0
+    assert copied.invoke(*prune).code == 0
+    assert not list(copied.stages.iterdir())
+
+
 # ---------------------------------------------------------------- stages
 
 

@@ -17,15 +17,9 @@ from stic_eval.pocket import rows
 
 # Few and short; what is searched is left as it is.
 TINY = (
-    *(f"{name}.stage1.images=4" for name in ("stic", "positive_only")),
-    *(f"{name}.stage1.max_new_tokens=8" for name in ("stic", "positive_only")),
-    *(f"{name}.stage2.items=4" for name in ("stic", "positive_only", "sft")),
-    *(f"{name}.stage1.warmup_ratio=0" for name in ("stic", "positive_only")),
-    *(f"{name}.stage2.warmup_ratio=0" for name in ("stic", "positive_only", "sft")),
-    *(f"{name}.training.warmup_ratio=0" for name in ("sima", "csr", "rlaif_v_lite")),
-    "seva.pairs.items=6", "sima.pairs.items=12", "csr.pairs.images=4", "csr.pairs.sentences=2",
-    "rlaif_v_lite.pairs.images=8", "rlaif_v_lite.pairs.temperature=1.2",
-    "rlaif_v_lite.pairs.length_filter=false", "lora.r=4", "lora.alpha=8",
+    "stic.stage1.images=4", "stic.stage1.max_new_tokens=8", "stic.stage1.warmup_ratio=0",
+    *(f"{name}.stage2.{option}" for name in ("stic", "sft") for option in ("items=4", "warmup_ratio=0")),
+    "seva.pairs.items=6", "lora.r=4", "lora.alpha=8",
 )  # fmt: skip
 Splits = list[str]
 
@@ -59,19 +53,23 @@ def argv(folder: Path, *extra: str) -> list[str]:
     return [*small, "--output", str(folder), *options, *extra]
 
 
-def test_all_methods_are_searched_on_validation_rows_with_one_budget(
+RUN = ("stic", "sft", "seva")  # with describe-and-respond, without pairs, with one stage
+
+
+def test_methods_are_searched_on_validation_rows_with_one_budget(
     splits: Splits, found: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert search.main(argv(tmp_path / "out")) == 0
+    methods = ("--methods", ",".join(RUN))
+    assert search.main(argv(tmp_path / "out", *methods)) == 0
     assert splits and set(splits) == {"val"}
     done = [json.loads(line) for line in (tmp_path / "out" / "search.jsonl").read_text().splitlines()]
-    assert [row["method"] for row in done] == list(search.SPACES) * 2  # they take turns
-    for name in search.SPACES:
+    assert [row["method"] for row in done] == list(RUN) * 2  # they take turns
+    for name in RUN:
         first, second = (row["settings"] for row in done if row["method"] == name)
         assert first == search.preset(name) != second
         assert second in list(search.points(name))
     folders = [path for path in (tmp_path / "out").iterdir() if path.is_dir()]
-    assert len(folders) == 14
+    assert len(folders) == 6
     for folder in folders:
         built = config.read_file(folder / "config.yaml")
         assert built["rows"] == {"all": "pocket:val"} and built["limit"] == 20
@@ -84,22 +82,36 @@ def test_all_methods_are_searched_on_validation_rows_with_one_budget(
         assert own["average"] == pytest.approx(average_of(folder, own["method"]))
     shown = capsys.readouterr().out
     assert [line.split(" | ")[0:2] for line in shown.splitlines() if line.startswith("| `")] == [
-        [f"| `{name}`", "2"] for name in search.SPACES
+        [f"| `{name}`", "2"] for name in RUN
     ]
     assert not found.exists()  # it was no full search
 
     # The same command computes nothing and says the same.
     splits.clear()
     before = (tmp_path / "out" / "search.jsonl").read_bytes()
-    assert search.main(argv(tmp_path / "out")) == 0
+    assert search.main(argv(tmp_path / "out", *methods)) == 0
     assert (splits, (tmp_path / "out" / "search.jsonl").read_bytes()) == ([], before)
     assert capsys.readouterr().out == shown
+
+
+@pytest.mark.parametrize("name", search.SPACES)
+def test_what_a_search_sets_is_what_its_run_has(name: str) -> None:
+    settings = search.configurations(name, 2)[1]
+    command = search.argv(search.Search(), name, settings)
+    given = [value for flag, value in itertools.pairwise(command) if flag == "-o"]
+    built = config.load(flags={"methods": (name,)}, overrides=given)
+    assert built.rows == {"all": "pocket:val"}
+    for path, value in settings.items():
+        options: Any = built.method_options[name]
+        for part in path.split("."):
+            options = options[part]
+        assert options == value
 
 
 def average_of(folder: Path, method: str) -> float:
     """What the run's own table says of the row that answers as the method does."""
     shown = json.loads((folder / "table.json").read_text())["rows"]
-    dar = method in ("stic", "positive_only")
+    dar = method == "stic"
     (row,) = [row for row in shown if row["label"] != "Baseline" and row["label"].endswith("+ DaR") == dar
               and not row["label"].startswith("Baseline")]  # fmt: skip
     return float(row["cells"]["chartqa"]["score"])

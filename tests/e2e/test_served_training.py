@@ -92,6 +92,7 @@ def test_stic_by_a_server_comes_to_what_it_comes_to_here(lab: Lab, tmp_path: Pat
     assert table(several) == table(here)
 
 
+@pytest.mark.campaign  # minutes
 def test_vllm_is_started_for_a_run_and_given_what_two_processes_have_trained(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,7 +60,8 @@ def test_an_answer_behind_thinking_is_read_by_both_readers(lab: Lab, tmp_path: P
     assert {(row["response"], row["answer"], row["thinking"]) for row in found(place)} == {
         ("B", "B", "A stone is denser than a feather, so A is wrong.")
     }
-    assert "6 of 6 answers come after thinking, which is not scored." in done.out.replace("\n", " ")
+    written = (place.folder / "out" / "table.md").read_text()
+    assert "6 of 6 answers come after thinking, which is not scored." in written
 
 
 def test_thinking_that_the_server_tells_apart_is_kept_and_not_scored(lab: Lab, tmp_path: Path) -> None:
@@ -108,7 +109,7 @@ def test_the_room_to_think_is_asked_for_and_said(lab: Lab, tmp_path: Path) -> No
     assert done.code == 0
     assert {(body["max_tokens"], body["temperature"]) for body in server.asked} == {(2050, 0.5)}
     assert len({body["seed"] for body in server.asked}) == 6
-    said = " ".join(done.out.split())
+    said = (place.folder / "out" / "table.md").read_text()
     assert "unread is wrong; at most 50 new tokens, temperature 0.5" in said
     assert "Room for thinking: 2,000 tokens beyond the bound on each answer." in said
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stic_eval.images import scan_images
+from stic_eval.image_sources import scan_images
 from stic_eval.types import ImageRef, Request
 from tests.support.zoo import FAMILIES
 

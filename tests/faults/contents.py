@@ -27,7 +27,8 @@ def contents(folder: Path) -> dict[str, str]:
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if name.endswith((".sqlite-wal", ".sqlite-shm")):
+        # Nor is what a run says of itself in a cache one: it names the run's folder, which lies elsewhere.
+        if name.endswith((".sqlite-wal", ".sqlite-shm")) or path.parent.name == "runs":
             continue
         if path.is_dir():
             found[f"{name}/"] = ""

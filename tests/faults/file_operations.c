@@ -7,7 +7,7 @@
  * (-shm) is no content of a file and is left out.
  *
  * What is flushed (fsync) is recorded as it is then, in the folder `LOG.synced`: a file's content under its inode,
- * a folder's names, each with its inode, under that and `.names`. `power_cut.py` makes of it what a power cut leaves.
+ * a folder's names, each with its inode and whether it is a folder (d or f), under that and `.names`. `power_cut.py` makes of it what a power cut leaves.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -32,6 +33,7 @@ static long fatal; /* 0: none */
 static char synced[PATH_MAX]; /* where what is flushed is recorded */
 static int log_file = -1;
 static long *counted; /* shared with children */
+static ino_t held[1 << 16]; /* inodes that are kept open, lest another file be given one; by open addressing */
 
 void begin_counting(const char *folder, long number, const char *log)
 {
@@ -47,6 +49,11 @@ void begin_counting(const char *folder, long number, const char *log)
     if (syscall(SYS_ftruncate, file, sizeof *counted) == 0)
         counted = mmap(NULL, sizeof *counted, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
     syscall(SYS_close, file);
+    struct rlimit files;
+    if (!getrlimit(RLIMIT_NOFILE, &files)) {
+        files.rlim_cur = files.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
 }
 
 __attribute__((constructor)) static void begin_as_child(void)
@@ -92,6 +99,22 @@ static void count_file(const char *kind, int file)
         count(kind, path);
 }
 
+/* Keeps a file's inode from being given to another one. By O_PATH: to close any other descriptor of a file would give
+ * up the locks that SQLite has on it. */
+static void hold(int folder, const char *name, ino_t inode)
+{
+    const size_t size = sizeof held / sizeof *held;
+    size_t at = inode % size;
+    for (size_t tried = 0; held[at] && held[at] != inode && tried < size; tried++)
+        at = (at + 1) % size;
+    if (held[at])
+        return; /* it is held, or the table is full */
+    int file = syscall(SYS_openat, folder, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (file >= 0 && fcntl(file, F_DUPFD_CLOEXEC, 400) >= 0)
+        held[at] = inode;
+    syscall(SYS_close, file);
+}
+
 static void record_flushed(int file)
 {
     char path[PATH_MAX], target[PATH_MAX + 64], line[PATH_MAX];
@@ -109,8 +132,10 @@ static void record_flushed(int file)
     if (folder) {
         DIR *names = opendir(path);
         while (names && (entry = readdir(names))) {
-            length = snprintf(line, sizeof line, "%lu %s", (unsigned long)entry->d_ino, entry->d_name);
+            char type = entry->d_type == DT_DIR ? 'd' : 'f';
+            length = snprintf(line, sizeof line, "%lu %c %s", (unsigned long)entry->d_ino, type, entry->d_name);
             syscall(SYS_write, record, line, length + 1);
+            hold(file, entry->d_name, entry->d_ino);
         }
         if (names)
             closedir(names);
@@ -124,7 +149,7 @@ static void record_flushed(int file)
             syscall(SYS_close, from);
     }
     syscall(SYS_close, record);
-    fcntl(file, F_DUPFD_CLOEXEC, 400); /* kept open, lest another file be given its inode */
+    hold(AT_FDCWD, path, found.st_ino);
 }
 
 static void count_path(const char *kind, int at, const char *path)

@@ -146,10 +146,14 @@ class ForkServer:
             code, seconds = int(self._process.stdout.readline()), time.monotonic() - began
             if flushed is not None:
                 shutil.copytree(f"{log}.synced", flushed, dirs_exist_ok=True)
-            lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
-            output = Path(f"{log}.output").read_text(encoding="utf-8", errors="replace")
+            # Of a command that was killed before it began there is neither.
+            lines, output = _text(log).splitlines(), _text(Path(f"{log}.output"))
         lines.sort(key=lambda line: int(line.partition(" ")[0]))  # threads may write them out of turn
         return Ended(code, [Operation(*line.split(" ", 2)[1:]) for line in lines], output, seconds)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
 
 def _serve() -> None:

@@ -7,6 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
+
+
+class Entry(NamedTuple):
+    """A name in a folder."""
+
+    inode: int
+    is_folder: bool
+    name: str
 
 
 @dataclass(frozen=True)
@@ -38,26 +47,17 @@ class Disk:
 
     def _leave_folder(self, inode: int, target: Path, survives: Callable[[str], bool]) -> None:
         target.mkdir()
-        for name, inner in self._names(inode, survives("names")).items():
-            if self._is_folder(inner):
-                self._leave_folder(inner, target / name, survives)
-            elif not name.endswith("-shm"):
-                self._leave_file(inner, target / name, survives("content"))
+        for entry in self._entries(inode, survives("names")):
+            if entry.is_folder:
+                self._leave_folder(entry.inode, target / entry.name, survives)
+            elif not entry.name.endswith("-shm"):
+                self._leave_file(entry.inode, target / entry.name, survives("content"))
 
-    def _names(self, inode: int, survived: bool) -> dict[str, int]:
+    def _entries(self, inode: int, survived: bool) -> list[Entry]:
         record = self.flushed / f"{inode}.names"
         if inode in self._paths and survived:
-            return {path.name: path.lstat().st_ino for path in self._paths[inode].iterdir()}
-        if not record.exists():
-            return {}
-        lines = [line.split(" ", 1) for line in record.read_text().split("\0") if line]
-        return {name: int(inner) for inner, name in lines if name not in (".", "..")}
-
-    def _is_folder(self, inode: int) -> bool:
-        path = self._paths.get(inode)
-        if path is not None:  # the record may be of a folder that had the number before
-            return path.is_dir()
-        return (self.flushed / f"{inode}.names").exists()
+            return entries(self._paths[inode])
+        return read_entries(record) if record.exists() else []
 
     def _leave_file(self, inode: int, target: Path, survived: bool) -> None:
         record, path = self.flushed / str(inode), self._paths.get(inode)
@@ -69,13 +69,24 @@ class Disk:
             target.touch()
 
 
+def entries(folder: Path) -> list[Entry]:
+    """What a folder holds now."""
+    return [Entry(path.lstat().st_ino, path.is_dir(), path.name) for path in folder.iterdir()]
+
+
+def read_entries(record: Path) -> list[Entry]:
+    """What a folder held when it was flushed."""
+    lines = [line.split(" ", 2) for line in record.read_text().split("\0") if line]
+    return [Entry(int(inode), kind == "d", name) for inode, kind, name in lines if name not in (".", "..")]
+
+
 def flush_all(folder: Path, flushed: Path) -> None:
     """Records a folder as flushed as it is: what was there before anything began."""
     flushed.mkdir(exist_ok=True)
     for path in (folder, *folder.rglob("*")):
         inode = path.lstat().st_ino
         if path.is_dir():
-            names = "".join(f"{inner.lstat().st_ino} {inner.name}\0" for inner in path.iterdir())
-            (flushed / f"{inode}.names").write_text(names)
+            lines = [f"{one.inode} {'d' if one.is_folder else 'f'} {one.name}\0" for one in entries(path)]
+            (flushed / f"{inode}.names").write_text("".join(lines))
         else:
             shutil.copyfile(path, flushed / str(inode))

@@ -211,7 +211,7 @@ def test_every_review_is_read_as_lmms_eval_reads_it_or_departs_as_documented(lmm
 
     check()
     assert len(seen) >= WANTED
-    assert agreed > 2000
+    assert agreed > 1000
     assert min(departed) > 50, departed
 
 

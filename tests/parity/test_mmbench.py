@@ -106,7 +106,7 @@ def test_every_answer_is_read_as_lmms_eval_reads_it_or_departs_as_documented(eva
 
     check()
     assert len(seen) >= WANTED
-    assert read > 5000
+    assert read > 2500
     assert departed[0]
     assert departed[2]
 
@@ -138,7 +138,7 @@ def test_circular_evaluation_is_lmms_evals_where_every_answer_is_read(evaluator:
     records: list[Record] = []
     # Of these, with one answer that nobody reads, the random draw makes a fifth right.
     nearly = [[*_RIGHT[:3], "hm, no idea"]] * 60
-    for number, unit in enumerate([*drawn_units[:3000], *nearly]):
+    for number, unit in enumerate([*drawn_units[:1500], *nearly]):
         for turn, given_answer in enumerate(unit):
             each = row(number, turn)
             answer = given_answer.format(each["answer"]) if given_answer in _RIGHT else given_answer

@@ -207,7 +207,7 @@ def test_every_reply_is_read_as_lmms_eval_reads_it_or_departs_as_documented(judg
 
     check()
     assert len(seen) >= WANTED
-    assert agreed > 2000
+    assert agreed > 1000
     assert min(departed) > 50, departed
 
 
@@ -232,10 +232,13 @@ def test_there_is_a_test_for_each_departure() -> None:
 # ---------------------------------------------------------------- the mean
 
 
+V1 = tuple(name for name in CAPABILITIES if name != "seq")  # lmms-eval knows no others
+
+
 def test_mean_and_breakdown_are_lmms_evals(judge: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(judge.utils, "eval_logger", SimpleNamespace(info=said.append))
-    tags = st.lists(st.sampled_from(CAPABILITIES), min_size=1, max_size=4, unique=True)
+    tags = st.lists(st.sampled_from(V1), min_size=1, max_size=4, unique=True)
     item = st.tuples(tags.map(",".join), st.integers(0, 10).map(lambda n: n / 10))
     asked = combined = 0
 
@@ -257,17 +260,17 @@ def test_mean_and_breakdown_are_lmms_evals(judge: Any, monkeypatch: pytest.Monke
         summary = benchmark.aggregate(records)
         assert summary.score == pytest.approx(overall)
         known = [f"{100 * sum(value for _, value in batch) / len(batch):.2f}"]
-        known += [f"{summary.breakdown.get(f'capability/{name}', 0):.2f}" for name in CAPABILITIES]
-        for line in said[1 + len(CAPABILITIES) :]:
+        known += [f"{summary.breakdown.get(f'capability/{name}', 0):.2f}" for name in V1]
+        for line in said[1 + len(V1) :]:
             parts = line.removeprefix("Score for ").split(":")[0].split("_")
-            whole = "+".join(tag for tag in CAPABILITIES if tag in parts)
+            whole = "+".join(tag for tag in V1 if tag in parts)
             known.append(f"{summary.breakdown.get(f'combination/{whole}', 0):.2f}")
             combined += len(parts) > 1 and known[-1] != "0.00"
         assert [line.split(": ")[1] for line in said] == known
 
     check()
     assert asked >= WANTED
-    assert combined > 1000
+    assert combined > 500
 
 
 # ---------------------------------------------------------------- prompts

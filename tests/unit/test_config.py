@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from stic_eval import config, registry
 from stic_eval.errors import UserError
+from stic_eval.settings import RunConfig
 
 
 class Stage1(BaseModel):
@@ -230,3 +231,18 @@ def test_a_bad_file_is_named_with_the_key(tmp_path: Path, text: str, said: str) 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--config .*none\.yaml"):
         load(file=tmp_path / "none.yaml")
+
+
+def test_adapters_have_the_names_that_they_are_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lr=1").mkdir()
+    plain, named = (RunConfig.model_validate({"adapters": [one, "lr=1"]}) for one in ("a", "mine=a"))
+    assert named.adapters == plain.adapters == (Path("a"), Path("lr=1"))
+    assert [named.name_of_adapter(path) for path in named.adapters] == ["mine", "lr=1"]
+    assert named.key == plain.key and named.name != plain.name
+    assert RunConfig.model_validate(yaml.safe_load(named.to_yaml())) == named
+    assert RunConfig.model_validate({"adapters": {"mine": "a"}}).adapter_names == {"a": "mine"}
+    other = RunConfig.model_validate(
+        {"adapters": ["b"], "adapter_names": {"a": "mine"}}
+    )  # a flag over a file's settings
+    assert other.adapter_names == {} and other.name_of_adapter(Path("b")) == "b"

@@ -45,6 +45,13 @@ def test_what_a_killed_process_left_is_swept_by_whoever_writes_there_next(leftov
     assert {path.name for path in leftovers.iterdir()} == {"other", mine.name}, "the living keep theirs"
 
 
+def test_a_folder_to_work_in_takes_the_place_of_those_that_killed_processes_left(leftovers: Path) -> None:
+    with files.temporary_folder(leftovers / "stic-eval-part", mode=0o700) as mine:
+        assert {path.name for path in leftovers.iterdir()} == {mine.name, "one.lease"}
+        assert mine.stat().st_mode & 0o777 == 0o700
+    assert not mine.exists()
+
+
 def test_a_stage_that_goes_on_has_nothing_half_written_in_its_manifest(leftovers: Path) -> None:
     store = StageStore(leftovers / "stages")
     left = store.work_dir("one", KEY)

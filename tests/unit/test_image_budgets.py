@@ -10,7 +10,8 @@ import pytest
 from PIL import Image, PpmImagePlugin
 
 from stic_eval import image_budgets, images
-from stic_eval.images import Decoding, ImageError, image_ref, load_bytes, load_image, scan_images
+from stic_eval.image_sources import scan_images
+from stic_eval.images import Decoding, ImageError, image_ref, load_bytes, load_image
 from stic_eval.types import ImageRef
 
 

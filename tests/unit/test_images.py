@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stic_eval.images import CORRUPTIONS, corrupt, ref_from_pil, scan_images
+from stic_eval.image_sources import scan_images
+from stic_eval.images import CORRUPTIONS, corrupt, ref_from_pil
 from stic_eval.types import ImageRef
 
 

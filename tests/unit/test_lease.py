@@ -107,6 +107,28 @@ def test_that_of_another_machine_is_taken_when_it_is_not_renewed(
     assert beats[-1] == "taken"
 
 
+def test_one_that_a_power_cut_has_emptied_is_taken_soon_and_refuses_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "_POLL", 0.001)
+    path = tmp_path / "one.lease"
+    path.touch()
+
+    def refuse(holder: str) -> None:
+        raise AssertionError(holder)
+
+    with lease.hold(path, refuse) as owner:
+        assert lease.held(path, owner)
+
+
+def test_old_unsigned_ones_are_swept(tmp_path: Path) -> None:
+    for name in ("new.lease", "old.lease"):
+        (tmp_path / name).touch()
+    os.utime(tmp_path / "old.lease", (0, 0))
+    lease.sweep(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["new.lease"]
+
+
 def test_a_lease_that_another_has_taken_meanwhile_stays_theirs(tmp_path: Path) -> None:
     path = tmp_path / "one.lease"
     living = elsewhere(path)

@@ -79,7 +79,8 @@ def test_a_damaged_page_costs_its_answers_alone(path: Path, caplog: pytest.LogCa
 
 
 def test_no_damaged_page_changes_an_answer(made: Path, tmp_path: Path) -> None:
-    for page in range(made.stat().st_size // PAGE):
+    pages = made.stat().st_size // PAGE
+    for page in {*range(6), *range(6, pages, 3), pages - 1}:
         path = Path(shutil.copy(made, tmp_path / f"{page}.sqlite"))
         damage(path, page * PAGE, os.urandom(64))
         check_and_complete(path, 500 if page not in (1, 2, 3) else 0)

@@ -61,13 +61,14 @@ def summarize(records: Sequence[Record], several: Collection[str] = ()) -> Summa
         several: Names of group labels that hold several values, separated by commas; such a record
             counts under each of them.
     """
-    scored = [(r, (r.score, r.weight)) for r in records if r.score is not None]
+    scored = [(r.score, r.weight) for r in records if r.score is not None]
+    labelled = (r for r in records if r.score is not None)
     return Summary(
-        score=percent(pair for _, pair in scored),
+        score=percent(scored),
         n=len(records),
         unscored=len(records) - len(scored),
-        units={record.id: pair for record, pair in scored},
-        breakdown=_breakdown(scored, several),
+        units={record.id: pair for record, pair in zip(labelled, scored, strict=True)},
+        breakdown=_breakdown(zip((r for r in records if r.score is not None), scored, strict=True), several),
     )
 
 

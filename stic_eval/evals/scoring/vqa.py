@@ -39,7 +39,7 @@ _DIGIT_COMMA = re.compile(r"(?<=\d),+(?=\d)")
 _MAX_PERIODS = 32
 
 
-@lru_cache(maxsize=1 << 17)
+@lru_cache(maxsize=1 << 15)
 def evalai(text: str) -> str:
     """EvalAI's normal form of a short answer.
 
@@ -75,8 +75,9 @@ def vqa_accuracy(response: str, answers: Sequence[str]) -> float:
     if not answers:
         raise ValueError("no annotated answers")
     given = evalai(response)
-    matches = [evalai(answer) == given for answer in answers]
-    total = sum(matches)
+    normal = list(map(evalai, answers))
+    total = normal.count(given)
     if not total or total > 3:  # without the fractions of some: without one of them, three are left
         return float(total > 3)
-    return sum(min(1.0, (total - match) / 3) for match in matches) / len(matches)
+    without, with_all = min(1.0, (total - 1) / 3), min(1.0, total / 3)
+    return sum([without if answer == given else with_all for answer in normal]) / len(normal)

@@ -3,6 +3,7 @@
 
 const EMPTY = -1; // in place of the number of a text: there is none
 const ABSENT = -2; // nothing was recorded
+const SCROLLED = 250; // characters from which on a text may be taller than its place, in the narrowest column
 
 const unpacked = new Map();
 
@@ -45,7 +46,8 @@ const count = (number) => number.toLocaleString("en-US");
 /** What somebody else wrote, kept apart from the text around it; a long one is cut until asked for. */
 function prose(text, limit = 3000) {
   if (text === "") return el("p", { class: "prose none" }, "(empty)");
-  const node = el("div", { class: "prose", dir: "auto" });
+  // What is long is scrolled, with the keyboard too.
+  const node = el("div", { class: "prose", dir: "auto", tabindex: text.length > SCROLLED ? "0" : null });
   if (text.length <= limit) {
     node.append(text);
     return node;
@@ -84,17 +86,19 @@ function place() {
   const known = new Set(meta.sides.map((side) => side.key));
   const columns = parameters.getAll("column").filter((key) => known.has(key));
   const seeds = allSeeds();
-  const rows = ROWS.includes(parameters.get("rows")) ? parameters.get("rows") : "all";
-  const view = parameters.get("view") || (sample ? "samples" : "summary");
+  // `#samples` is the same as `#view=samples`.
+  const view = parameters.get("view") || (sample ? "samples" : VIEWS.find((name) => parameters.has(name)) || "summary");
+  const rows = ROWS.includes(parameters.get("rows")) ? parameters.get("rows") : standardRows(cut > 0);
   const named = parameters.get("benchmark") || (cut > 0 ? sample.slice(0, cut) : "");
   const has = named === "*" || meta.benchmarks.some((benchmark) => benchmark.name === named);
   const side = (key, other) => (known.has(parameters.get(key)) ? parameters.get(key) : other);
-  const both = FLIPS.includes(rows) ? [side("by", compared()), side("than", reference())] : [];
+  // Who asks for flips sees both sides of them; at first the columns are as they are chosen.
+  const both = FLIPS.includes(parameters.get("rows")) ? [side("by", compared()), side("than", reference())] : [];
   const asked = new Set(columns.length ? columns : standardColumns());
   return {
     view: VIEWS.includes(view) ? view : "summary",
     sample: cut > 0 ? { benchmark: sample.slice(0, cut), id: sample.slice(cut + 1) } : null,
-    benchmark: has ? named : meta.benchmarks.length ? meta.benchmarks[0].name : "",
+    benchmark: has ? named : meta.start.benchmark,
     seed: seeds.includes(parameters.get("seed")) ? parameters.get("seed") : seeds[0] || "",
     rows,
     by: side("by", compared()),
@@ -116,7 +120,7 @@ function addressOf(where) {
   } else put("view", where.view, "summary");
   if (where.view === "samples") {
     put("benchmark", where.benchmark, where.sample ? where.sample.benchmark : undefined);
-    put("rows", where.rows, "all");
+    put("rows", where.rows, standardRows(where.sample !== null));
     if (FLIPS.includes(where.rows)) {
       put("by", where.by, compared());
       put("than", where.than, reference());
@@ -156,6 +160,9 @@ function reference() {
 
 /** What flips are of, unless another is chosen. */
 const compared = () => meta.compared ?? reference();
+
+/** Rows that are listed unless others are chosen: what changed; beside a sample that is named, all. */
+const standardRows = (named) => (named ? "all" : meta.start.rows);
 
 /** Columns that are shown unless others are chosen. */
 const standardColumns = () => meta.columns;

@@ -1,4 +1,4 @@
-// Views, theme, keys. Runs before the blocks are parsed, so it waits for them.
+// Views and keys. Runs before the blocks are parsed, so it waits for them.
 
 function render() {
   const where = place();
@@ -13,26 +13,6 @@ function render() {
   };
   if (where.view === "samples") renderSamples(where).catch(failed);
   if (where.view === "pairs") renderPairs(where).catch(failed);
-}
-
-function buildTheme() {
-  const button = document.getElementById("theme");
-  const names = { "": "auto", light: "light", dark: "dark" };
-  const recall = () => {
-    try { return localStorage.getItem("stic-eval-theme") || ""; } catch { return ""; }
-  };
-  const set = (theme) => {
-    if (theme) document.documentElement.dataset.theme = theme;
-    else delete document.documentElement.dataset.theme;
-    button.textContent = `Theme: ${names[theme]}`;
-    try { localStorage.setItem("stic-eval-theme", theme); } catch { /* not everywhere may a file keep it */ }
-  };
-  const known = Object.keys(names);
-  set(known.includes(recall()) ? recall() : "");
-  button.addEventListener("click", () => {
-    const now = document.documentElement.dataset.theme || "";
-    set(known[(known.indexOf(now) + 1) % known.length]);
-  });
 }
 
 function onKey(event) {
@@ -50,12 +30,16 @@ function onKey(event) {
   const keys = {
     "?": () => help.showModal(),
     "/": () => {
-      if (!samples) go({ view: "samples" }, true);
+      if (!samples) go({ view: "samples", rows: "all" }, true);
       render();
       document.getElementById("f-q").focus();
       document.getElementById("f-q").select();
     },
-    ...(samples ? { j: () => move(1), k: () => move(-1), ArrowRight: () => move(1), ArrowLeft: () => move(-1) } : {}),
+    ...Object.fromEntries(VIEWS.map((view, i) => [String(i + 1), () => go({ view, sample: null }, true)])),
+    ...(samples ? {
+      j: () => move(1), k: () => move(-1), ArrowRight: () => move(1), ArrowLeft: () => move(-1),
+      c: () => document.getElementById("copy")?.click(),
+    } : {}),
   };
   if (Object.hasOwn(keys, event.key)) {
     event.preventDefault();
@@ -64,7 +48,9 @@ function onKey(event) {
 }
 
 async function start() {
+  watchWidths();
   buildTheme();
+  buildSkip();
   document.getElementById("help-open").addEventListener("click", () => document.getElementById("help").showModal());
   document.getElementById("help-close").addEventListener("click", () => document.getElementById("help").close());
   meta = await block("meta");

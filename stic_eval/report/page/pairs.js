@@ -29,10 +29,10 @@ function pairCard(pair) {
     el("div", { class: "images" }, ...shown),
     el("div", { class: "said" },
       el("p", { class: "aside" }, el("bdi", {}, pair.source)),
-      el("h4", {}, "Prompt"), prose(pair.prompt),
+      el("h2", { class: "label" }, "Prompt"), prose(pair.prompt),
       el("div", { class: "sides" },
-        el("div", { class: "chosen" }, el("h4", {}, "Chosen"), prose(pair.chosen)),
-        el("div", { class: "rejected" }, el("h4", {}, how), prose(pair.rejected)))));
+        el("div", { class: "chosen" }, el("h2", { class: "label" }, "Chosen"), prose(pair.chosen)),
+        el("div", { class: "rejected" }, el("h2", { class: "label" }, how), prose(pair.rejected)))));
 }
 
 function buildPairs() {

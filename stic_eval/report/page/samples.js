@@ -129,8 +129,7 @@ async function renderList(where, result, mine) {
   }
   if (mine !== turn) return;
   drawn = listKey(where, result);
-  const none = el("li", { class: "none" }, result.total ? "No row fits these filters." : "There are no records.");
-  list.replaceChildren(...(items.length ? items : [none]));
+  list.replaceChildren(...(items.length ? items : [nothingListed(result)]));
   const of = result.found.length === result.total ? "" : ` of ${count(result.total)}`;
   document.getElementById("count").textContent = `${count(result.found.length)}${of} rows`;
   const flips = document.getElementById("spread");
@@ -145,6 +144,13 @@ async function renderList(where, result, mine) {
   document.getElementById("page-back").disabled = page <= 1;
   document.getElementById("page-on").disabled = page >= pages;
   list.dataset.page = page;
+}
+
+function nothingListed(result) {
+  if (!result.total) return el("li", { class: "none" }, "There are no records.");
+  const all = el("button", { type: "button" }, "Show all rows");
+  all.addEventListener("click", () => go({ rows: "all", q: "", page: 1, sample: null }));
+  return el("li", { class: "none" }, "No row fits these filters. ", all);
 }
 
 /** Marks the sample that is open in the list, and brings it into view. */
@@ -194,6 +200,7 @@ async function renderDetail(where, result) {
     el("h2", {}, el("a", { href: addressOf({ ...where, sample }), title: "A link to this sample" },
       `${title} · `, el("bdi", {}, sample.id))),
     el("span", { class: "position" }, position),
+    copyButton(addressOf({ ...where, sample })),
     step(-1, "Previous sample", "k", at > 0), step(1, "Next sample", "j", at >= 0 && at + 1 < result.found.length));
   const images = rows.images[row].map((number, i) => picture(number, `Image ${i + 1} of sample ${sample.id}`, "large"));
   const facts = el("dl", { class: "facts" });
@@ -221,16 +228,44 @@ function card(side, answers, base, row) {
   if (!recorded(answers, row)) return body;
   const text = (column) => textAt(answers, column, row);
   const part = (name, value) => value !== null && body.append(el("h4", {}, name), prose(value));
+  const facts = answers.facts[row] || {};
   part("Response", text("response") ?? "");
+  if (facts.answer) body.append(el("h4", {}, "Key facts"), factList(facts.answer));
   if (text("answer") === null) body.append(el("h4", {}, "Read as"), el("p", { class: "prose none" }, "nothing"));
   else if (text("answer") !== text("response")) part("Read as", text("answer"));
-  part("Description", text("description"));
+  if (facts.description) {
+    body.append(el("h4", {}, "Description"), markedProse(text("description") ?? "", facts.description.spans),
+      described(facts.description));
+  } else part("Description", text("description"));
   part("Why", text("why"));
   if (text("judge") !== null) {
     body.append(el("details", {}, el("summary", {}, "Judge"), prose(text("judge"))));
   }
   if (answers.tokens[row] >= 0) body.append(el("p", { class: "aside" }, `${count(answers.tokens[row])} tokens`));
   return body;
+}
+
+// ---------------------------------------------------------------- the address of a sample
+
+/** A button that copies the address of what is shown; where a page may not copy, it shows the address. */
+function copyButton(hash) {
+  const button = el("button", { type: "button", id: "copy", title: "Copy a link to this sample (c)" }, "Copy link");
+  const said = document.getElementById("said");
+  button.addEventListener("click", async () => {
+    const link = location.href.replace(/#.*/s, "") + hash;
+    try {
+      await navigator.clipboard.writeText(link);
+      button.textContent = "Copied";
+      said.textContent = "The link to this sample is copied.";
+    } catch {
+      const field = el("input", { type: "text", readonly: true, value: link, "aria-label": "Link to this sample" });
+      button.replaceWith(field);
+      field.focus();
+      field.select();
+      said.textContent = "The browser does not let this page copy; the link is selected.";
+    }
+  });
+  return button;
 }
 
 /** Opens the next sample of the list, or the one before. */

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import draw_photos
 from tests.faults.damage.sound import Done, Sound, answers, count, invoke, numbers
 from tests.faults.damage.test_files import of_one_line
+from tests.faults.inputs import charts
 
 STEP = 64 << 10  # bytes by which a disk is larger than the one before
 _watching: list[Callable[[], None]] = []
@@ -91,9 +94,32 @@ def test_disks_of_all_sizes(sound: Sound, tmp_path: Path) -> None:
     size = os.sysconf("SC_PAGE_SIZE")
     well = 0
     while well < 3:  # three sizes one after the other at which nothing is missing
-        well = well + 1 if on_full_disk(sound, tmp_path / "disk", size, told) else 0
+        # A folder for each: SQLite takes a file of the same path and inode for the one that it has open.
+        well = well + 1 if on_full_disk(sound, tmp_path / f"disk{size}", size, told) else 0
         size += STEP
     count("full disks", largest=size, **{name.replace(" ", "_"): n for name, n in told.items()})
+
+
+@pytest.mark.parametrize("command", ["import pairs", "export pairs", "data prepare"])
+def test_what_is_written_onto_a_full_disk_has_failed(tmp_path: Path, command: str) -> None:
+    draw_photos(tmp_path / "images", 2)
+    rows = "".join(json.dumps(row) + "\n" for row in charts("images"))
+    (tmp_path / "rows.jsonl").write_text(rows)
+    pair = {"prompt": "What?", "chosen": "A", "rejected": "B", "image": "images/0.png"}
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(pair) + "\n")
+    if command == "export pairs":
+        assert invoke(tmp_path, "import", "pairs", "pairs.jsonl", "--output", "pairs.parquet").code == 0
+    argv = {
+        "import pairs": ("pairs.jsonl", "--output", "disk/pairs.parquet"),
+        "export pairs": ("pairs.parquet", "--to", "trl", "--output", "disk/pairs"),
+        "data prepare": ("chartqa", "--from", "rows.jsonl", "--to", "disk/rows"),
+    }[command]
+    page = os.sysconf("SC_PAGE_SIZE")
+    with disk(tmp_path / "disk", page):
+        (tmp_path / "disk" / "full").write_bytes(bytes(page))
+        done = invoke(tmp_path, *command.split(), *argv)
+    assert (done.code, of_one_line(done)) == (1, True), done.err
+    assert "no space is left" in done.err
 
 
 def test_a_cache_that_may_only_be_read_is_said(sound: Sound, tmp_path: Path) -> None:
@@ -141,7 +167,7 @@ def taken_away(sound: Sound, at: Path, moment: int, told: Counter[str]) -> bool:
     return True
 
 
-@pytest.mark.parametrize("moment", [3, 8])
+@pytest.mark.parametrize("moment", [3, 8, 10])
 def test_a_cache_that_is_taken_away_is_made_again(sound: Sound, tmp_path: Path, moment: int) -> None:
     assert taken_away(sound, tmp_path / "there", moment, Counter())
 

@@ -10,7 +10,8 @@ from contextlib import suppress
 import pytest
 from hypothesis import strategies as st
 
-from stic_eval.images import ImageError, load_bytes, scan_images
+from stic_eval.image_sources import scan_images
+from stic_eval.images import ImageError, load_bytes
 from tests.faults.hostile.attempts import Place
 from tests.faults.hostile.budget import explore, few, many
 from tests.faults.hostile.pictures import ENCODED, headers
@@ -60,7 +61,7 @@ def attempt(place: Place, files: list[tuple[str, bytes]]) -> None:
         tries=len(files),
     )
     taken, left = scan_images(folder)
-    assert not any("secret" in image.source for image in taken)
+    assert not any((folder / image.source).samefile(place.secret_image) for image in taken)
     for image in taken:
         assert image.load().mode == "RGB"
         json.dumps(image.source, ensure_ascii=False).encode()

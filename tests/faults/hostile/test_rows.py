@@ -141,6 +141,13 @@ def _cell(cell: Any) -> str:
     return re.sub(r"[\t\n\r]", " ", str(cell) if isinstance(cell, str) else to_json(cell))
 
 
+def _shown(cell: Any) -> str:
+    try:
+        return ascii(cell)[:100]
+    except ValueError as error:  # an integer of more digits than Python writes
+        return str(error)
+
+
 def as_table(rows: list[dict[str, Any]], kind: str) -> bytes:
     """Rows as a table with the columns that one can have, and as texts those that it cannot."""
     import pyarrow as pa
@@ -153,7 +160,7 @@ def as_table(rows: list[dict[str, Any]], kind: str) -> bytes:
             columns[str(name).encode("utf-8", "replace").decode()] = pa.array(given)
         except (pa.ArrowException, OverflowError, UnicodeError, TypeError, ValueError):
             columns[str(name).encode("utf-8", "replace").decode()] = pa.array(
-                [ascii(cell)[:100] for cell in given]
+                [_shown(cell) for cell in given]
             )
     sink = pa.BufferOutputStream()
     table = pa.table(columns)

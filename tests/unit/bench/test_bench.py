@@ -85,6 +85,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "work"
 
 
+@pytest.mark.campaign  # minutes
 def test_plain_batches_and_this_program_give_the_same_answers_by_turns(work: Path) -> None:
     found = generation.against(
         "four questions", "plain, batch {batch_size}", 2.0, work, ("plain", "direct", "1", "--trial")
@@ -96,6 +97,7 @@ def test_plain_batches_and_this_program_give_the_same_answers_by_turns(work: Pat
     assert found.as_dict()["equal"] == 4
 
 
+@pytest.mark.campaign  # minutes
 def test_lmms_eval_is_asked_the_same_tokens_and_answers_the_same(work: Path) -> None:
     pytest.importorskip("lmms_eval")
     asked = side.alone("ours", work, "prompts").prompts

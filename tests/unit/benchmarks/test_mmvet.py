@@ -90,7 +90,7 @@ def test_a_row_that_does_not_fit_names_the_column(changes: dict[str, Any], messa
 
 def test_an_unknown_capability_is_named_with_those_that_there_are() -> None:
     said = fault({**ROW, "capability": "ocr,flight"})
-    assert said == "column \"capability\" is 'ocr,flight'; rec, ocr, know, gen, spat, math are known"
+    assert said == "column \"capability\" is 'ocr,flight'; rec, ocr, know, gen, spat, math, seq are known"
 
 
 @pytest.mark.parametrize("column", ["question", "answer", "capability"])

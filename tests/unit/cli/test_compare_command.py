@@ -335,7 +335,7 @@ def test_terminal_shows_everything_within_its_width(
     run: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch, width: int
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
-    assert invoke(["compare", run, "--method", "stic", "-n", "50"]) == 0
+    assert invoke(["compare", run, "--method", "stic", "-n", "50", "--notes"]) == 0
     text = capsys.readouterr().out
     assert max(len(line.rstrip()) for line in text.splitlines()) <= width
     assert "…" not in text
@@ -378,7 +378,7 @@ def test_without_records_there_are_numbers_and_no_rows(tmp_path: Path, capsys: C
         path.unlink()
     assert invoke(["compare", f"{first}:baseline", f"{second}:stic"]) == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert "has no records" in text and "No row that one side does better" in text
+    assert "has no records" in text and "No row on which one side does better" in text
     assert invoke(["compare", second, "-n", "0"]) == 0
     assert "No row" not in capsys.readouterr().out
 
@@ -444,6 +444,31 @@ def test_of_seeds_under_way_the_finished_ones_count(
     made = {"baseline": full, "stic@seed0": full, "stic@seed1": {"one": answers("1111")}}
     found = data(write_run(tmp_path / "run", made))
     assert found["b"]["seeds"] == [0] and len(found["benchmarks"]) == 2
+
+
+def test_the_method_is_compared_with_the_baseline_where_nothing_is_named(
+    tmp_path: Path, data: Callable[..., dict[str, Any]], capsys: Capture
+) -> None:
+    one = {"one": answers("1100")}
+    names = ("baseline", "baseline+dar", "stic@seed0", "stic+dar@seed0")
+    found = data(write_run(tmp_path / "run", dict.fromkeys(names, one)))
+    assert [found[side]["variant"] for side in "ab"] == ["baseline", "stic"], found["a"]
+    assert capsys.readouterr().err == ""
+
+
+def test_a_side_that_is_unfinished_is_warned_of(tmp_path: Path, capsys: Capture) -> None:
+    full = {"one": answers("1010"), "two": answers("1010")}
+    part = {"one": full["one"]}
+    run = write_run(
+        tmp_path / "run", {"baseline": full, "stic@seed0": part, "sft@seed0": full, "sft@seed1": part}
+    )
+    assert invoke(["compare", run, "--method", "stic", "--format", "csv"]) == 0
+    said = capsys.readouterr()
+    assert said.err == f"warning: B, STIC of {run}, is unfinished (not evaluated yet: TWO)\n"
+    assert invoke(["compare", run, "--method", "sft"]) == 0
+    said = capsys.readouterr()
+    assert "(left out, as less of it is there: seed 1)" in said.err
+    assert "B is unfinished (left out, as less of it is there: seed 1)." in " ".join(said.out.split())
 
 
 def test_what_a_run_wrote_can_be_compared(world: Any, capsys: Capture) -> None:

@@ -111,7 +111,7 @@ def test_nothing_is_overwritten_unless_it_is_said(
     message = run(capsys, "new", "method", "mine", "--to", "other", "--force", code=2)
     assert 'a method called "mine" already (in mine.py)' in message
     (tmp_path / "file").touch()
-    assert "cannot be written to" in run(capsys, "new", "method", "others", "--to", "file", code=2)
+    assert "cannot write" in run(capsys, "new", "method", "others", "--to", "file", code=2)
 
 
 @pytest.mark.parametrize("gone", ["", "signs.jsonl", "signs_images/2.png"])

@@ -280,7 +280,8 @@ def test_figures_are_images_whatever_is_in_them(tmp_path: Path) -> None:
             "", [html_report.SvgFigure("Gains", svg)], [html_report.SvgFigure("Loss", svg)]
         ),
     )
-    assert page.tags.count("img") == 2 and "svg" not in page.tags
+    # Each of them twice: for light pages and for dark ones.
+    assert page.tags.count("img") == 4 and "svg" not in page.tags
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert escaping.unescape(text).count(base64.b64encode(svg.encode()).decode()) == 2
 

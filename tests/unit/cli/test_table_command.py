@@ -116,9 +116,9 @@ def rows(text: str) -> list[dict[str, str]]:
 
 
 def test_the_plain_layout_is_methods_by_benchmarks(table: Run, plain: str) -> None:
-    text = table(plain)
+    text = table(plain, "--notes")
     assert re.search(r"STIC \+ DaR +73\.0 ±1\.0 +73\.0 ±1\.0 +73\.0 ±1\.0", text)
-    assert "Differences: to Baseline" in text and "3 training seeds (0, 1, 2)" in text
+    assert "differences to Baseline in points" in text and "3 training seeds (0, 1, 2)" in text
     assert "over the table's 3 averages" in " ".join(text.split())
 
 
@@ -175,11 +175,21 @@ def test_a_file_that_cannot_be_meant_is_refused_and_nothing_made(
     assert list(folder.iterdir()) == []
 
 
+def test_five_lines_of_notes_are_printed_and_all_are_written(table: Run, plain: str, tmp_path: Path) -> None:
+    short, whole = table(plain), table(plain, "--notes")
+    notes = short.rpartition("\n\n")[2].splitlines()
+    assert len(notes) == 5 and re.fullmatch(r"\d+ more notes: `.* --notes` shows them", notes[-1])
+    assert "asked so" in whole and "asked so" not in short
+    assert whole.startswith(short.rpartition("\n\n")[0])
+    table(plain, "--out", str(tmp_path / "t.txt"))
+    assert "asked so" in (tmp_path / "t.txt").read_text() and "asked so" in table(plain, "--format", "md")
+
+
 @pytest.mark.parametrize("kind", ["text", "md", "tex", "html", "json"])
 @pytest.mark.parametrize("layout", ["paper", "detail"])
 def test_notes_can_be_left_out(table: Run, plain: str, kind: str, layout: str) -> None:
     args = (plain, "--layout", layout, "--format", kind)
-    whole, bare = table(*args), table(*args, "--no-notes")
+    whole, bare = table(*args, "--notes"), table(*args, "--no-notes")
     assert "asked so" in whole and "training seeds" in " ".join(whole.split())
     if kind == "json":
         items = json.loads(bare)

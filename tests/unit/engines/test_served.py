@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from stic_eval.engines import openai, runtime_adapters, stated_weights
 from stic_eval.engines.openai import OpenAIEngine
 from stic_eval.errors import RunError, UserError
-from stic_eval.images import scan_images
+from stic_eval.image_sources import scan_images
 from stic_eval.models import fingerprint
 from stic_eval.models.adapter_canary import ROUNDING, Measured, agree, is_back, judge
 from stic_eval.models.hf_model import HFModel

@@ -22,7 +22,7 @@ from stic_eval.engines import vllm_command
 from stic_eval.engines.own_server import OwnServer, free_port
 from stic_eval.engines.vllm import VLLMEngine
 from stic_eval.errors import RunError, UserError
-from stic_eval.images import scan_images
+from stic_eval.image_sources import scan_images
 from stic_eval.models import devices
 from stic_eval.profiles import SHIPPED
 from stic_eval.settings import RunConfig, ServerConfig

@@ -377,7 +377,7 @@ def test_false_alarms_of_an_own_statistic_are_nominal(monkeypatch: pytest.Monkey
     monkeypatch.setattr("stic_eval.evals.clusters.DRAWS", 1)  # intervals, which are not looked at here
     small = replace(F1, name="f1")
     hits = 0
-    studies = 600
+    studies = 300
     for at in range(studies):
         rng = np.random.default_rng([4, at])
         base, method = (conclude(classified(rng, lambda label: 0.7, 60), small) for _ in range(2))

@@ -17,7 +17,7 @@ from stic_eval.contracts.engine import VLM
 from stic_eval.errors import RunError
 from stic_eval.evals import runner
 from stic_eval.evals.scoring.aggregate import summarize
-from stic_eval.images import scan_images
+from stic_eval.image_sources import scan_images
 from stic_eval.models.hf_model import HFModel
 from stic_eval.store import read_jsonl
 from stic_eval.types import Generation, ImageRef, Record, Request, Response, Sample, Score, Summary

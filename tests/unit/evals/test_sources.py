@@ -24,7 +24,7 @@ from stic_eval import registry
 from stic_eval.contracts.benchmark import Benchmark, HubId
 from stic_eval.errors import UserError
 from stic_eval.evals.formats import ListRows
-from stic_eval.evals.sources import images_of, samples
+from stic_eval.evals.sources import images_of, samples, samples_without_images
 from stic_eval.images import ImageError
 from stic_eval.types import Sample
 
@@ -346,7 +346,7 @@ def test_a_bad_tsv_row_is_named(tmp_path: Path, rows: list[dict[str, str]], mess
         ('{"question": "x", "answer": "1", "type": "human_test"}', 'row 1: column "image" is missing'),
         (
             '{"question": "x", "answer": "1", "type": "human_test", "image": "no.png"}',
-            'row 1: column "image": no.png: No such file',
+            'row 1: column "image": no.png: no such file',
         ),
         ('{"question": "x", "answer": "1", "type": "human_test", "image": "../x.png"}', "lies outside of"),
         (
@@ -544,3 +544,16 @@ def test_a_tsv_row_of_another_length_is_named(tmp_path: Path, cells: int, messag
     path.write_text("\n".join([head, "\t".join(values)]))
     with pytest.raises(UserError, match=message):
         samples(mmbench(), path)
+
+
+def test_rows_that_are_only_scored_come_as_they_are_read(tmp_path: Path) -> None:
+    path = save_jsonl(tmp_path, chart_rows(2))
+    with path.open("a") as file:
+        file.write("[]\n")
+    found = samples_without_images(chartqa(), path)
+    assert [next(found).id, next(found).id] == ["0", "1"]
+    with pytest.raises(UserError, match="row 3: expected one JSON object per row"):
+        next(found)
+    path.write_text("\n")
+    with pytest.raises(UserError, match="has no rows"):
+        list(samples_without_images(chartqa(), path))

@@ -15,7 +15,7 @@ from stic_eval.experiment import parts, work
 from stic_eval.experiment.events import Event
 from stic_eval.experiment.executors.agenda import Agenda
 from stic_eval.experiment.graph import Task
-from stic_eval.images import scan_images
+from stic_eval.image_sources import scan_images
 from stic_eval.settings import RunConfig
 from stic_eval.stage_store import StageStore
 from stic_eval.store import ResponseStore, content_key

@@ -16,7 +16,7 @@ from stic_eval import config, config_layers, registry
 from stic_eval.contracts.method import Data, SFTItem, Stage, items_key
 from stic_eval.errors import UserError
 from stic_eval.experiment import inputs, variants
-from stic_eval.images import scan_images
+from stic_eval.image_sources import scan_images
 from stic_eval.models.hf_model import HFModel
 from stic_eval.selftrain.stage_runner import run_stage, stage_key
 from stic_eval.selftrain.stages import shuffle_apart

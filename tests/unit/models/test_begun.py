@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stic_eval.images import scan_images
+from stic_eval.image_sources import scan_images
 from stic_eval.models.hf_model import HFModel
 from stic_eval.models.prompt_text import render_prompts
 from stic_eval.store import request_key

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from stic_eval.errors import UserError
-from stic_eval.images import scan_images
+from stic_eval.image_sources import scan_images
 from stic_eval.models import clip
 from stic_eval.models.clip import load_clip, similarities
 from stic_eval.types import ImageRef

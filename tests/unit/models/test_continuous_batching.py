@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from stic_eval.errors import UserError
-from stic_eval.images import scan_images
+from stic_eval.image_sources import scan_images
 from stic_eval.models import request_feed
 from stic_eval.models.free_memory import RowLimit
 from stic_eval.models.hf_model import HFModel

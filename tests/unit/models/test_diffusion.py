@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from stic_eval.errors import UserError
-from stic_eval.images import diffuse, scan_images
+from stic_eval.image_sources import scan_images
+from stic_eval.images import diffuse
 from stic_eval.models.diffusion import STEPS, add_noise, diffuse_pixels
 from stic_eval.models.hf_model import HFModel
 from stic_eval.models.image_encoding import encode_image

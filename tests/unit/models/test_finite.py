@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from stic_eval.errors import RunError, UserError
-from stic_eval.images import scan_images
+from stic_eval.image_sources import scan_images
 from stic_eval.models.adapter_values import check_adapter_values, check_sizes
 from stic_eval.models.hf_model import HFModel
 from stic_eval.types import Generation, Message, Request

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from stic_eval.errors import UserError
-from stic_eval.images import scan_images
+from stic_eval.image_sources import scan_images
 from stic_eval.models.hf_model import HFModel
 from stic_eval.types import Generation, ImageRef, Message, Request, Response
 from tests.support.questions import QUESTIONS, answers, mixed, request

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from stic_eval.errors import UserError
-from stic_eval.images import image_ref, scan_images
+from stic_eval.image_sources import scan_images
+from stic_eval.images import image_ref
 from stic_eval.models.hf_model import HFModel
 from stic_eval.types import Generation, ImageRef, Likelihood, Message, Request
 from tests.support.questions import mixed, request

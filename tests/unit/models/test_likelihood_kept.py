@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stic_eval.images import diffuse, scan_images
+from stic_eval.image_sources import scan_images
+from stic_eval.images import diffuse
 from stic_eval.models import response_cache
 from stic_eval.models.hf_model import HFModel
 from stic_eval.models.response_cache import CachedVLM, cached_likelihoods

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stic_eval.images import scan_images
+from stic_eval.image_sources import scan_images
 from stic_eval.models.hf_model import HFModel
 from stic_eval.models.probe import prompter
 from stic_eval.models.prompt_text import render_prompts

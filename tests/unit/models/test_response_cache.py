@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stic_eval.contracts.engine import VLM
-from stic_eval.images import scan_images
+from stic_eval.image_sources import scan_images
 from stic_eval.models.hf_model import HFModel
 from stic_eval.models.response_cache import CachedVLM
 from stic_eval.store import ResponseStore

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stic_eval.errors import RunError, UserError
-from stic_eval.images import scan_images
+from stic_eval.image_sources import scan_images
 from stic_eval.models.connection import Endpoint
 from stic_eval.models.hf_model import HFModel
 from stic_eval.models.server_model import ServerModel

@@ -295,6 +295,11 @@ def test_an_image_that_is_gone_ends_it(tmp_path: Path) -> None:
         (Answer(b'{"data": [{"id": "base"}, {"id": "my\\u001b[31mlora"}]}'), 0, r"base, my\x1b[31mlora"),
         (Answer(b'{"data": []}'), 0, "it names none"),
         (Answer(b"Not Found", 404), 0, "optional: is the address right?"),
+        (
+            Answer(b"<html>\n <b>no such\x1b[2J page</b>", 404),
+            0,
+            r"answered HTTP 404: <html> <b>no such\x1b[2J page",
+        ),
         (Answer(b"[" * 100_000), 0, "lists no models"),
         (fails(401), 1, "--api-key-env"),
     ],

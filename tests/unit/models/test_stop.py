@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stic_eval.images import scan_images
+from stic_eval.image_sources import scan_images
 from stic_eval.models.detokenize import cut, cut_answer
 from stic_eval.models.hf_model import HFModel
 from stic_eval.models.response_cache import CachedVLM
@@ -60,7 +60,7 @@ def test_answers_are_those_of_transformers(
 ) -> None:
     whole = [request(text, image, Generation(LONG)) for image in images for text in QUESTIONS[:3]]
     before = {asked: in_the_middle(answer.text, length) for asked, answer in model.generate(whole)}
-    known = [(asked, stop) for asked, stop in before.items() if stop is not None][:6]
+    known = [(asked, stop) for asked, stop in before.items() if stop is not None][:3]
     shorter = 0
     for asked, stop in known:
         own = request(asked.messages[0].text, asked.images[0], Generation(LONG, stop=(stop, "never there")))
@@ -72,7 +72,7 @@ def test_answers_are_those_of_transformers(
         assert stop not in found[own].text
         assert all(found[other].n_tokens == LONG for other in whole[:5])
         shorter += count < LONG
-    assert shorter == len(known) == 6
+    assert shorter == len(known) == 3
 
 
 def test_a_text_that_never_comes_changes_nothing(model: HFModel, images: list[ImageRef]) -> None:

@@ -502,7 +502,7 @@ def test_a_run_and_an_ablation_over_stages_give_the_same_steps() -> None:
 def test_a_step_that_was_not_run_is_said_and_other_settings_are_no_step() -> None:
     assert set(steps(run(entry("stic", 30)))) == {"Base", "Stage 2"}
     figure = draw("progression", run(entry("stic", 30)))
-    assert " ".join(texts(figure)).count("(not run)") == 2
+    assert " ".join(texts(figure)).count("(not evaluated)") == 2
     line = figure.axes[0].containers[0].lines[0]
     assert [math.isnan(y) for y in line.get_ydata()] == [False, True, False, True]  # so nothing crosses it
     with pytest.raises(UserError, match="needs the baseline"):

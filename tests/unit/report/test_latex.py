@@ -83,6 +83,7 @@ def test_best_is_bold_second_underlined_and_marks_are_daggers() -> None:
     assert len(re.findall(r"\$\^\{\\dagger\}\$", text)) == marks.count("*")
     assert len(re.findall(r"\$\^\{\\ddagger\}\$", text)) == marks.count("**")
     assert r"$\dagger$ p \textless{} 0.05" in latex.to_latex(made) and "**" not in latex.to_latex(made)
+    assert "Daggers: " in latex.to_latex(made) and "star" not in latex.to_latex(made)
 
 
 def test_caption_and_label_are_given_or_say_what_is_shown() -> None:

@@ -19,8 +19,10 @@ from stic_eval.report import (
     head_to_head,
     html_table,
     runs,
+    shown_notes,
     table_formats,
     table_notes,
+    table_rows,
     tables,
     terminal_table,
 )
@@ -181,7 +183,7 @@ def test_averages_are_corrected_over_the_table_and_benchmarks_behind_them_within
     for row, gate in zip(rows, expected, strict=True):
         within = holm([d.p for d in row[:-1] if d])
         assert [d.p_holm for d in row[:-1] if d] == pytest.approx([max(p, gate) for p in within])
-    assert any("over the table's 3 averages; a row's benchmarks are tested behind" in n for n in table.notes)
+    assert any("over the table's 3 averages; a row's benchmarks have stars" in n for n in table.notes)
 
 
 def test_the_average_over_one_benchmark_is_no_comparison_of_its_own() -> None:
@@ -310,11 +312,14 @@ def test_a_column_says_which_earlier_version_graded_it() -> None:
     today = registry.benchmarks().get("mmvet").version
     rows = [EvaluatedVariant("baseline", "Baseline", DIRECT, (), {"mmvet": [summary(100)]})]
 
-    def said(version: int) -> str:
-        return next(n for n in build([Column("mmvet", "MM-Vet", version=version)], rows).notes if "n = " in n)
+    def said(version: int) -> list[str]:
+        notes = build([Column("mmvet", "MM-Vet", version=version)], rows).notes
+        return [note for note in notes if note.startswith("MM-Vet")]
 
-    assert said(today - 1) == f"MM-Vet: n = 200; graded by version {today - 1} (today's is {today})."
-    assert said(today) == said(0) == "MM-Vet: n = 200."
+    doubt = f"MM-Vet: graded by version {today - 1} (today's is {today})."
+    assert said(today - 1) == [doubt, "MM-Vet: n = 200."]
+    assert said(today) == said(0) == ["MM-Vet: n = 200."]
+    assert [shown_notes.rank(note) is None for note in said(today - 1)] == [True, False]
 
 
 def test_runs_of_one_seed_are_paired_in_any_order() -> None:
@@ -380,7 +385,7 @@ def test_two_dozen_rows_fit_a_terminal(width: int) -> None:
     assert max(len(line.rstrip()) for line in lines) <= width
     assert "…" not in text
     assert all(f"Method {i:02d}" in text for i in range(24))
-    shown, _, below = text.partition("Scores in percent.")
+    shown, _, below = text.partition("Scores in percent")
     labels = [line for line in shown.splitlines() if line.startswith("Method")]
     assert len(labels) == (24 if width > 80 else 24 + 24), "one block; at 80 columns the average in a second"
     assert shown.count("[") == 23
@@ -402,7 +407,7 @@ def test_what_is_too_wide_is_cut_with_its_leading_columns_in_each_part(seeds: tu
     for width in (60, 80):
         console = Console(width=width, file=io.StringIO(), record=True)
         console.print(terminal_table.to_rich(table, width))
-        text = console.export_text().partition("Scores in percent.")[0]
+        text = console.export_text().partition("Scores in percent")[0]
         assert max(len(line.rstrip()) for line in text.splitlines()) <= width
         assert "…" not in text
         blocks = text.strip("\n").split("\n\n")
@@ -415,7 +420,7 @@ def test_what_is_too_wide_is_cut_with_its_leading_columns_in_each_part(seeds: tu
 
 def test_notes_tell_corrected_marks_from_uncorrected_intervals_and_commands_are_no_notes() -> None:
     table = full()
-    assert any("Intervals are not corrected" in note for note in table.notes)
+    assert any(note.startswith("Only the stars are corrected") for note in table.notes)
     assert any("stic-eval compare" in hint for hint in table.hints)
     for text in (table_formats.to_markdown(table), html_table.to_html(table), *table.notes):
         assert "stic-eval compare" not in text
@@ -429,7 +434,7 @@ def test_a_single_benchmark_needs_no_average_explained_and_one_of_two_is_named()
     stic = EvaluatedVariant("stic", "STIC", DIRECT, (), {"a": [summary(110)], "b": [summary(100)]})
     one = build([Column("a", "A")], [base, stic]).notes
     assert not any(note.startswith("Average") for note in one)
-    assert any("** p < 0.01 (McNemar)." in note for note in one)
+    assert "* p < 0.05, ** p < 0.01." in one and "Stars: McNemar." in one
     assert not any("Intervals are not corrected" in note for note in one)
     two = build([Column("a", "A"), Column("b", "B")], [base, stic]).notes
     assert any(note.startswith("Average: A alone, without B") for note in two)
@@ -459,10 +464,10 @@ def test_a_label_says_once_that_an_answer_is_described_first(
 @pytest.mark.parametrize("left", [1, 3, 4, 40])
 def test_what_is_unfinished_is_counted_and_the_first_are_named(left: int) -> None:
     done = {f"v{i}": 1 for i in range(left)} | {"whole": 2}
-    (note,) = table_notes.unfinished_notes(done, 2)
+    (note,) = table_rows.unfinished_notes(done, 2)
     assert note.count(" of 2 benchmarks)") == min(left, 3)
     assert (f"{left} of {left + 1} evaluations" in note) == (left > 3)
-    assert table_notes.unfinished_notes({"whole": 2}, 2) == []
+    assert table_rows.unfinished_notes({"whole": 2}, 2) == []
 
 
 def test_html_is_escaped_semantic_and_without_style_or_script() -> None:
@@ -508,3 +513,52 @@ def test_a_comparison_that_is_known_is_not_made_again(monkeypatch: pytest.Monkey
     other = build(columns, rows(120), known=known)
     assert len(made) == 1
     assert other == build(columns, rows(120)) != first
+
+
+SHOWN = (
+    "Scores in percent; differences to Baseline in points, with 95 % intervals.",
+    "* p < 0.05, ** p < 0.01, corrected for multiple comparisons.",
+    "§ one training seed, so no star: the interval covers test rows, not training luck; three seeds would be "
+    "tested.",
+)
+
+
+def test_five_lines_of_notes_are_shown_and_whatever_can_invalidate_a_number() -> None:
+    doubts = ["° incomplete: unscored rows or columns are left out, never counted as 0.", "X: 3 unscored.",
+              "What somebody else has written."]  # fmt: skip
+    others = [f"{name}: n = 200; protocol llava; a question, and how it is scored." for name in SEVEN]
+    notes = [*SHOWN, *doubts, *others]
+    chosen, left_out = shown_notes.choose(notes, 80)
+    assert (chosen, left_out) == ([*SHOWN, *doubts], len(others))
+    assert shown_notes.choose([*SHOWN[:2], *doubts, *others[:2]], 120)[1] == 0
+    assert shown_notes.choose([], 80) == ([], 0)
+    for note in (
+        *SHOWN,
+        *others,
+        "one: Asked as: LLaVA-1.5.",
+        "Rounding: in bfloat16, 0 of 40 answers came ...",
+    ):
+        assert shown_notes.rank(note) is not None, note
+    for note in ("Rounding: in bfloat16, 2 of 40 answers came out otherwise.", "unfinished: stic (0 of 2).",
+                 "Average: mean of the 2 benchmarks' percentages, without X (not scored in every row).",
+                 "The model's weights in 4 bits (NF4), by bitsandbytes."):  # fmt: skip
+        assert shown_notes.rank(note) is None, note
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_a_table_breaks_no_word_and_hides_no_sign(width: int) -> None:
+    names = ("ScienceQA", "TextVQA", "ChartQA", "LLaVA-Bench", "MMBench", "MM-Vet", "MathVista")
+    columns = [Column(name.lower(), name) for name in names]
+    scored = {column.name: [replace(summary(90), unscored=1)] for column in columns}
+    rows = [
+        EvaluatedVariant(method, title, DIRECT, seeds, scored)
+        for method, title, seeds in (("baseline", "Baseline", ()), ("stic", "STIC, stage 1 only", (0,)))
+    ]  # fmt: skip
+    console = Console(width=width, file=io.StringIO(), record=True)
+    console.print(terminal_table.to_rich(build(columns, rows), width, more="..."))
+    text = console.export_text()
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+    above = text.partition("Scores in percent")[0]
+    words = {word for name in names for word in name.replace("LLaVA-Bench", "LLaVA- Bench").split()}
+    assert {*words, "Average"} <= {*above.replace("LLaVA-Bench", "LLaVA- Bench").split()}
+    assert (above.count("°"), above.count("§"), above.count("=")) == (16, 8, 8)

@@ -15,7 +15,7 @@ import pytest
 
 from stic_eval.contracts.method import Data, SFTItem, Stage, StageContext, items_key
 from stic_eval.errors import RunError
-from stic_eval.images import scan_images
+from stic_eval.image_sources import scan_images
 from stic_eval.models.fingerprint import adapter_fingerprint
 from stic_eval.models.hf_model import HFModel
 from stic_eval.models.response_cache import GivenAnswer

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stic_eval.images import scan_images
+from stic_eval.image_sources import scan_images
 from stic_eval.models.hf_model import HFModel
 from stic_eval.types import Generation, ImageRef, Message, Request, Response, Sample
 from tests.support.fake import FakeVLM

@@ -14,7 +14,7 @@ from PIL import Image
 from stic_eval import config
 from stic_eval.contracts.method import SFTItem
 from stic_eval.errors import UserError
-from stic_eval.images import scan_images
+from stic_eval.image_sources import scan_images
 from stic_eval.models.hf_model import HFModel
 from stic_eval.models.single_tile import SingleTile
 from stic_eval.store import request_key

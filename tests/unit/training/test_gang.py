@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from stic_eval.contracts.method import SFTItem
 from stic_eval.engines.openai import OpenAIEngine
 from stic_eval.errors import RunError
-from stic_eval.images import scan_images
+from stic_eval.image_sources import scan_images
 from stic_eval.models import adapter_canary
 from stic_eval.models.hf_model import HFModel
 from stic_eval.settings import RunConfig, ServerConfig
@@ -95,6 +95,7 @@ sys.addaudithook(die)
 """
 
 
+@pytest.mark.campaign  # minutes
 def test_a_rank_that_dies_ends_the_gang_and_one_process_goes_on(
     hf: HFModel, gang: Gang, tiny_vlm: Path, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from stic_eval.contracts.method import SFTItem
 from stic_eval.errors import RunError, UserError
-from stic_eval.images import scan_images
+from stic_eval.image_sources import scan_images
 from stic_eval.models.hf_model import HFModel
 from stic_eval.store import request_key
 from stic_eval.training import dpo, learning_check, sft

@@ -349,7 +349,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "no image": ({"prompt": "x", **ANSWERS}, "has 0 images"),
     "two images": ({**SHAREGPT, "images": ["0.png", "1.jpg"]}, "has 2 images"),
     "two places": ({**SHAREGPT, "conversations": [said("human", "<image><image>What?")]}, "2 places"),
-    "missing": ({**STIC, "image": "nothing.png"}, "No such file"),
+    "missing": ({**STIC, "image": "nothing.png"}, "no such file"),
     "outside": ({**STIC, "image": "../secret.png"}, "lies outside"),
     "address": ({**STIC, "image": "https://example.org/0.png"}, "fetch it first"),
     "damaged": ({**STIC, "image": "damaged.png"}, "damaged"),
@@ -357,7 +357,8 @@ BAD: dict[str, tuple[Any, str]] = {
         {**SHAREGPT, "conversations": [said("system", "Be brief."), said("human", "What?")]},
         "has the turns system, user",
     ),
-    "rounds": ({**STIC, "chosen": [*talk("a"), *talk("b")]}, "a question and its answer"),
+    "rounds": ({**STIC, "chosen": [*talk("a"), *talk("b")]}, "answer different questions"),
+    "two answers": ({**STIC, "chosen": [*talk("a"), turn("assistant", "b")]}, "in turn are expected"),
     "other question": (
         {**STIC, "rejected": [turn("user", "Another?"), turn("assistant", "x")]},
         "answer different questions",
@@ -366,7 +367,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "role list": ({**SHAREGPT, "conversations": [{"from": ["human"], "value": "x"}]}, "role"),
     "role object": ({**SHAREGPT, "conversations": [{"from": {"a": 1}, "value": "x"}]}, "role"),
     "circle": ({**STIC, "image": "circle.png"}, "circle"),
-    "history": ({**FOREIGN["Alpaca"][0], "history": [["a", "b"]]}, "history"),
+    "history": ({**FOREIGN["Alpaca"][0], "history": [["a"]]}, "history"),
     "surrogate": ({"prompt": "\ud83d", "image": "0.png", **ANSWERS}, "surrogate"),
 }  # fmt: skip
 
@@ -445,7 +446,7 @@ def test_import_says_what_it_took_and_lists_what_it_left(say: Say, pictures: Pat
     code, out, _ = say("import", "pairs", "pref.json", "--image-root", pictures, "-q")
     assert code == 3
     assert "the STIC authors' preference data (2 rows)" in out
-    assert "row 2: image nothing\\x1b[2J.png: No such file" in out
+    assert "row 2: image nothing\\x1b[2J.png: no such file" in out
     assert "2 pairs of 1 image: pairs.parquet" in out
     assert [row["row"] for row in read_jsonl(tmp_path / "pairs.skipped.jsonl")] == [2]
     assert pair_formats.check(tmp_path / "pairs.parquet", "x") == 2
@@ -460,7 +461,7 @@ def test_import_of_nothing_usable_writes_nothing(say: Say, tmp_path: Path) -> No
     (tmp_path / "pref.json").write_text(json.dumps([STIC, STIC]))
     code, _, err = say("import", "pairs", "pref.json", "-q")
     assert code == 2
-    assert "no row can be used (row 1: image 0.png: No such file or directory, and 1 more)" in err
+    assert "no row can be used (row 1: image 0.png: no such file: " in err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pref.json"]
 
 

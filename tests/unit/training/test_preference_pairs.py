@@ -13,7 +13,8 @@ from PIL import Image
 
 from stic_eval.contracts.method import PromptSet
 from stic_eval.errors import UserError
-from stic_eval.images import image_ref, load_image, ref_from_pil, scan_images
+from stic_eval.image_sources import scan_images
+from stic_eval.images import image_ref, load_image, ref_from_pil
 from stic_eval.store import request_key
 from stic_eval.training.hyperparameters import PairSettings
 from stic_eval.training.preference_pairs import (

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from stic_eval.contracts.method import SFTItem
 from stic_eval.errors import UserError
-from stic_eval.images import scan_images
+from stic_eval.image_sources import scan_images
 from stic_eval.models.hf_model import HFModel
 from stic_eval.store import request_key
 from stic_eval.training import row_sharing, training_loop

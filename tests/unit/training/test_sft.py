@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from stic_eval.contracts.method import SFTItem, items_key
 from stic_eval.errors import UserError
-from stic_eval.images import scan_images
+from stic_eval.image_sources import scan_images
 from stic_eval.models import prompt_text
 from stic_eval.models.conversation import encode, render, turn_end
 from stic_eval.models.hf_model import HFModel
@@ -116,7 +116,7 @@ def test_what_cannot_be_used_is_listed_with_its_reason(folder: Path) -> None:
     items, skipped = read_items(written(folder, rows))
     assert [item.id for item in items] == ["0"]
     reasons = {item.source: item.reason for item in skipped}
-    assert "No such file" in reasons["images/none.png"]
+    assert "no such file" in reasons["images/none.png"]
     assert reasons["images/empty.png"] == "empty file"
     assert "lies outside" in reasons["../secret.png"]
     assert "2 images" in reasons["data.json#6"]
