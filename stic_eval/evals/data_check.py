@@ -20,6 +20,8 @@ from stic_eval.evals.sources import HubUse, OpenedRows, is_pocket, no_image, ope
 from stic_eval.images import Decoding, in_order
 from stic_eval.types import ImageRef, Sample
 
+ID_COLUMNS = ("id", "question_id", "pid", "index")  # in which data sets keep a row's id
+
 
 @dataclass(frozen=True, slots=True)
 class RowProblem:
@@ -148,8 +150,7 @@ def _sample(
 
 def _guess_id(row: Mapping[str, Any]) -> str:
     """The id of a row that fits no schema: from whatever column data sets keep it in."""
-    names = ("id", "question_id", "pid", "index")
-    return next((shorten(str(row[name])) for name in names if isinstance(row.get(name), (str, int))), "")
+    return next((shorten(str(row[name])) for name in ID_COLUMNS if isinstance(row.get(name), (str, int))), "")
 
 
 # ---------------------------------------------------------------- warnings

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from stic_eval import durable_files, lease
 from stic_eval.dataset_messages import quiet_datasets
 from stic_eval.errors import RunError, UserError, write_failure
-from stic_eval.evals.data_check import DataCheck
+from stic_eval.evals.data_check import ID_COLUMNS, DataCheck
 from stic_eval.evals.formats import ArrowRows
 from stic_eval.evals.image_cells import PLACEHOLDER, Cells
 from stic_eval.evals.row_storage import COMPARED, column_type, same, table
@@ -179,6 +179,7 @@ def _rows_with_ids(checked: DataCheck) -> list[dict[str, Any]]:
         row = {name: cell for name, cell in checked.opened.light[index].items() if cell is not PLACEHOLDER}
         if position != index and sample.id == str(index):
             row.setdefault("id", sample.id)
+            row |= {name: sample.id for name in ID_COLUMNS if name in row and row[name] is None}
         result.append(row)
     if any(row.get("id") is not None for row in result):
         for row, sample in zip(result, checked.samples.values(), strict=True):
