@@ -102,6 +102,7 @@ def test_another_grid_does_not_mix_into_the_folder(whole: tuple[Lab, Done, Done]
     assert "holds the results of another run or grid" in other.err
 
 
+@pytest.mark.campaign  # minutes
 def test_a_cell_that_fails_is_named_and_the_others_are_done(whole: tuple[Lab, Done, Done]) -> None:
     lab, _, _ = whole
     line = of_this_lab(lab, "--vary", "stage1.learning_rate=0.01,1e15", "--no-dar")  # the second diverges

@@ -80,6 +80,7 @@ def test_a_corruption_takes_one_file() -> None:
     shell("stic-eval report results/posterize")  # which executes no plug-in to show what it spoilt
 
 
+@pytest.mark.campaign  # minutes
 def test_an_ablation_has_them_as_values() -> None:
     small = "-o stage1.images=4 -o stage1.p_corrupt=1 --benchmarks chartqa --limit 2 --no-dar --jobs 2"
     given = "-o 'plugins=[./cdpo.py, ./posterize.py]'"

@@ -172,6 +172,7 @@ def test_what_new_writes_passes_its_own_test_and_runs_as_is_said(tmp_path: Path,
     assert " passed" in run(sys.executable, *last.split()[1:], "-p", "no:cacheprovider", at=tmp_path)
 
 
+@pytest.mark.campaign  # minutes
 def test_workers_of_an_ablation_know_plugin_files_and_say_where_one_fails(tmp_path: Path) -> None:
     (tmp_path / "describe.py").write_text(METHOD)
     failing = METHOD.replace("making.images]", "making.images if 1 / (settings.max_new_tokens - 5)]")

@@ -155,6 +155,7 @@ def test_what_methods_ask_beside_answers_comes_from_a_server_too(
     assert table(there) == table(here) and texts
 
 
+@pytest.mark.campaign  # minutes
 def test_workers_too_unload_what_they_have_loaded(lab: Lab, tmp_path: Path) -> None:
     there = lab.at(tmp_path)
     how = ("--vary", "dar=false,true", "--method", "stic_stage1", "--benchmarks", "chartqa", "--limit", "2")
