@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
+from bench.rewriting import markdown_table
 from stic_eval import registry
 from stic_eval.contracts.benchmark import Benchmark, Departure, FolderLayout, HubData
 from stic_eval.evals.sources import samples
@@ -124,7 +125,7 @@ def _overview(benchmarks: list[Benchmark]) -> str:
         ]
         for one in benchmarks
     ]
-    return _table(("benchmark", "name", "n", "variants, the default first", "judge"), rows)
+    return markdown_table(("benchmark", "name", "n", "variants, the default first", "judge"), rows)
 
 
 def variants(benchmark: Benchmark) -> list[Benchmark]:
@@ -158,7 +159,7 @@ def _section(benchmark: Benchmark) -> str:
         ["column of the paper's table 1", benchmark.paper_column or "none"],
         ["version", str(benchmark.version)],
     ]
-    parts.append(_table(("", ""), facts))
+    parts.append(markdown_table(("", ""), facts))
     parts.append("### Variants\n\n" + _variants(benchmark))
     if benchmark.options is not None:
         parts.append("\n".join(_options(benchmark.options)))
@@ -201,7 +202,7 @@ def _variants(benchmark: Benchmark) -> str:
         ]
         for one in variants(benchmark)
     ]
-    return _table(("variant", "protocol", "new tokens", "n"), rows)
+    return markdown_table(("variant", "protocol", "new tokens", "n"), rows)
 
 
 def _options(options: type[BaseModel]) -> Iterator[str]:
@@ -271,11 +272,6 @@ def _coded(benchmarks: list[Benchmark]) -> str:
 
 def _anchor(title: str) -> str:
     return re.sub(r"[^a-z0-9-]", "", title.lower().replace(" ", "-"))
-
-
-def _table(head: tuple[str, ...], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
 def main() -> None:

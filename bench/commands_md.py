@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bench.rewriting import markdown_table
+
 PAGE = Path(__file__).parent.parent / "docs" / "commands.md"
 
 HEAD = """\
@@ -61,10 +63,12 @@ def _section(words: str, command: Any) -> str:
     usage = " ".join([words, *map(_argument, arguments), *(["[OPTIONS]"] if panels else [])])
     parts = [f"## {words}", " ".join((command.help or "").split()), f"```text\n{usage}\n```"]
     if arguments:
-        parts.append(_table(("argument", "meaning"), [[f"`{_name(a)}`", _meaning(a)] for a in arguments]))
+        parts.append(
+            markdown_table(("argument", "meaning"), [[f"`{_name(a)}`", _meaning(a)] for a in arguments])
+        )
     for title, options in panels.items():
         head = ("option" if title == "Options" else f"{title}", "default", "meaning")
-        parts.append(_table(head, [[_option(o, context), _default(o), _meaning(o)] for o in options]))
+        parts.append(markdown_table(head, [[_option(o, context), _default(o), _meaning(o)] for o in options]))
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 
@@ -96,11 +100,6 @@ def _default(option: Any) -> str:
 
 def _meaning(parameter: Any) -> str:
     return " ".join((parameter.help or "").split())
-
-
-def _table(head: tuple[str, ...], rows: list[list[str]]) -> str:
-    lines = [list(head), ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
 def main() -> None:

@@ -18,3 +18,9 @@ def rewrite(path: Path, page: Callable[[str], str], argv: Sequence[str]) -> int:
         return int(before != after)
     path.write_text(after, encoding="utf-8")
     return 0
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of a page, cells with their bars escaped."""
+    lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
