@@ -130,7 +130,7 @@ class World:
         self.answer: Callable[[str, Sample], str] = lambda method, sample: "yes"
         self.fail_at: str | None = None
         self.error: type[BaseException] = KeyboardInterrupt
-        self._known: dict[Path, int] = {}
+        self._known: dict[Path, tuple[int, int]] = {}
 
     @property
     def calls(self) -> Counter[str]:
@@ -143,8 +143,10 @@ class World:
         self.stages.clear()
         self._known = self._records()
 
-    def _records(self) -> dict[Path, int]:
-        return {path: path.stat().st_ino for path in self.folder.rglob("records/*/*.jsonl")}
+    def _records(self) -> dict[Path, tuple[int, int]]:
+        """Each file's inode, which a later file may get again, and when it was written."""
+        stats = {path: path.stat() for path in self.folder.rglob("records/*/*.jsonl")}
+        return {path: (stat.st_ino, stat.st_mtime_ns) for path, stat in stats.items()}
 
     def run(self, *argv: str) -> int:
         common = ["--model", "vlm", "--images", "photos", "-o", f"rows.one={self.folder}/one.jsonl"]
