@@ -174,13 +174,12 @@ def _image_columns(opened: OpenedRows, indices: Sequence[int]) -> list[str]:
 
 def _rows_with_ids(checked: DataCheck) -> list[dict[str, Any]]:
     """The rows without images; with an `id` where rows that have none would be numbered differently."""
-    result = []
-    for position, (index, sample) in enumerate(checked.samples.items()):
-        row = {name: cell for name, cell in checked.opened.light[index].items() if cell is not PLACEHOLDER}
+    light = [checked.opened.light[index] for index in checked.samples]
+    result = [{name: cell for name, cell in row.items() if cell is not PLACEHOLDER} for row in light]
+    columns = ["id", *(name for name in ID_COLUMNS if any(name in row for row in result))]
+    for position, (row, (index, sample)) in enumerate(zip(result, checked.samples.items(), strict=True)):
         if position != index and sample.id == str(index):
-            row.setdefault("id", sample.id)
-            row |= {name: sample.id for name in ID_COLUMNS if name in row and row[name] is None}
-        result.append(row)
+            row |= {name: sample.id for name in columns if row.get(name) is None}
     if any(row.get("id") is not None for row in result):
         for row, sample in zip(result, checked.samples.values(), strict=True):
             if not isinstance(row.get("id", []), (str, int, float, NoneType)):  # nothing that names a row

@@ -118,13 +118,16 @@ def test_an_id_that_names_no_row_is_none(lab: Lab, tmp_path: Path) -> None:
     assert done.code == 0 and "2 rows" in done.out, done.err
 
 
-def test_rows_behind_one_that_is_left_out_keep_their_numbers(lab: Lab, tmp_path: Path) -> None:
+@pytest.mark.parametrize("column", [{"question_id": None}, {}])
+def test_rows_behind_one_that_is_left_out_keep_their_numbers(
+    column: dict[str, None], lab: Lab, tmp_path: Path
+) -> None:
     folder, lab = charts(tmp_path / "a", n=0), lab.at(tmp_path)
     row = {"image": "x.png", "question": "What?", "answer": "red", "capability": "rec"}
     rows = [
-        {**row, "question_id": "v1_0"},
-        {**row, "answer": "", "question_id": None},
-        {**row, "question_id": None},
+        {**row, "question_id": 1},
+        {**row, "answer": "", **column},
+        {**row, **column},
     ]
     (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     argv = ("data", "prepare", "mmvet", "--from", folder / "rows.jsonl", "--to", "out", "--skip-invalid")
