@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -41,7 +42,7 @@ def load_prompts(where: str | Path | None = None) -> PromptSet:
     """
     name = "stic" if where is None else str(where)
     if name in _shipped_files():
-        return _from_yaml(_shipped_files()[name].read_text(encoding="utf-8"), f"prompt set {name}")
+        return _shipped(name)
     path = Path(name).expanduser()
     flag = f"--prompts {name}"
     try:
@@ -52,6 +53,11 @@ def load_prompts(where: str | Path | None = None) -> PromptSet:
         reason = error.strerror if isinstance(error, OSError) else "is not text"
         raise UserError(f"{flag}: cannot be read: {reason}") from error
     return _from_script(text, flag) if path.suffix == ".py" else _from_yaml(text, flag)
+
+
+@cache
+def _shipped(name: str) -> PromptSet:
+    return _from_yaml(_shipped_files()[name].read_text(encoding="utf-8"), f"prompt set {name}")
 
 
 def _from_yaml(text: str, where: str) -> PromptSet:
