@@ -111,9 +111,9 @@ NOTES = {
     "training": f"{STAGE_1['training']}; fine-tuning with own descriptions in the prompts",
     "reads": "images; instruction data",
     "differs": f"{STAGE_1['differs']} in stage 1 and 32 in stage 2. The projector is frozen; the released "
-    "stage 2 trains it (initialize_vision_modules, rate 2e-5) and then drops it, because evaluation loads only "
-    "the adapter. One newline separates a description from the instruction, as in the paper at inference; the "
-    "released code has two, in training and at inference (dar.separator)",
+    "stage 2 trains it (initialize_vision_modules, rate 2e-5) and then drops it, because evaluation loads "
+    "only the adapter. One newline separates a description from the instruction, as in the paper at "
+    "inference; the released code has two, in training and at inference (dar.separator)",
 }
 method = Method("stic", "STIC", plan, SticConfig, PAPER, NOTES)
 stage1 = Method("stic_stage1", "STIC, stage 1 only", plan, Stage1OnlyConfig, PAPER, STAGE_1)
