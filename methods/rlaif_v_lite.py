@@ -199,8 +199,8 @@ NOTES = {
     "questions, and judge. Claims are checked as statements, not as questions, with one casing of yes and "
     "no. Equal samples count once, and a sample without claims makes no pair. Prompts come from the prompt "
     "set. Each iteration continues the last adapter instead of merging it; the paper picks the best "
-    "checkpoint by two benchmarks. The batch size is for all GPUs together; the released script has 1 on each "
-    "GPU",
+    "checkpoint by two benchmarks. The batch size is for all GPUs together; the released script has 1 on "
+    "each GPU",
     "source": "github.com/RLHF-V/RLAIF-V, script/ and utils/",
 }
 method = Method("rlaif_v_lite", "RLAIF-V lite", plan, RlaifConfig, PAPER, NOTES)
