@@ -101,7 +101,7 @@ def test_protocol_lmms_asks_for_a_bare_answer(row: Mapping[str, Any], question: 
         ({**ROW, "answer_type": "date"}, "column \"answer_type\": input should be 'text', 'integer'"),
         ({**ROW, "precision": "two"}, 'column "precision": input should be a valid integer'),
         ({**CHOICE, "choices": None}, 'column "choices" is empty in a multiple-choice problem'),
-        ({**CHOICE, "choices": "[1, "}, 'column "choices" is not a list'),
+        ({**CHOICE, "choices": "[1, "}, 'column "choices" is no list'),
         ({**CHOICE, "answer": "41"}, "column \"answer\" is '41', which is none of the 3 choices"),
         ({**CHOICE, "answer_option": "D"}, "column \"answer_option\" is 'D', but there are 3 choices"),
         ({**ROW, "metadata": {"task": "x"}}, 'column "metadata.skills" is missing'),
