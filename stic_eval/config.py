@@ -137,7 +137,7 @@ def _check_benchmark_options(config: RunConfig, direct: Mapping[str, Any]) -> No
     for path in direct:
         head, _, name = path.partition(".")
         if head == "benchmark_options" and name.partition(".")[0] not in config.benchmarks:
-            raise UserError(f"-o benchmarks.{name}: not part of this run (--benchmarks names what is)")
+            raise UserError(f"-o benchmarks.{name}: not part of this run (--benchmarks chooses them)")
 
 
 def _plugin_files(config: RunConfig, complete: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:

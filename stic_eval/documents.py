@@ -41,13 +41,13 @@ def open_regular(path: Path | str) -> BinaryIO:
         # A pipe without a writer would be waited for.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
     except ValueError:  # a NUL
-        raise OSError(errno.EINVAL, "is no name of a file") from None
+        raise OSError(errno.EINVAL, "is not a file name") from None
     try:
         kind = os.fstat(handle).st_mode
         if stat.S_ISDIR(kind):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not stat.S_ISREG(kind):
-            raise OSError(errno.EINVAL, "is no regular file")
+            raise OSError(errno.EINVAL, "is not a regular file")
         return os.fdopen(handle, "rb")
     except BaseException:
         os.close(handle)
@@ -151,7 +151,7 @@ def from_literal(text: str) -> Any:
     try:
         return ast.literal_eval(text)
     except (SyntaxError, MemoryError, RecursionError, TypeError) as error:
-        raise ValueError("is no list") from error
+        raise ValueError("is not a list") from error
 
 
 # ---------------------------------------------------------------- YAML

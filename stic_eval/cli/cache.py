@@ -58,7 +58,7 @@ def _show() -> None:
         print()
         Console(highlight=False).print(grid)
     beside = {
-        "cache of its own (--fresh)": cache_contents.own_caches(known),
+        "own cache (--fresh)": cache_contents.own_caches(known),
         "thumbnails of a report": cache_contents.image_folders(known),
     }
     lines = [
@@ -77,7 +77,7 @@ def _day(seconds: float) -> str:
 @o.command
 def prune(
     older_than: Annotated[
-        str, Flag("Free what was last used longer ago: hours, days or weeks.", metavar="30d|12h|4w")
+        str, Flag("Free what was last used longer ago than this: hours, days or weeks.", metavar="30d|12h|4w")
     ],
     yes: Annotated[bool, Flag("Delete; without it, only say what would go.", names="--yes -y")] = False,
     runs: Annotated[

@@ -40,7 +40,7 @@ def cp(
     made_by = thing.plan if kind == "method" else thing.to_sample
     source = inspect.getsourcefile(inspect.unwrap(getattr(made_by, "func", made_by)))
     if source is None or registry.of_family(name):
-        raise UserError(f"cp {kind} {name}: it has no file of its own that could be copied")
+        raise UserError(f"cp {kind} {name}: it has no file of its own to copy")
     try:
         text = copy_as(
             Path(source).read_text(encoding="utf-8"), kind, thing, own, _presets(kind, thing), made_by

@@ -249,7 +249,7 @@ def _server(base_url: str, variable: str | None) -> tuple[str, str, str]:
     reply, names = openai.list_models(chat.removesuffix("/chat/completions"), key)
     reply = printable(reply)
     if reply.startswith(("HTTP 401", "HTTP 403")):
-        return "server", f"{base_url}: {reply}", "wants a key, or another one: see --api-key-env"
+        return "server", f"{base_url}: {reply}", "needs a key, or a different one: see --api-key-env"
     if names is None and reply.startswith("cannot"):
         return "server", base_url, f"{reply}: is it up, at that address?"
     if names is None:
@@ -291,7 +291,7 @@ def _vllm() -> tuple[str, str, str]:
         return (
             "vllm",
             "not found",
-            "optional, for --engine vllm: put it into an environment of its own, .venv-vllm",
+            "optional, for --engine vllm: install it into its own environment, .venv-vllm",
         )
     return "vllm", f"{version_of((str(found), 'serve'))}, {found}", ""
 

@@ -116,7 +116,7 @@ def adapter(
 
     found = artifacts.open_run(run, _note)
     if not registry.engines().get(found.config.engine).trains_in(found.config):
-        raise UserError(f"{found.folder}: its adapters are the server's; there is none here to export")
+        raise UserError(f"{found.folder}: its adapters are the server's; none is here to export")
     picked = artifacts.pick(found, "adapter", choice.method, choice.seed, key=choice.key)
     source = found.adapter(picked)
     check_adapter_values(source, f"{found.folder}: its adapter {source}")

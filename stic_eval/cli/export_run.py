@@ -52,7 +52,7 @@ def export_run(
         hub_export.check_repository(push)
     found = artifacts.open_run(run, lambda text: typer.echo(printable(f"note: {text}"), err=True))
     if found.scores is None and to != "hub":
-        raise UserError(f"{found.folder}: was only trained; there are no scores to export")
+        raise UserError(f"{found.folder}: it was only trained, so there are no scores to export")
     with _folder(output, force) as folder:
         if to == "hub":
             notes = _write_repositories(found, choice, pairs, push, folder)
@@ -116,7 +116,7 @@ def _write_repositories(
     from stic_eval.experiment import artifacts, cardfacts, hub_export
 
     if not registry.engines().get(run.config.engine).trains_in(run.config):
-        raise UserError(f"{run.folder}: its adapters are the server's; there is none here to export")
+        raise UserError(f"{run.folder}: its adapters are the server's; none is here to export")
     picked = artifacts.pick(run, "adapter", choice.method, choice.seed, key=choice.key)
     model = re.sub(r"[^\w.-]+", "-", Path(run.config.model).name)
     name = push.rpartition("/")[2] if push else f"{model}-{picked.entries[0].method}-seed{picked.seed or 0}"

@@ -25,7 +25,7 @@ Listing = tuple[tuple[str, ...], list[tuple[str, ...]]]
 def ls(
     what: Annotated[What | None, Argument(f"What to list: {', '.join(get_args(What))}.")] = None,
     folder: Annotated[
-        Path | None, Argument("With runs: the folder that they lie in.", "results", metavar="DIR")
+        Path | None, Argument("With runs: the folder that contains them.", "results", metavar="DIR")
     ] = None,
 ) -> None:  # fmt: skip
     """List benchmarks, methods and so on, or past runs; without an argument, list what can be listed."""
@@ -43,7 +43,7 @@ def ls(
         "ablations": _ablations, "runs": partial(_runs, folder),
     }  # fmt: skip
     if folder is not None and what != "runs":
-        raise UserError(f"ls {what} {folder}: only runs lie in a folder of yours; leave it out")
+        raise UserError(f"ls {what} {folder}: only runs can be in a folder of yours; leave it out")
     if folder is not None and not folder.is_dir():
         raise UserError(f"ls runs {folder}: no such folder")
     if what is None:

@@ -54,7 +54,7 @@ def score(
     dry_run: Annotated[bool, Flag("Read and match everything, but send nothing to the judge.")] = False,
     resume: Annotated[
         bool,
-        Flag("Ask the judge only about what it has not graded yet, or about everything again.",
+        Flag("Ask the judge only about answers that it has not graded yet, or about all again.",
              names="--resume/--fresh"),
     ] = True,
     quiet: f.Quiet = False,

@@ -82,7 +82,8 @@ def show(
             ]
             known += map(runs.name_of, runs.runs())
             raise UserError(
-                f'"{name}" is no run, {", ".join(kinds)}, preset or ablation{registry.suggest(name, known)}'
+                f'"{name}" is not a run, {", ".join(kinds)}, preset or '
+                f"ablation{registry.suggest(name, known)}"
             ) from None
         if benchmark is None and sample is None and not wrong and not method:
             _run(folder)
@@ -199,7 +200,7 @@ def _answers(
             continue
         for line, record in enumerate(read_jsonl(path), start=1):
             if not _is_record(record):
-                raise UserError(f"{path}, line {line}: is no record of this program; run it again")
+                raise UserError(f"{path}, line {line}: not a record of this program; run it again")
             by_sample.setdefault((named_by(path.stem), str(record["id"])), {})[path.parent.name] = record
     shown = 0
     for (name, identity), records in by_sample.items():

@@ -114,7 +114,9 @@ def _format(given: Format | None, out: Path | None) -> Format:
         return given or "text"
     check_file("--out", out)
     if not out.parent.is_dir():
-        raise UserError(f"--out {out}: cannot write there, as {out.parent} is no folder; make it first")
+        raise UserError(
+            f"--out {out}: cannot write there, because {out.parent} is not a folder; make it first"
+        )
     ending = out.suffix.lower()
     found = _ENDINGS.get(ending)
     if found is None and given is None:

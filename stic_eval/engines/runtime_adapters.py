@@ -174,9 +174,7 @@ def _post(endpoint: Endpoint, dialect: Dialect, what: str, name: str, path: str 
     try:
         status, _, data = line.post(dialect.url(endpoint.base_url, what), json.dumps(body).encode())
     except NoReply as gone:
-        raise RunError(
-            f"{_place(endpoint)}: does not answer ({gone}); what it has answered is kept"
-        ) from None
+        raise RunError(f"{_place(endpoint)}: does not answer ({gone}); its answers so far are kept") from None
     finally:
         line.close()
     text = error_of(data).removeprefix(": ")
@@ -195,8 +193,8 @@ def _knows_none(status: int, text: str) -> bool:
 def _loads_none(endpoint: Endpoint) -> str:
     return (
         f"{_place(endpoint)}: loads no adapters at run time; start vLLM with --enable-lora "
-        "--api-server-count 1 and VLLM_ALLOW_RUNTIME_LORA_UPDATING=1, or name what it has (--adapter-name "
-        "METHOD=NAME)"
+        "--api-server-count 1 and VLLM_ALLOW_RUNTIME_LORA_UPDATING=1, or name an adapter that it has "
+        "(--adapter-name METHOD=NAME)"
     )
 
 

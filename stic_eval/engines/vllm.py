@@ -127,7 +127,7 @@ class VLLMEngine(Engine):
         together = self.config.server.tensor_parallel
         if not self.gpu:
             if together > 1:
-                raise UserError(f"--tensor-parallel {together}: is for GPUs, and there is none here")
+                raise UserError(f"--tensor-parallel {together}: needs GPUs, and there are none here")
             return ((),)
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         there = [*map(str, range(devices.gpus()))]

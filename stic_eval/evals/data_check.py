@@ -104,7 +104,7 @@ def check(
     problems.sort(key=lambda problem: problem.row)
     notes = [*_count(opened), *_rotations(benchmark, good, opened)]
     if good and all(sample.target is None for sample in good.values()):
-        notes.append("no row has an answer: whatever is answered stays unscored")
+        notes.append("no row has an answer, so all answers stay unscored")
     return DataCheck(opened, good, tuple(problems), tuple(notes))
 
 

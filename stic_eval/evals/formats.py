@@ -398,7 +398,7 @@ def tsv_file(path: Path) -> list[dict[str, Any]]:
             reader = csv.DictReader(file, delimiter="\t")
             rows: list[dict[Any, Any]] = list(reader)
         except (csv.Error, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: is no TSV: {error}") from error
+            raise UserError(f"{path}: not a TSV file: {error}") from error
         finally:
             csv.field_size_limit(old)
     if rows and "index" not in rows[0]:

@@ -264,7 +264,7 @@ def _rows(path: Path) -> Iterator[tuple[str | int, dict[str, Any]]]:
                 except ValueError as error:
                     raise UserError(f"{path}, line {number}: is not valid JSON: {error}") from error
                 if not isinstance(row, dict):
-                    raise UserError(f"{path}, line {number}: is no JSON object")
+                    raise UserError(f"{path}, line {number}: not a JSON object")
                 yield number, _text_only(row) if HALF.search(line) else row
 
 
@@ -341,7 +341,7 @@ def _prediction(row: Mapping[str, Any], file: Path, place: str | int, cut: str) 
             return Prediction(_identity(doc, file, place, _IDS), response, file, place)
         name = _identity(row, file, place, ("doc_id",))
         if not name.isdecimal():
-            raise UserError(f"{place_in(file, place)}: doc_id {name} is no number of a row")
+            raise UserError(f"{place_in(file, place)}: doc_id {name} is not the number of a row")
         prompt = asked if isinstance(asked, str) else None
         return Prediction(name, response, file, place, prompt=prompt, by_number=True)
     extraction = row.get("extraction")

@@ -306,9 +306,9 @@ def _check_kinds(sample: Any) -> None:
         raise TypeError("the benchmark gives a sample whose choices is not text")
     # Nearly always dicts, which are faster to tell than other mappings.
     if not isinstance(parts.group, (dict, Mapping)) or not isinstance(parts.meta, (dict, Mapping)):
-        raise TypeError("the benchmark gives a sample whose group or meta is no mapping")
+        raise TypeError("the benchmark gives a sample whose group or meta is not a mapping")
     if not isinstance(parts.images, tuple) or not _are(ImageRef, parts.images):
-        raise TypeError("the benchmark gives a sample whose images are no references")
+        raise TypeError("the benchmark gives a sample whose images are not references")
 
 
 def _are(kind: type, parts: Sequence[Any]) -> bool:

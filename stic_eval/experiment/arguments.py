@@ -265,7 +265,7 @@ def conduct_of(
         UserError: Workers would have to know objects of this process, or there would be none.
     """
     if jobs is not None and (not str(jobs).isdecimal() or int(jobs) < 1):
-        raise UserError(f"jobs: {jobs!r} is no whole number of 1 or more")
+        raise UserError(f"jobs: {jobs!r} is not a whole number of 1 or more")
     check_cluster(cluster, config.nodes)
     kinds = registry.kinds()
     for path, kind in _OBJECTS.items() if (jobs or 1) > 1 or workers or cluster != LOCAL else ():

@@ -116,7 +116,7 @@ def _alone_in(at: Path) -> Iterator[None]:
 
     def waiting(holder: str) -> None:
         logging.getLogger("stic_eval.run").warning(
-            "%s: %s is at work there with the same --output; waiting until it has ended", at, holder
+            "%s: %s is working there with the same --output; waiting until it ends", at, holder
         )
 
     with lease.hold(at / ".lease", waiting):

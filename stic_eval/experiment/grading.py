@@ -55,7 +55,7 @@ def check_key(
     asked = [b for b in benchmarks if b.judging is not None and not is_pocket(config.rows_of(b.name))]
     name = config.judge.api_key_env
     if judge is not None and asked and name and not os.environ.get(name):
-        report.line(f"warning: {name} is not set, so that judge {judge.model} cannot be asked anything new")
+        report.line(f"warning: {name} is not set, so judge {judge.model} cannot be asked about new answers")
 
 
 def protocol_text(benchmark: Benchmark) -> str:

@@ -372,7 +372,7 @@ def _note_beside(beside: Sequence[Skipped], report: Report) -> None:
     """Says what lay beside images, or was named again, by which nothing is lost."""
     for reason, count in Counter(item.reason for item in beside).items():
         name = next(item.source for item in beside if item.reason == reason)
-        report.line(f"note: {count} passed over: {reason} ({shorten(name)}{', ...' if count > 1 else ''})")
+        report.line(f"note: {count} skipped: {reason} ({shorten(name)}{', ...' if count > 1 else ''})")
 
 
 def _first(skipped: Sequence[Skipped]) -> str:

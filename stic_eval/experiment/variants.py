@@ -91,7 +91,7 @@ def variants(config: RunConfig, data: Data) -> list[Variant]:
             if other is not variant and other.method is variant.method:
                 raise UserError(
                     f'--solver {variant.solver.name}: its rows would be called "{name}", as those of '
-                    f"{other.solver.name} are; give it a title and a suffix of its own"
+                    f"{other.solver.name} are; give it its own title and suffix"
                 )
     return found + with_adapters(found, config)
 

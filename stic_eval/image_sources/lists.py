@@ -89,7 +89,8 @@ def _name(path: Path, number: int, value: Any) -> str:
         found = next((value[key] for key in _KEYS if isinstance(value.get(key), str)), None)
     if not isinstance(found, str) or not found.strip():
         raise UserError(
-            f"--images {path}, entry {number}: is no name of an image; give names, or objects with one of "
+            f"--images {path}, entry {number}: is not the name of an image; give names, or objects with "
+            "one of "
             f"{', '.join(_KEYS)}"
         )
     return found.strip()

@@ -168,7 +168,7 @@ def _variant(side: Side, runs: Mapping[str, Sequence[Sequence[Summary]]], at: in
 
 def _why_unpaired(both: Sequence[Sequence[Summary]]) -> str:
     if any(run.resampled for side in both for run in side):
-        return "it has a statistic of its own, and A and B have other rows"
+        return "it has its own statistic, and A and B have different rows"
     return "no row with a verdict in common"
 
 

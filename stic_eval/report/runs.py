@@ -307,7 +307,7 @@ def records_of(folder: Path, entry: Entry, benchmark: str) -> Path:
     path = records_path(folder, entry, benchmark)
     if records_changed(path, entry, benchmark):
         raise UserError(
-            f"{path}: is not what was written there; start the run's command again, which makes it anew"
+            f"{path}: has changed since it was written; start the run's command again to rebuild it"
         )
     return path
 
@@ -351,7 +351,7 @@ def other_settings(folder: Path, config: RunConfig) -> str | None:
             raise UserError("is empty")
     except UserError as error:
         raise UserError(
-            f"{path}: cannot be read, so that nobody knows whose results lie there ({error}); give another "
+            f"{path}: cannot be read, so it is unknown whose results are there ({error}); give another "
             "--output, or, where they are of these settings, delete that file"
         ) from error
     try:

@@ -71,8 +71,8 @@ def cluster_notes(titles: Iterable[str]) -> list[str]:
     if not found:
         return []
     return [
-        f"{found}: an earlier version evaluated it, and did not look which rows share an image. All are "
-        "taken for independent: intervals may be too narrow, and p too small. To have it looked up, remove "
+        f"{found}: an earlier version evaluated it and did not record which rows share an image. All "
+        "count as independent, so intervals may be too narrow, and p too small. To have it looked up, remove "
         "scores.json and run it again; answers are kept."
     ]
 

@@ -199,8 +199,8 @@ def run_stage(
             if store.holds(stage.name, key):
                 raise
             raise RunError(
-                f"stage {stage.name}: {out} was deleted while it was at work, or another process has taken "
-                "the stage over; the same command goes on"
+                f"stage {stage.name}: {out} was deleted during its work, or another process has taken "
+                "the stage over; the same command continues"
             ) from error
         seconds = time.monotonic() - start
         shutil.rmtree(out / gang.FOLDER, ignore_errors=True)  # of an attempt by several processes

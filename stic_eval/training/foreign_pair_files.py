@@ -35,7 +35,7 @@ def listed_file(folder: Path) -> Path:
         raise UserError(f"{path}: {found}; give the file itself")
     file = folder / next(iter(files.values()))
     if not os.path.isfile(file) or not file.resolve().is_relative_to(folder.resolve()):
-        raise UserError(f"{path}: names {file.name}, which is no file in this folder")
+        raise UserError(f"{path}: names {file.name}, which is not a file in this folder")
     return file
 
 

@@ -116,8 +116,8 @@ def check_gang(config: RunConfig, stages: Iterable[Stage], here: bool = True) ->
             raise UserError(f"--gpus {gpus}: this machine has {there} (CUDA_VISIBLE_DEVICES counts)")
     if config.nodes > 1 and not ("SLURM_JOB_ID" in os.environ and shutil.which("srun")):
         raise UserError(
-            f"--nodes {config.nodes}: other nodes are reached by srun, and this is no SLURM allocation; "
-            "start it inside of one (salloc, sbatch)"
+            f"--nodes {config.nodes}: other nodes are reached by srun, and this is not a SLURM "
+            "allocation; start it inside one (salloc, sbatch)"
         )
     if sharded:
         what = f"--strategy {config.strategy}"

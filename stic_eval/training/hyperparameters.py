@@ -17,8 +17,8 @@ from stic_eval.contracts.loss import Loss
 
 # Losses of TRL whose value of a pair depends on the other pairs of its micro-batch.
 _NOT_PER_PAIR = {
-    "aot": "sorts the pairs of a micro-batch, so that its size would change what is learned",
-    "aot_unpaired": "sorts the answers of a micro-batch, so that its size would change what is learned",
+    "aot": "sorts the pairs of a micro-batch, so its size would change what is learned",
+    "aot_unpaired": "sorts the answers of a micro-batch, so its size would change what is learned",
     "sft": "is a mean over the tokens of a micro-batch; set alpha above 0, with alpha_over=token_mean",
 }
 MOST = 10**9  # images or items that anyone may ask for

@@ -100,7 +100,7 @@ def _look_at(loss: Loss, beta: float, constants: Mapping[str, float]) -> None:
     if not per_pair:
         raise UserError(
             f"{where}: its value of a pair depends on more than the pair (on the others of a "
-            "batch, or on earlier ones), so that the size of a batch would change what is learned"
+            "batch, or on earlier ones), so the size of a batch would change what is learned"
         )
 
 

@@ -95,7 +95,7 @@ def check(path: Path, flag: str, *, images: bool = False) -> int:
     try:
         found = Features.from_arrow_schema(pq.read_schema(path))
     except Exception as error:  # pyarrow's and datasets' own kinds
-        raise UserError(f"{flag} {path}: is no parquet file of pairs; {hint}") from error
+        raise UserError(f"{flag} {path}: not a parquet file of pairs; {hint}") from error
     for name, feature in features().items():
         if name not in found:
             raise UserError(f"{flag} {path}: has no column {name}; {hint}")

@@ -103,8 +103,9 @@ def _from_script(text: str, where: str) -> PromptSet:
         if len(found) != 1:
             names = f" ({', '.join(found)})" if found else ""
             raise UserError(
-                f"{where}: expected one list of {kind} prompts, found {len(found)}{names}; the misleading "
-                "one is told by `hallu`, `bad`, `neg` or `mislead` in its name (or write a YAML file)"
+                f"{where}: expected one list of {kind} prompts, found {len(found)}{names}; the "
+                "misleading one is recognised by `hallu`, `bad`, `neg` or `mislead` in its name (or "
+                "write a YAML file)"
             )
     ((_, plain_list),) = plain.items()
     ((_, misleading_list),) = misleading.items()

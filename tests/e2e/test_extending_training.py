@@ -217,5 +217,5 @@ def test_without_its_file_a_name_is_unknown_with_a_suggestion() -> None:
         UserError, match=r'^-o stic.stage1.loss .*cdpo is no loss; did you mean "\w*apo_zero|ipo'
     ):
         config.load(flags={"methods": ["stic"]}, overrides=["stage1.loss=cdpo"])
-    with pytest.raises(UserError, match='posterise is no corruption; did you mean "posterize"'):
+    with pytest.raises(UserError, match='posterise is not a corruption; did you mean "posterize"'):
         keys("stage1.corruptions.posterise=1")

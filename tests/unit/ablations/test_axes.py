@@ -500,7 +500,7 @@ def test_another_id_of_the_same_commit_is_the_same_evaluation() -> None:
         ("stage1.length_ratio=.inf", "finite"),
         ("stage1.alpha_over=mean", "'token_mean'"),
         ("stage1.rejected_logp=top2", "'runner_up'"),
-        ("stage1.corruptions.fog=1", "fog is no corruption"),
+        ("stage1.corruptions.fog=1", "fog is not a corruption"),
         ("stage1.corruptions.blur=.nan", "blur is no number"),
         ("stage1.corruptions={low_res: 0, jitter: 0}", "above 0"),
         ("iterations=0", "greater than or equal to 1"),

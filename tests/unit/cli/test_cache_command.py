@@ -101,7 +101,7 @@ def test_a_cache_says_what_lies_where(cache: Path, capsys: pytest.CaptureFixture
     assert f"{cache}: " in said
     assert lines["stages"].split()[-2:] == [then, then] and " 2 " in lines["stages"]
     assert {"responses", "judge"} < lines.keys()
-    assert "results/fresh/cache: 2.0 kB, cache of its own (--fresh)" in said
+    assert "results/fresh/cache: 2.0 kB, own cache (--fresh)" in said
 
 
 def test_what_no_run_needs_goes_and_only_when_that_is_wanted(

@@ -47,12 +47,12 @@ def test_what_is_damaged_is_named_and_mended(cache: Path, capsys: pytest.Capture
     said = capsys.readouterr().out
     assert said.count("FAIL") == 4
     assert "FAIL  responses/model.sqlite: holds an answer that is not what was written\n" in said
-    assert f"FAIL  stages/{stage.name}: pairs.parquet is not what was written there\n" in said
+    assert f"FAIL  stages/{stage.name}: pairs.parquet has changed since it was written\n" in said
     assert "FAIL  canaries/a.json: cannot be read:" in said
     assert f"FAIL  {cache}: 3 checked, 3 damaged\n" in said
     assert invoke(["doctor", "--cache", "--repair"]) == 0
     said = capsys.readouterr().out
-    assert "-> 299 answers could be read of it and are kept; others are asked for again\n" in said
+    assert "-> 299 answers could be read and are kept; others will be asked for again\n" in said
     assert f"set aside as {stage.name}." in said
     assert not stage.exists() and not (cache / "canaries" / "a.json").exists()
     with closing(ResponseStore(answers)) as store:

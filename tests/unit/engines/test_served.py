@@ -186,7 +186,7 @@ def test_what_a_server_says_to_an_adapter_is_one_line_with_advice(
     with pytest.raises(UserError, match="it has to see the same folder"):
         own.answers(adapters[0])
     conduct.runtime_adapters = False
-    with pytest.raises(UserError, match="VLLM_ALLOW_RUNTIME_LORA_UPDATING=1, or name what it has"):
+    with pytest.raises(UserError, match="VLLM_ALLOW_RUNTIME_LORA_UPDATING=1, or name an adapter that it has"):
         own.answers(adapters[0])
     with pytest.raises(UserError, match="loads no adapters at run time"):
         own.prepare((), True)

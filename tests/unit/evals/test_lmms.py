@@ -257,7 +257,7 @@ def test_process_docs_is_done_row_by_row(task: Callable[..., Benchmark]) -> None
         (lambda rows: rows.map(lambda doc, i: doc, with_indices=True), "with_indices"),
         (lambda rows: [row["x"] for row in rows], "goes over the rows"),
         (lambda rows: __import__("datasets").load_dataset("x"), "reads more data"),
-        (lambda rows: {}, "makes a data set of its own"),
+        (lambda rows: {}, "makes its own data set"),
     ],
 )  # fmt: skip
 def test_process_docs_of_the_whole_set_asks_for_processed_rows(

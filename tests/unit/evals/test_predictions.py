@@ -210,10 +210,10 @@ def test_a_spreadsheet_program_counts_units_of_utf_16(tmp_path: Path) -> None:
         ([{"id": 1}], r"line 1: has no answer \(column response, text or prediction\)"),
         ([{"response": "a"}], r"line 1: has no id \(column id, question_id, pid or index\)"),
         ([{"id": 1, "response": ["a"]}], r'line 1: column response is \["a"\], not a text'),
-        ([["a"]], "line 1: is no JSON object"),
+        ([["a"]], "line 1: not a JSON object"),
         ([], "holds no answers"),
         ([logged(0, "?", ["a", "b"])], "line 1: filtered_resps holds no text"),
-        ([logged(-1, "?", "a")], "doc_id -1 is no number of a row"),
+        ([logged(-1, "?", "a")], "doc_id -1 is not the number of a row"),
     ],
 )
 def test_what_is_no_answer_is_named_by_its_line(tmp_path: Path, rows: list[Any], message: str) -> None:

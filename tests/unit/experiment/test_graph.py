@@ -200,7 +200,7 @@ def test_a_change_of_what_a_stage_is_made_of_is_told(world: World) -> None:
         planning.Experiment("run", found.arms, (), (), {pairs.id: pairs}),
         driver.executor_of(again, 1), again, lambda event: None,
     )  # fmt: skip
-    assert "has changed since it was planned" in outcome.failed[pairs.id].value
+    assert "have changed since it was planned" in outcome.failed[pairs.id].value
 
 
 @pytest.mark.parametrize(
