@@ -1,7 +1,7 @@
 """Makes the pictures of a report that the README and docs/ show: `python -m bench.screenshots`.
 
-Writes docs/images/report-*.png from the report of `stic-eval run --method stic`, in headless Chromium. The run takes
-some minutes, where it is not in the cache yet.
+Writes docs/images/report-*.png from the report of `stic-eval run --method stic`, in headless Chromium. The
+run takes some minutes, where it is not in the cache yet.
 """
 
 from __future__ import annotations

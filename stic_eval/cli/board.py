@@ -45,6 +45,9 @@ def board(
             raise UserError(f"--out {path}: cannot be written ({error.strerror or error})") from error
     for name, reason in made.unreadable:
         print(printable(" ".join(f"not on the board: {name}: {reason}".split())), file=sys.stderr)
+    if made.trained:
+        which = "1 run was" if len(made.trained) == 1 else f"{len(made.trained)} runs were"
+        print(f"not on the board: {which} trained, not evaluated", file=sys.stderr)
     shown = {line.run for line in made.lines}
     files = ", ".join(path.suffix for path in list(texts)[1:])
     runs = "1 run" if len(shown) == 1 else f"{len(shown)} runs"

@@ -153,7 +153,6 @@ def _runs(root: Path | None) -> Listing:
     def name_of(folder: Path) -> str:
         return runs.name_of(folder) if root is None else str(folder)
 
-    trained = _only_trained()
     rows: list[tuple[str, ...]] = []
     itself = [root] if root is not None and (root / "config.yaml").is_file() else []
     for folder in [*itself, *runs.runs(root or runs.ROOT)]:
@@ -162,22 +161,13 @@ def _runs(root: Path | None) -> Listing:
         try:
             scores = runs.load(folder)
         except UserError:
-            state = "trained, not evaluated" if folder.resolve() in trained else resumes
+            state = "trained, not evaluated" if runs.is_trained_only(folder) else resumes
             rows.append((name_of(folder), state, ""))
             continue
         lines = [*_averages(scores), *([resumes] if scores.unfinished_notes() else [])]
         benchmarks = ", ".join(column.name for column in scores.columns)
         rows.append((name_of(folder), "\n".join(lines), benchmarks))
     return ("run", "average", "benchmarks"), rows
-
-
-def _only_trained() -> set[Path]:
-    """Folders of runs of `train` that are finished."""
-    from stic_eval.experiment import cache_claims
-    from stic_eval.store import cache_dir
-
-    claims = (one for one in cache_claims.written_down(cache_dir()) if not one.evaluates)
-    return {one.folder.resolve() for one in claims if not one.is_unfinished(cache_dir() / "stages")}
 
 
 def _averages(scores: Scores) -> Iterator[str]:

@@ -15,7 +15,7 @@ from stic_eval.contracts.curves import PREFERENCE_CURVES, TUNING_CURVES, Curves
 from stic_eval.digests import digest
 from stic_eval.errors import UserError, fault_of
 from stic_eval.report.table_rows import Column, EvaluatedVariant, check, unfinished_notes
-from stic_eval.store import file_name
+from stic_eval.store import file_name, read_object
 from stic_eval.types import DESCRIBED, DIRECT, SolverLabel, Summary
 
 if TYPE_CHECKING:
@@ -257,6 +257,12 @@ def _with_clusters(data: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**data, "entries": entries}
 
 
+def is_trained_only(folder: Path) -> bool:
+    """Whether a folder is of a `train` that has ended: it has a manifest, and nothing was evaluated."""
+    evaluated = any((folder / name).exists() for name in ("scores.json", "records"))
+    return not evaluated and "seconds" in read_object(folder / "manifest.json")
+
+
 def load(folder: Path) -> Scores:
     """Reads scores.json; the run is called what its folder is, by which commands find it.
 
@@ -270,6 +276,9 @@ def load(folder: Path) -> Scores:
     try:
         data = from_json(path.read_bytes(), cache_strings="keys")
     except FileNotFoundError:
+        if is_trained_only(folder):
+            again = "`stic-eval run` with the same options evaluates it"
+            raise UserError(f"{folder}: was trained, not evaluated; {again}") from None
         raise UserError(
             f"{folder}: holds no scores.json; is it the folder of a run that has finished?"
         ) from None

@@ -150,12 +150,11 @@ def unmarked_notes(found: Sequence[Difference]) -> list[str]:
     notes = []
     if SEED in lacks:
         notes.append(
-            f"{UNMARKED} one training seed, so no star: the interval covers test rows, not training luck; "
-            "three seeds would be tested."
+            f"{UNMARKED} one training seed, so no test: intervals cover test rows, not training luck."
         )
     if DESCRIPTION in lacks:
         notes.append(
-            f"{UNMARKED} one description for all rows, so no star: the interval covers test rows, not the "
+            f"{UNMARKED} one description for all rows, so no test: the interval covers test rows, not the "
             "luck of that description; descriptions that see their image would be tested."
         )
     return notes
@@ -174,7 +173,11 @@ def seeds(rows: Sequence[TableRow], tested: bool = True) -> list[str]:
         return []
     if counts[-1] == 1:
         which = f"One training seed ({found[0]})" if len(found) == 1 else "One training seed a row"
-        return [f"{which}: intervals cover test rows, not training luck." if tested else f"{which}."]
+        return [
+            f"{which}: intervals cover test rows, not training luck."
+            if tested
+            else f"{which}; three would be tested."
+        ]
     over, by_row = "training seeds", ""
     if counts[0] == counts[-1]:
         over = f"{counts[-1]} training seeds ({', '.join(map(str, found))})"

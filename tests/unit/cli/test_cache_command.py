@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import time
 from contextlib import closing
@@ -145,6 +146,8 @@ def test_what_a_run_still_needs_stays(
     run = put_run(tmp_path / "run", finished=how == "at work", stages=("sft",))
     claim(cache, run, "sft", evaluates=how != "trained only")
     if how == "trained only":
+        (run / "manifest.json").write_text('{"seconds": 1.0}')
+        shutil.rmtree(run / "records", ignore_errors=True)
         assert invoke(["ls", "runs", str(run)]) == 0
         assert "trained, not evaluated" in capsys.readouterr().out
     expected = {"sft", "responses", "judge"}
