@@ -114,7 +114,7 @@ def _weights(value: Mapping[str, float], known: registry.Registry[Any]) -> Mappi
     for kind, weight in value.items():
         if kind not in known.names():
             there = f"{registry.suggest(kind, known.names())} (there are {', '.join(known.names())})"
-            raise ValueError(f"{kind} is no {known.kind}{there}")
+            raise ValueError(f"{kind} is not a {known.kind}{there}")
         known.get(kind)
         if not 0 <= weight < math.inf:
             raise ValueError(f"the weight of {kind} is {'negative' if weight < 0 else 'no number'}")

@@ -140,7 +140,7 @@ def test_it_says_what_the_other_executors_say(nodes: Nodes, tmp_path: Path) -> N
     finally:
         cloudpickle.unregister_pickle_by_value(executor_tasks)
     assert [kind for kind, _ in said] == ["started", "line", "line", "failed"]
-    assert said[1][1].startswith("dies: its worker is lost") and said[1][1].endswith("it starts again")
+    assert said[1][1].startswith("dies: its worker was lost") and said[1][1].endswith("it starts again")
     assert said[3][1].startswith("its worker was lost 3 times")
 
 

@@ -214,7 +214,7 @@ def test_a_constant_of_two_losses_fits_both() -> None:
 
 def test_without_its_file_a_name_is_unknown_with_a_suggestion() -> None:
     with pytest.raises(
-        UserError, match=r'^-o stic.stage1.loss .*cdpo is no loss; did you mean "\w*apo_zero|ipo'
+        UserError, match=r'^-o stic.stage1.loss .*cdpo is not a loss; did you mean "\w*apo_zero|ipo'
     ):
         config.load(flags={"methods": ["stic"]}, overrides=["stage1.loss=cdpo"])
     with pytest.raises(UserError, match='posterise is not a corruption; did you mean "posterize"'):

@@ -121,7 +121,7 @@ def test_a_task_of_lmms_eval_takes_it() -> None:
         ("mmbench.temperature=.nan", "temperature nan: is not a usable value"),
         ("mmbench.top_p=0", "top_p 0: input should be greater than 0"),
         ("mmbench.top_p=1.5", "top_p 1.5: input should be less than or equal to 1"),
-        ("mmbench.top_p=0.9", "top_p 0.9: answers are greedy, so that it has no effect"),
+        ("mmbench.top_p=0.9", "top_p 0.9: answers are greedy, so it has no effect"),
         ('mmbench.stop=[""]', "stop ['']: an empty text would end every answer"),
         ("mmbench.max_new_token=5", 'no such option; did you mean "max_new_tokens"?'),
         ("mmbench.temprature=1", 'no such option; did you mean "temperature"?'),
