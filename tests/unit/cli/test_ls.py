@@ -106,8 +106,8 @@ def test_listings_break_no_word_and_stay_within_the_terminal(
     [
         (
             "stic",
-            ["the projector", "rate 2e-5", "drops it", "group_by_modality_length", "bilinear filter", "enlarges",
-             "dar.separator", "runner_up", "github.com/yihedeng9/STIC"],
+            ["the projector", "rate 2e-5", "drops it", "group_by_modality_length", "bilinear filter",
+             "enlarges", "dar.separator", "runner_up", "github.com/yihedeng9/STIC"],
         ),
         ("stic_stage1", ["bilinear filter", "group_by_modality_length"]),
         ("positive_only", ["no hyperparameters"]),
