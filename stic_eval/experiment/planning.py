@@ -50,6 +50,12 @@ class Experiment:
         return len(self.arms[0].inputs.skipped)
 
     @property
+    def cached_trainings(self) -> int:
+        """How many trainings are done, and come from the cache."""
+        todo = {task.key for task in self.tasks.values()}
+        return len({key for s in self.subjects for stage, key in s.stages if stage.trains} - todo)
+
+    @property
     def asks(self) -> tuple[set[Ask], bool]:
         """What is left to ask of the engine beside answers, and whether adapters answer that are trained."""
         keys = {task.key for task in self.tasks.values() if task.key}
@@ -174,8 +180,18 @@ def plan(
     config, subjects = resources.config, graph.subjects(arms, resources)
     if not look:
         discard_untrained(subjects, resources)
-    if not evaluate:
-        return Experiment(name, arms, subjects, (), graph.adapters(subjects, resources, fresh))
-    before = folder.nothing(config) if fresh else folder.before(config, resources.report)
-    evaluations = graph.evaluations(subjects, resources, before)
-    return Experiment(name, arms, subjects, evaluations, graph.tasks(evaluations, resources, fresh))
+    evaluations: Sequence[Evaluation] = ()
+    if evaluate:
+        before = folder.nothing(config) if fresh else folder.before(config, resources.report)
+        evaluations = graph.evaluations(subjects, resources, before)
+        tasks = graph.tasks(evaluations, resources, fresh)
+    else:
+        tasks = graph.adapters(subjects, resources, fresh)
+    found = Experiment(name, arms, subjects, evaluations, tasks)
+    if config.report_to and not look and found.cached_trainings:
+        trackers = ",".join(config.report_to)
+        resources.report.line(
+            f"--report-to {trackers}: trainings from the cache ({found.cached_trainings}) send no curves; "
+            "--fresh trains again"
+        )
+    return found
