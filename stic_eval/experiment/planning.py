@@ -53,7 +53,7 @@ class Experiment:
     def cached_trainings(self) -> int:
         """How many trainings are done, and come from the cache."""
         todo = {task.key for task in self.tasks.values()}
-        return len({key for s in self.subjects for stage, key in s.stages if stage.trains} - todo)
+        return len({key for s in self.subjects for stage, key in s.stages if stage.steps} - todo)
 
     @property
     def asks(self) -> tuple[set[Ask], bool]:
