@@ -125,7 +125,7 @@ UNITS = {
         (*_all(EVALS, "runner", "clusters", "constant_answers", "scoring/aggregate", "scoring/__init__"),
          *_all("stic_eval", "benchmark_protocols", "types", "thinking_tags", "contracts/benchmark"),
          f"{MODELS}/thinking.py",
-         "stic_eval/settings.py:ThinkingConfig", "stic_eval/experiment/work.py:evaluate"),
+         "stic_eval/setting_groups.py:ThinkingConfig", "stic_eval/experiment/work.py:evaluate"),
         partial(_evaluation, "RUNNER"), "RUNNER in stic_eval/evals/evaluation_versions.py",
     ),
     "rows": Unit(

@@ -16,12 +16,14 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from stic_eval import config_layers, documents, hub_access, plugins, profiles, registry
+from stic_eval.adapter_references import adapter_folder
 from stic_eval.benchmark_protocols import complete, protocols
 from stic_eval.config_layers import preset_names, read_file, read_preset
 from stic_eval.contracts.solver import Solver
+from stic_eval.dar_setting import DESCRIBE, expand, expand_all
 from stic_eval.errors import Contained, UserError, fault_of, headline, quote, shorten
 from stic_eval.flags import name_of
-from stic_eval.settings import DESCRIBE, RunConfig, adapter_folder, expand, expand_all
+from stic_eval.settings import RunConfig
 
 __all__ = ["RunConfig", "load", "of_the_run", "preset_names", "read_file", "read_preset", "split"]
 

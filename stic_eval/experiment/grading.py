@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from stic_eval.contracts.benchmark import Benchmark
     from stic_eval.contracts.method import Report
     from stic_eval.evals.judging import CachedJudge
-    from stic_eval.settings import JudgeConfig, RunConfig
+    from stic_eval.setting_groups import JudgeConfig
+    from stic_eval.settings import RunConfig
 
 
 def judge_of(config: JudgeConfig, cache: Path, fresh: bool = False) -> CachedJudge | None:

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from stic_eval import config_layers, registry
 from stic_eval.config import options_of, split
+from stic_eval.dar_setting import DESCRIBE, expand
 from stic_eval.errors import Contained, UserError, fault_of, quote
-from stic_eval.settings import DESCRIBE, expand
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

@@ -28,7 +28,8 @@ from stic_eval.errors import UserError
 from stic_eval.experiment import inputs, variants
 from stic_eval.experiment.keys import evaluation_keys
 from stic_eval.selftrain.stage_runner import stage_key
-from stic_eval.settings import RunConfig, ThinkingConfig, TrainingConfig
+from stic_eval.setting_groups import ThinkingConfig, TrainingConfig
+from stic_eval.settings import RunConfig
 from stic_eval.store import content_key, request_key
 from stic_eval.training.hyperparameters import PairSettings, share
 from stic_eval.training.preference_pairs import is_filtered, pair_requests
