@@ -21,7 +21,8 @@ from stic_eval.benchmark_protocols import with_options
 from stic_eval.contracts.benchmark import Benchmark
 from stic_eval.errors import UserError
 from stic_eval.evals import clusters, constant_answers, runner
-from stic_eval.evals.sources import is_pocket, samples
+from stic_eval.evals.data_places import is_pocket
+from stic_eval.evals.sources import samples
 from stic_eval.report import runs, table_formats
 from stic_eval.report.table_layouts import lay_out
 from stic_eval.types import DIRECT, Record, Response, Sample, Score, SolverLabel, Summary

@@ -129,8 +129,9 @@ UNITS = {
         partial(_evaluation, "RUNNER"), "RUNNER in stic_eval/evals/evaluation_versions.py",
     ),
     "rows": Unit(
-        _all(EVALS, "sources", "hub", "formats", "released_folders", "image_cells", "columns",
-             "remote_images", "row_faults", "image_roots"),
+        _all(EVALS, "sources", "opened_rows", "data_places", "hub", "data_files", "rows", "arrow_rows",
+             "json_files", "tsv_files", "released_folders", "image_cells", "columns", "remote_images",
+             "row_faults", "image_roots"),
         partial(_evaluation, "ROWS"), "ROWS in stic_eval/evals/evaluation_versions.py",
     ),
     "solvers": Unit(

@@ -151,7 +151,7 @@ def check_rows(config: RunConfig) -> None:
     Raises:
         UserError: Names the benchmark and the path.
     """
-    from stic_eval.evals.sources import local_path
+    from stic_eval.evals.data_places import local_path
 
     for name in config.benchmarks:
         root = config.rows_root(name)

@@ -22,7 +22,7 @@ from stic_eval.contracts.benchmark import Benchmark, HubData, HubId
 from stic_eval.contracts.method import Data, Method, Plan, Stage, StageContext
 from stic_eval.engines.hf import HFEngine
 from stic_eval.evals import sources
-from stic_eval.evals.formats import ListRows
+from stic_eval.evals.rows import ListRows
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.store import content_key
 from stic_eval.types import Generation, ImageRef, Request, Sample, Score
