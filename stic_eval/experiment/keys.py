@@ -16,9 +16,9 @@ from stic_eval.plugin_code import foreign
 from stic_eval.store import content_key, file_digests
 
 if TYPE_CHECKING:
-    from stic_eval.config import RunConfig
     from stic_eval.contracts.benchmark import Benchmark
     from stic_eval.experiment.variants import Variant
+    from stic_eval.settings import RunConfig
 
 # Keys once held the text of this program instead of versions. Those of its last such text are still known:
 # of evaluations by a module of ours, or, under "", by a plug-in.
