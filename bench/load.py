@@ -114,7 +114,7 @@ def write_run(folder: Path, n: int) -> None:
 
 def _samples(benchmark: Benchmark, n: int) -> list[Sample]:
     """So many made-up samples, with images that cannot be loaded."""
-    from stic_eval.evals.formats import ListRows
+    from stic_eval.evals.rows import ListRows
     from stic_eval.evals.sources import samples
 
     rng = random.Random(benchmark.name)

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from stic_eval import config_layers, documents, registry
-from stic_eval.config import RunConfig, of_the_run, paths, require
+from stic_eval.dar_setting import DESCRIBE
 from stic_eval.errors import UserError, quote, shorten
 from stic_eval.report.table_rows import setting as text
-from stic_eval.settings import DESCRIBE
+from stic_eval.setting_paths import of_the_run, paths, require
+from stic_eval.settings import RunConfig
 from stic_eval.store import content_key
 
 # What of a run may differ between cells; the rest decides what they have in common.

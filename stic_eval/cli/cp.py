@@ -74,13 +74,13 @@ def cp(
 
 def _presets(kind: Kind, thing: Any) -> dict[str, Any]:
     """What presets say about a method: their own files, else the method."""
-    from stic_eval import config
+    from stic_eval import config_layers
 
     if kind == "benchmark":
         return {}
     found = {name: dict(options) for name, options in thing.presets.items()}
-    for preset in config.preset_names():
-        options = (config.read_preset(preset).get("method_options") or {}).get(thing.name)
+    for preset in config_layers.preset_names():
+        options = (config_layers.read_preset(preset).get("method_options") or {}).get(thing.name)
         if options:
             found[preset] = options
     return found

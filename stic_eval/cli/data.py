@@ -128,7 +128,7 @@ def _check_rows(
     benchmark: Benchmark, source: str, remote: bool, root: Path | None, quiet: bool, images: bool = True
 ) -> DataCheck:
     from stic_eval.evals.data_check import check as examine
-    from stic_eval.evals.sources import NAMED
+    from stic_eval.evals.data_places import NAMED
 
     where = source if source in NAMED else Path(source).expanduser()
     lines: list[str] = []

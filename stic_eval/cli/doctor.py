@@ -269,7 +269,7 @@ def _judge() -> tuple[str, str, str]:
     import os
 
     from stic_eval.evals import official_prompts
-    from stic_eval.settings import JudgeConfig
+    from stic_eval.setting_groups import JudgeConfig
 
     name = JudgeConfig().api_key_env
     protocol = official_prompts.PROTOCOL if official_prompts.available() else "stic-eval-1"

@@ -125,11 +125,11 @@ def _listing(kind: str, *shown: str) -> Listing:
 
 
 def _presets() -> Listing:
-    from stic_eval import config
+    from stic_eval import config_layers
 
     rows: list[tuple[str, ...]] = []
-    for name in config.preset_names():
-        content = config.read_preset(name)
+    for name in config_layers.preset_names():
+        content = config_layers.read_preset(name)
         rows.append(
             (name, str(content.get("model", "any model")), ", ".join(content.get("method_options", {})))
         )

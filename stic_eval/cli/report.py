@@ -73,11 +73,12 @@ def _images(scores: Scores, folder: Path, reporter: Reporter, warnings: list[str
     """Content hash -> image of the rows that were asked, read from where the run had them."""
     from pydantic import ValidationError
 
-    from stic_eval.config import RunConfig, read_file
+    from stic_eval.config_layers import read_file
     from stic_eval.errors import RunError, UserError, fault_of, first_line
     from stic_eval.experiment.folder import cache_of
     from stic_eval.experiment.resources import Resources
     from stic_eval.hub_access import go_offline
+    from stic_eval.settings import RunConfig
 
     try:
         config = RunConfig.model_validate(read_file(folder / "config.yaml"))

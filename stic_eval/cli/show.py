@@ -48,7 +48,7 @@ def show(
     number: Annotated[int, Flag("Of a run: how many samples.", names="-n", min=1)] = 5,
 ) -> None:  # fmt: skip
     """Show a run (settings, answers side by side) or anything that has a name, such as a method or preset."""
-    from stic_eval import config, plugins, profiles, registry
+    from stic_eval import config_layers, plugins, profiles, registry
     from stic_eval.ablations import spec
     from stic_eval.errors import UserError
     from stic_eval.report import runs
@@ -63,8 +63,8 @@ def show(
         _of_kind("benchmark", registry.benchmarks().get(name))
     elif found := [kind for kind, known in kinds.items() if name in known.names()]:
         _of_kind(found[0], kinds[found[0]].get(name))
-    elif name in config.preset_names():
-        print(_yaml(config.read_preset(name)), end="")
+    elif name in config_layers.preset_names():
+        print(_yaml(config_layers.read_preset(name)), end="")
     elif name in spec.shipped_names():
         print(_yaml(spec.load(name).model_dump(mode="json", exclude_defaults=True)), end="")
         print("# docs/axes.md says what each axis changes, and which values it takes.")
@@ -76,7 +76,7 @@ def show(
         except UserError:
             known = [
                 *(word for registered in kinds.values() for word in registered.names()),
-                *config.preset_names(),
+                *config_layers.preset_names(),
                 *spec.shipped_names(),
                 *profiles.SHIPPED,
             ]

@@ -12,11 +12,12 @@ from typing import Any
 
 from stic_eval.contracts.benchmark import Benchmark
 from stic_eval.errors import Contained, headline, shorten
-from stic_eval.evals.formats import Broken, Rows
+from stic_eval.evals.data_places import is_pocket
 from stic_eval.evals.image_cells import PLACEHOLDER
+from stic_eval.evals.opened_rows import HubUse, OpenedRows, no_image, open_rows, to_sample
 from stic_eval.evals.row_faults import Fault, faults
 from stic_eval.evals.row_storage import unlike_when_stored
-from stic_eval.evals.sources import HubUse, OpenedRows, is_pocket, no_image, open_rows, to_sample
+from stic_eval.evals.rows import Broken, Rows
 from stic_eval.images import Decoding, in_order
 from stic_eval.types import ImageRef, Sample
 

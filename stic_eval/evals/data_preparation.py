@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 from stic_eval import durable_files, lease
 from stic_eval.dataset_messages import quiet_datasets
 from stic_eval.errors import RunError, UserError, write_failure
+from stic_eval.evals.arrow_rows import ArrowRows
 from stic_eval.evals.data_check import ID_COLUMNS, DataCheck
-from stic_eval.evals.formats import ArrowRows
+from stic_eval.evals.data_places import NAMED
 from stic_eval.evals.image_cells import PLACEHOLDER, Cells
+from stic_eval.evals.opened_rows import OpenedRows
 from stic_eval.evals.row_storage import COMPARED, column_type, same, table
-from stic_eval.evals.sources import NAMED, OpenedRows, samples
+from stic_eval.evals.sources import samples
 from stic_eval.images import encoded_bytes
 from stic_eval.store import file_sha256
 from stic_eval.types import Sample

@@ -20,8 +20,8 @@ from typing import Any
 from stic_eval.documents import from_json, open_regular, read_lines, read_text
 from stic_eval.errors import UserError, first_line
 from stic_eval.evals import answer_summaries, inspect_logs
-from stic_eval.evals.formats import HALF
 from stic_eval.evals.image_cells import is_image_column
+from stic_eval.evals.json_files import HALF
 from stic_eval.types import Sample
 
 Row = Mapping[str, Any]

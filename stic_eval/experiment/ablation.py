@@ -25,10 +25,10 @@ from stic_eval.training.trackers import check_installed
 if TYPE_CHECKING:
     from stic_eval.ablations.grid import Axis, Grid
     from stic_eval.ablations.spec import Spec
-    from stic_eval.config import RunConfig
     from stic_eval.engines.costs import Hardware
     from stic_eval.experiment.conduct import Conduct
     from stic_eval.experiment.view import Board
+    from stic_eval.settings import RunConfig
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from stic_eval.stage_store import StageStore
 from stic_eval.store import cache_dir
 
 if TYPE_CHECKING:
-    from stic_eval.config import RunConfig
+    from stic_eval.settings import RunConfig
 
 _SHOWN = 12
 

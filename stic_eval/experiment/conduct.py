@@ -22,7 +22,6 @@ from stic_eval.experiment.view import Board, BoardLine, View
 from stic_eval.training.trackers import check_installed
 
 if TYPE_CHECKING:
-    from stic_eval.config import RunConfig
     from stic_eval.contracts.engine import Engine
     from stic_eval.engines.costs import Hardware
     from stic_eval.experiment.driver import Outcome
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from stic_eval.experiment.machine_facts import Facts
     from stic_eval.experiment.planning import Experiment
     from stic_eval.report.runs import Entry
+    from stic_eval.settings import RunConfig
 
 
 @dataclass(frozen=True)

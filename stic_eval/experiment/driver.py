@@ -24,13 +24,13 @@ from stic_eval.report.table_layouts import lay_out
 from stic_eval.store import atomic_write, read_object
 
 if TYPE_CHECKING:
-    from stic_eval.config import RunConfig
     from stic_eval.experiment.cluster import Cluster
     from stic_eval.experiment.events import Event, Executor
     from stic_eval.experiment.graph import Evaluation, Task
     from stic_eval.experiment.planning import Experiment
     from stic_eval.experiment.resources import Resources
     from stic_eval.report.tables import Table
+    from stic_eval.settings import RunConfig
     from stic_eval.types import Summary
 
 

@@ -20,10 +20,10 @@ from stic_eval.report.runs import TextCut, TrainedStage
 from stic_eval.store import append_jsonl, atomic_write, cache_dir, file_sha256, read_object
 
 if TYPE_CHECKING:
-    from stic_eval.config import RunConfig
     from stic_eval.contracts.method import Report, Stage
     from stic_eval.experiment.resources import Resources
     from stic_eval.images import Skipped
+    from stic_eval.settings import RunConfig
     from stic_eval.stage_store import StageStore
 
 

@@ -14,11 +14,11 @@ from stic_eval.documents import from_json, read_text
 from stic_eval.errors import UserError, shorten
 
 if TYPE_CHECKING:
-    from stic_eval.config import RunConfig
     from stic_eval.contracts.method import Data, PromptSet, Report, Stage
     from stic_eval.experiment.machine_facts import Facts
     from stic_eval.images import Skipped
     from stic_eval.pocket.rows import Source
+    from stic_eval.settings import RunConfig
     from stic_eval.types import ImageRef
 
 # Any of these in config.json says that a model takes images.
@@ -151,7 +151,7 @@ def check_rows(config: RunConfig) -> None:
     Raises:
         UserError: Names the benchmark and the path.
     """
-    from stic_eval.evals.sources import local_path
+    from stic_eval.evals.data_places import local_path
 
     for name in config.benchmarks:
         root = config.rows_root(name)

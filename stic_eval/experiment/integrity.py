@@ -99,7 +99,8 @@ def _finding(path: Path, fault: str) -> Finding:
 
 
 def _check_settings(path: Path) -> Finding:
-    from stic_eval.config import RunConfig, read_file
+    from stic_eval.config_layers import read_file
+    from stic_eval.settings import RunConfig
 
     try:
         RunConfig.model_validate(read_file(path))

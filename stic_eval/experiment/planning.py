@@ -15,11 +15,11 @@ from stic_eval.store import atomic_write
 
 if TYPE_CHECKING:
     from stic_eval.ablations.grid import Grid
-    from stic_eval.config import RunConfig
     from stic_eval.contracts.engine import Ask
     from stic_eval.experiment.graph import Arm, Evaluation, Subject, Task
     from stic_eval.experiment.machine_facts import Facts
     from stic_eval.experiment.resources import Resources
+    from stic_eval.settings import RunConfig
 
 
 @dataclass(frozen=True)

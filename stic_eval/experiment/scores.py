@@ -13,7 +13,7 @@ from stic_eval.report.training_costs import training
 if TYPE_CHECKING:
     from stic_eval.experiment.graph import Evaluation
     from stic_eval.experiment.resources import Resources
-    from stic_eval.settings import ThinkingConfig
+    from stic_eval.setting_groups import ThinkingConfig
     from stic_eval.types import Summary
 
 

@@ -21,8 +21,8 @@ from stic_eval.types import DESCRIBED, DIRECT, SolverLabel, Summary
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-    from stic_eval.config import RunConfig
     from stic_eval.report import tables
+    from stic_eval.settings import RunConfig
 
 SCHEMA = 1
 ROOT = Path("results")
@@ -348,8 +348,9 @@ def other_settings(folder: Path, config: RunConfig) -> str | None:
     Raises:
         UserError: The file of the settings is damaged.
     """
-    from stic_eval.config import RunConfig, read_file
+    from stic_eval.config_layers import read_file
     from stic_eval.report import setting_differences
+    from stic_eval.settings import RunConfig
 
     path = folder / "config.yaml"
     if not path.is_file() or not ((folder / "scores.json").exists() or (folder / "records").exists()):

@@ -19,7 +19,7 @@ from stic_eval.models.response_cache import CachedVLM, cached_likelihoods
 from stic_eval.models.thinking import ThinkingVLM
 from stic_eval.plugin_code import foreign
 from stic_eval.selftrain.stage_costs import came_from
-from stic_eval.settings import ThinkingConfig
+from stic_eval.setting_groups import ThinkingConfig
 from stic_eval.stage_store import StageStore
 from stic_eval.store import REQUEST_VERSION, ResponseStore, content_key
 from stic_eval.training import gang

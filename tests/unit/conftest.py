@@ -21,8 +21,8 @@ from stic_eval.cli.app import invoke
 from stic_eval.contracts.benchmark import Benchmark, HubData, HubId
 from stic_eval.contracts.method import Data, Method, Plan, Stage, StageContext
 from stic_eval.engines.hf import HFEngine
-from stic_eval.evals import sources
-from stic_eval.evals.formats import ListRows
+from stic_eval.evals import opened_rows
+from stic_eval.evals.rows import ListRows
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.store import content_key
 from stic_eval.types import Generation, ImageRef, Request, Sample, Score
@@ -163,7 +163,7 @@ class World:
             rows = [{"id": i, "question": "?", "answer": "yes" if i % 2 else "no"} for i in range(20)]
             return ListRows(benchmark.name, rows), HubId(f"somebody/{benchmark.name}", "c" * 40)
 
-        patch.setattr(sources, "_hub", had)
+        patch.setattr(opened_rows, "hub_rows", had)
         return "rows.one=hub", "rows.two=hub"
 
     def results(self) -> Path:

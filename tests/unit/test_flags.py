@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from stic_eval import config, config_layers, flags
+from stic_eval import config_layers, flags, setting_paths
 from stic_eval.cli import options
 from stic_eval.cli.app import app, invoke
 from stic_eval.settings import RunConfig
@@ -38,8 +38,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_an_option_sets_is_a_setting(kind: str, name: str, flag: flags.Flag) -> None:
     if flag.path != "":
         path = flag.path or name
-        assert config_layers.has(path, RunConfig) or path in config.paths(), path
-        assert config.flag_of(path) == flag.names_of(name)[0].partition("/")[0]
+        assert config_layers.has(path, RunConfig) or path in setting_paths.paths(), path
+        assert setting_paths.flag_of(path) == flag.names_of(name)[0].partition("/")[0]
     assert flag.help.endswith(".")
 
 

@@ -123,7 +123,7 @@ def test_values_arrive_as_they_are() -> None:
     }
     found = {}
     for item in items_of(given):
-        from stic_eval.config import split
+        from stic_eval.setting_paths import split
 
         found.update(dict(split(item)))
     assert found == {**given, "f": str(path)}

@@ -130,7 +130,7 @@ def test_an_adapter_may_be_a_hub_id(
     from huggingface_hub import constants
 
     from stic_eval import config
-    from stic_eval.settings import adapter_name
+    from stic_eval.adapter_references import adapter_name
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stic_eval import config, plugins, registry
+from stic_eval import config, config_layers, plugins, registry
 from stic_eval.cli.app import invoke
 from stic_eval.cli.cp import copy_as
 from stic_eval.cli.new import as_theirs
@@ -182,7 +182,7 @@ def test_a_copied_method_is_the_same_by_another_name(capsys: pytest.CaptureFixtu
     assert copy.paper == original.paper
     assert copy.config().model_dump() == original.config().model_dump()
     assert len(re.findall(r"^\w+ = Method\(", text, re.M)) == 1, "other methods of the file stay behind"
-    for preset in config.preset_names():
+    for preset in config_layers.preset_names():
         both = [
             config.load(preset=preset, flags={"methods": [m], "model": "x"}).method_options[
                 m.removesuffix(".py")

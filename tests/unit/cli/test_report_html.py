@@ -24,12 +24,12 @@ from PIL import Image
 
 from stic_eval import registry
 from stic_eval.cli.app import invoke
-from stic_eval.config import RunConfig
 from stic_eval.evals.sources import samples as rows_of
 from stic_eval.images import corrupt
 from stic_eval.printable import printable
 from stic_eval.report import html_report, run_pairs, runs, sample_browser, thumbnails
 from stic_eval.report.table_rows import Column
+from stic_eval.settings import RunConfig
 from stic_eval.store import append_jsonl
 from stic_eval.types import DESCRIBED, DIRECT, ImageRef, Summary
 

@@ -21,7 +21,8 @@ from stic_eval.image_sources import scan_images
 from stic_eval.models import fingerprint
 from stic_eval.models.adapter_canary import ROUNDING, Measured, agree, is_back, judge
 from stic_eval.models.hf_model import HFModel
-from stic_eval.settings import RunConfig, ServerConfig
+from stic_eval.setting_groups import ServerConfig
+from stic_eval.settings import RunConfig
 from stic_eval.types import Request
 from tests.support.questions import answers, mixed
 from tests.support.vllm_server import Conduct, VLLMServer, serving_model

@@ -25,7 +25,8 @@ from stic_eval.errors import RunError, UserError
 from stic_eval.image_sources import scan_images
 from stic_eval.models import devices
 from stic_eval.profiles import SHIPPED
-from stic_eval.settings import RunConfig, ServerConfig
+from stic_eval.setting_groups import ServerConfig
+from stic_eval.settings import RunConfig
 
 ROOT = Path(__file__).parents[3]
 SCRIPTED = shlex.join([sys.executable, "-m", "tests.support.vllm_server", "serve"])

@@ -19,6 +19,7 @@ from stic_eval.errors import UserError
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.experiment import variants
 from stic_eval.experiment.keys import evaluation_keys
+from stic_eval.settings import RunConfig
 from stic_eval.training.prompt_sets import load_prompts
 from stic_eval.types import Generation, Sample, Score
 
@@ -26,7 +27,7 @@ ALL = registry.benchmarks().own()
 NOTHING = Data((), (), "images", "sft", load_prompts())
 
 
-def load(*overrides: str, **flags: Any) -> config.RunConfig:
+def load(*overrides: str, **flags: Any) -> RunConfig:
     return config.load(flags={"methods": ["baseline"], **flags}, overrides=list(overrides))
 
 

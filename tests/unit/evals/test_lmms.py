@@ -25,10 +25,10 @@ from stic_eval.benchmark_protocols import with_options
 from stic_eval.contracts.benchmark import Benchmark
 from stic_eval.errors import UserError
 from stic_eval.evals import official_prompts, sources
-from stic_eval.evals.formats import ListRows
 from stic_eval.evals.lmms import docs, guard, task_index
 from stic_eval.evals.lmms.benchmark import benchmark
 from stic_eval.evals.lmms.request_settings import generation, stops, without_places
+from stic_eval.evals.rows import ListRows
 from stic_eval.images import ref_from_pil
 from stic_eval.models.detokenize import cut
 from stic_eval.types import Generation, ImageRef, Record, Sample

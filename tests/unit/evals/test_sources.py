@@ -23,7 +23,7 @@ from pydantic import AliasChoices, BaseModel, Field, field_validator
 from stic_eval import registry
 from stic_eval.contracts.benchmark import Benchmark, HubId
 from stic_eval.errors import UserError
-from stic_eval.evals.formats import ListRows
+from stic_eval.evals.rows import ListRows
 from stic_eval.evals.sources import images_of, samples, samples_without_images
 from stic_eval.images import ImageError
 from stic_eval.types import Sample
