@@ -49,7 +49,7 @@ def load(
     config: RunConfig = _validate(RunConfig, _merge(layers), "")
     config = config.model_copy(update={"benchmarks": _all_benchmarks(config.benchmarks)})
     if config.load_in_4bit and config.load_in_8bit:
-        raise UserError("--load-in-8bit: with --load-in-4bit as well; give one of both")
+        raise UserError("--load-in-8bit: with --load-in-4bit as well; give only one of them")
     engine = registry.engines().get(config.engine)
     config = engine.settled(config, layers.given, layers.named)
     if config.adapters and engine.trains_in(config):
@@ -252,7 +252,7 @@ def _by_name(layer: dict[str, Any], where: str) -> dict[str, Any]:
             for part in parts:
                 if "," in str(part) and os.path.isfile(os.path.expanduser(str(part))):
                     flag = flag_of(key)
-                    raise UserError(f"{flag} {part}: commas part names; give the file a path without any")
+                    raise UserError(f"{flag} {part}: commas separate names; give the file a path without any")
             names = [name.strip() for part in parts for name in str(part).split(",")]
             found[key] = [registry.resolve_name(key.removesuffix("s"), name) for name in names]
     return found
