@@ -163,7 +163,7 @@ def test_names_of_the_command_line_and_any_collection_are_understood() -> None:
         ("run", {"dar": True, "solver": ["direct"]}, "--dar: with --solver as well; give only one of them"),
         ("run", {"benchmarks": []}, "benchmarks: none is given; leave it out"),
         ("run", {"methods": ()}, "methods: none is given; leave it out"),
-        ("run", {"method": "sft", "methods": ["baseline"]}, "methods: with method as well; give only one of them"),
+        ("run", {"method": "sft", "methods": ["baseline"]}, "methods: with method as well; give only one"),
         ("run", {"tasks": "mmvet", "benchmarks": "mmvet"}, "tasks: with benchmarks as well"),
         ("run", {"jobs": 0}, "jobs: 0 is not a whole number of 1 or more"),
         ("run", {"config": {"limit": 3}}, "{'limit': 3}: give the path of a file or folder"),
