@@ -47,7 +47,7 @@ def load(
     config: RunConfig = _validate(RunConfig, _merge(layers), "")
     config = config.model_copy(update={"benchmarks": _all_benchmarks(config.benchmarks)})
     if config.load_in_4bit and config.load_in_8bit:
-        raise UserError("--load-in-8bit: with --load-in-4bit as well; give one of both")
+        raise UserError("--load-in-8bit: with --load-in-4bit as well; give only one of them")
     engine = registry.engines().get(config.engine)
     config = engine.settled(config, layers.given, layers.named)
     if config.adapters and engine.trains_in(config):

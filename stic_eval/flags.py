@@ -348,7 +348,7 @@ def settings(values: Mapping[str, Any]) -> dict[str, Any]:
         setting = own is None or (isinstance(value, Mapping) and not own.read)
         path = name if setting or own is None else own.path or name
         if path in found:
-            raise UserError(f"{name}: with {names[path]} as well; give one of both")
+            raise UserError(f"{name}: with {names[path]} as well; give only one of them")
         names[path] = name
         found[path] = value if setting or own is None or own.read is None else own.read(value)
     return found

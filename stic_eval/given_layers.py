@@ -86,7 +86,7 @@ def _by_name(layer: dict[str, Any], where: str) -> dict[str, Any]:
             for part in parts:
                 if "," in str(part) and os.path.isfile(os.path.expanduser(str(part))):
                     flag = flag_of(key)
-                    raise UserError(f"{flag} {part}: commas part names; give the file a path without any")
+                    raise UserError(f"{flag} {part}: commas separate names; give the file a path without any")
             names = [name.strip() for part in parts for name in str(part).split(",")]
             found[key] = [registry.resolve_name(key.removesuffix("s"), name) for name in names]
     return found

@@ -82,8 +82,8 @@ def prune(
     yes: Annotated[bool, Flag("Delete; without it, only say what would go.", names="--yes -y")] = False,
     runs: Annotated[
         list[Path] | None,
-        Flag("Look for runs below this folder as well. Only runs of versions before 0.2 need it: later ones "
-             "are known wherever they lie. Repeatable.", "results", "DIR"),
+        Flag("Look for runs below this folder as well. Only runs of versions before 0.2 need it: later "
+             "ones are known wherever they are. Repeatable.", "results", "DIR"),
     ] = None,
 ) -> None:  # fmt: skip
     """Free what no run needs: say what would be deleted, and with --yes delete it.

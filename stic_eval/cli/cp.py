@@ -30,7 +30,7 @@ def cp(
 
     if to.suffix == ".py" and not to.is_dir():
         if called not in (None, to.stem):
-            raise UserError(f"--as {called}: {to} gives another name; leave one of both out")
+            raise UserError(f"--as {called}: {to} gives another name; leave one of them out")
         to, called = to.parent, to.stem
     known: Any = registry.methods() if kind == "method" else registry.benchmarks()
     thing = known.get(name)

@@ -71,7 +71,7 @@ def _check_files(cache: bool, repair: bool, run: str | None) -> int:
                 print(printable(f"{mark}  {where}: {finding.fault}\n      -> {finding.advice}"))
         print(f"{'FAIL' if faults else 'ok  '}  {place}: {checked} checked, {faults} damaged")
         for path in integrity.set_aside(place):
-            print(f"      {path.relative_to(place)}: was set aside; delete it when it is not wanted any more")
+            print(f"      {path.relative_to(place)}: was set aside; delete it when you no longer need it")
         left += faults
     return left
 

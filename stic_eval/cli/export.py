@@ -185,8 +185,8 @@ def _check_base(run: RunArtifacts) -> None:
     known = (read_object(run.folder / "manifest.json").get("model") or {}).get("fingerprint")
     if known and known != model_fingerprint(run.config.model, run.config.revision):
         raise UserError(
-            f"--merge: {run.config.model} is not what the adapter was trained on any more (its content has "
-            "changed); get that back, or export the adapter by itself"
+            f"--merge: {run.config.model} has changed since the adapter was trained on it; restore it, "
+            "or export the adapter alone"
         )
 
 

@@ -130,6 +130,6 @@ def _write_repositories(
     if made:
         count = hub_export.write_pairs(run, made, folder / hub_export.PAIRS)
         notes.append(
-            f"{count_of(count, 'pair')} with their images: may they be passed on? --no-pairs leaves them out"
+            f"{count_of(count, 'pair')} with their images: may you publish them? --no-pairs leaves them out"
         )
     return notes

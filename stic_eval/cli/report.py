@@ -100,7 +100,7 @@ def _images(scores: Scores, folder: Path, reporter: Reporter, warnings: list[str
                 rows = resources.samples(name)
         except (UserError, RunError, OSError) as error:
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            warnings.append(f"{benchmark.title}: no images, for its rows cannot be read ({first}).")
+            warnings.append(f"{benchmark.title}: no images, because its rows cannot be read ({first}).")
             continue
         refs.update((ref.sha256, ref) for sample in rows for ref in sample.images)
     for line in resources.hub_lines:

@@ -80,7 +80,8 @@ def score(
     chosen = with_options(registry.benchmarks().get(benchmark), options)
     if asked_for := decoding(registry.benchmarks().get(benchmark), options):
         raise UserError(
-            f"-o benchmarks.{benchmark}.{next(iter(asked_for))}: is for asking, and these answers are there"
+            f"-o benchmarks.{benchmark}.{next(iter(asked_for))}: is for asking, and these answers "
+            "already exist"
         )
     given = read_predictions(predictions)
     where, asked, found = rows_of(chosen, given, rows, note=lambda line: typer.echo(line, err=True))

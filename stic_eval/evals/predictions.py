@@ -218,7 +218,7 @@ def _sample_at(
     # Other rows, or the same in another order, would give each answer the wrong target.
     if item.prompt is not None and not any(line in _normalise(item.prompt) for line in rare[sample.id]):
         raise UserError(
-            f"{item.where}: was asked something else than row {number + 1}; give the rows that were asked, "
+            f"{item.where}: was asked something other than row {number + 1}; give the rows that were asked, "
             "in their order, with --rows"
         )
     return sample
@@ -288,7 +288,7 @@ def _workbook(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         import openpyxl
     except ImportError:
-        raise UserError(f"{path}: to read a workbook takes openpyxl: pip install 'stic-eval[xlsx]'") from None
+        raise UserError(f"{path}: reading a workbook needs openpyxl: pip install 'stic-eval[xlsx]'") from None
 
     sheet = openpyxl.load_workbook(path, read_only=True, data_only=True).worksheets[0]
     rows: Iterable[tuple[Any, ...]] = sheet.iter_rows(values_only=True)

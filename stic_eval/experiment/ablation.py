@@ -103,7 +103,7 @@ def define(
     varied, without_default = build.axes(given)
     flag = "--solver" if solver else f"--{'' if dar else 'no-'}dar" if dar is not None else ""
     if flag and any(value.solver is not None for axis in varied for value in axis.values):
-        raise UserError(f"{flag}: the axis dar decides; leave one of both out")
+        raise UserError(f"{flag}: the axis dar decides; leave one of them out")
     known = Path(name).stem if name and not vary else "grid"
     return Ablation(known, build.grid(given, varied, known, output), spec, varied, without_default)
 

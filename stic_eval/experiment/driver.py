@@ -90,7 +90,7 @@ def _devices(resources: Resources, jobs: int) -> tuple[str, ...]:
     if "CUDA_VISIBLE_DEVICES" in os.environ:
         there = [part for part in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if part.strip()]
     if each > 1 and there and len(there) < jobs * each:
-        raise UserError(f"--jobs {jobs} --gpus {each}: takes {jobs * each} GPUs, and there are {len(there)}")
+        raise UserError(f"--jobs {jobs} --gpus {each}: needs {jobs * each} GPUs, and there are {len(there)}")
     return tuple(",".join(there[at : at + each]) for at in range(0, len(there) - each + 1, each))
 
 

@@ -70,7 +70,9 @@ def _names(path: Path, text: str) -> Iterable[str]:
         if isinstance(data, dict) and isinstance(data.get("images"), list):  # COCO's annotations
             data = data["images"]
         if not isinstance(data, list):
-            raise UserError(f"--images {path}: holds no list; give a JSON array of names, or one name a line")
+            raise UserError(
+                f"--images {path}: holds no list; give a JSON array of names, or one name per line"
+            )
         return [_name(path, number, value) for number, value in enumerate(data, 1)]
     entries = (line.strip() for line in text.splitlines())
     return [entry for entry in entries if entry and not entry.startswith("#")]

@@ -362,7 +362,7 @@ def other_settings(folder: Path, config: RunConfig) -> str | None:
     except UserError as error:
         raise UserError(
             f"{path}: cannot be read, so it is unknown whose results are there ({error}); give another "
-            "--output, or, where they are of these settings, delete that file"
+            "--output, or, if they belong to these settings, delete that file"
         ) from error
     try:
         saved = RunConfig.model_validate(found)

@@ -168,7 +168,7 @@ def run_stage(
         def make() -> Scorer:
             found = scorer(adapter)
             if found is None:
-                raise RunError(f"stage {stage.name}: the engine tells no likelihoods, which it asks for")
+                raise RunError(f"stage {stage.name}: it needs likelihoods, which the engine does not give")
             return found
 
         return cached_likelihoods(make, own, responses(), what)

@@ -101,7 +101,7 @@ def check(path: Path, flag: str, *, images: bool = False) -> int:
             raise UserError(f"{flag} {path}: has no column {name}; {hint}")
         # What training is given follows from it: an image that is not declared as one is not decoded.
         if found[name] != feature:
-            raise UserError(f"{flag} {path}: its column {name} has not the type that pairs have; {hint}")
+            raise UserError(f"{flag} {path}: its column {name} does not have the type of pairs; {hint}")
     count = sum(1 for _ in (_checked_rows if images else rows)(path, flag))
     if not count:
         raise UserError(f"{flag} {path}: holds no pairs")

@@ -48,7 +48,7 @@ def load_prompts(where: str | Path | None = None) -> PromptSet:
     try:
         text = read_text(path, SETTINGS_BYTES)
     except FileNotFoundError:
-        raise UserError(f"{flag}: no such file, nor a shipped set ({', '.join(shipped_names())})") from None
+        raise UserError(f"{flag}: neither a file nor a built-in set ({', '.join(shipped_names())})") from None
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "is not text"
         raise UserError(f"{flag}: cannot be read: {reason}") from error

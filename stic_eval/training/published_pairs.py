@@ -34,7 +34,7 @@ def _rlhf_v(row: Row) -> Row:
     except ValueError:
         raise Unread("text is not valid JSON") from None
     if not isinstance(texts, Mapping) or not {"question", "chosen", "rejected"} <= texts.keys():
-        raise Unread("text has not question, chosen and rejected")
+        raise Unread("text lacks question, chosen or rejected")
     return {"prompt": texts["question"], "chosen": texts["chosen"], "rejected": texts["rejected"]}
 
 
@@ -122,7 +122,7 @@ def _completions(given: Any) -> list[tuple[Any, Any]]:
     if isinstance(given, Mapping):
         notes, texts = given.get("annotations"), given.get("response")
         if not isinstance(notes, list) or not isinstance(texts, list) or len(notes) != len(texts):
-            raise Unread("completions has not as many annotations as responses")
+            raise Unread("completions has a different number of annotations and responses")
         return list(zip(notes, texts, strict=True))
     if not isinstance(given, list) or not all(isinstance(item, Mapping) for item in given):
         raise Unread("completions is not a list of answers")

@@ -204,7 +204,7 @@ def test_two_gpus_of_a_node_train_together(nodes: Nodes, finished: Finished, tmp
     argv = only_chartqa(argv)
     refused = lab.invoke(*argv)
     assert refused.code == 2 and len(refused.err.splitlines()) == 1
-    assert "--gpus 2: GPUs that train together are all of one node" in refused.err
+    assert "--gpus 2: GPUs that train together must be on one node" in refused.err
     assert lab.runs() == []
     larger = nodes.add(gpus=2)
     try:

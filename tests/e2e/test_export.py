@@ -78,7 +78,7 @@ def test_pairs_that_nobody_would_learn_from_are_refused(finished: Finished, tmp_
     for wrong, reason in (
         (lab.photos / "0.png", "not a parquet file of pairs"),
         (tmp_path / "no", "no such file"),
-        (tmp_path / "texts.parquet", "its column prompt has not the type"),
+        (tmp_path / "texts.parquet", "its column prompt does not have the type"),
     ):
         done = lab.invoke(*lab.argv("run", "--pairs", wrong, "--output", tmp_path / "x"))
         assert (done.code, reason in done.err, "import pairs" in done.err) == (2, True, True)

@@ -167,7 +167,7 @@ def test_a_loss_that_looks_at_other_pairs_is_refused_before_any_is_made() -> Non
         "loss = Loss", "def compute(of, beta, flipped):\n    return of.margin.cumsum(0)\n\nloss = Loss"
     )
     Path("cdpo.py").write_text(text)
-    with pytest.raises(UserError, match=r"^loss cdpo \(cdpo.py\): its value of a pair depends on more than"):
+    with pytest.raises(UserError, match=r"^loss cdpo \(cdpo.py\): its value for a pair depends on more than"):
         keys("stage1.loss=cdpo")
     assert keys("stage1.loss=ipo")
 

@@ -279,9 +279,9 @@ def test_two_cells_of_one_evaluation_are_said_to_be_one(
 ) -> None:
     run = ablation(tmp_path / "grid")
     found = data(f"{run}:kind=off+power=1", f"{run}:kind=off+power=0.5")
-    assert any("are one evaluation" in note for note in found["notes"])
+    assert any("are the same evaluation" in note for note in found["notes"])
     assert found["a"]["variant"] != found["b"]["variant"]
-    assert not any("one evaluation" in note for note in data(run, "--method", "default")["notes"])
+    assert not any("same evaluation" in note for note in data(run, "--method", "default")["notes"])
 
 
 def test_of_two_runs_the_only_method_of_both_is_meant(

@@ -58,7 +58,7 @@ def test_what_is_damaged_is_named_and_mended(cache: Path, capsys: pytest.Capture
     with closing(ResponseStore(answers)) as store:
         assert len(store) == 299
     assert invoke(["doctor", "--cache"]) == 0
-    assert capsys.readouterr().out.count("was set aside; delete it when it is not wanted any more") == 2
+    assert capsys.readouterr().out.count("was set aside; delete it when you no longer need it") == 2
 
 
 def test_a_cache_that_is_not_there_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,7 +85,7 @@ def test_a_new_benchmark_has_rows_to_begin_with(capsys: pytest.CaptureFixture[st
         ("1a", "cannot be a name"), ("a-b", "cannot be a name"), ("a.b", "cannot be a name"),
         ("../a", "cannot be a name"), ("class", "cannot be a name"), ("_a", "cannot be a name"),
         ("ä", "cannot be a name"), ("a\n", "cannot be a name"), ("", "cannot be a name"),
-        ("json", "taken for something else"), ("test_a", "taken for something else"),
+        ("json", "mistaken for something else"), ("test_a", "mistaken for something else"),
         ("all", "stands for everything, cannot be a name"), ("adapter", "which is what `--adapter` calls"),
         ("adapter2", "which is what `--adapter` calls"),
         ("stic", 'a method called "stic" already (installed)'),

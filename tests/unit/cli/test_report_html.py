@@ -490,7 +490,7 @@ def test_command_puts_images_beside_the_file_over_the_budget(
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ("model: pocket\nbenchmarks: [mmvet]\nrows: {all: nowhere/at/all}\n", "no images, for its rows"),
+        ("model: pocket\nbenchmarks: [mmvet]\nrows: {all: nowhere/at/all}\n", "no images, because its rows"),
         ("model: [1, 2", "the run's config.yaml cannot be used"),
         ("nonsense: 1\n", "the run's config.yaml cannot be used"),
         (None, "the run's config.yaml cannot be used"),

@@ -431,5 +431,5 @@ def test_an_adapter_that_no_server_takes_is_told_before_anything_is_computed(
     settings = config("pocket", device="cpu").model_copy(
         update={"methods": ("seva",), "method_options": options}
     )
-    with pytest.raises(UserError, match=r"lora\.r: an adapter of rank 1024 is larger than vLLM takes"):
+    with pytest.raises(UserError, match=r"lora\.r: an adapter of rank 1024 is larger than vLLM accepts"):
         engine(settings).check()

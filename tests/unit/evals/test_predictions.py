@@ -101,7 +101,7 @@ def test_lmms_eval_logs_count_rows(tmp_path: Path) -> None:
 def test_lmms_eval_logs_of_other_rows_are_refused(tmp_path: Path) -> None:
     rows = [sample("q7", "What colour is it?\nBe brief."), sample("q8", "How many are there?\nBe brief.")]
     path = jsonl(tmp_path / "samples.jsonl", logged(0, "How many are there?", "two"))
-    with pytest.raises(UserError, match=r"line 1: was asked something else than row 1; .*--rows"):
+    with pytest.raises(UserError, match=r"line 1: was asked something other than row 1; .*--rows"):
         match(rows, read_predictions(path))
 
 
@@ -110,7 +110,7 @@ def test_the_suffix_that_all_rows_have_tells_nothing(tmp_path: Path) -> None:
     path = jsonl(
         tmp_path / "samples.jsonl", *(logged(i, f"How tall is bar {5 - i}?\n{SUFFIX}", "2") for i in range(6))
     )
-    with pytest.raises(UserError, match="line 1: was asked something else than row 1"):
+    with pytest.raises(UserError, match="line 1: was asked something other than row 1"):
         match(rows, read_predictions(path))
 
 

@@ -214,7 +214,10 @@ def test_a_dry_run_estimates_for_hardware_that_is_named(
     assert "time by a GPU's figures, none of it measured: evaluate " in text and ", preference " in text
     for argv, said in (
         (["--hardware", "h100"], "--hardware h100: is for plans; add --dry-run"),
-        (["--dry-run", "--hardware", "abacus"], "--hardware abacus: there are figures of H200, H100, A100"),
+        (
+            ["--dry-run", "--hardware", "abacus"],
+            "--hardware abacus: there are figures only for H200, H100, A100",
+        ),
         (["--dry-run", "--hardware", "h100", "--device", "cpu"], "--device cpu is not; leave one out"),
     ):
         assert world.run(*argv) == 2

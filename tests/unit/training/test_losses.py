@@ -265,4 +265,4 @@ def test_a_loss_that_looks_at_other_pairs_is_refused(
     compute: Callable[..., torch.Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     message = _refused(compute, monkeypatch)
-    assert message.startswith("loss mine: its value of a pair depends on more than the pair")
+    assert message.startswith("loss mine: its value for a pair depends on more than the pair")
