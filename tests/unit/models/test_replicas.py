@@ -109,7 +109,7 @@ def test_when_all_are_gone_it_is_one_line() -> None:
             with pytest.raises(Failure):
                 client.ask(chat)
             client._lost_in_a_row = 0
-        line = f"--base-url {one.url},{other.url}: none of them answers any more"
+        line = f"--base-url {one.url},{other.url}: none of them answers any longer"
     assert isinstance(client.gone, RunError)
     assert str(client.gone).startswith(line) and "answers so far are kept" in str(client.gone)
 
