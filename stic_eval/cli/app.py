@@ -41,6 +41,7 @@ from stic_eval.cli import (
     show,
     table,
     train,
+    usage_errors,
 )
 from stic_eval.cli import eval as evaluate
 from stic_eval.cli import options as o
@@ -145,10 +146,8 @@ def invoke(argv: list[str]) -> int:
     except typer.TyperException as error:
         if not error.format_message():  # a group without a command, whose help has been printed
             return error.exit_code
-        known = bool(argv) and argv[0] in _COMMANDS
-        named, what = (f" {argv[0]}", "options") if known else ("", "commands and options")
         advice = neighbours.advice(getattr(error, "option_name", ""), argv) if argv[:1] in _RUNNING else None
-        fail(advice or f"{error.format_message()} (`stic-eval{named} --help` lists {what})")
+        fail(advice or usage_errors.explain(error))
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         return 130
