@@ -48,6 +48,7 @@ from stic_eval.cli import options as o
 from stic_eval.cli.help_types import Command, Group
 from stic_eval.errors import RunError, UserError, headline, shorten, storage_failure
 from stic_eval.hub_access import restore_afterwards
+from stic_eval.library_messages import hub_requests_in_log
 from stic_eval.printable import printable
 from stic_eval.waiting_threads import sleep_while_waiting
 
@@ -134,7 +135,7 @@ def invoke(argv: list[str]) -> int:
         plugins.forget()
     try:
         memory = _collect_seldom() if _READING & set(argv[:1]) else nullcontext()
-        with restore_afterwards(), sleep_while_waiting(), memory:
+        with restore_afterwards(), hub_requests_in_log(), sleep_while_waiting(), memory:
             result = app(argv or ["--help"], prog_name="stic-eval", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except UserError as error:
