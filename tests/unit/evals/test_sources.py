@@ -278,7 +278,7 @@ def test_no_hub_is_one_line(hub: Hub) -> None:
 def test_without_a_network_one_line_says_what_to_do(hub: Hub) -> None:
     unreachable = FileNotFoundError("Got: ConnectError: [Errno 111]")
     unreachable.__cause__ = ConnectionRefusedError()
-    hub.there |= {path: unreachable for path in (NEW, OLD)}
+    hub.there |= dict.fromkeys((NEW, OLD), unreachable)
     with pytest.raises(
         UserError,
         match=rf"^chartqa: the hub cannot be reached, and {NEW}, split test, is not in the local cache; "
