@@ -87,7 +87,7 @@ def check(
 def prepare(
     benchmark: f.Benchmark,
     source: Source,
-    to: Annotated[Path, Flag("Folder to write, new or empty.")],
+    to: Annotated[Path, Flag("Folder to write, new or empty.", names="--output --to")],
     reading: Reading,
     skip_invalid: Annotated[bool, Flag("Leave out rows with problems instead of stopping.")] = False,
     quiet: f.Quiet = False,
