@@ -195,7 +195,7 @@ def measure() -> list[Measured]:
 
 
 _ANSWERED = ("--predictions", "answers.jsonl", "--rows", "rows.jsonl")
-_PAGE = ("--out", "report.html", "--no-images", "--quiet")
+_PAGE = ("--output", "report.html", "--no-images", "--quiet")
 
 
 def _on_run(folder: Path, argv: Sequence[str], work: str, ceilings: tuple[float, float]) -> list[Measured]:

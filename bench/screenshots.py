@@ -91,7 +91,9 @@ def main() -> None:
         page = Path(folder) / "report.html"
         run = ["run", "--method", "stic", "--output", "pocket-stic", "--quiet"]
         subprocess.run([command, *run], cwd=folder, check=True, stdout=subprocess.DEVNULL)
-        subprocess.run([command, "report", "pocket-stic", "--quiet", "--out", page], cwd=folder, check=True)
+        subprocess.run(
+            [command, "report", "pocket-stic", "--quiet", "--output", page], cwd=folder, check=True
+        )
         with chromium(str(Path(folder) / "profile")) as driver:
             for name, (place, dark) in SHOTS.items():
                 data = shoot(driver, page, place, dark)

@@ -230,7 +230,7 @@ def image_ref(path: Path | str, root: Path | str | None = None, flag: str = "") 
         raise ImageError(file_name_text(str(path)), "links in a circle") from error
     if not inside:
         advice = f" ({flag}, or /, names the folder that images must lie in)" if flag else ""
-        raise ImageError(_shown(path), f"lies outside of {root}{advice}")
+        raise ImageError(_shown(path), f"lies outside of {os.path.abspath(root)}{advice}")
     if flag and not os.path.lexists(full):
         advice = f"{flag} names the folder that paths start at"
         raise ImageError(_shown(path), f"no such file: {_shown(full)} ({advice})")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stic_eval.cli import options as o
-from stic_eval.cli.help_types import Command
+from stic_eval.cli.help_types import Command, Group
 from stic_eval.errors import UserError
 from stic_eval.flags import Flag
 from stic_eval.printable import printable
@@ -19,7 +19,7 @@ from stic_eval.printable import printable
 if TYPE_CHECKING:
     from stic_eval.experiment.cache_contents import CacheItem, Keep
 
-app = typer.Typer(help="Show what the cache keeps, and free what no run needs.")
+app = typer.Typer(cls=Group, help="Show what the cache keeps, and free what no run needs.")
 _SECONDS = {"h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 _SHOWN = 20
 _KEPT = 5

@@ -87,7 +87,7 @@ def check(
 def prepare(
     benchmark: f.Benchmark,
     source: Source,
-    to: Annotated[Path, Flag("Folder to write, new or empty.")],
+    to: Annotated[Path, Flag("Folder to write, new or empty.", names="--output --to")],
     reading: Reading,
     skip_invalid: Annotated[bool, Flag("Leave out rows with problems instead of stopping.")] = False,
     quiet: f.Quiet = False,
@@ -116,12 +116,15 @@ def _find_benchmark(name: str, reading: Reading) -> tuple[Benchmark, Path | None
     """The benchmark under its options, which are given as in every other command."""
     from stic_eval import registry
     from stic_eval.benchmark_protocols import with_options
+    from stic_eval.experiment.inputs import check_root
 
     found = registry.benchmarks().get(name)
     # Of a plug-in file, another name than was given.
     built = o.of_benchmark(found.name, reading.option, reading)
     chosen = with_options(found, built.benchmark_options.get(found.name, {}))
-    return chosen, built.rows_root(found.name)
+    root = built.rows_root(found.name)
+    check_root(found.name, root)
+    return chosen, root
 
 
 def _check_rows(

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from stic_eval.experiment.artifacts import RunArtifacts
 
 app = typer.Typer(
-    cls=Group, help="Export pairs or adapters of a run, for use elsewhere.", no_args_is_help=True
+    cls=Group,
+    help="Export a run, or its pairs or adapters alone, for use elsewhere.",
+    no_args_is_help=True,
 )
 
 _SHOWN = 20

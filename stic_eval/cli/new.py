@@ -23,7 +23,7 @@ _ROWS = 2  # of each kind of embedded picture
 def new(
     kind: Annotated[Kind, Argument("method or benchmark.")],
     name: Annotated[str, Argument("Its name: letters, digits and _.")],
-    to: Annotated[Path, Flag("Folder to write into.")] = Path("."),
+    to: Annotated[Path, Flag("Folder to write into.", names="--output --to")] = Path("."),
     force: Force = False,
 ) -> None:
     """Write a working, commented method or benchmark in one file, with its test."""

@@ -21,7 +21,9 @@ _SKIPPED = 3
 
 def report(
     run: f.Run,
-    out: Annotated[Path | None, Flag("File to write.", "report.html in the run's folder")] = None,
+    out: Annotated[
+        Path | None, Flag("File to write.", "report.html in the run's folder", names="--output --out")
+    ] = None,
     image_budget: Annotated[
         float,
         Flag("Images to embed in the file; the rest go into a folder beside it.", metavar="MB", min=0),
@@ -41,7 +43,7 @@ def report(
     folder = runs.find(run)
     scores = runs.load(folder)
     target = out or folder / "report.html"
-    o.check_file("--out", target)
+    o.check_file("--output", target)
     warnings: list[str] = []
     with Reporter(None, quiet=quiet) as reporter:
         refs = {} if no_images else _images(scores, folder, reporter, warnings)
@@ -56,7 +58,7 @@ def report(
                     budget=int(image_budget * 1_000_000), progress=progress,
                 )  # fmt: skip
             except OSError as error:
-                raise write_failure(f"{target} (--out)", error) from error
+                raise write_failure(f"{target} (--output)", error) from error
         for line in made.warnings:
             reporter.plain(line)
     print(printable(f"{made.page} ({_size(made.bytes)})"))

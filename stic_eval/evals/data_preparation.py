@@ -82,9 +82,9 @@ def refuse_taken(to: Path) -> None:
     durable_files.sweep_once(to.parent)  # of one that was killed when all was written
     lease.sweep(to.parent)
     if to.is_dir() and any(to.iterdir()):
-        raise UserError(f"--to {to}: is not empty; give a new folder")
+        raise UserError(f"--output {to}: is not empty; give a new folder")
     if to.exists() and not to.is_dir():
-        raise UserError(f"--to {to}: is a file; give a new folder")
+        raise UserError(f"--output {to}: is a file; give a new folder")
 
 
 @contextmanager
@@ -93,7 +93,7 @@ def _atomic_folder(to: Path) -> Iterator[Path]:
     to = to.absolute()
 
     def refuse(holder: str) -> None:
-        raise UserError(f"--to {to}: {holder} is writing it")
+        raise UserError(f"--output {to}: {holder} is writing it")
 
     try:
         durable_files.make_folder(to.parent)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from stic_eval.documents import from_json, open_regular, read_lines, read_text
-from stic_eval.errors import UserError, first_line
+from stic_eval.errors import UserError, first_line, quote
 from stic_eval.evals import answer_summaries, inspect_logs
 from stic_eval.evals.image_cells import is_image_column
 from stic_eval.evals.json_files import HALF
@@ -254,6 +254,10 @@ def _rows(path: Path) -> Iterator[tuple[str | int, dict[str, Any]]]:
             data = data["logs"]
         pairs = data.items() if isinstance(data, dict) else enumerate(data, start=1)
         for key, value in pairs:
+            if not isinstance(data, dict) and not isinstance(value, dict):
+                raise UserError(
+                    f"{path}, entry {key}: {quote(value)} is no answer; give objects with id and response"
+                )
             row = value if isinstance(value, dict) else {"id": key, "response": value}
             yield f"entry {key}", {"id": key, **row} if isinstance(data, dict) else row
     else:

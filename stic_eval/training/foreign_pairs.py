@@ -141,6 +141,9 @@ def _texts(row: Any) -> _Texts:
     """The texts of a row, whatever format it has."""
     if not isinstance(row, Mapping):
         raise Unread(f"is a {type(row).__name__}, not an object")
+    asked = row.get("conversations") is not None or row.get("messages") is not None
+    if asked and row.get("chosen") is None and row.get("rejected") is None:
+        raise Unread("is instruction data, not a pair: give the file with --sft-data")
     for name in ("chosen", "rejected"):
         if row.get(name) is None:
             raise Unread(f"has no {name}")

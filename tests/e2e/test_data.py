@@ -171,7 +171,7 @@ def test_vlmevals_file_becomes_one_of_ours_under_its_options(
         (["data", "check", "mmbench", "--from", "pocket", "--protocol", "x"], "--protocol x"),
         (["data", "check", "mmbench", "--from", "pocket", "--json", "."], "--json .: is a folder"),
         (["data", "prepare", "chartqa", "--from", "pocket"], "--to"),
-        (["data", "prepare", "chartqa", "--from", "pocket", "--to", "."], "--to .: is not empty"),
+        (["data", "prepare", "chartqa", "--from", "pocket", "--to", "."], "--output .: is not empty"),
     ],
 )
 def test_a_mistake_is_one_line(lab: Lab, tmp_path: Path, argv: list[str], message: str) -> None:

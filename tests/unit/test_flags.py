@@ -71,6 +71,17 @@ def test_a_message_names_the_option(argv: list[str], named: str, capsys: pytest.
     assert capsys.readouterr().err.startswith(f"stic-eval: {named} ")
 
 
+@pytest.mark.parametrize(
+    ("name", "former"),
+    [("run", "--output-path"), ("table", "--out"), ("plot", "--out"), ("report", "--out"), ("new", "--to"),
+     ("data prepare", "--to"), ("import pairs", ""), ("export pairs", ""), ("export adapter", ""),
+     ("export run", "")],
+)  # fmt: skip
+def test_what_is_written_goes_to_output(name: str, former: str) -> None:
+    found = [one.opts for one in COMMANDS[name].params if "--output" in one.opts]  # type: ignore[attr-defined]
+    assert found == [["--output", *former.split()]]
+
+
 @dataclass(frozen=True)
 class Pair:
     """A set of options."""

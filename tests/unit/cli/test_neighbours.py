@@ -73,7 +73,7 @@ def test_formats_have_their_long_names(theirs: str, ours: str, capsys: pytest.Ca
         lines.append(capsys.readouterr().err)
     assert lines[0] == lines[1] != lines[2]
     assert "no-such-run" in lines[0]
-    assert "'word' is not one of" in lines[2]
+    assert "--format word: give text, md" in lines[2]
 
 
 @pytest.mark.parametrize(

@@ -238,6 +238,13 @@ def test_damaged_files_are_one_line(tmp_path: Path, name: str, data: bytes) -> N
     assert "\n" not in str(raised.value)
 
 
+def test_an_array_of_names_is_no_file_of_answers(tmp_path: Path) -> None:
+    path = tmp_path / "names.json"
+    path.write_text('["a", "b"]')
+    with pytest.raises(UserError, match="entry 1: 'a' is no answer; give objects with id and response"):
+        read_predictions(path)
+
+
 def test_an_answer_given_twice_or_to_no_row_is_refused(tmp_path: Path) -> None:
     twice = jsonl(tmp_path / "a.jsonl", {"id": 1, "response": "a"}, {"id": "1", "response": "b"})
     with pytest.raises(UserError, match=r"line 2: answers 1, as does .*line 1"):

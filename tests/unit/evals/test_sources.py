@@ -275,6 +275,19 @@ def test_no_hub_is_one_line(hub: Hub) -> None:
         hub.rows()
 
 
+def test_without_a_network_one_line_says_what_to_do(hub: Hub) -> None:
+    unreachable = FileNotFoundError("Got: ConnectError: [Errno 111]")
+    unreachable.__cause__ = ConnectionRefusedError()
+    hub.there |= dict.fromkeys((NEW, OLD), unreachable)
+    with pytest.raises(
+        UserError,
+        match=rf"^chartqa: the hub cannot be reached, and {NEW}, split test, is not in the local cache; "
+        "give a local copy: `score --rows FILE`",
+    ):
+        hub.rows()
+    assert (hub.asked, hub.lines) == ([NEW], [])
+
+
 def test_what_a_plan_says_of_the_hub(hub: Hub) -> None:
     from stic_eval.evals.hub import plan_source
 

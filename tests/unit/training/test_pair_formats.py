@@ -472,8 +472,11 @@ def test_import_of_nothing_usable_writes_nothing(say: Say, tmp_path: Path) -> No
         ("", "there are no rows"),
         ("\x00\x01", "is not valid JSON"),
         ("[]", "there are no rows"),
+        (json.dumps({"data": [STIC]}, indent=1), "rows.json: holds one object, not rows; give"),
+        (json.dumps([{"image": "0.png", "conversations": [said("human", "What?"), said("gpt", "A cat.")]}]),
+         "row 1: is instruction data, not a pair: give the file with --sft-data"),
     ],
-)
+)  # fmt: skip
 def test_import_of_what_is_none(say: Say, tmp_path: Path, text: str, reason: str) -> None:
     (tmp_path / "rows.json").write_text(text)
     code, _, err = say("import", "pairs", "rows.json", "-q")
