@@ -14,8 +14,11 @@ def board(
     folder: Annotated[Path, Argument("Folder that holds the runs.")] = Path("results"),
     out: Annotated[
         Path | None,
-        Flag("Page to write; CSV and JSON go beside it, under the same name.", "board.html in the folder",
-             names="--output --out"),
+        Flag(
+            "Page to write; CSV and JSON go beside it, under the same name.",
+            "board.html in the folder",
+            names="--output --out",
+        ),
     ] = None,
     open_: Annotated[bool, Flag("Open the page in the browser.", names="--open")] = False,
 ) -> int:

@@ -12,7 +12,7 @@ import typer
 
 from stic_eval.cli import options as o
 from stic_eval.cli.help_types import Command, Group
-from stic_eval.errors import UserError
+from stic_eval.errors import UserError, count_of
 from stic_eval.flags import Flag
 from stic_eval.printable import printable
 
@@ -105,7 +105,7 @@ def prune(
     _list(cache, found, kept)
     for lost in gone.values():
         print(printable(f"gone: {lost}; nothing is kept for that run any more"))
-    total = f"{decimal(sum(item.size for item in found))} in {len(found)} items"
+    total = f"{decimal(sum(item.size for item in found))} in {count_of(len(found), 'item')}"
     if not yes or not found:
         print(f"{total} can be freed{'; --yes frees them' if found else ''}")
         return

@@ -15,6 +15,7 @@ import typer
 from stic_eval import flags as f
 from stic_eval.cli import options as o
 from stic_eval.cli.help_types import Command, Group
+from stic_eval.errors import count_of
 from stic_eval.flags import Flag, flag
 
 if TYPE_CHECKING:
@@ -106,8 +107,12 @@ def prepare(
         raise typer.Exit(1)
     with _progress("writing", len(checked.samples), quiet) as progress:
         done = writing.prepare(checked, to, progress=progress)
-    files = f"{len(done.files)} file{'s' * (len(done.files) != 1)}"
-    typer.echo(printable(f"{done.rows} rows in {files}: {done.folder} (-o rows.{chosen.name}={done.folder})"))
+    files = count_of(len(done.files), "file")
+    typer.echo(
+        printable(
+            f"{count_of(done.rows, 'row')} in {files}: {done.folder} (-o rows.{chosen.name}={done.folder})"
+        )
+    )
     if checked.problems:
         raise typer.Exit(3)
 
@@ -175,7 +180,9 @@ def _print(checked: DataCheck) -> None:
     for warning in checked.warnings:
         line(f"warning: {warning}")
     bad = (
-        f"{len(checked.problems)} problems in {checked.bad_rows} rows" if checked.problems else "no problems"
+        f"{count_of(len(checked.problems), 'problem')} in {count_of(checked.bad_rows, 'row')}"
+        if checked.problems
+        else "no problems"
     )
     opened = checked.opened
-    line(f"{opened.benchmark.title}: {opened.rows.where}: {rows} rows, {bad}")
+    line(f"{opened.benchmark.title}: {opened.rows.where}: {count_of(rows, 'row')}, {bad}")

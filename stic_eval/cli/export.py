@@ -16,6 +16,7 @@ import typer
 from stic_eval import flags as f
 from stic_eval.cli import options as o
 from stic_eval.cli.help_types import Command, Group
+from stic_eval.errors import count_of
 from stic_eval.flags import Argument, Flag, flag
 from stic_eval.printable import printable
 
@@ -159,11 +160,6 @@ def adapter(
 def _note(text: str) -> None:
 
     typer.echo(printable(f"note: {text}"), err=True)
-
-
-def count_of(n: int, what: str) -> str:
-    """A number of things, e.g. `1 row`, `12 rows`."""
-    return f"{n:,} {what}{'s' * (n != 1)}"
 
 
 def _refuse_mixing(output: Path, merge: bool) -> None:

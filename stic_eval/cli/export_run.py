@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from stic_eval import flags as f
-from stic_eval.cli.export import Choice, Force, count_of, staged_output
+from stic_eval.cli.export import Choice, Force, staged_output
 from stic_eval.cli.outcome import INCOMPLETE
+from stic_eval.errors import count_of
 from stic_eval.flags import Flag
 from stic_eval.printable import printable
 

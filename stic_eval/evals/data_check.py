@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stic_eval.contracts.benchmark import Benchmark
-from stic_eval.errors import Contained, headline, shorten
+from stic_eval.errors import Contained, count_of, headline, shorten
 from stic_eval.evals.data_places import is_pocket
 from stic_eval.evals.image_cells import PLACEHOLDER
 from stic_eval.evals.opened_rows import HubUse, OpenedRows, no_image, open_rows, to_sample
@@ -160,7 +160,7 @@ def _guess_id(row: Mapping[str, Any]) -> str:
 def _count(opened: OpenedRows) -> Iterator[str]:
     expected = opened.benchmark.source.rows
     if expected is not None and expected != len(opened.kept) and not is_pocket(opened.source):
-        yield f"{len(opened.kept)} rows; the data set has {expected}"
+        yield f"{count_of(len(opened.kept), 'row')}; the data set has {expected}"
 
 
 def _rotations(benchmark: Benchmark, good: Mapping[int, Sample], opened: OpenedRows) -> Iterator[str]:

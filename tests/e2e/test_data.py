@@ -151,7 +151,7 @@ def test_vlmevals_file_becomes_one_of_ours_under_its_options(
     both = lab.invoke("data", "prepare", "mmbench", "--from", "vlmeval", "--to", "both")
     assert both.code == 0, both.err
     one = lab.invoke("data", "check", "mmbench", "--from", "both", "-o", "evaluation=vanilla")
-    assert "both: 1 rows, no problems" in one.out
+    assert "both: 1 row, no problems" in one.out
     argv = ("--model", lab.model, "--benchmarks", "mmbench", "--no-dar", "-o", "rows.mmbench=vlmeval", "-q")
     ran = lab.invoke("eval", *argv, "--output", "run")
     assert ran.code == 0, ran.err

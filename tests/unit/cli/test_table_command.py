@@ -455,7 +455,7 @@ def test_a_run_is_called_what_its_folder_is(table: Run, plain: str, tmp_path: Pa
     [
         ({"protocol": "asked otherwise"}, "asked in another way"),
         ({"n": 50}, "100 rows"),
-        ({"first": 1000}, "other rows"),
+        ({"first": 1000}, "different rows"),
     ],
 )
 def test_what_cannot_stand_side_by_side_is_refused(
