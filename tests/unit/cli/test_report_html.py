@@ -513,7 +513,7 @@ def test_command_without_rows_makes_the_report_without_images(
     ("argv", "said"),
     [
         (["nothing"], 'no run is called "nothing"'),
-        (["mine", "--out", "."], "--out .: is a folder"),
+        (["mine", "--out", "."], "--output .: is a folder"),
         (["mine", "--image-budget", "-1"], "image-budget"),
         (["mine", "--pairs", "-1"], "pairs"),
     ],
