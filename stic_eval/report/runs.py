@@ -383,7 +383,10 @@ def find(run: str) -> Path:
         if (folder / "config.yaml").is_file() or (folder / "scores.json").is_file():
             return folder
     known = [name_of(folder) for folder in runs()]
-    raise UserError(f'no run is called "{run}"{suggest(run, known)} (`stic-eval ls runs` lists them)')
+    raise UserError(
+        f'no run is called "{run}"{suggest(run, known)} (`stic-eval ls runs` lists those in results/; for '
+        "others, give the folder)"
+    )
 
 
 def runs(root: Path = ROOT) -> list[Path]:

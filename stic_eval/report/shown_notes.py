@@ -11,7 +11,7 @@ ROOM = 5  # lines below a table, beside notes that can invalidate a number
 # Notes that explain a table and take nothing away from its numbers, the most wanted first. Whatever is not
 # among them, such as a note that somebody else has written, can invalidate a number, and is always shown.
 _RUN = r"(?:[^:;]{1,80}: )?"  # of several runs, whose note it is
-_SIGNS = (r"§ .*", r"= no row differs.*", r"\* p < 0\.05.*")  # which stand in cells: always shown
+_SIGNS = (r"§ .*", r"= no row's score differs.*", r"\* p < 0\.05.*")  # which stand in cells: always shown
 _EXPLAINING = tuple(
     re.compile(_RUN + pattern, re.DOTALL)
     for pattern in (

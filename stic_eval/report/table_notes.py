@@ -129,7 +129,8 @@ def intervals(found: Sequence[Difference]) -> str:
     )
     resampled = any(difference.test != SEEDS for difference in found)
     bootstrap = (
-        f"paired bootstrap over {over}, {N_RESAMPLES:,} resamples, stratified by benchmark for the average"
+        f"paired bootstrap over {over} ({N_RESAMPLES:,} resamples; widened for few rows), stratified by "
+        "benchmark for the average"
     )
     student = "Student's t with the variance over " + ("them" if resampled else over) + " and over seeds"
     if not any(difference.test == SEEDS for difference in found):

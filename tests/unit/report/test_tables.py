@@ -520,7 +520,7 @@ SHOWN = (
     "Scores in percent; differences to Baseline in points, with 95 % intervals.",
     "* p < 0.05, ** p < 0.01, corrected for multiple comparisons.",
     "§ one training seed, so no test: intervals cover test rows, not training luck.",
-    "= no row differs; up to 5.8 % of rows like these 50 may still differ (95 %).",
+    "= no row's score differs; up to 5.8 % of rows like these 50 may differ (95 %).",
 )
 
 
