@@ -113,7 +113,7 @@ $(DOCS_STAMP): $(INPUTS) | $(TEST_STAMP)
 docs: $(DOCS_STAMP)
 	$(BIN)/python -m bench.site
 
-# Installs twice and runs the built-in model: about half an hour on two cores.
+# Installs twice and runs the built-in model: ten minutes or more on two cores.
 newcomer:
 	$(PYTHON) -m bench.newcomer $(ARGS)
 

@@ -33,32 +33,31 @@ table and every run's files name the variant. Rows come from the hub at the revi
 copy, from VLMEvalKit's TSV (`-o rows.<name>=vlmeval`), or from a folder in one of the layouts listed (`-o
 rows.<name>=FOLDER`). Unscored answers are counted and left out, never treated as wrong.
 
-A data set's current id on the hub is tried first, then its earlier ids ("before"), each at its own revision.
-A copy of a pinned commit in the local cache is used under any of the ids, without asking the hub; with
-`--offline` nothing else is tried. A line says when an id is not available or is redirected. `--dry-run` and a
-run's manifest name the id and revision that are used. Most `lmms-lab/*` data sets of images were moved to
+The program tries a data set's current id on the hub first, then its earlier ids ("before"), each at its own
+revision. It uses a copy of a pinned commit in the local cache under any of these ids, without asking the hub;
+with `--offline` it tries nothing else. A line says if an id is not available or is redirected. `--dry-run`
+and a run's manifest name the id and revision in use. Most `lmms-lab/*` data sets of images were moved to
 `lmms-lab-encoder/*` (lmms-eval, pull request 1416), which keeps their commits: the public history of
-`lmms-lab-encoder/ChartQA` ends in the commit pinned here; for the others this is assumed and was not checked.
-`lmms:` tasks try both ids as well, at `main` unless `revision` says otherwise.
+`lmms-lab-encoder/ChartQA` ends in the commit pinned here. For the other data sets this is assumed and was not
+checked. `lmms:` tasks try both ids as well, at `main` unless `revision` says otherwise.
 
 A protocol decides the question's text, the decoding and how answers are read. The text around the question
 and the treatment of the picture belong to the model, under every protocol and in `lmms:` columns alike: see
-[profiles](profiles.md). A LLaVA-1.5 is asked in Vicuna's template with LLaVA's system sentence. Under `llava`
+[profiles](profiles.md). For LLaVA-1.5 that is Vicuna's template with LLaVA's system sentence. Under `llava`
 this is what LLaVA's scripts send, padded picture included. Under `lmms` the conversation is the one that
 lmms-eval's `llava_hf` falls back to (`--force_simple`, for a tokenizer without a template), with the padded
-picture. By default lmms-eval 0.7.3 asks in the processor's own template, without a system sentence, and lets
-the processor crop the picture: `--profile none` does the same.
+picture. By default lmms-eval 0.7.3 uses the processor's own template, without a system sentence, and lets the
+processor crop the picture; `--profile none` does the same.
 
-A *departure* is an intended difference to lmms-eval. There are no others in scoring: the tests in
-`tests/parity/` compare it with lmms-eval's own functions on at least 10,000 generated answers for each
-benchmark.
+A *departure* is an intended difference from lmms-eval. Scoring has no others: the tests in `tests/parity/`
+compare it with lmms-eval's own functions on at least 10,000 generated answers for each benchmark.
 
 Decoding is greedy, up to the number of new tokens of the variant. For every benchmark, including plug-ins and
 `lmms:` tasks, change it with `-o benchmarks.<name>.max_new_tokens=4096`, `.temperature=0.7`, `.top_p=0.9` and
 `.stop=["..."]` (the first of these texts ends the answer and is left out). Changes are part of the
 evaluation's key, and the table shows them beside the protocol. Under `lmms`, answers to TextVQA, LLaVA-Bench
-and MMBench end before `ASSISTANT:`, as in the tasks' `until` in lmms-eval 0.7.3; its `llava_hf` reads that
-setting but does not act on it, while its models of Qwen2-VL and others do.
+and MMBench end before `ASSISTANT:`, like the tasks' `until` in lmms-eval 0.7.3. Its `llava_hf` reads that
+setting but ignores it, while its models of Qwen2-VL and others follow it.
 
 Thinking before an answer is not scored: [models that think](models.md#models-that-think).
 """
@@ -76,29 +75,33 @@ Scores of LLaVA-Bench and MM-Vet depend on the judge, and different tools use di
 | VLMEvalKit's tables | `gpt-4-1106-preview` | `gpt-4-1106-preview` |
 | stic-eval | the one that you name | the one that you name |
 
-Neither STIC's code nor its README says that the paper's figures were made with the judge that the code names.
+Neither STIC's code nor its README says whether the paper's figures come from the judge that the code names.
 Rows of its table 1 may have different judges: those of LLaVA-v1.5-7B (65.4 and 31.1) are the figures of
 LLaVA's model zoo.
 
-The known differences come from single gradings, and some from answers that were generated again:
+The known differences come from single gradings, and some from newly generated answers:
 
-- LLaVA-Bench, `gpt-4-1106-preview` beside `gpt-4-0314`: 1.1 to 6.1 points lower for the five models that
+- LLaVA-Bench, `gpt-4-1106-preview` against `gpt-4-0314`: 1.1 to 6.1 points lower for the five models that
   VLMEvalKit's `results/LLaVABench.md` lists under both (LLaVA-v1.5-7B 60.7 and 63.4, -13B 64.6 and 70.7,
   InstructBLIP-7B 59.8 and 60.9, -13B 53.5 and 58.2, ShareGPT4V-13B 66.6 and 72.6). A user got 66.6 for
   LLaVA-v1.6-Mistral-7B, for which LLaVA's model zoo has 83.2 (VLMEvalKit, issue 194).
-- MM-Vet, `gpt-4-1106-preview` beside the official leaderboard (VLMEvalKit's `results/MMVet.md`):
+- MM-Vet, `gpt-4-1106-preview` against the official leaderboard (VLMEvalKit's `results/MMVet.md`):
   LLaVA-v1.5-7B 32.7 and 31.1, -13B 38.3 and 36.3, InstructBLIP-7B 33.1 and 26.2, ShareGPT4V-7B 34.7 and 37.6,
   mPLUG-Owl2 24.1 and 36.3: no common direction. InternVL's README for it (`internvl_chat/eval/mmvet`) calls
   the official server's scores significantly higher than VLMEvalKit's.
 - MM-Vet of Qwen-VL-Chat: 45.7 by `gpt-4-0613`, 48.2 and 48.5 by MM-Vet's own server (VLFeedback, issue 6).
 - `gpt-4-0314` is no longer available (lmms-eval, issue 64), so LLaVA's figures cannot be reproduced.
 
-Such differences are as large as the gains that papers report. Therefore `table --published` says under the
-table who graded what, even with `--no-notes`; published figures are never tested against measured ones; runs
-with columns graded by different judges do not merge; and `compare` leaves out, with a note, a benchmark with
-answers graded by different judges. This includes ScienceQA, MMBench and MathVista, where a judge reads what
-rules cannot. To compare, run both with the same `--judge`: answers are cached, and nothing is generated
-again. Benchmarks graded by different versions of this program are left out as well.
+Such differences are as large as the gains that papers report. Therefore:
+
+- `table --published` says under the table who graded what, even with `--no-notes`.
+- Published figures are never tested against measured ones.
+- Runs with columns graded by different judges do not merge.
+- `compare` leaves out, with a note, a benchmark with answers graded by different judges. This includes
+  ScienceQA, MMBench and MathVista, where a judge reads what rules cannot. It also leaves out benchmarks
+  graded by different versions of this program.
+
+To compare, run both with the same `--judge`: answers are cached, and nothing is generated again.
 """
 
 

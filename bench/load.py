@@ -114,7 +114,7 @@ def write_run(folder: Path, n: int) -> None:
 
 def _samples(benchmark: Benchmark, n: int) -> list[Sample]:
     """So many made-up samples, with images that cannot be loaded."""
-    from stic_eval.evals.formats import ListRows
+    from stic_eval.evals.rows import ListRows
     from stic_eval.evals.sources import samples
 
     rng = random.Random(benchmark.name)
@@ -195,7 +195,7 @@ def measure() -> list[Measured]:
 
 
 _ANSWERED = ("--predictions", "answers.jsonl", "--rows", "rows.jsonl")
-_PAGE = ("--out", "report.html", "--no-images", "--quiet")
+_PAGE = ("--output", "report.html", "--no-images", "--quiet")
 
 
 def _on_run(folder: Path, argv: Sequence[str], work: str, ceilings: tuple[float, float]) -> list[Measured]:

@@ -34,26 +34,26 @@ YES, NO, UNKNOWN = "yes", "–", "not measured"
 HEAD = """\
 # Models
 
-Written by `python -m bench.models_md`, which makes a tiny random checkpoint of every family's real classes,
-loads it like any model, and does on a CPU in float32 what the table's columns say. Change
-`tests/support/zoo.py` or the code, not this page.
+Written by `python -m bench.models_md`. It makes a tiny random checkpoint with every family's real classes,
+loads it like any model, and tries each column of the table on a CPU in float32. Change `tests/support/zoo.py`
+or the code, not this page.
 
-Any model works that `AutoModelForImageTextToText` and `AutoProcessor` load and that has a chat template and
-weights in safetensors. Other models of transformers are likely to work, but have not been tried. The columns
+Any model works if `AutoModelForImageTextToText` and `AutoProcessor` can load it and it has a chat template
+and weights in safetensors. Other models of transformers probably work, but have not been tried. The columns
 are explained below the table.
 """
 
 MEANING = """\
-- *generate*: answers depend on image and question, and are exactly those of transformers' own `generate`,
-  asked one at a time.
+- *generate*: answers depend on image and question, and are exactly those of transformers' own `generate`
+  with one question at a time.
 - *any batch*: answers are the same to the token in batches of 1, 7 and 64, in any order, with and without
   reuse.
 - *vision reuse*: an image is encoded once for several questions. *prefix reuse*: the prompt up to and
-  including the image is computed once, and its questions share keys and values. Which of the two a model
-  allows is found out at its first question by comparing logits. A model that allows neither is answered by
-  transformers' own `generate`, which is slower but just as correct.
-- *LoRA switch*: an adapter is attached, exchanged for another and removed; the base model then answers as
-  before.
+  including the image is computed once, and its questions share keys and values. At a model's first question,
+  comparing logits shows which of the two it allows. If it allows neither, transformers' own `generate`
+  answers, which is slower but just as correct.
+- *LoRA switch*: an adapter is attached, exchanged for another and removed; afterwards the base model answers
+  as before.
 - *preference step*, *SFT step*: one optimizer step of stage 1 and of stage 2. The adapter is only on the
   decoder, and training sees the same logits as generation.
 - A dash means that it does not hold; a note says why.
@@ -62,39 +62,39 @@ MEANING = """\
 MACHINE = """\
 ## Without torchvision
 
-transformers reads videos only with torchvision, and its processors of LLaVA-OneVision, Qwen2-VL and later,
-SmolVLM2, InternVL and GLM-4.1V refuse to load without their video part. Here they load without it, since no
-benchmark has videos. Some processors read *images* only with torchvision; for these, install the build that
-fits your torch: Pixtral and Mistral 3, Llama 4, Command A Vision, LFM2-VL, Perception LM, Kimi K2.5 and Molmo
-2, among others.
+transformers reads videos only with torchvision, and its processors for LLaVA-OneVision, Qwen2-VL and later,
+SmolVLM2, InternVL and GLM-4.1V refuse to load without their video part. Here they load without it, because no
+benchmark has videos. Some processors read even *images* only with torchvision: Pixtral and Mistral 3, Llama
+4, Command A Vision, LFM2-VL, Perception LM, Kimi K2.5 and Molmo 2, among others. For these, install the build
+that fits your torch.
 
 With torchvision installed, transformers resizes images with it instead of Pillow. That changes pixels
-slightly, and sometimes an answer: compare only runs that were made with the same of the two.
+slightly, and sometimes an answer: compare only runs that both had torchvision or both did not.
 
 ## Models that think
 
-Text between `<think>` and `</think>` is not part of an answer: records keep it under `thinking`, and it is
-not scored, judged, described or trained on. The same holds for `◁think▷` (Kimi-VL), `[THINK]` (Magistral) and
+Text between `<think>` and `</think>` is not part of an answer. Records keep it under `thinking`; it is not
+scored, judged, described or trained on. The same holds for `◁think▷` (Kimi-VL), `[THINK]` (Magistral) and
 `<|channel>thought` (Gemma 4). Text that GLM puts between `<answer>` or `<|begin_of_box|>` tags is its answer.
 Tags that are special tokens are kept, although other special tokens are dropped; answers that an earlier
-version stored without them are asked for again. If the chat template writes the opening tag
-(Qwen3-VL-Thinking), the closing tag alone is enough. A server's `reasoning_content` or `reasoning` is taken
+version stored without them are generated again. If the chat template writes the opening tag
+(Qwen3-VL-Thinking), the closing tag alone is enough. From a server, `reasoning_content` or `reasoning` counts
 as the thinking. `stic-eval score` reads answers in the same way.
 
 A text that ends before the thinking does is not an answer: it is unscored and counted under the table, and
-the exit code is 3. In self-training it makes no pair and no description. An opening tag in the middle of an
-answer that is never closed is part of the answer.
+the exit code is 3. In self-training it makes no pair and no description. If an opening tag in the middle of
+an answer is never closed, it is part of the answer.
 
 - `thinking.max_new_tokens` (default 0) is added to the token limit of every answer. Thinking and answer share
-  this limit, in this process as at a server.
+  this limit, both in this process and at a server.
 - `thinking.tags`: pairs of tags, e.g. `[["<think>", "</think>"]]`. `[]` treats all text as the answer, for
   tasks that score the tags.
 - Texts that end an answer (`-o benchmarks.NAME.stop=...`, `conversation.stop`) are looked for after the
-  thinking and the white space behind it, in this process and in what a server sends. A server that looks for
-  them in the thinking cuts the answer off; such answers are counted as cut.
+  thinking and the white space behind it, both in this process and in a server's replies. If a server looks
+  for them in the thinking, it cuts the answer off; such answers are counted as cut.
 - `thinking.answer_tags`: pairs of tags around the answer. If one pair is present, its content is the answer.
-- `thinking.opened` (default false): every prompt opens the thinking. A model in this process shows this by
-  itself. For a server, and for a file of answers, it is inferred: if at least half of the complete answers
+- `thinking.opened` (default false): every prompt opens the thinking. For a model in this process this is
+  detected. For a server, and for a file of answers, it is inferred: if at least half of the complete answers
   only close a tag, those without any tag (at a server: those that reached their limit) count as cut thinking.
   If fewer do, set it yourself; `score` prints how many there are.
 """

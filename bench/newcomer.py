@@ -5,7 +5,7 @@ python -m bench.newcomer
 Clones the last commit into a new folder and runs every `sh` block of both pages there, in order, in a shell
 for each page, with an empty home folder and cache. A block that follows `<!-- newcomer: skip (REASON) -->` is
 left out, and named. `--list` prints what would be run. Needs git, bash, make, and python3 with pip; takes
-about half an hour on two cores.
+ten minutes or more on two cores.
 """
 
 from __future__ import annotations

@@ -16,12 +16,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from stic_eval import config, registry
+from stic_eval import config_layers, registry
 from stic_eval.benchmark_protocols import with_options
 from stic_eval.contracts.benchmark import Benchmark
 from stic_eval.errors import UserError
 from stic_eval.evals import clusters, constant_answers, runner
-from stic_eval.evals.sources import is_pocket, samples
+from stic_eval.evals.data_places import is_pocket
+from stic_eval.evals.sources import samples
 from stic_eval.report import runs, table_formats
 from stic_eval.report.table_layouts import lay_out
 from stic_eval.types import DIRECT, Record, Response, Sample, Score, SolverLabel, Summary
@@ -41,7 +42,8 @@ def retable(folder: Path) -> None:
         UserError: Its rows are no embedded ones, or not those that it was evaluated on.
     """
     scores = runs.load(folder)
-    settings = config.read_file(folder / "config.yaml")  # as it was written: options may have come since
+    # As it was written: options may have come since.
+    settings = config_layers.read_file(folder / "config.yaml")
     noted, main, unknown = _noted(scores, folder), _main(), False
     columns = []
     for column in scores.columns:

@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.committed import POCKET, ROOT, program
-from stic_eval import config, registry
+from stic_eval import config, config_layers, registry
 from stic_eval.contracts.method import Data
 from stic_eval.errors import RunError, UserError
 from stic_eval.pocket.rows import MODEL_DIR
@@ -315,7 +315,7 @@ def _average(command: Sequence[str], method: str, folder: Path) -> float | None:
         code = invoke([*command, "--output", str(folder)])
     if code == 2:
         raise UserError(f"the run did not begin: stic-eval {' '.join(command)}")
-    read = config.read_file(folder / "config.yaml").get("rows")
+    read = config_layers.read_file(folder / "config.yaml").get("rows")
     if read != {"all": ROWS}:
         raise RunError(f"{folder}: was run on the rows {read}, not on {ROWS}")
     return _mean(runs.load(folder), method) if code == 0 else None

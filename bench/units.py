@@ -125,12 +125,13 @@ UNITS = {
         (*_all(EVALS, "runner", "clusters", "constant_answers", "scoring/aggregate", "scoring/__init__"),
          *_all("stic_eval", "benchmark_protocols", "types", "thinking_tags", "contracts/benchmark"),
          f"{MODELS}/thinking.py",
-         "stic_eval/settings.py:ThinkingConfig", "stic_eval/experiment/work.py:evaluate"),
+         "stic_eval/setting_groups.py:ThinkingConfig", "stic_eval/experiment/work.py:evaluate"),
         partial(_evaluation, "RUNNER"), "RUNNER in stic_eval/evals/evaluation_versions.py",
     ),
     "rows": Unit(
-        _all(EVALS, "sources", "hub", "formats", "released_folders", "image_cells", "columns",
-             "remote_images", "row_faults", "image_roots"),
+        _all(EVALS, "sources", "opened_rows", "data_places", "hub", "data_files", "rows", "arrow_rows",
+             "json_files", "tsv_files", "released_folders", "image_cells", "columns", "remote_images",
+             "row_faults", "image_roots"),
         partial(_evaluation, "ROWS"), "ROWS in stic_eval/evals/evaluation_versions.py",
     ),
     "solvers": Unit(

@@ -46,10 +46,10 @@ class Options(BaseModel):
 
     Attributes:
         protocol: `lmms`: prompt and metric of lmms-eval; LLaVA's scripts have none for ChartQA.
-        strict: `false`: the published metric with its quirks: `45%` is 0.45, `1,000` is a text, and so is
+        strict: `false`: the published metric with its quirks: `45%` is 0.45; `1,000` is a text, and so is
             a target of zero. `true`: numbers are read as people write them: per cent signs, currencies
-            and units are passed over, thousands separators are read, zero is a number; not comparable
-            with published figures.
+            and units are ignored, thousands separators are read, and zero is a number. Such scores do
+            not compare with published figures.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -129,16 +129,16 @@ LAYOUTS = (
 
 DEPARTURES = (
     Departure(
-        what="white space around an answer is passed over",
-        why="a new line after it says nothing, but no text that has one is right in lmms-eval",
+        what="white space around an answer is ignored",
+        why="a line break after the answer means nothing, but makes every answer wrong in lmms-eval",
         example="'Yes\\n' where 'Yes' is right: right here, wrong in lmms-eval",
     ),
     Departure(
         what="an answer may have 128 new tokens, where lmms-eval's has 16",
-        why="a long answer is then right or wrong as it was meant, not as it was cut off",
+        why="a long answer is then judged as it was meant, not as it was cut off",
         example=(
             "'Spain, Portugal, Italy, Greece, Malta, Cyprus, Croatia, Slovenia, Albania' where this is "
-            "right: right here, wrong in lmms-eval, where it ends before the last country"
+            "right: right here, wrong in lmms-eval, which cuts it off before the last country"
         ),
     ),
 )
@@ -149,18 +149,18 @@ STRICT_DEPARTURES = (
         example="'45%' where 45 is right: right here, wrong in lmms-eval; where 0.45 is right, the reverse",
     ),
     Departure(
-        what="strict: thousands separators, currencies and units are read, and agree where both have one",
-        why="they are how people write numbers; lmms-eval compares such numbers as texts",
+        what="strict: thousands separators, currencies and units are read, and must agree if both have one",
+        why="people write numbers with them; lmms-eval compares such numbers as texts",
         example="'$1,000' where 1000 is right: right here, wrong in lmms-eval",
     ),
     Departure(
-        what="strict: a target of zero is a number, which only zero equals",
-        why="there is no relative difference to zero; lmms-eval falls back on comparing texts",
+        what="strict: a target of zero is a number, and only zero equals it",
+        why="there is no relative difference to zero; lmms-eval falls back to comparing texts",
         example="'0.0' where 0 is right: right here, wrong in lmms-eval",
     ),
     Departure(
-        what="strict: what Python alone takes for a number is a text",
-        why="`inf`, `1_000` and digits of other scripts are no answers to a question on a chart",
+        what="strict: texts that only Python reads as numbers are not numbers",
+        why="`inf`, `1_000` and digits of other scripts do not answer a question about a chart",
         example="'1_000' where 1000 is right: wrong here, right in lmms-eval",
     ),
 )

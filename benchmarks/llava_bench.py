@@ -202,28 +202,28 @@ LAYOUTS = (
 DEPARTURES = (
     Departure(
         what="a review without two numbers on its first line leaves the answer unscored",
-        why="lmms-eval takes -1 and -1 for the points, and they enter the means",
+        why="lmms-eval then uses -1 and -1 as points, and they enter the means",
         example="the review 'I cannot compare them.': unscored here, -1 and -1 in lmms-eval",
     ),
     Departure(
-        what="numbers among anything else than blanks or a comma leave the answer unscored",
-        why="lmms-eval takes the first two numbers of the line, whatever they count",
+        what="numbers separated by anything but blanks or a comma leave the answer unscored",
+        why="lmms-eval takes the first two numbers of the line, whatever they mean",
         example="the review 'Assistant 1: 8, Assistant 2: 9': unscored here, 1 and 8 in lmms-eval",
     ),
     Departure(
-        what="points outside of 1 to 10 leave the answer unscored",
+        what="points outside 1 to 10 leave the answer unscored",
         why="the judge is asked for 1 to 10; lmms-eval takes any number",
         example="the review '8 85': unscored here, 8 and 85 in lmms-eval",
     ),
     Departure(
         what="points on two lines, `Assistant 1: 8` and `Assistant 2: 9`, are read",
-        why="three of the 80 recorded reviews give them so; lmms-eval looks at the first line only",
+        why="three of the 80 recorded reviews use this form; lmms-eval reads only the first line",
         example=(
             "the review 'Points:\\nAssistant 1: 8\\nAssistant 2: 9': 8 and 9 here, -1 and -1 in lmms-eval"
         ),
     ),
     Departure(
-        what="nothing is rounded before the end",
+        what="nothing is rounded on the way",
         why="lmms-eval rounds the mean points to three digits and the result to one",
         example="'8 7', '9 8', '10 7': 81.481 here, 81.5 in lmms-eval",
     ),

@@ -65,7 +65,7 @@ class Options(BaseModel):
     Attributes:
         protocol: `llava`: the row's `query` (hint, question, choices), 1,024 new tokens; `lmms`:
             lmms-eval's task `mathvista_testmini_format` (question, choices, a request for the bare
-            answer), 16,384 new tokens. Answers are read alike.
+            answer), 16,384 new tokens. Both read answers in the same way.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -280,26 +280,26 @@ LAYOUTS = (FolderLayout("MathVista's own files", {"problems": "testmini.json"}, 
 
 DEPARTURES = (
     Departure(
-        what='more is read by rule before a judge is asked, `The answer is "...".` included',
+        what='rules read more before a judge is asked, including `The answer is "...".`',
         why=(
-            "on the authors' five recorded models the verdict is that of their judge for over 99 % of what "
-            "these rules read; lmms-eval asks its judge, its rule for quotes being switched off"
+            "on the authors' five recorded models, these rules agree with the authors' judge on over 99 % "
+            "of what they read; lmms-eval asks its judge, because its rule for quotes is switched off"
         ),
         example="'The answer is 7.' to a whole-number problem: 7 here, left to the judge in lmms-eval",
     ),
     Departure(
-        what="a precision that is stored as a float is taken for the whole number that it is",
-        why="the hub stores 1.0, to which Python refuses to round: every such answer is wrong in lmms-eval",
+        what="a precision that is stored as a float counts as the whole number that it is",
+        why="the hub stores 1.0, and Python refuses to round to it: every such answer is wrong in lmms-eval",
         example="'1.23' where 1.2 is right and precision is 1.0: right here, wrong in lmms-eval",
     ),
     Departure(
-        what="an extraction that is no number equals no answer",
+        what="an extraction that is not a number equals no answer",
         why="lmms-eval compares Python's None as the text `None`",
         example="'many' to a whole-number problem with the answer `None`: wrong here, right in lmms-eval",
     ),
     Departure(
-        what="an answer that a judge should have read and did not, or not as a number alone, is unscored",
-        why="lmms-eval goes on with whatever came, or nothing, which is wrong or the choice nearest to it",
+        what="an answer is unscored if a judge should read it and does not reply with just a number",
+        why="lmms-eval uses whatever came, or nothing: the answer is wrong or becomes the nearest choice",
         example="'I cannot tell.' to a whole-number problem: unscored here, wrong in lmms-eval",
     ),
 )

@@ -56,12 +56,12 @@ class Options(BaseModel):
     """What may be chosen.
 
     Attributes:
-        protocol: `llava`: hint, question and options on lines of their own; `lmms`: hint and question
-            in one line, `There are several options:` before them, and the answer ends before `ASSISTANT:`.
-            Answers are read alike.
-        evaluation: `circular`: a question is right if it is under every rotation, which is what
-            the paper reports; `vanilla`: every question is asked once, with the options as
-            they come first, and the score is the accuracy.
+        protocol: `llava`: hint, question and options on separate lines; `lmms`: hint and question in one
+            line, `There are several options:` before the options, and the answer ends before `ASSISTANT:`.
+            Both read answers in the same way.
+        evaluation: `circular`: a question is right if it is right under every rotation, as the paper reports;
+            `vanilla`: every question is asked once, with the options in their first order, and the score is
+            the accuracy.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -185,21 +185,21 @@ def aggregate(records: Sequence[Record]) -> Summary:
 
 DEPARTURES = (
     Departure(
-        what="options that a question does not have are left out",
-        why="lmms-eval keeps the hub's cells `nan` as option texts, and then finds them in words",
+        what="options that a question lacks are left out",
+        why="lmms-eval keeps the hub's `nan` cells as option texts, and then finds them inside words",
         example=(
-            "'a banana' with the options apple, banana, nan, nan: B here; not read in lmms-eval, as `nan` "
-            "is in it as well"
+            "'a banana' with the options apple, banana, nan, nan: B here; not read in lmms-eval, because it "
+            "contains `nan` as well"
         ),
     ),
     Departure(
-        what="an answer that no rule reads is wrong, or decided by the judge; it is never drawn at random",
-        why="lmms-eval draws an option, or none, when its judge fails: a score then changes by chance",
+        what="if no rule can read an answer, it is wrong or the judge decides; nothing is drawn at random",
+        why="lmms-eval draws an option, or none, if its judge fails, so scores change by chance",
         example="'I cannot tell.': wrong here, right in lmms-eval in about one of five draws",
     ),
     Departure(
         what="an answer is read the same whatever it says",
-        why="lmms-eval takes an answer that holds its own error message for an error of its judge",
+        why="lmms-eval mistakes an answer that contains its own error message for an error of its judge",
         example="'B. Failed to obtain answer via API': B here, not read in lmms-eval",
     ),
 )

@@ -39,8 +39,8 @@ class Options(BaseModel):
     """What may be chosen.
 
     Attributes:
-        protocol: `llava`: the bare question; `lmms`: lmms-eval's request to think step by step in
-            front of it. The judge reads the bare question under both.
+        protocol: `llava`: the bare question; `lmms`: lmms-eval's request to think step by step
+            before it. The judge reads the bare question under both.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -193,26 +193,26 @@ LAYOUTS = (
 
 DEPARTURES = (
     Departure(
-        what="a reply that is no number between 0 and 1 leaves the answer unscored",
+        what="a reply that is not a number between 0 and 1 leaves the answer unscored",
         why=(
-            "lmms-eval asks again with rising temperature, then gives 0; a number beyond 1 it asks for again "
-            "without end"
+            "lmms-eval asks again with rising temperature, then gives 0; after a number above 1 it asks "
+            "again without end"
         ),
         example="the reply 'Correct': unscored here, 0 in lmms-eval",
     ),
     Departure(
-        what="a number that goes on as a ratio, a range or another number leaves the answer unscored",
-        why="lmms-eval takes the first word of it",
+        what="a number that continues as a ratio, a range or another number leaves the answer unscored",
+        why="lmms-eval takes the first word",
         example="the reply '1 / 10': unscored here, 1 in lmms-eval",
     ),
     Departure(
-        what="a number is read if the table's bar or a line break follows it at once",
+        what="a number is read even if the table's bar or a line break follows directly",
         why="the judge completes a row of a table; lmms-eval reads up to the first blank and gives 0",
         example="the reply '0.5|': 0.5 here, 0 in lmms-eval",
     ),
     Departure(
         what="only digits and a full stop make a number",
-        why="lmms-eval takes whatever Python's float() does",
+        why="lmms-eval accepts whatever Python's float() accepts",
         example="the reply '+0.5': unscored here, 0.5 in lmms-eval",
     ),
 )

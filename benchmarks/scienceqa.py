@@ -37,8 +37,8 @@ class Options(BaseModel):
     """What may be chosen.
 
     Attributes:
-        protocol: `llava`: answers read as LLaVA's `eval_science_qa.py` does, 1,024 new tokens;
-            `lmms`: as lmms-eval does, 16 new tokens. The prompt is the same.
+        protocol: `llava`: answers are read as in LLaVA's `eval_science_qa.py`, 1,024 new tokens;
+            `lmms`: as in lmms-eval, 16 new tokens. The prompt is the same.
         subset: `img`: the questions with an image, which the paper reports; `full`: all of them.
     """
 
@@ -191,17 +191,17 @@ LAYOUTS = (
 DEPARTURES = (
     Departure(
         what="protocol llava: a single lower-case letter is not read",
-        why="LLaVA's script, whose figures the paper compares with, knows upper-case letters only",
+        why="the paper compares with figures of LLaVA's script, which reads only upper-case letters",
         example="'b' where B is right: wrong here, right in lmms-eval; `--protocol lmms` reads it",
     ),
     Departure(
         what="protocol llava: a letter and a full stop must be followed by a space",
-        why="so it is in LLaVA's script",
+        why="LLaVA's script does the same",
         example="'B.' where B is right: wrong here, right in lmms-eval; `--protocol lmms` reads it",
     ),
     Departure(
-        what="protocol llava: `The answer is X` is read, once in the answer and followed by any character",
-        why="so it is in LLaVA's script",
+        what="protocol llava: `The answer is X` is read if it occurs once, whatever character follows",
+        why="LLaVA's script does the same",
         example="'The answer is B.' where B is right: right here, wrong in lmms-eval",
     ),
 )

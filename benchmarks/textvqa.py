@@ -49,10 +49,10 @@ class Options(BaseModel):
 
     Attributes:
         protocol: `llava`: the question with the row's OCR tokens, 128 new tokens; `lmms`: without them,
-            1,024 new tokens, which is what lmms-eval's LLaVA takes where a task sets no bound, and the answer
-            ends before `ASSISTANT:`.
-        ocr: Whether the prompt has the OCR tokens. Left out, it is as the protocol has it, and rows of a
-            file without the column (VLMEvalKit's) are asked without; `true` refuses such rows.
+            1,024 new tokens (the default of lmms-eval's LLaVA if a task sets no limit), and the answer ends
+            before `ASSISTANT:`.
+        ocr: Whether the prompt has the OCR tokens. Without this option the protocol decides, and rows of a
+            file without the column (VLMEvalKit's) are asked without tokens; `true` refuses such rows.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -176,12 +176,12 @@ LAYOUTS = (
 DEPARTURES = (
     Departure(
         what="a row without answers (test split) is unscored",
-        why="nothing says that its answer is wrong, which is what lmms-eval's 0 counts it as",
+        why="nothing says that its answer is wrong, but lmms-eval counts it as wrong with 0",
         example="'nokia' to a row without answers: unscored here, 0 in lmms-eval",
     ),
     Departure(
-        what="scoring leaves the rows as they are",
-        why="lmms-eval writes normal forms over the row's answers, so that scoring it again may differ",
+        what="scoring does not change the rows",
+        why="lmms-eval overwrites a row's answers with normal forms, so scoring it again may differ",
         example=(
             "'thats' where all ten annotators wrote `thats`: right here however often it is scored; right "
             "once in lmms-eval, and wrong when the same row is scored again"

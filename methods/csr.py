@@ -214,19 +214,18 @@ def plan(config: CsrConfig, data: Data) -> Plan:
 
 PAPER = "Zhou et al., Calibrated Self-Rewarding Vision Language Models, NeurIPS 2024"
 NOTES = {
-    "preferred": "best path of a search sentence by sentence, by rank of log-probability and image-text fit",
+    "preferred": "best path of a sentence-by-sentence search, ranked by log-probability and image-text fit",
     "dispreferred": "worst path",
     "training": "DPO, several iterations",
     "reads": "images",
-    "differs": "candidates are sampled, each beyond its sentence's end, where the paper searches diverse "
-    "beams (5 groups, penalty 3); equal ones count once. Of the likelihood the token's mean is ranked, "
-    "without that penalty. An answer ends where the model ends it, or with its 8th sentence; in the released "
-    "code with 1,024 characters, prompt included, and sentences are cut at every full stop. That code also "
-    "drops candidates below four characters, with symbols of other scripts, or with many repetitions. "
-    "Prompts are those of the prompt set, not its own eleven. The batch size is that of all GPUs together; "
-    "the released script has 1 on each GPU and does not say how many, and puts rows of like length together. "
-    "Iterations go on from the adapter, "
-    "without merging",
+    "differs": "candidates are sampled, each beyond its sentence's end; the paper uses diverse beam search "
+    "(5 groups, penalty 3). Equal candidates count once. They are ranked by mean log-likelihood per token, "
+    "without that penalty. An answer ends where the model ends it, or after 8 sentences; in the released "
+    "code it ends at 1,024 characters, prompt included, and every full stop ends a sentence. The released "
+    "code also drops candidates with fewer than four characters, with symbols of other scripts, or with many "
+    "repetitions. Prompts come from the prompt set, not from the released code's eleven. The batch size is "
+    "for all GPUs together; the released script has 1 on each GPU and does not say how many GPUs, and groups "
+    "rows by length. Each iteration continues the adapter instead of merging it",
     "source": "github.com/YiyangZhou/CSR, inference_csr/ and scripts/run_train.sh",
 }
 method = Method("csr", "CSR", plan, CsrConfig, PAPER, NOTES)

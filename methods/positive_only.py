@@ -50,8 +50,8 @@ NOTES = {
     "dispreferred": "none",
     "training": "fine-tuning on preferred descriptions, then as STIC's stage 2",
     "reads": "images; instruction data",
-    "differs": "the paper has no hyperparameters for it: fine-tuning takes those of stage 2. Pairs and "
-    "stage 2 differ as STIC's",
+    "differs": "the paper gives no hyperparameters for it, so fine-tuning uses those of stage 2. Pairs and "
+    "stage 2 differ from the paper as STIC's do",
     "source": "Deng et al. 2024, table 3",
 }
 method = Method("positive_only", "Positive only", plan, PositiveOnlyConfig, notes=NOTES)

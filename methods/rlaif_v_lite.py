@@ -191,16 +191,16 @@ def plan(config: RlaifConfig, data: Data) -> Plan:
 
 PAPER = "after Yu et al., RLAIF-V: Aligning MLLMs through Open-Source AI Feedback, 2024"
 NOTES = {
-    "preferred": "sample with fewer claims that the model itself holds wrong, by its p(yes) <= p(no)",
+    "preferred": "sample with fewer claims that the model itself calls wrong: p(yes) <= p(no)",
     "dispreferred": "sample with more, to the same prompt",
     "training": "DPO, several iterations",
     "reads": "images",
-    "differs": "one model samples, splits and judges; in the paper others split, turn claims into questions "
-    "and judge. Claims are checked as statements, not as questions, by one casing of yes and no. Equal "
-    "samples count once, and one without a claim makes no pair. Prompts are those of the prompt set. "
-    "Iterations go on from the adapter, without merging, and from its end, where the paper picks the best "
-    "checkpoint by two benchmarks. The batch size is that of all GPUs together; the released script has 1 on "
-    "each",
+    "differs": "one model samples, splits and judges; in the paper, other models split, turn claims into "
+    "questions, and judge. Claims are checked as statements, not as questions, with one casing of yes and "
+    "no. Equal samples count once, and a sample without claims makes no pair. Prompts come from the prompt "
+    "set. Each iteration continues the last adapter instead of merging it; the paper picks the best "
+    "checkpoint by two benchmarks. The batch size is for all GPUs together; the released script has 1 on "
+    "each GPU",
     "source": "github.com/RLHF-V/RLAIF-V, script/ and utils/",
 }
 method = Method("rlaif_v_lite", "RLAIF-V lite", plan, RlaifConfig, PAPER, NOTES)

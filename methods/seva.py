@@ -110,13 +110,13 @@ NOTES = {
     "dispreferred": "greedy answer to the image under diffusion noise, put onto the pixel tensor",
     "training": "DPO",
     "reads": "questions and images of instruction data",
-    "differs": "the batch size is that of all GPUs together; the released script has 16 on each GPU and does "
-    "not say how many. Every pair is trained on once; the released code lists each twice in its one epoch. "
-    "Warm-up is 0, as the released script says, which also has a ratio of 0.03 by default, and transformers "
-    "goes by that where the steps are 0. Questions are asked as they are; the released code takes the "
-    "demand for a short answer out of OCR-VQA's. Line breaks stay in answers, which it takes out. With step "
-    "800 it keeps 10,800 pairs at most, and here all are kept. The projector stays as it is; there it is "
-    "trainable",
+    "differs": "the batch size is for all GPUs together; the released script has 16 on each GPU and does "
+    "not say how many GPUs. Every pair is trained on once; the released code lists each twice in its one "
+    "epoch. Warm-up is 0, as the released script says; but the script's default ratio of 0.03 remains, and "
+    "transformers uses a ratio when the steps are 0. Questions are asked unchanged; the released code "
+    "removes the request for a short answer from OCR-VQA's. Line breaks stay in answers; the released code "
+    "removes them. All pairs are kept; with step 800 the released code keeps at most 10,800. The projector "
+    "is frozen; the released code trains it",
     "source": "github.com/Kevinz-code/SeVa, data/ and run/",
 }
 method = Method("seva", "SeVa", plan, SevaConfig, PAPER, NOTES)

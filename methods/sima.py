@@ -158,15 +158,15 @@ def plan(config: SimaConfig, data: Data) -> Plan:
 
 PAPER = "Wang et al., Enhancing Visual-Language Modality Alignment via Self-Improvement, 2024"
 NOTES = {
-    "preferred": "greedy or sampled answer, whichever the model, shown a reference answer, calls better",
+    "preferred": "greedy or sampled answer, whichever the model calls better when it sees a reference answer",
     "dispreferred": "the other",
     "training": "DPO",
     "reads": "instruction data",
-    "differs": "the judge's instructions are in our words. The two answers are shown in an order that is "
-    "drawn, so that a liking for one place is none for one way of decoding; the released code always shows "
-    "the sampled one first. Of an item the first question and answer are taken. The batch size is that of "
-    "all GPUs together; the released script has 1 on each GPU and does not say how many, and puts rows of "
-    "like length together",
+    "differs": "the judge's instructions are in our words. The two answers are shown in random order, so a "
+    "judge that prefers one position does not favour one way of decoding; the released code always shows the "
+    "sampled answer first. Only an item's first question and answer are used. The batch size is for all GPUs "
+    "together; the released script has 1 on each GPU and does not say how many GPUs, and groups rows by "
+    "length",
     "source": "github.com/umd-huang-lab/SIMA, llava/sima/ and scripts/run_dpo.sh",
 }
 method = Method("sima", "SIMA", plan, SimaConfig, PAPER, NOTES)

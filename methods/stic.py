@@ -94,27 +94,26 @@ STAGE_1 = {
     "dispreferred": "description of a corrupted image, or by a misleading prompt",
     "training": "DPO with a term on the preferred answer",
     "reads": "images",
-    "differs": "prompts are the paper's roles in our words. Low resolution is made with a bicubic filter "
-    "and leaves images alone whose shorter side has 20 px or fewer; the released code filters "
-    "bilinearly, and enlarges these. All draws depend on the seed and the image; the released "
-    "code seeds Python's alone, and neither sampling nor jitter. The dispreferred answer's own "
-    "tokens are scored, as in the paper; the released trainer scores the model's likeliest "
-    "(stage1.rejected_logp: runner_up). Training sees the image; in the released code's pairs "
-    "no token stands for it. The paper's presets train on one padded tile, as the released code"
-    " does, other runs on images as the model answers from (training.images). max_length counts"
-    " text alone, in the released code the image's 576 tokens as well. Rows are shuffled; the "
-    "released code puts such of like length together (group_by_modality_length). Batches are "
-    "the paper's; in the released scripts they are 8",
+    "differs": "prompts follow the paper's roles in our words. Low resolution uses a bicubic filter and "
+    "leaves images unchanged if their shorter side has 20 px or fewer; the released code uses a "
+    "bilinear filter and enlarges these. All random draws depend on the seed and the image; the released "
+    "code seeds only Python's generator, which covers neither sampling nor jitter. The dispreferred "
+    "answer's own tokens are scored, as in the paper; the released trainer scores the model's likeliest "
+    "(stage1.rejected_logp: runner_up). Training sees the image; the released code's pairs have no image "
+    "token. The paper's presets train on one padded tile, as the released code does; other runs train on "
+    "images as the model sees them when it answers (training.images). max_length counts only text; in the "
+    "released code it includes the image's 576 tokens. Rows are shuffled; the released code groups them by "
+    "length (group_by_modality_length). Batches are the paper's; the released scripts use 8",
     "source": "github.com/yihedeng9/STIC, stic/, scripts/ and llava/train/",
 }
 NOTES = {
     **STAGE_1,
     "training": f"{STAGE_1['training']}; fine-tuning with own descriptions in the prompts",
     "reads": "images; instruction data",
-    "differs": f"{STAGE_1['differs']} in stage 1 and 32 in stage 2. The projector stays as it is; the "
-    "released stage 2 trains it (initialize_vision_modules, rate 2e-5), and drops it again, for the adapter "
-    "alone is loaded for evaluation. One newline stands between a description and the instruction, as the "
-    "paper has it at inference; the released code has two, in training and at inference (dar.separator)",
+    "differs": f"{STAGE_1['differs']} in stage 1 and 32 in stage 2. The projector is frozen; the released "
+    "stage 2 trains it (initialize_vision_modules, rate 2e-5) and then drops it, because evaluation loads "
+    "only the adapter. One newline separates a description from the instruction, as in the paper at "
+    "inference; the released code has two, in training and at inference (dar.separator)",
 }
 method = Method("stic", "STIC", plan, SticConfig, PAPER, NOTES)
 stage1 = Method("stic_stage1", "STIC, stage 1 only", plan, Stage1OnlyConfig, PAPER, STAGE_1)

@@ -92,7 +92,7 @@ def evaluate(
     """
     if benchmark is not None:
         if settings.get("benchmarks") is not None:
-            raise UserError("benchmark: with benchmarks as well; give one of both")
+            raise UserError("benchmark: with benchmarks as well; give only one of them")
         settings["benchmarks"] = benchmark
     loaded = model.engine if isinstance(model, LoadedModel) else None
     if isinstance(model, LoadedModel):

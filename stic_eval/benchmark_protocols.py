@@ -78,7 +78,7 @@ def decoding(benchmark: Benchmark, options: Mapping[str, Any]) -> dict[str, Any]
     generation = _vary(benchmark, own).generation
     if "top_p" in how and how.get("temperature", generation.temperature) <= 0:
         raise UserError(
-            f"-o benchmarks.{benchmark.name}.top_p {how['top_p']}: answers are greedy, so that it has no "
+            f"-o benchmarks.{benchmark.name}.top_p {how['top_p']}: answers are greedy, so it has no "
             "effect; give a temperature above 0 as well"
         )
     return {name: value for name, value in how.items() if value != getattr(generation, name)}

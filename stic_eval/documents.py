@@ -41,13 +41,13 @@ def open_regular(path: Path | str) -> BinaryIO:
         # A pipe without a writer would be waited for.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
     except ValueError:  # a NUL
-        raise OSError(errno.EINVAL, "is no name of a file") from None
+        raise OSError(errno.EINVAL, "is not a file name") from None
     try:
         kind = os.fstat(handle).st_mode
         if stat.S_ISDIR(kind):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not stat.S_ISREG(kind):
-            raise OSError(errno.EINVAL, "is no regular file")
+            raise OSError(errno.EINVAL, "is not a regular file")
         return os.fdopen(handle, "rb")
     except BaseException:
         os.close(handle)
@@ -151,7 +151,7 @@ def from_literal(text: str) -> Any:
     try:
         return ast.literal_eval(text)
     except (SyntaxError, MemoryError, RecursionError, TypeError) as error:
-        raise ValueError("is no list") from error
+        raise ValueError("is not a list") from error
 
 
 # ---------------------------------------------------------------- YAML
@@ -206,6 +206,14 @@ def _count(node: yaml.Node, known: dict[int, int], depth: int) -> int:
     return known[id(node)]
 
 
+def _where(error: yaml.MarkedYAMLError) -> str:
+    """What is wrong, and where, without the excerpt that PyYAML draws over several lines."""
+    mark = error.problem_mark or error.context_mark
+    place = "" if mark is None else f"line {mark.line + 1}, column {mark.column + 1}: "
+    context = f" ({error.context})" if error.context and error.problem else ""
+    return first_line(ValueError(f"{place}{error.problem or error.context}{context}"))
+
+
 def from_yaml(text: str) -> Any:
     """What YAML says, of the kinds that JSON has.
 
@@ -218,6 +226,8 @@ def from_yaml(text: str) -> Any:
         raise ValueError("is nested too deeply") from None
     except ValueError:
         raise
+    except yaml.MarkedYAMLError as error:
+        raise ValueError(_where(error)) from error
     # A tag that its value does not fit (`!!bool x`) makes PyYAML raise whatever comes.
     except Exception as error:
         raise ValueError(first_line(ValueError(" ".join(str(error).split())))) from error

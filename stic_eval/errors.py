@@ -52,6 +52,11 @@ def shorten(text: str, most: int = SHOWN) -> str:
     return text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"
 
 
+def count_of(n: int, what: str) -> str:
+    """A number of things, e.g. `1 row`, `12 rows`."""
+    return f"{n:,} {what}{'s' * (n != 1)}"
+
+
 def quote(value: object, most: int = SHOWN) -> str:
     """A value as Python writes it, for a message: cut, and whatever it is."""
     try:

@@ -189,10 +189,10 @@ class Training:
         "ones that a method would make.", path="pairs_file")
     image_root: Path | None = flag("Folder that image paths in --sft-data, and names in a list of --images, "
         "start from; `/` allows absolute paths.", "the folder of the file")
-    # A narrow terminal cuts both names off.
+    # Under a heading of its own: its names take the room that the help of others beside it needs.
     gradient_checkpointing: bool | None = flag("Gradient checkpointing in training: less memory, more time.",
         "depends on the memory", names="--gradient-checkpointing/--no-gradient-checkpointing",
-        panel="Machine")
+        panel="Memory")
     nodes: int | None = flag("Nodes of a SLURM allocation that train together.", "1", min=1, panel="Machine")
     strategy: str | None = flag("How several GPUs train: ddp (each has the whole model), fsdp2 or zero3 "
         "(each has a part), or an accelerate configuration file.", "ddp", "NAME|FILE", panel="Machine")
@@ -348,7 +348,7 @@ def settings(values: Mapping[str, Any]) -> dict[str, Any]:
         setting = own is None or (isinstance(value, Mapping) and not own.read)
         path = name if setting or own is None else own.path or name
         if path in found:
-            raise UserError(f"{name}: with {names[path]} as well; give one of both")
+            raise UserError(f"{name}: with {names[path]} as well; give only one of them")
         names[path] = name
         found[path] = value if setting or own is None or own.read is None else own.read(value)
     return found

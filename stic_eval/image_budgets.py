@@ -55,7 +55,7 @@ def too_slow(image: Image.Image, file: BinaryIO) -> str:
         parts = max(1, *(_length(getattr(image, "tag_v2", {}).get(tag)) for tag in _STRIPS))
         scans = _count(file, b"\xff\xda")
         if scans * image.width * image.height > MAX_SCANNED * parts:
-            return f"{scans:,} scans are too many for {image.width} x {image.height} pixels; save it anew"
+            return f"{scans:,} scans are too many for {image.width} x {image.height} pixels; save it again"
     return ""
 
 

@@ -225,12 +225,12 @@ def image_ref(path: Path | str, root: Path | str | None = None, flag: str = "") 
     try:
         inside = full.resolve().is_relative_to(root.resolve())
     except ValueError as error:  # a NUL, or what is no text
-        raise ImageError(file_name_text(str(path)), "is no name of a file") from error
+        raise ImageError(file_name_text(str(path)), "is not a file name") from error
     except (OSError, RuntimeError) as error:  # Python before 3.13 has the latter
         raise ImageError(file_name_text(str(path)), "links in a circle") from error
     if not inside:
         advice = f" ({flag}, or /, names the folder that images must lie in)" if flag else ""
-        raise ImageError(_shown(path), f"lies outside of {root}{advice}")
+        raise ImageError(_shown(path), f"lies outside of {os.path.abspath(root)}{advice}")
     if flag and not os.path.lexists(full):
         advice = f"{flag} names the folder that paths start at"
         raise ImageError(_shown(path), f"no such file: {_shown(full)} ({advice})")
@@ -262,7 +262,7 @@ def file_ref(path: Path, source: str) -> ImageRef:
     except OSError as error:
         raise ImageError(source, error.strerror or str(error)) from error
     except ValueError as error:  # a NUL
-        raise ImageError(source, "is no name of a file") from error
+        raise ImageError(source, "is not a file name") from error
 
 
 def bytes_ref(read: Callable[[], bytes], source: str, data: bytes | None = None) -> ImageRef:

@@ -1,4 +1,4 @@
-"""What libraries in C write to standard error, which no setting of theirs stops: to the log instead."""
+"""What libraries write to standard error, which no setting of theirs stops: to the log instead."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from contextlib import contextmanager
 STANDARD_ERROR = threading.RLock()
 _MOST = 20_000  # bytes; a damaged file has them say the same thing again and again
 _LOG = logging.getLogger("stic_eval.run")
+_HUB_REQUESTS = "huggingface_hub.utils._http"  # two lines for each time that a request is sent again
 
 
 @contextmanager
@@ -35,3 +36,26 @@ def kept_in_log() -> Iterator[None]:
                 said = kept.read(_MOST).decode("utf-8", "replace").splitlines()
                 for line in dict.fromkeys(said):
                     _LOG.info("%s", line)
+
+
+class _ToLogs(logging.Handler):
+    """Hands records to the handlers of the root logger, past those of the library."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        for handler in logging.getLogger().handlers:
+            if record.levelno >= handler.level:
+                handler.handle(record)
+
+
+@contextmanager
+def hub_requests_in_log() -> Iterator[None]:
+    """Has what the hub's client says of requests that it sends again end up in logs alone."""
+    logger, handler = logging.getLogger(_HUB_REQUESTS), _ToLogs()
+    before = logger.propagate
+    logger.addHandler(handler)
+    logger.propagate = False  # the client's own logger, above it, prints
+    try:
+        yield
+    finally:
+        logger.propagate = before
+        logger.removeHandler(handler)

@@ -20,7 +20,7 @@ from stic_eval.errors import UserError
 from stic_eval.evals.lmms.request_settings import generation, stops, without_places
 from stic_eval.models.detokenize import cut
 from stic_eval.models.thinking import ThinkingVLM
-from stic_eval.settings import ThinkingConfig
+from stic_eval.setting_groups import ThinkingConfig
 from stic_eval.solvers.requests import with_seed
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -67,9 +68,10 @@ def _text(function: Any) -> Any:
     """The code that a function is part of."""
     name = str(getattr(function, "__module__", "")).partition(".")[0]
     package = getattr(sys.modules.get(name), "__path__", None)
-    files = sorted(file for folder in package or () for file in Path(folder).rglob("*.py"))
+    modules = (file for folder in package or () for file in Path(folder).rglob("*.py"))
+    files = list(islice(modules, _FILES + 1))
     if 0 < len(files) <= _FILES:
-        return [file_sha256(file) for file in files]
+        return [file_sha256(file) for file in sorted(files)]
     try:
         return file_sha256(inspect.getsourcefile(function) or "")
     except (TypeError, OSError):  # typed into an interpreter or a notebook

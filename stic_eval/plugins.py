@@ -245,7 +245,7 @@ def _fault_of_options(article: str, attribute: str, options: Any) -> str:
         return f"{article}: {attribute} is {quote(options)}; it has to be a class of pydantic's BaseModel"
     if options.model_config.get("extra") != "forbid":
         advice = 'model_config = ConfigDict(extra="forbid")'
-        return f"{article}: {attribute} has to forbid what it does not know: {advice}"
+        return f"{article}: {attribute} has to forbid unknown fields: {advice}"
     return ""
 
 

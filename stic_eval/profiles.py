@@ -164,7 +164,7 @@ class ConversationConfig(BaseModel):
         text = None if value is None else TEMPLATES.get(value, value)
         if text is not None and "{" not in text:
             names = ", ".join(TEMPLATES)
-            raise ValueError(f"is no template; give Jinja, a file of it, or one of {names}")
+            raise ValueError(f"is not a template; give Jinja text, a Jinja file, or one of {names}")
         return text
 
 

@@ -96,11 +96,11 @@ class StageStore:
         manifest = self._manifest(name, key)  # read once: another process may put a new folder in its place
         if manifest is None:
             if folder.is_dir():
-                self._say(tell, f"{which}: {folder} is damaged, or not all there; the stage is made anew")
+                self._say(tell, f"{which}: {folder} is damaged or incomplete; the stage is made again")
             return None
         if isinstance(manifest.get("sha256"), dict):
             if (file := _first_changed(folder, manifest)) is not None:
-                self._say(tell, f"{which}: {file} is not what was written there; the stage is made anew")
+                self._say(tell, f"{which}: {file} has changed since it was written; the stage is made again")
                 return None
             return folder
         self._say(tell, f"{which}: was kept without digests of its files; they are taken now")
@@ -202,8 +202,8 @@ class StageStore:
         if (found := self.sound(name, key, lambda line: None)) is not None:
             return found
         raise RunError(
-            f"stage {name} ({key[:16]}): this process stood still for so long that another has taken the "
-            "stage over; the same command waits for that one, and goes on with what it makes"
+            f"stage {name} ({key[:16]}): this process was stopped for so long that another has taken the "
+            "stage over; the same command waits for that one and continues with its result"
         )
 
     def publish(self, name: str, key: str, work: Path) -> bool:

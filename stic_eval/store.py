@@ -294,8 +294,8 @@ class ResponseStore:
         db = self._open()
         if aside is not None:
             logging.getLogger("stic_eval.run").warning(
-                "%s was damaged: %s answers could be read of it and are kept, others are asked for again "
-                "(what was damaged lies in %s)", self.path, f"{_take(db, aside):,}", aside.name,
+                "%s was damaged: %s answers could be read and are kept; others will be asked for again "
+                "(the damaged file is %s)", self.path, f"{_take(db, aside):,}", aside.name,
             )  # fmt: skip
         return db
 

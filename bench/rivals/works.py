@@ -199,7 +199,7 @@ def lay_out(
     from stic_eval import registry
     from stic_eval.evals.data_check import check
     from stic_eval.evals.data_preparation import prepare
-    from stic_eval.evals.formats import ListRows
+    from stic_eval.evals.rows import ListRows
     from stic_eval.images import encoded_bytes
 
     disable_progress_bar()

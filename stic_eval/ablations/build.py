@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 from stic_eval import config_layers, registry
 from stic_eval.ablations import grid as grids
 from stic_eval.ablations.grid import Axis, Grid, Value
-from stic_eval.config import RunConfig, load, of_the_run, read_file
+from stic_eval.config import load
+from stic_eval.config_layers import read_file
+from stic_eval.dar_setting import DESCRIBE
 from stic_eval.errors import UserError
 from stic_eval.hub_access import go_offline
 from stic_eval.report.table_rows import setting
-from stic_eval.settings import DESCRIBE
+from stic_eval.setting_paths import of_the_run
+from stic_eval.settings import RunConfig
 
 if TYPE_CHECKING:
     from stic_eval.ablations.spec import Spec

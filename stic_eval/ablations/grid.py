@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from stic_eval import config_layers, documents, registry
-from stic_eval.config import RunConfig, of_the_run, paths, require
+from stic_eval.dar_setting import DESCRIBE
 from stic_eval.errors import UserError, quote, shorten
 from stic_eval.report.table_rows import setting as text
-from stic_eval.settings import DESCRIBE
+from stic_eval.setting_paths import of_the_run, paths, require
+from stic_eval.settings import RunConfig
 from stic_eval.store import content_key
 
 # What of a run may differ between cells; the rest decides what they have in common.
@@ -186,9 +187,9 @@ def _value(name: str, value: Any, methods: Sequence[str], where: str) -> Value:
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError):
-        raise UserError(f"{where}: {name}: {quote(value)} is no number, truth value or text") from None
+        raise UserError(f"{where}: {name}: {quote(value)} is not a number, truth value or text") from None
     if name in ("method", "dar", "corruption") and not isinstance(value, (str, bool)):
-        raise UserError(f"{where}: {name}: {text(value)} is no name")
+        raise UserError(f"{where}: {name}: {text(value)} is not a name")
     if name == "method":
         name = registry.methods().get(str(value)).name
         return Value(name, method=name)
@@ -202,7 +203,7 @@ def _value(name: str, value: Any, methods: Sequence[str], where: str) -> Value:
         known = ["both", *registry.corruptions().names()]
         if value not in known:
             raise UserError(
-                f"{where}: {value} is no corruption{registry.suggest(str(value), known)} "
+                f"{where}: {value} is not a corruption{registry.suggest(str(value), known)} "
                 f"(there are {', '.join(known)})"
             )
         return Value(str(value), (f"stage1.corruptions={json.dumps(weights)}",))

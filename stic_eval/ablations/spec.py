@@ -57,7 +57,7 @@ def load(name: str) -> Spec:
     if not path.is_file():
         raise UserError(
             f'no ablation is called "{name}"{suggest(name, known)}, nor is there such a file '
-            "(`stic-eval ls ablations` lists what is shipped)"
+            "(`stic-eval ls ablations` lists the built-in ones)"
         )
     try:
         return _parse(documents.read_text(path, documents.SETTINGS_BYTES), name)

@@ -41,12 +41,14 @@ from stic_eval.cli import (
     show,
     table,
     train,
+    usage_errors,
 )
 from stic_eval.cli import eval as evaluate
 from stic_eval.cli import options as o
 from stic_eval.cli.help_types import Command, Group
 from stic_eval.errors import RunError, UserError, headline, shorten, storage_failure
 from stic_eval.hub_access import restore_afterwards
+from stic_eval.library_messages import hub_requests_in_log
 from stic_eval.printable import printable
 from stic_eval.waiting_threads import sleep_while_waiting
 
@@ -133,7 +135,7 @@ def invoke(argv: list[str]) -> int:
         plugins.forget()
     try:
         memory = _collect_seldom() if _READING & set(argv[:1]) else nullcontext()
-        with restore_afterwards(), sleep_while_waiting(), memory:
+        with restore_afterwards(), hub_requests_in_log(), sleep_while_waiting(), memory:
             result = app(argv or ["--help"], prog_name="stic-eval", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except UserError as error:
@@ -145,10 +147,8 @@ def invoke(argv: list[str]) -> int:
     except typer.TyperException as error:
         if not error.format_message():  # a group without a command, whose help has been printed
             return error.exit_code
-        known = bool(argv) and argv[0] in _COMMANDS
-        named, what = (f" {argv[0]}", "options") if known else ("", "commands and options")
         advice = neighbours.advice(getattr(error, "option_name", ""), argv) if argv[:1] in _RUNNING else None
-        fail(advice or f"{error.format_message()} (`stic-eval{named} --help` lists {what})")
+        fail(advice or usage_errors.explain(error))
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         return 130

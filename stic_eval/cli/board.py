@@ -14,7 +14,11 @@ def board(
     folder: Annotated[Path, Argument("Folder that holds the runs.")] = Path("results"),
     out: Annotated[
         Path | None,
-        Flag("Page to write; CSV and JSON go beside it, under the same name.", "board.html in the folder"),
+        Flag(
+            "Page to write; CSV and JSON go beside it, under the same name.",
+            "board.html in the folder",
+            names="--output --out",
+        ),
     ] = None,
     open_: Annotated[bool, Flag("Open the page in the browser.", names="--open")] = False,
 ) -> int:
@@ -30,8 +34,8 @@ def board(
 
     page = out or folder / "board.html"
     if page.suffix.lower() != ".html":
-        raise UserError(f"--out {page}: must end in .html; CSV and JSON are written beside it")
-    o.check_file("--out", page)
+        raise UserError(f"--output {page}: must end in .html; CSV and JSON are written beside it")
+    o.check_file("--output", page)
     made = boards.gather(folder, page.parent)
     texts = {
         page: board_formats.to_html(made, folder.resolve().name),
@@ -42,9 +46,12 @@ def board(
         try:
             atomic_write(path, text)
         except OSError as error:
-            raise UserError(f"--out {path}: cannot be written ({error.strerror or error})") from error
+            raise UserError(f"--output {path}: cannot be written ({error.strerror or error})") from error
     for name, reason in made.unreadable:
         print(printable(" ".join(f"not on the board: {name}: {reason}".split())), file=sys.stderr)
+    if made.trained:
+        which = "1 run was" if len(made.trained) == 1 else f"{len(made.trained)} runs were"
+        print(f"not on the board: {which} trained, not evaluated", file=sys.stderr)
     shown = {line.run for line in made.lines}
     files = ", ".join(path.suffix for path in list(texts)[1:])
     runs = "1 run" if len(shown) == 1 else f"{len(shown)} runs"

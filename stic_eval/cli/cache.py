@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stic_eval.cli import options as o
-from stic_eval.cli.help_types import Command
-from stic_eval.errors import UserError
+from stic_eval.cli.help_types import Command, Group
+from stic_eval.errors import UserError, count_of
 from stic_eval.flags import Flag
 from stic_eval.printable import printable
 
 if TYPE_CHECKING:
     from stic_eval.experiment.cache_contents import CacheItem, Keep
 
-app = typer.Typer(help="Show what the cache keeps, and free what no run needs.")
+app = typer.Typer(cls=Group, help="Show what the cache keeps, and free what no run needs.")
 _SECONDS = {"h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 _SHOWN = 20
 _KEPT = 5
@@ -58,7 +58,7 @@ def _show() -> None:
         print()
         Console(highlight=False).print(grid)
     beside = {
-        "cache of its own (--fresh)": cache_contents.own_caches(known),
+        "own cache (--fresh)": cache_contents.own_caches(known),
         "thumbnails of a report": cache_contents.image_folders(known),
     }
     lines = [
@@ -77,13 +77,13 @@ def _day(seconds: float) -> str:
 @o.command
 def prune(
     older_than: Annotated[
-        str, Flag("Free what was last used longer ago: hours, days or weeks.", metavar="30d|12h|4w")
+        str, Flag("Free what was last used longer ago than this: hours, days or weeks.", metavar="30d|12h|4w")
     ],
     yes: Annotated[bool, Flag("Delete; without it, only say what would go.", names="--yes -y")] = False,
     runs: Annotated[
         list[Path] | None,
-        Flag("Look for runs below this folder as well. Only runs of versions before 0.2 need it: later ones "
-             "are known wherever they lie. Repeatable.", "results", "DIR"),
+        Flag("Look for runs below this folder as well. Only runs of versions before 0.2 need it: later "
+             "ones are known wherever they are. Repeatable.", "results", "DIR"),
     ] = None,
 ) -> None:  # fmt: skip
     """Free what no run needs: say what would be deleted, and with --yes delete it.
@@ -105,7 +105,7 @@ def prune(
     _list(cache, found, kept)
     for lost in gone.values():
         print(printable(f"gone: {lost}; nothing is kept for that run any more"))
-    total = f"{decimal(sum(item.size for item in found))} in {len(found)} items"
+    total = f"{decimal(sum(item.size for item in found))} in {count_of(len(found), 'item')}"
     if not yes or not found:
         print(f"{total} can be freed{'; --yes frees them' if found else ''}")
         return

@@ -23,7 +23,7 @@ def names(kind: str) -> list[str]:
     """
     from stic_eval import profiles, registry
     from stic_eval.ablations import spec
-    from stic_eval.config import preset_names
+    from stic_eval.config_layers import preset_names
     from stic_eval.errors import UserError
     from stic_eval.report import runs
 

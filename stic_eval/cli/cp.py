@@ -30,7 +30,7 @@ def cp(
 
     if to.suffix == ".py" and not to.is_dir():
         if called not in (None, to.stem):
-            raise UserError(f"--as {called}: {to} gives another name; leave one of both out")
+            raise UserError(f"--as {called}: {to} gives another name; leave one of them out")
         to, called = to.parent, to.stem
     known: Any = registry.methods() if kind == "method" else registry.benchmarks()
     thing = known.get(name)
@@ -40,7 +40,7 @@ def cp(
     made_by = thing.plan if kind == "method" else thing.to_sample
     source = inspect.getsourcefile(inspect.unwrap(getattr(made_by, "func", made_by)))
     if source is None or registry.of_family(name):
-        raise UserError(f"cp {kind} {name}: it has no file of its own that could be copied")
+        raise UserError(f"cp {kind} {name}: it has no file of its own to copy")
     try:
         text = copy_as(
             Path(source).read_text(encoding="utf-8"), kind, thing, own, _presets(kind, thing), made_by
@@ -74,13 +74,13 @@ def cp(
 
 def _presets(kind: Kind, thing: Any) -> dict[str, Any]:
     """What presets say about a method: their own files, else the method."""
-    from stic_eval import config
+    from stic_eval import config_layers
 
     if kind == "benchmark":
         return {}
     found = {name: dict(options) for name, options in thing.presets.items()}
-    for preset in config.preset_names():
-        options = (config.read_preset(preset).get("method_options") or {}).get(thing.name)
+    for preset in config_layers.preset_names():
+        options = (config_layers.read_preset(preset).get("method_options") or {}).get(thing.name)
         if options:
             found[preset] = options
     return found

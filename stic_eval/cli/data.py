@@ -15,6 +15,7 @@ import typer
 from stic_eval import flags as f
 from stic_eval.cli import options as o
 from stic_eval.cli.help_types import Command, Group
+from stic_eval.errors import count_of
 from stic_eval.flags import Flag, flag
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def check(
 def prepare(
     benchmark: f.Benchmark,
     source: Source,
-    to: Annotated[Path, Flag("Folder to write, new or empty.")],
+    to: Annotated[Path, Flag("Folder to write, new or empty.", names="--output --to")],
     reading: Reading,
     skip_invalid: Annotated[bool, Flag("Leave out rows with problems instead of stopping.")] = False,
     quiet: f.Quiet = False,
@@ -106,8 +107,12 @@ def prepare(
         raise typer.Exit(1)
     with _progress("writing", len(checked.samples), quiet) as progress:
         done = writing.prepare(checked, to, progress=progress)
-    files = f"{len(done.files)} file{'s' * (len(done.files) != 1)}"
-    typer.echo(printable(f"{done.rows} rows in {files}: {done.folder} (-o rows.{chosen.name}={done.folder})"))
+    files = count_of(len(done.files), "file")
+    typer.echo(
+        printable(
+            f"{count_of(done.rows, 'row')} in {files}: {done.folder} (-o rows.{chosen.name}={done.folder})"
+        )
+    )
     if checked.problems:
         raise typer.Exit(3)
 
@@ -116,19 +121,22 @@ def _find_benchmark(name: str, reading: Reading) -> tuple[Benchmark, Path | None
     """The benchmark under its options, which are given as in every other command."""
     from stic_eval import registry
     from stic_eval.benchmark_protocols import with_options
+    from stic_eval.experiment.inputs import check_root
 
     found = registry.benchmarks().get(name)
     # Of a plug-in file, another name than was given.
     built = o.of_benchmark(found.name, reading.option, reading)
     chosen = with_options(found, built.benchmark_options.get(found.name, {}))
-    return chosen, built.rows_root(found.name)
+    root = built.rows_root(found.name)
+    check_root(found.name, root)
+    return chosen, root
 
 
 def _check_rows(
     benchmark: Benchmark, source: str, remote: bool, root: Path | None, quiet: bool, images: bool = True
 ) -> DataCheck:
     from stic_eval.evals.data_check import check as examine
-    from stic_eval.evals.sources import NAMED
+    from stic_eval.evals.data_places import NAMED
 
     where = source if source in NAMED else Path(source).expanduser()
     lines: list[str] = []
@@ -172,7 +180,9 @@ def _print(checked: DataCheck) -> None:
     for warning in checked.warnings:
         line(f"warning: {warning}")
     bad = (
-        f"{len(checked.problems)} problems in {checked.bad_rows} rows" if checked.problems else "no problems"
+        f"{count_of(len(checked.problems), 'problem')} in {count_of(checked.bad_rows, 'row')}"
+        if checked.problems
+        else "no problems"
     )
     opened = checked.opened
-    line(f"{opened.benchmark.title}: {opened.rows.where}: {rows} rows, {bad}")
+    line(f"{opened.benchmark.title}: {opened.rows.where}: {count_of(rows, 'row')}, {bad}")

@@ -71,7 +71,7 @@ def _check_files(cache: bool, repair: bool, run: str | None) -> int:
                 print(printable(f"{mark}  {where}: {finding.fault}\n      -> {finding.advice}"))
         print(f"{'FAIL' if faults else 'ok  '}  {place}: {checked} checked, {faults} damaged")
         for path in integrity.set_aside(place):
-            print(f"      {path.relative_to(place)}: was set aside; delete it when it is not wanted any more")
+            print(f"      {path.relative_to(place)}: was set aside; delete it when you no longer need it")
         left += faults
     return left
 
@@ -249,7 +249,7 @@ def _server(base_url: str, variable: str | None) -> tuple[str, str, str]:
     reply, names = openai.list_models(chat.removesuffix("/chat/completions"), key)
     reply = printable(reply)
     if reply.startswith(("HTTP 401", "HTTP 403")):
-        return "server", f"{base_url}: {reply}", "wants a key, or another one: see --api-key-env"
+        return "server", f"{base_url}: {reply}", "needs a key, or a different one: see --api-key-env"
     if names is None and reply.startswith("cannot"):
         return "server", base_url, f"{reply}: is it up, at that address?"
     if names is None:
@@ -269,7 +269,7 @@ def _judge() -> tuple[str, str, str]:
     import os
 
     from stic_eval.evals import official_prompts
-    from stic_eval.settings import JudgeConfig
+    from stic_eval.setting_groups import JudgeConfig
 
     name = JudgeConfig().api_key_env
     protocol = official_prompts.PROTOCOL if official_prompts.available() else "stic-eval-1"
@@ -291,7 +291,7 @@ def _vllm() -> tuple[str, str, str]:
         return (
             "vllm",
             "not found",
-            "optional, for --engine vllm: put it into an environment of its own, .venv-vllm",
+            "optional, for --engine vllm: install it into its own environment, .venv-vllm",
         )
     return "vllm", f"{version_of((str(found), 'serve'))}, {found}", ""
 

@@ -15,10 +15,10 @@ from stic_eval.printable import printable
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from stic_eval.config import RunConfig
     from stic_eval.experiment.conduct import Outlook
     from stic_eval.experiment.planning import Experiment
     from stic_eval.experiment.resources import Resources
+    from stic_eval.settings import RunConfig
 
 
 @dataclass(frozen=True)

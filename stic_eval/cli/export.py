@@ -16,6 +16,7 @@ import typer
 from stic_eval import flags as f
 from stic_eval.cli import options as o
 from stic_eval.cli.help_types import Command, Group
+from stic_eval.errors import count_of
 from stic_eval.flags import Argument, Flag, flag
 from stic_eval.printable import printable
 
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from stic_eval.experiment.artifacts import RunArtifacts
 
 app = typer.Typer(
-    cls=Group, help="Export pairs or adapters of a run, for use elsewhere.", no_args_is_help=True
+    cls=Group,
+    help="Export a run, or its pairs or adapters alone, for use elsewhere.",
+    no_args_is_help=True,
 )
 
 _SHOWN = 20
@@ -116,7 +119,7 @@ def adapter(
 
     found = artifacts.open_run(run, _note)
     if not registry.engines().get(found.config.engine).trains_in(found.config):
-        raise UserError(f"{found.folder}: its adapters are the server's; there is none here to export")
+        raise UserError(f"{found.folder}: its adapters are the server's; none is here to export")
     picked = artifacts.pick(found, "adapter", choice.method, choice.seed, key=choice.key)
     source = found.adapter(picked)
     check_adapter_values(source, f"{found.folder}: its adapter {source}")
@@ -159,11 +162,6 @@ def _note(text: str) -> None:
     typer.echo(printable(f"note: {text}"), err=True)
 
 
-def count_of(n: int, what: str) -> str:
-    """A number of things, e.g. `1 row`, `12 rows`."""
-    return f"{n:,} {what}{'s' * (n != 1)}"
-
-
 def _refuse_mixing(output: Path, merge: bool) -> None:
     """Refuses to put an adapter and a whole model into one folder: loaders could take either."""
     from stic_eval.errors import UserError
@@ -185,8 +183,8 @@ def _check_base(run: RunArtifacts) -> None:
     known = (read_object(run.folder / "manifest.json").get("model") or {}).get("fingerprint")
     if known and known != model_fingerprint(run.config.model, run.config.revision):
         raise UserError(
-            f"--merge: {run.config.model} is not what the adapter was trained on any more (its content has "
-            "changed); get that back, or export the adapter by itself"
+            f"--merge: {run.config.model} has changed since the adapter was trained on it; restore it, "
+            "or export the adapter alone"
         )
 
 

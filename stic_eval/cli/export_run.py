@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from stic_eval import flags as f
-from stic_eval.cli.export import Choice, Force, count_of, staged_output
+from stic_eval.cli.export import Choice, Force, staged_output
 from stic_eval.cli.outcome import INCOMPLETE
+from stic_eval.errors import count_of
 from stic_eval.flags import Flag
 from stic_eval.printable import printable
 
@@ -52,7 +53,7 @@ def export_run(
         hub_export.check_repository(push)
     found = artifacts.open_run(run, lambda text: typer.echo(printable(f"note: {text}"), err=True))
     if found.scores is None and to != "hub":
-        raise UserError(f"{found.folder}: was only trained; there are no scores to export")
+        raise UserError(f"{found.folder}: it was only trained, so there are no scores to export")
     with _folder(output, force) as folder:
         if to == "hub":
             notes = _write_repositories(found, choice, pairs, push, folder)
@@ -116,7 +117,7 @@ def _write_repositories(
     from stic_eval.experiment import artifacts, cardfacts, hub_export
 
     if not registry.engines().get(run.config.engine).trains_in(run.config):
-        raise UserError(f"{run.folder}: its adapters are the server's; there is none here to export")
+        raise UserError(f"{run.folder}: its adapters are the server's; none is here to export")
     picked = artifacts.pick(run, "adapter", choice.method, choice.seed, key=choice.key)
     model = re.sub(r"[^\w.-]+", "-", Path(run.config.model).name)
     name = push.rpartition("/")[2] if push else f"{model}-{picked.entries[0].method}-seed{picked.seed or 0}"
@@ -130,6 +131,6 @@ def _write_repositories(
     if made:
         count = hub_export.write_pairs(run, made, folder / hub_export.PAIRS)
         notes.append(
-            f"{count_of(count, 'pair')} with their images: may they be passed on? --no-pairs leaves them out"
+            f"{count_of(count, 'pair')} with their images: may you publish them? --no-pairs leaves them out"
         )
     return notes

@@ -52,7 +52,7 @@ def print_ablation(
     evaluations = sum(bool(item.missing) for item in experiment.evaluations if item.same is None)
     seeds = f"{'' if len(grid.base.seeds) == 1 else 's'} {', '.join(map(str, grid.base.seeds))}"
     console.print(
-        f"\n{_count(len(grid.cells), 'cell')}, training seed{seeds}: one by one they would run "
+        f"\n{_count(len(grid.cells), 'cell')}, training seed{seeds}: one by one they would need "
         f"{_count(apart, 'stage')}; shared it is {len(distinct)}, "
         f"of which {len(distinct) - len(stages)} are cached",
         soft_wrap=True,

@@ -44,9 +44,8 @@ def pairs(
     quiet: f.Quiet = False,
 ) -> None:  # fmt: skip
     """Check preference pairs and write them to one file, for `--pairs` of run, train and ablate."""
-    from stic_eval.cli.export import count_of
     from stic_eval.durable_files import make_folder, publish, sweep_once, temporary_folder
-    from stic_eval.errors import UserError, write_failure
+    from stic_eval.errors import UserError, count_of, write_failure
     from stic_eval.experiment.progress import Reporter
     from stic_eval.printable import printable
     from stic_eval.store import append_jsonl

@@ -25,7 +25,7 @@ Listing = tuple[tuple[str, ...], list[tuple[str, ...]]]
 def ls(
     what: Annotated[What | None, Argument(f"What to list: {', '.join(get_args(What))}.")] = None,
     folder: Annotated[
-        Path | None, Argument("With runs: the folder that they lie in.", "results", metavar="DIR")
+        Path | None, Argument("With runs: the folder that contains them.", "results", metavar="DIR")
     ] = None,
 ) -> None:  # fmt: skip
     """List benchmarks, methods and so on, or past runs; without an argument, list what can be listed."""
@@ -43,7 +43,7 @@ def ls(
         "ablations": _ablations, "runs": partial(_runs, folder),
     }  # fmt: skip
     if folder is not None and what != "runs":
-        raise UserError(f"ls {what} {folder}: only runs lie in a folder of yours; leave it out")
+        raise UserError(f"ls {what} {folder}: only runs can be in a folder of yours; leave it out")
     if folder is not None and not folder.is_dir():
         raise UserError(f"ls runs {folder}: no such folder")
     if what is None:
@@ -125,11 +125,11 @@ def _listing(kind: str, *shown: str) -> Listing:
 
 
 def _presets() -> Listing:
-    from stic_eval import config
+    from stic_eval import config_layers
 
     rows: list[tuple[str, ...]] = []
-    for name in config.preset_names():
-        content = config.read_preset(name)
+    for name in config_layers.preset_names():
+        content = config_layers.read_preset(name)
         rows.append(
             (name, str(content.get("model", "any model")), ", ".join(content.get("method_options", {})))
         )
@@ -153,7 +153,6 @@ def _runs(root: Path | None) -> Listing:
     def name_of(folder: Path) -> str:
         return runs.name_of(folder) if root is None else str(folder)
 
-    trained = _only_trained()
     rows: list[tuple[str, ...]] = []
     itself = [root] if root is not None and (root / "config.yaml").is_file() else []
     for folder in [*itself, *runs.runs(root or runs.ROOT)]:
@@ -162,22 +161,13 @@ def _runs(root: Path | None) -> Listing:
         try:
             scores = runs.load(folder)
         except UserError:
-            state = "trained, not evaluated" if folder.resolve() in trained else resumes
+            state = "trained, not evaluated" if runs.is_trained_only(folder) else resumes
             rows.append((name_of(folder), state, ""))
             continue
         lines = [*_averages(scores), *([resumes] if scores.unfinished_notes() else [])]
         benchmarks = ", ".join(column.name for column in scores.columns)
         rows.append((name_of(folder), "\n".join(lines), benchmarks))
     return ("run", "average", "benchmarks"), rows
-
-
-def _only_trained() -> set[Path]:
-    """Folders of runs of `train` that are finished."""
-    from stic_eval.experiment import cache_claims
-    from stic_eval.store import cache_dir
-
-    claims = (one for one in cache_claims.written_down(cache_dir()) if not one.evaluates)
-    return {one.folder.resolve() for one in claims if not one.is_unfinished(cache_dir() / "stages")}
 
 
 def _averages(scores: Scores) -> Iterator[str]:

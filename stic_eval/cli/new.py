@@ -23,7 +23,7 @@ _ROWS = 2  # of each kind of embedded picture
 def new(
     kind: Annotated[Kind, Argument("method or benchmark.")],
     name: Annotated[str, Argument("Its name: letters, digits and _.")],
-    to: Annotated[Path, Flag("Folder to write into.")] = Path("."),
+    to: Annotated[Path, Flag("Folder to write into.", names="--output --to")] = Path("."),
     force: Force = False,
 ) -> None:
     """Write a working, commented method or benchmark in one file, with its test."""
@@ -96,7 +96,7 @@ def check_name(kind: str, name: str, file: Path, where: str) -> None:
     if why := plugins.why_reserved(kind, name):
         raise UserError(f'{where}: "{name}", {why}, cannot be a name; give another one')
     if name in sys.stdlib_module_names or name in ("conftest", "stic_eval") or name.startswith("test_"):
-        raise UserError(f"{where}: {name}.py would be taken for something else; give another name")
+        raise UserError(f"{where}: {name}.py would be mistaken for something else; give another name")
     known = registry.methods() if kind == "method" else registry.benchmarks()
     taken = known.file(name)
     if name in known.names() and taken != plugins.absolute(file):

@@ -18,7 +18,7 @@ from stic_eval.errors import Interrupted, UserError
 from stic_eval.printable import printable
 
 if TYPE_CHECKING:
-    from stic_eval.config import RunConfig
+    from stic_eval.settings import RunConfig
 
 R = TypeVar("R")
 

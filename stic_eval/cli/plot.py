@@ -46,7 +46,9 @@ def plot(
     format_: Annotated[
         str, Flag("Comma-separated: svg, pdf, png.", names="--format", panel=_OUTPUT)
     ] = "svg,pdf,png",
-    out: Annotated[Path | None, Flag("Folder for the files.", "<run>/figures", panel=_OUTPUT)] = None,
+    out: Annotated[
+        Path | None, Flag("Folder for the files.", "<run>/figures", names="--output --out", panel=_OUTPUT)
+    ] = None,
     width: Annotated[
         float, Flag("Width in inches: 3.3 fits a column of a two-column page, 6.9 both.", panel=_OUTPUT)
     ] = 6.9,

@@ -21,7 +21,9 @@ _SKIPPED = 3
 
 def report(
     run: f.Run,
-    out: Annotated[Path | None, Flag("File to write.", "report.html in the run's folder")] = None,
+    out: Annotated[
+        Path | None, Flag("File to write.", "report.html in the run's folder", names="--output --out")
+    ] = None,
     image_budget: Annotated[
         float,
         Flag("Images to embed in the file; the rest go into a folder beside it.", metavar="MB", min=0),
@@ -41,7 +43,7 @@ def report(
     folder = runs.find(run)
     scores = runs.load(folder)
     target = out or folder / "report.html"
-    o.check_file("--out", target)
+    o.check_file("--output", target)
     warnings: list[str] = []
     with Reporter(None, quiet=quiet) as reporter:
         refs = {} if no_images else _images(scores, folder, reporter, warnings)
@@ -56,7 +58,7 @@ def report(
                     budget=int(image_budget * 1_000_000), progress=progress,
                 )  # fmt: skip
             except OSError as error:
-                raise write_failure(f"{target} (--out)", error) from error
+                raise write_failure(f"{target} (--output)", error) from error
         for line in made.warnings:
             reporter.plain(line)
     print(printable(f"{made.page} ({_size(made.bytes)})"))
@@ -73,11 +75,12 @@ def _images(scores: Scores, folder: Path, reporter: Reporter, warnings: list[str
     """Content hash -> image of the rows that were asked, read from where the run had them."""
     from pydantic import ValidationError
 
-    from stic_eval.config import RunConfig, read_file
+    from stic_eval.config_layers import read_file
     from stic_eval.errors import RunError, UserError, fault_of, first_line
     from stic_eval.experiment.folder import cache_of
     from stic_eval.experiment.resources import Resources
     from stic_eval.hub_access import go_offline
+    from stic_eval.settings import RunConfig
 
     try:
         config = RunConfig.model_validate(read_file(folder / "config.yaml"))
@@ -99,7 +102,7 @@ def _images(scores: Scores, folder: Path, reporter: Reporter, warnings: list[str
                 rows = resources.samples(name)
         except (UserError, RunError, OSError) as error:
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            warnings.append(f"{benchmark.title}: no images, for its rows cannot be read ({first}).")
+            warnings.append(f"{benchmark.title}: no images, because its rows cannot be read ({first}).")
             continue
         refs.update((ref.sha256, ref) for sample in rows for ref in sample.images)
     for line in resources.hub_lines:

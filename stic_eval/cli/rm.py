@@ -34,7 +34,7 @@ def rm(
         print(printable(f"{one.folder}: {decimal(one.size)} of results{stays}"))
     if not yes:
         if not sys.stdin.isatty():
-            raise UserError("rm: there is no terminal to ask at; give --yes to delete")
+            raise UserError("rm: there is no terminal to ask on; give --yes to delete")
         typer.confirm(f"Delete {'this run' if len(found) == 1 else f'these {len(found)} runs'}?", abort=True)
     for one in found:
         run_removal.remove(one)

@@ -14,7 +14,7 @@ import typer
 
 from stic_eval import flags as f
 from stic_eval.cli import options as o
-from stic_eval.errors import Interrupted
+from stic_eval.errors import Interrupted, count_of
 from stic_eval.flags import Flag
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def score(
     dry_run: Annotated[bool, Flag("Read and match everything, but send nothing to the judge.")] = False,
     resume: Annotated[
         bool,
-        Flag("Ask the judge only about what it has not graded yet, or about everything again.",
+        Flag("Ask the judge only about answers that it has not graded yet, or about all again.",
              names="--resume/--fresh"),
     ] = True,
     quiet: f.Quiet = False,
@@ -80,7 +80,8 @@ def score(
     chosen = with_options(registry.benchmarks().get(benchmark), options)
     if asked_for := decoding(registry.benchmarks().get(benchmark), options):
         raise UserError(
-            f"-o benchmarks.{benchmark}.{next(iter(asked_for))}: is for asking, and these answers are there"
+            f"-o benchmarks.{benchmark}.{next(iter(asked_for))}: is for asking, and these answers "
+            "already exist"
         )
     given = read_predictions(predictions)
     where, asked, found = rows_of(chosen, given, rows, note=lambda line: typer.echo(line, err=True))
@@ -105,9 +106,11 @@ def score(
         json.dump(data, text, indent=1, ensure_ascii=False)
         atomic_write(json_out, text.getvalue() + "\n")
     if taken and not quiet:
-        typer.echo(f"{taken} extractions are taken from {printable(predictions.name)}", err=True)
+        typer.echo(f"{count_of(taken, 'extraction')} taken from {printable(predictions.name)}", err=True)
     if grader is not None and summary.judged and not quiet:
-        typer.echo(f"{grader.requests} requests sent to judge {printable(grader.model)}", err=True)
+        typer.echo(
+            f"{count_of(grader.requests, 'request')} sent to judge {printable(grader.model)}", err=True
+        )
     print_summary(chosen, summary, grading.grader_text(chosen, where, grader))
     _print_suspects(records)
     if closed and not prompts_open and not built.thinking.opened:
@@ -135,7 +138,6 @@ def _print_plan(
     fresh: bool,
 ) -> None:
     """Says how far rules get, and what would be asked of the judge."""
-    from stic_eval.cli.export import count_of
     from stic_eval.printable import printable
 
     verdicts = [item.verdict for item in answered]
@@ -201,7 +203,8 @@ def _print_suspects(records: Sequence[Record]) -> None:
         first = found[0]
         reason = f"{first.id}: {first.judge['suspect']}" if first.judge else ""
         typer.echo(
-            f"suspect: {len(found)} answers seem to speak to the judge (e.g. {printable(reason)})", err=True
+            f"suspect: {count_of(len(found), 'answer')} may speak to the judge (e.g. {printable(reason)})",
+            err=True,
         )
 
 

@@ -48,7 +48,7 @@ def show(
     number: Annotated[int, Flag("Of a run: how many samples.", names="-n", min=1)] = 5,
 ) -> None:  # fmt: skip
     """Show a run (settings, answers side by side) or anything that has a name, such as a method or preset."""
-    from stic_eval import config, plugins, profiles, registry
+    from stic_eval import config_layers, plugins, profiles, registry
     from stic_eval.ablations import spec
     from stic_eval.errors import UserError
     from stic_eval.report import runs
@@ -63,8 +63,8 @@ def show(
         _of_kind("benchmark", registry.benchmarks().get(name))
     elif found := [kind for kind, known in kinds.items() if name in known.names()]:
         _of_kind(found[0], kinds[found[0]].get(name))
-    elif name in config.preset_names():
-        print(_yaml(config.read_preset(name)), end="")
+    elif name in config_layers.preset_names():
+        print(_yaml(config_layers.read_preset(name)), end="")
     elif name in spec.shipped_names():
         print(_yaml(spec.load(name).model_dump(mode="json", exclude_defaults=True)), end="")
         print("# docs/axes.md says what each axis changes, and which values it takes.")
@@ -76,13 +76,14 @@ def show(
         except UserError:
             known = [
                 *(word for registered in kinds.values() for word in registered.names()),
-                *config.preset_names(),
+                *config_layers.preset_names(),
                 *spec.shipped_names(),
                 *profiles.SHIPPED,
             ]
             known += map(runs.name_of, runs.runs())
             raise UserError(
-                f'"{name}" is no run, {", ".join(kinds)}, preset or ablation{registry.suggest(name, known)}'
+                f'"{name}" is not a run, {", ".join(kinds)}, preset or '
+                f"ablation{registry.suggest(name, known)}"
             ) from None
         if benchmark is None and sample is None and not wrong and not method:
             _run(folder)
@@ -199,7 +200,7 @@ def _answers(
             continue
         for line, record in enumerate(read_jsonl(path), start=1):
             if not _is_record(record):
-                raise UserError(f"{path}, line {line}: is no record of this program; run it again")
+                raise UserError(f"{path}, line {line}: not a record of this program; run it again")
             by_sample.setdefault((named_by(path.stem), str(record["id"])), {})[path.parent.name] = record
     shown = 0
     for (name, identity), records in by_sample.items():

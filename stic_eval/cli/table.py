@@ -45,7 +45,7 @@ def table(
     format_: Annotated[
         Format | None,
         Flag("Output format. `tex` needs the LaTeX packages booktabs and graphicx.",
-             "from the ending of --out, else text", names="--format"),
+             "from the ending of --output, else text", names="--format"),
     ] = None,
     caption: Annotated[str | None, Flag("Caption, for `tex` and `html`.", "describes the table")] = None,
     label: Annotated[str | None, Flag("Label, for `tex`.", "tab:<what is shown>")] = None,
@@ -56,7 +56,9 @@ def table(
              "on a terminal, these and five lines of others", names="--notes/--no-notes"),
     ] = None,
     out: Annotated[
-        Path | None, Flag("File to write: .txt, .md, .tex, .html, .csv or .json.", "standard output")
+        Path | None,
+        Flag("File to write: .txt, .md, .tex, .html, .csv or .json.", "standard output",
+             names="--output --out"),
     ] = None,
 ) -> None:  # fmt: skip
     """Print a table of finished runs."""
@@ -103,7 +105,7 @@ def table(
 
 
 def _format(given: Format | None, out: Path | None) -> Format:
-    """The format that --format and the ending of --out say.
+    """The format that --format and the ending of --output say.
 
     Raises:
         UserError: They say different things, or nothing, or the file cannot be there.
@@ -112,17 +114,19 @@ def _format(given: Format | None, out: Path | None) -> Format:
 
     if out is None:
         return given or "text"
-    check_file("--out", out)
+    check_file("--output", out)
     if not out.parent.is_dir():
-        raise UserError(f"--out {out}: cannot write there, as {out.parent} is no folder; make it first")
+        raise UserError(
+            f"--output {out}: cannot write there, because {out.parent} is not a folder; make it first"
+        )
     ending = out.suffix.lower()
     found = _ENDINGS.get(ending)
     if found is None and given is None:
         raise UserError(
-            f"--out {out}: its ending is not one of {', '.join(_ENDINGS)}; say which with --format"
+            f"--output {out}: its ending is not one of {', '.join(_ENDINGS)}; say which with --format"
         )
     if found is not None and given is not None and found != given:
-        raise UserError(f"--out {out}: ends in {ending}, but --format is {given}; change one of them")
+        raise UserError(f"--output {out}: ends in {ending}, but --format is {given}; change one of them")
     return given or found or "text"
 
 

@@ -69,7 +69,7 @@ def gpu_named(name: str) -> Hardware:
     for gpu in GPUS:
         if plain == gpu.name.casefold().replace(" ", ""):
             return gpu
-    raise UserError(f"--hardware {name}: there are figures of {', '.join(gpu.name for gpu in GPUS)} alone")
+    raise UserError(f"--hardware {name}: there are figures only for {', '.join(gpu.name for gpu in GPUS)}")
 
 
 @dataclass(frozen=True)

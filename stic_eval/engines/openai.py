@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from stic_eval import profiles, registry
-from stic_eval.config import flag_of
 from stic_eval.config_layers import read_preset
 from stic_eval.contracts.engine import Ask, Engine, Estimate, Step
 from stic_eval.documents import from_json
@@ -21,6 +20,7 @@ from stic_eval.engines.hf import HFEngine, refuse_of_vllm
 from stic_eval.engines.stated_weights import notes_on_weights, weights_of
 from stic_eval.errors import UserError, shorten
 from stic_eval.printable import printable
+from stic_eval.setting_paths import flag_of
 from stic_eval.settings import RunConfig
 from stic_eval.store import content_key
 

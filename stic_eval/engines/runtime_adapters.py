@@ -65,7 +65,7 @@ def allowed_rank(rank: int) -> int:
     for bound in RANKS:
         if rank <= bound:
             return bound
-    raise UserError(f"lora.r: an adapter of rank {rank} is larger than vLLM takes; set it to {RANKS[-1]}")
+    raise UserError(f"lora.r: an adapter of rank {rank} is larger than vLLM accepts; set it to {RANKS[-1]}")
 
 
 def name_of(adapter: Path) -> str:
@@ -87,7 +87,7 @@ def dialect_of(endpoint: Endpoint) -> Dialect:
     """
     said = [owners for one in endpoint.each() if (owners := _owners(one)) is not None]
     if not said:
-        raise RunError(f"{_place(endpoint)}: does not answer; what has been answered is kept")
+        raise RunError(f"{_place(endpoint)}: does not answer; answers so far are kept")
     found = {SGLANG if SGLANG.name in owners else VLLM for owners in said}
     if len(found) > 1:
         raise UserError(
@@ -147,13 +147,13 @@ def load(endpoint: Endpoint, dialect: Dialect, adapter: Path) -> bool:
         raise UserError(_loads_none(endpoint))
     if "No adapter found" in text or "No such file" in text:
         raise UserError(
-            f"{place}: the server finds none there; it has to see the same folder (share the cache, "
+            f"{place}: the server finds no adapter there; it must see the same folder (share the cache, "
             f"STIC_EVAL_CACHE, or run it on this machine): HTTP {status}: {text}"
         )
     if "max_lora_rank" in text or "LoRA rank" in text:
         rank = rank_of(adapter)
         raise UserError(
-            f"{place}: its rank {rank} is more than the server takes; start it with --max-lora-rank "
+            f"{place}: its rank {rank} is more than the server accepts; start it with --max-lora-rank "
             f"{allowed_rank(rank)}, or train with -o lora.r=...: HTTP {status}: {text}"
         )
     raise RunError(f"{place}: the server has not loaded it: HTTP {status}: {text}")
@@ -174,9 +174,7 @@ def _post(endpoint: Endpoint, dialect: Dialect, what: str, name: str, path: str 
     try:
         status, _, data = line.post(dialect.url(endpoint.base_url, what), json.dumps(body).encode())
     except NoReply as gone:
-        raise RunError(
-            f"{_place(endpoint)}: does not answer ({gone}); what it has answered is kept"
-        ) from None
+        raise RunError(f"{_place(endpoint)}: does not answer ({gone}); its answers so far are kept") from None
     finally:
         line.close()
     text = error_of(data).removeprefix(": ")
@@ -195,8 +193,8 @@ def _knows_none(status: int, text: str) -> bool:
 def _loads_none(endpoint: Endpoint) -> str:
     return (
         f"{_place(endpoint)}: loads no adapters at run time; start vLLM with --enable-lora "
-        "--api-server-count 1 and VLLM_ALLOW_RUNTIME_LORA_UPDATING=1, or name what it has (--adapter-name "
-        "METHOD=NAME)"
+        "--api-server-count 1 and VLLM_ALLOW_RUNTIME_LORA_UPDATING=1, or name an adapter that it has "
+        "(--adapter-name METHOD=NAME)"
     )
 
 

@@ -58,8 +58,8 @@ def check_alike(models: Sequence[ServerModel]) -> None:
         if not adapter_canary.agree(expected, found):
             raise UserError(
                 f"{other.endpoint.prefix}base-url {other.endpoint.base_url}: answers fixed questions "
-                f"otherwise than {first.endpoint.base_url}; replicas have the same model, in the same type, "
-                "under the same name"
+                f"differently from {first.endpoint.base_url}; replicas must have the same model, in the "
+                "same type, under the same name"
             )
 
 
@@ -177,8 +177,8 @@ class Served:
             there = [self._load_at(adapter, url) for url in self.endpoint.base_urls]
         if not any(there):
             raise RunError(
-                f"{self.endpoint.prefix}base-url {','.join(self.endpoint.base_urls)}: none of them answers "
-                "any longer; what has been answered is kept"
+                f"{self.endpoint.prefix}base-url {','.join(self.endpoint.base_urls)}: none of them "
+                "answers any more; answers so far are kept"
             )
 
     def _load_again(self, adapter: Path, url: str) -> None:
@@ -212,7 +212,7 @@ class Served:
         if (before := self._shown.get((url, name))) is not None:
             # The weights here are not asked: servers would have to make room with requests under way.
             if not adapter_canary.is_back(there[0], before, there[1], rounding):
-                raise RunError(f"{where}: the server answers otherwise than before it had forgotten it")
+                raise RunError(f"{where}: the server's answers differ from those before it forgot it")
             return
         found, what = adapter_canary.judge(there, expectations.of(adapter), rounding)
         if found in ("not verifiable", "not applied") and expectations.of(adapter) is None:
@@ -221,20 +221,20 @@ class Served:
             found, what = adapter_canary.judge(there, expectations.of(adapter), rounding)
         if found == "not applied":
             raise RunError(
-                f"{where}: the server has loaded it and not applied it: fixed answers change {what}"
+                f"{where}: the server has loaded it but not applied it: fixed answers change {what}"
             )
         if found == "another":
             raise RunError(
-                f"{where}: the server answers otherwise than the model that it was trained on (is it that "
-                f"one, in the same type (--dtype), with the same chat template?): {what}"
+                f"{where}: the server's answers differ from those of the model that it was trained on "
+                f"(is it the same model, in the same type (--dtype), with the same chat template?): {what}"
             )
         self._shown[url, name] = there[1]
         if found == "not verifiable":
             _LOG.warning("adapter %s: whether the server has applied it is not verifiable: %s", adapter, what)
         elif expectations.of(adapter) is None:
             _LOG.info(
-                "adapter %s is applied by %s: %s; compared with the server's base model alone, as nobody has "
-                "measured it where it was trained", adapter, url, what,
+                "adapter %s is applied by %s: %s; compared with the server's base model alone, because "
+                "it was not measured where it was trained", adapter, url, what,
             )  # fmt: skip
         else:
             _LOG.info("adapter %s is applied by %s: %s", adapter, url, what)
@@ -253,4 +253,4 @@ def _measure(model: ServerModel) -> Measured:
         if model.gone is not None:
             raise
         where = f"{model.endpoint.prefix}base-url {model.endpoint.base_url}"
-        raise RunError(f"{where}: {error}; what has been answered is kept") from error
+        raise RunError(f"{where}: {error}; answers so far are kept") from error

@@ -14,7 +14,6 @@ from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from stic_eval.config import flag_of
 from stic_eval.contracts.engine import Ask, Engine, Estimate, Step
 from stic_eval.engines import runtime_adapters, vllm_command
 from stic_eval.engines.hf import HFEngine
@@ -22,6 +21,7 @@ from stic_eval.engines.stated_weights import notes_on_weights
 from stic_eval.errors import UserError
 from stic_eval.models import devices
 from stic_eval.models.fingerprint import adapter_fingerprint
+from stic_eval.setting_paths import flag_of
 from stic_eval.settings import RunConfig
 from stic_eval.store import cache_dir, content_key
 
@@ -127,7 +127,7 @@ class VLLMEngine(Engine):
         together = self.config.server.tensor_parallel
         if not self.gpu:
             if together > 1:
-                raise UserError(f"--tensor-parallel {together}: is for GPUs, and there is none here")
+                raise UserError(f"--tensor-parallel {together}: needs GPUs, and there are none here")
             return ((),)
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         there = [*map(str, range(devices.gpus()))]

@@ -42,7 +42,7 @@ _OURS = {
     "--api-key": "servers listen on this machine alone; leave it out",
     "--model": "the model is appended; give --model apart from the command",
     "--revision": "give --revision apart from the command",
-    "--dtype": "give --dtype apart from the command, for training goes by it as well",
+    "--dtype": "give --dtype outside the command, because training uses it as well",
     "--tensor-parallel-size": "give --tensor-parallel apart from the command",
     "--pipeline-parallel-size": "give --tensor-parallel apart from the command",
     "--data-parallel-size": "give --gpus apart from the command",
@@ -77,8 +77,8 @@ def command_of(config: RunConfig) -> tuple[str, ...]:
         found = find_vllm()
         if found is None:
             raise UserError(
-                "--engine vllm: there is no command `vllm`; install it into an environment of its own, as it "
-                "wants another transformers than this program (python -m venv .venv-vllm && "
+                "--engine vllm: there is no command `vllm`; install it into its own environment, because "
+                "it needs another version of transformers than this program (python -m venv .venv-vllm && "
                 ".venv-vllm/bin/pip install vllm), or give --serve-command"
             )
         return str(found), "serve"

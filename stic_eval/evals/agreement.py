@@ -101,7 +101,7 @@ def read(path: Path) -> Grading:
     rows: Iterable[tuple[str, Any]]
     if isinstance(whole, dict) and "per_sample" in whole:
         if not isinstance(whole["per_sample"], list):
-            raise UserError(f'{path}: "per_sample" is no list')
+            raise UserError(f'{path}: "per_sample" is not a list')
         name = whole.get("benchmark")
         rows = ((f"per_sample[{at}]", row) for at, row in enumerate(whole["per_sample"]))
     elif whole is not None and not (isinstance(whole, dict) and "id" in whole):
@@ -137,7 +137,7 @@ def _verdict(where: str, row: Any) -> tuple[str, Verdict]:
     for name, value in (("score", score), ("weight", weight)):
         is_number = isinstance(value, (int, float)) and math.isfinite(value)
         if not (is_number or (name == "score" and value is None)):
-            raise UserError(f'{where}: "{name}" is no number')
+            raise UserError(f'{where}: "{name}" is not a number')
     return str(row["id"]), Verdict(None if score is None else float(score), float(weight))
 
 

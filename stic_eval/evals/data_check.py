@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from stic_eval.contracts.benchmark import Benchmark
-from stic_eval.errors import Contained, headline, shorten
-from stic_eval.evals.formats import Broken, Rows
+from stic_eval.errors import Contained, count_of, headline, shorten
+from stic_eval.evals.data_places import is_pocket
 from stic_eval.evals.image_cells import PLACEHOLDER
+from stic_eval.evals.opened_rows import HubUse, OpenedRows, no_image, open_rows, to_sample
 from stic_eval.evals.row_faults import Fault, faults
 from stic_eval.evals.row_storage import unlike_when_stored
-from stic_eval.evals.sources import HubUse, OpenedRows, is_pocket, no_image, open_rows, to_sample
+from stic_eval.evals.rows import Broken, Rows
 from stic_eval.images import Decoding, in_order
 from stic_eval.types import ImageRef, Sample
 
@@ -104,7 +105,7 @@ def check(
     problems.sort(key=lambda problem: problem.row)
     notes = [*_count(opened), *_rotations(benchmark, good, opened)]
     if good and all(sample.target is None for sample in good.values()):
-        notes.append("no row has an answer: whatever is answered stays unscored")
+        notes.append("no row has an answer, so all answers stay unscored")
     return DataCheck(opened, good, tuple(problems), tuple(notes))
 
 
@@ -159,7 +160,7 @@ def _guess_id(row: Mapping[str, Any]) -> str:
 def _count(opened: OpenedRows) -> Iterator[str]:
     expected = opened.benchmark.source.rows
     if expected is not None and expected != len(opened.kept) and not is_pocket(opened.source):
-        yield f"{len(opened.kept)} rows; the data set has {expected}"
+        yield f"{count_of(len(opened.kept), 'row')}; the data set has {expected}"
 
 
 def _rotations(benchmark: Benchmark, good: Mapping[int, Sample], opened: OpenedRows) -> Iterator[str]:

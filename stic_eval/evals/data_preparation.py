@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 from stic_eval import durable_files, lease
 from stic_eval.dataset_messages import quiet_datasets
 from stic_eval.errors import RunError, UserError, write_failure
+from stic_eval.evals.arrow_rows import ArrowRows
 from stic_eval.evals.data_check import ID_COLUMNS, DataCheck
-from stic_eval.evals.formats import ArrowRows
+from stic_eval.evals.data_places import NAMED
 from stic_eval.evals.image_cells import PLACEHOLDER, Cells
+from stic_eval.evals.opened_rows import OpenedRows
 from stic_eval.evals.row_storage import COMPARED, column_type, same, table
-from stic_eval.evals.sources import NAMED, OpenedRows, samples
+from stic_eval.evals.sources import samples
 from stic_eval.images import encoded_bytes
 from stic_eval.store import file_sha256
 from stic_eval.types import Sample
@@ -80,9 +82,9 @@ def refuse_taken(to: Path) -> None:
     durable_files.sweep_once(to.parent)  # of one that was killed when all was written
     lease.sweep(to.parent)
     if to.is_dir() and any(to.iterdir()):
-        raise UserError(f"--to {to}: is not empty; give a new folder")
+        raise UserError(f"--output {to}: is not empty; give a new folder")
     if to.exists() and not to.is_dir():
-        raise UserError(f"--to {to}: is a file; give a new folder")
+        raise UserError(f"--output {to}: is a file; give a new folder")
 
 
 @contextmanager
@@ -91,7 +93,7 @@ def _atomic_folder(to: Path) -> Iterator[Path]:
     to = to.absolute()
 
     def refuse(holder: str) -> None:
-        raise UserError(f"--to {to}: {holder} is writing it")
+        raise UserError(f"--output {to}: {holder} is writing it")
 
     try:
         durable_files.make_folder(to.parent)
@@ -174,13 +176,12 @@ def _image_columns(opened: OpenedRows, indices: Sequence[int]) -> list[str]:
 
 def _rows_with_ids(checked: DataCheck) -> list[dict[str, Any]]:
     """The rows without images; with an `id` where rows that have none would be numbered differently."""
-    result = []
-    for position, (index, sample) in enumerate(checked.samples.items()):
-        row = {name: cell for name, cell in checked.opened.light[index].items() if cell is not PLACEHOLDER}
+    light = [checked.opened.light[index] for index in checked.samples]
+    result = [{name: cell for name, cell in row.items() if cell is not PLACEHOLDER} for row in light]
+    columns = ["id", *(name for name in ID_COLUMNS if any(name in row for row in result))]
+    for position, (row, (index, sample)) in enumerate(zip(result, checked.samples.items(), strict=True)):
         if position != index and sample.id == str(index):
-            row.setdefault("id", sample.id)
-            row |= {name: sample.id for name in ID_COLUMNS if name in row and row[name] is None}
-        result.append(row)
+            row |= {name: sample.id for name in columns if row.get(name) is None}
     if any(row.get("id") is not None for row in result):
         for row, sample in zip(result, checked.samples.values(), strict=True):
             if not isinstance(row.get("id", []), (str, int, float, NoneType)):  # nothing that names a row

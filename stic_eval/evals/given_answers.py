@@ -9,11 +9,11 @@ from pathlib import Path
 
 from stic_eval.contracts.benchmark import Benchmark, HubId
 from stic_eval.evals import runner
-from stic_eval.evals.formats import ListRows
 from stic_eval.evals.predictions import CELL_LIMIT, IDS_SHOWN, Prediction, Predictions, fit_no_row, match
+from stic_eval.evals.rows import ListRows
 from stic_eval.evals.sources import samples, samples_without_images
 from stic_eval.models.thinking import separate_thinking
-from stic_eval.settings import ThinkingConfig
+from stic_eval.setting_groups import ThinkingConfig
 from stic_eval.types import Response, Sample, Score
 
 

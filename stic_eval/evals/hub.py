@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Tell = Callable[[str], None]
 
+_LOCAL_COPY = "`score --rows FILE`, `run -o rows.NAME=FILE`, `data check --from FILE`"
 _COMMIT = 40  # hex digits; what is shorter, or no number, is a branch or tag, which may have gone on
 
 
@@ -92,6 +93,12 @@ def find(who: str, hub: HubData, tell: Tell) -> Iterator[tuple[HubId, Path | Dat
         try:
             found = _fetch(hub, at)
         except Exception as error:  # the hub's client raises a dozen kinds
+            copies = (cached_folder(hub, other) for other in hub.ids)
+            if _is_unreachable(error) and not any(copies):  # nor for another id, after half a minute more
+                raise UserError(
+                    f"{who}: the hub cannot be reached, and {label_of(hub, at)}, is not in the local cache; "
+                    f"give a local copy: {_LOCAL_COPY}"
+                ) from error
             reason = f"{type(error).__name__}: {first_line(error)}"
             why = "" if is_offline_mode() else f": {reason}"
             failed.append(f"{label_of(hub, at)}, revision {at.revision}{why}")
@@ -130,10 +137,23 @@ def _new_id(at: HubId) -> str | None:
     return new if new and new != at.path else None
 
 
+def _is_unreachable(error: BaseException) -> bool:
+    """Whether nobody has answered: there is no network, or a proxy or firewall is in the way."""
+    from huggingface_hub import is_offline_mode
+
+    seen: BaseException | None = error
+    while seen is not None and not is_offline_mode():
+        # httpx has a kind for this, and requests, which earlier clients use, another one.
+        if {"TransportError", "ConnectionError"} & {kind.__name__ for kind in type(seen).__mro__}:
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
 def _not_there(failed: list[str]) -> str:
     from huggingface_hub import is_offline_mode
 
-    advice = "or give a local copy: `score --rows FILE`, `run -o rows.NAME=FILE`, `data check --from FILE`"
+    advice = f"or give a local copy: {_LOCAL_COPY}"
     if is_offline_mode():
         under = f" (nor under a former id: {'; '.join(failed[1:])})" if len(failed) > 1 else ""
         return (

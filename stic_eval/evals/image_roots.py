@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from stic_eval.evals.formats import ArrowRows, ListRows, Rows, TsvRows
+from stic_eval.evals.arrow_rows import ArrowRows
 from stic_eval.evals.image_cells import Cells
+from stic_eval.evals.rows import ListRows, Rows
+from stic_eval.evals.tsv_files import TsvRows
 
 
 def with_root(rows: Rows, root: Path | None, flag: str) -> Rows:

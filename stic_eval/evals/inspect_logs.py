@@ -68,7 +68,7 @@ def _rows(samples: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, dict[str, A
     seen: set[str] = set()
     for where, sample in samples:
         if not isinstance(sample, Mapping) or sample.get("id") is None:
-            raise UserError(f"{where}: is no sample with an id")
+            raise UserError(f"{where}: not a sample with an id")
         name = str(sample["id"])
         if name in seen:  # a later epoch
             continue

@@ -22,7 +22,7 @@ from stic_eval.evals import official_prompts
 from stic_eval.evals.judge_replies import is_refusal, quote, suspicious
 from stic_eval.models.connection import check_url
 from stic_eval.printable import printable
-from stic_eval.settings import JudgeConfig
+from stic_eval.setting_groups import JudgeConfig
 from stic_eval.store import ResponseStore, content_key
 from stic_eval.types import Response, Sample, Score
 

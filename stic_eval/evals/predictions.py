@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from stic_eval.documents import from_json, open_regular, read_lines, read_text
-from stic_eval.errors import UserError, first_line
+from stic_eval.errors import UserError, first_line, quote
 from stic_eval.evals import answer_summaries, inspect_logs
-from stic_eval.evals.formats import HALF
 from stic_eval.evals.image_cells import is_image_column
+from stic_eval.evals.json_files import HALF
 from stic_eval.types import Sample
 
 Row = Mapping[str, Any]
@@ -218,7 +218,7 @@ def _sample_at(
     # Other rows, or the same in another order, would give each answer the wrong target.
     if item.prompt is not None and not any(line in _normalise(item.prompt) for line in rare[sample.id]):
         raise UserError(
-            f"{item.where}: was asked something else than row {number + 1}; give the rows that were asked, "
+            f"{item.where}: was asked something other than row {number + 1}; give the rows that were asked, "
             "in their order, with --rows"
         )
     return sample
@@ -254,6 +254,10 @@ def _rows(path: Path) -> Iterator[tuple[str | int, dict[str, Any]]]:
             data = data["logs"]
         pairs = data.items() if isinstance(data, dict) else enumerate(data, start=1)
         for key, value in pairs:
+            if not isinstance(data, dict) and not isinstance(value, dict):
+                raise UserError(
+                    f"{path}, entry {key}: {quote(value)} is no answer; give objects with id and response"
+                )
             row = value if isinstance(value, dict) else {"id": key, "response": value}
             yield f"entry {key}", {"id": key, **row} if isinstance(data, dict) else row
     else:
@@ -264,7 +268,7 @@ def _rows(path: Path) -> Iterator[tuple[str | int, dict[str, Any]]]:
                 except ValueError as error:
                     raise UserError(f"{path}, line {number}: is not valid JSON: {error}") from error
                 if not isinstance(row, dict):
-                    raise UserError(f"{path}, line {number}: is no JSON object")
+                    raise UserError(f"{path}, line {number}: not a JSON object")
                 yield number, _text_only(row) if HALF.search(line) else row
 
 
@@ -288,7 +292,7 @@ def _workbook(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         import openpyxl
     except ImportError:
-        raise UserError(f"{path}: to read a workbook takes openpyxl: pip install 'stic-eval[xlsx]'") from None
+        raise UserError(f"{path}: reading a workbook needs openpyxl: pip install 'stic-eval[xlsx]'") from None
 
     sheet = openpyxl.load_workbook(path, read_only=True, data_only=True).worksheets[0]
     rows: Iterable[tuple[Any, ...]] = sheet.iter_rows(values_only=True)
@@ -341,7 +345,7 @@ def _prediction(row: Mapping[str, Any], file: Path, place: str | int, cut: str) 
             return Prediction(_identity(doc, file, place, _IDS), response, file, place)
         name = _identity(row, file, place, ("doc_id",))
         if not name.isdecimal():
-            raise UserError(f"{place_in(file, place)}: doc_id {name} is no number of a row")
+            raise UserError(f"{place_in(file, place)}: doc_id {name} is not the number of a row")
         prompt = asked if isinstance(asked, str) else None
         return Prediction(name, response, file, place, prompt=prompt, by_number=True)
     extraction = row.get("extraction")

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from stic_eval.contracts.benchmark import Benchmark, FolderLayout
 from stic_eval.errors import UserError
-from stic_eval.evals.formats import Broken, ListRows, json_file
 from stic_eval.evals.image_cells import Cells
+from stic_eval.evals.json_files import json_file
 from stic_eval.evals.row_faults import RAISED, faults
+from stic_eval.evals.rows import Broken, ListRows
 
 
 def layout_rows(benchmark: Benchmark, folder: Path, remote: bool = False) -> ListRows | None:

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from stic_eval.evals.formats import json_file, tsv_file
 from stic_eval.evals.image_cells import LONGEST_PATH, is_image_column, parse_paths
+from stic_eval.evals.json_files import json_file
+from stic_eval.evals.tsv_files import tsv_file
 
 
 def images_beside(path: Path, root: Path | None = None) -> list[Path]:

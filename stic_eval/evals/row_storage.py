@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from stic_eval.errors import first_line
 from stic_eval.evals.image_cells import PLACEHOLDER
+from stic_eval.evals.opened_rows import OpenedRows, to_sample
 from stic_eval.evals.row_faults import Fault
-from stic_eval.evals.sources import OpenedRows, to_sample
 from stic_eval.types import Sample
 
 if TYPE_CHECKING:

@@ -233,8 +233,8 @@ def _with_pairing(benchmark: Benchmark, records: Sequence[Record], summary: Summ
     where = f"benchmark {benchmark.name}"
     if (unit := clusters.first_untraceable(records, summary.units)) is not None:
         raise RunError(
-            f"{where}: nobody can tell which rows its unit {unit!r} is made of; a unit is called like its "
-            "record, or as the meta of its records says under `unit`"
+            f"{where}: it is unclear which rows its unit {unit!r} is made of; a unit has the name of its "
+            "record, or the name under `unit` in the meta of its records"
         )
     try:
         with Contained():

@@ -25,10 +25,10 @@ from stic_eval.training.trackers import check_installed
 if TYPE_CHECKING:
     from stic_eval.ablations.grid import Axis, Grid
     from stic_eval.ablations.spec import Spec
-    from stic_eval.config import RunConfig
     from stic_eval.engines.costs import Hardware
     from stic_eval.experiment.conduct import Conduct
     from stic_eval.experiment.view import Board
+    from stic_eval.settings import RunConfig
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def define(
     varied, without_default = build.axes(given)
     flag = "--solver" if solver else f"--{'' if dar else 'no-'}dar" if dar is not None else ""
     if flag and any(value.solver is not None for axis in varied for value in axis.values):
-        raise UserError(f"{flag}: the axis dar decides; leave one of both out")
+        raise UserError(f"{flag}: the axis dar decides; leave one of them out")
     known = Path(name).stem if name and not vary else "grid"
     return Ablation(known, build.grid(given, varied, known, output), spec, varied, without_default)
 

@@ -190,7 +190,7 @@ def given_of(call: str, values: Mapping[str, Any]) -> dict[str, Any]:
             raise UserError(f'{call}: no option is called "{name}"{suggest(name, {*known, *also})}')
     twice = [name for name in values if also.get(name) in values]
     if twice:
-        raise UserError(f"{twice[0]}: with {also[twice[0]]} as well; give one of both")
+        raise UserError(f"{twice[0]}: with {also[twice[0]]} as well; give only one of them")
     return f.settings({also.get(name, name): value for name, value in values.items()})
 
 
@@ -214,7 +214,7 @@ def _nest(given: Mapping[str, Any]) -> dict[str, Any]:
         else:
             config_layers.put(found, path, _text_of_paths(value))
     if "solvers" in found and "dar" in found:
-        raise UserError(f"--{'' if found['dar'] else 'no-'}dar: with --solver as well; give one of both")
+        raise UserError(f"--{'' if found['dar'] else 'no-'}dar: with --solver as well; give only one of them")
     return found
 
 
@@ -265,7 +265,7 @@ def conduct_of(
         UserError: Workers would have to know objects of this process, or there would be none.
     """
     if jobs is not None and (not str(jobs).isdecimal() or int(jobs) < 1):
-        raise UserError(f"jobs: {jobs!r} is no whole number of 1 or more")
+        raise UserError(f"jobs: {jobs!r} is not a whole number of 1 or more")
     check_cluster(cluster, config.nodes)
     kinds = registry.kinds()
     for path, kind in _OBJECTS.items() if (jobs or 1) > 1 or workers or cluster != LOCAL else ():

@@ -19,7 +19,7 @@ from stic_eval.stage_store import StageStore
 from stic_eval.store import cache_dir
 
 if TYPE_CHECKING:
-    from stic_eval.config import RunConfig
+    from stic_eval.settings import RunConfig
 
 _SHOWN = 12
 
@@ -87,7 +87,7 @@ class RunArtifacts:
         folder = store.sound(output.stage, output.key, messages.append)
         if folder is None:
             damaged = store.first_damaged(output.stage, output.key)
-            what = f"is damaged ({damaged} is not what was written there)" if damaged else "is not whole"
+            what = f"is damaged ({damaged} has changed since it was written)" if damaged else "is not whole"
             if not (store.folder(output.stage, output.key) / "manifest.json").is_file():
                 what = f"is not in the cache {self.stages}"
             raise UserError(
@@ -107,7 +107,7 @@ class RunArtifacts:
         if not (folder / "adapter_config.json").is_file():
             raise UserError(
                 f"{self.folder}: the last stage it has of {output.flags} is {output.stage} "
-                f"({output.key[:16]}), which is no adapter: a later one was lost from the cache "
+                f"({output.key[:16]}), which is not an adapter: a later one was lost from the cache "
                 f"{self.stages}; `stic-eval run --config {self.folder / 'config.yaml'}` makes it again"
             )
         return folder

@@ -181,7 +181,7 @@ def adapters_of(folder: Path) -> Iterator[Path]:
     A path that does not say where it starts was given in the folder that the command was called in: this
     one, or one that leads to the run's.
     """
-    from stic_eval.config import read_file
+    from stic_eval.config_layers import read_file
 
     with suppress(UserError, TypeError, ValueError):
         for adapter in read_file(folder / "config.yaml").get("adapters") or ():

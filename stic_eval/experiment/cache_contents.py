@@ -132,7 +132,7 @@ def sort_out(
         aside = item.path.name.endswith(ASIDE)  # which nobody needs
         reason = "" if aside else reasons.get(name, "") or reasons.get(item.kind, "")
         if item.kind == "stages" and not reason and (holder := lease.holder(_lease(item.path))):
-            reason = f"{holder} is at work on it"
+            reason = f"{holder} is working on it"
         kept += [Keep(item, reason)] if reason else []
         dispensable += [] if reason else [item]
     return dispensable, kept
@@ -166,9 +166,11 @@ def _reasons(claims: Sequence[Claim], cache: Path) -> dict[str, str]:
         if claim.is_away:
             why = f"{claim.folder} is not seen here, and may lie on {claim.host}, where it was started"
         elif claim.at_work:
-            why = f"{claim.at_work} is at work in {claim.folder}"
+            why = f"{claim.at_work} is working in {claim.folder}"
         elif not claim.known:
-            why = f"{claim.folder} is unfinished, and an earlier version began it: nobody knows what it needs"
+            why = (
+                f"{claim.folder} is unfinished, and an earlier version began it, so what it needs is unknown"
+            )
         elif claim.is_unfinished(cache / "stages"):
             why = f"{claim.folder} is unfinished"
         else:

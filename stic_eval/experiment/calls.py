@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from stic_eval import hub_access
 from stic_eval.experiment.executors.processes import refuse_while_importing
 from stic_eval.experiment.progress import spare_callers_handlers
+from stic_eval.library_messages import hub_requests_in_log
 from stic_eval.waiting_threads import sleep_while_waiting
 
 
@@ -18,7 +19,12 @@ def as_call() -> Iterator[None]:
     Access to the hub, and the number of torch's threads, are afterwards what they were before, and nothing is
     said into the caller's log.
     """
-    with hub_access.restore_afterwards(), sleep_while_waiting(), spare_callers_handlers():
+    with (
+        hub_access.restore_afterwards(),
+        hub_requests_in_log(),
+        sleep_while_waiting(),
+        spare_callers_handlers(),
+    ):
         yield
 
 

@@ -15,9 +15,9 @@ from stic_eval.stage_store import StageStore
 from stic_eval.store import content_key, read_jsonl, read_object
 
 if TYPE_CHECKING:
-    from stic_eval.config import RunConfig
     from stic_eval.experiment.artifacts import RunArtifacts, StageArtifact
     from stic_eval.report.tables import Table
+    from stic_eval.settings import RunConfig
 
 T = TypeVar("T")
 

@@ -45,8 +45,8 @@ class Rooms:
         most = int(max((node.get("GPU", 0.0) for node in self.nodes), default=0.0))
         if self.answering and self.training > max(1, most):
             raise UserError(
-                f"--gpus {self.training}: GPUs that train together are all of one node, and no node of the "
-                f"cluster has more than {most}; give that at most, or auto"
+                f"--gpus {self.training}: GPUs that train together must be on one node, and no node of "
+                f"the cluster has more than {most}; give that at most, or auto"
             )
 
     def of(self, task: Task, jobs: int) -> Room:

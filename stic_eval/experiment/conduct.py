@@ -22,7 +22,6 @@ from stic_eval.experiment.view import Board, BoardLine, View
 from stic_eval.training.trackers import check_installed
 
 if TYPE_CHECKING:
-    from stic_eval.config import RunConfig
     from stic_eval.contracts.engine import Engine
     from stic_eval.engines.costs import Hardware
     from stic_eval.experiment.driver import Outcome
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from stic_eval.experiment.machine_facts import Facts
     from stic_eval.experiment.planning import Experiment
     from stic_eval.report.runs import Entry
+    from stic_eval.settings import RunConfig
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def _alone_in(at: Path) -> Iterator[None]:
 
     def waiting(holder: str) -> None:
         logging.getLogger("stic_eval.run").warning(
-            "%s: %s is at work there with the same --output; waiting until it has ended", at, holder
+            "%s: %s is working there with the same --output; waiting until it ends", at, holder
         )
 
     with lease.hold(at / ".lease", waiting):

@@ -24,13 +24,13 @@ from stic_eval.report.table_layouts import lay_out
 from stic_eval.store import atomic_write, read_object
 
 if TYPE_CHECKING:
-    from stic_eval.config import RunConfig
     from stic_eval.experiment.cluster import Cluster
     from stic_eval.experiment.events import Event, Executor
     from stic_eval.experiment.graph import Evaluation, Task
     from stic_eval.experiment.planning import Experiment
     from stic_eval.experiment.resources import Resources
     from stic_eval.report.tables import Table
+    from stic_eval.settings import RunConfig
     from stic_eval.types import Summary
 
 
@@ -90,7 +90,7 @@ def _devices(resources: Resources, jobs: int) -> tuple[str, ...]:
     if "CUDA_VISIBLE_DEVICES" in os.environ:
         there = [part for part in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if part.strip()]
     if each > 1 and there and len(there) < jobs * each:
-        raise UserError(f"--jobs {jobs} --gpus {each}: takes {jobs * each} GPUs, and there are {len(there)}")
+        raise UserError(f"--jobs {jobs} --gpus {each}: needs {jobs * each} GPUs, and there are {len(there)}")
     return tuple(",".join(there[at : at + each]) for at in range(0, len(there) - each + 1, each))
 
 

@@ -33,9 +33,9 @@ from stic_eval.types import Response
 from stic_eval.waiting_threads import sleep_from_now_on
 
 if TYPE_CHECKING:
-    from stic_eval.config import RunConfig
     from stic_eval.experiment.events import Send
     from stic_eval.experiment.graph import Task
+    from stic_eval.settings import RunConfig
 
 LATE = 90.0  # seconds that a folder of another machine may take to appear
 _CHUNK = 16 << 20  # bytes of a file that are sent at a time

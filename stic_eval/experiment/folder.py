@@ -20,10 +20,10 @@ from stic_eval.report.runs import TextCut, TrainedStage
 from stic_eval.store import append_jsonl, atomic_write, cache_dir, file_sha256, read_object
 
 if TYPE_CHECKING:
-    from stic_eval.config import RunConfig
     from stic_eval.contracts.method import Report, Stage
     from stic_eval.experiment.resources import Resources
     from stic_eval.images import Skipped
+    from stic_eval.settings import RunConfig
     from stic_eval.stage_store import StageStore
 
 
@@ -59,13 +59,13 @@ def before(config: RunConfig, report: Report) -> runs.Scores:
     try:
         found = runs.load(config.folder)
     except UserError as error:
-        report.line(f"{error} (computed anew)")
+        report.line(f"{error} (computed again)")
         return nothing(config)
     for entry in found.entries:
         for name in list(entry.sha256):
             path = runs.records_path(config.folder, entry, name)
             if runs.records_changed(path, entry, name):
-                report.line(f"{path}: is not what was written there; it is made anew")
+                report.line(f"{path}: has changed since it was written; it is made again")
                 for of in (entry.keys, entry.summaries, entry.sha256):
                     of.pop(name, None)
     return found

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from stic_eval.contracts.benchmark import Benchmark
     from stic_eval.contracts.method import Report
     from stic_eval.evals.judging import CachedJudge
-    from stic_eval.settings import JudgeConfig, RunConfig
+    from stic_eval.setting_groups import JudgeConfig
+    from stic_eval.settings import RunConfig
 
 
 def judge_of(config: JudgeConfig, cache: Path, fresh: bool = False) -> CachedJudge | None:
@@ -50,12 +51,12 @@ def check_key(
     """Says now that the judge has no key, not after hours of answers; it may need none if all is cached."""
     import os
 
-    from stic_eval.evals.sources import is_pocket
+    from stic_eval.evals.data_places import is_pocket
 
     asked = [b for b in benchmarks if b.judging is not None and not is_pocket(config.rows_of(b.name))]
     name = config.judge.api_key_env
     if judge is not None and asked and name and not os.environ.get(name):
-        report.line(f"warning: {name} is not set, so that judge {judge.model} cannot be asked anything new")
+        report.line(f"warning: {name} is not set, so judge {judge.model} cannot be asked about new answers")
 
 
 def protocol_text(benchmark: Benchmark) -> str:
@@ -71,8 +72,8 @@ def grader_text(benchmark: Benchmark, rows: str, judge: CachedJudge | None) -> s
         rows: Where its rows come from.
         judge: Who is configured.
     """
+    from stic_eval.evals.data_places import is_pocket
     from stic_eval.evals.rule_grading import RULE_NOTE
-    from stic_eval.evals.sources import is_pocket
 
     if is_pocket(rows):
         return RULE_NOTE if benchmark.judged else ""

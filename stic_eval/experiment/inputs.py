@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from stic_eval import registry
 from stic_eval.documents import from_json, read_text
-from stic_eval.errors import UserError, shorten
+from stic_eval.errors import UserError, count_of, shorten
 
 if TYPE_CHECKING:
-    from stic_eval.config import RunConfig
     from stic_eval.contracts.method import Data, PromptSet, Report, Stage
     from stic_eval.experiment.machine_facts import Facts
     from stic_eval.images import Skipped
     from stic_eval.pocket.rows import Source
+    from stic_eval.settings import RunConfig
     from stic_eval.types import ImageRef
 
 # Any of these in config.json says that a model takes images.
@@ -36,6 +37,7 @@ _POCKET_IMAGES, _POCKET_ITEMS = 2_000, 1_000
 # Of its pictures, which are drawn one after the other until enough differ: seconds for so many.
 _POCKET_MOST = 100_000
 _SHOWN = 5
+_MISSING = "no such file"
 _LFS = b"version https://git-lfs"
 
 
@@ -145,18 +147,26 @@ def check_pairs(config: RunConfig) -> None:
         raise UserError(f"--pairs: nothing that this run trains ({names}) learns from pairs; leave it out")
 
 
+def check_root(benchmark: str, root: Path | None) -> None:
+    """Refuses a folder for the images of rows that is not there.
+
+    Raises:
+        UserError: It is not.
+    """
+    if root is not None and not root.is_dir():
+        raise UserError(f"-o rows.{benchmark}.root={root}: no such folder")
+
+
 def check_rows(config: RunConfig) -> None:
     """Refuses rows of a path that is not there, before anything is computed.
 
     Raises:
         UserError: Names the benchmark and the path.
     """
-    from stic_eval.evals.sources import local_path
+    from stic_eval.evals.data_places import local_path
 
     for name in config.benchmarks:
-        root = config.rows_root(name)
-        if root is not None and not root.is_dir():
-            raise UserError(f"-o rows.{name}.root={root}: no such folder")
+        check_root(name, config.rows_root(name))
         local_path(registry.benchmarks().get(name), config.rows_of(name))
 
 
@@ -293,7 +303,9 @@ def load(config: RunConfig, report: Report, wanted: Mapping[str, int | None] | N
         skipped = [item for item in found if item.fault]
         _note_beside([item for item in found if not item.fault], report)
         if not images:
-            raise UserError(f"--images {config.images}: holds no usable image ({_first(skipped or found)})")
+            raise UserError(
+                f"--images {config.images}: holds no usable image ({commonest(skipped or found)})"
+            )
         if not keeps_order(config.images):
             # Methods take images from the front, and names are often sorted by time or subject: the
             # order of content hashes is a shuffle that does not depend on names. A list keeps its own.
@@ -308,7 +320,9 @@ def load(config: RunConfig, report: Report, wanted: Mapping[str, int | None] | N
             items, left_out = read_items(config.sft_data, config.image_root, limit=wanted["sft"])
         skipped = [*skipped, *left_out]
         if not items:
-            raise UserError(f"--sft-data {config.sft_data}: no item has a usable image ({_first(left_out)})")
+            raise UserError(
+                f"--sft-data {config.sft_data}: no item has a usable image ({commonest(left_out)})"
+            )
     elif "sft" in wanted and pocket:
         from stic_eval.pocket.rows import sft_items
 
@@ -363,21 +377,36 @@ def _source(config: RunConfig) -> Source | None:
 def report_skipped(skipped: Sequence[Skipped], report: Report) -> None:
     """Says which input files were left out, the first of them by name."""
     if skipped:
-        report.line(f"{len(skipped)} input files skipped, listed in skipped.jsonl:")
+        report.line(f"{count_of(len(skipped), 'input file')} skipped, listed in skipped.jsonl:")
+    said: set[str] = set()
     for item in skipped[:_SHOWN]:
-        report.line(f"  {shorten(item.source)}: {shorten(item.reason, 400)}")
+        # Where a file was looked for, and what to do, is the same for all of them.
+        text, _, hint = item.reason.rpartition(" (")
+        reason = text if hint in said else item.reason
+        if reason.startswith(_MISSING) and _MISSING in said:
+            reason = _MISSING
+        said |= {hint} | ({_MISSING} if reason.startswith(_MISSING) else set())
+        report.line(f"  {shorten(item.source)}: {shorten(reason, 400)}")
 
 
 def _note_beside(beside: Sequence[Skipped], report: Report) -> None:
     """Says what lay beside images, or was named again, by which nothing is lost."""
     for reason, count in Counter(item.reason for item in beside).items():
         name = next(item.source for item in beside if item.reason == reason)
-        report.line(f"note: {count} passed over: {reason} ({shorten(name)}{', ...' if count > 1 else ''})")
+        report.line(f"note: {count} skipped: {reason} ({shorten(name)}{', ...' if count > 1 else ''})")
 
 
-def _first(skipped: Sequence[Skipped]) -> str:
-    """The commonest question about files that were left out, answered: why."""
+def commonest(skipped: Sequence[Skipped]) -> str:
+    """Why files were left out: a missing one, else one of the commonest reason, and how many more."""
     if not skipped:
         return "no file there"
-    more = f" and {len(skipped) - 1} more" if len(skipped) > 1 else ""
-    return f"{shorten(skipped[0].source)}: {shorten(skipped[0].reason, 400)}{more}"
+    missing = [item for item in skipped if item.reason.startswith(_MISSING)]
+    kinds = Counter(map(_kind, missing or skipped))
+    shown = next(item for item in missing or skipped if _kind(item) == kinds.most_common(1)[0][0])
+    more = f"; {len(skipped) - 1} more" if len(skipped) > 1 else ""
+    return f"{shorten(shown.source)}: {shorten(shown.reason, 400)}{more}"
+
+
+def _kind(item: Skipped) -> str:
+    """A reason without what is of this one alone: its item's id, numbers, paths."""
+    return re.sub(r"^item \S+: |\d+", "", item.reason).partition(": ")[0]

@@ -20,7 +20,7 @@ from stic_eval.store import ResponseStore, read_jsonl
 
 _STAGE = re.compile(r"(.+)-([0-9a-f]{16})")
 ASIDE = ".damaged"  # the ending of what a repair has set aside
-_AGAIN = "start the run's command again: it is made anew"
+_AGAIN = "start the run's command again to rebuild it"
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def check_run(folder: Path) -> Iterator[Finding]:
         for benchmark in entry.summaries:
             path = runs.records_path(folder, entry, benchmark)
             if runs.records_changed(path, entry, benchmark):
-                yield Finding(path, "is not what was written there", _AGAIN)
+                yield Finding(path, "has changed since it was written", _AGAIN)
             elif path.exists():
                 yield _finding(path, _fault_of_lines(path))
 
@@ -99,7 +99,8 @@ def _finding(path: Path, fault: str) -> Finding:
 
 
 def _check_settings(path: Path) -> Finding:
-    from stic_eval.config import RunConfig, read_file
+    from stic_eval.config_layers import read_file
+    from stic_eval.settings import RunConfig
 
     try:
         RunConfig.model_validate(read_file(path))
@@ -132,7 +133,7 @@ def _fault_of_image(path: Path) -> str:
     try:
         images.load_bytes(path.read_bytes(), path.name)
     except (OSError, images.ImageError) as error:
-        return f"is no image any more: {first_line(error)}"
+        return f"is not an image any more: {first_line(error)}"
     return ""
 
 
@@ -167,7 +168,7 @@ def _check_answers(path: Path, repair: bool) -> Finding:
                 store.mend()
             back = sum(store.take_from(aside) for aside in sorted(path.parent.glob(f"{path.name}.*{ASIDE}")))
             if fault:
-                kept = f"{len(store):,} answers could be read of it and are kept; others are asked for again"
+                kept = f"{len(store):,} answers could be read and are kept; others will be asked for again"
                 return Finding(path, fault, kept, True)
             if back:
                 return Finding(path, "lacked answers that were set aside", f"{back:,} are put back", True)
@@ -197,7 +198,7 @@ def _check_stage(store: StageStore, path: Path, name: str, key: str, repair: boo
     if not fault:
         return Finding(path)
     if not repair:
-        return Finding(path, fault, "give --repair, or start a run that uses it: it is made anew")
+        return Finding(path, fault, "give --repair, or start a run that uses it, which makes it again")
     aside = path.with_name(f"{path.name}.{uuid4().hex[:8]}{ASIDE}")
     try:
         with store.lock(name, key):
@@ -220,7 +221,7 @@ def _fault_of_stage(path: Path, key: str) -> str:
                 "",
                 file_sha256(path / file),
             ):
-                return f"{file} is not what was written there"
+                return f"{file} has changed since it was written"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -16,9 +16,9 @@ from stic_eval.plugin_code import foreign
 from stic_eval.store import content_key, file_digests
 
 if TYPE_CHECKING:
-    from stic_eval.config import RunConfig
     from stic_eval.contracts.benchmark import Benchmark
     from stic_eval.experiment.variants import Variant
+    from stic_eval.settings import RunConfig
 
 # Keys once held the text of this program instead of versions. Those of its last such text are still known:
 # of evaluations by a module of ours, or, under "", by a plug-in.
@@ -133,8 +133,8 @@ def _built_on(benchmark: Benchmark, functions: list[Any]) -> dict[str, Any]:
 
 
 def _rows(where: str, benchmark: Benchmark, images_root: Path | None = None) -> Any:
+    from stic_eval.evals.data_places import is_pocket
     from stic_eval.evals.hub import is_commit
-    from stic_eval.evals.sources import is_pocket
 
     if where == "hub":
         source = benchmark.source
@@ -167,7 +167,7 @@ def _rows(where: str, benchmark: Benchmark, images_root: Path | None = None) -> 
 
 
 def _local(where: str, benchmark: Benchmark) -> Path:
-    from stic_eval.evals.sources import local_path
+    from stic_eval.evals.data_places import local_path
 
     return local_path(benchmark, where) or Path(where)
 
@@ -199,7 +199,7 @@ def _images_beside(path: Path, content: str, root: Path | None = None) -> list[P
 
 def _former_rows(where: str, benchmark: Benchmark) -> Any:
     """Rows as keys held them beside the program's text; None: the present ones are others."""
-    from stic_eval.evals.sources import is_pocket
+    from stic_eval.evals.data_places import is_pocket
 
     if where == "hub":
         return _rows(where, benchmark)

@@ -14,7 +14,7 @@ from stic_eval.errors import UserError
 from stic_eval.waiting_threads import sleep_from_now_on
 
 if TYPE_CHECKING:
-    from stic_eval.config import RunConfig
+    from stic_eval.settings import RunConfig
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from stic_eval.store import atomic_write
 
 if TYPE_CHECKING:
     from stic_eval.ablations.grid import Grid
-    from stic_eval.config import RunConfig
     from stic_eval.contracts.engine import Ask
     from stic_eval.experiment.graph import Arm, Evaluation, Subject, Task
     from stic_eval.experiment.machine_facts import Facts
     from stic_eval.experiment.resources import Resources
+    from stic_eval.settings import RunConfig
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,12 @@ class Experiment:
     def skipped(self) -> int:
         """How many input files were left out."""
         return len(self.arms[0].inputs.skipped)
+
+    @property
+    def cached_trainings(self) -> int:
+        """How many trainings are done, and come from the cache."""
+        todo = {task.key for task in self.tasks.values()}
+        return len({key for s in self.subjects for stage, key in s.stages if stage.steps} - todo)
 
     @property
     def asks(self) -> tuple[set[Ask], bool]:
@@ -174,8 +180,18 @@ def plan(
     config, subjects = resources.config, graph.subjects(arms, resources)
     if not look:
         discard_untrained(subjects, resources)
-    if not evaluate:
-        return Experiment(name, arms, subjects, (), graph.adapters(subjects, resources, fresh))
-    before = folder.nothing(config) if fresh else folder.before(config, resources.report)
-    evaluations = graph.evaluations(subjects, resources, before)
-    return Experiment(name, arms, subjects, evaluations, graph.tasks(evaluations, resources, fresh))
+    evaluations: Sequence[Evaluation] = ()
+    if evaluate:
+        before = folder.nothing(config) if fresh else folder.before(config, resources.report)
+        evaluations = graph.evaluations(subjects, resources, before)
+        tasks = graph.tasks(evaluations, resources, fresh)
+    else:
+        tasks = graph.adapters(subjects, resources, fresh)
+    found = Experiment(name, arms, subjects, evaluations, tasks)
+    if config.report_to and not look and found.cached_trainings:
+        trackers = ",".join(config.report_to)
+        resources.report.line(
+            f"--report-to {trackers}: trainings from the cache ({found.cached_trainings}) send no curves; "
+            "--fresh trains again"
+        )
+    return found

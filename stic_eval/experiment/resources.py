@@ -14,11 +14,11 @@ from stic_eval.stage_store import StageStore
 from stic_eval.store import ResponseStore
 
 if TYPE_CHECKING:
-    from stic_eval.config import RunConfig
     from stic_eval.contracts.benchmark import HubId
     from stic_eval.contracts.engine import Engine
     from stic_eval.contracts.method import Report
     from stic_eval.evals.judging import CachedJudge
+    from stic_eval.settings import RunConfig
     from stic_eval.types import Sample
 
 

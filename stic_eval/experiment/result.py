@@ -198,7 +198,7 @@ def _records(path: Path) -> list[Record]:
         line, *where = error.errors(include_url=False)[0]["loc"]
         at = ".".join(map(str, where))
         raise UserError(
-            f"{path}, line {int(line) + 1}: is no record of this program ({at}); run it again"
+            f"{path}, line {int(line) + 1}: not a record of this program ({at}); run it again"
         ) from error
 
 

@@ -50,7 +50,7 @@ def look_at(folder: Path) -> RunFiles:
         raise UserError(f"{folder}: holds no run (config.yaml and results); delete it by hand")
     if holder := lease.holder(folder / ".lease"):
         raise UserError(
-            f"{folder}: {holder} is at work in it; end that first (if it is known to be gone, delete "
+            f"{folder}: {holder} is working in it; end that first (if it is certainly gone, delete "
             f"{folder / '.lease'})"
         )
     images = tuple(path.name for path in cache_contents.image_folders([folder]))
@@ -86,7 +86,7 @@ def remove(found: RunFiles) -> None:
     """
 
     def refuse(holder: str) -> None:
-        raise UserError(f"{found.folder}: {holder} is at work in it; nothing of it was deleted")
+        raise UserError(f"{found.folder}: {holder} is working in it; nothing was deleted")
 
     with lease.hold(found.folder / ".lease", refuse):
         for path in found.written:

@@ -14,8 +14,8 @@ from stic_eval.store import atomic_write, content_key, read_object
 from stic_eval.training.trackers import Tracking, contained, open_run
 
 if TYPE_CHECKING:
-    from stic_eval.config import RunConfig
     from stic_eval.report.runs import Entry, Scores
+    from stic_eval.settings import RunConfig
 
 RECORD = "reported.json"  # in a run's folder: what each tracker was told of each variant
 

@@ -13,7 +13,7 @@ from stic_eval.report.training_costs import training
 if TYPE_CHECKING:
     from stic_eval.experiment.graph import Evaluation
     from stic_eval.experiment.resources import Resources
-    from stic_eval.settings import ThinkingConfig
+    from stic_eval.setting_groups import ThinkingConfig
     from stic_eval.types import Summary
 
 
@@ -37,11 +37,20 @@ def scores(name: str, evaluations: Sequence[Evaluation], resources: Resources) -
     entries = [item.entry for item in evaluations]
     summaries = [summary for entry in entries for summary in entry.summaries.values()]
     subjects = [item.subject for item in evaluations]
-    notes = engine.notes(variants.answerers(((s.arm.config, s.variant) for s in subjects), engine))
+    notes = _limited(config.limit)
+    notes += engine.notes(variants.answerers(((s.arm.config, s.variant) for s in subjects), engine))
     notes += [] if engine.profile is None else [f"Asked as: {engine.profile.title}."]
     notes += training(entries) + _thinking(summaries, config.thinking) + _rounding(summaries, engine.dtype)
     notes += folder.note_digests((stage for entry in entries for stage in entry.stages), resources.stages)
     return runs.Scores(name, columns(resources), entries, notes, config.model)
+
+
+def _limited(limit: float | None) -> list[str]:
+    """What a table says about benchmarks of which not all rows were asked: a note, or none."""
+    if limit is None:
+        return []
+    part = f"{100 * limit:g} %" if limit < 1 else f"at most {int(limit):,}"
+    return [f"--limit {limit:g}: scores cover {part} of each benchmark's rows."]
 
 
 def _rounding(summaries: Iterable[Summary], kind: str) -> list[str]:

@@ -42,8 +42,8 @@ def discard_untrained(subjects: Sequence[Subject], resources: Resources) -> None
         return
     for key, name in untrained.items():
         resources.report.line(
-            f"stage {name} ({key[:16]}): an earlier version kept training that taught nothing; it is done "
-            "again, and so is what was made of it"
+            f"stage {name} ({key[:16]}): an earlier version kept training that taught nothing; it is "
+            "done again, with everything made from it"
         )
     gone = untrained | store.made_of(untrained)
     for key, (name, needs_of) in planned.items():  # what was not finished, too; needs come first

@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from stic_eval import config_layers, registry
-from stic_eval.config import options_of, split
+from stic_eval.config import options_of
+from stic_eval.dar_setting import DESCRIBE, expand
 from stic_eval.errors import Contained, UserError, fault_of, quote
-from stic_eval.settings import DESCRIBE, expand
+from stic_eval.setting_paths import split
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from stic_eval.config import RunConfig
     from stic_eval.contracts.engine import Engine
     from stic_eval.contracts.method import Data, Method, Plan, Stage
     from stic_eval.contracts.solver import Solver
+    from stic_eval.settings import RunConfig
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def variants(config: RunConfig, data: Data) -> list[Variant]:
             if other is not variant and other.method is variant.method:
                 raise UserError(
                     f'--solver {variant.solver.name}: its rows would be called "{name}", as those of '
-                    f"{other.solver.name} are; give it a title and a suffix of its own"
+                    f"{other.solver.name} are; give it its own title and suffix"
                 )
     return found + with_adapters(found, config)
 

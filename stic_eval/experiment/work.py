@@ -66,7 +66,7 @@ def _planned(task: Task, resources: Resources) -> tuple[Stage, Data, dict[int, s
     for stage in variants.stages(plan.adapter):
         if stage_key(stage, data, resources.fingerprint, seed, known, **how) == task.key:
             return stage, data, known
-    raise RunError(f"{task.what}: what it is made of has changed since it was planned; start again")
+    raise RunError(f"{task.what}: its inputs have changed since it was planned; start again")
 
 
 def _run(stage: Stage, data: Data, store: StageStore, task: Task, resources: Resources) -> Path:

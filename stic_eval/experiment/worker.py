@@ -16,10 +16,10 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from stic_eval import registry
-from stic_eval.config import RunConfig
 from stic_eval.experiment.resources import Resources
 from stic_eval.experiment.work import perform
 from stic_eval.hub_access import go_offline
+from stic_eval.settings import RunConfig
 from stic_eval.store import ResponseStore
 
 if TYPE_CHECKING:

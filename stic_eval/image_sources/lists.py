@@ -70,7 +70,9 @@ def _names(path: Path, text: str) -> Iterable[str]:
         if isinstance(data, dict) and isinstance(data.get("images"), list):  # COCO's annotations
             data = data["images"]
         if not isinstance(data, list):
-            raise UserError(f"--images {path}: holds no list; give a JSON array of names, or one name a line")
+            raise UserError(
+                f"--images {path}: holds no list; give a JSON array of names, or one name per line"
+            )
         return [_name(path, number, value) for number, value in enumerate(data, 1)]
     entries = (line.strip() for line in text.splitlines())
     return [entry for entry in entries if entry and not entry.startswith("#")]
@@ -89,7 +91,8 @@ def _name(path: Path, number: int, value: Any) -> str:
         found = next((value[key] for key in _KEYS if isinstance(value.get(key), str)), None)
     if not isinstance(found, str) or not found.strip():
         raise UserError(
-            f"--images {path}, entry {number}: is no name of an image; give names, or objects with one of "
+            f"--images {path}, entry {number}: is not the name of an image; give names, or objects with "
+            "one of "
             f"{', '.join(_KEYS)}"
         )
     return found.strip()

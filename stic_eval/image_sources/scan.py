@@ -18,7 +18,8 @@ from stic_eval.image_sources.tables import is_table, table_candidates
 from stic_eval.images import UNKNOWN_FORMAT, ImageError, Skipped, bytes_ref, check_image, file_ref, in_order
 from stic_eval.types import ImageRef
 
-_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")  # of what is no path: owner/name
+# Of what is no path: owner/name, alone or in an address, of which a Path keeps one slash.
+_HUB_ID = re.compile(r"(?:(?:hf:/{0,2}|https:/{1,2}huggingface\.co/)(?:datasets/)?)?([\w-][\w.-]*/[\w.-]+)")
 
 
 def scan_images(
@@ -76,9 +77,10 @@ def keeps_order(path: Path) -> bool:
 def _candidates(path: Path, root: Path | None) -> list[Candidate]:
     if not path.exists():
         advice = ""
-        if _HUB_ID.fullmatch(str(path)):
+        if found := _HUB_ID.fullmatch(str(path)):
+            name = found[1]
             advice = (
-                f"; if it is on the hub, give DIR of hf download {path} --repo-type dataset --local-dir DIR"
+                f"; if it is on the hub, give DIR of hf download {name} --repo-type dataset --local-dir DIR"
             )
         raise UserError(f"--images {path}: no such file or folder{advice}")
     if is_table(path):

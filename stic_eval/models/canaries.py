@@ -51,11 +51,12 @@ def check_going_on(client: Client) -> None:
         raise UserError(f"{line} refuses to go on from {what}: {failure}; {advice}") from None
     if not open_.n_prompt or not closed.n_prompt:
         raise UserError(
-            f"{line} does not count a prompt's tokens, so that nobody can tell whether it goes on from "
+            f"{line} does not count a prompt's tokens, so it is unknown whether it continues from "
             f"{what}; {advice}"
         )
     if open_.n_prompt >= closed.n_prompt:
         raise UserError(
-            f"{line} ignores continue_final_message: it answers anew instead of going on from {what}; "
+            f"{line} ignores continue_final_message: it starts a new answer instead of continuing from "
+            f"{what}; "
             f"{advice}"
         )

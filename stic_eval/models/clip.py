@@ -83,7 +83,7 @@ def load_clip(model: str, device: Any) -> Compare:
     except Exception as error:  # transformers and the hub raise a dozen kinds
         raise UserError(f"clip model {model}: cannot be loaded: {first_line(error)}") from error
     if not hasattr(clip, "get_text_features"):
-        raise UserError(f"clip model {model}: is no CLIP model; give one that embeds images and texts")
+        raise UserError(f"clip model {model}: it is not a CLIP model; give one that embeds images and texts")
     # A tokenizer does not always say where its model ends.
     tokens = min(processor.tokenizer.model_max_length, clip.config.text_config.max_position_embeddings)
 

@@ -236,8 +236,8 @@ def check_url(endpoint: Endpoint) -> str:
     flag, url = f"{endpoint.prefix}base-url", endpoint.base_url
     if "@" in url or "?" in url or "#" in url:
         raise UserError(
-            f"{flag}: an address with a password or a query would be written down as it is; put the key "
-            f"into the environment variable of {endpoint.prefix}api-key-env, and give the address alone"
+            f"{flag}: an address with a password or a query would be stored in plain text; put the key "
+            f"into the environment variable of {endpoint.prefix}api-key-env, and give only the address"
         )
     try:
         parts = urlsplit(url)

@@ -191,7 +191,7 @@ def tail_of(tokenizer: Any, text: str, spans: Sequence[Span]) -> tuple[list[int]
     """Token ids of all that follows the prompt, and 1 for each that belongs to an answer."""
     if not tokenizer.is_fast:
         raise UserError(
-            "given answers need a fast tokenizer, which says where tokens lie; there is none here"
+            "given answers need a fast tokenizer, which gives the positions of tokens; there is none here"
         )
     start = spans[0][0]
     whole = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)

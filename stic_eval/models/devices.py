@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from stic_eval.errors import UserError
 
 if TYPE_CHECKING:
-    from stic_eval.config import RunConfig
+    from stic_eval.settings import RunConfig
 
 # What drivers put there: NVIDIA's, WSL's, Jetson's, AMD's.
 _NODES = ("nvidiactl", "dxg", "nvhost-gpu", "kfd")

@@ -196,7 +196,7 @@ def load(model: str, how: LoadOptions) -> LoadedWeights:
     ends = base.generation_config.eos_token_id
     ends = tokenizer.eos_token_id if ends is None else ends
     if ends is None:
-        raise UserError(f"--model {model}: says nowhere which token ends an answer (eos_token_id)")
+        raise UserError(f"--model {model}: does not say which token ends an answer (eos_token_id)")
     ends = sorted({int(end) for end in (ends if isinstance(ends, list) else [ends])})
     tags, answer_tags = (*THINKING, *how.tags), (*ANSWER, *how.answer_tags)
     # Decoding is what a request says, not the penalties and temperatures that a checkpoint brings.
@@ -304,7 +304,7 @@ def wrap(base: Any, adapter: Path, *, as_stored: bool = False) -> Any:
         if not isinstance(peft.base_model, BaseTuner):
             kind: Any = peft.peft_config["default"].peft_type
             raise UserError(
-                f"adapter {adapter}: is of the kind {getattr(kind, 'value', kind)}; give one that changes "
+                f"adapter {adapter}: is of kind {getattr(kind, 'value', kind)}; give one that changes "
                 "layers, e.g. LoRA"
             )
         _check_complete(peft, adapter)

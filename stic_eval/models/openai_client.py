@@ -235,7 +235,7 @@ class Client:
             raise self.gone
         if self._silent >= self.endpoint.attempts * max(_LOST, self._flight):
             what = "no longer answers" if len(self._replicas) == 1 else "none of them answers any longer"
-            self.gone = RunError(f"{self._base}: {what} ({reason}); what has been answered is kept")
+            self.gone = RunError(f"{self._base}: {what} ({reason}); answers so far are kept")
         raise Failure(f"{reason} ({self.endpoint.attempts} attempts)")
 
     @property

@@ -69,7 +69,8 @@ def _tokens(client: Client, messages: Sequence[Mapping[str, Any]]) -> tuple[tupl
         reply = client.ask(Chat(messages, max_tokens=1, scored=True))
     except Failure as failure:
         raise RunError(
-            f"{client.place}: has not told how likely an answer is: {failure}; what it has told is kept"
+            f"{client.place}: did not return how likely an answer is: {failure}; what it returned so far "
+            "is kept"
         ) from None
     if reply.prompt is None:
         raise untold(client)
@@ -79,6 +80,6 @@ def _tokens(client: Client, messages: Sequence[Mapping[str, Any]]) -> tuple[tupl
 def untold(client: Client) -> UserError:
     """That the server tells no log-probabilities of prompts."""
     return UserError(
-        f"{client.place}: ignores prompt_logprobs, so that it cannot tell how likely an answer is, which "
-        "this run asks for; ask vLLM, or let the model run here (--engine hf)"
+        f"{client.place}: ignores prompt_logprobs, so it cannot tell how likely an answer is, which this "
+        "run needs; ask vLLM, or let the model run here (--engine hf)"
     )

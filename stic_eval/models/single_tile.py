@@ -35,7 +35,7 @@ def check_single_tile(config: Any) -> None:
     if kind not in FAMILIES or tower.get("model_type") == "pixtral":
         named = f"{kind} with {tower['model_type']}" if kind in FAMILIES else str(kind)
         raise UserError(
-            f"training.images=single_tile: {named} has no such thing, LLaVA and LLaVA-NeXT have; set "
+            f"training.images=single_tile: {named} has no single tile, only LLaVA and LLaVA-NeXT have; set "
             "-o training.images=as_generated"
         )
 

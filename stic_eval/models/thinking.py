@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from stic_eval.contracts.engine import Answering
 from stic_eval.models.detokenize import cut
-from stic_eval.settings import ThinkingConfig
+from stic_eval.setting_groups import ThinkingConfig
 from stic_eval.thinking_tags import has_tags, split
 from stic_eval.types import Request, Response
 

@@ -35,7 +35,7 @@ def local_parameters(folder: Path) -> int:
                 header = from_json(file.read(min(size, _HEADER)))
             total += sum(prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"--model {folder}: {path.name} is no safetensors file") from error
+            raise UserError(f"--model {folder}: {path.name} is not a safetensors file") from error
     return total
 
 

@@ -99,12 +99,14 @@ class Board:
     Attributes:
         columns: Benchmarks of any run, by name, in the order in which runs have them.
         lines: Those of the same rows together, the best average first.
+        trained: Runs of `train`, which have nothing to show.
         unreadable: Runs that cannot be shown, and why.
     """
 
     columns: Mapping[str, str]
     rows: tuple[Rows, ...]
     lines: tuple[BoardLine, ...]
+    trained: tuple[str, ...]
     unreadable: tuple[tuple[str, str], ...]
 
 
@@ -126,15 +128,19 @@ def gather(root: Path, beside: Path) -> Board:
     columns: dict[str, str] = {}
     known: dict[str, Rows] = {}
     lines: list[BoardLine] = []
+    trained: list[str] = []
     unreadable: list[tuple[str, str]] = []
     for folder in folders:
         name = folder.relative_to(root).as_posix()
         name = root.resolve().name if name == "." else name
+        if runs.is_trained_only(folder):
+            trained.append(name)
+            continue
         try:
             scores = runs.load(folder)
             found = _lines(scores, folder, beside, name, known)
         except (UserError, OSError) as error:
-            unreadable.append((name, str(error)))
+            unreadable.append((name, str(error).removeprefix(f"{folder}: ")))
             continue
         if not found:
             unreadable.append((name, "nothing of it has been evaluated yet"))
@@ -142,7 +148,7 @@ def gather(root: Path, beside: Path) -> Board:
         for column in scores.columns:
             columns.setdefault(column.name, column.title)
     ordered = sorted(lines, key=lambda line: (_place(line.rows), -_average(line)))
-    return Board(columns, tuple(known.values()), tuple(ordered), tuple(unreadable))
+    return Board(columns, tuple(known.values()), tuple(ordered), tuple(trained), tuple(unreadable))
 
 
 def _folders(root: Path) -> list[Path]:

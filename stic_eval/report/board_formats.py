@@ -115,6 +115,7 @@ def to_json(board: Board) -> str:
             for rows in board.rows
         ],
         "lines": [_line(line) for line in board.lines],
+        "trained": list(map(printable, board.trained)),
         "unreadable": [{"run": name, "reason": printable(reason)} for name, reason in board.unreadable],
     }  # fmt: skip
     # ASCII: names may hold what drives a terminal.

@@ -278,8 +278,7 @@ def _common(one: runs.Scores, other: runs.Scores, *folders: Path) -> str:
             f"{folder} has {_all(scores)}" for folder, scores in zip(folders, (one, other), strict=True)
         )
         raise UserError(
-            "these runs have no variant beside the baseline in common; name one of each with --method, "
-            f"twice: {there}"
+            f"these runs share no variant but the baseline; name one of each with --method, twice: {there}"
         )
     return _only(one, changed, *folders)
 
@@ -293,7 +292,7 @@ def _only(scores: runs.Scores, keys: Sequence[str], *folders: Path) -> str:
         plain = [key for key in methods if firsts[key].solver.plain]
         keys = plain if len(plain) == 1 else methods if len(methods) == 1 else keys
     if not keys:
-        raise UserError(f"{where}: there are no two variants to compare; name them as RUN:VARIANT")
+        raise UserError(f"{where}: it has no two variants to compare; name them as RUN:VARIANT")
     if len(keys) > 1:
         shown = names(scores)
         raise UserError(f"{where}: choose with --method among {', '.join(shown[key] for key in keys)}")

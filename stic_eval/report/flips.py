@@ -176,7 +176,7 @@ def _records(side: Side, entry: Entry, benchmark: str) -> dict[str, _Answer]:
     for line, row in enumerate(read_jsonl(path), start=1):
         answer = _answer(row)
         if answer is None:
-            raise UserError(f"{path}, line {line}: is no record of this program; run it again")
+            raise UserError(f"{path}, line {line}: not a record of this program; run it again")
         found[str(row["id"])] = answer
     return found
 
@@ -214,7 +214,7 @@ def check_same_rows(records: PairedRecords) -> list[str]:
     title = a.columns[benchmark].title
     if not mine or not theirs:
         run = a.run if not mine else b.run
-        return [f"{title}: {run} has no records, so that no rows are shown."]
+        return [f"{title}: {run} has no records, so no rows are shown."]
     changed = [id_ for id_, row in mine.items() if id_ in theirs and row.target != theirs[id_].target]
     for id_ in changed:
         if mine[id_].images != theirs[id_].images:

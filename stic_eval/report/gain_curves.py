@@ -258,7 +258,7 @@ def _number_axis(ablated: Mapping[str, Sequence[Any]], look: Look) -> str:
     axis = look.x or (numbers[0] if numbers else "")
     if axis not in numbers:
         asked = "needs an ablation over an axis of numbers"
-        what = f"{plain_line(axis)} is no axis of numbers" if axis else asked
+        what = f"{plain_line(axis)} is not an axis of numbers" if axis else asked
         raise needs("scaling", f"{what} (`stic-eval ablate --vary stage1.fraction=0.25,0.5,1`)")
     return axis
 

@@ -93,7 +93,7 @@ def measure(a: Side, b: Side, choice: Choice | None = None) -> HeadToHead:
     alone = [n for n in {**a.columns, **b.columns} if n not in names]
     notes += [f"Left out, as only one of both has them: {', '.join(alone)}."] if alone else []
     if a.run == b.run and [e.folder for e in a.entries] == [e.folder for e in b.entries]:
-        notes.append("A and B are one evaluation: their settings come to the same.")
+        notes.append("A and B are the same evaluation: their settings are equivalent.")
     shown = {}
     for name in names:
         wanted = choice if choice is not None and choice.benchmark in (None, name) else None
@@ -168,7 +168,7 @@ def _variant(side: Side, runs: Mapping[str, Sequence[Sequence[Summary]]], at: in
 
 def _why_unpaired(both: Sequence[Sequence[Summary]]) -> str:
     if any(run.resampled for side in both for run in side):
-        return "it has a statistic of its own, and A and B have other rows"
+        return "it has its own statistic, and A and B have different rows"
     return "no row with a verdict in common"
 
 

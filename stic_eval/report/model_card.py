@@ -210,8 +210,8 @@ def _base(facts: CardFacts) -> str:
     lines += [f"- Asked, in training as well, as: {markdown(facts.asked)}"] if facts.asked else []
     if facts.merged:
         lines.append(
-            f"- Weights of this model: {facts.merged}; what was measured is the base with the adapter beside "
-            "it, from which these differ by the rounding of their sum."
+            f"- Weights of this model: {facts.merged}; the measurements used the base with a separate "
+            "adapter; these weights differ from that by rounding."
         )
         if facts.packed:
             lines.append(

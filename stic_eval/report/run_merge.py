@@ -138,27 +138,27 @@ def _check(one: Column, other: Column, run: str, to: str, first: Scores, scores:
         if a != b:
             raise UserError(
                 f"{one.title}: {what} in another way in {run} ({a or 'not said'}) than in {to} "
-                f"({b or 'not said'}); they cannot stand side by side: leave one out"
+                f"({b or 'not said'}); they cannot be compared: leave one out"
             )
     if one.version and other.version and one.version != other.version:
         raise UserError(
             f"{one.title}: graded by version {one.version} of the benchmark in {run}, by {other.version} in "
-            f"{to}; they cannot stand side by side: run the older again"
+            f"{to}; they cannot be compared: run the older one again"
         )
     found = [[e.summaries[one.name] for e in s.entries if one.name in e.summaries] for s in (first, scores)]
     sizes = [{summary.n for summary in own} for own in found]
     if sizes[0] and sizes[1] and sizes[0] != sizes[1]:
         a, b = ("/".join(map(str, sorted(size))) for size in sizes)
         raise UserError(
-            f"{one.title}: {run} has {a} rows, {to} {b}; they cannot stand side by side: leave one out, or "
-            "run both with the same --limit and rows"
+            f"{one.title}: {run} has {a} rows, {to} {b}; they cannot be compared: leave one out, or run "
+            "both with the same --limit and rows"
         )
     # Of all units, from an evaluation that left none unscored; none if there is no such one.
     ids = [next((set(summary.units) for summary in own if not summary.unscored), set()) for own in found]
     if ids[0] and ids[1] and ids[0] != ids[1]:
         raise UserError(
-            f"{one.title}: {run} and {to} have other rows, as many as they are; they cannot stand side by "
-            "side: leave one out"
+            f"{one.title}: {run} and {to} have different rows, though equally many; they cannot be "
+            "compared: leave one out"
         )
 
 

@@ -67,7 +67,7 @@ def read(scores: Scores, stages: Path, n: int) -> tuple[list[PairSet], list[str]
     for (name, key), label in _stage_labels(scores).items():
         path = stages / f"{name}-{key[:16]}" / "pairs.parquet"
         if StageStore(stages).first_damaged(name, key):
-            missing.append(f"{label}: {path} is not what was trained on; run it again.")
+            missing.append(f"{label}: {path} does not match what was trained on; run it again.")
             continue
         try:
             found.append(_read_pairs(path, label, n))

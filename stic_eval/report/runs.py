@@ -15,14 +15,14 @@ from stic_eval.contracts.curves import PREFERENCE_CURVES, TUNING_CURVES, Curves
 from stic_eval.digests import digest
 from stic_eval.errors import UserError, fault_of
 from stic_eval.report.table_rows import Column, EvaluatedVariant, check, unfinished_notes
-from stic_eval.store import file_name
+from stic_eval.store import file_name, read_object
 from stic_eval.types import DESCRIBED, DIRECT, SolverLabel, Summary
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-    from stic_eval.config import RunConfig
     from stic_eval.report import tables
+    from stic_eval.settings import RunConfig
 
 SCHEMA = 1
 ROOT = Path("results")
@@ -257,6 +257,12 @@ def _with_clusters(data: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**data, "entries": entries}
 
 
+def is_trained_only(folder: Path) -> bool:
+    """Whether a folder is of a `train` that has ended: it has a manifest, and nothing was evaluated."""
+    evaluated = any((folder / name).exists() for name in ("scores.json", "records"))
+    return not evaluated and "seconds" in read_object(folder / "manifest.json")
+
+
 def load(folder: Path) -> Scores:
     """Reads scores.json; the run is called what its folder is, by which commands find it.
 
@@ -270,6 +276,9 @@ def load(folder: Path) -> Scores:
     try:
         data = from_json(path.read_bytes(), cache_strings="keys")
     except FileNotFoundError:
+        if is_trained_only(folder):
+            again = "`stic-eval run` with the same options evaluates it"
+            raise UserError(f"{folder}: was trained, not evaluated; {again}") from None
         raise UserError(
             f"{folder}: holds no scores.json; is it the folder of a run that has finished?"
         ) from None
@@ -307,7 +316,7 @@ def records_of(folder: Path, entry: Entry, benchmark: str) -> Path:
     path = records_path(folder, entry, benchmark)
     if records_changed(path, entry, benchmark):
         raise UserError(
-            f"{path}: is not what was written there; start the run's command again, which makes it anew"
+            f"{path}: has changed since it was written; start the run's command again to rebuild it"
         )
     return path
 
@@ -339,8 +348,9 @@ def other_settings(folder: Path, config: RunConfig) -> str | None:
     Raises:
         UserError: The file of the settings is damaged.
     """
-    from stic_eval.config import RunConfig, read_file
+    from stic_eval.config_layers import read_file
     from stic_eval.report import setting_differences
+    from stic_eval.settings import RunConfig
 
     path = folder / "config.yaml"
     if not path.is_file() or not ((folder / "scores.json").exists() or (folder / "records").exists()):
@@ -351,8 +361,8 @@ def other_settings(folder: Path, config: RunConfig) -> str | None:
             raise UserError("is empty")
     except UserError as error:
         raise UserError(
-            f"{path}: cannot be read, so that nobody knows whose results lie there ({error}); give another "
-            "--output, or, where they are of these settings, delete that file"
+            f"{path}: cannot be read, so it is unknown whose results are there ({error}); give another "
+            "--output, or, if they belong to these settings, delete that file"
         ) from error
     try:
         saved = RunConfig.model_validate(found)
@@ -373,7 +383,10 @@ def find(run: str) -> Path:
         if (folder / "config.yaml").is_file() or (folder / "scores.json").is_file():
             return folder
     known = [name_of(folder) for folder in runs()]
-    raise UserError(f'no run is called "{run}"{suggest(run, known)} (`stic-eval ls runs` lists them)')
+    raise UserError(
+        f'no run is called "{run}"{suggest(run, known)} (`stic-eval ls runs` lists those in results/; for '
+        "others, give the folder)"
+    )
 
 
 def runs(root: Path = ROOT) -> list[Path]:

@@ -112,7 +112,7 @@ def unmoved_notes(differences: Sequence[Difference]) -> list[str]:
     if not found:
         return []
     parts = ", ".join(text for _, text in found)
-    return [f"= no row differs, which leaves room for differences in {parts} (95 %)."]
+    return [f"= no row's score differs; {parts} may differ (95 %)."]
 
 
 def bound(d: Difference) -> str:

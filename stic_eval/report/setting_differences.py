@@ -54,7 +54,8 @@ def read(folder: Path) -> RunConfig:
     Raises:
         UserError: There are none, or they cannot be used.
     """
-    from stic_eval.config import RunConfig, read_file
+    from stic_eval.config_layers import read_file
+    from stic_eval.settings import RunConfig
 
     path = folder / "config.yaml"
     if not path.is_file():

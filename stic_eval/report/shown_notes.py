@@ -11,13 +11,12 @@ ROOM = 5  # lines below a table, beside notes that can invalidate a number
 # Notes that explain a table and take nothing away from its numbers, the most wanted first. Whatever is not
 # among them, such as a note that somebody else has written, can invalidate a number, and is always shown.
 _RUN = r"(?:[^:;]{1,80}: )?"  # of several runs, whose note it is
+_SIGNS = (r"§ .*", r"= no row's score differs.*", r"\* p < 0\.05.*")  # which stand in cells: always shown
 _EXPLAINING = tuple(
     re.compile(_RUN + pattern, re.DOTALL)
     for pattern in (
+        *_SIGNS,
         r"Scores in percent[;,.].*",
-        r"\* p < 0\.05.*",
-        r"§ .*",
-        r"= no row differs.*",
         r"Use the detail layout for metrics such as F1.*",
         r"Trained methods: mean over .*",
         r"Default: .*",
@@ -59,8 +58,8 @@ def rank(note: str) -> int | None:
 def choose(notes: Sequence[str], width: int) -> tuple[list[str], int]:
     """The notes that are shown below a table, in their order, and how many others there are.
 
-    What can invalidate a number is always shown and takes no room. The others have `ROOM` lines; where some
-    are left out, one of the lines is for saying so.
+    What can invalidate a number is always shown and takes no room. The others have `ROOM` lines. Those that
+    explain a sign come first, and are never left out; where others are, one line says so.
 
     Args:
         notes: All of them, each one line.
@@ -74,7 +73,7 @@ def choose(notes: Sequence[str], width: int) -> tuple[list[str], int]:
     room = ROOM if sum(lines.values()) <= ROOM else ROOM - 1
     shown = set[str]()
     for note in explaining:
-        if lines[note] <= room:
+        if lines[note] <= room or (ranks[note] or 0) < len(_SIGNS):
             shown.add(note)
             room -= lines[note]
     chosen = [note for note in ranks if ranks[note] is None or note in shown]

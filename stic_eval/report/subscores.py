@@ -59,7 +59,7 @@ def detail(
     if unknown:
         known = ", ".join(sorted(seen)) or "it has none"
         raise UserError(
-            f'--by: "{unknown[0]}" is no group of labels ({known}){suggest(unknown[0], sorted(seen))}'
+            f'--by: "{unknown[0]}" is not a group of labels ({known}){suggest(unknown[0], sorted(seen))}'
         )
     if not tables:
         raise UserError(f"--layout detail: {benchmark or 'no benchmark'} of the run is not broken down")

@@ -124,7 +124,7 @@ def _components(
         if stages is None:
             raise UserError(
                 f"--layout components: {item.runs[0]} was written by a version that did not record stages; "
-                "run it again (what is computed is only read)"
+                "run it again (finished work is only read)"
             )
         described = item.variant.solver == DESCRIBED
         with_method |= item.variant.solver not in _COMPONENT_SOLVERS
@@ -148,7 +148,7 @@ def _ablation(
     """What is shown of an ablation: variants in the grid's order, axes, heads and their texts."""
     axes = merged.axes
     if not axes:
-        raise UserError("--layout ablation: the run is no ablation; use --layout paper")
+        raise UserError("--layout ablation: the run is not an ablation; use --layout paper")
     for axis in by:
         if axis not in axes:
             raise UserError(f'--by: "{axis}" is not one of the axes ({", ".join(axes)}){suggest(axis, axes)}')
@@ -209,7 +209,9 @@ def _referrer(
         return lambda item: baseline_of(item, merged.placed)
     if reference == "default":
         if not merged.axes:
-            raise UserError("--reference default: the run is no ablation; name a row, e.g. --reference STIC")
+            raise UserError(
+                "--reference default: the run is not an ablation; name a row, e.g. --reference STIC"
+            )
         if merged.without_default:
             names = ", ".join(sorted(merged.without_default))
             raise UserError(f"--reference default: the grid has no default value of {names}; name a row")

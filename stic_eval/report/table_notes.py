@@ -71,8 +71,8 @@ def cluster_notes(titles: Iterable[str]) -> list[str]:
     if not found:
         return []
     return [
-        f"{found}: an earlier version evaluated it, and did not look which rows share an image. All are "
-        "taken for independent: intervals may be too narrow, and p too small. To have it looked up, remove "
+        f"{found}: an earlier version evaluated it and did not record which rows share an image. All "
+        "count as independent, so intervals may be too narrow, and p too small. To have it looked up, remove "
         "scores.json and run it again; answers are kept."
     ]
 
@@ -129,7 +129,8 @@ def intervals(found: Sequence[Difference]) -> str:
     )
     resampled = any(difference.test != SEEDS for difference in found)
     bootstrap = (
-        f"paired bootstrap over {over}, {N_RESAMPLES:,} resamples, stratified by benchmark for the average"
+        f"paired bootstrap over {over} ({N_RESAMPLES:,} resamples; widened for few rows), stratified by "
+        "benchmark for the average"
     )
     student = "Student's t with the variance over " + ("them" if resampled else over) + " and over seeds"
     if not any(difference.test == SEEDS for difference in found):
@@ -150,12 +151,11 @@ def unmarked_notes(found: Sequence[Difference]) -> list[str]:
     notes = []
     if SEED in lacks:
         notes.append(
-            f"{UNMARKED} one training seed, so no star: the interval covers test rows, not training luck; "
-            "three seeds would be tested."
+            f"{UNMARKED} one training seed, so no test: intervals cover test rows, not training luck."
         )
     if DESCRIPTION in lacks:
         notes.append(
-            f"{UNMARKED} one description for all rows, so no star: the interval covers test rows, not the "
+            f"{UNMARKED} one description for all rows, so no test: the interval covers test rows, not the "
             "luck of that description; descriptions that see their image would be tested."
         )
     return notes
@@ -174,7 +174,11 @@ def seeds(rows: Sequence[TableRow], tested: bool = True) -> list[str]:
         return []
     if counts[-1] == 1:
         which = f"One training seed ({found[0]})" if len(found) == 1 else "One training seed a row"
-        return [f"{which}: intervals cover test rows, not training luck." if tested else f"{which}."]
+        return [
+            f"{which}: intervals cover test rows, not training luck."
+            if tested
+            else f"{which}; three would be tested."
+        ]
     over, by_row = "training seeds", ""
     if counts[0] == counts[-1]:
         over = f"{counts[-1]} training seeds ({', '.join(map(str, found))})"

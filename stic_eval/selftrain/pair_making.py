@@ -251,8 +251,8 @@ def tell(
     counts += [f"{count} {why}" for why, count in sorted(given_up.items())]
     if not report.pairs:
         raise UserError(
-            f"{who}: no pair is left to train on: {'; '.join(counts)}; give more data, or change what "
-            "makes and filters pairs (`stic-eval show METHOD` lists its settings)"
+            f"{who}: no pair is left to train on: {'; '.join(counts)}; give more data, or change how "
+            "pairs are made and filtered (`stic-eval show METHOD` lists its settings)"
         )
     kinds = ", ".join(f"{count} {kind or 'pairs'}" for kind, count in report.negatives.items())
     ctx.log(f"{report.pairs} pairs ({kinds}); {'; '.join(counts)}")

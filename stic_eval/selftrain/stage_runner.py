@@ -19,7 +19,7 @@ from stic_eval.models.response_cache import CachedVLM, cached_likelihoods
 from stic_eval.models.thinking import ThinkingVLM
 from stic_eval.plugin_code import foreign
 from stic_eval.selftrain.stage_costs import came_from
-from stic_eval.settings import ThinkingConfig
+from stic_eval.setting_groups import ThinkingConfig
 from stic_eval.stage_store import StageStore
 from stic_eval.store import REQUEST_VERSION, ResponseStore, content_key
 from stic_eval.training import gang
@@ -168,7 +168,7 @@ def run_stage(
         def make() -> Scorer:
             found = scorer(adapter)
             if found is None:
-                raise RunError(f"stage {stage.name}: the engine tells no likelihoods, which it asks for")
+                raise RunError(f"stage {stage.name}: it needs likelihoods, which the engine does not give")
             return found
 
         return cached_likelihoods(make, own, responses(), what)
@@ -199,8 +199,8 @@ def run_stage(
             if store.holds(stage.name, key):
                 raise
             raise RunError(
-                f"stage {stage.name}: {out} was deleted while it was at work, or another process has taken "
-                "the stage over; the same command goes on"
+                f"stage {stage.name}: {out} was deleted during its work, or another process has taken "
+                "the stage over; the same command continues"
             ) from error
         seconds = time.monotonic() - start
         shutil.rmtree(out / gang.FOLDER, ignore_errors=True)  # of an attempt by several processes

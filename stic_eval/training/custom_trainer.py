@@ -78,7 +78,7 @@ def train_adapter(
         training_loop.clear_away(out)
         return
     if isinstance(hf, Gang):
-        raise UserError(f"{what}: has a trainer of its own, which trains in one process; leave out --gpus")
+        raise UserError(f"{what}: has its own trainer, which trains in one process; leave out --gpus")
     with training_loop.lent_model(hf, images) as model:
         arguments = trainer_arguments(hf, out, training, seed, rows, model=model, rank=lora.r)
         set_seed(seed)

@@ -35,7 +35,7 @@ def listed_file(folder: Path) -> Path:
         raise UserError(f"{path}: {found}; give the file itself")
     file = folder / next(iter(files.values()))
     if not os.path.isfile(file) or not file.resolve().is_relative_to(folder.resolve()):
-        raise UserError(f"{path}: names {file.name}, which is no file in this folder")
+        raise UserError(f"{path}: names {file.name}, which is not a file in this folder")
     return file
 
 
@@ -104,7 +104,17 @@ def _json(path: Path) -> list[Any]:
             raise UserError(f"{path}: is not valid JSON: {first_line(error)}") from error
         return list(data)
     # Not splitlines(): strings of JSON may hold Unicode's own line separators.
-    return [_line(line) for line in text.split("\n") if line.strip()]
+    rows = [_line(line) for line in text.split("\n") if line.strip()]
+    if rows and isinstance(rows[0], Unread) and _is_object(text):
+        raise UserError(f"{path}: holds one object, not rows; give a list of rows, or an object on each line")
+    return rows
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(from_json(text), dict)
+    except ValueError:
+        return False
 
 
 def _line(line: str) -> Any:

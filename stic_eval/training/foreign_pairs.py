@@ -141,6 +141,9 @@ def _texts(row: Any) -> _Texts:
     """The texts of a row, whatever format it has."""
     if not isinstance(row, Mapping):
         raise Unread(f"is a {type(row).__name__}, not an object")
+    asked = row.get("conversations") is not None or row.get("messages") is not None
+    if asked and row.get("chosen") is None and row.get("rejected") is None:
+        raise Unread("is instruction data, not a pair: give the file with --sft-data")
     for name in ("chosen", "rejected"):
         if row.get(name) is None:
             raise Unread(f"has no {name}")
@@ -183,7 +186,7 @@ def _alpaca(row: Mapping[str, Any]) -> _Texts:
     history: list[tuple[str, str]] = []
     for earlier in row.get("history") or ():
         if not (isinstance(earlier, list) and len(earlier) == 2 and all(isinstance(t, str) for t in earlier)):
-            raise Unread("history: is no list of questions with their answers")
+            raise Unread("history: not a list of questions with their answers")
         history += [("user", earlier[0]), ("assistant", earlier[1])]
     if row.get("system"):
         raise Unread("system: a system prompt, which pairs have no place for")
@@ -270,7 +273,7 @@ def _shape(turns: Sequence[tuple[str, str]]) -> str:
 
 def _turns(given: Any, name: str) -> list[tuple[str, str]]:
     if not isinstance(given, list) or not all(isinstance(turn, Mapping) for turn in given):
-        raise Unread(f"{name} is no list of turns")
+        raise Unread(f"{name} is not a list of turns")
     found = []
     for turn in given:
         role, text = turn.get("from", turn.get("role")), turn.get("value", turn.get("content"))

@@ -94,7 +94,7 @@ class Gang:
         if name.startswith("_"):
             raise AttributeError(name)
         raise UserError(
-            f"a stage trains by code of its own (it asks for the model's {name}), which goes in one process; "
+            f"a stage trains with its own code (it uses the model's {name}), which works in one process; "
             "leave out --gpus"
         )
 
@@ -132,7 +132,7 @@ class Gang:
         atomic_write(folder / "spec.json", spec.model_dump_json(indent=1))
         self.release()
         count = size(self.config)
-        log(f"{count} processes train ({self.config.strategy}); what they say lies in {folder}/stderr.txt")
+        log(f"{count} processes train ({self.config.strategy}); their messages are in {folder}/stderr.txt")
         _run(launch_command(self.config, folder), folder, count, progress, log)
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -89,7 +89,9 @@ def _own_file(strategy: str) -> Mapping[str, Any]:
     except UserError:
         raise
     except Exception as error:  # accelerate, enums, YAML
-        raise UserError(f"--strategy {strategy}: accelerate does not take it: {first_line(error)}") from error
+        raise UserError(
+            f"--strategy {strategy}: accelerate does not accept it: {first_line(error)}"
+        ) from error
 
 
 def check_gang(config: RunConfig, stages: Iterable[Stage], here: bool = True) -> None:
@@ -116,8 +118,8 @@ def check_gang(config: RunConfig, stages: Iterable[Stage], here: bool = True) ->
             raise UserError(f"--gpus {gpus}: this machine has {there} (CUDA_VISIBLE_DEVICES counts)")
     if config.nodes > 1 and not ("SLURM_JOB_ID" in os.environ and shutil.which("srun")):
         raise UserError(
-            f"--nodes {config.nodes}: other nodes are reached by srun, and this is no SLURM allocation; "
-            "start it inside of one (salloc, sbatch)"
+            f"--nodes {config.nodes}: other nodes are reached by srun, and this is not a SLURM "
+            "allocation; start it inside one (salloc, sbatch)"
         )
     if sharded:
         what = f"--strategy {config.strategy}"
@@ -125,7 +127,7 @@ def check_gang(config: RunConfig, stages: Iterable[Stage], here: bool = True) ->
             raise UserError(f"{what}: shards the model among GPUs; on a CPU give ddp")
         if config.quantization:
             raise UserError(
-                f"{what}: does not go with --load-in-{config.quantization}; leave one of both out"
+                f"{what}: does not go with --load-in-{config.quantization}; leave one of them out"
             )
         if config.strategy == "zero3" and find_spec("deepspeed") is None:
             raise UserError(f"{what}: needs deepspeed, which is not installed: pip install deepspeed")
@@ -135,8 +137,9 @@ def check_gang(config: RunConfig, stages: Iterable[Stage], here: bool = True) ->
             check_divides(int(training["batch_size"]), size(config), stage.name)
         if sharded and stage.params.get("rejected_logp") == "runner_up":
             raise UserError(
-                f"{stage.name}: rejected_logp=runner_up asks the model's head apart, which no process has "
-                f"all of under --strategy {config.strategy}; give rejected_logp=label, or --strategy ddp"
+                f"{stage.name}: rejected_logp=runner_up asks the model's head separately, and no process "
+                f"has all of it under --strategy {config.strategy}; give rejected_logp=label, or "
+                "--strategy ddp"
             )
 
 

@@ -17,8 +17,8 @@ from stic_eval.contracts.loss import Loss
 
 # Losses of TRL whose value of a pair depends on the other pairs of its micro-batch.
 _NOT_PER_PAIR = {
-    "aot": "sorts the pairs of a micro-batch, so that its size would change what is learned",
-    "aot_unpaired": "sorts the answers of a micro-batch, so that its size would change what is learned",
+    "aot": "sorts the pairs of a micro-batch, so its size would change what is learned",
+    "aot_unpaired": "sorts the answers of a micro-batch, so its size would change what is learned",
     "sft": "is a mean over the tokens of a micro-batch; set alpha above 0, with alpha_over=token_mean",
 }
 MOST = 10**9  # images or items that anyone may ask for
@@ -114,7 +114,7 @@ def _weights(value: Mapping[str, float], known: registry.Registry[Any]) -> Mappi
     for kind, weight in value.items():
         if kind not in known.names():
             there = f"{registry.suggest(kind, known.names())} (there are {', '.join(known.names())})"
-            raise ValueError(f"{kind} is no {known.kind}{there}")
+            raise ValueError(f"{kind} is not a {known.kind}{there}")
         known.get(kind)
         if not 0 <= weight < math.inf:
             raise ValueError(f"the weight of {kind} is {'negative' if weight < 0 else 'no number'}")

@@ -171,7 +171,7 @@ def _turns(row: Mapping[str, Any], where: str) -> Turns:
         raise UserError(f"{where}: has neither conversations nor messages")
     given = row[column]
     if not isinstance(given, Sequence) or isinstance(given, str) or not given:
-        raise UserError(f"{where}: {column} is no list of turns")
+        raise UserError(f"{where}: {column} is not a list of turns")
     turns = [_turn(turn, f"{where}: {column}[{number}]") for number, turn in enumerate(given)]
     while turns and turns[-1][0] != "assistant":
         turns.pop()  # nothing can be learnt from a question without an answer
@@ -183,7 +183,7 @@ def _turns(row: Mapping[str, Any], where: str) -> Turns:
 
 def _turn(turn: Any, where: str) -> tuple[str, str]:
     if not isinstance(turn, Mapping):
-        raise UserError(f"{where}: is no object")
+        raise UserError(f"{where}: not an object")
     role = turn.get("from", turn.get("role"))
     text = turn.get("value", turn.get("content"))
     if isinstance(text, Sequence) and not isinstance(text, str):

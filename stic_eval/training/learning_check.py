@@ -49,7 +49,7 @@ def check_changed(
         return
     count = f"all {len(log):,} steps" if len(log) > 1 else "its only step"
     raise RunError(
-        f"{stage} learns nothing: {count} left the adapter as it was; set a larger learning_rate, or look "
+        f"{stage} learns nothing: {count} left the adapter unchanged; set a larger learning_rate, or look "
         "for rows that teach nothing"
     )
 

@@ -99,8 +99,8 @@ def _look_at(loss: Loss, beta: float, constants: Mapping[str, float]) -> None:
         raise UserError(f"{where}: {kinds}; it has to be a tensor with a value for each pair")
     if not per_pair:
         raise UserError(
-            f"{where}: its value of a pair depends on more than the pair (on the others of a "
-            "batch, or on earlier ones), so that the size of a batch would change what is learned"
+            f"{where}: its value for a pair depends on more than the pair (on the others of a "
+            "batch, or on earlier ones), so the size of a batch would change what is learned"
         )
 
 

@@ -95,13 +95,13 @@ def check(path: Path, flag: str, *, images: bool = False) -> int:
     try:
         found = Features.from_arrow_schema(pq.read_schema(path))
     except Exception as error:  # pyarrow's and datasets' own kinds
-        raise UserError(f"{flag} {path}: is no parquet file of pairs; {hint}") from error
+        raise UserError(f"{flag} {path}: not a parquet file of pairs; {hint}") from error
     for name, feature in features().items():
         if name not in found:
             raise UserError(f"{flag} {path}: has no column {name}; {hint}")
         # What training is given follows from it: an image that is not declared as one is not decoded.
         if found[name] != feature:
-            raise UserError(f"{flag} {path}: its column {name} has not the type that pairs have; {hint}")
+            raise UserError(f"{flag} {path}: its column {name} does not have the type of pairs; {hint}")
     count = sum(1 for _ in (_checked_rows if images else rows)(path, flag))
     if not count:
         raise UserError(f"{flag} {path}: holds no pairs")

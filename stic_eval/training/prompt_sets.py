@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -41,17 +42,22 @@ def load_prompts(where: str | Path | None = None) -> PromptSet:
     """
     name = "stic" if where is None else str(where)
     if name in _shipped_files():
-        return _from_yaml(_shipped_files()[name].read_text(encoding="utf-8"), f"prompt set {name}")
+        return _shipped(name)
     path = Path(name).expanduser()
     flag = f"--prompts {name}"
     try:
         text = read_text(path, SETTINGS_BYTES)
     except FileNotFoundError:
-        raise UserError(f"{flag}: no such file, nor a shipped set ({', '.join(shipped_names())})") from None
+        raise UserError(f"{flag}: neither a file nor a built-in set ({', '.join(shipped_names())})") from None
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "is not text"
         raise UserError(f"{flag}: cannot be read: {reason}") from error
     return _from_script(text, flag) if path.suffix == ".py" else _from_yaml(text, flag)
+
+
+@cache
+def _shipped(name: str) -> PromptSet:
+    return _from_yaml(_shipped_files()[name].read_text(encoding="utf-8"), f"prompt set {name}")
 
 
 def _from_yaml(text: str, where: str) -> PromptSet:
@@ -97,8 +103,9 @@ def _from_script(text: str, where: str) -> PromptSet:
         if len(found) != 1:
             names = f" ({', '.join(found)})" if found else ""
             raise UserError(
-                f"{where}: expected one list of {kind} prompts, found {len(found)}{names}; the misleading "
-                "one is told by `hallu`, `bad`, `neg` or `mislead` in its name (or write a YAML file)"
+                f"{where}: expected one list of {kind} prompts, found {len(found)}{names}; the "
+                "misleading one is recognised by `hallu`, `bad`, `neg` or `mislead` in its name (or "
+                "write a YAML file)"
             )
     ((_, plain_list),) = plain.items()
     ((_, misleading_list),) = misleading.items()

@@ -34,7 +34,7 @@ def _rlhf_v(row: Row) -> Row:
     except ValueError:
         raise Unread("text is not valid JSON") from None
     if not isinstance(texts, Mapping) or not {"question", "chosen", "rejected"} <= texts.keys():
-        raise Unread("text has not question, chosen and rejected")
+        raise Unread("text lacks question, chosen or rejected")
     return {"prompt": texts["question"], "chosen": texts["chosen"], "rejected": texts["rejected"]}
 
 
@@ -62,7 +62,7 @@ def _swift(row: Row) -> Row:
     """ms-swift: `messages` ends with the preferred answer; beside it `rejected_response` or a whole talk."""
     messages, other = row["messages"], row.get("rejected_images")
     if not isinstance(messages, list) or not messages:
-        raise Unread("messages is no list of turns")
+        raise Unread("messages is not a list of turns")
     if other and other != (row.get("images") or row.get("image")):
         raise Unread("rejected_images: the dispreferred answer is about another image; pairs have one image")
     if row.get("rejected_messages") is not None:
@@ -76,7 +76,9 @@ def _swift(row: Row) -> Row:
 
 
 def _swift_images(row: Row) -> Row:
-    raise Unread("rejected_images without another answer: one answer about two images is no pair of answers")
+    raise Unread(
+        "rejected_images without another answer: one answer about two images is not a pair of answers"
+    )
 
 
 def _llava_rlhf(row: Row) -> Row:
@@ -85,7 +87,7 @@ def _llava_rlhf(row: Row) -> Row:
     if isinstance(talk, list) and len(talk) == 1 and isinstance(talk[0], list):
         talk = talk[0]
     if not isinstance(talk, list) or not talk:
-        raise Unread("conversations is no list of turns")
+        raise Unread("conversations is not a list of turns")
     if preferred not in (1, 2) or isinstance(preferred, bool):
         raise Unread("preference is neither 1 nor 2: nobody preferred one of the outputs")
     outputs = [row["output_1"], row["output_2"]]
@@ -120,10 +122,10 @@ def _completions(given: Any) -> list[tuple[Any, Any]]:
     if isinstance(given, Mapping):
         notes, texts = given.get("annotations"), given.get("response")
         if not isinstance(notes, list) or not isinstance(texts, list) or len(notes) != len(texts):
-            raise Unread("completions has not as many annotations as responses")
+            raise Unread("completions has a different number of annotations and responses")
         return list(zip(notes, texts, strict=True))
     if not isinstance(given, list) or not all(isinstance(item, Mapping) for item in given):
-        raise Unread("completions is no list of answers")
+        raise Unread("completions is not a list of answers")
     return [(item.get("annotations"), item.get("response")) for item in given]
 
 

@@ -79,6 +79,6 @@ def check_divides(batch: int, ranks: int, what: str) -> None:
     sizes = [str(size) for size in (below, below + ranks) if size]
     fewer = max(n for n in range(1, ranks) if batch % n == 0)
     raise UserError(
-        f"{what}: batch_size {batch} cannot be parted evenly among {ranks} processes; the nearest that can: "
+        f"{what}: batch_size {batch} cannot be divided evenly among {ranks} processes; the nearest that can: "
         f"{' and '.join(sizes)}; or train with {fewer} ({'one GPU' if fewer == 1 else f'--gpus {fewer}'})"
     )

@@ -69,7 +69,7 @@ def _read(path: Path) -> StageSpec:
     try:
         return StageSpec.model_validate_json(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: is no training stage: {registry.explain(error)}") from error
+        raise UserError(f"{path}: not a training stage: {registry.explain(error)}") from error
 
 
 def _end_with_input() -> None:

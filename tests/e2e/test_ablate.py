@@ -58,7 +58,7 @@ def test_the_plan_says_what_sharing_saves(whole: tuple[Lab, Done, Done]) -> None
     assert plan.code == 0, plan.err
     # own: pairs, preference, descriptions, infused_sft; none: pairs, preference, sft; each for two seeds, and
     # once with dar and once without.
-    assert "one by one they would run 28 stages; shared it is 10" in plan.out
+    assert "one by one they would need 28 stages; shared it is 10" in plan.out
     assert "of which 0 are" in plan.out
     assert "to do: 10 stages, 9 evaluations" in plan.out
 

@@ -140,7 +140,7 @@ def test_it_says_what_the_other_executors_say(nodes: Nodes, tmp_path: Path) -> N
     finally:
         cloudpickle.unregister_pickle_by_value(executor_tasks)
     assert [kind for kind, _ in said] == ["started", "line", "line", "failed"]
-    assert said[1][1].startswith("dies: its worker is lost") and said[1][1].endswith("begun anew")
+    assert said[1][1].startswith("dies: its worker was lost") and said[1][1].endswith("it starts again")
     assert said[3][1].startswith("its worker was lost 3 times")
 
 
@@ -165,7 +165,7 @@ def test_nodes_that_are_lost_in_pairs_training_and_evaluation_cost_time_alone(
     done = lab.invoke(*finished.argv, "--cluster", nodes.name)
     assert done.code == 0, done.err
     assert sorted(taken) == sorted(lost_nodes.MOMENTS)
-    assert done.err.count("begun anew") >= 3 and "raylet" not in done.out + done.err
+    assert done.err.count("it starts again") >= 3 and "raylet" not in done.out + done.err
     assert "(resumed)" in (lab.runs()[0] / "run.log").read_text()
     same(lab, finished)
 
@@ -204,7 +204,7 @@ def test_two_gpus_of_a_node_train_together(nodes: Nodes, finished: Finished, tmp
     argv = only_chartqa(argv)
     refused = lab.invoke(*argv)
     assert refused.code == 2 and len(refused.err.splitlines()) == 1
-    assert "--gpus 2: GPUs that train together are all of one node" in refused.err
+    assert "--gpus 2: GPUs that train together must be on one node" in refused.err
     assert lab.runs() == []
     larger = nodes.add(gpus=2)
     try:

@@ -118,13 +118,16 @@ def test_an_id_that_names_no_row_is_none(lab: Lab, tmp_path: Path) -> None:
     assert done.code == 0 and "2 rows" in done.out, done.err
 
 
-def test_rows_behind_one_that_is_left_out_keep_their_numbers(lab: Lab, tmp_path: Path) -> None:
+@pytest.mark.parametrize("column", [{"question_id": None}, {}])
+def test_rows_behind_one_that_is_left_out_keep_their_numbers(
+    column: dict[str, None], lab: Lab, tmp_path: Path
+) -> None:
     folder, lab = charts(tmp_path / "a", n=0), lab.at(tmp_path)
     row = {"image": "x.png", "question": "What?", "answer": "red", "capability": "rec"}
     rows = [
-        {**row, "question_id": "v1_0"},
-        {**row, "answer": "", "question_id": None},
-        {**row, "question_id": None},
+        {**row, "question_id": 1},
+        {**row, "answer": "", **column},
+        {**row, **column},
     ]
     (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     argv = ("data", "prepare", "mmvet", "--from", folder / "rows.jsonl", "--to", "out", "--skip-invalid")
@@ -148,7 +151,7 @@ def test_vlmevals_file_becomes_one_of_ours_under_its_options(
     both = lab.invoke("data", "prepare", "mmbench", "--from", "vlmeval", "--to", "both")
     assert both.code == 0, both.err
     one = lab.invoke("data", "check", "mmbench", "--from", "both", "-o", "evaluation=vanilla")
-    assert "both: 1 rows, no problems" in one.out
+    assert "both: 1 row, no problems" in one.out
     argv = ("--model", lab.model, "--benchmarks", "mmbench", "--no-dar", "-o", "rows.mmbench=vlmeval", "-q")
     ran = lab.invoke("eval", *argv, "--output", "run")
     assert ran.code == 0, ran.err
@@ -168,7 +171,7 @@ def test_vlmevals_file_becomes_one_of_ours_under_its_options(
         (["data", "check", "mmbench", "--from", "pocket", "--protocol", "x"], "--protocol x"),
         (["data", "check", "mmbench", "--from", "pocket", "--json", "."], "--json .: is a folder"),
         (["data", "prepare", "chartqa", "--from", "pocket"], "--to"),
-        (["data", "prepare", "chartqa", "--from", "pocket", "--to", "."], "--to .: is not empty"),
+        (["data", "prepare", "chartqa", "--from", "pocket", "--to", "."], "--output .: is not empty"),
     ],
 )
 def test_a_mistake_is_one_line(lab: Lab, tmp_path: Path, argv: list[str], message: str) -> None:

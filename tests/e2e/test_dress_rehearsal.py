@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from stic_eval.config import read_preset
+from stic_eval.config_layers import read_preset
 from stic_eval.profiles import SHIPPED
 from tests.e2e.conftest import Lab, chartqa, mmbench, textvqa
 from tests.support.full_size import SIZES, Kind, build, save_photographs

@@ -76,9 +76,9 @@ def test_pairs_that_nobody_would_learn_from_are_refused(finished: Finished, tmp_
     texts = {name: ["x"] for name in pair_formats.COLUMNS}
     pq.write_table(pa.table({**texts, "seed": [1]}), tmp_path / "texts.parquet")
     for wrong, reason in (
-        (lab.photos / "0.png", "no parquet file of pairs"),
+        (lab.photos / "0.png", "not a parquet file of pairs"),
         (tmp_path / "no", "no such file"),
-        (tmp_path / "texts.parquet", "its column prompt has not the type"),
+        (tmp_path / "texts.parquet", "its column prompt does not have the type"),
     ):
         done = lab.invoke(*lab.argv("run", "--pairs", wrong, "--output", tmp_path / "x"))
         assert (done.code, reason in done.err, "import pairs" in done.err) == (2, True, True)
@@ -194,7 +194,7 @@ def test_a_stage_that_made_no_adapter_is_not_taken_for_one(finished: Finished, t
     done = finished.lab.invoke("export", "adapter", tmp_path / "run", "--output", tmp_path / "a", "-q")
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert "is descriptions" in done.err
-    assert "which is no adapter" in done.err
+    assert "which is not an adapter" in done.err
     assert "--output" not in done.err
     assert not (tmp_path / "a").exists()
 

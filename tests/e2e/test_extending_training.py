@@ -167,7 +167,7 @@ def test_a_loss_that_looks_at_other_pairs_is_refused_before_any_is_made() -> Non
         "loss = Loss", "def compute(of, beta, flipped):\n    return of.margin.cumsum(0)\n\nloss = Loss"
     )
     Path("cdpo.py").write_text(text)
-    with pytest.raises(UserError, match=r"^loss cdpo \(cdpo.py\): its value of a pair depends on more than"):
+    with pytest.raises(UserError, match=r"^loss cdpo \(cdpo.py\): its value for a pair depends on more than"):
         keys("stage1.loss=cdpo")
     assert keys("stage1.loss=ipo")
 
@@ -214,8 +214,8 @@ def test_a_constant_of_two_losses_fits_both() -> None:
 
 def test_without_its_file_a_name_is_unknown_with_a_suggestion() -> None:
     with pytest.raises(
-        UserError, match=r'^-o stic.stage1.loss .*cdpo is no loss; did you mean "\w*apo_zero|ipo'
+        UserError, match=r'^-o stic.stage1.loss .*cdpo is not a loss; did you mean "\w*apo_zero|ipo'
     ):
         config.load(flags={"methods": ["stic"]}, overrides=["stage1.loss=cdpo"])
-    with pytest.raises(UserError, match='posterise is no corruption; did you mean "posterize"'):
+    with pytest.raises(UserError, match='posterise is not a corruption; did you mean "posterize"'):
         keys("stage1.corruptions.posterise=1")

@@ -82,7 +82,7 @@ def test_a_hostile_folder_is_trained_on_but_for_what_is_unusable(lab: Lab, tmp_p
     assert {name for name in expected if expected[name] not in reasons.get(name, "")} == set()
     assert len(lines) == len(expected) + 1  # and the one with a bad name
     assert "6 input files skipped" in done.err
-    assert "2 passed over: not an image" in done.err  # the notes
+    assert "2 skipped: not an image" in done.err  # the notes
     assert "\x1b" not in done.err + done.out
     assert "Logging error" not in done.err
     log = (lab.folder / "run" / "run.log").read_text(encoding="utf-8")

@@ -81,7 +81,7 @@ def test_a_stage_whose_bytes_have_changed_is_made_anew(copied: Lab, finished: Fi
     flip(stage / "adapter" / WEIGHTS)
     done = again(copied, finished)
     assert done.code == 0, done.err
-    (line,) = [line for line in done.err.splitlines() if "is not what was written there" in line]
+    (line,) = [line for line in done.err.splitlines() if "has changed since it was written" in line]
     assert f"{stage / 'adapter' / WEIGHTS}" in line
     assert (stage / "adapter" / WEIGHTS).read_bytes() == sound
     assert numbers(copied.folder / "out") == numbers(finished.folder)
@@ -94,7 +94,7 @@ def test_what_a_stage_is_made_of_is_looked_at_before(copied: Lab, finished: Fini
     shutil.rmtree(adapter)
     shutil.rmtree(last)
     done = again(copied, finished)
-    assert (done.code, done.err.count("is not what was written there")) == (0, 1), done.err
+    assert (done.code, done.err.count("has changed since it was written")) == (0, 1), done.err
     assert (pairs / "pairs.parquet").read_bytes() == sound
     assert numbers(copied.folder / "out") == numbers(finished.folder)
 
@@ -107,7 +107,7 @@ def test_a_damaged_stage_is_not_exported(copied: Lab, finished: Finished) -> Non
     for argv in (("pairs", "run", "--to", "trl"), ("adapter", "run"), ("adapter", "run", "--merge")):
         done = copied.invoke("export", *argv, "--output", "exported")
         assert (done.code, done.err.count("\n")) == (2, 1), done.err
-        assert "is not what was written there); `stic-eval train --config" in done.err
+        assert "has changed since it was written); `stic-eval train --config" in done.err
         assert not (copied.folder / "exported").exists()
 
 
@@ -127,7 +127,7 @@ def test_manifests_without_digests_get_them_at_first_use_and_the_table_says_so(
     )
     assert not note(finished.folder, "Cache:")
     flip(last / "adapter" / WEIGHTS)
-    assert "is not what was written there" in again(copied, finished, "--limit", "2", "--output", "x").err
+    assert "has changed since it was written" in again(copied, finished, "--limit", "2", "--output", "x").err
 
 
 # ---------------------------------------------------------------- costs
@@ -327,7 +327,7 @@ def test_pages_and_cards_show_nothing_of_a_damaged_stage(copied: Lab, finished: 
     assert copied.invoke("report", "run", "--out", "damaged.html", "--no-images", "-q").code == 0
     assert copied.invoke(*card, "damaged").code == 0
     pages = [(copied.folder / f"{name}.html").read_text() for name in ("sound", "damaged")]
-    assert ["is not what was trained on" in page for page in pages] == [False, True]
+    assert ["does not match what was trained on" in page for page in pages] == [False, True]
     cards = [(copied.folder / name / "README.md").read_text() for name in ("sound", "damaged")]
     assert ["preference pairs, made by the model itself" in text for text in cards] == [True, False]
 

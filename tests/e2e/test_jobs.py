@@ -72,6 +72,7 @@ def test_what_fails_in_a_worker_ends_the_command_as_it_would_here(finished: Fini
     assert "training has diverged" in said[0] and len(said[0].splitlines()) == 1
 
 
+@pytest.mark.campaign  # half a minute
 def test_workers_ask_for_a_share_each_of_stages_and_rows(
     finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

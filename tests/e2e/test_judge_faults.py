@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from stic_eval.evals.judging import CachedJudge
-from stic_eval.settings import JudgeConfig
+from stic_eval.setting_groups import JudgeConfig
 from stic_eval.store import ResponseStore
 from tests.support.judge_server import CUT, CUT_IN_THE_MIDDLE, Answer, Server, fails, says, serving
 from tests.support.judging_bench import OWN, bench, cases, judge_settings

@@ -12,7 +12,7 @@ import pytest
 
 from stic_eval.errors import UserError
 from stic_eval.evals.judging import CachedJudge
-from stic_eval.settings import JudgeConfig
+from stic_eval.setting_groups import JudgeConfig
 from stic_eval.types import Sample, Score
 from tests.support.judging_bench import OWN, bench, cases, judge_settings
 from tests.support.real_server import serving

@@ -62,7 +62,7 @@ def test_a_family_without_single_tiles_is_refused_before_anything_is_done(here: 
     for more in (["train"], ["train", "--dry-run"]):
         done = here.invoke(*more, *argv, "-o", "training.images=single_tile", "--output", "out")
         assert done.code == 2
-        assert done.err.startswith("stic-eval: training.images=single_tile: qwen2_vl has no such thing"), (
+        assert done.err.startswith("stic-eval: training.images=single_tile: qwen2_vl has no single tile"), (
             done.err
         )
         assert "-o training.images=as_generated" in done.err
@@ -77,6 +77,7 @@ def test_a_family_without_single_tiles_is_refused_before_anything_is_done(here: 
     assert alone.code == 0, alone.err
 
 
+@pytest.mark.campaign  # half a minute
 def test_how_images_are_shown_is_an_axis(here: Lab, tiny_next: Path) -> None:
     argv = here.argv("run", leave=("stage1", "stage2.max_new", "dar"))[1:]
     argv[1] = str(tiny_next)

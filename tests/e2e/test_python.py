@@ -102,6 +102,7 @@ def test_training_gives_folders_of_adapters(
     assert [record.response for record in asked] == [record.response for record in trained]
 
 
+@pytest.mark.campaign  # half a minute
 def test_an_ablation_is_the_command_s(finished: Finished, at: Lab) -> None:
     options = at.argv("run", "--benchmarks", "chartqa", "--no-dar")
     argv = ["ablate", "--vary", "infusion=own,none", *options[1:]]

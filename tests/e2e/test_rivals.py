@@ -202,7 +202,10 @@ MOMENTS = {
 }
 
 
-@pytest.mark.parametrize("name", RIVALS)
+# The longest method in every run of the tests; the others, which share its parts, in the campaign.
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.campaign] * (name != "csr")) for name in RIVALS]
+)
 def test_killed_anywhere_it_ends_with_the_table_of_a_run_in_peace(
     name: str, finished: Finished, tmp_path: Path
 ) -> None:

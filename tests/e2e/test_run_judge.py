@@ -150,6 +150,7 @@ def test_a_refused_key_ends_the_run_with_the_flag_to_put_right(
     assert "--judge-base-url ftp://nowhere" in wrong.err
 
 
+@pytest.mark.campaign  # half a minute
 def test_an_ablation_asks_again_for_what_its_judge_left_open(
     bench: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bench import search
-from stic_eval import config
+from stic_eval import config, config_layers
 from stic_eval.errors import UserError
 from stic_eval.pocket import rows
 
@@ -71,7 +71,7 @@ def test_methods_are_searched_on_validation_rows_with_one_budget(
     folders = [path for path in (tmp_path / "out").iterdir() if path.is_dir()]
     assert len(folders) == 6
     for folder in folders:
-        built = config.read_file(folder / "config.yaml")
+        built = config_layers.read_file(folder / "config.yaml")
         assert built["rows"] == {"all": "pocket:val"} and built["limit"] == 20
         own = next(row for row in done if folder.name == f"{row['method']}-{row['key'][:8]}")
         for path, value in own["settings"].items():

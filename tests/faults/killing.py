@@ -57,7 +57,7 @@ def go_on(world: World, server: ForkServer, command: str, folder: Path, peace: P
     again = server.run(world.argv(command), folder)
     whole = again.code == 2 and any(text in again.output for text in WHOLE)
     wrong = [] if again.code == 0 or whole else [f"exit code {again.code}: {again.output[-500:]}"]
-    wrong += ["was made anew" for _ in range(again.output.count("is not what was written there"))]
+    wrong += ["was made anew" for _ in range(again.output.count("has changed since it was written"))]
     return wrong + differences(contents(folder), peace.contents)
 
 

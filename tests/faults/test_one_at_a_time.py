@@ -21,11 +21,11 @@ def test_a_second_process_says_who_is_at_work_and_waits(
     with ThreadPoolExecutor(1) as pool:
         with lease.hold(folder / "run" / ".lease"):
             second = pool.submit(server.run, world.argv("run"), folder)
-            while "is at work there" not in log.read_text()[size:]:
+            while "is working there" not in log.read_text()[size:]:
                 assert not second.done(), second.result().output
         done = second.result()
     assert done.code == 0, done.output
-    said = [line for line in done.output.splitlines() if "is at work" in line]
+    said = [line for line in done.output.splitlines() if "is working" in line]
     assert len(said) == 1 and said[0].startswith(f"run: process {os.getpid()} on ")
-    assert said[0].endswith("is at work there with the same --output; waiting until it has ended")
+    assert said[0].endswith("is working there with the same --output; waiting until it ends")
     assert differences(contents(folder), before) == []

@@ -7,7 +7,7 @@ from typing import Any
 from stic_eval.contracts.benchmark import Benchmark, Grader, HubData, Judging
 from stic_eval.evals.judge_replies import fence, fraction, numbers, own_verdict
 from stic_eval.evals.scoring.aggregate import summarize
-from stic_eval.settings import JudgeConfig
+from stic_eval.setting_groups import JudgeConfig
 from stic_eval.types import Generation, Sample, Score
 
 

@@ -11,13 +11,14 @@ from typing import Any
 from PIL import Image
 
 from stic_eval import registry
-from stic_eval.config import RunConfig, options_of
+from stic_eval.config import options_of
 from stic_eval.contracts.engine import VLM
 from stic_eval.contracts.method import Data, Progress, SFTItem, Stage, StageContext, items_key
 from stic_eval.contracts.solver import Asking
 from stic_eval.experiment.inputs import prompt_set
 from stic_eval.selftrain.pair_making import Making
 from stic_eval.selftrain.stage_runner import run_stage
+from stic_eval.settings import RunConfig
 from stic_eval.solvers.describe_and_respond import first_prompt
 from stic_eval.stage_store import StageStore
 from stic_eval.store import ResponseStore, content_key

@@ -234,8 +234,8 @@ FAMILIES: Mapping[str, Family] = {
         "Qwen3VLMoe",
         ("Qwen/Qwen3-VL-30B-A3B-Instruct",),
         partial(qwen, version="Qwen3VLMoe"),
-        notes="Adapters lie on the attention: experts are no linear layers. In training TRL adds to the loss "
-        "how unevenly experts are used.",
+        notes="Adapters are on the attention only, because experts are not linear layers. In training, TRL "
+        "adds a term for uneven use of experts to the loss.",
     ),
     "idefics3": Family(
         "Idefics3, SmolVLM",
@@ -249,7 +249,7 @@ FAMILIES: Mapping[str, Family] = {
         ("HuggingFaceTB/SmolVLM2-2.2B-Instruct",),
         partial(idefics3, kind="SmolVLM"),
         needs="num2words",
-        notes="Its processor asks for the package num2words, which writes out a video's number of frames.",
+        notes="Its processor needs the package num2words, which spells out a video's number of frames.",
     ),
     "internvl": Family("InternVL", "InternVL", ("OpenGVLab/InternVL3-8B-hf",), internvl),
     "paligemma": Family(
@@ -258,10 +258,10 @@ FAMILIES: Mapping[str, Family] = {
         ("google/paligemma2-3b-mix-224",),
         zoo_gemma.paligemma,
         text_only=False,
-        notes="Was published without a chat template; put one beside it as `chat_template.jinja` that writes "
-        "`<image>`, the text, and `<eos>` after an answer. Takes no question without an image.",
-        unshared="All of the prompt sees all of it, so what the decoder makes of the image depends on the "
-        "question.",
+        notes="Published without a chat template. Put a `chat_template.jinja` beside it that writes "
+        "`<image>`, the text, and `<eos>` after an answer. Cannot answer a question without an image.",
+        unshared="Every token of the prompt attends to every other, so the image's keys and values depend on "
+        "the question.",
     ),
     "gemma3": Family("Gemma 3", "Gemma3", ("google/gemma-3-4b-it",), zoo_gemma.gemma3),
     "gemma4": Family("Gemma 4", "Gemma4", ("google/gemma-4-E2B-it",), zoo_gemma.gemma4),
@@ -284,13 +284,13 @@ FAMILIES: Mapping[str, Family] = {
         "Ovis2",
         ("thisisiron/Ovis2-1B-hf",),
         zoo_more.ovis2,
-        unshared="With images it wants features of the tokens around them.",
+        unshared="An image needs features of the tokens around it.",
     ),
     "mllama": Family(
         "Llama 3.2 Vision",
         "Mllama",
         ("meta-llama/Llama-3.2-11B-Vision-Instruct",),
         zoo_more.mllama,
-        unshared="Images are no tokens of the prompt: layers of their own look at them.",
+        unshared="Images are not tokens of the prompt: separate layers attend to them.",
     ),
 }

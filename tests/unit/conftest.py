@@ -21,8 +21,8 @@ from stic_eval.cli.app import invoke
 from stic_eval.contracts.benchmark import Benchmark, HubData, HubId
 from stic_eval.contracts.method import Data, Method, Plan, Stage, StageContext
 from stic_eval.engines.hf import HFEngine
-from stic_eval.evals import sources
-from stic_eval.evals.formats import ListRows
+from stic_eval.evals import opened_rows
+from stic_eval.evals.rows import ListRows
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.store import content_key
 from stic_eval.types import Generation, ImageRef, Request, Sample, Score
@@ -130,7 +130,7 @@ class World:
         self.answer: Callable[[str, Sample], str] = lambda method, sample: "yes"
         self.fail_at: str | None = None
         self.error: type[BaseException] = KeyboardInterrupt
-        self._known: dict[Path, int] = {}
+        self._known: dict[Path, tuple[int, int]] = {}
 
     @property
     def calls(self) -> Counter[str]:
@@ -143,8 +143,10 @@ class World:
         self.stages.clear()
         self._known = self._records()
 
-    def _records(self) -> dict[Path, int]:
-        return {path: path.stat().st_ino for path in self.folder.rglob("records/*/*.jsonl")}
+    def _records(self) -> dict[Path, tuple[int, int]]:
+        """Each file's inode, which a later file may get again, and when it was written."""
+        stats = {path: path.stat() for path in self.folder.rglob("records/*/*.jsonl")}
+        return {path: (stat.st_ino, stat.st_mtime_ns) for path, stat in stats.items()}
 
     def run(self, *argv: str) -> int:
         common = ["--model", "vlm", "--images", "photos", "-o", f"rows.one={self.folder}/one.jsonl"]
@@ -161,7 +163,7 @@ class World:
             rows = [{"id": i, "question": "?", "answer": "yes" if i % 2 else "no"} for i in range(20)]
             return ListRows(benchmark.name, rows), HubId(f"somebody/{benchmark.name}", "c" * 40)
 
-        patch.setattr(sources, "_hub", had)
+        patch.setattr(opened_rows, "hub_rows", had)
         return "rows.one=hub", "rows.two=hub"
 
     def results(self) -> Path:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from stic_eval import config, registry
+from stic_eval import config, given_layers, registry
 from stic_eval.errors import UserError
 from stic_eval.settings import RunConfig
 
@@ -61,17 +61,14 @@ def known(monkeypatch: pytest.MonkeyPatch) -> None:
     benchmarks = Known("benchmark", dict.fromkeys(["scienceqa", "textvqa", "mmbench"]))
     monkeypatch.setattr(registry, "methods", lambda: methods)
     monkeypatch.setattr(registry, "benchmarks", lambda: benchmarks)
-    monkeypatch.setattr(config, "preset_names", lambda: ["pocket", "paper"])
     presets = {
         "pocket": {"method_options": {"stic": {"stage1": {"beta": 0.3, "learning_rate": 1e-4}}}, "dar": True},
         "paper": {"limit": 10},
     }
-    monkeypatch.setattr(config, "read_preset", lambda name: presets[name])
+    monkeypatch.setattr(given_layers, "read_preset", lambda name: presets[name])
 
 
-def load(
-    *overrides: str, file: Path | None = None, preset: str | None = None, **flags: Any
-) -> config.RunConfig:
+def load(*overrides: str, file: Path | None = None, preset: str | None = None, **flags: Any) -> RunConfig:
     return config.load(preset=preset, file=file, flags=flags, overrides=overrides)
 
 

@@ -57,7 +57,7 @@ def test_a_change_of_the_same_size_shows_in_this_process(tmp_path: Path, times: 
     assert store.done("one", KEY) == folder  # all that a plan looks at
     assert [store.sound("one", KEY, said.append) for _ in range(2)] == [None, None]
     assert said == [
-        f"stage one ({KEY[:16]}): {folder / 'made'} is not what was written there; the stage is made anew"
+        f"stage one ({KEY[:16]}): {folder / 'made'} has changed since it was written; the stage is made again"
     ]
     assert finished(store) == folder
     assert store.sound("one", KEY, said.append) == folder

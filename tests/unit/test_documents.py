@@ -33,8 +33,9 @@ ALIASES = "a: &a [1, 1]\n" + "".join(
         ("a: !!python/object/apply:os.system [ls]", "constructor"),
         ("a: !!binary aGk=", "constructor"),
         ("? [a]\n: b", "unhashable"),
+        ("a: 1\nb: [0,", r"^line 2, column 7: .*expected .* \(while parsing a flow \w+\)$"),
     ],
-    ids=range(12),
+    ids=range(13),
 )
 def test_yaml_that_is_no_settings(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:

@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from stic_eval import config, config_layers, flags
+from stic_eval import config_layers, flags, setting_paths
 from stic_eval.cli import options
 from stic_eval.cli.app import app, invoke
 from stic_eval.settings import RunConfig
@@ -38,8 +38,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_an_option_sets_is_a_setting(kind: str, name: str, flag: flags.Flag) -> None:
     if flag.path != "":
         path = flag.path or name
-        assert config_layers.has(path, RunConfig) or path in config.paths(), path
-        assert config.flag_of(path) == flag.names_of(name)[0].partition("/")[0]
+        assert config_layers.has(path, RunConfig) or path in setting_paths.paths(), path
+        assert setting_paths.flag_of(path) == flag.names_of(name)[0].partition("/")[0]
     assert flag.help.endswith(".")
 
 
@@ -69,6 +69,17 @@ def test_every_option_of_a_command_has_a_help(name: str) -> None:
 def test_a_message_names_the_option(argv: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["eval", *argv]) == 2
     assert capsys.readouterr().err.startswith(f"stic-eval: {named} ")
+
+
+@pytest.mark.parametrize(
+    ("name", "former"),
+    [("run", "--output-path"), ("table", "--out"), ("plot", "--out"), ("report", "--out"), ("new", "--to"),
+     ("data prepare", "--to"), ("import pairs", ""), ("export pairs", ""), ("export adapter", ""),
+     ("export run", "")],
+)  # fmt: skip
+def test_what_is_written_goes_to_output(name: str, former: str) -> None:
+    found = [one.opts for one in COMMANDS[name].params if "--output" in one.opts]  # type: ignore[attr-defined]
+    assert found == [["--output", *former.split()]]
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def test_the_name_of_a_run_drives_no_terminal(capsys: pytest.CaptureFixture[str]
 def test_lists_in_cells_are_bounded() -> None:
     assert from_literal("['a', 'b']") == ["a", "b"]
     for text in ("[" + "1," * 100_000 + "]", "[" + "-" * 9_999 + "1]", "[" * 999, "{[]}", "'"):
-        with pytest.raises(ValueError, match=r"is no list|characters"):
+        with pytest.raises(ValueError, match=r"is not a list|characters"):
             from_literal(text)
 
 
@@ -189,8 +189,8 @@ benchmark = Benchmark(
         ('Sample(1, (), "q", "a")', "id is not text"),
         ('Sample("1", (), ["q"], "a")', "question is not text"),
         ('Sample("1", (), "q", "a", choices=[[]])', "choices is not text"),
-        ('Sample("1", (), "q", "a", group="x")', "no mapping"),
-        ('Sample("1", ("x",), "q", "a")', "no references"),
+        ('Sample("1", (), "q", "a", group="x")', "not a mapping"),
+        ('Sample("1", ("x",), "q", "a")', "not references"),
         ('"x"', "gives a str"),
     ],
 )

@@ -154,7 +154,8 @@ def test_a_name_that_is_nowhere_says_where_it_was_looked_for(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"a": 1}', "holds no list"), ("[1]", "entry 1: is no name of an image"), ("[", "is not valid JSON"),
+        ('{"a": 1}', "holds no list"), ("[1]", "entry 1: is not the name of an image"),
+        ("[", "is not valid JSON"),
         ('[{"caption": "x"}]', "objects with one of image"),
     ],
 )  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,9 @@ from pydantic import BaseModel, ValidationError, field_validator
 
 from stic_eval.cli.app import invoke
 from stic_eval.errors import fault_of
+from stic_eval.experiment.progress import Reporter
 from stic_eval.images import ImageError
+from stic_eval.library_messages import hub_requests_in_log
 
 LONG = "x" * 200_000
 
@@ -39,6 +43,24 @@ def test_a_field_s_fault_is_cut() -> None:
 
 def test_an_image_s_name_is_cut() -> None:
     assert len(str(ImageError(LONG, "is missing"))) < 300
+
+
+def test_requests_to_the_hub_that_are_sent_again_are_in_the_log_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import huggingface_hub.utils._http as requests
+
+    printing = logging.StreamHandler(sys.stderr)  # as the client's own, of another moment's stderr
+    logging.getLogger("huggingface_hub").addHandler(printing)
+    try:
+        with hub_requests_in_log(), Reporter(tmp_path / "run.log"):
+            requests.logger.warning("Retrying in 1s")
+        assert capsys.readouterr().err == ""
+        assert (tmp_path / "run.log").read_text().count("Retrying in 1s") == 1
+        requests.logger.warning("Retrying in 2s")
+        assert "Retrying in 2s" in capsys.readouterr().err
+    finally:
+        logging.getLogger("huggingface_hub").removeHandler(printing)
 
 
 COMMANDS = [

@@ -169,7 +169,7 @@ def test_without_openpyxl_a_workbook_is_one_line(
     monkeypatch.setitem(sys.modules, "openpyxl", None)
     assert invoke(["score", "chartqa", "--predictions", str(path)]) == 2
     said = capsys.readouterr().err
-    assert said == f"stic-eval: {path}: to read a workbook takes openpyxl: pip install 'stic-eval[xlsx]'\n"
+    assert said == f"stic-eval: {path}: reading a workbook needs openpyxl: pip install 'stic-eval[xlsx]'\n"
 
 
 # ---------------------------------------------------------------- a torchvision of another torch

@@ -226,7 +226,7 @@ def test_what_a_file_prints_is_kept_out_of_what_a_command_prints(
 def test_commas_in_a_path_are_told_of(put: Put, capsys: pytest.CaptureFixture[str], kind: str) -> None:
     put("mine,own.py", METHOD if kind == "method" else BENCHMARK)
     assert invoke(["run", f"--{kind}", "./mine,own.py", "--dry-run"]) == 2
-    assert f"--{kind} ./mine,own.py: commas part names; give the file a path without any" in said(capsys)
+    assert f"--{kind} ./mine,own.py: commas separate names; give the file a path without any" in said(capsys)
 
 
 def test_files_that_are_no_text_or_no_files_are_told_of(put: Put, tmp_path: Path) -> None:

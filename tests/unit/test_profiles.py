@@ -179,7 +179,7 @@ def test_what_is_no_template_or_profile_is_refused(tmp_path: Path) -> None:
         config.load(flags={"conversation": {"chat_template": "nowhere.jinja"}})
     empty = tmp_path / "empty.jinja"
     empty.write_text("nothing")
-    with pytest.raises(UserError, match="--chat-template 'nothing': is no template"):
+    with pytest.raises(UserError, match="--chat-template 'nothing': is not a template"):
         config.load(flags={"conversation": {"chat_template": str(empty)}})
     with pytest.raises(UserError, match=r"--profile 'llava-15': give one of auto, none, llava-1\.5"):
         config.load(flags={"conversation": {"profile": "llava-15"}})

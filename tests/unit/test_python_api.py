@@ -123,7 +123,7 @@ def test_values_arrive_as_they_are() -> None:
     }
     found = {}
     for item in items_of(given):
-        from stic_eval.config import split
+        from stic_eval.setting_paths import split
 
         found.update(dict(split(item)))
     assert found == {**given, "f": str(path)}
@@ -160,12 +160,12 @@ def test_names_of_the_command_line_and_any_collection_are_understood() -> None:
         ("ablate", {}, "give an ablation by name"),
         ("load_model", {"model": "./nowhere"}, "--model ./nowhere: no such folder"),
         ("load_model", {"adapter": ["a", "b"]}, "--adapter: a model has one at a time, not 2"),
-        ("run", {"dar": True, "solver": ["direct"]}, "--dar: with --solver as well; give one of both"),
+        ("run", {"dar": True, "solver": ["direct"]}, "--dar: with --solver as well; give only one of them"),
         ("run", {"benchmarks": []}, "benchmarks: none is given; leave it out"),
         ("run", {"methods": ()}, "methods: none is given; leave it out"),
-        ("run", {"method": "sft", "methods": ["baseline"]}, "methods: with method as well; give one of both"),
+        ("run", {"method": "sft", "methods": ["baseline"]}, "methods: with method as well; give only one"),
         ("run", {"tasks": "mmvet", "benchmarks": "mmvet"}, "tasks: with benchmarks as well"),
-        ("run", {"jobs": 0}, "jobs: 0 is no whole number of 1 or more"),
+        ("run", {"jobs": 0}, "jobs: 0 is not a whole number of 1 or more"),
         ("run", {"config": {"limit": 3}}, "{'limit': 3}: give the path of a file or folder"),
         ("run", {"batch_size": 2.5}, "--batch-size 2.5: give a number, 1 or more, or auto"),
         ("train", {"benchmarks": "mmvet"}, 'train: no option is called "benchmarks"'),
@@ -329,7 +329,7 @@ def test_damaged_records_are_named(world: World) -> None:
     path = result.folder / "records" / "baseline" / "one.jsonl"
     lines = path.read_text().splitlines()
     path.write_text("\n".join([lines[0], '{"id": "x"}', *lines[2:]]) + "\n")
-    with pytest.raises(se.UserError, match=r"one.jsonl: is not what was written there"):
+    with pytest.raises(se.UserError, match=r"one.jsonl: has changed since it was written"):
         result.records("baseline", "one")
     path.unlink()
     with pytest.raises(se.UserError, match=r"one.jsonl: no such file"):

@@ -72,8 +72,8 @@ def test_a_damaged_page_costs_its_answers_alone(path: Path, caplog: pytest.LogCa
     (line,) = [record.getMessage() for record in caplog.records]
     (aside,) = path.parent.glob("*.damaged")
     assert line == (
-        f"{path} was damaged: {len(found)} answers could be read of it and are kept, others are asked for "
-        f"again (what was damaged lies in {aside.name})"
+        f"{path} was damaged: {len(found)} answers could be read and are kept; others will be asked for "
+        f"again (the damaged file is {aside.name})"
     )
     check_and_complete(path, 500)
 

@@ -117,7 +117,7 @@ def test_an_adapter_that_does_nothing_there_ends_the_run(
     monkeypatch.setattr(
         engine.expectations, "here", lambda one: engine.local.answers(adapter if one == inert else one)
     )
-    with pytest.raises(RunError, match="has loaded it and not applied it") as refused:
+    with pytest.raises(RunError, match="has loaded it but not applied it") as refused:
         engine.answers(inert)
     seen["told"] = str(refused.value).rpartition("not applied it: ")[2]
 
@@ -136,12 +136,12 @@ def test_what_vllm_refuses_is_told_in_our_words(
     assert not runtime_adapters.load(endpoint, runtime_adapters.VLLM, adapter), "it is there"
     hidden = copied(adapter, tmp_path / "hidden")
     (hidden / "adapter_config.json").unlink()  # to vLLM it is then as on another machine
-    with pytest.raises(UserError, match="the server finds none there") as missing:
+    with pytest.raises(UserError, match="the server finds no adapter there") as missing:
         runtime_adapters.load(endpoint, runtime_adapters.VLLM, hidden)
     large = copied(adapter, tmp_path / "large")
     config = json.loads((large / "adapter_config.json").read_text(encoding="utf-8"))
     (large / "adapter_config.json").write_text(json.dumps(config | {"r": 64}), encoding="utf-8")
-    with pytest.raises(UserError, match="its rank 64 is more than the server takes") as too_large:
+    with pytest.raises(UserError, match="its rank 64 is more than the server accepts") as too_large:
         runtime_adapters.load(endpoint, runtime_adapters.VLLM, large)
     told = (str(error.value).partition("HTTP ")[2] for error in (missing, too_large))
     seen["told"] = [text.partition(str(tmp_path))[0] for text in told]

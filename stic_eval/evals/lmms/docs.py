@@ -127,7 +127,7 @@ def references(visuals: Any, source: str, again: Callable[[int], Image.Image] | 
     found = []
     for number, visual in enumerate(images_in(visuals)):
         if not isinstance(visual, Image.Image):
-            kind = "a file that is no image" if isinstance(visual, str) else type(visual).__name__
+            kind = "a file that is not an image" if isinstance(visual, str) else type(visual).__name__
             raise ValueError(f"its task shows {kind} (video, sound?); only images can be shown here")
         if isinstance(visual, Picture) and visual.untouched:
             found.append(visual.ref)

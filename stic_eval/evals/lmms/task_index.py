@@ -84,7 +84,8 @@ def _index_class() -> Any:
         from lmms_eval.tasks import TaskManager
     except ImportError as error:
         raise UserError(
-            f"{PACKAGE} cannot be imported: {error}; install what it lacks, or all of what it asks for: "
+            f"{PACKAGE} cannot be imported: {error}; install what is missing, or everything that it "
+            "requires: "
             f"`pip install {PACKAGE}=={VERSION}`"
         ) from error
     finally:
@@ -124,7 +125,7 @@ def _config(name: str) -> tuple[Path, dict[str, Any]]:
             f"{suggest(name, index.all_subtasks)}"
         )
     if entry["type"] == "python_task":
-        raise UserError(f"--benchmarks {where}: is a class of its own in {PACKAGE}, which cannot be asked")
+        raise UserError(f"--benchmarks {where}: has its own class in {PACKAGE}, which cannot be asked")
     if entry["type"] != "task":
         parts = _parts(_index(), name)
         more = f" and {len(parts) - 8} more" if len(parts) > 8 else ""
@@ -198,12 +199,12 @@ def processing_obstacle(config: Mapping[str, Any]) -> str | None:
         return None
     code = getattr(function, "__code__", None)
     if code is None:
-        return "is no function"
+        return "is not a function"
     if reads := next((name for name in names_in(code) if name in _READS), None):
         return f"reads more data ({reads})"
     try:
         if not isinstance(call(function, DocRows([])), DocRows):
-            return "makes a data set of its own"
+            return "makes its own data set"
     except WholeSet as error:
         return str(error)
     except Exception as error:

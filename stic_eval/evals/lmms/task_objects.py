@@ -94,7 +94,7 @@ def prompt_and_target(task: LmmsTask, doc: Doc) -> tuple[str, Any]:
 
     text, target = call(ask, seed=str(without))
     if not isinstance(text, str):
-        raise ValueError(f"its prompt is no text but {type(text).__name__}")
+        raise ValueError(f"its prompt is not a text but {type(text).__name__}")
     return text, target
 
 

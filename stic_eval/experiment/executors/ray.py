@@ -282,7 +282,9 @@ def _headline(error: Exception) -> str:
 def _after_loss(event: Event, times: int) -> Event:
     """What becomes of a task whose worker is lost: it is begun anew, or has failed."""
     if times <= AGAIN:
-        return Event("line", event.task, f"{event.task}: its worker is lost ({event.value}); begun anew")
+        return Event(
+            "line", event.task, f"{event.task}: its worker was lost ({event.value}); it starts again"
+        )
     return Event(
         "failed", event.task, f"its worker was lost {times} times, last {event.value}", event.seconds
     )

@@ -24,7 +24,8 @@ function factList(facts) {
 function described(facts) {
   const right = facts.spans.filter((span) => span[2]).length;
   const wrong = facts.spans.length - right;
-  const parts = right || !wrong ? [el("mark", { class: "there" }, `${count(right)} in the picture`)] : [];
+  const parts = right ? [el("mark", { class: "there" }, `${count(right)} in the picture`)] : [];
+  if (!facts.spans.length) parts.push("none stated");
   if (wrong) parts.push(right ? ", " : "", el("mark", { class: "invented" }, `${count(wrong)} hallucinated`));
   const missed = facts.missed.length ? `; missed: ${facts.missed.join(", ")}` : "; nothing missed";
   return el("p", { class: "aside legend" }, "Facts: ", ...parts, missed);

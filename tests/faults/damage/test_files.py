@@ -47,7 +47,7 @@ def another(data: bytes, draw: random.Random) -> bytes:
     return draw.choice([b"[1, 2]\n", b"null\n", b'{"a": []}\n', b"PK\x03\x04", b"\xff\xfe\x00", b"text\n"])
 
 
-NOTES = ("made anew", "was damaged", "computed anew")
+NOTES = ("made again", "was damaged", "computed again")
 DAMAGES: tuple[Damage, ...] = (flipped, flipped_early, cut, zeroed, emptied, another)
 
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import BaseModel
 
-from stic_eval import config, config_layers, registry
+from stic_eval import config, config_layers, registry, setting_paths
 from stic_eval.contracts.benchmark import HubData, HubId
 from stic_eval.contracts.method import Data, SFTItem, Stage, items_key
 from stic_eval.corruptions import CORRUPTIONS
@@ -28,7 +28,8 @@ from stic_eval.errors import UserError
 from stic_eval.experiment import inputs, variants
 from stic_eval.experiment.keys import evaluation_keys
 from stic_eval.selftrain.stage_runner import stage_key
-from stic_eval.settings import RunConfig, ThinkingConfig, TrainingConfig
+from stic_eval.setting_groups import ThinkingConfig, TrainingConfig
+from stic_eval.settings import RunConfig
 from stic_eval.store import content_key, request_key
 from stic_eval.training.hyperparameters import PairSettings, share
 from stic_eval.training.preference_pairs import is_filtered, pair_requests
@@ -500,7 +501,7 @@ def test_another_id_of_the_same_commit_is_the_same_evaluation() -> None:
         ("stage1.length_ratio=.inf", "finite"),
         ("stage1.alpha_over=mean", "'token_mean'"),
         ("stage1.rejected_logp=top2", "'runner_up'"),
-        ("stage1.corruptions.fog=1", "fog is no corruption"),
+        ("stage1.corruptions.fog=1", "fog is not a corruption"),
         ("stage1.corruptions.blur=.nan", "blur is no number"),
         ("stage1.corruptions={low_res: 0, jitter: 0}", "above 0"),
         ("iterations=0", "greater than or equal to 1"),
@@ -545,7 +546,7 @@ def test_the_document_has_every_axis_with_its_default() -> None:
         # YAML 1.1 takes 1e-07 for a text.
         assert (float(written) if isinstance(default, float) else written) == default, path
     known = set(config_layers.paths(registry.methods().get("stic").config))
-    known |= {path for path in config.paths() if path.startswith(("dar.", "training."))}
+    known |= {path for path in setting_paths.paths() if path.startswith(("dar.", "training."))}
     known -= {"stage1", "stage2", "lora"}
     # How AdamW's rate moves and how long answers get is no axis of the method.
     minor = (

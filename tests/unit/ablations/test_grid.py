@@ -64,7 +64,7 @@ def test_values_come_back_as_they_were_written(values: list[object]) -> None:
         ("beta=[1", "not valid YAML"),
         ("betta=1", 'no setting of stic is called "betta" - did you mean'),
         ("temperature=0", "may be stage1.temperature or stage2.temperature"),
-        ("corruption=blurr", "blurr is no corruption - did you mean"),
+        ("corruption=blurr", "blurr is not a corruption - did you mean"),
         ("dar=maybe", "dar is on or off"),
         ("seed=1,2", "give --seeds"),
         ("seeds=1,2", "give --seeds"),
@@ -72,10 +72,10 @@ def test_values_come_back_as_they_were_written(values: list[object]) -> None:
         ("dar.sees=true", 'unknown option "dar.sees"'),
         ("method=stick", '"stick"'),
         ("beta=0.1,0.10", "more than once"),
-        ("beta=[.nan]", "nan is no number"),
-        ("corruption=[[1]]", "[1] is no name"),
-        ("dar=[[1]]", "[1] is no name"),
-        ("method=[5]", "5 is no name"),
+        ("beta=[.nan]", "nan is not a number"),
+        ("corruption=[[1]]", "[1] is not a name"),
+        ("dar=[[1]]", "[1] is not a name"),
+        ("method=[5]", "5 is not a name"),
     ],
 )
 def test_what_is_no_axis_is_refused_by_name(item: str, why: str) -> None:

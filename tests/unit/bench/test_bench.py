@@ -110,6 +110,7 @@ def test_lmms_eval_is_asked_the_same_tokens_and_answers_the_same(work: Path) -> 
     assert {ids.count(image) for ids in asked.values()} == {(28 // works.PATCH) ** 2}
 
 
+@pytest.mark.campaign  # half a minute
 def test_a_side_that_fails_is_an_error_with_its_last_words(tmp_path: Path) -> None:
     side.Work(str(tmp_path / "nowhere"), {}).save(tmp_path)
     with pytest.raises(RuntimeError, match=r"bench.rivals.plain direct 1: exit code 1\n(?s:.*)nowhere"):
@@ -167,6 +168,7 @@ def test_few_requests_have_seen_every_image_and_no_two_are_alike() -> None:
     assert len(set(few)) == memory.FEW
 
 
+@pytest.mark.campaign  # half a minute
 def test_memory_is_measured_while_answers_come(tmp_path: Path) -> None:
     works.larger_model(tmp_path / "model", TINY, TINY, image=28)
     (tmp_path / "images").mkdir()

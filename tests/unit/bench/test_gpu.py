@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from bench import gpu
 
 
+@pytest.mark.campaign  # half a minute
 def test_every_work_is_measured() -> None:
     found = {one.work: one for one in gpu.measure(gpu.TINY, "cpu")}
     assert list(found) == ["descriptions", "questions", "DPO step", "SFT step"]

@@ -179,9 +179,9 @@ def edit(copy: Path, file: str, change: Callable[[str], str]) -> None:
         ("stic_eval/evals/columns.py", "return ", "return not ", {"rows"}),
         ("benchmarks/chartqa.py", "version=2", "version=1 + 2", {"chartqa"}),
         ("stic_eval/pocket/prompts.yaml", "plain:", "plain: []\nother:", {"pocket"}),
-        ("stic_eval/settings.py", "opened: bool = False", "opened: bool = True", {"runner"}),
+        ("stic_eval/setting_groups.py", "opened: bool = False", "opened: bool = True", {"runner"}),
         (
-            "stic_eval/settings.py",
+            "stic_eval/setting_groups.py",
             "attempts: int = Field(default=6",
             "attempts: int = Field(default=7",
             set(),

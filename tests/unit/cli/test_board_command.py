@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,24 @@ def test_all_runs_are_on_it_or_named(results: Path, capsys: pytest.CaptureFixtur
     before = (results / "board.html").read_bytes()
     assert invoke(["board", "results/"]) == 3
     assert (results / "board.html").read_bytes() == before
+
+
+def test_runs_of_train_are_counted_and_are_no_failure(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(results / "torn")
+    (results / "trained").mkdir()
+    (results / "trained" / "config.yaml").write_text("model: x\n")
+    (results / "trained" / "manifest.json").write_text('{"seconds": 2.5}')
+    assert invoke(["board"]) == 0
+    assert capsys.readouterr().err == "not on the board: 1 run was trained, not evaluated\n"
+    assert json.loads((results / "board.json").read_text())["trained"] == ["trained"]
+    assert "; 1 more was trained, not evaluated</p>" in (results / "board.html").read_text()
+    assert invoke(["compare", "results/trained"]) == 2
+    assert capsys.readouterr().err == (
+        "stic-eval: results/trained: was trained, not evaluated; `stic-eval run` with the same options "
+        "evaluates it\n"
+    )
 
 
 def test_scores_come_with_intervals_costs_and_what_they_are_of(results: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import time
 from contextlib import closing
@@ -101,7 +102,7 @@ def test_a_cache_says_what_lies_where(cache: Path, capsys: pytest.CaptureFixture
     assert f"{cache}: " in said
     assert lines["stages"].split()[-2:] == [then, then] and " 2 " in lines["stages"]
     assert {"responses", "judge"} < lines.keys()
-    assert "results/fresh/cache: 2.0 kB, cache of its own (--fresh)" in said
+    assert "results/fresh/cache: 2.0 kB, own cache (--fresh)" in said
 
 
 def test_what_no_run_needs_goes_and_only_when_that_is_wanted(
@@ -145,6 +146,8 @@ def test_what_a_run_still_needs_stays(
     run = put_run(tmp_path / "run", finished=how == "at work", stages=("sft",))
     claim(cache, run, "sft", evaluates=how != "trained only")
     if how == "trained only":
+        (run / "manifest.json").write_text('{"seconds": 1.0}')
+        shutil.rmtree(run / "records", ignore_errors=True)
         assert invoke(["ls", "runs", str(run)]) == 0
         assert "trained, not evaluated" in capsys.readouterr().out
     expected = {"sft", "responses", "judge"}

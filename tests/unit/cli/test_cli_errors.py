@@ -232,7 +232,7 @@ def test_weights_that_are_something_else_cannot_be_planned_with(
 ) -> None:
     Path(vlm, "model.safetensors").write_bytes(b"PK\x03\x04 no weights")
     assert invoke(["run", "--model", vlm, "--method", "baseline", "--dry-run"]) == 2
-    assert "model.safetensors is no safetensors file" in said(capsys)
+    assert "model.safetensors is not a safetensors file" in said(capsys)
 
 
 def test_a_configuration_that_is_no_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

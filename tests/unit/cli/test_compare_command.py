@@ -279,9 +279,9 @@ def test_two_cells_of_one_evaluation_are_said_to_be_one(
 ) -> None:
     run = ablation(tmp_path / "grid")
     found = data(f"{run}:kind=off+power=1", f"{run}:kind=off+power=0.5")
-    assert any("are one evaluation" in note for note in found["notes"])
+    assert any("are the same evaluation" in note for note in found["notes"])
     assert found["a"]["variant"] != found["b"]["variant"]
-    assert not any("one evaluation" in note for note in data(run, "--method", "default")["notes"])
+    assert not any("same evaluation" in note for note in data(run, "--method", "default")["notes"])
 
 
 def test_of_two_runs_the_only_method_of_both_is_meant(
@@ -295,7 +295,7 @@ def test_of_two_runs_the_only_method_of_both_is_meant(
     # Nobody who has trained something wants the two baselines compared.
     none = write_run(tmp_path / "none", {"baseline": base})
     message = fails(capsys, run, none)
-    assert "no variant beside the baseline in common" in message
+    assert "share no variant but the baseline" in message
     assert f"{run} has baseline, baseline+dar, sft, stic; {none} has baseline" in message
     alone = write_run(tmp_path / "alone", {"baseline": base})
     assert data(none, alone)["a"]["variant"] == "baseline"
@@ -434,7 +434,7 @@ def test_other_protocols_and_targets_are_pointed_out(
 def test_a_damaged_record_is_named(run: str, capsys: Capture) -> None:
     path = Path(run) / "records" / "sft" / "one.jsonl"
     path.write_text(path.read_text() + '{"id": "x", "score": "high"}\n')
-    assert f"{path}, line 11: is no record" in fails(capsys, run, "--method", "sft")
+    assert f"{path}, line 11: not a record" in fails(capsys, run, "--method", "sft")
 
 
 def test_of_seeds_under_way_the_finished_ones_count(

@@ -47,18 +47,18 @@ def test_what_is_damaged_is_named_and_mended(cache: Path, capsys: pytest.Capture
     said = capsys.readouterr().out
     assert said.count("FAIL") == 4
     assert "FAIL  responses/model.sqlite: holds an answer that is not what was written\n" in said
-    assert f"FAIL  stages/{stage.name}: pairs.parquet is not what was written there\n" in said
+    assert f"FAIL  stages/{stage.name}: pairs.parquet has changed since it was written\n" in said
     assert "FAIL  canaries/a.json: cannot be read:" in said
     assert f"FAIL  {cache}: 3 checked, 3 damaged\n" in said
     assert invoke(["doctor", "--cache", "--repair"]) == 0
     said = capsys.readouterr().out
-    assert "-> 299 answers could be read of it and are kept; others are asked for again\n" in said
+    assert "-> 299 answers could be read and are kept; others will be asked for again\n" in said
     assert f"set aside as {stage.name}." in said
     assert not stage.exists() and not (cache / "canaries" / "a.json").exists()
     with closing(ResponseStore(answers)) as store:
         assert len(store) == 299
     assert invoke(["doctor", "--cache"]) == 0
-    assert capsys.readouterr().out.count("was set aside; delete it when it is not wanted any more") == 2
+    assert capsys.readouterr().out.count("was set aside; delete it when you no longer need it") == 2
 
 
 def test_a_cache_that_is_not_there_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ GROUP = typer.main.get_command(app)
 COMMANDS = [
     [name, *below]
     for name, command in GROUP.commands.items()
-    for below in ([[own] for own in command.commands] if hasattr(command, "commands") else [[]])
+    for below in [[], *([own] for own in getattr(command, "commands", ()))]
 ]
 
 

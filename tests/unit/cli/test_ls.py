@@ -106,14 +106,14 @@ def test_listings_break_no_word_and_stay_within_the_terminal(
     [
         (
             "stic",
-            ["the projector", "rate 2e-5", "drops it", "group_by_modality_length", "bilinearly", "enlarges",
-             "dar.separator", "runner_up", "github.com/yihedeng9/STIC"],
+            ["the projector", "rate 2e-5", "drops it", "group_by_modality_length", "bilinear filter",
+             "enlarges", "dar.separator", "runner_up", "github.com/yihedeng9/STIC"],
         ),
-        ("stic_stage1", ["bilinearly", "group_by_modality_length"]),
+        ("stic_stage1", ["bilinear filter", "group_by_modality_length"]),
         ("positive_only", ["no hyperparameters"]),
         ("seva", ["twice", "warm-up is 0"]),
-        ("sima", ["order that is drawn", "sampled one first"]),
-        ("csr", ["diverse beams"]),
+        ("sima", ["random order", "sampled answer first"]),
+        ("csr", ["diverse beam search"]),
         ("rlaif_v_lite", ["one model samples"]),
     ],
 )  # fmt: skip

@@ -73,7 +73,7 @@ def test_formats_have_their_long_names(theirs: str, ours: str, capsys: pytest.Ca
         lines.append(capsys.readouterr().err)
     assert lines[0] == lines[1] != lines[2]
     assert "no-such-run" in lines[0]
-    assert "'word' is not one of" in lines[2]
+    assert "--format word: give text, md" in lines[2]
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_an_adapter_may_be_a_hub_id(
     from huggingface_hub import constants
 
     from stic_eval import config
-    from stic_eval.settings import adapter_name
+    from stic_eval.adapter_references import adapter_name
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stic_eval import config, plugins, registry
+from stic_eval import config, config_layers, plugins, registry
 from stic_eval.cli.app import invoke
 from stic_eval.cli.cp import copy_as
 from stic_eval.cli.new import as_theirs
@@ -85,7 +85,7 @@ def test_a_new_benchmark_has_rows_to_begin_with(capsys: pytest.CaptureFixture[st
         ("1a", "cannot be a name"), ("a-b", "cannot be a name"), ("a.b", "cannot be a name"),
         ("../a", "cannot be a name"), ("class", "cannot be a name"), ("_a", "cannot be a name"),
         ("ä", "cannot be a name"), ("a\n", "cannot be a name"), ("", "cannot be a name"),
-        ("json", "taken for something else"), ("test_a", "taken for something else"),
+        ("json", "mistaken for something else"), ("test_a", "mistaken for something else"),
         ("all", "stands for everything, cannot be a name"), ("adapter", "which is what `--adapter` calls"),
         ("adapter2", "which is what `--adapter` calls"),
         ("stic", 'a method called "stic" already (installed)'),
@@ -182,7 +182,7 @@ def test_a_copied_method_is_the_same_by_another_name(capsys: pytest.CaptureFixtu
     assert copy.paper == original.paper
     assert copy.config().model_dump() == original.config().model_dump()
     assert len(re.findall(r"^\w+ = Method\(", text, re.M)) == 1, "other methods of the file stay behind"
-    for preset in config.preset_names():
+    for preset in config_layers.preset_names():
         both = [
             config.load(preset=preset, flags={"methods": [m], "model": "x"}).method_options[
                 m.removesuffix(".py")

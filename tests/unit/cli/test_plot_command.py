@@ -139,7 +139,7 @@ def test_kind_benchmark_format_folder_and_size_are_as_asked(
         (["plain", "--method", "stik"], '--method stik: this run has no such method; did you mean "stic"?'),
         (["plain", "--x", "n"], "--x n: this run has no such axis (it has none)"),
         (["started", "--kind", "scaling"], "--kind scaling: needs scores at two values of n; this run has 1"),
-        (["grid", "--kind", "scaling", "--x", "k"], "--kind scaling: k is no axis of numbers"),
+        (["grid", "--kind", "scaling", "--x", "k"], "--kind scaling: k is not an axis of numbers"),
         (["grid", "--kind", "heatmap", "--x", "n", "--y", "n"], "give two axes"),
         (["grid", "--format", "svg,gif"], "--format gif: give svg, pdf or png"),
         (["grid", "--format", ","], "--format: give svg"),

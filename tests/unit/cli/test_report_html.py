@@ -24,12 +24,12 @@ from PIL import Image
 
 from stic_eval import registry
 from stic_eval.cli.app import invoke
-from stic_eval.config import RunConfig
 from stic_eval.evals.sources import samples as rows_of
 from stic_eval.images import corrupt
 from stic_eval.printable import printable
 from stic_eval.report import html_report, run_pairs, runs, sample_browser, thumbnails
 from stic_eval.report.table_rows import Column
+from stic_eval.settings import RunConfig
 from stic_eval.store import append_jsonl
 from stic_eval.types import DESCRIBED, DIRECT, ImageRef, Summary
 
@@ -490,7 +490,7 @@ def test_command_puts_images_beside_the_file_over_the_budget(
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ("model: pocket\nbenchmarks: [mmvet]\nrows: {all: nowhere/at/all}\n", "no images, for its rows"),
+        ("model: pocket\nbenchmarks: [mmvet]\nrows: {all: nowhere/at/all}\n", "no images, because its rows"),
         ("model: [1, 2", "the run's config.yaml cannot be used"),
         ("nonsense: 1\n", "the run's config.yaml cannot be used"),
         (None, "the run's config.yaml cannot be used"),
@@ -513,7 +513,7 @@ def test_command_without_rows_makes_the_report_without_images(
     ("argv", "said"),
     [
         (["nothing"], 'no run is called "nothing"'),
-        (["mine", "--out", "."], "--out .: is a folder"),
+        (["mine", "--out", "."], "--output .: is a folder"),
         (["mine", "--image-budget", "-1"], "image-budget"),
         (["mine", "--pairs", "-1"], "pairs"),
     ],

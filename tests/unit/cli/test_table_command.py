@@ -161,7 +161,7 @@ def test_a_files_ending_says_its_format(table: Run, plain: str, tmp_path: Path, 
         ("t.md", ("--format", "tex"), "ends in .md, but --format is tex"),
         ("t.pdf", (), "say which with --format"),
         ("table", (), "say which with --format"),
-        ("no/such/t.md", (), "is no folder; make it first"),
+        ("no/such/t.md", (), "is not a folder; make it first"),
         ("", ("--format", "md"), "is a folder"),
     ],
 )
@@ -455,7 +455,7 @@ def test_a_run_is_called_what_its_folder_is(table: Run, plain: str, tmp_path: Pa
     [
         ({"protocol": "asked otherwise"}, "asked in another way"),
         ({"n": 50}, "100 rows"),
-        ({"first": 1000}, "other rows"),
+        ({"first": 1000}, "different rows"),
     ],
 )
 def test_what_cannot_stand_side_by_side_is_refused(
@@ -475,9 +475,9 @@ def test_what_cannot_stand_side_by_side_is_refused(
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (("--layout", "ablation"), "is no ablation"),
+        (("--layout", "ablation"), "is not an ablation"),
         (("--by", "beta"), "--by"),
-        (("--reference", "default"), "is no ablation"),
+        (("--reference", "default"), "is not an ablation"),
         (("--reference", "STICK"), '"STIC"'),
         (("--benchmark", "mmvet"), "--layout detail"),
         (("--layout", "detail", "--benchmark", "mmvte"), "mmvet"),

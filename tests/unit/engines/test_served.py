@@ -21,7 +21,8 @@ from stic_eval.image_sources import scan_images
 from stic_eval.models import fingerprint
 from stic_eval.models.adapter_canary import ROUNDING, Measured, agree, is_back, judge
 from stic_eval.models.hf_model import HFModel
-from stic_eval.settings import RunConfig, ServerConfig
+from stic_eval.setting_groups import ServerConfig
+from stic_eval.settings import RunConfig
 from stic_eval.types import Request
 from tests.support.questions import answers, mixed
 from tests.support.vllm_server import Conduct, VLLMServer, serving_model
@@ -124,7 +125,7 @@ def test_an_adapter_that_was_loaded_and_not_applied_ends_the_run(
     own = engine(server.url, tiny_vlm)
     own.local.answers()  # as training has left it
     own.trained(adapters[0])
-    with pytest.raises(RunError, match="has loaded it and not applied it") as refused:
+    with pytest.raises(RunError, match="has loaded it but not applied it") as refused:
         own.answers(adapters[0])
     assert server.url in str(refused.value) and "\n" not in str(refused.value)
     own.close()
@@ -140,7 +141,9 @@ def test_a_server_of_another_model_ends_the_run(
     own = engine(server.url, tiny_vlm)
     own.local.answers()
     own.trained(adapters[0])
-    with pytest.raises(RunError, match="answers otherwise than the model that it was trained on"):
+    with pytest.raises(
+        RunError, match="the server's answers differ from those of the model that it was trained on"
+    ):
         own.answers(adapters[0])
 
 
@@ -183,10 +186,10 @@ def test_what_a_server_says_to_an_adapter_is_one_line_with_advice(
     with pytest.raises(UserError, match=r"start it with --max-lora-rank 8, or train with -o lora\.r"):
         own.answers(adapters[0])
     conduct.max_rank, conduct.blind = 128, True
-    with pytest.raises(UserError, match="it has to see the same folder"):
+    with pytest.raises(UserError, match="it must see the same folder"):
         own.answers(adapters[0])
     conduct.runtime_adapters = False
-    with pytest.raises(UserError, match="VLLM_ALLOW_RUNTIME_LORA_UPDATING=1, or name what it has"):
+    with pytest.raises(UserError, match="VLLM_ALLOW_RUNTIME_LORA_UPDATING=1, or name an adapter that it has"):
         own.answers(adapters[0])
     with pytest.raises(UserError, match="loads no adapters at run time"):
         own.prepare((), True)
@@ -210,7 +213,7 @@ def test_one_that_comes_back_with_another_adapter_ends_the_run(
     model = engine(server.url, tiny_vlm).answers(adapters[0])
     server.brain.adapters.clear()
     server.brain.conduct.inert = True
-    with pytest.raises(RunError, match="otherwise than before it had forgotten it"):
+    with pytest.raises(RunError, match="differ from those before it forgot it"):
         texts(model, asked)
 
 
@@ -225,7 +228,7 @@ def test_replicas_have_one_model(
     own.prepare((), True)
     other.brain.conduct.shift = 40.0
     with pytest.raises(
-        UserError, match=f"--base-url {other.url}: answers fixed questions otherwise"
+        UserError, match=f"--base-url {other.url}: answers fixed questions differently"
     ) as refused:
         engine(f"{one.url},{other.url}", tiny_vlm).prepare((), False)
     assert one.url in str(refused.value) and "\n" not in str(refused.value)
@@ -277,7 +280,7 @@ def test_a_replica_that_dies_between_adapters_is_done_without(
     back = engine(f"{other.url},{one.url}", tiny_vlm)
     assert texts(back.answers(second), asked) == expected and name in other.brain.adapters
     one.dead = other.dead = True
-    with pytest.raises(RunError, match="none of them answers any longer; what has been answered is kept"):
+    with pytest.raises(RunError, match="none of them answers any more; answers so far are kept"):
         back.answers(first)
 
 

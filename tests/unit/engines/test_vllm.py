@@ -25,7 +25,8 @@ from stic_eval.errors import RunError, UserError
 from stic_eval.image_sources import scan_images
 from stic_eval.models import devices
 from stic_eval.profiles import SHIPPED
-from stic_eval.settings import RunConfig, ServerConfig
+from stic_eval.setting_groups import ServerConfig
+from stic_eval.settings import RunConfig
 
 ROOT = Path(__file__).parents[3]
 SCRIPTED = shlex.join([sys.executable, "-m", "tests.support.vllm_server", "serve"])
@@ -278,7 +279,7 @@ def test_gpus_are_shared_out_to_servers(monkeypatch: pytest.MonkeyPatch) -> None
 def test_on_a_cluster_it_is_planned_by_what_workers_have(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "device_of", lambda device: "cpu")
     settings = config("pocket", server={"tensor_parallel": 2})
-    with pytest.raises(UserError, match="--tensor-parallel 2: is for GPUs, and there is none here"):
+    with pytest.raises(UserError, match="--tensor-parallel 2: needs GPUs, and there are none here"):
         engine(settings).check()
     far, here = engine(settings), engine(config("pocket"))
     far.computed_on("cuda", "bfloat16")
@@ -348,7 +349,7 @@ def test_what_a_command_says_itself_is_in_keys(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "advice"),
     [
-        ("--dtype float16", "give --dtype apart"), ("-tp 2", "give --tensor-parallel apart"),
+        ("--dtype float16", "give --dtype outside"), ("-tp 2", "give --tensor-parallel apart"),
         ("--tensor_parallel_size=2", "give --tensor-parallel apart"), ("--port 9", "leave it out"),
         ("--host=0.0.0.0", "leave it out"), ("--served-model", "leave it out"),
         ("-dp 4", "give --gpus apart"),
@@ -430,5 +431,5 @@ def test_an_adapter_that_no_server_takes_is_told_before_anything_is_computed(
     settings = config("pocket", device="cpu").model_copy(
         update={"methods": ("seva",), "method_options": options}
     )
-    with pytest.raises(UserError, match=r"lora\.r: an adapter of rank 1024 is larger than vLLM takes"):
+    with pytest.raises(UserError, match=r"lora\.r: an adapter of rank 1024 is larger than vLLM accepts"):
         engine(settings).check()

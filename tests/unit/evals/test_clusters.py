@@ -80,9 +80,7 @@ def test_a_benchmark_may_name_what_its_rows_share() -> None:
 
 def test_a_unit_that_no_row_is_called_by_is_an_error() -> None:
     odd = replace(BENCHMARK, aggregate=lambda rows: replace(summarize(rows), units={"q7": (1.0, 1.0)}))
-    with pytest.raises(
-        RunError, match=r"benchmark signs: nobody can tell which rows its unit 'q7' is made of"
-    ):
+    with pytest.raises(RunError, match=r"benchmark signs: it is unclear which rows its unit 'q7' is made of"):
         conclude([answered("1", "a")], odd)
 
 

@@ -19,6 +19,7 @@ from stic_eval.errors import UserError
 from stic_eval.evals.scoring.aggregate import summarize
 from stic_eval.experiment import variants
 from stic_eval.experiment.keys import evaluation_keys
+from stic_eval.settings import RunConfig
 from stic_eval.training.prompt_sets import load_prompts
 from stic_eval.types import Generation, Sample, Score
 
@@ -26,7 +27,7 @@ ALL = registry.benchmarks().own()
 NOTHING = Data((), (), "images", "sft", load_prompts())
 
 
-def load(*overrides: str, **flags: Any) -> config.RunConfig:
+def load(*overrides: str, **flags: Any) -> RunConfig:
     return config.load(flags={"methods": ["baseline"], **flags}, overrides=list(overrides))
 
 
@@ -121,7 +122,7 @@ def test_a_task_of_lmms_eval_takes_it() -> None:
         ("mmbench.temperature=.nan", "temperature nan: is not a usable value"),
         ("mmbench.top_p=0", "top_p 0: input should be greater than 0"),
         ("mmbench.top_p=1.5", "top_p 1.5: input should be less than or equal to 1"),
-        ("mmbench.top_p=0.9", "top_p 0.9: answers are greedy, so that it has no effect"),
+        ("mmbench.top_p=0.9", "top_p 0.9: answers are greedy, so it has no effect"),
         ('mmbench.stop=[""]', "stop ['']: an empty text would end every answer"),
         ("mmbench.max_new_token=5", 'no such option; did you mean "max_new_tokens"?'),
         ("mmbench.temprature=1", 'no such option; did you mean "temperature"?'),

@@ -17,7 +17,7 @@ from stic_eval.contracts.benchmark import Benchmark, Grader, Unreadable
 from stic_eval.errors import RunError, UserError
 from stic_eval.evals import official_prompts
 from stic_eval.evals.judging import CachedJudge
-from stic_eval.settings import JudgeConfig
+from stic_eval.setting_groups import JudgeConfig
 from stic_eval.store import ResponseStore
 from stic_eval.types import Sample, Score
 from tests.support.judge_server import CUT, Answer, Server, fails, says, serving

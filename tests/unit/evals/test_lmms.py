@@ -25,10 +25,10 @@ from stic_eval.benchmark_protocols import with_options
 from stic_eval.contracts.benchmark import Benchmark
 from stic_eval.errors import UserError
 from stic_eval.evals import official_prompts, sources
-from stic_eval.evals.formats import ListRows
 from stic_eval.evals.lmms import docs, guard, task_index
 from stic_eval.evals.lmms.benchmark import benchmark
 from stic_eval.evals.lmms.request_settings import generation, stops, without_places
+from stic_eval.evals.rows import ListRows
 from stic_eval.images import ref_from_pil
 from stic_eval.models.detokenize import cut
 from stic_eval.types import Generation, ImageRef, Record, Sample
@@ -257,7 +257,7 @@ def test_process_docs_is_done_row_by_row(task: Callable[..., Benchmark]) -> None
         (lambda rows: rows.map(lambda doc, i: doc, with_indices=True), "with_indices"),
         (lambda rows: [row["x"] for row in rows], "goes over the rows"),
         (lambda rows: __import__("datasets").load_dataset("x"), "reads more data"),
-        (lambda rows: {}, "makes a data set of its own"),
+        (lambda rows: {}, "makes its own data set"),
     ],
 )  # fmt: skip
 def test_process_docs_of_the_whole_set_asks_for_processed_rows(

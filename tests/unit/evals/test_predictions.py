@@ -101,7 +101,7 @@ def test_lmms_eval_logs_count_rows(tmp_path: Path) -> None:
 def test_lmms_eval_logs_of_other_rows_are_refused(tmp_path: Path) -> None:
     rows = [sample("q7", "What colour is it?\nBe brief."), sample("q8", "How many are there?\nBe brief.")]
     path = jsonl(tmp_path / "samples.jsonl", logged(0, "How many are there?", "two"))
-    with pytest.raises(UserError, match=r"line 1: was asked something else than row 1; .*--rows"):
+    with pytest.raises(UserError, match=r"line 1: was asked something other than row 1; .*--rows"):
         match(rows, read_predictions(path))
 
 
@@ -110,7 +110,7 @@ def test_the_suffix_that_all_rows_have_tells_nothing(tmp_path: Path) -> None:
     path = jsonl(
         tmp_path / "samples.jsonl", *(logged(i, f"How tall is bar {5 - i}?\n{SUFFIX}", "2") for i in range(6))
     )
-    with pytest.raises(UserError, match="line 1: was asked something else than row 1"):
+    with pytest.raises(UserError, match="line 1: was asked something other than row 1"):
         match(rows, read_predictions(path))
 
 
@@ -210,10 +210,10 @@ def test_a_spreadsheet_program_counts_units_of_utf_16(tmp_path: Path) -> None:
         ([{"id": 1}], r"line 1: has no answer \(column response, text or prediction\)"),
         ([{"response": "a"}], r"line 1: has no id \(column id, question_id, pid or index\)"),
         ([{"id": 1, "response": ["a"]}], r'line 1: column response is \["a"\], not a text'),
-        ([["a"]], "line 1: is no JSON object"),
+        ([["a"]], "line 1: not a JSON object"),
         ([], "holds no answers"),
         ([logged(0, "?", ["a", "b"])], "line 1: filtered_resps holds no text"),
-        ([logged(-1, "?", "a")], "doc_id -1 is no number of a row"),
+        ([logged(-1, "?", "a")], "doc_id -1 is not the number of a row"),
     ],
 )
 def test_what_is_no_answer_is_named_by_its_line(tmp_path: Path, rows: list[Any], message: str) -> None:
@@ -236,6 +236,13 @@ def test_damaged_files_are_one_line(tmp_path: Path, name: str, data: bytes) -> N
     with pytest.raises(UserError, match=name) as raised:
         read_predictions(tmp_path / name)
     assert "\n" not in str(raised.value)
+
+
+def test_an_array_of_names_is_no_file_of_answers(tmp_path: Path) -> None:
+    path = tmp_path / "names.json"
+    path.write_text('["a", "b"]')
+    with pytest.raises(UserError, match="entry 1: 'a' is no answer; give objects with id and response"):
+        read_predictions(path)
 
 
 def test_an_answer_given_twice_or_to_no_row_is_refused(tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from stic_eval.errors import UserError
 from stic_eval.evals.data_check import check
 from stic_eval.evals.data_preparation import prepare
 from stic_eval.evals.image_cells import PLACEHOLDER
+from stic_eval.evals.opened_rows import open_rows
 from stic_eval.evals.scoring.aggregate import summarize
-from stic_eval.evals.sources import open_rows, samples
+from stic_eval.evals.sources import samples
 from stic_eval.types import Generation, Sample, Score
 
 

@@ -23,7 +23,7 @@ from pydantic import AliasChoices, BaseModel, Field, field_validator
 from stic_eval import registry
 from stic_eval.contracts.benchmark import Benchmark, HubId
 from stic_eval.errors import UserError
-from stic_eval.evals.formats import ListRows
+from stic_eval.evals.rows import ListRows
 from stic_eval.evals.sources import images_of, samples, samples_without_images
 from stic_eval.images import ImageError
 from stic_eval.types import Sample
@@ -273,6 +273,19 @@ def test_no_hub_is_one_line(hub: Hub) -> None:
         r"host \(or give a local copy",
     ):
         hub.rows()
+
+
+def test_without_a_network_one_line_says_what_to_do(hub: Hub) -> None:
+    unreachable = FileNotFoundError("Got: ConnectError: [Errno 111]")
+    unreachable.__cause__ = ConnectionRefusedError()
+    hub.there |= dict.fromkeys((NEW, OLD), unreachable)
+    with pytest.raises(
+        UserError,
+        match=rf"^chartqa: the hub cannot be reached, and {NEW}, split test, is not in the local cache; "
+        "give a local copy: `score --rows FILE`",
+    ):
+        hub.rows()
+    assert (hub.asked, hub.lines) == ([NEW], [])
 
 
 def test_what_a_plan_says_of_the_hub(hub: Hub) -> None:

@@ -19,6 +19,7 @@ from stic_eval.experiment import driver, graph, planning, worker
 from stic_eval.experiment.executors.local import Local
 from stic_eval.experiment.progress import Reporter
 from stic_eval.experiment.resources import Resources
+from stic_eval.settings import RunConfig
 from stic_eval.store import ResponseStore
 from stic_eval.types import Response
 from tests.support.scripted import Quiet
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def work(name: str, *needs: str, group: str = "") -> graph.Task:
-    return graph.Task(name, needs, name, config.RunConfig(), {}, "mine", 0, group=group)
+    return graph.Task(name, needs, name, RunConfig(), {}, "mine", 0, group=group)
 
 
 PAIRS, DPO = work("pairs"), work("preference", "pairs")
@@ -200,7 +201,7 @@ def test_a_change_of_what_a_stage_is_made_of_is_told(world: World) -> None:
         planning.Experiment("run", found.arms, (), (), {pairs.id: pairs}),
         driver.executor_of(again, 1), again, lambda event: None,
     )  # fmt: skip
-    assert "has changed since it was planned" in outcome.failed[pairs.id].value
+    assert "have changed since it was planned" in outcome.failed[pairs.id].value
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from stic_eval.experiment.keys import evaluation_keys
 from stic_eval.models.fingerprint import adapter_fingerprint
 from stic_eval.pocket import rows as pocket_rows
 from stic_eval.selftrain.stage_runner import stage_key
+from stic_eval.settings import RunConfig
 from stic_eval.training.prompt_sets import load_prompts
 from stic_eval.types import Score
 from tests.support.scripted import data_of
@@ -142,7 +143,7 @@ def test_in_16_bits_an_adapters_type_is_in_keys(
     keyed = ((stages[-1], "key"),)
     assert of_evaluation("bfloat16", ()) == of_evaluation("", ())
     assert not set(of_evaluation("bfloat16", keyed)) & set(of_evaluation("", keyed))
-    engines = [HFEngine(config.RunConfig(dtype=dtype), lambda _: nullcontext(), lambda: False)
+    engines = [HFEngine(RunConfig(dtype=dtype), lambda _: nullcontext(), lambda: False)
                for dtype in ("float32", "bfloat16")]  # fmt: skip
     full, half = ((one.identity(), one.identity(adapters[0])) for one in engines)
     assert full[1] == adapter_fingerprint(full[0], adapters[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +15,8 @@ from stic_eval import registry
 from stic_eval.cli.app import invoke
 from stic_eval.contracts.benchmark import HubId
 from stic_eval.contracts.engine import Estimate
+from stic_eval.experiment import score_reports
+from stic_eval.training import trackers
 
 if TYPE_CHECKING:
     from conftest import World
@@ -115,6 +118,17 @@ def test_fresh_computes_again_without_touching_the_shared_cache(world: World) ->
     assert world.calls == Counter()
 
 
+def test_trainings_from_the_cache_are_said_to_send_no_curves(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trackers, "version", lambda name: "1")
+    monkeypatch.setattr(score_reports, "open_run", lambda *given: SimpleNamespace(log=print, close=print))
+    said = "--report-to wandb: trainings from the cache (1) send no curves; --fresh trains again"
+    for times in (0, 1):
+        assert world.run("--report-to", "wandb") == 0
+        assert (world.results() / "run.log").read_text().count(said) == times
+
+
 def test_seeds_train_apart_and_meet_in_one_row(world: World) -> None:
     assert world.run("--seed", "0", "--seed", "4", "--no-dar") == 0
     variants = ("baseline", "stic@seed0", "stic@seed4")
@@ -200,7 +214,10 @@ def test_a_dry_run_estimates_for_hardware_that_is_named(
     assert "time by a GPU's figures, none of it measured: evaluate " in text and ", preference " in text
     for argv, said in (
         (["--hardware", "h100"], "--hardware h100: is for plans; add --dry-run"),
-        (["--dry-run", "--hardware", "abacus"], "--hardware abacus: there are figures of H200, H100, A100"),
+        (
+            ["--dry-run", "--hardware", "abacus"],
+            "--hardware abacus: there are figures only for H200, H100, A100",
+        ),
         (["--dry-run", "--hardware", "h100", "--device", "cpu"], "--device cpu is not; leave one out"),
     ):
         assert world.run(*argv) == 2

@@ -11,11 +11,11 @@ from stic_eval import config
 from stic_eval.ablations import build as gridbuild
 from stic_eval.ablations import spec
 from stic_eval.cli.app import invoke
-from stic_eval.config import RunConfig
 from stic_eval.errors import UserError
 from stic_eval.experiment import inputs
 from stic_eval.experiment.progress import Reporter
 from stic_eval.pocket import rows, world
+from stic_eval.settings import RunConfig
 
 
 def built(*overrides: str, **flags: Any) -> RunConfig:

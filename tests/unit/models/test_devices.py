@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from stic_eval.config import RunConfig
 from stic_eval.models import devices
+from stic_eval.settings import RunConfig
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_without_a_gpu_torch_is_not_imported(tmp_path: Path) -> None:
     code = f"""
 import sys
 from stic_eval.models import devices
-from stic_eval.config import RunConfig
+from stic_eval.settings import RunConfig
 devices._NODES = ()
 devices.platform.system = lambda: "Linux"
 assert devices.dtype_of(RunConfig(model={str(tmp_path)!r})) == "float32"

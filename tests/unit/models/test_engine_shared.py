@@ -178,7 +178,7 @@ def test_an_adapter_that_changes_no_layers_is_refused(tiny_vlm: Path, tmp_path: 
     peft.peft_config["default"].base_model_name_or_path = "tiny"
     peft.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
     model = HFModel.load(str(tiny_vlm), device="cpu")
-    with pytest.raises(UserError, match="is of the kind PROMPT_TUNING; give one that changes layers"):
+    with pytest.raises(UserError, match="is of kind PROMPT_TUNING; give one that changes layers"):
         list(model.with_adapter(tmp_path / "adapter").generate([ask("What?", PICTURES[0])]))
     assert list(model.generate([ask("What?", PICTURES[0])]))
 

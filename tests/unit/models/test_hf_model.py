@@ -266,7 +266,7 @@ def test_an_adapter_without_safetensors_is_refused(
     ("harm", "says"),
     [
         (lambda f: (f / "chat_template.jinja").unlink(), "no chat template"),
-        (lambda f: (f / "model.safetensors").write_bytes(b"\0" * 100), "is no safetensors file"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"\0" * 100), "is not a safetensors file"),
         (lambda f: (f / "config.json").write_text("{"), "cannot be loaded"),
         (lambda f: (f / "tokenizer.json").unlink(), "cannot be loaded"),
         (lambda f: (f / "config.json").write_text('{"model_type": "llama"}'), "takes no images"),

@@ -111,7 +111,7 @@ def test_when_all_are_gone_it_is_one_line() -> None:
             client._lost_in_a_row = 0
         line = f"--base-url {one.url},{other.url}: none of them answers any longer"
     assert isinstance(client.gone, RunError)
-    assert str(client.gone).startswith(line) and "what has been answered is kept" in str(client.gone)
+    assert str(client.gone).startswith(line) and "answers so far are kept" in str(client.gone)
 
 
 def test_a_replica_that_refuses_is_named_alone() -> None:

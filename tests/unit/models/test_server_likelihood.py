@@ -76,5 +76,5 @@ def test_what_is_not_told_is_no_number(tiny_vlm: Path, photos: Path) -> None:
     with serving(lambda n, prompt: fails(400, "no memory")) as server:
         model = ServerModel(endpoint(server.url))
         model._scores = True
-        with pytest.raises(RunError, match="has not told how likely an answer is: HTTP 400: no memory"):
+        with pytest.raises(RunError, match="did not return how likely an answer is: HTTP 400: no memory"):
             list(model.likelihoods([(first, "Yes")]))

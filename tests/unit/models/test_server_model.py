@@ -22,7 +22,8 @@ from stic_eval.images import bytes_ref, image_ref, ref_from_pil
 from stic_eval.models.connection import Endpoint
 from stic_eval.models.image_encoding import encode_image, media_type
 from stic_eval.models.server_model import ServerModel, server_fingerprint
-from stic_eval.settings import RunConfig, ServerConfig
+from stic_eval.setting_groups import ServerConfig
+from stic_eval.settings import RunConfig
 from stic_eval.types import Generation, ImageRef, Message, Request, Response
 from tests.support.judge_server import Answer, Server, fails, says, serving
 

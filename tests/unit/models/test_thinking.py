@@ -23,7 +23,8 @@ from stic_eval.models.thinking import ThinkingVLM
 from stic_eval.selftrain import stages
 from stic_eval.selftrain.pair_making import Making, made_pairs
 from stic_eval.selftrain.stage_runner import run_stage, stage_key
-from stic_eval.settings import RunConfig, ThinkingConfig
+from stic_eval.setting_groups import ThinkingConfig
+from stic_eval.settings import RunConfig
 from stic_eval.stage_store import StageStore
 from stic_eval.store import ResponseStore, content_key, read_jsonl
 from stic_eval.training.hyperparameters import Describing, FineTuning, PairFilter, PairSettings

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from stic_eval import config, registry
+from stic_eval import config, config_layers, registry
 from stic_eval.experiment.inputs import prompt_set
 from stic_eval.pocket import rows, tasks, world
 from stic_eval.pocket.questions import GROUPS, WORDINGS, held_out, questions
@@ -93,7 +93,7 @@ def prompt_sets() -> dict[str, set[str]]:
         for role, said in load_prompts(name).model_dump().items():
             found[f"prompt set {name}: {role}"] = {said} if isinstance(said, str) else set(said)
     methods = registry.methods()
-    for preset in config.preset_names():
+    for preset in config_layers.preset_names():
         built = config.load(preset=preset, flags={"methods": tuple(methods.names())})
         for role in ROLES:
             dar = Options(prompt_role=role)  # type: ignore[arg-type]

@@ -252,10 +252,7 @@ def test_no_interval_is_printed_where_no_row_differs_but_what_that_leaves_open()
     assert "[0.0, 0.0]" not in table_formats.to_markdown(found) + html_table.to_html(found) + latex.to_latex(
         found
     )
-    assert (
-        "= no row differs, which leaves room for differences in up to 5.8 % of rows like these 50 (95 %)."
-        in found.notes
-    )
+    assert "= no row's score differs; up to 5.8 % of rows like these 50 may differ (95 %)." in found.notes
     lines = [
         line for line in csv.DictReader(io.StringIO(table_formats.to_csv(found))) if line["benchmark"] == "a"
     ]
@@ -276,10 +273,9 @@ def test_the_bound_of_rows_in_clusters_is_on_clusters() -> None:
     shared = {f"{i}": f"{min(i, 23)}" for i in range(60)}
     clustered = summary(15, n=60, clusters=shared)
     found = table(clustered, clustered)
-    (note,) = [note for note in found.notes if note.startswith("= no row")]
+    (note,) = [note for note in found.notes if note.startswith("= no row's")]
     assert note == (
-        "= no row differs, which leaves room for differences in up to 11.7 % of clusters like these 24, "
-        "of 60 rows (95 %)."
+        "= no row's score differs; up to 11.7 % of clusters like these 24, of 60 rows may differ (95 %)."
     )
     difference = found.rows[1].cells["a"].difference
     assert difference is not None and (1 - difference.unseen / 100) ** 24 == pytest.approx(0.05)
@@ -317,7 +313,4 @@ def test_compare_says_so_too(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         out = " ".join(capsys.readouterr().out.split())
         assert "[0.0, 0.0]" not in out
         if format_ in ("text", "md"):
-            assert (
-                "no row differs, which leaves room for differences in up to 5.8 % of rows like these 50"
-                in out
-            )
+            assert "no row's score differs; up to 5.8 % of rows like these 50" in out

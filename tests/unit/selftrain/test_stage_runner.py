@@ -88,7 +88,7 @@ def test_answers_and_likelihoods_are_the_engines(lab: Lab) -> None:
     folder = lab.run(stage(run=ask), answers=lambda adapter: Engine(), scorer=lambda adapter: Engine())
     assert (folder / "made").read_text() == "said -2.0"
     lab.fingerprint = "another"
-    with pytest.raises(RunError, match="stage one: the engine tells no likelihoods"):
+    with pytest.raises(RunError, match="stage one: it needs likelihoods"):
         lab.run(stage(run=ask), answers=lambda adapter: Engine(), scorer=lambda adapter: None)
 
 

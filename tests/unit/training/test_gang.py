@@ -20,7 +20,8 @@ from stic_eval.errors import RunError
 from stic_eval.image_sources import scan_images
 from stic_eval.models import adapter_canary
 from stic_eval.models.hf_model import HFModel
-from stic_eval.settings import RunConfig, ServerConfig
+from stic_eval.setting_groups import ServerConfig
+from stic_eval.settings import RunConfig
 from stic_eval.store import request_key
 from stic_eval.training import training_loop
 from stic_eval.training.dpo import train_preferences

@@ -38,7 +38,7 @@ def eight_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ({"gpus": 9}, {}, "--gpus 9: this machine has 8"),
         ({"gpus": 2, "device": "cuda:1"}, {}, "--device cuda:1: is one GPU; with --gpus 2 give cuda"),
-        ({"gpus": 3}, {}, "preference: batch_size 16 cannot be parted evenly among 3 processes"),
+        ({"gpus": 3}, {}, "preference: batch_size 16 cannot be divided evenly among 3 processes"),
         ({"gpus": 3, "device": "cpu"}, {}, "15 and 18; or train with 2"),
         ({"nodes": 2}, {}, "--nodes 2: other nodes are reached by srun"),
         ({"strategy": "zero3"}, {}, "--strategy zero3: needs deepspeed, which is not installed"),
@@ -111,7 +111,7 @@ def test_a_file_is_what_accelerate_takes(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump(accelerate_config("fsdp2", 2, 1, "float32")))
     assert gang_launch.is_sharded(str(path))
     path.write_text("distributed_type: NOTHING\n")
-    with pytest.raises(UserError, match="accelerate does not take it"):
+    with pytest.raises(UserError, match="accelerate does not accept it"):
         gang_launch.is_sharded(str(path))
     path.write_text(yaml.safe_dump({**accelerate_config("fsdp2", 2, 1, "float32"), "fsdp_config": {}}))
     with pytest.raises(UserError, match="is for FSDP1"):
@@ -159,5 +159,5 @@ def test_every_command_that_trains_refuses_a_batch_that_cannot_be_parted(
 ) -> None:
     own = ("--vary", "stage1.beta=0.1,0.2") if command == "ablate" else ()
     said = run_command(command, *STIC, *own, "--gpus", "3", at=tmp_path, code=2)
-    assert "preference: batch_size 16 cannot be parted evenly among 3 processes" in said
+    assert "preference: batch_size 16 cannot be divided evenly among 3 processes" in said
     assert "15 and 18" in said

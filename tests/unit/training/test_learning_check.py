@@ -207,7 +207,7 @@ def test_an_adapter_that_ends_as_it_began_is_an_error(
     kind: Kind, train: Train, tiny_vlm: Path, tmp_path: Path
 ) -> None:
     start = random_adapter(tmp_path / "start", tiny_vlm, 0)
-    with pytest.raises(RunError, match="all 4 steps left the adapter as it was; set a larger learning_rate"):
+    with pytest.raises(RunError, match="all 4 steps left the adapter unchanged; set a larger learning_rate"):
         train(kind, [SHORT] * 8, start=start, rate={"learning_rate": 1e-30})
 
 

@@ -177,7 +177,7 @@ def test_every_loss_of_trl_is_one_of_ours_or_refused_with_a_reason() -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (["stage1.loss=ipoo"], 'ipoo is no loss; did you mean "ipo"?'),
+        (["stage1.loss=ipoo"], 'ipoo is not a loss; did you mean "ipo"?'),
         (["stage1.loss={ipo: 0}"], "above 0"),
         (["stage1.loss={ipo: -1}"], "the weight of ipo is negative"),
         (["stage1.loss_constants.label_smoothing=0.1"], "sigmoid has no label_smoothing"),
@@ -265,4 +265,4 @@ def test_a_loss_that_looks_at_other_pairs_is_refused(
     compute: Callable[..., torch.Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     message = _refused(compute, monkeypatch)
-    assert message.startswith("loss mine: its value of a pair depends on more than the pair")
+    assert message.startswith("loss mine: its value for a pair depends on more than the pair")

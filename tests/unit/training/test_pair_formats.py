@@ -472,8 +472,11 @@ def test_import_of_nothing_usable_writes_nothing(say: Say, tmp_path: Path) -> No
         ("", "there are no rows"),
         ("\x00\x01", "is not valid JSON"),
         ("[]", "there are no rows"),
+        (json.dumps({"data": [STIC]}, indent=1), "rows.json: holds one object, not rows; give"),
+        (json.dumps([{"image": "0.png", "conversations": [said("human", "What?"), said("gpt", "A cat.")]}]),
+         "row 1: is instruction data, not a pair: give the file with --sft-data"),
     ],
-)
+)  # fmt: skip
 def test_import_of_what_is_none(say: Say, tmp_path: Path, text: str, reason: str) -> None:
     (tmp_path / "rows.json").write_text(text)
     code, _, err = say("import", "pairs", "rows.json", "-q")
@@ -497,7 +500,7 @@ def test_a_folder_of_llama_factory_names_its_file(say: Say, tmp_path: Path) -> N
     (tmp_path / "lf").mkdir()
     (tmp_path / "lf" / "dataset_info.json").write_text(json.dumps(info))
     (tmp_path / "x.json").write_text("[]")
-    assert "no file in this folder" in say("import", "pairs", "lf", "-q")[2]
+    assert "not a file in this folder" in say("import", "pairs", "lf", "-q")[2]
     info["b"] = info["a"]
     (tmp_path / "lf" / "dataset_info.json").write_text(json.dumps(info))
     assert "describes 2 files of pairs (a, b)" in say("import", "pairs", "lf", "-q")[2]
@@ -517,7 +520,7 @@ def test_a_file_of_pairs_is_exported_without_a_run(say: Say, photos: Path, tmp_p
     assert say("export", "pairs", "ours.parquet", "--to", "trl", "--output", "t.parquet")[0] == 0
     assert (tmp_path / "t.parquet").read_bytes() == (tmp_path / "ours.parquet").read_bytes()
     (tmp_path / "other.parquet").write_bytes(b"x")
-    assert "is no parquet file of pairs" in say("export", "pairs", "other.parquet", "--to", "csv")[2]
+    assert "not a parquet file of pairs" in say("export", "pairs", "other.parquet", "--to", "csv")[2]
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 

@@ -78,5 +78,7 @@ def test_what_does_not_fit_is_named(name: str, text: str, parts: list[str], tmp_
 
 
 def test_a_missing_file_names_what_there_is() -> None:
-    with pytest.raises(UserError, match=r"--prompts nowhere\.yaml: no such file.*pocket, stic"):
+    with pytest.raises(
+        UserError, match=r"--prompts nowhere\.yaml: neither a file nor a built-in set \(pocket, stic\)"
+    ):
         load_prompts("nowhere.yaml")

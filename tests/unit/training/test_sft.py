@@ -170,7 +170,7 @@ def test_image_root_is_where_paths_start(folder: Path) -> None:
     ("row", "said"),
     [
         ({"image": "a.png"}, "neither conversations nor messages"),
-        ({"image": "a.png", "conversations": []}, "no list of turns"),
+        ({"image": "a.png", "conversations": []}, "not a list of turns"),
         (
             {"image": "a.png", "conversations": [{"from": "cat", "value": "x"}]},
             "conversations[0]: from is 'cat'",

@@ -52,7 +52,7 @@ def test_a_batch_that_cannot_be_parted_names_those_that_can() -> None:
     with pytest.raises(UserError) as error:
         check_divides(10, 4, "preference")
     said = str(error.value)
-    assert said.startswith("preference: batch_size 10 cannot be parted evenly among 4 processes")
+    assert said.startswith("preference: batch_size 10 cannot be divided evenly among 4 processes")
     assert "8 and 12" in said and "--gpus 2" in said
     with pytest.raises(UserError, match="the nearest that can: 8; or train with 3 "):
         check_divides(3, 8, "sft")
