@@ -7,8 +7,6 @@ from typing import Any, Literal, get_args, get_origin
 
 import typer
 
-from stic_eval.registry import suggest
-
 
 def explain(error: typer.TyperException) -> str:
     """One line that names the option or argument, and says what to give or which help lists what there is."""
@@ -27,6 +25,8 @@ def _unknown_option(error: typer.TyperException) -> str | None:
     """What is said of an option that there is not, with the likeliest one; None: something else is wrong."""
     if not hasattr(error, "possibilities"):
         return None
+    from stic_eval.registry import suggest  # which takes as long to import as all that `--help` needs
+
     name, known = getattr(error, "option_name", ""), list(error.possibilities or ())
     return f"{name}: no such option{suggest(name, known)}" if name else None
 
