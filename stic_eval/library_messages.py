@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -39,9 +40,17 @@ def kept_in_log() -> Iterator[None]:
 
 
 class _ToLogs(logging.Handler):
-    """Hands records to the handlers of the root logger, past those of the library."""
+    """Hands records to the handlers of the root logger, past those of the library; a line says so once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waits = False
 
     def emit(self, record: logging.LogRecord) -> None:
+        if not self._waits and record.levelno >= logging.WARNING:
+            self._waits = True
+            said = "the Hugging Face hub does not answer; trying again (--offline asks nobody)"
+            print(said, file=sys.stderr)
         for handler in logging.getLogger().handlers:
             if record.levelno >= handler.level:
                 handler.handle(record)
@@ -49,7 +58,7 @@ class _ToLogs(logging.Handler):
 
 @contextmanager
 def hub_requests_in_log() -> Iterator[None]:
-    """Has what the hub's client says of requests that it sends again end up in logs alone."""
+    """Has what the hub's client says of requests that it sends again end up in logs; people get one line."""
     logger, handler = logging.getLogger(_HUB_REQUESTS), _ToLogs()
     before = logger.propagate
     logger.addHandler(handler)

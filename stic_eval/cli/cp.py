@@ -59,7 +59,7 @@ def cp(
             file.write_bytes(before)
         raise
     path = here(shlex.quote(str(file)))
-    print(printable(f"wrote {file}: {source} as {own}") + "\n\nnext, on the embedded model:")
+    print(printable(f"wrote {file}: {source} as {own}") + "\n\nnext, on the built-in model:")
     if kind == "method":
         tell(
             f"stic-eval run --method {path} --method {shlex.quote(thing.name)}  # side by side",

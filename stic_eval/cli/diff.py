@@ -6,6 +6,8 @@ from typing import Annotated
 
 from stic_eval.flags import Argument
 
+_NAME = 44  # columns
+
 
 def diff(
     a: Annotated[str, Argument("A run: its folder, or its name under results/.", metavar="A", values="run")],
@@ -29,10 +31,11 @@ def diff(
         print("no setting differs")
         return 0
     grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for title in ("", *(printable(runs.name_of(folder)) for folder in folders)):
-        grid.add_column(Text(title), overflow="fold")
-    for one in found:
-        name = one.name if one.decides else f"{one.name} (changes no result)"
+    names = [one.name if one.decides else f"{one.name} (changes no result)" for one in found]
+    grid.add_column(overflow="fold", min_width=min(_NAME, max(map(len, names))))  # a name is read as a whole
+    for folder in folders:
+        grid.add_column(Text(printable(runs.name_of(folder))), overflow="fold")
+    for name, one in zip(names, found, strict=True):
         grid.add_row(*(Text(printable(text)) for text in (name, one.a, one.b)))
     Console(highlight=False).print(grid)
     return 1

@@ -46,10 +46,11 @@ def new(
         contents |= {} if force and any(path.exists() for path in rows_there) else _rows(name)
     write(to, contents, force)
     file, test = (shlex.quote(str(to / part)) for part in (f"{name}.py", f"test_{name}.py"))
-    for path in contents:
-        if not path.endswith(".png"):
-            print(printable(f"wrote {to / path}"))
-    print("\nnext, on the embedded model:")
+    # Of pictures their folder alone.
+    written = (f"{Path(path).parent}/" if path.endswith(".png") else path for path in contents)
+    for path in dict.fromkeys(written):
+        print(printable(f"wrote {to / path}{'/' * path.endswith('/')}"))
+    print("\nnext, on the built-in model:")
     if kind == "method":
         tell(
             f"stic-eval run --method {here(file)} --benchmarks chartqa --limit 2 -o stage1.images=4",

@@ -122,7 +122,8 @@ def _solver(shown: Solver) -> None:
 def _yaml(data: Any) -> str:
     import yaml
 
-    return printable(yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100))
+    dumper = type("Dumper", (yaml.SafeDumper,), {"ignore_aliases": lambda self, data: True})
+    return printable(yaml.dump(data, Dumper=dumper, sort_keys=False, allow_unicode=True, width=100))
 
 
 def _print(thing: object, names: tuple[str, ...]) -> None:
@@ -172,8 +173,15 @@ def _run(folder: Path) -> None:
 
         for name, path in adapter_folders(runs.load(folder), folder).items():
             print(f"# adapter of {printable(name)}: {printable(str(path))}")
-    for path in sorted(folder.glob("records/*/*.jsonl")):
+    records = sorted(folder.glob("records/*/*.jsonl"))
+    for path in records:
         print(f"# {printable(str(path))}")
+    if records:
+        from stic_eval.plugins import display_path
+        from stic_eval.store import named_by
+
+        run, benchmark = (printable(text) for text in (display_path(folder), named_by(records[0].stem)))
+        print(f"# scores: stic-eval table {run}; samples: stic-eval show {run} --benchmark {benchmark}")
 
 
 def _answers(
@@ -202,16 +210,29 @@ def _answers(
             if not _is_record(record):
                 raise UserError(f"{path}, line {line}: not a record of this program; run it again")
             by_sample.setdefault((named_by(path.stem), str(record["id"])), {})[path.parent.name] = record
-    shown = 0
+    shown, rules = 0, _rules(folder)
     for (name, identity), records in by_sample.items():
         if (sample and identity != sample) or shown >= number:
             continue
         if wrong and all((record["score"] or 0) >= 1 for record in records.values()):
             continue
         shown += 1
+        if name in rules:  # once, before the first of its samples
+            print(f"# {printable(name)}: {printable(rules.pop(name))}")
         print("\n".join(_side_by_side(name, identity, records)))
     if not shown:
         print("no sample fits")
+
+
+def _rules(folder: Path) -> dict[str, str]:
+    """Benchmark -> how it is asked and scored, as far as the run says."""
+    from stic_eval.errors import UserError
+    from stic_eval.report import runs
+
+    try:
+        return {column.name: column.protocol for column in runs.load(folder).columns if column.protocol}
+    except UserError:
+        return {}
 
 
 def _entries(folder: Path, there: Sequence[str], methods: Sequence[str]) -> set[str]:

@@ -16,7 +16,19 @@ def explain(error: typer.TyperException) -> str:
     if isinstance(error, typer.BadParameter) and (line := _wrong_value(error, context)):
         return line
     listed = "commands and options" if hasattr(context.command, "commands") else "options"
-    return f"{error.format_message()} (`{context.command_path} --help` lists {listed})"
+    return (
+        f"{_unknown_option(error) or error.format_message()} (`{context.command_path} --help` lists {listed})"
+    )
+
+
+def _unknown_option(error: typer.TyperException) -> str | None:
+    """What is said of an option that there is not, with the likeliest one; None: something else is wrong."""
+    if not hasattr(error, "possibilities"):
+        return None
+    from stic_eval.registry import suggest  # which takes as long to import as all that `--help` needs
+
+    name, known = getattr(error, "option_name", ""), list(error.possibilities or ())
+    return f"{name}: no such option{suggest(name, known)}" if name else None
 
 
 def _wrong_value(error: typer.BadParameter, context: Any) -> str | None:

@@ -133,7 +133,7 @@ def rows_of(run: RunArtifacts, name: str) -> RowsOrigin:
     if benchmark is None:
         return RowsOrigin(name)
     if where != "hub":
-        what = "embedded rows of stic-eval" if where.startswith("pocket") else "local copy"
+        what = "built-in rows of stic-eval" if where.startswith("pocket") else "local copy"
         return RowsOrigin(f"{name} ({what})", metric=benchmark.metric)
     source = benchmark.source
     read = read_object(run.folder / "manifest.json").get("rows") or {}

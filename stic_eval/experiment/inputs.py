@@ -347,7 +347,7 @@ def load(config: RunConfig, report: Report, wanted: Mapping[str, int | None] | N
 def _pocket_count(asked: int, flag: str) -> int:
     if asked > _POCKET_MOST:
         raise UserError(
-            f"{flag}: the methods ask for {asked:,}, and the embedded world draws at most {_POCKET_MOST:,}; "
+            f"{flag}: the methods ask for {asked:,}, and the built-in world draws at most {_POCKET_MOST:,}; "
             "give your own, or ask for fewer"
         )
     return asked
@@ -371,7 +371,7 @@ def _source(config: RunConfig) -> Source | None:
             return source
     known = " and ".join(f"pocket:{source}" for source in SOURCES)
     advice = registry.suggest(name, list(SOURCES))
-    raise UserError(f"--images {config.images}: the embedded world has {known}{advice}")
+    raise UserError(f"--images {config.images}: the built-in world has {known}{advice}")
 
 
 def report_skipped(skipped: Sequence[Skipped], report: Report) -> None:

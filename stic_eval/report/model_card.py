@@ -200,7 +200,7 @@ def _use(facts: CardFacts) -> str:
 def _base(facts: CardFacts) -> str:
     revision = facts.revision or ("the one that was current" if facts.base_id else "a local folder")
     if facts.base == "pocket":
-        revision = "embedded in stic-eval"
+        revision = "built into stic-eval"
     lines = [f"- Model: {_code(facts.base)}", f"- Revision: {markdown(revision)}"]
     lines += (
         [f"- Content: `{facts.fingerprint[:16]}`, by stic-eval's fingerprint"] if facts.fingerprint else []

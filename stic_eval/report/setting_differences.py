@@ -69,13 +69,24 @@ def read(folder: Path) -> RunConfig:
 
 
 def of_settings(a: RunConfig, b: RunConfig) -> list[SettingDifference]:
-    """The settings that differ, but for the folder of the results."""
+    """The settings that differ, but for the folder of the results.
+
+    Options of a method or benchmark that only one run has are left out: that they differ goes without saying.
+    """
     sides = [one.model_dump(mode="json", exclude={"output"}) for one in (a, b)]
     found = []
     for path, (one, other) in _compare(*sides).items():
+        if _is_of_one_alone(path, a, b):
+            continue
         decides = _decides(a, sides[0], path, other)
         found.append(SettingDifference(_name(".".join(path)), _text(one), _text(other), decides))
     return found
+
+
+def _is_of_one_alone(path: Sequence[str], a: RunConfig, b: RunConfig) -> bool:
+    """Whether a setting is of a method or benchmark that one of two runs does without."""
+    parts = {"method_options": (a.methods, b.methods), "benchmark_options": (a.benchmarks, b.benchmarks)}
+    return len(path) > 1 and any(path[1] not in names for names in parts.get(path[0], ()))
 
 
 def of_runs(a: Path, b: Path) -> list[SettingDifference]:
@@ -141,6 +152,8 @@ def _flatten(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
 def _text(value: Any) -> str:
     if value is None:
         return _ABSENT
+    if isinstance(value, list) and value and all(isinstance(one, (str, int, float)) for one in value):
+        return ", ".join(map(str, value))
     return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
 
 

@@ -1,4 +1,4 @@
-"""My benchmark: how rows become questions, what is right, and an evaluation of the embedded model."""
+"""My benchmark: how rows become questions, what is right, and an evaluation of the built-in model."""
 
 from __future__ import annotations
 

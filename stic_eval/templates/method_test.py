@@ -1,4 +1,4 @@
-"""My method: its plan, and a run of it on the embedded model from pairs to table."""
+"""My method: its plan, and a run of it on the built-in model from pairs to table."""
 
 from __future__ import annotations
 

@@ -178,9 +178,12 @@ def test_runs_are_listed_and_shown(finished: Finished) -> None:
     shown = finished.lab.invoke("show", finished.folder.name)
     assert shown.code == 0
     assert "learning_rate: 0.01" in shown.out
+    *_, last = shown.out.splitlines()
+    assert last.startswith("# scores: stic-eval table ") and "--benchmark " in last
     answers = finished.lab.invoke(
         "show", finished.folder.name, "--benchmark", "chartqa", "--wrong", "-n", "1"
     )
+    assert answers.out.startswith("# chartqa: protocol ")
     assert all(f"-- {variant}: " in answers.out for variant in VARIANTS)
 
 

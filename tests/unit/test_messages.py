@@ -45,7 +45,7 @@ def test_an_image_s_name_is_cut() -> None:
     assert len(str(ImageError(LONG, "is missing"))) < 300
 
 
-def test_requests_to_the_hub_that_are_sent_again_are_in_the_log_alone(
+def test_requests_to_the_hub_that_are_sent_again_are_in_the_log_and_a_line_says_so_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import huggingface_hub.utils._http as requests
@@ -55,7 +55,10 @@ def test_requests_to_the_hub_that_are_sent_again_are_in_the_log_alone(
     try:
         with hub_requests_in_log(), Reporter(tmp_path / "run.log"):
             requests.logger.warning("Retrying in 1s")
-        assert capsys.readouterr().err == ""
+            requests.logger.warning("Retrying in 4s")
+        assert capsys.readouterr().err.splitlines() == [
+            "the Hugging Face hub does not answer; trying again (--offline asks nobody)"
+        ]
         assert (tmp_path / "run.log").read_text().count("Retrying in 1s") == 1
         requests.logger.warning("Retrying in 2s")
         assert "Retrying in 2s" in capsys.readouterr().err

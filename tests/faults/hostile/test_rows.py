@@ -187,7 +187,7 @@ def attempt(place: Place, made: tuple[str, str, bytes]) -> None:
     if report.code in (0, 1):
         said = json.loads((place.work / "out" / "check.json").read_text())
         good = said["rows"] - len({problem["row"] for problem in said["problems"]})
-        match = re.search(r"^(\d+) rows in", prepared.out, re.M)
+        match = re.search(r"^(\d+) rows? in", prepared.out, re.M)
         assert (int(match[1]) if match else 0) == good, (report, prepared)
         assert prepared.code == (2 if not good else 3 if said["problems"] else 0), (report, prepared)
     else:

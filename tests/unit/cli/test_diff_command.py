@@ -54,7 +54,12 @@ def test_settings_that_differ_are_named_as_they_are_given(capsys: pytest.Capture
     assert ["--device", "(changes", "no", "result)", "auto", "cpu"] in rows
     assert ["made", "with", "versions.torch", "2.8.0", "2.9.0"] in rows
     assert not [row for row in rows if "trl" in " ".join(row) or "output" in " ".join(row)]
-    assert invoke(["diff", "a", "d"]) == 2
+    put_run("d", "stage2.items=8", limit=4, methods=["sft", "stic"], benchmarks="chartqa,textvqa")
+    assert invoke(["diff", "a", "d"]) == 1
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert [line.split()[0] for line in lines if "made with" not in line] == ["--method", "--benchmarks"]
+    assert lines[0].rstrip().endswith("  sft, stic")
+    assert invoke(["diff", "a", "e"]) == 2
     assert invoke(["diff", "a"]) == 2
 
 
@@ -71,7 +76,7 @@ def test_whoever_meets_another_run_in_a_folder_hears_how_it_differs(
     assert "another run or grid (it is a run, not an ablation); give" in capsys.readouterr().err
     (folder / "ablation.json").write_text(json.dumps({"key": "1", "axes": {"x": [1]}, "method": "stic"}))
     assert invoke([*vary, "--dry-run"]) == 2
-    assert "another run or grid (axes.x: [1] there, - here; " in capsys.readouterr().err
+    assert "another run or grid (axes.x: 1 there, - here; " in capsys.readouterr().err
 
 
 def test_runs_of_any_folder_are_listed_by_what_commands_take(

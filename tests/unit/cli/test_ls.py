@@ -243,3 +243,9 @@ def test_what_checks_scores_is_built_once_for_all_runs(
     runs._checker.cache_clear()
     assert invoke(["ls", "runs"]) == 0
     assert built == [Scores]
+
+
+def test_a_preset_is_shown_without_references_within_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["show", "paper-llava-1.6"]) == 0
+    out = capsys.readouterr().out
+    assert yaml.safe_load(out)["method_options"]["stic"] and "&id" not in out and "*id" not in out

@@ -52,7 +52,7 @@ def test_what_is_written_otherwise_is_said(
 
 def test_what_nobody_has_is_refused_as_ever(capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["eval", "--no_such_thing"]) == 2
-    assert "No such option: --no-such-thing" in capsys.readouterr().err
+    assert "--no-such-thing: no such option" in capsys.readouterr().err
 
 
 def test_their_names_and_underscores_are_understood() -> None:

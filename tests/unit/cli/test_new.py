@@ -42,7 +42,7 @@ def run(capsys: pytest.CaptureFixture[str], *argv: str, code: int = 0) -> str:
 
 def commands(out: str) -> list[str]:
     """The commands that are told to be run next."""
-    return [line.strip() for line in out.partition("next, on the embedded model:")[2].splitlines() if line]
+    return [line.strip() for line in out.partition("next, on the built-in model:")[2].splitlines() if line]
 
 
 # ---------------------------------------------------------------- new

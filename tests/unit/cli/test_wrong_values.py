@@ -75,7 +75,7 @@ def test_a_wrong_value_is_answered_by_what_to_give(
         (["run", "--seed", "1", "--seed", "y"], "--seed y: give a whole number"),
         (["export", "run", "R", "--to", "foo"], "--to foo: give inspect, lm-eval or hub"),
         (["new", "thing", "x"], "new thing: give method or benchmark"),
-        (["export", "run", "R", "--too", "hub"], "No such option: --too (Possible options: --method, --to) "
+        (["export", "run", "R", "--too", "hub"], "--too: no such option; did you mean \"--to\"? "
          "(`stic-eval export run --help` lists options)"),
         (["data", "chek"], "No such command 'chek'. Did you mean 'check'? "
          "(`stic-eval data --help` lists commands and options)"),
