@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from stic_eval import flags as f
 from stic_eval.cli.dryrun import duration, print_gang, print_on_cluster
 from stic_eval.engines import costs
+from stic_eval.errors import count_of
 from stic_eval.experiment import ablation, estimates
 from stic_eval.experiment.conduct import Conduct
 from stic_eval.printable import printable
@@ -52,8 +53,8 @@ def print_ablation(
     evaluations = sum(bool(item.missing) for item in experiment.evaluations if item.same is None)
     seeds = f"{'' if len(grid.base.seeds) == 1 else 's'} {', '.join(map(str, grid.base.seeds))}"
     console.print(
-        f"\n{_count(len(grid.cells), 'cell')}, training seed{seeds}: one by one they would need "
-        f"{_count(apart, 'stage')}; shared it is {len(distinct)}, "
+        f"\n{count_of(len(grid.cells), 'cell')}, training seed{seeds}: one by one they would need "
+        f"{count_of(apart, 'stage')}; shared it is {len(distinct)}, "
         f"of which {len(distinct) - len(stages)} are cached",
         soft_wrap=True,
     )
@@ -66,8 +67,8 @@ def print_ablation(
     if engine.estimate(1, 0) is None:
         took = f", by {engine.described()}"
     console.print(
-        f"to do: {_count(len(stages), 'stage')}, {_count(evaluations, 'evaluation')}; "
-        f"{_count(generations, 'generation')}, {_count(steps, 'optimiser step')}{took}",
+        f"to do: {count_of(len(stages), 'stage')}, {count_of(evaluations, 'evaluation')}; "
+        f"{count_of(generations, 'generation')}, {count_of(steps, 'optimiser step')}{took}",
         soft_wrap=True,
     )
     print_on_cluster(console, outlook)
@@ -81,10 +82,6 @@ def print_ablation(
         console.print(f"asked as: {printable(asked.title)}", markup=False, soft_wrap=True)
     console.print(f"output: {printable(str(grid.base.folder))}", markup=False, soft_wrap=True)
     return 0
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _once(evaluations: Sequence[Evaluation]) -> list[Evaluation]:

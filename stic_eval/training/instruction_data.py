@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from stic_eval.contracts.method import SFTItem, Turns
 from stic_eval.documents import from_json, read_text
-from stic_eval.errors import UserError, quote, shorten
+from stic_eval.errors import UserError, count_of, quote, shorten
 from stic_eval.images import Decoding, ImageError, Skipped, image_ref, load_bytes
 from stic_eval.saved_datasets import open_dataset
 from stic_eval.store import content_key
@@ -154,9 +154,6 @@ def _marks(row: Mapping[str, Any]) -> int | None:
 
 
 def _unlike(row: Mapping[str, Any], images: int, marks: int) -> str:
-    def count_of(n: int, what: str) -> str:
-        return f"{n} {what}{'s' * (n != 1)}"
-
     item = f"item {shorten(str(row['id']))}: " if row.get("id") is not None else ""
     return f"{item}has {count_of(images, 'image')}, but {count_of(marks, '<image> mark')} in its turns"
 
